@@ -1,0 +1,75 @@
+"""Every error the package raises on purpose, in one tree.
+
+The message of each is one line that says what is wrong, where, and what to
+do. Longer material (console lines, log paths, a command to run again) travels
+in :attr:`MemtypeError.details`, which the plugin and the command line print
+below it.
+
+``exit_status`` is what ``memtype`` ends with when the error reaches the top.
+"""
+
+from __future__ import annotations
+
+
+class MemtypeError(Exception):
+    """Base of the tree.
+
+    :param message: One line: what, where, what to do.
+    :param details: Lines to print below the message.
+    """
+
+    exit_status = 3
+
+    def __init__(self, message: str, *, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def __str__(self) -> str:
+        return "\n".join((self.message, *self.details))
+
+
+class UsageError(MemtypeError):
+    """An argument, marker, option or file the user wrote can't be used."""
+
+    exit_status = 2
+
+
+class LayoutError(UsageError):
+    """A layout that the MTRRs of the guest's CPU can't express."""
+
+
+class HostError(MemtypeError):
+    """The host lacks something: a program, a permission, space."""
+
+
+class KernelError(MemtypeError):
+    """A kernel can't be found, fetched or built."""
+
+
+class GuestError(MemtypeError):
+    """A guest couldn't be started, or ended while it was needed."""
+
+
+class BootError(GuestError):
+    """The guest didn't reach its agent."""
+
+
+class GuestExited(GuestError):
+    """QEMU, or the guest in it, ended by itself."""
+
+
+class GuestPanicked(GuestError):
+    """The guest's kernel panicked."""
+
+
+class GuestHung(GuestError):
+    """The guest is alive but didn't answer in time."""
+
+
+class GuestFlooded(GuestError):
+    """The guest printed more than any healthy guest does."""
+
+
+class AgentError(GuestError):
+    """The agent answered, but said it could not carry out the command."""

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* What the files of the agent's user half share. */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../module/memtype_uapi.h"
+#include "buffer.h"
+#include "protocol.h"
+
+#define PAGE_BYTES 4096UL
+
+/* The prefetchable BAR the tests use. */
+struct test_device {
+	char address[32];	/* 0000:00:01.0 */
+	unsigned int bar;
+	uint64_t start;
+	uint64_t size;
+};
+
+extern int device;		/* /dev/memtype */
+extern struct test_device test_device;
+
+/* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
+bool operations_run(const struct request *request, struct buffer *reply);
+bool request_fill(const struct request *request, struct memtype_request *asked,
+		  struct buffer *reply);
+void write_outcome(struct buffer *reply, const struct memtype_request *outcome);
+void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
+void write_page_table(struct buffer *reply, const struct memtype_page_table *table);
+
+/* process.c: verbs that belong to a user process. */
+void process_start(const struct request *request, struct buffer *reply);
+/* Sends the request's text to the process it names, and takes its answer. */
+void process_relay(const struct request *request, const char *text, struct buffer *reply);
+int process_listen(void);
+
+/* In a process: fork, and let the child serve under the name asked for. */
+void process_fork(const struct request *request, struct buffer *reply);
+
+/* process_calls.c: what a process does when told. */
+void process_call(const struct request *request, struct buffer *reply);
+
+/* system.c */
+bool system_mount(void);
+/* Loads the module; writes the error and returns false when it can't. */
+bool system_load_module(const char *path, struct buffer *reply);
+bool system_find_device(struct test_device *found);
+/* Kernel messages since the last call, as a JSON array of strings. */
+void system_log(struct buffer *json);
+void system_shell(const struct request *request, struct buffer *reply);
+void system_memtype_list(struct buffer *reply);
+void system_describe(struct buffer *reply);
+
+#endif

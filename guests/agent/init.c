@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * The user half of the agent: the guest's init. Loads the kernel half, then
+ * carries out what the host asks for on the second serial port, one request at
+ * a time. The first serial port belongs to the kernel's console, so printk can
+ * never damage an answer.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/reboot.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define PORT "/dev/ttyS1"
+
+int device = -1;
+struct test_device test_device;
+
+/* Without an agent the guest is of no use, and the host watches for its end. */
+static void give_up(const char *what)
+{
+	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
+	sync();
+	reboot(RB_POWER_OFF);
+	_exit(1);
+}
+
+/* Every printk on the console from now on: booting was quiet because it is faster. */
+static void speak_up(void)
+{
+	int file = open("/proc/sys/kernel/printk", O_WRONLY | O_CLOEXEC);
+
+	if (file < 0)
+		return;
+	if (write(file, "8\n", 2) != 2)
+		fprintf(stderr, "memtype agent: can't raise the console's log level\n");
+	close(file);
+}
+
+static void answer(int port, char *text)
+{
+	static char original[REQUEST_LENGTH];
+	struct buffer reply = { 0 }, whole = { 0 };
+	struct request request;
+
+	strcpy(original, text);
+	buffer_clear(&reply);
+	if (!request_parse(&request, text))
+		buffer_error(&reply, "not a request: %.40s", original);
+	else if (!operations_run(&request, &reply))
+		process_relay(&request, original, &reply);
+	/* Every reply carries what the kernel had to say meanwhile. */
+	buffer_print(&whole, "{\"log\": ");
+	system_log(&whole);
+	buffer_print(&whole, ", \"reply\": ");
+	buffer_bytes(&whole, reply.data, reply.length);
+	buffer_print(&whole, "}");
+	protocol_reply(port, &whole);
+	buffer_free(&reply);
+	buffer_free(&whole);
+}
+
+int main(void)
+{
+	static char text[REQUEST_LENGTH];
+	struct buffer greeting = { 0 };
+	int port;
+
+	if (!system_mount())
+		give_up("mount");
+	port = protocol_open(PORT);
+	if (port < 0)
+		give_up(PORT);
+	buffer_clear(&greeting);
+	if (system_load_module("/memtype.ko", &greeting)) {
+		device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+		if (device < 0)
+			buffer_error(&greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
+		else if (process_listen())
+			buffer_error(&greeting, "can't listen for processes: %s", strerror(errno));
+		else if (!system_find_device(&test_device))
+			buffer_error(&greeting, "there is no PCI device with prefetchable memory");
+		else
+			system_describe(&greeting);
+	}
+	speak_up();
+	protocol_announce(port, &greeting);
+	buffer_free(&greeting);
+	while (protocol_read(port, text)) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		answer(port, text);
+	}
+	give_up("the serial port is gone");
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* Verbs that need no process: asking the verifier, driver operations, and reading. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+static const char *const rule_names[] = {
+	[MEMTYPE_RULE_MALFORMED] = "malformed",
+	[MEMTYPE_RULE_IMPOSSIBLE] = "impossible",
+	[MEMTYPE_RULE_RAM_NOT_WB] = "ram-not-wb",
+	[MEMTYPE_RULE_ALIAS] = "alias",
+	[MEMTYPE_RULE_EXCLUSIVE] = "exclusive",
+};
+
+static void write_record(struct buffer *reply, const struct memtype_record *record)
+{
+	buffer_print(reply, "{\"start\": %llu, \"pages\": %llu, \"memtype\": %u, \"kind\": \"%s\", ",
+		     record->start, record->pages, record->memtype,
+		     record->kind == MEMTYPE_USER ? "user" : "kernel");
+	buffer_print(reply, "\"pid\": %d, \"address\": %llu, \"owner\": ", record->pid,
+		     record->address);
+	buffer_json(reply, record->owner, strnlen(record->owner, sizeof(record->owner)));
+	buffer_print(reply, "}");
+}
+
+void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
+{
+	static const char *const hazards[] = { "mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined" };
+	const char *separator = "";
+	unsigned int n;
+
+	buffer_print(reply, "{\"accepted\": %s, \"rule\": ", verdict->error ? "false" : "true");
+	if (verdict->error)
+		buffer_print(reply, "\"%s\"", rule_names[verdict->rule]);
+	else
+		buffer_print(reply, "null");
+	buffer_print(reply, ", \"errno\": %d, \"hazards\": [", verdict->error);
+	for (n = 0; n < 3; n++)
+		if (verdict->hazards & 1u << n) {
+			buffer_print(reply, "%s\"%s\"", separator, hazards[n]);
+			separator = ", ";
+		}
+	buffer_print(reply, "], \"conflict\": ");
+	if (verdict->has_conflict)
+		write_record(reply, &verdict->conflict);
+	else
+		buffer_print(reply, "null");
+	buffer_print(reply, "}");
+}
+
+void write_page_table(struct buffer *reply, const struct memtype_page_table *table)
+{
+	unsigned int n;
+
+	buffer_print(reply, "{\"truncated\": %s, \"runs\": [", table->truncated ? "true" : "false");
+	for (n = 0; n < table->count; n++)
+		buffer_print(reply, "%s[%llu, %u, %u]", n ? ", " : "", table->runs[n].entry,
+			     table->runs[n].shift, table->runs[n].pages);
+	buffer_print(reply, "]}");
+}
+
+static void write_registers(const struct memtype_registers *registers, struct buffer *reply)
+{
+	unsigned int count = registers->mtrr_capability & 0xff, n;
+
+	buffer_print(reply, "{\"cpu\": %u, \"vendor\": ", registers->cpu);
+	buffer_json(reply, registers->vendor, strnlen(registers->vendor, sizeof(registers->vendor)));
+	buffer_print(reply, ", \"physical_bits\": %u, \"has_pat\": %s, \"has_mtrr\": %s, ",
+		     registers->physical_bits, registers->has_pat ? "true" : "false",
+		     registers->has_mtrr ? "true" : "false");
+	buffer_print(reply, "\"pat\": %llu, \"capability\": %llu, \"default_type\": %llu, ",
+		     registers->pat, registers->mtrr_capability, registers->mtrr_default_type);
+	buffer_print(reply, "\"cr0\": %llu, \"cr3\": %llu, \"cr4\": %llu, \"fixed\": [",
+		     registers->cr0, registers->cr3, registers->cr4);
+	for (n = 0; n < MEMTYPE_FIXED_REGISTERS; n++)
+		buffer_print(reply, "%s%llu", n ? ", " : "", registers->mtrr_fixed[n]);
+	buffer_print(reply, "], \"variable\": [");
+	for (n = 0; n < count && n < MEMTYPE_VARIABLE_REGISTERS; n++)
+		buffer_print(reply, "%s[%llu, %llu]", n ? ", " : "", registers->mtrr_variable[n][0],
+			     registers->mtrr_variable[n][1]);
+	buffer_print(reply, "]}");
+}
+
+void write_outcome(struct buffer *reply, const struct memtype_request *outcome)
+{
+	struct memtype_registers registers = { 0 };
+
+	buffer_print(reply, "{\"verdict\": ");
+	write_verdict(reply, &outcome->verdict);
+	if (outcome->asked_kernel)
+		buffer_print(reply, ", \"kernel\": {\"accepted\": %s, \"errno\": %d}",
+			     outcome->kernel_error ? "false" : "true", outcome->kernel_error);
+	else
+		buffer_print(reply, ", \"kernel\": null");
+	if (outcome->handle)
+		buffer_print(reply, ", \"handle\": %llu", outcome->handle);
+	else
+		buffer_print(reply, ", \"handle\": null");
+	buffer_print(reply, ", \"page_table\": ");
+	write_page_table(reply, &outcome->page_table);
+	/* What the types in the entries mean at this moment: MTRRs may change between two operations. */
+	if (outcome->handle && !ioctl(device, MEMTYPE_READ_REGISTERS, &registers)) {
+		buffer_print(reply, ", \"registers\": ");
+		write_registers(&registers, reply);
+	}
+	buffer_print(reply, "}");
+}
+
+bool request_fill(const struct request *request, struct memtype_request *asked,
+		  struct buffer *reply)
+{
+	const char *owner = request_text(request, "owner");
+	uint64_t memtype;
+
+	memset(asked, 0, sizeof(*asked));
+	if (!request_number(request, "start", (uint64_t *)&asked->start, reply) ||
+	    !request_number(request, "pages", (uint64_t *)&asked->pages, reply) ||
+	    !request_number(request, "memtype", &memtype, reply))
+		return false;
+	asked->memtype = memtype;
+	if (asked->start % PAGE_BYTES) {
+		buffer_error(reply, "%s: start=%#llx is not the start of a page", request->verb,
+			     asked->start);
+		return false;
+	}
+	if (owner)
+		strncpy(asked->owner, owner, sizeof(asked->owner) - 1);
+	return true;
+}
+
+static bool call(unsigned long command, void *argument, const struct request *request,
+		 struct buffer *reply)
+{
+	if (!ioctl(device, command, argument))
+		return true;
+	buffer_error(reply, "%s: the module says %s", request->verb, strerror(errno));
+	return false;
+}
+
+static void map(const struct request *request, enum memtype_call which, struct buffer *reply)
+{
+	struct memtype_request asked;
+
+	if (!request_fill(request, &asked, reply))
+		return;
+	asked.call = which;
+	if (call(MEMTYPE_MAP, &asked, request, reply))
+		write_outcome(reply, &asked);
+}
+
+static void run_ioremap(const struct request *request, struct buffer *reply)
+{
+	map(request, MEMTYPE_CALL_IOREMAP, reply);
+}
+
+static void run_memremap(const struct request *request, struct buffer *reply)
+{
+	map(request, MEMTYPE_CALL_MEMREMAP, reply);
+}
+
+static void run_set_memory(const struct request *request, struct buffer *reply)
+{
+	map(request, MEMTYPE_CALL_SET_MEMORY, reply);
+}
+
+static void run_verify(const struct request *request, struct buffer *reply)
+{
+	const char *kind = request_text(request, "kind");
+	struct memtype_request asked;
+
+	if (!request_fill(request, &asked, reply))
+		return;
+	asked.kind = kind && !strcmp(kind, "user") ? MEMTYPE_USER : MEMTYPE_KERNEL;
+	if (!call(MEMTYPE_VERIFY, &asked, request, reply))
+		return;
+	buffer_print(reply, "{\"verdict\": ");
+	write_verdict(reply, &asked.verdict);
+	buffer_print(reply, "}");
+}
+
+static void run_release(const struct request *request, struct buffer *reply)
+{
+	struct memtype_handle handle = { 0 };
+
+	if (request_number(request, "handle", (uint64_t *)&handle.handle, reply) &&
+	    call(MEMTYPE_RELEASE, &handle, request, reply))
+		buffer_print(reply, "{}");
+}
+
+static void run_page_table(const struct request *request, struct buffer *reply)
+{
+	struct memtype_handle handle = { 0 };
+
+	if (!request_number(request, "handle", (uint64_t *)&handle.handle, reply) ||
+	    !call(MEMTYPE_READ_MAPPING, &handle, request, reply))
+		return;
+	buffer_print(reply, "{\"page_table\": ");
+	write_page_table(reply, &handle.page_table);
+	buffer_print(reply, "}");
+}
+
+static void run_ram(const struct request *request, struct buffer *reply)
+{
+	struct memtype_ram ram = { 0 };
+
+	if (request_number(request, "pages", (uint64_t *)&ram.pages, reply) &&
+	    call(MEMTYPE_ALLOCATE_RAM, &ram, request, reply))
+		buffer_print(reply, "{\"start\": %llu}", ram.start);
+}
+
+static void run_lookup(const struct request *request, struct buffer *reply)
+{
+	struct memtype_lookup lookup = { 0 };
+
+	if (request_number(request, "start", (uint64_t *)&lookup.start, reply) &&
+	    request_number(request, "pages", (uint64_t *)&lookup.pages, reply) &&
+	    call(MEMTYPE_LOOKUP, &lookup, request, reply))
+		buffer_print(reply, "{\"errno\": %d, \"memtype\": %u, \"in_use\": %s}", lookup.error,
+			     lookup.memtype, lookup.in_use ? "true" : "false");
+}
+
+static void run_policy(const struct request *request, struct buffer *reply)
+{
+	struct memtype_policy policy = { 0 };
+
+	policy.enforce = request_number_or(request, "enforce", 0);
+	policy.one_ioremap = request_number_or(request, "one_ioremap", 0);
+	if (call(MEMTYPE_SET_POLICY, &policy, request, reply))
+		buffer_print(reply, "{}");
+}
+
+static void run_tracked(const struct request *request, struct buffer *reply)
+{
+	struct memtype_tracked tracked = {
+		.start = request_number_or(request, "start", 0),
+		.pages = request_number_or(request, "pages", 0),
+	};
+	struct memtype_record *records = NULL;
+	unsigned int n;
+
+	do {
+		/* Asked again when there are more than were room for. */
+		tracked.capacity = tracked.count;
+		free(records);
+		records = calloc(tracked.capacity + 1, sizeof(*records));
+		tracked.buffer = (uintptr_t)records;
+		if (!call(MEMTYPE_TRACKED, &tracked, request, reply))
+			goto free;
+	} while (tracked.count > tracked.capacity);
+	buffer_print(reply, "{\"records\": [");
+	for (n = 0; n < tracked.count; n++) {
+		if (n)
+			buffer_print(reply, ", ");
+		write_record(reply, &records[n]);
+	}
+	buffer_print(reply, "]}");
+free:
+	free(records);
+}
+
+static void run_registers(const struct request *request, struct buffer *reply)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN), cpu;
+
+	buffer_print(reply, "{\"cpus\": [");
+	for (cpu = 0; cpu < cpus; cpu++) {
+		struct memtype_registers registers = { .cpu = cpu };
+
+		if (!call(MEMTYPE_READ_REGISTERS, &registers, request, reply))
+			return;
+		if (cpu)
+			buffer_print(reply, ", ");
+		write_registers(&registers, reply);
+	}
+	buffer_print(reply, "]}");
+}
+
+static void run_memtype_list(const struct request *request, struct buffer *reply)
+{
+	system_memtype_list(reply);
+}
+
+static void run_hello(const struct request *request, struct buffer *reply)
+{
+	system_describe(reply);
+}
+
+static void run_log(const struct request *request, struct buffer *reply)
+{
+	/* The lines come with every reply. */
+	buffer_print(reply, "{}");
+}
+
+bool operations_run(const struct request *request, struct buffer *reply)
+{
+	static const struct {
+		const char *verb;
+		void (*run)(const struct request *request, struct buffer *reply);
+	} verbs[] = {
+		{ "hello", run_hello },
+		{ "log", run_log },
+		{ "verify", run_verify },
+		{ "lookup", run_lookup },
+		{ "ioremap", run_ioremap },
+		{ "memremap", run_memremap },
+		{ "set_memory", run_set_memory },
+		{ "release", run_release },
+		{ "page_table", run_page_table },
+		{ "ram", run_ram },
+		{ "policy", run_policy },
+		{ "tracked", run_tracked },
+		{ "memtype_list", run_memtype_list },
+		{ "registers", run_registers },
+		{ "shell", system_shell },
+		{ "process", process_start },
+	};
+	unsigned int n;
+
+	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+		if (!strcmp(request->verb, verbs[n].verb)) {
+			verbs[n].run(request, reply);
+			return true;
+		}
+	return false;
+}

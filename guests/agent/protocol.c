@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "protocol.h"
+
+static unsigned long long sequence;
+static struct buffer last_reply;
+static unsigned long long last_sequence;
+
+static uint32_t crc32(const char *bytes, size_t length)
+{
+	static uint32_t table[256];
+	uint32_t crc = ~0u;
+	size_t n;
+
+	if (!table[1])
+		for (n = 0; n < 256; n++) {
+			uint32_t entry = n;
+			int bit;
+
+			for (bit = 0; bit < 8; bit++)
+				entry = entry >> 1 ^ (entry & 1 ? 0xedb88320u : 0);
+			table[n] = entry;
+		}
+	for (n = 0; n < length; n++)
+		crc = crc >> 8 ^ table[(crc ^ (unsigned char)bytes[n]) & 0xff];
+	return ~crc;
+}
+
+static int hex_digit(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	if (digit >= 'a' && digit <= 'f')
+		return digit - 'a' + 10;
+	if (digit >= 'A' && digit <= 'F')
+		return digit - 'A' + 10;
+	return -1;
+}
+
+static bool percent_decode(char *text)
+{
+	char *to = text;
+
+	for (; *text; text++) {
+		if (*text != '%') {
+			*to++ = *text;
+			continue;
+		}
+		if (hex_digit(text[1]) < 0 || hex_digit(text[2]) < 0)
+			return false;
+		*to++ = hex_digit(text[1]) << 4 | hex_digit(text[2]);
+		text += 2;
+	}
+	*to = 0;
+	return true;
+}
+
+bool request_parse(struct request *request, char *text)
+{
+	char *rest = text, *word;
+
+	memset(request, 0, sizeof(*request));
+	request->verb = strsep(&rest, " ");
+	while (rest && (word = strsep(&rest, " "))) {
+		char *value = strchr(word, '=');
+
+		if (!value || request->count == REQUEST_FIELDS)
+			return false;
+		*value++ = 0;
+		if (!percent_decode(value))
+			return false;
+		request->fields[request->count].key = word;
+		request->fields[request->count++].value = value;
+	}
+	return *request->verb;
+}
+
+const char *request_text(const struct request *request, const char *key)
+{
+	unsigned int n;
+
+	for (n = 0; n < request->count; n++)
+		if (!strcmp(request->fields[n].key, key))
+			return request->fields[n].value;
+	return NULL;
+}
+
+static bool parse_number(const char *text, uint64_t *number)
+{
+	char *end;
+
+	if (!text || *text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*number = strtoull(text, &end, 0);
+	return !errno && !*end;
+}
+
+bool request_number(const struct request *request, const char *key, uint64_t *number,
+		    struct buffer *reply)
+{
+	const char *text = request_text(request, key);
+
+	if (parse_number(text, number))
+		return true;
+	if (text)
+		buffer_error(reply, "%s: %s=%s is not a number", request->verb, key, text);
+	else
+		buffer_error(reply, "%s: %s= is missing", request->verb, key);
+	return false;
+}
+
+uint64_t request_number_or(const struct request *request, const char *key, uint64_t otherwise)
+{
+	uint64_t number;
+
+	return parse_number(request_text(request, key), &number) ? number : otherwise;
+}
+
+int protocol_open(const char *device)
+{
+	struct termios settings;
+	int port = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (port < 0 || tcgetattr(port, &settings))
+		return -1;
+	cfmakeraw(&settings);
+	cfsetspeed(&settings, B115200);
+	settings.c_cflag |= CLOCAL;
+	return tcsetattr(port, TCSANOW, &settings) ? -1 : port;
+}
+
+static void write_all(int port, const char *bytes, size_t length)
+{
+	while (length) {
+		ssize_t written = write(port, bytes, length);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return;
+		bytes += written;
+		length -= written;
+	}
+}
+
+static void write_line(int port, unsigned long long number, const struct buffer *json)
+{
+	struct buffer line = { 0 };
+
+	buffer_print(&line, "@%llu ", number);
+	buffer_bytes(&line, json->data, json->length);
+	buffer_print(&line, " *%08x\n", crc32(line.data, line.length));
+	write_all(port, line.data, line.length);
+	if (number) {
+		buffer_free(&last_reply);
+		last_reply = line;
+		last_sequence = number;
+	} else {
+		buffer_free(&line);
+	}
+}
+
+void protocol_reply(int port, const struct buffer *json)
+{
+	write_line(port, sequence, json);
+}
+
+void protocol_announce(int port, const struct buffer *json)
+{
+	write_line(port, 0, json);
+}
+
+/* Reads up to a newline. A line that is too long is read to its end and comes back empty. */
+static bool read_line(int port, char text[REQUEST_LENGTH])
+{
+	static char pending[REQUEST_LENGTH];
+	static size_t available, position;
+	size_t length = 0;
+	bool too_long = false;
+
+	for (;;) {
+		char byte;
+
+		if (position == available) {
+			ssize_t got = read(port, pending, sizeof(pending));
+
+			if (got < 0 && errno == EINTR)
+				continue;
+			if (got <= 0)
+				return false;
+			available = got;
+			position = 0;
+		}
+		byte = pending[position++];
+		if (byte == '\n') {
+			text[too_long ? 0 : length] = 0;
+			return true;
+		}
+		if (length == REQUEST_LENGTH - 1)
+			too_long = true;
+		else
+			text[length++] = byte;
+	}
+}
+
+/* Checks a line and cuts it down to its payload. */
+static char *check_line(char *text, unsigned long long *number)
+{
+	char *star = strrchr(text, '*'), *end;
+	unsigned long crc;
+
+	if (text[0] != '@' || !star || star < text + 2 || star[-1] != ' ' || strlen(star) != 9)
+		return NULL;
+	crc = strtoul(star + 1, &end, 16);
+	if (*end || crc != crc32(text, star - 1 - text))
+		return NULL;
+	star[-1] = 0;
+	*number = strtoull(text + 1, &end, 10);
+	return *number && *end == ' ' && end[1] ? end + 1 : NULL;
+}
+
+bool protocol_read(int port, char text[REQUEST_LENGTH])
+{
+	static char line[REQUEST_LENGTH];
+	struct buffer complaint = { 0 };
+
+	while (read_line(port, line)) {
+		unsigned long long number;
+		char *payload = check_line(line, &number);
+
+		if (!payload) {
+			buffer_error(&complaint, "damaged line");
+			protocol_announce(port, &complaint);
+			buffer_free(&complaint);
+			continue;
+		}
+		if (number == last_sequence) {
+			write_all(port, last_reply.data, last_reply.length);
+			continue;
+		}
+		sequence = number;
+		strcpy(text, payload);
+		return true;
+	}
+	return false;
+}

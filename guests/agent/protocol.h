@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * The agent's serial port. One request, one reply, each a line:
+ *
+ *	@SEQUENCE verb key=value key=value *CRC
+ *	@SEQUENCE {"json": ...} *CRC
+ *
+ * SEQUENCE is decimal. CRC is the CRC-32 of zlib, eight hexadecimal digits, of
+ * everything from "@" to the byte before " *". Values are percent-encoded.
+ *
+ * Serial lines lose characters. A line that doesn't check is answered with
+ * sequence 0 and an error; the host then sends its request again, and a
+ * request with the sequence of the last one is answered from memory, without
+ * being carried out a second time.
+ */
+#ifndef PROTOCOL_H
+#define PROTOCOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffer.h"
+
+#define REQUEST_LENGTH 4096
+#define REQUEST_FIELDS 24
+
+/* A request, taken apart in place. */
+struct request {
+	char *verb;
+	unsigned int count;
+	struct {
+		char *key;
+		char *value;
+	} fields[REQUEST_FIELDS];
+};
+
+/* False when the text is no request. */
+bool request_parse(struct request *request, char *text);
+/* NULL when it isn't there. */
+const char *request_text(const struct request *request, const char *key);
+/* Writes the error into reply and returns false when the field is missing or no number. */
+bool request_number(const struct request *request, const char *key, uint64_t *number,
+		    struct buffer *reply);
+uint64_t request_number_or(const struct request *request, const char *key, uint64_t otherwise);
+
+/* Opens the port raw. Returns the descriptor, -1 with errno. */
+int protocol_open(const char *device);
+/* Reads one good request; answers bad and repeated ones itself. Returns false when the port is gone. */
+bool protocol_read(int port, char text[REQUEST_LENGTH]);
+void protocol_reply(int port, const struct buffer *json);
+/* An announcement nobody asked for: sequence 0. */
+void protocol_announce(int port, const struct buffer *json);
+
+#endif

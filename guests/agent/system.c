@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* What the agent asks of the system it runs on: mounts, the module, PCI, logs, a shell. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define LARGEST_OUTPUT (1 << 20)
+/* include/linux/ioport.h */
+#define RESOURCE_MEMORY 0x200
+#define RESOURCE_PREFETCH 0x2000
+
+bool system_mount(void)
+{
+	static const struct {
+		const char *type, *where;
+		bool needed;
+	} mounts[] = {
+		{ "proc", "/proc", true },
+		{ "sysfs", "/sys", true },
+		{ "devtmpfs", "/dev", true },
+		{ "tmpfs", "/tmp", true },
+		/* Holds x86/pat_memtype_list, which doesn't exist when PAT is off. */
+		{ "debugfs", "/sys/kernel/debug", false },
+	};
+	unsigned int n;
+
+	for (n = 0; n < sizeof(mounts) / sizeof(mounts[0]); n++) {
+		mkdir(mounts[n].where, 0755);
+		if (mount(mounts[n].type, mounts[n].where, mounts[n].type, 0, NULL) &&
+		    errno != EBUSY && mounts[n].needed)
+			return false;
+	}
+	return true;
+}
+
+bool system_load_module(const char *path, struct buffer *reply)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	int error = 0;
+
+	if (file < 0 || (syscall(SYS_finit_module, file, "", 0) && errno != EEXIST))
+		error = errno;
+	if (error)
+		buffer_error(reply, "can't load %s: %s", path, strerror(error));
+	if (file >= 0)
+		close(file);
+	return !error;
+}
+
+static bool find_bar(const char *address, struct test_device *found)
+{
+	unsigned long long start, end, flags;
+	char path[300];
+	unsigned int bar;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", address);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	for (bar = 0; bar < 6 && fscanf(file, "%llx %llx %llx", &start, &end, &flags) == 3; bar++)
+		if (flags & RESOURCE_MEMORY && flags & RESOURCE_PREFETCH &&
+		    end - start + 1 > found->size) {
+			snprintf(found->address, sizeof(found->address), "%.31s", address);
+			found->bar = bar;
+			found->start = start;
+			found->size = end - start + 1;
+		}
+	fclose(file);
+	return true;
+}
+
+/* The largest prefetchable BAR there is. */
+bool system_find_device(struct test_device *found)
+{
+	DIR *directory = opendir("/sys/bus/pci/devices");
+	struct dirent *entry;
+
+	memset(found, 0, sizeof(*found));
+	while (directory && (entry = readdir(directory)))
+		if (entry->d_name[0] != '.')
+			find_bar(entry->d_name, found);
+	if (directory)
+		closedir(directory);
+	return found->size;
+}
+
+void system_log(struct buffer *json)
+{
+	static int kmsg = -1;
+	const char *separator = "";
+	char record[8192];
+	ssize_t length;
+
+	if (kmsg < 0)
+		kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	buffer_print(json, "[");
+	for (;;) {
+		char *text, *end;
+
+		length = read(kmsg, record, sizeof(record) - 1);
+		/* EPIPE: the ring wrapped and lines are gone; the next read has the oldest left. */
+		if (length < 0 && (errno == EPIPE || errno == EINTR))
+			continue;
+		if (length <= 0)
+			break;
+		record[length] = 0;
+		text = strchr(record, ';');
+		if (!text)
+			continue;
+		end = strchrnul(++text, '\n');
+		buffer_print(json, "%s", separator);
+		buffer_json(json, text, end - text);
+		separator = ", ";
+	}
+	buffer_print(json, "]");
+}
+
+static void read_all(int file, struct buffer *text)
+{
+	char part[4096];
+	ssize_t got;
+
+	buffer_clear(text);
+	while ((got = read(file, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR))
+		if (got > 0 && text->length < LARGEST_OUTPUT)
+			buffer_bytes(text, part, got);
+}
+
+void system_memtype_list(struct buffer *reply)
+{
+	int file = open("/sys/kernel/debug/x86/pat_memtype_list", O_RDONLY | O_CLOEXEC);
+	struct buffer text = { 0 };
+
+	if (file < 0) {
+		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?): %s",
+			     strerror(errno));
+		return;
+	}
+	read_all(file, &text);
+	close(file);
+	buffer_print(reply, "{\"text\": ");
+	buffer_json(reply, text.data, text.length);
+	buffer_print(reply, "}");
+	buffer_free(&text);
+}
+
+void system_shell(const struct request *request, struct buffer *reply)
+{
+	const char *command = request_text(request, "command");
+	struct buffer text = { 0 };
+	int ends[2], status;
+	pid_t child;
+
+	if (!command || pipe2(ends, O_CLOEXEC)) {
+		buffer_error(reply, "shell: command= is missing");
+		return;
+	}
+	child = fork();
+	if (!child) {
+		int nothing = open("/dev/null", O_RDONLY);
+
+		dup2(nothing, STDIN_FILENO);
+		dup2(ends[1], STDOUT_FILENO);
+		dup2(ends[1], STDERR_FILENO);
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	if (child < 0) {
+		buffer_error(reply, "shell: %s", strerror(errno));
+		close(ends[0]);
+		return;
+	}
+	read_all(ends[0], &text);
+	close(ends[0]);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	buffer_print(reply, "{\"status\": %d, \"output\": ",
+		     WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	buffer_json(reply, text.data, text.length);
+	buffer_print(reply, "}");
+	buffer_free(&text);
+}
+
+void system_describe(struct buffer *reply)
+{
+	struct utsname name;
+
+	uname(&name);
+	buffer_print(reply, "{\"protocol\": 1, \"release\": ");
+	buffer_json(reply, name.release, strlen(name.release));
+	buffer_print(reply, ", \"cpus\": %ld, \"device\": {\"address\": ", sysconf(_SC_NPROCESSORS_ONLN));
+	buffer_json(reply, test_device.address, strlen(test_device.address));
+	buffer_print(reply, ", \"bar\": %u, \"start\": %llu, \"size\": %llu}}", test_device.bar,
+		     (unsigned long long)test_device.start, (unsigned long long)test_device.size);
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* The verifier's questions, answered for x86. */
+#include <linux/ioport.h>
+#include <linux/smp.h>
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+#include <asm/pgtable_types.h>
+#include <asm/processor.h>
+
+#include "arch_x86.h"
+#include "mtrr.h"
+
+#define IA32_PAT 0x277
+/* What the PCD and PWT bits mean on a CPU without PAT: WB WT UC- UC. */
+#define PAT_AT_RESET 0x0007040600070406ULL
+
+static u64 last_pfn(void)
+{
+	return (1ULL << (boot_cpu_data.x86_phys_bits - PAGE_SHIFT)) - 1;
+}
+
+static bool possible(unsigned int memtype)
+{
+	u32 low, high;
+	u64 pat = PAT_AT_RESET;
+	unsigned int slot;
+
+	if (boot_cpu_has(X86_FEATURE_PAT) && !rdmsr_safe(IA32_PAT, &low, &high))
+		pat = (u64)high << 32 | low;
+	for (slot = 0; slot < 8; slot++)
+		if ((pat >> (8 * slot) & 0xff) == memtype)
+			return true;
+	return false;
+}
+
+static bool any_ram(u64 first, u64 last)
+{
+	return region_intersects(first << PAGE_SHIFT, (last - first + 1) << PAGE_SHIFT,
+				 IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) != REGION_DISJOINT;
+}
+
+static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
+{
+	struct memtype_registers registers = { .cpu = raw_smp_processor_id() };
+	bool uncached = memtype == MEMTYPE_UC || memtype == MEMTYPE_UC_MINUS;
+	struct mtrr_summary mtrr;
+	unsigned int found = 0;
+
+	/* Without MTRRs the page table has the only word. */
+	if (!boot_cpu_has(X86_FEATURE_MTRR) || mtrr_read(&registers))
+		return 0;
+	mtrr = mtrr_summarise(&registers, first << PAGE_SHIFT, (last << PAGE_SHIFT) + PAGE_SIZE - 1);
+	/* The thread's painful case: somebody else, SMM say, may use the same memory write-back. */
+	if (uncached && mtrr.types & BIT(MEMTYPE_WB))
+		found |= MEMTYPE_HAZARD_MTRR_WB_UNCACHED;
+	if (mtrr.splits_large_page)
+		found |= MEMTYPE_HAZARD_MTRR_MIXED;
+	if (mtrr.undefined)
+		found |= MEMTYPE_HAZARD_MTRR_UNDEFINED;
+	return found;
+}
+
+/* Linux: what remap_pfn_range() gives untracked device memory, arch/x86/mm/pat/memtype.c, lookup_memtype(). */
+static unsigned int default_memtype(u64 first, u64 last)
+{
+	return any_ram(first, last) ? MEMTYPE_WB : MEMTYPE_UC_MINUS;
+}
+
+const struct verifier_arch arch_x86 = {
+	.last_pfn = last_pfn,
+	.possible = possible,
+	.any_ram = any_ram,
+	.hazards = hazards,
+	.ram_memtype = MEMTYPE_WB,
+	.default_memtype = default_memtype,
+};
+
+bool arch_x86_protection(unsigned int memtype, pgprot_t *prot)
+{
+	enum page_cache_mode mode;
+
+	switch (memtype) {
+	case MEMTYPE_WB:
+		mode = _PAGE_CACHE_MODE_WB;
+		break;
+	case MEMTYPE_WC:
+		mode = _PAGE_CACHE_MODE_WC;
+		break;
+	case MEMTYPE_UC_MINUS:
+		mode = _PAGE_CACHE_MODE_UC_MINUS;
+		break;
+	case MEMTYPE_UC:
+		mode = _PAGE_CACHE_MODE_UC;
+		break;
+	case MEMTYPE_WT:
+		mode = _PAGE_CACHE_MODE_WT;
+		break;
+	case MEMTYPE_WP:
+		mode = _PAGE_CACHE_MODE_WP;
+		break;
+	default:
+		return false;
+	}
+	*prot = __pgprot((pgprot_val(*prot) & ~(unsigned long)_PAGE_CACHE_MASK) |
+			 cachemode2protval(mode));
+	return true;
+}

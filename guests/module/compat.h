@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* What differs between the kernels this module is built for, with the version that made it so. */
+#ifndef COMPAT_H
+#define COMPAT_H
+
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/version.h>
+
+/* 6.15 made ioremap_prot() take a pgprot_t instead of its bits. */
+static inline void __iomem *compat_ioremap_prot(resource_size_t start, unsigned long size,
+						pgprot_t prot)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
+	return ioremap_prot(start, size, prot);
+#else
+	return ioremap_prot(start, size, pgprot_val(prot));
+#endif
+}
+
+#endif

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* The kernel half of the agent: /dev/memtype and its calls. */
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "agent.h"
+#include "arch_x86.h"
+#include "mtrr.h"
+
+DEFINE_MUTEX(memtype_lock);
+struct verifier memtype_verifier;
+bool memtype_enforce;
+
+void memtype_fill_record(struct memtype_record *to, const struct verifier_record *from)
+{
+	*to = (struct memtype_record){
+		.start = from->first << PAGE_SHIFT,
+		.pages = from->last - from->first + 1,
+		.address = from->address,
+		.memtype = from->memtype,
+		.kind = from->space ? MEMTYPE_USER : MEMTYPE_KERNEL,
+		.pid = from->pid,
+	};
+	strscpy(to->owner, from->owner->name, sizeof(to->owner));
+}
+
+void memtype_fill_verdict(struct memtype_verdict *to, const struct verifier_verdict *from)
+{
+	static const u32 rules[] = {
+		[VERIFIER_ACCEPTED] = MEMTYPE_RULE_NONE,
+		[VERIFIER_MALFORMED] = MEMTYPE_RULE_MALFORMED,
+		[VERIFIER_IMPOSSIBLE] = MEMTYPE_RULE_IMPOSSIBLE,
+		[VERIFIER_RAM_NOT_WB] = MEMTYPE_RULE_RAM_NOT_WB,
+		[VERIFIER_ALIAS] = MEMTYPE_RULE_ALIAS,
+		[VERIFIER_EXCLUSIVE] = MEMTYPE_RULE_EXCLUSIVE,
+	};
+
+	*to = (struct memtype_verdict){
+		.rule = rules[from->rule],
+		.error = from->error,
+		.hazards = from->hazards,
+		.has_conflict = from->conflict != NULL,
+	};
+	if (from->conflict)
+		memtype_fill_record(&to->conflict, from->conflict);
+}
+
+static int verify(struct memtype_request *request)
+{
+	struct verifier_request asked = {
+		.first = request->start >> PAGE_SHIFT,
+		.pages = request->pages,
+		.memtype = request->memtype,
+		/* Only whether there is an address space matters to a check. */
+		.space = request->kind == MEMTYPE_USER ? current->mm : NULL,
+	};
+	struct verifier_verdict verdict;
+
+	mutex_lock(&memtype_lock);
+	verifier_check(&memtype_verifier, &asked, &verdict);
+	memtype_fill_verdict(&request->verdict, &verdict);
+	request->asked_kernel = !verdict.error || !memtype_enforce;
+	mutex_unlock(&memtype_lock);
+	return 0;
+}
+
+static int lookup(struct memtype_lookup *lookup)
+{
+	unsigned int memtype = 0;
+	bool in_use = false;
+
+	mutex_lock(&memtype_lock);
+	lookup->error = verifier_lookup(&memtype_verifier, lookup->start >> PAGE_SHIFT,
+					lookup->pages, &memtype, &in_use);
+	mutex_unlock(&memtype_lock);
+	lookup->memtype = memtype;
+	lookup->in_use = in_use;
+	return 0;
+}
+
+struct listing {
+	struct memtype_record *records;
+	u32 capacity;
+	u32 count;
+};
+
+static bool list_record(struct verifier_record *record, void *data)
+{
+	struct listing *listing = data;
+
+	if (listing->count < listing->capacity)
+		memtype_fill_record(&listing->records[listing->count], record);
+	listing->count++;
+	return true;
+}
+
+static int tracked(struct memtype_tracked *tracked)
+{
+	struct listing listing = { .capacity = tracked->capacity };
+	u64 first = tracked->start >> PAGE_SHIFT;
+	u64 last = tracked->pages ? first + tracked->pages - 1 : U64_MAX;
+	int error = 0;
+
+	if (tracked->capacity > 65536)
+		return -EINVAL;
+	listing.records = kvcalloc(tracked->capacity ?: 1, sizeof(*listing.records), GFP_KERNEL);
+	if (!listing.records)
+		return -ENOMEM;
+	mutex_lock(&memtype_lock);
+	verifier_each(&memtype_verifier, tracked->pages ? first : 0, last, list_record, &listing);
+	mutex_unlock(&memtype_lock);
+	tracked->count = listing.count;
+	/* Copied without the lock: a page fault may need the mmap lock. */
+	if (copy_to_user(u64_to_user_ptr(tracked->buffer), listing.records,
+			 min(listing.count, listing.capacity) * sizeof(*listing.records)))
+		error = -EFAULT;
+	kvfree(listing.records);
+	return error;
+}
+
+static int set_policy(const struct memtype_policy *policy)
+{
+	mutex_lock(&memtype_lock);
+	memtype_enforce = policy->enforce;
+	memtype_verifier.one_ioremap = policy->one_ioremap;
+	mutex_unlock(&memtype_lock);
+	return 0;
+}
+
+static int dispatch(struct file *file, unsigned int command, void *argument)
+{
+	struct memtype_request *request = argument;
+	struct memtype_handle *handle = argument;
+	struct memtype_address *range = argument;
+	struct memtype_owner *owner = argument;
+
+	switch (command) {
+	case MEMTYPE_VERIFY:
+		return verify(request);
+	case MEMTYPE_MAP:
+		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
+		return driver_map(request);
+	case MEMTYPE_RELEASE:
+		return driver_release(handle->handle);
+	case MEMTYPE_READ_MAPPING:
+		return driver_read(handle->handle, &handle->page_table);
+	case MEMTYPE_PREPARE:
+		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
+		return user_mapping_prepare(file, request);
+	case MEMTYPE_RESULT:
+		return user_mapping_result(file, request);
+	case MEMTYPE_ADOPT:
+		range->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
+		return user_mapping_adopt(range);
+	case MEMTYPE_READ_PAGE_TABLE:
+		return user_mapping_read(range);
+	case MEMTYPE_ALLOCATE_RAM:
+		return driver_allocate_ram(argument);
+	case MEMTYPE_TRACKED:
+		return tracked(argument);
+	case MEMTYPE_LOOKUP:
+		return lookup(argument);
+	case MEMTYPE_SET_OWNER:
+		owner->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
+		return user_mapping_set_owner(owner->owner);
+	case MEMTYPE_SET_POLICY:
+		return set_policy(argument);
+	case MEMTYPE_READ_REGISTERS:
+		return mtrr_read(argument);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static long agent_ioctl(struct file *file, unsigned int command, unsigned long pointer)
+{
+	size_t size = _IOC_SIZE(command);
+	void __user *user = (void __user *)pointer;
+	void *argument;
+	long error;
+
+	if (_IOC_TYPE(command) != MEMTYPE_IOC || !size || size > PAGE_SIZE)
+		return -ENOTTY;
+	argument = kzalloc(size, GFP_KERNEL);
+	if (!argument)
+		return -ENOMEM;
+	error = -EFAULT;
+	if (_IOC_DIR(command) & _IOC_WRITE && copy_from_user(argument, user, size))
+		goto free;
+	error = dispatch(file, command, argument);
+	if (!error && _IOC_DIR(command) & _IOC_READ && copy_to_user(user, argument, size))
+		error = -EFAULT;
+free:
+	kfree(argument);
+	return error;
+}
+
+static int agent_open(struct inode *inode, struct file *file)
+{
+	return user_mapping_open(file);
+}
+
+static int agent_release(struct inode *inode, struct file *file)
+{
+	return user_mapping_close(file);
+}
+
+static const struct file_operations agent_operations = {
+	.owner = THIS_MODULE,
+	.open = agent_open,
+	.release = agent_release,
+	.unlocked_ioctl = agent_ioctl,
+	.mmap = user_mapping_mmap,
+};
+
+static struct miscdevice agent_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = MEMTYPE_DEVICE,
+	.fops = &agent_operations,
+	/* Processes of any user id are part of the tests. */
+	.mode = 0666,
+};
+
+static int __init agent_init(void)
+{
+	verifier_init(&memtype_verifier, &arch_x86);
+	return misc_register(&agent_device);
+}
+
+static void __exit agent_exit(void)
+{
+	misc_deregister(&agent_device);
+	driver_release_all();
+	verifier_destroy(&memtype_verifier);
+}
+
+module_init(agent_init);
+module_exit(agent_exit);
+
+MODULE_DESCRIPTION("Memory type verifier and test agent");
+/* kprobes, which later observe what other drivers map, are for GPL modules. */
+MODULE_LICENSE("Dual MIT/GPL");

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR MIT */
+/*
+ * What the two halves of the agent say to each other: ioctls of /dev/memtype.
+ *
+ * Addresses are guest-physical unless named "address", which is virtual.
+ * Everything is fixed-width and naturally aligned: one layout for every kernel.
+ */
+#ifndef MEMTYPE_UAPI_H
+#define MEMTYPE_UAPI_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define MEMTYPE_DEVICE "memtype"
+#define MEMTYPE_NAME_LENGTH 32
+#define MEMTYPE_MAX_RUNS 64
+#define MEMTYPE_FIXED_REGISTERS 11
+/* MTRRcap.VCNT has eight bits; no CPU has had more than ten. */
+#define MEMTYPE_VARIABLE_REGISTERS 32
+
+/* The encodings of IA32_PAT (Intel SDM, "Memory Types That Can Be Encoded With PAT"). */
+enum memtype_encoding {
+	MEMTYPE_UC = 0,
+	MEMTYPE_WC = 1,
+	MEMTYPE_WT = 4,
+	MEMTYPE_WP = 5,
+	MEMTYPE_WB = 6,
+	MEMTYPE_UC_MINUS = 7,
+};
+
+/* The rules of the verifier, in the order in which they are asked. */
+enum memtype_rule {
+	MEMTYPE_RULE_NONE,
+	MEMTYPE_RULE_MALFORMED,
+	MEMTYPE_RULE_IMPOSSIBLE,
+	MEMTYPE_RULE_RAM_NOT_WB,
+	MEMTYPE_RULE_ALIAS,
+	MEMTYPE_RULE_EXCLUSIVE,
+};
+
+enum memtype_hazard {
+	MEMTYPE_HAZARD_MTRR_WB_UNCACHED = 1 << 0,
+	MEMTYPE_HAZARD_MTRR_MIXED = 1 << 1,
+	MEMTYPE_HAZARD_MTRR_UNDEFINED = 1 << 2,
+};
+
+enum memtype_kind {
+	MEMTYPE_KERNEL,
+	MEMTYPE_USER,
+};
+
+enum memtype_call {
+	MEMTYPE_CALL_IOREMAP,
+	MEMTYPE_CALL_MEMREMAP,
+	MEMTYPE_CALL_SET_MEMORY,
+};
+
+/* One mapping the verifier keeps count of. */
+struct memtype_record {
+	__u64 start;
+	__u64 pages;
+	__u64 address;		/* of a user mapping, else 0 */
+	__u32 memtype;
+	__u32 kind;
+	__s32 pid;		/* of a user mapping, else 0 */
+	__u32 reserved;
+	char owner[MEMTYPE_NAME_LENGTH];
+};
+
+struct memtype_verdict {
+	__u32 rule;
+	__s32 error;		/* positive errno, 0 when accepted */
+	__u32 hazards;
+	__u32 has_conflict;
+	struct memtype_record conflict;
+};
+
+/* Neighbouring pages whose leaf entries differ in nothing but the page. */
+struct memtype_run {
+	__u64 entry;		/* raw leaf entry of the first page, 0 when not present */
+	__u32 shift;		/* 12, 21 or 30 */
+	__u32 pages;		/* in units of 4 KiB */
+};
+
+struct memtype_page_table {
+	__u32 count;
+	__u32 truncated;
+	struct memtype_run runs[MEMTYPE_MAX_RUNS];
+};
+
+/* A request, and everything that is to be said about it. */
+struct memtype_request {
+	/* in */
+	__u64 start;
+	__u64 pages;
+	__u32 memtype;
+	__u32 kind;
+	__u32 call;
+	__u32 reserved;
+	char owner[MEMTYPE_NAME_LENGTH];
+	/* out */
+	struct memtype_verdict verdict;
+	__u32 asked_kernel;	/* 0 when enforce mode keeps the request from it */
+	__s32 kernel_error;	/* positive errno, 0 when accepted */
+	__u64 handle;		/* 0 when there is no mapping */
+	struct memtype_page_table page_table;
+};
+
+struct memtype_handle {
+	__u64 handle;
+	struct memtype_page_table page_table;
+};
+
+struct memtype_ram {
+	__u64 pages;
+	__u64 start;		/* out */
+};
+
+struct memtype_policy {
+	__u32 enforce;
+	__u32 one_ioremap;
+};
+
+/* A range of the calling process. */
+struct memtype_address {
+	__u64 address;
+	__u64 pages;
+	__u32 memtype;		/* for ADOPT */
+	__u32 reserved;
+	char owner[MEMTYPE_NAME_LENGTH];
+	struct memtype_page_table page_table;	/* out, for READ_PAGE_TABLE */
+};
+
+/* Records that overlap a range; pages == 0 asks for all. */
+struct memtype_tracked {
+	__u64 start;
+	__u64 pages;
+	__u64 buffer;		/* struct memtype_record[capacity] */
+	__u32 capacity;
+	__u32 count;		/* out: how many there are, even when more than capacity */
+};
+
+struct memtype_lookup {
+	__u64 start;
+	__u64 pages;
+	__u32 memtype;		/* out */
+	__s32 error;		/* out: EBUSY when the pages in use differ */
+	__u32 in_use;		/* out */
+	__u32 reserved;
+};
+
+struct memtype_owner {
+	char owner[MEMTYPE_NAME_LENGTH];
+};
+
+struct memtype_registers {
+	__u32 cpu;		/* in */
+	__u32 physical_bits;
+	__u32 has_mtrr;
+	__u32 has_pat;
+	__u64 pat;
+	__u64 mtrr_capability;
+	__u64 mtrr_default_type;
+	__u64 mtrr_fixed[MEMTYPE_FIXED_REGISTERS];
+	__u64 mtrr_variable[MEMTYPE_VARIABLE_REGISTERS][2];
+	__u64 cr0;
+	__u64 cr3;
+	__u64 cr4;
+	char vendor[16];
+};
+
+#define MEMTYPE_IOC 'M'
+#define MEMTYPE_VERIFY		_IOWR(MEMTYPE_IOC, 0x40, struct memtype_request)
+#define MEMTYPE_MAP		_IOWR(MEMTYPE_IOC, 0x41, struct memtype_request)
+#define MEMTYPE_RELEASE		_IOWR(MEMTYPE_IOC, 0x42, struct memtype_handle)
+#define MEMTYPE_READ_MAPPING	_IOWR(MEMTYPE_IOC, 0x43, struct memtype_handle)
+#define MEMTYPE_PREPARE		_IOW(MEMTYPE_IOC, 0x44, struct memtype_request)
+#define MEMTYPE_RESULT		_IOR(MEMTYPE_IOC, 0x45, struct memtype_request)
+#define MEMTYPE_ADOPT		_IOW(MEMTYPE_IOC, 0x46, struct memtype_address)
+#define MEMTYPE_READ_PAGE_TABLE	_IOWR(MEMTYPE_IOC, 0x47, struct memtype_address)
+#define MEMTYPE_ALLOCATE_RAM	_IOWR(MEMTYPE_IOC, 0x48, struct memtype_ram)
+#define MEMTYPE_TRACKED		_IOWR(MEMTYPE_IOC, 0x49, struct memtype_tracked)
+#define MEMTYPE_LOOKUP		_IOWR(MEMTYPE_IOC, 0x4a, struct memtype_lookup)
+#define MEMTYPE_SET_OWNER	_IOW(MEMTYPE_IOC, 0x4b, struct memtype_owner)
+#define MEMTYPE_SET_POLICY	_IOW(MEMTYPE_IOC, 0x4c, struct memtype_policy)
+#define MEMTYPE_READ_REGISTERS	_IOWR(MEMTYPE_IOC, 0x4d, struct memtype_registers)
+
+#endif

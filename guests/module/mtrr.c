@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* Reading the MTRRs, and what they say about a range. */
+#include <linux/bitops.h>
+#include <linux/errno.h>
+#include <linux/minmax.h>
+#include <linux/pgtable.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
+#include <linux/string.h>
+#include <asm/msr.h>
+#include <asm/processor.h>
+#include <asm/special_insns.h>
+
+#include "mtrr.h"
+
+/* Named here and not taken from asm/mtrr.h: 6.x moved some of them about. */
+#define MTRR_CAPABILITY 0xfe
+#define MTRR_DEFAULT_TYPE 0x2ff
+#define MTRR_PHYSICAL_BASE(n) (0x200 + 2 * (n))
+#define IA32_PAT 0x277
+#define DEFAULT_FIXED_ENABLED (1u << 10)
+#define DEFAULT_ENABLED (1u << 11)
+#define MASK_VALID (1u << 11)
+#define TYPE_UNDEFINED 0x100u
+
+static const u32 fixed_msr[MEMTYPE_FIXED_REGISTERS] = {
+	0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+};
+
+/* 6.16 renamed rdmsrl_safe() to rdmsrq_safe(); the form with two halves stayed. */
+static u64 read_msr(u32 msr)
+{
+	u32 low, high;
+
+	if (rdmsr_safe(msr, &low, &high))
+		return 0;
+	return (u64)high << 32 | low;
+}
+
+static u64 read_cr4(void)
+{
+	unsigned long value;
+
+	asm volatile("mov %%cr4, %0" : "=r" (value));
+	return value;
+}
+
+static unsigned int variable_count(const struct memtype_registers *registers)
+{
+	return min_t(unsigned int, registers->mtrr_capability & 0xff, MEMTYPE_VARIABLE_REGISTERS);
+}
+
+static void read_here(void *data)
+{
+	struct memtype_registers *registers = data;
+	unsigned int n;
+
+	registers->cr0 = read_cr0();
+	registers->cr3 = __read_cr3();
+	registers->cr4 = read_cr4();
+	registers->pat = registers->has_pat ? read_msr(IA32_PAT) : 0;
+	if (!registers->has_mtrr)
+		return;
+	registers->mtrr_capability = read_msr(MTRR_CAPABILITY);
+	registers->mtrr_default_type = read_msr(MTRR_DEFAULT_TYPE);
+	for (n = 0; n < MEMTYPE_FIXED_REGISTERS; n++)
+		registers->mtrr_fixed[n] = read_msr(fixed_msr[n]);
+	for (n = 0; n < variable_count(registers); n++) {
+		registers->mtrr_variable[n][0] = read_msr(MTRR_PHYSICAL_BASE(n));
+		registers->mtrr_variable[n][1] = read_msr(MTRR_PHYSICAL_BASE(n) + 1);
+	}
+}
+
+int mtrr_read(struct memtype_registers *registers)
+{
+	unsigned int cpu = registers->cpu;
+
+	memset(registers, 0, sizeof(*registers));
+	registers->cpu = cpu;
+	registers->physical_bits = boot_cpu_data.x86_phys_bits;
+	registers->has_mtrr = boot_cpu_has(X86_FEATURE_MTRR);
+	registers->has_pat = boot_cpu_has(X86_FEATURE_PAT);
+	strscpy(registers->vendor, boot_cpu_data.x86_vendor_id, sizeof(registers->vendor));
+	return smp_call_function_single(cpu, read_here, registers, 1);
+}
+
+/* The fixed ranges: 8 of 64K, 16 of 16K, 64 of 4K. Returns the type and where its range ends. */
+static unsigned int fixed_type(const struct memtype_registers *registers, u64 address, u64 *end)
+{
+	unsigned int index, shift;
+
+	if (address < 0x80000) {
+		shift = 16;
+		index = address >> shift;
+	} else if (address < 0xc0000) {
+		shift = 14;
+		index = 8 + ((address - 0x80000) >> shift);
+	} else {
+		shift = 12;
+		index = 24 + ((address - 0xc0000) >> shift);
+	}
+	*end = address | ((1u << shift) - 1);
+	return registers->mtrr_fixed[index / 8] >> (8 * (index % 8)) & 0xff;
+}
+
+/* Where the answer of one mask may change next: at a multiple of its lowest bit. */
+static u64 granule_end(u64 address, u64 mask)
+{
+	u64 granule = mask & -mask;
+
+	return granule ? address | (granule - 1) : U64_MAX;
+}
+
+static unsigned int combine(unsigned int seen)
+{
+	/* "MTRR Precedences": UC wins, WT wins over WB, the rest is undefined. */
+	if (hweight32(seen) == 1)
+		return __ffs(seen);
+	if (seen & BIT(MEMTYPE_UC))
+		return MEMTYPE_UC;
+	if (seen == (BIT(MEMTYPE_WT) | BIT(MEMTYPE_WB)))
+		return MEMTYPE_WT;
+	return TYPE_UNDEFINED;
+}
+
+static unsigned int type_at(const struct memtype_registers *registers, u64 address, u64 *end)
+{
+	u64 width = GENMASK_ULL(registers->physical_bits - 1, PAGE_SHIFT);
+	unsigned int n, seen = 0;
+
+	*end = U64_MAX;
+	if (!(registers->mtrr_default_type & DEFAULT_ENABLED))
+		return MEMTYPE_UC;
+	if (address < 0x100000 && registers->mtrr_default_type & DEFAULT_FIXED_ENABLED)
+		return fixed_type(registers, address, end);
+	if (address < 0x100000)
+		*end = 0xfffff;
+	for (n = 0; n < variable_count(registers); n++) {
+		u64 base = registers->mtrr_variable[n][0] & width;
+		u64 mask = registers->mtrr_variable[n][1] & width;
+
+		if (!(registers->mtrr_variable[n][1] & MASK_VALID))
+			continue;
+		if ((address & mask) == (base & mask))
+			seen |= BIT(registers->mtrr_variable[n][0] & 7);
+		*end = min(*end, granule_end(address, mask));
+	}
+	return seen ? combine(seen) : registers->mtrr_default_type & 0xff;
+}
+
+struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u64 first, u64 last)
+{
+	struct mtrr_summary summary = { 0 };
+	unsigned int type, before = TYPE_UNDEFINED;
+	u64 address = first, end, large;
+
+	for (;;) {
+		type = type_at(registers, address, &end);
+		if (type == TYPE_UNDEFINED)
+			summary.undefined = true;
+		else
+			summary.types |= BIT(type & 31);
+		/* "Large Page Size Considerations": only a page that lies wholly in the range. */
+		large = ALIGN_DOWN(address, PMD_SIZE);
+		if (address != first && type != before && large != address && large >= first &&
+		    large + PMD_SIZE - 1 <= last)
+			summary.splits_large_page = true;
+		if (end >= last)
+			return summary;
+		before = type;
+		address = end + 1;
+		/* A discontinuous mask may change its answer every 4 KiB. */
+		cond_resched();
+	}
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The MTRRs of a CPU, as read from it. */
+#ifndef MTRR_H
+#define MTRR_H
+
+#include "memtype_uapi.h"
+
+/* What the MTRRs say about a range. */
+struct mtrr_summary {
+	u32 types;		/* a bit for each encoding found */
+	bool undefined;		/* an overlap the manuals leave undefined */
+	bool splits_large_page;	/* two types within one aligned 2 MiB of the range */
+};
+
+/* Reads registers->cpu's. Returns 0 or a negative errno. */
+int mtrr_read(struct memtype_registers *registers);
+
+/* Intel SDM, "MTRR Precedences", for the bytes [first, last]. */
+struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u64 first, u64 last);
+
+#endif

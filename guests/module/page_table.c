@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * Walks the page tables the CPU uses, starting at CR3, rather than calling
+ * lookup_address(): that one looks at init_mm only, and isn't exported.
+ */
+#include <linux/kernel.h>
+#include <linux/mm.h>
+#include <asm/io.h>
+#include <asm/special_insns.h>
+
+#include "page_table.h"
+
+#define ENTRY_PRESENT (1ULL << 0)
+#define ENTRY_ACCESSED (1ULL << 5)
+#define ENTRY_DIRTY (1ULL << 6)
+#define ENTRY_LARGE (1ULL << 7)
+#define ENTRY_LARGE_PAT (1ULL << 12)
+#define ENTRY_ADDRESS GENMASK_ULL(51, 12)
+#define CR4_FIVE_LEVELS (1UL << 12)
+
+/* The leaf entry that maps address, 0 when there is none; shift is where the walk ended. */
+static u64 leaf(unsigned long address, unsigned int *shift)
+{
+	unsigned long cr4;
+	u64 entry = __read_cr3();
+	int level;
+
+	asm volatile("mov %%cr4, %0" : "=r" (cr4));
+	for (level = cr4 & CR4_FIVE_LEVELS ? 4 : 3; level >= 0; level--) {
+		u64 *table = phys_to_virt(entry & ENTRY_ADDRESS);
+
+		*shift = PAGE_SHIFT + 9 * level;
+		entry = READ_ONCE(table[address >> *shift & 511]);
+		if (!(entry & ENTRY_PRESENT))
+			return 0;
+		if (level == 0 || (level <= 2 && entry & ENTRY_LARGE))
+			return entry;
+	}
+	return 0;
+}
+
+/* An entry without the page it points to and without what the CPU writes into it. */
+static u64 attributes(u64 entry, unsigned int shift)
+{
+	u64 page = ENTRY_ADDRESS & ~(shift > PAGE_SHIFT ? ENTRY_LARGE_PAT : 0);
+
+	return entry & ~(page | ENTRY_ACCESSED | ENTRY_DIRTY);
+}
+
+void page_table_read(unsigned long address, u64 pages, struct memtype_page_table *table)
+{
+	unsigned long end = address + pages * PAGE_SIZE;
+
+	memset(table, 0, sizeof(*table));
+	while (address < end) {
+		struct memtype_run *run = table->count ? &table->runs[table->count - 1] : NULL;
+		unsigned int shift;
+		u64 entry = leaf(address, &shift);
+		/* A missing table ends the walk early; count what is asked for page by page. */
+		unsigned int leaf_shift = entry ? shift : PAGE_SHIFT;
+		unsigned long next = min(end, (address | ((1UL << leaf_shift) - 1)) + 1);
+
+		if (!run || run->shift != leaf_shift || !run->entry != !entry ||
+		    attributes(run->entry, leaf_shift) != attributes(entry, leaf_shift)) {
+			if (table->count == MEMTYPE_MAX_RUNS) {
+				table->truncated = 1;
+				return;
+			}
+			run = &table->runs[table->count++];
+			run->entry = entry;
+			run->shift = leaf_shift;
+		}
+		run->pages += (next - address) >> PAGE_SHIFT;
+		address = next;
+	}
+}

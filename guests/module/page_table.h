@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* What the page tables of this CPU hold for a range of virtual addresses. */
+#ifndef PAGE_TABLE_H
+#define PAGE_TABLE_H
+
+#include "memtype_uapi.h"
+
+/*
+ * The leaf entries of [address, address + 4 KiB * pages), neighbours that say
+ * the same in one run. For user addresses the caller holds the mmap lock.
+ */
+void page_table_read(unsigned long address, u64 pages, struct memtype_page_table *table);
+
+#endif

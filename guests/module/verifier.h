@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * The verifier proposed on LKML on 30 August 2005 ("solving page table access
+ * attribute aliasing", Eric Biederman and Andi Kleen): no page is mapped with
+ * two memory types, kernel and user mappings alike, with reference counts.
+ *
+ * Nothing in here knows an architecture. A memory type is a small number whose
+ * meaning belongs to struct verifier_arch; the core only compares them.
+ *
+ * The caller serialises: every function wants the same lock held.
+ */
+#ifndef VERIFIER_H
+#define VERIFIER_H
+
+#include <linux/list.h>
+#include <linux/rbtree.h>
+#include <linux/types.h>
+
+struct verifier_arch {
+	/* The highest page frame the CPU can address. */
+	u64 (*last_pfn)(void);
+	/* Can the page tables express this type at present? */
+	bool (*possible)(unsigned int memtype);
+	/* Does any page of [first, last] have a struct page of RAM? */
+	bool (*any_ram)(u64 first, u64 last);
+	/* Hazards of mapping [first, last] with this type: a bit mask, reported, never refused. */
+	unsigned int (*hazards)(u64 first, u64 last, unsigned int memtype);
+	/* What RAM must be mapped as, and what untouched memory is mapped as when nobody cares. */
+	unsigned int ram_memtype;
+	unsigned int (*default_memtype)(u64 first, u64 last);
+};
+
+/* Names are shared by records, and live as long as the verifier. */
+struct verifier_owner {
+	struct list_head node;
+	char name[32];
+};
+
+struct verifier_record {
+	struct rb_node node;
+	u64 first;
+	u64 last;
+	u64 subtree_last;
+	const struct verifier_owner *owner;
+	const void *space;	/* the address space of a user mapping, NULL for the kernel's */
+	u64 address;		/* in that address space */
+	int pid;
+	u8 memtype;
+};
+
+struct verifier_request {
+	u64 first;
+	u64 pages;
+	unsigned int memtype;
+	const struct verifier_owner *owner;
+	const void *space;
+	u64 address;
+	int pid;
+};
+
+enum verifier_rule {
+	VERIFIER_ACCEPTED,
+	VERIFIER_MALFORMED,
+	VERIFIER_IMPOSSIBLE,
+	VERIFIER_RAM_NOT_WB,
+	VERIFIER_ALIAS,
+	VERIFIER_EXCLUSIVE,
+};
+
+struct verifier_verdict {
+	enum verifier_rule rule;
+	int error;		/* positive errno, 0 when accepted */
+	unsigned int hazards;
+	const struct verifier_record *conflict;	/* valid while the lock is held */
+};
+
+struct verifier {
+	struct rb_root_cached records;
+	struct list_head owners;
+	const struct verifier_arch *arch;
+	bool one_ioremap;
+};
+
+void verifier_init(struct verifier *verifier, const struct verifier_arch *arch);
+void verifier_destroy(struct verifier *verifier);
+
+const struct verifier_owner *verifier_owner(struct verifier *verifier, const char *name);
+
+/*
+ * verify_pfn_mapping(): may these pages be mapped so? Changes nothing.
+ * Every page is checked, and the verdict names the first mapping in the way.
+ */
+void verifier_check(struct verifier *verifier, const struct verifier_request *request,
+		    struct verifier_verdict *verdict);
+
+/* The same, and the mapping is counted when accepted. Returns NULL when refused or out of memory. */
+struct verifier_record *verifier_track(struct verifier *verifier,
+				       const struct verifier_request *request,
+				       struct verifier_verdict *verdict);
+
+/* Counts a mapping that exists already, whatever the rules say: what fork() duplicates. */
+struct verifier_record *verifier_adopt(struct verifier *verifier,
+				       const struct verifier_request *request);
+
+void verifier_release(struct verifier *verifier, struct verifier_record *record);
+
+/*
+ * Takes [address, address + pages) of one address space out of its records,
+ * which may be trimmed, split or removed. pfn is where the range begins.
+ * Returns how many pages were taken out.
+ */
+u64 verifier_cut(struct verifier *verifier, const void *space, u64 address, u64 pfn, u64 pages);
+
+/*
+ * lookup_pfn_memtype(): "don't care, give me the type in use, or a default".
+ * Returns 0 or a positive errno: EBUSY when the pages in use differ.
+ */
+int verifier_lookup(struct verifier *verifier, u64 first, u64 pages, unsigned int *memtype,
+		    bool *in_use);
+
+/* Calls visit for each record that overlaps [first, last], in order, until it says false. */
+void verifier_each(struct verifier *verifier, u64 first, u64 last,
+		   bool (*visit)(struct verifier_record *record, void *data), void *data);
+
+#endif
