@@ -1,0 +1,1 @@
+"""One QEMU process: command line, QMP, serial console, boot ROM, layouts."""
