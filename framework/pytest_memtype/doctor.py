@@ -1,0 +1,140 @@
+"""What this host can do, and what to do about what it can't."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_memtype import resources
+from pytest_memtype.errors import HostError
+from pytest_memtype.kernels.sandbox import bwrap_problem
+from pytest_memtype.kernels.sources import debian_keyring
+
+_VERSION_SECONDS = 30
+_PYTHON = (3, 11)
+# The kits and bundles of a few kernels.
+_DISK_BYTES = 2 << 30
+# The default guest's RAM, QEMU and the page cache of its image, for two workers.
+_MEMORY_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    :param name: What was looked at.
+    :param ok: Whether guests can run with it as it is.
+    :param found: What was found.
+    :param advice: What to do; empty when nothing need be done.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def checks() -> list[Check]:
+    """Look at everything pytest-memtype needs of a host. Changes nothing but makes the cache folder."""
+    inspect: tuple[Callable[[], Check], ...] = (
+        _python,
+        _qemu,
+        _mmdebstrap,
+        _bubblewrap,
+        _keyring,
+        _cache,
+        _memory,
+        _cores,
+        _kvm,
+    )
+    return [look() for look in inspect]
+
+
+def _python() -> Check:
+    found = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro} ({sys.executable})"
+    ok = sys.version_info >= _PYTHON
+    return Check("Python", ok, found, "" if ok else "use Python 3.11 or newer")
+
+
+def _qemu() -> Check:
+    return _program("QEMU", "qemu-system-x86_64", package="qemu-system-x86")
+
+
+def _mmdebstrap() -> Check:
+    return _program("mmdebstrap", "mmdebstrap", package="mmdebstrap")
+
+
+def _program(name: str, program: str, *, package: str) -> Check:
+    advice = f"install the package {package}"
+    path = shutil.which(program)
+    if path is None:
+        return Check(name, False, f"{program} is not on the PATH", advice)
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(name, False, f"{path}: {error}", f"{advice} again")
+    return Check(name, True, f"{done.stdout.partition(chr(10))[0].strip()} ({path})")
+
+
+def _bubblewrap() -> Check:
+    problem = bwrap_problem()
+    if problem is None:
+        return Check("bubblewrap", True, "bwrap ran a command in a sandbox")
+    if os.geteuid() == 0:
+        return Check("bubblewrap", True, f"{problem}; building by chroot instead")
+    advice = "install the package bubblewrap and allow unprivileged user namespaces, or run as root"
+    return Check("bubblewrap", False, problem, advice)
+
+
+def _keyring() -> Check:
+    path = debian_keyring()
+    if path is not None:
+        return Check("Debian keyring", True, str(path))
+    return Check("Debian keyring", False, "not found", "install the package debian-archive-keyring")
+
+
+def _cache() -> Check:
+    try:
+        path = resources.cache_directory()
+    except HostError as error:
+        return Check("cache folder", False, error.message, "set MEMTYPE_CACHE to a folder you may write to")
+    free = shutil.disk_usage(path).free
+    ok = free >= _DISK_BYTES
+    advice = "" if ok else "free 2 GiB, or set MEMTYPE_CACHE to a folder on another disk"
+    return Check("cache folder", ok, f"{path}, {free / (1 << 30):.1f} GiB free", advice)
+
+
+def _memory() -> Check:
+    available = available_memory(Path("/proc/meminfo").read_text())
+    ok = available >= _MEMORY_BYTES
+    advice = "" if ok else "end other programs, or run fewer workers (-n 1)"
+    return Check("memory", ok, f"{available / (1 << 30):.1f} GiB available", advice)
+
+
+def available_memory(meminfo: str) -> int:
+    """MemAvailable in bytes, out of the text of ``/proc/meminfo``, which counts in KiB (proc(5))."""
+    fields = dict(line.split(":", 1) for line in meminfo.splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def _cores() -> Check:
+    return Check("cores", True, f"{len(os.sched_getaffinity(0))}, one worker for each")
+
+
+def _kvm() -> Check:
+    """The state of ``/dev/kvm``. It is not used yet, so nothing about it is a fault."""
+    path = Path("/dev/kvm")
+    if not path.exists():
+        found = "/dev/kvm is not there"
+    elif not os.access(path, os.R_OK | os.W_OK):
+        found = "/dev/kvm is not open to this user"
+    else:
+        found = "/dev/kvm can be opened"
+    return Check("accelerator", True, f"TCG; {found}")

@@ -1,0 +1,253 @@
+"""Which kernels a suite has, by apt's own index of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_memtype.errors import KernelError
+from pytest_memtype.kernels.mmdebstrap import unpack
+from pytest_memtype.kernels.progress import Progress
+from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.kernels.spec import DebianSpec
+from pytest_memtype.kernels.store import scratch
+
+# A warm start reads JSON only; python-debian is slow to load.
+if TYPE_CHECKING:
+    from debian.debian_support import Version
+
+# Debian publishes a kernel every week or so.
+_FRESH_SECONDS = 24 * 3600
+_FORMAT = 1
+
+_RELEASE = r"[0-9]+\.[0-9]+\.[0-9]+\S*-(?:cloud-|rt-)?amd64"
+# From 6.19 on the image is in linux-binary-X; before, linux-image-X. The signed one has the plain name.
+_IMAGE = re.compile(
+    rf"linux-(?:image|binary)-(?P<mark>unsigned-)?(?P<release>{_RELEASE})(?P<unsigned>-unsigned)?"
+)
+_NEWEST_CLOUD = "linux-image-cloud-amd64"
+_CLOUD = "-cloud-amd64"
+
+# apt keeps the index compressed or not, as the host's settings have it; apt-helper reads either.
+_DUMP = r"""
+mkdir "$1/kernels"
+apt-get indextargets --format '$(RELEASE) $(FILENAME)' 'Created-By: Packages' |
+while read -r release file; do
+    /usr/lib/apt/apt-helper cat-file "$file" |
+    awk -v RS= -v ORS='\n\n' '/^Package: linux-(image|binary|headers)-/' >> "$1/kernels/$release"
+done
+"""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel in Debian's archive.
+
+    :param release: As ``uname -r`` prints it, "6.1.0-56-cloud-amd64".
+    :param version: Version of its packages, "6.1.192-2".
+    :param suite: The suite whose sources have it, "bookworm".
+    :param image: Name of the package that holds the bootable image.
+    """
+
+    release: str
+    version: str
+    suite: str
+    image: str
+
+    @property
+    def series(self) -> str:
+        """Its upstream series, "6.1"."""
+        return _series(self.version)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The kernels of one suite.
+
+    :param newest: Release of the kernel the suite's own ``linux-image-cloud-amd64`` stands for.
+        A suite may hold newer ones: bookworm-security carries trixie's 6.12 besides its own 6.1.
+    :param kernels: In no order.
+    """
+
+    newest: str | None
+    kernels: tuple[Kernel, ...]
+
+
+def find(spec: DebianSpec, *, suites: Iterable[str], cache: Path) -> Kernel | None:
+    """The kernel a spec stands for, out of indexes that are fresh; None when some need refreshing.
+
+    :raises KernelError: no kernel fits, by indexes that are all fresh.
+    """
+    indexes = {suite: _load(cache, suite, max_age=_FRESH_SECONDS) for suite in suites}
+    if any(index is None for index in indexes.values()):
+        return None
+    return choose(spec, {suite: index for suite, index in indexes.items() if index is not None})
+
+
+def find_refreshing(spec: DebianSpec, *, suites: Iterable[str], cache: Path, progress: Progress) -> Kernel:
+    """Like :func:`find`, after refreshing the indexes that need it. The caller holds the cache's lock.
+
+    An index that can't be refreshed is used as it is, and ``progress`` says so.
+
+    :raises KernelError: no kernel fits, or no index could be had.
+    """
+    wanted = tuple(suites)
+    stale = [suite for suite in wanted if _load(cache, suite, max_age=_FRESH_SECONDS) is None]
+    failures: dict[str, KernelError] = {}
+    for suite in stale:
+        progress(f"reading Debian's index of {suite}")
+        try:
+            _refresh(cache, suite)
+        except KernelError as error:
+            failures[suite] = error
+    indexes = {suite: index for suite in wanted if (index := _load(cache, suite)) is not None}
+    if not indexes:
+        raise next(iter(failures.values()))
+    for suite, failure in failures.items():
+        use = f"using that of {_date(cache, suite)}" if suite in indexes else "going on without it"
+        progress(f"{failure.message}; {use}")
+    return choose(spec, indexes)
+
+
+def choose(spec: DebianSpec, indexes: Mapping[str, Index]) -> Kernel:
+    """The kernel a spec stands for.
+
+    :raises KernelError: none fits; the message names the nearest ones.
+    """
+    kernels = [kernel for index in indexes.values() for kernel in index.kernels]
+    if spec.suite is not None:
+        found = [kernel for kernel in kernels if kernel.release == indexes[spec.suite].newest]
+    elif spec.series is not None:
+        found = [
+            kernel for kernel in kernels if kernel.series == spec.series and kernel.release.endswith(_CLOUD)
+        ]
+    else:
+        found = [kernel for kernel in kernels if kernel.release == spec.release]
+    if found:
+        return max(found, key=_age)
+    near = _nearest(spec, kernels)
+    raise KernelError(
+        f"kernel {spec.text!r}: not in Debian's archive; nearest are {', '.join(near) or 'none'}"
+    )
+
+
+def parse(stanzas: Iterable[str], *, suite: str) -> Index:
+    """Read the kernels out of package stanzas.
+
+    :param stanzas: Lines of one or more ``Packages`` files.
+    """
+    from debian.deb822 import Packages
+
+    images: dict[tuple[str, str], str] = {}
+    headers: set[tuple[str, str]] = set()
+    newest: list[tuple[str, str]] = []
+    for stanza in Packages.iter_paragraphs(stanzas, use_apt_pkg=False):
+        name, version = stanza["Package"], stanza["Version"]
+        if name == _NEWEST_CLOUD:
+            newest.extend((version, release) for release in _releases(stanza.get("Depends", "")))
+        elif name.startswith("linux-headers-"):
+            headers.add((name.removeprefix("linux-headers-"), version))
+        elif match := _IMAGE.fullmatch(name):
+            key = (match["release"], version)
+            binary = name.startswith("linux-binary-")
+            unsigned = bool(match["mark"] or match["unsigned"])
+            # From 6.19 on linux-image-X still exists, empty, and depends on linux-binary-X.
+            if key not in images or (binary, not unsigned) > _rank(images[key]):
+                images[key] = name
+    kernels = [
+        Kernel(release=release, version=version, suite=suite, image=image)
+        for (release, version), image in images.items()
+        if (release, version) in headers
+    ]
+    return Index(
+        newest=max(newest, key=lambda pair: _version_key(pair[0]))[1] if newest else None,
+        kernels=tuple(kernels),
+    )
+
+
+def _rank(image: str) -> tuple[bool, bool]:
+    return image.startswith("linux-binary-"), "unsigned" not in image
+
+
+def _releases(depends: str) -> Iterator[str]:
+    for match in re.finditer(rf"\blinux-image-({_RELEASE})", depends):
+        yield match[1]
+
+
+def _age(kernel: Kernel) -> Version:
+    return _version_key(kernel.version)
+
+
+def _version_key(version: str) -> Version:
+    from debian.debian_support import Version
+
+    return Version(version)
+
+
+def _nearest(spec: DebianSpec, kernels: list[Kernel], *, count: int = 6) -> list[str]:
+    """What to write instead, as names after ``debian:``."""
+    newest_first = sorted(kernels, key=_age, reverse=True)
+    if spec.release is None:
+        names = [kernel.series for kernel in newest_first]
+    else:
+        series, flavour = _series(spec.release), _flavour(spec.release)
+        same = [kernel.release for kernel in newest_first if _flavour(kernel.release) == flavour]
+        names = sorted(same, key=lambda release: _series(release) != series)
+    return list(dict.fromkeys(names))[:count]
+
+
+def _series(release: str) -> str:
+    return ".".join(release.split(".")[:2])
+
+
+def _flavour(release: str) -> str:
+    match = re.search(r"-((?:cloud-|rt-)?amd64)$", release)
+    return match[1] if match else ""
+
+
+def _path(cache: Path, suite: str) -> Path:
+    return cache / "index" / f"{suite}.json"
+
+
+def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | None:
+    """The index kept on disk; None when there is none, or it is older than ``max_age`` seconds."""
+    try:
+        stored = json.loads(_path(cache, suite).read_bytes())
+    except FileNotFoundError:
+        return None
+    # A clock set back must not make an index fresh for ever.
+    age = time.time() - stored["fetched"]
+    if stored["format"] != _FORMAT or (max_age is not None and not 0 <= age < max_age):
+        return None
+    return Index(newest=stored["newest"], kernels=tuple(Kernel(**kernel) for kernel in stored["kernels"]))
+
+
+def _date(cache: Path, suite: str) -> str:
+    fetched = json.loads(_path(cache, suite).read_bytes())["fetched"]
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(fetched))
+
+
+def _refresh(cache: Path, suite: str) -> None:
+    """Fetch the index of a suite and keep it."""
+    with scratch(cache) as folder:
+        root = folder / "root"
+        sources = sources_of(suite)
+        unpack(sources, root, hook=_DUMP, what=f"Debian's index of {suite}", cache=cache)
+        files = [root / "kernels" / release for release in sources.releases()]
+        text = "".join(file.read_text() for file in files if file.exists())
+        index = parse(text.splitlines(keepends=True), suite=suite)
+        stored = {
+            "format": _FORMAT,
+            "fetched": time.time(),
+            "newest": index.newest,
+            "kernels": [asdict(kernel) for kernel in index.kernels],
+        }
+        partial = folder / "index.json"
+        partial.write_text(json.dumps(stored, indent=1))
+        _path(cache, suite).parent.mkdir(exist_ok=True)
+        partial.replace(_path(cache, suite))

@@ -1,0 +1,42 @@
+"""Telling a person what a slow step is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[str], None]
+"""Called with one short line at the start of each slow stage."""
+
+
+def silent(stage: str) -> None:
+    """The progress of a caller that shows none."""
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Progress]:
+    """Show stages on ``console``: a spinner on a terminal, plain lines elsewhere.
+
+    Nothing is printed when nothing slow happens.
+    """
+    if not console.is_terminal:
+        yield lambda stage: console.print(stage, highlight=False, markup=False)
+        return
+    # Imported here because a warm start draws no spinner and rich is slow to load.
+    from rich.markup import escape
+    from rich.status import Status
+
+    status = Status("", console=console)
+
+    def show(stage: str) -> None:
+        status.update(escape(stage))
+        status.start()
+
+    try:
+        yield show
+    finally:
+        status.stop()

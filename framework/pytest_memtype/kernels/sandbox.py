@@ -1,0 +1,128 @@
+"""Running a command with a kit as its root folder.
+
+bubblewrap does it without root. Where bubblewrap can't (no user namespaces,
+or a container without the right to mount), root uses chroot, in which nothing
+can be mounted either: what a build reads of /dev and /proc is put there as files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_memtype.errors import HostError, KernelError
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
+_PROBE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended: its exit status and all it printed."""
+
+    status: int
+    output: str
+
+
+def bwrap_problem() -> str | None:
+    """Why bubblewrap can't be used here, in its own words; None when it can. Really runs it."""
+    if shutil.which("bwrap") is None:
+        return "not installed"
+    command = [*_isolated(Path("/")), "true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"not done in {_PROBE_SECONDS} s"
+    if done.returncode == 0:
+        return None
+    return done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+
+
+def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
+    """Run shell lines inside a kit, ``source`` being its ``/src``, the one folder they can write to.
+
+    :param limit: Seconds until the run counts as hung.
+    :raises HostError: neither bubblewrap nor chroot can be used.
+    :raises KernelError: the run took longer than ``limit``.
+    """
+    problem = bwrap_problem()
+    if problem is None:
+        writable = ["--bind", str(source), "/src", "--tmpfs", "/tmp", "--chdir", "/src"]
+        return _finish([*_isolated(kit), *writable, "/bin/sh", "-c", script], limit=limit)
+    if os.geteuid() != 0:
+        raise HostError(
+            f"bwrap: {problem}; the guest is built inside it: install bubblewrap and allow unprivileged "
+            "user namespaces, or run as root"
+        )
+    return _run_in_chroot(kit, source=source, script=script, limit=limit)
+
+
+def _isolated(root: Path) -> list[str]:
+    return [
+        "bwrap",
+        "--ro-bind",
+        str(root),
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--unshare-all",
+        "--die-with-parent",
+        "--new-session",
+    ]
+
+
+def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
+    null = kit / "dev" / "null"
+    if not null.is_char_device():
+        null.parent.mkdir(exist_ok=True)
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    # objtool of 7.3 looks up its stack there, which it uses in a message about an overflow only.
+    maps = kit / "proc" / "self" / "maps"
+    maps.parent.mkdir(parents=True, exist_ok=True)
+    maps.write_text(Path("/proc/self/maps").read_text())
+    inside = kit / "src"
+    shutil.copytree(source, inside, dirs_exist_ok=True)
+    try:
+        # setpriv ends the build when this process is killed.
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "chroot",
+            str(kit),
+            "/bin/sh",
+            "-c",
+            f"cd /src\n{script}",
+        ]
+        finished = _finish(command, limit=limit)
+        shutil.copytree(inside, source, symlinks=True, dirs_exist_ok=True)
+    finally:
+        shutil.rmtree(inside)
+        inside.mkdir()
+    return finished
+
+
+def _finish(command: list[str], *, limit: int) -> Finished:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=_ENVIRONMENT | {"PATH": f"{_ENVIRONMENT['PATH']}:{os.environ.get('PATH', '')}"},
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise KernelError(
+            f"the build in {command[0]} was not done in {limit} s; the host may be overloaded"
+        ) from None
+    return Finished(done.returncode, done.stdout)

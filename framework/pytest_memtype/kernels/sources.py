@@ -1,0 +1,119 @@
+"""Which apt sources a suite is read from. They are always the host's or mmdebstrap's own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_BACKPORTS = "-backports"
+_POCKETS = ("", "-updates", "-security")
+_KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+)
+# How the host reaches its mirrors; mmdebstrap's apt doesn't read the host's apt.conf by itself.
+_CARRIED_OPTIONS = (
+    "Acquire::http::Proxy",
+    "Acquire::https::Proxy",
+    "Acquire::Check-Valid-Until",
+    "Acquire::Check-Date",
+)
+
+
+@dataclass(frozen=True)
+class AptSources:
+    """How to point mmdebstrap at one suite.
+
+    :param suite: The suite asked for, "trixie-backports".
+    :param base: The suite it extends, "trixie"; the same for a full suite.
+    :param lines: The host's own lines for it, in sources.list form. Empty: mmdebstrap's default.
+    :param options: apt.conf lines.
+    """
+
+    suite: str
+    base: str
+    lines: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def releases(self) -> tuple[str, ...]:
+        """The archives whose kernels count as this suite's."""
+        return tuple(self.suite + pocket for pocket in _POCKETS)
+
+    def arguments(self, target: Path) -> list[str]:
+        """The tail of a mmdebstrap command line: options, suite, target, mirrors."""
+        arguments = [f"--aptopt={option}" for option in self.options]
+        if self.base != self.suite and not self.lines:
+            # mmdebstrap knows no backports. Its default for the base suite names the same mirror.
+            copy = f"s/ {self.base} main$/ {self.suite} main/p"
+            file = '"$1/etc/apt/sources.list"'
+            arguments.append(f"--setup-hook=lines=$(sed -n '{copy}' {file}) && echo \"$lines\" >> {file}")
+        return [*arguments, self.base, str(target), *self.lines]
+
+
+def sources_of(suite: str) -> AptSources:
+    """The apt sources of a Debian suite, seen from this host."""
+    base = suite.removesuffix(_BACKPORTS)
+    return AptSources(suite=suite, base=base, lines=_host_lines(suite, base), options=_host_options())
+
+
+def _host_lines(suite: str, base: str) -> tuple[str, ...]:
+    """The host's lines for ``suite``, or nothing when it doesn't have the base suite."""
+    fields = ("REPO_URI", "RELEASE", "CODENAME", "COMPONENT", "ARCHITECTURE")
+    listing = _output(
+        "apt-get",
+        "indextargets",
+        "--format",
+        "|".join(f"$({field})" for field in fields),
+        "Created-By: Packages",
+    )
+    return lines_from_targets(listing, suite=suite, base=base, keyring=debian_keyring())
+
+
+def lines_from_targets(listing: str, *, suite: str, base: str, keyring: Path | None) -> tuple[str, ...]:
+    """Turn ``apt-get indextargets`` output into sources.list lines.
+
+    :param listing: Lines ``REPO_URI|RELEASE|CODENAME|COMPONENT|ARCHITECTURE``.
+    :param keyring: Debian's keyring, or None to trust what apt trusts by default.
+    """
+    wanted = {base + pocket for pocket in _POCKETS} | {suite}
+    # A host may follow "stable"; the code name is what was asked for.
+    found: dict[str, tuple[str, str]] = {}
+    for line in listing.splitlines():
+        uri, release, codename, component, architecture = line.split("|")
+        name = release if release in wanted else codename
+        if (
+            component == "main"
+            and architecture == "amd64"
+            and name in wanted
+            and not uri.startswith("cdrom:")
+        ):
+            found.setdefault(name, (uri, release))
+    if base not in found:
+        return ()
+    if suite not in found:
+        found[suite] = (found[base][0], suite)
+    trust = f" [signed-by={keyring}]" if keyring else ""
+    return tuple(f"deb{trust} {uri} {release} main" for uri, release in found.values())
+
+
+def _host_options() -> tuple[str, ...]:
+    dump = _output("apt-config", "dump", "--no-empty", "--format", "%F %v%n", *_CARRIED_OPTIONS)
+    return tuple(
+        f'{name} "{value}"'
+        for name, _, value in (line.partition(" ") for line in dump.splitlines())
+        if name in _CARRIED_OPTIONS
+    )
+
+
+def debian_keyring() -> Path | None:
+    """Debian's keys on this host, or None."""
+    return next((path for path in _KEYRINGS if path.exists()), None)
+
+
+def _output(*command: str) -> str:
+    """What a quick apt query prints; nothing on a host without apt, whose mirrors mmdebstrap picks."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout

@@ -1,0 +1,105 @@
+"""The cache on disk: what is in it is finished, whatever happened to those who filled it.
+
+Things are made under ``partial/`` and renamed into place. Whoever makes
+something holds the cache's lock, so what lies in ``partial/`` when the lock
+has just been taken was left by a run that died.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytest_memtype.errors import KernelError
+from pytest_memtype.kernels.progress import Progress
+
+# Longer than a cold build of several kernels over a slow line takes.
+_LOCK_SECONDS = 3600.0
+
+
+@contextmanager
+def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
+    """Hold the cache's lock, and clear what earlier runs left unfinished.
+
+    :raises KernelError: another run held it for an hour.
+    """
+    # A warm start never gets here, and filelock is slow to load.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(cache / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("waiting for another run that is preparing a kernel")
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            raise KernelError(
+                f"{cache / 'lock'}: another run has been preparing a kernel for an hour; end it and try again"
+            ) from None
+    try:
+        shutil.rmtree(cache / "partial", ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def scratch(cache: Path) -> Iterator[Path]:
+    """An empty folder that is gone after the block. The caller holds :func:`exclusive`.
+
+    :raises KernelError: the disk is full.
+    """
+    try:
+        (cache / "partial").mkdir(exist_ok=True)
+        # A name of its own: the mmdebstrap of a killed run may still be writing under the name it was given.
+        with tempfile.TemporaryDirectory(dir=cache / "partial", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(cache) from error
+        raise
+
+
+@contextmanager
+def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
+    """A folder to fill, not there yet, that becomes ``final`` when the block ends well and goes otherwise.
+
+    The caller holds :func:`exclusive`.
+
+    :raises KernelError: the disk is full.
+    """
+    with scratch(cache) as folder:
+        unfinished = folder / final.name
+        yield unfinished
+        final.parent.mkdir(exist_ok=True)
+        unfinished.rename(final)
+
+
+def require_space(cache: Path, needed: int) -> None:
+    """Check that ``needed`` bytes are free before a long download.
+
+    :raises KernelError: they aren't.
+    """
+    if shutil.disk_usage(cache).free < needed:
+        raise disk_full(cache)
+
+
+def disk_full(cache: Path) -> KernelError:
+    free = shutil.disk_usage(cache).free
+    return KernelError(
+        f"{cache}: disk is full ({free >> 20} MiB free, preparing a kernel takes 1 GiB); "
+        "free some, or set MEMTYPE_CACHE to a folder on another disk"
+    )
+
+
+def flush(directory: Path) -> None:
+    """Have the files of ``directory`` on the disk before a rename makes them look finished."""
+    for path in directory.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

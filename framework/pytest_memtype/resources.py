@@ -1,0 +1,63 @@
+"""Where the files that are not Python live, and where built things are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from pytest_memtype.errors import HostError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _folder(name: str) -> Path:
+    """A data folder: inside an installed wheel, or at the top of a checkout.
+
+    :raises HostError: the installation holds neither.
+    """
+    candidates = (_PACKAGE / "_data" / name, _PACKAGE.parents[1] / name)
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise HostError(f"{candidates[0]}: folder is missing; install pytest-memtype again")
+
+
+def guest_sources() -> Path:
+    """The guest's C sources and the list of its initramfs (``guests/``)."""
+    return _folder("guests")
+
+
+def kernel_sets() -> Path:
+    """The named kernel sets (``kernels/*.toml``)."""
+    return _folder("kernels")
+
+
+def testcases() -> Path:
+    """The suite that ``memtype run`` runs (``testcases/``)."""
+    return _folder("testcases")
+
+
+# pytest collects a function of this name wherever a test module imports it.
+testcases.__test__ = False  # type: ignore[attr-defined]
+
+
+def cache_directory() -> Path:
+    """The user's cache, made with mode 0700 when missing.
+
+    ``MEMTYPE_CACHE`` in the environment names another folder.
+
+    :raises HostError: it can't be made, or not be written to.
+    """
+    named = os.environ.get("MEMTYPE_CACHE")
+    path = Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("memtype")
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(
+            f"{path}: the cache folder can't be made ({error.strerror}); set MEMTYPE_CACHE to another"
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise HostError(f"{path}: the cache folder isn't yours to write; set MEMTYPE_CACHE to one that is")
+    return path

@@ -1,0 +1,208 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import KernelError
+from pytest_memtype.kernels.index import Index, Kernel, choose, find, parse
+from pytest_memtype.kernels.spec import DebianSpec
+
+# In the shape of Debian's own: bookworm-security has bookworm's 6.1 and a backport of trixie's 6.12.
+BOOKWORM = """\
+Package: linux-image-cloud-amd64
+Source: linux-signed-amd64 (6.1.176+1)
+Version: 6.1.176-1
+Architecture: amd64
+Depends: linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)
+Description: Linux for x86-64 cloud (meta-package)
+
+Package: linux-image-6.1.0-50-cloud-amd64
+Source: linux-signed-amd64 (6.1.176+1)
+Version: 6.1.176-1
+Architecture: amd64
+Depends: kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool
+
+Package: linux-image-6.1.0-50-cloud-amd64-unsigned
+Source: linux
+Version: 6.1.176-1
+Architecture: amd64
+
+Package: linux-image-6.1.0-50-cloud-amd64-dbg
+Source: linux
+Version: 6.1.176-1
+Architecture: amd64
+
+Package: linux-headers-6.1.0-50-cloud-amd64
+Source: linux
+Version: 6.1.176-1
+Architecture: amd64
+Depends: linux-headers-6.1.0-50-common (= 6.1.176-1), linux-compiler-gcc-12-x86
+
+Package: linux-image-cloud-amd64
+Source: linux-signed-amd64 (6.1.192+2)
+Version: 6.1.192-2
+Architecture: amd64
+Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)
+
+Package: linux-image-6.1.0-56-cloud-amd64
+Source: linux-signed-amd64 (6.1.192+2)
+Version: 6.1.192-2
+Architecture: amd64
+
+Package: linux-headers-6.1.0-56-cloud-amd64
+Source: linux
+Version: 6.1.192-2
+Architecture: amd64
+
+Package: linux-image-6.1.0-56-rt-amd64
+Source: linux-signed-amd64 (6.1.192+2)
+Version: 6.1.192-2
+Architecture: amd64
+
+Package: linux-headers-6.1.0-56-rt-amd64
+Source: linux
+Version: 6.1.192-2
+Architecture: amd64
+
+Package: linux-image-6.1.0-49-cloud-amd64
+Source: linux-signed-amd64 (6.1.174+1)
+Version: 6.1.174-1
+Architecture: amd64
+
+Package: linux-image-6.12-cloud-amd64
+Source: linux-signed-6.12-amd64 (6.12.117+1~deb12u1)
+Version: 6.12.117-1~deb12u1
+Architecture: amd64
+Depends: linux-image-6.12.117+deb12-cloud-amd64 (= 6.12.117-1~deb12u1)
+
+Package: linux-image-6.12.117+deb12-cloud-amd64
+Source: linux-signed-6.12-amd64 (6.12.117+1~deb12u1)
+Version: 6.12.117-1~deb12u1
+Architecture: amd64
+
+Package: linux-headers-6.12.117+deb12-cloud-amd64
+Source: linux-6.12
+Version: 6.12.117-1~deb12u1
+Architecture: amd64
+"""
+# From 6.19 on linux-image-X is empty and depends on linux-binary-X.
+BACKPORTS = """\
+Package: linux-image-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Architecture: amd64
+Depends: linux-base-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-image-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
+
+Package: linux-image-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Architecture: amd64
+Depends: linux-binary-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
+
+Package: linux-binary-unsigned-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Architecture: amd64
+
+Package: linux-binary-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Architecture: amd64
+
+Package: linux-headers-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Architecture: amd64
+
+Package: linux-binary-unsigned-7.3.9+deb13-cloud-amd64
+Version: 7.3.9-1~bpo13+1
+Architecture: amd64
+
+Package: linux-headers-7.3.9+deb13-cloud-amd64
+Version: 7.3.9-1~bpo13+1
+Architecture: amd64
+"""
+
+
+def read(text: str, suite: str) -> Index:
+    return parse(text.splitlines(keepends=True), suite=suite)
+
+
+@pytest.fixture
+def indexes() -> dict[str, Index]:
+    return {"bookworm": read(BOOKWORM, "bookworm"), "trixie-backports": read(BACKPORTS, "trixie-backports")}
+
+
+def test_kernels_are_those_with_an_image_and_headers_of_one_version(indexes: dict[str, Index]) -> None:
+    assert {kernel.release for kernel in indexes["bookworm"].kernels} == {
+        "6.1.0-50-cloud-amd64",
+        "6.1.0-56-cloud-amd64",
+        "6.1.0-56-rt-amd64",
+        "6.12.117+deb12-cloud-amd64",
+    }
+
+
+def test_an_index_without_kernels_is_empty() -> None:
+    assert parse([], suite="bookworm") == Index(newest=None, kernels=())
+
+
+def test_a_signed_image_is_preferred_to_an_unsigned_one(indexes: dict[str, Index]) -> None:
+    images = {kernel.release: kernel.image for index in indexes.values() for kernel in index.kernels}
+    assert images["6.1.0-50-cloud-amd64"] == "linux-image-6.1.0-50-cloud-amd64"
+    assert images["7.3.4+deb13-cloud-amd64"] == "linux-binary-7.3.4+deb13-cloud-amd64"
+    assert images["7.3.9+deb13-cloud-amd64"] == "linux-binary-unsigned-7.3.9+deb13-cloud-amd64"
+
+
+def test_the_newest_of_a_suite_is_its_own_and_not_a_backport_it_carries(indexes: dict[str, Index]) -> None:
+    chosen = choose(DebianSpec("debian:bookworm", suite="bookworm"), indexes)
+    assert chosen == Kernel(
+        release="6.1.0-56-cloud-amd64",
+        version="6.1.192-2",
+        suite="bookworm",
+        image="linux-image-6.1.0-56-cloud-amd64",
+    )
+    assert chosen.series == "6.1"
+
+
+def test_the_newest_of_a_series_is_a_cloud_kernel(indexes: dict[str, Index]) -> None:
+    assert choose(DebianSpec("", series="6.1"), indexes).release == "6.1.0-56-cloud-amd64"
+    assert choose(DebianSpec("", series="6.12"), indexes).release == "6.12.117+deb12-cloud-amd64"
+    assert choose(DebianSpec("", series="7.3"), indexes).suite == "trixie-backports"
+
+
+def test_versions_are_compared_as_debian_does() -> None:
+    # deb-version(7): "~" sorts before the end of a part, and 10 after 9.
+    older = Kernel("6.12.9+deb12-cloud-amd64", "6.12.9-1~deb12u1", "bookworm", "a")
+    same = Kernel("6.12.9+deb13-cloud-amd64", "6.12.9-1", "trixie", "b")
+    newer = Kernel("6.12.10+deb13-cloud-amd64", "6.12.10-1", "trixie", "c")
+    spec = DebianSpec("", series="6.12")
+    assert choose(spec, {"x": Index(None, (same, older))}) is same
+    assert choose(spec, {"x": Index(None, (newer, same, older))}) is newer
+
+
+def test_a_release_that_is_gone_names_the_nearest(indexes: dict[str, Index]) -> None:
+    with pytest.raises(KernelError) as caught:
+        choose(DebianSpec("debian:6.1.0-49-cloud-amd64", release="6.1.0-49-cloud-amd64"), indexes)
+    assert "'debian:6.1.0-49-cloud-amd64': not in Debian's archive" in caught.value.message
+    assert "nearest are 6.1.0-56-cloud-amd64, 6.1.0-50-cloud-amd64, 7.3.9" in caught.value.message
+    assert "rt-amd64" not in caught.value.message
+
+
+def test_a_series_that_is_gone_names_the_others(indexes: dict[str, Index]) -> None:
+    with pytest.raises(KernelError, match=r"nearest are 7\.3, 6\.12, 6\.1$"):
+        choose(DebianSpec("debian:5.4", series="5.4"), indexes)
+
+
+@pytest.mark.parametrize(("age", "used"), [(0, True), (23 * 3600, True), (25 * 3600, False), (-3600, False)])
+def test_a_kept_index_is_used_for_a_day(tmp_path: Path, age: int, used: bool) -> None:
+    kernel = {
+        "release": "6.1.0-56-cloud-amd64",
+        "version": "6.1.192-2",
+        "suite": "bookworm",
+        "image": "linux-image-6.1.0-56-cloud-amd64",
+    }
+    kept = {"format": 1, "fetched": time.time() - age, "newest": kernel["release"], "kernels": [kernel]}
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "bookworm.json").write_text(json.dumps(kept))
+    found = find(DebianSpec("debian:bookworm", suite="bookworm"), suites=["bookworm"], cache=tmp_path)
+    assert found == (Kernel(**kernel) if used else None)
+
+
+def test_no_index_is_no_answer(tmp_path: Path) -> None:
+    assert find(DebianSpec("debian:bookworm", suite="bookworm"), suites=["bookworm"], cache=tmp_path) is None

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+from pytest_memtype.kernels.sources import AptSources, lines_from_targets
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# As apt-get indextargets prints the fields REPO_URI, RELEASE, CODENAME, COMPONENT, ARCHITECTURE.
+BOOKWORM = """\
+http://mirror.invalid/debian/|bookworm|bookworm|main|amd64
+http://mirror.invalid/debian/|bookworm|bookworm|contrib|amd64
+http://mirror.invalid/debian/|bookworm|bookworm|main|all
+http://mirror.invalid/debian/|bookworm-updates|bookworm-updates|main|amd64
+http://mirror.invalid/security/|bookworm-security|bookworm-security|main|amd64
+http://other.invalid/|nodistro|nodistro|main|amd64
+"""
+
+
+def test_a_suite_the_host_has_is_read_from_its_mirrors() -> None:
+    assert lines_from_targets(BOOKWORM, suite="bookworm", base="bookworm", keyring=KEYRING) == (
+        f"deb [signed-by={KEYRING}] http://mirror.invalid/debian/ bookworm main",
+        f"deb [signed-by={KEYRING}] http://mirror.invalid/debian/ bookworm-updates main",
+        f"deb [signed-by={KEYRING}] http://mirror.invalid/security/ bookworm-security main",
+    )
+
+
+def test_backports_come_from_the_mirror_of_their_suite() -> None:
+    lines = lines_from_targets(BOOKWORM, suite="bookworm-backports", base="bookworm", keyring=None)
+    assert lines[-1] == "deb http://mirror.invalid/debian/ bookworm-backports main"
+
+
+def test_a_suite_the_host_follows_by_another_name_is_found() -> None:
+    listing = "http://mirror.invalid/debian/|stable|trixie|main|amd64\n"
+    lines = lines_from_targets(listing, suite="trixie", base="trixie", keyring=None)
+    assert lines == ("deb http://mirror.invalid/debian/ stable main",)
+
+
+def test_a_suite_the_host_does_not_have_is_left_to_mmdebstrap(tmp_path: Path) -> None:
+    assert lines_from_targets(BOOKWORM, suite="trixie", base="trixie", keyring=KEYRING) == ()
+    assert lines_from_targets("", suite="bookworm", base="bookworm", keyring=KEYRING) == ()
+    cdrom = "cdrom:[Debian 12]/|bookworm|bookworm|main|amd64\n"
+    assert lines_from_targets(cdrom, suite="bookworm", base="bookworm", keyring=KEYRING) == ()
+    assert AptSources(suite="trixie", base="trixie").arguments(tmp_path) == ["trixie", str(tmp_path)]
+
+
+def test_the_kernels_of_backports_are_not_those_of_their_suite() -> None:
+    releases = AptSources(suite="trixie-backports", base="trixie").releases()
+    assert "trixie-backports" in releases
+    assert "trixie" not in releases

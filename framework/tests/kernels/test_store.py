@@ -1,0 +1,106 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import KernelError
+from pytest_memtype.kernels.progress import silent
+from pytest_memtype.kernels.store import exclusive, require_space, scratch, under_construction
+
+
+def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
+    final = tmp_path / "kits" / "one"
+    with exclusive(tmp_path, silent), under_construction(final, cache=tmp_path) as folder:
+        folder.mkdir()
+        (folder / "file").write_text("whole")
+        assert not final.exists()
+    assert (final / "file").read_text() == "whole"
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def interrupted_while_making(final: Path, cache: Path) -> None:
+    with exclusive(cache, silent), under_construction(final, cache=cache) as folder:
+        folder.mkdir()
+        raise KeyboardInterrupt
+
+
+def test_nothing_appears_when_making_it_fails(tmp_path: Path) -> None:
+    final = tmp_path / "kits" / "one"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_while_making(final, tmp_path)
+    assert not final.exists()
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+DIES_WHILE_BUILDING = """
+import os, pathlib, signal, sys
+from pytest_memtype.kernels.progress import silent
+from pytest_memtype.kernels.store import exclusive, under_construction
+cache = pathlib.Path(sys.argv[1])
+with exclusive(cache, silent), under_construction(cache / "kits" / "one", cache=cache) as folder:
+    folder.mkdir()
+    (folder / "file").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DIES_WHILE_BUILDING, str(tmp_path)]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
+    assert killed.returncode == -9
+    assert not (tmp_path / "kits").exists()
+    assert len(list((tmp_path / "partial").iterdir())) == 1
+
+    # The lock went with the process, and the next run clears up.
+    with exclusive(tmp_path, silent):
+        assert not (tmp_path / "partial").exists()
+
+
+HOLDS_THE_LOCK = """
+import pathlib, sys
+from pytest_memtype.kernels.progress import silent
+from pytest_memtype.kernels.store import exclusive
+with exclusive(pathlib.Path(sys.argv[1]), silent):
+    print("held", flush=True)
+    sys.stdin.read()
+    print("released", flush=True)
+"""
+
+
+def test_a_second_run_says_that_it_waits_and_goes_on_after(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_LOCK, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        told: list[str] = []
+
+        def release_it(stage: str) -> None:
+            told.append(stage)
+            assert other.stdin is not None
+            other.stdin.close()
+
+        with exclusive(tmp_path, release_it):
+            assert other.stdout.readline() == "released\n"
+        assert told == ["waiting for another run that is preparing a kernel"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(KernelError, match="disk is full") as caught, scratch(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(KernelError, match="disk is full"):
+        require_space(tmp_path, 1 << 60)
+
+
+def test_other_faults_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), scratch(tmp_path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
