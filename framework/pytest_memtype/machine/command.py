@@ -1,0 +1,151 @@
+"""QEMU's command line, as a pure function of what the guest should be."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.machine.hardware import MIB, Hardware
+
+QEMU: Final = "qemu-system-x86_64"
+
+#: ``-device`` id of the device whose BAR 0, 16 MiB of prefetchable memory, is what tests map.
+TEST_DEVICE: Final = "testdevice"
+
+#: ``-object`` id of the guest's RAM.
+RAM: Final = "ram"
+
+#: What every guest's kernel is started with, before :attr:`Hardware.cmdline`.
+#:
+#: - ``panic=-1`` restarts at once after a panic, which ``-no-reboot`` turns into the end of QEMU. The better
+#:   message, pvpanic's GUEST_PANICKED, needs a driver that Debian builds as a module (CONFIG_PVPANIC_PCI=m).
+#: - ``oops=panic``: an oops ends the test that caused it, not some later one. A WARN stays a WARN.
+#: - ``loglevel=7`` shows what tests judge by. ``quiet`` saves 0.06 of 1.8 s (6.1, TCG).
+#: - ``tsc=reliable``: on a busy host TCG's timers run late enough for the clocksource watchdog to call the
+#:   TSC unstable, in the middle of whatever the test prints.
+KERNEL_CMDLINE: Final = "console=ttyS0 panic=-1 oops=panic loglevel=7 tsc=reliable"
+
+
+@dataclass(frozen=True)
+class Guest:
+    """All that makes one guest, apart from how this process talks to it.
+
+    :param hardware: What the kernel finds below it.
+    :param kernel: A bzImage. None stops at the firmware, which then finds nothing to boot.
+    :param initrd: Its initramfs.
+    :param boot_rom: An option ROM that the firmware runs before the kernel is loaded.
+    :param ram_file: Keep RAM in this file. None keeps it in anonymous memory.
+    :param ram_share: Write to ``ram_file`` itself. False writes to a private copy, made page by page.
+    :param incoming: Wait for ``migrate-incoming`` instead of starting at the reset vector.
+    """
+
+    hardware: Hardware = field(default_factory=Hardware)
+    kernel: Path | None = None
+    initrd: Path | None = None
+    boot_rom: Path | None = None
+    ram_file: Path | None = None
+    ram_share: bool = True
+    incoming: bool = False
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What connects QEMU to this process.
+
+    :param control_fd: QEMU's end of a socket pair, for QMP.
+    :param console: Path of the FIFO pair of ttyS0, without ``.in`` and ``.out``.
+    :param agent: The same for ttyS1.
+    :param console_log: File that QEMU copies ttyS0 to.
+    :param agent_log: The same for ttyS1.
+    """
+
+    control_fd: int
+    console: Path
+    agent: Path
+    console_log: Path
+    agent_log: Path
+
+
+def qemu_command(guest: Guest, channels: Channels) -> list[str]:
+    """The command that starts ``guest`` paused, talking through ``channels``."""
+    # fmt: off
+    return [
+        QEMU,
+        *_machine(guest),
+        *_boot(guest),
+        # A FIFO and not a socket, because QEMU writes serial output byte by byte: a unix socket is full after
+        # 278 such writes (each pays for a whole buffer), and what the guest writes then is lost, log file
+        # included. A FIFO packs them and takes all of a boot even when nobody reads (seen with QEMU 7.2).
+        "-chardev", f"pipe,id=console,path={_value(channels.console)},logfile={_value(channels.console_log)}",
+        "-serial", "chardev:console",
+        "-chardev", f"pipe,id=agent,path={_value(channels.agent)},logfile={_value(channels.agent_log)}",
+        "-serial", "chardev:agent",
+        "-chardev", f"socket,id=control,fd={channels.control_fd}",
+        "-mon", "chardev=control,mode=control",
+        # Paused, so that QMP is there before the first instruction is.
+        "-S",
+    ]
+    # fmt: on
+
+
+def rerun_command(guest: Guest) -> str:
+    """The same guest as one line for a shell, with the console on the terminal (Ctrl-A X leaves it).
+
+    A guest that waited for a saved state is booted instead: the state may be gone.
+    """
+    fresh = Guest(guest.hardware, guest.kernel, guest.initrd, guest.boot_rom)
+    return shlex.join([QEMU, *_machine(fresh), *_boot(fresh), "-serial", "mon:stdio", "-serial", "null"])
+
+
+def _machine(guest: Guest) -> list[str]:
+    hardware = guest.hardware
+    # fmt: off
+    return [
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", f"q35,memory-backend={RAM}",
+        "-accel", "tcg",
+        "-cpu", hardware.cpu,
+        "-smp", str(hardware.cpus),
+        "-m", _megabytes(hardware),
+        "-object", _ram(guest),
+        # No driver for it in the initramfs, so nothing but a test ever maps its BAR.
+        "-device", f"bochs-display,id={TEST_DEVICE}",
+    ]
+    # fmt: on
+
+
+def _ram(guest: Guest) -> str:
+    share = f"share={'on' if guest.ram_share else 'off'}"
+    size = f"size={_megabytes(guest.hardware)}"
+    if guest.ram_file is None:
+        return f"memory-backend-memfd,id={RAM},{size},{share}"
+    return f"memory-backend-file,id={RAM},{size},{share},mem-path={_value(guest.ram_file)}"
+
+
+def _megabytes(hardware: Hardware) -> str:
+    return f"{hardware.memory_bytes // MIB}M"
+
+
+def _boot(guest: Guest) -> list[str]:
+    command = []
+    if guest.boot_rom is not None:
+        command += ["-option-rom", _path(guest.boot_rom)]
+    if guest.kernel is not None:
+        command += ["-kernel", _path(guest.kernel)]
+        command += ["-append", f"{KERNEL_CMDLINE} {guest.hardware.cmdline}".rstrip()]
+    if guest.initrd is not None:
+        command += ["-initrd", _path(guest.initrd)]
+    if guest.incoming:
+        command += ["-incoming", "defer"]
+    return command
+
+
+def _path(path: Path) -> str:
+    return str(path.absolute())
+
+
+def _value(path: Path) -> str:
+    """A path inside one of QEMU's comma-separated options."""
+    return _path(path).replace(",", ",,")

@@ -1,0 +1,90 @@
+"""The kernel console."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.errors import GuestFlooded
+from pytest_memtype.machine.port import Port
+from pytest_memtype.machine.wait import Waiter
+from pytest_memtype.x86.size import format_size
+
+#: A whole boot with ``debug ignore_loglevel`` prints 0.1 MiB; a storm of warnings passes this in seconds.
+FLOOD: Final = 16 << 20
+
+#: What is kept in memory for the end of a message; the log file has all of it.
+TAIL: Final = 64 << 10
+
+_PANIC: Final = "Kernel panic - not syncing"
+
+
+def sanitize(data: bytes) -> str:
+    """Text that a terminal shows as it is: what could move its cursor or hide text becomes an escape.
+
+    Lines end with a bare newline.
+    """
+    text = data.decode(errors="backslashreplace").replace("\r\n", "\n")
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def panic_line(text: str) -> str | None:
+    """The line in which a kernel says that it panicked, from there on."""
+    for line in text.splitlines():
+        if _PANIC in line:
+            return line[line.index(_PANIC) :]
+    return None
+
+
+class Console(Port):
+    """ttyS0. It is read during every wait of the machine, whatever is waited for.
+
+    :ivar log: File with all that it printed, written by QEMU.
+    """
+
+    def __init__(self, path: Path, waiter: Waiter, *, log: Path) -> None:
+        self._unread = bytearray()
+        self._tail = bytearray()
+        self._total = 0
+        self.log = log
+        super().__init__(path, waiter, name="the kernel console")
+
+    def drain(self) -> bool:
+        """Move what the guest printed out of its way, to where ``expect`` finds it. False at the end of file.
+
+        :raises GuestFlooded: It printed more than :data:`FLOOD`.
+        """
+        while not self.closed and (data := super()._take(1 << 16)) is not None:
+            if not data:
+                return False
+            self._unread += data
+            self._tail = (self._tail + data)[-TAIL:]
+            self._total += len(data)
+            if self._total > FLOOD:
+                raise GuestFlooded(
+                    f"the guest printed more than {format_size(FLOOD)} on its console; see {self.log}",
+                    details=tuple(self.tail(20)),
+                )
+        return not self.closed
+
+    def tail(self, lines: int) -> list[str]:
+        """The last lines that the guest printed, sanitized."""
+        return sanitize(bytes(self._tail)).splitlines()[-lines:]
+
+    def panic(self) -> str | None:
+        """The line in which the kernel said that it panicked."""
+        with contextlib.suppress(GuestFlooded):
+            self.drain()
+        return panic_line(sanitize(bytes(self._tail)))
+
+    def _take(self, size: int) -> bytes | None:
+        alive = self.drain()
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
+        return data if data or not alive else None

@@ -1,0 +1,82 @@
+"""Why a guest ended, as an error that says so. Pure functions of what it left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked
+from pytest_memtype.machine.process import describe_status
+
+#: How many of the console's last lines an error shows.
+CONSOLE_LINES: Final = 20
+
+#: The same for a panic: room for an oops with its registers and call trace.
+PANIC_LINES: Final = 80
+
+#: QMP's ShutdownCause (QEMU 7.2, qapi/run-state.json), for ends that are not an error to QEMU.
+_REASONS: Final = {
+    "guest-reset": "the guest reset itself",
+    "guest-shutdown": "the guest powered itself off",
+    "guest-panic": "the guest said that it panicked",
+    "host-qmp-quit": "QEMU was told to quit",
+    "host-signal": "QEMU was ended by a signal",
+}
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is known about a guest that ended, or that is given up.
+
+    :param pid: QEMU's process id.
+    :param status: Its exit status, negative for a signal, None while it runs.
+    :param reason: ``reason`` of its last SHUTDOWN event.
+    :param panic: The console line that begins with "Kernel panic - not syncing".
+    :param console: The console's last lines, sanitized; :data:`PANIC_LINES` are enough.
+    :param output: What QEMU itself printed.
+    :param logs: What to look at next: (what, path or command).
+    """
+
+    pid: int
+    status: int | None
+    reason: str | None
+    panic: str | None
+    console: Sequence[str]
+    output: Sequence[str]
+    logs: Sequence[tuple[str, str]]
+
+
+def explain_end(remains: Remains, doing: str = "") -> GuestError:
+    """The error for a guest that ended, while its user was ``doing`` something."""
+    context = f" ({doing})" if doing else ""
+    if remains.panic is not None:
+        return GuestPanicked(
+            f"the guest's kernel panicked{context}: {remains.panic}", details=_details(remains)
+        )
+    assert remains.status is not None
+    if remains.status == 0 and remains.reason in _REASONS:
+        what = _REASONS[remains.reason]
+    else:
+        what = f"QEMU (process {remains.pid}) {describe_status(remains.status)}"
+        if remains.output and remains.status > 0:
+            what += f": {remains.output[-1]}"
+    return GuestExited(f"{what}{context}", details=_details(remains))
+
+
+def explain_hang(remains: Remains, doing: str, timeout: float) -> GuestError:
+    """The error for a guest that is alive but did not answer within ``timeout`` seconds."""
+    if remains.panic is not None:
+        return explain_end(remains, doing)
+    return GuestHung(f"the guest gave no answer for {timeout:g} s ({doing})", details=_details(remains))
+
+
+def _details(remains: Remains) -> tuple[str, ...]:
+    lines = []
+    if remains.console:
+        count = CONSOLE_LINES if remains.panic is None else PANIC_LINES
+        lines += ["last console lines:", *(f"    {line}" for line in remains.console[-count:])]
+    if remains.output:
+        lines += ["QEMU printed:", *(f"    {line}" for line in remains.output)]
+    lines += [f"{what}: {where}" for what, where in remains.logs]
+    return tuple(lines)

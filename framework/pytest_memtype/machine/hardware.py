@@ -1,0 +1,115 @@
+"""The guest's hardware: what a test may choose about the machine under its kernel."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.x86.size import format_size, parse_size
+
+MIB: Final = 1 << 20
+
+#: Debian's 6.1 cloud kernel boots with 96 MiB and finds no room for itself with 64 MiB.
+LEAST_MEMORY: Final = 96 * MIB
+
+#: From 2816 MiB on, q35 moves part of RAM above 4 GiB, and an offset in the RAM file no longer is the
+#: guest-physical address (QEMU 7.2, hw/i386/pc_q35.c, pc_q35_init).
+MEMORY_LIMIT: Final = 2816 * MIB
+
+#: Width of TCG's physical addresses when ``-cpu`` names none (QEMU 7.2, target/i386/cpu.h,
+#: TCG_PHYS_ADDR_BITS). TCG refuses any other.
+TCG_PHYSICAL_BITS: Final = 40
+
+#: COMMAND_LINE_SIZE of x86 (Linux, arch/x86/include/asm/setup.h), less room for our own arguments.
+CMDLINE_LIMIT: Final = 1792
+
+#: More CPUs need an interrupt remapper (QEMU 7.2, hw/i386/x86.c), which the guest has not.
+MOST_CPUS: Final = 255
+
+FIRMWARES: Final = ("seabios",)
+
+_PHYSICAL_BITS = re.compile(r"(?:^|,)phys-bits=(\d+)(?:,|$)")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the guest's kernel finds below it.
+
+    :param cpu: QEMU's ``-cpu`` argument, model and features: ``qemu64,-mtrr``.
+    :param memory: RAM, as text with a unit (``256M``). It starts at address 0 and is in one piece.
+    :param cpus: Number of CPUs.
+    :param cmdline: Added to the end of the kernel's command line.
+    :param firmware: ``seabios``.
+    :raises UsageError: One of them can't be had.
+    """
+
+    cpu: str = "qemu64"
+    memory: str = "256M"
+    cpus: int = 1
+    cmdline: str = ""
+    firmware: str = "seabios"
+
+    def __post_init__(self) -> None:
+        _check_cpu(self.cpu)
+        _check_memory(self.memory)
+        _check_cpus(self.cpus)
+        _check_cmdline(self.cmdline)
+        if self.firmware not in FIRMWARES:
+            raise UsageError(
+                f"hardware: firmware {self.firmware!r} is not known; use {' or '.join(FIRMWARES)}"
+            )
+
+    @property
+    def memory_bytes(self) -> int:
+        """RAM in bytes."""
+        return parse_size(self.memory)
+
+    @property
+    def physical_bits(self) -> int:
+        """Width of the CPU's physical addresses (CPUID 80000008H EAX[7:0]) under TCG."""
+        match = _PHYSICAL_BITS.search(self.cpu)
+        return int(match[1]) if match else TCG_PHYSICAL_BITS
+
+
+def _check_cpu(cpu: object) -> None:
+    if not isinstance(cpu, str) or re.fullmatch(r"[^\s,][^\s]*", cpu) is None:
+        raise UsageError(f"hardware: cpu {cpu!r} is not a QEMU CPU; write it like 'qemu64' or 'qemu64,-mtrr'")
+
+
+def _check_memory(memory: object) -> None:
+    if not isinstance(memory, str):
+        raise UsageError(f"hardware: memory {memory!r} is not text; write it with its unit, like '256M'")
+    try:
+        size = parse_size(memory)
+    except ValueError:
+        raise UsageError(
+            f"hardware: memory {memory!r} is not a size; write it with its unit, like '256M'"
+        ) from None
+    if size % MIB:
+        raise UsageError(f"hardware: memory {memory!r} is {size} bytes; use whole MiB, like '256M'")
+    if size < LEAST_MEMORY:
+        raise UsageError(
+            f"hardware: memory {memory!r} is too little for a kernel; use {format_size(LEAST_MEMORY)} or more"
+        )
+    if size >= MEMORY_LIMIT:
+        raise UsageError(
+            f"hardware: memory {memory!r} would be split around the PCI hole; "
+            f"use less than {format_size(MEMORY_LIMIT)}"
+        )
+
+
+def _check_cpus(cpus: object) -> None:
+    if not isinstance(cpus, int) or isinstance(cpus, bool) or not 1 <= cpus <= MOST_CPUS:
+        raise UsageError(f"hardware: cpus {cpus!r} is not a number of CPUs; use 1 to {MOST_CPUS}")
+
+
+def _check_cmdline(cmdline: object) -> None:
+    if not isinstance(cmdline, str) or not cmdline.isprintable():
+        raise UsageError(f"hardware: cmdline {cmdline!r} holds a control character; write it on one line")
+    if len(cmdline.encode()) > CMDLINE_LIMIT:
+        raise UsageError(
+            f"hardware: cmdline has {len(cmdline.encode())} bytes, more than the kernel reads; "
+            f"use {CMDLINE_LIMIT} at most"
+        )

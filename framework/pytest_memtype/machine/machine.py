@@ -1,0 +1,215 @@
+"""One guest: a QEMU process, its control connection and its two serial ports."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pytest_memtype.errors import GuestError, GuestExited
+from pytest_memtype.machine.command import Channels, Guest, qemu_command, rerun_command
+from pytest_memtype.machine.console import Console, sanitize
+from pytest_memtype.machine.death import PANIC_LINES, Remains, explain_end, explain_hang
+from pytest_memtype.machine.folder import PrivateFolder
+from pytest_memtype.machine.port import Port, make_fifos
+from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.qmp import Qmp
+from pytest_memtype.machine.timeouts import EXIT, START
+from pytest_memtype.machine.wait import deadline_after, poll
+
+
+class Machine:
+    """A guest, paused before its first instruction until :meth:`resume`. One thread at a time may use it.
+
+    Use it in a ``with`` statement, or call :meth:`close`. When this process is killed, the kernel kills
+    QEMU; the private folder is then removed by the next machine to start.
+
+    :ivar qmp: Control.
+    :ivar console: ttyS0, the kernel's console.
+    :ivar agent_port: ttyS1, the agent's.
+    :ivar process: QEMU.
+    :ivar directory: Private folder, mode 0700, that is gone after :meth:`close`.
+    :ivar logs: The folder of :meth:`start`.
+    :ivar guest: What was started.
+    """
+
+    qmp: Qmp
+    console: Console
+    agent_port: Port
+    process: Process
+    directory: Path
+
+    @classmethod
+    def start(
+        cls, guest: Guest, *, logs: Path, boot_rom: bytes | None = None, timeout: float = START
+    ) -> Machine:
+        """Start QEMU, paused.
+
+        :param guest: What to start.
+        :param logs: Folder, made if need be, for this machine alone; it stays. It takes ``console.log``,
+            ``agent.log``, ``qmp.log``, ``qemu.log`` (what QEMU itself printed) and ``boot-rom.bin``.
+        :param boot_rom: Bytes of an option ROM, to be written there and given to the guest.
+        :param timeout: Seconds that QEMU has for its start.
+        :raises HostError: QEMU isn't installed.
+        :raises GuestExited: QEMU didn't accept what it was given, and says why.
+        :raises GuestHung: QEMU didn't start in time.
+        """
+        logs = logs.absolute()
+        logs.mkdir(parents=True, exist_ok=True)
+        if boot_rom is not None:
+            path = logs / "boot-rom.bin"
+            path.write_bytes(boot_rom)
+            guest = dataclasses.replace(guest, boot_rom=path)
+        return cls(guest, logs, timeout)
+
+    def __init__(self, guest: Guest, logs: Path, timeout: float) -> None:
+        self.guest = guest
+        self.logs = logs
+        self._closed = False
+        self._kill = contextlib.ExitStack()
+        self._release = contextlib.ExitStack()
+        self._console: Console | None = None
+        self._qmp: Qmp | None = None
+        try:
+            self._start(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, timeout: float) -> None:
+        folder = PrivateFolder()
+        self._release.callback(folder.remove)
+        self.directory = folder.path
+        console, agent = folder.path / "console", folder.path / "agent"
+        make_fifos(console)
+        make_fifos(agent)
+        ours, theirs = socket.socketpair()
+        self._release.callback(ours.close)
+        with theirs:
+            channels = Channels(
+                control_fd=theirs.fileno(),
+                console=console,
+                agent=agent,
+                console_log=self.logs / "console.log",
+                agent_log=self.logs / "agent.log",
+            )
+            self.process = Process(
+                qemu_command(self.guest, channels),
+                pass_fds=[theirs.fileno()],
+                output=self.logs / "qemu.log",
+            )
+        self._kill.callback(self.process.close)
+        self.qmp = self._qmp = Qmp(ours, transcript=self.logs / "qmp.log", waiter=self, timeout=timeout)
+        self._release.callback(self.qmp.close)
+        # Only now, because QEMU has both FIFO pairs open before it says hello.
+        self.console = self._console = Console(console, self, log=channels.console_log)
+        self._release.callback(self.console.close)
+        self.agent_port = Port(agent, self, name="the agent's port")
+        self._release.callback(self.agent_port.close)
+
+    def resume(self) -> None:
+        """Let the guest run."""
+        self.qmp.execute("cont")
+
+    @property
+    def alive(self) -> bool:
+        """Whether QEMU runs."""
+        return not self._closed and self.process.status is None
+
+    def death(self) -> GuestError | None:
+        """Why QEMU ended, or None while it runs.
+
+        :return: ``GuestPanicked`` if the kernel said so on the console, else ``GuestExited``. Its details are
+            the console's last lines, what QEMU printed, the logs, and a command that runs the same guest.
+        """
+        return None if self.alive else self._explain_end("")
+
+    def close(self) -> None:
+        """Kill QEMU and remove all it used but the logs. Calling this again does nothing."""
+        self._closed = True
+        # The second Ctrl-C of an impatient user must not keep the rest from being released.
+        with self._release:
+            self._kill.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # What the channels need; see wait.Waiter.
+
+    def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
+        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+
+        The kernel console is read all the while, so that it never keeps the guest waiting.
+
+        :raises GuestExited: QEMU ended, and nothing was left to read.
+        :raises GuestPanicked: The same, and the kernel panicked before.
+        :raises GuestFlooded: The guest printed more than any healthy one does.
+        """
+        if self._closed:
+            raise self._explain_end("")
+        wanted = {*readable, *writable}
+        deadline = deadline_after(timeout)
+        console = self._console
+        while True:
+            watched = {*readable, self.process.pidfd}
+            if console is not None:
+                watched.add(console.child_fd)
+            found = poll(watched, writable, deadline)
+            if wanted & found:
+                return True
+            if self.process.pidfd in found:
+                raise self._explain_end("")
+            if console is not None and not console.drain():
+                console = None
+            if deadline <= time.monotonic():
+                return False
+
+    def ended(self, doing: str) -> GuestError:
+        """The error that explains why QEMU closed a channel."""
+        if not self._closed and not poll([self.process.pidfd], (), deadline_after(EXIT)):
+            return GuestExited(
+                f"QEMU (process {self.process.pid}) closed its side but still runs ({doing})",
+                details=explain_hang(self._remains(), doing, EXIT).details,
+            )
+        return self._explain_end(doing)
+
+    def hung(self, doing: str, timeout: float) -> GuestError:
+        """The error that explains a deadline of ``timeout`` seconds."""
+        return explain_hang(self._remains(), doing, timeout) if self.alive else self._explain_end(doing)
+
+    def _explain_end(self, doing: str) -> GuestError:
+        if self._closed:
+            return GuestExited("the guest was closed before; start another")
+        if self._qmp is not None:
+            self._qmp.settle()
+        return explain_end(self._remains(), doing)
+
+    def _remains(self) -> Remains:
+        console, qmp = self._console, self._qmp
+        logs = {"kernel console": self.logs / "console.log", "QMP messages": self.logs / "qmp.log"}
+        shutdowns = [event for event in (qmp.events if qmp else ()) if event["event"] == "SHUTDOWN"]
+        return Remains(
+            pid=self.process.pid,
+            status=self.process.status,
+            reason=shutdowns[-1]["data"].get("reason") if shutdowns else None,
+            panic=console.panic() if console else None,
+            console=console.tail(PANIC_LINES) if console else (),
+            output=sanitize((self.logs / "qemu.log").read_bytes()).splitlines(),
+            logs=[
+                *((what, str(path)) for what, path in logs.items() if path.exists()),
+                ("run this guest again", rerun_command(self.guest)),
+            ],
+        )

@@ -1,0 +1,43 @@
+"""The wait that all others are made of: it ends with what was waited for, QEMU's death, or the deadline."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from pytest_memtype.errors import GuestError
+
+
+class Waiter(Protocol):
+    """What a channel needs of the machine it belongs to."""
+
+    def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
+        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+
+        :raises GuestExited: QEMU ended, and nothing was left to read.
+        """
+
+    def ended(self, doing: str) -> GuestError:
+        """The error that explains why a channel of QEMU closed."""
+
+    def hung(self, doing: str, timeout: float) -> GuestError:
+        """The error that explains a deadline."""
+
+
+def deadline_after(timeout: float) -> float:
+    """The moment ``timeout`` seconds from now, on the monotonic clock."""
+    return time.monotonic() + timeout
+
+
+def poll(readable: Iterable[int], writable: Iterable[int], deadline: float) -> set[int]:
+    """Those descriptors that can be read or written without waiting; empty at the deadline."""
+    poller = select.poll()
+    for descriptor in writable:
+        poller.register(descriptor, select.POLLOUT)
+    for descriptor in readable:
+        poller.register(descriptor, select.POLLIN)
+    remaining = max(0.0, deadline - time.monotonic())
+    # Rounded up: a rounded-down wait of 0 ms would spin until the deadline.
+    return {descriptor for descriptor, _ in poller.poll(int(remaining * 1000) + 1)}

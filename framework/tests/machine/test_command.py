@@ -1,0 +1,85 @@
+import itertools
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.machine.command import Channels, Guest, qemu_command, rerun_command
+from pytest_memtype.machine.hardware import Hardware
+
+CHANNELS = Channels(
+    control_fd=7,
+    console=Path("/run/a,b/console"),
+    agent=Path("/run/a,b/agent"),
+    console_log=Path("/logs/console.log"),
+    agent_log=Path("/logs/agent.log"),
+)
+KERNEL = Guest(kernel=Path("/boot/vmlinuz"), initrd=Path("/boot/initrd"), boot_rom=Path("/logs/a b.bin"))
+
+
+def values(command: list[str], option: str) -> list[str]:
+    return [value for name, value in itertools.pairwise(command) if name == option]
+
+
+def test_paused_at_start_and_gone_after_a_reset() -> None:
+    assert {"-S", "-no-reboot", "-nodefaults", "-no-user-config"} <= set(qemu_command(KERNEL, CHANNELS))
+
+
+def test_console_is_first_port_and_agent_second() -> None:
+    assert values(qemu_command(KERNEL, CHANNELS), "-serial") == ["chardev:console", "chardev:agent"]
+
+
+def test_comma_in_path() -> None:
+    # QEMU's manual, "-chardev" and "-drive": a comma in a value is written twice.
+    chardevs = values(qemu_command(KERNEL, CHANNELS), "-chardev")
+    assert "pipe,id=console,path=/run/a,,b/console,logfile=/logs/console.log" in chardevs
+    guest = Guest(ram_file=Path("/run/a,b/ram"))
+    assert values(qemu_command(guest, CHANNELS), "-object")[0].endswith("mem-path=/run/a,,b/ram")
+
+
+def test_hardware() -> None:
+    guest = Guest(Hardware(cpu="qemu64,-mtrr", memory="1G", cpus=2, cmdline="nopat"), Path("/boot/vmlinuz"))
+    command = qemu_command(guest, CHANNELS)
+    assert values(command, "-cpu") == ["qemu64,-mtrr"]
+    assert values(command, "-m") == ["1024M"]
+    assert values(command, "-smp") == ["2"]
+    (cmdline,) = values(command, "-append")
+    assert cmdline.startswith("console=ttyS0 ")
+    # The last word wins where the kernel's parameters contradict each other.
+    assert cmdline.endswith(" nopat")
+
+
+def test_no_kernel() -> None:
+    assert not {"-kernel", "-initrd", "-append", "-option-rom", "-incoming"} & set(
+        qemu_command(Guest(), CHANNELS)
+    )
+
+
+@pytest.mark.parametrize(("share", "text"), [(True, "share=on"), (False, "share=off")])
+@pytest.mark.parametrize(
+    ("file", "backend"), [(None, "memory-backend-memfd"), (Path("/r"), "memory-backend-file")]
+)
+def test_ram(share: bool, text: str, file: Path | None, backend: str) -> None:
+    (ram,) = values(qemu_command(Guest(ram_file=file, ram_share=share), CHANNELS), "-object")
+    assert ram.startswith(f"{backend},id=ram,size=256M,")
+    assert text in ram.split(",")
+
+
+def test_incoming() -> None:
+    assert values(qemu_command(Guest(incoming=True), CHANNELS), "-incoming") == ["defer"]
+
+
+def test_rerun_is_the_same_guest_with_its_console_on_the_terminal() -> None:
+    rerun = shlex.split(rerun_command(KERNEL))
+    command = qemu_command(KERNEL, CHANNELS)
+    machine = ("-machine", "-cpu", "-m", "-smp", "-object", "-device")
+    for option in (*machine, "-kernel", "-initrd", "-append", "-option-rom"):
+        assert values(rerun, option) == values(command, option)
+    assert values(rerun, "-serial") == ["mon:stdio", "null"]
+    assert not {"-S", "-chardev", "-mon", "-incoming"} & set(rerun)
+
+
+def test_rerun_of_a_clone_boots() -> None:
+    rerun = rerun_command(Guest(ram_file=Path("/gone/ram"), ram_share=False, incoming=True))
+    assert "/gone/ram" not in rerun
+    assert "-incoming" not in rerun

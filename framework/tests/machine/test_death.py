@@ -1,0 +1,67 @@
+import dataclasses
+
+import pytest
+
+from pytest_memtype.errors import GuestExited, GuestHung, GuestPanicked
+from pytest_memtype.machine.death import Remains, explain_end, explain_hang
+
+KILLED = Remains(
+    pid=42,
+    status=-9,
+    reason=None,
+    panic=None,
+    console=[f"line {number}" for number in range(100)],
+    output=[],
+    logs=[("kernel console", "/logs/console.log"), ("run this guest again", "qemu -S")],
+)
+
+
+def test_signal() -> None:
+    error = explain_end(KILLED, "waiting for 'x'")
+    assert type(error) is GuestExited
+    assert error.message == "QEMU (process 42) was killed by SIGKILL (waiting for 'x')"
+    assert error.details == (
+        "last console lines:",
+        *(f"    line {number}" for number in range(80, 100)),
+        "kernel console: /logs/console.log",
+        "run this guest again: qemu -S",
+    )
+
+
+def test_refusal_gives_the_last_thing_qemu_said() -> None:
+    remains = dataclasses.replace(KILLED, status=1, console=[], output=["warning: x", "no such CPU"])
+    error = explain_end(remains)
+    assert error.message == "QEMU (process 42) ended with status 1: no such CPU"
+    assert error.details[:3] == ("QEMU printed:", "    warning: x", "    no such CPU")
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("guest-reset", "the guest reset itself"),
+        ("guest-shutdown", "the guest powered itself off"),
+        ("host-qmp-quit", "QEMU was told to quit"),
+        ("host-error", "QEMU (process 42) ended with status 0"),
+        (None, "QEMU (process 42) ended with status 0"),
+    ],
+)
+def test_end_without_error(reason: str | None, message: str) -> None:
+    assert explain_end(dataclasses.replace(KILLED, status=0, reason=reason)).message == message
+
+
+def test_panic_wins_and_shows_the_oops_before_it() -> None:
+    remains = dataclasses.replace(
+        KILLED, status=0, reason="guest-reset", panic="Kernel panic - not syncing: Oops"
+    )
+    error = explain_end(remains, "doing")
+    assert type(error) is GuestPanicked
+    assert error.message == "the guest's kernel panicked (doing): Kernel panic - not syncing: Oops"
+    assert "    line 20" in error.details
+
+
+def test_hang() -> None:
+    alive = dataclasses.replace(KILLED, status=None)
+    error = explain_hang(alive, "doing", 60)
+    assert type(error) is GuestHung
+    assert error.message == "the guest gave no answer for 60 s (doing)"
+    assert type(explain_hang(dataclasses.replace(alive, panic="Kernel panic"), "", 60)) is GuestPanicked
