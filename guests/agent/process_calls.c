@@ -88,9 +88,12 @@ static void read_page_table(const void *address, uint64_t pages, struct memtype_
 		*table = range.page_table;
 }
 
-/* Opens what the mapping goes through. Returns the file or -1 with the error in the reply. */
-static int open_source(const struct request *request, const struct memtype_request *asked,
-		       off_t *offset, struct buffer *reply)
+/*
+ * Opens what the mapping goes through. Returns the file, or -1: with the error
+ * in the reply when the request makes no sense, else with the kernel's errno.
+ */
+static int open_source(const struct request *request, struct memtype_request *asked, off_t *offset,
+		       struct buffer *reply)
 {
 	const char *via = request_text(request, "via");
 	bool combining = asked->memtype == MEMTYPE_WC;
@@ -125,7 +128,7 @@ static int open_source(const struct request *request, const struct memtype_reque
 		return -1;
 	}
 	if (file < 0)
-		buffer_error(reply, "mmap: %s: %s", path, strerror(errno));
+		asked->kernel_error = errno;
 	return file;
 }
 

@@ -1,0 +1,39 @@
+"""Boot real x86-64 kernels in QEMU, and check that no page is ever mapped with two memory types.
+
+What a test imports; the fixtures ``guest`` and ``guest_factory`` come from the pytest plugin.
+"""
+
+from pytest_memtype.guest.driver import Driver
+from pytest_memtype.guest.guest import Guest, ShellResult, TypeInUse
+from pytest_memtype.guest.kernel_list import ListEntry
+from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, TrackedMapping, Verdict
+from pytest_memtype.guest.process import Process, ProcessFault
+from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.registers import Registers
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrRange
+
+__all__ = [
+    "Driver",
+    "EffectiveType",
+    "Guest",
+    "Hardware",
+    "KernelAnswer",
+    "Layout",
+    "ListEntry",
+    "Mapping",
+    "MemType",
+    "MtrrRange",
+    "Outcome",
+    "Process",
+    "ProcessFault",
+    "Region",
+    "Registers",
+    "ShellResult",
+    "TrackedMapping",
+    "TypeInUse",
+    "Verdict",
+]

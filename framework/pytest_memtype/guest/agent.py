@@ -1,0 +1,117 @@
+"""The agent in the guest, called over its serial port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pytest_memtype.errors import AgentError, BootError
+from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode_request
+from pytest_memtype.machine.console import sanitize
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.timeouts import BOOT, COMMAND
+
+_T = TypeVar("_T")
+
+_ATTEMPTS = 3
+"""How often a request is sent: a line that loses characters three times is broken."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the agent answered.
+
+    :param verb: The request's.
+    :param content: The decoded JSON.
+    :param log: The kernel's messages since the reply before, sanitised.
+    """
+
+    verb: str
+    content: Any
+    log: tuple[str, ...]
+
+    def decode(self, decoder: Callable[[Any], _T]) -> _T:
+        """The content as something better than JSON.
+
+        :raises AgentError: the guest answered something that makes no sense.
+        """
+        try:
+            return decoder(self.content)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise AgentError(
+                f"the agent's answer to {self.verb!r} makes no sense: {type(error).__name__}: {error}"
+            ) from None
+
+
+class Agent:
+    """The agent of one machine.
+
+    :param timeout: Seconds that it has for one request.
+    :ivar log: All messages of the kernel so far, sanitised.
+    """
+
+    def __init__(self, machine: Machine, *, timeout: float = COMMAND) -> None:
+        self.machine = machine
+        self.timeout = timeout
+        self.log: list[str] = []
+        self._sequence = 0
+
+    def greet(self, *, timeout: float = BOOT) -> Reply:
+        """Wait until the agent of a guest that boots says it is there.
+
+        :raises BootError: it says that it can't do its work.
+        :raises GuestError: the guest ended or hung first.
+        """
+        self.machine.agent_port.purpose = "the agent's greeting"
+        content = self._line(timeout=timeout).content
+        if isinstance(content, dict) and "error" in content:
+            raise BootError(f"the agent can't start: {sanitize(str(content['error']).encode())}")
+        return Reply(verb="greeting", content=content, log=())
+
+    def call(self, verb: str, **fields: str | int) -> Reply:
+        """Have the agent carry out a request, exactly once.
+
+        A damaged line in either direction makes the request be sent again, with the same sequence
+        number: the agent answers it from memory if it was carried out.
+
+        :raises AgentError: the agent could not carry it out, or the line is broken.
+        :raises GuestError: the guest ended or hung.
+        """
+        self._sequence += 1
+        request = encode_request(self._sequence, verb, fields)
+        self.machine.agent_port.purpose = f"the answer to {verb!r}"
+        for _attempt in range(_ATTEMPTS):
+            self.machine.agent_port.send(request)
+            line = self._answer()
+            if line is not None:
+                return self._reply(verb, line)
+        raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
+
+    def _answer(self) -> Line | None:
+        """The line that answers the present request, None when the request or the answer was damaged."""
+        while True:
+            try:
+                line = self._line(timeout=self.timeout)
+            except DamagedLine:
+                return None
+            if line.sequence == 0:
+                return None
+            # An answer to a request that was sent again may arrive twice.
+            if line.sequence == self._sequence:
+                return line
+
+    def _line(self, *, timeout: float) -> Line:
+        self.machine.agent_port.expect_exact(b"\n", timeout=timeout)
+        return decode_line(self.machine.agent_port.before or b"")
+
+    def _reply(self, verb: str, line: Line) -> Reply:
+        try:
+            content = line.content["reply"]
+            log = tuple(sanitize(str(text).encode("latin-1", "replace")) for text in line.content["log"])
+        except (KeyError, TypeError) as error:
+            raise AgentError(f"the agent's answer to {verb!r} makes no sense: {error!r}") from None
+        self.log += log
+        if isinstance(content, dict) and "error" in content:
+            raise AgentError(sanitize(str(content["error"]).encode("latin-1", "replace")))
+        return Reply(verb=verb, content=content, log=log)

@@ -1,0 +1,83 @@
+"""A driver in the guest: something that maps memory into the kernel."""
+
+from __future__ import annotations
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.guest.agent import Agent
+from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.mapping_call import request_mapping
+from pytest_memtype.guest.outcome import Mapping, Outcome
+from pytest_memtype.guest.page_table import granted_types
+from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.registers import Registers
+from pytest_memtype.x86.memtype import MemType
+
+_MEMREMAP = (MemType.WB, MemType.WT, MemType.WC)
+_SET_MEMORY = (MemType.WB, MemType.WC, MemType.UC_MINUS)
+
+
+class Driver:
+    """A name under which the verifier keeps the mappings of one driver.
+
+    :ivar name: At most 31 characters.
+    """
+
+    def __init__(self, name: str, agent: Agent, journal: Journal) -> None:
+        self.name = name
+        self._agent = agent
+        self._journal = journal
+
+    def ioremap(self, region: Region, memtype: MemType) -> Outcome:
+        """Map device memory: UC_MINUS is ``ioremap()``, UC ``ioremap_uc()``, WC ``ioremap_wc()``, WT
+        ``ioremap_wt()``, WB ``ioremap_cache()`` and WP ``ioremap_prot()``."""
+        return self._map("ioremap", region, memtype)
+
+    def memremap(self, region: Region, memtype: MemType) -> Outcome:
+        """``memremap()`` with MEMREMAP_WB, MEMREMAP_WT or MEMREMAP_WC.
+
+        :raises UsageError: there is no flag for the type.
+        """
+        _check("memremap", memtype, _MEMREMAP)
+        return self._map("memremap", region, memtype)
+
+    def set_memory(self, region: Region, memtype: MemType) -> Outcome:
+        """Change the type of the kernel's direct map of RAM: UC_MINUS is ``set_memory_uc()``, WC
+        ``set_memory_wc()`` and WB ``set_memory_wb()``. Releasing is ``set_memory_wb()`` too.
+
+        :param region: RAM of :meth:`Guest.ram`; the agent refuses any other.
+        :raises UsageError: there is no such function for the type.
+        """
+        _check("set_memory", memtype, _SET_MEMORY)
+        return self._map("set_memory", region, memtype)
+
+    def release(self, mapping: Mapping) -> None:
+        """Let go: ``iounmap()``, ``memunmap()`` or ``set_memory_wb()``.
+
+        :raises AgentError: there is no such mapping (any more).
+        """
+        reply = self._agent.call("release", handle=mapping.handle)
+        self._journal.ended(mapping.holder, mapping.handle)
+        arguments = {"handle": mapping.handle}
+        self._journal.done("release", actor=self.name, arguments=arguments, result=None, log=reply.log)
+
+    def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
+        """The type of each page of a live mapping, read again."""
+        reply = self._agent.call("page_table", handle=mapping.handle)
+        return reply.decode(lambda content: granted_types(content["page_table"], registers))
+
+    def _map(self, verb: str, region: Region, memtype: MemType) -> Outcome:
+        return request_mapping(
+            self._agent,
+            self._journal,
+            verb,
+            actor=self.name,
+            region=region,
+            memtype=memtype,
+            label=verb,
+            fields={"owner": self.name},
+        )
+
+
+def _check(function: str, memtype: MemType, known: tuple[MemType, ...]) -> None:
+    if memtype not in known:
+        raise UsageError(f"{function} can't ask for {memtype}; it knows {', '.join(map(str, known))}")

@@ -1,0 +1,270 @@
+"""A guest, as a test sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pytest_memtype.errors import GuestError, UsageError
+from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.driver import Driver
+from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
+from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
+from pytest_memtype.guest.page_table import effective_types
+from pytest_memtype.guest.process import Process
+from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.registers import Registers, decode_registers
+from pytest_memtype.machine.console import Console, sanitize
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qmp import Qmp
+from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.memtype import MemType
+
+DEVICE_MEMORY = 0xFD000000
+"""Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
+
+_NAME_LENGTH = 31
+
+
+@dataclasses.dataclass(frozen=True)
+class ShellResult:
+    """What a shell command in the guest left.
+
+    :param status: Its exit status; 128 and the signal's number when one killed it.
+    :param output: Standard output and error, sanitised.
+    """
+
+    status: int
+    output: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TypeInUse:
+    """The answer of ``lookup_pfn_memtype``.
+
+    :param memtype: The type in use, or the default for that memory; None when the pages in use differ.
+    :param errno: 0, or EBUSY when they differ, or EINVAL for a malformed range.
+    :param in_use: Is any page mapped?
+    """
+
+    memtype: MemType | None
+    errno: int
+    in_use: bool
+
+
+class Policy:
+    """How the verifier of a guest works: assign to change it.
+
+    ``enforce`` keeps a refused request from the kernel; ``audit``, its opposite, asks the kernel all the
+    same. ``one_ioremap`` allows a page one kernel mapping.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._enforce = False
+        self._one_ioremap = False
+
+    @property
+    def enforce(self) -> bool:
+        return self._enforce
+
+    @enforce.setter
+    def enforce(self, value: bool) -> None:
+        self._set(enforce=value, one_ioremap=self._one_ioremap)
+
+    @property
+    def audit(self) -> bool:
+        return not self._enforce
+
+    @audit.setter
+    def audit(self, value: bool) -> None:
+        self.enforce = not value
+
+    @property
+    def one_ioremap(self) -> bool:
+        return self._one_ioremap
+
+    @one_ioremap.setter
+    def one_ioremap(self, value: bool) -> None:
+        self._set(enforce=self._enforce, one_ioremap=value)
+
+    def _set(self, *, enforce: bool, one_ioremap: bool) -> None:
+        self._agent.call("policy", enforce=int(enforce), one_ioremap=int(one_ioremap))
+        self._enforce, self._one_ioremap = enforce, one_ioremap
+
+
+class Guest:
+    """A running guest with its agent.
+
+    :ivar release: The kernel's, as ``uname -r`` prints it.
+    :ivar layout: What its MTRRs were programmed with.
+    :ivar hardware: What it runs on.
+    :ivar policy: The verifier's modes.
+    :ivar journal: All that was done in it.
+    """
+
+    def __init__(self, machine: Machine, agent: Agent, greeting: Reply, *, layout: Layout) -> None:
+        self.machine = machine
+        self.layout = layout
+        self.hardware: Hardware = machine.guest.hardware
+        self.journal = Journal()
+        self.policy = Policy(agent)
+        self._agent = agent
+        self.release: str = greeting.decode(lambda content: str(content["release"]))
+        self._bar = greeting.decode(lambda content: _bar(content["device"]))
+        self._next_page = 0
+        if layout.default is not None and self._bar.start != DEVICE_MEMORY:
+            raise GuestError(
+                f"the test device's memory is at {self._bar.start:#x}, but the layout {layout.name} "
+                f"expects it at {DEVICE_MEMORY:#x}"
+            )
+        agent.call("log")
+        self._log_start = len(agent.log)
+
+    def mmio(self, pages: int, align: int = 16) -> Region:
+        """Device memory nothing has touched yet: a window of the test device's prefetchable BAR.
+
+        :param align: Of its first page within the BAR, in pages, a power of two.
+        :raises UsageError: the BAR has no more.
+        """
+        if pages < 1 or align < 1 or align & (align - 1):
+            raise UsageError(f"mmio: pages={pages} and align={align}: both at least 1, align a power of two")
+        first = -(-self._next_page // align) * align
+        if first + pages > self._bar.pages:
+            raise UsageError(f"mmio: the test device has {self._bar.pages} pages, {first} of them are used")
+        # A page stays free behind each window, so that no two tests' windows ever touch.
+        self._next_page = first + pages + 1
+        return self._bar[first : first + pages]
+
+    def ram(self, pages: int) -> Region:
+        """RAM that the agent owns, contiguous and zeroed.
+
+        :raises AgentError: the guest has no more of it in one piece; 1024 pages is the most.
+        """
+        reply = self._agent.call("ram", pages=pages)
+        return reply.decode(lambda content: Region(content["start"], pages))
+
+    def region(self, start: int, size: int) -> Region:
+        """Any guest-physical range.
+
+        :param size: In bytes, whole pages.
+        """
+        if size % PAGE_SIZE:
+            raise UsageError(f"region: {size:#x} bytes are not whole pages of 4 KiB")
+        return Region(start, size // PAGE_SIZE)
+
+    def driver(self, name: str) -> Driver:
+        """A driver, by the name under which its mappings are tracked."""
+        _check_name(name)
+        return Driver(name, self._agent, self.journal)
+
+    def process(self, name: str, uid: int = 0) -> Process:
+        """A new process.
+
+        :param uid: Its user id.
+        """
+        _check_name(name)
+        reply = self._agent.call("process", name=name, uid=uid)
+        arguments = {"name": name, "uid": uid}
+        self.journal.done("process", actor="test", arguments=arguments, result=0, log=reply.log)
+        return Process(name, reply.decode(lambda content: int(content["pid"])), self._agent, self.journal)
+
+    def verify(self, region: Region, memtype: MemType, *, kind: str = "kernel") -> Verdict:
+        """``verify_pfn_mapping``: the verdict on a mapping that isn't made.
+
+        :param kind: ``kernel`` or ``user``; only the policy one-ioremap tells them apart.
+        """
+        reply = self._agent.call(
+            "verify", start=region.start, pages=region.pages, memtype=int(memtype), kind=kind
+        )
+        verdict = reply.decode(lambda content: decode_verdict(content["verdict"]))
+        self.journal.verified(region, str(memtype), verdict)
+        return verdict
+
+    def lookup(self, region: Region) -> TypeInUse:
+        """``lookup_pfn_memtype``: "don't care, give me the type in use, or a default"."""
+        reply = self._agent.call("lookup", start=region.start, pages=region.pages)
+
+        def decode(content: dict[str, Any]) -> TypeInUse:
+            memtype = None if content["errno"] else MemType(content["memtype"])
+            return TypeInUse(memtype=memtype, errno=content["errno"], in_use=content["in_use"])
+
+        return reply.decode(decode)
+
+    def tracked(self, region: Region | None = None) -> tuple[TrackedMapping, ...]:
+        """The verifier's records, of all memory or of those that overlap a region, by address."""
+        fields = {} if region is None else {"start": region.start, "pages": region.pages}
+        reply = self._agent.call("tracked", **fields)
+        return reply.decode(lambda content: tuple(decode_tracked(each) for each in content["records"]))
+
+    def memtype_list(self, region: Region | None = None) -> tuple[ListEntry, ...]:
+        """The kernel's own list, of all memory or of those that overlap a region, by address.
+
+        :raises AgentError: the kernel has none, because PAT is off.
+        """
+        reply = self._agent.call("memtype_list")
+        entries = reply.decode(lambda content: parse_memtype_list(content["text"]))
+        return tuple(entry for entry in entries if region is None or entry.region.overlaps(region))
+
+    def registers(self) -> tuple[Registers, ...]:
+        """PAT, MTRRs and control registers of each CPU, as read inside the guest."""
+        reply = self._agent.call("registers")
+        return reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
+
+    def effective(self, region: Region) -> tuple[EffectiveType | None, ...]:
+        """The effective type per page: what the MTRRs make of the type in the page tables.
+
+        None where this test has nothing mapped; ``EffectiveType.UNDEFINED`` where its live mappings
+        are aliases, that is, have different types.
+        """
+        types = [self.journal.granted(address) for address in region.addresses()]
+        granted = tuple(next(iter(each)) if each else None for each in types)
+        effective = effective_types(region, granted, self.registers()[0])
+        return tuple(
+            EffectiveType.UNDEFINED if len(each) > 1 else one
+            for each, one in zip(types, effective, strict=True)
+        )
+
+    def shell(self, command: str) -> ShellResult:
+        """Run a command in the guest's shell (busybox), without standard input."""
+        reply = self._agent.call("shell", command=command)
+        result = reply.decode(
+            lambda content: ShellResult(
+                status=int(content["status"]), output=sanitize(content["output"].encode("latin-1"))
+            )
+        )
+        self.journal.done(
+            "shell",
+            actor="test",
+            arguments={"command": command},
+            result=dataclasses.asdict(result),
+            log=reply.log,
+        )
+        return result
+
+    @property
+    def console(self) -> Console:
+        """The kernel console, for pexpect."""
+        return self.machine.console
+
+    @property
+    def qmp(self) -> Qmp:
+        return self.machine.qmp
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """The kernel's messages since the guest was handed to the test, sanitised."""
+        self._agent.call("log")
+        return tuple(self._agent.log[self._log_start :])
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name.encode()) <= _NAME_LENGTH or not name.isprintable():
+        raise UsageError(f"{name!r} is no name: it needs 1 to {_NAME_LENGTH} printable characters")
+
+
+def _bar(device: dict[str, Any]) -> Region:
+    return Region(device["start"], device["size"] // PAGE_SIZE)

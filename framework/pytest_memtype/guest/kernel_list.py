@@ -1,0 +1,35 @@
+"""The kernel's own list of reservations, ``/sys/kernel/debug/x86/pat_memtype_list``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.x86.memtype import MemType, parse_memtype
+
+# The end is exclusive in 5.10 to 7.3 (arch/x86/mm/pat/memtype.c, memtype_seq_show()).
+_LINE = re.compile(r"PAT: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] ([a-z-]+)")
+
+
+@dataclass(frozen=True)
+class ListEntry:
+    """One reservation. There may be several of the same range: they are the kernel's reference count."""
+
+    region: Region
+    memtype: MemType
+
+
+def parse_memtype_list(text: str) -> tuple[ListEntry, ...]:
+    """The entries, in the kernel's order.
+
+    :raises ValueError: a line has another form than any kernel's so far.
+    """
+    entries = []
+    for line in text.splitlines()[1:]:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise ValueError(f"pat_memtype_list has an unknown line: {line!r}")
+        start, end = int(match[1], 16), int(match[2], 16)
+        entries.append(ListEntry(Region(start, (end - start) // PAGE_SIZE), parse_memtype(match[3])))
+    return tuple(entries)

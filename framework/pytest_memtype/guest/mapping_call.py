@@ -1,0 +1,59 @@
+"""The one way in which a request for a mapping becomes an outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_memtype.guest.agent import Agent
+from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
+from pytest_memtype.guest.page_table import effective_types, granted_types
+from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.registers import decode_registers
+from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.memtype import MemType
+
+
+def request_mapping(
+    agent: Agent,
+    journal: Journal,
+    verb: str,
+    *,
+    actor: str,
+    region: Region,
+    memtype: MemType,
+    label: str,
+    fields: dict[str, str | int],
+) -> Outcome:
+    """Ask for a mapping, and note the outcome.
+
+    :param actor: The driver or process.
+    :param label: What the journal calls the operation.
+    :param fields: Further fields of the request.
+    """
+    reply = agent.call(verb, start=region.start, pages=region.pages, memtype=int(memtype), **fields)
+
+    def decode(content: dict[str, Any]) -> Outcome:
+        handle = content["handle"]
+        mapping = None if handle is None else Mapping(actor, handle, region)
+        granted: tuple[MemType | None, ...] = ()
+        effective: tuple[EffectiveType | None, ...] = ()
+        if mapping is not None:
+            registers = decode_registers(content["registers"])
+            granted = granted_types(content["page_table"], registers)
+            effective = effective_types(region, granted, registers)
+        return Outcome(
+            operation=verb,
+            actor=actor,
+            region=region,
+            requested=memtype,
+            verdict=decode_verdict(content["verdict"]),
+            kernel=decode_kernel(content["kernel"], reply.log),
+            granted_pages=granted,
+            effective_pages=effective,
+            mapping=mapping,
+        )
+
+    outcome = reply.decode(decode)
+    journal.mapped(outcome, label)
+    return outcome

@@ -1,0 +1,184 @@
+"""What came of an operation: the verifier's verdict, the kernel's answer, the page table's type."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pytest_memtype.guest.region import Region
+from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.memtype import MemType
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TrackedMapping:
+    """A mapping the verifier keeps count of.
+
+    :param owner: The driver's or the process's name.
+    :param kind: ``"kernel"`` or ``"user"``.
+    :param pid: Of a user mapping, else 0.
+    :param address: Where the process has it, else 0.
+    """
+
+    owner: str
+    region: Region
+    memtype: MemType
+    kind: str
+    pid: int = 0
+    address: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {self.memtype} {self.region}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verifier's answer.
+
+    :param rule: The broken one: ``malformed``, ``impossible``, ``ram-not-wb``, ``alias``,
+        ``exclusive``; None when accepted.
+    :param errno: Positive, 0 when accepted.
+    :param conflict: The mapping in the way, where the rule has one.
+    :param hazards: ``mtrr-wb-uncached``, ``mtrr-mixed``, ``mtrr-undefined``; of accepted requests.
+    """
+
+    accepted: bool
+    rule: str | None
+    errno: int
+    conflict: TrackedMapping | None
+    hazards: tuple[str, ...]
+
+    @property
+    def rejected(self) -> bool:
+        return not self.accepted
+
+    def __str__(self) -> str:
+        if self.accepted:
+            return "accepted"
+        return f"{errno.errorcode.get(self.errno, self.errno)} {self.rule}"
+
+
+@dataclass(frozen=True)
+class KernelAnswer:
+    """The kernel's answer.
+
+    :param asked: False where enforce mode kept a refused request from the kernel.
+    :param errno: Positive, 0 when accepted. A function that returns NULL and no reason counts
+        as ENOMEM, which is what drivers make of it.
+    :param log: The kernel's messages while it worked, sanitised.
+    """
+
+    asked: bool
+    accepted: bool
+    errno: int
+    log: tuple[str, ...]
+
+    @property
+    def rejected(self) -> bool:
+        return not self.accepted
+
+    def __str__(self) -> str:
+        if not self.asked:
+            return "not asked"
+        return "accepted" if self.accepted else errno.errorcode.get(self.errno, str(self.errno))
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A live mapping, by which it is released, read and changed.
+
+    :param holder: Name of the driver or process that has it.
+    :param handle: The agent's number for it.
+    """
+
+    holder: str
+    handle: int
+    region: Region
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that came of one request for a mapping.
+
+    :param granted: The type decoded from the page table, the same for all pages; None when
+        nothing is mapped or the pages differ. ``granted_pages`` has each.
+    :param effective: ``granted`` combined with the MTRRs, likewise.
+    :param mapping: None when there is none.
+    """
+
+    operation: str
+    actor: str
+    region: Region
+    requested: MemType
+    verdict: Verdict
+    kernel: KernelAnswer
+    granted_pages: tuple[MemType | None, ...]
+    effective_pages: tuple[EffectiveType | None, ...]
+    mapping: Mapping | None
+
+    @property
+    def granted(self) -> MemType | None:
+        return _only(self.granted_pages)
+
+    @property
+    def effective(self) -> EffectiveType | None:
+        return _only(self.effective_pages)
+
+    @property
+    def accepted(self) -> bool:
+        """Did both say yes, and is the type the one that was asked for?"""
+        return self.verdict.accepted and self.kernel.accepted and self.granted is self.requested
+
+    def __str__(self) -> str:
+        return (
+            f"{self.actor} {self.operation} {self.requested} {self.region}: "
+            f"verifier {self.verdict}, kernel {self.kernel}, page table {self.granted}"
+        )
+
+
+def _only(values: tuple[_T | None, ...]) -> _T | None:
+    """The one value, or None when there are none or several."""
+    return values[0] if len(set(values)) == 1 else None
+
+
+def decode_tracked(content: dict[str, Any]) -> TrackedMapping:
+    """A tracked mapping in a reply of the agent."""
+    return TrackedMapping(
+        owner=content["owner"],
+        region=Region(content["start"], content["pages"]),
+        memtype=MemType(content["memtype"]),
+        kind=content["kind"],
+        pid=content["pid"],
+        address=content["address"],
+    )
+
+
+RULES = ("malformed", "impossible", "ram-not-wb", "alias", "exclusive")
+HAZARDS = ("mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined")
+
+
+def decode_verdict(content: dict[str, Any]) -> Verdict:
+    """A verdict in a reply of the agent.
+
+    :raises ValueError: it names a rule or a hazard there isn't.
+    """
+    conflict = content["conflict"]
+    if content["rule"] not in (None, *RULES) or not set(content["hazards"]) <= set(HAZARDS):
+        raise ValueError(f"unknown rule {content['rule']!r} or hazard in {content['hazards']!r}")
+    return Verdict(
+        accepted=content["accepted"],
+        rule=content["rule"],
+        errno=content["errno"],
+        conflict=None if conflict is None else decode_tracked(conflict),
+        hazards=tuple(content["hazards"]),
+    )
+
+
+def decode_kernel(content: dict[str, Any] | None, log: tuple[str, ...]) -> KernelAnswer:
+    """The kernel's answer in a reply of the agent; null when it wasn't asked."""
+    if content is None:
+        return KernelAnswer(asked=False, accepted=False, errno=0, log=log)
+    return KernelAnswer(asked=True, accepted=content["accepted"], errno=content["errno"], log=log)

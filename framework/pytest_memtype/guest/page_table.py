@@ -1,0 +1,50 @@
+"""What the guest's page tables hold for a mapping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.registers import Registers
+from pytest_memtype.x86.effective import EffectiveType, effective_type
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import memory_type_at
+from pytest_memtype.x86.pte import PageSize, memtype_of_entry
+
+_PAGE_SIZES = {size.shift: size for size in PageSize}
+
+
+def granted_types(content: dict[str, Any], registers: Registers) -> tuple[MemType | None, ...]:
+    """The memory type of each 4 KiB page, None where nothing is mapped.
+
+    :param content: ``page_table`` of a reply: runs of (leaf entry, shift, pages).
+    :raises ValueError: the agent had more runs than room for them.
+    """
+    if content["truncated"]:
+        raise ValueError("the page table entries change their attributes more often than the agent can say")
+    types: list[MemType | None] = []
+    for entry, shift, pages in content["runs"]:
+        memtype = None
+        if entry:
+            memtype = memtype_of_entry(entry, page_size=_PAGE_SIZES[shift], pat=registers.pat_value)
+        types += [memtype] * pages
+    return tuple(types)
+
+
+def effective_types(
+    region: Region, granted: tuple[MemType | None, ...], registers: Registers
+) -> tuple[EffectiveType | None, ...]:
+    """The effective type of each page: its type in the page table combined with the MTRRs'.
+
+    A CPU without MTRRs has no say besides the page table; the WB row of the
+    vendor's table is that (Intel SDM, "Selecting Memory Types for Pentium III
+    and More Recent Processor Families").
+    """
+    types: list[EffectiveType | None] = []
+    for address, memtype in zip(region.addresses(), granted, strict=True):
+        if memtype is None:
+            types.append(None)
+            continue
+        mtrr = MemType.WB if registers.mtrr is None else memory_type_at(registers.mtrr, address)
+        types.append(effective_type(mtrr, memtype, registers.vendor))
+    return tuple(types)

@@ -1,0 +1,66 @@
+"""The lines on the agent's serial port.
+
+One request, one reply, each a line; ``guests/agent/protocol.h`` is the other
+side::
+
+    @SEQUENCE verb key=value key=value *CRC
+    @SEQUENCE {"log": [...], "reply": {...}} *CRC
+
+The sequence number is decimal, and 0 for what nobody asked for. The checksum is
+zlib's CRC-32, eight hexadecimal digits, of everything from ``@`` to the byte
+before the last space.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+REQUEST_LENGTH = 4096
+"""Bytes the agent has room for, its final zero included."""
+
+
+class DamagedLine(ValueError):
+    """A line whose checksum or shape is wrong: serial lines lose characters."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line from the agent, checked and decoded."""
+
+    sequence: int
+    content: Any
+
+
+def encode_request(sequence: int, verb: str, fields: dict[str, str | int]) -> bytes:
+    """The line for a request.
+
+    :raises ValueError: it is longer than the agent has room for.
+    """
+    words = [f"@{sequence}", verb]
+    words += [f"{key}={quote(str(value), safe=':/-_.,')}" for key, value in fields.items()]
+    payload = " ".join(words).encode("ascii")
+    line = payload + b" *%08x\n" % zlib.crc32(payload)
+    if len(line) >= REQUEST_LENGTH:
+        raise ValueError(
+            f"{verb}: a request of {len(line)} bytes is longer than the {REQUEST_LENGTH} there are"
+        )
+    return line
+
+
+def decode_line(line: bytes) -> Line:
+    """What the agent said.
+
+    :raises DamagedLine: the line doesn't check.
+    """
+    payload, star, checksum = line.rstrip(b"\r\n").rpartition(b" *")
+    if not star or checksum != b"%08x" % zlib.crc32(payload) or not payload.startswith(b"@"):
+        raise DamagedLine(f"damaged line from the agent: {line[:80]!r}")
+    number, _, text = payload[1:].partition(b" ")
+    try:
+        return Line(sequence=int(number), content=json.loads(text))
+    except ValueError:
+        raise DamagedLine(f"line from the agent that checks but isn't JSON: {line[:80]!r}") from None

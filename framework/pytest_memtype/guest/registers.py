@@ -1,0 +1,60 @@
+"""The registers of the guest's CPUs that have a say in memory types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_memtype.x86 import pat
+from pytest_memtype.x86.effective import Vendor, vendor_from_cpuid
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrState
+
+
+@dataclass(frozen=True)
+class Registers:
+    """One CPU's, as the guest's own kernel reads them.
+
+    :param cpu: Linux's number of the CPU.
+    :param physical_bits: Width of a physical address.
+    :param mtrr: None on a CPU without MTRRs.
+    :param pat_value: IA32_PAT; what the bits mean without PAT where the CPU has none.
+    """
+
+    cpu: int
+    vendor: Vendor
+    physical_bits: int
+    mtrr: MtrrState | None
+    has_pat: bool
+    pat_value: int
+    cr0: int
+    cr3: int
+    cr4: int
+
+    @property
+    def pat(self) -> tuple[MemType, ...]:
+        """The eight slots of IA32_PAT."""
+        return pat.decode(self.pat_value)
+
+
+def decode_registers(content: dict[str, Any]) -> Registers:
+    """The registers in a reply of the agent."""
+    mtrr = None
+    if content["has_mtrr"]:
+        mtrr = MtrrState(
+            capability=content["capability"],
+            default_type_register=content["default_type"],
+            fixed=tuple(content["fixed"]),
+            variable=tuple((base, mask) for base, mask in content["variable"]),
+        )
+    return Registers(
+        cpu=content["cpu"],
+        vendor=vendor_from_cpuid(content["vendor"]),
+        physical_bits=content["physical_bits"],
+        mtrr=mtrr,
+        has_pat=content["has_pat"],
+        pat_value=content["pat"] if content["has_pat"] else pat.RESET_PAT,
+        cr0=content["cr0"],
+        cr3=content["cr3"],
+        cr4=content["cr4"],
+    )

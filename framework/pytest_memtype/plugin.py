@@ -1,0 +1,278 @@
+"""The pytest plugin: options, markers, fixtures. What they do is elsewhere in the package."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.kernels.bundle import resolve
+from pytest_memtype.machine.folder import remove_leftovers
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout, load_layout
+from pytest_memtype.report.record import Record, append
+from pytest_memtype.report.verdict_table import summary, verdict_table
+from pytest_memtype.run_directory import new_run, test_folder
+from pytest_memtype.session import GuestKind, Session, TestGuests
+
+DEFAULT_KERNEL = "debian:bookworm"
+_TABLE_WIDTH = 100
+"""Columns the verdict table needs, also where pytest takes the terminal for narrower."""
+GuestFactory = Callable[..., Guest]
+
+_session = pytest.StashKey[Session]()
+_failed = pytest.StashKey[bool]()
+_records = pytest.StashKey[list[Record]]()
+_guests = pytest.StashKey[TestGuests]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("memtype", "memory type tests in QEMU guests")
+    group.addoption(
+        "--kernel",
+        action="append",
+        metavar="SPEC",
+        help="kernel to test, such as debian:bookworm, debian:6.1 or debian:6.1.0-50-cloud-amd64; "
+        f"may be given several times (default: {DEFAULT_KERNEL})",
+    )
+    group.addoption(
+        "--layout",
+        default="firmware",
+        metavar="NAME",
+        help="MTRR layout for tests that choose none (default: firmware)",
+    )
+    group.addoption(
+        "--shared-guest",
+        action="store_true",
+        help="one guest per test module instead of a fresh one for each test",
+    )
+    group.addoption("--keep-logs", action="store_true", help="keep the logs of tests that pass, too")
+    group.addoption(
+        "--memtype-dir",
+        type=Path,
+        metavar="DIR",
+        help="where records and logs go (default: .memtype in pytest's root folder)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
+    config.addinivalue_line(
+        "markers", "hardware(cpu=, memory=, cpus=, cmdline=, firmware=): hardware of the test's guest"
+    )
+    config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(config), "memtype-recorder")
+
+
+def _run(config: pytest.Config) -> Path:
+    """The run's folder; made when the first test needs it, so that other suites leave nothing."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        return Path(worker["memtype_run"])
+    if _session not in config.stash:
+        base: Path = config.getoption("--memtype-dir") or config.rootpath / ".memtype"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        config.stash[_session] = Session(new_run(base, name), _progress(config))
+    return config.stash[_session].run
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """pytest-xdist starts a worker: all workers of a run share its folder."""
+    node.workerinput["memtype_run"] = str(_run(node.config))
+
+
+def _the_session(config: pytest.Config) -> Session:
+    run = _run(config)
+    if _session not in config.stash:
+        config.stash[_session] = Session(run, _progress(config))
+    return config.stash[_session]
+
+
+def _progress(config: pytest.Config) -> Callable[[str], None]:
+    def show(stage: str) -> None:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None:
+            return
+        with capture.global_and_fixture_disabled():
+            reporter.write_line("")
+            reporter.write_line(f"memtype: {stage}")
+
+    return show
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "memtype_kernel" not in metafunc.fixturenames:
+        return
+    specs = metafunc.config.getoption("--kernel") or [DEFAULT_KERNEL]
+    try:
+        releases = [resolve(spec, progress=_progress(metafunc.config)) for spec in specs]
+    except MemtypeError as error:
+        raise pytest.UsageError(str(error)) from None
+    # Two specs may mean the same kernel; it is tested once.
+    by_release = {release: spec for spec, release in zip(reversed(specs), reversed(releases), strict=True)}
+    ids = [f"debian:{release}" for release in reversed(by_release)]
+    metafunc.parametrize(
+        "memtype_kernel", list(reversed(by_release.values())), ids=ids, indirect=True, scope="session"
+    )
+
+
+@pytest.fixture(scope="session")
+def memtype_kernel(request: pytest.FixtureRequest) -> str:
+    """The kernel of the test: one of those given with ``--kernel``."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def _module_guests(request: pytest.FixtureRequest) -> Iterator[TestGuests]:
+    session = _the_session(request.config)
+    guests = TestGuests(session, test_folder(session.run, request.node.nodeid))
+    try:
+        yield guests
+    finally:
+        failed = request.node.stash.get(_failed, False)
+        guests.close(keep_logs=failed or request.config.getoption("--keep-logs"))
+
+
+@pytest.fixture
+def guest_factory(
+    request: pytest.FixtureRequest, memtype_kernel: str, _module_guests: TestGuests
+) -> Iterator[GuestFactory]:
+    """Starts guests: ``guest_factory(kernel=, layout=, hardware=)``.
+
+    What isn't given comes from the test's markers, then from the command line. The guests end
+    with the test.
+    """
+    config, node = request.config, request.node
+    default = GuestKind(memtype_kernel, _layout(config, node), _hardware(node))
+    share = config.getoption("--shared-guest") or node.get_closest_marker("shared_guest")
+    session = _the_session(config)
+    own = TestGuests(session, test_folder(session.run, node.nodeid))
+    guests = _module_guests if share else own
+    node.stash[_guests] = guests
+    before = guests.positions()
+
+    def start(
+        *,
+        kernel: str = default.kernel,
+        layout: Layout | str = default.layout,
+        hardware: Hardware = default.hardware,
+    ) -> Guest:
+        kind = GuestKind(kernel, _named(layout, node), hardware)
+        return guests.shared(kind) if share else guests.start(kind)
+
+    try:
+        yield start
+    finally:
+        node.stash[_records] = guests.records(node.nodeid, since=before)
+        failed = node.stash.get(_failed, False)
+        if failed:
+            node.parent.stash[_failed] = True
+        own.close(keep_logs=failed or config.getoption("--keep-logs"))
+
+
+@pytest.fixture
+def guest(guest_factory: GuestFactory) -> Guest:
+    """A fresh guest for this test, on the kernel and layout of the run."""
+    return guest_factory()
+
+
+def _layout(config: pytest.Config, node: pytest.Item) -> Layout:
+    marker = node.get_closest_marker("layout")
+    if marker is None:
+        return _named(config.getoption("--layout"), node)
+    if len(marker.args) != 1 or marker.kwargs:
+        raise UsageError(f"{node.nodeid}: the marker layout takes one argument, a name or a Layout")
+    return _named(marker.args[0], node)
+
+
+def _named(layout: Layout | str, node: pytest.Item) -> Layout:
+    if isinstance(layout, Layout):
+        return layout
+    return load_layout(layout, [node.path.parent / "layouts", node.path.parent])
+
+
+def _hardware(node: pytest.Item) -> Hardware:
+    marker = node.get_closest_marker("hardware")
+    if marker is None:
+        return Hardware()
+    try:
+        return Hardware(*marker.args, **marker.kwargs)
+    except TypeError as error:
+        raise UsageError(f"{node.nodeid}: marker hardware: {error}") from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+        _explain(item, call, report)
+    if report.when == "teardown":
+        # Attached to a report they reach the controller of pytest-xdist in the order of the tests.
+        vars(report)["memtype_records"] = item.stash.get(_records, [])
+    return report
+
+
+def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
+    if call.excinfo is not None and isinstance(call.excinfo.value, MemtypeError):
+        # Where the test was matters; our own frames below it don't.
+        frames = [entry for entry in call.excinfo.traceback if Path(entry.path) == item.path]
+        where = f"{frames[-1].path}:{frames[-1].lineno + 1}: " if frames else ""
+        error = call.excinfo.value
+        vars(report)["memtype_trouble"] = error.exit_status == MemtypeError.exit_status
+        report.longrepr = f"{where}{type(error).__name__}: {error}"
+    guests = item.stash.get(_guests, None)
+    if guests is not None and guests.guests:
+        lines = [f"logs: {guests.logs}"]
+        lines += [f"run guest {number} again: {command}" for number, command in guests.rerun_commands()]
+        report.sections.append(("memtype", "\n".join(lines)))
+
+
+class Recorder:
+    """In the process that talks to the user: collects the records, writes them, draws the table."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.records: list[Record] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        records: list[Record] = getattr(report, "memtype_records", [])
+        if records:
+            append(_run(self.config) / "records.jsonl", records)
+            self.records += records
+
+    def pytest_sessionfinish(self) -> None:
+        # Workers of pytest-xdist that were killed had no chance to remove theirs.
+        remove_leftovers()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.records:
+            return
+        writer = terminalreporter._tw
+        output = io.StringIO()
+        console = Console(
+            file=output,
+            width=max(_TABLE_WIDTH, writer.fullwidth),
+            force_terminal=writer.hasmarkup,
+            color_system="standard" if writer.hasmarkup else None,
+        )
+        for kernel in dict.fromkeys(record["kernel"] for record in self.records):
+            records = [record for record in self.records if record["kernel"] == kernel]
+            console.print(verdict_table(kernel, records))
+            console.print(summary(records), highlight=False)
+        terminalreporter.section("memory types")
+        terminalreporter.write(output.getvalue())
+        terminalreporter.write_line(f"records: {_run(self.config) / 'records.jsonl'}")

@@ -1,0 +1,1 @@
+"""Verdict records, and everything drawn from them."""

@@ -1,0 +1,130 @@
+"""The verdict table: what the verifier, Linux and the page table made of each pair of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from pytest_memtype.report.record import Record
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The triple, as the table shows it.
+
+    :param linux: ``accepted``, ``refused``, ``not asked``, or ``substituted`` where the mapping was
+        made with another type than the one asked for.
+    """
+
+    verifier: str
+    linux: str
+    page_table: str
+
+    @property
+    def disagree(self) -> bool:
+        """Do verifier and Linux differ? A substitution agrees with neither yes nor no."""
+        agreed = ("accepted" if self.verifier == "accepted" else "refused", "not asked")
+        return self.linux not in agreed
+
+
+@dataclass
+class Row:
+    """Operations that were answered alike.
+
+    :param first: What was mapped already, ``"ioremap WC"``; empty for nothing.
+    :param asked: The calls that were made, each with the types it asked for.
+    :param count: How many operations of the run this row stands for.
+    """
+
+    layout: str
+    first: str
+    answer: Answer
+    asked: dict[str, list[str]] = field(default_factory=dict)
+    count: int = 0
+
+
+def answer(record: Record) -> Answer:
+    """The triple of a record of a mapping request."""
+    verdict, kernel = record["verdict"], record["kernel_answer"]
+    granted = record["granted"]
+    if not kernel["asked"]:
+        linux = "not asked"
+    elif not kernel["accepted"]:
+        linux = "refused"
+    else:
+        linux = "accepted" if granted == record["requested"] else "substituted"
+    return Answer(
+        verifier="accepted" if verdict["accepted"] else verdict["rule"],
+        linux=linux,
+        page_table="/".join(map(str, granted)) if isinstance(granted, list) else granted or "-",
+    )
+
+
+def rows(records: Iterable[Record]) -> list[Row]:
+    """The rows of a run: by layout, then by what was mapped already, in the order of the run."""
+    found: dict[tuple[str, str, Answer], Row] = {}
+    for record in records:
+        if "kernel_answer" not in record:
+            continue
+        first = " + ".join(record["beside"])
+        given = answer(record)
+        row = found.setdefault((record["layout"], first, given), Row(record["layout"], first, given))
+        row.count += 1
+        types = row.asked.setdefault(record["operation"], [])
+        if record["requested"] not in types:
+            types.append(record["requested"])
+    return sorted(found.values(), key=lambda row: (row.layout, row.first != "", row.first))
+
+
+def verdict_table(kernel: str, records: Iterable[Record]) -> Table:
+    """The table of one kernel's records. Where verifier and Linux disagree stands a mark."""
+    table = Table(
+        title=f"Verdicts on {kernel}",
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        expand=True,
+    )
+    table.add_column("layout", overflow="fold", max_width=14)
+    table.add_column("mapped already", overflow="fold", max_width=18)
+    table.add_column("then asked for", overflow="fold", ratio=1)
+    for name in ("verifier", "Linux", "page table", ""):
+        table.add_column(name, no_wrap=True)
+    table.add_column("times", justify="right", no_wrap=True)
+    layout = first = None
+    for row in rows(records):
+        if layout is not None and row.layout != layout:
+            table.add_section()
+        table.add_row(
+            row.layout if row.layout != layout else "",
+            (row.first or "nothing") if (row.layout, row.first) != (layout, first) else "",
+            "; ".join(f"{call} {' '.join(types)}" for call, types in row.asked.items()),
+            _coloured(row.answer.verifier),
+            _coloured(row.answer.linux),
+            row.answer.page_table,
+            Text("≠", style="bold yellow") if row.answer.disagree else "",
+            str(row.count),
+        )
+        layout, first = row.layout, row.first
+    return table
+
+
+def _coloured(word: str) -> Text:
+    colours = {"accepted": "green", "substituted": "yellow", "not asked": "dim"}
+    return Text(word, style=colours.get(word, "red"))
+
+
+def summary(records: Iterable[Record]) -> str:
+    """One line that counts."""
+    answers = [answer(record) for record in records if "kernel_answer" in record]
+    disagree = sum(each.disagree for each in answers)
+    refused = sum(each.verifier != "accepted" for each in answers)
+    return (
+        f"{len(answers)} mappings asked for; the verifier refused {refused}; "
+        f"verifier and Linux disagree on {disagree} (≠)"
+    )

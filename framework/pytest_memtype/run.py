@@ -1,0 +1,72 @@
+"""``memtype run``: the suite on real kernels, through pytest."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pytest_memtype import resources
+from pytest_memtype.errors import MemtypeError
+from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.kernels.progress import shown
+from pytest_memtype.plugin import DEFAULT_KERNEL
+
+
+class HostTrouble:
+    """Counts the failures that say nothing about memory types: the host or a guest couldn't be used."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.others = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            trouble = getattr(report, "memtype_trouble", False)
+            self.failures += trouble
+            self.others += not trouble
+
+
+def run_suite(arguments: list[str]) -> int:
+    """Run pytest on the project's testcases, or on what ``arguments`` name.
+
+    Kernels are made ready first, with their progress shown: pytest's workers can't show any.
+
+    :param arguments: pytest's.
+    :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
+    :raises MemtypeError: a kernel can't be had.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--kernel", action="append")
+    parser.add_argument("-n", "--numprocesses")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--collect-only", "--co", action="store_true")
+    known, rest = parser.parse_known_args(arguments)
+    if not known.help:
+        with shown(Console(stderr=True)) as progress:
+            for spec in known.kernel or [DEFAULT_KERNEL]:
+                bundle(spec, progress=progress)
+    command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
+    if not any(_is_test(argument) for argument in rest):
+        command += [str(resources.testcases())]
+    if known.numprocesses is None and not known.collect_only:
+        command += ["-n", str(len(os.sched_getaffinity(0)))]
+    trouble = HostTrouble()
+    status = pytest.main(command, plugins=[trouble])
+    if status == pytest.ExitCode.TESTS_FAILED and trouble.failures and not trouble.others:
+        return MemtypeError.exit_status
+    return {
+        pytest.ExitCode.OK: 0,
+        pytest.ExitCode.TESTS_FAILED: 1,
+        pytest.ExitCode.INTERRUPTED: 130,
+        pytest.ExitCode.USAGE_ERROR: 2,
+        pytest.ExitCode.NO_TESTS_COLLECTED: 2,
+    }.get(pytest.ExitCode(status), MemtypeError.exit_status)
+
+
+def _is_test(argument: str) -> bool:
+    """Does an argument name a file, a folder or a test?"""
+    return not argument.startswith("-") and Path(argument.partition("::")[0]).exists()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype.guest.page_table import effective_types, granted_types
+from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.registers import Registers
+from pytest_memtype.x86.effective import EffectiveType, Vendor
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrState
+from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
+
+PRESENT, WRITE, PWT, PCD, PAT_4K, PAT_2M, LARGE = 1, 2, 1 << 3, 1 << 4, 1 << 7, 1 << 12, 1 << 7
+
+NO_MTRRS = Registers(
+    cpu=0,
+    vendor=Vendor.AMD,
+    physical_bits=40,
+    mtrr=None,
+    has_pat=True,
+    pat_value=LINUX_PAT,
+    cr0=0,
+    cr3=0,
+    cr4=0,
+)
+
+
+def with_mtrrs(*pairs: tuple[int, int]) -> Registers:
+    """MTRRs on, default UC, no fixed ranges."""
+    variable = (*pairs, *[(0, 0)] * (8 - len(pairs)))
+    mtrr = MtrrState(capability=0x508, default_type_register=0x800, fixed=(0,) * 11, variable=variable)
+    return Registers(**{**vars(NO_MTRRS), "mtrr": mtrr})
+
+
+def test_runs_become_pages() -> None:
+    content = {
+        "truncated": False,
+        "runs": [
+            [PRESENT | PWT | 0xFD000000, 12, 2],
+            [0, 12, 1],
+            [PRESENT | PCD | PWT | PAT_4K | 0xFD003000, 12, 1],
+            # Linux' PAT, slot 4 PAT=1 PCD=0 PWT=0: WB; the bit is 12 in a large page.
+            [PRESENT | LARGE | PAT_2M | 0xFD200000, 21, 512],
+        ],
+    }
+    types = granted_types(content, NO_MTRRS)
+    assert types[:4] == (MemType.WC, MemType.WC, None, MemType.WT)
+    assert types[4:] == (MemType.WB,) * 512
+
+
+def test_the_same_bits_mean_something_else_under_another_pat() -> None:
+    content = {"truncated": False, "runs": [[PRESENT | PWT, 12, 1]]}
+    reset = Registers(**{**vars(NO_MTRRS), "pat_value": RESET_PAT})
+    assert granted_types(content, NO_MTRRS) == (MemType.WC,)
+    assert granted_types(content, reset) == (MemType.WT,)
+
+
+def test_more_runs_than_the_agent_has_room_for() -> None:
+    with pytest.raises(ValueError, match="more often"):
+        granted_types({"truncated": True, "runs": []}, NO_MTRRS)
+
+
+def test_mtrrs_are_asked_page_by_page() -> None:
+    width = (1 << 40) - 1
+    # One page of WC at 0xFD001000, the rest UC by default.
+    registers = with_mtrrs((0xFD001000 | MemType.WC, (width & ~0xFFF) | 0x800))
+    region = Region(0xFD000000, 3)
+    types = (MemType.UC_MINUS, MemType.UC_MINUS, None)
+    # AMD APM vol. 2, "Combined Effect of MTRRs and PAT": UC x UC- is UC, WC x UC- is WC.
+    assert effective_types(region, types, registers) == (EffectiveType.UC, EffectiveType.WC, None)
+
+
+def test_without_mtrrs_the_page_table_has_the_only_word() -> None:
+    types = effective_types(Region(0, 2), (MemType.WB, MemType.WC), NO_MTRRS)
+    assert types == (EffectiveType.WB, EffectiveType.WC)

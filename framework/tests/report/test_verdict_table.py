@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pytest_memtype.report.verdict_table import answer, rows, summary, verdict_table
+
+
+def record(
+    *,
+    requested: str = "WC",
+    rule: str | None = None,
+    asked: bool = True,
+    accepted: bool = True,
+    granted: Any = "WC",
+    beside: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    return {
+        "layout": "firmware",
+        "operation": "ioremap",
+        "requested": requested,
+        "beside": list(beside),
+        "verdict": {"accepted": rule is None, "rule": rule},
+        "kernel_answer": {"asked": asked, "accepted": accepted, "errno": 0},
+        "granted": granted,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "linux", "disagree"),
+    [
+        (record(), "accepted", False),
+        (record(rule="alias"), "accepted", True),
+        (record(rule="alias", granted="UC-"), "substituted", True),
+        (record(granted="UC-"), "substituted", True),
+        (record(rule="alias", accepted=False, granted=None), "refused", False),
+        (record(accepted=False, granted=None), "refused", True),
+        (record(rule="alias", asked=False, accepted=False, granted=None), "not asked", False),
+    ],
+)
+def test_where_verifier_and_linux_disagree(given: dict[str, Any], linux: str, disagree: bool) -> None:
+    assert answer(given).linux == linux
+    assert answer(given).disagree == disagree
+
+
+def test_operations_answered_alike_share_a_row() -> None:
+    (row,) = rows([record(), record(), record(requested="UC", granted="UC")][:2])
+    assert (row.count, row.asked) == (2, {"ioremap": ["WC"]})
+    alike = rows(
+        [record(requested=each, rule="alias", beside=("ioremap WC",)) for each in ("UC", "UC-", "UC")]
+    )
+    assert [(row.count, row.asked) for row in alike] == [(3, {"ioremap": ["UC", "UC-"]})]
+
+
+def test_pages_that_differ_are_shown() -> None:
+    assert answer(record(granted=["WC", "WC", "UC-"])).page_table == "WC/WC/UC-"
+
+
+def test_operations_that_map_nothing_are_left_out() -> None:
+    assert rows([{"operation": "release", "layout": "firmware"}]) == []
+
+
+def test_the_table_is_text() -> None:
+    console = Console(width=100, record=True, file=None, force_terminal=False)
+    records = [record(), record(requested="UC-", rule="alias", beside=("ioremap WC",))]
+    with console.capture() as text:
+        console.print(verdict_table("6.1.0-test", records))
+    assert "6.1.0-test" in text.get()
+    line = next(line for line in text.get().splitlines() if "alias" in line)
+    assert line.split() == ["ioremap", "WC", "ioremap", "UC-", "alias", "substituted", "WC", "≠", "1"]
+    assert summary(records).startswith("2 mappings asked for; the verifier refused 1;")

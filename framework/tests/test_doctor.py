@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.doctor import available_memory, checks
+
+
+def test_a_host_that_runs_this_suite_is_well() -> None:
+    found = checks()
+    assert [check.name for check in found if not check.ok] == []
+    assert all(check.found and not check.advice for check in found)
+
+
+def test_missing_programs_are_named_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    failed = {check.name: check for check in checks() if not check.ok}
+    assert failed["QEMU"].advice == "install the package qemu-system-x86"
+    assert failed["mmdebstrap"].advice == "install the package mmdebstrap"
+
+
+def test_a_program_that_does_not_run_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "qemu-system-x86_64"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (qemu,) = (check for check in checks() if check.name == "QEMU")
+    assert not qemu.ok
+    assert str(broken) in qemu.found
+
+
+def test_a_cache_that_can_not_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "file" / "cache"))
+    (cache,) = (check for check in checks() if check.name == "cache folder")
+    assert not cache.ok
+    assert "MEMTYPE_CACHE" in cache.advice
+
+
+def test_memory_is_counted_in_bytes() -> None:
+    # proc_meminfo(5): values are in kB of 1024 bytes.
+    assert available_memory("MemTotal:  2048 kB\nMemAvailable:    1024 kB\nHugePages_Total:  0\n") == 1 << 20
