@@ -136,7 +136,9 @@ def memtype_kernel(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def _module_guests(request: pytest.FixtureRequest) -> Iterator[TestGuests]:
     session = _the_session(request.config)
-    guests = TestGuests(session, test_folder(session.run, request.node.nodeid))
+    # Workers of pytest-xdist may share a module, but not a guest.
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "")
+    guests = TestGuests(session, test_folder(session.run, f"{request.node.nodeid}-{worker}"))
     try:
         yield guests
     finally:

@@ -207,9 +207,17 @@ class Machine:
             reason=shutdowns[-1]["data"].get("reason") if shutdowns else None,
             panic=console.panic() if console else None,
             console=console.tail(PANIC_LINES) if console else (),
-            output=sanitize((self.logs / "qemu.log").read_bytes()).splitlines(),
+            output=_lines(self.logs / "qemu.log"),
             logs=[
                 *((what, str(path)) for what, path in logs.items() if path.exists()),
                 ("run this guest again", rerun_command(self.guest)),
             ],
         )
+
+
+def _lines(path: Path) -> list[str]:
+    """A file's lines, sanitized; none when somebody has removed it: the message matters more."""
+    try:
+        return sanitize(path.read_bytes()).splitlines()
+    except OSError:
+        return []

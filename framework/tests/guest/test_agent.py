@@ -1,0 +1,198 @@
+"""The agent over its serial port, in a real guest that all tests of this file share."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from pytest_memtype import Guest, MemType, Region
+from pytest_memtype.errors import AgentError, UsageError
+from pytest_memtype.guest.process import ProcessFault
+
+pytestmark = pytest.mark.shared_guest
+
+WC, UC_MINUS, WB = MemType.WC, MemType.UC_MINUS, MemType.WB
+
+
+def exchange(guest: Guest, line: bytes) -> bytes:
+    """Send a raw line, and return the raw answer."""
+    port = guest.machine.agent_port
+    port.send(line)
+    port.expect_exact(b"\n")
+    return port.before or b""
+
+
+def framed(payload: bytes) -> bytes:
+    return payload + b" *%08x\n" % zlib.crc32(payload)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"hello\n",
+        b"@1 hello *00000000\n",
+        b"@ hello *\n",
+        framed(b"hello"),
+        framed(b"@0 hello"),
+        framed(b"@x hello"),
+        framed(b"@99999 "),
+        framed(b"@99999"),
+        b"x" * 5000 + b"\n",
+        b"\x00\xff\xfe*\n",
+    ],
+)
+def test_a_damaged_line_is_answered_with_one_error(guest: Guest, line: bytes) -> None:
+    assert exchange(guest, line).startswith(b'@0 {"error": "damaged line"} *')
+    assert guest.shell("echo alive").output == "alive\n"
+
+
+def test_a_request_sent_again_is_carried_out_once(guest: Guest) -> None:
+    """The answer was lost, so the host asks again: it must not map twice."""
+    bar = guest.mmio(pages=1)
+    fields = b"owner=twice start=%d pages=1 memtype=1" % bar.start
+    line = framed(b"@4000000 ioremap " + fields)
+
+    first, second = exchange(guest, line), exchange(guest, line)
+
+    assert first == second
+    assert b'"accepted": true' in first
+    assert len(guest.tracked(bar)) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "message"),
+    [
+        ("nonsense", {}, "there is no such verb"),
+        ("ioremap", {"owner": "x", "start": 0}, "pages= is missing"),
+        ("ioremap", {"owner": "x", "start": "much", "pages": 1, "memtype": 1}, "start=much is not a number"),
+        ("ioremap", {"owner": "x", "start": 1, "pages": 1, "memtype": 1}, "not the start of a page"),
+        ("release", {"handle": 4711}, "No such file or directory"),
+        ("release", {"handle": 1 << 63}, "No such file or directory"),
+        ("ram", {"pages": 0}, "Invalid argument"),
+        ("ram", {"pages": 1 << 40}, "Invalid argument"),
+        ("munmap", {"process": "nobody", "handle": 1}, "no process nobody"),
+        ("process", {"name": "x" * 32}, "at most 31 characters"),
+        ("process", {}, "needs a name"),
+    ],
+)
+def test_what_can_not_be_carried_out_is_one_line(
+    guest: Guest, verb: str, fields: dict[str, str | int], message: str
+) -> None:
+    with pytest.raises(AgentError, match=message) as error:
+        guest._agent.call(verb, **fields)
+    assert "\n" not in str(error.value)
+
+
+def test_releasing_twice_is_an_error_and_harms_nobody(guest: Guest) -> None:
+    bar = guest.mmio(pages=1)
+    driver = guest.driver("drm")
+    one, two = driver.ioremap(bar, WC), driver.ioremap(bar, WC)
+    assert one.mapping is not None
+    driver.release(one.mapping)
+    with pytest.raises(AgentError):
+        driver.release(one.mapping)
+    assert len(guest.tracked(bar)) == 1
+    assert two.mapping is not None
+    driver.release(two.mapping)
+
+
+def test_a_process_that_dies_is_reported(guest: Guest) -> None:
+    process = guest.process("doomed")
+    bar = guest.mmio(pages=1)
+    process.mmap(bar, WC)
+    # A zombie has no maps any more.
+    guest.shell(f'kill -9 {process.pid}; while [ -n "$(cat /proc/{process.pid}/maps)" ]; do :; done')
+    with pytest.raises(AgentError, match=rf"process doomed \(pid {process.pid}\) died"):
+        process.mmap(bar, WC)
+    assert guest.tracked(bar) == ()
+
+
+def test_names_are_used_once(guest: Guest) -> None:
+    process = guest.process("single")
+    with pytest.raises(AgentError, match="there is a process single already"):
+        guest.process("single")
+    process.exit()
+    guest.process("single").exit()
+
+
+def test_shell_output_is_harmless(guest: Guest) -> None:
+    result = guest.shell("printf 'a\\033[2Jb\\377'; exit 3")
+    assert (result.status, result.output) == (3, "a\\x1b[2Jb\\xff")
+
+
+def test_long_output_arrives_whole(guest: Guest) -> None:
+    assert guest.shell("seq 20000").output.splitlines() == [str(n) for n in range(1, 20001)]
+
+
+def test_log_is_what_the_kernel_said_since_the_test_began(guest: Guest) -> None:
+    guest.shell("echo 'memtype test: \033[31mhello' > /dev/kmsg")
+    # Linux escapes control characters in /dev/kmsg itself (kernel/printk/printk.c, 5.10 to 7.3).
+    assert any("memtype test: \\x1b[31mhello" in line for line in guest.log)
+    assert not any("Linux version" in line for line in guest.log)
+
+
+def test_console_is_there_for_pexpect(guest: Guest) -> None:
+    guest.shell("echo 'memtype console test' > /dev/kmsg")
+    assert guest.console.expect([rb"memtype (\w+) test\r\n", rb"never"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda guest: guest.driver(""), "is no name"),
+        (lambda guest: guest.driver("x" * 32), "is no name"),
+        (lambda guest: guest.process("a\nb"), "is no name"),
+        (lambda guest: guest.mmio(pages=0), "at least 1"),
+        (lambda guest: guest.mmio(pages=1, align=3), "power of two"),
+        (lambda guest: guest.mmio(pages=1 << 20), "has 4096 pages"),
+        (lambda guest: guest.region(0, size=100), "whole pages"),
+        (lambda guest: guest.driver("d").memremap(guest.mmio(1), MemType.UC), "can't ask for UC"),
+        (lambda guest: guest.driver("d").set_memory(guest.mmio(1), MemType.WP), "can't ask for WP"),
+    ],
+)
+def test_bad_arguments_are_one_line(guest: Guest, call: object, message: str) -> None:
+    assert callable(call)
+    with pytest.raises(UsageError, match=message) as error:
+        call(guest)
+    assert "\n" not in str(error.value)
+
+
+def test_ways_that_can_not_ask_for_a_type(guest: Guest) -> None:
+    process = guest.process("picky")
+    bar = guest.mmio(pages=1)
+    with pytest.raises(UsageError, match="via 'sysfs' can't ask for WB"):
+        process.mmap(bar, WB, via="sysfs")
+    with pytest.raises(UsageError, match="via 'telepathy'"):
+        process.mmap(bar, WB, via="telepathy")
+    with pytest.raises(UsageError, match="protection 'x'"):
+        process.mmap(bar, WB, protection="x")
+    process.exit()
+
+
+def test_set_memory_of_somebody_elses_page_is_refused(guest: Guest) -> None:
+    ram = guest.ram(pages=2)
+    with pytest.raises(AgentError, match="Invalid argument"):
+        guest.driver("agp").set_memory(Region(ram.start, 3), WC)
+
+
+def test_a_page_without_permission_is_a_fault(guest: Guest) -> None:
+    process = guest.process("reader")
+    outcome = process.mmap(guest.mmio(pages=1), WC, protection="r")
+    assert outcome.mapping is not None
+    with pytest.raises(ProcessFault) as fault:
+        process.write(outcome.mapping, page=0)
+    assert fault.value.signal == 11
+    assert process.mprotect(outcome.mapping, "rw") == 0
+    process.write(outcome.mapping, page=0, value=5)
+    assert process.read(outcome.mapping, page=0) == 5
+    process.exit()
+
+
+def test_a_name_with_every_printable_character(guest: Guest) -> None:
+    name = "a%b=c d*e@f\"g'h\\i&j"
+    bar = guest.mmio(pages=1)
+    guest.driver(name).ioremap(bar, UC_MINUS)
+    (mapping,) = guest.tracked(bar)
+    assert mapping.owner == name

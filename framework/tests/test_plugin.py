@@ -1,0 +1,219 @@
+"""The plugin as its users see it: pytest in a folder of its own, with real guests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.machine.folder import PREFIX
+
+# As docs and api.md show it.
+EXAMPLE = """
+from pytest_memtype import MemType
+
+def test_second_driver_must_match(guest):
+    bar = guest.mmio(pages=4)
+    first = guest.driver("drm").ioremap(bar, MemType.WC)
+    second = guest.driver("fbdev").ioremap(bar, MemType.UC_MINUS)
+    assert first.accepted and first.granted is MemType.WC
+    assert second.verdict.rejected and second.verdict.rule == "alias"
+    assert second.verdict.conflict.owner == "drm"
+    assert second.kernel.accepted and second.granted is MemType.WC
+"""
+
+KILL = """
+import os, signal
+from pytest_memtype import MemType
+
+def test_dies(guest):
+    bar = guest.mmio(pages=1)
+    os.kill(guest.machine.process.pid, signal.SIGKILL)
+    guest.driver("drm").ioremap(bar, MemType.WC)
+
+def test_next_is_fine(guest):
+    assert guest.driver("drm").ioremap(guest.mmio(pages=1), MemType.WC).accepted
+"""
+
+
+def leftovers() -> set[Path]:
+    """Private folders of guests of ours, that is, of processes that may be this test's."""
+    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+
+
+def qemus_of(folder: Path) -> list[int]:
+    """QEMU processes that write their logs below a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"qemu-system" in command and os.fsencode(folder) in command:
+            found.append(int(process.name))
+    return found
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+
+
+def test_example_writes_records_and_prints_the_table(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(EXAMPLE)
+    result = run(pytester, "-v", "--kernel", "debian:bookworm")
+    result.assert_outcomes(passed=1)
+    result.stdout.re_match_lines(
+        [
+            r".*test_second_driver_must_match\[debian:6\.1\.0-\d+-cloud-amd64\] PASSED.*",
+            r"Verdicts on 6\.1\.0-\d+-cloud-amd64.*",
+            r".*ioremap WC +ioremap UC- +alias +substituted +WC +≠ +1.*",
+        ]
+    )
+    lines = (pytester.path / ".memtype" / "latest" / "records.jsonl").read_text().splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert (first["step"], first["operation"], first["requested"]) == (1, "ioremap", "WC")
+    assert second["verdict"]["rule"] == "alias"
+    assert second["verdict"]["conflict"]["owner"] == "drm"
+    assert (second["granted"], second["layout"], second["accelerator"]) == ("WC", "firmware", "tcg")
+    assert second["test"].startswith("test_example_writes_records_and_prints_the_table.py::test_second")
+    # Tests that pass leave no logs.
+    assert [path.name for path in (pytester.path / ".memtype" / "latest").iterdir()] == ["records.jsonl"]
+
+
+def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(KILL)
+    before = leftovers()
+    result = run(pytester)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.re_match_lines(
+        [
+            r".*test_a_killed.*\.py:7: GuestExited: QEMU \(process \d+\) was killed by SIGKILL "
+            r"\(waiting for the answer to 'ioremap' on the agent's port\)",
+            "last console lines:",
+            "kernel console: .*console.log",
+            "run this guest again: qemu-system-x86_64 .*",
+        ]
+    )
+    assert qemus_of(pytester.path) == []
+    assert leftovers() <= before
+    # The logs that the message names are there.
+    (log,) = (pytester.path / ".memtype").glob("runs/*/*/guest-1/console.log")
+    assert b"Linux version" in log.read_bytes()
+
+
+def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester) -> None:
+    marker = pytester.path / "running"
+    pytester.makepyfile(
+        f"""
+        from pathlib import Path
+        def test_hangs(guest):
+            Path({str(marker)!r}).touch()
+            guest.console.expect(b"never printed", timeout=200)
+        """
+    )
+    before = leftovers()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
+        cwd=pytester.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        while not marker.exists():
+            assert process.poll() is None
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert qemus_of(pytester.path) == []
+    assert leftovers() <= before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kernel", "windows:11"], "windows:11"),
+        (["--kernel", "debian:potato"], "potato"),
+    ],
+)
+def test_a_kernel_that_can_not_be_had(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
+    pytester.makepyfile(EXAMPLE)
+    result = run(pytester, *arguments)
+    assert result.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED)
+    assert message in result.stdout.str() + result.stderr.str()
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("layout('nowhere')", "UsageError|LayoutError: no layout is called 'nowhere'; known are .*firmware"),
+        ("layout()", "the marker layout takes one argument"),
+        ("hardware(cpu='')", "hardware: cpu '' is not a QEMU CPU"),
+        ("hardware(colour='red')", "marker hardware: .*colour"),
+        ("hardware(memory='3G')", "would be split around the PCI hole"),
+    ],
+)
+def test_a_bad_marker_is_one_line(pytester: pytest.Pytester, marker: str, message: str) -> None:
+    pytester.makepyfile(f"import pytest\n@pytest.mark.{marker}\ndef test_it(guest): pass\n")
+    result = run(pytester)
+    result.assert_outcomes(errors=1)
+    result.stdout.re_match_lines([f".*({message})"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_layout_of_the_users_own(pytester: pytest.Pytester) -> None:
+    (pytester.path / "layouts").mkdir()
+    (pytester.path / "layouts" / "mine.toml").write_text(
+        'description = "of the test"\ndefault = "uncached"\n'
+        '[[ranges]]\nbase = "0"\nsize = "256M"\ntype = "write-back"\n'
+    )
+    pytester.makepyfile(
+        """
+        def test_it(guest):
+            assert guest.layout.description == "of the test"
+            assert "size=  256MB, count=1: write-back" in guest.shell("cat /proc/mtrr").output
+        """
+    )
+    run(pytester, "--layout", "mine").assert_outcomes(passed=1)
+
+
+def test_a_shared_guest_is_booted_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        pids = set()
+        @pytest.mark.parametrize("n", range(3))
+        def test_it(guest, n):
+            pids.add(guest.machine.process.pid)
+            assert len(pids) == 1
+        """
+    )
+    run(pytester, "--shared-guest").assert_outcomes(passed=3)
+
+
+def test_other_suites_are_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    run(pytester, "--kernel", "nonsense").assert_outcomes(passed=1)
+    assert not (pytester.path / ".memtype").exists()
+
+
+def test_workers_share_one_record_file(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_one=EXAMPLE, test_two=EXAMPLE)
+    result = run(pytester, "-n", "2")
+    result.assert_outcomes(passed=2)
+    (records,) = (pytester.path / ".memtype").glob("runs/*/records.jsonl")
+    tests = [json.loads(line)["test"] for line in records.read_text().splitlines()]
+    assert len(tests) == 4
+    # The operations of a test stay together.
+    assert tests[0] == tests[1] != tests[2] == tests[3]
