@@ -53,7 +53,7 @@ def assert_gone(guest: Guest, region: Region) -> None:
 
 @pytest.mark.layout("firmware")
 @pytest.mark.parametrize(
-    ("first", "second"), itertools.product(TYPES, TYPES), ids=lambda memtype: memtype.name
+    ("first", "second"), list(itertools.product(TYPES, TYPES)), ids=lambda memtype: memtype.name
 )
 def test_two_processes(guest: Guest, first: MemType, second: MemType) -> None:
     """User against user, every ordered pair of types."""

@@ -14,6 +14,7 @@ from pytest_memtype import resources
 from pytest_memtype.errors import HostError
 from pytest_memtype.kernels.sandbox import bwrap_problem
 from pytest_memtype.kernels.sources import debian_keyring
+from pytest_memtype.machine.accelerator import recall
 
 _VERSION_SECONDS = 30
 _PYTHON = (3, 11)
@@ -50,7 +51,7 @@ def checks() -> list[Check]:
         _cache,
         _memory,
         _cores,
-        _kvm,
+        _accelerator,
     )
     return [look() for look in inspect]
 
@@ -128,13 +129,12 @@ def _cores() -> Check:
     return Check("cores", True, f"{len(os.sched_getaffinity(0))}, one worker for each")
 
 
-def _kvm() -> Check:
-    """The state of ``/dev/kvm``. It is not used yet, so nothing about it is a fault."""
-    path = Path("/dev/kvm")
-    if not path.exists():
-        found = "/dev/kvm is not there"
-    elif not os.access(path, os.R_OK | os.W_OK):
-        found = "/dev/kvm is not open to this user"
-    else:
-        found = "/dev/kvm can be opened"
-    return Check("accelerator", True, f"TCG; {found}")
+def _accelerator() -> Check:
+    """What runs guests. Either accelerator is well, so nothing about it is a fault."""
+    try:
+        choice = recall(resources.cache_directory())
+    except HostError:  # Told by the check of the cache folder.
+        choice = None
+    if choice is None:
+        return Check("accelerator", True, "not tried yet; the first run times a boot under TCG and under KVM")
+    return Check("accelerator", True, f"{choice.accelerator.upper()}: {choice.reason}")

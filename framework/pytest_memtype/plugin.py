@@ -32,6 +32,7 @@ _session = pytest.StashKey[Session]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
+_next = pytest.StashKey[pytest.Item | None]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--shared-guest",
         action="store_true",
         help="one guest per test module instead of a fresh one for each test",
+    )
+    group.addoption(
+        "--fresh",
+        choices=("clone", "boot"),
+        default="clone",
+        help="how a fresh guest comes to be: cloned from a template, or booted (default: clone)",
     )
     group.addoption("--keep-logs", action="store_true", help="keep the logs of tests that pass, too")
     group.addoption(
@@ -81,8 +88,14 @@ def _run(config: pytest.Config) -> Path:
     if _session not in config.stash:
         base: Path = config.getoption("--memtype-dir") or config.rootpath / ".memtype"
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        config.stash[_session] = Session(new_run(base, name), _progress(config))
+        _open_session(config, new_run(base, name))
     return config.stash[_session].run
+
+
+def _open_session(config: pytest.Config, run: Path) -> None:
+    session = Session(run, progress=_progress(config), fresh=config.getoption("--fresh"))
+    config.add_cleanup(session.close)
+    config.stash[_session] = session
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -94,7 +107,7 @@ def pytest_configure_node(node: Any) -> None:
 def _the_session(config: pytest.Config) -> Session:
     run = _run(config)
     if _session not in config.stash:
-        config.stash[_session] = Session(run, _progress(config))
+        _open_session(config, run)
     return config.stash[_session]
 
 
@@ -157,7 +170,7 @@ def guest_factory(
     """
     config, node = request.config, request.node
     default = GuestKind(memtype_kernel, _layout(config, node), _hardware(node))
-    share = config.getoption("--shared-guest") or node.get_closest_marker("shared_guest")
+    share = _shares(node)
     session = _the_session(config)
     own = TestGuests(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
@@ -171,7 +184,11 @@ def guest_factory(
         hardware: Hardware = default.hardware,
     ) -> Guest:
         kind = GuestKind(kernel, _named(layout, node), hardware)
-        return guests.shared(kind) if share else guests.start(kind)
+        if share:
+            return guests.shared(kind)
+        guest = guests.start(kind)
+        _expect_next(node)
+        return guest
 
     try:
         yield start
@@ -187,6 +204,30 @@ def guest_factory(
 def guest(guest_factory: GuestFactory) -> Guest:
     """A fresh guest for this test, on the kernel and layout of the run."""
     return guest_factory()
+
+
+def _shares(node: pytest.Item) -> bool:
+    return bool(node.config.getoption("--shared-guest") or node.get_closest_marker("shared_guest"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
+    item.stash[_next] = nextitem
+    return (yield)
+
+
+def _expect_next(node: pytest.Item) -> None:
+    """Have the guest of the next test started while this test runs."""
+    following = node.stash.get(_next, None)
+    if following is None or "guest" not in getattr(following, "fixturenames", ()) or _shares(following):
+        return
+    session = _the_session(node.config)
+    kernel = following.callspec.params["memtype_kernel"]  # type: ignore[attr-defined]
+    try:
+        kind = GuestKind(kernel, _layout(node.config, following), _hardware(following))
+    except UsageError:
+        return  # It is for the next test to fail with that.
+    session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")
 
 
 def _layout(config: pytest.Config, node: pytest.Item) -> Layout:

@@ -12,8 +12,8 @@ from rich.console import Console
 from pytest_memtype import resources
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.kernels.progress import shown
 from pytest_memtype.plugin import DEFAULT_KERNEL
+from pytest_memtype.progress import shown
 
 
 class HostTrouble:

@@ -1,22 +1,25 @@
-"""The guests of a test run: which kernel, layout and hardware, booted when a test asks for one."""
+"""The guests of a test run: which kernel, layout and hardware, made when a test asks for one."""
 
 from __future__ import annotations
 
 import functools
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_memtype.guest.boot import boot
+from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.kernels.progress import Progress
 from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.template import TemplateError
+from pytest_memtype.pool import Ahead, Ready
+from pytest_memtype.progress import Progress
 from pytest_memtype.report.record import SCHEMA, Record
+from pytest_memtype.resources import cache_directory
 
 
 @dataclass(frozen=True)
@@ -28,35 +31,57 @@ class GuestKind:
     hardware: Hardware
 
 
-@dataclass
 class Session:
     """One process of a run.
 
-    :param run: The run's folder.
-    :param progress: Told about kernels that are fetched or built.
+    :ivar run: The run's folder.
     """
 
-    run: Path
-    progress: Progress
+    def __init__(self, run: Path, *, progress: Progress, fresh: str) -> None:
+        """
+        :param progress: Told about kernels that are fetched or built.
+        :param fresh: ``clone`` or ``boot``: how guests come to be.
+        """
+        self.run = run
+        self.bundle: Callable[[str], Bundle] = functools.cache(lambda spec: bundle(spec, progress=progress))
+        self._progress = progress
+        self._fresh = fresh
+        self._ahead: Ahead[GuestKind, Guest] = Ahead(self._make)
 
-    def __post_init__(self) -> None:
-        self.bundle: Callable[[str], Bundle] = functools.cache(
-            lambda spec: bundle(spec, progress=self.progress)
-        )
-
-    def boot(self, kind: GuestKind, *, logs: Path) -> Guest:
-        """A fresh guest.
+    def start(self, kind: GuestKind, *, logs: Path) -> Ready[Guest]:
+        """A fresh guest, and how it came to be.
 
         :raises MemtypeError: the kernel, the layout or the guest can't be had.
         """
+        return self._ahead.take(kind, logs)
+
+    def expect(self, kind: GuestKind, *, logs: Path) -> None:
+        """Start the guest that will be asked for next, while something else goes on."""
+        # Booting takes a core for seconds, which the present test should have.
+        if self._fresh == "clone":
+            self._ahead.expect(kind, logs)
+
+    def close(self) -> None:
+        """End the guest that nobody asked for."""
+        self._ahead.close()
+
+    def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
         made = self.bundle(kind.kernel)
-        return boot(
-            image=made.image,
-            initramfs=made.initramfs,
-            layout=kind.layout,
-            hardware=kind.hardware,
-            logs=logs,
-        )
+        blueprint = Blueprint(made.image, made.initramfs, kind.layout, kind.hardware)
+        if self._fresh == "boot":
+            return Ready(booted(blueprint, logs=logs), "boot")
+        try:
+            cache = cache_directory() / "templates"
+            return Ready(cloned(blueprint, logs=logs, cache=cache, progress=self._progress), "clone")
+        except TemplateError as error:
+            return Ready(booted(blueprint, logs=logs), f"boot, because a clone failed: {error}")
+
+
+@dataclass
+class _Started:
+    kind: GuestKind
+    guest: Guest
+    how: str
 
 
 @dataclass
@@ -68,62 +93,55 @@ class TestGuests:
 
     session: Session
     logs: Path
-    guests: list[tuple[GuestKind, Guest]] = field(default_factory=list)
+    guests: list[_Started] = field(default_factory=list)
 
     def start(self, kind: GuestKind) -> Guest:
         """One more guest."""
-        guest = self.session.boot(kind, logs=self.logs / f"guest-{len(self.guests) + 1}")
-        self.guests.append((kind, guest))
-        return guest
+        ready = self.session.start(kind, logs=self.logs / f"guest-{len(self.guests) + 1}")
+        self.guests.append(_Started(kind, ready.guest, ready.how))
+        return ready.guest
 
     def shared(self, kind: GuestKind) -> Guest:
         """The live guest of that kind, or a new one."""
-        for other, guest in self.guests:
-            if other == kind and guest.machine.alive:
-                return guest
+        for other in self.guests:
+            if other.kind == kind and other.guest.machine.alive:
+                return other.guest
         return self.start(kind)
 
     def positions(self) -> list[int]:
         """How many journal entries each guest has: what :meth:`records` takes."""
-        return [len(guest.journal.entries) for _, guest in self.guests]
+        return [len(each.guest.journal.entries) for each in self.guests]
 
     def records(self, test: str, *, since: list[int]) -> list[Record]:
         """The records of what a test did."""
         records: list[Record] = []
-        for number, (kind, guest) in enumerate(self.guests):
+        for number, each in enumerate(self.guests):
             start = since[number] if number < len(since) else 0
-            context = {"schema": SCHEMA, **self._context(kind, guest), "test": test, "guest": number + 1}
-            records += ({**context, **entry} for entry in guest.journal.entries[start:])
+            context = {"schema": SCHEMA, **self._context(each), "test": test, "guest": number + 1}
+            records += ({**context, **entry} for entry in each.guest.journal.entries[start:])
         return records
 
-    def _context(self, kind: GuestKind, guest: Guest) -> dict[str, Any]:
-        made = self.session.bundle(kind.kernel)
+    def _context(self, started: _Started) -> dict[str, Any]:
         return {
-            "kernel": guest.release,
-            "kernel_version": made.version,
-            "layout": kind.layout.name,
-            "hardware": {
-                "cpu": kind.hardware.cpu,
-                "memory": kind.hardware.memory,
-                "cpus": kind.hardware.cpus,
-                "cmdline": kind.hardware.cmdline,
-                "firmware": kind.hardware.firmware,
-            },
+            "kernel": started.guest.release,
+            "kernel_version": self.session.bundle(started.kind.kernel).version,
+            "layout": started.kind.layout.name,
+            "hardware": asdict(started.kind.hardware),
             "accelerator": "tcg",
-            "boot": "boot",
+            "boot": started.how,
         }
 
     def rerun_commands(self) -> list[tuple[int, str]]:
         """For each guest, its number and a QEMU command that boots the same one."""
         return [
-            (number, rerun_command(guest.machine.guest))
-            for number, (_, guest) in enumerate(self.guests, start=1)
+            (number, rerun_command(each.guest.machine.guest))
+            for number, each in enumerate(self.guests, start=1)
         ]
 
     def close(self, *, keep_logs: bool) -> None:
         """End the guests."""
-        for _, guest in self.guests:
-            guest.machine.close()
+        for each in self.guests:
+            each.guest.machine.close()
         self.guests.clear()
         if not keep_logs:
             shutil.rmtree(self.logs, ignore_errors=True)

@@ -52,6 +52,7 @@ bool system_find_device(struct test_device *found);
 void system_log(struct buffer *json);
 void system_shell(const struct request *request, struct buffer *reply);
 void system_memtype_list(struct buffer *reply);
+void system_refresh(const struct request *request, struct buffer *reply);
 void system_describe(struct buffer *reply);
 
 #endif

@@ -303,6 +303,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 	} verbs[] = {
 		{ "hello", run_hello },
 		{ "log", run_log },
+		{ "refresh", system_refresh },
 		{ "verify", run_verify },
 		{ "lookup", run_lookup },
 		{ "ioremap", run_ioremap },

@@ -3,14 +3,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/random.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -192,6 +195,51 @@ void system_shell(const struct request *request, struct buffer *reply)
 	buffer_json(reply, text.data, text.length);
 	buffer_print(reply, "}");
 	buffer_free(&text);
+}
+
+static bool decode_hex(const char *text, unsigned char *bytes, size_t length)
+{
+	size_t n;
+
+	if (!text || strlen(text) != 2 * length)
+		return false;
+	for (n = 0; n < length; n++)
+		if (sscanf(text + 2 * n, "%2hhx", &bytes[n]) != 1)
+			return false;
+	return true;
+}
+
+/*
+ * What a clone needs that its template can't have given it: the time of day,
+ * and random numbers of its own. Adding entropy alone changes nothing until
+ * the kernel reseeds, which RNDRESEEDCRNG makes it do at once (4.14 and later).
+ */
+void system_refresh(const struct request *request, struct buffer *reply)
+{
+	struct {
+		struct rand_pool_info info;
+		unsigned char bytes[32];
+	} seed = { .info = { .entropy_count = 256, .buf_size = 32 } };
+	struct timespec now = { 0 };
+	uint64_t nanoseconds;
+	int random;
+
+	if (!request_number(request, "clock", &nanoseconds, reply))
+		return;
+	if (!decode_hex(request_text(request, "seed"), seed.bytes, sizeof(seed.bytes))) {
+		buffer_error(reply, "refresh: seed= wants 64 hexadecimal digits");
+		return;
+	}
+	now.tv_sec = nanoseconds / 1000000000;
+	now.tv_nsec = nanoseconds % 1000000000;
+	random = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+	if (random < 0 || ioctl(random, RNDADDENTROPY, &seed) || ioctl(random, RNDRESEEDCRNG) ||
+	    clock_settime(CLOCK_REALTIME, &now))
+		buffer_error(reply, "refresh: %s", strerror(errno));
+	else
+		buffer_print(reply, "{}");
+	if (random >= 0)
+		close(random);
 }
 
 void system_describe(struct buffer *reply)

@@ -48,14 +48,15 @@ class Agent:
     """The agent of one machine.
 
     :param timeout: Seconds that it has for one request.
+    :param sequence: Number of the last request it has carried out: of a clone, its template's.
     :ivar log: All messages of the kernel so far, sanitised.
     """
 
-    def __init__(self, machine: Machine, *, timeout: float = COMMAND) -> None:
+    def __init__(self, machine: Machine, *, timeout: float = COMMAND, sequence: int = 0) -> None:
         self.machine = machine
         self.timeout = timeout
         self.log: list[str] = []
-        self._sequence = 0
+        self._sequence = sequence
 
     def greet(self, *, timeout: float = BOOT) -> Reply:
         """Wait until the agent of a guest that boots says it is there.
@@ -68,6 +69,11 @@ class Agent:
         if isinstance(content, dict) and "error" in content:
             raise BootError(f"the agent can't start: {sanitize(str(content['error']).encode())}")
         return Reply(verb="greeting", content=content, log=())
+
+    @property
+    def sequence(self) -> int:
+        """Number of the last request."""
+        return self._sequence
 
     def call(self, verb: str, **fields: str | int) -> Reply:
         """Have the agent carry out a request, exactly once.

@@ -1,49 +1,125 @@
-"""Booting a guest: a kernel, a layout and hardware become something a test can talk to."""
+"""How a guest comes to be: booted, or cloned from a template that was."""
 
 from __future__ import annotations
 
+import secrets
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_memtype.errors import LayoutError
-from pytest_memtype.guest.agent import Agent
+from pytest_memtype.errors import GuestError, HostError, LayoutError
+from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
-from pytest_memtype.machine import command
+from pytest_memtype.machine import command, template_store
 from pytest_memtype.machine.boot_rom import boot_rom
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, register_writes
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.template import Template, TemplateError, clone
 from pytest_memtype.machine.timeouts import BOOT
+from pytest_memtype.progress import Progress
 
 
-def boot(
-    *,
-    image: Path,
-    initramfs: Path,
-    layout: Layout,
-    hardware: Hardware,
-    logs: Path,
-    timeout: float = BOOT,
-) -> Guest:
-    """A guest that has just booted. The caller closes its ``machine``.
+@dataclass(frozen=True)
+class Blueprint:
+    """All that a guest is made from.
 
     :param image: The kernel, a bzImage.
+    """
+
+    image: Path
+    initramfs: Path
+    layout: Layout
+    hardware: Hardware
+
+    @property
+    def command(self) -> command.Guest:
+        return command.Guest(hardware=self.hardware, kernel=self.image, initrd=self.initramfs)
+
+    def boot_rom(self) -> bytes | None:
+        """The option ROM that programs the layout; None when the firmware's stays.
+
+        :raises LayoutError: the hardware can't have the layout.
+        """
+        writes = register_writes(self.layout, physical_bits=self.hardware.physical_bits)
+        if not writes:
+            return None
+        if "-mtrr" in self.hardware.cpu.split(","):
+            raise LayoutError(
+                f"layout {self.layout.name}: the CPU {self.hardware.cpu} has no MTRRs to hold it"
+            )
+        return boot_rom(writes)
+
+
+def booted(blueprint: Blueprint, *, logs: Path, timeout: float = BOOT) -> Guest:
+    """A guest that has just booted. The caller closes its ``machine``.
+
     :param logs: Folder for the logs of this guest alone.
     :raises LayoutError: the hardware can't have the layout.
     :raises GuestError: the guest didn't reach its agent.
     """
-    rom = None
-    writes = register_writes(layout, physical_bits=hardware.physical_bits)
-    if writes:
-        if "-mtrr" in hardware.cpu.split(","):
-            raise LayoutError(f"layout {layout.name}: the CPU {hardware.cpu} has no MTRRs to hold it")
-        rom = boot_rom(writes)
-    machine = Machine.start(
-        command.Guest(hardware=hardware, kernel=image, initrd=initramfs), logs=logs, boot_rom=rom
-    )
+    machine = Machine.start(blueprint.command, logs=logs, boot_rom=blueprint.boot_rom())
     try:
         machine.resume()
-        agent = Agent(machine)
-        return Guest(machine, agent, agent.greet(timeout=timeout), layout=layout)
+        agent, greeting = _greeted(machine, timeout=timeout)
+        return Guest(agent, greeting, layout=blueprint.layout)
     except BaseException:
         machine.close()
         raise
+
+
+def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress) -> Guest:
+    """A guest restored from the template of the blueprint, which is made if there is none yet.
+
+    It differs from a booted guest in nothing that the guest can see but its age: the time of day and
+    the random numbers are made anew.
+
+    :param cache: Folder for templates.
+    :raises LayoutError: the hardware can't have the layout.
+    :raises TemplateError: there is no template and none can be made, or it can't be restored. A boot
+        may do better.
+    """
+    rom = blueprint.boot_rom()
+
+    def prepare(machine: Machine) -> dict[str, object]:
+        agent, greeting = _greeted(machine, timeout=BOOT)
+        return {"greeting": greeting.content, "sequence": agent.sequence}
+
+    try:
+        template = template_store.get(
+            blueprint.command, boot_rom=rom, cache=cache, prepare=prepare, progress=progress
+        )
+        machine = clone(template, logs=logs)
+    except (GuestError, HostError) as error:
+        raise TemplateError(error.message) from error
+    try:
+        return _awakened(machine, template, layout=blueprint.layout)
+    except GuestError as error:
+        machine.close()
+        raise TemplateError(error.message) from error
+    except BaseException:
+        machine.close()
+        raise
+
+
+def _greeted(machine: Machine, *, timeout: float) -> tuple[Agent, Reply]:
+    agent = Agent(machine)
+    greeting = agent.greet(timeout=timeout)
+    # Takes the messages of the boot out of the way.
+    agent.call("log")
+    return agent, greeting
+
+
+def _awakened(machine: Machine, template: Template, *, layout: Layout) -> Guest:
+    notes = template.notes
+    agent = Agent(machine, sequence=notes["sequence"])
+    agent.call("refresh", seed=secrets.token_hex(32), clock=time.time_ns())
+    greeting = Reply(verb="greeting", content=notes["greeting"], log=())
+    return Guest(agent, greeting, layout=layout)
+
+
+def boot(
+    *, image: Path, initramfs: Path, layout: Layout, hardware: Hardware, logs: Path, timeout: float = BOOT
+) -> Guest:
+    """See :func:`booted`."""
+    return booted(Blueprint(image, initramfs, layout, hardware), logs=logs, timeout=timeout)

@@ -18,7 +18,6 @@ from pytest_memtype.guest.registers import Registers, decode_registers
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
@@ -106,7 +105,8 @@ class Guest:
     :ivar journal: All that was done in it.
     """
 
-    def __init__(self, machine: Machine, agent: Agent, greeting: Reply, *, layout: Layout) -> None:
+    def __init__(self, agent: Agent, greeting: Reply, *, layout: Layout) -> None:
+        machine = agent.machine
         self.machine = machine
         self.layout = layout
         self.hardware: Hardware = machine.guest.hardware
@@ -121,7 +121,6 @@ class Guest:
                 f"the test device's memory is at {self._bar.start:#x}, but the layout {layout.name} "
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
-        agent.call("log")
         self._log_start = len(agent.log)
 
     def mmio(self, pages: int, align: int = 16) -> Region:

@@ -11,9 +11,9 @@ from pytest_memtype import resources
 from pytest_memtype.kernels.build import build, source_files
 from pytest_memtype.kernels.fetch import config, fetch, image, kit_path
 from pytest_memtype.kernels.index import Kernel, find, find_refreshing
-from pytest_memtype.kernels.progress import Progress, silent
 from pytest_memtype.kernels.spec import SUITES, DebianSpec, parse
-from pytest_memtype.kernels.store import exclusive, flush, scratch, under_construction
+from pytest_memtype.progress import Progress, silent
+from pytest_memtype.store import exclusive, flush, scratch, under_construction
 
 # Part of every bundle's key: raise it when the code of this room makes other files from the same sources.
 _RECIPE = "1"

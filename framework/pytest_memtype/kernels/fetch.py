@@ -8,7 +8,7 @@ from pathlib import Path
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.kernels.store import require_space, under_construction
+from pytest_memtype.store import require_space, under_construction
 
 # linux-headers-X brings the compiler the kernel was built with.
 _PACKAGES = (

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels.mmdebstrap import unpack
-from pytest_memtype.kernels.progress import Progress
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import DebianSpec
-from pytest_memtype.kernels.store import scratch
+from pytest_memtype.progress import Progress
+from pytest_memtype.store import scratch
 
 # A warm start reads JSON only; python-debian is slow to load.
 if TYPE_CHECKING:

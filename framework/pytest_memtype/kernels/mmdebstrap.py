@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.kernels.sources import AptSources
-from pytest_memtype.kernels.store import disk_full
+from pytest_memtype.store import disk_full
 
 # apt gives up on a silent mirror by itself; this bounds a mirror that trickles.
 _LIMIT_SECONDS = 1800

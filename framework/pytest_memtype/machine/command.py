@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pytest_memtype.machine.hardware import MIB, Hardware
 
 QEMU: Final = "qemu-system-x86_64"
+
+#: ``-accel``.
+Accelerator = Literal["tcg", "kvm"]
 
 #: ``-device`` id of the device whose BAR 0, 16 MiB of prefetchable memory, is what tests map.
 TEST_DEVICE: Final = "testdevice"
@@ -27,6 +32,15 @@ RAM: Final = "ram"
 #:   TSC unstable, in the middle of whatever the test prints.
 KERNEL_CMDLINE: Final = "console=ttyS0 panic=-1 oops=panic loglevel=7 tsc=reliable"
 
+# Vendors of QEMU's CPU models (QEMU 7.2, query-cpu-model-expansion under TCG). "max" and "host" are another
+# CPU under each accelerator anyway, and "base" is none; all that match nothing else are Intel's.
+_VENDORS: Final = {
+    "AuthenticAMD": re.compile(r"(?:qemu64|phenom|athlon|Opteron|EPYC)(?:[-_]|$)"),
+    "HygonGenuine": re.compile(r"Dhyana(?:-|$)"),
+    None: re.compile(r"(?:max|host|base)$"),
+    "GenuineIntel": re.compile(r""),
+}
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -38,7 +52,8 @@ class Guest:
     :param boot_rom: An option ROM that the firmware runs before the kernel is loaded.
     :param ram_file: Keep RAM in this file. None keeps it in anonymous memory.
     :param ram_share: Write to ``ram_file`` itself. False writes to a private copy, made page by page.
-    :param incoming: Wait for ``migrate-incoming`` instead of starting at the reset vector.
+    :param state: Start with this saved device state instead of at the reset vector.
+    :param accelerator: What runs the guest's instructions.
     """
 
     hardware: Hardware = field(default_factory=Hardware)
@@ -47,7 +62,8 @@ class Guest:
     boot_rom: Path | None = None
     ram_file: Path | None = None
     ram_share: bool = True
-    incoming: bool = False
+    state: Path | None = None
+    accelerator: Accelerator = "tcg"
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,7 @@ def rerun_command(guest: Guest) -> str:
 
     A guest that waited for a saved state is booted instead: the state may be gone.
     """
-    fresh = Guest(guest.hardware, guest.kernel, guest.initrd, guest.boot_rom)
+    fresh = dataclasses.replace(guest, ram_file=None, ram_share=True, state=None)
     return shlex.join([QEMU, *_machine(fresh), *_boot(fresh), "-serial", "mon:stdio", "-serial", "null"])
 
 
@@ -105,8 +121,8 @@ def _machine(guest: Guest) -> list[str]:
     return [
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", f"q35,memory-backend={RAM}",
-        "-accel", "tcg",
-        "-cpu", hardware.cpu,
+        "-accel", guest.accelerator,
+        "-cpu", _cpu(guest),
         "-smp", str(hardware.cpus),
         "-m", _megabytes(hardware),
         "-object", _ram(guest),
@@ -114,6 +130,28 @@ def _machine(guest: Guest) -> list[str]:
         "-device", f"bochs-display,id={TEST_DEVICE}",
     ]
     # fmt: on
+
+
+def _cpu(guest: Guest) -> str:
+    """``-cpu``. KVM is told to show the CPU that TCG shows, as far as the host's CPU has its features."""
+    cpu = guest.hardware.cpu
+    if guest.accelerator == "tcg":
+        return cpu
+    model, comma, features = cpu.partition(",")
+    vendor = next(vendor for vendor, models in _VENDORS.items() if models.match(model))
+    ours = [
+        # Where the host's vendor would be seen instead (QEMU 7.2, target/i386/host-cpu.c,
+        # host_cpu_instance_init), and with it another table of effective memory types.
+        *([f"vendor={vendor}"] if vendor else []),
+        # A kernel that sees KVM takes other ways: its clock, its interrupts, its idle loop.
+        "kvm=off",
+        # KVM adds it to every model (QEMU 7.2, target/i386/kvm/kvm-cpu.c, kvm_default_props); TCG has none.
+        "x2apic=off",
+        # The width of max and host would be the host's, and MTRRs are written for Hardware.physical_bits.
+        "host-phys-bits=off",
+    ]
+    # What the user says comes last, and wins.
+    return f"{model},{','.join(ours)}{comma}{features}"
 
 
 def _ram(guest: Guest) -> str:
@@ -137,7 +175,8 @@ def _boot(guest: Guest) -> list[str]:
         command += ["-append", f"{KERNEL_CMDLINE} {guest.hardware.cmdline}".rstrip()]
     if guest.initrd is not None:
         command += ["-initrd", _path(guest.initrd)]
-    if guest.incoming:
+    if guest.state is not None:
+        # Deferred, because which memory the state leaves out is said over QMP.
         command += ["-incoming", "defer"]
     return command
 

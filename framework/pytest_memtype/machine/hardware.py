@@ -18,9 +18,9 @@ LEAST_MEMORY: Final = 96 * MIB
 #: guest-physical address (QEMU 7.2, hw/i386/pc_q35.c, pc_q35_init).
 MEMORY_LIMIT: Final = 2816 * MIB
 
-#: Width of TCG's physical addresses when ``-cpu`` names none (QEMU 7.2, target/i386/cpu.h,
-#: TCG_PHYS_ADDR_BITS). TCG refuses any other.
-TCG_PHYSICAL_BITS: Final = 40
+#: Width of physical addresses when ``-cpu`` names none (QEMU 7.2, target/i386/cpu.h, TCG_PHYS_ADDR_BITS).
+#: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see command.py).
+PHYSICAL_BITS: Final = 40
 
 #: COMMAND_LINE_SIZE of x86 (Linux, arch/x86/include/asm/setup.h), less room for our own arguments.
 CMDLINE_LIMIT: Final = 1792
@@ -68,9 +68,9 @@ class Hardware:
 
     @property
     def physical_bits(self) -> int:
-        """Width of the CPU's physical addresses (CPUID 80000008H EAX[7:0]) under TCG."""
+        """Width of the CPU's physical addresses (CPUID 80000008H EAX[7:0])."""
         match = _PHYSICAL_BITS.search(self.cpu)
-        return int(match[1]) if match else TCG_PHYSICAL_BITS
+        return int(match[1]) if match else PHYSICAL_BITS
 
 
 def _check_cpu(cpu: object) -> None:

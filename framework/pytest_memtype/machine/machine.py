@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +36,7 @@ class Machine:
     :ivar directory: Private folder, mode 0700, that is gone after :meth:`close`.
     :ivar logs: The folder of :meth:`start`.
     :ivar guest: What was started.
+    :ivar state_fd: Number under which QEMU has ``guest.state`` open, -1 without one.
     """
 
     qmp: Qmp
@@ -90,7 +91,7 @@ class Machine:
         make_fifos(agent)
         ours, theirs = socket.socketpair()
         self._release.callback(ours.close)
-        with theirs:
+        with theirs, _opened(self.guest.state) as self.state_fd:
             channels = Channels(
                 control_fd=theirs.fileno(),
                 console=console,
@@ -100,7 +101,7 @@ class Machine:
             )
             self.process = Process(
                 qemu_command(self.guest, channels),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *([self.state_fd] if self.state_fd >= 0 else [])],
                 output=self.logs / "qemu.log",
             )
         self._kill.callback(self.process.close)
@@ -213,6 +214,16 @@ class Machine:
                 ("run this guest again", rerun_command(self.guest)),
             ],
         )
+
+
+@contextlib.contextmanager
+def _opened(path: Path | None) -> Iterator[int]:
+    """A descriptor for reading a file, -1 for none."""
+    if path is None:
+        yield -1
+        return
+    with path.open("rb") as file:
+        yield file.fileno()
 
 
 def _lines(path: Path) -> list[str]:

@@ -72,6 +72,24 @@ class Qmp:
         doing = f"waiting for QEMU's answer to {command!r}"
         return self._call(self._client.execute(command, arguments), doing=doing, timeout=timeout)
 
+    def wait_for_event(
+        self, wanted: Callable[[Event], bool], *, doing: str, timeout: float = COMMAND
+    ) -> Event:
+        """The first event, past or to come, that ``wanted`` says is the one.
+
+        :raises GuestExited: QEMU ended first.
+        :raises GuestHung: It didn't come in time.
+        """
+        deadline = deadline_after(timeout)
+        while True:
+            for event in self.events:
+                if wanted(event):
+                    return event
+            if not self._waiter.ready(readable=[self._done], timeout=deadline - deadline_after(0)):
+                raise self._waiter.hung(doing, timeout)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._done)
+
     def settle(self) -> None:
         """Wait until all that a QEMU that is gone still said is in :attr:`events`."""
         self._quietly(_closed(self._client), EXIT)
@@ -126,6 +144,7 @@ class Qmp:
             self._events.append(event)
             for listener in self.listeners:
                 listener(event)
+            self._wake()
 
     def _quietly(self, coroutine: Any, timeout: float) -> None:
         future = background.submit(coroutine)

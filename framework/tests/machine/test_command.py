@@ -49,6 +49,36 @@ def test_hardware() -> None:
     assert cmdline.endswith(" nopat")
 
 
+@pytest.mark.parametrize(
+    ("cpu", "vendor"),
+    [
+        ("qemu64", "AuthenticAMD"),
+        ("EPYC-Rome-v2", "AuthenticAMD"),
+        ("Opteron_G5", "AuthenticAMD"),
+        ("Dhyana", "HygonGenuine"),
+        ("qemu32", "GenuineIntel"),
+        ("Skylake-Server-noTSX-IBRS", "GenuineIntel"),
+    ],
+)
+def test_kvm_shows_the_vendor_of_the_model(cpu: str, vendor: str) -> None:
+    # QEMU 7.2, target/i386/cpu.c, builtin_x86_defs.
+    (argument,) = values(qemu_command(Guest(Hardware(cpu=cpu), accelerator="kvm"), CHANNELS), "-cpu")
+    assert argument.split(",")[:2] == [cpu, f"vendor={vendor}"]
+
+
+@pytest.mark.parametrize("cpu", ["host", "max"])
+def test_kvm_shows_the_host_where_that_is_asked_for(cpu: str) -> None:
+    (argument,) = values(qemu_command(Guest(Hardware(cpu=cpu), accelerator="kvm"), CHANNELS), "-cpu")
+    assert "vendor" not in argument
+
+
+def test_what_a_test_says_of_the_cpu_comes_last_and_wins() -> None:
+    guest = Guest(Hardware(cpu="qemu64,x2apic=on,-mtrr"), accelerator="kvm")
+    command = qemu_command(guest, CHANNELS)
+    assert values(command, "-accel") == ["kvm"]
+    assert values(command, "-cpu")[0].endswith(",x2apic=on,-mtrr")
+
+
 def test_no_kernel() -> None:
     assert not {"-kernel", "-initrd", "-append", "-option-rom", "-incoming"} & set(
         qemu_command(Guest(), CHANNELS)
@@ -65,14 +95,14 @@ def test_ram(share: bool, text: str, file: Path | None, backend: str) -> None:
     assert text in ram.split(",")
 
 
-def test_incoming() -> None:
-    assert values(qemu_command(Guest(incoming=True), CHANNELS), "-incoming") == ["defer"]
+def test_a_saved_state_is_waited_for() -> None:
+    assert values(qemu_command(Guest(state=Path("/s")), CHANNELS), "-incoming") == ["defer"]
 
 
 def test_rerun_is_the_same_guest_with_its_console_on_the_terminal() -> None:
     rerun = shlex.split(rerun_command(KERNEL))
     command = qemu_command(KERNEL, CHANNELS)
-    machine = ("-machine", "-cpu", "-m", "-smp", "-object", "-device")
+    machine = ("-machine", "-accel", "-cpu", "-m", "-smp", "-object", "-device")
     for option in (*machine, "-kernel", "-initrd", "-append", "-option-rom"):
         assert values(rerun, option) == values(command, option)
     assert values(rerun, "-serial") == ["mon:stdio", "null"]
@@ -80,6 +110,6 @@ def test_rerun_is_the_same_guest_with_its_console_on_the_terminal() -> None:
 
 
 def test_rerun_of_a_clone_boots() -> None:
-    rerun = rerun_command(Guest(ram_file=Path("/gone/ram"), ram_share=False, incoming=True))
-    assert "/gone/ram" not in rerun
+    rerun = rerun_command(Guest(ram_file=Path("/gone/ram"), ram_share=False, state=Path("/gone/state")))
+    assert "/gone" not in rerun
     assert "-incoming" not in rerun

@@ -168,12 +168,15 @@ def test_qemu_that_does_not_start_in_time(tmp_path: Path, temporary_files: Path)
     assert list(temporary_files.iterdir()) == []
 
 
-def test_ram_file_and_incoming(start: Start, tmp_path: Path) -> None:
+def test_ram_file_and_state(start: Start, tmp_path: Path) -> None:
     ram = tmp_path / "ram"
     template = start(Guest(Hardware(memory="96M"), ram_file=ram))
     assert ram.stat().st_size == 96 << 20
     template.close()
-    clone = start(Guest(Hardware(memory="96M"), ram_file=ram, ram_share=False, incoming=True))
+    state = tmp_path / "state"
+    state.touch()
+    clone = start(Guest(Hardware(memory="96M"), ram_file=ram, ram_share=False, state=state))
+    assert clone.state_fd >= 0
     assert clone.qmp.execute("query-status")["status"] == "inmigrate"
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import KernelError
-from pytest_memtype.kernels.progress import silent
-from pytest_memtype.kernels.store import exclusive, require_space, scratch, under_construction
+from pytest_memtype.errors import HostError
+from pytest_memtype.progress import silent
+from pytest_memtype.store import exclusive, require_space, scratch, under_construction
 
 
 def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
@@ -37,8 +37,8 @@ def test_nothing_appears_when_making_it_fails(tmp_path: Path) -> None:
 
 DIES_WHILE_BUILDING = """
 import os, pathlib, signal, sys
-from pytest_memtype.kernels.progress import silent
-from pytest_memtype.kernels.store import exclusive, under_construction
+from pytest_memtype.progress import silent
+from pytest_memtype.store import exclusive, under_construction
 cache = pathlib.Path(sys.argv[1])
 with exclusive(cache, silent), under_construction(cache / "kits" / "one", cache=cache) as folder:
     folder.mkdir()
@@ -61,8 +61,8 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None
 
 HOLDS_THE_LOCK = """
 import pathlib, sys
-from pytest_memtype.kernels.progress import silent
-from pytest_memtype.kernels.store import exclusive
+from pytest_memtype.progress import silent
+from pytest_memtype.store import exclusive
 with exclusive(pathlib.Path(sys.argv[1]), silent):
     print("held", flush=True)
     sys.stdin.read()
@@ -90,14 +90,14 @@ def test_a_second_run_says_that_it_waits_and_goes_on_after(tmp_path: Path) -> No
 
         with exclusive(tmp_path, release_it):
             assert other.stdout.readline() == "released\n"
-        assert told == ["waiting for another run that is preparing a kernel"]
+        assert told == ["waiting for another run that is preparing the same"]
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(KernelError, match="disk is full") as caught, scratch(tmp_path):
+    with pytest.raises(HostError, match="disk is full") as caught, scratch(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "\n" not in str(caught.value)
-    with pytest.raises(KernelError, match="disk is full"):
+    with pytest.raises(HostError, match="disk is full"):
         require_space(tmp_path, 1 << 60)
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_memtype.errors import KernelError
-from pytest_memtype.kernels.progress import Progress
+from pytest_memtype.errors import HostError
+from pytest_memtype.progress import Progress
 
 # Longer than a cold build of several kernels over a slow line takes.
 _LOCK_SECONDS = 3600.0
@@ -26,7 +26,7 @@ _LOCK_SECONDS = 3600.0
 def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
     """Hold the cache's lock, and clear what earlier runs left unfinished.
 
-    :raises KernelError: another run held it for an hour.
+    :raises HostError: another run held it for an hour.
     """
     # A warm start never gets here, and filelock is slow to load.
     from filelock import FileLock, Timeout
@@ -35,12 +35,12 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress("waiting for another run that is preparing a kernel")
+        progress("waiting for another run that is preparing the same")
         try:
             lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout:
-            raise KernelError(
-                f"{cache / 'lock'}: another run has been preparing a kernel for an hour; end it and try again"
+            raise HostError(
+                f"{cache / 'lock'}: another run has been preparing the same for an hour; end it and try again"
             ) from None
     try:
         shutil.rmtree(cache / "partial", ignore_errors=True)
@@ -53,7 +53,7 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
 def scratch(cache: Path) -> Iterator[Path]:
     """An empty folder that is gone after the block. The caller holds :func:`exclusive`.
 
-    :raises KernelError: the disk is full.
+    :raises HostError: the disk is full.
     """
     try:
         (cache / "partial").mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
 
     The caller holds :func:`exclusive`.
 
-    :raises KernelError: the disk is full.
+    :raises HostError: the disk is full.
     """
     with scratch(cache) as folder:
         unfinished = folder / final.name
@@ -84,16 +84,16 @@ def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
 def require_space(cache: Path, needed: int) -> None:
     """Check that ``needed`` bytes are free before a long download.
 
-    :raises KernelError: they aren't.
+    :raises HostError: they aren't.
     """
     if shutil.disk_usage(cache).free < needed:
         raise disk_full(cache)
 
 
-def disk_full(cache: Path) -> KernelError:
+def disk_full(cache: Path) -> HostError:
     free = shutil.disk_usage(cache).free
-    return KernelError(
-        f"{cache}: disk is full ({free >> 20} MiB free, preparing a kernel takes 1 GiB); "
+    return HostError(
+        f"{cache}: disk is full ({free >> 20} MiB free, kernels and templates take 1 GiB); "
         "free some, or set MEMTYPE_CACHE to a folder on another disk"
     )
 

@@ -1,0 +1,101 @@
+"""Where templates are kept: one folder each, made once even when several runs want it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.template import Template, TemplateError, load, save, template_key
+from pytest_memtype.progress import Progress
+from pytest_memtype.store import exclusive, under_construction
+
+#: Bytes on the disk that templates may take together. A default guest's takes 256 MiB.
+LIMIT: Final = 6 << 30
+
+_READY: Final = "ready"
+
+
+@dataclass(frozen=True)
+class StoredTemplate:
+    """A template on the disk.
+
+    :param size: Bytes it takes.
+    :param used: When it was last used, seconds since the epoch.
+    """
+
+    directory: Path
+    size: int
+    used: float
+
+
+def get(
+    guest: Guest,
+    *,
+    boot_rom: bytes | None,
+    cache: Path,
+    prepare: Callable[[Machine], Any],
+    progress: Progress,
+) -> Template:
+    """The template of a guest, made if there is none, or none that is whole.
+
+    :param cache: The folder of all templates.
+    :param prepare: See :func:`pytest_memtype.machine.template.save`.
+    :raises GuestError: the guest can't be booted or saved.
+    :raises HostError: the disk is full, or another run doesn't finish the same template.
+    """
+    folder = cache / template_key(guest, boot_rom=boot_rom)
+    ready = folder / _READY
+    try:
+        return _used(folder, load(guest, ready))
+    except TemplateError:
+        folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder, progress):
+        try:
+            # Another run may have made it while this one waited.
+            return _used(folder, load(guest, ready))
+        except TemplateError:
+            discard(folder)
+        progress(f"booting a template on {guest.hardware.cpu}")
+        with under_construction(ready, cache=folder) as directory:
+            directory.mkdir()
+            save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare)
+    prune(cache, limit=LIMIT, keep=folder)
+    return load(guest, ready)
+
+
+def _used(folder: Path, template: Template) -> Template:
+    os.utime(folder)
+    return template
+
+
+def discard(folder: Path) -> None:
+    """Remove a template. Guests that were cloned from it live on."""
+    shutil.rmtree(folder / _READY, ignore_errors=True)
+
+
+def stored(cache: Path) -> list[StoredTemplate]:
+    """All templates, least recently used first."""
+    found = []
+    for folder in cache.iterdir() if cache.is_dir() else ():
+        if (folder / _READY).is_dir():
+            size = sum(path.stat().st_blocks * 512 for path in (folder / _READY).rglob("*"))
+            found.append(StoredTemplate(folder, size, folder.stat().st_mtime))
+    return sorted(found, key=lambda template: template.used)
+
+
+def prune(cache: Path, *, limit: int, keep: Path | None = None) -> None:
+    """Remove the least recently used templates until the rest takes at most ``limit`` bytes."""
+    templates = stored(cache)
+    total = sum(template.size for template in templates)
+    for template in templates:
+        if total <= limit:
+            return
+        if template.directory != keep:
+            discard(template.directory)
+            total -= template.size

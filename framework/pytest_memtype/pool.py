@@ -1,0 +1,106 @@
+"""Having the next guest ready before it is asked for."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, Protocol, TypeVar
+
+
+class _HasMachine(Protocol):
+    @property
+    def machine(self) -> _Closes: ...
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+K = TypeVar("K")
+G = TypeVar("G", bound=_HasMachine)
+
+#: Bytes of memory that must be free for a guest to be started ahead: its own, and some for the host.
+ENOUGH_MEMORY: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class Ready(Generic[G]):
+    """A guest, and how it came to be: ``clone``, ``boot``, or ``boot, because...``."""
+
+    guest: G
+    how: str
+
+
+class _Start(Generic[K, G]):
+    """A guest that a thread is starting."""
+
+    def __init__(self, make: Callable[[K, Path], Ready[G]], kind: K, logs: Path) -> None:
+        self.kind = kind
+        self.logs = logs
+        self._ready: Ready[G] | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._run, args=(make,), name="memtype-next-guest", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, make: Callable[[K, Path], Ready[G]]) -> None:
+        try:
+            self._ready = make(self.kind, self.logs)
+        except BaseException as error:  # It is raised where the guest is asked for.
+            self._error = error
+
+    def result(self) -> Ready[G]:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._ready is not None
+        return self._ready
+
+    def discard(self) -> None:
+        self._thread.join()
+        if self._ready is not None:
+            self._ready.guest.machine.close()
+        shutil.rmtree(self.logs, ignore_errors=True)
+
+
+class Ahead(Generic[K, G]):
+    """Starts at most one guest ahead: with a worker per core a second would only take turns with the first.
+
+    :param make: Starts a guest of a kind, with its logs in a folder. Called on another thread.
+    """
+
+    def __init__(self, make: Callable[[K, Path], Ready[G]]) -> None:
+        self._make = make
+        self._next: _Start[K, G] | None = None
+
+    def expect(self, kind: K, logs: Path) -> None:
+        """Start this one ahead, if there is memory for it."""
+        if self._next is None and available_memory() >= ENOUGH_MEMORY:
+            self._next = _Start(self._make, kind, logs)
+
+    def take(self, kind: K, logs: Path) -> Ready[G]:
+        """The one that was started ahead if it is of this kind, else a new one."""
+        start, self._next = self._next, None
+        if start is not None:
+            if (start.kind, start.logs) == (kind, logs):
+                return start.result()
+            start.discard()
+        return self._make(kind, logs)
+
+    def close(self) -> None:
+        """End the guest that wasn't asked for."""
+        start, self._next = self._next, None
+        if start is not None:
+            start.discard()
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
