@@ -50,6 +50,8 @@ def run_suite(arguments: list[str]) -> int:
             for spec in known.kernel or [DEFAULT_KERNEL]:
                 bundle(spec, progress=progress)
     command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
+    # The plugin is imported already: by this very module.
+    command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     if not any(_is_test(argument) for argument in rest):
         command += [str(resources.testcases())]
     if known.numprocesses is None and not known.collect_only:
