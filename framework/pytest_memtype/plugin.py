@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.errors import GuestPanicked, MemtypeError, UsageError
+from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.machine.folder import remove_leftovers
@@ -74,6 +76,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
     config.addinivalue_line(
         "markers", "hardware(cpu=, memory=, cpus=, cmdline=, firmware=): hardware of the test's guest"
+    )
+    config.addinivalue_line(
+        "markers", "expect_oops(match): the kernel must report something the regular expression is found in"
     )
     config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
     if not hasattr(config, "workerinput"):
@@ -176,6 +181,7 @@ def guest_factory(
     guests = _module_guests if share else own
     node.stash[_guests] = guests
     before = guests.positions()
+    guests.mark()
 
     def start(
         *,
@@ -197,6 +203,7 @@ def guest_factory(
         failed = node.stash.get(_failed, False)
         if failed:
             node.parent.stash[_failed] = True
+            guests.leave_evidence(guests.logs, node.stash[_records])
         own.close(keep_logs=failed or config.getoption("--keep-logs"))
 
 
@@ -214,6 +221,38 @@ def _shares(node: pytest.Item) -> bool:
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
     item.stash[_next] = nextitem
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A report of the kernel fails the test that it doesn't expect, and so does one that doesn't come."""
+    panic = None
+    try:
+        result = yield
+    except GuestPanicked as error:
+        result, panic = None, error
+    guests = item.stash.get(_guests, None)
+    if guests is None:
+        return result
+    expected = _expected_reports(item)
+    wrong = complaint(guests.reports(), expected)
+    if panic is not None and (wrong or not expected):
+        raise panic
+    if wrong:
+        pytest.fail(wrong, pytrace=False)
+    return result
+
+
+def _expected_reports(item: pytest.Item) -> list[str]:
+    expected = []
+    for marker in item.iter_markers("expect_oops"):
+        try:
+            match = marker.kwargs["match"] if marker.kwargs else marker.args[0]
+            re.compile(match)
+        except (IndexError, KeyError, TypeError, re.error):
+            raise UsageError(f"{item.nodeid}: expect_oops wants match=, a regular expression") from None
+        expected.append(match)
+    return expected
 
 
 def _expect_next(node: pytest.Item) -> None:

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_memtype.evidence import leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.machine.command import rerun_command
+from pytest_memtype.machine.console_report import ConsoleReport
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.template import TemplateError
@@ -131,12 +133,28 @@ class TestGuests:
             "boot": started.how,
         }
 
+    def reports(self) -> list[ConsoleReport]:
+        """What the kernels reported since :meth:`mark`."""
+        return [report for each in self.guests for report in each.guest.reports()]
+
+    def mark(self) -> None:
+        """A test begins that shares these guests."""
+        for each in self.guests:
+            each.guest.mark()
+
     def rerun_commands(self) -> list[tuple[int, str]]:
         """For each guest, its number and a QEMU command that boots the same one."""
         return [
             (number, rerun_command(each.guest.machine.guest))
             for number, each in enumerate(self.guests, start=1)
         ]
+
+    def leave_evidence(self, folder: Path, records: list[Record]) -> None:
+        """Write down what a failed test did, and on what."""
+        commands = [command for _, command in self.rerun_commands()]
+        leave(
+            folder, records=records, guests=list(zip(map(self._context, self.guests), commands, strict=True))
+        )
 
     def close(self, *, keep_logs: bool) -> None:
         """End the guests."""

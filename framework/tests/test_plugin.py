@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from pytest_memtype.machine.folder import PREFIX
@@ -42,9 +42,18 @@ def test_next_is_fine(guest):
 """
 
 
-def leftovers() -> set[Path]:
-    """Private folders of guests of ours, that is, of processes that may be this test's."""
-    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+@pytest.fixture
+def temporary(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files of the pytest that is run, which other tests don't use."""
+    folder = pytester.path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def leftovers(temporary: Path) -> list[Path]:
+    """Private folders of guests."""
+    return list(temporary.glob(f"{PREFIX}*"))
 
 
 def qemus_of(folder: Path) -> list[int]:
@@ -86,9 +95,8 @@ def test_example_writes_records_and_prints_the_table(pytester: pytest.Pytester) 
     assert [path.name for path in (pytester.path / ".memtype" / "latest").iterdir()] == ["records.jsonl"]
 
 
-def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytester) -> None:
+def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytester, temporary: Path) -> None:
     pytester.makepyfile(KILL)
-    before = leftovers()
     result = run(pytester)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.re_match_lines(
@@ -101,13 +109,13 @@ def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytes
         ]
     )
     assert qemus_of(pytester.path) == []
-    assert leftovers() <= before
+    assert leftovers(temporary) == []
     # The logs that the message names are there.
     (log,) = (pytester.path / ".memtype").glob("runs/*/*/guest-1/console.log")
     assert b"Linux version" in log.read_bytes()
 
 
-def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester) -> None:
+def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester, temporary: Path) -> None:
     marker = pytester.path / "running"
     pytester.makepyfile(
         f"""
@@ -117,7 +125,6 @@ def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester) -> None:
             guest.console.expect(b"never printed", timeout=200)
         """
     )
-    before = leftovers()
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
         cwd=pytester.path,
@@ -136,7 +143,7 @@ def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester) -> None:
         process.wait()
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert qemus_of(pytester.path) == []
-    assert leftovers() <= before
+    assert leftovers(temporary) == []
 
 
 @pytest.mark.parametrize(
@@ -217,3 +224,89 @@ def test_workers_share_one_record_file(pytester: pytest.Pytester) -> None:
     assert len(tests) == 4
     # The operations of a test stay together.
     assert tests[0] == tests[1] != tests[2] == tests[3]
+
+
+WARNS = """
+import pexpect
+import pytest
+from pytest_memtype import MemType
+
+def warn(guest):
+    guest.driver("drm").ioremap(guest.ram(pages=1), MemType.UC_MINUS)
+
+def test_unexpected(guest):
+    warn(guest)
+
+@pytest.mark.expect_oops(match="ioremap on RAM")
+def test_expected(guest):
+    warn(guest)
+
+@pytest.mark.expect_oops(match="something else")
+def test_another(guest):
+    warn(guest)
+
+@pytest.mark.expect_oops(match="ioremap on RAM")
+def test_missing(guest):
+    pass
+
+@pytest.mark.expect_oops(match="sysrq")
+def test_expected_panic(guest):
+    guest.shell("echo c > /proc/sysrq-trigger")
+
+def test_unexpected_panic(guest):
+    guest.shell("echo c > /proc/sysrq-trigger")
+
+@pytest.mark.expect_oops()
+def test_bad_marker(guest):
+    pass
+"""
+
+
+@pytest.mark.parametrize("fresh", ["clone", "boot"])
+def test_reports_of_the_kernel_fail_the_test_that_does_not_expect_them(
+    pytester: pytest.Pytester, fresh: str
+) -> None:
+    pytester.makepyfile(WARNS)
+    result = run(pytester, "-rA", f"--fresh={fresh}")
+    result.assert_outcomes(passed=2, failed=5)
+    result.stdout.re_match_lines_random(
+        [
+            r"PASSED .*test_expected\[.*",
+            r"PASSED .*test_expected_panic\[.*",
+            r"the kernel reported warning: .*ioremap.*",
+            r"expect_oops: the kernel reported nothing that matches 'something else'",
+            r"expect_oops: the kernel reported nothing that matches 'ioremap on RAM'",
+            r".*GuestPanicked: the guest's kernel panicked .*sysrq.*",
+            r".*expect_oops wants match=, a regular expression",
+        ]
+    )
+
+
+def test_what_a_failure_leaves(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from pytest_memtype import MemType
+        def test_fails(guest):
+            assert guest.driver("drm").ioremap(guest.mmio(pages=1), MemType.WC).verdict.rejected
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    (folder,) = (path for path in (pytester.path / ".memtype" / "latest").iterdir() if path.is_dir())
+    result.stdout.re_match_lines([rf"logs: .*{folder.name}"])
+    assert {path.name for path in folder.iterdir()} == {"guest-1", "records.jsonl"}
+    guest = folder / "guest-1"
+    names = {path.name for path in guest.iterdir()}
+    assert names >= {"agent.log", "console.log", "guest.json", "qmp.log", "rerun.sh"}
+    about = json.loads((guest / "guest.json").read_text())
+    assert about["layout"] == "firmware"
+    assert about["kernel"].startswith("6.1.0-")
+    (record,) = (json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines())
+    assert record["operation"] == "ioremap"
+
+    with pexpect.spawn(str(guest / "rerun.sh"), timeout=60) as shell:
+        shell.expect_exact("The verifier is loaded. Device memory for tests: 0xfd000000, 16 MiB.")
+        shell.expect_exact("# ")
+        shell.sendline("uname -r; exit")
+        shell.expect_exact(about["kernel"])
+        shell.expect(pexpect.EOF)

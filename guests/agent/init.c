@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,6 +41,44 @@ static void speak_up(void)
 	if (write(file, "8\n", 2) != 2)
 		fprintf(stderr, "memtype agent: can't raise the console's log level\n");
 	close(file);
+}
+
+/*
+ * For a person: "memtype=shell" on the kernel's command line, which the kernel
+ * hands to init as an environment variable, gives a shell on the console. The
+ * guest is powered off when it ends.
+ */
+static void offer_shell(void)
+{
+	const char *wanted = getenv("memtype");
+	pid_t child;
+	int console;
+
+	if (!wanted || strcmp(wanted, "shell"))
+		return;
+	child = fork();
+	if (child)
+		return;
+	setsid();
+	console = open("/dev/ttyS0", O_RDWR);
+	if (console < 0)
+		_exit(1);
+	ioctl(console, TIOCSCTTY, 1);
+	dup2(console, STDIN_FILENO);
+	dup2(console, STDOUT_FILENO);
+	dup2(console, STDERR_FILENO);
+	printf("\nThe verifier is loaded. Device memory for tests: %#llx, %llu MiB. exit powers off.\n",
+	       (unsigned long long)test_device.start, (unsigned long long)test_device.size >> 20);
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		execl("/bin/sh", "sh", NULL);
+		_exit(127);
+	}
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	reboot(RB_POWER_OFF);
+	_exit(0);
 }
 
 static void answer(int port, char *text)
@@ -89,6 +129,7 @@ int main(void)
 	}
 	speak_up();
 	protocol_announce(port, &greeting);
+	offer_shell();
 	buffer_free(&greeting);
 	while (protocol_read(port, text)) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pytest_memtype.errors import AgentError, BootError
 from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode_request
 from pytest_memtype.machine.console import sanitize
+from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.timeouts import BOOT, COMMAND
 
@@ -66,6 +67,7 @@ class Agent:
         """
         self.machine.agent_port.purpose = "the agent's greeting"
         content = self._line(timeout=timeout).content
+        self.machine.activity = GuestState.READY
         if isinstance(content, dict) and "error" in content:
             raise BootError(f"the agent can't start: {sanitize(str(content['error']).encode())}")
         return Reply(verb="greeting", content=content, log=())
@@ -87,10 +89,12 @@ class Agent:
         self._sequence += 1
         request = encode_request(self._sequence, verb, fields)
         self.machine.agent_port.purpose = f"the answer to {verb!r}"
+        self.machine.activity = GuestState.BUSY
         for _attempt in range(_ATTEMPTS):
             self.machine.agent_port.send(request)
             line = self._answer()
             if line is not None:
+                self.machine.activity = GuestState.READY
                 return self._reply(verb, line)
         raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from pytest_memtype.errors import GuestError, UsageError
@@ -16,6 +17,7 @@ from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.registers import Registers, decode_registers
 from pytest_memtype.machine.console import Console, sanitize
+from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.qmp import Qmp
@@ -121,7 +123,7 @@ class Guest:
                 f"the test device's memory is at {self._bar.start:#x}, but the layout {layout.name} "
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
-        self._log_start = len(agent.log)
+        self.mark()
 
     def mmio(self, pages: int, align: int = 16) -> Region:
         """Device memory nothing has touched yet: a window of the test device's prefetchable BAR.
@@ -253,6 +255,17 @@ class Guest:
     def qmp(self) -> Qmp:
         return self.machine.qmp
 
+    def reports(self) -> tuple[ConsoleReport, ...]:
+        """What the kernel reported on its console since :meth:`mark`: warnings, oopses, lockups, a panic."""
+        with self.machine.console.log.open("rb") as file:
+            file.seek(self._console_start)
+            return find_reports(sanitize(file.read()))
+
+    def mark(self) -> None:
+        """Hand the guest to a test: log and reports begin here."""
+        self._log_start = len(self._agent.log)
+        self._console_start = _size(self.machine.console.log)
+
     @property
     def log(self) -> tuple[str, ...]:
         """The kernel's messages since the guest was handed to the test, sanitised."""
@@ -263,6 +276,10 @@ class Guest:
 def _check_name(name: str) -> None:
     if not 1 <= len(name.encode()) <= _NAME_LENGTH or not name.isprintable():
         raise UsageError(f"{name!r} is no name: it needs 1 to {_NAME_LENGTH} printable characters")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _bar(device: dict[str, Any]) -> Region:

@@ -94,7 +94,8 @@ def qemu_command(guest: Guest, channels: Channels) -> list[str]:
         # A FIFO and not a socket, because QEMU writes serial output byte by byte: a unix socket is full after
         # 278 such writes (each pays for a whole buffer), and what the guest writes then is lost, log file
         # included. A FIFO packs them and takes all of a boot even when nobody reads (seen with QEMU 7.2).
-        "-chardev", f"pipe,id=console,path={_value(channels.console)},logfile={_value(channels.console_log)}",
+        "-chardev", f"pipe,id=console,path={_value(channels.console)},"
+                    f"logfile={_value(channels.console_log)},logappend=on",
         "-serial", "chardev:console",
         "-chardev", f"pipe,id=agent,path={_value(channels.agent)},logfile={_value(channels.agent_log)}",
         "-serial", "chardev:agent",
@@ -109,9 +110,11 @@ def qemu_command(guest: Guest, channels: Channels) -> list[str]:
 def rerun_command(guest: Guest) -> str:
     """The same guest as one line for a shell, with the console on the terminal (Ctrl-A X leaves it).
 
-    A guest that waited for a saved state is booted instead: the state may be gone.
+    It offers a shell there, which the agent of our initramfs gives for the last word of its command line. A
+    guest that was restored is booted instead: the state may be gone.
     """
-    fresh = dataclasses.replace(guest, ram_file=None, ram_share=True, state=None)
+    hardware = dataclasses.replace(guest.hardware, cmdline=f"{guest.hardware.cmdline} memtype=shell".strip())
+    fresh = dataclasses.replace(guest, hardware=hardware, ram_file=None, ram_share=True, state=None)
     return shlex.join([QEMU, *_machine(fresh), *_boot(fresh), "-serial", "mon:stdio", "-serial", "null"])
 
 
@@ -168,6 +171,10 @@ def _megabytes(hardware: Hardware) -> str:
 
 def _boot(guest: Guest) -> list[str]:
     command = []
+    if guest.state is not None:
+        # Deferred, because which memory the state leaves out is said over QMP. What firmware and loader read
+        # is of no use any more: it is not part of the state, and reading a kernel takes 8 ms.
+        return ["-incoming", "defer"]
     if guest.boot_rom is not None:
         command += ["-option-rom", _path(guest.boot_rom)]
     if guest.kernel is not None:
@@ -175,9 +182,6 @@ def _boot(guest: Guest) -> list[str]:
         command += ["-append", f"{KERNEL_CMDLINE} {guest.hardware.cmdline}".rstrip()]
     if guest.initrd is not None:
         command += ["-initrd", _path(guest.initrd)]
-    if guest.state is not None:
-        # Deferred, because which memory the state leaves out is said over QMP.
-        command += ["-incoming", "defer"]
     return command
 
 

@@ -45,12 +45,13 @@ def panic_line(text: str) -> str | None:
 class Console(Port):
     """ttyS0. It is read during every wait of the machine, whatever is waited for.
 
+    :param history: What it printed before QEMU restored it.
     :ivar log: File with all that it printed, written by QEMU.
     """
 
-    def __init__(self, path: Path, waiter: Waiter, *, log: Path) -> None:
+    def __init__(self, path: Path, waiter: Waiter, *, log: Path, history: bytes = b"") -> None:
         self._unread = bytearray()
-        self._tail = bytearray()
+        self._tail = bytearray(history[-TAIL:])
         self._total = 0
         self.log = log
         super().__init__(path, waiter, name="the kernel console")

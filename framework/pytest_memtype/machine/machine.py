@@ -16,11 +16,14 @@ from pytest_memtype.machine.command import Channels, Guest, qemu_command, rerun_
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.death import PANIC_LINES, Remains, explain_end, explain_hang
 from pytest_memtype.machine.folder import PrivateFolder
+from pytest_memtype.machine.life import GuestState, state_of
 from pytest_memtype.machine.port import Port, make_fifos
 from pytest_memtype.machine.process import Process
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.timeouts import EXIT, START
 from pytest_memtype.machine.wait import deadline_after, poll
+
+_SWITCHES = ("STOP", "RESUME")
 
 
 class Machine:
@@ -36,6 +39,7 @@ class Machine:
     :ivar directory: Private folder, mode 0700, that is gone after :meth:`close`.
     :ivar logs: The folder of :meth:`start`.
     :ivar guest: What was started.
+    :ivar activity: What its user has it do: ``booting``, ``ready``, ``busy`` or ``hung``.
     :ivar state_fd: Number under which QEMU has ``guest.state`` open, -1 without one.
     """
 
@@ -47,7 +51,13 @@ class Machine:
 
     @classmethod
     def start(
-        cls, guest: Guest, *, logs: Path, boot_rom: bytes | None = None, timeout: float = START
+        cls,
+        guest: Guest,
+        *,
+        logs: Path,
+        boot_rom: bytes | None = None,
+        history: bytes = b"",
+        timeout: float = START,
     ) -> Machine:
         """Start QEMU, paused.
 
@@ -55,6 +65,7 @@ class Machine:
         :param logs: Folder, made if need be, for this machine alone; it stays. It takes ``console.log``,
             ``agent.log``, ``qmp.log``, ``qemu.log`` (what QEMU itself printed) and ``boot-rom.bin``.
         :param boot_rom: Bytes of an option ROM, to be written there and given to the guest.
+        :param history: What the console of a restored guest printed before it was saved.
         :param timeout: Seconds that QEMU has for its start.
         :raises HostError: QEMU isn't installed.
         :raises GuestExited: QEMU didn't accept what it was given, and says why.
@@ -66,23 +77,26 @@ class Machine:
             path = logs / "boot-rom.bin"
             path.write_bytes(boot_rom)
             guest = dataclasses.replace(guest, boot_rom=path)
-        return cls(guest, logs, timeout)
+        # QEMU appends to it.
+        (logs / "console.log").write_bytes(history)
+        return cls(guest, logs, history, timeout)
 
-    def __init__(self, guest: Guest, logs: Path, timeout: float) -> None:
+    def __init__(self, guest: Guest, logs: Path, history: bytes, timeout: float) -> None:
         self.guest = guest
         self.logs = logs
+        self.activity = GuestState.BOOTING
         self._closed = False
         self._kill = contextlib.ExitStack()
         self._release = contextlib.ExitStack()
         self._console: Console | None = None
         self._qmp: Qmp | None = None
         try:
-            self._start(timeout)
+            self._start(history, timeout)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, timeout: float) -> None:
+    def _start(self, history: bytes, timeout: float) -> None:
         folder = PrivateFolder()
         self._release.callback(folder.remove)
         self.directory = folder.path
@@ -108,7 +122,7 @@ class Machine:
         self.qmp = self._qmp = Qmp(ours, transcript=self.logs / "qmp.log", waiter=self, timeout=timeout)
         self._release.callback(self.qmp.close)
         # Only now, because QEMU has both FIFO pairs open before it says hello.
-        self.console = self._console = Console(console, self, log=channels.console_log)
+        self.console = self._console = Console(console, self, log=channels.console_log, history=history)
         self._release.callback(self.console.close)
         self.agent_port = Port(agent, self, name="the agent's port")
         self._release.callback(self.agent_port.close)
@@ -121,6 +135,18 @@ class Machine:
     def alive(self) -> bool:
         """Whether QEMU runs."""
         return not self._closed and self.process.status is None
+
+    @property
+    def state(self) -> GuestState:
+        """Where the guest is in its life, by QEMU's process, QMP's events, the console and its user."""
+        console, qmp = self._console, self._qmp
+        switches = [event["event"] for event in (qmp.events if qmp else ()) if event["event"] in _SWITCHES]
+        return state_of(
+            activity=self.activity,
+            status=self.process.status,
+            panicked=console is not None and console.panic() is not None,
+            paused=switches[-1:] == ["STOP"],
+        )
 
     def death(self) -> GuestError | None:
         """Why QEMU ended, or None while it runs.
@@ -189,7 +215,12 @@ class Machine:
 
     def hung(self, doing: str, timeout: float) -> GuestError:
         """The error that explains a deadline of ``timeout`` seconds."""
-        return explain_hang(self._remains(), doing, timeout) if self.alive else self._explain_end(doing)
+        if not self.alive:
+            return self._explain_end(doing)
+        if self.state is GuestState.STOPPED:
+            doing += "; its CPUs are paused, and QMP cont would let it run"
+        self.activity = GuestState.HUNG
+        return explain_hang(self._remains(), doing, timeout)
 
     def _explain_end(self, doing: str) -> GuestError:
         if self._closed:

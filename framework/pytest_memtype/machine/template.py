@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -23,9 +23,10 @@ from typing import Any, Final
 from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.command import KERNEL_CMDLINE, QEMU, Guest
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.timeouts import COMMAND
 
 #: Raise it when templates of earlier versions of this code can't be used.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Template:
     """A saved guest.
 
     :param guest: What to start to restore it.
+    :param console: What its console printed until it was saved.
     :param notes: What :func:`save`'s caller wants to know again about the guest; JSON.
     """
 
     guest: Guest
+    console: bytes
     notes: Any
 
 
@@ -93,7 +96,7 @@ def save(guest: Guest, *, boot_rom: bytes | None, directory: Path, prepare: Call
         notes = prepare(machine)
         machine.qmp.execute("stop")
         _leave_ram_out(machine)
-        machine.qmp.execute("migrate", {"uri": f"exec:cat >{shlex.quote(str(state))}"})
+        _receive_state(machine, state)
         end = machine.qmp.wait_for_event(
             lambda event: (
                 event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed")
@@ -101,7 +104,7 @@ def save(guest: Guest, *, boot_rom: bytes | None, directory: Path, prepare: Call
             doing="saving the template",
         )
         if end["data"]["status"] == "failed":
-            raise GuestError("QEMU could not save the template: is the disk full?")
+            raise GuestError("QEMU could not save the template")
         machine.qmp.execute("quit")
     # Only now: the guest wrote to the RAM file until its end.
     facts = {
@@ -125,6 +128,7 @@ def load(guest: Guest, directory: Path) -> Template:
         if facts["state"] != hashlib.sha256((directory / "state").read_bytes()).hexdigest():
             raise TemplateError(f"{directory / 'state'} has changed since it was saved")
         notes = facts["notes"]
+        console = (directory / "logs" / "console.log").read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TemplateError(f"{directory}: no template can be read: {error}") from None
     rom = directory / "boot-rom.bin"
@@ -136,8 +140,23 @@ def load(guest: Guest, directory: Path) -> Template:
             ram_share=False,
             state=directory / "state",
         ),
+        console=console,
         notes=notes,
     )
+
+
+def _receive_state(machine: Machine, state: Path) -> None:
+    # Not exec:cat, whose writes may fail, or not have ended, when QEMU says that all is sent.
+    path = machine.directory / "state"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.settimeout(COMMAND)
+        listener.bind(str(path))
+        listener.listen()
+        machine.qmp.execute("migrate", {"uri": f"unix:{path}"})
+        connection, _ = listener.accept()
+    connection.settimeout(COMMAND)
+    with connection, connection.makefile("rb") as stream, state.open("xb") as file:
+        shutil.copyfileobj(stream, file)
 
 
 def _leave_ram_out(machine: Machine) -> None:
@@ -156,7 +175,7 @@ def clone(template: Template, *, logs: Path) -> Machine:
 
     :raises GuestError: QEMU didn't start, or couldn't load the state.
     """
-    machine = Machine.start(template.guest, logs=logs)
+    machine = Machine.start(template.guest, logs=logs, history=template.console)
     try:
         _leave_ram_out(machine)
         # By descriptor: exec:cat costs 6 ms of the 70 a clone takes, and file: is of QEMU 8.2.
