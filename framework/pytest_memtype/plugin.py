@@ -21,7 +21,7 @@ from pytest_memtype.machine.folder import remove_leftovers
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, load_layout
 from pytest_memtype.report.record import Record, append
-from pytest_memtype.report.verdict_table import summary, verdict_table
+from pytest_memtype.report.verdict_table import notes, summary, verdict_table
 from pytest_memtype.run_directory import new_run, test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
 
@@ -63,6 +63,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="clone",
         help="how a fresh guest comes to be: cloned from a template, or booted (default: clone)",
     )
+    group.addoption(
+        "--accel",
+        choices=("auto", "tcg", "kvm"),
+        default="auto",
+        help="what runs the guests; auto takes KVM if a timed boot is faster with it (default: auto)",
+    )
     group.addoption("--keep-logs", action="store_true", help="keep the logs of tests that pass, too")
     group.addoption(
         "--memtype-dir",
@@ -98,7 +104,12 @@ def _run(config: pytest.Config) -> Path:
 
 
 def _open_session(config: pytest.Config, run: Path) -> None:
-    session = Session(run, progress=_progress(config), fresh=config.getoption("--fresh"))
+    session = Session(
+        run,
+        progress=_progress(config),
+        fresh=config.getoption("--fresh"),
+        accelerator=config.getoption("--accel"),
+    )
     config.add_cleanup(session.close)
     config.stash[_session] = session
 
@@ -357,4 +368,6 @@ class Recorder:
             console.print(summary(records), highlight=False)
         terminalreporter.section("memory types")
         terminalreporter.write(output.getvalue())
+        for line in notes(self.records):
+            terminalreporter.write_line(line)
         terminalreporter.write_line(f"records: {_run(self.config) / 'records.jsonl'}")

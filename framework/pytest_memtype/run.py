@@ -12,6 +12,7 @@ from rich.console import Console
 from pytest_memtype import resources
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.machine.accelerator import choose
 from pytest_memtype.plugin import DEFAULT_KERNEL
 from pytest_memtype.progress import shown
 
@@ -41,14 +42,16 @@ def run_suite(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--kernel", action="append")
+    parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--collect-only", "--co", action="store_true")
     known, rest = parser.parse_known_args(arguments)
     if not known.help:
         with shown(Console(stderr=True)) as progress:
-            for spec in known.kernel or [DEFAULT_KERNEL]:
-                bundle(spec, progress=progress)
+            made = [bundle(spec, progress=progress) for spec in known.kernel or [DEFAULT_KERNEL]]
+            cache = resources.cache_directory()
+            choose(made[0].image, made[0].initramfs, known.accel, cache=cache, progress=progress)
     command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]

@@ -13,6 +13,7 @@ from pytest_memtype.evidence import leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import Bundle, bundle
+from pytest_memtype.machine.accelerator import Choice, Wanted, choose
 from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.machine.console_report import ConsoleReport
 from pytest_memtype.machine.hardware import Hardware
@@ -39,12 +40,15 @@ class Session:
     :ivar run: The run's folder.
     """
 
-    def __init__(self, run: Path, *, progress: Progress, fresh: str) -> None:
+    def __init__(self, run: Path, *, progress: Progress, fresh: str, accelerator: Wanted) -> None:
         """
         :param progress: Told about kernels that are fetched or built.
         :param fresh: ``clone`` or ``boot``: how guests come to be.
+        :param accelerator: Which one is wanted.
         """
         self.run = run
+        self._wanted = accelerator
+        self._choice: Choice | None = None
         self.bundle: Callable[[str], Bundle] = functools.cache(lambda spec: bundle(spec, progress=progress))
         self._progress = progress
         self._fresh = fresh
@@ -67,9 +71,26 @@ class Session:
         """End the guest that nobody asked for."""
         self._ahead.close()
 
+    def choice(self, kernel: str) -> Choice:
+        """The accelerator, chosen at the first call by a trial with that kernel if need be.
+
+        :raises HostError: the one that is wanted can't be used.
+        """
+        if self._choice is None:
+            made = self.bundle(kernel)
+            self._choice = choose(
+                made.image,
+                made.initramfs,
+                self._wanted,
+                cache=cache_directory(),
+                progress=self._progress,
+            )
+        return self._choice
+
     def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
         made = self.bundle(kind.kernel)
-        blueprint = Blueprint(made.image, made.initramfs, kind.layout, kind.hardware)
+        accelerator = self.choice(kind.kernel).accelerator
+        blueprint = Blueprint(made.image, made.initramfs, kind.layout, kind.hardware, accelerator)
         if self._fresh == "boot":
             return Ready(booted(blueprint, logs=logs), "boot")
         try:
@@ -124,12 +145,14 @@ class TestGuests:
         return records
 
     def _context(self, started: _Started) -> dict[str, Any]:
+        choice = self.session.choice(started.kind.kernel)
         return {
             "kernel": started.guest.release,
             "kernel_version": self.session.bundle(started.kind.kernel).version,
             "layout": started.kind.layout.name,
             "hardware": asdict(started.kind.hardware),
-            "accelerator": "tcg",
+            "accelerator": choice.accelerator,
+            "accelerator_reason": choice.reason,
             "boot": started.how,
         }
 

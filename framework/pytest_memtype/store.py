@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pytest_memtype.errors import HostError
@@ -47,6 +47,14 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def clear_unfinished(cache: Path) -> None:
+    """Remove what a killed run left unfinished, unless somebody is making something there now."""
+    from filelock import FileLock, Timeout
+
+    with suppress(Timeout), FileLock(cache / "lock", timeout=0):
+        shutil.rmtree(cache / "partial", ignore_errors=True)
 
 
 @contextmanager

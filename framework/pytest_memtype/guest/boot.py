@@ -31,10 +31,16 @@ class Blueprint:
     initramfs: Path
     layout: Layout
     hardware: Hardware
+    accelerator: command.Accelerator = "tcg"
 
     @property
     def command(self) -> command.Guest:
-        return command.Guest(hardware=self.hardware, kernel=self.image, initrd=self.initramfs)
+        return command.Guest(
+            hardware=self.hardware,
+            kernel=self.image,
+            initrd=self.initramfs,
+            accelerator=self.accelerator,
+        )
 
     def boot_rom(self) -> bytes | None:
         """The option ROM that programs the layout; None when the firmware's stays.

@@ -13,7 +13,7 @@ from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import Template, TemplateError, load, save, template_key
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import exclusive, under_construction
+from pytest_memtype.store import clear_unfinished, exclusive, under_construction
 
 #: Bytes on the disk that templates may take together. A default guest's takes 256 MiB.
 LIMIT: Final = 6 << 30
@@ -90,7 +90,13 @@ def stored(cache: Path) -> list[StoredTemplate]:
 
 
 def prune(cache: Path, *, limit: int, keep: Path | None = None) -> None:
-    """Remove the least recently used templates until the rest takes at most ``limit`` bytes."""
+    """Remove the least recently used templates until the rest takes at most ``limit`` bytes.
+
+    What killed runs left unfinished goes too: nobody may ever ask for the same template again.
+    """
+    for folder in cache.iterdir() if cache.is_dir() else ():
+        if (folder / "partial").is_dir():
+            clear_unfinished(folder)
     templates = stored(cache)
     total = sum(template.size for template in templates)
     for template in templates:

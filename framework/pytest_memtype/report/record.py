@@ -1,7 +1,8 @@
 """The record of a run: one JSON line for each operation, in the order of the run.
 
 Schema 1. Every line has ``schema``, the run's ``kernel`` (release), ``kernel_version`` (of its
-package), ``layout``, ``hardware``, ``accelerator``, ``boot`` (how the guest came to be), the
+package), ``layout``, ``hardware``, ``accelerator`` and ``accelerator_reason``, ``boot`` (how the
+guest came to be: ``clone``, ``boot``, or ``boot, because`` and why a clone failed), the
 ``test`` (pytest's node id), the ``guest`` (its number within the test) and ``step`` (from 1
 within the guest), and ``operation`` with its ``actor`` and ``arguments``.
 

@@ -128,3 +128,16 @@ def summary(records: Iterable[Record]) -> str:
         f"{len(answers)} mappings asked for; the verifier refused {refused}; "
         f"verifier and Linux disagree on {disagree} (≠)"
     )
+
+
+def notes(records: Iterable[Record]) -> list[str]:
+    """What a reader must know of the guests: the accelerator and why, and clones that had to be boots."""
+    accelerators: dict[str, str] = {}
+    boots: dict[str, set[str]] = {}
+    for record in records:
+        accelerators[record["accelerator"]] = record["accelerator_reason"]
+        if record["boot"] not in ("clone", "boot"):
+            boots.setdefault(record["boot"], set()).add(record["test"])
+    lines = [f"accelerator: {name} ({reason})" for name, reason in accelerators.items()]
+    lines += [f"{len(tests)} tests ran on a {how}" for how, tests in boots.items()]
+    return lines
