@@ -80,7 +80,7 @@ def test_example_writes_records_and_prints_the_table(pytester: pytest.Pytester) 
     result.stdout.re_match_lines(
         [
             r".*test_second_driver_must_match\[debian:6\.1\.0-\d+-cloud-amd64\] PASSED.*",
-            r"Verdicts on 6\.1\.0-\d+-cloud-amd64.*",
+            r"6\.1\.0-\d+-cloud-amd64, layout firmware.*",
             r".*ioremap WC +ioremap UC- +alias +substituted +WC +≠ +1.*",
         ]
     )

@@ -146,7 +146,9 @@ class Guest:
         :raises AgentError: the guest has no more of it in one piece; 1024 pages is the most.
         """
         reply = self._agent.call("ram", pages=pages)
-        return reply.decode(lambda content: Region(content["start"], pages))
+        region = reply.decode(lambda content: Region(content["start"], pages))
+        self.journal.ram.append(region)
+        return region
 
     def region(self, start: int, size: int) -> Region:
         """Any guest-physical range.

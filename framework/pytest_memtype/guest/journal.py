@@ -19,10 +19,14 @@ class _Live:
 
 
 class Journal:
-    """The entries of one guest. Knows which mappings are live, to say what a new one stands beside."""
+    """The entries of one guest. Knows which mappings are live, to say what a new one stands beside.
+
+    :ivar ram: The regions that are RAM; tests get all others as device memory.
+    """
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.ram: list[Region] = []
         self._live: list[_Live] = []
 
     def mapped(self, outcome: Outcome, label: str) -> None:
@@ -34,6 +38,7 @@ class Journal:
             operation=label,
             actor=outcome.actor,
             region=_region(outcome.region),
+            memory="ram" if any(outcome.region.overlaps(each) for each in self.ram) else "device",
             beside=list(dict.fromkeys(beside)),
             requested=str(outcome.requested),
             verdict=_verdict(outcome.verdict),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +36,7 @@ class Answer:
 class Row:
     """Operations that were answered alike.
 
-    :param first: What was mapped already, ``"ioremap WC"``; empty for nothing.
+    :param first: What was mapped already, ``"ioremap WC"``, ``"nothing"``, ``"nothing (RAM)"``.
     :param asked: The calls that were made, each with the types it asked for.
     :param count: How many operations of the run this row stands for.
     """
@@ -70,39 +71,45 @@ def rows(records: Iterable[Record]) -> list[Row]:
     for record in records:
         if "kernel_answer" not in record:
             continue
-        first = " + ".join(record["beside"])
+        first = " + ".join(record["beside"]) or "nothing"
+        if record["memory"] == "ram":
+            first += " (RAM)"
         given = answer(record)
         row = found.setdefault((record["layout"], first, given), Row(record["layout"], first, given))
         row.count += 1
         types = row.asked.setdefault(record["operation"], [])
         if record["requested"] not in types:
             types.append(record["requested"])
-    return sorted(found.values(), key=lambda row: (row.layout, row.first != "", row.first))
-
-
-def verdict_table(kernel: str, records: Iterable[Record]) -> Table:
-    """The table of one kernel's records. Where verifier and Linux disagree stands a mark."""
-    table = Table(
-        title=f"Verdicts on {kernel}",
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        expand=True,
+    return sorted(
+        found.values(), key=lambda row: (row.layout, not row.first.startswith("nothing"), row.first)
     )
-    table.add_column("layout", overflow="fold", max_width=14)
-    table.add_column("mapped already", overflow="fold", max_width=18)
-    table.add_column("then asked for", overflow="fold", ratio=1)
+
+
+def verdict_table(kernel: str, records: Iterable[Record]) -> Group:
+    """One kernel's records, a table for each layout. Where verifier and Linux disagree stands a mark."""
+    by_layout: dict[str, list[Row]] = {}
+    for row in rows(records):
+        by_layout.setdefault(row.layout, []).append(row)
+    return Group(*(_layout_table(kernel, layout, its) for layout, its in by_layout.items()))
+
+
+def _layout_table(kernel: str, layout: str, its_rows: list[Row]) -> Table:
+    table = Table(
+        title=Text(f"{kernel}, layout {layout}", style="bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("mapped already", max_width=16)
+    table.add_column("then asked for", min_width=34, max_width=60)
     for name in ("verifier", "Linux", "page table", ""):
         table.add_column(name, no_wrap=True)
     table.add_column("times", justify="right", no_wrap=True)
-    layout = first = None
-    for row in rows(records):
-        if layout is not None and row.layout != layout:
-            table.add_section()
+    first = None
+    for row in its_rows:
         table.add_row(
-            row.layout if row.layout != layout else "",
-            (row.first or "nothing") if (row.layout, row.first) != (layout, first) else "",
+            row.first if row.first != first else "",
             "; ".join(f"{call} {' '.join(types)}" for call, types in row.asked.items()),
             _coloured(row.answer.verifier),
             _coloured(row.answer.linux),
@@ -110,7 +117,7 @@ def verdict_table(kernel: str, records: Iterable[Record]) -> Table:
             Text("≠", style="bold yellow") if row.answer.disagree else "",
             str(row.count),
         )
-        layout, first = row.layout, row.first
+        first = row.first
     return table
 
 

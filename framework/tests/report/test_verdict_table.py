@@ -20,6 +20,7 @@ def record(
     return {
         "layout": "firmware",
         "operation": "ioremap",
+        "memory": "device",
         "requested": requested,
         "beside": list(beside),
         "verdict": {"accepted": rule is None, "rule": rule},
@@ -67,7 +68,12 @@ def test_the_table_is_text() -> None:
     records = [record(), record(requested="UC-", rule="alias", beside=("ioremap WC",))]
     with console.capture() as text:
         console.print(verdict_table("6.1.0-test", records))
-    assert "6.1.0-test" in text.get()
+    assert "6.1.0-test, layout firmware" in text.get()
     line = next(line for line in text.get().splitlines() if "alias" in line)
     assert line.split() == ["ioremap", "WC", "ioremap", "UC-", "alias", "substituted", "WC", "≠", "1"]
     assert summary(records).startswith("2 mappings asked for; the verifier refused 1;")
+
+
+def test_ram_is_told_from_device_memory() -> None:
+    found = rows([record(), {**record(), "memory": "ram"}, record(beside=("ioremap WC",))])
+    assert [row.first for row in found] == ["nothing", "nothing (RAM)", "ioremap WC"]
