@@ -7,9 +7,9 @@ guest came to be: ``clone``, ``boot``, or ``boot, because`` and why a clone fail
 within the guest), and ``operation`` with its ``actor`` and ``arguments``.
 
 A request for a mapping also has ``region`` (``start``, ``pages``), its ``memory`` (``ram`` or
-``device``), ``beside`` (what the test had mapped of it already), ``requested``, ``verdict``, ``kernel_answer``, ``granted`` and ``effective``
-(null when nothing is mapped, a list when pages differ). Everything else has ``result``.
-``log`` holds the kernel's messages.
+``device``), ``beside`` (what the test had mapped of it already), ``requested``, ``verdict``,
+``kernel_answer``, ``granted`` and ``effective`` (null when nothing is mapped, a list when pages
+differ). Everything else has ``result``. ``log`` holds the kernel's messages.
 """
 
 from __future__ import annotations
