@@ -17,6 +17,7 @@ from pytest_memtype.errors import GuestPanicked, MemtypeError, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import resolve
+from pytest_memtype.kernels.sets import kernel_set
 from pytest_memtype.machine.folder import remove_leftovers
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, load_layout
@@ -25,7 +26,6 @@ from pytest_memtype.report.verdict_table import notes, summary, verdict_table
 from pytest_memtype.run_directory import new_run, test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
 
-DEFAULT_KERNEL = "debian:bookworm"
 _TABLE_WIDTH = 100
 """Columns the verdict table needs, also where pytest takes the terminal for narrower."""
 GuestFactory = Callable[..., Guest]
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="SPEC",
         help="kernel to test, such as debian:bookworm, debian:6.1 or debian:6.1.0-50-cloud-amd64; "
-        f"may be given several times (default: {DEFAULT_KERNEL})",
+        "may be given several times (default: the set 'default')",
     )
     group.addoption(
         "--layout",
@@ -143,8 +143,9 @@ def _progress(config: pytest.Config) -> Callable[[str], None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "memtype_kernel" not in metafunc.fixturenames:
         return
-    specs = metafunc.config.getoption("--kernel") or [DEFAULT_KERNEL]
+    specs = metafunc.config.getoption("--kernel") or []
     try:
+        specs = specs or list(kernel_set("default"))
         releases = [resolve(spec, progress=_progress(metafunc.config)) for spec in specs]
     except MemtypeError as error:
         raise pytest.UsageError(str(error)) from None

@@ -12,8 +12,8 @@ from rich.console import Console
 from pytest_memtype import resources
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.kernels.sets import kernel_set
 from pytest_memtype.machine.accelerator import choose
-from pytest_memtype.plugin import DEFAULT_KERNEL
 from pytest_memtype.progress import shown
 
 
@@ -49,7 +49,7 @@ def run_suite(arguments: list[str]) -> int:
     known, rest = parser.parse_known_args(arguments)
     if not known.help:
         with shown(Console(stderr=True)) as progress:
-            made = [bundle(spec, progress=progress) for spec in known.kernel or [DEFAULT_KERNEL]]
+            made = [bundle(spec, progress=progress) for spec in known.kernel or kernel_set("default")]
             cache = resources.cache_directory()
             choose(made[0].image, made[0].initramfs, known.accel, cache=cache, progress=progress)
     command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
