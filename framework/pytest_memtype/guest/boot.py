@@ -122,10 +122,12 @@ def _greeted(machine: Machine, *, timeout: float) -> tuple[Agent, Reply]:
 
 
 def _awakened(machine: Machine, template: Template, *, layout: Layout) -> Guest:
-    notes = template.notes
-    agent = Agent(machine, sequence=notes["sequence"])
+    try:
+        agent = Agent(machine, sequence=int(template.notes["sequence"]))
+        greeting = Reply(verb="greeting", content=template.notes["greeting"], log=())
+    except (KeyError, TypeError, ValueError) as error:
+        raise TemplateError(f"the template's notes make no sense: {error!r}") from None
     _refresh(agent)
-    greeting = Reply(verb="greeting", content=notes["greeting"], log=())
     return Guest(agent, greeting, layout=layout)
 
 

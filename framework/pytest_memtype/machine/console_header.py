@@ -125,7 +125,7 @@ HEADERS: Final = (
     # mm/slub.c, slab_bug().
     _header(
         _Kind.SLAB_CORRUPTION,
-        r"BUG (?P<cache>\S+) \((?:Not tainted|Tainted: [^)]*)\): (?P<what>.+)",
+        r"BUG (?P<cache>\S+) \((?:Not tainted|Tainted: [^)]*)\): (?P<what>[^.]+).*",
         "slab corruption in {cache}: {what}",
         traced=True,
     ),

@@ -177,7 +177,7 @@ class _Open:
 
     def at_rest(self) -> bool:
         """Whether it ends with the first line that can't be part of it."""
-        return not self.panicked and (self.ended or (self.header.traced and self.traced))
+        return not self.panicked and ((self.header.traced and self.traced))
 
     def awaits_end_trace(self) -> bool:
         return not (self.header.traced or self.ended or self.panicked)

@@ -72,6 +72,15 @@ class Qmp:
         doing = f"waiting for QEMU's answer to {command!r}"
         return self._call(self._client.execute(command, arguments), doing=doing, timeout=timeout)
 
+    def give(self, name: str, descriptor: int) -> None:
+        """Give QEMU a descriptor, which its commands then know as ``fd:`` and this name.
+
+        :raises GuestError: see :meth:`execute`.
+        """
+        doing = f"giving QEMU the descriptor {name!r}"
+        self._call(_send(self._client, descriptor), doing=doing, timeout=COMMAND)
+        self.execute("getfd", {"fdname": name})
+
     def wait_for_event(
         self, wanted: Callable[[Event], bool], *, doing: str, timeout: float = COMMAND
     ) -> Event:
@@ -173,6 +182,10 @@ class _Client(QMPClient):
 async def _closed(client: QMPClient) -> None:
     while client.runstate in (Runstate.CONNECTING, Runstate.RUNNING):
         await client.runstate_changed()
+
+
+async def _send(client: QMPClient, descriptor: int) -> None:
+    client.send_fd_scm(descriptor)
 
 
 async def _disconnect(client: QMPClient) -> None:

@@ -147,16 +147,14 @@ def load(guest: Guest, directory: Path) -> Template:
 
 def _receive_state(machine: Machine, state: Path) -> None:
     # Not exec:cat, whose writes may fail, or not have ended, when QEMU says that all is sent.
-    path = machine.directory / "state"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.settimeout(COMMAND)
-        listener.bind(str(path))
-        listener.listen()
-        machine.qmp.execute("migrate", {"uri": f"unix:{path}"})
-        connection, _ = listener.accept()
-    connection.settimeout(COMMAND)
-    with connection, connection.makefile("rb") as stream, state.open("xb") as file:
-        shutil.copyfileobj(stream, file)
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            machine.qmp.give("state", theirs.fileno())
+        machine.qmp.execute("migrate", {"uri": "fd:state"})
+        ours.settimeout(COMMAND)
+        with ours.makefile("rb") as stream, state.open("xb") as file:
+            shutil.copyfileobj(stream, file)
 
 
 def _leave_ram_out(machine: Machine) -> None:

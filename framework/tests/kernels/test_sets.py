@@ -15,7 +15,7 @@ def test_the_default_set_has_specs() -> None:
 
 
 def test_an_unknown_set() -> None:
-    with pytest.raises(UsageError, match="no set of kernels is called 'nothing'; known are .*default"):
+    with pytest.raises(UsageError, match=r"no set of kernels is called 'nothing'; known are .*default"):
         kernel_set("nothing")
 
 
