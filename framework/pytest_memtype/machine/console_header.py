@@ -73,7 +73,7 @@ def _header(
 _Kind = ReportKind
 
 HEADERS: Final = (
-    # kernel/panic.c, __warn(). 6.19 turned it round and moved the task to its end.
+    # kernel/panic.c, __warn(). 7.3 has it turned round, with the task at its end.
     _header(
         _Kind.WARNING,
         rf"WARNING: CPU: \d+ PID: \d+ at (?P<place>\S+:\d+) {FUNCTION}",
@@ -97,7 +97,7 @@ HEADERS: Final = (
         r"BUG: unable to handle page fault for address: [0-9a-f]+",
         "page fault in {function}",
     ),
-    # arch/x86/kernel/traps.c, handle_stack_overflow(); the kind of stack from 5.16 on.
+    # arch/x86/kernel/traps.c, handle_stack_overflow(); 5.10 doesn't say whose stack.
     _header(
         _Kind.STACK_OVERFLOW,
         r"BUG: (?:\S+ )?stack guard page was hit at .+ \(stack is .+\)",
@@ -111,7 +111,7 @@ HEADERS: Final = (
         r"usercopy: Kernel memory (?P<what>exposure|overwrite) attempt detected (?:from|to) .+!",
         "kernel memory {what} in {function}",
     ),
-    # lib/string_helpers.c, fortify_panic(), up to 6.8; a WARNING and a BUG since.
+    # lib/string_helpers.c, fortify_panic(), of 5.10 and 6.1; 6.12 prints a WARNING and a BUG.
     _header(
         _Kind.BUFFER_OVERFLOW,
         r"detected buffer overflow in (?P<what>\w+)",
@@ -199,8 +199,8 @@ HEADERS: Final = (
         "task {task} hung in {function}",
         traced=True,
     ),
-    # arch/x86/kernel/dumpstack.c, __die_header(); "Oops: " before every cause from 6.10 on. As a header of
-    # its own it has a cause, else it follows one of the above.
+    # arch/x86/kernel/dumpstack.c, __die_header(); 6.1 has no "Oops: " before a cause. As a header
+    # of its own it has a cause, else it follows one of the above.
     _header(
         _Kind.GENERAL_PROTECTION,
         r"(?:Oops: )?general protection fault(?:, .+)?: [0-9a-f]{4} \[#\d+\].*",

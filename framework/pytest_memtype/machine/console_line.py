@@ -21,8 +21,8 @@ class ConsoleLine:
 
     :param text: All of it.
     :param message: Without what printk puts before it.
-    :param stream: What its neighbours in the same report have in common with it: whether it has a time, and
-        the caller if printk names it.
+    :param stream: What it has in common with the other lines of a report: whether printk put anything before
+        it, and the caller if that is named.
     """
 
     text: str
@@ -31,9 +31,8 @@ class ConsoleLine:
 
 
 def read_line(text: str) -> ConsoleLine:
-    """Take a line apart. Text of user space is a message too: nothing marks it but the time it lacks."""
+    """Take a line apart. Text of user space is all message: nothing else marks it."""
     match = _PREFIX.search(text)
     if match is None:
         return ConsoleLine(text, text, (False, None))
-    timed = "." in match[0].partition("]")[0]
-    return ConsoleLine(text, text[match.end() :], (timed, match["caller"] or match["only"]))
+    return ConsoleLine(text, text[match.end() :], (True, match["caller"] or match["only"]))

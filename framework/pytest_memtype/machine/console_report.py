@@ -85,7 +85,7 @@ def find_reports(console: str | Iterable[str]) -> tuple[ConsoleReport, ...]:
 
     :param console: Its text, or its lines, sanitized. They are taken to be whole.
     """
-    lines = console.split("\n") if isinstance(console, str) else console
+    lines = console.splitlines() if isinstance(console, str) else console
     reader = _Reader()
     found = [report for line in lines for report in reader.read(line.rstrip("\r\n"))]
     found += reader.finish()
@@ -177,7 +177,11 @@ class _Open:
 
     def at_rest(self) -> bool:
         """Whether it ends with the first line that can't be part of it."""
-        return not self.panicked and ((self.header.traced and self.traced))
+        return not self.panicked and (self.ended or (self.header.traced and self.traced))
+
+    def was_words(self, next_header: Header) -> bool:
+        """Whether its first line stands alone before another. Two of a kind may be from two CPUs."""
+        return not self.structured and next_header.kind is not self.header.kind
 
     def awaits_end_trace(self) -> bool:
         return not (self.header.traced or self.ended or self.panicked)
@@ -230,7 +234,7 @@ class _Stream:
         if header.kind is ReportKind.PANIC:
             yield from self._end(self._open)
         else:
-            yield from self._end(report for report in self._open if report.at_rest())
+            yield from self._end(each for each in self._open if each.at_rest() or each.was_words(header))
         report = _Open(number, header, match, (*self._opening, line))
         report.died = DIE.fullmatch(line.message) is not None
         report.panicked = header.kind is ReportKind.PANIC
