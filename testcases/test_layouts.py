@@ -37,6 +37,8 @@ def assert_layout(guest: Guest, cpus: int) -> None:
     assert len(registers) == cpus
     assert len({each.mtrr for each in registers}) == 1
     if guest.layout.default is None:
+        # SeaBIOS, src/fw/mtrr.c: write-back by default, and UC from the PCI hole to 4 GiB.
+        assert proc_mtrr(guest) == [(0xC0000000, 1024, "uncachable")]
         return
     for each in registers:
         assert each.mtrr is not None

@@ -137,8 +137,12 @@ def test_one_page_of_ram_is_enough(guest: Guest) -> None:
     top = guest.hardware.memory_bytes
     # The last page below the legacy hole and the first behind it: RAM, no RAM, RAM.
     across = Region(0x9E000, 0x100 - 0x9E + 1)
-    assert guest.verify(across, UC_MINUS).rule == "ram-not-wb"
-    assert guest.verify(across, WB).accepted
+    begins_in_ram, ends_in_ram = Region(0x9E000, 0x22), Region(0xA0000, 0x100 - 0xA0 + 1)
+    for region in (across, begins_in_ram, ends_in_ram):
+        assert guest.verify(region, UC_MINUS).rule == "ram-not-wb", region
+        assert guest.verify(region, WB).accepted, region
+    # The hole between them, without either.
+    assert guest.verify(Region(0xA0000, 0x20), UC_MINUS).accepted
     # The top of RAM belongs to the firmware's tables; beyond it there is nothing.
     assert guest.verify(Region(top, 4), UC_MINUS).accepted
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 
 import pytest
 
@@ -233,14 +234,51 @@ def test_partial_munmap_splits(guest: Guest, via: str, offset: int, left: list[t
 
     regions = [mapping.region for mapping in guest.tracked(bar)]
     assert regions == [bar[first : first + pages] for first, pages in left]
+    # The address goes with the pages: what is behind the gap is where it was.
+    start = min(mapping.address - (mapping.region.start - bar.start) for mapping in guest.tracked(bar))
     for mapping in guest.tracked(bar):
         assert mapping.memtype is WC
+        assert mapping.address == start + (mapping.region.start - bar.start)
+        maps = guest.shell(f"cat /proc/{process.pid}/maps").output
+        assert re.search(rf"^0*{mapping.address:x}-", maps, re.MULTILINE)
     assert guest.verify(bar[offset : offset + 2], UC).accepted
     registers = guest.registers()[0]
     types = process.page_table(outcome.mapping, registers)
     assert types == tuple(None if offset <= page < offset + 2 else WC for page in range(4))
     process.exit()
     assert guest.tracked(bar) == ()
+
+
+@pytest.mark.layout("firmware")
+def test_a_childs_split_goes_by_its_own_name(guest: Guest) -> None:
+    bar = guest.mmio(pages=4)
+    parent = guest.process("X")
+    outcome = parent.mmap(bar, WC)
+    assert outcome.mapping is not None
+    child = parent.fork("Y")
+
+    assert child.munmap(outcome.mapping, offset=1, pages=1) == 0
+
+    found = {(mapping.owner, mapping.pid, mapping.region) for mapping in guest.tracked(bar)}
+    assert found == {
+        ("X", parent.pid, bar),
+        ("Y", child.pid, bar[0]),
+        ("Y", child.pid, bar[2:4]),
+    }
+
+
+@pytest.mark.layout("firmware")
+@pytest.mark.parametrize(
+    "region", [Region(0xFD000000, 0), Region((1 << 64) - 4096, 2), Region(0xFD000000, (1 << 52) + 1)]
+)
+def test_malformed_mappings(guest: Guest, region: Region) -> None:
+    """Rule 0a comes first, also where the kernel refuses before any driver is asked."""
+    outcome = guest.process("X").mmap(region, WC)
+
+    assert outcome.verdict.rule == "malformed"
+    assert outcome.kernel.rejected
+    assert outcome.mapping is None
+    assert guest.tracked() == ()
 
 
 @pytest.mark.layout("firmware")

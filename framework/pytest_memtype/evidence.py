@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.report.record import Record, append
 
 
-def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[tuple[dict[str, Any], str]]) -> None:
+@dataclass(frozen=True)
+class Evidence:
+    """One guest.
+
+    :param about: What it was, for people.
+    :param guest: What was started.
+    """
+
+    about: dict[str, Any]
+    guest: Guest
+
+
+def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[Evidence]) -> None:
     """Write ``records.jsonl``, and for each guest ``guest-N/guest.json`` and ``guest-N/rerun.sh``.
 
     :param folder: The test's, where the guests' logs are.
-    :param guests: For each what it was, for people, and the QEMU command that boots it again to a shell.
     """
     folder.mkdir(parents=True, exist_ok=True)
     append(folder / "records.jsonl", records)
-    for number, (about, command) in enumerate(guests, start=1):
+    for number, each in enumerate(guests, start=1):
         own = folder / f"guest-{number}"
         own.mkdir(exist_ok=True)
-        (own / "guest.json").write_text(json.dumps(about, indent=2) + "\n")
+        (own / "guest.json").write_text(json.dumps(each.about, indent=2) + "\n")
+        guest = each.guest
+        if guest.boot_rom is not None and guest.boot_rom.parent != own:
+            # A clone's lies with its template, which may be removed.
+            rom = own / "boot-rom.bin"
+            shutil.copyfile(guest.boot_rom, rom)
+            guest = dataclasses.replace(guest, boot_rom=rom)
         script = own / "rerun.sh"
         script.write_text(
             "#!/bin/sh\n# Boots the same guest, with a shell on its console. Ctrl-A X ends QEMU.\n"
-            f'exec {command} "$@"\n'
+            f'exec {rerun_command(guest)} "$@"\n'
         )
         script.chmod(0o755)

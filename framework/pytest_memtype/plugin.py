@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -31,6 +33,7 @@ _TABLE_WIDTH = 100
 GuestFactory = Callable[..., Guest]
 
 _session = pytest.StashKey[Session]()
+_run_directory = pytest.StashKey[Path]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -93,14 +96,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _run(config: pytest.Config) -> Path:
     """The run's folder; made when the first test needs it, so that other suites leave nothing."""
-    worker = getattr(config, "workerinput", None)
-    if worker is not None:
-        return Path(worker["memtype_run"])
-    if _session not in config.stash:
-        base: Path = config.getoption("--memtype-dir") or config.rootpath / ".memtype"
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        _open_session(config, new_run(base, name))
-    return config.stash[_session].run
+    if _run_directory not in config.stash:
+        worker = getattr(config, "workerinput", None)
+        if worker is not None:
+            base, name = Path(worker["memtype_base"]), worker["memtype_name"]
+        else:
+            base, name = _base(config), _name()
+        config.stash[_run_directory] = new_run(base, name)
+    return config.stash[_run_directory]
+
+
+def _base(config: pytest.Config) -> Path:
+    return config.getoption("--memtype-dir") or config.rootpath / ".memtype"
+
+
+@functools.cache
+def _name() -> str:
+    """The run's, the same for all its processes: workers of pytest-xdist are told it."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
 def _open_session(config: pytest.Config, run: Path) -> None:
@@ -117,7 +130,8 @@ def _open_session(config: pytest.Config, run: Path) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """pytest-xdist starts a worker: all workers of a run share its folder."""
-    node.workerinput["memtype_run"] = str(_run(node.config))
+    node.workerinput["memtype_base"] = str(_base(node.config))
+    node.workerinput["memtype_name"] = _name()
 
 
 def _the_session(config: pytest.Config) -> Session:
@@ -129,9 +143,12 @@ def _the_session(config: pytest.Config) -> Session:
 
 def _progress(config: pytest.Config) -> Callable[[str], None]:
     def show(stage: str) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            # The guest of the next test is being started, and the output is the present test's.
+            return
         capture = config.pluginmanager.getplugin("capturemanager")
         reporter = config.pluginmanager.getplugin("terminalreporter")
-        if reporter is None:
+        if reporter is None or capture is None:
             return
         with capture.global_and_fixture_disabled():
             reporter.write_line("")
@@ -211,12 +228,14 @@ def guest_factory(
     try:
         yield start
     finally:
-        node.stash[_records] = guests.records(node.nodeid, since=before)
         failed = node.stash.get(_failed, False)
-        if failed:
-            node.parent.stash[_failed] = True
-            guests.leave_evidence(guests.logs, node.stash[_records])
-        own.close(keep_logs=failed or config.getoption("--keep-logs"))
+        try:
+            node.stash[_records] = guests.records(node.nodeid, since=before)
+            if failed:
+                node.getparent(pytest.Module).stash[_failed] = True
+                guests.leave_evidence(guests.logs, node.stash[_records])
+        finally:
+            own.close(keep_logs=failed or config.getoption("--keep-logs"))
 
 
 @pytest.fixture
@@ -238,14 +257,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """A report of the kernel fails the test that it doesn't expect, and so does one that doesn't come."""
+    guests = item.stash.get(_guests, None)
+    if guests is None:
+        return (yield)
     panic = None
     try:
         result = yield
     except GuestPanicked as error:
         result, panic = None, error
-    guests = item.stash.get(_guests, None)
-    if guests is None:
-        return result
     expected = _expected_reports(item)
     wrong = complaint(guests.reports(), expected)
     if panic is not None and (wrong or not expected):
@@ -270,10 +289,14 @@ def _expected_reports(item: pytest.Item) -> list[str]:
 def _expect_next(node: pytest.Item) -> None:
     """Have the guest of the next test started while this test runs."""
     following = node.stash.get(_next, None)
-    if following is None or "guest" not in getattr(following, "fixturenames", ()) or _shares(following):
+    callspec = getattr(following, "callspec", None)
+    if following is None or callspec is None or _shares(following):
+        return
+    # Another fixture of that name, of the user's own, doesn't lead to our kernels.
+    kernel = callspec.params.get("memtype_kernel")
+    if kernel is None or "guest" not in getattr(following, "fixturenames", ()):
         return
     session = _the_session(node.config)
-    kernel = following.callspec.params["memtype_kernel"]  # type: ignore[attr-defined]
     try:
         kind = GuestKind(kernel, _layout(node.config, following), _hardware(following))
     except UsageError:

@@ -25,8 +25,8 @@ class _Closes(Protocol):
 K = TypeVar("K")
 G = TypeVar("G", bound=_HasMachine)
 
-#: Bytes of memory that must be free for a guest to be started ahead: its own, and some for the host.
-ENOUGH_MEMORY: Final = 1 << 30
+#: Bytes of memory that must be left over when a guest is started ahead.
+SPARE_MEMORY: Final = 768 << 20
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,29 @@ class Ahead(Generic[K, G]):
         self._make = make
         self._next: _Start[K, G] | None = None
 
-    def expect(self, kind: K, logs: Path) -> None:
-        """Start this one ahead, if there is memory for it."""
-        if self._next is None and available_memory() >= ENOUGH_MEMORY:
+    def expect(self, kind: K, logs: Path, *, memory: int) -> None:
+        """Start this one ahead, if the host has ``memory`` bytes for it and some to spare."""
+        if self._next is None and available_memory() >= memory + SPARE_MEMORY:
             self._next = _Start(self._make, kind, logs)
 
     def take(self, kind: K, logs: Path) -> Ready[G]:
         """The one that was started ahead if it is of this kind, else a new one."""
-        start, self._next = self._next, None
-        if start is not None:
-            if (start.kind, start.logs) == (kind, logs):
+        start = self._next
+        if start is None:
+            return self._make(kind, logs)
+        # Forgotten only when it is over: Ctrl-C while it is waited for leaves it to close().
+        if (start.kind, start.logs) == (kind, logs):
+            try:
                 ready = start.result()
-                # What killed it while it waited (a host short of memory) is not the test's doing.
-                if ready.guest.machine.alive:
-                    return ready
-            start.discard()
+            except Exception:
+                self._next = None
+                raise
+            # What killed it while it waited (a host short of memory) is not the test's doing.
+            if ready.guest.machine.alive:
+                self._next = None
+                return ready
+        start.discard()
+        self._next = None
         return self._make(kind, logs)
 
     def close(self) -> None:

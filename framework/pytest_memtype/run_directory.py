@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +18,8 @@ def new_run(base: Path, name: str) -> Path:
     """
     runs = base / "runs"
     directory = runs / name
-    directory.mkdir(parents=True)
+    # Each worker of a run comes here with the same name.
+    directory.mkdir(parents=True, exist_ok=True)
     ignore = base / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
@@ -24,8 +27,7 @@ def new_run(base: Path, name: str) -> Path:
         :-KEPT_RUNS
     ]:
         shutil.rmtree(old, ignore_errors=True)
-    link = base / "latest.new"
-    link.unlink(missing_ok=True)
+    link = base / f"latest.{os.getpid()}"
     link.symlink_to(directory.relative_to(base))
     link.replace(base / "latest")
     return directory
@@ -33,4 +35,6 @@ def new_run(base: Path, name: str) -> Path:
 
 def test_folder(run: Path, test: str) -> Path:
     """The folder of one test's logs, named after its node id."""
-    return run / re.sub(r"[^A-Za-z0-9_.=-]+", "-", test).strip("-")[-200:]
+    readable = re.sub(r"[^A-Za-z0-9_.=-]+", "-", test).strip("-")[-150:]
+    # Two tests may differ only in characters that a file name shouldn't have.
+    return run / f"{readable}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_memtype.evidence import leave
+from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import Bundle, bundle
@@ -65,7 +65,7 @@ class Session:
         """Start the guest that will be asked for next, while something else goes on."""
         # Booting takes a core for seconds, which the present test should have.
         if self._fresh == "clone":
-            self._ahead.expect(kind, logs)
+            self._ahead.expect(kind, logs, memory=kind.hardware.memory_bytes)
 
     def close(self) -> None:
         """End the guest that nobody asked for."""
@@ -174,10 +174,11 @@ class TestGuests:
 
     def leave_evidence(self, folder: Path, records: list[Record]) -> None:
         """Write down what a failed test did, and on what."""
-        commands = [command for _, command in self.rerun_commands()]
-        leave(
-            folder, records=records, guests=list(zip(map(self._context, self.guests), commands, strict=True))
-        )
+        leave(folder, records=records, guests=[self._evidence(each) for each in self.guests])
+
+    def _evidence(self, started: _Started) -> Evidence:
+        ranges = [str(each) for each in started.kind.layout.ranges]
+        return Evidence({**self._context(started), "ranges": ranges}, started.guest.machine.guest)
 
     def close(self, *, keep_logs: bool) -> None:
         """End the guests."""

@@ -186,9 +186,12 @@ static void run_release(const struct request *request, struct buffer *reply)
 {
 	struct memtype_handle handle = { 0 };
 
-	if (request_number(request, "handle", (uint64_t *)&handle.handle, reply) &&
-	    call(MEMTYPE_RELEASE, &handle, request, reply))
+	if (!request_number(request, "handle", (uint64_t *)&handle.handle, reply))
+		return;
+	if (!ioctl(device, MEMTYPE_RELEASE, &handle))
 		buffer_print(reply, "{}");
+	else
+		buffer_error(reply, "release: there is no kernel mapping %llu", handle.handle);
 }
 
 static void run_page_table(const struct request *request, struct buffer *reply)
@@ -226,22 +229,26 @@ static void run_lookup(const struct request *request, struct buffer *reply)
 static void run_policy(const struct request *request, struct buffer *reply)
 {
 	struct memtype_policy policy = { 0 };
+	uint64_t enforce, one_ioremap;
 
-	policy.enforce = request_number_or(request, "enforce", 0);
-	policy.one_ioremap = request_number_or(request, "one_ioremap", 0);
+	if (!request_number_or(request, "enforce", 0, &enforce, reply) ||
+	    !request_number_or(request, "one_ioremap", 0, &one_ioremap, reply))
+		return;
+	policy.enforce = enforce;
+	policy.one_ioremap = one_ioremap;
 	if (call(MEMTYPE_SET_POLICY, &policy, request, reply))
 		buffer_print(reply, "{}");
 }
 
 static void run_tracked(const struct request *request, struct buffer *reply)
 {
-	struct memtype_tracked tracked = {
-		.start = request_number_or(request, "start", 0),
-		.pages = request_number_or(request, "pages", 0),
-	};
+	struct memtype_tracked tracked = { 0 };
 	struct memtype_record *records = NULL;
 	unsigned int n;
 
+	if (!request_number_or(request, "start", 0, (uint64_t *)&tracked.start, reply) ||
+	    !request_number_or(request, "pages", 0, (uint64_t *)&tracked.pages, reply))
+		return;
 	do {
 		/* Asked again when there are more than were room for. */
 		tracked.capacity = tracked.count;

@@ -130,24 +130,35 @@ static void become(const char *name)
 /* Waits for the process that was just started to introduce itself. */
 static void admit(const char *name, struct buffer *reply)
 {
-	struct pollfd wait = { .fd = listener, .events = POLLIN };
 	struct process *process = vacant();
-	char text[64];
-	ssize_t got;
+	char text[64] = "";
 	int socket;
 
-	if (poll(&wait, 1, CONNECT_MILLISECONDS) != 1) {
-		buffer_error(reply, "process %s did not start", name);
-		return;
-	}
-	socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	got = recv(socket, text, sizeof(text) - 1, 0);
-	if (got <= 0) {
+	for (;;) {
+		struct pollfd wait = { .fd = listener, .events = POLLIN };
+		struct pollfd said;
+		ssize_t got = 0;
+		char *space;
+
+		if (poll(&wait, 1, CONNECT_MILLISECONDS) != 1) {
+			buffer_error(reply, "process %s did not start", name);
+			return;
+		}
+		socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		said = (struct pollfd){ .fd = socket, .events = POLLIN };
+		if (poll(&said, 1, CONNECT_MILLISECONDS) == 1)
+			got = recv(socket, text, sizeof(text) - 1, 0);
+		text[got > 0 ? got : 0] = 0;
+		space = strchr(text, ' ');
+		if (space && !strcmp(space + 1, name))
+			break;
+		/* One that was given up for being late, or that died as it started. */
 		close(socket);
-		buffer_error(reply, "process %s ended as it started", name);
-		return;
+		if (!space) {
+			buffer_error(reply, "process %s ended as it started", name);
+			return;
+		}
 	}
-	text[got] = 0;
 	process->socket = socket;
 	process->pid = atoi(text);
 	strncpy(process->name, name, sizeof(process->name) - 1);
@@ -172,12 +183,17 @@ static bool name_is_free(const char *name, struct buffer *reply)
 void process_start(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
-	uid_t uid = request_number_or(request, "uid", 0);
 	unsigned int n;
+	uint64_t uid;
 	pid_t child;
 
-	if (!name_is_free(name, reply))
+	if (!name_is_free(name, reply) || !request_number_or(request, "uid", 0, &uid, reply))
 		return;
+	/* (uid_t)-1 would mean: leave it as it is, and it is root's. */
+	if (uid >= UINT32_MAX) {
+		buffer_error(reply, "process: uid=%llu is no user id", (unsigned long long)uid);
+		return;
+	}
 	child = fork();
 	if (!child) {
 		signal(SIGCHLD, SIG_IGN);

@@ -15,11 +15,15 @@
 
 #define MOST_MAPPINGS 1024
 
-/* A handle is an index. fork() copies the table with everything else. */
+/* fork() copies the table with everything else. */
 static struct mapping {
+	uint64_t handle;
 	char *address;
 	uint64_t pages;
 } mappings[MOST_MAPPINGS];
+
+/* Handles are never used again, so that an old one can't mean a new mapping. */
+static uint64_t last_handle;
 
 static sigjmp_buf fault;
 
@@ -39,38 +43,50 @@ static int protection_of(const struct request *request)
 
 static uint64_t add_mapping(void *address, uint64_t pages)
 {
-	uint64_t handle;
+	unsigned int n;
 
-	for (handle = 1; handle < MOST_MAPPINGS; handle++)
-		if (!mappings[handle].address) {
-			mappings[handle] = (struct mapping){ address, pages };
-			return handle;
+	for (n = 0; n < MOST_MAPPINGS; n++)
+		if (!mappings[n].handle) {
+			mappings[n] = (struct mapping){ ++last_handle, address, pages };
+			return last_handle;
 		}
 	return 0;
+}
+
+static struct mapping *find_mapping(uint64_t handle)
+{
+	unsigned int n;
+
+	for (n = 0; n < MOST_MAPPINGS; n++)
+		if (handle && mappings[n].handle == handle)
+			return &mappings[n];
+	return NULL;
 }
 
 /* A part of a mapping: [offset, offset + pages), all of it when neither is given. */
 static struct mapping *find_part(const struct request *request, char **address, uint64_t *pages,
 				 struct buffer *reply)
 {
-	uint64_t handle, offset = request_number_or(request, "offset", 0);
 	struct mapping *mapping;
+	uint64_t handle, offset;
 
-	if (!request_number(request, "handle", &handle, reply))
+	if (!request_number(request, "handle", &handle, reply) ||
+	    !request_number_or(request, "offset", 0, &offset, reply))
 		return NULL;
-	if (handle >= MOST_MAPPINGS || !mappings[handle].address) {
+	mapping = find_mapping(handle);
+	if (!mapping) {
 		buffer_error(reply, "%s: the process has no mapping %llu", request->verb,
 			     (unsigned long long)handle);
 		return NULL;
 	}
-	mapping = &mappings[handle];
 	if (offset >= mapping->pages) {
 		buffer_error(reply, "%s: offset=%llu lies beyond the mapping's %llu pages",
 			     request->verb, (unsigned long long)offset,
 			     (unsigned long long)mapping->pages);
 		return NULL;
 	}
-	*pages = request_number_or(request, "pages", mapping->pages - offset);
+	if (!request_number_or(request, "pages", mapping->pages - offset, pages, reply))
+		return NULL;
 	if (!*pages || *pages > mapping->pages - offset) {
 		buffer_error(reply, "%s: pages=%llu don't fit into the mapping", request->verb,
 			     (unsigned long long)*pages);
@@ -136,18 +152,23 @@ static int open_source(const struct request *request, struct memtype_request *as
 static void *map_driver(const struct request *request, struct memtype_request *asked, int flags)
 {
 	void *address;
+	int error;
 
 	if (ioctl(device, MEMTYPE_PREPARE, asked))
 		return MAP_FAILED;
-	address = mmap(NULL, asked->pages * PAGE_BYTES, protection_of(request), flags, device,
-		       asked->start);
-	if (address == MAP_FAILED)
-		asked->kernel_error = errno;
+	/* A length that wraps must not become a small one. */
+	errno = EOVERFLOW;
+	address = asked->pages > SIZE_MAX / PAGE_BYTES ?
+			  MAP_FAILED :
+			  mmap(NULL, asked->pages * PAGE_BYTES, protection_of(request), flags, device,
+			       asked->start);
+	error = errno;
 	ioctl(device, MEMTYPE_RESULT, asked);
-	/* Refused before it came to the module: the kernel's own answer. */
 	if (address == MAP_FAILED && !asked->kernel_error) {
-		asked->kernel_error = errno;
-		asked->asked_kernel = 1;
+		/* The kernel refused it before the module was asked: ask it now. */
+		asked->kind = MEMTYPE_USER;
+		ioctl(device, MEMTYPE_VERIFY, asked);
+		asked->kernel_error = asked->asked_kernel ? error : 0;
 	}
 	return address;
 }
@@ -168,6 +189,10 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	}
 	if (!asked->asked_kernel)
 		return MAP_FAILED;
+	if (asked->pages > SIZE_MAX / PAGE_BYTES) {
+		asked->kernel_error = EOVERFLOW;
+		return MAP_FAILED;
+	}
 	file = open_source(request, asked, &offset, reply);
 	if (file < 0)
 		return MAP_FAILED;
@@ -190,12 +215,15 @@ static void *map_other(const struct request *request, struct memtype_request *as
 static void run_mmap(const struct request *request, struct buffer *reply)
 {
 	const char *via = request_text(request, "via"), *name = request_text(request, "process");
-	int flags = request_number_or(request, "private", 0) ? MAP_PRIVATE : MAP_SHARED;
 	struct memtype_request asked;
+	uint64_t private;
 	void *address;
+	int flags;
 
-	if (!request_fill(request, &asked, reply))
+	if (!request_fill(request, &asked, reply) ||
+	    !request_number_or(request, "private", 0, &private, reply))
 		return;
+	flags = private ? MAP_PRIVATE : MAP_SHARED;
 	strncpy(asked.owner, name, sizeof(asked.owner) - 1);
 	if (!via || !strcmp(via, "driver"))
 		address = map_driver(request, &asked, flags);
@@ -208,7 +236,7 @@ static void run_mmap(const struct request *request, struct buffer *reply)
 		if (!asked.handle) {
 			munmap(address, asked.pages * PAGE_BYTES);
 			buffer_error(reply, "mmap: the process has %d mappings already",
-				     MOST_MAPPINGS - 1);
+				     MOST_MAPPINGS);
 			return;
 		}
 		read_page_table(address, asked.pages, &asked.page_table);
@@ -269,11 +297,12 @@ static void on_fault(int signal)
 static void run_access(const struct request *request, struct buffer *reply, bool write_it)
 {
 	volatile uint32_t *word;
-	uint64_t pages, value = request_number_or(request, "value", 0);
+	uint64_t pages, value;
 	char *address;
 	int signal_number;
 
-	if (!find_part(request, &address, &pages, reply))
+	if (!find_part(request, &address, &pages, reply) ||
+	    !request_number_or(request, "value", 0, &value, reply))
 		return;
 	word = (volatile uint32_t *)address;
 	signal(SIGSEGV, on_fault);

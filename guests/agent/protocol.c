@@ -117,11 +117,11 @@ bool request_number(const struct request *request, const char *key, uint64_t *nu
 	return false;
 }
 
-uint64_t request_number_or(const struct request *request, const char *key, uint64_t otherwise)
+bool request_number_or(const struct request *request, const char *key, uint64_t otherwise,
+		       uint64_t *number, struct buffer *reply)
 {
-	uint64_t number;
-
-	return parse_number(request_text(request, key), &number) ? number : otherwise;
+	*number = otherwise;
+	return !request_text(request, key) || request_number(request, key, number, reply);
 }
 
 int protocol_open(const char *device)

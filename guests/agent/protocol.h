@@ -41,7 +41,9 @@ const char *request_text(const struct request *request, const char *key);
 /* Writes the error into reply and returns false when the field is missing or no number. */
 bool request_number(const struct request *request, const char *key, uint64_t *number,
 		    struct buffer *reply);
-uint64_t request_number_or(const struct request *request, const char *key, uint64_t otherwise);
+/* The same, but a field that isn't there has another value. */
+bool request_number_or(const struct request *request, const char *key, uint64_t otherwise,
+		       uint64_t *number, struct buffer *reply);
 
 /* Opens the port raw. Returns the descriptor, -1 with errno. */
 int protocol_open(const char *device);

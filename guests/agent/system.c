@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,15 +160,58 @@ void system_memtype_list(struct buffer *reply)
 	buffer_free(&text);
 }
 
+/*
+ * Reads what a child writes until it ends, and returns its status. Not until
+ * the end of the pipe: something it left running in the background may hold that.
+ */
+static int read_until_exit(pid_t child, int pipe, struct buffer *text)
+{
+	struct pollfd wait[] = {
+		{ .fd = pipe, .events = POLLIN },
+		{ .fd = syscall(SYS_pidfd_open, child, 0), .events = POLLIN },
+	};
+	bool ended = false;
+	char part[4096];
+	int status = 0;
+
+	buffer_clear(text);
+	fcntl(pipe, F_SETFL, O_NONBLOCK);
+	for (;;) {
+		ssize_t got = read(pipe, part, sizeof(part));
+
+		if (got > 0 && text->length < LARGEST_OUTPUT)
+			buffer_bytes(text, part, got);
+		if (got > 0)
+			continue;
+		if (ended)
+			break;
+		/* End of file makes the pipe readable for ever; only the child's end is of interest then. */
+		if (!got)
+			wait[0].fd = -1;
+		if (poll(wait, 2, -1) > 0)
+			ended = wait[1].revents;
+	}
+	close(wait[1].fd);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (text->length >= LARGEST_OUTPUT)
+		buffer_print(text, "\n[more than %d bytes: the rest is left out]\n", LARGEST_OUTPUT);
+	return status;
+}
+
 void system_shell(const struct request *request, struct buffer *reply)
 {
 	const char *command = request_text(request, "command");
 	struct buffer text = { 0 };
-	int ends[2], status;
+	int ends[2], status = 0;
 	pid_t child;
 
-	if (!command || pipe2(ends, O_CLOEXEC)) {
+	if (!command) {
 		buffer_error(reply, "shell: command= is missing");
+		return;
+	}
+	if (pipe2(ends, O_CLOEXEC)) {
+		buffer_error(reply, "shell: %s", strerror(errno));
 		return;
 	}
 	child = fork();
@@ -186,10 +230,8 @@ void system_shell(const struct request *request, struct buffer *reply)
 		close(ends[0]);
 		return;
 	}
-	read_all(ends[0], &text);
+	status = read_until_exit(child, ends[0], &text);
 	close(ends[0]);
-	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-		;
 	buffer_print(reply, "{\"status\": %d, \"output\": ",
 		     WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 	buffer_json(reply, text.data, text.length);

@@ -114,6 +114,9 @@ static bool has_call(const struct memtype_request *request)
 /* Returns 0 or a positive errno. The kernel says NULL for any reason; ENOMEM is what drivers make of it. */
 static int ask_kernel(struct memtype_request *request, struct driver_mapping *mapping)
 {
+	/* The functions take bytes, and a size that wraps would be a small one. */
+	if (request->pages > SIZE_MAX >> PAGE_SHIFT)
+		return EINVAL;
 	switch (request->call) {
 	case MEMTYPE_CALL_IOREMAP:
 		mapping->address = map_io(request);
@@ -166,7 +169,8 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 	request->kernel_error = ask_kernel(request, mapping);
 	if (request->kernel_error)
 		goto untrack;
-	handle = idr_alloc(&mappings, mapping, 1, 0, GFP_KERNEL);
+	/* Cyclic: an old handle must not come to mean somebody else's mapping. */
+	handle = idr_alloc_cyclic(&mappings, mapping, 1, 0, GFP_KERNEL);
 	if (handle < 0) {
 		unmap(mapping);
 		if (mapping->record)

@@ -130,6 +130,14 @@ static int set_policy(const struct memtype_policy *policy)
 	return 0;
 }
 
+/* Nothing that user space wrote where answers go may count as one. */
+static void forget_answer(struct memtype_request *request)
+{
+	size_t answer = offsetof(struct memtype_request, verdict);
+
+	memset((char *)request + answer, 0, sizeof(*request) - answer);
+}
+
 static int dispatch(struct file *file, unsigned int command, void *argument)
 {
 	struct memtype_request *request = argument;
@@ -141,6 +149,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_VERIFY:
 		return verify(request);
 	case MEMTYPE_MAP:
+		forget_answer(request);
 		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return driver_map(request);
 	case MEMTYPE_RELEASE:
@@ -148,6 +157,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_READ_MAPPING:
 		return driver_read(handle->handle, &handle->page_table);
 	case MEMTYPE_PREPARE:
+		forget_answer(request);
 		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return user_mapping_prepare(file, request);
 	case MEMTYPE_RESULT:

@@ -65,9 +65,22 @@ static struct verifier_request request_for(struct vm_area_struct *vma,
 	};
 }
 
-static void forget(struct vm_area_struct *vma)
+/* Returns how many of its pages were counted. */
+static u64 forget(struct vm_area_struct *vma)
 {
-	verifier_cut(&memtype_verifier, vma->vm_mm, vma->vm_start, vma->vm_pgoff, vma_pages(vma));
+	return verifier_cut(&memtype_verifier, vma->vm_mm, vma->vm_start, vma->vm_pgoff,
+			    vma_pages(vma));
+}
+
+/* A split keeps the name its process goes by, which after fork() isn't the one that mapped. */
+static bool inherit_owner(struct verifier_record *record, void *data)
+{
+	struct verifier_request *request = data;
+
+	if (record->space != request->space)
+		return true;
+	request->owner = record->owner;
+	return false;
 }
 
 static void vma_open(struct vm_area_struct *vma)
@@ -80,6 +93,8 @@ static void vma_open(struct vm_area_struct *vma)
 	if (mapping->original && mapping->original->open)
 		mapping->original->open(vma);
 	mutex_lock(&memtype_lock);
+	verifier_each(&memtype_verifier, request.first, request.first + request.pages - 1,
+		      inherit_owner, &request);
 	forget(vma);
 	if (!verifier_adopt(&memtype_verifier, &request))
 		pr_err("memtype: no memory to track a user mapping\n");
@@ -96,7 +111,8 @@ static void vma_close(struct vm_area_struct *vma)
 	struct user_mapping *mapping = mapping_of(vma);
 
 	mutex_lock(&memtype_lock);
-	forget(vma);
+	if (forget(vma) != vma_pages(vma))
+		pr_err("memtype: a user mapping ended that was not counted in full\n");
 	mutex_unlock(&memtype_lock);
 	if (mapping->original && mapping->original->close)
 		mapping->original->close(vma);
@@ -216,6 +232,10 @@ int user_mapping_adopt(const struct memtype_address *range)
 	vma = find_vma(mm, range->address);
 	if (!vma || vma->vm_start != range->address || vma_pages(vma) != range->pages ||
 	    !(vma->vm_flags & VM_PFNMAP))
+		goto unlock;
+	/* Ours already: its close() would call itself. */
+	error = -EBUSY;
+	if (vma->vm_ops && vma->vm_ops->open == vma_open)
 		goto unlock;
 	error = -ENOMEM;
 	mapping = mapping_new(range->memtype, vma->vm_ops, range->owner);

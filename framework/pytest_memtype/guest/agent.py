@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pytest_memtype.errors import AgentError, BootError
+from pytest_memtype.errors import AgentError, BootError, UsageError
 from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode_request
 from pytest_memtype.machine.console import sanitize
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.timeouts import BOOT, COMMAND
+from pytest_memtype.machine.wait import deadline_after
 
 _T = TypeVar("_T")
+
+_NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+"""What comes of taking apart an answer of a guest that means ill, or is broken."""
 
 _ATTEMPTS = 3
 """How often a request is sent: a line that loses characters three times is broken."""
@@ -39,7 +43,7 @@ class Reply:
         """
         try:
             return decoder(self.content)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        except _NONSENSE as error:
             raise AgentError(
                 f"the agent's answer to {self.verb!r} makes no sense: {type(error).__name__}: {error}"
             ) from None
@@ -66,7 +70,10 @@ class Agent:
         :raises GuestError: the guest ended or hung first.
         """
         self.machine.agent_port.purpose = "the agent's greeting"
-        content = self._line(timeout=timeout).content
+        try:
+            content = self._line(deadline_after(timeout)).content
+        except DamagedLine:
+            return self.call("hello")
         self.machine.activity = GuestState.READY
         if isinstance(content, dict) and "error" in content:
             raise BootError(f"the agent can't start: {sanitize(str(content['error']).encode())}")
@@ -87,22 +94,32 @@ class Agent:
         :raises GuestError: the guest ended or hung.
         """
         self._sequence += 1
-        request = encode_request(self._sequence, verb, fields)
+        try:
+            request = encode_request(self._sequence, verb, fields)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         self.machine.agent_port.purpose = f"the answer to {verb!r}"
         self.machine.activity = GuestState.BUSY
+        deadline = deadline_after(self.timeout)
         for _attempt in range(_ATTEMPTS):
+            self._note(request)
             self.machine.agent_port.send(request)
-            line = self._answer()
+            line = self._answer(deadline)
             if line is not None:
                 self.machine.activity = GuestState.READY
                 return self._reply(verb, line)
         raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
 
-    def _answer(self) -> Line | None:
+    def _note(self, line: bytes) -> None:
+        # QEMU's own log of the port has what the guest sent, but not what it was sent.
+        with (self.machine.logs / "requests.log").open("ab") as log:
+            log.write(line)
+
+    def _answer(self, deadline: float) -> Line | None:
         """The line that answers the present request, None when the request or the answer was damaged."""
         while True:
             try:
-                line = self._line(timeout=self.timeout)
+                line = self._line(deadline)
             except DamagedLine:
                 return None
             if line.sequence == 0:
@@ -111,15 +128,17 @@ class Agent:
             if line.sequence == self._sequence:
                 return line
 
-    def _line(self, *, timeout: float) -> Line:
-        self.machine.agent_port.expect_exact(b"\n", timeout=timeout)
-        return decode_line(self.machine.agent_port.before or b"")
+    def _line(self, deadline: float) -> Line:
+        port = self.machine.agent_port
+        remaining = max(0.0, deadline - deadline_after(0))
+        port.expect_exact(b"\n", timeout=remaining)
+        return decode_line(port.before or b"")
 
     def _reply(self, verb: str, line: Line) -> Reply:
         try:
             content = line.content["reply"]
             log = tuple(sanitize(str(text).encode("latin-1", "replace")) for text in line.content["log"])
-        except (KeyError, TypeError) as error:
+        except _NONSENSE as error:
             raise AgentError(f"the agent's answer to {verb!r} makes no sense: {error!r}") from None
         self.log += log
         if isinstance(content, dict) and "error" in content:

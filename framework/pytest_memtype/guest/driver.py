@@ -53,17 +53,25 @@ class Driver:
     def release(self, mapping: Mapping) -> None:
         """Let go: ``iounmap()``, ``memunmap()`` or ``set_memory_wb()``.
 
-        :raises AgentError: there is no such mapping (any more).
+        :raises AgentError: there is no such mapping any more.
+        :raises UsageError: it is somebody else's.
         """
+        self._check_mine(mapping)
         reply = self._agent.call("release", handle=mapping.handle)
-        self._journal.ended(mapping.holder, mapping.handle)
+        self._journal.ended(mapping)
         arguments = {"handle": mapping.handle}
         self._journal.done("release", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
     def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
         """The type of each page of a live mapping, read again."""
+        self._check_mine(mapping)
         reply = self._agent.call("page_table", handle=mapping.handle)
-        return reply.decode(lambda content: granted_types(content["page_table"], registers))
+        pages = mapping.region.pages
+        return reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
+
+    def _check_mine(self, mapping: Mapping) -> None:
+        if (mapping.kind, mapping.holder) != ("kernel", self.name):
+            raise UsageError(f"driver {self.name}: the mapping of {mapping.region} is {mapping.holder}'s")
 
     def _map(self, verb: str, region: Region, memtype: MemType) -> Outcome:
         return request_mapping(

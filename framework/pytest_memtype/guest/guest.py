@@ -115,7 +115,7 @@ class Guest:
         self.journal = Journal()
         self.policy = Policy(agent)
         self._agent = agent
-        self.release: str = greeting.decode(lambda content: str(content["release"]))
+        self.release = greeting.decode(lambda content: sanitize(str(content["release"]).encode()))
         self._bar = greeting.decode(lambda content: _bar(content["device"]))
         self._next_page = 0
         if layout.default is not None and self._bar.start != DEVICE_MEMORY:
@@ -157,7 +157,10 @@ class Guest:
         """
         if size % PAGE_SIZE:
             raise UsageError(f"region: {size:#x} bytes are not whole pages of 4 KiB")
-        return Region(start, size // PAGE_SIZE)
+        try:
+            return Region(start, size // PAGE_SIZE)
+        except ValueError as error:
+            raise UsageError(f"region: {error}") from None
 
     def driver(self, name: str) -> Driver:
         """A driver, by the name under which its mappings are tracked."""
@@ -170,6 +173,8 @@ class Guest:
         :param uid: Its user id.
         """
         _check_name(name)
+        if not 0 <= uid < (1 << 32) - 1:
+            raise UsageError(f"process {name}: {uid} is no user id")
         reply = self._agent.call("process", name=name, uid=uid)
         arguments = {"name": name, "uid": uid}
         self.journal.done("process", actor="test", arguments=arguments, result=0, log=reply.log)
@@ -199,6 +204,8 @@ class Guest:
 
     def tracked(self, region: Region | None = None) -> tuple[TrackedMapping, ...]:
         """The verifier's records, of all memory or of those that overlap a region, by address."""
+        if region is not None and not region.pages:
+            return ()
         fields = {} if region is None else {"start": region.start, "pages": region.pages}
         reply = self._agent.call("tracked", **fields)
         return reply.decode(lambda content: tuple(decode_tracked(each) for each in content["records"]))

@@ -17,6 +17,11 @@ class _Live:
     mapping: Mapping
     granted: tuple[MemType | None, ...]
 
+    def overlaps(self, region: Region) -> bool:
+        """Does any page that is still mapped lie in the region?"""
+        pages = zip(self.mapping.region.addresses(), self.granted, strict=True)
+        return any(region.start <= page < region.end for page, memtype in pages if memtype is not None)
+
 
 class Journal:
     """The entries of one guest. Knows which mappings are live, to say what a new one stands beside.
@@ -31,7 +36,7 @@ class Journal:
 
     def mapped(self, outcome: Outcome, label: str) -> None:
         """Note a request for a mapping; ``label`` names its kind, such as ``ioremap``."""
-        beside = [each.label for each in self._live if each.mapping.region.overlaps(outcome.region)]
+        beside = [each.label for each in self._live if each.overlaps(outcome.region)]
         granted: Any = [None if memtype is None else str(memtype) for memtype in outcome.granted_pages]
         effective: Any = [None if each is None else str(each) for each in outcome.effective_pages]
         self._add(
@@ -72,12 +77,25 @@ class Journal:
             log=[],
         )
 
-    def ended(self, holder: str, handle: int | None = None) -> None:
-        """A mapping is gone, or without a handle all of its holder's."""
+    def ended(self, mapping: Mapping) -> None:
+        """A mapping is gone."""
+        self._live = [each for each in self._live if each.mapping != mapping]
+
+    def unmapped(self, mapping: Mapping, process: str, *, offset: int, pages: int | None) -> None:
+        """A part of a process's mapping is gone, counted in pages; to its end without a number."""
+        end = mapping.region.pages if pages is None else offset + pages
+        for index, each in enumerate(self._live):
+            # A child's mapping goes by its parent's handle.
+            if each.mapping == replace(mapping, holder=process):
+                left = tuple(
+                    None if offset <= page < end else memtype for page, memtype in enumerate(each.granted)
+                )
+                self._live[index] = replace(each, granted=left)
+
+    def exited(self, process: str) -> None:
+        """A process is gone, with all its mappings."""
         self._live = [
-            each
-            for each in self._live
-            if each.mapping.holder != holder or handle not in (None, each.mapping.handle)
+            each for each in self._live if (each.mapping.kind, each.mapping.holder) != ("user", process)
         ]
 
     def inherited(self, parent: str, child: str) -> None:
@@ -85,7 +103,7 @@ class Journal:
         self._live += [
             replace(each, mapping=replace(each.mapping, holder=child))
             for each in self._live
-            if each.mapping.holder == parent
+            if (each.mapping.kind, each.mapping.holder) == ("user", parent)
         ]
 
     def granted(self, address: int) -> set[MemType]:

@@ -35,12 +35,13 @@ def request_mapping(
 
     def decode(content: dict[str, Any]) -> Outcome:
         handle = content["handle"]
-        mapping = None if handle is None else Mapping(actor, handle, region)
+        kind = "user" if verb == "mmap" else "kernel"
+        mapping = None if handle is None else Mapping(kind, actor, handle, region)
         granted: tuple[MemType | None, ...] = ()
         effective: tuple[EffectiveType | None, ...] = ()
         if mapping is not None:
             registers = decode_registers(content["registers"])
-            granted = granted_types(content["page_table"], registers)
+            granted = granted_types(content["page_table"], registers, pages=region.pages)
             effective = effective_types(region, granted, registers)
         return Outcome(
             operation=verb,

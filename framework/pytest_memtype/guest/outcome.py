@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pytest_memtype.guest.region import Region
+from pytest_memtype.machine.console import sanitize
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 
@@ -90,10 +91,12 @@ class KernelAnswer:
 class Mapping:
     """A live mapping, by which it is released, read and changed.
 
+    :param kind: ``"kernel"`` for a driver's, ``"user"`` for a process's.
     :param holder: Name of the driver or process that has it.
-    :param handle: The agent's number for it.
+    :param handle: The agent's number for it, never used again.
     """
 
+    kind: str
     holder: str
     handle: int
     region: Region
@@ -147,7 +150,7 @@ def _only(values: tuple[_T | None, ...]) -> _T | None:
 def decode_tracked(content: dict[str, Any]) -> TrackedMapping:
     """A tracked mapping in a reply of the agent."""
     return TrackedMapping(
-        owner=content["owner"],
+        owner=sanitize(str(content["owner"]).encode()),
         region=Region(content["start"], content["pages"]),
         memtype=MemType(content["memtype"]),
         kind=content["kind"],

@@ -14,20 +14,24 @@ from pytest_memtype.x86.pte import PageSize, memtype_of_entry
 _PAGE_SIZES = {size.shift: size for size in PageSize}
 
 
-def granted_types(content: dict[str, Any], registers: Registers) -> tuple[MemType | None, ...]:
+def granted_types(content: dict[str, Any], registers: Registers, *, pages: int) -> tuple[MemType | None, ...]:
     """The memory type of each 4 KiB page, None where nothing is mapped.
 
     :param content: ``page_table`` of a reply: runs of (leaf entry, shift, pages).
-    :raises ValueError: the agent had more runs than room for them.
+    :param pages: How many there must be.
+    :raises ValueError: there are others, or the agent had more runs than room for them.
     """
     if content["truncated"]:
         raise ValueError("the page table entries change their attributes more often than the agent can say")
+    counts = [count for _, _, count in content["runs"]]
+    if sum(counts) != pages or any(count < 1 for count in counts):
+        raise ValueError(f"the page table entries are those of {counts} pages, not of {pages}")
     types: list[MemType | None] = []
-    for entry, shift, pages in content["runs"]:
+    for entry, shift, count in content["runs"]:
         memtype = None
         if entry:
             memtype = memtype_of_entry(entry, page_size=_PAGE_SIZES[shift], pat=registers.pat_value)
-        types += [memtype] * pages
+        types += [memtype] * count
     return tuple(types)
 
 

@@ -93,8 +93,8 @@ class Process:
         :returns: 0, or the errno.
         """
         result = self._do("munmap", mapping, offset=offset, pages=pages)
-        if result == 0 and pages in (None, mapping.region.pages) and offset == 0:
-            self._journal.ended(self.name, mapping.handle)
+        if result == 0:
+            self._journal.unmapped(mapping, self.name, offset=offset, pages=pages)
         return result
 
     def mprotect(
@@ -112,6 +112,8 @@ class Process:
 
         :raises ProcessFault: the process got a signal.
         """
+        if not 0 <= value < 1 << 32:
+            raise UsageError(f"write: {value} is not a 32-bit value")
         self._access("write", mapping, page, value=value)
 
     def read(self, mapping: Mapping, page: int) -> int:
@@ -119,12 +121,14 @@ class Process:
 
         :raises ProcessFault: the process got a signal.
         """
-        return int(self._access("read", mapping, page)["value"])
+        return self._access("read", mapping, page)
 
     def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
         """The type of each page of a mapping, read again."""
+        self._check_user(mapping)
         reply = self._agent.call("user_page_table", process=self.name, handle=mapping.handle)
-        return reply.decode(lambda content: granted_types(content["page_table"], registers))
+        pages = mapping.region.pages
+        return reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
 
     def fork(self, name: str | None = None) -> Process:
         """Fork; the child has copies of all mappings, under the same handles.
@@ -134,8 +138,8 @@ class Process:
         """
         child = name or f"{self.name}-child"
         reply = self._agent.call("fork", process=self.name, name=child)
-        if "pid" not in reply.content:
-            error = reply.decode(lambda content: int(content["errno"]))
+        error = reply.decode(lambda content: 0 if "pid" in content else int(content["errno"]))
+        if error:
             self._journal.done(
                 "fork", actor=self.name, arguments={"name": child}, result=error, log=reply.log
             )
@@ -147,10 +151,11 @@ class Process:
     def exit(self) -> None:
         """End the process; returns when its mappings are gone."""
         reply = self._agent.call("exit", process=self.name)
-        self._journal.ended(self.name)
+        self._journal.exited(self.name)
         self._journal.done("exit", actor=self.name, arguments={}, result=None, log=reply.log)
 
     def _do(self, verb: str, mapping: Mapping, *, offset: int, pages: int | None, **fields: str | int) -> int:
+        self._check_user(mapping)
         arguments: dict[str, Any] = {"handle": mapping.handle, "offset": offset, **fields}
         if pages is not None:
             arguments["pages"] = pages
@@ -159,15 +164,21 @@ class Process:
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)
         return result
 
-    def _access(self, verb: str, mapping: Mapping, page: int, **fields: int) -> dict[str, Any]:
+    def _check_user(self, mapping: Mapping) -> None:
+        # After fork() a child has its parent's mappings too, so only the kind can be wrong.
+        if mapping.kind != "user":
+            raise UsageError(f"process {self.name}: the mapping of {mapping.region} is a driver's")
+
+    def _access(self, verb: str, mapping: Mapping, page: int, **fields: int) -> int:
+        self._check_user(mapping)
         arguments: dict[str, Any] = {"handle": mapping.handle, "offset": page, "pages": 1, **fields}
         reply: Reply = self._agent.call(verb, process=self.name, **arguments)
-        content: dict[str, Any] = reply.content
-        signal = reply.decode(lambda content: int(content["signal"]))
-        self._journal.done(verb, actor=self.name, arguments=arguments, result=content, log=reply.log)
+        signal, value = reply.decode(lambda content: (int(content["signal"]), int(content.get("value", 0))))
+        result = {"signal": signal, "value": value}
+        self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)
         if signal:
             raise ProcessFault(self.name, signal)
-        return content
+        return value
 
 
 def _check_protection(protection: str) -> None:

@@ -62,5 +62,5 @@ def decode_line(line: bytes) -> Line:
     number, _, text = payload[1:].partition(b" ")
     try:
         return Line(sequence=int(number), content=json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DamagedLine(f"line from the agent that checks but isn't JSON: {line[:80]!r}") from None

@@ -15,13 +15,13 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype.errors import GuestError
-from pytest_memtype.machine.command import KERNEL_CMDLINE, QEMU, Guest
+from pytest_memtype.machine.command import QEMU, Guest, rerun_command
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.timeouts import COMMAND
 
@@ -53,12 +53,8 @@ def template_key(guest: Guest, *, boot_rom: bytes | None) -> str:
     parts: dict[str, object] = {
         "format": _FORMAT,
         "qemu": qemu_version(),
-        "cmdline": KERNEL_CMDLINE,
-        "hardware": asdict(guest.hardware),
-        "accelerator": guest.accelerator,
         # Bundles never change, so a path in the cache stands for its content.
-        "kernel": str(guest.kernel),
-        "initrd": str(guest.initrd),
+        "command": rerun_command(guest),
         "boot_rom": None if boot_rom is None else boot_rom.hex(),
     }
     digest.update(json.dumps(parts, sort_keys=True).encode())

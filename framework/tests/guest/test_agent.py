@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from pytest_memtype import Guest, MemType, Region
+from pytest_memtype import EffectiveType, Guest, MemType, Region
 from pytest_memtype.errors import AgentError, UsageError
 from pytest_memtype.guest.process import ProcessFault
 
@@ -68,8 +68,8 @@ def test_a_request_sent_again_is_carried_out_once(guest: Guest) -> None:
         ("ioremap", {"owner": "x", "start": 0}, "pages= is missing"),
         ("ioremap", {"owner": "x", "start": "much", "pages": 1, "memtype": 1}, "start=much is not a number"),
         ("ioremap", {"owner": "x", "start": 1, "pages": 1, "memtype": 1}, "not the start of a page"),
-        ("release", {"handle": 4711}, "No such file or directory"),
-        ("release", {"handle": 1 << 63}, "No such file or directory"),
+        ("release", {"handle": 4711}, "there is no kernel mapping 4711"),
+        ("release", {"handle": 1 << 63}, "there is no kernel mapping 9223372036854775808"),
         ("ram", {"pages": 0}, "Invalid argument"),
         ("ram", {"pages": 1 << 40}, "Invalid argument"),
         ("munmap", {"process": "nobody", "handle": 1}, "no process nobody"),
@@ -90,11 +90,13 @@ def test_releasing_twice_is_an_error_and_harms_nobody(guest: Guest) -> None:
     driver = guest.driver("drm")
     one, two = driver.ioremap(bar, WC), driver.ioremap(bar, WC)
     assert one.mapping is not None
-    driver.release(one.mapping)
-    with pytest.raises(AgentError):
-        driver.release(one.mapping)
-    assert len(guest.tracked(bar)) == 1
     assert two.mapping is not None
+    driver.release(one.mapping)
+    with pytest.raises(AgentError, match="there is no kernel mapping"):
+        driver.release(one.mapping)
+    with pytest.raises(UsageError, match="is drm's"):
+        guest.driver("fbdev").release(two.mapping)
+    assert len(guest.tracked(bar)) == 1
     driver.release(two.mapping)
 
 
@@ -196,3 +198,53 @@ def test_a_name_with_every_printable_character(guest: Guest) -> None:
     guest.driver(name).ioremap(bar, UC_MINUS)
     (mapping,) = guest.tracked(bar)
     assert mapping.owner == name
+
+
+def test_a_command_left_in_the_background_keeps_nobody_waiting(guest: Guest) -> None:
+    result = guest.shell("sleep 1000 & echo $!")
+    assert result.status == 0
+    guest.shell(f"kill {result.output}")
+
+
+def test_a_handle_is_never_used_again(guest: Guest) -> None:
+    """An old mapping must not come to mean a new one."""
+    driver, process = guest.driver("drm"), guest.process("again")
+    bar = guest.mmio(pages=1)
+    kernel = [driver.ioremap(bar, WC).mapping for _ in range(2)]
+    assert kernel[0] is not None
+    driver.release(kernel[0])
+    third = driver.ioremap(bar, WC).mapping
+    assert third is not None
+    assert third.handle not in {each.handle for each in kernel if each is not None}
+
+    user = process.mmap(bar, WC).mapping
+    assert user is not None
+    process.munmap(user)
+    another = process.mmap(bar, WC).mapping
+    assert another is not None
+    assert another.handle != user.handle
+    with pytest.raises(UsageError, match="is again's"):
+        driver.release(another)
+    with pytest.raises(UsageError, match="is a driver's"):
+        process.munmap(third)
+    process.exit()
+
+
+@pytest.mark.parametrize("uid", [-1, (1 << 32) - 1, 1 << 32])
+def test_what_is_no_user_id_does_not_become_root(guest: Guest, uid: int) -> None:
+    with pytest.raises(UsageError, match="is no user id"):
+        guest.process("nobody", uid=uid)
+    with pytest.raises(AgentError, match=r"is no user id|is not a number"):
+        guest._agent.call("process", name="nobody", uid=uid)
+
+
+def test_effective_types_follow_what_is_unmapped(guest: Guest) -> None:
+    bar = guest.mmio(pages=3)
+    process = guest.process("partly")
+    mapping = process.mmap(bar, WC).mapping
+    assert mapping is not None
+    process.munmap(mapping, offset=1, pages=1)
+    # The firmware's MTRRs make the device UC, and UC x WC is WC in both vendors' tables.
+    assert guest.effective(bar) == (EffectiveType.WC, None, EffectiveType.WC)
+    process.exit()
+    assert guest.effective(bar) == (None, None, None)

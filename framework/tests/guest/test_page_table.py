@@ -43,7 +43,7 @@ def test_runs_become_pages() -> None:
             [PRESENT | LARGE | PAT_2M | 0xFD200000, 21, 512],
         ],
     }
-    types = granted_types(content, NO_MTRRS)
+    types = granted_types(content, NO_MTRRS, pages=516)
     assert types[:4] == (MemType.WC, MemType.WC, None, MemType.WT)
     assert types[4:] == (MemType.WB,) * 512
 
@@ -51,13 +51,19 @@ def test_runs_become_pages() -> None:
 def test_the_same_bits_mean_something_else_under_another_pat() -> None:
     content = {"truncated": False, "runs": [[PRESENT | PWT, 12, 1]]}
     reset = Registers(**{**vars(NO_MTRRS), "pat_value": RESET_PAT})
-    assert granted_types(content, NO_MTRRS) == (MemType.WC,)
-    assert granted_types(content, reset) == (MemType.WT,)
+    assert granted_types(content, NO_MTRRS, pages=1) == (MemType.WC,)
+    assert granted_types(content, reset, pages=1) == (MemType.WT,)
 
 
 def test_more_runs_than_the_agent_has_room_for() -> None:
     with pytest.raises(ValueError, match="more often"):
-        granted_types({"truncated": True, "runs": []}, NO_MTRRS)
+        granted_types({"truncated": True, "runs": []}, NO_MTRRS, pages=0)
+
+
+@pytest.mark.parametrize("runs", [[], [[1, 12, 3]], [[1, 12, 1 << 40]], [[1, 12, -1], [1, 12, 3]]])
+def test_other_pages_than_were_asked_about(runs: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="not of 2"):
+        granted_types({"truncated": False, "runs": runs}, NO_MTRRS, pages=2)
 
 
 def test_mtrrs_are_asked_page_by_page() -> None:

@@ -1,0 +1,84 @@
+"""What the cache folder holds, and making it smaller."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.machine import template_store
+from pytest_memtype.machine.console import sanitize
+from pytest_memtype.resources import cache_directory
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the cache.
+
+    :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``bundle`` (built from it) or
+        ``template`` (booted from that).
+    :param kernel: The release, where it is known.
+    :param size: Bytes on the disk.
+    :param used: When it was last used or made, seconds since the epoch.
+    """
+
+    kind: str
+    name: str
+    kernel: str
+    path: Path
+    size: int
+    used: float
+
+
+def entries() -> list[Entry]:
+    """All of it, what is cheapest to make again last."""
+    cache = cache_directory()
+    return [*_folders("kit", cache / "kits"), *_folders("bundle", cache / "bundles"), *_templates(cache)]
+
+
+def prune_templates(limit: int) -> None:
+    """Remove the least recently used templates until the rest takes at most ``limit`` bytes."""
+    template_store.prune(cache_directory() / "templates", limit=limit)
+
+
+def remove(names: tuple[str, ...]) -> list[Entry]:
+    """Remove entries by name. Guests that run go on.
+
+    :raises UsageError: there is none of a name; then nothing is removed.
+    """
+    known = entries()
+    for name in names:
+        if all(entry.name != name for entry in known):
+            raise UsageError(f"the cache holds nothing called {name!r}; memtype cache lists what there is")
+    removed = [entry for entry in known if entry.name in names]
+    for entry in removed:
+        shutil.rmtree(entry.path, ignore_errors=True)
+    return removed
+
+
+def _folders(kind: str, folder: Path) -> Iterator[Entry]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # Both are named RELEASE-HASH.
+        kernel = path.name.rpartition("-")[0]
+        yield Entry(kind, path.name, kernel, path, _size(path), path.stat().st_mtime)
+
+
+def _templates(cache: Path) -> Iterator[Entry]:
+    for template in template_store.stored(cache / "templates"):
+        folder = template.directory
+        yield Entry("template", folder.name, _release(folder), folder, template.size, template.used)
+
+
+def _release(template: Path) -> str:
+    try:
+        notes = json.loads((template / "ready" / "template.json").read_text())["notes"]
+        return sanitize(str(notes["greeting"]["release"]).encode())
+    except (OSError, ValueError, KeyError, TypeError):
+        return "damaged"
+
+
+def _size(path: Path) -> int:
+    return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))
