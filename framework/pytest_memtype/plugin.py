@@ -210,7 +210,7 @@ def guest_factory(
     guests = _module_guests if share else own
     node.stash[_guests] = guests
     before = guests.positions()
-    guests.mark()
+    guests.reset()
 
     def start(
         *,
@@ -245,6 +245,9 @@ def guest(guest_factory: GuestFactory) -> Guest:
 
 
 def _shares(node: pytest.Item) -> bool:
+    # A kernel gives many of its warnings once a boot, so a test that wants one needs a boot of its own.
+    if node.get_closest_marker("expect_oops"):
+        return False
     return bool(node.config.getoption("--shared-guest") or node.get_closest_marker("shared_guest"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 from pathlib import Path
 
@@ -10,19 +11,28 @@ import pytest
 from rich.console import Console
 
 from pytest_memtype import resources
-from pytest_memtype.errors import MemtypeError
+from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.sets import kernel_set
 from pytest_memtype.machine.accelerator import choose
 from pytest_memtype.progress import shown
 
 
-class HostTrouble:
-    """Counts the failures that say nothing about memory types: the host or a guest couldn't be used."""
+class Failures:
+    """Tells failures apart.
+
+    :ivar failures: Those that say nothing about memory types: the host or a guest couldn't be used.
+    :ivar others: The other failures.
+    :ivar broken: Tests that couldn't even be collected.
+    """
 
     def __init__(self) -> None:
         self.failures = 0
         self.others = 0
+        self.broken = False
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.broken = self.broken or report.failed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -46,23 +56,26 @@ def run_suite(arguments: list[str]) -> int:
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--collect-only", "--co", action="store_true")
-    known, rest = parser.parse_known_args(arguments)
+    known, _ = parser.parse_known_args(arguments)
     if not known.help:
         with shown(Console(stderr=True)) as progress:
             made = [bundle(spec, progress=progress) for spec in known.kernel or kernel_set("default")]
             cache = resources.cache_directory()
             choose(made[0].image, made[0].initramfs, known.accel, cache=cache, progress=progress)
     command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
+    # Which of the arguments name tests only pytest can tell. It looks at testpaths when none does, and
+    # only when it runs in its root folder.
+    command += ["--rootdir", str(Path.cwd()), "-o", f"testpaths={glob.escape(str(resources.testcases()))}"]
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
-    if not any(_is_test(argument) for argument in rest):
-        command += [str(resources.testcases())]
     if known.numprocesses is None and not known.collect_only:
         command += ["-n", str(len(os.sched_getaffinity(0)))]
-    trouble = HostTrouble()
-    status = pytest.main(command, plugins=[trouble])
-    if status == pytest.ExitCode.TESTS_FAILED and trouble.failures and not trouble.others:
+    failures = Failures()
+    status = pytest.main(command, plugins=[failures])
+    if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:
         return MemtypeError.exit_status
+    if status == pytest.ExitCode.INTERRUPTED and failures.broken:
+        return UsageError.exit_status
     return {
         pytest.ExitCode.OK: 0,
         pytest.ExitCode.TESTS_FAILED: 1,
@@ -70,8 +83,3 @@ def run_suite(arguments: list[str]) -> int:
         pytest.ExitCode.USAGE_ERROR: 2,
         pytest.ExitCode.NO_TESTS_COLLECTED: 2,
     }.get(pytest.ExitCode(status), MemtypeError.exit_status)
-
-
-def _is_test(argument: str) -> bool:
-    """Does an argument name a file, a folder or a test?"""
-    return not argument.startswith("-") and Path(argument.partition("::")[0]).exists()

@@ -160,10 +160,11 @@ class TestGuests:
         """What the kernels reported since :meth:`mark`."""
         return [report for each in self.guests for report in each.guest.reports()]
 
-    def mark(self) -> None:
+    def reset(self) -> None:
         """A test begins that shares these guests."""
         for each in self.guests:
-            each.guest.mark()
+            if each.guest.machine.alive:
+                each.guest.reset()
 
     def rerun_commands(self) -> list[tuple[int, str]]:
         """For each guest, its number and a QEMU command that boots the same one."""

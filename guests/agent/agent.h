@@ -36,6 +36,8 @@ void process_start(const struct request *request, struct buffer *reply);
 /* Sends the request's text to the process it names, and takes its answer. */
 void process_relay(const struct request *request, const char *text, struct buffer *reply);
 int process_listen(void);
+/* Ends all processes; returns when their mappings are gone. */
+void process_end_all(void);
 
 /* In a process: fork, and let the child serve under the name asked for. */
 void process_fork(const struct request *request, struct buffer *reply);

@@ -240,6 +240,13 @@ static void run_policy(const struct request *request, struct buffer *reply)
 		buffer_print(reply, "{}");
 }
 
+static void run_reset(const struct request *request, struct buffer *reply)
+{
+	process_end_all();
+	if (call(MEMTYPE_RESET, NULL, request, reply))
+		buffer_print(reply, "{}");
+}
+
 static void run_tracked(const struct request *request, struct buffer *reply)
 {
 	struct memtype_tracked tracked = { 0 };
@@ -320,6 +327,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "page_table", run_page_table },
 		{ "ram", run_ram },
 		{ "policy", run_policy },
+		{ "reset", run_reset },
 		{ "tracked", run_tracked },
 		{ "memtype_list", run_memtype_list },
 		{ "registers", run_registers },

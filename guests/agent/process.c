@@ -166,6 +166,20 @@ static void admit(const char *name, struct buffer *reply)
 	buffer_print(reply, "{\"pid\": %d}", process->pid);
 }
 
+void process_end_all(void)
+{
+	char rest[64];
+	unsigned int n;
+
+	for (n = 0; n < MOST_PROCESSES; n++)
+		if (processes[n].socket) {
+			kill(processes[n].pid, SIGKILL);
+			while (recv(processes[n].socket, rest, sizeof(rest), 0) > 0)
+				;
+			forget(&processes[n]);
+		}
+}
+
 static bool name_is_free(const char *name, struct buffer *reply)
 {
 	if (!name || !*name || strlen(name) >= MEMTYPE_NAME_LENGTH)

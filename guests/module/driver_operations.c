@@ -274,9 +274,10 @@ void driver_release_all(void)
 	int handle;
 
 	mutex_lock(&memtype_lock);
-	idr_for_each_entry(&mappings, mapping, handle)
+	idr_for_each_entry(&mappings, mapping, handle) {
+		idr_remove(&mappings, handle);
 		release_locked(mapping);
-	idr_destroy(&mappings);
+	}
 	list_for_each_entry_safe(block, next, &ram_blocks, node) {
 		list_del(&block->node);
 		__free_pages(pfn_to_page(block->start >> PAGE_SHIFT),

@@ -192,6 +192,10 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	void *argument;
 	long error;
 
+	if (command == MEMTYPE_RESET) {
+		driver_release_all();
+		return set_policy(&(struct memtype_policy){ 0 });
+	}
 	if (_IOC_TYPE(command) != MEMTYPE_IOC || !size || size > PAGE_SIZE)
 		return -ENOTTY;
 	argument = kzalloc(size, GFP_KERNEL);

@@ -183,6 +183,8 @@ struct memtype_registers {
 #define MEMTYPE_LOOKUP		_IOWR(MEMTYPE_IOC, 0x4a, struct memtype_lookup)
 #define MEMTYPE_SET_OWNER	_IOW(MEMTYPE_IOC, 0x4b, struct memtype_owner)
 #define MEMTYPE_SET_POLICY	_IOW(MEMTYPE_IOC, 0x4c, struct memtype_policy)
+/* Releases every driver's mappings and RAM, and goes back to the default policy. */
+#define MEMTYPE_RESET		_IO(MEMTYPE_IOC, 0x4e)
 #define MEMTYPE_READ_REGISTERS	_IOWR(MEMTYPE_IOC, 0x4d, struct memtype_registers)
 
 #endif

@@ -60,6 +60,11 @@ class Journal:
             label = f"{label} {outcome.requested}"
             self._live.append(_Live(label, outcome.mapping, outcome.granted_pages))
 
+    def forget(self) -> None:
+        """All mappings are gone."""
+        self._live.clear()
+        self.ram.clear()
+
     def done(
         self, operation: str, *, actor: str, arguments: dict[str, Any], result: Any, log: Sequence[str]
     ) -> None:

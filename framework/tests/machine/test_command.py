@@ -32,7 +32,7 @@ def test_console_is_first_port_and_agent_second() -> None:
 def test_comma_in_path() -> None:
     # QEMU's manual, "-chardev" and "-drive": a comma in a value is written twice.
     chardevs = values(qemu_command(KERNEL, CHANNELS), "-chardev")
-    assert "pipe,id=console,path=/run/a,,b/console,logfile=/logs/console.log" in chardevs
+    assert "pipe,id=console,path=/run/a,,b/console,logfile=/logs/console.log,logappend=on" in chardevs
     guest = Guest(ram_file=Path("/run/a,b/ram"))
     assert values(qemu_command(guest, CHANNELS), "-object")[0].endswith("mem-path=/run/a,,b/ram")
 
@@ -103,8 +103,11 @@ def test_rerun_is_the_same_guest_with_its_console_on_the_terminal() -> None:
     rerun = shlex.split(rerun_command(KERNEL))
     command = qemu_command(KERNEL, CHANNELS)
     machine = ("-machine", "-accel", "-cpu", "-m", "-smp", "-object", "-device")
-    for option in (*machine, "-kernel", "-initrd", "-append", "-option-rom"):
+    for option in (*machine, "-kernel", "-initrd", "-option-rom"):
         assert values(rerun, option) == values(command, option)
+    # The agent's word for a shell on the console.
+    (append,) = values(command, "-append")
+    assert values(rerun, "-append") == [f"{append} memtype=shell"]
     assert values(rerun, "-serial") == ["mon:stdio", "null"]
     assert not {"-S", "-chardev", "-mon", "-incoming"} & set(rerun)
 
