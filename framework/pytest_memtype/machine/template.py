@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +53,7 @@ def template_key(guest: Guest, *, boot_rom: bytes | None) -> str:
     parts: dict[str, object] = {
         "format": _FORMAT,
         "qemu": qemu_version(),
+        "hardware": asdict(guest.hardware),
         # Bundles never change, so a path in the cache stands for its content.
         "command": rerun_command(guest),
         "boot_rom": None if boot_rom is None else boot_rom.hex(),
