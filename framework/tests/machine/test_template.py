@@ -1,0 +1,179 @@
+"""Saving and cloning, with guests of a few instructions that need no kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import GuestError, GuestExited
+from pytest_memtype.machine import template as template_module
+from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.template import Template, TemplateError, clone, load, save, template_key
+
+from .conftest import CONSOLE, ENDS, option_rom, write
+
+GUEST = Guest(Hardware(memory="96M"), kernel=Path("/kernel"), initrd=Path("/initrd"))
+
+#: Prints a word, then sends back what it is sent.
+ECHO = option_rom(write(CONSOLE, b"here") + ENDS["echo"])
+
+
+def is_there(machine: Machine) -> dict[str, str]:
+    machine.console.expect_exact("here")
+    return {"said": "here"}
+
+
+def answers(machine: Machine, text: str) -> None:
+    machine.agent_port.send(text)
+    machine.agent_port.expect_exact(text)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The folder of a template of a guest that echoes."""
+    directory = tmp_path / "template"
+    directory.mkdir()
+    save(replace(GUEST, kernel=None, initrd=None), boot_rom=ECHO, directory=directory, prepare=is_there)
+    return directory
+
+
+def test_the_same_guest_has_the_same_key() -> None:
+    again = Guest(Hardware(memory="96M"), kernel=Path("/kernel"), initrd=Path("/initrd"))
+    assert template_key(GUEST, boot_rom=b"rom") == template_key(again, boot_rom=b"rom")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(GUEST, kernel=Path("/other")),
+        replace(GUEST, initrd=Path("/other")),
+        replace(GUEST, accelerator="kvm"),
+        replace(GUEST, hardware=Hardware(memory="128M")),
+        replace(GUEST, hardware=Hardware(memory="96M", cpus=2)),
+        replace(GUEST, hardware=Hardware(memory="96M", cpu="qemu64,-mtrr")),
+        replace(GUEST, hardware=Hardware(memory="96M", cmdline="nopat")),
+    ],
+)
+def test_any_difference_makes_another_key(other: Guest) -> None:
+    assert template_key(other, boot_rom=b"rom") != template_key(GUEST, boot_rom=b"rom")
+
+
+def test_another_layout_or_qemu_makes_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = template_key(GUEST, boot_rom=b"rom")
+    assert template_key(GUEST, boot_rom=b"mor") != key
+    assert template_key(GUEST, boot_rom=None) != key
+    monkeypatch.setattr(template_module, "qemu_version", lambda: "QEMU emulator version 99")
+    assert template_key(GUEST, boot_rom=b"rom") != key
+
+
+def test_a_clone_goes_on_where_the_template_was(saved: Path, tmp_path: Path) -> None:
+    template = load(GUEST, saved)
+    assert template.notes == {"said": "here"}
+    with clone(template, logs=tmp_path / "clone") as machine:
+        answers(machine, "one")
+        # It has not booted: the word is the template's, from before.
+        assert (tmp_path / "clone" / "console.log").read_bytes() == b"here"
+        assert machine.console.drain()
+        assert machine.console.tail(1) == ["here"]
+
+
+def test_clones_leave_the_template_as_it_is(saved: Path, tmp_path: Path) -> None:
+    def content() -> dict[str, str]:
+        files = (path for path in saved.rglob("*") if path.is_file())
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    before = content()
+    with (
+        clone(load(GUEST, saved), logs=tmp_path / "1") as one,
+        clone(load(GUEST, saved), logs=tmp_path / "2") as two,
+    ):
+        for machine in (one, two, one):
+            answers(machine, "text")
+    assert content() == before
+    # The next clone can still be had.
+    clone(load(GUEST, saved), logs=tmp_path / "3").close()
+
+
+def truncate_ram(saved: Path) -> None:
+    os.truncate(saved / "ram", 1 << 20)
+
+
+def write_ram(saved: Path) -> None:
+    with (saved / "ram").open("r+b") as file:
+        file.write(b"changed")
+
+
+def truncate_state(saved: Path) -> None:
+    os.truncate(saved / "state", 100)
+
+
+def flip_a_bit_of_state(saved: Path) -> None:
+    with (saved / "state").open("r+b") as file:
+        file.seek(1000)
+        (byte,) = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte ^ 1]))
+
+
+def write_facts(text: str) -> Callable[[Path], object]:
+    return lambda saved: (saved / "template.json").write_text(text)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "ram truncated": (truncate_ram, "ram has changed since it was saved"),
+    "ram changed": (write_ram, "ram has changed since it was saved"),
+    "ram gone": (lambda saved: (saved / "ram").unlink(), "no template can be read: .*ram"),
+    "state truncated": (truncate_state, "state has changed since it was saved"),
+    "state changed": (flip_a_bit_of_state, "state has changed since it was saved"),
+    "state gone": (lambda saved: (saved / "state").unlink(), "no template can be read: .*state"),
+    "facts empty": (write_facts(""), "no template can be read"),
+    "facts garbage": (write_facts("\0\xff{"), "no template can be read"),
+    "facts of another form": (write_facts("[1, 2]"), "no template can be read"),
+    "facts incomplete": (write_facts("{}"), "no template can be read: 'ram'"),
+    "console gone": (lambda saved: (saved / "logs" / "console.log").unlink(), "console.log"),
+    "facts gone": (lambda saved: (saved / "template.json").unlink(), "no template can be read"),
+}
+
+
+def test_damage_is_seen(saved: Path, tmp_path: Path) -> None:
+    for name, (damage, message) in DAMAGES.items():
+        damaged = tmp_path / name.replace(" ", "-")
+        # Times included.
+        shutil.copytree(saved, damaged)
+        load(GUEST, damaged)
+        damage(damaged)
+        with pytest.raises(TemplateError, match=message):
+            load(GUEST, damaged)
+        shutil.rmtree(damaged)
+
+
+def test_a_state_that_qemu_does_not_take_is_an_error_at_once(saved: Path, tmp_path: Path) -> None:
+    template = load(GUEST, saved)
+    assert template.guest.state is not None
+    template.guest.state.write_bytes(b"QEVM nonsense" * 1000)
+    with pytest.raises(GuestError):
+        clone(template, logs=tmp_path / "clone")
+
+
+def test_a_guest_that_ends_before_it_is_ready_is_no_template(tmp_path: Path) -> None:
+    reset = option_rom(ENDS["reset"])
+    with pytest.raises(GuestExited, match="the guest reset itself"):
+        save(replace(GUEST, kernel=None, initrd=None), boot_rom=reset, directory=tmp_path, prepare=is_there)
+    assert not (tmp_path / "template.json").exists()
+    with pytest.raises(TemplateError):
+        load(GUEST, tmp_path)
+
+
+def test_notes_come_back_as_they_were(saved: Path) -> None:
+    facts = json.loads((saved / "template.json").read_text())
+    assert facts["notes"] == {"said": "here"}
+    assert isinstance(load(GUEST, saved), Template)

@@ -1,0 +1,250 @@
+"""What can go wrong during a run, with real guests: it is said, it harms no other test, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.machine.folder import PREFIX
+from pytest_memtype.resources import cache_directory
+
+#: In the order of the file, and without a trial of accelerators, which an empty cache would cause.
+OPTIONS = ("-p", "no:cacheprovider", "-p", "no:randomly", "--accel", "tcg")
+
+GOOD = """
+from pytest_memtype import MemType
+
+def map_twice(guest):
+    bar = guest.mmio(pages=1)
+    first = guest.driver("drm").ioremap(bar, MemType.WC)
+    second = guest.driver("fbdev").ioremap(bar, MemType.UC_MINUS)
+    assert first.accepted and second.verdict.rule == "alias" and second.granted is MemType.WC
+
+def test_before(guest):
+    map_twice(guest)
+
+def test_after(guest):
+    map_twice(guest)
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files of the pytests below, shared with nobody."""
+    path = pytester.path / "temporary"
+    path.mkdir()
+    monkeypatch.setenv("TMPDIR", str(path))
+    return path
+
+
+def with_bad_test(body: str, *, imports: str = "") -> str:
+    """Three tests, the second of which goes wrong."""
+    head, tail = GOOD.split("def test_after")
+    indented = body.strip().replace("\n", "\n    ")
+    return f"{imports}\n{head}def test_bad(guest):\n    {indented}\n\ndef test_after{tail}"
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_subprocess(*OPTIONS, *arguments)
+
+
+def qemus_of(folder: Path) -> list[int]:
+    """QEMU processes that name a file below a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"qemu-system" in command and os.fsencode(folder) in command:
+            found.append(int(process.name))
+    return found
+
+
+def records(pytester: pytest.Pytester) -> list[dict[str, object]]:
+    (file,) = (pytester.path / ".memtype").glob("runs/*/records.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def nothing_is_left(pytester: pytest.Pytester, temporary_files: Path) -> None:
+    assert qemus_of(pytester.path) == []
+    assert list(temporary_files.glob(f"{PREFIX}*")) == []
+
+
+def the_good_tests_passed(pytester: pytest.Pytester) -> None:
+    """Their records are those of a run in which nothing went wrong."""
+    for name in ("test_before", "test_after"):
+        first, second = (each for each in records(pytester) if f"::{name}[" in str(each["test"]))
+        assert (first["granted"], second["granted"]) == ("WC", "WC")
+        assert first["boot"] == second["boot"] == "clone"
+
+
+BAD = {
+    "qemu-killed": (
+        "os.kill(guest.machine.process.pid, signal.SIGKILL)\nmap_twice(guest)",
+        r"GuestExited: QEMU \(process \d+\) was killed by SIGKILL \(waiting for the answer to 'ioremap'",
+    ),
+    "panic": (
+        "guest.shell('echo c > /proc/sysrq-trigger')",
+        r"GuestPanicked: the guest's kernel panicked \(waiting for the answer to 'shell' .*"
+        r"Kernel panic - not syncing: sysrq triggered crash",
+    ),
+    "power-off": (
+        "guest.shell('poweroff -f')",
+        r"GuestExited: the guest powered itself off \(waiting for the answer to 'shell'",
+    ),
+    # The bound of a healthy guest is lowered: a guest under TCG takes a minute to pass it.
+    "endless-console": (
+        "console.FLOOD = 1 << 18\nguest.shell('cat /dev/zero > /dev/ttyS0')",
+        r"GuestFlooded: the guest printed more than 256K on its console; see .*console\.log",
+    ),
+    "stopped": (
+        "guest._agent.timeout = 1\nguest.qmp.execute('stop')\nmap_twice(guest)",
+        r"GuestHung: the guest gave no answer for [\d.]+ s \(waiting for the answer to 'ioremap'.*paused",
+    ),
+    "never-answers": (
+        "guest._agent.timeout = 1\nguest.shell('while :; do :; done')",
+        r"GuestHung: the guest gave no answer for [\d.]+ s \(waiting for the answer to 'shell' on",
+    ),
+    "next-guest-killed": (
+        # The guest that is started ahead of test_after, once it is there.
+        "session = guest_session(request)\n"
+        "os.kill(session._ahead._next.result().guest.machine.process.pid, signal.SIGKILL)\n"
+        "raise RuntimeError('on purpose')",
+        r".*RuntimeError: on purpose",
+    ),
+}
+
+IMPORTS = """
+import os, signal
+from pytest_memtype import plugin
+from pytest_memtype.machine import console
+
+def guest_session(request):
+    return plugin._the_session(request.config)
+"""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_guest_that_goes_wrong_fails_its_own_test_alone(
+    pytester: pytest.Pytester, temporary_files: Path, name: str
+) -> None:
+    body, message = BAD[name]
+    source = with_bad_test(body, imports=IMPORTS)
+    if "request" in body:
+        source = source.replace("test_bad(guest)", "test_bad(guest, request)")
+    pytester.makepyfile(source)
+    result = run(pytester)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.re_match_lines([f".*{message}"])
+    the_good_tests_passed(pytester)
+    nothing_is_left(pytester, temporary_files)
+
+
+def test_a_killed_worker_fails_the_test_it_ran(pytester: pytest.Pytester, temporary_files: Path) -> None:
+    body = "os.kill(os.getpid(), signal.SIGKILL)"
+    pytester.makepyfile(with_bad_test(body, imports=IMPORTS))
+    result = run(pytester, "-n", "2")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.re_match_lines([r".*worker 'gw\d' crashed while running '.*::test_bad\["])
+    the_good_tests_passed(pytester)
+    nothing_is_left(pytester, temporary_files)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killing_pytest_leaves_no_process_and_the_next_run_clears_up(
+    pytester: pytest.Pytester, temporary_files: Path, workers: int
+) -> None:
+    told, tell = os.pipe()
+    body = (
+        f"os.write({tell}, b'%d\\n' % guest.machine.process.pid)\nguest.console.expect(b'never', timeout=200)"
+    )
+    pytester.makepyfile(with_bad_test(body, imports=IMPORTS))
+    command = [sys.executable, "-m", "pytest", *OPTIONS, "-k", "bad"]
+    command += ["-n", str(workers)] if workers else []
+    # A worker of pytest-xdist inherits no descriptors; it opens the pipe by its name.
+    if workers:
+        source = next(pytester.path.glob("test_*.py"))
+        path = f"/proc/{os.getpid()}/fd/{tell}"
+        source.write_text(source.read_text().replace(f"os.write({tell},", f"os.write(os.open({path!r}, 1),"))
+    process = subprocess.Popen(
+        command,
+        cwd=pytester.path,
+        pass_fds=[tell],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert select.select([told], [], [], 120)[0]
+        qemu = os.pidfd_open(int(os.read(told, 100)))
+    finally:
+        process.kill()
+        process.wait()
+    # Readable when the process has ended.
+    assert select.select([qemu], [], [], 60)[0]
+    for descriptor in (told, tell, qemu):
+        os.close(descriptor)
+    source = next(pytester.path.glob("test_*.py"))
+    source.write_text(GOOD)
+    run(pytester).assert_outcomes(passed=2)
+    nothing_is_left(pytester, temporary_files)
+
+
+def empty_cache(folder: Path) -> None:
+    """A cache with the user's kernels, which take long to build, and no templates."""
+    folder.mkdir(exist_ok=True)
+    for path in cache_directory().iterdir():
+        if path.name in ("bundles", "index", "kits"):
+            (folder / path.name).symlink_to(path)
+
+
+SMALL = 'import pytest\npytestmark = pytest.mark.hardware(memory="96M")\n'
+
+
+def test_two_workers_with_an_empty_cache_make_one_template(
+    pytester: pytest.Pytester, temporary_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = pytester.path / "cache"
+    empty_cache(cache)
+    monkeypatch.setenv("MEMTYPE_CACHE", str(cache))
+    pytester.makepyfile(SMALL + GOOD)
+    run(pytester, "-n", "2").assert_outcomes(passed=2)
+    the_good_tests_passed(pytester)
+    assert len(list(cache.glob("templates/*/ready"))) == 1
+    nothing_is_left(pytester, temporary_files)
+
+
+def test_a_disk_that_is_full_is_said_and_changes_no_verdict(
+    pytester: pytest.Pytester, temporary_files: Path
+) -> None:
+    """A template takes 96 MiB, and the disk has 64."""
+    disk = pytester.path / "disk"
+    empty_cache(disk)
+    links = {path.name: path.readlink() for path in disk.iterdir()}
+    pytester.makepyfile(SMALL + GOOD)
+    # In a mount namespace of its own, where it needs no root.
+    script = [f'mount -t tmpfs -o size=64m none "{disk}"']
+    script += [f'ln -s "{target}" "{disk}/{name}"' for name, target in links.items()]
+    script += [f'"{sys.executable}" -m pytest {" ".join(OPTIONS)} -n0']
+    script += [f'find "{disk}/templates" -type f ! -name lock | sed "s/^/left: /"']
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", "\n".join(script)],
+        cwd=pytester.path,
+        env={**os.environ, "MEMTYPE_CACHE": str(disk)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "left: " not in done.stdout
+    for record in records(pytester):
+        assert str(record["boot"]).startswith(f"boot, because a clone failed: {disk}/templates/")
+        assert "disk is full" in str(record["boot"])
+        assert record["granted"] == "WC"
+    nothing_is_left(pytester, temporary_files)

@@ -1,0 +1,101 @@
+"""How the guests of a run come to be, and what is said when a clone can't be had."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import load_layout
+from pytest_memtype.progress import silent
+from pytest_memtype.resources import cache_directory
+from pytest_memtype.session import GuestKind, Session
+from pytest_memtype.session import TestGuests as Guests
+
+KIND = GuestKind("debian:bookworm", load_layout("firmware", []), Hardware(memory="96M"))
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    made = Session(tmp_path, progress=silent, fresh="clone", accelerator="tcg")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def no_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, but for the kernels, which take long to build. Its folder for templates."""
+    user, cache = cache_directory(), tmp_path / "cache"
+    cache.mkdir()
+    for path in user.iterdir():
+        if path.name in ("bundles", "index", "kits"):
+            (cache / path.name).symlink_to(path)
+    monkeypatch.setenv("MEMTYPE_CACHE", str(cache))
+    return cache / "templates"
+
+
+def damage_state(templates: Path) -> None:
+    """So that only QEMU can find it."""
+    (state,) = templates.glob("*/ready/state")
+    state.write_bytes(b"QEVM nonsense" * 1000)
+    facts = state.with_name("template.json")
+    digest = hashlib.sha256(state.read_bytes()).hexdigest()
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "state": digest}))
+
+
+def test_a_guest_is_a_clone_unless_it_should_be_booted(session: Session, tmp_path: Path) -> None:
+    ready = session.start(KIND, logs=tmp_path / "clone")
+    with ready.guest.machine:
+        assert ready.how == "clone"
+    booting = Session(tmp_path, progress=silent, fresh="boot", accelerator="tcg")
+    ready = booting.start(KIND, logs=tmp_path / "boot")
+    with ready.guest.machine:
+        assert ready.how == "boot"
+    booting.close()
+
+
+def test_the_expected_guest_is_started_meanwhile(session: Session, tmp_path: Path) -> None:
+    session.expect(KIND, logs=tmp_path / "next")
+    ready = session.start(KIND, logs=tmp_path / "next")
+    with ready.guest.machine:
+        assert ready.how == "clone"
+        assert ready.guest.tracked() == ()
+        assert ready.guest.machine.logs == tmp_path / "next"
+
+
+def test_closing_ends_the_expected_guest(session: Session, tmp_path: Path) -> None:
+    session.expect(KIND, logs=tmp_path / "next")
+    session.close()
+    assert not (tmp_path / "next").exists()
+
+
+def test_a_clone_that_can_not_be_had_is_booted_and_the_record_says_why(
+    session: Session, tmp_path: Path, no_templates: Path
+) -> None:
+    session.start(KIND, logs=tmp_path / "first").guest.machine.close()
+    damage_state(no_templates)
+    guests = Guests(session, tmp_path / "test")
+    guest = guests.start(KIND)
+    assert guest.shell("echo alive").output == "alive\n"
+    (record,) = guests.records("test_it", since=[])
+    guests.close(keep_logs=False)
+    assert record["boot"].startswith("boot, because a clone failed: QEMU (process ")
+    assert "\n" not in record["boot"]
+    assert not (tmp_path / "test").exists()
+
+
+def test_a_guest_is_shared_while_it_lives(session: Session, tmp_path: Path) -> None:
+    guests = Guests(session, tmp_path / "module")
+    one = guests.shared(KIND)
+    assert guests.shared(KIND) is one
+    one.machine.close()
+    two = guests.shared(KIND)
+    assert two is not one
+    assert two.machine.alive
+    guests.close(keep_logs=True)
+    assert not two.machine.alive
+    assert sorted(path.name for path in (tmp_path / "module").iterdir()) == ["guest-1", "guest-2"]
