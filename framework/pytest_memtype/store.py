@@ -109,5 +109,7 @@ def disk_full(cache: Path) -> HostError:
 def flush(directory: Path) -> None:
     """Have the files of ``directory`` on the disk before a rename makes them look finished."""
     for path in directory.iterdir():
+        if not path.is_file():
+            continue
         with path.open("rb") as file:
             os.fsync(file.fileno())

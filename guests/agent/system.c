@@ -263,8 +263,9 @@ void system_refresh(const struct request *request, struct buffer *reply)
 		unsigned char bytes[32];
 	} seed = { .info = { .entropy_count = 256, .buf_size = 32 } };
 	struct timespec now = { 0 };
+	/* Kept open: a clone finds what its template has opened already. */
+	static int random = -1;
 	uint64_t nanoseconds;
-	int random;
 
 	if (!request_number(request, "clock", &nanoseconds, reply))
 		return;
@@ -274,14 +275,13 @@ void system_refresh(const struct request *request, struct buffer *reply)
 	}
 	now.tv_sec = nanoseconds / 1000000000;
 	now.tv_nsec = nanoseconds % 1000000000;
-	random = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+	if (random < 0)
+		random = open("/dev/urandom", O_RDWR | O_CLOEXEC);
 	if (random < 0 || ioctl(random, RNDADDENTROPY, &seed) || ioctl(random, RNDRESEEDCRNG) ||
 	    clock_settime(CLOCK_REALTIME, &now))
 		buffer_error(reply, "refresh: %s", strerror(errno));
 	else
 		buffer_print(reply, "{}");
-	if (random >= 0)
-		close(random);
 }
 
 void system_describe(struct buffer *reply)

@@ -24,6 +24,7 @@ from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.command import QEMU, Guest, rerun_command
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.timeouts import COMMAND
+from pytest_memtype.store import flush
 
 #: Raise it when templates of earlier versions of this code can't be used.
 _FORMAT: Final = 2
@@ -110,6 +111,8 @@ def save(guest: Guest, *, boot_rom: bytes | None, directory: Path, prepare: Call
         "notes": notes,
     }
     (directory / "template.json").write_text(json.dumps(facts))
+    # A power cut must not leave a template that looks whole.
+    flush(directory)
 
 
 def load(guest: Guest, directory: Path) -> Template:

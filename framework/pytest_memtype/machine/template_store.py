@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -74,9 +75,20 @@ def _used(folder: Path, template: Template) -> Template:
     return template
 
 
+def reject(guest: Guest, *, boot_rom: bytes | None, cache: Path, progress: Progress) -> None:
+    """Remove the template of a guest, because it couldn't be restored: the next one is made anew."""
+    folder = cache / template_key(guest, boot_rom=boot_rom)
+    if folder.is_dir():
+        with exclusive(folder, progress):
+            discard(folder)
+
+
 def discard(folder: Path) -> None:
     """Remove a template. Guests that were cloned from it live on."""
-    shutil.rmtree(folder / _READY, ignore_errors=True)
+    # Renamed first: a run that finds half of it would make a guest of that.
+    with contextlib.suppress(OSError):
+        (folder / _READY).rename(folder / f"removed-{os.getpid()}")
+    shutil.rmtree(folder / f"removed-{os.getpid()}", ignore_errors=True)
 
 
 def stored(cache: Path) -> list[StoredTemplate]:
@@ -84,8 +96,10 @@ def stored(cache: Path) -> list[StoredTemplate]:
     found = []
     for folder in cache.iterdir() if cache.is_dir() else ():
         if (folder / _READY).is_dir():
-            size = sum(path.stat().st_blocks * 512 for path in (folder / _READY).rglob("*"))
-            found.append(StoredTemplate(folder, size, folder.stat().st_mtime))
+            # Another run may remove it at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                size = sum(path.stat().st_blocks * 512 for path in (folder / _READY).rglob("*"))
+                found.append(StoredTemplate(folder, size, folder.stat().st_mtime))
     return sorted(found, key=lambda template: template.used)
 
 
