@@ -55,6 +55,8 @@ void system_log(struct buffer *json);
 void system_shell(const struct request *request, struct buffer *reply);
 void system_memtype_list(struct buffer *reply);
 void system_refresh(const struct request *request, struct buffer *reply);
+/* What system_refresh() left to do. Returns 0 or an errno. */
+int system_finish_refresh(void);
 void system_describe(struct buffer *reply);
 
 #endif

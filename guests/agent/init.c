@@ -84,12 +84,16 @@ static void offer_shell(void)
 static void answer(int port, char *text)
 {
 	static char original[REQUEST_LENGTH];
+	static int refresh_error;
 	struct buffer reply = { 0 }, whole = { 0 };
 	struct request request;
 
 	strcpy(original, text);
 	buffer_clear(&reply);
-	if (!request_parse(&request, text))
+	if (refresh_error)
+		buffer_error(&reply, "this clone has its template's random numbers or time: %s",
+			     strerror(refresh_error));
+	else if (!request_parse(&request, text))
 		buffer_error(&reply, "not a request: %.40s", original);
 	else if (!operations_run(&request, &reply))
 		process_relay(&request, original, &reply);
@@ -100,6 +104,8 @@ static void answer(int port, char *text)
 	buffer_bytes(&whole, reply.data, reply.length);
 	buffer_print(&whole, "}");
 	protocol_reply(port, &whole);
+	if (!refresh_error)
+		refresh_error = system_finish_refresh();
 	buffer_free(&reply);
 	buffer_free(&whole);
 }

@@ -251,37 +251,52 @@ static bool decode_hex(const char *text, unsigned char *bytes, size_t length)
 	return true;
 }
 
+static struct {
+	bool wanted;
+	struct rand_pool_info info;
+	unsigned char bytes[32];
+	struct timespec now;
+} refresh;
+
 /*
  * What a clone needs that its template can't have given it: the time of day,
- * and random numbers of its own. Adding entropy alone changes nothing until
- * the kernel reseeds, which RNDRESEEDCRNG makes it do at once (4.14 and later).
+ * and random numbers of its own. Reseeding takes half as long as all else a
+ * fresh clone does until its first answer, so it is done behind that answer,
+ * and before the next request is read.
  */
 void system_refresh(const struct request *request, struct buffer *reply)
 {
-	struct {
-		struct rand_pool_info info;
-		unsigned char bytes[32];
-	} seed = { .info = { .entropy_count = 256, .buf_size = 32 } };
-	struct timespec now = { 0 };
-	/* Kept open: a clone finds what its template has opened already. */
-	static int random = -1;
 	uint64_t nanoseconds;
 
 	if (!request_number(request, "clock", &nanoseconds, reply))
 		return;
-	if (!decode_hex(request_text(request, "seed"), seed.bytes, sizeof(seed.bytes))) {
+	if (!decode_hex(request_text(request, "seed"), refresh.bytes, sizeof(refresh.bytes))) {
 		buffer_error(reply, "refresh: seed= wants 64 hexadecimal digits");
 		return;
 	}
-	now.tv_sec = nanoseconds / 1000000000;
-	now.tv_nsec = nanoseconds % 1000000000;
+	refresh.now.tv_sec = nanoseconds / 1000000000;
+	refresh.now.tv_nsec = nanoseconds % 1000000000;
+	refresh.wanted = true;
+	buffer_print(reply, "{}");
+}
+
+int system_finish_refresh(void)
+{
+	/* Kept open: a clone finds what its template has opened already. */
+	static int random = -1;
+
+	if (!refresh.wanted)
+		return 0;
+	refresh.wanted = false;
+	refresh.info.entropy_count = 8 * sizeof(refresh.bytes);
+	refresh.info.buf_size = sizeof(refresh.bytes);
 	if (random < 0)
 		random = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-	if (random < 0 || ioctl(random, RNDADDENTROPY, &seed) || ioctl(random, RNDRESEEDCRNG) ||
-	    clock_settime(CLOCK_REALTIME, &now))
-		buffer_error(reply, "refresh: %s", strerror(errno));
-	else
-		buffer_print(reply, "{}");
+	/* Added entropy changes nothing until RNDRESEEDCRNG makes the kernel reseed (4.14 and later). */
+	if (random < 0 || ioctl(random, RNDADDENTROPY, &refresh.info) ||
+	    ioctl(random, RNDRESEEDCRNG) || clock_settime(CLOCK_REALTIME, &refresh.now))
+		return errno;
+	return 0;
 }
 
 void system_describe(struct buffer *reply)
