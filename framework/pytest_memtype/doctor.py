@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pytest_memtype import resources
 from pytest_memtype.errors import HostError
+from pytest_memtype.host import available_memory
 from pytest_memtype.kernels.sandbox import bwrap_problem
 from pytest_memtype.kernels.sources import debian_keyring
 from pytest_memtype.machine.accelerator import recall
@@ -113,16 +113,10 @@ def _cache() -> Check:
 
 
 def _memory() -> Check:
-    available = available_memory(Path("/proc/meminfo").read_text())
+    available = available_memory()
     ok = available >= _MEMORY_BYTES
     advice = "" if ok else "end other programs, or run fewer workers (-n 1)"
     return Check("memory", ok, f"{available / (1 << 30):.1f} GiB available", advice)
-
-
-def available_memory(meminfo: str) -> int:
-    """MemAvailable in bytes, out of the text of ``/proc/meminfo``, which counts in KiB (proc(5))."""
-    fields = dict(line.split(":", 1) for line in meminfo.splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def _cores() -> Check:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
+from pytest_memtype.host import available_memory
+
 
 class _HasMachine(Protocol):
     @property
@@ -110,11 +112,3 @@ class Ahead(Generic[K, G]):
         start, self._next = self._next, None
         if start is not None:
             start.discard()
-
-
-def available_memory() -> int:
-    """Bytes that can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return 0

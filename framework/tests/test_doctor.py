@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.doctor import available_memory, checks
+from pytest_memtype.doctor import checks
 
 
 def test_a_host_that_runs_this_suite_is_well() -> None:
@@ -36,8 +36,3 @@ def test_a_cache_that_can_not_be_made_is_told(tmp_path: Path, monkeypatch: pytes
     (cache,) = (check for check in checks() if check.name == "cache folder")
     assert not cache.ok
     assert "MEMTYPE_CACHE" in cache.advice
-
-
-def test_memory_is_counted_in_bytes() -> None:
-    # proc_meminfo(5): values are in kB of 1024 bytes.
-    assert available_memory("MemTotal:  2048 kB\nMemAvailable:    1024 kB\nHugePages_Total:  0\n") == 1 << 20

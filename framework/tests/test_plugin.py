@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from processes import qemus_of
 
 from pytest_memtype.machine.folder import PREFIX
 
@@ -54,19 +55,6 @@ def temporary(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pat
 def leftovers(temporary: Path) -> list[Path]:
     """Private folders of guests."""
     return list(temporary.glob(f"{PREFIX}*"))
-
-
-def qemus_of(folder: Path) -> list[int]:
-    """QEMU processes that write their logs below a folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"qemu-system" in command and os.fsencode(folder) in command:
-            found.append(int(process.name))
-    return found
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import qemus_of
 
 from pytest_memtype.machine.folder import PREFIX
 from pytest_memtype.resources import cache_directory
@@ -52,19 +53,6 @@ def with_bad_test(body: str, *, imports: str = "") -> str:
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess(*OPTIONS, *arguments)
-
-
-def qemus_of(folder: Path) -> list[int]:
-    """QEMU processes that name a file below a folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"qemu-system" in command and os.fsencode(folder) in command:
-            found.append(int(process.name))
-    return found
 
 
 def records(pytester: pytest.Pytester) -> list[dict[str, object]]:

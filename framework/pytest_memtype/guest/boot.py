@@ -146,10 +146,3 @@ def _awakened(machine: Machine, template: Template, *, layout: Layout) -> Guest:
 
 def _refresh(agent: Agent) -> None:
     agent.call("refresh", seed=secrets.token_hex(32), clock=time.time_ns())
-
-
-def boot(
-    *, image: Path, initramfs: Path, layout: Layout, hardware: Hardware, logs: Path, timeout: float = BOOT
-) -> Guest:
-    """See :func:`booted`."""
-    return booted(Blueprint(image, initramfs, layout, hardware), logs=logs, timeout=timeout)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pytest_memtype import Guest, Hardware, MemType
 from pytest_memtype.errors import GuestError, KernelError
-from pytest_memtype.guest.boot import boot
+from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.fetch import kit_path
@@ -214,13 +214,8 @@ def play(scene: Scene, *, image: Path, initramfs: Path) -> bytes:
                 # Never printed: the wait ends with the guest.
                 machine.console.expect_exact("provoke: the end")
         else:
-            running = boot(
-                image=image,
-                initramfs=initramfs,
-                layout=load_layout(scene.layout),
-                hardware=scene.hardware,
-                logs=logs,
-            )
+            layout = load_layout(scene.layout)
+            running = booted(Blueprint(image, initramfs, layout, scene.hardware), logs=logs)
             with running.machine, suppress(GuestError):
                 running.shell(f"echo provoke: {scene.name} > /dev/kmsg")
                 scene.act(running)
