@@ -68,7 +68,7 @@ def explain_hang(remains: Remains, doing: str, timeout: float) -> GuestError:
     """The error for a guest that is alive but did not answer within ``timeout`` seconds."""
     if remains.panic is not None:
         return explain_end(remains, doing)
-    seconds = f"{round(timeout, 1):g} s"
+    seconds = f"{timeout:.3g} s"
     return GuestHung(f"the guest gave no answer for {seconds} ({doing})", details=_details(remains))
 
 
