@@ -39,10 +39,6 @@ def testcases() -> Path:
     return _folder("testcases")
 
 
-# pytest collects a function of this name wherever a test module imports it.
-testcases.__test__ = False  # type: ignore[attr-defined]
-
-
 def cache_directory() -> Path:
     """The user's cache, made with mode 0700 when missing.
 

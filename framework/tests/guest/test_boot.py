@@ -174,7 +174,7 @@ def footprint() -> tuple[list[str], int, set[str]]:
     links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     # Sockets and pipes have a number in their name, and each guest's is another.
     kinds = sorted(os.path.realpath(path).partition("[")[0] for path in links)
-    return kinds, threading.active_count(), set(os.listdir(tempfile.gettempdir()))  # noqa: PTH208
+    return kinds, threading.active_count(), {path.name for path in Path(tempfile.gettempdir()).iterdir()}
 
 
 def test_fifty_clones_leave_nothing(tmp_path: Path, templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
