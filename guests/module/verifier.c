@@ -2,6 +2,7 @@
 /* The verifier's rules and its records. See verifier.h. */
 #include <linux/errno.h>
 #include <linux/interval_tree_generic.h>
+#include <linux/kernel.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -14,9 +15,45 @@
 INTERVAL_TREE_DEFINE(struct verifier_record, node, u64, subtree_last, RECORD_FIRST, RECORD_LAST,
 		     static __maybe_unused, records)
 
+/* Sets of trees, as bit masks: two bits for each type, the kernel's mappings in the lower. */
+#define ALL_TREES (~0U >> (32 - 2 * VERIFIER_MEMTYPES))
+#define KERNEL_TREES (ALL_TREES / 3)
+#define TREES_OF(memtype) (3U << 2 * (memtype))
+
+static struct rb_root_cached *tree_of(struct verifier *verifier, const void *space,
+				      unsigned int memtype)
+{
+	return &verifier->records[memtype][space != NULL];
+}
+
+/* The tree of one bit of such a mask. */
+static struct rb_root_cached *tree_at(struct verifier *verifier, unsigned int bit)
+{
+	return &verifier->records[bit / 2][bit % 2];
+}
+
+static struct verifier_record *first_overlap(struct verifier *verifier, unsigned int trees,
+					     u64 first, u64 last)
+{
+	struct verifier_record *record, *found = NULL;
+	unsigned int bit;
+
+	for (bit = 0; bit < 2 * VERIFIER_MEMTYPES; bit++) {
+		if (!(trees & 1U << bit))
+			continue;
+		record = records_iter_first(tree_at(verifier, bit), first, last);
+		if (record && (!found || record->first < found->first))
+			found = record;
+	}
+	return found;
+}
+
 void verifier_init(struct verifier *verifier, const struct verifier_arch *arch)
 {
-	verifier->records = RB_ROOT_CACHED;
+	unsigned int bit;
+
+	for (bit = 0; bit < 2 * VERIFIER_MEMTYPES; bit++)
+		*tree_at(verifier, bit) = RB_ROOT_CACHED;
 	INIT_LIST_HEAD(&verifier->owners);
 	verifier->arch = arch;
 	verifier->one_ioremap = false;
@@ -27,7 +64,7 @@ void verifier_destroy(struct verifier *verifier)
 	struct verifier_owner *owner, *next;
 	struct verifier_record *record;
 
-	while ((record = records_iter_first(&verifier->records, 0, U64_MAX)))
+	while ((record = first_overlap(verifier, ALL_TREES, 0, U64_MAX)))
 		verifier_release(verifier, record);
 	list_for_each_entry_safe(owner, next, &verifier->owners, node) {
 		list_del(&owner->node);
@@ -68,21 +105,27 @@ static bool sane(const struct verifier *verifier, const struct verifier_request 
 	if (!request->pages || request->first > last_pfn ||
 	    request->pages - 1 > last_pfn - request->first)
 		return refuse(verdict, VERIFIER_MALFORMED, EINVAL, NULL);
-	if (!verifier->arch->possible(request->memtype))
+	if (request->memtype >= VERIFIER_MEMTYPES || !verifier->arch->possible(request->memtype))
 		return refuse(verdict, VERIFIER_IMPOSSIBLE, EOPNOTSUPP, NULL);
 	return true;
 }
 
-/* Rule 2: one type for every page that is mapped already. */
+/* Rule 2: one type for every page that is not RAM and is mapped already. */
 static bool no_alias(struct verifier *verifier, const struct verifier_request *request, u64 last,
 		     struct verifier_verdict *verdict)
 {
-	struct verifier_record *record;
+	unsigned int trees = ALL_TREES & ~TREES_OF(request->memtype);
+	const struct verifier_record *record;
+	u64 pfn = request->first;
 
-	for (record = records_iter_first(&verifier->records, request->first, last); record;
-	     record = records_iter_next(record, request->first, last))
-		if (record->memtype != request->memtype)
+	while ((record = first_overlap(verifier, trees, pfn, last))) {
+		pfn = max(pfn, record->first);
+		/* RAM has a rule of its own; only what was adopted maps it with another type. */
+		if (!verifier->arch->any_ram(pfn, pfn))
 			return refuse(verdict, VERIFIER_ALIAS, EBUSY, record);
+		if (pfn++ == last)
+			break;
+	}
 	return true;
 }
 
@@ -94,11 +137,8 @@ static bool exclusive(struct verifier *verifier, const struct verifier_request *
 
 	if (!verifier->one_ioremap || request->space)
 		return true;
-	for (record = records_iter_first(&verifier->records, request->first, last); record;
-	     record = records_iter_next(record, request->first, last))
-		if (!record->space)
-			return refuse(verdict, VERIFIER_EXCLUSIVE, EBUSY, record);
-	return true;
+	record = first_overlap(verifier, KERNEL_TREES, request->first, last);
+	return !record || refuse(verdict, VERIFIER_EXCLUSIVE, EBUSY, record);
 }
 
 void verifier_check(struct verifier *verifier, const struct verifier_request *request,
@@ -123,8 +163,11 @@ void verifier_check(struct verifier *verifier, const struct verifier_request *re
 struct verifier_record *verifier_adopt(struct verifier *verifier,
 				       const struct verifier_request *request)
 {
-	struct verifier_record *record = kzalloc(sizeof(*record), GFP_KERNEL);
+	struct verifier_record *record;
 
+	if (request->memtype >= VERIFIER_MEMTYPES)
+		return NULL;
+	record = kzalloc(sizeof(*record), GFP_KERNEL);
 	if (!record)
 		return NULL;
 	record->first = request->first;
@@ -134,7 +177,7 @@ struct verifier_record *verifier_adopt(struct verifier *verifier,
 	record->address = request->address;
 	record->pid = request->pid;
 	record->memtype = request->memtype;
-	records_insert(record, &verifier->records);
+	records_insert(record, tree_of(verifier, record->space, record->memtype));
 	return record;
 }
 
@@ -150,52 +193,56 @@ struct verifier_record *verifier_track(struct verifier *verifier,
 
 void verifier_release(struct verifier *verifier, struct verifier_record *record)
 {
-	records_remove(record, &verifier->records);
+	records_remove(record, tree_of(verifier, record->space, record->memtype));
 	kfree(record);
 }
 
-static struct verifier_record *record_of(struct verifier *verifier, const void *space, u64 first,
-					 u64 last, u64 address, u64 pages)
+/* Takes [pfn, last] out of one record. Returns how many pages that were. */
+static u64 cut_record(struct rb_root_cached *tree, struct verifier_record *record, u64 pfn,
+		      u64 last)
 {
-	u64 end = address + pages * PAGE_BYTES;
-	struct verifier_record *record;
+	u64 old_first = record->first, old_last = record->last;
+	struct verifier_record *tail;
 
-	for (record = records_iter_first(&verifier->records, first, last); record;
-	     record = records_iter_next(record, first, last))
-		if (record->space == space && record->address < end &&
-		    record->address + (record->last - record->first + 1) * PAGE_BYTES > address)
-			return record;
-	return NULL;
+	records_remove(record, tree);
+	if (old_last > last) {
+		if (old_first < pfn) {
+			/* The middle goes. Failing here would lose count of a live mapping. */
+			tail = kmemdup(record, sizeof(*record), GFP_KERNEL | __GFP_NOFAIL);
+			tail->first = last + 1;
+			tail->address += (tail->first - old_first) * PAGE_BYTES;
+			records_insert(tail, tree);
+		} else {
+			record->first = last + 1;
+			record->address += (record->first - old_first) * PAGE_BYTES;
+		}
+	}
+	if (old_first < pfn)
+		record->last = pfn - 1;
+	if (old_first < pfn || old_last > last)
+		records_insert(record, tree);
+	else
+		kfree(record);
+	return min(last, old_last) - max(pfn, old_first) + 1;
 }
 
 u64 verifier_cut(struct verifier *verifier, const void *space, u64 address, u64 pfn, u64 pages)
 {
-	u64 last = pfn + pages - 1, taken = 0;
-	struct verifier_record *record, *tail;
+	u64 end = address + pages * PAGE_BYTES, last = pfn + pages - 1, taken = 0;
+	struct verifier_record *record, *next;
+	struct rb_root_cached *tree;
+	unsigned int memtype;
 
-	while ((record = record_of(verifier, space, pfn, last, address, pages))) {
-		u64 old_first = record->first, old_last = record->last;
-
-		records_remove(record, &verifier->records);
-		taken += min(last, old_last) - max(pfn, old_first) + 1;
-		if (old_last > last) {
-			if (old_first < pfn) {
-				/* The middle goes. Failing here would lose count of a live mapping. */
-				tail = kmemdup(record, sizeof(*record), GFP_KERNEL | __GFP_NOFAIL);
-				tail->first = last + 1;
-				tail->address += (tail->first - old_first) * PAGE_BYTES;
-				records_insert(tail, &verifier->records);
-			} else {
-				record->first = last + 1;
-				record->address += (record->first - old_first) * PAGE_BYTES;
-			}
+	for (memtype = 0; memtype < VERIFIER_MEMTYPES; memtype++) {
+		tree = tree_of(verifier, space, memtype);
+		for (record = records_iter_first(tree, pfn, last); record; record = next) {
+			/* What is left of a record lies outside [pfn, last] and isn't met again. */
+			next = records_iter_next(record, pfn, last);
+			if (record->space == space && record->address < end &&
+			    record->address + (record->last - record->first + 1) * PAGE_BYTES >
+				    address)
+				taken += cut_record(tree, record, pfn, last);
 		}
-		if (old_first < pfn)
-			record->last = pfn - 1;
-		if (old_first < pfn || old_last > last)
-			records_insert(record, &verifier->records);
-		else
-			kfree(record);
 	}
 	return taken;
 }
@@ -204,31 +251,35 @@ int verifier_lookup(struct verifier *verifier, u64 first, u64 pages, unsigned in
 		    bool *in_use)
 {
 	u64 last_pfn = verifier->arch->last_pfn();
-	struct verifier_record *record, *next;
 	u64 last = first + pages - 1;
+	struct verifier_record *record;
 
 	if (!pages || first > last_pfn || pages - 1 > last_pfn - first)
 		return EINVAL;
-	record = records_iter_first(&verifier->records, first, last);
+	record = first_overlap(verifier, ALL_TREES, first, last);
 	*in_use = record;
-	if (!record) {
-		*memtype = verifier->arch->default_memtype(first, last);
-		return 0;
-	}
-	*memtype = record->memtype;
-	for (next = record; next; next = records_iter_next(next, first, last))
-		if (next->memtype != record->memtype)
-			return EBUSY;
+	*memtype = record ? record->memtype : verifier->arch->default_memtype(first, last);
+	if (record && first_overlap(verifier, ALL_TREES & ~TREES_OF(*memtype), first, last))
+		return EBUSY;
 	return 0;
 }
 
 void verifier_each(struct verifier *verifier, u64 first, u64 last,
 		   bool (*visit)(struct verifier_record *record, void *data), void *data)
 {
-	struct verifier_record *record, *next;
+	struct verifier_record *record, *next[2 * VERIFIER_MEMTYPES];
+	unsigned int bit, lowest;
 
-	for (record = records_iter_first(&verifier->records, first, last); record; record = next) {
-		next = records_iter_next(record, first, last);
+	for (bit = 0; bit < ARRAY_SIZE(next); bit++)
+		next[bit] = records_iter_first(tree_at(verifier, bit), first, last);
+	for (;;) {
+		for (lowest = 0, bit = 1; bit < ARRAY_SIZE(next); bit++)
+			if (next[bit] && (!next[lowest] || next[bit]->first < next[lowest]->first))
+				lowest = bit;
+		record = next[lowest];
+		if (!record)
+			return;
+		next[lowest] = records_iter_next(record, first, last);
 		if (!visit(record, data))
 			return;
 	}

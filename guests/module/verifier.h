@@ -74,8 +74,16 @@ struct verifier_verdict {
 	const struct verifier_record *conflict;	/* valid while the lock is held */
 };
 
+/* What a page-table entry of x86 (PAT) and of arm64 (MAIR) tells apart. */
+#define VERIFIER_MEMTYPES 8
+
 struct verifier {
-	struct rb_root_cached records;
+	/*
+	 * A tree for each type, [0] with the kernel's mappings and [1] with user space's. Whether
+	 * anything here has another type then costs one look into each of the others, be this
+	 * page mapped once or 100,000 times.
+	 */
+	struct rb_root_cached records[VERIFIER_MEMTYPES][2];
 	struct list_head owners;
 	const struct verifier_arch *arch;
 	bool one_ioremap;
@@ -88,7 +96,7 @@ const struct verifier_owner *verifier_owner(struct verifier *verifier, const cha
 
 /*
  * verify_pfn_mapping(): may these pages be mapped so? Changes nothing.
- * Every page is checked, and the verdict names the first mapping in the way.
+ * Every page is checked, and the verdict names the mapping in the way that begins first.
  */
 void verifier_check(struct verifier *verifier, const struct verifier_request *request,
 		    struct verifier_verdict *verdict);
@@ -98,7 +106,10 @@ struct verifier_record *verifier_track(struct verifier *verifier,
 				       const struct verifier_request *request,
 				       struct verifier_verdict *verdict);
 
-/* Counts a mapping that exists already, whatever the rules say: what fork() duplicates. */
+/*
+ * Counts a mapping that exists already, whatever the rules say: what fork() duplicates.
+ * Returns NULL when out of memory, and for a type no page table can hold.
+ */
 struct verifier_record *verifier_adopt(struct verifier *verifier,
 				       const struct verifier_request *request);
 
@@ -118,7 +129,10 @@ u64 verifier_cut(struct verifier *verifier, const void *space, u64 address, u64 
 int verifier_lookup(struct verifier *verifier, u64 first, u64 pages, unsigned int *memtype,
 		    bool *in_use);
 
-/* Calls visit for each record that overlaps [first, last], in order, until it says false. */
+/*
+ * Calls visit for each record that overlaps [first, last], in the order of their first pages,
+ * until it says false. It may release the record it was given, and change its owner and pid.
+ */
 void verifier_each(struct verifier *verifier, u64 first, u64 last,
 		   bool (*visit)(struct verifier_record *record, void *data), void *data);
 
