@@ -163,6 +163,7 @@ def test_each_way_alone(guest: Guest, via: str, memtype: MemType, granted: MemTy
     assert outcome.granted is granted
     (mapping,) = guest.tracked(bar)
     assert (mapping.owner, mapping.kind, mapping.pid, mapping.memtype) == ("X", "user", process.pid, memtype)
+    assert mapping.address == outcome.address != 0
     assert kernel_types(guest, bar) == [granted]
     process.exit()
     assert_gone(guest, bar)

@@ -100,7 +100,8 @@ void write_outcome(struct buffer *reply, const struct memtype_request *outcome)
 		buffer_print(reply, ", \"handle\": %llu", outcome->handle);
 	else
 		buffer_print(reply, ", \"handle\": null");
-	buffer_print(reply, ", \"page_table\": ");
+	buffer_print(reply, ", \"address\": %llu, \"page_table\": ",
+		     (unsigned long long)outcome->address);
 	write_page_table(reply, &outcome->page_table);
 	/* What the types in the entries mean at this moment: MTRRs may change between two operations. */
 	if (outcome->handle && !ioctl(device, MEMTYPE_READ_REGISTERS, &registers)) {

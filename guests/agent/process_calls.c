@@ -239,6 +239,7 @@ static void run_mmap(const struct request *request, struct buffer *reply)
 				     MOST_MAPPINGS);
 			return;
 		}
+		asked.address = (uintptr_t)address;
 		read_page_table(address, asked.pages, &asked.page_table);
 	}
 	write_outcome(reply, &asked);

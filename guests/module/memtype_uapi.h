@@ -103,6 +103,7 @@ struct memtype_request {
 	__u32 asked_kernel;	/* 0 when enforce mode keeps the request from it */
 	__s32 kernel_error;	/* positive errno, 0 when accepted */
 	__u64 handle;		/* 0 when there is no mapping */
+	__u64 address;		/* where the process has it, 0 for the kernel's */
 	struct memtype_page_table page_table;
 };
 

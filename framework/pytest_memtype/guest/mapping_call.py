@@ -53,6 +53,7 @@ def request_mapping(
             granted_pages=granted,
             effective_pages=effective,
             mapping=mapping,
+            address=int(content["address"]),
         )
 
     outcome = reply.decode(decode)

@@ -110,6 +110,7 @@ class Outcome:
         nothing is mapped or the pages differ. ``granted_pages`` has each.
     :param effective: ``granted`` combined with the MTRRs, likewise.
     :param mapping: None when there is none.
+    :param address: Where the process got it, 0 for a driver's and where nothing is mapped.
     """
 
     operation: str
@@ -121,6 +122,7 @@ class Outcome:
     granted_pages: tuple[MemType | None, ...]
     effective_pages: tuple[EffectiveType | None, ...]
     mapping: Mapping | None
+    address: int = 0
 
     @property
     def granted(self) -> MemType | None:
