@@ -5,9 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING, overload
 
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import MTRR_TYPES, UNDEFINED, MtrrType
+from pytest_memtype.x86.mtrr import MTRR_TYPES, UNDEFINED, MtrrType, Undefined
+
+if TYPE_CHECKING:
+    from pytest_memtype.x86.array import Codes
 
 
 class Vendor(enum.Enum):
@@ -32,8 +36,16 @@ class EffectiveType(enum.Enum):
     WB = "WB"
     UNDEFINED = "undefined"
 
+    @property
+    def code(self) -> int:
+        """What stands for it in arrays: its index in :data:`EFFECTIVE_TYPES`."""
+        return EFFECTIVE_TYPES.index(self)
+
     def __str__(self) -> str:
         return self.value
+
+
+EFFECTIVE_TYPES = tuple(EffectiveType)
 
 
 class Danger(enum.IntEnum):
@@ -114,14 +126,28 @@ def vendor_from_cpuid(text: str) -> Vendor:
         ) from None
 
 
-def effective_type(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> EffectiveType:
+@overload
+def effective_type(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> EffectiveType: ...
+@overload
+def effective_type(mtrr: Codes, pat_type: Codes | MemType, vendor: Vendor) -> Codes: ...
+@overload
+def effective_type(mtrr: MtrrType, pat_type: Codes, vendor: Vendor) -> Codes: ...
+def effective_type(
+    mtrr: MtrrType | Codes, pat_type: MemType | Codes, vendor: Vendor
+) -> EffectiveType | Codes:
     """The effective type of an access, with caching on (CR0.CD = 0).
 
-    :param mtrr: What :func:`pytest_memtype.x86.mtrr.memory_type_at` says of the address.
-    :param pat_type: The page attribute of the mapping.
-    :returns: ``UNDEFINED`` where the MTRRs are, whatever the page attribute.
-    :raises ValueError: ``mtrr`` is UC-, which is no MTRR type.
+    :param mtrr: What :func:`pytest_memtype.x86.mtrr.memory_type_at` says of the address, or an array of
+        such answers.
+    :param pat_type: The page attribute of the mapping, or an array of them. Two arrays are broadcast.
+    :returns: ``UNDEFINED`` where the MTRRs are, whatever the page attribute. With an array,
+        :attr:`EffectiveType.code` as ``uint8``.
+    :raises ValueError: A type has no row or column: UC- is no MTRR type, and some encodings are reserved.
     """
+    if not isinstance(mtrr, MemType | Undefined) or not isinstance(pat_type, MemType):
+        from pytest_memtype.x86 import array
+
+        return array.effective_types(mtrr, pat_type, vendor)
     if mtrr is UNDEFINED:
         return EffectiveType.UNDEFINED
     if mtrr not in MTRR_TYPES:
@@ -129,28 +155,91 @@ def effective_type(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> Effecti
     return _TABLES[vendor][mtrr, pat_type]
 
 
+def checks_caches(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> bool:
+    """Whether an access is uncached and yet must look into the caches.
+
+    AMD's tables call that CD. Intel's say UC with note 2: the UC comes from the page tables, "and the
+    processors are required to check their caches because the data may be cached due to page aliasing". UC
+    that comes from the MTRRs (note 1) never is in a cache, so there nothing is looked for.
+    """
+    effective = effective_type(mtrr, pat_type, vendor)
+    return effective in (EffectiveType.UC, EffectiveType.CD) and mtrr is not MemType.UC
+
+
 # Intel SDM vol. 3, "Programming the PAT": two types on one page are not supported, and "a WC page
 # must never be aliased to a cacheable page"; note to the table of effective types: UC by page table
 # must check the caches "because the data may be cached due to page aliasing, which is not
 # recommended". AMD APM vol. 2, ch. 7: all mappings of a page must be cacheable, or none.
-_DEFINED = (EffectiveType.UC, EffectiveType.WC, EffectiveType.WT, EffectiveType.WP, EffectiveType.WB)
-_CACHEABLE = frozenset({EffectiveType.WT, EffectiveType.WP, EffectiveType.WB})
+_UNCACHED_ALIAS = "uncached accesses pass by the copy that the cacheable mapping leaves in a cache"
+_COMBINED_ALIAS = (
+    "combined writes don't check the caches: a line that the cacheable mapping brought in, be it by "
+    "speculation, may be written back over them"
+)
+_DANGERS: Mapping[frozenset[EffectiveType], tuple[Danger, str]] = {
+    frozenset({EffectiveType.UC, EffectiveType.CD}): (Danger.OK, "both are uncached"),
+    **{
+        frozenset({uncached, EffectiveType.WC}): (
+            Danger.INFO,
+            "no cache holds a copy; they differ in the order and the combining of writes",
+        )
+        for uncached in (EffectiveType.UC, EffectiveType.CD)
+    },
+    frozenset({EffectiveType.WT, EffectiveType.WB}): (
+        Danger.WARNING,
+        "both are cacheable; what is written through the one reaches memory at once, through the other late",
+    ),
+    **{
+        frozenset({EffectiveType.WP, cached}): (
+            Danger.WARNING,
+            "both are cacheable; a write through WP goes to memory and drops the line from all caches",
+        )
+        for cached in (EffectiveType.WT, EffectiveType.WB)
+    },
+    **{
+        frozenset({uncached, cached}): (Danger.ERROR, _UNCACHED_ALIAS)
+        for uncached in (EffectiveType.UC, EffectiveType.CD)
+        for cached in (EffectiveType.WT, EffectiveType.WP, EffectiveType.WB)
+    },
+    **{
+        frozenset({EffectiveType.WC, cached}): (Danger.FATAL, _COMBINED_ALIAS)
+        for cached in (EffectiveType.WT, EffectiveType.WP, EffectiveType.WB)
+    },
+}
 
 
-def danger(a: EffectiveType, b: EffectiveType) -> Danger:
+@overload
+def danger(a: EffectiveType, b: EffectiveType) -> Danger: ...
+@overload
+def danger(a: Codes, b: Codes | EffectiveType) -> Codes: ...
+@overload
+def danger(a: EffectiveType, b: Codes) -> Codes: ...
+def danger(a: EffectiveType | Codes, b: EffectiveType | Codes) -> Danger | Codes:
     """How bad it is when one page is mapped with both types; the order doesn't matter.
 
     CD counts as UC. ``UNDEFINED`` counts as the worst it may turn out to be.
+
+    :param a: A type, or an array of :attr:`EffectiveType.code`. Two arrays are broadcast.
+    :returns: The grade; with an array, its value as ``uint8``.
+    :raises ValueError: An array holds what is no such code.
     """
+    if isinstance(a, EffectiveType) and isinstance(b, EffectiveType):
+        return _graded(a, b)[0]
+    from pytest_memtype.x86 import array
+
+    return array.dangers(a, b)
+
+
+def danger_reason(a: EffectiveType, b: EffectiveType) -> str:
+    """Why two effective types on one page are as dangerous as :func:`danger` says, as half a sentence."""
+    return _graded(a, b)[1]
+
+
+def _graded(a: EffectiveType, b: EffectiveType) -> tuple[Danger, str]:
     if a is EffectiveType.UNDEFINED:
-        return max(danger(defined, b) for defined in _DEFINED)
+        worst, reason = max(_graded(defined, b) for defined in EFFECTIVE_TYPES[:-1])
+        return worst, f"{a} may turn out to be any type: {reason}"
     if b is EffectiveType.UNDEFINED:
-        return danger(b, a)
-    pair = {EffectiveType.UC if each is EffectiveType.CD else each for each in (a, b)}
-    if len(pair) == 1:
-        return Danger.OK
-    if pair <= _CACHEABLE:
-        return Danger.WARNING
-    if not pair & _CACHEABLE:
-        return Danger.INFO
-    return Danger.FATAL if EffectiveType.WC in pair else Danger.ERROR
+        return _graded(b, a)
+    if a is b:
+        return Danger.OK, "both are the same"
+    return _DANGERS[frozenset({a, b})]

@@ -1,8 +1,8 @@
 """The memory type range registers (MTRRs): what they say of an address, and how a range is written.
 
 Register layouts and precedences: Intel SDM vol. 3, "Memory Type Range Registers (MTRRs)" and "MTRR
-Precedences". AMD's extensions (TOM2 write-back, RdMem and WrMem bits of fixed ranges) aren't modelled:
-QEMU up to 7.2 has none of their registers.
+Precedences". What SMRR and AMD's registers add is in :mod:`pytest_memtype.x86.smrr` and
+:mod:`pytest_memtype.x86.amd`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,15 @@ from __future__ import annotations
 import enum
 import functools
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, overload
 
+from pytest_memtype.x86.amd import RD_WR_MEM, AmdMemory
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import format_size, parse_size
+from pytest_memtype.x86.smrr import Smrr
+
+if TYPE_CHECKING:
+    from pytest_memtype.x86.array import Booleans, Codes, Words
 
 MTRR_CAPABILITY = 0xFE
 DEFAULT_TYPE = 0x2FF
@@ -40,7 +45,8 @@ _FIXED_REGISTERS = (
 FIXED_MSRS = tuple(msr for msr, _, _ in _FIXED_REGISTERS)
 """The eleven fixed-range registers, in the order of the addresses they cover."""
 
-_FIXED_END = 1 << 20
+FIXED_END = 1 << 20
+"""Where the fixed ranges end."""
 
 
 class Undefined(enum.Enum):
@@ -57,6 +63,9 @@ UNDEFINED: Final = Undefined.UNDEFINED
 
 MtrrType: TypeAlias = MemType | Literal[Undefined.UNDEFINED]
 
+UNDEFINED_CODE = 0xFF
+"""What stands for :data:`UNDEFINED` in arrays, beside the architectural encodings of the types."""
+
 
 @dataclass(frozen=True, init=False)
 class MtrrRange:
@@ -66,20 +75,36 @@ class MtrrRange:
 
     :param base: First address: an int, or text such as ``"0xFD000000"`` or ``"4G"``.
     :param size: Bytes: an int, or text such as ``"16M"``.
+    :param ignored_bits: Address bits above the size that the mask leaves out too, so that the range comes
+        again at other addresses (a discontinuous range).
+    :param register: Number of the variable MTRR that holds it. None is for the lowest that is free.
     :raises ValueError: Text that isn't a number of bytes.
     """
 
     base: int
     size: int
     memtype: MemType
+    ignored_bits: int
+    register: int | None
 
-    def __init__(self, base: int | str, size: int | str, memtype: MemType) -> None:
+    def __init__(
+        self,
+        base: int | str,
+        size: int | str,
+        memtype: MemType,
+        *,
+        ignored_bits: int | str = 0,
+        register: int | None = None,
+    ) -> None:
         object.__setattr__(self, "base", parse_size(base))
         object.__setattr__(self, "size", parse_size(size))
         object.__setattr__(self, "memtype", memtype)
+        object.__setattr__(self, "ignored_bits", parse_size(ignored_bits))
+        object.__setattr__(self, "register", register)
 
     def __str__(self) -> str:
-        return f"{format_size(self.size)} {self.memtype} at {self.base:#x}"
+        again = f", again at every combination of {self.ignored_bits:#x}" if self.ignored_bits else ""
+        return f"{format_size(self.size)} {self.memtype} at {self.base:#x}{again}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +120,12 @@ class VariableMtrr:
     mask: int
     memtype: MemType
 
-    def covers(self, address: int) -> bool:
+    @overload
+    def covers(self, address: int) -> bool: ...
+    @overload
+    def covers(self, address: Words) -> Booleans: ...
+    def covers(self, address: int | Words) -> bool | Booleans:
+        """Whether it covers an address; for an array of ``uint64``, one answer each."""
         return address & self.mask == self.base & self.mask
 
 
@@ -107,6 +137,8 @@ class MtrrState:
     :param default_type_register: MSR 0x2FF.
     :param fixed: The registers of :data:`FIXED_MSRS`, in that order.
     :param variable: (PHYSBASE, PHYSMASK) of each pair, from MSR 0x200 on.
+    :param smrr: The range of system-management memory, where an Intel CPU has one.
+    :param amd: AMD's registers that have a say, where they are known.
     :raises ValueError: The pairs aren't as many as VCNT of MTRRcap says.
     """
 
@@ -114,6 +146,8 @@ class MtrrState:
     default_type_register: int
     fixed: tuple[int, ...]
     variable: tuple[tuple[int, int], ...]
+    smrr: Smrr | None = None
+    amd: AmdMemory | None = None
 
     def __post_init__(self) -> None:
         count = self.capability & 0xFF
@@ -161,15 +195,16 @@ def decode(state: MtrrState) -> DecodedMtrrs:
         enabled=bool(register & ENABLE),
         fixed_enabled=bool(register & FIXED_ENABLE and state.capability & CAPABILITY_FIXED),
         default=_memory_type(register & 0xFF, DEFAULT_TYPE),
-        fixed=decode_fixed(state.fixed),
+        fixed=decode_fixed(state.fixed, dram_bits=state.amd is not None and state.amd.fixed_dram_modify),
         variable=variable,
     )
 
 
-def decode_fixed(registers: tuple[int, ...]) -> tuple[MtrrRange, ...]:
+def decode_fixed(registers: tuple[int, ...], *, dram_bits: bool = False) -> tuple[MtrrRange, ...]:
     """The 88 fixed ranges below 1 MiB, ascending.
 
     :param registers: The values of :data:`FIXED_MSRS`, in that order.
+    :param dram_bits: Bits 4 and 3 of each byte are AMD's RdMem and WrMem, and not part of the type.
     :raises ValueError: A byte holds a reserved memory type, or there aren't eleven 64-bit values.
     """
     if len(registers) != len(FIXED_MSRS):
@@ -178,7 +213,8 @@ def decode_fixed(registers: tuple[int, ...]) -> tuple[MtrrRange, ...]:
     for (msr, start, size), value in zip(_FIXED_REGISTERS, registers, strict=True):
         if not 0 <= value < 1 << 64:
             raise ValueError(f"fixed-range MTRR {msr:#x}: {value:#x} isn't a 64-bit register value")
-        for i, encoding in enumerate(value.to_bytes(8, "little")):
+        for i, byte in enumerate(value.to_bytes(8, "little")):
+            encoding = byte & ~RD_WR_MEM if dram_bits else byte
             ranges.append(MtrrRange(start + i * size, size, _memory_type(encoding, msr, f" byte {i}")))
     return tuple(ranges)
 
@@ -189,26 +225,48 @@ def _memory_type(encoding: int, msr: int, part: str = "") -> MemType:
     return MemType(encoding)
 
 
-def memory_type_at(state: MtrrState, address: int) -> MtrrType:
-    """What the MTRRs of a CPU say of a physical address.
+def precedence(types: frozenset[MemType], default: MemType) -> MtrrType:
+    """What variable ranges make of an address that those of ``types`` cover ("MTRR Precedences").
 
-    :returns: ``UNDEFINED`` where ranges overlap that the manuals define no outcome for. Implementations
-        differ there: Linux 6.1 takes UC, Xen the last match, BitVisor the first.
-    :raises ValueError: The address has more than 52 bits, or see :func:`decode`.
+    :param default: The type of what no range covers.
     """
-    if not 0 <= address < 1 << 52:
-        raise ValueError(f"{address:#x} isn't a physical address of at most 52 bits")
-    mtrrs = decode(state)
-    if not mtrrs.enabled:
-        return MemType.UC
-    if address < _FIXED_END and mtrrs.fixed_enabled:
-        return next(each.memtype for each in mtrrs.fixed if address < each.base + each.size)
-    types = {each.memtype for each in mtrrs.variable if each.covers(address)}
     if len(types) <= 1:
-        return types.pop() if types else mtrrs.default
+        return next(iter(types), default)
     if MemType.UC in types:
         return MemType.UC
     return MemType.WT if types == {MemType.WT, MemType.WB} else UNDEFINED
+
+
+@overload
+def memory_type_at(state: MtrrState, address: int, *, in_smm: bool = False) -> MtrrType: ...
+@overload
+def memory_type_at(state: MtrrState, address: Words, *, in_smm: bool = False) -> Codes: ...
+def memory_type_at(state: MtrrState, address: int | Words, *, in_smm: bool = False) -> MtrrType | Codes:
+    """What the MTRRs of a CPU say of a physical address.
+
+    :param address: One, or an array of integers of any shape.
+    :param in_smm: Ask for system-management mode; only SMRR tells the two apart.
+    :returns: ``UNDEFINED`` where ranges overlap that the manuals define no outcome for. Implementations
+        differ there: Linux 6.1 takes UC, Xen the last match, BitVisor the first. For an array, ``uint8`` of
+        the same shape: the types' encodings, and :data:`UNDEFINED_CODE`.
+    :raises ValueError: An address has more than 52 bits, or see :func:`decode`.
+    """
+    if not isinstance(address, int):
+        from pytest_memtype.x86 import array
+
+        return array.memory_types(state, address, in_smm=in_smm)
+    if not 0 <= address < 1 << 52:
+        raise ValueError(f"{address:#x} isn't a physical address of at most 52 bits")
+    mtrrs = decode(state)
+    if state.smrr is not None and state.smrr.covers(address):
+        return state.smrr.memtype if in_smm else MemType.UC
+    if not mtrrs.enabled:
+        return MemType.UC
+    if address < FIXED_END and mtrrs.fixed_enabled:
+        return next(each.memtype for each in mtrrs.fixed if address < each.base + each.size)
+    types = frozenset(each.memtype for each in mtrrs.variable if each.covers(address))
+    forced = state.amd is not None and state.amd.forces_write_back(address)
+    return precedence(types, MemType.WB if forced else mtrrs.default)
 
 
 def encode_range(mtrr_range: MtrrRange, physical_bits: int) -> tuple[int, int]:
@@ -232,4 +290,21 @@ def encode_range(mtrr_range: MtrrRange, physical_bits: int) -> tuple[int, int]:
         raise ValueError(
             f"end {base + size:#x} lies beyond the CPU's {physical_bits} bits of physical address"
         )
-    return base | mtrr_range.memtype, (1 << physical_bits) - size | VALID
+    return base | mtrr_range.memtype, (1 << physical_bits) - size & ~_ignored_bits(
+        mtrr_range, physical_bits
+    ) | VALID
+
+
+def _ignored_bits(mtrr_range: MtrrRange, physical_bits: int) -> int:
+    base, size, ignored = mtrr_range.base, mtrr_range.size, mtrr_range.ignored_bits
+    if ignored < 0 or ignored >> physical_bits:
+        raise ValueError(
+            f"ignored bits {ignored:#x} lie beyond the CPU's {physical_bits} bits of physical address"
+        )
+    if ignored & (size - 1):
+        raise ValueError(f"ignored bits {ignored:#x} are inside the size {format_size(size)}; leave them out")
+    if ignored & size:
+        raise ValueError(f"ignored bits {ignored:#x} only double the size; write {format_size(2 * size)}")
+    if base & ignored:
+        raise ValueError(f"base {base:#x} has bits set that the mask ignores; clear {base & ignored:#x}")
+    return ignored

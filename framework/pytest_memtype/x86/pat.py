@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
 
 from pytest_memtype.x86.memtype import MemType
+
+if TYPE_CHECKING:
+    from pytest_memtype.x86.array import Codes, Words
 
 IA32_PAT = 0x277
 """Number of the register (Intel SDM vol. 4; AMD APM vol. 2 calls it PAT)."""
@@ -18,12 +22,22 @@ LINUX_PAT = 0x0407050600070106
 """Value Linux programs where the PAT has no errata: WB WC UC- UC WB WP UC- WT (``pat_bp_init``, 6.1)."""
 
 
-def decode(value: int) -> tuple[MemType, ...]:
+@overload
+def decode(value: int) -> tuple[MemType, ...]: ...
+@overload
+def decode(value: Words) -> Codes: ...
+def decode(value: int | Words) -> tuple[MemType, ...] | Codes:
     """The eight memory types of a register value, slot 0 first.
 
+    :param value: One, or an array of them of any shape.
+    :returns: For an array, the types' encodings as ``uint8``, with the slots as one more axis, the last.
     :raises ValueError: A slot holds a reserved encoding, or the value isn't 64 bits wide. Hardware
         answers such a write with #GP; TCG (QEMU 7.2) stores it.
     """
+    if not isinstance(value, int):
+        from pytest_memtype.x86 import array
+
+        return array.pat_types(value)
     if not 0 <= value < 1 << 64:
         raise ValueError(f"IA32_PAT value {value:#x} isn't a 64-bit register value")
     types = []

@@ -216,6 +216,8 @@ def test_no_such_address(address: int) -> None:
         # Smallest and greatest.
         (MtrrRange(0xFD000000, "4K", WP), 52, (0x00000000FD000005, 0x000FFFFFFFFFF800)),
         (MtrrRange(0, 1 << 40, WT), 40, (0x0000000000000004, 0x0000000000000800)),
+        # Discontinuous: address bits 31:28 don't matter.
+        (MtrrRange(0x0C000000, "16M", WB, ignored_bits=0xF0000000), 40, (0x0C000006, 0xFF0F000800)),
     ],
 )
 def test_encode_range(mtrr_range: MtrrRange, physical_bits: int, pair: tuple[int, int]) -> None:
@@ -236,6 +238,14 @@ def test_encode_range(mtrr_range: MtrrRange, physical_bits: int, pair: tuple[int
         (MtrrRange(-4096, "4K", WB), "base -0x1000 isn't a multiple of the size 4K"),
         (MtrrRange(1 << 40, "4K", WB), "end 0x10000001000 lies beyond the CPU's 40 bits"),
         (MtrrRange(0, 1 << 41, WB), "end 0x20000000000 lies beyond the CPU's 40 bits"),
+        (MtrrRange(0, "4K", WB, ignored_bits=1 << 40), "ignored bits 0x10000000000 lie beyond the CPU's 40"),
+        (MtrrRange(0, "4K", WB, ignored_bits=-4096), "ignored bits -0x1000 lie beyond the CPU's 40 bits"),
+        (MtrrRange(0, "16K", WB, ignored_bits=0x9000), "ignored bits 0x9000 are inside the size 16K"),
+        (MtrrRange(0, "16K", WB, ignored_bits=0xC000), "ignored bits 0xc000 only double the size; write 32K"),
+        (
+            MtrrRange("1M", "16K", WB, ignored_bits=0x180000),
+            "base 0x100000 has bits set that .* clear 0x100000",
+        ),
     ],
 )
 def test_encode_range_refuses(mtrr_range: MtrrRange, reason: str) -> None:

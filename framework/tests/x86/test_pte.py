@@ -4,7 +4,14 @@ from hypothesis import strategies as st
 
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
-from pytest_memtype.x86.pte import PageSize, memtype_of_entry, pat_index
+from pytest_memtype.x86.pte import (
+    PageSize,
+    entry_bits,
+    leaf_address,
+    memtype_of_entry,
+    pat_index,
+    table_pat_index,
+)
 
 # Intel SDM vol. 3, "Format of a Page-Table Entry that Maps a 4-KByte Page" and its 2-MByte and 1-GByte
 # fellows: PWT is bit 3, PCD bit 4, PAT bit 7 of a PTE and bit 12 of the large ones, whose bit 7 is PS = 1.
@@ -62,3 +69,30 @@ def test_large_leaf_needs_ps(page_size: PageSize) -> None:
 def test_only_64_bits(entry: int) -> None:
     with pytest.raises(ValueError, match="isn't a 64-bit page-table entry"):
         pat_index(entry, PageSize.SIZE_4K)
+
+
+def test_entries_above_the_leaf_have_no_pat_bit() -> None:
+    # Intel SDM vol. 3, "Memory Typing": PWT and PCD alone choose slot 0 to 3 of accesses to the next table.
+    for others in (0, 0xFFFF_FFFF_FFFF_FFE7):
+        assert [table_pat_index(others | bits) for bits in (0, 8, 16, 24)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("page_size", PageSize)
+def test_entry_bits(page_size: PageSize) -> None:
+    bits_of = {index: bits for size, bits, index in CASES if size is page_size}
+    expected = {MemType[name]: bits_of[LINUX_SLOTS.index(name)] for name in LINUX_SLOTS}
+    found = {memtype: entry_bits(memtype, page_size=page_size, pat=LINUX_PAT) for memtype in MemType}
+    assert found == {
+        memtype: bits & (0x1018 if page_size != 4096 else ~0) for memtype, bits in expected.items()
+    }
+    with pytest.raises(ValueError, match="no slot of IA32_PAT 0x0007040600070406 holds WC"):
+        entry_bits(MemType.WC, page_size=page_size, pat=RESET_PAT)
+
+
+def test_leaf_address() -> None:
+    # Intel SDM vol. 3, figures of the entries: the base is bits 51:12, 51:21 and 51:30; bit 12 of a large one
+    # is PAT, 63 is XD.
+    every_bit = (1 << 64) - 1
+    assert leaf_address(every_bit, PageSize.SIZE_4K) == 0x000F_FFFF_FFFF_F000
+    assert leaf_address(every_bit, PageSize.SIZE_2M) == 0x000F_FFFF_FFE0_0000
+    assert leaf_address(every_bit, PageSize.SIZE_1G) == 0x000F_FFFF_C000_0000

@@ -1,0 +1,222 @@
+"""The functions of this package on numpy arrays: one table look-up per element, no loop over elements.
+
+They are reached through the functions for single values, which hand on whatever isn't an ``int`` or a
+member of our enumerations: a numpy integer counts as an array without dimensions. numpy is imported here and
+nowhere else in the package, because importing it takes as long as all the rest of ``import pytest_memtype``.
+
+======================  ===========================================================================
+addresses, entries      any integer dtype, any shape; ``uint64`` is the fastest
+memory types            ``uint8``: the architectural encoding, and ``mtrr.UNDEFINED_CODE``
+effective types         ``uint8``: :attr:`pytest_memtype.x86.effective.EffectiveType.code`
+PAT slots, dangers      ``uint8``: their value
+======================  ===========================================================================
+
+Results have the shape of the arguments (broadcast where there are two), and are C-contiguous.
+"""
+
+from __future__ import annotations
+
+import functools
+from itertools import product
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_memtype.x86 import pat as pat_register
+from pytest_memtype.x86.effective import EFFECTIVE_TYPES, EffectiveType, Vendor, danger, effective_type
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import (
+    FIXED_END,
+    MTRR_TYPES,
+    UNDEFINED,
+    UNDEFINED_CODE,
+    DecodedMtrrs,
+    MtrrState,
+    MtrrType,
+    decode,
+    precedence,
+)
+from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PS, PWT, PageSize
+from pytest_memtype.x86.uniform import is_mixed
+
+Words: TypeAlias = NDArray[np.unsignedinteger] | NDArray[np.signedinteger]
+Codes: TypeAlias = NDArray[np.uint8]
+Booleans: TypeAlias = NDArray[np.bool_]
+
+_PAGE_SHIFT = 12
+_NO_CELL = 0xFF
+
+# Addresses handled at a time: temporaries that stay in the second-level cache make it twice as fast.
+_BLOCK = 1 << 15
+
+
+def memory_types(state: MtrrState, addresses: Words, *, in_smm: bool) -> Codes:
+    """See :func:`pytest_memtype.x86.mtrr.memory_type_at`."""
+    words = _words(addresses, bits=52, what="a physical address of at most 52 bits").ravel()
+    mtrrs = decode(state)
+    result = np.empty(words.shape, np.uint8)
+    for start in range(0, words.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        result[block] = _memory_types(state, mtrrs, words[block], in_smm=in_smm)
+    return result.reshape(np.shape(addresses))
+
+
+def _memory_types(
+    state: MtrrState, mtrrs: DecodedMtrrs, addresses: NDArray[np.uint64], *, in_smm: bool
+) -> Codes:
+    if mtrrs.enabled:
+        seen = np.zeros(addresses.shape, np.uint8)
+        for each in mtrrs.variable:
+            seen |= each.covers(addresses).view(np.uint8) << np.uint8(each.memtype)
+        types = _precedences(mtrrs.default)[seen]
+        if state.amd is not None:
+            types[state.amd.forces_write_back(addresses) & (seen == 0)] = MemType.WB
+        if mtrrs.fixed_enabled:
+            low = addresses < FIXED_END
+            if low.any():
+                types[low] = _fixed_pages(mtrrs)[addresses[low] >> np.uint64(_PAGE_SHIFT)]
+    else:
+        types = np.full(addresses.shape, MemType.UC, np.uint8)
+    if state.smrr is not None:
+        types[state.smrr.covers(addresses)] = state.smrr.memtype if in_smm else MemType.UC
+    return types
+
+
+@functools.cache
+def _precedences(default: MemType) -> Codes:
+    """The outcome by the set of types that cover an address, a bit for each type's encoding."""
+    table = np.zeros(1 << MemType.UC_MINUS, np.uint8)
+    for seen in range(table.size):
+        types = frozenset(memtype for memtype in MTRR_TYPES if seen >> memtype & 1)
+        table[seen] = _code(precedence(types, default))
+    return table
+
+
+@functools.lru_cache(maxsize=16)
+def _fixed_pages(mtrrs: DecodedMtrrs) -> Codes:
+    """The type of each of the 256 pages below 1 MiB."""
+    return np.repeat(
+        np.array([each.memtype for each in mtrrs.fixed], np.uint8),
+        [each.size >> _PAGE_SHIFT for each in mtrrs.fixed],
+    )
+
+
+def _code(memtype: MtrrType) -> int:
+    return UNDEFINED_CODE if memtype is UNDEFINED else memtype
+
+
+def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
+    """See :func:`pytest_memtype.x86.uniform.is_mixed`."""
+    # A mapping repeats in every root of page tables, and few large pages exist: each is asked for once.
+    pages, places = np.unique(_words(addresses, bits=52, what="a physical address"), return_inverse=True)
+    answers = np.fromiter((is_mixed(state, int(page), page_size) for page in pages), np.bool_, pages.size)
+    return answers[places].reshape(np.shape(addresses))
+
+
+def pat_types(values: Words) -> Codes:
+    """See :func:`pytest_memtype.x86.pat.decode`; the slots are one more axis, the last."""
+    words = _words(values, bits=64, what="a 64-bit register value")
+    slots = np.asarray(words, "<u8", order="C")[..., np.newaxis].view(np.uint8)
+    known = np.zeros(256, np.bool_)
+    known[list(MemType)] = True
+    if not known[slots].all():
+        # The scalar form says which slot.
+        pat_register.decode(int(words[~known[slots].all(axis=-1)].flat[0]))
+    return slots
+
+
+def pat_indexes(entries: Words, page_size: PageSize) -> Codes:
+    """See :func:`pytest_memtype.x86.pte.pat_index`."""
+    words = _words(entries, bits=64, what="a 64-bit page-table entry")
+    large = page_size is not PageSize.SIZE_4K
+    if large and not (words & np.uint64(PS)).all():
+        entry = int(words[words & np.uint64(PS) == 0].flat[0])
+        raise ValueError(f"entry {entry:#018x} has PS (bit 7) clear, so it isn't a {page_size} leaf")
+    shift = (PAT_LARGE if large else PAT_4K).bit_length() - 1
+    low = words.astype(np.uint16)
+    slots: Codes = ((low >> (shift - 2) & 4) | (low >> (PWT.bit_length() - 1) & 3)).astype(np.uint8)
+    return slots
+
+
+def table_pat_indexes(entries: Words) -> Codes:
+    """See :func:`pytest_memtype.x86.pte.table_pat_index`."""
+    words = _words(entries, bits=64, what="a 64-bit page-table entry")
+    return ((words & np.uint64(PWT | PCD)) >> np.uint64(PWT.bit_length() - 1)).astype(np.uint8)
+
+
+def entry_types(entries: Words, *, page_size: PageSize, pat: int) -> Codes:
+    """See :func:`pytest_memtype.x86.pte.memtype_of_entry`."""
+    return np.array(pat_register.decode(pat), np.uint8)[pat_indexes(entries, page_size)]
+
+
+def effective_types(mtrr: Codes | MtrrType, pat_type: Codes | MemType, vendor: Vendor) -> Codes:
+    """See :func:`pytest_memtype.x86.effective.effective_type`."""
+    return _cells(
+        _effective_table(vendor),
+        _code_array(mtrr),
+        _code_array(pat_type),
+        "no effective memory type for MTRR type {0:#04x} and page attribute {1:#04x}",
+    )
+
+
+@functools.cache
+def _effective_table(vendor: Vendor) -> Codes:
+    table = np.full((256, 256), _NO_CELL, np.uint8)
+    mtrrs: list[MtrrType] = [*MTRR_TYPES, UNDEFINED]
+    for mtrr, pat_type in product(mtrrs, MemType):
+        table[_code(mtrr), pat_type] = effective_type(mtrr, pat_type, vendor).code
+    return table
+
+
+def dangers(a: Codes | EffectiveType, b: Codes | EffectiveType) -> Codes:
+    """See :func:`pytest_memtype.x86.effective.danger`."""
+    return _cells(
+        _danger_table(),
+        _effective_array(a),
+        _effective_array(b),
+        "no effective memory type has code {0} or {1}",
+    )
+
+
+@functools.cache
+def _danger_table() -> Codes:
+    table = np.full((256, 256), _NO_CELL, np.uint8)
+    for a, b in product(EFFECTIVE_TYPES, repeat=2):
+        table[a.code, b.code] = danger(a, b)
+    return table
+
+
+def _cells(table: Codes, rows: Codes, columns: Codes, complaint: str) -> Codes:
+    cells: Codes = table.ravel()[rows.astype(np.uint16) << 8 | columns]
+    if (cells == _NO_CELL).any():
+        wrong = np.unravel_index(np.argmax(cells == _NO_CELL), cells.shape)
+        row, column = (np.broadcast_to(each, cells.shape)[wrong] for each in (rows, columns))
+        raise ValueError(complaint.format(int(row), int(column)))
+    return cells
+
+
+def _code_array(types: Codes | MtrrType) -> Codes:
+    return _bytes(np.asarray(UNDEFINED_CODE if types is UNDEFINED else types))
+
+
+def _effective_array(types: Codes | EffectiveType) -> Codes:
+    return _bytes(np.asarray(types.code if isinstance(types, EffectiveType) else types))
+
+
+def _bytes(array: NDArray[np.generic]) -> Codes:
+    if array.dtype == np.uint8:
+        return array.view(np.uint8)
+    words = _words(array, bits=8, what="the code of a type")
+    return words.astype(np.uint8)
+
+
+def _words(array: NDArray[np.generic], *, bits: int, what: str) -> NDArray[np.uint64]:
+    if array.dtype.kind not in "ui":
+        raise TypeError(f"an array of {array.dtype}, where integers are needed")
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise ValueError(f"{int(array.min()):#x} isn't {what}")
+    words = array.astype(np.uint64, copy=False)
+    if bits < 64 and words.size and int(words.max()) >> bits:
+        raise ValueError(f"{int(words.max()):#x} isn't {what}")
+    return words

@@ -1,0 +1,101 @@
+"""Where the answer of the MTRRs changes: runs of one type, and large pages over more than one.
+
+A large page over different MTRR types "can behave in an undefined manner" (Intel SDM vol. 3, "Large Page
+Size Considerations"). Masks may have holes, so ranges are halved until each piece has one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode, memory_type_at
+from pytest_memtype.x86.pte import PageSize
+
+if TYPE_CHECKING:
+    from pytest_memtype.x86.array import Booleans, Words
+
+_PAGE = 1 << 12
+_4G = 1 << 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """Addresses from ``start`` up to, without, ``end`` that have one MTRR type."""
+
+    start: int
+    end: int
+    memtype: MtrrType
+
+
+def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
+    """The MTRR types from ``start`` up to ``end``, as few runs as there are, ascending.
+
+    A mask with many holes makes many of them: take no more than are needed.
+
+    :param start: A multiple of 4 KiB, like ``end``.
+    :raises ValueError: It isn't, or see :func:`pytest_memtype.x86.mtrr.memory_type_at`.
+    """
+    if start % _PAGE or end % _PAGE:
+        raise ValueError(f"{start:#x} to {end:#x} aren't whole pages of 4 KiB")
+    current = None
+    for piece in _pieces(state, start, end):
+        if current is not None and current.memtype is piece.memtype:
+            current = Run(current.start, piece.end, piece.memtype)
+            continue
+        if current is not None:
+            yield current
+        current = piece
+    if current is not None:
+        yield current
+
+
+def _pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
+    while start < end:
+        # The greatest naturally aligned block that fits and has one answer.
+        size = start & -start or 1 << 52
+        while size > end - start or not _has_one_answer(state, start, size):
+            size //= 2
+        yield Run(start, start + size, memory_type_at(state, start))
+        start += size
+
+
+def _has_one_answer(state: MtrrState, start: int, size: int) -> bool:
+    """Whether no register tells two addresses of a naturally aligned block apart."""
+    if size == _PAGE:
+        return True
+    mtrrs = decode(state)
+    pairs = [(each.base, each.mask) for each in mtrrs.variable] if mtrrs.enabled else []
+    if state.smrr is not None and state.smrr.valid:
+        if start < _4G < start + size:
+            return False
+        pairs.append((state.smrr.physbase & 0xFFFFF000, state.smrr.physmask & 0xFFFFF000))
+    if mtrrs.enabled and mtrrs.fixed_enabled and start < FIXED_END:
+        return False
+    if state.amd is not None and state.amd.forces_write_back(_4G):
+        borders = (_4G, state.amd.top_above_4g)
+        if any(start < border < start + size for border in borders):
+            return False
+    inside = size - 1
+    return not any(mask & inside and not (start ^ base) & mask & ~inside for base, mask in pairs)
+
+
+@overload
+def is_mixed(state: MtrrState, address: int, page_size: PageSize) -> bool: ...
+@overload
+def is_mixed(state: MtrrState, address: Words, page_size: PageSize) -> Booleans: ...
+def is_mixed(state: MtrrState, address: int | Words, page_size: PageSize) -> bool | Booleans:
+    """Whether the page at an address lies over more than one MTRR type.
+
+    :param address: A multiple of the page size, or an array of them of any shape.
+    :returns: For an array, one answer each.
+    :raises ValueError: An address isn't a multiple of the page size.
+    """
+    if not isinstance(address, int):
+        from pytest_memtype.x86 import array
+
+        return array.mixed(state, address, page_size)
+    if address % page_size:
+        raise ValueError(f"{address:#x} isn't the address of a {page_size} page")
+    return next(runs(state, address, address + page_size)).end != address + page_size
