@@ -23,6 +23,17 @@ struct test_device {
 extern int device;		/* /dev/memtype */
 extern struct test_device test_device;
 
+/*
+ * init.c: carries out the request in text, which is taken apart, and writes the
+ * answer with all that the kernel had to say meanwhile.
+ */
+void agent_carry_out(char *text, struct buffer *whole);
+
+/* batch.c: many requests in one message, in memory that the host reaches from outside. */
+void batch_mailbox(const struct request *request, struct buffer *reply);
+void batch_run(const struct request *request, struct buffer *reply);
+void batch_rest(const struct request *request, struct buffer *reply);
+
 /* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
 bool operations_run(const struct request *request, struct buffer *reply);
 bool request_fill(const struct request *request, struct memtype_request *asked,

@@ -81,11 +81,13 @@ static void offer_shell(void)
 	_exit(0);
 }
 
-static void answer(int port, char *text)
+static int refresh_error;
+
+void agent_carry_out(char *text, struct buffer *whole)
 {
-	static char original[REQUEST_LENGTH];
-	static int refresh_error;
-	struct buffer reply = { 0 }, whole = { 0 };
+	/* Not static: a batch is a request that carries out others. */
+	char original[REQUEST_LENGTH];
+	struct buffer reply = { 0 };
 	struct request request;
 
 	strcpy(original, text);
@@ -98,15 +100,22 @@ static void answer(int port, char *text)
 	else if (!operations_run(&request, &reply))
 		process_relay(&request, original, &reply);
 	/* Every reply carries what the kernel had to say meanwhile. */
-	buffer_print(&whole, "{\"log\": ");
-	system_log(&whole);
-	buffer_print(&whole, ", \"reply\": ");
-	buffer_bytes(&whole, reply.data, reply.length);
-	buffer_print(&whole, "}");
+	buffer_print(whole, "{\"log\": ");
+	system_log(whole);
+	buffer_print(whole, ", \"reply\": ");
+	buffer_bytes(whole, reply.data, reply.length);
+	buffer_print(whole, "}");
+	buffer_free(&reply);
+}
+
+static void answer(int port, char *text)
+{
+	struct buffer whole = { 0 };
+
+	agent_carry_out(text, &whole);
 	protocol_reply(port, &whole);
 	if (!refresh_error)
 		refresh_error = system_finish_refresh();
-	buffer_free(&reply);
 	buffer_free(&whole);
 }
 

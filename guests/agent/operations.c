@@ -334,6 +334,9 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "registers", run_registers },
 		{ "shell", system_shell },
 		{ "process", process_start },
+		{ "mailbox", batch_mailbox },
+		{ "batch", batch_run },
+		{ "batch_rest", batch_rest },
 	};
 	unsigned int n;
 

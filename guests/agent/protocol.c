@@ -13,7 +13,7 @@ static unsigned long long sequence;
 static struct buffer last_reply;
 static unsigned long long last_sequence;
 
-static uint32_t crc32(const char *bytes, size_t length)
+uint32_t protocol_crc(const char *bytes, size_t length)
 {
 	static uint32_t table[256];
 	uint32_t crc = ~0u;
@@ -157,7 +157,7 @@ static void write_line(int port, unsigned long long number, const struct buffer 
 
 	buffer_print(&line, "@%llu ", number);
 	buffer_bytes(&line, json->data, json->length);
-	buffer_print(&line, " *%08x\n", crc32(line.data, line.length));
+	buffer_print(&line, " *%08x\n", protocol_crc(line.data, line.length));
 	write_all(port, line.data, line.length);
 	if (number) {
 		buffer_free(&last_reply);
@@ -220,7 +220,7 @@ static char *check_line(char *text, unsigned long long *number)
 	if (text[0] != '@' || !star || star < text + 2 || star[-1] != ' ' || strlen(star) != 9)
 		return NULL;
 	crc = strtoul(star + 1, &end, 16);
-	if (*end || crc != crc32(text, star - 1 - text))
+	if (*end || crc != protocol_crc(text, star - 1 - text))
 		return NULL;
 	star[-1] = 0;
 	*number = strtoull(text + 1, &end, 10);

@@ -45,6 +45,9 @@ bool request_number(const struct request *request, const char *key, uint64_t *nu
 bool request_number_or(const struct request *request, const char *key, uint64_t otherwise,
 		       uint64_t *number, struct buffer *reply);
 
+/* The CRC-32 of zlib. */
+uint32_t protocol_crc(const char *bytes, size_t length);
+
 /* Opens the port raw. Returns the descriptor, -1 with errno. */
 int protocol_open(const char *device);
 /* Reads one good request; answers bad and repeated ones itself. Returns false when the port is gone. */

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pytest_memtype.errors import AgentError, BootError, UsageError
+from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode_request
 from pytest_memtype.machine.console import sanitize
 from pytest_memtype.machine.life import GuestState
@@ -49,6 +52,10 @@ class Reply:
             ) from None
 
 
+StandIn = Callable[[str, dict[str, str | int]], Reply]
+"""What answers calls in the place of a guest."""
+
+
 class Agent:
     """The agent of one machine.
 
@@ -62,6 +69,7 @@ class Agent:
         self.timeout = timeout
         self.log: list[str] = []
         self._sequence = sequence
+        self._stand_in: StandIn | None = None
 
     def greet(self, *, timeout: float = BOOT) -> Reply:
         """Wait until the agent of a guest that boots says it is there.
@@ -93,6 +101,8 @@ class Agent:
         :raises AgentError: the agent could not carry it out, or the line is broken.
         :raises GuestError: the guest ended or hung.
         """
+        if self._stand_in is not None:
+            return self._stand_in(verb, fields)
         self._sequence += 1
         try:
             request = encode_request(self._sequence, verb, fields)
@@ -102,16 +112,35 @@ class Agent:
         self.machine.activity = GuestState.BUSY
         deadline = deadline_after(self.timeout)
         for _attempt in range(_ATTEMPTS):
-            self._note(request)
+            self.note(request)
             self.machine.agent_port.send(request)
             line = self._answer(deadline)
             if line is not None:
                 self.machine.activity = GuestState.READY
-                return self._reply(verb, line)
+                return self.accept(verb, line.content)
         raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
 
-    def _note(self, line: bytes) -> None:
-        # QEMU's own log of the port has what the guest sent, but not what it was sent.
+    @contextlib.contextmanager
+    def answered_by(self, stand_in: StandIn) -> Iterator[None]:
+        """Have ``stand_in`` answer all calls in place of the guest, until the end of the block."""
+        self._stand_in = stand_in
+        try:
+            yield
+        finally:
+            self._stand_in = None
+
+    @functools.cached_property
+    def mailbox(self) -> Mailbox:
+        """The guest's memory for long messages.
+
+        :raises HostError: this host doesn't let a process look into its child.
+        """
+        memory = self.machine.memory
+        reply = self.call("mailbox")
+        return reply.decode(lambda content: Mailbox(memory, content["runs"]))
+
+    def note(self, line: bytes) -> None:
+        """Log what the guest is sent; QEMU's own log of the port has only what it sent."""
         with (self.machine.logs / "requests.log").open("ab") as log:
             log.write(line)
 
@@ -134,10 +163,15 @@ class Agent:
         port.expect_exact(b"\n", timeout=remaining)
         return decode_line(port.before or b"")
 
-    def _reply(self, verb: str, line: Line) -> Reply:
+    def accept(self, verb: str, answer: Any) -> Reply:
+        """Take the agent's answer to a request.
+
+        :param answer: Decoded JSON, of ``log`` and ``reply``.
+        :raises AgentError: the agent could not carry it out, or the answer makes no sense.
+        """
         try:
-            content = line.content["reply"]
-            log = tuple(sanitize(str(text).encode("latin-1", "replace")) for text in line.content["log"])
+            content = answer["reply"]
+            log = tuple(sanitize(str(text).encode("latin-1", "replace")) for text in answer["log"])
         except _NONSENSE as error:
             raise AgentError(f"the agent's answer to {verb!r} makes no sense: {error!r}") from None
         self.log += log

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_memtype.errors import GuestError, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
@@ -179,6 +180,10 @@ class Guest:
         arguments = {"name": name, "uid": uid}
         self.journal.done("process", actor="test", arguments=arguments, result=0, log=reply.log)
         return Process(name, reply.decode(lambda content: int(content["pid"])), self._agent, self.journal)
+
+    def batch(self) -> Batch:
+        """Operations to be carried out together, which is many times faster than one by one."""
+        return Batch(self._agent)
 
     def verify(self, region: Region, memtype: MemType, *, kind: str = "kernel") -> Verdict:
         """``verify_pfn_mapping``: the verdict on a mapping that isn't made.

@@ -19,6 +19,8 @@ class _Live:
 
     def overlaps(self, region: Region) -> bool:
         """Does any page that is still mapped lie in the region?"""
+        if not self.mapping.region.overlaps(region):
+            return False
         pages = zip(self.mapping.region.addresses(), self.granted, strict=True)
         return any(region.start <= page < region.end for page, memtype in pages if memtype is not None)
 
@@ -96,6 +98,8 @@ class Journal:
                     None if offset <= page < end else memtype for page, memtype in enumerate(each.granted)
                 )
                 self._live[index] = replace(each, granted=left)
+        # With thousands of operations, what is gone must not cost those that follow.
+        self._live = [each for each in self._live if any(memtype is not None for memtype in each.granted)]
 
     def exited(self, process: str) -> None:
         """A process is gone, with all its mappings."""

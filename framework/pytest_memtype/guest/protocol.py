@@ -35,14 +35,21 @@ class Line:
     content: Any
 
 
+def request_text(verb: str, fields: dict[str, str | int]) -> bytes:
+    """A request without the frame that the serial port needs."""
+    words = [
+        f"{key}={quote(value, safe=':/-_.,') if isinstance(value, str) else value}"
+        for key, value in fields.items()
+    ]
+    return " ".join([verb, *words]).encode("ascii")
+
+
 def encode_request(sequence: int, verb: str, fields: dict[str, str | int]) -> bytes:
     """The line for a request.
 
     :raises ValueError: it is longer than the agent has room for.
     """
-    words = [f"@{sequence}", verb]
-    words += [f"{key}={quote(str(value), safe=':/-_.,')}" for key, value in fields.items()]
-    payload = " ".join(words).encode("ascii")
+    payload = b"@%d %s" % (sequence, request_text(verb, fields))
     line = payload + b" *%08x\n" % zlib.crc32(payload)
     if len(line) >= REQUEST_LENGTH:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.death import PANIC_LINES, Remains, explain_end, explain_hang
 from pytest_memtype.machine.folder import PrivateFolder
 from pytest_memtype.machine.life import GuestState, state_of
+from pytest_memtype.machine.memory import GuestMemory
 from pytest_memtype.machine.port import Port, make_fifos
 from pytest_memtype.machine.process import Process
 from pytest_memtype.machine.qmp import Qmp
@@ -130,6 +132,19 @@ class Machine:
     def resume(self) -> None:
         """Let the guest run."""
         self.qmp.execute("cont")
+
+    @functools.cached_property
+    def memory(self) -> GuestMemory:
+        """RAM, from outside.
+
+        :raises HostError: this host doesn't let a process look into its child.
+        :raises GuestExited: QEMU ended.
+        """
+        if not self.alive:
+            raise self._explain_end("reaching the guest's memory")
+        memory = GuestMemory(self.process.pid, self.guest.ram_file, waiter=self)
+        self._release.callback(memory.close)
+        return memory
 
     @property
     def alive(self) -> bool:

@@ -1,0 +1,89 @@
+"""A guest's RAM, read and written from outside while the guest runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.machine.wait import Waiter
+
+# proc(5), /proc/pid/maps: addresses, permissions, offset, device, inode, path.
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+ +(.*)")
+# What QEMU 7.2 (backends/hostmem-memfd.c) calls the memory of a guest that has no RAM file.
+_ANONYMOUS = "/memfd:memory-backend-memfd (deleted)"
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A mapping of RAM in QEMU: guest-physical [first, last) is at ``address`` of the process."""
+
+    first: int
+    last: int
+    address: int
+
+
+class GuestMemory:
+    """RAM by guest-physical address, which is the offset in the file that QEMU has it in (see
+    ``hardware.MEMORY_LIMIT``).
+
+    It goes through QEMU's own address space: the pages that a clone has written are its own, and no file has
+    them.
+
+    :param pid: QEMU.
+    :param ram_file: The file that QEMU has its memory from, None for a guest without one.
+    :param waiter: The machine.
+    :raises HostError: this host doesn't let a process look into its child.
+    """
+
+    def __init__(self, pid: int, ram_file: Path | None, *, waiter: Waiter) -> None:
+        self._waiter = waiter
+        try:
+            self._file = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            raise HostError(
+                f"the guest's memory can't be reached from outside: /proc/{pid}/mem may not be opened; "
+                "set the sysctl kernel.yama.ptrace_scope to 0 or 1"
+            ) from None
+        self._windows = _windows(Path(f"/proc/{pid}/maps").read_text(), ram_file)
+
+    def read(self, address: int, length: int) -> bytes:
+        """The bytes at a guest-physical address.
+
+        :raises UsageError: they are not all RAM.
+        :raises GuestExited: QEMU ended.
+        """
+        data = os.pread(self._file, length, self._locate(address, length))
+        if len(data) != length:
+            raise self._waiter.ended("reading the guest's memory")
+        return data
+
+    def write(self, address: int, data: bytes) -> None:
+        """Overwrite the bytes at a guest-physical address; raises as :meth:`read` does."""
+        if os.pwrite(self._file, data, self._locate(address, len(data))) != len(data):
+            raise self._waiter.ended("writing to the guest's memory")
+
+    def close(self) -> None:
+        """Close it. Calling this again does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _locate(self, address: int, length: int) -> int:
+        for window in self._windows:
+            if window.first <= address and address + length <= window.last:
+                return window.address + address - window.first
+        raise UsageError(f"guest-physical {address:#x}, {length} bytes: the guest has no such RAM")
+
+
+def _windows(maps: str, ram_file: Path | None) -> list[_Window]:
+    wanted = {_ANONYMOUS} if ram_file is None else {str(ram_file), f"{ram_file} (deleted)"}
+    windows = []
+    for line in maps.splitlines():
+        match = _MAPPING.fullmatch(line)
+        if match and match[4] in wanted:
+            start, end, offset = (int(match[number], 16) for number in (1, 2, 3))
+            windows.append(_Window(first=offset, last=offset + end - start, address=start))
+    return windows

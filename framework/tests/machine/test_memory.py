@@ -1,0 +1,92 @@
+"""The guest's RAM from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from pytest_memtype.errors import GuestExited, HostError, UsageError
+from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.hardware import MIB, Hardware
+from pytest_memtype.machine.machine import Machine
+
+Start = Callable[..., Machine]
+
+SIZE = 96 * MIB
+HARDWARE = Hardware(memory="96M")
+
+
+@pytest.mark.parametrize("address", [0x1000, 0x7FFFFF, SIZE - 5])
+def test_what_is_written_is_read(start: Start, address: int) -> None:
+    machine = start(Guest(hardware=HARDWARE))
+    machine.memory.write(address, b"hello")
+    assert machine.memory.read(address, 5) == b"hello"
+    assert machine.memory.read(address - 1, 1) == b"\0"
+
+
+def test_it_is_what_the_guest_sees(start: Start) -> None:
+    """QEMU's own view of guest-physical memory, through its monitor."""
+    machine = start(Guest(hardware=HARDWARE))
+    machine.memory.write(0x500000, bytes(range(1, 9)))
+    seen = machine.qmp.execute("human-monitor-command", {"command-line": "xp /1xg 0x500000"})
+    assert "0x0807060504030201" in str(seen)
+
+
+def test_a_private_copy_of_a_file_stays_private(start: Start, tmp_path: Path) -> None:
+    """A clone's memory: the template's file must not change."""
+    file = tmp_path / "ram, of a template"
+    with file.open("wb") as out:
+        out.truncate(SIZE)
+        out.seek(0x500000)
+        out.write(b"template")
+    machine = start(Guest(hardware=HARDWARE, ram_file=file, ram_share=False))
+    assert machine.memory.read(0x500000, 8) == b"template"
+    machine.memory.write(0x500000, b"changed!")
+    assert machine.memory.read(0x500000, 8) == b"changed!"
+    with file.open("rb") as text:
+        text.seek(0x500000)
+        assert text.read(8) == b"template"
+
+
+@pytest.mark.parametrize(("address", "length"), [(SIZE, 1), (SIZE - 4, 5), (0xFD000000, 4), (-1, 4)])
+def test_what_is_no_ram_is_refused(start: Start, address: int, length: int) -> None:
+    machine = start(Guest(hardware=HARDWARE))
+    with pytest.raises(UsageError, match="the guest has no such RAM"):
+        machine.memory.read(address, length)
+    with pytest.raises(UsageError, match="the guest has no such RAM"):
+        machine.memory.write(address, b"x" * length)
+
+
+def test_the_memory_of_a_guest_that_ended_is_gone(start: Start) -> None:
+    machine = start(Guest(hardware=HARDWARE))
+    memory = machine.memory
+    os.kill(machine.process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, machine.process.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(GuestExited):
+        memory.read(0, 1)
+    with pytest.raises(GuestExited):
+        memory.write(0, b"x")
+
+
+def test_a_closed_machine_has_no_memory(start: Start) -> None:
+    machine = start(Guest(hardware=HARDWARE))
+    machine.close()
+    with pytest.raises(GuestExited):
+        machine.memory.read(0, 1)
+
+
+def test_a_host_that_forbids_it_is_named(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yama's ptrace_scope is the host's own: here, only what it makes of open() can be had."""
+    machine = start(Guest(hardware=HARDWARE))
+
+    def forbidden(*_: object) -> NoReturn:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "open", forbidden)
+    with pytest.raises(HostError, match=r"kernel\.yama\.ptrace_scope"):
+        machine.memory.read(0, 1)
