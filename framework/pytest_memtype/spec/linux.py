@@ -1,0 +1,203 @@
+"""What Linux answers, grants and keeps: the second reference model, per version.
+
+It follows the kernel's source where that decides, function by function, as naively as that can be: one
+dictionary entry per page, lists instead of trees. Where a version differs there is a row in
+:mod:`pytest_memtype.spec.linux_versions`. It models bugs as well: those of reservations that are lost or
+left behind are what it is for.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pytest_memtype.spec.linux_processes import Processes, Vma
+from pytest_memtype.spec.linux_reservations import RefusedError, Reservation, Reservations
+from pytest_memtype.spec.linux_versions import Behaviour, Topic, Version, behaviours
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.pat import LINUX_PAT, possible_types
+
+WITHOUT_PAT = {MemType.WC: MemType.UC_MINUS, MemType.WP: MemType.UC_MINUS}
+"""What ``__cachemode2pte_tbl`` holds for the types that a PAT as at reset doesn't have."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What Linux runs on.
+
+    :param version: See :func:`pytest_memtype.spec.linux_versions.parse_version`.
+    :param is_ram: Is a page frame System RAM?
+    :param is_write_back: Do the MTRRs say write-back of it? Asked anew each time.
+    :param has_mtrr: Does the CPU have MTRRs?
+    :param pat: Does the CPU have a PAT, and wasn't it turned off with ``nopat``?
+    """
+
+    version: Version
+    is_ram: Callable[[int], bool]
+    is_write_back: Callable[[int], bool]
+    has_mtrr: bool = True
+    pat: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a request for a mapping.
+
+    :param errno: Positive, 0 when accepted. NULL without a reason counts as ENOMEM.
+    :param granted: The type in the page table, per page; empty when refused.
+    """
+
+    errno: int
+    granted: tuple[MemType, ...] = ()
+
+
+@dataclass(frozen=True)
+class _KernelMapping:
+    """:param memtypes: None where the page table is the direct map, whose types are the pages' tags."""
+
+    pfn: int
+    pages: int
+    memtypes: MemType | None
+    reserved: bool
+    changed_direct_map: bool = False
+
+
+@dataclass
+class Linux:
+    """A kernel, with what drivers and processes have of it.
+
+    Ranges are (pfn, pages). A driver's mapping goes by a key that the caller chooses.
+    """
+
+    platform: Platform
+    reservations: Reservations = field(init=False)
+    processes: Processes = field(init=False)
+    _kernel: dict[int, _KernelMapping] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        platform = self.platform
+        behaviour = dict(behaviours(platform.version))
+        without_mtrr = Behaviour.PAT_ON if platform.has_mtrr else behaviour[Topic.NO_MTRR]
+        tracking = platform.pat and without_mtrr is not Behaviour.PAT_OFF
+        full = platform.pat and without_mtrr is Behaviour.PAT_ON
+        known = possible_types(LINUX_PAT)
+        self._express = {each: each if full else WITHOUT_PAT.get(each, each) for each in known}
+        self._behaviour = behaviour
+        self.reservations = Reservations(
+            tracking=tracking,
+            free_behaviour=behaviour[Topic.FREE],
+            is_ram=platform.is_ram,
+            is_write_back=self._is_write_back,
+        )
+        self.processes = Processes(self.reservations, behaviour, self._express)
+
+    def _is_write_back(self, pfn: int) -> bool:
+        if self.platform.has_mtrr:
+            return self.platform.is_write_back(pfn)
+        return self._behaviour[Topic.NO_MTRR_WRITE_BACK] is Behaviour.WRITE_BACK
+
+    def _has_ram(self, pfn: int, pages: int) -> bool:
+        return any(self.platform.is_ram(each) for each in range(pfn, pfn + pages))
+
+    def ioremap(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
+        """``ioremap()`` and its relatives; arch/x86/mm/ioremap.c, ``__ioremap_caller()``."""
+        # RAM is refused unless all its pages are reserved ones; those of an allocation never are.
+        if pages < 1 or self._has_ram(pfn, pages):
+            return Answer(errno.ENOMEM)
+        try:
+            got = self.reservations.reserve_for(pfn, pfn + pages, memtype)
+        except RefusedError:
+            return Answer(errno.ENOMEM)
+        # The switch over the type there knows no WP: it falls to the default, UC.
+        granted = self._express[MemType.UC if got is MemType.WP else got]
+        self._kernel[key] = _KernelMapping(pfn, pages, granted, reserved=True)
+        return Answer(0, (granted,) * pages)
+
+    def memremap(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
+        """``memremap()`` with one flag; kernel/iomem.c."""
+        if pages < 1:
+            return Answer(errno.ENOMEM)
+        if not self._has_ram(pfn, pages):
+            return self.ioremap(key, pfn, pages, memtype)
+        all_ram = all(self.platform.is_ram(each) for each in range(pfn, pfn + pages))
+        if not all_ram or memtype is not MemType.WB:
+            return Answer(errno.ENOMEM)
+        # try_ram_remap(): the direct map as it is, whatever type that has.
+        return self._direct_map(key, pfn, pages)
+
+    def set_memory(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
+        """``set_memory_uc()``, ``_wc()`` and ``_wb()`` of RAM; arch/x86/mm/pat/set_memory.c."""
+        if memtype is MemType.WB:
+            self.reservations.free(pfn, pfn + pages)
+        else:
+            try:
+                self.reservations.reserve(pfn, pfn + pages, memtype, substitute=False)
+            except RefusedError as refused:
+                return Answer(refused.errno)
+        return self._direct_map(key, pfn, pages, changed=True)
+
+    def _direct_map(self, key: int, pfn: int, pages: int, *, changed: bool = False) -> Answer:
+        self._kernel[key] = _KernelMapping(pfn, pages, None, reserved=False, changed_direct_map=changed)
+        return Answer(0, self.kernel_page_table(key))
+
+    def release(self, key: int) -> None:
+        """``iounmap()``, ``memunmap()``, or ``set_memory_wb()`` where the direct map was changed."""
+        mapping = self._kernel.pop(key)
+        if mapping.reserved or mapping.changed_direct_map:
+            self.reservations.free(mapping.pfn, mapping.pfn + mapping.pages)
+
+    def kernel_page_table(self, key: int) -> tuple[MemType, ...]:
+        """The types of a driver's mapping, per page."""
+        mapping = self._kernel[key]
+        if mapping.memtypes is not None:
+            return (mapping.memtypes,) * mapping.pages
+        tags = self.reservations.tags
+        pages = range(mapping.pfn, mapping.pfn + mapping.pages)
+        return tuple(self._express[tags.get(pfn, MemType.WB)] for pfn in pages)
+
+    def mmap(
+        self,
+        pid: int,
+        vpage: int,
+        pfn: int,
+        pages: int,
+        memtype: MemType,
+        *,
+        via: str = "driver",
+        private: bool = False,
+        protection: str = "rw",
+    ) -> Answer:
+        """``mmap()`` of a file whose driver calls ``remap_pfn_range()`` for all of it.
+
+        :param vpage: Where it comes to lie, in pages.
+        :param via: ``driver``: one that asks for any type. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
+            drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
+        """
+        asked = memtype
+        if via == "devmem":
+            if self._has_ram(pfn, pages):
+                return Answer(errno.EPERM)  # CONFIG_STRICT_DEVMEM
+            if not self.platform.pat and self._behaviour[Topic.NOPAT_DSYNC] is Behaviour.WRITE_BACK:
+                asked = MemType.WB
+        elif via == "sysfs" and memtype is MemType.WC and not self.reservations.tracking:
+            return Answer(errno.ENOENT)
+        # The agent's driver leaves vm_page_prot as it was; the other two change it.
+        page_prot = MemType.WB if via == "driver" else asked
+        vma = Vma(vpage, vpage + pages, pfn, via, private, protection, page_prot)
+        try:
+            self.processes.remap(pid, vma, asked)
+        except RefusedError as refused:
+            return Answer(errno.EAGAIN if via == "devmem" else refused.errno)
+        entries = self.processes.tables[pid]
+        return Answer(0, tuple(entries[each].memtype for each in range(vpage, vpage + pages)))
+
+    def user_page_table(self, pid: int, vpage: int, pages: int) -> tuple[MemType | None, ...]:
+        """The types in a process's page table, per page; None where nothing is."""
+        entries = self.processes.tables[pid]
+        found = (entries.get(each) for each in range(vpage, vpage + pages))
+        return tuple(None if entry is None else entry.memtype for entry in found)
+
+    def memtype_list(self, pfn: int, pages: int) -> tuple[Reservation, ...]:
+        """The lines of ``pat_memtype_list`` that overlap a range."""
+        return self.reservations.overlapping(pfn, pfn + pages)

@@ -1,0 +1,258 @@
+"""What Linux does with processes' mappings of page frames: VMAs, page tables, who frees which reservation.
+
+mm/memory.c, mm/mmap.c (mm/vma.c from 6.11), mm/mremap.c, kernel/fork.c. A process is its pid, a virtual
+address is counted in pages ("vpage"). Only mappings of page frames are modelled: VM_PFNMAP VMAs never merge
+and never grow.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field, replace
+
+from pytest_memtype.spec.linux_reservations import RefusedError, Reservations
+from pytest_memtype.spec.linux_versions import Behaviour, Topic
+from pytest_memtype.x86.memtype import MemType
+
+SIGBUS, SIGSEGV = 7, 11
+
+
+@dataclass
+class Context:
+    """``struct pfnmap_track_ctx``, 6.16 on: a reservation, and how many VMAs share it."""
+
+    first: int
+    end: int
+    references: int = 0
+
+
+@dataclass
+class Vma:
+    """A VM_PFNMAP VMA.
+
+    :param file: The file it maps, by any name.
+    :param pfn: Of its first page; ``vm_pgoff`` says the same.
+    :param page_prot: The type in ``vm_page_prot``, which a page gets that is copied on write.
+    :param pat: The flag VM_PAT, before 6.16.
+    :param context: From 6.16 on.
+    """
+
+    first: int
+    end: int
+    pfn: int
+    file: str
+    private: bool
+    protection: str
+    page_prot: MemType
+    pat: bool = False
+    context: Context | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page-table entry.
+
+    :param pfn: None for an anonymous page: one that was copied on write.
+    """
+
+    memtype: MemType
+    pfn: int | None
+
+
+@dataclass
+class Processes:
+    """All processes.
+
+    :param express: The type that the page table holds for one that was asked of it.
+    """
+
+    reservations: Reservations
+    behaviour: dict[Topic, Behaviour]
+    express: dict[MemType, MemType]
+    vmas: dict[int, list[Vma]] = field(default_factory=dict)
+    tables: dict[int, dict[int, Entry]] = field(default_factory=dict)
+
+    @property
+    def _shared(self) -> bool:
+        return self.behaviour[Topic.USER_RESERVATION] is Behaviour.SHARED
+
+    def start(self, pid: int) -> None:
+        """A new process, without mappings."""
+        self.vmas[pid] = []
+        self.tables[pid] = {}
+
+    def remap(self, pid: int, vma: Vma, asked: MemType) -> None:
+        """``remap_pfn_range()`` of a whole new VMA.
+
+        :raises RefusedError: EINVAL.
+        """
+        granted = self._track(vma, asked)
+        self.vmas[pid].append(vma)
+        for vpage in range(vma.first, vma.end):
+            self.tables[pid][vpage] = Entry(self.express[granted], vma.pfn + vpage - vma.first)
+
+    def _track(self, vma: Vma, asked: MemType) -> MemType:
+        first, end = vma.pfn, vma.pfn + vma.end - vma.first
+        try:
+            granted = self._reserve(first, end, asked)
+        except RefusedError:
+            raise RefusedError(errno.EINVAL) from None
+        if self._shared:
+            vma.context = Context(first, end, references=1)
+        else:
+            vma.pat = True
+        return granted
+
+    def _reserve(self, first: int, end: int, asked: MemType, *, strict: bool = False) -> MemType:
+        """``reserve_pfn_range()``."""
+        # "if (is_ram)" is also true of -1, a range that is RAM in part: the first page decides, nothing is
+        # reserved.
+        if self.reservations.ram(first, end) is not False:
+            return self.reservations.lookup(first) if self.reservations.tracking else asked
+        granted = self.reservations.reserve_for(first, end, asked)
+        if strict and granted is not asked:
+            self.reservations.free(first, end)
+            raise RefusedError(errno.EINVAL)
+        return granted
+
+    def _free(self, first: int, end: int) -> None:
+        """``free_pfn_range()``."""
+        if self.reservations.ram(first, end) is False:
+            self.reservations.free(first, end)
+
+    def _untrack(self, vma: Vma) -> None:
+        """``untrack_pfn()`` of all of a VMA."""
+        if vma.pat:
+            self._free(vma.pfn, vma.pfn + vma.end - vma.first)
+            vma.pat = False
+
+    def _drop(self, pid: int, vma: Vma) -> None:
+        """A VMA goes: its pages, then itself."""
+        self._untrack(vma)
+        for vpage in range(vma.first, vma.end):
+            self.tables[pid].pop(vpage, None)
+        self.vmas[pid].remove(vma)
+        if vma.context is not None:
+            vma.context.references -= 1
+            if not vma.context.references:
+                self._free(vma.context.first, vma.context.end)
+
+    def _split(self, pid: int, vpage: int) -> None:
+        """``split_vma()`` where a VMA has an address inside."""
+        for vma in self.vmas[pid]:
+            if vma.first < vpage < vma.end:
+                upper = replace(vma, first=vpage, pfn=vma.pfn + vpage - vma.first)
+                vma.end = vpage
+                self.vmas[pid].append(upper)
+                if upper.context is not None:
+                    upper.context.references += 1
+                return
+
+    def _within(self, pid: int, first: int, end: int) -> list[Vma]:
+        """The VMAs that overlap a range, ascending by address."""
+        found = [vma for vma in self.vmas[pid] if vma.first < end and first < vma.end]
+        return sorted(found, key=lambda vma: vma.first)
+
+    def munmap(self, pid: int, first: int, end: int) -> int:
+        """``munmap()``: 0; what isn't mapped is no error."""
+        self._split(pid, first)
+        self._split(pid, end)
+        doomed = self._within(pid, first, end)
+        for vma in doomed:
+            self._drop(pid, vma)
+        return 0
+
+    def mprotect(self, pid: int, first: int, end: int, protection: str) -> int:
+        """``mprotect()``: 0, or ENOMEM at the first address that isn't mapped; what lies below is changed."""
+        reached = first
+        for vma in self._within(pid, first, end):
+            if vma.first > reached:
+                return errno.ENOMEM
+            reached = vma.end
+            if set(vma.protection) == set(protection):
+                continue
+            # VM_PFNMAP VMAs are never merged again (VM_SPECIAL).
+            self._split(pid, first)
+            self._split(pid, end)
+            for part in self._within(pid, max(first, vma.first), min(end, reached)):
+                part.protection = protection
+        return 0 if reached >= end else errno.ENOMEM
+
+    def move(self, pid: int, first: int, end: int, new: int) -> None:
+        """``mremap()`` of a part of one VMA to another place that is free: ``move_vma()``."""
+        (vma,) = self._within(pid, first, end)
+        moved = replace(vma, first=new, end=new + end - first, pfn=vma.pfn + first - vma.first)
+        if moved.context is not None:
+            moved.context.references += 1
+        # untrack_pfn_moved(): the flag goes from the whole old VMA, also from what stays of it (before 6.16).
+        vma.pat = False
+        table = self.tables[pid]
+        entries = {vpage: table.pop(vpage) for vpage in range(first, end) if vpage in table}
+        self.munmap(pid, first, end)
+        self.vmas[pid].append(moved)
+        table.update({vpage - first + new: entry for vpage, entry in entries.items()})
+
+    def zap(self, file: str, first: int, end: int) -> None:
+        """``unmap_mapping_range()`` of page frames [first, end) of a file."""
+        for pid, vmas in self.vmas.items():
+            for vma in sorted(vmas, key=lambda each: each.first):
+                begin = max(first, vma.pfn)
+                stop = min(end, vma.pfn + vma.end - vma.first)
+                if vma.file != file or begin >= stop:
+                    continue
+                # unmap_single_vma() untracks the whole VMA, whatever part of it is zapped.
+                self._untrack(vma)
+                for pfn in range(begin, stop):
+                    self.tables[pid].pop(vma.first + pfn - vma.pfn, None)
+
+    def access(self, pid: int, vpage: int, *, write: bool) -> int:
+        """Read or write a page: 0, or the signal."""
+        vma = next(iter(self._within(pid, vpage, vpage + 1)), None)
+        if vma is None or (write and "w" not in vma.protection):
+            return SIGSEGV
+        entry = self.tables[pid].get(vpage)
+        if entry is None:
+            return SIGBUS
+        if write and vma.private and entry.pfn is not None:
+            # wp_page_copy(): mk_pte(page, vma->vm_page_prot), so RAM gets the type meant for the device.
+            self.tables[pid][vpage] = Entry(self.express[vma.page_prot], None)
+        return 0
+
+    def fork(self, parent: int, child: int) -> int:
+        """``fork()``: 0, or ENOMEM, after which there is no child."""
+        self.start(child)
+        for vma in sorted(self.vmas[parent], key=lambda each: each.first):
+            copy = replace(vma, pat=False)
+            self.vmas[child].append(copy)
+            if copy.context is not None:
+                copy.context.references += 1
+            if vma.pat:
+                try:
+                    self._track_copy(parent, vma)
+                except RefusedError:
+                    self._fail(child, copy)
+                    return errno.ENOMEM
+                copy.pat = True
+            for vpage in range(vma.first, vma.end):
+                if vpage in self.tables[parent]:
+                    self.tables[child][vpage] = self.tables[parent][vpage]
+        return 0
+
+    def _track_copy(self, parent: int, vma: Vma) -> None:
+        """``track_pfn_copy()``: the type is read from the first page, and has to be got again exactly."""
+        entry = self.tables[parent].get(vma.first)
+        if entry is None or entry.pfn is None:
+            raise RefusedError(errno.EINVAL)
+        self._reserve(vma.pfn, vma.pfn + vma.end - vma.first, entry.memtype, strict=True)
+
+    def _fail(self, child: int, copy: Vma) -> None:
+        # The child's VMA is a copy with VM_PAT still set, and is untracked with the rest. Its page table is
+        # empty: a private mapping's page frame is then taken from vm_pgoff, a shared one's can't be had.
+        copy.pat = self.behaviour[Topic.FAILED_FORK] is Behaviour.PARENTS and copy.private
+        self.exit(child)
+
+    def exit(self, pid: int) -> None:
+        """The process ends, is killed, or executes another program."""
+        for vma in sorted(self.vmas[pid], key=lambda each: each.first):
+            self._drop(pid, vma)
+        del self.vmas[pid], self.tables[pid]

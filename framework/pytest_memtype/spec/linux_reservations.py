@@ -1,0 +1,179 @@
+"""What Linux calls memtypes: the reserved types of ranges of device memory, and the tags of RAM pages.
+
+``memtype_reserve()`` and ``memtype_free()`` of arch/x86/mm/pat/memtype.c, and the search of
+arch/x86/mm/pat/memtype_interval.c, the same from 5.10 to 7.3 but for the rows of
+:mod:`pytest_memtype.spec.linux_versions`. Ranges are [first, end) in page frames.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from pytest_memtype.spec.linux_versions import Behaviour
+from pytest_memtype.x86.memtype import MemType
+
+REFUSED_SUBSTITUTES = frozenset(
+    {
+        (MemType.UC_MINUS, MemType.WB),
+        (MemType.WC, MemType.WB),
+        (MemType.WT, MemType.WB),
+        (MemType.WT, MemType.WC),
+    }
+)
+"""(asked, got) that ``is_new_memtype_allowed()`` doesn't allow; arch/x86/include/asm/pgtable.h."""
+
+_ISA_FIRST, _ISA_END = 0xA0, 0x100
+"""``is_ISA_range()``: never tracked, always WB."""
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """A line of ``pat_memtype_list``."""
+
+    first: int
+    end: int
+    memtype: MemType
+
+    def overlaps(self, first: int, end: int) -> bool:
+        return self.first < end and first < self.end
+
+
+class RefusedError(Exception):
+    """The kernel says no.
+
+    :ivar errno: Positive.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(errno.errorcode[number])
+        self.errno = number
+
+
+@dataclass
+class Reservations:
+    """The list, and the tags.
+
+    :param tracking: Is ``pat_enabled()`` true? Nothing is recorded otherwise.
+    :param free_behaviour: Of topic FREE.
+    :param is_ram: Is a page frame RAM, for ``walk_system_ram_range()``?
+    :param is_write_back: Do the MTRRs say write-back of a page frame?
+    :ivar entries: In the kernel's order: ascending by ``first``, and of equals the older one first.
+    :ivar tags: Types of RAM pages other than WB.
+    """
+
+    tracking: bool
+    free_behaviour: Behaviour
+    is_ram: Callable[[int], bool]
+    is_write_back: Callable[[int], bool]
+    entries: list[Reservation] = field(default_factory=list)
+    tags: dict[int, MemType] = field(default_factory=dict)
+
+    def seed(self, entries: Iterable[Reservation]) -> None:
+        """Take over what the kernel has reserved already."""
+        self.entries = sorted(entries, key=lambda entry: entry.first)
+
+    def ram(self, first: int, end: int) -> bool | None:
+        """``pat_pagerange_is_ram()``: all, none, or None for a part; below 1 MiB there is none."""
+        kinds = {pfn >= _ISA_END and self.is_ram(pfn) for pfn in range(first, end)}
+        return None if len(kinds) == 2 else kinds == {True}
+
+    def reserve(self, first: int, end: int, asked: MemType, *, substitute: bool = True) -> MemType:
+        """``memtype_reserve()``.
+
+        :param substitute: Did the caller pass ``new_type``, to be told another type than it asked for?
+        :returns: The type it is.
+        :raises RefusedError: EBUSY or EINVAL.
+        """
+        if first >= end:
+            raise RefusedError(errno.EINVAL)
+        if not self.tracking:
+            return asked
+        if first >= _ISA_FIRST and end <= _ISA_END:
+            return MemType.WB
+        # Only WB asks what the MTRRs say (pat_x_mtrr_type()); a mixture isn't write-back.
+        memtype = asked
+        if asked is MemType.WB and not all(self.is_write_back(pfn) for pfn in range(first, end)):
+            memtype = MemType.UC_MINUS
+        ram = self.ram(first, end)
+        if ram is None:
+            raise RefusedError(errno.EINVAL)
+        if ram:
+            return self._tag(first, end, asked)
+        present = [entry.memtype for entry in self.entries if entry.overlaps(first, end)]
+        if len(set(present)) > 1 or (present and present[0] is not memtype and not substitute):
+            raise RefusedError(errno.EBUSY)
+        memtype = present[0] if present else memtype
+        self._insert(Reservation(first, end, memtype))
+        return memtype
+
+    def _tag(self, first: int, end: int, asked: MemType) -> MemType:
+        """``reserve_ram_pages_type()``: two page flags, no count."""
+        if asked is MemType.WP:
+            raise RefusedError(errno.EINVAL)
+        memtype = MemType.UC_MINUS if asked is MemType.UC else asked
+        if any(pfn in self.tags for pfn in range(first, end)):
+            raise RefusedError(errno.EBUSY)
+        for pfn in range(first, end):
+            self._set_tag(pfn, memtype)
+        return memtype
+
+    def _set_tag(self, pfn: int, memtype: MemType) -> None:
+        self.tags.pop(pfn, None)
+        if memtype is not MemType.WB:
+            self.tags[pfn] = memtype
+
+    def reserve_for(self, first: int, end: int, asked: MemType) -> MemType:
+        """``memtype_reserve()`` followed by ``is_new_memtype_allowed()``: as for every mapping.
+
+        :raises RefusedError: as :meth:`reserve`; EINVAL where the type in use may not stand in.
+        """
+        got = self.reserve(first, end, asked)
+        if (asked, got) in REFUSED_SUBSTITUTES:
+            self.free(first, end)
+            raise RefusedError(errno.EINVAL)
+        return got
+
+    def free(self, first: int, end: int) -> None:
+        """``memtype_free()``. Where there is nothing to free, the kernel logs "freeing invalid memtype"."""
+        if not self.tracking or (first >= _ISA_FIRST and end <= _ISA_END):
+            return
+        ram = self.ram(first, end)
+        if ram:
+            for pfn in range(first, end):
+                self.tags.pop(pfn, None)
+        if ram is not False:
+            return
+        for entry in self.entries:
+            if (entry.first, entry.end) == (first, end):
+                self.entries.remove(entry)
+                return
+        if self.free_behaviour is Behaviour.EXACT:
+            return
+        for entry in self.entries:
+            # MEMTYPE_END_MATCH: meant for mremap(), which shrinks a mapping at its end.
+            if entry.first < first and entry.end == end:
+                self.entries.remove(entry)
+                self._insert(Reservation(entry.first, first, entry.memtype))
+                return
+
+    def lookup(self, pfn: int) -> MemType:
+        """``lookup_memtype()``: what a mapping that reserves nothing gets."""
+        if _ISA_FIRST <= pfn < _ISA_END:
+            return MemType.WB
+        if self.ram(pfn, pfn + 1):
+            return self.tags.get(pfn, MemType.WB)
+        for entry in self.entries:
+            if entry.overlaps(pfn, pfn + 1):
+                return entry.memtype
+        return MemType.UC_MINUS
+
+    def overlapping(self, first: int, end: int) -> tuple[Reservation, ...]:
+        """The entries of a range, in an order that doesn't depend on when they were made."""
+        found = [entry for entry in self.entries if entry.overlaps(first, end)]
+        return tuple(sorted(found, key=lambda entry: (entry.first, entry.end, entry.memtype)))
+
+    def _insert(self, entry: Reservation) -> None:
+        self.entries.append(entry)
+        self.entries.sort(key=lambda each: each.first)

@@ -1,0 +1,124 @@
+"""In what Linux' versions differ: a table, with the version and the source file of each row.
+
+Versions are those of the kernel's own Makefile, ``(6, 1, 162)``. Debian's release names don't have the last
+number before 6.12; ``uname -v`` and ``/proc/version`` do.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Version: TypeAlias = tuple[int, int, int]
+
+
+class Topic(enum.Enum):
+    """What differs."""
+
+    USER_RESERVATION = "who holds the reservation of a user mapping"
+    FREE = "which reservation memtype_free() takes"
+    FAILED_FORK = "what the half-made child of a fork() that failed gives back"
+    WRITECOMBINE_OF_NONCACHED = "pgprot_writecombine(pgprot_noncached(prot))"
+    NO_MTRR = "the PAT on a CPU without MTRRs"
+    NO_MTRR_WRITE_BACK = "what a request for WB becomes on a CPU without MTRRs"
+    NOPAT_DSYNC = "/dev/mem with O_SYNC when the PAT is off"
+
+
+class Behaviour(enum.Enum):
+    """How a version does it."""
+
+    EACH_VMA = "each VMA with VM_PAT, by its present size"
+    SHARED = "one context, shared by all VMAs that became of the mapping"
+
+    EXACT_OR_TAIL = "one of exactly that range, else the tail of one that ends there"
+    EXACT = "one of exactly that range"
+
+    PARENTS = "the parent's reservation too"
+    ITS_OWN = "its own reservations only"
+
+    ORED = "UC: the bits of both"
+    REPLACED = "WC: the last word"
+
+    PAT_OFF = "off"
+    PAT_CLAIMED = "called on, but the register keeps what it had at reset"
+    PAT_ON = "on"
+
+    WRITE_BACK = "WB"
+    UNCACHED_MINUS = "UC-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One behaviour.
+
+    :param since: The first version of each series that has it; the highest is mainline's, and holds for
+        all that came later.
+    :param source: Where in the kernel's source.
+    """
+
+    topic: Topic
+    behaviour: Behaviour
+    since: tuple[Version, ...]
+    source: str
+
+    def holds(self, version: Version) -> bool:
+        return any(
+            version >= first and (version[:2] == first[:2] or first == max(self.since))
+            for first in self.since
+        )
+
+
+_ALWAYS: tuple[Version, ...] = ((0, 0, 0),)
+_PAT = "arch/x86/mm/pat/memtype.c"
+
+TABLE = (
+    Row(Topic.USER_RESERVATION, Behaviour.EACH_VMA, _ALWAYS, f"{_PAT}, untrack_pfn()"),
+    # "mm: rewrite pfnmap tracking and remove VM_PAT", 6.16-rc1.
+    Row(Topic.USER_RESERVATION, Behaviour.SHARED, ((6, 16, 0),), "mm/memory.c, pfnmap_track_ctx_alloc()"),
+    Row(Topic.FREE, Behaviour.EXACT_OR_TAIL, _ALWAYS, "arch/x86/mm/pat/memtype_interval.c, memtype_erase()"),
+    # "x86/mm/pat: remove MEMTYPE_*_MATCH", the same series.
+    Row(Topic.FREE, Behaviour.EXACT, ((6, 16, 0),), "arch/x86/mm/pat/memtype_interval.c, memtype_erase()"),
+    Row(Topic.FAILED_FORK, Behaviour.PARENTS, _ALWAYS, f"{_PAT}, track_pfn_copy()"),
+    # dc84bc2aba85 "x86/mm/pat: Fix VM_PAT handling when fork() fails in copy_page_range()", 6.15-rc1.
+    Row(
+        Topic.FAILED_FORK,
+        Behaviour.ITS_OWN,
+        ((6, 1, 162), (6, 12, 25), (6, 15, 0)),
+        f"{_PAT}, track_pfn_copy() and untrack_pfn_copy()",
+    ),
+    Row(Topic.WRITECOMBINE_OF_NONCACHED, Behaviour.ORED, _ALWAYS, f"{_PAT}, pgprot_writecombine()"),
+    # Seen with 6.12.95 and 7.3.4; in which version in between isn't known better than 6.16.
+    Row(Topic.WRITECOMBINE_OF_NONCACHED, Behaviour.REPLACED, ((6, 16, 0),), f"{_PAT}, pgprot_writecombine()"),
+    # "MTRRs disabled, skipping PAT initialization too."
+    Row(Topic.NO_MTRR, Behaviour.PAT_OFF, _ALWAYS, "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_bp_init()"),
+    # 72cbc8f04fe2 "x86/PAT: Have pat_enabled() properly reflect state when running on Xen", 5.19.
+    Row(Topic.NO_MTRR, Behaviour.PAT_CLAIMED, ((5, 19, 0),), f"{_PAT}, init_cache_modes()"),
+    # The PAT was untied from the MTRRs in 6.2; seen with 6.12.
+    Row(Topic.NO_MTRR, Behaviour.PAT_ON, ((6, 2, 0),), "arch/x86/kernel/cpu/cacheinfo.c, cache_bp_init()"),
+    Row(Topic.NO_MTRR_WRITE_BACK, Behaviour.WRITE_BACK, _ALWAYS, f"{_PAT}, pat_x_mtrr_type()"),
+    Row(Topic.NO_MTRR_WRITE_BACK, Behaviour.UNCACHED_MINUS, ((6, 1, 0),), f"{_PAT}, pat_x_mtrr_type()"),
+    Row(Topic.NOPAT_DSYNC, Behaviour.UNCACHED_MINUS, _ALWAYS, f"{_PAT}, phys_mem_access_prot_allowed()"),
+    # 1b3f2bd04d90 "x86/devmem: Remove duplicate range_is_allowed() definition"; no report is known.
+    Row(Topic.NOPAT_DSYNC, Behaviour.WRITE_BACK, ((6, 16, 0),), f"{_PAT}, phys_mem_access_prot_allowed()"),
+)
+"""Within a topic a later row replaces the earlier ones."""
+
+
+def behaviours(version: Version) -> Mapping[Topic, Behaviour]:
+    """How a version does each thing."""
+    return {row.topic: row.behaviour for row in TABLE if row.holds(version)}
+
+
+def parse_version(text: str) -> Version:
+    """The version in what ``uname -v`` or ``/proc/version`` says of a Debian kernel, or in a plain one.
+
+    :raises ValueError: There is none.
+    """
+    match = re.search(r"Debian (\d+)\.(\d+)\.(\d+)-", text) or re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    if match is None:
+        raise ValueError(f"no kernel version in {text!r}")
+    major, minor, patch = match.groups(default="0")
+    return int(major), int(minor), int(patch)

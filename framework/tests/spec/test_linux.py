@@ -1,0 +1,273 @@
+"""The model of Linux against what kernel-rules.md and bugs.md found in guests: their recipes, replayed."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from pytest_memtype.spec.linux import Answer, Linux, Platform
+from pytest_memtype.spec.linux_reservations import Reservation
+from pytest_memtype.spec.linux_versions import TABLE, Topic, Version, behaviours, parse_version
+from pytest_memtype.x86.memtype import MemType
+
+WB, WC, WT, WP, UC, UC_MINUS = (
+    MemType.WB,
+    MemType.WC,
+    MemType.WT,
+    MemType.WP,
+    MemType.UC,
+    MemType.UC_MINUS,
+)
+RAM, RAM_END = 0x800, 0x10000
+BAR = 0xFD000
+BULLSEYE, BOOKWORM, TRIXIE, NEWEST = (5, 10, 262), (6, 1, 192), (6, 12, 95), (7, 3, 4)
+ALL = (BULLSEYE, BOOKWORM, TRIXIE, NEWEST)
+
+
+def kernel(version: Version, *, write_back: bool = False) -> Linux:
+    linux = Linux(Platform(version, is_ram=lambda pfn: pfn < RAM_END, is_write_back=lambda _pfn: write_back))
+    linux.processes.start(1)
+    return linux
+
+
+def entries(linux: Linux) -> list[tuple[int, int, MemType]]:
+    return [(each.first - BAR, each.end - BAR, each.memtype) for each in linux.memtype_list(BAR, 64)]
+
+
+@pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize("write_back", [False, True])
+def test_pairs_of_ioremaps(version: Version, write_back: bool) -> None:
+    """Kernel rules 2.4: the second takes the first's type, but for the pairs named."""
+    for first in (UC_MINUS, UC, WC, WT, WB):
+        for second in (UC_MINUS, UC, WC, WT, WB):
+            linux = kernel(version, write_back=write_back)
+            alone = first if write_back or first is not WB else UC_MINUS
+            assert linux.ioremap(1, BAR, 4, first) == Answer(0, (alone,) * 4)
+            refused = (first, second) == (WC, WT) or (alone is WB and second in (UC_MINUS, WC, WT))
+            answer = linux.ioremap(2, BAR, 4, second)
+            assert answer == (Answer(errno.ENOMEM) if refused else Answer(0, (alone,) * 4))
+            assert entries(linux) == [(0, 4, alone)] * (1 if refused else 2)
+
+
+def test_write_protected_is_uncached_in_the_page_table() -> None:
+    """Bugs 7.4."""
+    linux = kernel(BOOKWORM)
+    assert linux.ioremap(1, BAR, 1, WP) == Answer(0, (UC,))
+    assert entries(linux) == [(0, 1, WP)]
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_mixed_overlap(version: Version) -> None:
+    """Bugs 4.9."""
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 2, WC, via="sysfs")
+    linux.mmap(1, 8, BAR + 2, 2, UC_MINUS, via="sysfs")
+    assert linux.mmap(1, 16, BAR, 4, WC, via="sysfs") == Answer(errno.EINVAL)
+    assert linux.mmap(1, 16, BAR, 4, WB, via="devmem") == Answer(errno.EAGAIN)
+    assert linux.ioremap(1, BAR, 4, WC) == Answer(errno.ENOMEM)
+    assert linux.ioremap(1, BAR + 4, 1, WT) == Answer(0, (WT,))
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_the_winner_covers_all_of_the_second(version: Version) -> None:
+    linux = kernel(version)
+    linux.ioremap(1, BAR, 3, WC)
+    assert linux.ioremap(2, BAR + 2, 3, UC_MINUS) == Answer(0, (WC,) * 3)
+    assert linux.ioremap(3, BAR + 5, 1, UC_MINUS) == Answer(0, (UC_MINUS,))
+    assert entries(linux) == [(0, 3, WC), (2, 5, WC), (5, 6, UC_MINUS)]
+
+
+@pytest.mark.parametrize(("version", "left"), [(v, [(0, 2, UC_MINUS)]) for v in ALL[:3]] + [(NEWEST, [])])
+def test_a_split_leaks(version: Version, left: list[tuple[int, int, MemType]]) -> None:
+    """Bugs 4.1: mprotect of the upper half, then both halves unmapped, the lower one first."""
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 4, UC_MINUS, via="sysfs")
+    assert linux.processes.mprotect(1, 2, 4, "r") == 0
+    linux.processes.munmap(1, 0, 2)
+    linux.processes.munmap(1, 2, 4)
+    assert entries(linux) == left
+    assert linux.mmap(1, 8, BAR, 2, WC, via="sysfs").granted == ((UC_MINUS if left else WC),) * 2
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_split_unmapped_from_above_does_not_leak(version: Version) -> None:
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 4, UC_MINUS, via="sysfs")
+    linux.processes.munmap(1, 2, 4)
+    # Bugs 7.7: from 6.16 on the whole range stays reserved.
+    assert entries(linux) == [(0, 4 if version >= (6, 16, 0) else 2, UC_MINUS)]
+    linux.processes.munmap(1, 0, 2)
+    assert entries(linux) == []
+
+
+@pytest.mark.parametrize(("version", "left"), [(v, [(0, 2, UC_MINUS)]) for v in ALL[:3]] + [(NEWEST, [])])
+def test_moving_a_half_leaks(version: Version, left: list[tuple[int, int, MemType]]) -> None:
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 4, UC_MINUS, via="sysfs")
+    linux.processes.move(1, 2, 4, 10)
+    assert linux.user_page_table(1, 0, 4) == (UC_MINUS, UC_MINUS, None, None)
+    assert linux.user_page_table(1, 10, 2) == (UC_MINUS, UC_MINUS)
+    linux.processes.exit(1)
+    assert entries(linux) == left
+
+
+@pytest.mark.parametrize(
+    ("version", "fork", "kept"),
+    [(BULLSEYE, errno.ENOMEM, 0), (BOOKWORM, errno.ENOMEM, 1), (TRIXIE, errno.ENOMEM, 1), (NEWEST, 0, 1)],
+)
+def test_fork_with_a_copied_first_page(version: Version, fork: int, kept: int) -> None:
+    """Bugs 4.2: on 5.10 the parent loses its reservation."""
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 4, UC_MINUS, via="devmem", private=True)
+    assert linux.processes.access(1, 0, write=True) == 0
+    assert linux.processes.fork(1, 2) == fork
+    assert len(entries(linux)) == kept
+    assert linux.mmap(1, 8, BAR, 4, WC, via="sysfs").granted == ((UC_MINUS if kept else WC),) * 4
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_fork_reserves_again_or_shares(version: Version) -> None:
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 4, WT)
+    assert linux.processes.fork(1, 2) == 0
+    assert entries(linux) == [(0, 4, WT)] * (1 if version >= (6, 16, 0) else 2)
+    linux.processes.exit(1)
+    assert entries(linux) == [(0, 4, WT)]
+    assert linux.user_page_table(2, 0, 4) == (WT,) * 4
+    linux.processes.exit(2)
+    assert entries(linux) == []
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_zapping_a_page(version: Version) -> None:
+    """Bugs 4.3."""
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 4, UC_MINUS)
+    linux.processes.zap("driver", BAR, BAR + 1)
+    assert linux.user_page_table(1, 0, 4) == (None, UC_MINUS, UC_MINUS, UC_MINUS)
+    assert entries(linux) == ([(0, 4, UC_MINUS)] if version >= (6, 16, 0) else [])
+    linux.processes.exit(1)
+    assert entries(linux) == []
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_ram(version: Version) -> None:
+    """Kernel rules 2.2 and 2.4: tags without a count, and a mapping that doesn't follow them."""
+    linux = kernel(version, write_back=True)
+    assert linux.mmap(1, 0, RAM, 2, WC) == Answer(0, (WB, WB))
+    assert linux.set_memory(1, RAM, 1, WC) == Answer(0, (WC,))
+    assert linux.set_memory(2, RAM, 2, WC) == Answer(errno.EBUSY)
+    assert linux.mmap(1, 8, RAM, 2, WB) == Answer(0, (WC, WC))
+    assert linux.memremap(3, RAM, 2, WB) == Answer(0, (WC, WB))
+    assert linux.memremap(4, RAM, 2, WC) == Answer(errno.ENOMEM)
+    assert linux.ioremap(4, RAM, 2, WC) == Answer(errno.ENOMEM)
+    assert linux.mmap(1, 16, RAM, 1, WB, via="devmem") == Answer(errno.EPERM)
+    linux.release(1)
+    assert linux.kernel_page_table(3) == (WB, WB)
+    assert linux.user_page_table(1, 0, 2) == (WB, WB)
+    assert linux.user_page_table(1, 8, 2) == (WC, WC)
+
+
+def test_partly_ram_is_decided_by_the_first_page_and_not_reserved() -> None:
+    linux = kernel(BOOKWORM)
+    assert linux.mmap(1, 0, RAM_END - 1, 2, WC) == Answer(0, (WB, WB))
+    assert linux.memtype_list(RAM_END - 1, 2) == ()
+    assert linux.memremap(1, RAM_END - 1, 2, WB) == Answer(errno.ENOMEM)
+    assert linux.ioremap(1, RAM_END - 1, 2, WB) == Answer(errno.ENOMEM)
+
+
+def test_a_page_copied_on_write_gets_the_type_of_vm_page_prot() -> None:
+    linux = kernel(BOOKWORM)
+    for vpage, via, memtype in ((0, "driver", WB), (8, "sysfs", WC), (16, "devmem", UC_MINUS)):
+        linux.mmap(1, vpage, BAR + vpage, 1, WC if via != "devmem" else UC_MINUS, via=via, private=True)
+        linux.processes.access(1, vpage, write=True)
+        assert linux.user_page_table(1, vpage, 1) == (memtype,)
+
+
+def test_access() -> None:
+    linux = kernel(BOOKWORM)
+    linux.mmap(1, 0, BAR, 4, WC, protection="r")
+    processes = linux.processes
+    assert processes.access(1, 3, write=False) == 0
+    assert processes.access(1, 3, write=True) == 11
+    assert processes.access(1, 4, write=False) == 11
+    processes.zap("driver", BAR, BAR + 1)
+    assert processes.access(1, 0, write=False) == 7
+
+
+def test_mprotect_over_a_hole() -> None:
+    linux = kernel(BOOKWORM)
+    linux.mmap(1, 0, BAR, 6, WC)
+    linux.processes.munmap(1, 2, 4)
+    assert linux.processes.mprotect(1, 0, 6, "r") == errno.ENOMEM
+    assert linux.processes.access(1, 1, write=True) == 11
+    assert linux.processes.access(1, 4, write=True) == 0
+    assert linux.processes.mprotect(1, 0, 2, "rw") == 0
+
+
+@pytest.mark.parametrize(("version", "memtype"), [(TRIXIE, UC_MINUS), (NEWEST, WB)])
+def test_nopat(version: Version, memtype: MemType) -> None:
+    """Bugs 4.5, and no list."""
+    linux = Linux(Platform(version, lambda pfn: pfn < RAM_END, lambda _pfn: True, pat=False))
+    linux.processes.start(1)
+    assert linux.mmap(1, 0, BAR, 1, UC_MINUS, via="devmem").granted == (memtype,)
+    assert linux.mmap(1, 4, BAR, 1, WC, via="sysfs") == Answer(errno.ENOENT)
+    assert linux.ioremap(1, BAR, 1, WC) == Answer(0, (UC_MINUS,))
+    assert entries(linux) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "wc", "wb", "listed"),
+    [
+        (BULLSEYE, UC_MINUS, WB, []),
+        (BOOKWORM, UC_MINUS, UC_MINUS, [(0, 1, WC), (1, 2, UC_MINUS)]),
+        (TRIXIE, WC, UC_MINUS, [(0, 1, WC), (1, 2, UC_MINUS)]),
+    ],
+)
+def test_without_mtrrs(
+    version: Version, wc: MemType, wb: MemType, listed: list[tuple[int, int, MemType]]
+) -> None:
+    linux = Linux(Platform(version, lambda pfn: pfn < RAM_END, lambda _pfn: False, has_mtrr=False))
+    assert linux.ioremap(1, BAR, 1, WC).granted == (wc,)
+    assert linux.ioremap(2, BAR + 1, 1, WB).granted == (wb,)
+    assert entries(linux) == listed
+
+
+def test_seeded() -> None:
+    linux = kernel(BOOKWORM)
+    linux.reservations.seed([Reservation(BAR, BAR + 4, WT)])
+    assert linux.ioremap(1, BAR + 3, 2, UC_MINUS) == Answer(0, (WT, WT))
+
+
+def test_a_fix_in_an_old_series_says_nothing_of_the_series_between() -> None:
+    def fork(version: Version) -> object:
+        return behaviours(version)[Topic.FAILED_FORK]
+
+    assert (
+        fork((6, 1, 161)) == fork((6, 5, 0)) == fork((6, 12, 24)) == fork((5, 10, 262)) != fork((6, 1, 162))
+    )
+    assert fork((6, 1, 162)) == fork((6, 12, 25)) == fork((6, 15, 0)) == fork((7, 3, 4))
+
+
+def test_every_topic_has_a_behaviour_for_the_oldest() -> None:
+    assert set(behaviours((5, 10, 0))) == set(Topic)
+    assert all(row.source for row in TABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)", (6, 1, 192)),
+        ("#1 SMP PREEMPT_DYNAMIC Debian 7.3.4-1~bpo13+1 (2026-11-15)", (7, 3, 4)),
+        ("6.16", (6, 16, 0)),
+        ("5.10.262", (5, 10, 262)),
+    ],
+)
+def test_parse_version(text: str, version: Version) -> None:
+    assert parse_version(text) == version
+
+
+def test_parse_version_of_nonsense() -> None:
+    with pytest.raises(ValueError, match="no kernel version in 'mainline'"):
+        parse_version("mainline")
