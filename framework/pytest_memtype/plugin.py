@@ -22,7 +22,8 @@ from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import kernel_set
 from pytest_memtype.machine.folder import remove_leftovers
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import Layout, load_layout
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.layout_file import folders_of_tests, load_layout
 from pytest_memtype.report.record import Record, append
 from pytest_memtype.report.verdict_table import notes, summary, verdict_table
 from pytest_memtype.run_directory import new_run, test_folder
@@ -319,7 +320,7 @@ def _layout(config: pytest.Config, node: pytest.Item) -> Layout:
 def _named(layout: Layout | str, node: pytest.Item) -> Layout:
     if isinstance(layout, Layout):
         return layout
-    return load_layout(layout, [node.path.parent / "layouts", node.path.parent])
+    return load_layout(layout, folders_of_tests(node.path.parent))
 
 
 def _hardware(node: pytest.Item) -> Hardware:

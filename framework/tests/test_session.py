@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import load_layout
+from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.progress import silent
 from pytest_memtype.resources import cache_directory
 from pytest_memtype.session import GuestKind, Session

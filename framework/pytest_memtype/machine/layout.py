@@ -1,32 +1,17 @@
 """A layout: which memory type the MTRRs of the guest's CPUs give to which physical addresses.
 
-Named layouts are TOML files, in ``layouts/`` of this package or in folders of the user's::
-
-    description = "what it is for"
-    default = "uncached"            # without it: leave what the firmware set
-
-    [[ranges]]
-    base = "0xFD000000"
-    size = "16M"
-    type = "write-combining"
-
-``fixed`` may hold the eleven fixed-range registers in MSR order, each as text such as
-``"0x0606060606060606"``, because TOML integers end at 63 bits.
+:mod:`pytest_memtype.machine.layout_file` reads them from files.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from types import UnionType
+from typing import Final
 
 from pytest_memtype.errors import LayoutError
-from pytest_memtype.x86.memtype import MemType, parse_memtype
+from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import (
     DEFAULT_TYPE,
     ENABLE,
@@ -34,12 +19,24 @@ from pytest_memtype.x86.mtrr import (
     FIXED_MSRS,
     MTRR_TYPES,
     MtrrRange,
+    MtrrState,
     decode_fixed,
     encode_range,
 )
-from pytest_memtype.x86.size import parse_size
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+VARIABLE_REGISTERS: Final = 8
+"""How many variable MTRRs a guest's CPU has (QEMU 7.2, target/i386/cpu.h, MSR_MTRRcap_VCNT)."""
+
+CAPABILITY: Final = 0x500 | VARIABLE_REGISTERS
+"""MTRRcap of a guest's CPU: besides VCNT, FIX and WC."""
+
+FIRMWARE_FIXED: Final = (0x0606060606060606, 0x0606060606060606, 0, *(0x0505050505050505,) * 8)
+"""The fixed ranges as SeaBIOS 1.16 leaves them (src/fw/mtrr.c): up to 9FFFF WB, A0000-BFFFF UC, then WP."""
+
+FIRMWARE_RANGES: Final = (MtrrRange(0xC0000000, "1G", MemType.UC),)
+"""The variable ranges as SeaBIOS leaves them on q35 (1.16): the PCI hole. The default type is WB."""
 
 
 @dataclass(frozen=True, init=False)
@@ -48,10 +45,14 @@ class Layout:
 
     :param name: Letters, digits, ``-``, ``_`` and ``.``; it stands in test ids and reports.
     :param default: Type of what no range covers. None leaves every register as the firmware set it;
-        then there can't be ranges or fixed-range registers.
-    :param ranges: One variable MTRR each, in this order.
+        then nothing else can be given.
+    :param ranges: One variable MTRR each, in this order unless a range names its register.
     :param fixed: The values of :data:`pytest_memtype.x86.mtrr.FIXED_MSRS`, in that order. None leaves the
-        first MiB as the firmware set it; fixed ranges are in force either way.
+        first MiB as the firmware set it.
+    :param enabled: Whether the MTRRs are in force at all (E). Without, all memory is UC.
+    :param fixed_enabled: Whether the fixed ranges are (FE). Without, the first MiB belongs to the others.
+    :param other_cpus: What the other CPUs are given where they are programmed one by one; no boot ROM can.
+        Linux copies the boot CPU's MTRRs to all of them at boot, whatever they hold.
     :param description: What it is for, one line. Layouts that differ in nothing else are equal.
     """
 
@@ -59,6 +60,9 @@ class Layout:
     default: MemType | None
     ranges: tuple[MtrrRange, ...]
     fixed: tuple[int, ...] | None
+    enabled: bool
+    fixed_enabled: bool
+    other_cpus: Layout | None
     description: str = field(compare=False)
 
     def __init__(
@@ -68,27 +72,43 @@ class Layout:
         default: MemType | None = None,
         ranges: Sequence[MtrrRange] = (),
         fixed: Sequence[int] | None = None,
+        enabled: bool = True,
+        fixed_enabled: bool = True,
+        other_cpus: Layout | None = None,
         description: str = "",
     ) -> None:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "default", default)
         object.__setattr__(self, "ranges", tuple(ranges))
         object.__setattr__(self, "fixed", None if fixed is None else tuple(fixed))
+        object.__setattr__(self, "enabled", enabled)
+        object.__setattr__(self, "fixed_enabled", fixed_enabled)
+        object.__setattr__(self, "other_cpus", other_cpus)
         object.__setattr__(self, "description", description)
 
 
-def validate(layout: Layout, *, physical_bits: int, variable_registers: int = 8) -> None:
+def validate(layout: Layout, *, physical_bits: int, variable_registers: int = VARIABLE_REGISTERS) -> None:
     """Check that the MTRRs of a CPU can express a layout.
 
     :param physical_bits: The CPU's physical address width.
     :param variable_registers: How many variable MTRRs it has (VCNT of MTRRcap).
     :raises LayoutError: They can't; one line that names the layout and the range.
     """
-    _encode(layout, physical_bits=physical_bits, variable_registers=variable_registers)
+    where = f"layout {layout.name!r}"
+    if not isinstance(layout.name, str) or not NAME.fullmatch(layout.name):
+        raise LayoutError(f"{where}: a name is made of letters, digits, '-', '_' and '.'")
+    _encode(layout, where, physical_bits=physical_bits, variable_registers=variable_registers)
+    if layout.other_cpus is not None:
+        where += ": other CPUs"
+        if layout.other_cpus.default is None:
+            raise LayoutError(f"{where} have no default type; give default=, e.g. MemType.UC")
+        if layout.other_cpus.other_cpus is not None:
+            raise LayoutError(f"{where} can't have other CPUs themselves")
+        _encode(layout.other_cpus, where, physical_bits=physical_bits, variable_registers=variable_registers)
 
 
 def register_writes(
-    layout: Layout, *, physical_bits: int, variable_registers: int = 8
+    layout: Layout, *, physical_bits: int, variable_registers: int = VARIABLE_REGISTERS
 ) -> tuple[tuple[int, int], ...]:
     """The (MSR, value) writes that program a layout, in order; none if it leaves the firmware's registers.
 
@@ -96,28 +116,50 @@ def register_writes(
 
     :raises LayoutError: See :func:`validate`.
     """
-    pairs = _encode(layout, physical_bits=physical_bits, variable_registers=variable_registers)
+    validate(layout, physical_bits=physical_bits, variable_registers=variable_registers)
     if layout.default is None:
         return ()
-    # The registers that the layout doesn't need may hold ranges of the firmware's.
-    pairs += [(0, 0)] * (variable_registers - len(pairs))
     writes = [(DEFAULT_TYPE, 0)]
+    where = f"layout {layout.name!r}"
+    pairs = _encode(layout, where, physical_bits=physical_bits, variable_registers=variable_registers)
     for number, (base, mask) in enumerate(pairs):
         writes += [(0x200 + 2 * number, base), (0x201 + 2 * number, mask)]
     if layout.fixed is not None:
         writes += zip(FIXED_MSRS, layout.fixed, strict=True)
-    writes.append((DEFAULT_TYPE, ENABLE | FIXED_ENABLE | layout.default))
+    flags = ENABLE * layout.enabled | FIXED_ENABLE * layout.fixed_enabled
+    writes.append((DEFAULT_TYPE, flags | layout.default))
     return tuple(writes)
 
 
-def _encode(layout: Layout, *, physical_bits: int, variable_registers: int) -> list[tuple[int, int]]:
-    where = f"layout {layout.name!r}"
-    if not _NAME.fullmatch(layout.name):
-        raise LayoutError(f"{where}: a name is made of letters, digits, '-', '_' and '.'")
+def intended(layout: Layout, *, physical_bits: int) -> MtrrState:
+    """The registers that the boot CPU has when the kernel starts; what the layout leaves is the firmware's.
+
+    :raises LayoutError: See :func:`validate`.
+    """
+    firmware = Layout("firmware", default=MemType.WB, ranges=FIRMWARE_RANGES, fixed=FIRMWARE_FIXED)
+    registers = dict(register_writes(firmware, physical_bits=physical_bits))
+    registers |= dict(register_writes(layout, physical_bits=physical_bits))
+    return MtrrState(
+        capability=CAPABILITY,
+        default_type_register=registers[DEFAULT_TYPE],
+        fixed=tuple(registers[msr] for msr in FIXED_MSRS),
+        variable=tuple(
+            (registers[0x200 + 2 * n], registers[0x201 + 2 * n]) for n in range(VARIABLE_REGISTERS)
+        ),
+    )
+
+
+def _encode(
+    layout: Layout, where: str, *, physical_bits: int, variable_registers: int
+) -> tuple[tuple[int, int], ...]:
+    """The (PHYSBASE, PHYSMASK) of each variable register; (0, 0) for those that aren't needed."""
     if layout.default is None:
-        if layout.ranges or layout.fixed is not None:
-            raise LayoutError(f"{where} has ranges but no default type; give default=, e.g. MemType.UC")
-        return []
+        extras = layout.ranges or layout.fixed is not None or layout.other_cpus is not None
+        if extras or not (layout.enabled and layout.fixed_enabled):
+            raise LayoutError(
+                f"{where} says what registers hold but has no default type; give default=, e.g. MemType.UC"
+            )
+        return ()
     if layout.default not in MTRR_TYPES:
         raise LayoutError(f"{where}: the default {layout.default} isn't an MTRR memory type")
     if layout.fixed is not None:
@@ -125,90 +167,30 @@ def _encode(layout: Layout, *, physical_bits: int, variable_registers: int) -> l
             decode_fixed(layout.fixed)
         except ValueError as error:
             raise LayoutError(f"{where}: fixed ranges: {error}") from None
-    pairs = []
+    # Those that the layout doesn't need may hold ranges of the firmware's.
+    pairs = dict.fromkeys(range(variable_registers), (0, 0))
+    users: dict[int, str] = {}
+    named = [each.register for each in layout.ranges if each.register is not None]
+    free = iter([number for number in pairs if number not in named])
     for number, mtrr_range in enumerate(layout.ranges, start=1):
-        named = f"{where}: range {number} ({mtrr_range})"
-        if number > variable_registers:
+        this = f"range {number} ({mtrr_range})"
+        register = mtrr_range.register
+        if register is None:
+            register = next(free, None)
+        if register is None:
             raise LayoutError(
-                f"{named} is one too many: the CPU has {variable_registers} variable MTRRs, "
+                f"{where}: {this} is one too many: the CPU has {variable_registers} variable MTRRs, "
                 f"the layout {len(layout.ranges)} ranges"
             )
+        if register not in pairs:
+            raise LayoutError(
+                f"{where}: {this}: register {register!r} isn't one of 0 to {variable_registers - 1}"
+            )
+        if register in users:
+            raise LayoutError(f"{where}: {this}: register {register} holds {users[register]} already")
+        users[register] = this
         try:
-            pairs.append(encode_range(mtrr_range, physical_bits))
+            pairs[register] = encode_range(mtrr_range, physical_bits)
         except ValueError as error:
-            raise LayoutError(f"{named}: {error}") from None
-    return pairs
-
-
-def layout_names(folders: Sequence[Path] = ()) -> tuple[str, ...]:
-    """The names that :func:`load_layout` knows, sorted."""
-    names = {
-        entry.name.removesuffix(".toml")
-        for folder in _folders(folders)
-        if folder.is_dir()
-        for entry in folder.iterdir()
-        if entry.name.endswith(".toml")
-    }
-    return tuple(sorted(names))
-
-
-def load_layout(name: str, folders: Sequence[Path] = ()) -> Layout:
-    """The layout in ``NAME.toml``.
-
-    :param folders: Searched in this order, before the package's own layouts.
-    :raises LayoutError: There is none of that name, or the file isn't a layout. Whether a CPU can hold it
-        is asked of :func:`validate`.
-    """
-    if _NAME.fullmatch(name):
-        for folder in _folders(folders):
-            file = folder.joinpath(f"{name}.toml")
-            if file.is_file():
-                return _read(name, file)
-    known = ", ".join(layout_names(folders))
-    raise LayoutError(f"no layout is called {name!r}; known are {known}")
-
-
-def _folders(folders: Sequence[Path]) -> tuple[Traversable, ...]:
-    return (*folders, files("pytest_memtype").joinpath("layouts"))
-
-
-_LAYOUT_KEYS = {"description": str, "default": str, "ranges": list, "fixed": list}
-_RANGE_KEYS = {"base": int | str, "size": int | str, "type": str}
-
-
-def _read(name: str, file: Traversable) -> Layout:
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        _check_keys(table, _LAYOUT_KEYS, required={"description"})
-        return Layout(
-            name,
-            default=parse_memtype(table["default"]) if "default" in table else None,
-            ranges=[_range(number, each) for number, each in enumerate(table.get("ranges", ()), start=1)],
-            fixed=[parse_size(value) for value in table["fixed"]] if "fixed" in table else None,
-            description=table["description"],
-        )
-    except (OSError, ValueError) as error:
-        raise LayoutError(f"{file}: {error}") from None
-
-
-def _range(number: int, table: object) -> MtrrRange:
-    try:
-        if not isinstance(table, dict):
-            raise ValueError("isn't a table")
-        _check_keys(table, _RANGE_KEYS, required=_RANGE_KEYS.keys())
-        return MtrrRange(table["base"], table["size"], parse_memtype(table["type"]))
-    except ValueError as error:
-        raise ValueError(f"range {number}: {error}") from None
-
-
-def _check_keys(
-    table: Mapping[str, object], keys: Mapping[str, type | UnionType], *, required: Set[str]
-) -> None:
-    for key, value in table.items():
-        if key not in keys:
-            raise ValueError(f"unknown key {key!r}; known are {', '.join(keys)}")
-        if not isinstance(value, keys[key]):
-            raise ValueError(f"{key} = {value!r} has the wrong type; see pytest_memtype.machine.layout")
-    for key in keys:
-        if key in required and key not in table:
-            raise ValueError(f"{key} is missing")
+            raise LayoutError(f"{where}: {this}: {error}") from None
+    return tuple(pairs.values())

@@ -13,7 +13,7 @@ def parse_size(value: int | str) -> int:
 
     :raises ValueError: The text isn't such a number.
     """
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _PATTERN.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:

@@ -22,7 +22,7 @@ from pytest_memtype import Guest, MemType
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import load_layout
+from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.progress import silent
 from pytest_memtype.resources import cache_directory

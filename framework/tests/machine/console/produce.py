@@ -29,7 +29,7 @@ from pytest_memtype.kernels.index import find
 from pytest_memtype.kernels.initramfs import Entry, archive
 from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.machine import command
-from pytest_memtype.machine.layout import load_layout
+from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.resources import cache_directory
 

@@ -1,0 +1,165 @@
+"""Named layouts: TOML files, in ``layouts/`` of this package or in folders of the user's::
+
+    description = "what it is for"
+    default = "uncached"            # without it: leave what the firmware set
+
+    [[ranges]]
+    base = "0xFD000000"
+    size = "16M"
+    type = "write-combining"
+
+A range may have ``ignored_bits = "0xC00000"``, address bits that the mask leaves out (a mask with holes), and
+``register = 7``, the number of the variable MTRR that holds it. ``enabled = false`` switches all MTRRs off,
+``fixed_enabled = false`` the fixed ones. ``fixed`` may hold the eleven fixed-range registers in MSR order,
+each as text such as ``"0x0606060606060606"``, because TOML integers end at 63 bits. What CPUs other than the
+boot CPU hold is a table ``[other_cpus]`` with the same keys.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from pytest_memtype.errors import LayoutError
+from pytest_memtype.machine.layout import NAME, Layout
+from pytest_memtype.x86.memtype import parse_memtype
+from pytest_memtype.x86.mtrr import MtrrRange
+from pytest_memtype.x86.size import parse_size
+
+
+@dataclass(frozen=True)
+class LayoutFile:
+    """A file that a name leads to.
+
+    :param where: The file, or ``built in``.
+    :param layout: What it holds, or why it is none.
+    """
+
+    name: str
+    where: str
+    layout: Layout | LayoutError
+
+
+def folders_of_tests(folder: Path) -> list[Path]:
+    """Where the layouts of the tests in a folder are: in its ``layouts/``, then beside them."""
+    return [folder / "layouts", folder]
+
+
+def layout_names(folders: Sequence[Path] = ()) -> tuple[str, ...]:
+    """The names that :func:`load_layout` knows, sorted."""
+    return tuple(sorted(_found(folders)))
+
+
+def layout_files(folders: Sequence[Path] = ()) -> tuple[LayoutFile, ...]:
+    """What is behind each name, sorted.
+
+    Files that are no layouts are left out, unless their folder is called ``layouts``.
+    """
+    listed = []
+    for name, file in sorted(_found(folders).items()):
+        where = str(file) if isinstance(file, Path) and file.parent != _ours() else "built in"
+        try:
+            listed.append(LayoutFile(name, where, _read(name, file)))
+        except LayoutError as error:
+            if not isinstance(file, Path) or file.parent.name == "layouts":
+                listed.append(LayoutFile(name, where, error))
+    return tuple(listed)
+
+
+def load_layout(name: str, folders: Sequence[Path] = ()) -> Layout:
+    """The layout in ``NAME.toml``.
+
+    :param folders: Searched in this order, before the package's own layouts.
+    :raises LayoutError: There is none of that name, or the file isn't a layout. Whether a CPU can hold it
+        is asked of :func:`pytest_memtype.machine.layout.validate`.
+    """
+    found = _found(folders)
+    if name not in found:
+        raise LayoutError(f"no layout is called {name!r}; known are {', '.join(sorted(found))}")
+    return _read(name, found[name])
+
+
+def _ours() -> Traversable:
+    return files("pytest_memtype").joinpath("layouts")
+
+
+def _found(folders: Sequence[Path]) -> dict[str, Traversable]:
+    found: dict[str, Traversable] = {}
+    for folder in (*folders, _ours()):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            name = entry.name.removesuffix(".toml")
+            if name != entry.name and NAME.fullmatch(name) and entry.is_file():
+                found.setdefault(name, entry)
+    return found
+
+
+_REGISTER_KEYS = {"default": str, "enabled": bool, "fixed_enabled": bool, "ranges": list, "fixed": list}
+_LAYOUT_KEYS = {"description": str, **_REGISTER_KEYS, "other_cpus": dict}
+_RANGE_KEYS = {"base": int | str, "size": int | str, "type": str, "ignored_bits": int | str, "register": int}
+
+
+def _read(name: str, file: Traversable) -> Layout:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        _check_keys(table, _LAYOUT_KEYS, required={"description"})
+        if not table["description"].isprintable():
+            raise ValueError("description isn't one line of printable text")
+        others = None
+        if "other_cpus" in table:
+            try:
+                _check_keys(table["other_cpus"], _REGISTER_KEYS, required={"default"})
+                others = _layout(name, table["other_cpus"])
+            except ValueError as error:
+                raise ValueError(f"other_cpus: {error}") from None
+        return _layout(name, table, description=table["description"], other_cpus=others)
+    except RecursionError:
+        raise LayoutError(f"{file}: nested too deeply for a layout") from None
+    except (OSError, ValueError) as error:
+        raise LayoutError(f"{file}: {error}") from None
+
+
+def _layout(name: str, table: Mapping[str, Any], **rest: Any) -> Layout:
+    return Layout(
+        name,
+        default=parse_memtype(table["default"]) if "default" in table else None,
+        ranges=[_range(number, each) for number, each in enumerate(table.get("ranges", ()), start=1)],
+        fixed=[parse_size(value) for value in table["fixed"]] if "fixed" in table else None,
+        enabled=table.get("enabled", True),
+        fixed_enabled=table.get("fixed_enabled", True),
+        **rest,
+    )
+
+
+def _range(number: int, table: object) -> MtrrRange:
+    try:
+        if not isinstance(table, dict):
+            raise ValueError("isn't a table")
+        _check_keys(table, _RANGE_KEYS, required={"base", "size", "type"})
+        return MtrrRange(
+            table["base"],
+            table["size"],
+            parse_memtype(table["type"]),
+            ignored_bits=table.get("ignored_bits", 0),
+            register=table.get("register"),
+        )
+    except ValueError as error:
+        raise ValueError(f"range {number}: {error}") from None
+
+
+def _check_keys(
+    table: Mapping[str, object], keys: Mapping[str, type | UnionType], *, required: Set[str]
+) -> None:
+    for key, value in table.items():
+        if key not in keys:
+            raise ValueError(f"unknown key {key!r}; known are {', '.join(keys)}")
+        if not isinstance(value, keys[key]) or (isinstance(value, bool) and keys[key] is not bool):
+            raise ValueError(f"{key} = {value!r} has the wrong type; see pytest_memtype.machine.layout_file")
+    for key in keys:
+        if key in required and key not in table:
+            raise ValueError(f"{key} is missing")
