@@ -168,6 +168,21 @@ static void run_set_memory(const struct request *request, struct buffer *reply)
 	map(request, MEMTYPE_CALL_SET_MEMORY, reply);
 }
 
+static void run_set_pages_array(const struct request *request, struct buffer *reply)
+{
+	map(request, MEMTYPE_CALL_SET_PAGES_ARRAY, reply);
+}
+
+static void run_reserve_wc(const struct request *request, struct buffer *reply)
+{
+	map(request, MEMTYPE_CALL_RESERVE_WC, reply);
+}
+
+static void run_phys_wc_add(const struct request *request, struct buffer *reply)
+{
+	map(request, MEMTYPE_CALL_PHYS_WC_ADD, reply);
+}
+
 static void run_verify(const struct request *request, struct buffer *reply)
 {
 	const char *kind = request_text(request, "kind");
@@ -324,6 +339,9 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "ioremap", run_ioremap },
 		{ "memremap", run_memremap },
 		{ "set_memory", run_set_memory },
+		{ "set_pages_array", run_set_pages_array },
+		{ "reserve_wc", run_reserve_wc },
+		{ "phys_wc_add", run_phys_wc_add },
 		{ "release", run_release },
 		{ "page_table", run_page_table },
 		{ "ram", run_ram },

@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* What drivers do: ioremap in its six kinds, memremap, set_memory, and letting go again. */
+/* What drivers have: mappings and reservations by handle, and RAM of their own. */
 #include <linux/gfp.h>
 #include <linux/idr.h>
 #include <linux/io.h>
-#include <linux/set_memory.h>
 #include <linux/slab.h>
 
 #include "agent.h"
-#include "arch_x86.h"
-#include "compat.h"
+#include "driver_calls.h"
 #include "page_table.h"
-
-struct driver_mapping {
-	u32 call;
-	void *address;
-	u64 pages;
-	struct verifier_record *record;	/* NULL when the verifier refused */
-};
 
 struct ram_block {
 	struct list_head node;
@@ -27,49 +18,7 @@ struct ram_block {
 static DEFINE_IDR(mappings);
 static LIST_HEAD(ram_blocks);
 
-static void *map_io(const struct memtype_request *request)
-{
-	size_t size = request->pages << PAGE_SHIFT;
-	pgprot_t prot = PAGE_KERNEL;
-
-	switch (request->memtype) {
-	case MEMTYPE_UC_MINUS:
-		return (__force void *)ioremap(request->start, size);
-	case MEMTYPE_UC:
-		return (__force void *)ioremap_uc(request->start, size);
-	case MEMTYPE_WC:
-		return (__force void *)ioremap_wc(request->start, size);
-	case MEMTYPE_WT:
-		return (__force void *)ioremap_wt(request->start, size);
-	case MEMTYPE_WB:
-		return (__force void *)ioremap_cache(request->start, size);
-	case MEMTYPE_WP:
-		/* The only way to ask for it: there is no ioremap_wp(). */
-		if (!arch_x86_protection(MEMTYPE_WP, &prot))
-			return NULL;
-		return (__force void *)compat_ioremap_prot(request->start, size, prot);
-	default:
-		return NULL;
-	}
-}
-
-static void *map_memory(const struct memtype_request *request)
-{
-	size_t size = request->pages << PAGE_SHIFT;
-
-	switch (request->memtype) {
-	case MEMTYPE_WB:
-		return memremap(request->start, size, MEMREMAP_WB);
-	case MEMTYPE_WT:
-		return memremap(request->start, size, MEMREMAP_WT);
-	case MEMTYPE_WC:
-		return memremap(request->start, size, MEMREMAP_WC);
-	default:
-		return NULL;
-	}
-}
-
-static bool owns_ram(u64 start, u64 pages)
+bool driver_owns_ram(u64 start, u64 pages)
 {
 	struct ram_block *block;
 
@@ -80,70 +29,13 @@ static bool owns_ram(u64 start, u64 pages)
 	return false;
 }
 
-/* Returns 0 or a positive errno, as the kernel's own answer. */
-static int set_memory(unsigned long address, u64 pages, u32 memtype)
+/* Empty for what only reserves: there is no address to look at. */
+static void read_page_table(const struct driver_mapping *mapping, struct memtype_page_table *table)
 {
-	switch (memtype) {
-	case MEMTYPE_UC_MINUS:
-		return -set_memory_uc(address, pages);
-	case MEMTYPE_WC:
-		return -set_memory_wc(address, pages);
-	default:
-		return -set_memory_wb(address, pages);
-	}
-}
-
-static bool has_call(const struct memtype_request *request)
-{
-	switch (request->call) {
-	case MEMTYPE_CALL_IOREMAP:
-		return true;
-	case MEMTYPE_CALL_MEMREMAP:
-		return request->memtype == MEMTYPE_WB || request->memtype == MEMTYPE_WT ||
-		       request->memtype == MEMTYPE_WC;
-	case MEMTYPE_CALL_SET_MEMORY:
-		/* Ours alone: changing the direct map of somebody else's page is not a test. */
-		return (request->memtype == MEMTYPE_WB || request->memtype == MEMTYPE_WC ||
-			request->memtype == MEMTYPE_UC_MINUS) &&
-		       owns_ram(request->start, request->pages);
-	default:
-		return false;
-	}
-}
-
-/* Returns 0 or a positive errno. The kernel says NULL for any reason; ENOMEM is what drivers make of it. */
-static int ask_kernel(struct memtype_request *request, struct driver_mapping *mapping)
-{
-	/* The functions take bytes, and a size that wraps would be a small one. */
-	if (request->pages > SIZE_MAX >> PAGE_SHIFT)
-		return EINVAL;
-	switch (request->call) {
-	case MEMTYPE_CALL_IOREMAP:
-		mapping->address = map_io(request);
-		return mapping->address ? 0 : ENOMEM;
-	case MEMTYPE_CALL_MEMREMAP:
-		mapping->address = map_memory(request);
-		return mapping->address ? 0 : ENOMEM;
-	default:
-		mapping->address = phys_to_virt(request->start);
-		return set_memory((unsigned long)mapping->address, request->pages,
-				  request->memtype);
-	}
-}
-
-static void unmap(const struct driver_mapping *mapping)
-{
-	switch (mapping->call) {
-	case MEMTYPE_CALL_IOREMAP:
-		iounmap((__force void __iomem *)mapping->address);
-		break;
-	case MEMTYPE_CALL_MEMREMAP:
-		memunmap(mapping->address);
-		break;
-	case MEMTYPE_CALL_SET_MEMORY:
-		set_memory_wb((unsigned long)mapping->address, mapping->pages);
-		break;
-	}
+	if (mapping->address)
+		page_table_read((unsigned long)mapping->address, mapping->pages, table);
+	else
+		memset(table, 0, sizeof(*table));
 }
 
 static int map_locked(struct memtype_request *request, struct driver_mapping *mapping)
@@ -159,26 +51,33 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 
 	if (!asked.owner)
 		return -ENOMEM;
-	mapping->record = verifier_track(&memtype_verifier, &asked, &verdict);
+	if (mapping->call->judged)
+		mapping->record = verifier_track(&memtype_verifier, &asked, &verdict);
+	else
+		verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
 	memtype_fill_verdict(&request->verdict, &verdict);
-	if (!verdict.error && !mapping->record)
+	if (mapping->call->judged && !verdict.error && !mapping->record)
 		return -ENOMEM;
 	if (verdict.error && memtype_enforce)
 		return 0;
 	request->asked_kernel = 1;
-	request->kernel_error = ask_kernel(request, mapping);
+	/* The functions take bytes, and a size that wraps would be a small one. */
+	if (request->pages > SIZE_MAX >> PAGE_SHIFT)
+		request->kernel_error = EINVAL;
+	else
+		request->kernel_error = mapping->call->map(request, mapping);
 	if (request->kernel_error)
 		goto untrack;
 	/* Cyclic: an old handle must not come to mean somebody else's mapping. */
 	handle = idr_alloc_cyclic(&mappings, mapping, 1, 0, GFP_KERNEL);
 	if (handle < 0) {
-		unmap(mapping);
+		mapping->call->unmap(mapping);
 		if (mapping->record)
 			verifier_release(&memtype_verifier, mapping->record);
 		return handle;
 	}
 	request->handle = handle;
-	page_table_read((unsigned long)mapping->address, request->pages, &request->page_table);
+	read_page_table(mapping, &request->page_table);
 	return 0;
 
 untrack:
@@ -195,10 +94,11 @@ int driver_map(struct memtype_request *request)
 	mapping = kzalloc(sizeof(*mapping), GFP_KERNEL);
 	if (!mapping)
 		return -ENOMEM;
-	mapping->call = request->call;
+	mapping->call = driver_call(request->call);
+	mapping->start = request->start;
 	mapping->pages = request->pages;
 	mutex_lock(&memtype_lock);
-	if (has_call(request))
+	if (mapping->call && mapping->call->possible(request))
 		error = map_locked(request, mapping);
 	mutex_unlock(&memtype_lock);
 	if (!request->handle)
@@ -208,7 +108,7 @@ int driver_map(struct memtype_request *request)
 
 static void release_locked(struct driver_mapping *mapping)
 {
-	unmap(mapping);
+	mapping->call->unmap(mapping);
 	if (mapping->record)
 		verifier_release(&memtype_verifier, mapping->record);
 	kfree(mapping);
@@ -237,7 +137,7 @@ int driver_read(u64 handle, struct memtype_page_table *table)
 	mutex_lock(&memtype_lock);
 	mapping = idr_find(&mappings, handle);
 	if (mapping)
-		page_table_read((unsigned long)mapping->address, mapping->pages, table);
+		read_page_table(mapping, table);
 	mutex_unlock(&memtype_lock);
 	return mapping ? 0 : -ENOENT;
 }

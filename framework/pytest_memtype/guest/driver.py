@@ -50,8 +50,36 @@ class Driver:
         _check("set_memory", memtype, _SET_MEMORY)
         return self._map("set_memory", region, memtype)
 
+    def set_pages_array(self, region: Region, memtype: MemType) -> Outcome:
+        """The same page by page: UC_MINUS is ``set_pages_array_uc()``, WC ``set_pages_array_wc()`` and WB
+        ``set_pages_array_wb()``. Releasing is ``set_pages_array_wb()`` too.
+
+        :param region: RAM of :meth:`Guest.ram`; the agent refuses any other.
+        :raises UsageError: there is no such function for the type.
+        """
+        _check("set_pages_array", memtype, _SET_MEMORY)
+        return self._map("set_pages_array", region, memtype)
+
+    def reserve_wc(self, region: Region) -> Outcome:
+        """``arch_io_reserve_memtype_wc()``: have the kernel keep a range write-combining, mapping nothing.
+
+        The verifier counts it as a mapping of this driver, for it says which type the pages have.
+        ``granted`` is None: there is no page table to ask.
+
+        :param region: Not RAM, except RAM of :meth:`Guest.ram`.
+        """
+        return self._map("reserve_wc", region, MemType.WC)
+
+    def phys_wc_add(self, region: Region) -> Outcome:
+        """``arch_phys_wc_add()``: a write-combining MTRR where PAT is off, else nothing.
+
+        No page gets a type from it, so the verifier accepts and counts nothing. ``granted`` is None.
+        """
+        return self._map("phys_wc_add", region, MemType.WC)
+
     def release(self, mapping: Mapping) -> None:
-        """Let go: ``iounmap()``, ``memunmap()`` or ``set_memory_wb()``.
+        """Let go: ``iounmap()``, ``memunmap()``, ``set_memory_wb()``, ``set_pages_array_wb()``,
+        ``arch_io_free_memtype_wc()`` or ``arch_phys_wc_del()``.
 
         :raises AgentError: there is no such mapping any more.
         :raises UsageError: it is somebody else's.

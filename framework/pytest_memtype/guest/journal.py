@@ -13,14 +13,16 @@ from pytest_memtype.x86.memtype import MemType
 
 @dataclass(frozen=True)
 class _Live:
+    """A mapping; a reservation has no ``granted``."""
+
     label: str
     mapping: Mapping
     granted: tuple[MemType | None, ...]
 
     def overlaps(self, region: Region) -> bool:
-        """Does any page that is still mapped lie in the region?"""
-        if not self.mapping.region.overlaps(region):
-            return False
+        """Does any page that is still mapped, or reserved, lie in the region?"""
+        if not self.granted or not self.mapping.region.overlaps(region):
+            return self.mapping.region.overlaps(region)
         pages = zip(self.mapping.region.addresses(), self.granted, strict=True)
         return any(region.start <= page < region.end for page, memtype in pages if memtype is not None)
 
@@ -120,7 +122,7 @@ class Journal:
         types = set()
         for each in self._live:
             region = each.mapping.region
-            if region.start <= address < region.end:
+            if each.granted and region.start <= address < region.end:
                 types.add(each.granted[(address - region.start) // PAGE_SIZE])
         return {memtype for memtype in types if memtype is not None}
 

@@ -13,6 +13,9 @@ from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 
+_WITHOUT_PAGES = ("reserve_wc", "phys_wc_add")
+"""What reserves a type and maps nothing."""
+
 
 def request_mapping(
     agent: Agent,
@@ -39,7 +42,7 @@ def request_mapping(
         mapping = None if handle is None else Mapping(kind, actor, handle, region)
         granted: tuple[MemType | None, ...] = ()
         effective: tuple[EffectiveType | None, ...] = ()
-        if mapping is not None:
+        if mapping is not None and verb not in _WITHOUT_PAGES:
             registers = decode_registers(content["registers"])
             granted = granted_types(content["page_table"], registers, pages=region.pages)
             effective = effective_types(region, granted, registers)

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* How each of the calls is made and undone. See driver_calls.h. */
+#include <linux/io.h>
+#include <linux/ioport.h>
+#include <linux/set_memory.h>
+#include <linux/slab.h>
+
+#include "arch_x86.h"
+#include "compat.h"
+#include "driver_calls.h"
+
+static bool any_type(const struct memtype_request *request)
+{
+	return true;
+}
+
+/* Ours alone: changing the direct map of somebody else's page is not a test. */
+static bool own_ram(const struct memtype_request *request)
+{
+	return (request->memtype == MEMTYPE_WB || request->memtype == MEMTYPE_WC ||
+		request->memtype == MEMTYPE_UC_MINUS) &&
+	       driver_owns_ram(request->start, request->pages);
+}
+
+static bool is_ram(u64 start, u64 pages)
+{
+	return region_intersects(start, pages << PAGE_SHIFT, IORESOURCE_SYSTEM_RAM,
+				 IORES_DESC_NONE) != REGION_DISJOINT;
+}
+
+/* The kernel says NULL for any reason; ENOMEM is what drivers make of it. */
+static int map_io(const struct memtype_request *request, struct driver_mapping *mapping)
+{
+	size_t size = request->pages << PAGE_SHIFT;
+	pgprot_t prot = PAGE_KERNEL;
+	void __iomem *address = NULL;
+
+	switch (request->memtype) {
+	case MEMTYPE_UC_MINUS:
+		address = ioremap(request->start, size);
+		break;
+	case MEMTYPE_UC:
+		address = ioremap_uc(request->start, size);
+		break;
+	case MEMTYPE_WC:
+		address = ioremap_wc(request->start, size);
+		break;
+	case MEMTYPE_WT:
+		address = ioremap_wt(request->start, size);
+		break;
+	case MEMTYPE_WB:
+		address = ioremap_cache(request->start, size);
+		break;
+	case MEMTYPE_WP:
+		/* The only way to ask for it: there is no ioremap_wp(). */
+		if (arch_x86_protection(MEMTYPE_WP, &prot))
+			address = compat_ioremap_prot(request->start, size, prot);
+		break;
+	}
+	mapping->address = (__force void *)address;
+	return address ? 0 : ENOMEM;
+}
+
+static void unmap_io(const struct driver_mapping *mapping)
+{
+	iounmap((__force void __iomem *)mapping->address);
+}
+
+static bool has_flag(const struct memtype_request *request)
+{
+	return request->memtype == MEMTYPE_WB || request->memtype == MEMTYPE_WT ||
+	       request->memtype == MEMTYPE_WC;
+}
+
+static int map_memory(const struct memtype_request *request, struct driver_mapping *mapping)
+{
+	unsigned long flag = request->memtype == MEMTYPE_WB ? MEMREMAP_WB :
+			     request->memtype == MEMTYPE_WT ? MEMREMAP_WT : MEMREMAP_WC;
+
+	mapping->address = memremap(request->start, request->pages << PAGE_SHIFT, flag);
+	return mapping->address ? 0 : ENOMEM;
+}
+
+static void unmap_memory(const struct driver_mapping *mapping)
+{
+	memunmap(mapping->address);
+}
+
+static int set_memory(const struct memtype_request *request, struct driver_mapping *mapping)
+{
+	unsigned long address = (unsigned long)phys_to_virt(request->start);
+
+	mapping->address = (void *)address;
+	switch (request->memtype) {
+	case MEMTYPE_UC_MINUS:
+		return -set_memory_uc(address, request->pages);
+	case MEMTYPE_WC:
+		return -set_memory_wc(address, request->pages);
+	default:
+		return -set_memory_wb(address, request->pages);
+	}
+}
+
+static void unset_memory(const struct driver_mapping *mapping)
+{
+	set_memory_wb((unsigned long)mapping->address, mapping->pages);
+}
+
+static int set_pages_array(const struct memtype_request *request, struct driver_mapping *mapping)
+{
+	struct page **array;
+	int error;
+	u64 n;
+
+	array = kvmalloc_array(request->pages, sizeof(*array), GFP_KERNEL);
+	if (!array)
+		return ENOMEM;
+	for (n = 0; n < request->pages; n++)
+		array[n] = pfn_to_page((request->start >> PAGE_SHIFT) + n);
+	switch (request->memtype) {
+	case MEMTYPE_UC_MINUS:
+		error = set_pages_array_uc(array, request->pages);
+		break;
+	case MEMTYPE_WC:
+		error = set_pages_array_wc(array, request->pages);
+		break;
+	default:
+		error = set_pages_array_wb(array, request->pages);
+	}
+	if (error) {
+		kvfree(array);
+		return -error;
+	}
+	mapping->array = array;
+	mapping->address = phys_to_virt(request->start);
+	return 0;
+}
+
+static void unset_pages_array(const struct driver_mapping *mapping)
+{
+	set_pages_array_wb(mapping->array, mapping->pages);
+	kvfree(mapping->array);
+}
+
+static bool combining(const struct memtype_request *request)
+{
+	return request->memtype == MEMTYPE_WC;
+}
+
+static bool combining_not_foreign_ram(const struct memtype_request *request)
+{
+	return combining(request) && (!is_ram(request->start, request->pages) ||
+				      driver_owns_ram(request->start, request->pages));
+}
+
+static int reserve_wc(const struct memtype_request *request, struct driver_mapping *mapping)
+{
+	return -arch_io_reserve_memtype_wc(request->start, request->pages << PAGE_SHIFT);
+}
+
+static void unreserve_wc(const struct driver_mapping *mapping)
+{
+	arch_io_free_memtype_wc(mapping->start, mapping->pages << PAGE_SHIFT);
+	/* Of RAM it has changed the direct map, which freeing leaves as it is (5.10 to 7.3). */
+	if (is_ram(mapping->start, mapping->pages))
+		set_memory_wb((unsigned long)phys_to_virt(mapping->start), mapping->pages);
+}
+
+static int phys_wc_add(const struct memtype_request *request, struct driver_mapping *mapping)
+{
+	mapping->mtrr = arch_phys_wc_add(request->start, request->pages << PAGE_SHIFT);
+	return mapping->mtrr < 0 ? -mapping->mtrr : 0;
+}
+
+static void phys_wc_del(const struct driver_mapping *mapping)
+{
+	arch_phys_wc_del(mapping->mtrr);
+}
+
+const struct driver_call *driver_call(u32 number)
+{
+	static const struct driver_call calls[] = {
+		[MEMTYPE_CALL_IOREMAP] = { any_type, map_io, unmap_io, true },
+		[MEMTYPE_CALL_MEMREMAP] = { has_flag, map_memory, unmap_memory, true },
+		[MEMTYPE_CALL_SET_MEMORY] = { own_ram, set_memory, unset_memory, true },
+		[MEMTYPE_CALL_SET_PAGES_ARRAY] = { own_ram, set_pages_array, unset_pages_array, true },
+		[MEMTYPE_CALL_RESERVE_WC] = { combining_not_foreign_ram, reserve_wc, unreserve_wc, true },
+		/* It asks for an MTRR, and only where page tables can't say WC: no page gets a type from it. */
+		[MEMTYPE_CALL_PHYS_WC_ADD] = { combining, phys_wc_add, phys_wc_del, false },
+	};
+
+	return number < ARRAY_SIZE(calls) ? &calls[number] : NULL;
+}

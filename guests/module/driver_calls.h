@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The functions of the kernel through which a driver gets memory of a type. */
+#ifndef DRIVER_CALLS_H
+#define DRIVER_CALLS_H
+
+#include <linux/mm.h>
+
+#include "agent.h"
+
+struct driver_mapping {
+	const struct driver_call *call;
+	u64 start;
+	u64 pages;
+	struct verifier_record *record;	/* NULL when the verifier refused, or wasn't asked */
+	void *address;			/* NULL when nothing is mapped, only reserved */
+	struct page **array;
+	int mtrr;
+};
+
+struct driver_call {
+	/* Is there such a function for the type, and may the agent ask it for this memory? */
+	bool (*possible)(const struct memtype_request *request);
+	/* Returns 0 or a positive errno: the kernel's own answer. */
+	int (*map)(const struct memtype_request *request, struct driver_mapping *mapping);
+	void (*unmap)(const struct driver_mapping *mapping);
+	/* Is a type asked for that the verifier judges and counts? */
+	bool judged;
+};
+
+/* NULL when there is no such call. */
+const struct driver_call *driver_call(u32 number);
+
+#endif
