@@ -21,8 +21,10 @@ class _Live:
 
     def overlaps(self, region: Region) -> bool:
         """Does any page that is still mapped, or reserved, lie in the region?"""
-        if not self.granted or not self.mapping.region.overlaps(region):
-            return self.mapping.region.overlaps(region)
+        if not self.mapping.region.overlaps(region):
+            return False
+        if not self.granted:
+            return True
         pages = zip(self.mapping.region.addresses(), self.granted, strict=True)
         return any(region.start <= page < region.end for page, memtype in pages if memtype is not None)
 
