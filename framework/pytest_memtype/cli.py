@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -91,6 +92,77 @@ def run(arguments: tuple[str, ...]) -> None:
     from pytest_memtype.run import run_suite
 
     sys.exit(run_suite(list(arguments)))
+
+
+@main.group(invoke_without_command=True)
+@click.option(
+    "--tests",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Test folder whose layouts are known too; may be given several times (default: the current folder).",
+)
+@click.pass_context
+def layouts(ctx: click.Context, folders: tuple[Path, ...]) -> None:
+    """List the MTRR layouts that --layout and the marker layout know by name.
+
+    \b
+    Examples:
+      memtype layouts
+      memtype layouts --tests my_tests/
+      memtype layouts show wc-framebuffer
+      memtype layouts show wc-framebuffer --memory 1G --svg layout.svg
+    """
+    from pytest_memtype.machine.layout_file import folders_of_tests
+
+    ctx.obj = [each for folder in folders or (Path(),) for each in folders_of_tests(folder)]
+    if ctx.invoked_subcommand is None:
+        _print_layouts(ctx.obj)
+
+
+def _print_layouts(folders: list[Path]) -> None:
+    from rich.table import Table
+
+    from pytest_memtype.machine.layout import Layout
+    from pytest_memtype.machine.layout_file import layout_files
+
+    table = Table(box=None, header_style="bold")
+    table.add_column("layout", no_wrap=True)
+    table.add_column("what it is for", overflow="fold")
+    table.add_column("file", overflow="fold")
+    for file in layout_files(folders):
+        # A layout of the user's that can't be read shall be seen, and not hide the others.
+        said = file.layout.description if isinstance(file.layout, Layout) else f"unusable: {file.layout}"
+        table.add_row(_literal(file.name), _literal(said), _literal(file.where))
+    _stdout().print(table)
+
+
+@layouts.command()
+@click.argument("name")
+@click.option("--memory", default="256M", metavar="SIZE", help="RAM of the guest (default: 256M).")
+@click.option(
+    "--svg", "drawing", type=click.Path(path_type=Path), metavar="FILE", help="Draw it here instead."
+)
+@click.pass_obj
+def show(folders: list[Path], name: str, memory: str, drawing: Path | None) -> None:
+    """Show the map of memory that a layout makes: ranges, their MTRR type, whose they are."""
+    from pytest_memtype.machine.hardware import Hardware
+    from pytest_memtype.machine.layout_file import load_layout
+    from pytest_memtype.report import layout_map
+
+    hardware = Hardware(memory=memory)
+    picture = layout_map.layout_map(load_layout(name, folders), hardware)
+    if drawing is None:
+        _stdout().print(layout_map.table(picture))
+    else:
+        from pytest_memtype.files import write_atomically
+
+        write_atomically(drawing, layout_map.svg(picture))
+        click.echo(f"wrote {drawing}")
+    remark = layout_map.remark(picture, hardware)
+    if remark:
+        click.echo(remark)
 
 
 @main.group(invoke_without_command=True)

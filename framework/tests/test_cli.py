@@ -71,3 +71,50 @@ def test_cache_lists_prunes_and_removes(cache: Path) -> None:
         f"removed bundle {bundle.name}, 3 MiB\n"
     )
     assert not bundle.exists()
+
+
+def test_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "layouts").mkdir()
+    (tmp_path / "layouts" / "mine.toml").write_text('description = "mine [bold]alone"\ndefault = "WC"\n')
+    (tmp_path / "layouts" / "broken.toml").write_text('description = "broken"\nsize = "\x1b[2J"\n')
+    named = CliRunner().invoke(main, ["layouts", "--tests", str(tmp_path)]).output
+    monkeypatch.chdir(tmp_path)
+    here = CliRunner().invoke(main, ["layouts"]).output
+    for listing in (named, here):
+        assert "mine [bold]alone" in listing
+        assert "broken.toml: Illegal character" in listing
+        assert "wc-framebuffer" in listing
+        assert "\x1b" not in listing
+
+    shown = CliRunner().invoke(main, ["layouts", "show", "mine"])
+    assert shown.exit_code == 0
+    assert "mine: mine [bold]alone" in shown.output
+    assert "test device, BAR 0" in shown.output
+
+    drawing = tmp_path / "mine.svg"
+    assert CliRunner().invoke(main, ["layouts", "show", "mine", "--svg", str(drawing)]).output == (
+        f"wrote {drawing}\n"
+    )
+    assert drawing.read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "memtype: no layout is called 'nothing'; known are all-registers-used, "),
+        (["firmware", "--memory", "much"], "memtype: hardware: memory 'much' is not a size"),
+        (["firmware", "--svg", "missing/a.svg"], "memtype: missing/a.svg: can't be written"),
+        (["big"], "memtype: layout 'big': range 1 (16K WB at 0x1000): base 0x1000 isn't a multiple"),
+    ],
+)
+def test_layout_that_cannot_be_shown(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "big.toml").write_text(
+        'description = ""\ndefault = "UC"\n[[ranges]]\nbase = "4K"\nsize = "16K"\ntype = "WB"\n'
+    )
+    result = CliRunner().invoke(main, ["layouts", "show", *arguments])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1

@@ -37,10 +37,8 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
     :param start: A multiple of 4 KiB, like ``end``.
     :raises ValueError: It isn't, or see :func:`pytest_memtype.x86.mtrr.memory_type_at`.
     """
-    if start % _PAGE or end % _PAGE:
-        raise ValueError(f"{start:#x} to {end:#x} aren't whole pages of 4 KiB")
     current = None
-    for piece in _pieces(state, start, end):
+    for piece in pieces(state, start, end):
         if current is not None and current.memtype is piece.memtype:
             current = Run(current.start, piece.end, piece.memtype)
             continue
@@ -51,7 +49,13 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
         yield current
 
 
-def _pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
+def pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
+    """The same, cut so that each piece has the same registers behind it too, and cut at powers of two.
+
+    :raises ValueError: See :func:`runs`.
+    """
+    if start % _PAGE or end % _PAGE:
+        raise ValueError(f"{start:#x} to {end:#x} aren't whole pages of 4 KiB")
     while start < end:
         # The greatest naturally aligned block that fits and has one answer.
         size = start & -start or 1 << 52

@@ -1,0 +1,82 @@
+"""Who answers at which physical address of a guest: RAM, a device, the firmware, nobody.
+
+QEMU's q35 with SeaBIOS and the devices of :mod:`pytest_memtype.machine.command`. A test holds it against
+``info mtree`` of a running guest.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_memtype.machine.hardware import Hardware
+
+_4G = 1 << 32
+
+
+class Kind(enum.Enum):
+    """What an owner is."""
+
+    RAM = "RAM"
+    ISA_HOLE = "ISA hole"
+    FIRMWARE = "firmware"
+    PCI_HOLE = "PCI hole"
+    BAR = "BAR"
+    CHIPSET = "chipset"
+    NOBODY = "nobody"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Addresses from ``start`` up to, without, ``end`` that belong to one owner."""
+
+    start: int
+    end: int
+    kind: Kind
+    name: str
+
+
+# QEMU 7.2 (hw/pci-host/q35.c, hw/isa/lpc_ich9.c, hw/i386/pc.c) and where SeaBIOS 1.16 puts PCI devices.
+# There is no TSEG: SeaBIOS keeps its system-management code in the RAM behind the VGA window, which is
+# closed to everybody else. The 256 KiB of flash are the size of Debian's bios-256k.bin.
+_BELOW_1M = (
+    Owner(0x00000, 0xA0000, Kind.RAM, "RAM"),
+    Owner(0xA0000, 0xC0000, Kind.ISA_HOLE, "VGA window; SMRAM behind it"),
+    Owner(0xC0000, 0xF0000, Kind.FIRMWARE, "option ROMs, shadowed in RAM"),
+    Owner(0xF0000, 0x100000, Kind.FIRMWARE, "BIOS, shadowed in RAM"),
+)
+_BELOW_4G = (
+    Owner(0xB0000000, 0xC0000000, Kind.CHIPSET, "PCI configuration (MMCONFIG)"),
+    Owner(0xC0000000, 0xFD000000, Kind.PCI_HOLE, "PCI hole"),
+    Owner(0xFD000000, 0xFE000000, Kind.BAR, "test device, BAR 0"),
+    Owner(0xFE000000, 0xFEBF8000, Kind.PCI_HOLE, "PCI hole"),
+    Owner(0xFEBF8000, 0xFEBF9000, Kind.BAR, "test device, BAR 2"),
+    Owner(0xFEBF9000, 0xFEBFA000, Kind.BAR, "AHCI"),
+    Owner(0xFEBFA000, 0xFEC00000, Kind.PCI_HOLE, "PCI hole"),
+    Owner(0xFEC00000, 0xFEC01000, Kind.CHIPSET, "IOAPIC"),
+    Owner(0xFED00000, 0xFED01000, Kind.CHIPSET, "HPET"),
+    Owner(0xFED1C000, 0xFED20000, Kind.CHIPSET, "root complex registers"),
+    Owner(0xFEE00000, 0xFEF00000, Kind.CHIPSET, "local APIC, interrupt messages"),
+    Owner(0xFFFC0000, _4G, Kind.FIRMWARE, "firmware flash"),
+)
+
+
+def owners(hardware: Hardware) -> tuple[Owner, ...]:
+    """All owners up to the end of what the CPU can address, ascending, without gaps."""
+    ram = Owner(1 << 20, hardware.memory_bytes, Kind.RAM, "RAM")
+    return tuple(_without_gaps((*_BELOW_1M, ram, *_BELOW_4G), end=1 << hardware.physical_bits))
+
+
+def _without_gaps(known: tuple[Owner, ...], *, end: int) -> Iterator[Owner]:
+    address = 0
+    for owner in known:
+        if address < owner.start:
+            yield Owner(address, owner.start, Kind.NOBODY, "nobody")
+        yield owner
+        address = owner.end
+    if address < end:
+        yield Owner(address, end, Kind.NOBODY, "nobody")

@@ -1,0 +1,108 @@
+"""The picture of a layout, as a terminal and a browser get it."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+from xml.etree import ElementTree as Xml
+
+import pytest
+from hypothesis import given, settings
+from rich.console import Console
+
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.layout_file import layout_names, load_layout
+from pytest_memtype.report.layout_map import MOST_ROWS, Map, Row, layout_map, remark, svg, table
+from pytest_memtype.strategies import layouts
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import UNDEFINED, MtrrRange
+
+UC, WC, WP, WT, WB = MemType.UC, MemType.WC, MemType.WP, MemType.WT, MemType.WB
+HARDWARE = Hardware()
+HOSTILE = '<script>alert(1)</script>" & ]]> \x1b[31m \x00 \ud800 [red]x[/]'
+
+
+def drawn(picture: Map) -> str:
+    output = io.StringIO()
+    Console(file=output, width=200, color_system=None).print(table(picture))
+    return output.getvalue()
+
+
+def rows(name: str) -> list[tuple[int, int, object, str, str]]:
+    return [
+        (row.start, row.end, row.memtype, row.source, row.owner.name)
+        for row in layout_map(load_layout(name), HARDWARE).rows
+    ]
+
+
+def test_firmware() -> None:
+    found = rows("firmware")
+    assert found[:5] == [
+        (0, 0xA0000, WB, "fixed", "RAM"),
+        (0xA0000, 0xC0000, UC, "fixed", "VGA window; SMRAM behind it"),
+        (0xC0000, 0xF0000, WP, "fixed", "option ROMs, shadowed in RAM"),
+        (0xF0000, 0x100000, WP, "fixed", "BIOS, shadowed in RAM"),
+        (0x100000, 0x10000000, WB, "default", "RAM"),
+    ]
+    assert (0xFD000000, 0xFE000000, UC, "variable 0", "test device, BAR 0") in found
+    assert found[-1] == (1 << 32, 1 << 40, WB, "default", "nobody")
+
+
+def test_overlaps_name_all_registers() -> None:
+    found = rows("overlap-undefined")
+    assert (0xFD400000, 0xFD800000, UNDEFINED, "variable 1, 2", "test device, BAR 0") in found
+    assert (0xFDC00000, 0xFE000000, UC, "variable 1, 4", "test device, BAR 0") in found
+    assert {row[3] for row in rows("mtrr-disabled")} == {"off"}
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_named_layout_is_drawn_whole(name: str) -> None:
+    picture = layout_map(load_layout(name), HARDWARE)
+    text = drawn(picture)
+    document = Xml.fromstring(svg(picture))
+    texts = [each.text for each in document.iter("{http://www.w3.org/2000/svg}text")]
+    for row in picture.rows:
+        assert f" {row.end - 1:x} " in text
+        assert f"{row.start:012x} - {row.end - 1:012x}" in texts
+    assert bool(remark(picture, HARDWARE)) is (name == "inconsistent-cpus")
+
+
+def check(found: tuple[Row, ...]) -> None:
+    assert found[0].start == 0
+    for before, after in pairwise(found):
+        assert before.end == after.start
+        assert before.owner is not after.owner or before.source != after.source or "fixed" in before.source
+
+
+@settings(deadline=None, max_examples=30)
+@given(layouts())
+def test_random_layouts(layout: Layout) -> None:
+    picture = layout_map(layout, HARDWARE)
+    check(picture.rows)
+    assert (picture.shown_to < 1 << 40) is (len(picture.rows) == MOST_ROWS)
+    assert drawn(picture)
+    Xml.fromstring(svg(picture))
+
+
+def test_millions_of_ranges_are_cut() -> None:
+    layout = Layout("holes", default=UC, ranges=[MtrrRange(0, "4K", WB, ignored_bits=(1 << 40) - (1 << 13))])
+    picture = layout_map(layout, HARDWARE)
+    assert len(picture.rows) == MOST_ROWS
+    assert remark(picture, HARDWARE).startswith(f"the layout has more than {MOST_ROWS} ranges")
+
+
+def test_hostile_text_stays_text() -> None:
+    picture = layout_map(Layout("mine", default=WB, description=HOSTILE), HARDWARE)
+    document = Xml.fromstring(svg(picture))
+    assert {each.tag.partition("}")[2] for each in document.iter()} == {"svg", "title", "rect", "text"}
+    texts = [each.text for each in document.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[1] == '<script>alert(1)</script>" & ]]> �[31m � � [red]x[/]'
+    text = drawn(picture)
+    assert "\x1b" not in text
+    assert "[red]x[/]" in text
+
+
+def test_memory_moves_with_the_hardware() -> None:
+    picture = layout_map(load_layout("firmware"), Hardware(memory="1G"))
+    assert (0x100000, 1 << 30) in {(row.start, row.end) for row in picture.rows}
