@@ -7,6 +7,7 @@ from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest, ShellResult, TypeInUse
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, TrackedMapping, Verdict
+from pytest_memtype.guest.proc_mtrr import MtrrAnswer, ProcMtrr
 from pytest_memtype.guest.process import Process, ProcessFault
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
@@ -26,8 +27,10 @@ __all__ = [
     "ListEntry",
     "Mapping",
     "MemType",
+    "MtrrAnswer",
     "MtrrRange",
     "Outcome",
+    "ProcMtrr",
     "Process",
     "ProcessFault",
     "Region",

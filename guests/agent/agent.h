@@ -56,6 +56,11 @@ void process_fork(const struct request *request, struct buffer *reply);
 /* process_calls.c: what a process does when told. */
 void process_call(const struct request *request, struct buffer *reply);
 
+/* process_mtrr.c */
+void process_mtrr_add(const struct request *request, struct buffer *reply);
+void process_mtrr_delete(const struct request *request, struct buffer *reply);
+void process_mtrr_list(const struct request *request, struct buffer *reply);
+
 /* system.c */
 bool system_mount(void);
 /* Loads the module; writes the error and returns false when it can't. */
@@ -64,6 +69,8 @@ bool system_find_device(struct test_device *found);
 /* Kernel messages since the last call, as a JSON array of strings. */
 void system_log(struct buffer *json);
 void system_shell(const struct request *request, struct buffer *reply);
+/* All of a file. Returns 0 or an errno. */
+int system_read_file(const char *path, struct buffer *text);
 void system_memtype_list(struct buffer *reply);
 void system_refresh(const struct request *request, struct buffer *reply);
 /* What system_refresh() left to do. Returns 0 or an errno. */

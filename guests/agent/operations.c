@@ -349,6 +349,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "reset", run_reset },
 		{ "tracked", run_tracked },
 		{ "memtype_list", run_memtype_list },
+		{ "mtrr_list", process_mtrr_list },
 		{ "registers", run_registers },
 		{ "shell", system_shell },
 		{ "process", process_start },

@@ -342,6 +342,8 @@ void process_call(const struct request *request, struct buffer *reply)
 		{ "user_page_table", run_page_table },
 		{ "read", run_read },
 		{ "write", run_write },
+		{ "mtrr_add", process_mtrr_add },
+		{ "mtrr_delete", process_mtrr_delete },
 		{ "fork", process_fork },
 	};
 	unsigned int n;

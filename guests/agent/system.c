@@ -142,18 +142,27 @@ static void read_all(int file, struct buffer *text)
 			buffer_bytes(text, part, got);
 }
 
+int system_read_file(const char *path, struct buffer *text)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (file < 0)
+		return errno;
+	read_all(file, text);
+	close(file);
+	return 0;
+}
+
 void system_memtype_list(struct buffer *reply)
 {
-	int file = open("/sys/kernel/debug/x86/pat_memtype_list", O_RDONLY | O_CLOEXEC);
 	struct buffer text = { 0 };
+	int error = system_read_file("/sys/kernel/debug/x86/pat_memtype_list", &text);
 
-	if (file < 0) {
+	if (error) {
 		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?): %s",
-			     strerror(errno));
+			     strerror(error));
 		return;
 	}
-	read_all(file, &text);
-	close(file);
 	buffer_print(reply, "{\"text\": ");
 	buffer_json(reply, text.data, text.length);
 	buffer_print(reply, "}");

@@ -14,6 +14,7 @@ from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
 from pytest_memtype.guest.page_table import effective_types
+from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.registers import Registers, decode_registers
@@ -223,6 +224,14 @@ class Guest:
         reply = self._agent.call("memtype_list")
         entries = reply.decode(lambda content: parse_memtype_list(content["text"]))
         return tuple(entry for entry in entries if region is None or entry.region.overlaps(region))
+
+    def mtrr_list(self) -> tuple[ProcMtrr, ...]:
+        """The kernel's own list of the MTRRs in use, ``/proc/mtrr``.
+
+        :raises AgentError: the kernel has none, because the CPU has no MTRRs.
+        """
+        reply = self._agent.call("mtrr_list")
+        return reply.decode(lambda content: parse_proc_mtrr(content["text"]))
 
     def registers(self) -> tuple[Registers, ...]:
         """PAT, MTRRs and control registers of each CPU, as read inside the guest."""

@@ -10,9 +10,11 @@ from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.page_table import granted_types
+from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.size import parse_size
 
 _VIA: dict[str, tuple[MemType, ...]] = {
     "driver": tuple(MemType),
@@ -148,6 +150,31 @@ class Process:
         self._journal.done("fork", actor=self.name, arguments={"name": child}, result=0, log=reply.log)
         return Process(child, reply.decode(lambda content: int(content["pid"])), self._agent, self._journal)
 
+    def mtrr_add(self, base: int | str, size: int | str, memtype: MemType) -> MtrrAnswer:
+        """Write a range to ``/proc/mtrr``, as the X server did before there was PAT. It outlives the process,
+        and :meth:`Guest.reset`.
+
+        :param base: Address, a number or text with a unit (``"4048M"``), like ``size``. The kernel judges
+            them: an MTRR wants a power of two, and a base that is a multiple of it.
+        :raises UsageError: there is no MTRR of that type, or base or size is no size.
+        """
+        if memtype not in MTRR_NAMES.values():
+            raise UsageError(f"mtrr_add: an MTRR can't have the type {memtype}")
+        try:
+            start, length = parse_size(base), parse_size(size)
+        except ValueError as error:
+            raise UsageError(f"mtrr_add: {error}") from None
+        return self._change_mtrr("mtrr_add", base=start, size=length, memtype=int(memtype))
+
+    def mtrr_delete(self, index: int) -> MtrrAnswer:
+        """Take one off the count of a register through ``/proc/mtrr``; at zero it is free.
+
+        :param index: The register's number, :attr:`ProcMtrr.index`.
+        """
+        if index < 0:
+            raise UsageError(f"mtrr_delete: there is no register {index}")
+        return self._change_mtrr("mtrr_delete", index=index)
+
     def exit(self) -> None:
         """End the process; returns when its mappings are gone."""
         reply = self._agent.call("exit", process=self.name)
@@ -163,6 +190,12 @@ class Process:
         result = reply.decode(lambda content: int(content["errno"]))
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)
         return result
+
+    def _change_mtrr(self, verb: str, **arguments: int) -> MtrrAnswer:
+        reply = self._agent.call(verb, process=self.name, **arguments)
+        answer = reply.decode(lambda content: decode_mtrr_answer(content, reply.log))
+        self._journal.done(verb, actor=self.name, arguments=arguments, result=answer.errno, log=reply.log)
+        return answer
 
     def _check_user(self, mapping: Mapping) -> None:
         # After fork() a child has its parent's mappings too, so only the kind can be wrong.

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * The MTRRs through /proc/mtrr: what the X server did before there was PAT. A
+ * line that is written adds a range for good; one added with MTRRIOC_ADD_ENTRY
+ * goes with the file (Documentation/arch/x86/mtrr.rst; mtrr_close() in
+ * arch/x86/kernel/cpu/mtrr/if.c, 5.10 to 7.3).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define PROC_MTRR "/proc/mtrr"
+
+/* As arch/x86/kernel/cpu/mtrr/if.c spells them. */
+static const char *const type_names[] = {
+	[MEMTYPE_UC] = "uncachable",	   [MEMTYPE_WC] = "write-combining",
+	[MEMTYPE_WT] = "write-through",	   [MEMTYPE_WP] = "write-protect",
+	[MEMTYPE_WB] = "write-back",
+};
+
+/* Returns 0 or an errno. */
+static int write_line(const char *line)
+{
+	int file = open(PROC_MTRR, O_WRONLY | O_CLOEXEC);
+	int error = 0;
+
+	if (file < 0)
+		return errno;
+	if (write(file, line, strlen(line)) < 0)
+		error = errno;
+	close(file);
+	return error;
+}
+
+/* The kernel's answer, and what it then shows: null to a process that may not read it. */
+static void answer(int error, struct buffer *reply)
+{
+	struct buffer text = { 0 };
+
+	buffer_print(reply, "{\"errno\": %d, \"text\": ", error);
+	if (system_read_file(PROC_MTRR, &text))
+		buffer_print(reply, "null");
+	else
+		buffer_json(reply, text.data, text.length);
+	buffer_print(reply, "}");
+	buffer_free(&text);
+}
+
+void process_mtrr_add(const struct request *request, struct buffer *reply)
+{
+	uint64_t base, size, memtype;
+	char line[128];
+
+	if (!request_number(request, "base", &base, reply) ||
+	    !request_number(request, "size", &size, reply) ||
+	    !request_number(request, "memtype", &memtype, reply))
+		return;
+	if (memtype >= sizeof(type_names) / sizeof(type_names[0]) || !type_names[memtype]) {
+		buffer_error(reply, "mtrr_add: memtype=%llu is no type of an MTRR",
+			     (unsigned long long)memtype);
+		return;
+	}
+	snprintf(line, sizeof(line), "base=%#llx size=%#llx type=%s\n", (unsigned long long)base,
+		 (unsigned long long)size, type_names[memtype]);
+	answer(write_line(line), reply);
+}
+
+void process_mtrr_delete(const struct request *request, struct buffer *reply)
+{
+	uint64_t index;
+	char line[64];
+
+	if (!request_number(request, "index", &index, reply))
+		return;
+	snprintf(line, sizeof(line), "disable=%llu\n", (unsigned long long)index);
+	answer(write_line(line), reply);
+}
+
+void process_mtrr_list(const struct request *request, struct buffer *reply)
+{
+	struct buffer text = { 0 };
+	int error = system_read_file(PROC_MTRR, &text);
+
+	if (error) {
+		buffer_error(reply, "the kernel has no %s (no MTRRs?): %s", PROC_MTRR, strerror(error));
+	} else {
+		buffer_print(reply, "{\"text\": ");
+		buffer_json(reply, text.data, text.length);
+		buffer_print(reply, "}");
+	}
+	buffer_free(&text);
+}
