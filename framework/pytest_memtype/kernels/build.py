@@ -12,6 +12,8 @@ from pytest_memtype.kernels import initramfs, sandbox
 
 # Whatever else lies in a checkout, such as the products of a build by hand, is neither copied nor hashed.
 _SOURCE_PATTERNS = ("Kbuild", "Makefile", "*.c", "*.h", "*.S", "*.list")
+# The verifier's build for user space is none of a guest's.
+_NOT_FOR_GUESTS = "host"
 _LIST = Path("initramfs") / "initramfs.list"
 _LIMIT_SECONDS = 600
 _DETAIL_LINES = 20
@@ -32,7 +34,8 @@ def source_files(sources: Path) -> Iterator[Path]:
     """Everything under ``guests/`` that a build reads, in a fixed order."""
     found = {path for pattern in _SOURCE_PATTERNS for path in sources.rglob(pattern)}
     # kbuild's own products: memtype.mod.c.
-    return iter(sorted(path for path in found if path.is_file() and not path.name.endswith(".mod.c")))
+    found = {path for path in found if path.is_file() and not path.name.endswith(".mod.c")}
+    return iter(sorted(path for path in found if path.relative_to(sources).parts[0] != _NOT_FOR_GUESTS))
 
 
 def build(kit: Path, *, release: str, sources: Path, work: Path, target: Path) -> None:

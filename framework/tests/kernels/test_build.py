@@ -64,6 +64,13 @@ def test_products_of_a_build_by_hand_are_no_sources(sources: Path) -> None:
     ]
 
 
+def test_the_library_for_user_space_is_no_source_of_a_guest(sources: Path) -> None:
+    before = source_hash(sources)
+    (sources / "host").mkdir()
+    (sources / "host" / "library.c").write_text("")
+    assert source_hash(sources) == before
+
+
 def test_the_hash_does_not_depend_on_where_the_sources_are(
     sources: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from verifier_library import Library, make
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """The verifier in this process; with the sanitizers where ``test_sanitizers.py`` runs a session."""
+    target = os.environ.get("MEMTYPE_VERIFIER_TARGET", "verifier.so")
+    folder: Path = tmp_path_factory.mktemp("verifier")
+    make(target, folder)
+    return Library(folder / target)

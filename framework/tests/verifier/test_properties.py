@@ -1,0 +1,276 @@
+"""Random operations on the verifier's C code; each answer is compared with ``spec/verifier.py``.
+
+Memory is 64 pages, 16 to 23 of them RAM, so that most requests meet another. A process has a page at one of
+three addresses, each window of addresses showing all of memory: no two pages share an address.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import reduce
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, assume, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from verifier_library import Answer, Library, Record
+
+from pytest_memtype.spec.verifier import (
+    PAGE_SIZE,
+    Machine,
+    Request,
+    TrackedPage,
+    Verdict,
+    Verifier,
+    pages_of,
+)
+from pytest_memtype.x86.memtype import MemType
+
+PHYSICAL_BITS = 18
+FRAMES = 64
+RAM = range(16, 24)
+DRIVERS = ("drm", "fbdev", "agp", "x" * 31)
+PROCESSES = (1, 2, 3)
+WINDOWS = (0x10_0000, 0x7F00_0000_0000, 0x20_0000)
+EVERY_TYPE = frozenset(MemType)
+
+owners = st.one_of(
+    st.sampled_from(DRIVERS).map(lambda name: (name, 0)),
+    st.sampled_from(PROCESSES).map(lambda pid: (f"process{pid}", pid)),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn, *, malformed: bool = True) -> Request:
+    """Mostly small ranges inside memory; some at its end, empty, or wrapped."""
+    owner, pid = draw(owners)
+    window = draw(st.sampled_from(WINDOWS))
+    pfn = draw(st.integers(0, FRAMES - 1))
+    pages = draw(st.integers(1, 8))
+    if malformed and draw(st.integers(0, 9)) == 0:
+        pfn = draw(st.sampled_from((pfn, 0, FRAMES - 1, FRAMES, 2**52, 2**64 - 1)))
+        pages = draw(
+            st.sampled_from((0, 1, FRAMES - pfn, FRAMES - pfn + 1, 2**52, 2**64 - 1)) | st.integers(0, 70)
+        )
+        assume(0 <= pages < 2**64)
+    else:
+        pages = min(pages, FRAMES - pfn)
+    address = window + pfn * PAGE_SIZE if pid else 0
+    return Request(pfn, pages, draw(st.sampled_from(MemType)), owner, pid, address % 2**64)
+
+
+def bit_names(mask: int) -> frozenset[str]:
+    return frozenset(str(bit) for bit in range(32) if mask >> bit & 1)
+
+
+def agree(answer: Answer, verdict: Verdict) -> None:
+    """Rule, error number, hazards, and a mapping in the way of the lowest page that has one."""
+    assert (answer.rule, answer.errno) == (verdict.rule, verdict.errno)
+    assert bit_names(answer.hazards) == verdict.hazards
+    if not verdict.conflicts:
+        assert answer.conflict is None
+        return
+    lowest = [page for page in verdict.conflicts if page.pfn == verdict.conflicts[0].pfn]
+    assert answer.conflict is not None
+    assert set(lowest) & set(answer.conflict), f"{answer.conflict} is none of {lowest}"
+
+
+class Differential(RuleBasedStateMachine):
+    """The library and the reference, side by side."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.library = library
+        self.possible = EVERY_TYPE
+        self.reference = Verifier(
+            Machine(
+                physical_bits=PHYSICAL_BITS,
+                possible=lambda: self.possible,
+                is_ram=RAM.__contains__,
+                default=lambda pfn, pages: (
+                    MemType.WB if any(page in RAM for page in range(pfn, pfn + pages)) else MemType.UC_MINUS
+                ),
+                hazards=lambda pfn, pages, memtype: bit_names(library.hazards(pfn, pfn + pages - 1, memtype)),
+            )
+        )
+        library.start(
+            last_pfn=FRAMES - 1,
+            possible=self._possible_mask(),
+            ram_first=RAM.start,
+            ram_pages=len(RAM),
+            ram_memtype=MemType.WB,
+            default_memtype=MemType.UC_MINUS,
+        )
+        self.names = 0
+        for name in (*DRIVERS, *(f"process{pid}" for pid in PROCESSES)):
+            library.release(library.adopt(Request(0, 1, MemType.WB, name)))
+            self.names += 1
+
+    def teardown(self) -> None:
+        assert self.library.stop() == 0, "allocations were left behind"
+
+    def _possible_mask(self) -> int:
+        return reduce(lambda mask, memtype: mask | 1 << memtype, self.possible, 0)
+
+    @rule(one_ioremap=st.booleans(), possible=st.sampled_from((EVERY_TYPE, EVERY_TYPE - {MemType.WC})))
+    def change_machine(self, *, one_ioremap: bool, possible: frozenset[MemType]) -> None:
+        self.possible = possible
+        self.reference.one_ioremap = one_ioremap
+        self.library.set_machine(possible=self._possible_mask(), one_ioremap=one_ioremap)
+
+    @rule(request=requests())
+    def check(self, request: Request) -> None:
+        agree(self.library.check(request), self.reference.verify(request))
+
+    @rule(request=requests())
+    def track(self, request: Request) -> None:
+        verdict = self.reference.track(request)
+        answer, handle = self.library.track(request)
+        agree(answer, verdict)
+        assert bool(handle) is verdict.accepted
+
+    @rule(request=requests())
+    def track_without_memory(self, request: Request) -> None:
+        self.library.fail_allocation(1)
+        answer, handle = self.library.track(request)
+        self.library.fail_allocation(0)
+        agree(answer, self.reference.verify(request))
+        assert not handle
+
+    @rule(request=requests(malformed=False))
+    def adopt(self, request: Request) -> None:
+        assert self.library.adopt(request)
+        self.reference.adopt(request)
+
+    @precondition(lambda self: self.reference.pages)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        record = data.draw(st.sampled_from(self.library.records()))
+        self.library.release(record.handle)
+        self.reference.release(record.request)
+
+    @rule(
+        pid=st.sampled_from(PROCESSES),
+        window=st.sampled_from(WINDOWS),
+        first=st.integers(0, FRAMES - 1),
+        pages=st.integers(1, 12),
+    )
+    def unmap(self, pid: int, window: int, first: int, pages: int) -> None:
+        """munmap() of a part needs a record more, and can't fail for want of memory."""
+        before = self.reference.tracked().total()
+        address = window + first * PAGE_SIZE
+        self.reference.unmap(pid, address, pages)
+        self.library.fail_allocation(1)
+        taken = self.library.cut(pid=pid, address=address, pfn=first, pages=pages)
+        self.library.fail_allocation(0)
+        assert taken == before - self.reference.tracked().total()
+
+    @rule(parent=st.sampled_from(PROCESSES), child=st.sampled_from(PROCESSES))
+    def fork(self, parent: int, child: int) -> None:
+        assume(parent != child)
+        self.exit(child)
+        self.reference.fork(parent, child, f"process{child}")
+        for record in self.library.records():
+            of = record.request
+            if of.pid == parent:
+                copy = Request(of.pfn, of.pages, of.memtype, f"process{child}", child, of.address)
+                assert self.library.adopt(copy)
+
+    @rule(pid=st.sampled_from(PROCESSES))
+    def exit(self, pid: int) -> None:
+        held = sum(record.request.pid == pid for record in self.library.records())
+        assert self.library.release_all(pid) == held
+        self.reference.exit(pid)
+
+    @rule(request=requests())
+    def lookup(self, request: Request) -> None:
+        errno, memtype, in_use = self.library.lookup(request.pfn, request.pages)
+        expected = self.reference.lookup(request.pfn, request.pages)
+        assert (errno, memtype) == (expected.errno, expected.memtype)
+        assert errno or in_use is expected.in_use
+
+    @rule(first=st.integers(0, FRAMES), pages=st.integers(1, FRAMES), capacity=st.integers(0, 4))
+    def list_part(self, first: int, pages: int, capacity: int) -> None:
+        """A listing is in order, of all that overlaps and nothing else, and ends when told to."""
+        last = first + pages - 1
+        listed = self.library.records(first, last)
+        starts = [record.request.pfn for record in listed]
+        assert starts == sorted(starts)
+        overlap = {each for each in self.library.records() if each.request.pfn <= last and each.last >= first}
+        assert len(listed) == len(overlap)
+        assert set(listed) == overlap
+        assert self.library.records(first, last, capacity=capacity) == listed[:capacity]
+
+    @invariant()
+    def the_same_is_tracked(self) -> None:
+        records = self.library.records()
+        assert tracked(records) == self.reference.tracked()
+        assert self.library.allocations() == len(records) + self.names
+
+
+def tracked(records: list[Record]) -> Counter[TrackedPage]:
+    """Each page of each mapping, however it is cut into records."""
+    return Counter(page for record in records for page in pages_of(record.request))
+
+
+def test_every_answer_is_the_references(library: Library) -> None:
+    class OnThisLibrary(Differential):
+        def __init__(self) -> None:
+            super().__init__(library)
+
+    run_state_machine_as_test(
+        OnThisLibrary,
+        settings=settings(
+            max_examples=200,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+MACHINE = {
+    "last_pfn": FRAMES - 1,
+    "possible": 0xFFFFFFFF,
+    "ram_first": RAM.start,
+    "ram_pages": len(RAM),
+    "ram_memtype": int(MemType.WB),
+    "default_memtype": int(MemType.UC_MINUS),
+}
+
+
+@pytest.mark.parametrize("memtype", [8, 9, 31, 256, 256 + MemType.WC, 2**32 - 1])
+def test_a_number_that_is_no_type_is_impossible(library: Library, memtype: int) -> None:
+    request = Request(40, 1, MemType.WC, "drm")
+    with library.started(**MACHINE):
+        assert library.check(request, memtype=memtype).rule == "impossible"
+        assert not library.adopt(request, memtype=memtype)
+        assert library.records() == []
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_without_memory_for_name_or_record_nothing_is_tracked(library: Library, failing: int) -> None:
+    request = Request(40, 4, MemType.WC, "drm")
+    with library.started(**MACHINE):
+        library.fail_allocation(failing)
+        answer, handle = library.track(request)
+        assert answer.rule is None
+        assert not handle
+        assert library.records() == []
+        assert library.allocations() == failing - 1
+        assert library.track(request)[1]
+
+
+def test_names_are_told_apart_by_what_fits_a_record(library: Library) -> None:
+    long, longer, other = "n" * 31, "n" * 40, "n" * 30
+    with library.started(**MACHINE):
+        for name in (long, longer, other):
+            assert library.adopt(Request(40, 1, MemType.WC, name))
+        assert [record.request.owner for record in library.records()] == [long, long, other]
+        assert library.allocations() == 3 + 2
