@@ -63,7 +63,7 @@ def _folders(kind: str, folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         # Both are named RELEASE-HASH.
         kernel = path.name.rpartition("-")[0]
-        yield Entry(kind, path.name, kernel, path, _size(path), path.stat().st_mtime)
+        yield Entry(kind, path.name, kernel, path, size_of(path), path.stat().st_mtime)
 
 
 def _templates(cache: Path) -> Iterator[Entry]:
@@ -80,5 +80,6 @@ def _release(template: Path) -> str:
         return "damaged"
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes that a folder takes on the disk."""
     return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))

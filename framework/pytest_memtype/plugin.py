@@ -19,7 +19,7 @@ from pytest_memtype.errors import GuestPanicked, MemtypeError, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import resolve
-from pytest_memtype.kernels.sets import kernel_set
+from pytest_memtype.kernels.sets import DEFAULT, expand
 from pytest_memtype.machine.folder import remove_leftovers
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
@@ -35,6 +35,7 @@ GuestFactory = Callable[..., Guest]
 
 _session = pytest.StashKey[Session]()
 _run_directory = pytest.StashKey[Path]()
+_kernels = pytest.StashKey[dict[str, str]]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -47,7 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kernel",
         action="append",
         metavar="SPEC",
-        help="kernel to test, such as debian:bookworm, debian:6.1 or debian:6.1.0-50-cloud-amd64; "
+        help="kernel to test, such as debian:bookworm, debian:6.1, debian:6.1.0-50-cloud-amd64, tree:PATH, "
+        "image:BZIMAGE,build=PATH, host or set:lts; "
         "may be given several times (default: the set 'default')",
     )
     group.addoption(
@@ -161,18 +163,25 @@ def _progress(config: pytest.Config) -> Callable[[str], None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "memtype_kernel" not in metafunc.fixturenames:
         return
-    specs = metafunc.config.getoption("--kernel") or []
-    try:
-        specs = specs or list(kernel_set("default"))
-        releases = [resolve(spec, progress=_progress(metafunc.config)) for spec in specs]
-    except MemtypeError as error:
-        raise pytest.UsageError(str(error)) from None
-    # Two specs may mean the same kernel; it is tested once.
-    by_release = {release: spec for spec, release in zip(reversed(specs), reversed(releases), strict=True)}
-    ids = [f"debian:{release}" for release in reversed(by_release)]
+    kernels = _the_kernels(metafunc.config)
     metafunc.parametrize(
-        "memtype_kernel", list(reversed(by_release.values())), ids=ids, indirect=True, scope="session"
+        "memtype_kernel", list(kernels.values()), ids=list(kernels), indirect=True, scope="session"
     )
+
+
+def _the_kernels(config: pytest.Config) -> dict[str, str]:
+    """The specs of the kernels to test, each by that of the exact kernel it stands for."""
+    if _kernels not in config.stash:
+        progress = _progress(config)
+        # Two specs may mean the same kernel; it is tested once.
+        found: dict[str, str] = {}
+        try:
+            for spec in expand(config.getoption("--kernel") or DEFAULT, progress=progress):
+                found.setdefault(resolve(spec, progress=progress), spec)
+        except MemtypeError as error:
+            raise pytest.UsageError(str(error)) from None
+        config.stash[_kernels] = found
+    return config.stash[_kernels]
 
 
 @pytest.fixture(scope="session")

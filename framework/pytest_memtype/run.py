@@ -12,8 +12,8 @@ from rich.console import Console
 
 from pytest_memtype import resources
 from pytest_memtype.errors import MemtypeError, UsageError
-from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.kernels.sets import kernel_set
+from pytest_memtype.kernel_commands import ready
+from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.accelerator import choose
 from pytest_memtype.progress import shown
 
@@ -58,10 +58,11 @@ def run_suite(arguments: list[str]) -> int:
     parser.add_argument("--collect-only", "--co", action="store_true")
     known, _ = parser.parse_known_args(arguments)
     if not known.help:
+        made = ready(known.kernel or DEFAULT)[0].made
+        assert made is not None
         with shown(Console(stderr=True)) as progress:
-            made = [bundle(spec, progress=progress) for spec in known.kernel or kernel_set("default")]
             cache = resources.cache_directory()
-            choose(made[0].image, made[0].initramfs, known.accel, cache=cache, progress=progress)
+            choose(made.image, made.initramfs, known.accel, cache=cache, progress=progress)
     command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
     # Which of the arguments name tests only pytest can tell. It looks at testpaths when none does, and
     # only when it runs in its root folder.

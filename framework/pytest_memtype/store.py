@@ -1,8 +1,10 @@
 """The cache on disk: what is in it is finished, whatever happened to those who filled it.
 
-Things are made under ``partial/`` and renamed into place. Whoever makes
-something holds the cache's lock, so what lies in ``partial/`` when the lock
-has just been taken was left by a run that died.
+Things are made under ``partial/`` of a folder and renamed into place. Whoever
+makes something holds the folder's lock, so what lies in ``partial/`` when the
+lock has just been taken was left by a run that died. Each kernel has a folder
+of its own for this, and so has each template: nobody waits for what he doesn't
+want.
 """
 
 from __future__ import annotations
@@ -20,6 +22,20 @@ from pytest_memtype.progress import Progress
 
 # Longer than a cold build of several kernels over a slow line takes.
 _LOCK_SECONDS = 3600.0
+
+
+def workshop(cache: Path, name: str) -> Path:
+    """The folder in which one thing is made: a kernel's kit and bundles, or an index."""
+    folder = cache / "work" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def clear_workshops(cache: Path) -> None:
+    """Remove what killed runs left unfinished, where nobody is making anything now."""
+    work = cache / "work"
+    for folder in work.iterdir() if work.is_dir() else ():
+        clear_unfinished(folder)
 
 
 @contextmanager
@@ -64,7 +80,7 @@ def scratch(cache: Path) -> Iterator[Path]:
     :raises HostError: the disk is full.
     """
     try:
-        (cache / "partial").mkdir(exist_ok=True)
+        (cache / "partial").mkdir(parents=True, exist_ok=True)
         # A name of its own: the mmdebstrap of a killed run may still be writing under the name it was given.
         with tempfile.TemporaryDirectory(dir=cache / "partial", ignore_cleanup_errors=True) as name:
             yield Path(name)
@@ -85,7 +101,7 @@ def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
     with scratch(cache) as folder:
         unfinished = folder / final.name
         yield unfinished
-        final.parent.mkdir(exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
         unfinished.rename(final)
 
 

@@ -1,9 +1,10 @@
-"""Building the guest's module, agent and initramfs inside a kit."""
+"""Building the guest's module, agent and initramfs."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +16,19 @@ _SOURCE_PATTERNS = ("Kbuild", "Makefile", "*.c", "*.h", "*.S", "*.list")
 # The verifier's build for user space is none of a guest's.
 _NOT_FOR_GUESTS = "host"
 _LIST = Path("initramfs") / "initramfs.list"
+_MODULE = "memtype.ko"
 _LIMIT_SECONDS = 600
 _DETAIL_LINES = 20
 
 # The compiler comes with linux-headers, from gcc-14 on under its long name alone.
-# Debug information would make the module ten times larger in the guest's memory.
-_SCRIPT = """
-set -eu
-compiler=$(cd /usr/bin && echo x86_64-linux-gnu-gcc-[0-9]*)
+_MODULE_SCRIPT = """
 make -s -j{jobs} -C /usr/src/linux-headers-{release} M=/src/guests/module KCFLAGS=-Werror modules
+"""
+# Debug information would make the module ten times larger in the guest's memory.
+_AGENT_SCRIPT = """
+compiler=$(cd /usr/bin && echo x86_64-linux-gnu-gcc-[0-9]*)
 make -s -j{jobs} -C /src/guests/agent CC="$compiler" agent
-strip --strip-debug -o /src/memtype.ko /src/guests/module/memtype.ko
+[ ! -e /src/guests/module/memtype.ko ] || strip --strip-debug -o /src/memtype.ko /src/guests/module/memtype.ko
 cp /src/guests/agent/agent "$(command -v busybox)" /src
 """
 
@@ -38,31 +41,74 @@ def source_files(sources: Path) -> Iterator[Path]:
     return iter(sorted(path for path in found if path.relative_to(sources).parts[0] != _NOT_FOR_GUESTS))
 
 
-def build(kit: Path, *, release: str, sources: Path, work: Path, target: Path) -> None:
-    """Build ``memtype.ko`` (with debug information) and ``initramfs.cpio`` into ``target``.
-
-    Warnings of the compiler are errors.
-
-    :param kit: Root folder with the kernel's headers and compiler.
-    :param release: The kernel's, as ``uname -r`` prints it.
-    :param sources: The folder that holds ``module/``, ``agent/`` and ``initramfs/initramfs.list``.
-    :param work: An empty folder to build in.
-    :raises KernelError: the build failed; the compiler's last lines are in its details.
-    :raises HostError: the host has no way to build inside the kit.
-    """
+def copy_sources(sources: Path, work: Path) -> None:
+    """Copy ``guests/`` into the folder to build in."""
     for path in source_files(sources):
         copy = work / "guests" / path.relative_to(sources)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    script = _SCRIPT.format(release=release, jobs=os.cpu_count() or 1)
+
+
+def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, what: str) -> None:
+    """Build the module in ``work`` for a kernel that was built on this host.
+
+    :param build: The folder the kernel was built in. Nothing in it is changed.
+    :param compiler: Arguments of make that name the compiler, such as ``CC=gcc-12``.
+    :raises KernelError: the build failed; the compiler's last lines are in its details.
+    """
+    module = work / "guests" / "module"
+    command = ["make", "-s", f"-j{_jobs()}", "-C", str(build), f"M={module}", "KCFLAGS=-Werror", *compiler]
+    try:
+        done = subprocess.run(
+            [*command, "modules"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"{what}: the build was not done in {_LIMIT_SECONDS} s") from None
+    if done.returncode != 0:
+        raise _broken(what, done.stdout)
+
+
+def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: Path, what: str) -> None:
+    """Build ``memtype.ko`` (with debug information) and ``initramfs.cpio`` into ``target``.
+
+    Warnings of the compiler are errors.
+
+    :param kit: Root folder with the compiler, and with the kernel's headers if the module is built in it.
+    :param release: The kernel's, as ``uname -r`` prints it; None when the module is there already, or
+        none can be built: then the initramfs has none, and ``target`` neither.
+    :param sources: The folder that holds ``module/``, ``agent/`` and ``initramfs/initramfs.list``.
+    :param work: The folder to build in, filled by :func:`copy_sources`.
+    :raises KernelError: the build failed; the compiler's last lines are in its details.
+    :raises HostError: the host has no way to build inside the kit.
+    """
+    script = "set -eu" + ("" if release is None else _MODULE_SCRIPT) + _AGENT_SCRIPT
+    script = script.format(release=release, jobs=_jobs())
     done = sandbox.run(kit, source=work, script=script, limit=_LIMIT_SECONDS)
     if done.status != 0:
-        raise KernelError(
-            f"kernel {release}: the guest's module or agent doesn't build; the compiler's last lines follow",
-            details=tuple(done.output.splitlines()[-_DETAIL_LINES:]),
-        )
-    shutil.copyfile(work / "guests" / "module" / "memtype.ko", target / "memtype.ko")
+        raise _broken(what, done.output)
+    module = work / "guests" / "module" / _MODULE
+    if module.exists():
+        shutil.copyfile(module, target / _MODULE)
     listing = sources / _LIST
-    files = {name: work / name for name in ("agent", "busybox", "memtype.ko")}
-    entries = initramfs.read_list(listing.read_text(), files=files, where=str(listing))
+    files = {name: work / name for name in ("agent", "busybox", _MODULE)}
+    left_out = frozenset() if module.exists() else frozenset((_MODULE,))
+    entries = initramfs.read_list(listing.read_text(), files=files, where=str(listing), left_out=left_out)
     initramfs.write(target / "initramfs.cpio", entries)
+
+
+def _jobs() -> int:
+    return os.cpu_count() or 1
+
+
+def _broken(what: str, output: str) -> KernelError:
+    return KernelError(
+        f"{what}: the guest's module or agent doesn't build; the compiler's last lines follow",
+        details=tuple(output.splitlines()[-_DETAIL_LINES:]),
+    )

@@ -1,16 +1,18 @@
-"""The kit of a kernel: its image, and all it takes to build a module for it, unpacked."""
+"""Kits: all it takes to build a guest for a kernel, and the kernel, unpacked from Debian's packages."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 
+from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.store import require_space, under_construction
 
-# linux-headers-X brings the compiler the kernel was built with.
 _PACKAGES = (
     "base-files",
     "binutils",
@@ -25,61 +27,120 @@ _PACKAGES = (
     "perl-base",
     "sed",
 )
-# The image is taken without what it depends on (kmod, initramfs-tools, a boot loader), and only its image
-# is kept. mawk becomes awk by its maintainer script, which doesn't run here.
-_HOOK = """
-mkdir "$1/memtype" "$1/image" "$1/src"
+# The image is taken without what it depends on (kmod, initramfs-tools, a boot loader), and only it and its
+# configuration are kept. 6.19 moved both out of /boot.
+_IMAGE_HOOK = """
+mkdir "$1/image"
 cd "$1/image"
 apt-get download -qq "{image}={version}"
 dpkg-deb -x ./*.deb .
-mv {path} "$1/memtype/image"
-cp "$1/usr/src/linux-headers-{release}/.config" "$1/memtype/config"
+for name in vmlinuz config; do
+    for file in "boot/$name-{release}" "usr/lib/modules/{release}/$name"; do
+        [ ! -e "$file" ] || mv "$file" "$1/memtype/$name"
+    done
+done
+headers="$1/usr/src/linux-headers-{release}"
+[ ! -e "$headers/.config" ] || cp "$headers/.config" "$1/memtype/config"
 cd "$1"
-rm -rf image usr/share/doc usr/share/info usr/share/locale usr/share/man var/cache/apt
+rm -rf image
+"""
+# mawk becomes awk by its maintainer script, which doesn't run here.
+_HOOK = """
+mkdir "$1/memtype" "$1/src"
+{image}
+cd "$1"
+rm -rf usr/share/doc usr/share/info usr/share/locale usr/share/man var/cache/apt
 [ -e usr/bin/awk ] || ln -s mawk usr/bin/awk
 """
 _NEEDED_BYTES = 1 << 30
 
+_TOOLS_SUITE = "bookworm"
+"""Where the tools come from that build the agent for a kernel which isn't Debian's."""
+
 
 def image(kit: Path) -> Path:
     """The bootable image (bzImage) in a kit."""
-    return kit / "memtype" / "image"
+    return kit / "memtype" / "vmlinuz"
 
 
-def config(kit: Path) -> Path:
-    """The kernel's configuration in a kit."""
-    return kit / "memtype" / "config"
+def config(kit: Path) -> Path | None:
+    """The kernel's configuration in a kit; from 6.19 on it comes with the headers only."""
+    path = kit / "memtype" / "config"
+    return path if path.exists() else None
+
+
+def kernel_of(kit: Path) -> Kernel:
+    """The kernel that a kit is of.
+
+    :raises KernelError: the kit is of none, or from another version of this package.
+    """
+    try:
+        return Kernel(**json.loads((kit / "memtype" / "kernel.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        raise KernelError(f"{kit}: not the kit of a kernel") from None
+
+
+def kits(cache: Path) -> list[Path]:
+    """All kits there are."""
+    folder = cache / "kits"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def kit_path(kernel: Kernel, *, cache: Path) -> Path:
     """Where the kit of a kernel is, or would be; it is complete if it is there."""
-    recipe = "\n".join((kernel.release, kernel.version, kernel.suite, kernel.image, *_PACKAGES, _HOOK))
-    return cache / "kits" / f"{kernel.release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    parts = (kernel.release, kernel.version, kernel.suite, kernel.image, *_packages(kernel), _hook(kernel))
+    return cache / "kits" / f"{kernel.release}-{_digest(parts)}"
 
 
-def fetch(kernel: Kernel, *, cache: Path) -> Path:
-    """Download and unpack the kit of a kernel. The caller holds the cache's lock.
+def tools_path(*, cache: Path) -> Path:
+    """Where the kit without a kernel is, or would be."""
+    return cache / "kits" / f"tools-{_digest((_TOOLS_SUITE, *_tools(), _HOOK))}"
+
+
+def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
+    """Download and unpack the kit of a kernel. The caller holds the lock of ``place``.
 
     :return: The kit, a root folder to build in.
     :raises KernelError: the mirror, a package or the disk failed.
     """
     final = kit_path(kernel, cache=cache)
-    require_space(cache, _NEEDED_BYTES)
-    binary = kernel.image.startswith("linux-binary-")
-    hook = _HOOK.format(
-        image=kernel.image,
-        version=kernel.version,
-        release=kernel.release,
-        # 6.19 moved the image out of /boot.
-        path=f"usr/lib/modules/{kernel.release}/vmlinuz" if binary else f"boot/vmlinuz-{kernel.release}",
-    )
-    with under_construction(final, cache=cache) as kit:
-        unpack(
-            sources_of(kernel.suite),
-            kit,
-            packages=(*_PACKAGES, f"linux-headers-{kernel.release}={kernel.version}"),
-            hook=hook,
-            what=f"kernel {kernel.release}",
-            cache=cache,
-        )
+    with under_construction(final, cache=place) as kit:
+        _unpack(kernel.suite, kit, _packages(kernel), _hook(kernel), f"kernel {kernel.release}", cache=cache)
+        (kit / "memtype" / "kernel.json").write_text(json.dumps(asdict(kernel)))
     return final
+
+
+def fetch_tools(*, cache: Path, place: Path) -> Path:
+    """Download and unpack a kit without a kernel. The caller holds the lock of ``place``.
+
+    :raises KernelError: the mirror, a package or the disk failed.
+    """
+    final = tools_path(cache=cache)
+    with under_construction(final, cache=place) as kit:
+        _unpack(_TOOLS_SUITE, kit, _tools(), _HOOK.format(image=""), "the tools for the guest", cache=cache)
+    return final
+
+
+def _unpack(suite: str, kit: Path, packages: tuple[str, ...], hook: str, what: str, *, cache: Path) -> None:
+    require_space(cache, _NEEDED_BYTES)
+    unpack(sources_of(suite), kit, packages=packages, hook=hook, what=what, cache=cache)
+
+
+def _tools() -> tuple[str, ...]:
+    return (*_PACKAGES, "gcc")
+
+
+def _packages(kernel: Kernel) -> tuple[str, ...]:
+    if kernel.headers:
+        # They bring the compiler the kernel was built with.
+        return (*_PACKAGES, f"linux-headers-{kernel.release}={kernel.version}")
+    return _tools()
+
+
+def _hook(kernel: Kernel) -> str:
+    hook = _IMAGE_HOOK.format(image=kernel.image, version=kernel.version, release=kernel.release)
+    return _HOOK.format(image=hook)
+
+
+def _digest(parts: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +15,9 @@ from typing import TYPE_CHECKING
 from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.kernels.spec import DebianSpec
+from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import scratch
+from pytest_memtype.store import exclusive, scratch, workshop
 
 # A warm start reads JSON only; python-debian is slow to load.
 if TYPE_CHECKING:
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
 # Debian publishes a kernel every week or so.
 _FRESH_SECONDS = 24 * 3600
-_FORMAT = 1
+_FORMAT = 2
+# Reading an index is half waiting for the mirror, half work of one core.
+_AT_ONCE = 4
 
-_RELEASE = r"[0-9]+\.[0-9]+\.[0-9]+\S*-(?:cloud-|rt-)?amd64"
+# experimental's first of a series has no third number: 7.3-cloud-amd64.
+_RELEASE = r"[0-9]+\.[0-9]+[0-9a-z.+~-]*-(?:cloud-|rt-)?amd64"
 # From 6.19 on the image is in linux-binary-X; before, linux-image-X. The signed one has the plain name.
 _IMAGE = re.compile(
     rf"linux-(?:image|binary)-(?P<mark>unsigned-)?(?P<release>{_RELEASE})(?P<unsigned>-unsigned)?"
@@ -52,17 +57,25 @@ class Kernel:
     :param version: Version of its packages, "6.1.192-2".
     :param suite: The suite whose sources have it, "bookworm".
     :param image: Name of the package that holds the bootable image.
+    :param headers: Are its headers still there? Without them no module can be built for it: mirrors
+        drop the headers of old backports, but keep their images.
     """
 
     release: str
     version: str
     suite: str
     image: str
+    headers: bool = True
 
     @property
     def series(self) -> str:
         """Its upstream series, "6.1"."""
         return _series(self.version)
+
+    @property
+    def cloud(self) -> bool:
+        """Is it a cloud kernel, the flavour that is tested when nobody names one?"""
+        return self.release.endswith(_CLOUD)
 
 
 @dataclass(frozen=True)
@@ -78,40 +91,67 @@ class Index:
     kernels: tuple[Kernel, ...]
 
 
-def find(spec: DebianSpec, *, suites: Iterable[str], cache: Path) -> Kernel | None:
-    """The kernel a spec stands for, out of indexes that are fresh; None when some need refreshing.
+def find(spec: DebianSpec, *, cache: Path, progress: Progress) -> Kernel:
+    """The kernel a spec stands for.
 
-    :raises KernelError: no kernel fits, by indexes that are all fresh.
-    """
-    indexes = {suite: _load(cache, suite, max_age=_FRESH_SECONDS) for suite in suites}
-    if any(index is None for index in indexes.values()):
-        return None
-    return choose(spec, {suite: index for suite, index in indexes.items() if index is not None})
-
-
-def find_refreshing(spec: DebianSpec, *, suites: Iterable[str], cache: Path, progress: Progress) -> Kernel:
-    """Like :func:`find`, after refreshing the indexes that need it. The caller holds the cache's lock.
-
-    An index that can't be refreshed is used as it is, and ``progress`` says so.
+    Indexes older than a day are refreshed; one that can't be is used as it is, and ``progress`` says so.
 
     :raises KernelError: no kernel fits, or no index could be had.
     """
+    suites = SUITES if spec.suite is None else (spec.suite,)
+    return choose(spec, indexes(suites, cache=cache, progress=progress))
+
+
+def every(*, cache: Path, progress: Progress) -> list[Kernel]:
+    """All cloud kernels of all suites, the oldest first; of several packages of one release the newest.
+
+    :raises KernelError: no index could be had.
+    """
+    found = indexes(SUITES, cache=cache, progress=progress)
+    kernels = [kernel for index in found.values() for kernel in index.kernels if kernel.cloud]
+    return list({kernel.release: kernel for kernel in sorted(kernels, key=_age)}.values())
+
+
+def newest_of_each_series(kernels: Iterable[Kernel]) -> list[Kernel]:
+    """One kernel of each upstream series, the oldest first."""
+    newest = {kernel.series: kernel for kernel in sorted(kernels, key=_age)}
+    return sorted(newest.values(), key=_age)
+
+
+def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[str, Index]:
+    """The indexes of suites, at most a day old where that can be had.
+
+    :raises KernelError: none of them could be had.
+    """
     wanted = tuple(suites)
-    stale = [suite for suite in wanted if _load(cache, suite, max_age=_FRESH_SECONDS) is None]
-    failures: dict[str, KernelError] = {}
-    for suite in stale:
-        progress(f"reading Debian's index of {suite}")
+    found = {suite: _load(cache, suite, max_age=_FRESH_SECONDS) for suite in wanted}
+    stale = [suite for suite, index in found.items() if index is None]
+    if not stale:
+        return {suite: index for suite, index in found.items() if index is not None}
+
+    def refresh(suite: str) -> KernelError | None:
+        place = workshop(cache, f"index-{suite}")
         try:
-            _refresh(cache, suite)
+            with exclusive(place, progress):
+                # Another run may have done it while this one waited.
+                if _load(cache, suite, max_age=_FRESH_SECONDS) is None:
+                    progress(f"reading Debian's index of {suite}")
+                    _refresh(cache, suite, place)
         except KernelError as error:
-            failures[suite] = error
-    indexes = {suite: index for suite in wanted if (index := _load(cache, suite)) is not None}
-    if not indexes:
+            return error
+        return None
+
+    with ThreadPoolExecutor(min(_AT_ONCE, len(stale))) as pool:
+        failures = {
+            suite: error for suite, error in zip(stale, pool.map(refresh, stale), strict=True) if error
+        }
+    usable = {suite: index for suite in wanted if (index := _load(cache, suite)) is not None}
+    if not usable:
         raise next(iter(failures.values()))
     for suite, failure in failures.items():
-        use = f"using that of {_date(cache, suite)}" if suite in indexes else "going on without it"
+        use = f"using that of {_date(cache, suite)}" if suite in usable else "going on without it"
         progress(f"{failure.message}; {use}")
-    return choose(spec, indexes)
+    return usable
 
 
 def choose(spec: DebianSpec, indexes: Mapping[str, Index]) -> Kernel:
@@ -123,17 +163,15 @@ def choose(spec: DebianSpec, indexes: Mapping[str, Index]) -> Kernel:
     if spec.suite is not None:
         found = [kernel for kernel in kernels if kernel.release == indexes[spec.suite].newest]
     elif spec.series is not None:
-        found = [
-            kernel for kernel in kernels if kernel.series == spec.series and kernel.release.endswith(_CLOUD)
-        ]
+        found = [kernel for kernel in kernels if kernel.series == spec.series and kernel.cloud]
     else:
         found = [kernel for kernel in kernels if kernel.release == spec.release]
     if found:
         return max(found, key=_age)
-    near = _nearest(spec, kernels)
-    raise KernelError(
-        f"kernel {spec.text!r}: not in Debian's archive; nearest are {', '.join(near) or 'none'}"
-    )
+    if spec.suite is not None:
+        raise KernelError(f"kernel {spec.text!r}: that suite has no cloud kernel at present; name a series")
+    near = ", ".join(f"debian:{name}" for name in _nearest(spec, kernels))
+    raise KernelError(f"kernel {spec.text!r}: not in Debian's archive; nearest are {near or 'none'}")
 
 
 def parse(stanzas: Iterable[str], *, suite: str) -> Index:
@@ -152,6 +190,9 @@ def parse(stanzas: Iterable[str], *, suite: str) -> Index:
             newest.extend((version, release) for release in _releases(stanza.get("Depends", "")))
         elif name.startswith("linux-headers-"):
             headers.add((name.removeprefix("linux-headers-"), version))
+        elif any(True for _ in _releases(stanza.get("Depends", ""))):
+            # linux-image-6.12-cloud-amd64 stands for the newest 6.12.
+            continue
         elif match := _IMAGE.fullmatch(name):
             key = (match["release"], version)
             binary = name.startswith("linux-binary-")
@@ -160,9 +201,8 @@ def parse(stanzas: Iterable[str], *, suite: str) -> Index:
             if key not in images or (binary, not unsigned) > _rank(images[key]):
                 images[key] = name
     kernels = [
-        Kernel(release=release, version=version, suite=suite, image=image)
+        Kernel(release, version, suite, image, headers=(release, version) in headers)
         for (release, version), image in images.items()
-        if (release, version) in headers
     ]
     return Index(
         newest=max(newest, key=lambda pair: _version_key(pair[0]))[1] if newest else None,
@@ -189,20 +229,25 @@ def _version_key(version: str) -> Version:
     return Version(version)
 
 
-def _nearest(spec: DebianSpec, kernels: list[Kernel], *, count: int = 6) -> list[str]:
-    """What to write instead, as names after ``debian:``."""
-    newest_first = sorted(kernels, key=_age, reverse=True)
-    if spec.release is None:
-        names = [kernel.series for kernel in newest_first]
+def _nearest(spec: DebianSpec, kernels: list[Kernel], *, each_way: int = 3) -> list[str]:
+    """What to write instead, as names after ``debian:``: the next older ones and the next newer ones."""
+    if spec.suite is not None:
+        return []
+    if spec.series is not None:
+        wanted, names = spec.series, {kernel.series for kernel in kernels if kernel.cloud}
     else:
-        series, flavour = _series(spec.release), _flavour(spec.release)
-        same = [kernel.release for kernel in newest_first if _flavour(kernel.release) == flavour]
-        names = sorted(same, key=lambda release: _series(release) != series)
-    return list(dict.fromkeys(names))[:count]
+        assert spec.release is not None
+        wanted, flavour = spec.release, _flavour(spec.release)
+        names = {kernel.release for kernel in kernels if _flavour(kernel.release) == flavour}
+    in_order = sorted(names, key=_version_key)
+    at = bisect(in_order, _version_key(wanted), key=_version_key)
+    return in_order[max(0, at - each_way) : at + each_way]
 
 
-def _series(release: str) -> str:
-    return ".".join(release.split(".")[:2])
+def _series(version: str) -> str:
+    # 7.3~rc7-1~exp1 is of 7.3.
+    found = re.match(r"[0-9]+\.[0-9]+", version)
+    return found[0] if found else version
 
 
 def _flavour(release: str) -> str:
@@ -211,7 +256,8 @@ def _flavour(release: str) -> str:
 
 
 def _path(cache: Path, suite: str) -> Path:
-    return cache / "index" / f"{suite}.json"
+    # The format in the name: two versions of this package may share a cache.
+    return cache / "index" / f"{suite}.{_FORMAT}.json"
 
 
 def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | None:
@@ -222,7 +268,7 @@ def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | N
         return None
     # A clock set back must not make an index fresh for ever.
     age = time.time() - stored["fetched"]
-    if stored["format"] != _FORMAT or (max_age is not None and not 0 <= age < max_age):
+    if max_age is not None and not 0 <= age < max_age:
         return None
     return Index(newest=stored["newest"], kernels=tuple(Kernel(**kernel) for kernel in stored["kernels"]))
 
@@ -232,9 +278,9 @@ def _date(cache: Path, suite: str) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(fetched))
 
 
-def _refresh(cache: Path, suite: str) -> None:
-    """Fetch the index of a suite and keep it."""
-    with scratch(cache) as folder:
+def _refresh(cache: Path, suite: str, place: Path) -> None:
+    """Fetch the index of a suite and keep it. The caller holds the lock of ``place``."""
+    with scratch(place) as folder:
         root = folder / "root"
         sources = sources_of(suite)
         unpack(sources, root, hook=_DUMP, what=f"Debian's index of {suite}", cache=cache)
@@ -242,7 +288,6 @@ def _refresh(cache: Path, suite: str) -> None:
         text = "".join(file.read_text() for file in files if file.exists())
         index = parse(text.splitlines(keepends=True), suite=suite)
         stored = {
-            "format": _FORMAT,
             "fetched": time.time(),
             "newest": index.newest,
             "kernels": [asdict(kernel) for kernel in index.kernels],

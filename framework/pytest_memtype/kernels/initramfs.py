@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,16 @@ class Entry:
     device: tuple[int, int] = (0, 0)
 
 
-def read_list(text: str, *, files: Mapping[str, Path], where: str) -> Iterator[Entry]:
+def read_list(
+    text: str, *, files: Mapping[str, Path], where: str, left_out: Collection[str] = ()
+) -> Iterator[Entry]:
     """Read lines ``dir NAME MODE UID GID``, ``file NAME SOURCE MODE UID GID``,
     ``slink NAME TARGET MODE UID GID`` and ``nod NAME MODE UID GID c|b MAJOR MINOR``.
 
     User and group are root's whatever the line says; every process of the guest starts as root.
 
     :param files: What each SOURCE stands for.
+    :param left_out: SOURCEs whose lines are passed over.
     :param where: Name of the list, for the message of an error.
     :raises UsageError: a line isn't one of these.
     """
@@ -52,6 +55,8 @@ def read_list(text: str, *, files: Mapping[str, Path], where: str) -> Iterator[E
         match words:
             case ["dir", name, mode, _, _]:
                 yield Entry(_relative(name), stat.S_IFDIR | int(mode, 8))
+            case ["file", _, source, _, _, _] if source in left_out:
+                continue
             case ["file", name, source, mode, _, _] if source in files:
                 yield Entry(_relative(name), stat.S_IFREG | int(mode, 8), files[source].read_bytes())
             case ["slink", name, target, mode, _, _]:

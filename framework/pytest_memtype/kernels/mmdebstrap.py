@@ -77,6 +77,16 @@ def unpack(
         raise failure(output, what=what, cache=cache)
 
 
+_running: set[subprocess.Popen[str]] = set()
+
+
+def interrupt() -> None:
+    """End every mmdebstrap of this process; whoever waits for one is told that it failed."""
+    for process in tuple(_running):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
 def _run(command: list[str], *, what: str) -> tuple[int, str]:
     """Exit status and output of a mmdebstrap that can't outlive this process."""
     for program in ("mmdebstrap", "setpriv"):
@@ -94,6 +104,7 @@ def _run(command: list[str], *, what: str) -> tuple[int, str]:
         env={**os.environ, "LC_ALL": "C.UTF-8"},
         start_new_session=True,
     )
+    _running.add(process)
     try:
         output, _ = process.communicate(timeout=_LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -101,6 +112,7 @@ def _run(command: list[str], *, what: str) -> tuple[int, str]:
             f"{what}: mmdebstrap was not done in {_LIMIT_SECONDS // 60} minutes; check the network"
         ) from None
     finally:
+        _running.discard(process)
         _end(process)
     return process.returncode, output
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BACKPORTS = "-backports"
+# Has little more than what sid lacks.
+_EXPERIMENTAL = "experimental"
 _POCKETS = ("", "-updates", "-security")
 _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -45,7 +47,8 @@ class AptSources:
         """The tail of a mmdebstrap command line: options, suite, target, mirrors."""
         arguments = [f"--aptopt={option}" for option in self.options]
         if self.base != self.suite and not self.lines:
-            # mmdebstrap knows no backports. Its default for the base suite names the same mirror.
+            # mmdebstrap knows neither backports nor experimental. Its default for the base suite names
+            # the same mirror.
             copy = f"s/ {self.base} main$/ {self.suite} main/p"
             file = '"$1/etc/apt/sources.list"'
             arguments.append(f"--setup-hook=lines=$(sed -n '{copy}' {file}) && echo \"$lines\" >> {file}")
@@ -54,7 +57,7 @@ class AptSources:
 
 def sources_of(suite: str) -> AptSources:
     """The apt sources of a Debian suite, seen from this host."""
-    base = suite.removesuffix(_BACKPORTS)
+    base = "sid" if suite == _EXPERIMENTAL else suite.removesuffix(_BACKPORTS)
     return AptSources(suite=suite, base=base, lines=_host_lines(suite, base), options=_host_options())
 
 

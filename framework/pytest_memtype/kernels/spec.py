@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_memtype.errors import UsageError
 
-SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "forky", "sid")
+SUITES = (
+    "bullseye",
+    "bookworm",
+    "bookworm-backports",
+    "trixie",
+    "trixie-backports",
+    "forky",
+    "sid",
+    "experimental",
+)
 """The Debian suites kernels are taken from, oldest first."""
 
 _SERIES = re.compile(r"[0-9]+\.[0-9]+")
-_RELEASE = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+[0-9a-z.+~-]*-(?:cloud-|rt-)?amd64")
-_PLANNED = ("tree:", "image:", "host", "set:")
-_KNOWN = "debian:SUITE, debian:6.1 (a series), debian:6.1.0-50-cloud-amd64 (a release)"
+# experimental's first of a series has no third number: 7.3-cloud-amd64.
+_RELEASE = re.compile(r"[0-9]+\.[0-9]+[0-9a-z.+~-]*-(?:cloud-|rt-)?amd64")
+_KNOWN = (
+    "debian:SUITE, debian:6.1 (a series), debian:6.1.0-50-cloud-amd64 (a release), tree:PATH, "
+    "image:BZIMAGE,build=PATH, host and set:NAME"
+)
 
 
 @dataclass(frozen=True)
@@ -32,16 +45,56 @@ class DebianSpec:
     release: str | None = None
 
 
-def parse(text: str) -> DebianSpec:
-    """Read a kernel spec.
+@dataclass(frozen=True)
+class BuildSpec:
+    """A kernel that somebody built on this host.
+
+    :param text: What the user wrote.
+    :param image: Its bzImage.
+    :param build: The folder it was built in, or the headers of such a folder: where modules are built.
+    """
+
+    text: str
+    image: Path
+    build: Path
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """The kernel this host runs."""
+
+    text: str
+
+
+Spec = DebianSpec | BuildSpec | HostSpec
+
+
+def parse(text: str) -> Spec:
+    """Read the spec of one kernel.
 
     :raises UsageError: the text names no kernel this version knows how to find.
     """
     kind, colon, name = text.partition(":")
+    if text == "host":
+        return HostSpec(text)
+    if kind == "tree" and name:
+        tree = Path(name).expanduser().absolute()
+        return BuildSpec(text, image=tree / "arch" / "x86" / "boot" / "bzImage", build=tree)
+    if kind == "image" and colon:
+        image, _, build = name.partition(",build=")
+        if not image or not build:
+            raise UsageError(f"kernel {text!r}: write image:BZIMAGE,build=PATH, the folder it was built in")
+        return BuildSpec(
+            text, image=Path(image).expanduser().absolute(), build=Path(build).expanduser().absolute()
+        )
+    if kind == "set" and colon:
+        raise UsageError(f"kernel {text!r}: a set stands for several kernels, and one is wanted here")
     if kind != "debian" or not colon:
-        if text.startswith(_PLANNED):
-            raise UsageError(f"kernel {text!r}: this kind can't be used yet; known are {_KNOWN}")
         raise UsageError(f"kernel {text!r}: no such kind of kernel; known are {_KNOWN}")
+    return _debian(text, name)
+
+
+def _debian(text: str, name: str) -> DebianSpec:
     if name in SUITES:
         return DebianSpec(text, suite=name)
     if _SERIES.fullmatch(name):

@@ -64,9 +64,11 @@ def test_the_default_kernel(default: Bundle) -> None:
     assert default.release.endswith("-cloud-amd64")
     # Documentation/arch/x86/boot.rst: "HdrS" at 0x202 of a bzImage.
     assert default.image.read_bytes()[0x202:0x206] == b"HdrS"
+    assert default.module is not None
     assert default.module.read_bytes()[:4] == b"\x7fELF"
     # The version magic of a module starts with the release it is for.
     assert f"vermagic={default.release} ".encode() in default.module.read_bytes()
+    assert default.config is not None
     assert default.initramfs.read_bytes()[:6] == b"070701"
     assert "CONFIG_X86_PAT=y" in default.config.read_text().splitlines()
     assert {path.parent for path in (default.image, default.module, default.initramfs, default.config)} == {

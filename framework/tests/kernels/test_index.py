@@ -1,12 +1,15 @@
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from pytest_memtype.errors import KernelError
-from pytest_memtype.kernels.index import Index, Kernel, choose, find, parse
+from pytest_memtype.kernels import index
+from pytest_memtype.kernels.index import Index, Kernel, choose, newest_of_each_series, parse
 from pytest_memtype.kernels.spec import DebianSpec
+from pytest_memtype.progress import silent
 
 # In the shape of Debian's own: bookworm-security has bookworm's 6.1 and a backport of trixie's 6.12.
 BOOKWORM = """\
@@ -129,12 +132,14 @@ def indexes() -> dict[str, Index]:
     return {"bookworm": read(BOOKWORM, "bookworm"), "trixie-backports": read(BACKPORTS, "trixie-backports")}
 
 
-def test_kernels_are_those_with_an_image_and_headers_of_one_version(indexes: dict[str, Index]) -> None:
-    assert {kernel.release for kernel in indexes["bookworm"].kernels} == {
-        "6.1.0-50-cloud-amd64",
-        "6.1.0-56-cloud-amd64",
-        "6.1.0-56-rt-amd64",
-        "6.12.117+deb12-cloud-amd64",
+def test_kernels_are_those_with_an_image(indexes: dict[str, Index]) -> None:
+    headers = {kernel.release: kernel.headers for kernel in indexes["bookworm"].kernels}
+    assert headers == {
+        "6.1.0-49-cloud-amd64": False,
+        "6.1.0-50-cloud-amd64": True,
+        "6.1.0-56-cloud-amd64": True,
+        "6.1.0-56-rt-amd64": True,
+        "6.12.117+deb12-cloud-amd64": True,
     }
 
 
@@ -178,31 +183,81 @@ def test_versions_are_compared_as_debian_does() -> None:
 
 def test_a_release_that_is_gone_names_the_nearest(indexes: dict[str, Index]) -> None:
     with pytest.raises(KernelError) as caught:
-        choose(DebianSpec("debian:6.1.0-49-cloud-amd64", release="6.1.0-49-cloud-amd64"), indexes)
-    assert "'debian:6.1.0-49-cloud-amd64': not in Debian's archive" in caught.value.message
-    assert "nearest are 6.1.0-56-cloud-amd64, 6.1.0-50-cloud-amd64, 7.3.9" in caught.value.message
-    assert "rt-amd64" not in caught.value.message
+        choose(DebianSpec("debian:6.1.0-52-cloud-amd64", release="6.1.0-52-cloud-amd64"), indexes)
+    assert caught.value.message == (
+        "kernel 'debian:6.1.0-52-cloud-amd64': not in Debian's archive; nearest are "
+        "debian:6.1.0-49-cloud-amd64, debian:6.1.0-50-cloud-amd64, debian:6.1.0-56-cloud-amd64, "
+        "debian:6.12.117+deb12-cloud-amd64, debian:7.3.4+deb13-cloud-amd64"
+    )
 
 
-def test_a_series_that_is_gone_names_the_others(indexes: dict[str, Index]) -> None:
-    with pytest.raises(KernelError, match=r"nearest are 7\.3, 6\.12, 6\.1$"):
-        choose(DebianSpec("debian:5.4", series="5.4"), indexes)
+def test_a_series_that_is_gone_names_the_nearest(indexes: dict[str, Index]) -> None:
+    with pytest.raises(KernelError, match=r"nearest are debian:6\.1, debian:6\.12, debian:7\.3$"):
+        choose(DebianSpec("debian:6.6", series="6.6"), indexes)
+
+
+def test_a_suite_without_a_cloud_kernel() -> None:
+    with pytest.raises(KernelError, match="no cloud kernel at present"):
+        choose(DebianSpec("debian:sid", suite="sid"), {"sid": Index(newest=None, kernels=())})
+
+
+def test_experimental_has_releases_of_two_numbers() -> None:
+    text = """\
+Package: linux-image-7.3-cloud-amd64
+Version: 7.3~rc7-1~exp1
+Depends: linux-binary-7.3-cloud-amd64 (= 7.3~rc7-1~exp1)
+
+Package: linux-binary-7.3-cloud-amd64
+Version: 7.3~rc7-1~exp1
+
+Package: linux-headers-7.3-cloud-amd64
+Version: 7.3~rc7-1~exp1
+"""
+    (kernel,) = read(text, "experimental").kernels
+    assert (kernel.release, kernel.image) == ("7.3-cloud-amd64", "linux-binary-7.3-cloud-amd64")
+    assert kernel.series == "7.3"
+
+
+def test_the_newest_of_each_series(indexes: dict[str, Index]) -> None:
+    kernels = [kernel for index in indexes.values() for kernel in index.kernels if kernel.cloud]
+    assert [kernel.release for kernel in newest_of_each_series(kernels)] == [
+        "6.1.0-56-cloud-amd64",
+        "6.12.117+deb12-cloud-amd64",
+        "7.3.9+deb13-cloud-amd64",
+    ]
 
 
 @pytest.mark.parametrize(("age", "used"), [(0, True), (23 * 3600, True), (25 * 3600, False), (-3600, False)])
-def test_a_kept_index_is_used_for_a_day(tmp_path: Path, age: int, used: bool) -> None:
-    kernel = {
-        "release": "6.1.0-56-cloud-amd64",
-        "version": "6.1.192-2",
-        "suite": "bookworm",
-        "image": "linux-image-6.1.0-56-cloud-amd64",
-    }
-    kept = {"format": 1, "fetched": time.time() - age, "newest": kernel["release"], "kernels": [kernel]}
+def test_a_kept_index_is_used_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: int, used: bool
+) -> None:
+    kernel = Kernel("6.1.0-56-cloud-amd64", "6.1.192-2", "bookworm", "linux-image-6.1.0-56-cloud-amd64")
+    kept = {"fetched": time.time() - age, "newest": kernel.release, "kernels": [asdict(kernel)]}
     (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "bookworm.json").write_text(json.dumps(kept))
-    found = find(DebianSpec("debian:bookworm", suite="bookworm"), suites=["bookworm"], cache=tmp_path)
-    assert found == (Kernel(**kernel) if used else None)
+    (tmp_path / "index" / "bookworm.2.json").write_text(json.dumps(kept))
+    refreshed: list[str] = []
+    monkeypatch.setattr(index, "_refresh", lambda _cache, suite, _place: refreshed.append(suite))
+    spec = DebianSpec("debian:bookworm", suite="bookworm")
+    assert index.find(spec, cache=tmp_path, progress=silent) == kernel
+    assert refreshed == ([] if used else ["bookworm"])
 
 
-def test_no_index_is_no_answer(tmp_path: Path) -> None:
-    assert find(DebianSpec("debian:bookworm", suite="bookworm"), suites=["bookworm"], cache=tmp_path) is None
+def test_an_index_that_can_not_be_refreshed_is_used_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel("6.1.0-56-cloud-amd64", "6.1.192-2", "bookworm", "linux-image-6.1.0-56-cloud-amd64")
+    (tmp_path / "index").mkdir()
+    kept = {"fetched": 0, "newest": kernel.release, "kernels": [asdict(kernel)]}
+    (tmp_path / "index" / "bookworm.2.json").write_text(json.dumps(kept))
+
+    def fail(_cache: Path, suite: str, _place: Path) -> None:
+        raise KernelError(f"{suite} can't be reached")
+
+    monkeypatch.setattr(index, "_refresh", fail)
+    told: list[str] = []
+    found = index.indexes(["bookworm", "trixie"], cache=tmp_path, progress=told.append)
+    assert list(found) == ["bookworm"]
+    assert any("bookworm can't be reached; using that of 1970-01-01" in line for line in told)
+    assert any("trixie can't be reached; going on without it" in line for line in told)
+    with pytest.raises(KernelError, match="trixie can't be reached"):
+        index.indexes(["trixie"], cache=tmp_path, progress=silent)

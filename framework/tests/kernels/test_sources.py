@@ -45,3 +45,9 @@ def test_the_kernels_of_backports_are_not_those_of_their_suite() -> None:
     releases = AptSources(suite="trixie-backports", base="trixie").releases()
     assert "trixie-backports" in releases
     assert "trixie" not in releases
+
+
+def test_experimental_extends_sid(tmp_path: Path) -> None:
+    arguments = AptSources(suite="experimental", base="sid").arguments(tmp_path)
+    assert arguments[-2:] == ["sid", str(tmp_path)]
+    assert any("s/ sid main$/ experimental main/p" in argument for argument in arguments)

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.kernels.spec import DebianSpec, parse
+from pytest_memtype.kernels.spec import BuildSpec, DebianSpec, HostSpec, Spec, parse
 
 
 @pytest.mark.parametrize(
@@ -20,11 +22,26 @@ from pytest_memtype.kernels.spec import DebianSpec, parse
                 "7.3.4+deb13-cloud-amd64",
                 "6.12.115+deb13.1-amd64",
                 "6.1.0-50-rt-amd64",
+                "7.3-cloud-amd64",
             )
         ),
+        ("debian:experimental", DebianSpec("debian:experimental", suite="experimental")),
+        (
+            "tree:/usr/src/linux",
+            BuildSpec(
+                "tree:/usr/src/linux", Path("/usr/src/linux/arch/x86/boot/bzImage"), Path("/usr/src/linux")
+            ),
+        ),
+        (
+            "image:/boot/vmlinuz,build=/usr/src/linux",
+            BuildSpec(
+                "image:/boot/vmlinuz,build=/usr/src/linux", Path("/boot/vmlinuz"), Path("/usr/src/linux")
+            ),
+        ),
+        ("host", HostSpec("host")),
     ],
 )
-def test_what_can_be_written(text: str, expected: DebianSpec) -> None:
+def test_what_can_be_written(text: str, expected: Spec) -> None:
     assert parse(text) == expected
 
 
@@ -36,10 +53,11 @@ def test_what_can_be_written(text: str, expected: DebianSpec) -> None:
         ("debian:6.1.192", "6.1.0-50-cloud-amd64"),
         ("debian:6.1.0-50-cloud-arm64", "6.1.0-50-cloud-amd64"),
         ("debian:6.1.0-50-amd64; rm -rf /", "a whole release"),
-        ("tree:/usr/src/linux", "can't be used yet"),
-        ("image:bzImage,build=.", "can't be used yet"),
-        ("host", "can't be used yet"),
-        ("set:lts", "can't be used yet"),
+        ("tree:", "no such kind of kernel"),
+        ("image:bzImage", "write image:BZIMAGE,build=PATH"),
+        ("image:,build=.", "write image:BZIMAGE,build=PATH"),
+        ("hosts", "no such kind of kernel"),
+        ("set:lts", "stands for several kernels"),
         ("bookworm", "known are debian:SUITE"),
         ("", "known are debian:SUITE"),
     ],

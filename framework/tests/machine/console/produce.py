@@ -24,14 +24,10 @@ from pytest_memtype.errors import GuestError, KernelError
 from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.kernels.fetch import kit_path
-from pytest_memtype.kernels.index import find
 from pytest_memtype.kernels.initramfs import Entry, archive
-from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.machine import command
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.resources import cache_directory
 
 HERE = Path(__file__).resolve().parent
 
@@ -180,18 +176,13 @@ QUIET = (
 
 def build(kernel: Bundle) -> bytes:
     """provoke.ko for a kernel, without debug information."""
-    cache = cache_directory()
-    wanted = parse(kernel.spec)
-    found = find(wanted, suites=(wanted.suite,) if wanted.suite else SUITES, cache=cache)
-    if found is None or found.release != kernel.release:
-        raise KernelError(f"{kernel.release}: Debian's index changed meanwhile; run this again")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for name in ("provoke.c", "Kbuild"):
             shutil.copyfile(HERE / "provoke" / name, work / name)
         make = f"make -s -C /usr/src/linux-headers-{kernel.release} M=/src modules"
         done = sandbox.run(
-            kit_path(found, cache=cache),
+            kernel.kit,
             source=work,
             script=f"{make} && strip --strip-debug provoke.ko",
             limit=300,

@@ -1,0 +1,139 @@
+"""``memtype kernels``: which kernels are here, which there are, making them ready, removing them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from pytest_memtype.cache import size_of
+from pytest_memtype.errors import KernelError, UsageError
+from pytest_memtype.kernels.bundle import resolve
+from pytest_memtype.kernels.fetch import kernel_of, kits
+from pytest_memtype.kernels.index import Kernel, every
+from pytest_memtype.kernels.prepare import Status, prepare
+from pytest_memtype.kernels.sets import expand
+from pytest_memtype.kernels.spec import parse
+from pytest_memtype.kernels.table import live_table
+from pytest_memtype.progress import shown, silent
+from pytest_memtype.resources import cache_directory
+from pytest_memtype.store import exclusive, workshop
+
+
+@dataclass(frozen=True)
+class CachedKernel:
+    """A kernel in the cache.
+
+    :param release: As ``uname -r`` prints it; ``tools`` for what builds guests of kernels not Debian's.
+    :param kernel: What is known of it; None for one that was built on this host.
+    :param kit: Bytes of what was downloaded and unpacked.
+    :param bundles: Bytes of what was built from it.
+    :param fetched: When, seconds since the epoch.
+    :param paths: All its folders.
+    """
+
+    release: str
+    kernel: Kernel | None
+    kit: int
+    bundles: int
+    fetched: float
+    paths: tuple[Path, ...]
+
+
+def cached() -> list[CachedKernel]:
+    """The kernels in the cache, by release."""
+    cache = cache_directory()
+    folders: dict[str, list[Path]] = {}
+    for path in (*kits(cache), *_children(cache / "bundles")):
+        # Both are named RELEASE-HASH.
+        folders.setdefault(path.name.rpartition("-")[0], []).append(path)
+    return [_cached(release, tuple(paths)) for release, paths in sorted(folders.items())]
+
+
+def available() -> list[Kernel]:
+    """The cloud kernels that the mirror has, the oldest first.
+
+    :raises KernelError: no index of it could be had.
+    """
+    with shown(Console(stderr=True)) as progress:
+        return every(cache=cache_directory(), progress=progress)
+
+
+def fetch(specs: Iterable[str]) -> list[Status]:
+    """Fetch and build kernels, their progress shown in a table; one that fails doesn't stop the others.
+
+    :raises UsageError: a spec or the name of a set can't be used.
+    :raises KernelError: a set is a query, and there is no index to ask.
+    """
+    console = Console(stderr=True)
+    with shown(console) as progress:
+        wanted = expand(specs, progress=progress)
+    for spec in wanted:
+        parse(spec)
+    with live_table(console, wanted) as show:
+        return prepare(wanted, on_change=show)
+
+
+def ready(specs: Iterable[str]) -> list[Status]:
+    """Like :func:`fetch`, for a run that needs them all.
+
+    :raises MemtypeError: the kernel that failed first, with the others that did in its details.
+    """
+    done = fetch(specs)
+    failures = [status.error for status in done if status.error is not None]
+    if failures:
+        first, *others = failures
+        first.details = (*first.details, *(other.message for other in others))
+        raise first
+    return done
+
+
+def remove(names: Iterable[str]) -> list[CachedKernel]:
+    """Remove kernels from the cache, by release or by spec. Guests that run go on.
+
+    :raises UsageError: one isn't there; then nothing is removed.
+    """
+    known = {each.release: each for each in cached()}
+    found = {}
+    for name in names:
+        release = name if name in known else _release(name)
+        if release not in known:
+            raise UsageError(f"the cache has no kernel {name!r}; memtype kernels list shows what it has")
+        found[release] = known[release]
+    for each in found.values():
+        for path in each.paths:
+            with exclusive(workshop(cache_directory(), path.name), silent):
+                shutil.rmtree(path, ignore_errors=True)
+        for path in each.paths:
+            shutil.rmtree(cache_directory() / "work" / path.name, ignore_errors=True)
+    return list(found.values())
+
+
+def _release(spec: str) -> str:
+    try:
+        return resolve(spec).removeprefix("debian:")
+    except KernelError:
+        return spec.removeprefix("debian:")
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _cached(release: str, paths: tuple[Path, ...]) -> CachedKernel:
+    own_kits = [path for path in paths if path.parent.name == "kits"]
+    try:
+        kernel = kernel_of(own_kits[0]) if own_kits else None
+    except KernelError:
+        kernel = None
+    return CachedKernel(
+        release=release,
+        kernel=kernel,
+        kit=sum(size_of(path) for path in own_kits),
+        bundles=sum(size_of(path) for path in paths if path not in own_kits),
+        fetched=max(path.stat().st_mtime for path in paths),
+        paths=paths,
+    )

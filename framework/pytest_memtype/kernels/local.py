@@ -1,0 +1,156 @@
+"""Kernels that somebody built on this host, and the one it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_memtype.errors import KernelError
+from pytest_memtype.kernels import requirements
+from pytest_memtype.kernels.spec import BuildSpec, HostSpec
+
+# Documentation/arch/x86/boot.rst: a bzImage has "HdrS" at 0x202, and the place of its version, less 0x200,
+# at 0x20e.
+_MAGIC = (0x202, b"HdrS")
+_VERSION_POINTER = 0x20E
+_LONGEST_VERSION = 256
+_COMPILER_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class LocalKernel:
+    """A kernel that was built on this host.
+
+    :param name: As the user wrote it.
+    :param release: As ``uname -r`` prints it.
+    :param image: Its bzImage.
+    :param build: Where modules for it are built.
+    :param config: Its configuration.
+    :param compiler: Arguments of make that name the compiler it was built with.
+    :param identity: Hash of its image, configuration, symbols and compiler.
+    """
+
+    name: str
+    release: str
+    image: Path
+    build: Path
+    config: Path
+    compiler: tuple[str, ...]
+    identity: str
+
+
+def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
+    """Look at a kernel that was built on this host.
+
+    :raises KernelError: something of it is missing, or doesn't belong together.
+    """
+    what = f"kernel {spec.text!r}"
+    if isinstance(spec, HostSpec):
+        spec = _of_the_host(spec)
+    if not spec.build.is_dir():
+        raise KernelError(f"{what}: there is no folder {spec.build}; name the one the kernel was built in")
+    config = spec.build / ".config"
+    if not config.is_file():
+        raise KernelError(f"{what}: {spec.build} has no .config; name the folder a kernel was built in")
+    requirements.check(config, what=what, module=True)
+    release = _release_of(spec.image, what)
+    for needed in ("include/config/kernel.release", "Module.symvers"):
+        if not (spec.build / needed).is_file():
+            raise KernelError(
+                f"{what}: {spec.build} has no {needed}; finish the build there (make bzImage modules)"
+            )
+    built = (spec.build / "include/config/kernel.release").read_text().strip()
+    if built != release:
+        raise KernelError(
+            f"{what}: {spec.image} is {release}, but {spec.build} builds modules for {built}; name two that "
+            "belong together"
+        )
+    compiler = _compiler(requirements.settings(config.read_text(errors="replace")), what)
+    return LocalKernel(
+        name=spec.text,
+        release=release,
+        image=spec.image,
+        build=spec.build,
+        config=config,
+        compiler=compiler,
+        identity=_identity(spec, config, compiler),
+    )
+
+
+def _of_the_host(spec: HostSpec) -> BuildSpec:
+    release = os.uname().release
+    build = Path("/lib/modules", release, "build")
+    images = (Path("/boot", f"vmlinuz-{release}"), Path("/lib/modules", release, "vmlinuz"))
+    image = next((path for path in images if path.is_file()), None)
+    if not build.is_dir():
+        raise KernelError(
+            f"kernel 'host': the headers of the running kernel {release} are not at {build}; "
+            f"install its headers (linux-headers-{release}), or name another kernel"
+        )
+    if image is None:
+        raise KernelError(
+            f"kernel 'host': the image of the running kernel {release} is not at {images[0]}; "
+            "name it with image:BZIMAGE,build=PATH, or name another kernel"
+        )
+    return BuildSpec(spec.text, image=image, build=build)
+
+
+def _release_of(image: Path, what: str) -> str:
+    """The release that a bzImage says it is."""
+    try:
+        data = image.read_bytes()
+    except FileNotFoundError:
+        raise KernelError(f"{what}: there is no {image}; build the kernel first (make bzImage)") from None
+    except OSError as error:
+        raise KernelError(f"{what}: {image}: {error.strerror}; make it readable for you") from None
+    offset, magic = _MAGIC
+    if data[offset : offset + len(magic)] != magic:
+        raise KernelError(f"{what}: {image} is no bzImage of an x86 kernel")
+    (pointer,) = struct.unpack_from("<H", data, _VERSION_POINTER)
+    text = data[pointer + 0x200 :][:_LONGEST_VERSION].partition(b"\0")[0].decode("latin-1")
+    return text.split(" ")[0]
+
+
+def _compiler(settings: dict[str, str], what: str) -> tuple[str, ...]:
+    clang = settings.get("CC_IS_CLANG") == "y"
+    wanted = settings.get("CLANG_VERSION" if clang else "GCC_VERSION", "0")
+    # 120200 stands for 12.2.0.
+    version = ".".join(str(part) for part in _parts(int(wanted) if wanted.isdigit() else 0))
+    name = "clang" if clang else "gcc"
+    major = version.partition(".")[0]
+    for program in (name, f"{name}-{major}", f"x86_64-linux-gnu-{name}-{major}"):
+        if shutil.which(program) and _version_of(program) == version:
+            return ("LLVM=1",) if clang and settings.get("LD_IS_LLD") == "y" else (f"CC={program}",)
+    raise KernelError(
+        f"{what}: it was built with {settings.get('CC_VERSION_TEXT', name)!r}, and {name} {version} is not "
+        "on the PATH; install it, or build the kernel with a compiler that is"
+    )
+
+
+def _parts(number: int) -> tuple[int, int, int]:
+    return number // 10000, number // 100 % 100, number % 100
+
+
+def _version_of(program: str) -> str:
+    option = "-dumpversion" if "clang" in program else "-dumpfullversion"
+    try:
+        done = subprocess.run(
+            [program, option], capture_output=True, text=True, timeout=_COMPILER_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.match(r"\d+\.\d+\.\d+", done.stdout)
+    return found[0] if found else ""
+
+
+def _identity(spec: BuildSpec, config: Path, compiler: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(f"{spec.build}\0{compiler}\0".encode())
+    for path in (spec.image, config, spec.build / "Module.symvers"):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""Making several kernels ready at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from pytest_memtype import resources
+from pytest_memtype.errors import MemtypeError
+from pytest_memtype.kernels.bundle import Bundle, bundle
+from pytest_memtype.kernels.mmdebstrap import interrupt
+from pytest_memtype.store import clear_workshops
+
+WORKERS = 2
+"""While one kernel is downloaded and unpacked, which takes one core, another is built."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far one kernel is.
+
+    :param stage: ``waiting``, ``downloading``, ``building``, ``ready`` or ``failed``.
+    :param text: What it is doing, or why it failed.
+    :param seconds: How long each stage took that is over.
+    """
+
+    spec: str
+    stage: str = "waiting"
+    text: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    made: Bundle | None = None
+    error: MemtypeError | None = None
+
+
+def ignore(status: Status) -> None:
+    """For a caller that shows no progress."""
+
+
+def prepare(
+    specs: Iterable[str],
+    *,
+    on_change: Callable[[Status], None] = ignore,
+    workers: int = WORKERS,
+) -> list[Status]:
+    """Fetch and build kernels, several at a time. One that fails doesn't keep the others from being made.
+
+    What was finished before an interruption is found in the cache, so that a repetition goes on from there.
+
+    :param on_change: Called from any thread, one call at a time.
+    :return: How each ended: ``ready`` with its bundle, or ``failed`` with its error; in the order of
+        the specs.
+    """
+    clear_workshops(resources.cache_directory())
+    telling = threading.Lock()
+    stopping = threading.Event()
+
+    def one(spec: str) -> Status:
+        status = Status(spec)
+        since = time.monotonic()
+
+        def become(stage: str, **changes: object) -> None:
+            nonlocal status, since
+            now = time.monotonic()
+            seconds = {**status.seconds, status.stage: status.seconds.get(status.stage, 0.0) + now - since}
+            since = now
+            status = replace(status, stage=stage, seconds=seconds, **changes)  # type: ignore[arg-type]
+            with telling:
+                on_change(status)
+
+        def progress(text: str) -> None:
+            if stopping.is_set():
+                raise KeyboardInterrupt
+            first = text.partition(" ")[0]
+            become(first if first in ("downloading", "building") else "waiting", text=text)
+
+        try:
+            made = bundle(spec, progress=progress)
+            become("ready", made=made, text="" if made.module else "without the module")
+        except MemtypeError as error:
+            become("failed", error=error, text=error.message)
+        return status
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="kernel")
+    try:
+        return list(pool.map(one, specs))
+    except BaseException:
+        # Ctrl-C reaches this thread alone.
+        stopping.set()
+        interrupt()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
