@@ -73,3 +73,7 @@ class GuestFlooded(GuestError):
 
 class AgentError(GuestError):
     """The agent answered, but said it could not carry out the command."""
+
+
+class ProcessDied(AgentError):
+    """A process of the test died in the middle of what it was told to do; the guest is well."""

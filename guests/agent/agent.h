@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "../module/memtype_uapi.h"
 #include "buffer.h"
@@ -42,16 +44,23 @@ void write_outcome(struct buffer *reply, const struct memtype_request *outcome);
 void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
 void write_page_table(struct buffer *reply, const struct memtype_page_table *table);
 
-/* process.c: verbs that belong to a user process. */
+/* process.c: the agent's side of the user processes. */
 void process_start(const struct request *request, struct buffer *reply);
+void process_kill(const struct request *request, struct buffer *reply);
 /* Sends the request's text to the process it names, and takes its answer. */
 void process_relay(const struct request *request, const char *text, struct buffer *reply);
 int process_listen(void);
 /* Ends all processes; returns when their mappings are gone. */
 void process_end_all(void);
+socklen_t agent_address(struct sockaddr_un *address);
 
-/* In a process: fork, and let the child serve under the name asked for. */
+/* process_serve.c: a process's own side. These two serve the agent and don't return. */
+void process_serve(const char *name) __attribute__((noreturn));
+void process_go_on(char **arguments) __attribute__((noreturn));
+/* Is this program a process that has just called exec()? */
+bool process_is_after_exec(int count, char **arguments);
 void process_fork(const struct request *request, struct buffer *reply);
+void process_exec(const struct request *request, struct buffer *reply);
 
 /* process_calls.c: what a process does when told. */
 void process_call(const struct request *request, struct buffer *reply);

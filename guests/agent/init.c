@@ -119,12 +119,14 @@ static void answer(int port, char *text)
 	buffer_free(&whole);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
 	static char text[REQUEST_LENGTH];
 	struct buffer greeting = { 0 };
 	int port;
 
+	if (process_is_after_exec(count, arguments))
+		process_go_on(arguments);
 	if (!system_mount())
 		give_up("mount");
 	port = protocol_open(PORT);

@@ -210,6 +210,16 @@ static void run_release(const struct request *request, struct buffer *reply)
 		buffer_error(reply, "release: there is no kernel mapping %llu", handle.handle);
 }
 
+static void run_zap(const struct request *request, struct buffer *reply)
+{
+	struct memtype_range range = { 0 };
+
+	if (request_number(request, "start", (uint64_t *)&range.start, reply) &&
+	    request_number(request, "pages", (uint64_t *)&range.pages, reply) &&
+	    call(MEMTYPE_ZAP, &range, request, reply))
+		buffer_print(reply, "{}");
+}
+
 static void run_page_table(const struct request *request, struct buffer *reply)
 {
 	struct memtype_handle handle = { 0 };
@@ -343,6 +353,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "reserve_wc", run_reserve_wc },
 		{ "phys_wc_add", run_phys_wc_add },
 		{ "release", run_release },
+		{ "zap", run_zap },
 		{ "page_table", run_page_table },
 		{ "ram", run_ram },
 		{ "policy", run_policy },
@@ -353,6 +364,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "registers", run_registers },
 		{ "shell", system_shell },
 		{ "process", process_start },
+		{ "kill", process_kill },
 		{ "mailbox", batch_mailbox },
 		{ "batch", batch_run },
 		{ "batch_rest", batch_rest },

@@ -5,14 +5,11 @@
  * the requests that name it, and passes its answers on.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -31,9 +28,8 @@ struct process {
 
 static struct process processes[MOST_PROCESSES];
 static int listener = -1;
-static int connection = -1;	/* of a process, to the agent */
 
-static socklen_t agent_address(struct sockaddr_un *address)
+socklen_t agent_address(struct sockaddr_un *address)
 {
 	static const char name[] = "memtype-agent";
 
@@ -81,52 +77,6 @@ static void forget(struct process *process)
 	memset(process, 0, sizeof(*process));
 }
 
-/* In the new process: introduce itself, then do as told until the agent goes. */
-static void serve(const char *name)
-{
-	static char text[REQUEST_LENGTH];
-	struct memtype_owner owner = { 0 };
-	struct buffer reply = { 0 };
-	struct sockaddr_un address;
-	socklen_t length = agent_address(&address);
-	ssize_t got;
-
-	prctl(PR_SET_NAME, name);
-	/* A file of its own: what it prepares must not mix with its parent's. */
-	close(device);
-	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-	strncpy(owner.owner, name, sizeof(owner.owner) - 1);
-	if (device < 0 || ioctl(device, MEMTYPE_SET_OWNER, &owner))
-		_exit(1);
-	connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (connection < 0 || connect(connection, (struct sockaddr *)&address, length))
-		_exit(1);
-	buffer_clear(&reply);
-	buffer_print(&reply, "%d %s", getpid(), name);
-	send(connection, reply.data, reply.length, MSG_NOSIGNAL);
-	while ((got = recv(connection, text, sizeof(text) - 1, 0)) > 0) {
-		struct request request;
-
-		text[got] = 0;
-		buffer_clear(&reply);
-		if (!request_parse(&request, text))
-			buffer_error(&reply, "not a request");
-		else if (!strcmp(request.verb, "exit"))
-			_exit(0);
-		else
-			process_call(&request, &reply);
-		send(connection, reply.data, reply.length, MSG_NOSIGNAL);
-	}
-	_exit(0);
-}
-
-/* Called by process_call() for fork: the child serves under its new name. */
-static void become(const char *name)
-{
-	close(connection);
-	serve(name);
-}
-
 /* Waits for the process that was just started to introduce itself. */
 static void admit(const char *name, struct buffer *reply)
 {
@@ -166,20 +116,6 @@ static void admit(const char *name, struct buffer *reply)
 	buffer_print(reply, "{\"pid\": %d}", process->pid);
 }
 
-void process_end_all(void)
-{
-	char rest[64];
-	unsigned int n;
-
-	for (n = 0; n < MOST_PROCESSES; n++)
-		if (processes[n].socket) {
-			kill(processes[n].pid, SIGKILL);
-			while (recv(processes[n].socket, rest, sizeof(rest), 0) > 0)
-				;
-			forget(&processes[n]);
-		}
-}
-
 static bool name_is_free(const char *name, struct buffer *reply)
 {
 	if (!name || !*name || strlen(name) >= MEMTYPE_NAME_LENGTH)
@@ -217,7 +153,7 @@ void process_start(const struct request *request, struct buffer *reply)
 				close(processes[n].socket);
 		if (uid && (setresgid(uid, uid, uid) || setresuid(uid, uid, uid)))
 			_exit(1);
-		serve(name);
+		process_serve(name);
 	}
 	if (child < 0)
 		buffer_error(reply, "fork: %s", strerror(errno));
@@ -225,55 +161,81 @@ void process_start(const struct request *request, struct buffer *reply)
 		admit(name, reply);
 }
 
-static void died(struct process *process, struct buffer *reply)
+/* Its socket goes after its memory, exit_files() after exit_mm(): its mappings are gone by now. */
+static void died(struct process *process, const char *verb, struct buffer *reply)
 {
-	buffer_error(reply, "process %s (pid %d) died", process->name, process->pid);
+	buffer_error(reply, "process %s (pid %d) died in the middle of %s", process->name,
+		     process->pid, verb);
+	/* Not the request was wrong: into the error's object. */
+	reply->length--;
+	buffer_print(reply, ", \"died\": true}");
 	forget(process);
+}
+
+/* Kills it and returns when its mappings are gone. */
+static void end(struct process *process)
+{
+	char rest[64];
+
+	kill(process->pid, SIGKILL);
+	while (recv(process->socket, rest, sizeof(rest), 0) > 0)
+		;
+	forget(process);
+}
+
+static struct process *named(const struct request *request, struct buffer *reply)
+{
+	const char *name = request_text(request, "process");
+	struct process *process = name ? find(name) : NULL;
+
+	if (!name)
+		buffer_error(reply, "%s: there is no such verb without a process", request->verb);
+	else if (!process)
+		buffer_error(reply, "%s: there is no process %s", request->verb, name);
+	return process;
+}
+
+void process_kill(const struct request *request, struct buffer *reply)
+{
+	struct process *process = named(request, reply);
+
+	if (!process)
+		return;
+	end(process);
+	buffer_print(reply, "{}");
+}
+
+void process_end_all(void)
+{
+	unsigned int n;
+
+	for (n = 0; n < MOST_PROCESSES; n++)
+		if (processes[n].socket)
+			end(&processes[n]);
 }
 
 void process_relay(const struct request *request, const char *text, struct buffer *reply)
 {
 	static char answer[LARGEST_ANSWER];
-	const char *name = request_text(request, "process"), *child = request_text(request, "name");
 	bool leaves = !strcmp(request->verb, "exit"), forks = !strcmp(request->verb, "fork");
-	struct process *process = name ? find(name) : NULL;
+	struct process *process = named(request, reply);
+	const char *child = request_text(request, "name");
 	ssize_t got;
 
-	if (!process) {
-		buffer_error(reply, "%s: there is no such verb, or no process %s", request->verb,
-			     name ? name : "named");
-		return;
-	}
-	if (forks && !name_is_free(child, reply))
+	if (!process || (forks && !name_is_free(child, reply)))
 		return;
 	send(process->socket, text, strlen(text), MSG_NOSIGNAL);
 	got = recv(process->socket, answer, sizeof(answer), 0);
 	if (got <= 0 && leaves) {
-		/* exit_files() comes after exit_mm(): its mappings are gone by now. */
 		forget(process);
 		buffer_print(reply, "{}");
 		return;
 	}
 	if (got <= 0) {
-		died(process, reply);
+		died(process, request->verb, reply);
 		return;
 	}
 	buffer_bytes(reply, answer, got);
 	if (forks && strstr(reply->data, "\"forked\": true"))
 		admit(child, reply);
-}
-
-void process_fork(const struct request *request, struct buffer *reply)
-{
-	char name[MEMTYPE_NAME_LENGTH] = { 0 };
-	pid_t child;
-
-	strncpy(name, request_text(request, "name"), sizeof(name) - 1);
-	child = fork();
-	if (!child)
-		become(name);
-	if (child < 0)
-		buffer_print(reply, "{\"forked\": false, \"errno\": %d}", errno);
-	else
-		buffer_print(reply, "{\"forked\": true}");
 }

@@ -1,249 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* What a process does when told: map device memory in every way there is, and let go. */
+/* What a process does when told with what it has mapped. */
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "agent.h"
-
-#define MOST_MAPPINGS 1024
-
-/* fork() copies the table with everything else. */
-static struct mapping {
-	uint64_t handle;
-	char *address;
-	uint64_t pages;
-} mappings[MOST_MAPPINGS];
-
-/* Handles are never used again, so that an old one can't mean a new mapping. */
-static uint64_t last_handle;
+#include "process_mappings.h"
 
 static sigjmp_buf fault;
-
-static int protection_of(const struct request *request)
-{
-	const char *text = request_text(request, "protection");
-	int protection = PROT_NONE;
-
-	if (!text)
-		return PROT_READ | PROT_WRITE;
-	if (strchr(text, 'r'))
-		protection |= PROT_READ;
-	if (strchr(text, 'w'))
-		protection |= PROT_WRITE;
-	return protection;
-}
-
-static uint64_t add_mapping(void *address, uint64_t pages)
-{
-	unsigned int n;
-
-	for (n = 0; n < MOST_MAPPINGS; n++)
-		if (!mappings[n].handle) {
-			mappings[n] = (struct mapping){ ++last_handle, address, pages };
-			return last_handle;
-		}
-	return 0;
-}
-
-static struct mapping *find_mapping(uint64_t handle)
-{
-	unsigned int n;
-
-	for (n = 0; n < MOST_MAPPINGS; n++)
-		if (handle && mappings[n].handle == handle)
-			return &mappings[n];
-	return NULL;
-}
-
-/* A part of a mapping: [offset, offset + pages), all of it when neither is given. */
-static struct mapping *find_part(const struct request *request, char **address, uint64_t *pages,
-				 struct buffer *reply)
-{
-	struct mapping *mapping;
-	uint64_t handle, offset;
-
-	if (!request_number(request, "handle", &handle, reply) ||
-	    !request_number_or(request, "offset", 0, &offset, reply))
-		return NULL;
-	mapping = find_mapping(handle);
-	if (!mapping) {
-		buffer_error(reply, "%s: the process has no mapping %llu", request->verb,
-			     (unsigned long long)handle);
-		return NULL;
-	}
-	if (offset >= mapping->pages) {
-		buffer_error(reply, "%s: offset=%llu lies beyond the mapping's %llu pages",
-			     request->verb, (unsigned long long)offset,
-			     (unsigned long long)mapping->pages);
-		return NULL;
-	}
-	if (!request_number_or(request, "pages", mapping->pages - offset, pages, reply))
-		return NULL;
-	if (!*pages || *pages > mapping->pages - offset) {
-		buffer_error(reply, "%s: pages=%llu don't fit into the mapping", request->verb,
-			     (unsigned long long)*pages);
-		return NULL;
-	}
-	*address = mapping->address + offset * PAGE_BYTES;
-	return mapping;
-}
-
-static void read_page_table(const void *address, uint64_t pages, struct memtype_page_table *table)
-{
-	struct memtype_address range = { .address = (uintptr_t)address, .pages = pages };
-
-	if (!ioctl(device, MEMTYPE_READ_PAGE_TABLE, &range))
-		*table = range.page_table;
-}
-
-/*
- * Opens what the mapping goes through. Returns the file, or -1: with the error
- * in the reply when the request makes no sense, else with the kernel's errno.
- */
-static int open_source(const struct request *request, struct memtype_request *asked, off_t *offset,
-		       struct buffer *reply)
-{
-	const char *via = request_text(request, "via");
-	bool combining = asked->memtype == MEMTYPE_WC;
-	char path[128];
-	int file;
-
-	if (via && !strcmp(via, "sysfs")) {
-		if (!combining && asked->memtype != MEMTYPE_UC_MINUS) {
-			buffer_error(reply, "mmap: sysfs knows write-combining and uncached-minus only");
-			return -1;
-		}
-		if (asked->start < test_device.start ||
-		    asked->start - test_device.start >= test_device.size) {
-			buffer_error(reply, "mmap: %#llx is not in the test device's BAR", asked->start);
-			return -1;
-		}
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource%u%s",
-			 test_device.address, test_device.bar, combining ? "_wc" : "");
-		*offset = asked->start - test_device.start;
-		file = open(path, O_RDWR | O_CLOEXEC);
-	} else if (via && !strcmp(via, "devmem")) {
-		if (asked->memtype != MEMTYPE_WB && asked->memtype != MEMTYPE_UC_MINUS) {
-			buffer_error(reply, "mmap: /dev/mem knows write-back and (with O_SYNC) uncached-minus only");
-			return -1;
-		}
-		snprintf(path, sizeof(path), "/dev/mem");
-		*offset = asked->start;
-		file = open(path, O_RDWR | O_CLOEXEC |
-				  (asked->memtype == MEMTYPE_UC_MINUS ? O_SYNC : 0));
-	} else {
-		buffer_error(reply, "mmap: via=%s is not known", via ? via : "");
-		return -1;
-	}
-	if (file < 0)
-		asked->kernel_error = errno;
-	return file;
-}
-
-/* Through the module, which judges and tracks by itself. */
-static void *map_driver(const struct request *request, struct memtype_request *asked, int flags)
-{
-	void *address;
-	int error;
-
-	if (ioctl(device, MEMTYPE_PREPARE, asked))
-		return MAP_FAILED;
-	/* A length that wraps must not become a small one. */
-	errno = EOVERFLOW;
-	address = asked->pages > SIZE_MAX / PAGE_BYTES ?
-			  MAP_FAILED :
-			  mmap(NULL, asked->pages * PAGE_BYTES, protection_of(request), flags, device,
-			       asked->start);
-	error = errno;
-	ioctl(device, MEMTYPE_RESULT, asked);
-	if (address == MAP_FAILED && !asked->kernel_error) {
-		/* The kernel refused it before the module was asked: ask it now. */
-		asked->kind = MEMTYPE_USER;
-		ioctl(device, MEMTYPE_VERIFY, asked);
-		asked->kernel_error = asked->asked_kernel ? error : 0;
-	}
-	return address;
-}
-
-/* Through somebody else's file: judged before, tracked from then on when accepted. */
-static void *map_other(const struct request *request, struct memtype_request *asked, int flags,
-		       struct buffer *reply)
-{
-	struct memtype_address range = { .pages = asked->pages, .memtype = asked->memtype };
-	void *address;
-	off_t offset;
-	int file;
-
-	asked->kind = MEMTYPE_USER;
-	if (ioctl(device, MEMTYPE_VERIFY, asked)) {
-		buffer_error(reply, "mmap: the module says %s", strerror(errno));
-		return MAP_FAILED;
-	}
-	if (!asked->asked_kernel)
-		return MAP_FAILED;
-	if (asked->pages > SIZE_MAX / PAGE_BYTES) {
-		asked->kernel_error = EOVERFLOW;
-		return MAP_FAILED;
-	}
-	file = open_source(request, asked, &offset, reply);
-	if (file < 0)
-		return MAP_FAILED;
-	address = mmap(NULL, asked->pages * PAGE_BYTES, protection_of(request), flags, file, offset);
-	if (address == MAP_FAILED)
-		asked->kernel_error = errno;
-	close(file);
-	if (address == MAP_FAILED || asked->verdict.error)
-		return address;
-	range.address = (uintptr_t)address;
-	memcpy(range.owner, asked->owner, sizeof(range.owner));
-	if (ioctl(device, MEMTYPE_ADOPT, &range)) {
-		buffer_error(reply, "mmap: the module can't track the mapping: %s", strerror(errno));
-		munmap(address, asked->pages * PAGE_BYTES);
-		return MAP_FAILED;
-	}
-	return address;
-}
-
-static void run_mmap(const struct request *request, struct buffer *reply)
-{
-	const char *via = request_text(request, "via"), *name = request_text(request, "process");
-	struct memtype_request asked;
-	uint64_t private;
-	void *address;
-	int flags;
-
-	if (!request_fill(request, &asked, reply) ||
-	    !request_number_or(request, "private", 0, &private, reply))
-		return;
-	flags = private ? MAP_PRIVATE : MAP_SHARED;
-	strncpy(asked.owner, name, sizeof(asked.owner) - 1);
-	if (!via || !strcmp(via, "driver"))
-		address = map_driver(request, &asked, flags);
-	else
-		address = map_other(request, &asked, flags, reply);
-	if (reply->length)
-		return;
-	if (address != MAP_FAILED) {
-		asked.handle = add_mapping(address, asked.pages);
-		if (!asked.handle) {
-			munmap(address, asked.pages * PAGE_BYTES);
-			buffer_error(reply, "mmap: the process has %d mappings already",
-				     MOST_MAPPINGS);
-			return;
-		}
-		asked.address = (uintptr_t)address;
-		read_page_table(address, asked.pages, &asked.page_table);
-	}
-	write_outcome(reply, &asked);
-}
 
 static void run_munmap(const struct request *request, struct buffer *reply)
 {
@@ -260,8 +28,64 @@ static void run_munmap(const struct request *request, struct buffer *reply)
 	}
 	/* A part gone leaves the handle for the rest. */
 	if (pages == mapping->pages)
-		memset(mapping, 0, sizeof(*mapping));
+		drop_mapping(mapping);
 	buffer_print(reply, "{\"errno\": 0}");
+}
+
+/* Keeps the place until mremap() takes it, which needs one that is chosen. */
+static void *reserve(uint64_t pages)
+{
+	return mmap(fresh_address(), pages * PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
+}
+
+static void run_mremap(const struct request *request, struct buffer *reply)
+{
+	uint64_t pages, new_pages, move, keep, handle = 0;
+	char *address, *moved, *place = NULL;
+	struct mapping *mapping;
+	int flags = 0;
+
+	mapping = find_part(request, &address, &pages, reply);
+	if (!mapping || !request_number_or(request, "new_pages", pages, &new_pages, reply) ||
+	    !request_number_or(request, "move", 0, &move, reply) ||
+	    !request_number_or(request, "dont_unmap", 0, &keep, reply))
+		return;
+	if (new_pages > SIZE_MAX / PAGE_BYTES) {
+		buffer_error(reply, "mremap: new_pages=%llu is more than there is",
+			     (unsigned long long)new_pages);
+		return;
+	}
+	if (move && new_pages) {
+		place = reserve(new_pages);
+		if (place == MAP_FAILED) {
+			buffer_print(reply, "{\"errno\": %d, \"handle\": null}", errno);
+			return;
+		}
+		flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+	}
+	if (keep)
+		flags |= MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
+	moved = mremap(address, pages * PAGE_BYTES, new_pages * PAGE_BYTES, flags, place);
+	if (moved == MAP_FAILED) {
+		buffer_print(reply, "{\"errno\": %d, \"handle\": null}", errno);
+		if (place)
+			munmap(place, new_pages * PAGE_BYTES);
+		return;
+	}
+	/* What stays where it was keeps its handle, as after munmap() of a part. */
+	if (moved == address && new_pages <= pages) {
+		buffer_print(reply, "{\"errno\": 0, \"handle\": null}");
+		return;
+	}
+	if (pages == mapping->pages && !keep)
+		drop_mapping(mapping);
+	handle = add_mapping(moved, new_pages);
+	if (handle)
+		buffer_print(reply, "{\"errno\": 0, \"handle\": %llu}",
+			     (unsigned long long)handle);
+	else
+		buffer_error(reply, "mremap: the process has %d mappings already", MOST_MAPPINGS);
 }
 
 static void run_mprotect(const struct request *request, struct buffer *reply)
@@ -330,6 +154,28 @@ static void run_write(const struct request *request, struct buffer *reply)
 	run_access(request, reply, true);
 }
 
+/* Asks to be killed in the middle of what it does next. */
+static void run_kill_at(const struct request *request, struct buffer *reply)
+{
+	static const char *const moments[] = {
+		[MEMTYPE_MOMENT_NEVER] = "never", [MEMTYPE_MOMENT_MMAP] = "mmap",
+		[MEMTYPE_MOMENT_OPEN] = "open",	  [MEMTYPE_MOMENT_CLOSE] = "close",
+		[MEMTYPE_MOMENT_FAULT] = "fault",
+	};
+	const char *wanted = request_text(request, "moment");
+	struct memtype_kill when = { 0 };
+
+	for (when.moment = 0; when.moment < sizeof(moments) / sizeof(moments[0]); when.moment++)
+		if (wanted && !strcmp(wanted, moments[when.moment])) {
+			if (ioctl(device, MEMTYPE_KILL_AT, &when))
+				buffer_error(reply, "kill_at: the module says %s", strerror(errno));
+			else
+				buffer_print(reply, "{}");
+			return;
+		}
+	buffer_error(reply, "kill_at: moment=%s is not known", wanted ? wanted : "");
+}
+
 void process_call(const struct request *request, struct buffer *reply)
 {
 	static const struct {
@@ -338,13 +184,19 @@ void process_call(const struct request *request, struct buffer *reply)
 	} verbs[] = {
 		{ "mmap", run_mmap },
 		{ "munmap", run_munmap },
+		{ "mremap", run_mremap },
 		{ "mprotect", run_mprotect },
 		{ "user_page_table", run_page_table },
 		{ "read", run_read },
 		{ "write", run_write },
+<<<<<<< HEAD
 		{ "mtrr_add", process_mtrr_add },
 		{ "mtrr_delete", process_mtrr_delete },
+=======
+		{ "kill_at", run_kill_at },
+>>>>>>> e55f695 (Processes remap, exec and die in the middle of things; drivers zap what they mapped)
 		{ "fork", process_fork },
+		{ "exec", process_exec },
 	};
 	unsigned int n;
 

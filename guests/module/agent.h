@@ -31,12 +31,16 @@ int driver_allocate_ram(struct memtype_ram *ram);
 bool driver_owns_ram(u64 start, u64 pages);
 void driver_release_all(void);
 
-/* user_mapping.c: mappings of processes, which live and die with their VMAs. */
+/* user_mmap.c: the device as one whose memory processes map. */
 int user_mapping_open(struct file *file);
 int user_mapping_close(struct file *file);
-int user_mapping_prepare(struct file *file, const struct memtype_request *request);
+int user_mapping_prepare(struct file *file, const struct memtype_prepare *next);
 int user_mapping_result(struct file *file, struct memtype_request *request);
 int user_mapping_mmap(struct file *file, struct vm_area_struct *vma);
+int user_mapping_zap(struct file *file, const struct memtype_range *range);
+void user_mapping_kill_at(u32 moment);
+
+/* user_mapping.c: mappings of processes, which live and die with their VMAs. */
 int user_mapping_adopt(const struct memtype_address *range);
 int user_mapping_read(struct memtype_address *range);
 int user_mapping_set_owner(const char *name);

@@ -18,4 +18,14 @@ static inline void __iomem *compat_ioremap_prot(resource_size_t start, unsigned 
 #endif
 }
 
+/* 6.3 made vm_flags read-only, so that nobody changes them without the VMA's lock. */
+static inline void compat_vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_set(vma, flags);
+#else
+	vma->vm_flags |= flags;
+#endif
+}
+
 #endif

@@ -144,6 +144,8 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	struct memtype_handle *handle = argument;
 	struct memtype_address *range = argument;
 	struct memtype_owner *owner = argument;
+	struct memtype_prepare *next = argument;
+	struct memtype_kill *kill = argument;
 
 	switch (command) {
 	case MEMTYPE_VERIFY:
@@ -157,9 +159,9 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_READ_MAPPING:
 		return driver_read(handle->handle, &handle->page_table);
 	case MEMTYPE_PREPARE:
-		forget_answer(request);
-		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
-		return user_mapping_prepare(file, request);
+		forget_answer(&next->request);
+		next->request.owner[MEMTYPE_NAME_LENGTH - 1] = 0;
+		return user_mapping_prepare(file, next);
 	case MEMTYPE_RESULT:
 		return user_mapping_result(file, request);
 	case MEMTYPE_ADOPT:
@@ -167,6 +169,11 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return user_mapping_adopt(range);
 	case MEMTYPE_READ_PAGE_TABLE:
 		return user_mapping_read(range);
+	case MEMTYPE_ZAP:
+		return user_mapping_zap(file, argument);
+	case MEMTYPE_KILL_AT:
+		user_mapping_kill_at(kill->moment);
+		return 0;
 	case MEMTYPE_ALLOCATE_RAM:
 		return driver_allocate_ram(argument);
 	case MEMTYPE_TRACKED:
@@ -194,6 +201,7 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 
 	if (command == MEMTYPE_RESET) {
 		driver_release_all();
+		user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
 		return set_policy(&(struct memtype_policy){ 0 });
 	}
 	if (_IOC_TYPE(command) != MEMTYPE_IOC || !size || size > PAGE_SIZE)

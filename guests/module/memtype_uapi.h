@@ -58,6 +58,21 @@ enum memtype_call {
 	MEMTYPE_CALL_PHYS_WC_ADD,
 };
 
+/* How the module maps its own device's memory into a process. */
+enum memtype_way {
+	MEMTYPE_WAY_REMAP,	/* remap_pfn_range(), at once */
+	MEMTYPE_WAY_INSERT,	/* vmf_insert_pfn(), when touched */
+};
+
+/* When a process that asked for it is killed. */
+enum memtype_moment {
+	MEMTYPE_MOMENT_NEVER,
+	MEMTYPE_MOMENT_MMAP,	/* in mmap() of the module's device, after the pages were mapped */
+	MEMTYPE_MOMENT_OPEN,	/* when one of its VMAs was copied: fork, a split, mremap */
+	MEMTYPE_MOMENT_CLOSE,	/* when one of its VMAs went */
+	MEMTYPE_MOMENT_FAULT,	/* after a page was inserted */
+};
+
 /* One mapping the verifier keeps count of. */
 struct memtype_record {
 	__u64 start;
@@ -108,6 +123,25 @@ struct memtype_request {
 	__u64 handle;		/* 0 when there is no mapping */
 	__u64 address;		/* where the process has it, 0 for the kernel's */
 	struct memtype_page_table page_table;
+};
+
+/* What the next mmap() of this open of the device asks for. */
+struct memtype_prepare {
+	struct memtype_request request;
+	__u64 part_first;	/* only these pages are mapped, counted from the first */
+	__u64 part_pages;
+	__u32 way;
+	__u32 reserved;
+};
+
+struct memtype_range {
+	__u64 start;
+	__u64 pages;
+};
+
+struct memtype_kill {
+	__u32 moment;
+	__u32 reserved;
 };
 
 struct memtype_handle {
@@ -178,7 +212,7 @@ struct memtype_registers {
 #define MEMTYPE_MAP		_IOWR(MEMTYPE_IOC, 0x41, struct memtype_request)
 #define MEMTYPE_RELEASE		_IOWR(MEMTYPE_IOC, 0x42, struct memtype_handle)
 #define MEMTYPE_READ_MAPPING	_IOWR(MEMTYPE_IOC, 0x43, struct memtype_handle)
-#define MEMTYPE_PREPARE		_IOW(MEMTYPE_IOC, 0x44, struct memtype_request)
+#define MEMTYPE_PREPARE		_IOW(MEMTYPE_IOC, 0x44, struct memtype_prepare)
 #define MEMTYPE_RESULT		_IOR(MEMTYPE_IOC, 0x45, struct memtype_request)
 #define MEMTYPE_ADOPT		_IOW(MEMTYPE_IOC, 0x46, struct memtype_address)
 #define MEMTYPE_READ_PAGE_TABLE	_IOWR(MEMTYPE_IOC, 0x47, struct memtype_address)
@@ -187,6 +221,10 @@ struct memtype_registers {
 #define MEMTYPE_LOOKUP		_IOWR(MEMTYPE_IOC, 0x4a, struct memtype_lookup)
 #define MEMTYPE_SET_OWNER	_IOW(MEMTYPE_IOC, 0x4b, struct memtype_owner)
 #define MEMTYPE_SET_POLICY	_IOW(MEMTYPE_IOC, 0x4c, struct memtype_policy)
+/* Takes the pages out of the page tables of all processes that map them through this device. */
+#define MEMTYPE_ZAP		_IOW(MEMTYPE_IOC, 0x50, struct memtype_range)
+/* Kills the calling process, in the middle of what it does when the moment comes. */
+#define MEMTYPE_KILL_AT		_IOW(MEMTYPE_IOC, 0x51, struct memtype_kill)
 /* Releases every driver's mappings and RAM, and goes back to the default policy. */
 #define MEMTYPE_RESET		_IO(MEMTYPE_IOC, 0x4e)
 #define MEMTYPE_READ_REGISTERS	_IOWR(MEMTYPE_IOC, 0x4d, struct memtype_registers)

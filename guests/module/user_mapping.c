@@ -4,80 +4,78 @@
  * open() and close() of vm_operations_struct, which every kernel from 5.10 to
  * 7.3 calls alike:
  *
- *   fork    open(new VMA), in the child's mm, at the same address
+ *   fork    open(new VMA), in the child's mm, at the same address. Before 6.10
+ *           after its page tables were copied, since then before. A fork that
+ *           fails on its way closes what it opened when the child's mm goes
  *   split   open(new VMA) while the old one still covers the same addresses;
  *           the old one is trimmed afterwards without another call
- *   mremap  open(new VMA) at the new address, then close(old VMA)
+ *   mremap  open(new VMA) at the new address, then close(old VMA), split off
+ *           first when only a part moves; since 6.17 for each VMA in the range
  *   munmap  a split first where only a part goes, then close(VMA)
  *   exit    close(VMA) for each
+ *   exec    likewise, of the old mm
  *
  * so a new VMA takes its addresses away from whatever record of the same mm
- * held them, and a closed one takes its own. remap_pfn_range() makes the VMA
- * VM_PFNMAP | VM_DONTEXPAND: it never merges and never grows.
+ * held them, and a closed one takes its own. The other calls tell nothing more:
+ * may_split() (split() before 5.11) is asked whether a split is allowed, not
+ * told that it happened, and mremap() comes after the open() of the new VMA,
+ * and not at all for a part that stays.
+ *
+ * VM_PFNMAP and VM_DONTEXPAND, which remap_pfn_range() sets, see to it that a
+ * VMA never merges and never grows, and that MREMAP_DONTUNMAP is refused.
  *
  * vm_pgoff is the page frame in all of them: our own device is mapped at the
  * physical address, /dev/mem likewise, sysfs adds the BAR's start
  * (drivers/pci/mmap.c, pci_mmap_resource_range()), and remap_pfn_range() sets
  * it for private mappings.
  */
-#include <linux/fs.h>
-#include <linux/kref.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include "agent.h"
-#include "arch_x86.h"
 #include "page_table.h"
-
-/* One mmap() and all that became of it. */
-struct user_mapping {
-	struct kref references;
-	struct vm_operations_struct operations;
-	const struct vm_operations_struct *original;
-	const struct verifier_owner *owner;
-	u32 memtype;
-};
-
-/* One open of /dev/memtype: what the next mmap() shall ask for, and what came of the last. */
-struct user_file {
-	struct memtype_request request;
-	bool prepared;
-};
+#include "user_mapping.h"
 
 static struct user_mapping *mapping_of(struct vm_area_struct *vma)
 {
 	return container_of(vma->vm_ops, struct user_mapping, operations);
 }
 
-static struct verifier_request request_for(struct vm_area_struct *vma,
-					   const struct user_mapping *mapping)
+bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping *mapping,
+			  struct verifier_request *request)
 {
-	return (struct verifier_request){
-		.first = vma->vm_pgoff,
-		.pages = vma_pages(vma),
+	u64 first = max_t(u64, vma->vm_pgoff, mapping->first);
+	u64 last = min_t(u64, vma->vm_pgoff + vma_pages(vma) - 1, mapping->last);
+
+	if (last < first)
+		return false;
+	*request = (struct verifier_request){
+		.first = first,
+		.pages = last - first + 1,
 		.memtype = mapping->memtype,
 		.owner = mapping->owner,
 		.space = vma->vm_mm,
-		.address = vma->vm_start,
+		.address = vma->vm_start + ((first - vma->vm_pgoff) << PAGE_SHIFT),
 		.pid = task_tgid_nr(current),
 	};
+	return true;
 }
 
 /* Returns how many of its pages were counted. */
-static u64 forget(struct vm_area_struct *vma)
+static u64 forget(const struct verifier_request *request)
 {
-	return verifier_cut(&memtype_verifier, vma->vm_mm, vma->vm_start, vma->vm_pgoff,
-			    vma_pages(vma));
+	return verifier_cut(&memtype_verifier, request->space, request->address, request->first,
+			    request->pages);
 }
 
-/* A split keeps the name its process goes by, which after fork() isn't the one that mapped. */
+/* A copy keeps the name its process goes by, which after fork() isn't the one that mapped. */
 static bool inherit_owner(struct verifier_record *record, void *data)
 {
 	struct verifier_request *request = data;
 
-	if (record->space != request->space)
+	/* fork() opens the child's VMAs in the parent; all else happens in the VMA's own mm. */
+	if (record->space != current->mm)
 		return true;
 	request->owner = record->owner;
 	return false;
@@ -86,18 +84,21 @@ static bool inherit_owner(struct verifier_record *record, void *data)
 static void vma_open(struct vm_area_struct *vma)
 {
 	struct user_mapping *mapping = mapping_of(vma);
-	struct verifier_request request = request_for(vma, mapping);
+	struct verifier_request request;
 
 	kref_get(&mapping->references);
 	__module_get(THIS_MODULE);
 	if (mapping->original && mapping->original->open)
 		mapping->original->open(vma);
 	mutex_lock(&memtype_lock);
-	verifier_each(&memtype_verifier, request.first, request.first + request.pages - 1,
-		      inherit_owner, &request);
-	forget(vma);
-	if (!verifier_adopt(&memtype_verifier, &request))
-		pr_err("memtype: no memory to track a user mapping\n");
+	if (user_mapping_request(vma, mapping, &request)) {
+		verifier_each(&memtype_verifier, request.first, request.first + request.pages - 1,
+			      inherit_owner, &request);
+		forget(&request);
+		if (!verifier_adopt(&memtype_verifier, &request))
+			pr_err("memtype: no memory to track a user mapping\n");
+	}
+	user_mapping_moment(MEMTYPE_MOMENT_OPEN);
 	mutex_unlock(&memtype_lock);
 }
 
@@ -109,10 +110,12 @@ static void mapping_free(struct kref *references)
 static void vma_close(struct vm_area_struct *vma)
 {
 	struct user_mapping *mapping = mapping_of(vma);
+	struct verifier_request request;
 
 	mutex_lock(&memtype_lock);
-	if (forget(vma) != vma_pages(vma))
+	if (user_mapping_request(vma, mapping, &request) && forget(&request) != request.pages)
 		pr_err("memtype: a user mapping ended that was not counted in full\n");
+	user_mapping_moment(MEMTYPE_MOMENT_CLOSE);
 	mutex_unlock(&memtype_lock);
 	if (mapping->original && mapping->original->close)
 		mapping->original->close(vma);
@@ -121,8 +124,8 @@ static void vma_close(struct vm_area_struct *vma)
 	module_put(THIS_MODULE);
 }
 
-static struct user_mapping *mapping_new(u32 memtype, const struct vm_operations_struct *original,
-					const char *owner)
+struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_struct *original,
+				      const char *owner)
 {
 	struct user_mapping *mapping = kzalloc(sizeof(*mapping), GFP_KERNEL);
 
@@ -135,6 +138,7 @@ static struct user_mapping *mapping_new(u32 memtype, const struct vm_operations_
 		mapping->operations = *original;
 	mapping->operations.open = vma_open;
 	mapping->operations.close = vma_close;
+	mapping->first = 1;
 	mutex_lock(&memtype_lock);
 	mapping->owner = verifier_owner(&memtype_verifier, owner);
 	mutex_unlock(&memtype_lock);
@@ -145,78 +149,16 @@ static struct user_mapping *mapping_new(u32 memtype, const struct vm_operations_
 	return mapping;
 }
 
-int user_mapping_open(struct file *file)
+void user_mapping_count(struct user_mapping *mapping, u64 first, u64 pages)
 {
-	file->private_data = kzalloc(sizeof(struct user_file), GFP_KERNEL);
-	return file->private_data ? 0 : -ENOMEM;
+	mapping->first = first;
+	mapping->last = first + pages - 1;
 }
 
-int user_mapping_close(struct file *file)
+void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vma)
 {
-	kfree(file->private_data);
-	return 0;
-}
-
-int user_mapping_prepare(struct file *file, const struct memtype_request *request)
-{
-	struct user_file *user = file->private_data;
-
-	user->request = *request;
-	user->prepared = true;
-	return 0;
-}
-
-int user_mapping_result(struct file *file, struct memtype_request *request)
-{
-	struct user_file *user = file->private_data;
-
-	*request = user->request;
-	return 0;
-}
-
-int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
-{
-	struct user_file *user = file->private_data;
-	struct memtype_request *request = &user->request;
-	struct verifier_verdict verdict;
-	struct verifier_request asked;
-	struct verifier_record *record;
-	struct user_mapping *mapping;
-	pgprot_t prot = vma->vm_page_prot;
-
-	if (!user->prepared || request->start >> PAGE_SHIFT != vma->vm_pgoff ||
-	    request->pages != vma_pages(vma))
-		return -EINVAL;
-	user->prepared = false;
-	mapping = mapping_new(request->memtype, NULL, request->owner);
-	if (!mapping)
-		return -ENOMEM;
-	asked = request_for(vma, mapping);
-	mutex_lock(&memtype_lock);
-	record = verifier_track(&memtype_verifier, &asked, &verdict);
-	memtype_fill_verdict(&request->verdict, &verdict);
-	if (!verdict.error && !record)
-		request->kernel_error = ENOMEM;
-	else if (verdict.error && memtype_enforce)
-		request->kernel_error = verdict.error;
-	else if (!arch_x86_protection(request->memtype, &prot))
-		request->kernel_error = EINVAL;
-	else
-		request->asked_kernel = 1;
-	if (request->asked_kernel)
-		request->kernel_error = -remap_pfn_range(vma, vma->vm_start, vma->vm_pgoff,
-							 vma->vm_end - vma->vm_start, prot);
-	if (request->kernel_error && record)
-		verifier_release(&memtype_verifier, record);
-	mutex_unlock(&memtype_lock);
-	/* A mapping the verifier refused isn't counted, so nothing has to follow it. */
-	if (request->kernel_error || !record) {
-		kfree(mapping);
-		return -request->kernel_error;
-	}
 	__module_get(THIS_MODULE);
 	vma->vm_ops = &mapping->operations;
-	return 0;
 }
 
 int user_mapping_adopt(const struct memtype_address *range)
@@ -238,10 +180,11 @@ int user_mapping_adopt(const struct memtype_address *range)
 	if (vma->vm_ops && vma->vm_ops->open == vma_open)
 		goto unlock;
 	error = -ENOMEM;
-	mapping = mapping_new(range->memtype, vma->vm_ops, range->owner);
+	mapping = user_mapping_new(range->memtype, vma->vm_ops, range->owner);
 	if (!mapping)
 		goto unlock;
-	asked = request_for(vma, mapping);
+	user_mapping_count(mapping, vma->vm_pgoff, range->pages);
+	user_mapping_request(vma, mapping, &asked);
 	mutex_lock(&memtype_lock);
 	record = verifier_adopt(&memtype_verifier, &asked);
 	mutex_unlock(&memtype_lock);
@@ -249,8 +192,7 @@ int user_mapping_adopt(const struct memtype_address *range)
 		kfree(mapping);
 		goto unlock;
 	}
-	__module_get(THIS_MODULE);
-	vma->vm_ops = &mapping->operations;
+	user_mapping_follow(mapping, vma);
 	error = 0;
 unlock:
 	mmap_write_unlock(mm);

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pytest_memtype.errors import AgentError, BootError, UsageError
+from pytest_memtype.errors import AgentError, BootError, ProcessDied, UsageError
 from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode_request
 from pytest_memtype.machine.console import sanitize
@@ -98,7 +98,8 @@ class Agent:
         A damaged line in either direction makes the request be sent again, with the same sequence
         number: the agent answers it from memory if it was carried out.
 
-        :raises AgentError: the agent could not carry it out, or the line is broken.
+        :raises AgentError: the agent could not carry it out, or the line is broken; its subclass
+            ``ProcessDied``: the process that should have done it died.
         :raises GuestError: the guest ended or hung.
         """
         if self._stand_in is not None:
@@ -176,5 +177,6 @@ class Agent:
             raise AgentError(f"the agent's answer to {verb!r} makes no sense: {error!r}") from None
         self.log += log
         if isinstance(content, dict) and "error" in content:
-            raise AgentError(sanitize(str(content["error"]).encode("latin-1", "replace")))
+            kind = ProcessDied if content.get("died") else AgentError
+            raise kind(sanitize(str(content["error"]).encode("latin-1", "replace")))
         return Reply(verb=verb, content=content, log=log)

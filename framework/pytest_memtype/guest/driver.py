@@ -90,6 +90,20 @@ class Driver:
         arguments = {"handle": mapping.handle}
         self._journal.done("release", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
+    def zap(self, region: Region) -> None:
+        """Take the pages out of the page tables of all processes that map them through the agent's
+        device (via ``driver`` and ``insert_pfn``): ``unmap_mapping_range()``, as vfio-pci does it.
+
+        The VMAs stay, and so do the verifier's records. A process that touches such a page gets
+        SIGBUS, or the page anew if it was mapped via ``insert_pfn``.
+
+        :raises AgentError: the region is empty.
+        """
+        reply = self._agent.call("zap", start=region.start, pages=region.pages)
+        self._journal.zapped(region)
+        arguments = {"start": region.start, "pages": region.pages}
+        self._journal.done("zap", actor=self.name, arguments=arguments, result=None, log=reply.log)
+
     def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
         """The type of each page of a live mapping, read again."""
         self._check_mine(mapping)

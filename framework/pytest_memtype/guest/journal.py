@@ -10,23 +10,45 @@ from pytest_memtype.guest.outcome import Mapping, Outcome, TrackedMapping, Verdi
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.x86.memtype import MemType
 
+_WHEN_TOUCHED = "mmap insert_pfn"
+"""Label of the mappings whose pages appear when touched."""
+
+_OWN_DEVICE = ("mmap driver", _WHEN_TOUCHED)
+"""Labels of the mappings through the agent's own device."""
+
 
 @dataclass(frozen=True)
 class _Live:
-    """A mapping; a reservation has no ``granted``."""
+    """A mapping, page by page.
+
+    :param granted: The types in the page table as it was read last, None for a page that isn't there.
+    :param held: Which pages the mapping still covers. One that wasn't touched yet, or was taken out
+        of the page table, is held without being there, and so are those of a reservation.
+    """
 
     label: str
     mapping: Mapping
     granted: tuple[MemType | None, ...]
+    held: tuple[bool, ...]
 
     def overlaps(self, region: Region) -> bool:
-        """Does any page that is still mapped, or reserved, lie in the region?"""
+        """Does any page that is still held lie in the region?"""
         if not self.mapping.region.overlaps(region):
             return False
-        if not self.granted:
-            return True
-        pages = zip(self.mapping.region.addresses(), self.granted, strict=True)
-        return any(region.start <= page < region.end for page, memtype in pages if memtype is not None)
+        pages = zip(self.mapping.region.addresses(), self.held, strict=True)
+        return any(held and region.start <= page < region.end for page, held in pages)
+
+    def belongs(self, mapping: Mapping, process: str) -> bool:
+        """Is it the process's mapping? A child's goes by its parent's handle."""
+        return self.mapping == replace(mapping, holder=process)
+
+    def without(self, gone: Sequence[bool], *, held: bool) -> _Live:
+        """The same without some pages in the page table, which it still holds or doesn't."""
+        return replace(
+            self,
+            granted=tuple(None if out else memtype for out, memtype in zip(gone, self.granted, strict=True)),
+            held=tuple(was and (held or not out) for out, was in zip(gone, self.held, strict=True)),
+        )
 
 
 class Journal:
@@ -63,8 +85,11 @@ class Journal:
             log=list(outcome.kernel.log),
         )
         if outcome.mapping is not None:
+            pages = outcome.granted_pages or (None,) * outcome.region.pages
+            absent = not outcome.granted_pages or label.startswith(_WHEN_TOUCHED)
+            held = tuple(absent or memtype is not None for memtype in pages)
             label = f"{label} {outcome.requested}"
-            self._live.append(_Live(label, outcome.mapping, outcome.granted_pages))
+            self._live.append(_Live(label, outcome.mapping, pages, held))
 
     def forget(self) -> None:
         """All mappings are gone."""
@@ -95,15 +120,41 @@ class Journal:
     def unmapped(self, mapping: Mapping, process: str, *, offset: int, pages: int | None) -> None:
         """A part of a process's mapping is gone, counted in pages; to its end without a number."""
         end = mapping.region.pages if pages is None else offset + pages
-        for index, each in enumerate(self._live):
-            # A child's mapping goes by its parent's handle.
-            if each.mapping == replace(mapping, holder=process):
-                left = tuple(
-                    None if offset <= page < end else memtype for page, memtype in enumerate(each.granted)
-                )
-                self._live[index] = replace(each, granted=left)
+        gone = [offset <= page < end for page in range(mapping.region.pages)]
+        self._live = [
+            each.without(gone, held=False) if each.belongs(mapping, process) else each for each in self._live
+        ]
         # With thousands of operations, what is gone must not cost those that follow.
-        self._live = [each for each in self._live if any(memtype is not None for memtype in each.granted)]
+        self._live = [each for each in self._live if any(each.held)]
+
+    def moved(self, mapping: Mapping, to: Mapping, process: str, *, offset: int, pages: int) -> None:
+        """A part of a process's mapping has moved, counted in pages; perhaps with fewer pages."""
+        kept = slice(offset, offset + min(pages, to.region.pages))
+        padding = to.region.pages - (kept.stop - kept.start)
+        self._live += [
+            replace(
+                each,
+                mapping=to,
+                granted=each.granted[kept] + (None,) * padding,
+                held=each.held[kept] + (False,) * padding,
+            )
+            for each in self._live
+            if each.belongs(mapping, process)
+        ]
+        self.unmapped(mapping, process, offset=offset, pages=pages)
+
+    def seen(self, mapping: Mapping, process: str, granted: tuple[MemType | None, ...]) -> None:
+        """The page table of a process's mapping was read again."""
+        self._live = [
+            replace(each, granted=granted) if each.belongs(mapping, process) else each for each in self._live
+        ]
+
+    def zapped(self, region: Region) -> None:
+        """Pages went from the page tables of all that map the agent's device."""
+        for index, each in enumerate(self._live):
+            if each.label.startswith(_OWN_DEVICE):
+                gone = [region.start <= page < region.end for page in each.mapping.region.addresses()]
+                self._live[index] = each.without(gone, held=True)
 
     def exited(self, process: str) -> None:
         """A process is gone, with all its mappings."""
@@ -124,7 +175,7 @@ class Journal:
         types = set()
         for each in self._live:
             region = each.mapping.region
-            if each.granted and region.start <= address < region.end:
+            if region.start <= address < region.end:
                 types.add(each.granted[(address - region.start) // PAGE_SIZE])
         return {memtype for memtype in types if memtype is not None}
 

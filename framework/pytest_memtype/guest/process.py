@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import ProcessDied, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
@@ -18,10 +19,15 @@ from pytest_memtype.x86.size import parse_size
 
 _VIA: dict[str, tuple[MemType, ...]] = {
     "driver": tuple(MemType),
+    "insert_pfn": tuple(MemType),
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
 }
 """The ways to map, and the types each can ask for."""
+
+
+MOMENTS = ("mmap", "open", "close", "fault")
+"""When :meth:`Process.kill` may strike in the middle of an operation."""
 
 
 class ProcessFault(Exception):
@@ -56,15 +62,23 @@ class Process:
         via: str = "driver",
         private: bool = False,
         protection: str = "rw",
+        part: tuple[int, int] | None = None,
     ) -> Outcome:
         """Map device memory or RAM into the process.
 
         :param via: ``driver``: the agent's own device, ``remap_pfn_range()`` with any type.
-            ``sysfs``: the test device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC).
-            ``devmem``: ``/dev/mem``, WB without and UC_MINUS with O_SYNC.
-        :param private: MAP_PRIVATE instead of MAP_SHARED.
+            ``insert_pfn``: the same device, ``vmf_insert_pfn()`` for each page when it is touched; the
+            verifier is asked and counts when mmap is, and Linux tracks nothing of it. A private one is
+            refused, EINVAL. ``sysfs``: the test device's ``resourceN`` (UC_MINUS) or ``resourceN_wc``
+            (WC). ``devmem``: ``/dev/mem``, WB without and UC_MINUS with O_SYNC.
+        :param private: MAP_PRIVATE instead of MAP_SHARED. A page the process writes becomes its own
+            copy in RAM, write-back; the record stays, because the VMA does.
         :param protection: ``r``, ``w`` or ``rw``.
-        :raises UsageError: the way is not known, or can't ask for the type.
+        :param part: Offset and number of the pages that are mapped, where the VMA has those of the
+            whole region; via ``driver`` only. The verifier is asked for them alone. A part that is
+            private is refused, EINVAL.
+        :raises UsageError: the way is not known, or can't ask for the type or for a part.
+        :raises ProcessDied: the process died on the way; its mappings are gone.
         """
         if via not in _VIA:
             raise UsageError(f"a process can't map via {via!r}; it knows {', '.join(_VIA)}")
@@ -73,31 +87,73 @@ class Process:
                 f"via {via!r} can't ask for {memtype}; it knows {', '.join(map(str, _VIA[via]))}"
             )
         _check_protection(protection)
-        return request_mapping(
-            self._agent,
-            self._journal,
-            "mmap",
-            actor=self.name,
-            region=region,
-            memtype=memtype,
-            label=f"mmap {via}" + (" private" if private else ""),
-            fields={
-                "process": self.name,
-                "via": via,
-                "private": int(private),
-                "protection": protection,
-            },
-        )
+        label = f"mmap {via}" + (" private" if private else "") + ("" if part is None else " part")
+        fields: dict[str, str | int] = {"via": via, "private": int(private), "protection": protection}
+        if part is not None:
+            _check_part(part, region, via)
+            fields |= {"part_first": part[0], "part_pages": part[1]}
+        with self._notices_death("mmap"):
+            return request_mapping(
+                self._agent,
+                self._journal,
+                "mmap",
+                actor=self.name,
+                region=region,
+                memtype=memtype,
+                label=label,
+                fields={"process": self.name, **fields},
+            )
 
     def munmap(self, mapping: Mapping, *, offset: int = 0, pages: int | None = None) -> int:
         """Unmap all of a mapping or a part of it, counted in pages.
 
         :returns: 0, or the errno.
         """
-        result = self._do("munmap", mapping, offset=offset, pages=pages)
+        _, result = self._do("munmap", mapping, offset=offset, pages=pages)
         if result == 0:
             self._journal.unmapped(mapping, self.name, offset=offset, pages=pages)
         return result
+
+    def mremap(
+        self,
+        mapping: Mapping,
+        *,
+        offset: int = 0,
+        pages: int | None = None,
+        new_pages: int | None = None,
+        move: bool = False,
+        dont_unmap: bool = False,
+    ) -> Mapping:
+        """Shrink, grow or move a mapping or a part of it, counted in pages.
+
+        What moves is a mapping of its own from then on; what stays where it is remains a part of
+        the old one, as after :meth:`munmap` of the rest.
+
+        :param pages: Of the part, to the mapping's end if not given.
+        :param new_pages: How many it shall have, as many as now if not given.
+        :param move: Move it to an address that nothing was at before (MREMAP_FIXED).
+        :param dont_unmap: MREMAP_DONTUNMAP.
+        :returns: The mapping that has the pages now.
+        :raises OSError: mremap() failed in the guest; ``errno`` says how. Every mapping made here is
+            VM_PFNMAP and VM_DONTEXPAND, so growing is EFAULT and ``dont_unmap`` EINVAL
+            (``mm/mremap.c``, 5.10 to 7.3).
+        """
+        arguments: dict[str, int] = {"offset": offset, "move": int(move), "dont_unmap": int(dont_unmap)}
+        if new_pages is not None:
+            arguments["new_pages"] = new_pages
+        reply, error = self._do("mremap", mapping, pages=pages, **arguments)
+        if error:
+            raise OSError(error, f"mremap of process {self.name} failed in the guest")
+        old = mapping.region.pages - offset if pages is None else pages
+        new = old if new_pages is None else new_pages
+        handle = reply.decode(lambda content: None if content["handle"] is None else int(content["handle"]))
+        if handle is None:
+            self._journal.unmapped(mapping, self.name, offset=offset + new, pages=old - new)
+            return mapping
+        start = mapping.region[offset:].start
+        moved = Mapping("user", self.name, handle, Region(start, new))
+        self._journal.moved(mapping, moved, self.name, offset=offset, pages=old)
+        return moved
 
     def mprotect(
         self, mapping: Mapping, protection: str, *, offset: int = 0, pages: int | None = None
@@ -107,7 +163,7 @@ class Process:
         :returns: 0, or the errno.
         """
         _check_protection(protection)
-        return self._do("mprotect", mapping, offset=offset, pages=pages, protection=protection)
+        return self._do("mprotect", mapping, offset=offset, pages=pages, protection=protection)[1]
 
     def write(self, mapping: Mapping, page: int, value: int = 1) -> None:
         """Write a 32-bit value to the start of a page.
@@ -128,9 +184,11 @@ class Process:
     def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
         """The type of each page of a mapping, read again."""
         self._check_user(mapping)
-        reply = self._agent.call("user_page_table", process=self.name, handle=mapping.handle)
+        reply = self._call("user_page_table", handle=mapping.handle)
         pages = mapping.region.pages
-        return reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
+        types = reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
+        self._journal.seen(mapping, self.name, types)
+        return types
 
     def fork(self, name: str | None = None) -> Process:
         """Fork; the child has copies of all mappings, under the same handles.
@@ -139,7 +197,7 @@ class Process:
         :raises OSError: fork() failed in the guest; ``errno`` says how.
         """
         child = name or f"{self.name}-child"
-        reply = self._agent.call("fork", process=self.name, name=child)
+        reply = self._call("fork", name=child)
         error = reply.decode(lambda content: 0 if "pid" in content else int(content["errno"]))
         if error:
             self._journal.done(
@@ -175,24 +233,71 @@ class Process:
             raise UsageError(f"mtrr_delete: there is no register {index}")
         return self._change_mtrr("mtrr_delete", index=index)
 
+    def exec(self) -> None:
+        """Replace the program by itself: the process goes on under its name and pid, all its mappings
+        are gone, and so are their handles.
+
+        :raises OSError: execve() failed in the guest, and nothing has changed.
+        """
+        reply = self._call("exec")
+        error = reply.decode(lambda content: int(content["errno"]))
+        self._journal.done("exec", actor=self.name, arguments={}, result=error, log=reply.log)
+        if error:
+            raise OSError(error, f"exec of process {self.name} failed in the guest")
+        self._journal.exited(self.name)
+
+    def kill(self, *, at: str | None = None) -> None:
+        """SIGKILL. Without a moment at once; returns when the mappings are gone.
+
+        :param at: In the middle of an operation to come, when the kernel next does this for the
+            process: ``mmap`` (via ``driver`` or ``insert_pfn``, with the pages mapped), ``open`` (a VMA of a
+            mapping was copied: fork, a split, a move), ``close`` (one went), ``fault`` (a page was
+            inserted). The operation then raises ProcessDied. One process of a guest at a time.
+        :raises UsageError: there is no such moment.
+        """
+        if at is None:
+            reply = self._agent.call("kill", process=self.name)
+            self._journal.exited(self.name)
+        elif at in MOMENTS:
+            reply = self._call("kill_at", moment=at)
+        else:
+            raise UsageError(f"a process can't be killed at {at!r}; it can at {', '.join(MOMENTS)}")
+        self._journal.done("kill", actor=self.name, arguments={"at": at}, result=None, log=reply.log)
+
     def exit(self) -> None:
         """End the process; returns when its mappings are gone."""
         reply = self._agent.call("exit", process=self.name)
         self._journal.exited(self.name)
         self._journal.done("exit", actor=self.name, arguments={}, result=None, log=reply.log)
 
-    def _do(self, verb: str, mapping: Mapping, *, offset: int, pages: int | None, **fields: str | int) -> int:
+    def _call(self, verb: str, **fields: str | int) -> Reply:
+        with self._notices_death(verb):
+            return self._agent.call(verb, process=self.name, **fields)
+
+    @contextmanager
+    def _notices_death(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except ProcessDied:
+            self._journal.exited(self.name)
+            self._journal.done(verb, actor=self.name, arguments={}, result="died", log=())
+            raise
+
+    def _do(
+        self, verb: str, mapping: Mapping, *, pages: int | None, **fields: str | int
+    ) -> tuple[Reply, int]:
+        """Do something with a mapping or a part of it; gives the reply, and the errno in it."""
         self._check_user(mapping)
-        arguments: dict[str, Any] = {"handle": mapping.handle, "offset": offset, **fields}
+        arguments: dict[str, str | int] = {"handle": mapping.handle, **fields}
         if pages is not None:
             arguments["pages"] = pages
-        reply = self._agent.call(verb, process=self.name, **arguments)
+        reply = self._call(verb, **arguments)
         result = reply.decode(lambda content: int(content["errno"]))
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)
-        return result
+        return reply, result
 
     def _change_mtrr(self, verb: str, **arguments: int) -> MtrrAnswer:
-        reply = self._agent.call(verb, process=self.name, **arguments)
+        reply = self._call(verb, **arguments)
         answer = reply.decode(lambda content: decode_mtrr_answer(content, reply.log))
         self._journal.done(verb, actor=self.name, arguments=arguments, result=answer.errno, log=reply.log)
         return answer
@@ -204,8 +309,8 @@ class Process:
 
     def _access(self, verb: str, mapping: Mapping, page: int, **fields: int) -> int:
         self._check_user(mapping)
-        arguments: dict[str, Any] = {"handle": mapping.handle, "offset": page, "pages": 1, **fields}
-        reply: Reply = self._agent.call(verb, process=self.name, **arguments)
+        arguments = {"handle": mapping.handle, "offset": page, "pages": 1, **fields}
+        reply = self._call(verb, **arguments)
         signal, value = reply.decode(lambda content: (int(content["signal"]), int(content.get("value", 0))))
         result = {"signal": signal, "value": value}
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)
@@ -217,3 +322,11 @@ class Process:
 def _check_protection(protection: str) -> None:
     if protection not in ("r", "w", "rw"):
         raise UsageError(f"protection {protection!r} is not known; use 'r', 'w' or 'rw'")
+
+
+def _check_part(part: tuple[int, int], region: Region, via: str) -> None:
+    first, pages = part
+    if via != "driver":
+        raise UsageError(f"a process can map a part of a region via 'driver' only, not via {via!r}")
+    if first < 0 or pages < 1 or first + pages > region.pages:
+        raise UsageError(f"part={part} doesn't lie in the {region.pages} pages of {region}: (offset, pages)")

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* How a process maps device memory: through the module, sysfs or /dev/mem. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "process_mappings.h"
+
+/*
+ * Opens what the mapping goes through. Returns the file, or -1: with the error
+ * in the reply when the request makes no sense, else with the kernel's errno.
+ */
+static int open_source(const struct request *request, struct memtype_request *asked, off_t *offset,
+		       struct buffer *reply)
+{
+	const char *via = request_text(request, "via");
+	bool combining = asked->memtype == MEMTYPE_WC;
+	char path[128];
+	int file;
+
+	if (via && !strcmp(via, "sysfs")) {
+		if (!combining && asked->memtype != MEMTYPE_UC_MINUS) {
+			buffer_error(reply, "mmap: sysfs knows write-combining and uncached-minus only");
+			return -1;
+		}
+		if (asked->start < test_device.start ||
+		    asked->start - test_device.start >= test_device.size) {
+			buffer_error(reply, "mmap: %#llx is not in the test device's BAR", asked->start);
+			return -1;
+		}
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource%u%s",
+			 test_device.address, test_device.bar, combining ? "_wc" : "");
+		*offset = asked->start - test_device.start;
+		file = open(path, O_RDWR | O_CLOEXEC);
+	} else if (via && !strcmp(via, "devmem")) {
+		if (asked->memtype != MEMTYPE_WB && asked->memtype != MEMTYPE_UC_MINUS) {
+			buffer_error(reply, "mmap: /dev/mem knows write-back and (with O_SYNC) uncached-minus only");
+			return -1;
+		}
+		snprintf(path, sizeof(path), "/dev/mem");
+		*offset = asked->start;
+		file = open(path, O_RDWR | O_CLOEXEC |
+				  (asked->memtype == MEMTYPE_UC_MINUS ? O_SYNC : 0));
+	} else {
+		buffer_error(reply, "mmap: via=%s is not known", via ? via : "");
+		return -1;
+	}
+	if (file < 0)
+		asked->kernel_error = errno;
+	return file;
+}
+
+/* Which pages the module maps, and how. False with the error in the reply. */
+static bool fill_way(const struct request *request, struct memtype_prepare *next,
+		     struct buffer *reply)
+{
+	const char *via = request_text(request, "via");
+	uint64_t pages = next->request.pages, first, count;
+
+	next->way = via && !strcmp(via, "insert_pfn") ? MEMTYPE_WAY_INSERT : MEMTYPE_WAY_REMAP;
+	if (!request_number_or(request, "part_first", 0, &first, reply) ||
+	    !request_number_or(request, "part_pages", first < pages ? pages - first : 0, &count,
+			       reply))
+		return false;
+	if (first > pages || count > pages - first || (!count && pages)) {
+		buffer_error(reply, "mmap: part_first=%llu part_pages=%llu is no part of %llu pages",
+			     (unsigned long long)first, (unsigned long long)count,
+			     (unsigned long long)pages);
+		return false;
+	}
+	next->part_first = first;
+	next->part_pages = count;
+	return true;
+}
+
+/* Through the module, which judges and tracks by itself. */
+static void *map_driver(const struct request *request, struct memtype_request *asked, int flags,
+			struct buffer *reply)
+{
+	struct memtype_prepare next = { .request = *asked };
+	void *address;
+	int error;
+
+	if (!fill_way(request, &next, reply))
+		return MAP_FAILED;
+	if (ioctl(device, MEMTYPE_PREPARE, &next)) {
+		buffer_error(reply, "mmap: the module says %s", strerror(errno));
+		return MAP_FAILED;
+	}
+	/* A length that wraps must not become a small one. */
+	errno = EOVERFLOW;
+	address = asked->pages > SIZE_MAX / PAGE_BYTES ?
+			  MAP_FAILED :
+			  mmap(fresh_address(), asked->pages * PAGE_BYTES, protection_of(request),
+			       flags, device, asked->start);
+	error = errno;
+	ioctl(device, MEMTYPE_RESULT, asked);
+	if (address == MAP_FAILED && !asked->kernel_error) {
+		/* The kernel refused it before the module was asked: ask it now. */
+		asked->kind = MEMTYPE_USER;
+		ioctl(device, MEMTYPE_VERIFY, asked);
+		asked->kernel_error = asked->asked_kernel ? error : 0;
+	}
+	return address;
+}
+
+/* Through somebody else's file: judged before, tracked from then on when accepted. */
+static void *map_other(const struct request *request, struct memtype_request *asked, int flags,
+		       struct buffer *reply)
+{
+	struct memtype_address range = { .pages = asked->pages, .memtype = asked->memtype };
+	void *address;
+	off_t offset;
+	int file;
+
+	asked->kind = MEMTYPE_USER;
+	if (ioctl(device, MEMTYPE_VERIFY, asked)) {
+		buffer_error(reply, "mmap: the module says %s", strerror(errno));
+		return MAP_FAILED;
+	}
+	if (!asked->asked_kernel)
+		return MAP_FAILED;
+	if (asked->pages > SIZE_MAX / PAGE_BYTES) {
+		asked->kernel_error = EOVERFLOW;
+		return MAP_FAILED;
+	}
+	file = open_source(request, asked, &offset, reply);
+	if (file < 0)
+		return MAP_FAILED;
+	address = mmap(fresh_address(), asked->pages * PAGE_BYTES, protection_of(request), flags,
+		       file, offset);
+	if (address == MAP_FAILED)
+		asked->kernel_error = errno;
+	close(file);
+	if (address == MAP_FAILED || asked->verdict.error)
+		return address;
+	range.address = (uintptr_t)address;
+	memcpy(range.owner, asked->owner, sizeof(range.owner));
+	if (ioctl(device, MEMTYPE_ADOPT, &range)) {
+		buffer_error(reply, "mmap: the module can't track the mapping: %s", strerror(errno));
+		munmap(address, asked->pages * PAGE_BYTES);
+		return MAP_FAILED;
+	}
+	return address;
+}
+
+void run_mmap(const struct request *request, struct buffer *reply)
+{
+	const char *via = request_text(request, "via"), *name = request_text(request, "process");
+	struct memtype_request asked;
+	uint64_t private;
+	void *address;
+	int flags;
+
+	if (!request_fill(request, &asked, reply) ||
+	    !request_number_or(request, "private", 0, &private, reply))
+		return;
+	flags = private ? MAP_PRIVATE : MAP_SHARED;
+	strncpy(asked.owner, name, sizeof(asked.owner) - 1);
+	if (!via || !strcmp(via, "driver") || !strcmp(via, "insert_pfn"))
+		address = map_driver(request, &asked, flags, reply);
+	else
+		address = map_other(request, &asked, flags, reply);
+	if (reply->length)
+		return;
+	if (address != MAP_FAILED) {
+		asked.handle = add_mapping(address, asked.pages);
+		if (!asked.handle) {
+			munmap(address, asked.pages * PAGE_BYTES);
+			buffer_error(reply, "mmap: the process has %d mappings already",
+				     MOST_MAPPINGS);
+			return;
+		}
+		asked.address = (uintptr_t)address;
+		read_page_table(address, asked.pages, &asked.page_table);
+	}
+	write_outcome(reply, &asked);
+}

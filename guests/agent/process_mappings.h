@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The mappings a process has, and where it puts them. */
+#ifndef PROCESS_MAPPINGS_H
+#define PROCESS_MAPPINGS_H
+
+#include "agent.h"
+
+#define MOST_MAPPINGS 1024
+
+struct mapping {
+	uint64_t handle;
+	char *address;
+	uint64_t pages;
+};
+
+/* Handles count them, those of the image before exec() included. */
+extern uint64_t mappings_made;
+
+/* PROT_ bits of a request, both when it names none. */
+int protection_of(const struct request *request);
+/*
+ * Where the next mapping shall go. No address is used twice, so that what is left of an old
+ * mapping can't come to mean pages of a new one that the kernel put into its hole.
+ */
+void *fresh_address(void);
+/* Returns the handle, 0 when there is no room. */
+uint64_t add_mapping(void *address, uint64_t pages);
+void drop_mapping(struct mapping *mapping);
+/* A part of a mapping: [offset, offset + pages), all of it when neither is given. */
+struct mapping *find_part(const struct request *request, char **address, uint64_t *pages,
+			  struct buffer *reply);
+void read_page_table(const void *address, uint64_t pages, struct memtype_page_table *table);
+
+/* process_map.c */
+void run_mmap(const struct request *request, struct buffer *reply);
+
+#endif

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* The life of a user process of the tests: it starts, does as told, forks, execs, and ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "process_mappings.h"
+
+#define AFTER_EXEC "memtype-process"
+
+static char own_name[MEMTYPE_NAME_LENGTH];
+static int connection = -1;	/* to the agent */
+
+/* The name goes to the kernel and to the module. */
+static void take_name(const char *name)
+{
+	struct memtype_owner owner = { 0 };
+
+	strncpy(own_name, name, sizeof(own_name) - 1);
+	memcpy(owner.owner, own_name, sizeof(owner.owner));
+	prctl(PR_SET_NAME, own_name);
+	/* A file of its own: what it prepares must not mix with its parent's. */
+	close(device);
+	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	if (device < 0 || ioctl(device, MEMTYPE_SET_OWNER, &owner))
+		_exit(1);
+}
+
+static void answer(const struct buffer *reply)
+{
+	send(connection, reply->data, reply->length, MSG_NOSIGNAL);
+}
+
+/* Does as told until the agent goes. */
+static void __attribute__((noreturn)) obey(void)
+{
+	static char text[REQUEST_LENGTH];
+	struct buffer reply = { 0 };
+	ssize_t got;
+
+	while ((got = recv(connection, text, sizeof(text) - 1, 0)) > 0) {
+		struct request request;
+
+		text[got] = 0;
+		buffer_clear(&reply);
+		if (!request_parse(&request, text))
+			buffer_error(&reply, "not a request");
+		else if (!strcmp(request.verb, "exit"))
+			_exit(0);
+		else
+			process_call(&request, &reply);
+		answer(&reply);
+	}
+	_exit(0);
+}
+
+void process_serve(const char *name)
+{
+	struct buffer reply = { 0 };
+	struct sockaddr_un address;
+	socklen_t length = agent_address(&address);
+
+	take_name(name);
+	connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (connection < 0 || connect(connection, (struct sockaddr *)&address, length))
+		_exit(1);
+	buffer_clear(&reply);
+	buffer_print(&reply, "%d %s", getpid(), own_name);
+	answer(&reply);
+	buffer_free(&reply);
+	obey();
+}
+
+void process_fork(const struct request *request, struct buffer *reply)
+{
+	const char *name = request_text(request, "name");
+	pid_t child = fork();
+
+	if (!child) {
+		close(connection);
+		process_serve(name);
+	}
+	if (child < 0)
+		buffer_print(reply, "{\"forked\": false, \"errno\": %d}", errno);
+	else
+		buffer_print(reply, "{\"forked\": true}");
+}
+
+/* The connection and the name outlive it; mappings and the open device don't. */
+void process_exec(const struct request *request, struct buffer *reply)
+{
+	char file[16], made[24];
+
+	snprintf(file, sizeof(file), "%d", connection);
+	snprintf(made, sizeof(made), "%llu", (unsigned long long)mappings_made);
+	fcntl(connection, F_SETFD, 0);
+	execl("/proc/self/exe", AFTER_EXEC, own_name, file, made, NULL);
+	buffer_print(reply, "{\"errno\": %d}", errno);
+	fcntl(connection, F_SETFD, FD_CLOEXEC);
+}
+
+bool process_is_after_exec(int count, char **arguments)
+{
+	return count == 4 && !strcmp(arguments[0], AFTER_EXEC);
+}
+
+/* The new image answers for the old one, whose mappings are gone by now. */
+void process_go_on(char **arguments)
+{
+	struct buffer reply = { 0 };
+
+	connection = atoi(arguments[2]);
+	fcntl(connection, F_SETFD, FD_CLOEXEC);
+	mappings_made = strtoull(arguments[3], NULL, 10);
+	take_name(arguments[1]);
+	buffer_clear(&reply);
+	if (system_find_device(&test_device))
+		buffer_print(&reply, "{\"errno\": 0}");
+	else
+		buffer_error(&reply, "exec: the test device is gone");
+	answer(&reply);
+	buffer_free(&reply);
+	obey();
+}

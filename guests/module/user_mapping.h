@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* What the two files of the user mappings share: one that follows VMAs, one that makes them. */
+#ifndef USER_MAPPING_H
+#define USER_MAPPING_H
+
+#include <linux/kref.h>
+#include <linux/mm.h>
+
+#include "agent.h"
+
+/* One mmap() and all that became of it. */
+struct user_mapping {
+	struct kref references;
+	struct vm_operations_struct operations;
+	const struct vm_operations_struct *original;
+	const struct verifier_owner *owner;
+	u64 first;		/* the page frames that are counted; none of what was refused: */
+	u64 last;		/* then it lies below first */
+	u32 memtype;
+};
+
+/*
+ * Counts nothing yet. The operations are the original ones, if any, with
+ * open() and close() put before theirs. NULL when there is no memory.
+ */
+struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_struct *original,
+				      const char *owner);
+void user_mapping_count(struct user_mapping *mapping, u64 first, u64 pages);
+/* What to ask the verifier for a VMA. False when none of its pages are counted. */
+bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping *mapping,
+			  struct verifier_request *request);
+/* From now on the records follow the VMA, which must have the mmap lock taken for writing. */
+void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vma);
+
+/* Sends the process the SIGKILL it asked for at this moment. memtype_lock is held. */
+void user_mapping_moment(enum memtype_moment moment);
+
+#endif

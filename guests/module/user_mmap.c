@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * /dev/memtype as a driver whose memory processes map: all at once with
+ * remap_pfn_range(), a part of it, or page by page when touched, and taken
+ * away again behind their backs.
+ */
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "arch_x86.h"
+#include "compat.h"
+#include "user_mapping.h"
+
+/* One open of /dev/memtype: what the next mmap() shall ask for, and what came of the last. */
+struct user_file {
+	struct memtype_prepare next;
+	bool prepared;
+};
+
+/* The process that is to be killed, and when. One at a time is enough for tests. */
+static struct {
+	pid_t pid;
+	u32 moment;
+} killed;
+
+void user_mapping_moment(enum memtype_moment moment)
+{
+	if (killed.pid != task_tgid_nr(current) || killed.moment != moment)
+		return;
+	killed.pid = 0;
+	send_sig(SIGKILL, current, 1);
+}
+
+void user_mapping_kill_at(u32 moment)
+{
+	mutex_lock(&memtype_lock);
+	killed.pid = moment == MEMTYPE_MOMENT_NEVER ? 0 : task_tgid_nr(current);
+	killed.moment = moment;
+	mutex_unlock(&memtype_lock);
+}
+
+int user_mapping_open(struct file *file)
+{
+	file->private_data = kzalloc(sizeof(struct user_file), GFP_KERNEL);
+	return file->private_data ? 0 : -ENOMEM;
+}
+
+int user_mapping_close(struct file *file)
+{
+	kfree(file->private_data);
+	return 0;
+}
+
+int user_mapping_prepare(struct file *file, const struct memtype_prepare *next)
+{
+	struct user_file *user = file->private_data;
+
+	if (next->part_first > next->request.pages ||
+	    next->part_pages > next->request.pages - next->part_first)
+		return -EINVAL;
+	user->next = *next;
+	user->prepared = true;
+	return 0;
+}
+
+int user_mapping_result(struct file *file, struct memtype_request *request)
+{
+	struct user_file *user = file->private_data;
+
+	*request = user->next.request;
+	return 0;
+}
+
+/* The type is looked up anew with every page: Linux tracks nothing of what is inserted so. */
+static vm_fault_t insert_fault(struct vm_fault *fault)
+{
+	vm_fault_t result = vmf_insert_pfn(fault->vma, fault->address, fault->pgoff);
+
+	mutex_lock(&memtype_lock);
+	user_mapping_moment(MEMTYPE_MOMENT_FAULT);
+	mutex_unlock(&memtype_lock);
+	return result;
+}
+
+static const struct vm_operations_struct insert_operations = {
+	.fault = insert_fault,
+};
+
+/* Returns 0 or a positive errno. */
+static int map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next)
+{
+	pgprot_t prot = vma->vm_page_prot;
+
+	if (!arch_x86_protection(next->request.memtype, &prot))
+		return EINVAL;
+	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
+	vma->vm_page_prot = prot;
+	if (next->way == MEMTYPE_WAY_REMAP)
+		return -remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
+					vma->vm_pgoff + next->part_first,
+					next->part_pages << PAGE_SHIFT, prot);
+	/* vmf_insert_pfn() has a BUG_ON() for pages that would be copied on write. */
+	if (!(vma->vm_flags & VM_SHARED))
+		return EINVAL;
+	compat_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
+	return 0;
+}
+
+int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct user_file *user = file->private_data;
+	struct memtype_prepare *next = &user->next;
+	struct memtype_request *request = &next->request;
+	bool insert = next->way == MEMTYPE_WAY_INSERT;
+	struct verifier_verdict verdict;
+	struct verifier_request asked;
+	struct verifier_record *record;
+	struct user_mapping *mapping;
+
+	if (!user->prepared || request->start >> PAGE_SHIFT != vma->vm_pgoff ||
+	    request->pages != vma_pages(vma) || !next->part_pages)
+		return -EINVAL;
+	user->prepared = false;
+	mapping = user_mapping_new(request->memtype, insert ? &insert_operations : NULL,
+				   request->owner);
+	if (!mapping)
+		return -ENOMEM;
+	user_mapping_count(mapping, vma->vm_pgoff + next->part_first, next->part_pages);
+	user_mapping_request(vma, mapping, &asked);
+	mutex_lock(&memtype_lock);
+	record = verifier_track(&memtype_verifier, &asked, &verdict);
+	memtype_fill_verdict(&request->verdict, &verdict);
+	if (!verdict.error && !record) {
+		request->kernel_error = ENOMEM;
+	} else if (verdict.error && memtype_enforce) {
+		request->kernel_error = verdict.error;
+	} else {
+		request->asked_kernel = 1;
+		request->kernel_error = map_pages(vma, next);
+	}
+	if (request->kernel_error && record)
+		verifier_release(&memtype_verifier, record);
+	user_mapping_moment(MEMTYPE_MOMENT_MMAP);
+	mutex_unlock(&memtype_lock);
+	if (request->kernel_error) {
+		kfree(mapping);
+		return -request->kernel_error;
+	}
+	/* A mapping the verifier refused isn't counted, so nothing has to follow it but its faults. */
+	if (!record)
+		user_mapping_count(mapping, 1, 0);
+	user_mapping_follow(mapping, vma);
+	return 0;
+}
+
+/*
+ * What vfio-pci does when it turns a device's memory off: the entries go from
+ * every process's page tables, the VMAs and so the records stay.
+ */
+int user_mapping_zap(struct file *file, const struct memtype_range *range)
+{
+	u64 end = range->start + (range->pages << PAGE_SHIFT);
+
+	if (offset_in_page(range->start) || !range->pages || range->pages > U64_MAX >> PAGE_SHIFT ||
+	    end < range->start)
+		return -EINVAL;
+	unmap_mapping_range(file->f_mapping, range->start, end - range->start, 1);
+	return 0;
+}
