@@ -3,6 +3,7 @@
 What a test imports; the fixtures ``guest`` and ``guest_factory`` come from the pytest plugin.
 """
 
+from pytest_memtype.errors import ProcessDied
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest, ShellResult, TypeInUse
 from pytest_memtype.guest.kernel_list import ListEntry
@@ -32,6 +33,7 @@ __all__ = [
     "Outcome",
     "ProcMtrr",
     "Process",
+    "ProcessDied",
     "ProcessFault",
     "Region",
     "Registers",

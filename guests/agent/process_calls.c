@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* What a process does when told with what it has mapped. */
 #include <errno.h>
+/* MREMAP_DONTUNMAP: glibc has it from 2.32 on, Debian bullseye has 2.31. */
+#include <linux/mman.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
