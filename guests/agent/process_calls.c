@@ -84,8 +84,8 @@ static void run_mremap(const struct request *request, struct buffer *reply)
 		drop_mapping(mapping);
 	handle = add_mapping(moved, new_pages);
 	if (handle)
-		buffer_print(reply, "{\"errno\": 0, \"handle\": %llu}",
-			     (unsigned long long)handle);
+		buffer_print(reply, "{\"errno\": 0, \"handle\": %llu, \"address\": %llu}",
+			     (unsigned long long)handle, (unsigned long long)(uintptr_t)moved);
 	else
 		buffer_error(reply, "mremap: the process has %d mappings already", MOST_MAPPINGS);
 }

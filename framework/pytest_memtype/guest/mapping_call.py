@@ -39,7 +39,8 @@ def request_mapping(
     def decode(content: dict[str, Any]) -> Outcome:
         handle = content["handle"]
         kind = "user" if verb == "mmap" else "kernel"
-        mapping = None if handle is None else Mapping(kind, actor, handle, region)
+        address = int(content["address"])
+        mapping = None if handle is None else Mapping(kind, actor, handle, region, address)
         granted: tuple[MemType | None, ...] = ()
         effective: tuple[EffectiveType | None, ...] = ()
         if mapping is not None and verb not in _WITHOUT_PAGES:
@@ -56,7 +57,7 @@ def request_mapping(
             granted_pages=granted,
             effective_pages=effective,
             mapping=mapping,
-            address=int(content["address"]),
+            address=address,
         )
 
     outcome = reply.decode(decode)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pytest_memtype.guest.region import Region
@@ -94,12 +94,14 @@ class Mapping:
     :param kind: ``"kernel"`` for a driver's, ``"user"`` for a process's.
     :param holder: Name of the driver or process that has it.
     :param handle: The agent's number for it, never used again.
+    :param address: Where the process has it, 0 for a driver's; a child has it at the same place.
     """
 
     kind: str
     holder: str
     handle: int
     region: Region
+    address: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

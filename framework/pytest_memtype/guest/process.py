@@ -150,8 +150,9 @@ class Process:
         if handle is None:
             self._journal.unmapped(mapping, self.name, offset=offset + new, pages=old - new)
             return mapping
-        start = mapping.region[offset:].start
-        moved = Mapping("user", self.name, handle, Region(start, new))
+        region = Region(mapping.region[offset:].start, new)
+        address = reply.decode(lambda content: int(content["address"]))
+        moved = Mapping("user", self.name, handle, region, address)
         self._journal.moved(mapping, moved, self.name, offset=offset, pages=old)
         return moved
 
