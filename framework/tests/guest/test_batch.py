@@ -19,10 +19,11 @@ WC, UC_MINUS, WB = MemType.WC, MemType.UC_MINUS, MemType.WB
 
 
 def without_handle(outcome: Outcome) -> Outcome:
-    """The outcome, but for the number that no two mappings share."""
+    """The outcome, but for the number and the address that no two mappings share."""
     if outcome.mapping is None:
         return outcome
-    return dataclasses.replace(outcome, mapping=dataclasses.replace(outcome.mapping, handle=0))
+    mapping = dataclasses.replace(outcome.mapping, handle=0)
+    return dataclasses.replace(outcome, mapping=mapping, address=0)
 
 
 def without_address(mapping: TrackedMapping) -> TrackedMapping:
