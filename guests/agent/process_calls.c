@@ -191,12 +191,9 @@ void process_call(const struct request *request, struct buffer *reply)
 		{ "user_page_table", run_page_table },
 		{ "read", run_read },
 		{ "write", run_write },
-<<<<<<< HEAD
 		{ "mtrr_add", process_mtrr_add },
 		{ "mtrr_delete", process_mtrr_delete },
-=======
 		{ "kill_at", run_kill_at },
->>>>>>> e55f695 (Processes remap, exec and die in the middle of things; drivers zap what they mapped)
 		{ "fork", process_fork },
 		{ "exec", process_exec },
 	};
