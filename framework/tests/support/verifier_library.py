@@ -24,9 +24,10 @@ _CAPACITY = 4096
 _LIMIT_SECONDS = 120
 
 
-def make(target: str, folder: Path) -> str:
+def make(target: str, folder: Path, *, module: Path | None = None) -> str:
     """Build a target of ``guests/host/Makefile`` in ``folder``.
 
+    :param module: A folder with another ``verifier.c`` and ``verifier.h`` than the project's.
     :return: What it printed.
     :raises HostError: there is no compiler.
     :raises AssertionError: it doesn't build; the message is the compiler's.
@@ -35,6 +36,8 @@ def make(target: str, folder: Path) -> str:
         if shutil.which(program) is None:
             raise HostError(f"{program}: not installed; install the packages make, clang and libclang-rt-dev")
     command = ["make", "-s", "-C", str(folder), "-f", str(_HOST / "Makefile"), "--no-print-directory", target]
+    if module is not None:
+        command.append(f"MODULE={module}")
     done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
     if done.returncode:
         raise AssertionError(f"{target} doesn't build:\n{done.stdout}{done.stderr}")

@@ -1,0 +1,77 @@
+"""libFuzzer on the verifier's C code, for a bounded time: ``tox -e fuzz``, or run this file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import click
+from verifier_library import make
+
+# What an input of this length does is still read by a person.
+_BYTES = 240
+# Beyond its own limit of time the fuzzer only finishes its last input.
+_GRACE_SECONDS = 60
+_TAIL_LINES = 60
+
+
+class FaultFound(Exception):
+    """An input on which the verifier and the fuzzer's reference differ, or a sanitizer reports."""
+
+
+def fuzz(folder: Path, *, seconds: int, module: Path | None = None) -> str:
+    """Fuzz, going on from the inputs that earlier runs left in ``folder``.
+
+    :param folder: Gets the program, its ``corpus`` and, for each fault, a ``crash-*`` or ``leak-*`` file.
+    :param module: A folder with another ``verifier.c`` and ``verifier.h`` than the project's.
+    :return: The fuzzer's last line: how many inputs it tried.
+    :raises FaultFound: it found one; the message holds the report and says how to replay it.
+    """
+    corpus = folder / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    make("fuzz", folder, module=module)
+    command = [
+        str(folder / "fuzz"),
+        f"-max_total_time={seconds}",
+        f"-max_len={_BYTES}",
+        "-len_control=0",
+        f"-artifact_prefix={folder}{os.sep}",
+        str(corpus),
+    ]
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=seconds + _GRACE_SECONDS,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    if done.returncode:
+        written = [line for line in lines if "Test unit written to" in line]
+        replay = f"{command[0]} {written[-1].rpartition(' ')[2]}" if written else "nothing was written"
+        raise FaultFound("\n".join((*lines[-_TAIL_LINES:], f"to replay it: {replay}")))
+    return lines[-1]
+
+
+@click.command(help=__doc__)
+@click.option("--seconds", default=300, show_default=True, help="How long.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".memtype") / "fuzz",
+    show_default=True,
+    help="Where the inputs are kept.",
+)
+def main(seconds: int, folder: Path) -> None:
+    """Run the fuzzer; exit status 1 when it found a fault."""
+    try:
+        click.echo(fuzz(folder.absolute(), seconds=seconds))
+    except FaultFound as found:
+        raise click.ClickException(str(found)) from found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A short run of the fuzzer, and what it makes of a verifier that is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from verifier_fuzzer import FaultFound, fuzz
+
+from pytest_memtype.resources import guest_sources
+
+_SECONDS = 10
+
+
+def test_no_input_of_a_short_run_shows_a_fault(pytestconfig: pytest.Config) -> None:
+    """The inputs stay in ``.memtype/fuzz``, a failing one among them."""
+    assert fuzz(pytestconfig.invocation_params.dir / ".memtype" / "fuzz", seconds=_SECONDS).startswith(
+        "Done "
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "report"),
+    [
+        pytest.param(
+            "\t\trecord->last = pfn - 1;\n",
+            "\t\trecord->last = pfn;\n",
+            "not so",
+            id="off by one",
+        ),
+        pytest.param(
+            "\tkfree(record);\n}\n",
+            "}\n",
+            "not so: library_stop() == 0",
+            id="leak",
+        ),
+        pytest.param(
+            "\trecords_remove(record, tree_of(verifier, record->space, record->memtype));\n",
+            "",
+            "heap-use-after-free",
+            id="use after free",
+        ),
+    ],
+)
+def test_a_fault_is_found_and_can_be_replayed(tmp_path: Path, right: str, wrong: str, report: str) -> None:
+    module = tmp_path / "module"
+    shutil.copytree(guest_sources() / "module", module)
+    source = (module / "verifier.c").read_text()
+    assert source.count(right) == 1
+    (module / "verifier.c").write_text(source.replace(right, wrong))
+    with pytest.raises(FaultFound, match="to replay it: ") as found:
+        fuzz(tmp_path, seconds=120, module=module)
+    assert report in str(found.value)
+    replay = str(found.value).rpartition("to replay it: ")[2].split()
+    done = subprocess.run(replay, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert report in done.stderr

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What one operation of the verifier costs in user space, as a JSON array on
+ * stdout. The machine's answers cost nothing here and the tree is a treap, so
+ * that the growth with the number of mappings is what compares with a kernel.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "verifier.h"
+
+#define MEMTYPE 1
+#define PAGES 4
+#define OPERATIONS 100000
+#define ROUNDS 5
+
+static u64 last_pfn(void)
+{
+	return (1ULL << 40) - 1;
+}
+
+static bool possible(unsigned int memtype)
+{
+	return true;
+}
+
+static bool any_ram(u64 first, u64 last)
+{
+	return false;
+}
+
+static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
+{
+	return 0;
+}
+
+static const struct verifier_arch arch = {
+	.last_pfn = last_pfn,
+	.possible = possible,
+	.any_ram = any_ram,
+	.hazards = hazards,
+};
+
+static u64 seed = 88172645463325252ULL;
+
+/* Xorshift, by Marsaglia. */
+static u64 random_below(u64 limit)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed % limit;
+}
+
+/* Of this thread alone: others may be using the host. */
+static double nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return now.tv_sec * 1e9 + now.tv_nsec;
+}
+
+static struct verifier_request request_at(u64 first, const struct verifier_owner *owner)
+{
+	return (struct verifier_request){
+		.first = first,
+		.pages = PAGES,
+		.memtype = MEMTYPE,
+		.owner = owner,
+	};
+}
+
+/* Between two mappings where they are disjoint, on top of all of them where they overlap. */
+static double round_of(struct verifier *verifier, u64 mappings, bool overlapping, bool track)
+{
+	const struct verifier_owner *owner = verifier_owner(verifier, "benchmark");
+	struct verifier_verdict verdict;
+	struct verifier_record *record;
+	double start = nanoseconds();
+	unsigned int i;
+
+	for (i = 0; i < OPERATIONS; i++) {
+		u64 first = overlapping ? 0 : random_below(mappings) * 2 * PAGES + PAGES;
+		struct verifier_request request = request_at(first, owner);
+
+		if (track) {
+			record = verifier_track(verifier, &request, &verdict);
+			if (!record)
+				abort();
+			verifier_release(verifier, record);
+		} else {
+			verifier_check(verifier, &request, &verdict);
+			if (verdict.error)
+				abort();
+		}
+	}
+	return (nanoseconds() - start) / OPERATIONS;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
+
+static double median(struct verifier *verifier, u64 mappings, bool overlapping, bool track)
+{
+	double rounds[ROUNDS];
+	unsigned int i;
+
+	for (i = 0; i < ROUNDS; i++)
+		rounds[i] = round_of(verifier, mappings, overlapping, track);
+	qsort(rounds, ROUNDS, sizeof(rounds[0]), ascending);
+	return rounds[ROUNDS / 2];
+}
+
+static void measure(u64 mappings, bool overlapping, const char *separator)
+{
+	struct verifier verifier;
+	struct verifier_request request;
+	u64 i;
+
+	verifier_init(&verifier, &arch);
+	for (i = 0; i < mappings; i++) {
+		request = request_at(overlapping ? 0 : i * 2 * PAGES,
+				     verifier_owner(&verifier, "benchmark"));
+		if (!verifier_adopt(&verifier, &request))
+			abort();
+	}
+	printf("%s{\"mappings\": %llu, \"overlapping\": %s, \"check_ns\": %.1f, \"track_release_ns\": %.1f}",
+	       separator, (unsigned long long)mappings, overlapping ? "true" : "false",
+	       median(&verifier, mappings, overlapping, false),
+	       median(&verifier, mappings, overlapping, true));
+	verifier_destroy(&verifier);
+}
+
+int main(void)
+{
+	u64 mappings;
+
+	printf("[");
+	for (mappings = 10; mappings <= 100000; mappings *= 10) {
+		measure(mappings, false, mappings == 10 ? "" : ",\n ");
+		measure(mappings, true, ",\n ");
+	}
+	printf("]\n");
+	return 0;
+}
