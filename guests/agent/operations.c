@@ -14,6 +14,7 @@ static const char *const rule_names[] = {
 	[MEMTYPE_RULE_RAM_NOT_WB] = "ram-not-wb",
 	[MEMTYPE_RULE_ALIAS] = "alias",
 	[MEMTYPE_RULE_EXCLUSIVE] = "exclusive",
+	[MEMTYPE_RULE_SMRAM] = "smram",
 };
 
 static void write_record(struct buffer *reply, const struct memtype_record *record)

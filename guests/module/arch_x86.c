@@ -9,6 +9,7 @@
 
 #include "arch_x86.h"
 #include "mtrr.h"
+#include "smram.h"
 
 #define IA32_PAT 0x277
 /* What the PCD and PWT bits mean on a CPU without PAT: WB WT UC- UC. */
@@ -63,6 +64,11 @@ static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
 /* Linux: what remap_pfn_range() gives untracked device memory, arch/x86/mm/pat/memtype.c, lookup_memtype(). */
 static unsigned int default_memtype(u64 first, u64 last)
 {
+	u32 firmware = smram_memtypes(first, last);
+
+	/* Another would be refused. */
+	if (firmware & 0xff)
+		return __ffs(firmware);
 	return any_ram(first, last) ? MEMTYPE_WB : MEMTYPE_UC_MINUS;
 }
 
@@ -70,6 +76,7 @@ const struct verifier_arch arch_x86 = {
 	.last_pfn = last_pfn,
 	.possible = possible,
 	.any_ram = any_ram,
+	.firmware_memtypes = smram_memtypes,
 	.hazards = hazards,
 	.ram_memtype = MEMTYPE_WB,
 	.default_memtype = default_memtype,

@@ -9,6 +9,7 @@
 #include "agent.h"
 #include "arch_x86.h"
 #include "mtrr.h"
+#include "smram.h"
 
 DEFINE_MUTEX(memtype_lock);
 struct verifier memtype_verifier;
@@ -36,6 +37,7 @@ void memtype_fill_verdict(struct memtype_verdict *to, const struct verifier_verd
 		[VERIFIER_RAM_NOT_WB] = MEMTYPE_RULE_RAM_NOT_WB,
 		[VERIFIER_ALIAS] = MEMTYPE_RULE_ALIAS,
 		[VERIFIER_EXCLUSIVE] = MEMTYPE_RULE_EXCLUSIVE,
+		[VERIFIER_FIRMWARE] = MEMTYPE_RULE_SMRAM,
 	};
 
 	*to = (struct memtype_verdict){
@@ -248,8 +250,14 @@ static struct miscdevice agent_device = {
 
 static int __init agent_init(void)
 {
+	int error;
+
+	smram_init();
 	verifier_init(&memtype_verifier, &arch_x86);
-	return misc_register(&agent_device);
+	error = misc_register(&agent_device);
+	if (error)
+		smram_exit();
+	return error;
 }
 
 static void __exit agent_exit(void)
@@ -257,6 +265,7 @@ static void __exit agent_exit(void)
 	misc_deregister(&agent_device);
 	driver_release_all();
 	verifier_destroy(&memtype_verifier);
+	smram_exit();
 }
 
 module_init(agent_init);

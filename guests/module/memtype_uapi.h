@@ -36,6 +36,7 @@ enum memtype_rule {
 	MEMTYPE_RULE_RAM_NOT_WB,
 	MEMTYPE_RULE_ALIAS,
 	MEMTYPE_RULE_EXCLUSIVE,
+	MEMTYPE_RULE_SMRAM,
 };
 
 enum memtype_hazard {

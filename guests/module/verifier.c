@@ -141,6 +141,17 @@ static bool exclusive(struct verifier *verifier, const struct verifier_request *
 	return !record || refuse(verdict, VERIFIER_EXCLUSIVE, EBUSY, record);
 }
 
+/* Rule 5: firmware's own memory has the type that firmware uses. */
+static bool firmware_agrees(const struct verifier *verifier,
+			    const struct verifier_request *request, u64 last,
+			    struct verifier_verdict *verdict)
+{
+	if (!verifier->arch->firmware_memtypes ||
+	    !(verifier->arch->firmware_memtypes(request->first, last) & ~(1U << request->memtype)))
+		return true;
+	return refuse(verdict, VERIFIER_FIRMWARE, EPERM, NULL);
+}
+
 void verifier_check(struct verifier *verifier, const struct verifier_request *request,
 		    struct verifier_verdict *verdict)
 {
@@ -155,7 +166,8 @@ void verifier_check(struct verifier *verifier, const struct verifier_request *re
 		return;
 	}
 	if (!no_alias(verifier, request, last, verdict) ||
-	    !exclusive(verifier, request, last, verdict))
+	    !exclusive(verifier, request, last, verdict) ||
+	    !firmware_agrees(verifier, request, last, verdict))
 		return;
 	verdict->hazards = verifier->arch->hazards(request->first, last, request->memtype);
 }

@@ -23,6 +23,11 @@ struct verifier_arch {
 	bool (*possible)(unsigned int memtype);
 	/* Does any page of [first, last] have a struct page of RAM? */
 	bool (*any_ram)(u64 first, u64 last);
+	/*
+	 * A bit for each type with which firmware that runs beside the kernel uses a page of
+	 * [first, last] that is its own (x86: SMRAM); 0 where there is none. May be NULL.
+	 */
+	u32 (*firmware_memtypes)(u64 first, u64 last);
 	/* Hazards of mapping [first, last] with this type: a bit mask, reported, never refused. */
 	unsigned int (*hazards)(u64 first, u64 last, unsigned int memtype);
 	/* What RAM must be mapped as, and what untouched memory is mapped as when nobody cares. */
@@ -65,6 +70,7 @@ enum verifier_rule {
 	VERIFIER_RAM_NOT_WB,
 	VERIFIER_ALIAS,
 	VERIFIER_EXCLUSIVE,
+	VERIFIER_FIRMWARE,
 };
 
 struct verifier_verdict {

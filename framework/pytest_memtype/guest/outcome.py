@@ -40,7 +40,7 @@ class Verdict:
     """The verifier's answer.
 
     :param rule: The broken one: ``malformed``, ``impossible``, ``ram-not-wb``, ``alias``,
-        ``exclusive``; None when accepted.
+        ``exclusive``, ``smram``; None when accepted.
     :param errno: Positive, 0 when accepted.
     :param conflict: The mapping in the way, where the rule has one.
     :param hazards: ``mtrr-wb-uncached``, ``mtrr-mixed``, ``mtrr-undefined``; of accepted requests.
@@ -167,7 +167,7 @@ def decode_tracked(content: dict[str, Any]) -> TrackedMapping:
     )
 
 
-RULES = ("malformed", "impossible", "ram-not-wb", "alias", "exclusive")
+RULES = ("malformed", "impossible", "ram-not-wb", "alias", "exclusive", "smram")
 HAZARDS = ("mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined")
 
 

@@ -120,10 +120,11 @@ def rerun_command(guest: Guest) -> str:
 
 def _machine(guest: Guest) -> list[str]:
     hardware = guest.hardware
+    smm = "" if hardware.smm is None else f",smm={'on' if hardware.smm else 'off'}"
     # fmt: off
     return [
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", f"q35,memory-backend={RAM}",
+        "-machine", f"q35,memory-backend={RAM}{smm}",
         "-accel", guest.accelerator,
         "-cpu", _cpu(guest),
         "-smp", str(hardware.cpus),

@@ -42,6 +42,8 @@ class Hardware:
     :param cpus: Number of CPUs.
     :param cmdline: Added to the end of the kernel's command line.
     :param firmware: ``seabios``.
+    :param smm: Does the machine have system-management mode? None leaves it to QEMU: it does, but where KVM
+        can't.
     :raises UsageError: One of them can't be had.
     """
 
@@ -50,6 +52,7 @@ class Hardware:
     cpus: int = 1
     cmdline: str = ""
     firmware: str = "seabios"
+    smm: bool | None = None
 
     def __post_init__(self) -> None:
         _check_cpu(self.cpu)
@@ -59,6 +62,10 @@ class Hardware:
         if self.firmware not in FIRMWARES:
             raise UsageError(
                 f"hardware: firmware {self.firmware!r} is not known; use {' or '.join(FIRMWARES)}"
+            )
+        if self.smm is not None and not isinstance(self.smm, bool):
+            raise UsageError(
+                f"hardware: smm {self.smm!r} is no answer; use True, False, or None for QEMU's own"
             )
 
     @property

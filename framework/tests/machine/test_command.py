@@ -50,6 +50,14 @@ def test_hardware() -> None:
 
 
 @pytest.mark.parametrize(
+    ("smm", "option"), [(None, []), (True, ["smm=on"]), (False, ["smm=off"])], ids=["default", "on", "off"]
+)
+def test_system_management_mode(smm: bool | None, option: list[str]) -> None:
+    (machine,) = values(qemu_command(Guest(Hardware(smm=smm)), CHANNELS), "-machine")
+    assert [each for each in machine.split(",") if each.startswith("smm=")] == option
+
+
+@pytest.mark.parametrize(
     ("cpu", "vendor"),
     [
         ("qemu64", "AuthenticAMD"),

@@ -50,6 +50,7 @@ def test_largest_memory_in_one_piece() -> None:
         ("cmdline", "nopat\nroot=", "on one line"),
         ("cmdline", "x" * 2000, "1792 at most"),
         ("firmware", "ovmf", "use seabios"),
+        ("smm", "on", "use True, False, or None"),
     ],
 )
 def test_refused(field: str, value: object, says: str) -> None:

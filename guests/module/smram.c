@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * Where SMRAM is, from the registers that say so: those of the host bridge of
+ * Intel's 3 Series chipsets (QEMU's q35; "Intel 3 Series Express Chipset
+ * Family Datasheet", device 0: TSEGMB, SMRAM, ESMRAMC), and the SMRR of the CPU.
+ *
+ * Which type SMM uses: it begins without paging, so that no page table and no
+ * PAT has a say (Intel SDM vol. 3, "SMM Execution Environment"), only the MTRRs
+ * have; or the SMRR where it covers the memory ("System-Management Range Register
+ * Interface"). A mapping is compared by the type that is asked for, as in every
+ * other rule: UC- is not UC, because somebody may add a WC MTRR behind it.
+ */
+#include <linux/bits.h>
+#include <linux/ioport.h>
+#include <linux/minmax.h>
+#include <linux/pci.h>
+#include <linux/smp.h>
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+
+#include "mtrr.h"
+#include "smram.h"
+
+#define HOST_BRIDGE 0x29c0
+#define BGSM 0xa8
+#define TSEGMB 0xac
+#define MEGABYTES GENMASK(31, 20)
+#define SMRAM 0x9d
+#define SMRAM_D_OPEN BIT(6)
+#define SMRAM_G_SMRAME BIT(3)
+#define ESMRAMC 0x9e
+#define ESMRAMC_H_SMRAME BIT(7)
+#define ESMRAMC_TSEG_SIZE GENMASK(2, 1)
+#define ESMRAMC_T_EN BIT(0)
+
+#define LEGACY_WINDOW 0xa0000ULL
+/* Where H_SMRAME moves it, to be cacheable. */
+#define HIGH_WINDOW 0xfeda0000ULL
+#define WINDOW_SIZE 0x20000
+
+#define MTRR_CAPABILITY 0xfe
+#define CAPABILITY_SMRR BIT(11)
+#define SMRR_BASE 0x1f2
+#define SMRR_MASK 0x1f3
+#define SMRR_VALID BIT(11)
+#define SMRR_ADDRESS GENMASK(31, 12)
+
+static struct pci_dev *host_bridge;
+/* From here to 4 GiB addresses are the PCI bus's, and no RAM of any kind. */
+static u64 bus_start = U64_MAX;
+static u32 smrr_base, smrr_mask;
+
+static void find_bus_start(void)
+{
+	struct pci_bus *bus = host_bridge->bus;
+	struct resource *resource;
+	unsigned int n;
+
+	pci_bus_for_each_resource(bus, resource, n)
+		if (resource && resource_type(resource) == IORESOURCE_MEM &&
+		    resource->start >= 0x100000)
+			bus_start = min_t(u64, bus_start, resource->start);
+}
+
+void smram_init(void)
+{
+	u32 capability, high;
+
+	host_bridge = pci_get_domain_bus_and_slot(0, 0, PCI_DEVFN(0, 0));
+	if (host_bridge &&
+	    (host_bridge->vendor != PCI_VENDOR_ID_INTEL || host_bridge->device != HOST_BRIDGE))
+		smram_exit();
+	if (host_bridge)
+		find_bus_start();
+	/* Only SMM can write it, and firmware does before there is a kernel: read once. */
+	if (boot_cpu_has(X86_FEATURE_MTRR) && !rdmsr_safe(MTRR_CAPABILITY, &capability, &high) &&
+	    capability & CAPABILITY_SMRR && !rdmsr_safe(SMRR_BASE, &smrr_base, &high))
+		rdmsr_safe(SMRR_MASK, &smrr_mask, &high);
+}
+
+void smram_exit(void)
+{
+	pci_dev_put(host_bridge);
+	host_bridge = NULL;
+}
+
+static u32 smrr_memtypes(u64 start, u64 end)
+{
+	u64 size = (~(smrr_mask & SMRR_ADDRESS) & U32_MAX) + 1ULL;
+	u64 base = smrr_base & smrr_mask & SMRR_ADDRESS;
+
+	if (!(smrr_mask & SMRR_VALID) || start >= base + size || end <= base)
+		return 0;
+	return BIT(smrr_base & 0x1f);
+}
+
+/* What the MTRRs say about the part of [start, end) that lies in a window. */
+static u32 window_memtypes(u64 start, u64 end, u64 window, u64 size)
+{
+	struct memtype_registers registers = { .cpu = raw_smp_processor_id() };
+	struct mtrr_summary mtrr;
+
+	start = max(start, window);
+	end = min(end, window + size);
+	if (start >= end)
+		return 0;
+	/* Without MTRRs memory is write-back, but for what a page table says. */
+	if (!boot_cpu_has(X86_FEATURE_MTRR) || mtrr_read(&registers))
+		return BIT(MEMTYPE_WB);
+	mtrr = mtrr_summarise(&registers, start, end - 1);
+	/* No type that can be asked for is the one of an overlap without a defined type. */
+	return mtrr.types | (mtrr.undefined ? BIT(31) : 0);
+}
+
+/* [TSEGMB, BGSM): a size of its own is known for three of the four codes, the fourth is QEMU's. */
+static u64 tseg_size(u8 esmramc, u32 tsegmb)
+{
+	u32 bgsm;
+
+	switch (esmramc & ESMRAMC_TSEG_SIZE) {
+	case 0 << 1:
+		return 1 << 20;
+	case 1 << 1:
+		return 2 << 20;
+	case 2 << 1:
+		return 8 << 20;
+	default:
+		pci_read_config_dword(host_bridge, BGSM, &bgsm);
+		return (bgsm & MEGABYTES) > (tsegmb & MEGABYTES) ?
+		       (bgsm & MEGABYTES) - (tsegmb & MEGABYTES) : 0;
+	}
+}
+
+/* Read each time: as long as firmware doesn't lock them (D_LCK; SeaBIOS 1.16 doesn't), they may change. */
+static u32 chipset_memtypes(u64 start, u64 end)
+{
+	u8 smram, esmramc;
+	u32 tsegmb, found;
+
+	pci_read_config_byte(host_bridge, SMRAM, &smram);
+	pci_read_config_byte(host_bridge, ESMRAMC, &esmramc);
+	if (!(smram & SMRAM_G_SMRAME))
+		return 0;
+	if (esmramc & ESMRAMC_H_SMRAME)
+		found = window_memtypes(start, end, HIGH_WINDOW, WINDOW_SIZE);
+	else
+		found = window_memtypes(start, end, LEGACY_WINDOW, WINDOW_SIZE);
+	/* Open, the window is everybody's memory. */
+	if (smram & SMRAM_D_OPEN)
+		found = 0;
+	if (!(esmramc & ESMRAMC_T_EN))
+		return found;
+	pci_read_config_dword(host_bridge, TSEGMB, &tsegmb);
+	return found | window_memtypes(start, end, tsegmb & MEGABYTES, tseg_size(esmramc, tsegmb));
+}
+
+u32 smram_memtypes(u64 first, u64 last)
+{
+	u64 start = first << PAGE_SHIFT, end = (last + 1) << PAGE_SHIFT;
+	bool high = start < HIGH_WINDOW + WINDOW_SIZE && end > HIGH_WINDOW;
+	u32 found = smrr_memtypes(start, end);
+
+	/* Reading a register of the chipset costs more than all the rest of a verdict. */
+	if (host_bridge && (start < bus_start || high))
+		found |= chipset_memtypes(start, end);
+	return found;
+}
