@@ -44,12 +44,13 @@ def pytest(folder: Path, *arguments: str) -> str:
 
 
 def some_tests(folder: Path) -> list[str]:
-    """Node ids of tests with default hardware and layout, spread over a file of the suite."""
-    file = testcases() / "test_multi_driver.py"
-    listed = pytest(folder, "--collect-only", "--kernel", KERNEL, str(file))
-    found = [line.partition("::")[2] for line in listed.splitlines() if "::" in line]
+    """Node ids of tests spread over the whole suite: its layouts, its drivers, its processes."""
+    suite = testcases()
+    listed = pytest(folder, "--collect-only", "--kernel", KERNEL, str(suite))
+    # pytest names files as seen from its root folder, which is not the suite's here.
+    found = [line[line.index("test_") :] for line in listed.splitlines() if "::" in line]
     # Evenly, and the same ones each time.
-    return [f"{file}::{found[number * len(found) // TESTS]}" for number in range(TESTS)]
+    return [str(suite / found[number * len(found) // TESTS]) for number in range(TESTS)]
 
 
 def tests_per_second(folder: Path, tests: list[str], fresh: str, workers: int) -> float:
