@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "heartbeat.h"
 
 #define PORT "/dev/ttyS1"
 
@@ -148,10 +149,15 @@ int main(int count, char **arguments)
 	protocol_announce(port, &greeting);
 	offer_shell();
 	buffer_free(&greeting);
+	errno = heartbeat_start(port);
+	if (errno)
+		give_up("heartbeat");
 	while (protocol_read(port, text)) {
+		heartbeat_busy();
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
 		answer(port, text);
+		heartbeat_idle();
 	}
 	give_up("the serial port is gone");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,18 +138,23 @@ int protocol_open(const char *device)
 	return tcsetattr(port, TCSANOW, &settings) ? -1 : port;
 }
 
+/* A line at a time: the heartbeat has a thread of its own. */
 static void write_all(int port, const char *bytes, size_t length)
 {
+	static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&one);
 	while (length) {
 		ssize_t written = write(port, bytes, length);
 
 		if (written < 0 && errno == EINTR)
 			continue;
 		if (written <= 0)
-			return;
+			break;
 		bytes += written;
 		length -= written;
 	}
+	pthread_mutex_unlock(&one);
 }
 
 static void write_line(int port, unsigned long long number, const struct buffer *json)

@@ -12,6 +12,9 @@
  * sequence 0 and an error; the host then sends its request again, and a
  * request with the sequence of the last one is answered from memory, without
  * being carried out a second time.
+ *
+ * A request that takes longer than a second is accompanied by a heartbeat,
+ * @0 {"busy": SECONDS}: see heartbeat.c.
  */
 #ifndef PROTOCOL_H
 #define PROTOCOL_H

@@ -14,7 +14,7 @@ from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode
 from pytest_memtype.machine.console import sanitize
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.timeouts import BOOT, COMMAND
+from pytest_memtype.machine.timeouts import BOOT, COMMAND, HEARTBEAT
 from pytest_memtype.machine.wait import deadline_after
 
 _T = TypeVar("_T")
@@ -60,13 +60,18 @@ class Agent:
     """The agent of one machine.
 
     :param timeout: Seconds that it has for one request.
+    :param heartbeat: Seconds that it may be silent during a request: an agent that is busy says so once a
+        second, so one that doesn't is in a guest that hangs.
     :param sequence: Number of the last request it has carried out: of a clone, its template's.
     :ivar log: All messages of the kernel so far, sanitised.
     """
 
-    def __init__(self, machine: Machine, *, timeout: float = COMMAND, sequence: int = 0) -> None:
+    def __init__(
+        self, machine: Machine, *, timeout: float = COMMAND, heartbeat: float = HEARTBEAT, sequence: int = 0
+    ) -> None:
         self.machine = machine
         self.timeout = timeout
+        self.heartbeat = heartbeat
         self.log: list[str] = []
         self._sequence = sequence
         self._stand_in: StandIn | None = None
@@ -147,11 +152,15 @@ class Agent:
 
     def _answer(self, deadline: float) -> Line | None:
         """The line that answers the present request, None when the request or the answer was damaged."""
+        purpose = self.machine.agent_port.purpose
         while True:
             try:
-                line = self._line(deadline)
+                line = self._line(min(deadline, deadline_after(self.heartbeat)))
             except DamagedLine:
                 return None
+            if _is_heartbeat(line):
+                self.machine.agent_port.purpose = f"{purpose}; the agent lives, and is still busy with it"
+                continue
             if line.sequence == 0:
                 return None
             # An answer to a request that was sent again may arrive twice.
@@ -180,3 +189,7 @@ class Agent:
             kind = ProcessDied if content.get("died") else AgentError
             raise kind(sanitize(str(content["error"]).encode("latin-1", "replace")))
         return Reply(verb=verb, content=content, log=log)
+
+
+def _is_heartbeat(line: Line) -> bool:
+    return line.sequence == 0 and isinstance(line.content, dict) and "busy" in line.content

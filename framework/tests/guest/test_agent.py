@@ -7,8 +7,9 @@ import zlib
 import pytest
 
 from pytest_memtype import EffectiveType, Guest, MemType, Region
-from pytest_memtype.errors import AgentError, UsageError
+from pytest_memtype.errors import AgentError, GuestHung, UsageError
 from pytest_memtype.guest.process import ProcessFault
+from pytest_memtype.plugin import GuestFactory
 
 pytestmark = pytest.mark.shared_guest
 
@@ -248,3 +249,21 @@ def test_effective_types_follow_what_is_unmapped(guest: Guest) -> None:
     assert guest.effective(bar) == (EffectiveType.WC, None, EffectiveType.WC)
     process.exit()
     assert guest.effective(bar) == (None, None, None)
+
+
+def test_a_long_request_is_accompanied_by_a_heartbeat(guest: Guest) -> None:
+    """The shell's sleep is what is waited for, not the clock."""
+    guest.shell("sleep 3")
+    said = (guest.machine.logs / "agent.log").read_bytes().decode("latin-1")
+    assert '@0 {"busy": ' in said
+    # It ends with its request.
+    assert guest.shell("echo next").output == "next\n"
+
+
+def test_a_guest_that_hangs_is_noticed(guest_factory: GuestFactory) -> None:
+    """Suspended to idle, with nothing that could wake it: no process runs any more, the agent included."""
+    guest = guest_factory()
+    guest._agent.heartbeat = 0.5
+    with pytest.raises(GuestHung, match=r"no answer for 0\.5 s \(waiting for the answer to 'shell'") as error:
+        guest.shell("echo freeze > /sys/power/state")
+    assert any("console.log" in line for line in error.value.details)

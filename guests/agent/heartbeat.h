@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+#ifndef HEARTBEAT_H
+#define HEARTBEAT_H
+
+/* From now on, while a request is carried out: @0 {"busy": SECONDS} once a second. Returns 0 or an errno. */
+int heartbeat_start(int port);
+
+void heartbeat_busy(void);
+void heartbeat_idle(void);
+
+#endif
