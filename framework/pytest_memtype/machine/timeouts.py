@@ -10,7 +10,7 @@ BOOT: Final = 120.0
 #: One command of the agent, one QMP command, one ``expect``.
 COMMAND: Final = 60.0
 
-#: Between two signs of life of an agent that is busy, and of the first after a request: it gives one a second.
+#: Between a request and the first sign of life, and between two of them: a busy agent gives one a second.
 HEARTBEAT: Final = 10.0
 
 #: QEMU's own start, up to its QMP greeting. It needs 0.05 s on an idle host.
