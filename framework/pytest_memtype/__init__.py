@@ -11,7 +11,7 @@ from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, Tracked
 from pytest_memtype.guest.proc_mtrr import MtrrAnswer, ProcMtrr
 from pytest_memtype.guest.process import Process, ProcessFault
 from pytest_memtype.guest.region import Region
-from pytest_memtype.guest.registers import Registers
+from pytest_memtype.guest.registers import RegisterChange, Registers
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.x86.effective import EffectiveType
@@ -36,6 +36,7 @@ __all__ = [
     "ProcessDied",
     "ProcessFault",
     "Region",
+    "RegisterChange",
     "Registers",
     "ShellResult",
     "TrackedMapping",

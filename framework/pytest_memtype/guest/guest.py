@@ -17,11 +17,11 @@ from pytest_memtype.guest.page_table import effective_types
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import PAGE_SIZE, Region
-from pytest_memtype.guest.registers import Registers, decode_registers
+from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
@@ -237,6 +237,14 @@ class Guest:
         """PAT, MTRRs and control registers of each CPU, as read inside the guest."""
         reply = self._agent.call("registers")
         return reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
+
+    def rewritten(self) -> tuple[RegisterChange, ...]:
+        """The MTRRs that aren't what the layout says: rewritten by the kernel at boot, or changed since.
+
+        Linux rewrites them with ``enable_mtrr_cleanup`` and through ``/proc/mtrr``.
+        """
+        registers = self.registers()
+        return register_changes(intended(self.layout, physical_bits=registers[0].physical_bits), registers)
 
     def effective(self, region: Region) -> tuple[EffectiveType | None, ...]:
         """The effective type per page: what the MTRRs make of the type in the page tables.

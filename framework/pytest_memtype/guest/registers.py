@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.effective import Vendor, vendor_from_cpuid
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import MtrrState
+from pytest_memtype.x86.mtrr import DEFAULT_TYPE, FIXED_MSRS, MtrrState
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,47 @@ class Registers:
     def pat(self) -> tuple[MemType, ...]:
         """The eight slots of IA32_PAT."""
         return pat.decode(self.pat_value)
+
+
+@dataclass(frozen=True)
+class RegisterChange:
+    """An MTRR that isn't what the layout says.
+
+    :param cpu: Linux's number of the CPU.
+    :param msr: The register's number.
+    :param intended: What the layout and the firmware put there.
+    :param found: What the guest's kernel reads.
+    """
+
+    cpu: int
+    msr: int
+    intended: int
+    found: int
+
+    def __str__(self) -> str:
+        return f"CPU {self.cpu}: MTRR {self.msr:#x} is {self.found:#x}, not {self.intended:#x}"
+
+
+def register_changes(intended: MtrrState, registers: Sequence[Registers]) -> tuple[RegisterChange, ...]:
+    """Where the MTRRs of some CPUs differ from those intended, by CPU and in the order of programming.
+
+    CPUs without MTRRs have none that differ.
+    """
+    return tuple(
+        RegisterChange(each.cpu, msr, meant, found)
+        for each in registers
+        if each.mtrr is not None
+        for (msr, meant), (_, found) in zip(_by_number(intended), _by_number(each.mtrr), strict=True)
+        if meant != found
+    )
+
+
+def _by_number(mtrrs: MtrrState) -> Iterator[tuple[int, int]]:
+    yield DEFAULT_TYPE, mtrrs.default_type_register
+    for number, (base, mask) in enumerate(mtrrs.variable):
+        yield 0x200 + 2 * number, base
+        yield 0x201 + 2 * number, mask
+    yield from zip(FIXED_MSRS, mtrrs.fixed, strict=True)
 
 
 def decode_registers(content: dict[str, Any]) -> Registers:

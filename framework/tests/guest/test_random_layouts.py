@@ -34,7 +34,7 @@ NAMES = {
 
 
 def drawn(number: int) -> Layout:
-    """The layout of a number, the same in each process and each run; those of 0 to 9 have ever fewer ranges."""
+    """The layout of a number, the same everywhere; those of 0 to 9 have ever fewer ranges."""
     found: list[Layout] = []
 
     @seed(number)
