@@ -70,6 +70,15 @@ void process_mtrr_add(const struct request *request, struct buffer *reply);
 void process_mtrr_delete(const struct request *request, struct buffer *reply);
 void process_mtrr_list(const struct request *request, struct buffer *reply);
 
+/* observe.c */
+/* Counts what was mapped before the module was there. Returns 0 or an errno. */
+int observe_seed(void);
+/* Which probes work, and what was not seen. */
+void observe_describe(struct buffer *reply);
+void observe_run_observation(const struct request *request, struct buffer *reply);
+void observe_run_observed(const struct request *request, struct buffer *reply);
+void observe_run_observe(const struct request *request, struct buffer *reply);
+
 /* system.c */
 bool system_mount(void);
 /* Loads the module; writes the error and returns false when it can't. */

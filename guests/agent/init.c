@@ -124,7 +124,7 @@ int main(int count, char **arguments)
 {
 	static char text[REQUEST_LENGTH];
 	struct buffer greeting = { 0 };
-	int port;
+	int port, error;
 
 	if (process_is_after_exec(count, arguments))
 		process_go_on(arguments);
@@ -138,6 +138,9 @@ int main(int count, char **arguments)
 		device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 		if (device < 0)
 			buffer_error(&greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
+		else if ((error = observe_seed()))
+			buffer_error(&greeting, "can't count what is mapped already: %s",
+				     strerror(error));
 		else if (process_listen())
 			buffer_error(&greeting, "can't listen for processes: %s", strerror(errno));
 		else if (!system_find_device(&test_device))

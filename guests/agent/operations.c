@@ -22,8 +22,8 @@ static void write_record(struct buffer *reply, const struct memtype_record *reco
 	buffer_print(reply, "{\"start\": %llu, \"pages\": %llu, \"memtype\": %u, \"kind\": \"%s\", ",
 		     record->start, record->pages, record->memtype,
 		     record->kind == MEMTYPE_USER ? "user" : "kernel");
-	buffer_print(reply, "\"pid\": %d, \"address\": %llu, \"owner\": ", record->pid,
-		     record->address);
+	buffer_print(reply, "\"pid\": %d, \"address\": %llu, \"observed\": %s, \"owner\": ",
+		     record->pid, record->address, record->observed ? "true" : "false");
 	buffer_json(reply, record->owner, strnlen(record->owner, sizeof(record->owner)));
 	buffer_print(reply, "}");
 }
@@ -360,6 +360,9 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "policy", run_policy },
 		{ "reset", run_reset },
 		{ "tracked", run_tracked },
+		{ "observation", observe_run_observation },
+		{ "observed", observe_run_observed },
+		{ "observe", observe_run_observe },
 		{ "memtype_list", run_memtype_list },
 		{ "mtrr_list", process_mtrr_list },
 		{ "registers", run_registers },

@@ -317,6 +317,9 @@ void system_describe(struct buffer *reply)
 	buffer_json(reply, name.release, strlen(name.release));
 	buffer_print(reply, ", \"cpus\": %ld, \"device\": {\"address\": ", sysconf(_SC_NPROCESSORS_ONLN));
 	buffer_json(reply, test_device.address, strlen(test_device.address));
-	buffer_print(reply, ", \"bar\": %u, \"start\": %llu, \"size\": %llu}}", test_device.bar,
-		     (unsigned long long)test_device.start, (unsigned long long)test_device.size);
+	buffer_print(reply, ", \"bar\": %u, \"start\": %llu, \"size\": %llu}, \"observation\": ",
+		     test_device.bar, (unsigned long long)test_device.start,
+		     (unsigned long long)test_device.size);
+	observe_describe(reply);
+	buffer_print(reply, "}");
 }

@@ -9,6 +9,7 @@
 #include "agent.h"
 #include "arch_x86.h"
 #include "mtrr.h"
+#include "observe.h"
 #include "smram.h"
 
 DEFINE_MUTEX(memtype_lock);
@@ -24,6 +25,7 @@ void memtype_fill_record(struct memtype_record *to, const struct verifier_record
 		.memtype = from->memtype,
 		.kind = from->space ? MEMTYPE_USER : MEMTYPE_KERNEL,
 		.pid = from->pid,
+		.observed = from->observed,
 	};
 	strscpy(to->owner, from->owner->name, sizeof(to->owner));
 }
@@ -189,6 +191,14 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return set_policy(argument);
 	case MEMTYPE_READ_REGISTERS:
 		return mtrr_read(argument);
+	case MEMTYPE_SEED:
+		return observe_seed(argument);
+	case MEMTYPE_OBSERVATION:
+		return observe_status(argument);
+	case MEMTYPE_OBSERVED:
+		return observe_list(argument);
+	case MEMTYPE_OBSERVE:
+		return observe_set_armed(argument);
 	default:
 		return -ENOTTY;
 	}
@@ -201,9 +211,12 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	void *argument;
 	long error;
 
+	/* No answer may be older than what others have mapped. mmap() comes behind MEMTYPE_PREPARE. */
+	observe_update();
 	if (command == MEMTYPE_RESET) {
 		driver_release_all();
 		user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
+		observe_forget();
 		return set_policy(&(struct memtype_policy){ 0 });
 	}
 	if (_IOC_TYPE(command) != MEMTYPE_IOC || !size || size > PAGE_SIZE)
@@ -257,12 +270,15 @@ static int __init agent_init(void)
 	error = misc_register(&agent_device);
 	if (error)
 		smram_exit();
+	else
+		observe_start();
 	return error;
 }
 
 static void __exit agent_exit(void)
 {
 	misc_deregister(&agent_device);
+	observe_stop();
 	driver_release_all();
 	verifier_destroy(&memtype_verifier);
 	smram_exit();
@@ -272,5 +288,5 @@ module_init(agent_init);
 module_exit(agent_exit);
 
 MODULE_DESCRIPTION("Memory type verifier and test agent");
-/* kprobes, which later observe what other drivers map, are for GPL modules. */
+/* kprobes, which observe what other drivers map, are for GPL modules. */
 MODULE_LICENSE("Dual MIT/GPL");

@@ -82,7 +82,7 @@ struct memtype_record {
 	__u32 memtype;
 	__u32 kind;
 	__s32 pid;		/* of a user mapping, else 0 */
-	__u32 reserved;
+	__u32 observed;		/* seen, not asked for */
 	char owner[MEMTYPE_NAME_LENGTH];
 };
 
@@ -208,6 +208,63 @@ struct memtype_registers {
 	char vendor[16];
 };
 
+#define MEMTYPE_PROBES 2
+#define MEMTYPE_TASK_LENGTH 16
+#define MEMTYPE_CALLER_LENGTH 80
+
+/* A reservation in the kernel's own list. */
+struct memtype_listed {
+	__u64 start;
+	__u64 pages;
+	__u32 memtype;
+	__u32 reserved;
+};
+
+struct memtype_seed {
+	__u64 buffer;		/* struct memtype_listed[count] */
+	__u32 count;
+	__u32 reserved;
+	__u64 sequence;		/* of memtype_observation_status, from before the list was read */
+};
+
+struct memtype_probe {
+	char function[MEMTYPE_NAME_LENGTH];
+	__s32 error;		/* positive errno of the registration, 0 when it succeeded */
+	__u32 armed;		/* a call made for this answer went through it */
+};
+
+struct memtype_observation_status {
+	__u64 sequence;		/* changes with every call that is seen */
+	__u64 missed;		/* calls that were not: the records may be wrong */
+	__u64 dropped;		/* observations in the records, but no longer in the list */
+	struct memtype_probe probes[MEMTYPE_PROBES];
+};
+
+/* A mapping that somebody else made, or tried to. */
+struct memtype_observation {
+	__u64 start;
+	__u64 pages;
+	__u32 requested;
+	__u32 granted;		/* like requested when error is set */
+	__s32 error;		/* the kernel's answer: positive errno, 0 when it was made */
+	__u32 kind;
+	__s32 pid;
+	__u32 seeded;		/* from before the probes: requested, pid, task and caller are unknown */
+	struct memtype_verdict verdict;
+	char task[MEMTYPE_TASK_LENGTH];
+	char caller[MEMTYPE_CALLER_LENGTH];
+};
+
+struct memtype_observed {
+	__u64 buffer;		/* struct memtype_observation[capacity] */
+	__u32 capacity;
+	__u32 count;		/* out: how many there are, even when more than capacity */
+};
+
+struct memtype_observe {
+	__u32 armed;
+};
+
 #define MEMTYPE_IOC 'M'
 #define MEMTYPE_VERIFY		_IOWR(MEMTYPE_IOC, 0x40, struct memtype_request)
 #define MEMTYPE_MAP		_IOWR(MEMTYPE_IOC, 0x41, struct memtype_request)
@@ -229,5 +286,9 @@ struct memtype_registers {
 /* Releases every driver's mappings and RAM, and goes back to the default policy. */
 #define MEMTYPE_RESET		_IO(MEMTYPE_IOC, 0x4e)
 #define MEMTYPE_READ_REGISTERS	_IOWR(MEMTYPE_IOC, 0x4d, struct memtype_registers)
+#define MEMTYPE_SEED		_IOW(MEMTYPE_IOC, 0x60, struct memtype_seed)
+#define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
+#define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)
+#define MEMTYPE_OBSERVE		_IOW(MEMTYPE_IOC, 0x63, struct memtype_observe)
 
 #endif

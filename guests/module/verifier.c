@@ -189,6 +189,7 @@ struct verifier_record *verifier_adopt(struct verifier *verifier,
 	record->address = request->address;
 	record->pid = request->pid;
 	record->memtype = request->memtype;
+	record->observed = request->observed;
 	records_insert(record, tree_of(verifier, record->space, record->memtype));
 	return record;
 }

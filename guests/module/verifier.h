@@ -51,6 +51,7 @@ struct verifier_record {
 	u64 address;		/* in that address space */
 	int pid;
 	u8 memtype;
+	bool observed;		/* somebody else made the mapping: seen, not asked for */
 };
 
 struct verifier_request {
@@ -61,6 +62,7 @@ struct verifier_request {
 	const void *space;
 	u64 address;
 	int pid;
+	bool observed;
 };
 
 enum verifier_rule {

@@ -12,6 +12,12 @@ from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
+from pytest_memtype.guest.observation import (
+    Observation,
+    ObservationStatus,
+    decode_observation,
+    decode_status,
+)
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
 from pytest_memtype.guest.page_table import effective_types
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
@@ -208,13 +214,43 @@ class Guest:
 
         return reply.decode(decode)
 
-    def tracked(self, region: Region | None = None) -> tuple[TrackedMapping, ...]:
-        """The verifier's records, of all memory or of those that overlap a region, by address."""
+    def tracked(
+        self, region: Region | None = None, *, observed: bool | None = None
+    ) -> tuple[TrackedMapping, ...]:
+        """The verifier's records, of all memory or of those that overlap a region, by address.
+
+        :param observed: False for those that were asked for alone, True for those of others alone, which
+            were seen; None for both.
+        """
         if region is not None and not region.pages:
             return ()
         fields = {} if region is None else {"start": region.start, "pages": region.pages}
         reply = self._agent.call("tracked", **fields)
-        return reply.decode(lambda content: tuple(decode_tracked(each) for each in content["records"]))
+        records = reply.decode(lambda content: tuple(decode_tracked(each) for each in content["records"]))
+        return tuple(record for record in records if observed is None or record.observed is observed)
+
+    def observed(self, region: Region | None = None) -> list[Observation]:
+        """What others have mapped or tried to map, in the order of the kernel's answers.
+
+        First what was mapped when the module was loaded; then what was seen since the guest booted, or,
+        where it is shared, since it was handed to this test.
+
+        :param region: Of those that overlap it.
+        """
+        reply = self._agent.call("observed")
+        found = reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
+        return [each for each in found if region is None or each.region.overlaps(region)]
+
+    def observation(self) -> ObservationStatus:
+        """Which probes work at this moment, and what was not seen."""
+        return self._agent.call("observation").decode(decode_status)
+
+    def observe(self, armed: bool) -> None:
+        """Stop the probes, or start them again. What others map or unmap in between is never made good.
+
+        A stopped probe costs ``memtype_reserve()`` nothing, which is what a measurement wants.
+        """
+        self._agent.call("observe", armed=int(armed))
 
     def memtype_list(self, region: Region | None = None) -> tuple[ListEntry, ...]:
         """The kernel's own list, of all memory or of those that overlap a region, by address.

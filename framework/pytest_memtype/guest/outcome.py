@@ -22,6 +22,8 @@ class TrackedMapping:
     :param kind: ``"kernel"`` or ``"user"``.
     :param pid: Of a user mapping, else 0.
     :param address: Where the process has it, else 0.
+    :param observed: Somebody else made it: it was seen, not asked for. Then ``owner`` is the module or
+        function that called for a kernel mapping, the task of a user mapping.
     """
 
     owner: str
@@ -30,6 +32,7 @@ class TrackedMapping:
     kind: str
     pid: int = 0
     address: int = 0
+    observed: bool = False
 
     def __str__(self) -> str:
         return f"{self.owner}: {self.memtype} {self.region}"
@@ -164,6 +167,7 @@ def decode_tracked(content: dict[str, Any]) -> TrackedMapping:
         kind=content["kind"],
         pid=content["pid"],
         address=content["address"],
+        observed=content["observed"],
     )
 
 

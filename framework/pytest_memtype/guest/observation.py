@@ -1,0 +1,131 @@
+"""What others have mapped in a guest: seen, not asked for.
+
+The guest's module watches ``memtype_reserve()`` and ``memtype_free()`` with kprobes, and starts from the
+kernel's own list. See docs/observation.md for what passes neither.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_memtype.guest.outcome import TrackedMapping, decode_verdict
+from pytest_memtype.guest.region import Region
+from pytest_memtype.machine.console import sanitize
+from pytest_memtype.x86.memtype import MemType
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A mapping that a driver or process other than the test's own made, or tried to make.
+
+    :param start: Guest-physical address of its first byte.
+    :param pages: Of 4 KiB.
+    :param requested: The type it was asked for; None when that is not known.
+    :param granted: The type the kernel reserved for it; None when it refused.
+    :param errno: The kernel's answer: positive, 0 when it reserved.
+    :param kind: ``"kernel"`` or ``"user"``.
+    :param caller: Who called ioremap or the like, as the kernel prints it: ``function+0x3b/0x60 [module]``.
+        None for what was mapped before the probes were there.
+    :param task: Name of the task it ran in; None likewise.
+    :param pid: That task's process; 0 likewise.
+    :param rule: The verifier's rule that a mapping of ``requested`` breaks; None when it breaks none.
+    :param conflict: The mapping in the way, where the rule has one.
+    """
+
+    start: int
+    pages: int
+    requested: MemType | None
+    granted: MemType | None
+    errno: int
+    kind: str
+    caller: str | None
+    task: str | None
+    pid: int
+    rule: str | None
+    conflict: TrackedMapping | None
+
+    @property
+    def region(self) -> Region:
+        return Region(self.start, self.pages)
+
+    @property
+    def seeded(self) -> bool:
+        """Was it mapped before the probes were there?"""
+        return self.caller is None
+
+    def __str__(self) -> str:
+        who = "before the module" if self.seeded else f"{self.caller}, {self.task}:{self.pid}"
+        requested = "?" if self.requested is None else self.requested
+        granted = os.strerror(self.errno) if self.granted is None else self.granted
+        return f"{who}: {requested} -> {granted} {self.region}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe of the guest's module on a function of the kernel.
+
+    :param errno: Why it could not be attached: positive, 0 when it was.
+    :param armed: Is it called? Tried out when asked, because an attached probe may be switched off.
+    """
+
+    function: str
+    errno: int
+    armed: bool
+
+    def __str__(self) -> str:
+        if self.armed:
+            return f"{self.function}: works"
+        why = f"can't be attached: {os.strerror(self.errno)}" if self.errno else "attached, but switched off"
+        return f"{self.function}: {why}"
+
+
+@dataclass(frozen=True)
+class ObservationStatus:
+    """How far the observation of a guest can be relied on.
+
+    :param probes: Without a working one, what is mapped after the module was loaded is not seen.
+    :param missed: Calls that were not seen or could not be counted: records and verdicts may be wrong.
+    :param dropped: Observations that are counted in the records, but that the list had no room for.
+    """
+
+    probes: tuple[Probe, ...]
+    missed: int
+    dropped: int
+
+    @property
+    def works(self) -> bool:
+        return all(probe.armed for probe in self.probes)
+
+
+def decode_status(content: dict[str, Any]) -> ObservationStatus:
+    """The status in a reply of the agent."""
+    return ObservationStatus(
+        probes=tuple(
+            Probe(sanitize(str(each["function"]).encode()), int(each["errno"]), bool(each["armed"]))
+            for each in content["probes"]
+        ),
+        missed=int(content["missed"]),
+        dropped=int(content["dropped"]),
+    )
+
+
+def decode_observation(content: dict[str, Any]) -> Observation:
+    """An observation in a reply of the agent."""
+    verdict = decode_verdict(content["verdict"])
+    seeded, errno = bool(content["seeded"]), int(content["errno"])
+    region = Region(content["start"], content["pages"])
+    return Observation(
+        start=region.start,
+        pages=region.pages,
+        requested=None if seeded else MemType(content["requested"]),
+        granted=None if errno else MemType(content["granted"]),
+        errno=errno,
+        kind=content["kind"],
+        caller=None if seeded else sanitize(str(content["caller"]).encode("latin-1", "replace")),
+        task=None if seeded else sanitize(str(content["task"]).encode("latin-1", "replace")),
+        pid=int(content["pid"]),
+        rule=verdict.rule,
+        conflict=verdict.conflict,
+    )

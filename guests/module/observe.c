@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * What others map, in the verifier's records: marked as observed, judged by
+ * the same rules, and counted whatever the rules say, since it is mapped.
+ *
+ * A mapping is counted with the type it was asked for when the rules allow it,
+ * as a mapping of our own is, and otherwise with the type that the kernel gave
+ * it. What is seeded is counted with the type in the kernel's list: what it
+ * was asked for nobody knows any more.
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/workqueue.h>
+
+#include "agent.h"
+#include "arch_x86.h"
+#include "observe.h"
+#include "observe_probe.h"
+
+#define MOST_OBSERVATIONS 4096
+#define MOST_SEEDS 65536
+#define SEED_OWNER "before the module"
+
+struct observation {
+	struct list_head node;
+	struct memtype_observation what;
+};
+
+/* All under memtype_lock. */
+static LIST_HEAD(observations);
+static unsigned int observations_count;
+static u64 observations_dropped;
+/* Calls that were seen, but could not be counted for want of memory. */
+static u64 uncounted;
+
+/*
+ * Stands for the address space of every observed user mapping. Theirs may be
+ * gone before the reservation is: children share it from 6.16 on.
+ */
+static const char somebodys_space;
+
+static u64 first_page(const struct probe_event *event)
+{
+	return event->start >> PAGE_SHIFT;
+}
+
+static u64 last_page(const struct probe_event *event)
+{
+	return (event->end - 1) >> PAGE_SHIFT;
+}
+
+static void note(const struct memtype_observation *what)
+{
+	struct observation *observation;
+
+	if (observations_count == MOST_OBSERVATIONS) {
+		observations_dropped++;
+		return;
+	}
+	observation = kmalloc(sizeof(*observation), GFP_KERNEL);
+	if (!observation) {
+		observations_dropped++;
+		return;
+	}
+	observation->what = *what;
+	list_add_tail(&observation->node, &observations);
+	observations_count++;
+}
+
+static void reserved(const struct probe_event *event)
+{
+	struct verifier_request request = {
+		.first = first_page(event),
+		.pages = last_page(event) - first_page(event) + 1,
+		.memtype = event->requested,
+		.space = event->user ? &somebodys_space : NULL,
+		.pid = event->user ? event->pid : 0,
+		.observed = true,
+	};
+	struct memtype_observation what = {
+		.start = request.first << PAGE_SHIFT,
+		.pages = request.pages,
+		.requested = event->requested,
+		.granted = event->granted,
+		.error = event->error,
+		.kind = event->user ? MEMTYPE_USER : MEMTYPE_KERNEL,
+		.pid = event->pid,
+	};
+	struct verifier_verdict verdict;
+
+	verifier_check(&memtype_verifier, &request, &verdict);
+	memtype_fill_verdict(&what.verdict, &verdict);
+	strscpy(what.task, event->task, sizeof(what.task));
+	strscpy(what.caller, event->caller, sizeof(what.caller));
+	note(&what);
+	/* A malformed range can't be mapped either. */
+	if (event->error || verdict.rule == VERIFIER_MALFORMED)
+		return;
+	if (verdict.error)
+		request.memtype = event->granted;
+	request.owner = verifier_owner(&memtype_verifier, event->user ? event->task : event->name);
+	if (!request.owner || !verifier_adopt(&memtype_verifier, &request))
+		uncounted++;
+}
+
+struct search {
+	const struct probe_event *event;
+	struct verifier_record *found;
+	bool ram;
+	bool same_process;
+};
+
+/*
+ * The record whose mapping memtype_free() has ended. Several may have its
+ * range: then one of the same process, else any, since which of them the
+ * kernel dropped it doesn't know itself.
+ */
+static bool find_freed(struct verifier_record *record, void *data)
+{
+	struct search *search = data;
+	u64 first = first_page(search->event), last = last_page(search->event);
+	bool same;
+
+	if (!record->observed)
+		return true;
+	if (search->ram) {
+		search->found = record;
+		return false;
+	}
+	same = record->pid == search->event->pid;
+	/* Until 6.12 the kernel also shortens an entry that has the same end. */
+	if (record->last == last && record->first <= first &&
+	    (!search->found || record->first > search->found->first ||
+	     (same && record->first == search->found->first && !search->same_process))) {
+		search->found = record;
+		search->same_process = same;
+	}
+	return true;
+}
+
+static void keep(const struct verifier_record *record, u64 first, u64 last)
+{
+	struct verifier_request request = {
+		.first = first,
+		.pages = last - first + 1,
+		.memtype = record->memtype,
+		.owner = record->owner,
+		.space = record->space,
+		.pid = record->pid,
+		.observed = true,
+	};
+
+	if (!verifier_adopt(&memtype_verifier, &request))
+		uncounted++;
+}
+
+/* Takes the event's pages out of a record. */
+static void trim(struct verifier_record *record, const struct probe_event *event)
+{
+	u64 first = first_page(event), last = last_page(event);
+
+	if (record->first < first)
+		keep(record, record->first, first - 1);
+	if (record->last > last)
+		keep(record, last + 1, record->last);
+	verifier_release(&memtype_verifier, record);
+}
+
+static void freed(const struct probe_event *event)
+{
+	struct search search = { .event = event };
+	u64 first = first_page(event), last = last_page(event);
+
+	if (event->error)
+		return;
+	/* RAM has a type for each page and no list of ranges: any part may be freed, in any order. */
+	search.ram = arch_x86.any_ram(first, last);
+	do {
+		search.found = NULL;
+		verifier_each(&memtype_verifier, first, last, find_freed, &search);
+		/* What isn't there was mapped by our own process that called exec(), or was missed. */
+		if (search.found)
+			trim(search.found, event);
+	} while (search.found && search.ram);
+}
+
+/* memtype_lock is held. */
+static void bring_up_to_date(void)
+{
+	struct probe_event event;
+
+	while (probe_take(&event)) {
+		if (event.operation == PROBE_RESERVE)
+			reserved(&event);
+		else
+			freed(&event);
+	}
+}
+
+void observe_update(void)
+{
+	mutex_lock(&memtype_lock);
+	bring_up_to_date();
+	mutex_unlock(&memtype_lock);
+}
+
+static void work_update(struct work_struct *work)
+{
+	observe_update();
+}
+
+static DECLARE_WORK(update_work, work_update);
+
+/* So that the ring never fills while nobody asks anything. */
+static void event_arrived(void)
+{
+	schedule_work(&update_work);
+}
+
+void observe_start(void)
+{
+	probe_start(event_arrived);
+}
+
+static void forget_after(struct list_head *last)
+{
+	struct observation *observation, *next;
+
+	observation = list_entry(last, struct observation, node);
+	list_for_each_entry_safe_continue(observation, next, &observations, node) {
+		list_del(&observation->node);
+		kfree(observation);
+		observations_count--;
+	}
+}
+
+void observe_stop(void)
+{
+	probe_stop();
+	cancel_work_sync(&update_work);
+	forget_after(&observations);
+}
+
+void observe_forget(void)
+{
+	struct observation *observation;
+	struct list_head *last_seed = &observations;
+
+	mutex_lock(&memtype_lock);
+	list_for_each_entry(observation, &observations, node)
+		if (observation->what.seeded)
+			last_seed = &observation->node;
+	forget_after(last_seed);
+	observations_dropped = 0;
+	mutex_unlock(&memtype_lock);
+}
+
+static bool release_observed(struct verifier_record *record, void *data)
+{
+	if (record->observed)
+		verifier_release(&memtype_verifier, record);
+	return true;
+}
+
+static int add_seed(const struct memtype_listed *range, const struct verifier_owner *owner)
+{
+	struct verifier_request request = {
+		.first = range->start >> PAGE_SHIFT,
+		.pages = range->pages,
+		.memtype = range->memtype,
+		.owner = owner,
+		.observed = true,
+	};
+	struct memtype_observation what = {
+		.start = range->start,
+		.pages = range->pages,
+		.requested = range->memtype,
+		.granted = range->memtype,
+		.seeded = true,
+	};
+	struct verifier_verdict verdict;
+
+	verifier_check(&memtype_verifier, &request, &verdict);
+	if (verdict.rule == VERIFIER_MALFORMED)
+		return -EINVAL;
+	memtype_fill_verdict(&what.verdict, &verdict);
+	note(&what);
+	return verifier_adopt(&memtype_verifier, &request) ? 0 : -ENOMEM;
+}
+
+/*
+ * The user half reads the kernel's list and hands it in: the tree behind it is
+ * static to arch/x86/mm/pat, its walker isn't exported, and reading a file
+ * from inside the kernel would need the same text parsed here. Nothing can
+ * slip between the list and the probes: these were there first, and the list
+ * counts only if they saw nothing while it was read.
+ */
+int observe_seed(const struct memtype_seed *seed)
+{
+	const struct verifier_owner *owner;
+	struct memtype_listed *ranges;
+	u64 sequence;
+	int error;
+	u32 n;
+
+	if (seed->count > MOST_SEEDS)
+		return -EINVAL;
+	ranges = kvcalloc(seed->count ?: 1, sizeof(*ranges), GFP_KERNEL);
+	if (!ranges)
+		return -ENOMEM;
+	error = -EFAULT;
+	if (copy_from_user(ranges, u64_to_user_ptr(seed->buffer), seed->count * sizeof(*ranges)))
+		goto free;
+	mutex_lock(&memtype_lock);
+	error = probe_sequence(&sequence);
+	if (!error && sequence != seed->sequence)
+		error = -EAGAIN;
+	if (error)
+		goto unlock;
+	/* What was seen so far is in the list as well. */
+	bring_up_to_date();
+	verifier_each(&memtype_verifier, 0, U64_MAX, release_observed, NULL);
+	forget_after(&observations);
+	owner = verifier_owner(&memtype_verifier, SEED_OWNER);
+	error = owner ? 0 : -ENOMEM;
+	for (n = 0; n < seed->count && !error; n++)
+		error = add_seed(&ranges[n], owner);
+unlock:
+	mutex_unlock(&memtype_lock);
+free:
+	kvfree(ranges);
+	return error;
+}
+
+int observe_status(struct memtype_observation_status *status)
+{
+	mutex_lock(&memtype_lock);
+	probe_status(status->probes);
+	status->missed = probe_missed() + uncounted;
+	status->dropped = observations_dropped;
+	mutex_unlock(&memtype_lock);
+	/* While one is under way the number isn't final, and seeding with it will be refused. */
+	probe_sequence(&status->sequence);
+	return 0;
+}
+
+int observe_list(struct memtype_observed *observed)
+{
+	struct observation *observation;
+	struct memtype_observation *copies;
+	u32 count = 0;
+	int error = 0;
+
+	if (observed->capacity > MOST_OBSERVATIONS)
+		return -EINVAL;
+	copies = kvcalloc(observed->capacity ?: 1, sizeof(*copies), GFP_KERNEL);
+	if (!copies)
+		return -ENOMEM;
+	mutex_lock(&memtype_lock);
+	list_for_each_entry(observation, &observations, node) {
+		if (count < observed->capacity)
+			copies[count] = observation->what;
+		count++;
+	}
+	mutex_unlock(&memtype_lock);
+	observed->count = count;
+	if (copy_to_user(u64_to_user_ptr(observed->buffer), copies,
+			 min(count, observed->capacity) * sizeof(*copies)))
+		error = -EFAULT;
+	kvfree(copies);
+	return error;
+}
+
+int observe_set_armed(const struct memtype_observe *observe)
+{
+	int error;
+
+	mutex_lock(&memtype_lock);
+	error = probe_set_armed(observe->armed);
+	mutex_unlock(&memtype_lock);
+	return error;
+}

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * kretprobes on memtype_reserve() and memtype_free(), which have these names
+ * since 5.6. Every mapping whose type the kernel keeps passes through them:
+ * ioremap, memremap, set_memory and set_pages_array (RAM as well: the page
+ * flags are set inside), arch_io_reserve_memtype_wc, remap_pfn_range of a
+ * whole VMA, and until 6.12 fork, which reserves a second time.
+ *
+ * What the kernel keeps no type of can't be seen here: remap_pfn_range of a
+ * part of a VMA or of RAM, vmf_insert_pfn, and mappings of the direct map.
+ */
+#include <linux/fs.h>
+#include <linux/io.h>
+#include <linux/kallsyms.h>
+#include <linux/kprobes.h>
+#include <linux/mm_types.h>
+#include <linux/ptrace.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/stacktrace.h>
+#include <linux/string.h>
+#include <asm/pgtable_types.h>
+
+#include "observe_probe.h"
+
+#define RING_SIZE 512
+#define DEEPEST_TRACE 32
+/* Calls under way at once: one per CPU and nested ones, with room. */
+#define MOST_CALLS 64
+
+/* "Video RAM": in the range that memtype_reserve() answers without keeping anything. */
+#define UNTRACKED_PAGE 0xa0000
+
+static DEFINE_RAW_SPINLOCK(ring_lock);
+static struct probe_event ring[RING_SIZE];
+static u64 ring_written, ring_read, ring_lost;
+static atomic_t under_way;
+static void (*event_arrived)(void);
+
+/* The program of the agent's user half: what it asks for is asked, not observed. */
+static const struct inode *agent_program;
+static u64 agent_exec_id;
+
+static struct task_struct *tested_by;
+static unsigned int tests_passed;	/* a bit for each probe */
+/* Of one probe without the other nothing is recorded: what nobody sees go would stay for ever. */
+static bool both_work;
+
+static bool is_agent(void)
+{
+	const struct file *program;
+
+	if (current->flags & PF_KTHREAD)
+		return false;
+	/*
+	 * Exiting: the address space, whose mappings are going, is no longer known. Until a task
+	 * calls exec() it counts as many of them as the task it was forked from.
+	 */
+	if (!current->mm)
+		return current->self_exec_id == agent_exec_id &&
+		       (is_global_init(current) || current->parent_exec_id == agent_exec_id);
+	program = rcu_dereference_raw(current->mm->exe_file);
+	return program && file_inode(program) == agent_program;
+}
+
+/* True when the call isn't one to be recorded. */
+static bool not_observed(enum probe_operation operation)
+{
+	if (current == tested_by)
+		tests_passed |= BIT(operation);
+	return !READ_ONCE(both_work) || is_agent();
+}
+
+static bool begins_with_any(const char *name, const char *const *prefixes, size_t count)
+{
+	size_t n;
+
+	for (n = 0; n < count; n++)
+		if (!strncmp(name, prefixes[n], strlen(prefixes[n])))
+			return true;
+	return false;
+}
+
+/* Functions that map on behalf of somebody: it is their caller that is of interest. */
+static bool is_plumbing(const char *name)
+{
+	/* By their beginnings, since the compiler adds endings of its own (.isra.0, .part.0). */
+	static const char *const prefixes[] = {
+		"memtype_", "reserve_pfn_range", "track_pfn", "untrack_pfn", "pfnmap_",
+		"remap_pfn_range", "vm_iomap_memory", "io_remap_pfn",
+		"ioremap", "__ioremap", "generic_ioremap", "iounmap", "memremap", "memunmap",
+		"arch_memremap", "pagemap_range", "arch_io_", "io_mapping_", "iomap_create",
+		"devm_ioremap", "__devm_ioremap", "devm_memremap", "devm_of_iomap", "of_iomap",
+		"pci_iomap", "pcim_iomap", "__pcim_", "pci_ioremap",
+		"set_memory_", "_set_memory_", "set_pages_", "_set_pages_", "xlate_dev_mem",
+	};
+
+	return begins_with_any(name, prefixes, ARRAY_SIZE(prefixes));
+}
+
+static bool maps_for_user(const char *name)
+{
+	static const char *const prefixes[] = { "remap_pfn_range", "track_pfn_copy" };
+
+	return begins_with_any(name, prefixes, ARRAY_SIZE(prefixes));
+}
+
+/* "e1000_probe [e1000]" gives e1000, "hpet_enable" itself. */
+static void name_caller(struct probe_event *event, const char *function)
+{
+	const char *module = strchr(function, '[');
+
+	strscpy(event->name, module ? module + 1 : function, sizeof(event->name));
+	event->name[strcspn(event->name, "] ")] = 0;
+}
+
+/*
+ * Names are looked up at once: of a module that has been unloaded nothing
+ * could be said any more.
+ */
+static void find_caller(struct probe_event *event, const struct pt_regs *regs)
+{
+	/* In atomic context, but the ring's event under construction is on a small stack already. */
+	unsigned long trace[DEEPEST_TRACE];
+	char function[MEMTYPE_CALLER_LENGTH];
+	unsigned int count = stack_trace_save(trace, ARRAY_SIZE(trace), 0), n;
+	bool entered = false;
+
+	for (n = 0; n < count; n++) {
+		snprintf(function, sizeof(function), "%ps", (void *)trace[n]);
+		/* The trace begins in the probe's own machinery. */
+		if (!entered) {
+			entered = !strncmp(function, "memtype_", 8) && !strchr(function, '[');
+			continue;
+		}
+		event->user |= maps_for_user(function);
+		if (!is_plumbing(function))
+			break;
+	}
+	if (n == count) {
+		/* The unwinder gave up: the return address is where the call put it. */
+		trace[0] = *(unsigned long *)regs->sp;
+		n = 0;
+		snprintf(function, sizeof(function), "%ps", (void *)trace[0]);
+	}
+	/* %pB: of a return address, which may be the first one of the next function. */
+	snprintf(event->caller, sizeof(event->caller), "%pB", (void *)trace[n]);
+	name_caller(event, function);
+}
+
+static u8 encoding(unsigned long mode)
+{
+	static const u8 encodings[] = {
+		[_PAGE_CACHE_MODE_WB] = MEMTYPE_WB,
+		[_PAGE_CACHE_MODE_WC] = MEMTYPE_WC,
+		[_PAGE_CACHE_MODE_UC_MINUS] = MEMTYPE_UC_MINUS,
+		[_PAGE_CACHE_MODE_UC] = MEMTYPE_UC,
+		[_PAGE_CACHE_MODE_WT] = MEMTYPE_WT,
+		[_PAGE_CACHE_MODE_WP] = MEMTYPE_WP,
+	};
+
+	return mode < ARRAY_SIZE(encodings) ? encodings[mode] : MEMTYPE_UC;
+}
+
+struct call {
+	struct probe_event event;
+	const enum page_cache_mode *granted;
+};
+
+static void begin(struct probe_event *event, struct pt_regs *regs, enum probe_operation operation)
+{
+	*event = (struct probe_event){
+		.operation = operation,
+		/* memtype_reserve() takes off what isn't address: set_mce_nospec() passes a decoy. */
+		.start = regs_get_kernel_argument(regs, 0) & __PHYSICAL_MASK,
+		.end = (regs_get_kernel_argument(regs, 1) - 1) & __PHYSICAL_MASK,
+		.pid = task_tgid_nr(current),
+	};
+	event->end++;
+	strscpy(event->task, current->comm, sizeof(event->task));
+	atomic_inc(&under_way);
+}
+
+static void end(struct probe_event *event, struct pt_regs *regs)
+{
+	unsigned long flags;
+
+	event->error = -(int)regs_return_value(regs);
+	raw_spin_lock_irqsave(&ring_lock, flags);
+	if (ring_written - ring_read < RING_SIZE)
+		ring[ring_written++ % RING_SIZE] = *event;
+	else
+		ring_lost++;
+	atomic_dec(&under_way);
+	raw_spin_unlock_irqrestore(&ring_lock, flags);
+	event_arrived();
+}
+
+static int reserve_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	struct call *call = (struct call *)instance->data;
+
+	if (not_observed(PROBE_RESERVE))
+		return 1;
+	begin(&call->event, regs, PROBE_RESERVE);
+	call->event.requested = encoding(regs_get_kernel_argument(regs, 2));
+	/* The caller's variable, or NULL when it wants the type it asked for and no other. */
+	call->granted = (const enum page_cache_mode *)regs_get_kernel_argument(regs, 3);
+	find_caller(&call->event, regs);
+	return 0;
+}
+
+static int reserve_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	struct call *call = (struct call *)instance->data;
+
+	call->event.granted = call->event.requested;
+	if (call->granted && !regs_return_value(regs))
+		call->event.granted = encoding(*call->granted);
+	end(&call->event, regs);
+	return 0;
+}
+
+static int free_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	if (not_observed(PROBE_FREE))
+		return 1;
+	begin((struct probe_event *)instance->data, regs, PROBE_FREE);
+	return 0;
+}
+
+static int free_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	end((struct probe_event *)instance->data, regs);
+	return 0;
+}
+
+static struct {
+	const char *names[2];
+	struct kretprobe probe;
+	int error;
+} probes[MEMTYPE_PROBES] = {
+	[PROBE_RESERVE] = {
+		.names = { "memtype_reserve" },
+		.probe = {
+			.entry_handler = reserve_entered,
+			.handler = reserve_returned,
+			.data_size = sizeof(struct call),
+			.maxactive = MOST_CALLS,
+		},
+	},
+	[PROBE_FREE] = {
+		/*
+		 * gcc 10 makes two functions of 5.10's: the look at pat_enabled(), which it inlines
+		 * where memtype.c itself calls, and the rest.
+		 */
+		.names = { "memtype_free.part.0", "memtype_free" },
+		.probe = {
+			.entry_handler = free_entered,
+			.handler = free_returned,
+			.data_size = sizeof(struct probe_event),
+			.maxactive = MOST_CALLS,
+		},
+	},
+};
+
+static int attach(struct kretprobe *probe, const char *const names[2])
+{
+	int error = -ENOENT;
+	unsigned int n;
+
+	for (n = 0; n < 2 && names[n] && error; n++) {
+		/* A failed registration leaves the address it found. */
+		probe->kp.addr = NULL;
+		probe->kp.flags = 0;
+		probe->kp.symbol_name = names[n];
+		error = register_kretprobe(probe);
+	}
+	return error;
+}
+
+/*
+ * A registered probe may be dead: /sys/kernel/debug/kprobes/enabled and the
+ * sysctl kernel.ftrace_enabled stop all of them without a word. So both
+ * functions are called, on a page for which they keep nothing.
+ */
+static void test_probes(void)
+{
+	tests_passed = 0;
+	tested_by = current;
+	if (!arch_io_reserve_memtype_wc(UNTRACKED_PAGE, PAGE_SIZE))
+		arch_io_free_memtype_wc(UNTRACKED_PAGE, PAGE_SIZE);
+	tested_by = NULL;
+	WRITE_ONCE(both_work, tests_passed == BIT(MEMTYPE_PROBES) - 1);
+}
+
+void probe_start(void (*arrived)(void))
+{
+	unsigned int n;
+
+	event_arrived = arrived;
+	/* Whoever loads the module is the agent's user half. */
+	if (current->mm)
+		agent_program = file_inode(rcu_dereference_raw(current->mm->exe_file));
+	agent_exec_id = current->self_exec_id;
+	for (n = 0; n < ARRAY_SIZE(probes); n++)
+		probes[n].error = attach(&probes[n].probe, probes[n].names);
+	test_probes();
+	for (n = 0; n < ARRAY_SIZE(probes); n++)
+		if (!(tests_passed & BIT(n)))
+			pr_notice("memtype: the probe on %s doesn't work (error %d): what others map from now on is not observed\n",
+				  probes[n].probe.kp.symbol_name, probes[n].error);
+}
+
+void probe_stop(void)
+{
+	unsigned int n;
+
+	/* Unregistering one whose registration failed oopses on 6.1 and 7.3. */
+	for (n = 0; n < ARRAY_SIZE(probes); n++)
+		if (!probes[n].error)
+			unregister_kretprobe(&probes[n].probe);
+}
+
+bool probe_take(struct probe_event *event)
+{
+	unsigned long flags;
+	bool taken = false;
+
+	raw_spin_lock_irqsave(&ring_lock, flags);
+	if (ring_read != ring_written) {
+		*event = ring[ring_read++ % RING_SIZE];
+		taken = true;
+	}
+	raw_spin_unlock_irqrestore(&ring_lock, flags);
+	return taken;
+}
+
+int probe_sequence(u64 *sequence)
+{
+	unsigned long flags;
+	bool busy;
+
+	raw_spin_lock_irqsave(&ring_lock, flags);
+	*sequence = ring_written + ring_lost;
+	busy = atomic_read(&under_way);
+	raw_spin_unlock_irqrestore(&ring_lock, flags);
+	return busy ? -EAGAIN : 0;
+}
+
+u64 probe_missed(void)
+{
+	u64 missed = READ_ONCE(ring_lost);
+	unsigned int n;
+
+	/* More calls at once than MOST_CALLS, and calls made inside another probe's handler. */
+	for (n = 0; n < ARRAY_SIZE(probes); n++)
+		missed += probes[n].probe.nmissed + probes[n].probe.kp.nmissed;
+	return missed;
+}
+
+void probe_status(struct memtype_probe status[MEMTYPE_PROBES])
+{
+	unsigned int n;
+
+	test_probes();
+	for (n = 0; n < ARRAY_SIZE(probes); n++) {
+		strscpy(status[n].function, probes[n].probe.kp.symbol_name,
+			sizeof(status[n].function));
+		status[n].error = -probes[n].error;
+		status[n].armed = !!(tests_passed & BIT(n));
+	}
+}
+
+int probe_set_armed(bool armed)
+{
+	unsigned int n;
+	int error = 0;
+
+	for (n = 0; n < ARRAY_SIZE(probes) && !error; n++) {
+		if (probes[n].error)
+			continue;
+		if (armed)
+			error = enable_kretprobe(&probes[n].probe);
+		else
+			error = disable_kretprobe(&probes[n].probe);
+	}
+	return error;
+}

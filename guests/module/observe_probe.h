@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The probes of observation, which run where nothing may sleep, and the ring they fill. */
+#ifndef OBSERVE_PROBE_H
+#define OBSERVE_PROBE_H
+
+#include <linux/sched.h>
+#include <linux/types.h>
+
+#include "memtype_uapi.h"
+
+enum probe_operation {
+	PROBE_RESERVE,
+	PROBE_FREE,
+};
+
+/* One call of memtype_reserve() or memtype_free() that has returned. Types are IA32_PAT's encodings. */
+struct probe_event {
+	u64 start;
+	u64 end;		/* exclusive, as the kernel has it */
+	int error;		/* positive errno */
+	pid_t pid;
+	u8 operation;
+	u8 requested;
+	u8 granted;
+	bool user;
+	char task[TASK_COMM_LEN];
+	char caller[MEMTYPE_CALLER_LENGTH];	/* function+offset, and its module */
+	char name[MEMTYPE_NAME_LENGTH];		/* module of the caller, or else its function */
+};
+
+/* arrived is called after each event, in atomic context. */
+void probe_start(void (*arrived)(void));
+void probe_stop(void);
+
+/* Takes the oldest event. False when there is none. */
+bool probe_take(struct probe_event *event);
+
+/* How many calls have been seen so far. -EAGAIN: one is under way. */
+int probe_sequence(u64 *sequence);
+/* How many calls were not, since the module was loaded. */
+u64 probe_missed(void);
+
+void probe_status(struct memtype_probe probes[MEMTYPE_PROBES]);
+int probe_set_armed(bool armed);
+
+#endif
