@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,12 @@ class Guest:
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
         self.mark()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor number of the kernel, ``(6, 12)``: what a rule that changed goes by."""
+        major, minor = re.findall(r"\d+", self.release)[:2]
+        return int(major), int(minor)
 
     def mmio(self, pages: int, align: int = 16) -> Region:
         """Device memory nothing has touched yet: a window of the test device's prefetchable BAR.

@@ -34,6 +34,15 @@ class TrackedMapping:
     address: int = 0
     observed: bool = False
 
+    def address_of(self, page: int) -> int:
+        """Where the process has a page of it, by guest-physical address.
+
+        :raises ValueError: it is a driver's, or doesn't cover the page.
+        """
+        if self.kind != "user" or not self.region.start <= page < self.region.end:
+            raise ValueError(f"{self} is no user mapping of {page:#x}")
+        return self.address + page - self.region.start
+
     def __str__(self) -> str:
         return f"{self.owner}: {self.memtype} {self.region}"
 

@@ -14,6 +14,7 @@ from pytest_memtype.guest.page_table import granted_types
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
+from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import parse_size
 
@@ -190,6 +191,14 @@ class Process:
         types = reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
         self._journal.seen(mapping, self.name, types)
         return types
+
+    def vmas(self) -> tuple[Vma, ...]:
+        """The process's areas of device memory, as the kernel lists them, by address.
+
+        :raises AgentError: the process is gone.
+        """
+        reply = self._agent.call("shell", command=f"cat /proc/{self.pid}/maps")
+        return reply.decode(lambda content: parse_maps(content["output"]))
 
     def fork(self, name: str | None = None) -> Process:
         """Fork; the child has copies of all mappings, under the same handles.

@@ -57,8 +57,9 @@ def answer(record: Record) -> Answer:
     elif not kernel["accepted"]:
         linux = "refused"
     else:
-        # A reservation has no page table, which could hold another type.
-        linux = "accepted" if granted in (None, record["requested"]) else "substituted"
+        # No type is another type: a reservation has no page table, and a page may come when touched.
+        types = {*granted} if isinstance(granted, list) else {granted}
+        linux = "accepted" if types <= {None, record["requested"]} else "substituted"
     return Answer(
         verifier="accepted" if verdict["accepted"] else verdict["rule"],
         linux=linux,
