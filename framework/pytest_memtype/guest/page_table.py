@@ -9,7 +9,7 @@ from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.effective import EffectiveType, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import memory_type_at
-from pytest_memtype.x86.pte import PageSize, memtype_of_entry
+from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
 
 _PAGE_SIZES = {size.shift: size for size in PageSize}
 
@@ -33,6 +33,17 @@ def granted_types(content: dict[str, Any], registers: Registers, *, pages: int) 
             memtype = memtype_of_entry(entry, page_size=_PAGE_SIZES[shift], pat=registers.pat_value)
         types += [memtype] * count
     return tuple(types)
+
+
+def physical_address(content: dict[str, Any], *, virtual: int) -> int | None:
+    """Guest-physical address of the first page of a reply's ``page_table``, None when nothing is there.
+
+    :param virtual: Where it is mapped, which tells the pages of a large one apart.
+    """
+    entry, shift, _ = map(int, content["runs"][0])
+    if not entry:
+        return None
+    return leaf_address(entry, _PAGE_SIZES[shift]) | virtual & (1 << shift) - 1
 
 
 def effective_types(

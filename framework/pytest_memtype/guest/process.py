@@ -10,9 +10,9 @@ from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
-from pytest_memtype.guest.page_table import granted_types
+from pytest_memtype.guest.page_table import granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
-from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
@@ -72,8 +72,9 @@ class Process:
             verifier is asked and counts when mmap is, and Linux tracks nothing of it. A private one is
             refused, EINVAL. ``sysfs``: the test device's ``resourceN`` (UC_MINUS) or ``resourceN_wc``
             (WC). ``devmem``: ``/dev/mem``, WB without and UC_MINUS with O_SYNC.
-        :param private: MAP_PRIVATE instead of MAP_SHARED. A page the process writes becomes its own
-            copy in RAM, write-back; the record stays, because the VMA does.
+        :param private: MAP_PRIVATE instead of MAP_SHARED. A page the process writes becomes a copy in
+            RAM, mapped with the type asked for (``wp_page_copy()`` in ``mm/memory.c`` makes it from
+            ``vm_page_prot``); the record stays, because the VMA does.
         :param protection: ``r``, ``w`` or ``rw``.
         :param part: Offset and number of the pages that are mapped, where the VMA has those of the
             whole region; via ``driver`` only. The verifier is asked for them alone. A part that is
@@ -191,6 +192,16 @@ class Process:
         types = reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
         self._journal.seen(mapping, self.name, types)
         return types
+
+    def physical(self, mapping: Mapping, page: int) -> int | None:
+        """Guest-physical address of what the page table has for a page of a mapping; None if it has nothing.
+
+        After the process wrote to a private page this is its copy in RAM.
+        """
+        self._check_user(mapping)
+        reply = self._call("user_page_table", handle=mapping.handle, offset=page, pages=1)
+        virtual = mapping.address + page * PAGE_SIZE
+        return reply.decode(lambda content: physical_address(content["page_table"], virtual=virtual))
 
     def vmas(self) -> tuple[Vma, ...]:
         """The process's areas of device memory, as the kernel lists them, by address.
