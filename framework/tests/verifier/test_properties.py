@@ -219,22 +219,6 @@ def tracked(records: list[Record]) -> Counter[TrackedPage]:
     return Counter(page for record in records for page in pages_of(record.request))
 
 
-def test_every_answer_is_the_references(library: Library) -> None:
-    class OnThisLibrary(Differential):
-        def __init__(self) -> None:
-            super().__init__(library)
-
-    run_state_machine_as_test(
-        OnThisLibrary,
-        settings=settings(
-            max_examples=200,
-            stateful_step_count=50,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 MACHINE = {
     "last_pfn": FRAMES - 1,
     "possible": 0xFFFFFFFF,
@@ -274,3 +258,29 @@ def test_names_are_told_apart_by_what_fits_a_record(library: Library) -> None:
             assert library.adopt(Request(40, 1, MemType.WC, name))
         assert [record.request.owner for record in library.records()] == [long, long, other]
         assert library.allocations() == 3 + 2
+
+
+def test_a_cut_leaves_what_the_process_has_next_to_it(library: Library) -> None:
+    """The same pages, mapped once more right behind or right before the addresses that go."""
+    addresses = [WINDOWS[0] + index * 4 * PAGE_SIZE for index in range(3)]
+    with library.started(**MACHINE):
+        for address in addresses:
+            assert library.adopt(Request(40, 4, MemType.WC, "process1", 1, address))
+        assert library.cut(pid=1, address=addresses[1], pfn=40, pages=4) == 4
+        assert [record.request.address for record in library.records()] == [addresses[0], addresses[2]]
+
+
+def test_every_answer_is_the_references(library: Library) -> None:
+    class OnThisLibrary(Differential):
+        def __init__(self) -> None:
+            super().__init__(library)
+
+    run_state_machine_as_test(
+        OnThisLibrary,
+        settings=settings(
+            max_examples=200,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
