@@ -20,6 +20,9 @@
 #define RAM_PAGES 8
 #define RAM_MEMTYPE 6
 #define DEFAULT_MEMTYPE 7
+#define FIRMWARE_FIRST 48
+#define FIRMWARE_PAGES 4
+#define FIRMWARE_MEMTYPE 0
 
 #define CHECK(condition)                                                                           \
 	do {                                                                                       \
@@ -139,6 +142,10 @@ static void compare(const struct library_verdict *verdict, const struct library_
 	for (i = 0; !rule && i < page_count; i++)
 		if (in_the_way(&pages[i], request, VERIFIER_EXCLUSIVE))
 			rule = VERIFIER_EXCLUSIVE;
+	for (pfn = request->first; !rule && pfn < request->first + request->pages; pfn++)
+		if (pfn >= FIRMWARE_FIRST && pfn < FIRMWARE_FIRST + FIRMWARE_PAGES &&
+		    request->memtype != FIRMWARE_MEMTYPE)
+			rule = VERIFIER_FIRMWARE;
 	CHECK(verdict->rule == rule);
 	CHECK(!verdict->error == (rule == VERIFIER_ACCEPTED));
 	if (rule == VERIFIER_ACCEPTED)
@@ -325,6 +332,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.ram_pages = RAM_PAGES,
 		.ram_memtype = RAM_MEMTYPE,
 		.default_memtype = DEFAULT_MEMTYPE,
+		.firmware_first = FIRMWARE_FIRST,
+		.firmware_pages = FIRMWARE_PAGES,
+		.firmware_memtype = FIRMWARE_MEMTYPE,
 	};
 	page_count = operation = 0;
 	library_start(&machine);

@@ -43,10 +43,21 @@ static bool possible(unsigned int memtype)
 	return machine.possible >> memtype & 1;
 }
 
+static bool overlap(u64 first, u64 last, u64 start, u64 pages)
+{
+	return pages && first <= start + pages - 1 && last >= start;
+}
+
 static bool any_ram(u64 first, u64 last)
 {
-	return machine.ram_pages && first <= machine.ram_first + machine.ram_pages - 1 &&
-	       last >= machine.ram_first;
+	return overlap(first, last, machine.ram_first, machine.ram_pages);
+}
+
+static u32 firmware_memtypes(u64 first, u64 last)
+{
+	bool firmware = overlap(first, last, machine.firmware_first, machine.firmware_pages);
+
+	return firmware ? 1U << machine.firmware_memtype : 0;
 }
 
 uint32_t library_hazards(uint64_t first, uint64_t last, uint32_t memtype)
@@ -70,6 +81,7 @@ static struct verifier_arch arch = {
 	.any_ram = any_ram,
 	.hazards = hazards,
 	.default_memtype = default_memtype,
+	.firmware_memtypes = firmware_memtypes,
 };
 
 void library_start(const struct library_machine *described)

@@ -18,6 +18,9 @@ struct library_machine {
 	uint64_t ram_pages;
 	uint32_t ram_memtype;
 	uint32_t default_memtype; /* of what is not RAM */
+	uint64_t firmware_first;
+	uint64_t firmware_pages;
+	uint32_t firmware_memtype;
 };
 
 struct library_request {

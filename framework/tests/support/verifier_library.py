@@ -18,7 +18,7 @@ from pytest_memtype.spec.verifier import Request, TrackedPage, pages_of
 from pytest_memtype.x86.memtype import MemType
 
 # In the order of enum verifier_rule.
-RULES = (None, "malformed", "impossible", "ram-not-wb", "alias", "exclusive")
+RULES = (None, "malformed", "impossible", "ram-not-wb", "alias", "exclusive", "smram")
 _HOST = guest_sources() / "host"
 _CAPACITY = 4096
 _LIMIT_SECONDS = 120

@@ -51,7 +51,7 @@ def test_a_fault_is_found_and_can_be_replayed(tmp_path: Path, right: str, wrong:
     assert source.count(right) == 1
     (module / "verifier.c").write_text(source.replace(right, wrong))
     with pytest.raises(FaultFound, match="to replay it: ") as found:
-        fuzz(tmp_path, seconds=120, module=module)
+        fuzz(tmp_path, seconds=60, module=module)
     assert report in str(found.value)
     replay = str(found.value).rpartition("to replay it: ")[2].split()
     done = subprocess.run(replay, capture_output=True, text=True, timeout=60, check=False)

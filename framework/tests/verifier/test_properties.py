@@ -1,12 +1,13 @@
 """Random operations on the verifier's C code; each answer is compared with ``spec/verifier.py``.
 
-Memory is 64 pages, 16 to 23 of them RAM, so that most requests meet another. A process has a page at one of
-three addresses, each window of addresses showing all of memory: no two pages share an address.
+Memory is 64 pages, 16 to 23 of them RAM and 48 to 51 SMRAM, so that most requests meet another. A process has
+a page at one of three addresses, each window of addresses showing all of memory: no two pages share one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import reduce
 
 import hypothesis.strategies as st
@@ -35,6 +36,8 @@ from pytest_memtype.x86.memtype import MemType
 PHYSICAL_BITS = 18
 FRAMES = 64
 RAM = range(16, 24)
+SMRAM = range(48, 52)
+SMM_TYPE = MemType.UC
 DRIVERS = ("drm", "fbdev", "agp", "x" * 31)
 PROCESSES = (1, 2, 3)
 WINDOWS = (0x10_0000, 0x7F00_0000_0000, 0x20_0000)
@@ -96,6 +99,7 @@ class Differential(RuleBasedStateMachine):
                 default=lambda pfn, pages: (
                     MemType.WB if any(page in RAM for page in range(pfn, pfn + pages)) else MemType.UC_MINUS
                 ),
+                smram=lambda pfn: SMM_TYPE if pfn in SMRAM else None,
                 hazards=lambda pfn, pages, memtype: bit_names(library.hazards(pfn, pfn + pages - 1, memtype)),
             )
         )
@@ -106,6 +110,9 @@ class Differential(RuleBasedStateMachine):
             ram_pages=len(RAM),
             ram_memtype=MemType.WB,
             default_memtype=MemType.UC_MINUS,
+            firmware_first=SMRAM.start,
+            firmware_pages=len(SMRAM),
+            firmware_memtype=SMM_TYPE,
         )
         self.names = 0
         for name in (*DRIVERS, *(f"process{pid}" for pid in PROCESSES)):
@@ -268,6 +275,19 @@ def test_a_cut_leaves_what_the_process_has_next_to_it(library: Library) -> None:
             assert library.adopt(Request(40, 4, MemType.WC, "process1", 1, address))
         assert library.cut(pid=1, address=addresses[1], pfn=40, pages=4) == 4
         assert [record.request.address for record in library.records()] == [addresses[0], addresses[2]]
+
+
+def test_what_was_adopted_is_in_the_way_where_it_is_not_ram(library: Library) -> None:
+    """Rule 2 is about pages that are not RAM, and RAM before them ends no search."""
+    at_the_end = Request(RAM.stop - 4, 4, MemType.WC, "drm")
+    across = Request(RAM.stop - 2, 4, MemType.WC, "fbdev")
+    with library.started(**MACHINE):
+        for each in (at_the_end, across):
+            assert library.adopt(each)
+        assert library.check(replace(at_the_end, memtype=MemType.WB)).rule is None
+        answer = library.check(replace(across, memtype=MemType.WB))
+        assert answer.rule == "alias"
+        assert answer.conflict == tuple(pages_of(across))
 
 
 def test_every_answer_is_the_references(library: Library) -> None:
