@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.command import QEMU, Guest, rerun_command
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.timeouts import COMMAND
+from pytest_memtype.machine.migration import leave_ram_out, save_state
 from pytest_memtype.store import flush
 
 #: Raise it when templates of earlier versions of this code can't be used.
@@ -93,16 +91,8 @@ def save(guest: Guest, *, boot_rom: bytes | None, directory: Path, prepare: Call
         machine.resume()
         notes = prepare(machine)
         machine.qmp.execute("stop")
-        _leave_ram_out(machine)
-        _receive_state(machine, state)
-        end = machine.qmp.wait_for_event(
-            lambda event: (
-                event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed")
-            ),
-            doing="saving the template",
-        )
-        if end["data"]["status"] == "failed":
-            raise GuestError("QEMU could not save the template")
+        leave_ram_out(machine)
+        save_state(machine, state)
         machine.qmp.execute("quit")
     # Only now: the guest wrote to the RAM file until its end.
     facts = {
@@ -145,23 +135,6 @@ def load(guest: Guest, directory: Path) -> Template:
     )
 
 
-def _receive_state(machine: Machine, state: Path) -> None:
-    # Not exec:cat, whose writes may fail, or not have ended, when QEMU says that all is sent.
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            machine.qmp.give("state", theirs.fileno())
-        machine.qmp.execute("migrate", {"uri": "fd:state"})
-        ours.settimeout(COMMAND)
-        with ours.makefile("rb") as stream, state.open("xb") as file:
-            shutil.copyfileobj(stream, file)
-
-
-def _leave_ram_out(machine: Machine) -> None:
-    capabilities = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
-    machine.qmp.execute("migrate-set-capabilities", {"capabilities": capabilities})
-
-
 def _fingerprint(ram: Path) -> list[int]:
     # Hashing 256 MiB for every test would cost more than the clone itself.
     status = ram.stat()
@@ -175,7 +148,7 @@ def clone(template: Template, *, logs: Path) -> Machine:
     """
     machine = Machine.start(template.guest, logs=logs, history=template.console)
     try:
-        _leave_ram_out(machine)
+        leave_ram_out(machine)
         # By descriptor: exec:cat costs 6 ms of the 70 a clone takes, and file: is of QEMU 8.2.
         machine.qmp.execute("migrate-incoming", {"uri": f"fd:{machine.state_fd}"})
         # A state that doesn't load ends QEMU, and so this wait.

@@ -1,0 +1,208 @@
+"""The registers of each CPU in a device state that QEMU saved: read them, or write others in their place.
+
+QEMU's migration stream ends with a description of itself in JSON, which names every field of every section
+and its size (QEMU 7.2, migration/savevm.c, ``should_send_vmdesc``). ``migrate`` writes it;
+``xen-save-devices-state``, which needs 3 ms because it leaves RAM out of what a private guest saves, does
+not, so that a shape learned once from one stream is applied to others of the same QEMU and machine.
+
+Sections of CPUs are found by their headers, and believed only where their footer is where it should be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from pytest_memtype.x86.mtrr import MtrrState
+
+#: Names of registers and those of the fields they are saved in (QEMU 7.2, target/i386/machine.c,
+#: vmstate_x86_cpu). All are numbers of eight bytes, big-endian.
+_FIELDS: Final = MappingProxyType(
+    {
+        "cr0": "env.cr[0]",
+        "cr3": "env.cr[3]",
+        "cr4": "env.cr[4]",
+        "efer": "env.efer",
+        "pat_value": "env.pat",
+        "mtrr_default_type": "env.mtrr_deftype",
+        "mtrr_fixed": "env.mtrr_fixed",
+        "mtrr_variable": "env.mtrr_var",
+    }
+)
+
+_WORD: Final = 8
+_SECTION_FULL: Final = b"\x04"
+_FOOTER: Final = b"\x7e"
+_DESCRIPTION: Final = b"\x06"
+_MAGIC: Final = b"QEVM\x00\x00\x00\x03"
+
+
+class DeviceStateError(ValueError):
+    """A device state that is damaged, or of another QEMU than it should be. The message says how."""
+
+
+@dataclass(frozen=True)
+class CpuRegisters:
+    """The registers of one CPU that decide on memory types and translate addresses.
+
+    :param cpu: Its number, from 0.
+    :param mtrr_fixed: The eleven fixed-range registers, 64K first.
+    :param mtrr_variable: (base, mask) of each variable range.
+    """
+
+    cpu: int
+    cr0: int
+    cr3: int
+    cr4: int
+    efer: int
+    pat_value: int
+    mtrr_default_type: int
+    mtrr_fixed: tuple[int, ...]
+    mtrr_variable: tuple[tuple[int, int], ...]
+
+    @property
+    def mtrr(self) -> MtrrState:
+        """The MTRRs as the CPU would read them, were it one that has them."""
+        # Beside VCNT, MTRRcap says fixed ranges and WC (QEMU 7.2, target/i386/tcg/sysemu/misc_helper.c).
+        capability = 0x500 | len(self.mtrr_variable)
+        return MtrrState(
+            capability=capability,
+            default_type_register=self.mtrr_default_type,
+            fixed=self.mtrr_fixed,
+            variable=self.mtrr_variable,
+        )
+
+
+@dataclass(frozen=True)
+class CpuShape:
+    """How QEMU saves a CPU: what :func:`shape_of` learns from a state that describes itself.
+
+    :param version: Of the section.
+    :param offsets: Register to (offset from the section's header, count of words).
+    """
+
+    version: int
+    offsets: Mapping[str, tuple[int, int]]
+
+
+def shape_of(state: bytes) -> CpuShape:
+    """The shape of the CPUs in a migration stream.
+
+    :raises DeviceStateError: it doesn't describe itself, or saves CPUs in a way that isn't known.
+    """
+    cpu = next((device for device in _description(state) if device.get("name") == "cpu"), None)
+    if cpu is None:
+        raise DeviceStateError("the device state describes no CPU")
+    places: dict[str, tuple[int, int]] = {}
+    offset = 0
+    try:
+        for field in cpu["fields"]:
+            count = int(field.get("array_len", 1))
+            places.setdefault(str(field["name"]), (offset, int(field["size"]) * count // _WORD))
+            offset += int(field["size"]) * count
+        return CpuShape(
+            version=int(cpu["version"]), offsets={name: places[field] for name, field in _FIELDS.items()}
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DeviceStateError(
+            f"the device state's description of CPUs isn't understood: {error!r}"
+        ) from None
+
+
+def read_cpus(state: bytes, shape: CpuShape) -> tuple[CpuRegisters, ...]:
+    """The registers of every CPU, by number.
+
+    :raises DeviceStateError: they aren't where they should be.
+    """
+    return tuple(_registers(state, shape, cpu, start) for cpu, start in enumerate(_sections(state, shape)))
+
+
+def with_registers(state: bytes, shape: CpuShape, changed: Iterable[CpuRegisters]) -> bytes:
+    """The state with other registers for some of its CPUs, all else as it is.
+
+    :raises DeviceStateError: the state has no such CPU, or CPUs with other numbers of ranges.
+    """
+    sections = _sections(state, shape)
+    patched = bytearray(state)
+    for registers in changed:
+        if not 0 <= registers.cpu < len(sections):
+            raise DeviceStateError(f"there is no CPU {registers.cpu} in a state of {len(sections)}")
+        for name, (offset, count) in shape.offsets.items():
+            words = _words(getattr(registers, name))
+            if len(words) != count:
+                raise DeviceStateError(f"CPU {registers.cpu}: {name} is {count} registers, not {len(words)}")
+            start = sections[registers.cpu] + offset
+            patched[start : start + count * _WORD] = b"".join(word.to_bytes(_WORD, "big") for word in words)
+    return bytes(patched)
+
+
+def _description(state: bytes) -> list[dict[str, Any]]:
+    # The last that fits: RAM, which comes before, may hold anything.
+    for found in reversed([match.start() for match in re.finditer(rb'\{"page_size"', state)]):
+        length = int.from_bytes(state[found - 4 : found], "big")
+        if state[found - 5 : found - 4] == _DESCRIPTION and found + length == len(state):
+            try:
+                devices: list[dict[str, Any]] = json.loads(state[found:])["devices"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DeviceStateError(f"the device state's description is damaged: {error}") from None
+            return devices
+    raise DeviceStateError("the device state doesn't describe itself; was it cut short?")
+
+
+def _sections(state: bytes, shape: CpuShape) -> list[int]:
+    """Where the fields of each CPU begin."""
+    if not state.startswith(_MAGIC):
+        raise DeviceStateError("this is no device state of QEMU: it doesn't begin with QEVM")
+    starts: list[int] = []
+    position = 0
+    while True:
+        # idstr "cpu", instance and version: registers are never compared across versions.
+        name = b"\x03cpu" + len(starts).to_bytes(4, "big") + shape.version.to_bytes(4, "big")
+        header = re.compile(re.escape(_SECTION_FULL) + rb"(....)" + re.escape(name), re.DOTALL)
+        found = next(
+            (
+                match
+                for match in header.finditer(state, position)
+                # Fields, subsections, then the footer with the same section number.
+                if state.find(_FOOTER + match[1], match.end()) >= match.end() + _least(shape)
+            ),
+            None,
+        )
+        if found is None:
+            break
+        starts.append(found.end())
+        position = found.end()
+    if not starts:
+        raise DeviceStateError(f"the device state has no CPU of version {shape.version}")
+    return starts
+
+
+def _least(shape: CpuShape) -> int:
+    return max(offset + count * _WORD for offset, count in shape.offsets.values())
+
+
+def _registers(state: bytes, shape: CpuShape, cpu: int, start: int) -> CpuRegisters:
+    words = {
+        name: tuple(
+            int.from_bytes(state[at : at + _WORD], "big")
+            for at in range(start + offset, start + offset + count * _WORD, _WORD)
+        )
+        for name, (offset, count) in shape.offsets.items()
+    }
+    pairs = words["mtrr_variable"]
+    return CpuRegisters(
+        cpu=cpu,
+        mtrr_fixed=words["mtrr_fixed"],
+        mtrr_variable=tuple(zip(pairs[::2], pairs[1::2], strict=True)),
+        **{name: words[name][0] for name in ("cr0", "cr3", "cr4", "efer", "pat_value", "mtrr_default_type")},
+    )
+
+
+def _words(value: int | tuple[int, ...] | tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,)
+    return tuple(word for each in value for word in (each if isinstance(each, tuple) else (each,)))

@@ -1,0 +1,55 @@
+"""A guest's state on its way out of QEMU."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+from pytest_memtype.errors import GuestError
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.timeouts import COMMAND
+
+
+def leave_ram_out(machine: Machine) -> None:
+    """What is saved or loaded from now on is without memory that is shared with a file.
+
+    It also makes QEMU say when it is done.
+    """
+    _set_capabilities(machine, ignore_shared=True)
+
+
+def take_ram_along(machine: Machine) -> None:
+    """What is saved or loaded from now on has all memory in it."""
+    _set_capabilities(machine, ignore_shared=False)
+
+
+def save_state(machine: Machine, file: Path) -> None:
+    """Have a stopped guest's state written to a new file. It stays stopped.
+
+    :raises GuestError: QEMU ended or could not save it.
+    :raises OSError: the disk is full.
+    """
+    # Not exec:cat, whose writes may fail, or not have ended, when QEMU says that all is sent.
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            machine.qmp.give("state", theirs.fileno())
+        machine.qmp.execute("migrate", {"uri": "fd:state"})
+        ours.settimeout(COMMAND)
+        with ours.makefile("rb") as stream, file.open("xb") as to:
+            shutil.copyfileobj(stream, to)
+    end = machine.qmp.wait_for_event(
+        lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"),
+        doing="saving the guest's state",
+    )
+    if end["data"]["status"] == "failed":
+        raise GuestError("QEMU could not save the guest's state")
+
+
+def _set_capabilities(machine: Machine, *, ignore_shared: bool) -> None:
+    capabilities = {"x-ignore-shared": ignore_shared, "events": True}
+    machine.qmp.execute(
+        "migrate-set-capabilities",
+        {"capabilities": [{"capability": name, "state": state} for name, state in capabilities.items()]},
+    )

@@ -1,0 +1,60 @@
+"""Registers as QEMU saves them, beside what the guest reads in its MSRs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_memtype import Guest, Layout, MemType, MtrrRange
+from pytest_memtype.machine.device_state import read_cpus, shape_of, with_registers
+from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.registers_outside import cpu_shape, outside_registers, save_devices, stopped
+
+LAYOUT = Layout(
+    "two-ranges",
+    default=MemType.UC,
+    ranges=[MtrrRange(0, "256M", MemType.WB), MtrrRange(0xFD000000, "16M", MemType.WC)],
+)
+
+
+@pytest.mark.hardware(cpus=2)
+@pytest.mark.layout(LAYOUT)
+def test_inside_and_outside_agree(guest: Guest) -> None:
+    outside = outside_registers(guest.machine)
+    inside = guest.registers()
+    assert len(outside) == 2
+    for ours, theirs in zip(outside, inside, strict=True):
+        assert (ours.cpu, ours.pat_value, ours.mtrr) == (theirs.cpu, theirs.pat_value, theirs.mtrr)
+        # Paging (CR0.PG) in long mode (EFER.LMA): a 64-bit kernel runs.
+        assert ours.cr0 >> 31 & ours.efer >> 10 & 1
+    # WC is encoding 1, valid is bit 11 (Intel SDM, "IA32_MTRR_PHYSBASEn and IA32_MTRR_PHYSMASKn").
+    assert any(base == 0xFD000001 and mask >> 11 & 1 for base, mask in outside[1].mtrr_variable)
+
+
+def test_reading_changes_nothing(guest: Guest) -> None:
+    before = outside_registers(guest.machine)
+    assert outside_registers(guest.machine)[0].mtrr == before[0].mtrr
+    with stopped(guest.machine), stopped(guest.machine):
+        assert guest.machine.state is GuestState.STOPPED
+        save_devices(guest.machine)
+        assert guest.machine.state is GuestState.STOPPED
+    assert guest.shell("echo on").output == "on\n"
+
+
+def test_the_shape_learned_is_that_of_a_template(guest: Guest) -> None:
+    state = guest.machine.guest.state
+    if state is None:
+        pytest.skip("this guest was booted and not restored")
+    assert shape_of(state.read_bytes()) == cpu_shape(guest.machine.guest)
+
+
+def test_registers_are_written_where_they_are_read(guest: Guest) -> None:
+    shape = cpu_shape(guest.machine.guest)
+    state = save_devices(guest.machine)
+    (cpu,) = read_cpus(state, shape)
+    other = replace(cpu, pat_value=0x0007010600070106, mtrr_variable=((1, 2), *cpu.mtrr_variable[1:]))
+    patched = with_registers(state, shape, [other])
+    assert read_cpus(patched, shape) == (other,)
+    assert len(patched) == len(state)
+    assert sum(a != b for a, b in zip(state, patched, strict=True)) < 24
