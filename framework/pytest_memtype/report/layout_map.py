@@ -145,7 +145,7 @@ def remark(picture: Map, hardware: Hardware) -> str:
 
 
 _ROW = 22
-_WIDTH = 900
+_WIDTH = 960
 _BAR = 330
 _SVG = "http://www.w3.org/2000/svg"
 
@@ -180,7 +180,7 @@ def svg(picture: Map) -> bytes:
         _text(root, _BAR - 10, middle, format_size(row.end - row.start), anchor="end")
         _text(root, _BAR + 45, middle, str(row.memtype), anchor="middle", weight="bold")
         _text(root, _BAR + 102, middle, row.source)
-        _text(root, _BAR + 250, middle, row.owner.name)
+        _text(root, _BAR + 360, middle, row.owner.name)
         top += row_height
     document: bytes = Xml.tostring(root, encoding="utf-8", xml_declaration=True)
     return document

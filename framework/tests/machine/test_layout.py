@@ -186,14 +186,6 @@ def test_500_valid_layouts_give_what_they_say(layout: Layout, seed: int) -> None
     assert not any(faults(*write) for write in register_writes(layout, physical_bits=PHYSICAL_BITS))
 
 
-@settings(deadline=None)
-@given(layouts(memory="300M"))
-def test_layout_for_a_guest_keeps_its_ram_write_back(layout: Layout) -> None:
-    fixed_off = dataclasses.replace(layout, fixed_enabled=False)
-    mtrrs = intended(fixed_off, physical_bits=PHYSICAL_BITS)
-    assert (memory_type_at(mtrrs, np.arange(0, 300 << 20, 1 << 12, dtype=np.uint64)) == WB).all()
-
-
 Corruption = Callable[[Layout, st.DataObject], Layout]
 
 

@@ -1,0 +1,47 @@
+"""What differs from a layout is named by CPU and register."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pytest_memtype.guest.registers import Registers, register_changes
+from pytest_memtype.x86.effective import Vendor
+from pytest_memtype.x86.mtrr import MtrrState
+from pytest_memtype.x86.pat import LINUX_PAT
+
+INTENDED = MtrrState(0x508, 0xC06, (0x0606060606060606,) * 11, ((0xC0000000, 0xFFC0000800), *[(0, 0)] * 7))
+
+
+def cpu(number: int, mtrr: MtrrState | None) -> Registers:
+    return Registers(
+        cpu=number,
+        vendor=Vendor.AMD,
+        physical_bits=40,
+        mtrr=mtrr,
+        has_pat=True,
+        pat_value=LINUX_PAT,
+        cr0=0,
+        cr3=0,
+        cr4=0,
+    )
+
+
+def test_no_change() -> None:
+    assert register_changes(INTENDED, [cpu(0, INTENDED), cpu(1, None)]) == ()
+
+
+def test_each_kind_of_register() -> None:
+    # Intel SDM vol. 4: 0x2FF is the default type, 0x200 + 2n and 0x201 + 2n a pair, 0x26F the last fixed one.
+    found = dataclasses.replace(
+        INTENDED,
+        default_type_register=0x806,
+        fixed=(*INTENDED.fixed[:10], 0),
+        variable=(*INTENDED.variable[:7], (0xD0000001, 0xFFF0000800)),
+    )
+    changes = register_changes(INTENDED, [cpu(0, INTENDED), cpu(1, found)])
+    assert [str(change) for change in changes] == [
+        "CPU 1: MTRR 0x2ff is 0x806, not 0xc06",
+        "CPU 1: MTRR 0x20e is 0xd0000001, not 0x0",
+        "CPU 1: MTRR 0x20f is 0xfff0000800, not 0x0",
+        "CPU 1: MTRR 0x26f is 0x0, not 0x606060606060606",
+    ]
