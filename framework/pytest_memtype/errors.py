@@ -71,6 +71,20 @@ class GuestFlooded(GuestError):
     """The guest printed more than any healthy guest does."""
 
 
+class ModuleMissing(GuestError):
+    """What was asked for needs the guest's module, and there is none for its kernel.
+
+    A test that meets this is skipped with the message as the reason.
+
+    :param what: What was asked for.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} needs the guest's module, which can't be built for this kernel: its headers are gone"
+        )
+
+
 class AgentError(GuestError):
     """The agent answered, but said it could not carry out the command."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pytest_memtype.errors import GuestPanicked, MemtypeError, UsageError
+from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import resolve
@@ -268,6 +268,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    try:
+        return (yield)
+    except ModuleMissing as error:
+        pytest.skip(error.message)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """A report of the kernel fails the test that it doesn't expect, and so does one that doesn't come."""
     guests = item.stash.get(_guests, None)
@@ -276,6 +284,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     panic = None
     try:
         result = yield
+    except ModuleMissing as error:
+        pytest.skip(error.message)
     except GuestPanicked as error:
         result, panic = None, error
     expected = _expected_reports(item)

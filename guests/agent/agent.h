@@ -22,7 +22,7 @@ struct test_device {
 	uint64_t size;
 };
 
-extern int device;		/* /dev/memtype */
+extern int device;		/* /dev/memtype; -1 on a kernel that the module can't be built for */
 extern struct test_device test_device;
 
 /*
@@ -40,6 +40,8 @@ void batch_rest(const struct request *request, struct buffer *reply);
 bool operations_run(const struct request *request, struct buffer *reply);
 bool request_fill(const struct request *request, struct memtype_request *asked,
 		  struct buffer *reply);
+/* "This needs the module, and there is none." */
+void write_no_module(struct buffer *reply);
 void write_outcome(struct buffer *reply, const struct memtype_request *outcome);
 void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
 void write_page_table(struct buffer *reply, const struct memtype_page_table *table);
@@ -65,6 +67,11 @@ void process_exec(const struct request *request, struct buffer *reply);
 /* process_calls.c: what a process does when told. */
 void process_call(const struct request *request, struct buffer *reply);
 
+/* kcore.c: what the module tells of page tables, where there is none. False, or 0, when that fails. */
+bool kcore_open(void);
+bool kcore_page_table(const void *start, uint64_t pages, struct memtype_page_table *table);
+uint64_t kcore_pat(void);
+
 /* process_mtrr.c */
 void process_mtrr_add(const struct request *request, struct buffer *reply);
 void process_mtrr_delete(const struct request *request, struct buffer *reply);
@@ -81,8 +88,10 @@ void observe_run_observe(const struct request *request, struct buffer *reply);
 
 /* system.c */
 bool system_mount(void);
+/* Is there one to load? */
+bool system_has_module(void);
 /* Loads the module; writes the error and returns false when it can't. */
-bool system_load_module(const char *path, struct buffer *reply);
+bool system_load_module(struct buffer *reply);
 bool system_find_device(struct test_device *found);
 /* Kernel messages since the last call, as a JSON array of strings. */
 void system_log(struct buffer *json);

@@ -124,6 +124,7 @@ int main(int count, char **arguments)
 {
 	static char text[REQUEST_LENGTH];
 	struct buffer greeting = { 0 };
+	bool with_module;
 	int port, error;
 
 	if (process_is_after_exec(count, arguments))
@@ -134,11 +135,16 @@ int main(int count, char **arguments)
 	if (port < 0)
 		give_up(PORT);
 	buffer_clear(&greeting);
-	if (system_load_module("/memtype.ko", &greeting)) {
-		device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-		if (device < 0)
+	/* A kernel whose headers are gone has no module; user mappings can be tested all the same. */
+	with_module = system_has_module();
+	if (!with_module || system_load_module(&greeting)) {
+		if (with_module)
+			device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+		if (with_module && device < 0)
 			buffer_error(&greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
-		else if ((error = observe_seed()))
+		else if (!with_module && !kcore_open())
+			buffer_error(&greeting, "there is no module, and page tables can't be read without");
+		else if (with_module && (error = observe_seed()))
 			buffer_error(&greeting, "can't count what is mapped already: %s",
 				     strerror(error));
 		else if (process_listen())

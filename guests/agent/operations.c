@@ -86,12 +86,20 @@ static void write_registers(const struct memtype_registers *registers, struct bu
 	buffer_print(reply, "]}");
 }
 
+void write_no_module(struct buffer *reply)
+{
+	buffer_print(reply, "{\"no_module\": true}");
+}
+
 void write_outcome(struct buffer *reply, const struct memtype_request *outcome)
 {
 	struct memtype_registers registers = { 0 };
 
 	buffer_print(reply, "{\"verdict\": ");
-	write_verdict(reply, &outcome->verdict);
+	if (device < 0)
+		buffer_print(reply, "null, \"pat\": %llu", (unsigned long long)kcore_pat());
+	else
+		write_verdict(reply, &outcome->verdict);
 	if (outcome->asked_kernel)
 		buffer_print(reply, ", \"kernel\": {\"accepted\": %s, \"errno\": %d}",
 			     outcome->kernel_error ? "false" : "true", outcome->kernel_error);
@@ -270,7 +278,9 @@ static void run_policy(const struct request *request, struct buffer *reply)
 static void run_reset(const struct request *request, struct buffer *reply)
 {
 	process_end_all();
-	if (call(MEMTYPE_RESET, NULL, request, reply))
+	if (device < 0)
+		buffer_print(reply, "{}");
+	else if (call(MEMTYPE_RESET, NULL, request, reply))
 		buffer_print(reply, "{}");
 }
 
@@ -336,6 +346,21 @@ static void run_log(const struct request *request, struct buffer *reply)
 	buffer_print(reply, "{}");
 }
 
+/* All others are about the module, which a kernel may lack. */
+static bool works_without_module(const char *verb)
+{
+	static const char *const verbs[] = {
+		"hello", "log", "refresh", "reset", "memtype_list", "mtrr_list", "shell",
+		"process", "kill", "mailbox", "batch", "batch_rest",
+	};
+	unsigned int n;
+
+	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+		if (!strcmp(verb, verbs[n]))
+			return true;
+	return false;
+}
+
 bool operations_run(const struct request *request, struct buffer *reply)
 {
 	static const struct {
@@ -377,7 +402,10 @@ bool operations_run(const struct request *request, struct buffer *reply)
 
 	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
 		if (!strcmp(request->verb, verbs[n].verb)) {
-			verbs[n].run(request, reply);
+			if (device < 0 && !works_without_module(request->verb))
+				write_no_module(reply);
+			else
+				verbs[n].run(request, reply);
 			return true;
 		}
 	return false;

@@ -167,6 +167,10 @@ static void run_kill_at(const struct request *request, struct buffer *reply)
 	const char *wanted = request_text(request, "moment");
 	struct memtype_kill when = { 0 };
 
+	if (device < 0) {
+		write_no_module(reply);
+		return;
+	}
 	for (when.moment = 0; when.moment < sizeof(moments) / sizeof(moments[0]); when.moment++)
 		if (wanted && !strcmp(wanted, moments[when.moment])) {
 			if (ioctl(device, MEMTYPE_KILL_AT, &when))

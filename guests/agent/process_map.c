@@ -85,6 +85,10 @@ static void *map_driver(const struct request *request, struct memtype_request *a
 	void *address;
 	int error;
 
+	if (device < 0) {
+		write_no_module(reply);
+		return MAP_FAILED;
+	}
 	if (!fill_way(request, &next, reply))
 		return MAP_FAILED;
 	if (ioctl(device, MEMTYPE_PREPARE, &next)) {
@@ -118,7 +122,10 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	int file;
 
 	asked->kind = MEMTYPE_USER;
-	if (ioctl(device, MEMTYPE_VERIFY, asked)) {
+	if (device < 0) {
+		/* Nobody judges. */
+		asked->asked_kernel = 1;
+	} else if (ioctl(device, MEMTYPE_VERIFY, asked)) {
 		buffer_error(reply, "mmap: the module says %s", strerror(errno));
 		return MAP_FAILED;
 	}
@@ -136,7 +143,7 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	if (address == MAP_FAILED)
 		asked->kernel_error = errno;
 	close(file);
-	if (address == MAP_FAILED || asked->verdict.error)
+	if (address == MAP_FAILED || asked->verdict.error || device < 0)
 		return address;
 	range.address = (uintptr_t)address;
 	memcpy(range.owner, asked->owner, sizeof(range.owner));

@@ -25,6 +25,8 @@ static void take_name(const char *name)
 	strncpy(own_name, name, sizeof(own_name) - 1);
 	memcpy(owner.owner, own_name, sizeof(owner.owner));
 	prctl(PR_SET_NAME, own_name);
+	if (device < 0 && !system_has_module())
+		return;
 	/* A file of its own: what it prepares must not mix with its parent's. */
 	close(device);
 	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
@@ -97,6 +99,11 @@ void process_exec(const struct request *request, struct buffer *reply)
 {
 	char file[16], made[24];
 
+	if (device < 0) {
+		/* What reads page tables in its place doesn't outlive an exec. */
+		write_no_module(reply);
+		return;
+	}
 	snprintf(file, sizeof(file), "%d", connection);
 	snprintf(made, sizeof(made), "%llu", (unsigned long long)mappings_made);
 	fcntl(connection, F_SETFD, 0);

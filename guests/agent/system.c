@@ -19,6 +19,7 @@
 
 #include "agent.h"
 
+#define MODULE "/memtype.ko"
 #define LARGEST_OUTPUT (1 << 20)
 /* include/linux/ioport.h */
 #define RESOURCE_MEMORY 0x200
@@ -48,15 +49,20 @@ bool system_mount(void)
 	return true;
 }
 
-bool system_load_module(const char *path, struct buffer *reply)
+bool system_has_module(void)
 {
-	int file = open(path, O_RDONLY | O_CLOEXEC);
+	return !access(MODULE, F_OK);
+}
+
+bool system_load_module(struct buffer *reply)
+{
+	int file = open(MODULE, O_RDONLY | O_CLOEXEC);
 	int error = 0;
 
 	if (file < 0 || (syscall(SYS_finit_module, file, "", 0) && errno != EEXIST))
 		error = errno;
 	if (error)
-		buffer_error(reply, "can't load %s: %s", path, strerror(error));
+		buffer_error(reply, "can't load " MODULE ": %s", strerror(error));
 	if (file >= 0)
 		close(file);
 	return !error;
@@ -315,6 +321,7 @@ void system_describe(struct buffer *reply)
 	uname(&name);
 	buffer_print(reply, "{\"protocol\": 1, \"release\": ");
 	buffer_json(reply, name.release, strlen(name.release));
+	buffer_print(reply, ", \"module\": %s", device < 0 ? "false" : "true");
 	buffer_print(reply, ", \"cpus\": %ld, \"device\": {\"address\": ", sysconf(_SC_NPROCESSORS_ONLN));
 	buffer_json(reply, test_device.address, strlen(test_device.address));
 	buffer_print(reply, ", \"bar\": %u, \"start\": %llu, \"size\": %llu}, \"observation\": ",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pytest_memtype.errors import AgentError, BootError, ProcessDied, UsageError
+from pytest_memtype.errors import AgentError, BootError, ModuleMissing, ProcessDied, UsageError
 from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode_request
 from pytest_memtype.machine.console import sanitize
@@ -178,6 +178,7 @@ class Agent:
 
         :param answer: Decoded JSON, of ``log`` and ``reply``.
         :raises AgentError: the agent could not carry it out, or the answer makes no sense.
+        :raises ModuleMissing: it needs the module, and the guest has none.
         """
         try:
             content = answer["reply"]
@@ -185,6 +186,8 @@ class Agent:
         except _NONSENSE as error:
             raise AgentError(f"the agent's answer to {verb!r} makes no sense: {error!r}") from None
         self.log += log
+        if isinstance(content, dict) and "no_module" in content:
+            raise ModuleMissing(verb)
         if isinstance(content, dict) and "error" in content:
             kind = ProcessDied if content.get("died") else AgentError
             raise kind(sanitize(str(content["error"]).encode("latin-1", "replace")))

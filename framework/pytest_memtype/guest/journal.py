@@ -74,7 +74,7 @@ class Journal:
             memory="ram" if any(outcome.region.overlaps(each) for each in self.ram) else "device",
             beside=list(dict.fromkeys(beside)),
             requested=str(outcome.requested),
-            verdict=_verdict(outcome.verdict),
+            verdict=None if outcome.judged is None else _verdict(outcome.judged),
             kernel_answer={
                 "asked": outcome.kernel.asked,
                 "accepted": outcome.kernel.accepted,

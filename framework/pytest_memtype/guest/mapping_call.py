@@ -7,7 +7,7 @@ from typing import Any
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
-from pytest_memtype.guest.page_table import effective_types, granted_types
+from pytest_memtype.guest.page_table import effective_types, granted_types, types_by_pat
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.x86.effective import EffectiveType
@@ -44,15 +44,13 @@ def request_mapping(
         granted: tuple[MemType | None, ...] = ()
         effective: tuple[EffectiveType | None, ...] = ()
         if mapping is not None and verb not in _WITHOUT_PAGES:
-            registers = decode_registers(content["registers"])
-            granted = granted_types(content["page_table"], registers, pages=region.pages)
-            effective = effective_types(region, granted, registers)
+            granted, effective = _types(content, region)
         return Outcome(
             operation=verb,
             actor=actor,
             region=region,
             requested=memtype,
-            verdict=decode_verdict(content["verdict"]),
+            judged=None if content["verdict"] is None else decode_verdict(content["verdict"]),
             kernel=decode_kernel(content["kernel"], reply.log),
             granted_pages=granted,
             effective_pages=effective,
@@ -63,3 +61,16 @@ def request_mapping(
     outcome = reply.decode(decode)
     journal.mapped(outcome, label)
     return outcome
+
+
+def _types(
+    content: dict[str, Any], region: Region
+) -> tuple[tuple[MemType | None, ...], tuple[EffectiveType | None, ...]]:
+    """The types of the pages in the page table, and what the MTRRs make of them."""
+    if content["verdict"] is None:
+        # Without the module nobody reads the MTRRs, and the PAT is what the kernel says of it.
+        granted = types_by_pat(content["page_table"], int(content["pat"]), pages=region.pages)
+        return granted, (None,) * region.pages
+    registers = decode_registers(content["registers"])
+    granted = granted_types(content["page_table"], registers, pages=region.pages)
+    return granted, effective_types(region, granted, registers)

@@ -6,6 +6,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pytest_memtype.errors import ModuleMissing
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.console import sanitize
 from pytest_memtype.x86.effective import EffectiveType
@@ -120,9 +121,11 @@ class Mapping:
 class Outcome:
     """All that came of one request for a mapping.
 
+    :param judged: The verifier's verdict; None in a guest without the module.
     :param granted: The type decoded from the page table, the same for all pages; None when
         nothing is mapped or the pages differ. ``granted_pages`` has each.
-    :param effective: ``granted`` combined with the MTRRs, likewise.
+    :param effective: ``granted`` combined with the MTRRs, likewise; None in a guest without the module,
+        which is what reads MTRRs.
     :param mapping: None when there is none.
     :param address: Where the process got it, 0 for a driver's and where nothing is mapped.
     """
@@ -131,12 +134,22 @@ class Outcome:
     actor: str
     region: Region
     requested: MemType
-    verdict: Verdict
+    judged: Verdict | None
     kernel: KernelAnswer
     granted_pages: tuple[MemType | None, ...]
     effective_pages: tuple[EffectiveType | None, ...]
     mapping: Mapping | None
     address: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verifier's verdict.
+
+        :raises ModuleMissing: the guest has no verifier.
+        """
+        if self.judged is None:
+            raise ModuleMissing("the verdict")
+        return self.judged
 
     @property
     def granted(self) -> MemType | None:
@@ -158,7 +171,7 @@ class Outcome:
     def __str__(self) -> str:
         return (
             f"{self.actor} {self.operation} {self.requested} {self.region}: "
-            f"verifier {self.verdict}, kernel {self.kernel}, page table {self.granted}"
+            f"verifier {self.judged}, kernel {self.kernel}, page table {self.granted}"
         )
 
 

@@ -21,6 +21,14 @@ def granted_types(content: dict[str, Any], registers: Registers, *, pages: int) 
     :param pages: How many there must be.
     :raises ValueError: there are others, or the agent had more runs than room for them.
     """
+    return types_by_pat(content, registers.pat_value, pages=pages)
+
+
+def types_by_pat(content: dict[str, Any], pat_value: int, *, pages: int) -> tuple[MemType | None, ...]:
+    """The same where no more than IA32_PAT is known.
+
+    :raises ValueError: as :func:`granted_types`.
+    """
     if content["truncated"]:
         raise ValueError("the page table entries change their attributes more often than the agent can say")
     counts = [count for _, _, count in content["runs"]]
@@ -30,7 +38,7 @@ def granted_types(content: dict[str, Any], registers: Registers, *, pages: int) 
     for entry, shift, count in content["runs"]:
         memtype = None
         if entry:
-            memtype = memtype_of_entry(entry, page_size=_PAGE_SIZES[shift], pat=registers.pat_value)
+            memtype = memtype_of_entry(entry, page_size=_PAGE_SIZES[shift], pat=pat_value)
         types += [memtype] * count
     return tuple(types)
 

@@ -49,7 +49,7 @@ def _answer(record: Record) -> dict[str, Any]:
         for key in ("operation", "actor", "requested", "beside", "kernel_answer", "granted", "effective")
         if key in record
     }
-    if "verdict" in record:
+    if record.get("verdict") is not None:
         conflict = record["verdict"]["conflict"]
         if conflict is not None:
             # RAM is somewhere else in every run.

@@ -28,6 +28,8 @@ class Answer:
     @property
     def disagree(self) -> bool:
         """Do verifier and Linux differ? A substitution agrees with neither yes nor no."""
+        if self.verifier == _NOBODY:
+            return False
         agreed = ("accepted" if self.verifier == "accepted" else "refused", "not asked")
         return self.linux not in agreed
 
@@ -48,6 +50,10 @@ class Row:
     count: int = 0
 
 
+_NOBODY = "-"
+"""The verifier of a guest without the module."""
+
+
 def answer(record: Record) -> Answer:
     """The triple of a record of a mapping request."""
     verdict, kernel = record["verdict"], record["kernel_answer"]
@@ -60,8 +66,9 @@ def answer(record: Record) -> Answer:
         # No type is another type: a reservation has no page table, and a page may come when touched.
         types = {*granted} if isinstance(granted, list) else {granted}
         linux = "accepted" if types <= {None, record["requested"]} else "substituted"
+    judged = _NOBODY if verdict is None else "accepted" if verdict["accepted"] else verdict["rule"]
     return Answer(
-        verifier="accepted" if verdict["accepted"] else verdict["rule"],
+        verifier=judged,
         linux=linux,
         page_table="/".join(map(str, granted)) if isinstance(granted, list) else granted or "-",
     )
@@ -124,7 +131,7 @@ def _layout_table(kernel: str, layout: str, its_rows: list[Row]) -> Table:
 
 
 def _coloured(word: str) -> Text:
-    colours = {"accepted": "green", "substituted": "yellow", "not asked": "dim"}
+    colours = {"accepted": "green", "substituted": "yellow", "not asked": "dim", _NOBODY: "dim"}
     return Text(word, style=colours.get(word, "red"))
 
 
@@ -132,7 +139,7 @@ def summary(records: Iterable[Record]) -> str:
     """One line that counts."""
     answers = [answer(record) for record in records if "kernel_answer" in record]
     disagree = sum(each.disagree for each in answers)
-    refused = sum(each.verifier != "accepted" for each in answers)
+    refused = sum(each.verifier not in ("accepted", _NOBODY) for each in answers)
     return (
         f"{len(answers)} mappings asked for; the verifier refused {refused}; "
         f"verifier and Linux disagree on {disagree} (≠)"
