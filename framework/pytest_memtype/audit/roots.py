@@ -1,0 +1,120 @@
+"""The roots of page tables: those in CR3, and those of every process that doesn't run at this moment.
+
+All processes of Linux share the kernel's half of the address space, entry by entry, so a page whose second
+half is like that of a root that is known is a root too. A page of the past can be one as well: an exiting
+process's is only found empty, since Linux clears the user half before it frees the page (free_pgd_range()).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from pytest_memtype.audit.ram import ENTRIES, Entries, Frames, Ram
+
+#: Accessed and dirty: the processor sets them in one root and not in another.
+_CHANGING: Final = np.uint64(1 << 5 | 1 << 6)
+#: In the kernel's copy of a user entry, page-table isolation forbids execution (arch/x86/mm/pti.c,
+#: __pti_set_user_pgtbl, 4.15).
+_NX: Final = np.uint64(1 << 63)
+_HALF: Final = ENTRIES // 2
+#: Each process's own even there: the LDT's place under page-table isolation (arch/x86/include/asm/
+#: pgtable_64_types.h, LDT_PGD_ENTRY, 4.15).
+_LDT: Final = 272
+
+#: Frames looked at at once.
+_CHUNK: Final = 1 << 14
+
+
+@dataclass(frozen=True)
+class Root:
+    """One address space.
+
+    :param frame: Of its highest table.
+    :param cpus: CPUs that have it in CR3.
+    :param twin: The half that user mode runs on under page-table isolation.
+    :param process: Whose it is, where the guest says so: (pid, name).
+    """
+
+    frame: int
+    cpus: tuple[int, ...] = ()
+    twin: bool = False
+    process: tuple[int, str] | None = field(default=None, compare=False)
+
+
+def loaded_roots(cr3s: Sequence[int]) -> tuple[Root, ...]:
+    """The roots in CR3.
+
+    :param cr3s: The register of each CPU.
+    """
+    # Bits 11 to 0 are a PCID or caching bits, those from 52 on no address.
+    frames = [(cr3 & ((1 << 52) - 1)) >> 12 for cr3 in cr3s]
+    return tuple(
+        Root(frame, cpus=tuple(cpu for cpu, each in enumerate(frames) if each == frame))
+        for frame in sorted(set(frames))
+    )
+
+
+def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
+    """Those that are known, and all others in RAM that share the kernel's half with them.
+
+    It reads all of RAM.
+    """
+    found = {root.frame: root for root in known}
+    pattern = _kernel_half(ram, found)
+    if pattern is not None:
+        for frame in _alike(ram, pattern):
+            found.setdefault(frame, Root(frame))
+    twins = _twins(ram, sorted(found))
+    for frame in twins:
+        known_root = found.get(frame)
+        found[frame] = Root(frame, cpus=known_root.cpus if known_root else (), twin=True)
+    return tuple(found[frame] for frame in sorted(found))
+
+
+def _kernel_half(ram: Ram, known: Iterable[int]) -> Entries | None:
+    """The fullest there is: CR3 of a CPU in user mode may hold a twin, which has little of the kernel."""
+    frames = np.array(sorted(known), np.uint64)
+    frames = np.unique(np.concatenate([frames, frames & ~np.uint64(1)]))
+    frames = frames[ram.holds(frames)]
+    if not len(frames):
+        return None
+    halves = ram.read(frames)[:, _HALF:] & ~_CHANGING
+    fullest: Entries = halves[np.argmax(np.count_nonzero(halves, axis=1))]
+    # One entry alone would match too much.
+    return fullest if np.count_nonzero(fullest) > 1 else None
+
+
+def _alike(ram: Ram, pattern: Entries) -> Iterable[int]:
+    used = np.flatnonzero(pattern)
+    used = used[used != _LDT - _HALF]
+    last = used[-1]
+    for first in range(0, ram.frames, _CHUNK):
+        frames: Frames = np.arange(first, min(first + _CHUNK, ram.frames), dtype=np.uint64)
+        frames = frames[ram.holds(frames)]
+        column = ram.column(frames, _HALF + int(last))
+        likely = frames[column & ~_CHANGING == pattern[last]]
+        if not len(likely):
+            continue
+        halves = ram.read(likely)[:, _HALF:][:, used] & ~_CHANGING
+        # What the kernel maps late may be missing in a root that has not been used since.
+        same = ((halves == pattern[used]) | (halves == 0)).all(axis=1)
+        enough = np.count_nonzero(halves, axis=1) * 2 > len(used)
+        yield from likely[same & enough].tolist()
+
+
+def _twins(ram: Ram, roots: list[int]) -> list[int]:
+    """The user halves beside roots, which are pairs of frames under page-table isolation."""
+    pairs = np.array([root for root in roots if root % 2 == 0], np.uint64)
+    pairs = pairs[ram.holds(pairs) & ram.holds(pairs + np.uint64(1))]
+    if not len(pairs):
+        return []
+    ignored = ~(_CHANGING | _NX)
+    kernel = ram.read(pairs)[:, :_HALF] & ignored
+    user = ram.read(pairs + np.uint64(1))[:, :_HALF] & ignored
+    alike = (kernel == user).all(axis=1) & (np.count_nonzero(kernel, axis=1) > 0)
+    twins: list[int] = (pairs[alike] + np.uint64(1)).tolist()
+    return twins

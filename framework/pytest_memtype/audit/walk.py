@@ -1,0 +1,229 @@
+"""The page tables of a guest, walked level by level: every table once, however many roots share it.
+
+Tables are told apart by frame and level, so that a cycle, or a table that serves at two levels, comes to an
+end by itself. What can't be followed is counted and named: page tables of a guest that is mid-update, or that
+has gone mad, are a finding and no exception.
+
+Bits are those of Intel SDM vol. 3, "4-Level Paging and 5-Level Paging"; AMD's APM vol. 2 has the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
+from pytest_memtype.x86.pte import PS, PageSize
+
+PRESENT: Final = np.uint64(1)
+_PS: Final = np.uint64(PS)
+_ADDRESS: Final = np.uint64(((1 << 52) - 1) & ~0xFFF)
+
+#: Level of a leaf to the size of its page.
+PAGE_SIZES: Final = {1: PageSize.SIZE_4K, 2: PageSize.SIZE_2M, 3: PageSize.SIZE_1G}
+
+#: Tables read at once: 16 MiB.
+_CHUNK: Final = 4096
+
+
+@dataclass(frozen=True)
+class Unfollowed:
+    """Entries that lead nowhere.
+
+    :param reason: Why, as half a sentence.
+    :param level: Of the tables that hold them; 1 is the last.
+    :param count: How many there are.
+    :param table: Frame of the table with the first of them.
+    :param slot: Its place there.
+    :param entry: What is written there.
+    """
+
+    reason: str
+    level: int
+    count: int
+    table: int
+    slot: int
+    entry: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """The tables of one level, and who points to them.
+
+    :param tables: Frames, each once, ascending. At the highest level they are the roots.
+    :param child: For each entry that points to one of them: which one, an index into ``tables``.
+    :param parent: The table that holds the entry: an index into ``tables`` of the level above.
+    :param slot: Its place there.
+    """
+
+    tables: Frames
+    child: NDArray[np.int64]
+    parent: NDArray[np.int64]
+    slot: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """Entries that map pages, all of one level.
+
+    :param entry: As written in the table.
+    :param table: The table that holds it: an index into the level's ``tables``.
+    :param slot: Its place there.
+    """
+
+    entry: Entries
+    table: NDArray[np.int32]
+    slot: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """All page tables that some roots lead to.
+
+    :param depth: 4 or 5 levels.
+    :param levels: By level.
+    :param leaves: By level: 1, 2 and 3.
+    """
+
+    depth: int
+    levels: dict[int, Level]
+    leaves: dict[int, Leaves]
+    unfollowed: tuple[Unfollowed, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.leaves.values()))
+
+
+def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int = 40) -> Walk:
+    """Read the page tables.
+
+    :param roots: Frames of the highest tables.
+    :param depth: 5 when CR4.LA57 is set, else 4.
+    :param physical_bits: MAXPHYADDR; address bits above are reserved.
+    """
+    unfollowed: list[Unfollowed] = []
+    top = np.unique(np.array(roots, np.uint64))
+    nobody = np.empty(0, np.int64)
+    tables = top[ram.holds(top)]
+    if len(tables) < len(top):
+        lost = int(top[~ram.holds(top)][0])
+        unfollowed.append(
+            Unfollowed("a root isn't RAM", depth + 1, len(top) - len(tables), lost, 0, lost << 12)
+        )
+    levels = {depth: Level(tables, nobody, nobody, nobody)}
+    leaves: dict[int, Leaves] = {}
+    # More tables than any kernel could use of its memory: what is being followed isn't tables any more.
+    limit = ram.frames // 32 + 1024
+    for level in range(depth, 0, -1):
+        complaints = _Complaints(level, levels[level].tables)
+        found, down = _read_level(ram, levels[level].tables, level, physical_bits, complaints)
+        if level in PAGE_SIZES:
+            leaves[level] = found
+        if level > 1:
+            levels[level - 1] = _next_level(ram, down, complaints, limit)
+        unfollowed += complaints
+    return Walk(depth=depth, levels=levels, leaves=leaves, unfollowed=tuple(unfollowed))
+
+
+class _Complaints:
+    def __init__(self, level: int, tables: Frames) -> None:
+        self._level = level
+        self._tables = tables
+        self._made: dict[str, Unfollowed] = {}
+
+    def note(self, reason: str, leaves: Leaves) -> None:
+        if not len(leaves):
+            return
+        before = self._made.get(reason)
+        self._made[reason] = Unfollowed(
+            reason=reason,
+            level=self._level,
+            count=len(leaves) + (before.count if before else 0),
+            table=before.table if before else int(self._tables[leaves.table[0]]),
+            slot=before.slot if before else int(leaves.slot[0]),
+            entry=before.entry if before else int(leaves.entry[0]),
+        )
+
+    def __iter__(self) -> Iterator[Unfollowed]:
+        return iter(self._made.values())
+
+
+def _read_level(
+    ram: Ram, tables: Frames, level: int, physical_bits: int, complaints: _Complaints
+) -> tuple[Leaves, Leaves]:
+    """The entries of a level that map pages, and those that point to further tables."""
+    mapping: list[Leaves] = []
+    pointing: list[Leaves] = []
+    for first in range(0, len(tables), _CHUNK):
+        entries = ram.read(tables[first : first + _CHUNK]).reshape(-1)
+        places = np.flatnonzero(entries & PRESENT)
+        all_present = _at(entries[places], places, first)
+        sane = all_present.entry & _reserved(physical_bits) == 0
+        complaints.note("reserved bits are set", _take(all_present, ~sane))
+        present = all_present if sane.all() else _take(all_present, sane)
+        if level == 1:
+            mapping.append(present)
+            continue
+        large = present.entry & _PS != 0
+        pointing.append(_take(present, ~large))
+        if level in PAGE_SIZES:
+            pages = _take(present, large)
+            # Bit 12 is PAT; those from there to the page's own size are reserved.
+            sane = pages.entry & np.uint64(PAGE_SIZES[level] - (1 << 13)) == 0
+            complaints.note("a large page's reserved bits are set", _take(pages, ~sane))
+            mapping.append(_take(pages, sane))
+        else:
+            complaints.note("the reserved bit PS is set", _take(present, large))
+    return _together(mapping), _together(pointing)
+
+
+def _reserved(physical_bits: int) -> np.uint64:
+    return np.uint64(((1 << 52) - 1) & ~((1 << physical_bits) - 1))
+
+
+def _at(entries: Entries, places: NDArray[np.intp], first: int) -> Leaves:
+    return Leaves(
+        entry=entries,
+        table=(places // ENTRIES + first).astype(np.int32),
+        slot=(places % ENTRIES).astype(np.uint16),
+    )
+
+
+def _take(leaves: Leaves, which: Booleans) -> Leaves:
+    return Leaves(entry=leaves.entry[which], table=leaves.table[which], slot=leaves.slot[which])
+
+
+def _together(parts: list[Leaves]) -> Leaves:
+    if len(parts) == 1:
+        return parts[0]
+    return Leaves(
+        entry=np.concatenate([np.empty(0, np.uint64), *(part.entry for part in parts)]),
+        table=np.concatenate([np.empty(0, np.int32), *(part.table for part in parts)]),
+        slot=np.concatenate([np.empty(0, np.uint16), *(part.slot for part in parts)]),
+    )
+
+
+def _next_level(ram: Ram, pointers: Leaves, complaints: _Complaints, limit: int) -> Level:
+    frames = (pointers.entry & _ADDRESS) >> np.uint64(12)
+    held = ram.holds(frames)
+    if not held.all():
+        complaints.note("a table isn't RAM", _take(pointers, ~held))
+        pointers, frames = _take(pointers, held), frames[held]
+    tables, child = np.unique(frames, return_inverse=True)
+    if len(tables) > limit:
+        beyond = child >= limit
+        complaints.note(f"there are more than {limit} tables of one level", _take(pointers, beyond))
+        pointers, child, tables = _take(pointers, ~beyond), child[~beyond], tables[:limit]
+    return Level(
+        tables=tables,
+        child=child.astype(np.int64),
+        parent=pointers.table.astype(np.int64),
+        slot=pointers.slot.astype(np.int64),
+    )
