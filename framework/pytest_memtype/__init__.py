@@ -8,6 +8,7 @@ from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest, ShellResult, TypeInUse
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, TrackedMapping, Verdict
+from pytest_memtype.guest.page_table import Leaves
 from pytest_memtype.guest.proc_mtrr import MtrrAnswer, ProcMtrr
 from pytest_memtype.guest.process import Process, ProcessFault
 from pytest_memtype.guest.region import Region
@@ -17,6 +18,7 @@ from pytest_memtype.machine.layout import Layout
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange
+from pytest_memtype.x86.pte import PageSize
 
 __all__ = [
     "Driver",
@@ -25,12 +27,14 @@ __all__ = [
     "Hardware",
     "KernelAnswer",
     "Layout",
+    "Leaves",
     "ListEntry",
     "Mapping",
     "MemType",
     "MtrrAnswer",
     "MtrrRange",
     "Outcome",
+    "PageSize",
     "ProcMtrr",
     "Process",
     "ProcessDied",

@@ -148,11 +148,22 @@ static unsigned int type_at(const struct memtype_registers *registers, u64 addre
 	return seen ? combine(seen) : registers->mtrr_default_type & 0xff;
 }
 
+/*
+ * Is this address, where the type changes, inside an aligned page of a size that
+ * lies wholly in the range? Only such a page may be mapped as a large one.
+ */
+static bool in_large_page(u64 address, u64 size, u64 first, u64 last)
+{
+	u64 start = ALIGN_DOWN(address, size);
+
+	return start != address && start >= first && start + size - 1 <= last;
+}
+
 struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u64 first, u64 last)
 {
 	struct mtrr_summary summary = { 0 };
 	unsigned int type, before = TYPE_UNDEFINED;
-	u64 address = first, end, large;
+	u64 address = first, end;
 
 	for (;;) {
 		type = type_at(registers, address, &end);
@@ -160,10 +171,11 @@ struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u6
 			summary.undefined = true;
 		else
 			summary.types |= BIT(type & 31);
-		/* "Large Page Size Considerations": only a page that lies wholly in the range. */
-		large = ALIGN_DOWN(address, PMD_SIZE);
-		if (address != first && type != before && large != address && large >= first &&
-		    large + PMD_SIZE - 1 <= last)
+		/* Intel SDM vol. 3, "Large Page Size Considerations". */
+		if (address != first && type != before &&
+		    (in_large_page(address, PMD_SIZE, first, last) ||
+		     (boot_cpu_has(X86_FEATURE_GBPAGES) &&
+		      in_large_page(address, PUD_SIZE, first, last))))
 			summary.splits_large_page = true;
 		if (end >= last)
 			return summary;

@@ -9,7 +9,7 @@
 struct mtrr_summary {
 	u32 types;		/* a bit for each encoding found */
 	bool undefined;		/* an overlap the manuals leave undefined */
-	bool splits_large_page;	/* two types within one aligned 2 MiB of the range */
+	bool splits_large_page;	/* two types within one large page of the range */
 };
 
 /* Reads registers->cpu's. Returns 0 or a negative errno. */

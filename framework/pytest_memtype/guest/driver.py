@@ -7,7 +7,7 @@ from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
-from pytest_memtype.guest.page_table import granted_types
+from pytest_memtype.guest.page_table import Leaves, decode_leaves, types_of
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.memtype import MemType
@@ -106,10 +106,16 @@ class Driver:
 
     def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
         """The type of each page of a live mapping, read again."""
+        return types_of(self.leaves(mapping, registers))
+
+    def leaves(self, mapping: Mapping, registers: Registers) -> tuple[Leaves, ...]:
+        """What maps a live mapping, large pages included, read again."""
         self._check_mine(mapping)
         reply = self._agent.call("page_table", handle=mapping.handle)
         pages = mapping.region.pages
-        return reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
+        return reply.decode(
+            lambda content: decode_leaves(content["page_table"], registers.pat_value, pages=pages)
+        )
 
     def _check_mine(self, mapping: Mapping) -> None:
         if (mapping.kind, mapping.holder) != ("kernel", self.name):

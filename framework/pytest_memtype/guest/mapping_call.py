@@ -7,7 +7,7 @@ from typing import Any
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
-from pytest_memtype.guest.page_table import effective_types, granted_types, types_by_pat
+from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, types_of
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.x86.effective import EffectiveType
@@ -41,10 +41,10 @@ def request_mapping(
         kind = "user" if verb == "mmap" else "kernel"
         address = int(content["address"])
         mapping = None if handle is None else Mapping(kind, actor, handle, region, address)
-        granted: tuple[MemType | None, ...] = ()
+        leaves: tuple[Leaves, ...] = ()
         effective: tuple[EffectiveType | None, ...] = ()
         if mapping is not None and verb not in _WITHOUT_PAGES:
-            granted, effective = _types(content, region)
+            leaves, effective = _types(content, region)
         return Outcome(
             operation=verb,
             actor=actor,
@@ -52,10 +52,11 @@ def request_mapping(
             requested=memtype,
             judged=None if content["verdict"] is None else decode_verdict(content["verdict"]),
             kernel=decode_kernel(content["kernel"], reply.log),
-            granted_pages=granted,
+            granted_pages=types_of(leaves),
             effective_pages=effective,
             mapping=mapping,
             address=address,
+            leaves=leaves,
         )
 
     outcome = reply.decode(decode)
@@ -65,12 +66,12 @@ def request_mapping(
 
 def _types(
     content: dict[str, Any], region: Region
-) -> tuple[tuple[MemType | None, ...], tuple[EffectiveType | None, ...]]:
-    """The types of the pages in the page table, and what the MTRRs make of them."""
+) -> tuple[tuple[Leaves, ...], tuple[EffectiveType | None, ...]]:
+    """What maps the pages, and what the MTRRs make of their types."""
     if content["verdict"] is None:
         # Without the module nobody reads the MTRRs, and the PAT is what the kernel says of it.
-        granted = types_by_pat(content["page_table"], int(content["pat"]), pages=region.pages)
-        return granted, (None,) * region.pages
+        leaves = decode_leaves(content["page_table"], int(content["pat"]), pages=region.pages)
+        return leaves, (None,) * region.pages
     registers = decode_registers(content["registers"])
-    granted = granted_types(content["page_table"], registers, pages=region.pages)
-    return granted, effective_types(region, granted, registers)
+    leaves = decode_leaves(content["page_table"], registers.pat_value, pages=region.pages)
+    return leaves, effective_types(region, types_of(leaves), registers)

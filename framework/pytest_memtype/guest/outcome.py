@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pytest_memtype.errors import ModuleMissing
+from pytest_memtype.guest.page_table import Leaves
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.console import sanitize
 from pytest_memtype.x86.effective import EffectiveType
@@ -128,6 +129,7 @@ class Outcome:
         which is what reads MTRRs.
     :param mapping: None when there is none.
     :param address: Where the process got it, 0 for a driver's and where nothing is mapped.
+    :param leaves: The page-table entries behind ``granted_pages``, with the size of their pages.
     """
 
     operation: str
@@ -140,6 +142,7 @@ class Outcome:
     effective_pages: tuple[EffectiveType | None, ...]
     mapping: Mapping | None
     address: int = 0
+    leaves: tuple[Leaves, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.effective import EffectiveType, effective_type
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import memory_type_at
+from pytest_memtype.x86.mtrr import MtrrState, MtrrType
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
+from pytest_memtype.x86.uniform import runs
 
+_PAGE_SHIFT = 12
 _PAGE_SIZES = {size.shift: size for size in PageSize}
 
 
-def granted_types(content: dict[str, Any], registers: Registers, *, pages: int) -> tuple[MemType | None, ...]:
-    """The memory type of each 4 KiB page, None where nothing is mapped.
+@dataclass(frozen=True)
+class Leaves:
+    """Neighbouring pages whose page-table entries differ in nothing but the page.
+
+    :param page_size: Of the entries, the part of a large page that is mapped counted too.
+    :param pages: How many of 4 KiB.
+    :param memtype: None where nothing is mapped.
+    """
+
+    page_size: PageSize
+    pages: int
+    memtype: MemType | None
+
+
+def decode_leaves(content: dict[str, Any], pat_value: int, *, pages: int) -> tuple[Leaves, ...]:
+    """What maps a range, from its first page to its last.
 
     :param content: ``page_table`` of a reply: runs of (leaf entry, shift, pages).
+    :param pat_value: Of IA32_PAT.
     :param pages: How many there must be.
     :raises ValueError: there are others, or the agent had more runs than room for them.
-    """
-    return types_by_pat(content, registers.pat_value, pages=pages)
-
-
-def types_by_pat(content: dict[str, Any], pat_value: int, *, pages: int) -> tuple[MemType | None, ...]:
-    """The same where no more than IA32_PAT is known.
-
-    :raises ValueError: as :func:`granted_types`.
     """
     if content["truncated"]:
         raise ValueError("the page table entries change their attributes more often than the agent can say")
     counts = [count for _, _, count in content["runs"]]
     if sum(counts) != pages or any(count < 1 for count in counts):
         raise ValueError(f"the page table entries are those of {counts} pages, not of {pages}")
-    types: list[MemType | None] = []
+    leaves = []
     for entry, shift, count in content["runs"]:
-        memtype = None
-        if entry:
-            memtype = memtype_of_entry(entry, page_size=_PAGE_SIZES[shift], pat=pat_value)
-        types += [memtype] * count
-    return tuple(types)
+        size = _PAGE_SIZES[shift]
+        memtype = memtype_of_entry(entry, page_size=size, pat=pat_value) if entry else None
+        leaves.append(Leaves(size, count, memtype))
+    return tuple(leaves)
+
+
+def granted_types(content: dict[str, Any], registers: Registers, *, pages: int) -> tuple[MemType | None, ...]:
+    """The memory type of each 4 KiB page; arguments and errors as of :func:`decode_leaves`."""
+    return types_of(decode_leaves(content, registers.pat_value, pages=pages))
+
+
+def types_of(leaves: Iterable[Leaves]) -> tuple[MemType | None, ...]:
+    """The memory type of each 4 KiB page, None where nothing is mapped."""
+    return tuple(itertools.chain.from_iterable([each.memtype] * each.pages for each in leaves))
 
 
 def physical_address(content: dict[str, Any], *, virtual: int) -> int | None:
@@ -63,11 +85,19 @@ def effective_types(
     vendor's table is that (Intel SDM, "Selecting Memory Types for Pentium III
     and More Recent Processor Families").
     """
-    types: list[EffectiveType | None] = []
-    for address, memtype in zip(region.addresses(), granted, strict=True):
-        if memtype is None:
-            types.append(None)
-            continue
-        mtrr = MemType.WB if registers.mtrr is None else memory_type_at(registers.mtrr, address)
-        types.append(effective_type(mtrr, memtype, registers.vendor))
-    return tuple(types)
+    effective = functools.cache(lambda mtrr, memtype: effective_type(mtrr, memtype, registers.vendor))
+    mtrrs = _mtrr_types(region, registers.mtrr)
+    return tuple(
+        None if memtype is None else effective(mtrr, memtype)
+        for mtrr, memtype in zip(mtrrs, granted, strict=True)
+    )
+
+
+def _mtrr_types(region: Region, state: MtrrState | None) -> Iterable[MtrrType]:
+    """The MTRRs' type of each page; by runs, because a large region has few of them and many pages."""
+    if state is None:
+        return [MemType.WB] * region.pages
+    spans = runs(state, region.start, region.end)
+    return itertools.chain.from_iterable(
+        [span.memtype] * ((span.end - span.start) >> _PAGE_SHIFT) for span in spans
+    )

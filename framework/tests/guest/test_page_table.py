@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memtype.guest.page_table import effective_types, granted_types
+from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, granted_types
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.effective import EffectiveType, Vendor
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
+from pytest_memtype.x86.pte import PageSize
 
 PRESENT, WRITE, PWT, PCD, PAT_4K, PAT_2M, LARGE = 1, 2, 1 << 3, 1 << 4, 1 << 7, 1 << 12, 1 << 7
 
@@ -43,6 +44,12 @@ def test_runs_become_pages() -> None:
             [PRESENT | LARGE | PAT_2M | 0xFD200000, 21, 512],
         ],
     }
+    assert decode_leaves(content, LINUX_PAT, pages=516) == (
+        Leaves(PageSize.SIZE_4K, 2, MemType.WC),
+        Leaves(PageSize.SIZE_4K, 1, None),
+        Leaves(PageSize.SIZE_4K, 1, MemType.WT),
+        Leaves(PageSize.SIZE_2M, 512, MemType.WB),
+    )
     types = granted_types(content, NO_MTRRS, pages=516)
     assert types[:4] == (MemType.WC, MemType.WC, None, MemType.WT)
     assert types[4:] == (MemType.WB,) * 512
