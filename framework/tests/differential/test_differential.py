@@ -1,0 +1,292 @@
+"""Random sequences of all operations: the verifier in the guest against its specification, Linux and the
+page tables against the model of Linux, after every step.
+
+How much is a hypothesis profile, chosen with the environment variable ``MEMTYPE_DIFFERENTIAL``: ``quick``
+(the default) or ``long``: 20,000 operations in sequences of up to 200 steps, for each kernel.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from differential.example import BAR_PAGES, RAM_PAGES, Disagreement, Example, Facts, facts
+from differential.operations import (
+    Access,
+    DriverMap,
+    DriverRelease,
+    Exit,
+    Fork,
+    Lookup,
+    Mmap,
+    Mprotect,
+    Munmap,
+    SetPolicy,
+    Span,
+    Start,
+    Verify,
+)
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from pytest_memtype import Guest, MemType
+from pytest_memtype.errors import UsageError
+from pytest_memtype.plugin import GuestFactory
+
+PROFILES = {
+    # (examples, steps): sequences are nearly always as long as they may be.
+    "quick": (20, 50),
+    "long": (110, 200),
+}
+
+DRIVERS = 4
+PROCESSES = 6
+MAPPINGS = 10
+
+TYPES = tuple(MemType)
+CALLS = (
+    *(("ioremap", memtype) for memtype in TYPES),
+    *(("memremap", memtype) for memtype in (MemType.WB, MemType.WT, MemType.WC)),
+)
+RAM_CALLS = (
+    *(("memremap", memtype) for memtype in (MemType.WB, MemType.WT, MemType.WC)),
+    *(("set_memory", memtype) for memtype in (MemType.WB, MemType.WC, MemType.UC_MINUS)),
+)
+WAYS = (
+    *(("driver", memtype) for memtype in TYPES),
+    ("sysfs", MemType.UC_MINUS),
+    ("sysfs", MemType.WC),
+    ("devmem", MemType.UC_MINUS),
+    ("devmem", MemType.WB),
+)
+PROTECTIONS = ("rw", "r", "w")
+
+POLICY_ON = 1
+
+drivers = st.integers(0, DRIVERS - 1).map(lambda number: f"driver{number}")
+spans = st.builds(
+    lambda first, pages: Span("bar", first, min(pages, BAR_PAGES - first)),
+    st.integers(0, BAR_PAGES - 1),
+    st.integers(1, BAR_PAGES),
+)
+ram_spans = st.builds(
+    lambda first, pages: Span("ram", first, min(pages, RAM_PAGES - first)),
+    st.integers(0, RAM_PAGES - 1),
+    st.integers(1, RAM_PAGES),
+)
+picks = st.integers(0, 15)
+"""Which of those there are, modulo how many there are."""
+
+
+class Guests:
+    """Gives each example a guest as good as new, and counts.
+
+    :ivar operations: How many were carried out and agreed.
+    """
+
+    def __init__(self, start: GuestFactory) -> None:
+        self._start = start
+        self._guest: Guest | None = None
+        self._facts: Facts | None = None
+        self.operations = 0
+
+    def example(self) -> Example:
+        # What a bug of Linux left reserved stays for good, so each example has pages of its own.
+        if self._guest is not None and self._facts is not None and self._guest.machine.alive:
+            self._guest.reset()
+            # What was done at random is no record of how a kernel behaves.
+            self._guest.journal.entries.clear()
+            try:
+                return self._example(self._guest, self._facts)
+            except UsageError:
+                self._guest.machine.close()
+        self._guest = self._start()
+        self._facts = facts(self._guest)
+        return self._example(self._guest, self._facts)
+
+    def _example(self, guest: Guest, known: Facts) -> Example:
+        windows = {"bar": guest.mmio(BAR_PAGES), "ram": guest.ram(RAM_PAGES)}
+        return Example(guest, known, windows)
+
+
+class Sequences(RuleBasedStateMachine):
+    """Makes sequences that make sense: the models tell which mappings and processes there are.
+
+    A sequence is carried out when it is complete, as one batch, and then judged step by step.
+    """
+
+    guests: Guests
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.example = self.guests.example()
+        self.names = 0
+
+    @property
+    def world(self) -> object:
+        return self.example.predicted
+
+    def _name(self) -> str:
+        self.names += 1
+        return f"p{self.names}"
+
+    def _process(self, pick: int) -> str:
+        names = list(self.example.predicted.pids)
+        return names[pick % len(names)]
+
+    def _mapping(self, pick: int) -> tuple[str, int, int]:
+        """A process's mapping, and its pages."""
+        found = list(self.example.predicted.user.items())
+        (process, number), (_, pages) = found[pick % len(found)]
+        return process, number, pages
+
+    def few_kernel_mappings(self) -> bool:
+        return len(self.example.predicted.kernel) < MAPPINGS
+
+    def kernel_mappings(self) -> bool:
+        return bool(self.example.predicted.kernel)
+
+    def few_processes(self) -> bool:
+        return len(self.example.predicted.pids) < PROCESSES
+
+    def processes(self) -> bool:
+        return bool(self.example.predicted.pids)
+
+    def may_map(self) -> bool:
+        return self.processes() and len(self.example.predicted.user) < MAPPINGS
+
+    def may_fork(self) -> bool:
+        return self.processes() and self.few_processes() and len(self.example.predicted.user) < MAPPINGS
+
+    def user_mappings(self) -> bool:
+        return bool(self.example.predicted.user)
+
+    @precondition(few_kernel_mappings)
+    @rule(driver=drivers, span=spans, call=st.sampled_from(CALLS))
+    def map_device(self, driver: str, span: Span, call: tuple[str, MemType]) -> None:
+        self.example.add(DriverMap(self.example.number, call[0], driver, span, call[1]))
+
+    @precondition(few_kernel_mappings)
+    @rule(driver=drivers, span=ram_spans, call=st.sampled_from(RAM_CALLS))
+    def map_ram(self, driver: str, span: Span, call: tuple[str, MemType]) -> None:
+        self.example.add(DriverMap(self.example.number, call[0], driver, span, call[1]))
+
+    @precondition(kernel_mappings)
+    @rule(pick=picks)
+    def release(self, pick: int) -> None:
+        found = list(self.example.predicted.kernel.items())
+        number, driver = found[pick % len(found)]
+        self.example.add(DriverRelease(driver, number))
+
+    @precondition(few_processes)
+    @rule()
+    def start(self) -> None:
+        self.example.add(Start(self._name()))
+
+    @precondition(may_map)
+    @rule(
+        pick=picks,
+        span=st.one_of(spans, spans, spans, ram_spans),
+        way=st.sampled_from(WAYS),
+        private=st.booleans(),
+        protection=st.sampled_from(PROTECTIONS),
+    )
+    def mmap(self, pick: int, span: Span, way: tuple[str, MemType], private: bool, protection: str) -> None:
+        via, memtype = way
+        if span.window == "ram" and via == "sysfs":
+            via = "driver"
+        operation = Mmap(self.example.number, self._process(pick), span, memtype, via, private, protection)
+        self.example.add(operation)
+
+    @precondition(user_mappings)
+    @rule(pick=picks, offset=picks, pages=picks, whole=st.booleans())
+    def munmap(self, pick: int, offset: int, pages: int, whole: bool) -> None:
+        process, number, size = self._mapping(pick)
+        first = 0 if whole else offset % size
+        count = size if whole else pages % (size - first) + 1
+        self.example.add(Munmap(process, number, first, count))
+
+    @precondition(user_mappings)
+    @rule(pick=picks, offset=picks, pages=picks, protection=st.sampled_from(PROTECTIONS))
+    def mprotect(self, pick: int, offset: int, pages: int, protection: str) -> None:
+        process, number, size = self._mapping(pick)
+        first = offset % size
+        self.example.add(Mprotect(process, number, first, pages % (size - first) + 1, protection))
+
+    @precondition(user_mappings)
+    @rule(pick=picks, page=picks, write=st.booleans())
+    def access(self, pick: int, page: int, write: bool) -> None:
+        process, number, size = self._mapping(pick)
+        self.example.add(Access(process, number, page % size, write))
+
+    @precondition(may_fork)
+    @rule(pick=picks)
+    def fork(self, pick: int) -> None:
+        self.example.add(Fork(self._process(pick), self._name()))
+
+    @precondition(processes)
+    @rule(pick=picks)
+    def exit(self, pick: int) -> None:
+        self.example.add(Exit(self._process(pick)))
+
+    @rule(span=st.one_of(spans, ram_spans), memtype=st.sampled_from(TYPES), user=st.booleans())
+    def verify(self, span: Span, memtype: MemType, user: bool) -> None:
+        self.example.add(Verify(span, memtype, "user" if user else "kernel"))
+
+    @rule(span=st.one_of(spans, ram_spans))
+    def lookup(self, span: Span) -> None:
+        self.example.add(Lookup(span))
+
+    @rule(name=st.sampled_from(("enforce", "one_ioremap")), value=picks)
+    def set_policy(self, name: str, value: int) -> None:
+        # Mostly off, for what is refused leads nowhere.
+        self.example.add(SetPolicy(name, value == POLICY_ON))
+
+    def teardown(self) -> None:
+        self.guests.operations += self.example.judge()
+
+
+@pytest.fixture
+def profile() -> settings:
+    name = os.environ.get("MEMTYPE_DIFFERENTIAL", "quick")
+    examples, steps = PROFILES[name]
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        # A guest is no pure function of its input in time, only in what it answers.
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+        database=None,
+        print_blob=False,
+    )
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", ["firmware", "wb-device"])
+def test_random_sequences(guest_factory: GuestFactory, profile: settings, layout: str) -> None:
+    """No step of any sequence ends otherwise than the models say."""
+    guests = Guests(lambda: guest_factory(layout=layout))
+    machine = type("Sequences", (Sequences,), {"guests": guests})
+
+    run_state_machine_as_test(machine, settings=profile)
+
+    assert guests.operations
+    print(f"{guests.operations} operations agreed, layout {layout}")
+
+
+def test_a_disagreement_is_shown_as_a_test(guest_factory: GuestFactory) -> None:
+    """A model that is wrong is found out, and the report can be pasted into a file."""
+    example = Guests(guest_factory).example()
+    example.add(DriverMap(1, "ioremap", "driver0", Span("bar", 0, 2), MemType.WC))
+    example.add(DriverMap(2, "ioremap", "driver1", Span("bar", 1, 1), MemType.UC_MINUS))
+    example.facts.platform.__dict__["is_ram"] = lambda _pfn: True
+
+    with pytest.raises(Disagreement) as failure:
+        example.judge()
+
+    text = str(failure.value)
+    assert "Linux: model ENOMEM, guest 0" in text
+    assert '    guest.driver("driver0").ioremap(bar[0:2], MemType.WC)\n' in text
+    compile(text[text.index("@pytest") :], "pasted", "exec")

@@ -1,0 +1,1 @@
+"""Random sequences of operations, run in a guest and on the reference models, and compared step by step."""

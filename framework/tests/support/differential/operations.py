@@ -1,0 +1,171 @@
+"""What a sequence is made of. Each operation knows the line of a test that does the same.
+
+A mapping goes by the number of the operation that made it, ``m7``; after a fork the child has it too, by the
+same name. Pages are counted within a window: ``bar``, device memory, or ``ram``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pytest_memtype.x86.memtype import MemType
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some pages of a window."""
+
+    window: str
+    first: int
+    pages: int
+
+    def __str__(self) -> str:
+        return f"{self.window}[{self.first}:{self.first + self.pages}]"
+
+
+@dataclass(frozen=True)
+class DriverMap:
+    """:param call: ``ioremap``, ``memremap`` or ``set_memory``."""
+
+    number: int
+    call: str
+    driver: str
+    span: Span
+    memtype: MemType
+
+    def code(self) -> str:
+        call = f'guest.driver("{self.driver}").{self.call}({self.span}, MemType.{self.memtype.name})'
+        return f"m{self.number} = {call}.mapping"
+
+
+@dataclass(frozen=True)
+class DriverRelease:
+    driver: str
+    mapping: int
+
+    def code(self) -> str:
+        return f'guest.driver("{self.driver}").release(m{self.mapping})'
+
+
+@dataclass(frozen=True)
+class Start:
+    process: str
+
+    def code(self) -> str:
+        return f'{self.process} = guest.process("{self.process}")'
+
+
+@dataclass(frozen=True)
+class Mmap:
+    number: int
+    process: str
+    span: Span
+    memtype: MemType
+    via: str
+    private: bool
+    protection: str
+
+    def code(self) -> str:
+        options = "" if self.via == "driver" else f', via="{self.via}"'
+        options += ", private=True" if self.private else ""
+        options += "" if self.protection == "rw" else f', protection="{self.protection}"'
+        call = f"{self.process}.mmap({self.span}, MemType.{self.memtype.name}{options})"
+        return f"m{self.number} = {call}.mapping"
+
+
+@dataclass(frozen=True)
+class Munmap:
+    process: str
+    mapping: int
+    offset: int
+    pages: int
+
+    def code(self) -> str:
+        return f"{self.process}.munmap(m{self.mapping}, offset={self.offset}, pages={self.pages})"
+
+
+@dataclass(frozen=True)
+class Mprotect:
+    process: str
+    mapping: int
+    offset: int
+    pages: int
+    protection: str
+
+    def code(self) -> str:
+        part = f"offset={self.offset}, pages={self.pages}"
+        return f'{self.process}.mprotect(m{self.mapping}, "{self.protection}", {part})'
+
+
+@dataclass(frozen=True)
+class Access:
+    process: str
+    mapping: int
+    page: int
+    write: bool
+
+    def code(self) -> str:
+        return f"{self.process}.{'write' if self.write else 'read'}(m{self.mapping}, page={self.page})"
+
+
+@dataclass(frozen=True)
+class Fork:
+    process: str
+    child: str
+
+    def code(self) -> str:
+        return f'{self.child} = {self.process}.fork("{self.child}")'
+
+
+@dataclass(frozen=True)
+class Exit:
+    process: str
+
+    def code(self) -> str:
+        return f"{self.process}.exit()"
+
+
+@dataclass(frozen=True)
+class Verify:
+    span: Span
+    memtype: MemType
+    kind: str
+
+    def code(self) -> str:
+        return f'guest.verify({self.span}, MemType.{self.memtype.name}, kind="{self.kind}")'
+
+
+@dataclass(frozen=True)
+class Lookup:
+    span: Span
+
+    def code(self) -> str:
+        return f"guest.lookup({self.span})"
+
+
+@dataclass(frozen=True)
+class SetPolicy:
+    """:param name: ``enforce`` or ``one_ioremap``."""
+
+    name: str
+    value: bool
+
+    def code(self) -> str:
+        return f"guest.policy.{self.name} = {self.value}"
+
+
+Operation: TypeAlias = (
+    DriverMap
+    | DriverRelease
+    | Start
+    | Mmap
+    | Munmap
+    | Mprotect
+    | Access
+    | Fork
+    | Exit
+    | Verify
+    | Lookup
+    | SetPolicy
+)

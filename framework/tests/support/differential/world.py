@@ -1,0 +1,261 @@
+"""Both reference models side by side, and what they expect of each operation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+
+from differential.operations import (
+    Access,
+    DriverMap,
+    DriverRelease,
+    Exit,
+    Fork,
+    Lookup,
+    Mmap,
+    Mprotect,
+    Munmap,
+    Operation,
+    SetPolicy,
+    Span,
+    Start,
+    Verify,
+)
+from pytest_memtype.spec import verifier as spec
+from pytest_memtype.spec.linux import Answer, Linux, Platform
+from pytest_memtype.spec.linux_reservations import Reservation
+from pytest_memtype.spec.verifier import Machine, Request, TrackedPage, Verifier
+from pytest_memtype.x86.memtype import MemType
+
+PAGE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an operation gives by the models; None where that doesn't apply.
+
+    :param exists: False when the operation speaks of a mapping or process that isn't there: the agent
+        refuses it.
+    :param answer: Linux's, None also when enforce mode keeps the request from it.
+    :param result: errno, or the signal of an access.
+    """
+
+    exists: bool = True
+    verdict: spec.Verdict | None = None
+    answer: Answer | None = None
+    result: int | None = None
+    lookup: spec.Lookup | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What there is after an operation.
+
+    :param kernel: The page table of each driver's mapping, by number.
+    :param user: The page table of what each process's mapping was made over, by process and number.
+    """
+
+    tracked: Counter[TrackedPage]
+    listed: tuple[Reservation, ...]
+    kernel: Mapping[int, tuple[MemType | None, ...]]
+    user: Mapping[tuple[str, int], tuple[MemType | None, ...]]
+
+
+@dataclass
+class World:
+    """The models of one guest.
+
+    :ivar kernel: The drivers' mappings: number -> driver.
+    :ivar user: What the processes map: (process, number) -> (vpage, pages).
+    :ivar pids: Of live processes: the model's own numbers, for a pid may be used again.
+    """
+
+    platform: Platform
+    machine: Machine
+    windows: Mapping[str, tuple[int, int]]
+    enforce: bool = False
+    kernel: dict[int, str] = field(default_factory=dict)
+    user: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+    linux: Linux = field(init=False)
+    verifier: Verifier = field(init=False)
+    _held: dict[int, Request] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.linux = Linux(self.platform)
+        self.verifier = Verifier(self.machine)
+        self._next_pid = 1
+
+    def pfn(self, span: Span) -> int:
+        return self.windows[span.window][0] + span.first
+
+    def apply(self, operation: Operation, *, address: Callable[[], int]) -> Expected:
+        """Carry out an operation.
+
+        :param address: Where mmap() of it has put, or would put, the mapping.
+        """
+        return self._apply(operation, address)
+
+    @singledispatchmethod
+    def _apply(self, operation: Operation, _address: Callable[[], int]) -> Expected:
+        raise NotImplementedError(operation)
+
+    @_apply.register
+    def _driver_map(self, operation: DriverMap, _address: Callable[[], int]) -> Expected:
+        span = operation.span
+        request = Request(self.pfn(span), span.pages, operation.memtype, operation.driver)
+        verdict = self.verifier.verify(request)
+        if self.enforce and not verdict.accepted:
+            return Expected(verdict=verdict)
+        call = getattr(self.linux, operation.call)
+        answer: Answer = call(operation.number, request.pfn, span.pages, operation.memtype)
+        if not answer.errno:
+            self.kernel[operation.number] = operation.driver
+            if verdict.accepted:
+                self.verifier.adopt(request)
+                self._held[operation.number] = request
+        return Expected(verdict=verdict, answer=answer)
+
+    @_apply.register
+    def _driver_release(self, operation: DriverRelease, _address: Callable[[], int]) -> Expected:
+        if operation.mapping not in self.kernel:
+            return Expected(exists=False)
+        del self.kernel[operation.mapping]
+        self.linux.release(operation.mapping)
+        held = self._held.pop(operation.mapping, None)
+        if held is not None:
+            self.verifier.release(held)
+        return Expected()
+
+    @_apply.register
+    def _start(self, operation: Start, _address: Callable[[], int]) -> Expected:
+        self._new_process(operation.process)
+        self.linux.processes.start(self.pids[operation.process])
+        return Expected()
+
+    def _new_process(self, name: str) -> None:
+        self.pids[name] = self._next_pid
+        self._next_pid += 1
+
+    @_apply.register
+    def _mmap(self, operation: Mmap, address: Callable[[], int]) -> Expected:
+        if operation.process not in self.pids:
+            return Expected(exists=False)
+        span, pid = operation.span, self.pids[operation.process]
+        request = Request(self.pfn(span), span.pages, operation.memtype, operation.process, pid)
+        verdict = self.verifier.verify(request)
+        if self.enforce and not verdict.accepted:
+            return Expected(verdict=verdict)
+        where = address()
+        answer = self.linux.mmap(
+            pid,
+            where // PAGE_SIZE,
+            request.pfn,
+            span.pages,
+            operation.memtype,
+            via=operation.via,
+            private=operation.private,
+            protection=operation.protection,
+        )
+        if not answer.errno:
+            self.user[operation.process, operation.number] = (where // PAGE_SIZE, span.pages)
+            if verdict.accepted:
+                self.verifier.adopt(
+                    Request(request.pfn, span.pages, operation.memtype, operation.process, pid, where)
+                )
+        return Expected(verdict=verdict, answer=answer)
+
+    @_apply.register
+    def _munmap(self, operation: Munmap, _address: Callable[[], int]) -> Expected:
+        found = self.user.get((operation.process, operation.mapping))
+        if found is None:
+            return Expected(exists=False)
+        first, pid = found[0] + operation.offset, self.pids[operation.process]
+        result = self.linux.processes.munmap(pid, first, first + operation.pages)
+        self.verifier.unmap(pid, first * PAGE_SIZE, operation.pages)
+        if operation.pages == found[1]:
+            del self.user[operation.process, operation.mapping]
+        return Expected(result=result)
+
+    @_apply.register
+    def _mprotect(self, operation: Mprotect, _address: Callable[[], int]) -> Expected:
+        found = self.user.get((operation.process, operation.mapping))
+        if found is None:
+            return Expected(exists=False)
+        first, pid = found[0] + operation.offset, self.pids[operation.process]
+        protection = operation.protection
+        return Expected(result=self.linux.processes.mprotect(pid, first, first + operation.pages, protection))
+
+    @_apply.register
+    def _access(self, operation: Access, _address: Callable[[], int]) -> Expected:
+        found = self.user.get((operation.process, operation.mapping))
+        if found is None:
+            return Expected(exists=False)
+        pid = self.pids[operation.process]
+        return Expected(
+            result=self.linux.processes.access(pid, found[0] + operation.page, write=operation.write)
+        )
+
+    @_apply.register
+    def _fork(self, operation: Fork, _address: Callable[[], int]) -> Expected:
+        if operation.process not in self.pids:
+            return Expected(exists=False)
+        parent = self.pids[operation.process]
+        self._new_process(operation.child)
+        child = self.pids[operation.child]
+        result = self.linux.processes.fork(parent, child)
+        if result:
+            del self.pids[operation.child]
+            return Expected(result=result)
+        self.verifier.fork(parent, child, operation.child)
+        for (process, number), where in list(self.user.items()):
+            if process == operation.process:
+                self.user[operation.child, number] = where
+        return Expected(result=0)
+
+    @_apply.register
+    def _exit(self, operation: Exit, _address: Callable[[], int]) -> Expected:
+        if operation.process not in self.pids:
+            return Expected(exists=False)
+        pid = self.pids.pop(operation.process)
+        self.linux.processes.exit(pid)
+        self.verifier.exit(pid)
+        self.user = {key: where for key, where in self.user.items() if key[0] != operation.process}
+        return Expected()
+
+    @_apply.register
+    def _verify(self, operation: Verify, _address: Callable[[], int]) -> Expected:
+        pid = 1 if operation.kind == "user" else 0
+        span = operation.span
+        request = Request(self.pfn(span), span.pages, operation.memtype, "nobody", pid)
+        return Expected(verdict=self.verifier.verify(request))
+
+    @_apply.register
+    def _lookup(self, operation: Lookup, _address: Callable[[], int]) -> Expected:
+        return Expected(lookup=self.verifier.lookup(self.pfn(operation.span), operation.span.pages))
+
+    @_apply.register
+    def _set_policy(self, operation: SetPolicy, _address: Callable[[], int]) -> Expected:
+        if operation.name == "enforce":
+            self.enforce = operation.value
+        else:
+            self.verifier.one_ioremap = operation.value
+        return Expected()
+
+    def state(self) -> State:
+        """What the models say there is now, in the windows."""
+        tracked: Counter[TrackedPage] = Counter()
+        listed: list[Reservation] = []
+        for pfn, pages in self.windows.values():
+            tracked += self.verifier.tracked(pfn, pages)
+            listed += self.linux.memtype_list(pfn, pages)
+        return State(
+            tracked=tracked,
+            listed=tuple(listed),
+            kernel={number: self.linux.kernel_page_table(number) for number in self.kernel},
+            user={
+                key: self.linux.user_page_table(self.pids[key[0]], *where) for key, where in self.user.items()
+            },
+        )
