@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -25,7 +25,14 @@ RAM_PAGES = 4
 
 
 class Disagreement(AssertionError):
-    """Guest and models don't say the same. The message has the sequence as a test."""
+    """Guest and models don't say the same. The message has the sequence as a test.
+
+    :ivar operations: All up to the one after which they don't.
+    """
+
+    def __init__(self, message: str, operations: Sequence[Operation]) -> None:
+        super().__init__(message)
+        self.operations = operations
 
 
 @dataclass(frozen=True)
@@ -115,9 +122,15 @@ class Example:
         """Of the next operation, from 1."""
         return len(self._steps) + 1
 
+    @property
+    def operations(self) -> list[Operation]:
+        return [operation for operation, _ in self._steps]
+
     def add(self, operation: Operation) -> None:
-        self.predicted.apply(operation, address=lambda: next(self._guess))
-        self._steps.append((operation, live(self.predicted)))
+        """One more; it is left out when what it speaks of was left out."""
+        expected = self.predicted.apply(operation, address=lambda: next(self._guess))
+        if expected.exists:
+            self._steps.append((operation, live(self.predicted)))
 
     def judge(self) -> int:
         """Carry out the sequence, and compare.
@@ -132,15 +145,15 @@ class Example:
             expected = world.apply(operation, address=partial(self._address, observed.result))
             found = differences(expected, world.state(), observed, world, runner)
             if found:
-                raise Disagreement(self._report(index + 1, found))
+                operations = [operation for operation, _ in self._steps[: index + 1]]
+                raise Disagreement(self._report(operations, found), operations)
         return len(self._steps)
 
     def _address(self, result: object) -> int:
         """Where the guest put a mapping, or some place if it made none."""
         return (isinstance(result, Outcome) and result.address) or next(self._guess)
 
-    def _report(self, count: int, found: list[str]) -> str:
-        operations = [operation for operation, _ in self._steps[:count]]
+    def _report(self, operations: list[Operation], found: list[str]) -> str:
         mappings = {number for each in operations if (number := getattr(each, "mapping", None)) is not None}
         lines = [
             f'@pytest.mark.layout("{self.guest.layout.name}")',
