@@ -45,11 +45,12 @@ class Answer:
     """What came of a request for a mapping.
 
     :param errno: Positive, 0 when accepted. NULL without a reason counts as ENOMEM.
-    :param granted: The type in the page table, per page; empty when refused.
+    :param granted: The type in the page table, per page, None where nothing is mapped (yet); empty when
+        refused, and when the call maps nothing.
     """
 
     errno: int
-    granted: tuple[MemType, ...] = ()
+    granted: tuple[MemType | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,23 @@ class Linux:
                 return Answer(refused.errno)
         return self._direct_map(key, pfn, pages, changed=True)
 
+    def set_pages_array(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
+        """The same page by page: ``_set_pages_array()`` says EINVAL for whatever reason."""
+        answer = self.set_memory(key, pfn, pages, memtype)
+        return Answer(errno.EINVAL) if answer.errno else answer
+
+    def reserve_wc(self, key: int, pfn: int, pages: int) -> Answer:
+        """``arch_io_reserve_memtype_wc()``; ``memtype_reserve_io()``, EBUSY where WC can't be or stand in.
+
+        Freeing RAM leaves the direct map as it was changed; it is put right by whoever frees it here.
+        """
+        try:
+            self.reservations.reserve_for(pfn, pfn + pages, MemType.WC)
+        except RefusedError:
+            return Answer(errno.EBUSY)
+        self._kernel[key] = _KernelMapping(pfn, pages, None, reserved=True)
+        return Answer(0)
+
     def _direct_map(self, key: int, pfn: int, pages: int, *, changed: bool = False) -> Answer:
         self._kernel[key] = _KernelMapping(pfn, pages, None, reserved=False, changed_direct_map=changed)
         return Answer(0, self.kernel_page_table(key))
@@ -147,7 +165,7 @@ class Linux:
         if mapping.reserved or mapping.changed_direct_map:
             self.reservations.free(mapping.pfn, mapping.pfn + mapping.pages)
 
-    def kernel_page_table(self, key: int) -> tuple[MemType, ...]:
+    def kernel_page_table(self, key: int) -> tuple[MemType | None, ...]:
         """The types of a driver's mapping, per page."""
         mapping = self._kernel[key]
         if mapping.memtypes is not None:
@@ -167,12 +185,15 @@ class Linux:
         via: str = "driver",
         private: bool = False,
         protection: str = "rw",
+        part: tuple[int, int] | None = None,
     ) -> Answer:
-        """``mmap()`` of a file whose driver calls ``remap_pfn_range()`` for all of it.
+        """``mmap()`` of a file whose driver maps page frames.
 
         :param vpage: Where it comes to lie, in pages.
-        :param via: ``driver``: one that asks for any type. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
+        :param via: ``driver``: one that asks for any type, and sets ``vm_page_prot`` as most do.
+            ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
             drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
+        :param part: Offset and number of the pages that ``remap_pfn_range()`` is called for, if not all.
         """
         asked = memtype
         if via == "devmem":
@@ -182,15 +203,20 @@ class Linux:
                 asked = MemType.WB
         elif via == "sysfs" and memtype is MemType.WC and not self.reservations.tracking:
             return Answer(errno.ENOENT)
-        # The agent's driver leaves vm_page_prot as it was; the other two change it.
-        page_prot = MemType.WB if via == "driver" else asked
-        vma = Vma(vpage, vpage + pages, pfn, via, private, protection, page_prot)
+        elif via == "insert_pfn" and private:
+            return Answer(errno.EINVAL)
+        file = "driver" if via == "insert_pfn" else via
+        vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=via == "insert_pfn")
         try:
-            self.processes.remap(pid, vma, asked)
+            if via == "insert_pfn":
+                self.processes.insert_later(pid, vma)
+            elif part is not None and part != (0, pages):
+                self.processes.remap_part(pid, vma, *part)
+            else:
+                self.processes.remap(pid, vma, asked)
         except RefusedError as refused:
             return Answer(errno.EAGAIN if via == "devmem" else refused.errno)
-        entries = self.processes.tables[pid]
-        return Answer(0, tuple(entries[each].memtype for each in range(vpage, vpage + pages)))
+        return Answer(0, self.user_page_table(pid, vpage, pages))
 
     def user_page_table(self, pid: int, vpage: int, pages: int) -> tuple[MemType | None, ...]:
         """The types in a process's page table, per page; None where nothing is."""

@@ -33,6 +33,7 @@ class Vma:
     :param file: The file it maps, by any name.
     :param pfn: Of its first page; ``vm_pgoff`` says the same.
     :param page_prot: The type in ``vm_page_prot``, which a page gets that is copied on write.
+    :param faults: Are pages inserted when they are touched, by ``vmf_insert_pfn()``?
     :param pat: The flag VM_PAT, before 6.16.
     :param context: From 6.16 on.
     """
@@ -44,6 +45,7 @@ class Vma:
     private: bool
     protection: str
     page_prot: MemType
+    faults: bool = False
     pat: bool = False
     context: Context | None = None
 
@@ -90,6 +92,27 @@ class Processes:
         self.vmas[pid].append(vma)
         for vpage in range(vma.first, vma.end):
             self.tables[pid][vpage] = Entry(self.express[granted], vma.pfn + vpage - vma.first)
+
+    def insert_later(self, pid: int, vma: Vma) -> None:
+        """A VMA whose pages come by ``vmf_insert_pfn()``: nothing is reserved, nothing mapped yet."""
+        self.vmas[pid].append(vma)
+
+    def remap_part(self, pid: int, vma: Vma, first: int, pages: int) -> None:
+        """``remap_pfn_range()`` of some pages of a new VMA: the type is looked up, nothing is reserved.
+
+        :raises RefusedError: EINVAL: the pages' types differ, or the mapping is private.
+        """
+        pfns = range(vma.pfn + first, vma.pfn + first + pages)
+        types = {self._looked_up(pfn, vma) for pfn in pfns}
+        if vma.private or len(types) > 1:
+            raise RefusedError(errno.EINVAL)
+        self.vmas[pid].append(vma)
+        for pfn in pfns:
+            self.tables[pid][vma.first + pfn - vma.pfn] = Entry(self.express[min(types)], pfn)
+
+    def _looked_up(self, pfn: int, vma: Vma) -> MemType:
+        """``track_pfn_insert()``, ``pfnmap_setup_cachemode()`` from 6.16 on."""
+        return self.reservations.lookup(pfn) if self.reservations.tracking else vma.page_prot
 
     def _track(self, vma: Vma, asked: MemType) -> MemType:
         first, end = vma.pfn, vma.pfn + vma.end - vma.first
@@ -178,9 +201,31 @@ class Processes:
                 part.protection = protection
         return 0 if reached >= end else errno.ENOMEM
 
-    def move(self, pid: int, first: int, end: int, new: int) -> None:
-        """``mremap()`` of a part of one VMA to another place that is free: ``move_vma()``."""
-        (vma,) = self._within(pid, first, end)
+    def mremap(self, pid: int, first: int, pages: int, new_pages: int, new: int | None) -> int:
+        """``mremap()``: 0, or the errno.
+
+        :param new: Where to, which must be free; None leaves it in place.
+        """
+        if new_pages < 1:
+            return errno.EINVAL
+        vma = next(iter(self._within(pid, first, first + 1)), None)
+        if new is None and vma is not None and new_pages <= pages:
+            # do_munmap() of nothing splits nothing.
+            return self.munmap(pid, first + new_pages, first + pages) if new_pages < pages else 0
+        if new is not None and new_pages < pages:
+            # mremap_to() shrinks before it looks at the VMA.
+            self.munmap(pid, first + new_pages, first + pages)
+            pages = new_pages
+            vma = next(iter(self._within(pid, first, first + 1)), None)
+        # Growing is EFAULT for VM_PFNMAP, and so is a range of more than one VMA. The latter can be moved
+        # from 6.17 on, which isn't modelled.
+        if vma is None or new is None or new_pages > pages or first + pages > vma.end:
+            return errno.EFAULT
+        self._move(pid, vma, first, first + pages, new)
+        return 0
+
+    def _move(self, pid: int, vma: Vma, first: int, end: int, new: int) -> None:
+        """``move_vma()``."""
         moved = replace(vma, first=new, end=new + end - first, pfn=vma.pfn + first - vma.first)
         if moved.context is not None:
             moved.context.references += 1
@@ -212,7 +257,11 @@ class Processes:
             return SIGSEGV
         entry = self.tables[pid].get(vpage)
         if entry is None:
-            return SIGBUS
+            if not vma.faults:
+                return SIGBUS
+            pfn = vma.pfn + vpage - vma.first
+            self.tables[pid][vpage] = Entry(self.express[self._looked_up(pfn, vma)], pfn)
+            return 0
         if write and vma.private and entry.pfn is not None:
             # wp_page_copy(): mk_pte(page, vma->vm_page_prot), so RAM gets the type meant for the device.
             self.tables[pid][vpage] = Entry(self.express[vma.page_prot], None)

@@ -16,17 +16,20 @@ from differential.operations import (
     Access,
     DriverMap,
     DriverRelease,
+    Exec,
     Exit,
     Fork,
     Lookup,
     Mmap,
     Mprotect,
+    Mremap,
     Munmap,
     Operation,
     SetPolicy,
     Span,
     Start,
     Verify,
+    Zap,
 )
 from differential.shrink import shrink
 from hypothesis import HealthCheck, Phase, settings
@@ -38,9 +41,9 @@ from pytest_memtype.errors import UsageError
 from pytest_memtype.plugin import GuestFactory
 
 PROFILES = {
-    # (examples, steps): sequences are nearly always as long as they may be.
+    # (examples, steps) for each of two layouts: sequences are nearly always as long as they may be.
     "quick": (20, 50),
-    "long": (110, 200),
+    "long": (55, 200),
 }
 
 DRIVERS = 4
@@ -51,13 +54,17 @@ TYPES = tuple(MemType)
 CALLS = (
     *(("ioremap", memtype) for memtype in TYPES),
     *(("memremap", memtype) for memtype in (MemType.WB, MemType.WT, MemType.WC)),
+    ("reserve_wc", MemType.WC),
 )
 RAM_CALLS = (
     *(("memremap", memtype) for memtype in (MemType.WB, MemType.WT, MemType.WC)),
     *(("set_memory", memtype) for memtype in (MemType.WB, MemType.WC, MemType.UC_MINUS)),
+    *(("set_pages_array", memtype) for memtype in (MemType.WB, MemType.WC, MemType.UC_MINUS)),
+    ("reserve_wc", MemType.WC),
 )
 WAYS = (
     *(("driver", memtype) for memtype in TYPES),
+    *(("insert_pfn", memtype) for memtype in TYPES),
     ("sysfs", MemType.UC_MINUS),
     ("sysfs", MemType.WC),
     ("devmem", MemType.UC_MINUS),
@@ -214,13 +221,25 @@ class Sequences(RuleBasedStateMachine):
         way=st.sampled_from(WAYS),
         private=st.booleans(),
         protection=st.sampled_from(PROTECTIONS),
+        part=st.one_of(st.none(), st.none(), st.tuples(picks, picks)),
     )
-    def mmap(self, pick: int, span: Span, way: tuple[str, MemType], private: bool, protection: str) -> None:
+    def mmap(
+        self,
+        pick: int,
+        span: Span,
+        way: tuple[str, MemType],
+        private: bool,
+        protection: str,
+        part: tuple[int, int] | None,
+    ) -> None:
         via, memtype = way
         if span.window == "ram" and via == "sysfs":
             via = "driver"
-        operation = Mmap(self.example.number, self._process(pick), span, memtype, via, private, protection)
-        self.example.add(operation)
+        if part is not None:
+            first = part[0] % span.pages
+            part = (first, part[1] % (span.pages - first) + 1) if via == "driver" else None
+        process = self._process(pick)
+        self.example.add(Mmap(self.example.number, process, span, memtype, via, private, protection, part))
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, whole=st.booleans())
@@ -229,6 +248,24 @@ class Sequences(RuleBasedStateMachine):
         first = 0 if whole else offset % size
         count = size if whole else pages % (size - first) + 1
         self.example.add(Munmap(process, number, first, count))
+
+    @precondition(user_mappings)
+    @rule(pick=picks, offset=picks, pages=picks, new_pages=picks, move=st.booleans())
+    def mremap(self, pick: int, offset: int, pages: int, new_pages: int, move: bool) -> None:
+        process, number, size = self._mapping(pick)
+        first = offset % size
+        count = pages % (size - first) + 1
+        new = new_pages % (count + 2)
+        if not self._one_vma(process, number, first, count):
+            return
+        self.example.add(Mremap(self.example.number, process, number, first, count, new, move))
+
+    def _one_vma(self, process: str, number: int, first: int, count: int) -> bool:
+        """Is the range within one VMA? Moving several is possible from 6.17 on, which isn't modelled."""
+        world = self.example.predicted
+        start = world.user[process, number][0] + first
+        vmas = world.linux.processes.vmas[world.pids[process]]
+        return any(vma.first <= start and start + count <= vma.end for vma in vmas)
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, protection=st.sampled_from(PROTECTIONS))
@@ -249,9 +286,19 @@ class Sequences(RuleBasedStateMachine):
         self.example.add(Fork(self._process(pick), self._name()))
 
     @precondition(processes)
+    @rule(pick=picks, how=st.sampled_from(("exit", "kill")))
+    def exit(self, pick: int, how: str) -> None:
+        self.example.add(Exit(self._process(pick), how))
+
+    @precondition(user_mappings)
     @rule(pick=picks)
-    def exit(self, pick: int) -> None:
-        self.example.add(Exit(self._process(pick)))
+    def exec(self, pick: int) -> None:
+        self.example.add(Exec(self._mapping(pick)[0]))
+
+    @precondition(user_mappings)
+    @rule(span=st.one_of(spans, spans, spans, ram_spans))
+    def zap(self, span: Span) -> None:
+        self.example.add(Zap(span))
 
     @rule(span=st.one_of(spans, ram_spans), memtype=st.sampled_from(TYPES), user=st.booleans())
     def verify(self, span: Span, memtype: MemType, user: bool) -> None:

@@ -105,7 +105,7 @@ def test_a_split_unmapped_from_above_does_not_leak(version: Version) -> None:
 def test_moving_a_half_leaks(version: Version, left: list[tuple[int, int, MemType]]) -> None:
     linux = kernel(version)
     linux.mmap(1, 0, BAR, 4, UC_MINUS, via="sysfs")
-    linux.processes.move(1, 2, 4, 10)
+    assert linux.processes.mremap(1, 2, 2, 2, 10) == 0
     assert linux.user_page_table(1, 0, 4) == (UC_MINUS, UC_MINUS, None, None)
     assert linux.user_page_table(1, 10, 2) == (UC_MINUS, UC_MINUS)
     linux.processes.exit(1)
@@ -179,8 +179,8 @@ def test_partly_ram_is_decided_by_the_first_page_and_not_reserved() -> None:
 
 def test_a_page_copied_on_write_gets_the_type_of_vm_page_prot() -> None:
     linux = kernel(BOOKWORM)
-    for vpage, via, memtype in ((0, "driver", WB), (8, "sysfs", WC), (16, "devmem", UC_MINUS)):
-        linux.mmap(1, vpage, BAR + vpage, 1, WC if via != "devmem" else UC_MINUS, via=via, private=True)
+    for vpage, via, memtype in ((0, "driver", WT), (8, "sysfs", WC), (16, "devmem", UC_MINUS)):
+        linux.mmap(1, vpage, BAR + vpage, 1, memtype, via=via, private=True)
         linux.processes.access(1, vpage, write=True)
         assert linux.user_page_table(1, vpage, 1) == (memtype,)
 
@@ -271,3 +271,63 @@ def test_parse_version(text: str, version: Version) -> None:
 def test_parse_version_of_nonsense() -> None:
     with pytest.raises(ValueError, match="no kernel version in 'mainline'"):
         parse_version("mainline")
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_mremap(version: Version) -> None:
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 4, WC)
+    processes = linux.processes
+    assert processes.mremap(1, 0, 4, 5, None) == processes.mremap(1, 0, 4, 5, 20) == errno.EFAULT
+    assert processes.mremap(1, 0, 4, 0, None) == errno.EINVAL
+    assert processes.mremap(1, 0, 4, 3, None) == 0
+    assert processes.mremap(1, 0, 3, 2, 20) == 0
+    assert processes.mremap(1, 0, 3, 2, 30) == errno.EFAULT
+    assert linux.user_page_table(1, 20, 3) == (WC, WC, None)
+    assert linux.user_page_table(1, 0, 4) == (None,) * 4
+    processes.exit(1)
+    assert entries(linux) == []
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_inserted_pages_are_invisible(version: Version) -> None:
+    """Bugs 7.5: a UC- page inserted, then the whole mapped WC."""
+    linux = kernel(version)
+    assert linux.mmap(1, 0, BAR, 2, WC, via="insert_pfn") == Answer(0, (None, None))
+    assert linux.mmap(1, 4, BAR, 2, WC, via="insert_pfn", private=True) == Answer(errno.EINVAL)
+    assert linux.processes.access(1, 0, write=False) == 0
+    assert entries(linux) == []
+    assert linux.mmap(1, 8, BAR, 2, WC) == Answer(0, (WC, WC))
+    linux.processes.access(1, 1, write=True)
+    assert linux.user_page_table(1, 0, 2) == (UC_MINUS, WC)
+    linux.processes.zap("driver", BAR, BAR + 2)
+    assert linux.processes.access(1, 0, write=True) == 0
+    assert linux.processes.access(1, 8, write=True) == 7
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_part_is_looked_up(version: Version) -> None:
+    linux = kernel(version)
+    assert linux.mmap(1, 0, BAR, 4, WC, part=(1, 2)) == Answer(0, (None, UC_MINUS, UC_MINUS, None))
+    assert entries(linux) == []
+    linux.ioremap(1, BAR + 2, 1, WT)
+    assert linux.mmap(1, 8, BAR, 4, WC, part=(1, 2)) == Answer(errno.EINVAL)
+    assert linux.mmap(1, 8, BAR, 4, WC, part=(2, 1)) == Answer(0, (None, None, WT, None))
+    assert linux.mmap(1, 16, BAR, 4, WC, part=(2, 1), private=True) == Answer(errno.EINVAL)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_reserve_wc_and_set_pages_array(version: Version) -> None:
+    """Kernel rules 2.4."""
+    linux = kernel(version, write_back=True)
+    assert linux.reserve_wc(1, BAR, 2) == Answer(0)
+    assert entries(linux) == [(0, 2, WC)]
+    assert linux.ioremap(2, BAR + 2, 1, WB) == Answer(0, (WB,))
+    assert linux.reserve_wc(3, BAR + 2, 1) == linux.reserve_wc(3, BAR + 1, 2) == Answer(errno.EBUSY)
+    linux.ioremap(4, BAR + 4, 1, UC_MINUS)
+    assert linux.reserve_wc(5, BAR + 4, 1) == Answer(0)
+    assert linux.set_pages_array(6, RAM, 2, WC) == Answer(0, (WC, WC))
+    assert linux.set_pages_array(7, RAM + 1, 2, WC) == Answer(errno.EINVAL)
+    linux.release(6)
+    assert linux.kernel_page_table(4) == (UC_MINUS,)
+    assert linux.memremap(8, RAM, 2, WB) == Answer(0, (WB, WB))

@@ -21,7 +21,7 @@ PAGE_SHIFT = 12
 
 def live(world: World) -> Live:
     """The mappings there are by the models."""
-    return Live(tuple(world.kernel), tuple(world.user))
+    return Live(tuple(number for number in world.kernel if number in world.mapped), tuple(world.user))
 
 
 def differences(expected: Expected, state: State, seen: Observed, world: World, runner: Runner) -> list[str]:
@@ -48,7 +48,7 @@ def _result_differences(expected: Expected, result: object, runner: Runner, worl
         yield from _unequal("the kernel was asked", expected.answer is not None, result.kernel.asked)
         if expected.answer is not None and result.kernel.asked:
             yield from _unequal("Linux", _name(expected.answer.errno), _name(result.kernel.errno))
-            yield from _unequal("granted", _types(expected.answer.granted), _types(result.granted_pages))
+            yield from _unequal("granted", _types(expected.answer.granted), _types(_granted(result)))
     if isinstance(result, TypeInUse) and expected.lookup is not None:
         lookup = expected.lookup
         yield from _unequal(
@@ -60,6 +60,10 @@ def _result_differences(expected: Expected, result: object, runner: Runner, worl
         yield from _unequal("result", expected.result, _number(result))
 
 
+def _granted(outcome: Outcome) -> Types:
+    return () if outcome.operation == "reserve_wc" else outcome.granted_pages
+
+
 def _number(result: object) -> int | None:
     """What an operation of a process came to: errno or signal, 0 when it did what it should."""
     if isinstance(result, ProcessFault):
@@ -68,7 +72,7 @@ def _number(result: object) -> int | None:
         return result.errno
     if isinstance(result, AgentError):
         return None
-    # munmap() and mprotect() return an errno; what a page holds isn't modelled, a process is no number.
+    # munmap() and mprotect() return an errno; a process is no number.
     return result if isinstance(result, int) else 0
 
 

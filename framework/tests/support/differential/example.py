@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from differential.comparison import differences, live
-from differential.operations import DriverMap, Fork, Mmap, Operation, Start
+from differential.operations import DriverMap, Fork, Mmap, Mremap, Operation, Start
 from differential.runner import Live, Runner
 from differential.world import PAGE_SIZE, World
-from pytest_memtype import Guest, MemType, Outcome, Region
+from pytest_memtype import Guest, Mapping, MemType, Outcome, Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.spec.linux import Platform
 from pytest_memtype.spec.linux_versions import parse_version
@@ -151,7 +151,9 @@ class Example:
 
     def _address(self, result: object) -> int:
         """Where the guest put a mapping, or some place if it made none."""
-        return (isinstance(result, Outcome) and result.address) or next(self._guess)
+        if isinstance(result, Outcome):
+            return (result.mapping.address if result.mapping else 0) or next(self._guess)
+        return result.address if isinstance(result, Mapping) else next(self._guess)
 
     def _report(self, operations: list[Operation], found: list[str]) -> str:
         mappings = {number for each in operations if (number := getattr(each, "mapping", None)) is not None}
@@ -162,7 +164,7 @@ class Example:
         ]
         for each in operations:
             code = each.code()
-            if isinstance(each, (DriverMap, Mmap)) and each.number not in mappings:
+            if isinstance(each, (DriverMap, Mmap, Mremap)) and each.number not in mappings:
                 code = code.partition(" = ")[2].removesuffix(".mapping")
             if isinstance(each, (Start, Fork)) and not self._named_later(each, operations):
                 code = code.partition(" = ")[2]

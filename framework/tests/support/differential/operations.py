@@ -26,7 +26,7 @@ class Span:
 
 @dataclass(frozen=True)
 class DriverMap:
-    """:param call: ``ioremap``, ``memremap`` or ``set_memory``."""
+    """:param call: The method of the driver."""
 
     number: int
     call: str
@@ -35,7 +35,8 @@ class DriverMap:
     memtype: MemType
 
     def code(self) -> str:
-        call = f'guest.driver("{self.driver}").{self.call}({self.span}, MemType.{self.memtype.name})'
+        memtype = "" if self.call == "reserve_wc" else f", MemType.{self.memtype.name}"
+        call = f'guest.driver("{self.driver}").{self.call}({self.span}{memtype})'
         return f"m{self.number} = {call}.mapping"
 
 
@@ -65,11 +66,13 @@ class Mmap:
     via: str
     private: bool
     protection: str
+    part: tuple[int, int] | None = None
 
     def code(self) -> str:
         options = "" if self.via == "driver" else f', via="{self.via}"'
         options += ", private=True" if self.private else ""
         options += "" if self.protection == "rw" else f', protection="{self.protection}"'
+        options += "" if self.part is None else f", part={self.part}"
         call = f"{self.process}.mmap({self.span}, MemType.{self.memtype.name}{options})"
         return f"m{self.number} = {call}.mapping"
 
@@ -83,6 +86,22 @@ class Munmap:
 
     def code(self) -> str:
         return f"{self.process}.munmap(m{self.mapping}, offset={self.offset}, pages={self.pages})"
+
+
+@dataclass(frozen=True)
+class Mremap:
+    number: int
+    process: str
+    mapping: int
+    offset: int
+    pages: int
+    new_pages: int
+    move: bool
+
+    def code(self) -> str:
+        part = f"offset={self.offset}, pages={self.pages}, new_pages={self.new_pages}"
+        move = ", move=True" if self.move else ""
+        return f"m{self.number} = {self.process}.mremap(m{self.mapping}, {part}{move})"
 
 
 @dataclass(frozen=True)
@@ -120,10 +139,29 @@ class Fork:
 
 @dataclass(frozen=True)
 class Exit:
+    """:param how: ``exit`` or ``kill``."""
+
+    process: str
+    how: str = "exit"
+
+    def code(self) -> str:
+        return f"{self.process}.{self.how}()"
+
+
+@dataclass(frozen=True)
+class Exec:
     process: str
 
     def code(self) -> str:
-        return f"{self.process}.exit()"
+        return f"{self.process}.exec()"
+
+
+@dataclass(frozen=True)
+class Zap:
+    span: Span
+
+    def code(self) -> str:
+        return f'guest.driver("vfio").zap({self.span})'
 
 
 @dataclass(frozen=True)
@@ -161,10 +199,13 @@ Operation: TypeAlias = (
     | Start
     | Mmap
     | Munmap
+    | Mremap
     | Mprotect
     | Access
     | Fork
     | Exit
+    | Exec
+    | Zap
     | Verify
     | Lookup
     | SetPolicy

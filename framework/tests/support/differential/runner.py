@@ -11,17 +11,20 @@ from differential.operations import (
     Access,
     DriverMap,
     DriverRelease,
+    Exec,
     Exit,
     Fork,
     Lookup,
     Mmap,
     Mprotect,
+    Mremap,
     Munmap,
     Operation,
     SetPolicy,
     Span,
     Start,
     Verify,
+    Zap,
 )
 from pytest_memtype import Guest, Mapping, Process, ProcessFault, Region
 from pytest_memtype.errors import AgentError
@@ -107,7 +110,7 @@ class Runner:
                     self._processes[name].page_table, self._mappings[number], self.registers
                 )
                 for name, number in live.user
-                if name in self._processes
+                if name in self._processes and number in self._mappings
             },
         )
 
@@ -117,11 +120,14 @@ class Runner:
     def _perform(self, batch: Batch, operation: Operation) -> Callable[[], Any]:
         """Queue an operation. What gives others something to go by is carried out at once."""
         guest = self.guest
-        if not isinstance(operation, Start) and getattr(operation, "process", None) in self._absent:
+        if getattr(operation, "process", None) in self._absent:
+            return partial(_refuse, operation)
+        if getattr(operation, "mapping", None) not in (None, *self._mappings):
             return partial(_refuse, operation)
         match operation:
             case DriverMap(number, call, driver, span, memtype):
-                made = batch.add(getattr(guest.driver(driver), call), self._region(span), memtype)
+                asked = () if call == "reserve_wc" else (memtype,)
+                made = batch.add(getattr(guest.driver(driver), call), self._region(span), *asked)
                 self._mappings[number], self._owners[number] = made.mapping, driver
                 return made.result
             case Mmap(number, name, span, memtype):
@@ -132,6 +138,7 @@ class Runner:
                     via=operation.via,
                     private=operation.private,
                     protection=operation.protection,
+                    part=operation.part,
                 )
                 self._mappings[number] = made.mapping
                 return made.result
@@ -145,11 +152,17 @@ class Runner:
                 return batch.add(process.mprotect, what, protection, offset=offset, pages=pages).result
             case Access(name, mapping, page, write):
                 process, what = self._processes[name], self._mappings[mapping]
-                if write:
-                    return batch.add(process.write, what, page).result
-                return batch.add(process.read, what, page).result
-            case Exit(name):
-                return batch.add(self._processes[name].exit).result
+                access = process.write if write else process.read
+                return partial(_ended, batch.add(access, what, page))
+            case Mremap(number, name, mapping, offset, pages, new_pages, move):
+                batch.flush()
+                return self._remap(operation, offset=offset, pages=pages, new_pages=new_pages, move=move)
+            case Exit(name, how):
+                return batch.add(getattr(self._processes[name], how)).result
+            case Exec(name):
+                return batch.add(self._processes[name].exec).result
+            case Zap(span):
+                return batch.add(guest.driver("vfio").zap, self._region(span)).result
             case Verify(span, memtype, kind):
                 return batch.add(guest.verify, self._region(span), memtype, kind=kind).result
             case Lookup(span):
@@ -165,20 +178,35 @@ class Runner:
                 setattr(guest.policy, name, value)
                 return lambda: None
 
+    def _remap(self, operation: Mremap, **how: Any) -> Callable[[], Any]:
+        try:
+            what = self._mappings[operation.mapping]
+            moved = self._processes[operation.process].mremap(what, **how)
+        except (OSError, AgentError) as error:
+            return partial(_failed, error)
+        if operation.move:
+            self._mappings[operation.number] = moved
+        return lambda: moved
+
     def _process(self, name: str, make: Callable[[], Process]) -> Callable[[], Any]:
         try:
             process = make()
         except OSError as error:
             self._absent.add(name)
-            failure = error
-            return lambda: failure
+            return partial(_failed, error)
         self._processes[name] = process
         self.pids[name] = process.pid
         return lambda: process
 
 
+def _ended(access: Pending[Any]) -> int:
+    """0 where no signal came; what the page holds isn't modelled."""
+    access.result()
+    return 0
+
+
 def _refuse(operation: Operation) -> Any:
-    raise AgentError(f"{operation}: its fork() failed, so there is no such process")
+    raise AgentError(f"{operation}: the fork() or mremap() before it failed")
 
 
 def _observed(step: _Step) -> Observed:
@@ -191,10 +219,14 @@ def _observed(step: _Step) -> Observed:
     )
 
 
+def _failed(error: Exception) -> Any:
+    raise error
+
+
 def _outcome(result: Callable[[], Any]) -> Any:
     try:
         return result()
-    except (AgentError, ProcessFault) as error:
+    except (AgentError, OSError, ProcessFault) as error:
         return error
 
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
 from differential.operations import (
     Access,
     DriverMap,
     DriverRelease,
+    Exec,
     Exit,
     Fork,
     Lookup,
     Mmap,
     Mprotect,
+    Mremap,
     Munmap,
     Operation,
     SetPolicy,
     Span,
     Start,
     Verify,
+    Zap,
 )
 from pytest_memtype.spec import verifier as spec
 from pytest_memtype.spec.linux import Answer, Linux, Platform
@@ -68,6 +71,7 @@ class World:
     """The models of one guest.
 
     :ivar kernel: The drivers' mappings: number -> driver.
+    :ivar mapped: Those of them that have a page table, or had: all but reservations.
     :ivar user: What the processes map: (process, number) -> (vpage, pages).
     :ivar pids: Of live processes: the model's own numbers, for a pid may be used again.
     """
@@ -77,6 +81,7 @@ class World:
     windows: Mapping[str, tuple[int, int]]
     enforce: bool = False
     kernel: dict[int, str] = field(default_factory=dict)
+    mapped: set[int] = field(default_factory=set)
     user: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
     linux: Linux = field(init=False)
@@ -110,9 +115,12 @@ class World:
         if self.enforce and not verdict.accepted:
             return Expected(verdict=verdict)
         call = getattr(self.linux, operation.call)
-        answer: Answer = call(operation.number, request.pfn, span.pages, operation.memtype)
+        asked = () if operation.call == "reserve_wc" else (operation.memtype,)
+        answer: Answer = call(operation.number, request.pfn, span.pages, *asked)
         if not answer.errno:
             self.kernel[operation.number] = operation.driver
+            if operation.call != "reserve_wc":
+                self.mapped.add(operation.number)
             if verdict.accepted:
                 self.verifier.adopt(request)
                 self._held[operation.number] = request
@@ -144,7 +152,9 @@ class World:
         if operation.process not in self.pids:
             return Expected(exists=False)
         span, pid = operation.span, self.pids[operation.process]
-        request = Request(self.pfn(span), span.pages, operation.memtype, operation.process, pid)
+        # Only the part that is mapped is asked for.
+        first, pages = operation.part or (0, span.pages)
+        request = Request(self.pfn(span) + first, pages, operation.memtype, operation.process, pid)
         verdict = self.verifier.verify(request)
         if self.enforce and not verdict.accepted:
             return Expected(verdict=verdict)
@@ -152,19 +162,18 @@ class World:
         answer = self.linux.mmap(
             pid,
             where // PAGE_SIZE,
-            request.pfn,
+            self.pfn(span),
             span.pages,
             operation.memtype,
             via=operation.via,
             private=operation.private,
             protection=operation.protection,
+            part=operation.part,
         )
         if not answer.errno:
             self.user[operation.process, operation.number] = (where // PAGE_SIZE, span.pages)
             if verdict.accepted:
-                self.verifier.adopt(
-                    Request(request.pfn, span.pages, operation.memtype, operation.process, pid, where)
-                )
+                self.verifier.adopt(replace(request, address=where + first * PAGE_SIZE))
         return Expected(verdict=verdict, answer=answer)
 
     @_apply.register
@@ -177,6 +186,24 @@ class World:
         self.verifier.unmap(pid, first * PAGE_SIZE, operation.pages)
         if operation.pages == found[1]:
             del self.user[operation.process, operation.mapping]
+        return Expected(result=result)
+
+    @_apply.register
+    def _mremap(self, operation: Mremap, address: Callable[[], int]) -> Expected:
+        found = self.user.get((operation.process, operation.mapping))
+        if found is None:
+            return Expected(exists=False)
+        first, pid = found[0] + operation.offset, self.pids[operation.process]
+        pages, new_pages = operation.pages, operation.new_pages
+        new = address() // PAGE_SIZE if operation.move else None
+        result = self.linux.processes.mremap(pid, first, pages, new_pages, new)
+        if new_pages and (not result or operation.move) and new_pages < pages:
+            self.verifier.unmap(pid, (first + new_pages) * PAGE_SIZE, pages - new_pages)
+        if not result and new is not None:
+            self.verifier.move(pid, first * PAGE_SIZE, new_pages, new * PAGE_SIZE)
+            if pages == found[1]:
+                del self.user[operation.process, operation.mapping]
+            self.user[operation.process, operation.number] = (new, new_pages)
         return Expected(result=result)
 
     @_apply.register
@@ -219,10 +246,28 @@ class World:
     def _exit(self, operation: Exit, _address: Callable[[], int]) -> Expected:
         if operation.process not in self.pids:
             return Expected(exists=False)
-        pid = self.pids.pop(operation.process)
+        self._end(operation.process)
+        return Expected()
+
+    def _end(self, process: str) -> None:
+        pid = self.pids.pop(process)
         self.linux.processes.exit(pid)
         self.verifier.exit(pid)
-        self.user = {key: where for key, where in self.user.items() if key[0] != operation.process}
+        self.user = {key: where for key, where in self.user.items() if key[0] != process}
+
+    @_apply.register
+    def _exec(self, operation: Exec, _address: Callable[[], int]) -> Expected:
+        if operation.process not in self.pids:
+            return Expected(exists=False)
+        self._end(operation.process)
+        self._new_process(operation.process)
+        self.linux.processes.start(self.pids[operation.process])
+        return Expected()
+
+    @_apply.register
+    def _zap(self, operation: Zap, _address: Callable[[], int]) -> Expected:
+        pfn = self.pfn(operation.span)
+        self.linux.processes.zap("driver", pfn, pfn + operation.span.pages)
         return Expected()
 
     @_apply.register
@@ -254,7 +299,11 @@ class World:
         return State(
             tracked=tracked,
             listed=tuple(listed),
-            kernel={number: self.linux.kernel_page_table(number) for number in self.kernel},
+            kernel={
+                number: self.linux.kernel_page_table(number)
+                for number in self.kernel
+                if number in self.mapped
+            },
             user={
                 key: self.linux.user_page_table(self.pids[key[0]], *where) for key, where in self.user.items()
             },
