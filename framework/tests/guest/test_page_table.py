@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, granted_types
+from pytest_memtype.guest.page_table import (
+    Leaves,
+    decode_leaves,
+    effective_types,
+    granted_types,
+    physical_address,
+)
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.effective import EffectiveType, Vendor
@@ -86,3 +92,17 @@ def test_mtrrs_are_asked_page_by_page() -> None:
 def test_without_mtrrs_the_page_table_has_the_only_word() -> None:
     types = effective_types(Region(0, 2), (MemType.WB, MemType.WC), NO_MTRRS)
     assert types == (EffectiveType.WB, EffectiveType.WC)
+
+
+@pytest.mark.parametrize(
+    ("run", "virtual", "expected"),
+    [
+        ([PRESENT | PWT | PAT_4K | 1 << 63 | 0xFD003000, 12, 1], 0x1000_0000_5000, 0xFD003000),
+        ([PRESENT | LARGE | PAT_2M | 0xFD200000, 21, 1], 0x1000_0020_3000, 0xFD203000),
+        ([0, 12, 1], 0x1000_0000_5000, None),
+    ],
+    ids=["page", "large-page", "nothing"],
+)
+def test_what_is_behind_an_address(run: list[int], virtual: int, expected: int | None) -> None:
+    content = {"truncated": False, "runs": [run]}
+    assert physical_address(content, virtual=virtual) == expected

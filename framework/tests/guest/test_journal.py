@@ -1,0 +1,99 @@
+"""Which mappings a new one stands beside, whatever became of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_memtype import KernelAnswer, Mapping, MemType, Outcome, Region, Verdict
+from pytest_memtype.guest.journal import Journal
+
+UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
+BAR = Region(0xFD000000, 4)
+MAPPING = Mapping("user", "X", 7, BAR)
+
+
+def outcome(granted: tuple[MemType | None, ...], mapping: Mapping = MAPPING) -> Outcome:
+    return Outcome(
+        operation="mmap",
+        actor=mapping.holder,
+        region=mapping.region,
+        requested=WC,
+        verdict=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
+        kernel=KernelAnswer(asked=True, accepted=True, errno=0, log=()),
+        granted_pages=granted,
+        effective_pages=(None,) * len(granted),
+        mapping=mapping,
+    )
+
+
+@pytest.fixture
+def journal() -> Journal:
+    """With one mapping, all of it there."""
+    journal = Journal()
+    journal.mapped(outcome((WC,) * 4), "mmap driver")
+    return journal
+
+
+def beside(journal: Journal, region: Region) -> list[str]:
+    journal.mapped(replace(outcome((None,) * region.pages), region=region, mapping=None), "probe")
+    found: list[str] = journal.entries[-1]["beside"]
+    return found
+
+
+def types(journal: Journal) -> list[set[MemType]]:
+    return [journal.granted(page) for page in BAR.addresses()]
+
+
+def test_a_part_unmapped(journal: Journal) -> None:
+    journal.unmapped(MAPPING, "X", offset=1, pages=2)
+    assert types(journal) == [{WC}, set(), set(), {WC}]
+    assert beside(journal, BAR[1:3]) == []
+    assert beside(journal, BAR[2:]) == ["mmap driver WC"]
+
+
+def test_a_part_moved(journal: Journal) -> None:
+    to = Mapping("user", "X", 8, BAR[2:])
+    journal.moved(MAPPING, to, "X", offset=2, pages=2)
+    journal.unmapped(MAPPING, "X", offset=0, pages=None)
+    assert types(journal) == [set(), set(), {WC}, {WC}]
+    journal.unmapped(to, "X", offset=0, pages=1)
+    assert types(journal) == [set(), set(), set(), {WC}]
+
+
+def test_moved_and_shrunk(journal: Journal) -> None:
+    journal.moved(MAPPING, Mapping("user", "X", 8, BAR[0]), "X", offset=0, pages=4)
+    assert types(journal) == [{WC}, set(), set(), set()]
+
+
+def test_zapped_pages_are_held_but_not_there(journal: Journal) -> None:
+    journal.zapped(BAR[0])
+    assert types(journal) == [set(), {WC}, {WC}, {WC}]
+    assert beside(journal, BAR[0]) == ["mmap driver WC"]
+    journal.unmapped(MAPPING, "X", offset=0, pages=1)
+    assert beside(journal, BAR[0]) == []
+
+
+def test_zapping_leaves_other_devices_alone() -> None:
+    journal = Journal()
+    journal.mapped(outcome((WC,) * 4), "mmap sysfs")
+    journal.zapped(BAR)
+    assert types(journal) == [{WC}] * 4
+
+
+def test_pages_that_come_when_touched() -> None:
+    journal = Journal()
+    journal.mapped(outcome((None,) * 4), "mmap insert_pfn")
+    assert types(journal) == [set()] * 4
+    assert beside(journal, BAR[3]) == ["mmap insert_pfn WC"]
+    journal.seen(MAPPING, "X", (None, UC_MINUS, None, None))
+    assert types(journal) == [set(), {UC_MINUS}, set(), set()]
+
+
+def test_a_childs_mapping_goes_by_its_own_name(journal: Journal) -> None:
+    journal.inherited("X", "Y")
+    journal.unmapped(MAPPING, "Y", offset=0, pages=None)
+    assert types(journal) == [{WC}] * 4
+    journal.exited("X")
+    assert types(journal) == [set()] * 4

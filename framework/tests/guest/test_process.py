@@ -1,0 +1,99 @@
+"""Processes and the agent's side of them, in a real guest that all tests of this file share."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype import Guest, MemType
+from pytest_memtype.errors import AgentError, UsageError
+
+pytestmark = pytest.mark.shared_guest
+
+WC = MemType.WC
+
+
+def test_what_a_process_is_asked_in_vain(guest: Guest) -> None:
+    process = guest.process("X")
+    bar = guest.mmio(pages=2)
+    with pytest.raises(UsageError, match=r"can't map via 'ioctl'; it knows driver, insert_pfn, "):
+        process.mmap(bar, WC, via="ioctl")
+    with pytest.raises(UsageError, match=r"can't be killed at 'noon'; it can at mmap, open, "):
+        process.kill(at="noon")
+    mapping = guest.driver("drm").ioremap(bar, WC).mapping
+    assert mapping is not None
+    with pytest.raises(UsageError, match="is a driver's"):
+        process.mremap(mapping)
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "error"),
+    [
+        ("mremap", {"process": "X", "handle": 1}, "mremap: the process has no mapping 1"),
+        ("kill_at", {"process": "X", "moment": "noon"}, "kill_at: moment=noon is not known"),
+        ("kill", {"process": "nobody"}, "kill: there is no process nobody"),
+        ("mremap", {"handle": 1}, "mremap: there is no such verb without a process"),
+        ("bogus", {"process": "X"}, "bogus: there is no such verb"),
+        ("zap", {"start": 0xFD000001, "pages": 1}, "zap: the module says Invalid argument"),
+        ("zap", {"start": 0xFD000000, "pages": 1 << 52}, "zap: the module says Invalid argument"),
+    ],
+)
+def test_malformed_requests(guest: Guest, verb: str, fields: dict[str, str | int], error: str) -> None:
+    """Each is one line, and the agent goes on."""
+    guest.process("X")
+    with pytest.raises(AgentError, match=f"^{error}$"):
+        guest._agent.call(verb, **fields)
+    assert guest.tracked(guest.mmio(pages=1)) == ()
+
+
+@pytest.mark.parametrize("part", ["part_first=5", "part_first=1 part_pages=4", "part_pages=0"])
+def test_malformed_parts(guest: Guest, part: str) -> None:
+    guest.process("X")
+    bar = guest.mmio(pages=4)
+    fields = dict(field.split("=") for field in part.split())
+    with pytest.raises(AgentError, match=r"^mmap: part_first=\d part_pages=\d is no part of 4 pages$"):
+        guest._agent.call(
+            "mmap", process="X", via="driver", start=bar.start, pages=4, memtype=int(WC), **fields
+        )
+    assert guest.tracked(bar) == ()
+
+
+def test_no_size_is_too_large(guest: Guest) -> None:
+    process = guest.process("X")
+    mapping = process.mmap(guest.mmio(pages=1), WC).mapping
+    assert mapping is not None
+    with pytest.raises(AgentError, match="is more than there is"):
+        process.mremap(mapping, new_pages=1 << 60, move=True)
+    with pytest.raises(OSError, match="mremap"):
+        process.mremap(mapping, new_pages=1 << 40, move=True)
+
+
+def test_no_two_mappings_share_a_handle_or_an_address(guest: Guest) -> None:
+    """Not those of two processes, and not those before and after exec()."""
+    bar = guest.mmio(pages=1)
+    x, y = guest.process("X"), guest.process("Y")
+    seen = set()
+    for process in (x, y):
+        for _ in range(3):
+            mapping = process.mmap(bar, WC).mapping
+            assert mapping is not None
+            seen.add(mapping.handle)
+            if process is x:
+                assert process.munmap(mapping) == 0
+        process.exec()
+    child = x.fork("Z")
+    for process in (x, y, child):
+        mapping = process.mmap(bar, WC).mapping
+        assert mapping is not None
+        seen.add(mapping.handle)
+    assert len(seen) == 9
+    first, second = (child.mmap(bar, WC).address for _ in range(2))
+    assert first != second
+
+
+def test_exec_keeps_the_user(guest: Guest) -> None:
+    process = guest.process("X", uid=1000)
+    process.exec()
+    status = guest.shell(f"cat /proc/{process.pid}/status").output
+    assert "Name:\tX\n" in status
+    assert "Uid:\t1000\t1000\t1000\t1000\n" in status
+    assert process.mmap(guest.mmio(pages=1), WC).accepted
