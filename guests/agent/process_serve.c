@@ -127,10 +127,12 @@ void process_go_on(char **arguments)
 	mappings_made = strtoull(arguments[3], NULL, 10);
 	take_name(arguments[1]);
 	buffer_clear(&reply);
-	if (system_find_device(&test_device))
-		buffer_print(&reply, "{\"errno\": 0}");
-	else
+	if (!system_find_device(&test_device))
 		buffer_error(&reply, "exec: the test device is gone");
+	else if (device < 0 && !kcore_open())
+		buffer_error(&reply, "exec: there is no module, and only root reads page tables without");
+	else
+		buffer_print(&reply, "{\"errno\": 0}");
 	answer(&reply);
 	buffer_free(&reply);
 	obey();

@@ -20,7 +20,7 @@ def outcome(granted: tuple[MemType | None, ...], mapping: Mapping = MAPPING) -> 
         actor=mapping.holder,
         region=mapping.region,
         requested=WC,
-        verdict=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
+        judged=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
         kernel=KernelAnswer(asked=True, accepted=True, errno=0, log=()),
         granted_pages=granted,
         effective_pages=(None,) * len(granted),
