@@ -54,6 +54,14 @@ def mtrr_ranges(
     return MtrrRange(base, 1 << shift, draw(mtrr_types), ignored_bits=ignored)
 
 
+def _inside(draw: st.DrawFn, outer: MtrrRange) -> MtrrRange:
+    """A range that lies in another, or is the same."""
+    most = outer.size.bit_length() - 1
+    shift = draw(st.integers(max(_PAGE_BITS, most - 4), most))
+    base = outer.base + (draw(st.integers(0, (outer.size >> shift) - 1)) << shift)
+    return MtrrRange(base, 1 << shift, draw(mtrr_types))
+
+
 @st.composite
 def layouts(
     draw: st.DrawFn,
@@ -74,7 +82,15 @@ def layouts(
     if memory is not None and default is not MemType.WB:
         ranges.append(MtrrRange(0, 1 << max(parse_size(memory) - 1, 0).bit_length(), MemType.WB))
     some = mtrr_ranges(physical_bits=physical_bits, above=memory or 0)
-    ranges += draw(st.lists(some, max_size=variable_registers - len(ranges)))
+    others: list[MtrrRange] = []
+    for _ in range(draw(st.integers(0, variable_registers - len(ranges)))):
+        # By chance alone three ranges hardly ever meet.
+        nested = draw(st.booleans())
+        if others and nested:
+            others.append(_inside(draw, draw(st.sampled_from(others))))
+        else:
+            others.append(draw(some))
+    ranges += others
     order = draw(st.permutations(range(variable_registers)))
     fixed = st.lists(mtrr_types, min_size=8, max_size=8).map(
         lambda types: int.from_bytes(bytes(types), "little")
