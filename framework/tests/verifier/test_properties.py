@@ -308,6 +308,28 @@ def test_what_was_adopted_is_in_the_way_where_it_is_not_ram(library: Library) ->
         assert answer.conflict == tuple(pages_of(across))
 
 
+def test_one_ioremap_counts_the_kernels_mappings_alone(library: Library) -> None:
+    user = Request(40, 4, MemType.WC, "process1", 1, WINDOWS[0])
+    kernel = Request(41, 1, MemType.WC, "drm")
+    with library.started(**MACHINE, one_ioremap=1):
+        for accepted in (user, kernel, user):
+            assert library.track(accepted)[0].rule is None
+        answer, handle = library.track(Request(40, 4, MemType.WC, "fbdev"))
+        assert (answer.rule, answer.conflict) == ("exclusive", tuple(pages_of(kernel)))
+        assert not handle
+
+
+def test_a_cut_is_of_one_process(library: Library) -> None:
+    """fork() gives the child the same pages at the same addresses."""
+    parent = Request(40, 4, MemType.WC, "process1", 1, WINDOWS[0])
+    child = replace(parent, owner="process2", pid=2)
+    with library.started(**MACHINE):
+        for process in (parent, child):
+            assert library.adopt(process)
+        assert library.cut(pid=1, address=WINDOWS[0], pfn=40, pages=4) == 4
+        assert [record.request for record in library.records()] == [child]
+
+
 def test_every_answer_is_the_references(library: Library) -> None:
     class OnThisLibrary(Differential):
         def __init__(self) -> None:
