@@ -18,8 +18,8 @@ from pytest_memtype.resources import cache_directory
 class Entry:
     """One thing in the cache.
 
-    :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``bundle`` (built from it) or
-        ``template`` (booted from that).
+    :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers`` (likewise), ``bundle``
+        (built from a kit) or ``template`` (booted from that).
     :param kernel: The release, where it is known.
     :param size: Bytes on the disk.
     :param used: When it was last used or made, seconds since the epoch.
@@ -36,7 +36,12 @@ class Entry:
 def entries() -> list[Entry]:
     """All of it, what is cheapest to make again last."""
     cache = cache_directory()
-    return [*_folders("kit", cache / "kits"), *_folders("bundle", cache / "bundles"), *_templates(cache)]
+    return [
+        *_folders("kit", cache / "kits"),
+        *_folders("drivers", cache / "drivers"),
+        *_folders("bundle", cache / "bundles"),
+        *_templates(cache),
+    ]
 
 
 def prune_templates(limit: int) -> None:

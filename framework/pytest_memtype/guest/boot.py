@@ -33,6 +33,7 @@ class Blueprint:
     """All that a guest is made from.
 
     :param image: The kernel, a bzImage.
+    :param devices: More than the test device, each an argument of QEMU's ``-device``.
     """
 
     image: Path
@@ -40,6 +41,7 @@ class Blueprint:
     layout: Layout
     hardware: Hardware
     accelerator: command.Accelerator = "tcg"
+    devices: tuple[str, ...] = ()
 
     @property
     def command(self) -> command.Guest:
@@ -48,6 +50,7 @@ class Blueprint:
             kernel=self.image,
             initrd=self.initramfs,
             accelerator=self.accelerator,
+            devices=self.devices,
         )
 
     def boot_rom(self) -> bytes | None:

@@ -54,6 +54,7 @@ class Guest:
     :param ram_share: Write to ``ram_file`` itself. False writes to a private copy, made page by page.
     :param state: Start with this saved device state instead of at the reset vector.
     :param accelerator: What runs the guest's instructions.
+    :param devices: More of them, each an argument of ``-device``.
     """
 
     hardware: Hardware = field(default_factory=Hardware)
@@ -64,6 +65,7 @@ class Guest:
     ram_share: bool = True
     state: Path | None = None
     accelerator: Accelerator = "tcg"
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _machine(guest: Guest) -> list[str]:
         "-object", _ram(guest),
         # No driver for it in the initramfs, so nothing but a test ever maps its BAR.
         "-device", f"bochs-display,id={TEST_DEVICE}",
+        *(argument for device in guest.devices for argument in ("-device", device)),
     ]
     # fmt: on
 
