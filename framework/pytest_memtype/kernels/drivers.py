@@ -45,8 +45,8 @@ FOLDER = "drivers"
 _HOOK = """
 mkdir "$1/package"
 cd "$1/package"
-apt-get download -qq "{package}={version}"
-dpkg-deb -x ./*.deb .
+apt-get download -qq {packages}
+for package in ./*.deb; do dpkg-deb -x "$package" .; done
 """
 _NEEDED_BYTES = 1 << 30
 # MODULE_INFO() of the kernel: strings "name=value" that end with NUL, in the section .modinfo.
@@ -80,7 +80,7 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
         return None
     kernel = kernel_of(bundle.kit)
     cache = cache_directory()
-    recipe = "\n".join((kernel.version, kernel.suite, _package(kernel), _HOOK, *WANTED))
+    recipe = "\n".join((kernel.suite, _packages(kernel), _HOOK, *WANTED))
     name = f"{kernel.release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     folder = cache / FOLDER / name
     if not folder.is_dir():
@@ -93,11 +93,13 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     return Drivers(folder / "drivers.cpio", **{key: tuple(names) for key, names in facts.items()})
 
 
-def _package(kernel: Kernel) -> str:
-    # 6.19 split the package: the image is in linux-binary-X, the modules are in linux-modules-X.
-    if kernel.image.startswith("linux-binary-"):
-        return f"linux-modules-{kernel.release}"
-    return kernel.image
+def _packages(kernel: Kernel) -> str:
+    """Names and versions of the packages with the modules and the list of what is built in."""
+    # 6.19 split the package of before: linux-base-X lists what is built in, linux-modules-X has the modules.
+    split = kernel.image.startswith("linux-binary-")
+    parts = ("linux-base", "linux-modules")
+    names = [f"{part}-{kernel.release}" for part in parts] if split else [kernel.image]
+    return " ".join(f'"{name}={kernel.version}"' for name in names)
 
 
 def load_order(wanted: Iterable[str], read: Callable[[str], bytes | None]) -> dict[str, bytes]:
@@ -132,20 +134,19 @@ def dependencies(module: bytes) -> list[str]:
 
 def _make(kernel: Kernel, folder: Path, *, cache: Path, place: Path) -> None:
     what = f"the drivers of {kernel.release}"
-    package = _package(kernel)
     require_space(cache, _NEEDED_BYTES)
     with scratch(place) as work, under_construction(folder, cache=place) as target:
-        hook = _HOOK.format(package=package, version=kernel.version)
+        hook = _HOOK.format(packages=_packages(kernel))
         unpack(sources_of(kernel.suite), work / "root", hook=hook, what=what, cache=cache)
         # In /lib, or from 6.19 on in /usr/lib.
-        modules = next((work / "root" / "package").glob(f"**/lib/modules/{kernel.release}"), None)
-        if modules is None:
-            raise KernelError(f"{what}: the package {package} {kernel.version} has no modules")
+        listed = f"**/lib/modules/{kernel.release}/modules.builtin"
+        builtin = next((work / "root" / "package").glob(listed), None)
+        if builtin is None:
+            raise KernelError(f"{what}: {_packages(kernel)} don't list what is built in")
+        modules = builtin.parent
         files = {_normal(path.name.partition(".ko")[0]): path for path in modules.rglob("*.ko*")}
         found = load_order(WANTED, lambda name: _contents(files[name]) if name in files else None)
-        built_in = {
-            _normal(Path(line).stem) for line in (modules / "modules.builtin").read_text().splitlines()
-        }
+        built_in = {_normal(Path(line).stem) for line in builtin.read_text().splitlines()}
         target.mkdir()
         entries = [initramfs.Entry(FOLDER, stat.S_IFDIR | 0o755)]
         entries += (
