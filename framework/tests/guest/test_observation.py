@@ -183,6 +183,21 @@ def test_without_ftrace_the_module_says_so_and_goes_on(guest_factory: GuestFacto
     assert [record.owner for record in guest.tracked(bar)] == ["drm"]
 
 
+@pytest.mark.parametrize(("spec", "works"), [("debian:bullseye", False), ("debian:bookworm", True)])
+def test_without_pat_there_is_no_list_to_begin_with(
+    guest_factory: GuestFactory, spec: str, works: bool
+) -> None:
+    """5.10 asks pat_enabled() before it calls memtype_free.part.0: nobody would see a mapping go."""
+    guest = guest_factory(kernel=spec, hardware=Hardware(cmdline="nopat"))
+    assert guest.observed() == []
+    assert guest.observation().works is works
+
+    bar = guest.mmio(pages=1)
+    devmem(guest, bar.start)
+    assert len(guest.observed(bar)) == works
+    assert guest.tracked(bar) == ()
+
+
 def test_resetting_forgets_what_was_seen_but_for_the_beginning(guest: Guest) -> None:
     seeds = guest.observed()
     devmem(guest, guest.mmio(pages=1).start)
