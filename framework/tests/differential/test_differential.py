@@ -8,6 +8,7 @@ How much is a hypothesis profile, chosen with the environment variable ``MEMTYPE
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -34,7 +35,13 @@ from differential.operations import (
 from differential.shrink import shrink
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.errors import UsageError
@@ -43,12 +50,12 @@ from pytest_memtype.plugin import GuestFactory
 PROFILES = {
     # (examples, steps) for each of two layouts: sequences are nearly always as long as they may be.
     "quick": (20, 50),
-    "long": (55, 200),
+    "long": (70, 200),
 }
 
 DRIVERS = 4
 PROCESSES = 6
-MAPPINGS = 10
+MAPPINGS = 12
 
 TYPES = tuple(MemType)
 CALLS = (
@@ -92,14 +99,14 @@ picks = st.integers(0, 15)
 class Guests:
     """Gives each example a guest as good as new, and counts.
 
-    :ivar operations: How many were carried out and agreed.
+    :ivar operations: How many of each kind were carried out and agreed.
     """
 
     def __init__(self, start: GuestFactory) -> None:
         self._start = start
         self._guest: Guest | None = None
         self._facts: Facts | None = None
-        self.operations = 0
+        self.operations: Counter[str] = Counter()
 
     def example(self) -> Example:
         # What a bug of Linux left reserved stays for good, so each example has pages of its own.
@@ -135,6 +142,17 @@ class Guests:
         shrink(disagreement.operations, disagrees)
         return found
 
+    def keep(self, disagreement: Disagreement) -> None:
+        """Leave the sequence with the logs of the guest, and say how to get a guest in that state."""
+        assert self._guest is not None
+        guest = self._guest
+        path = guest.machine.logs / "disagreement.py"
+        path.write_text(disagreement.test)
+        print(
+            f"a guest in that state: memtype shell --kernel debian:{guest.release} "
+            f"--layout {guest.layout.name} --after {path}"
+        )
+
     def _example(self, guest: Guest, known: Facts) -> Example:
         windows = {"bar": guest.mmio(BAR_PAGES), "ram": guest.ram(RAM_PAGES)}
         return Example(guest, known, windows)
@@ -152,10 +170,6 @@ class Sequences(RuleBasedStateMachine):
         super().__init__()
         self.example = self.guests.example()
         self.names = 0
-
-    @property
-    def world(self) -> object:
-        return self.example.predicted
 
     def _name(self) -> str:
         self.names += 1
@@ -209,15 +223,24 @@ class Sequences(RuleBasedStateMachine):
         number, driver = found[pick % len(found)]
         self.example.add(DriverRelease(driver, number))
 
-    @precondition(few_processes)
-    @rule()
-    def start(self) -> None:
-        self.example.add(Start(self._name()))
+    @initialize()
+    def begin(self) -> None:
+        for _ in range(2):
+            self.example.add(Start(self._name()))
+
+    @rule(pick=picks, what=st.sampled_from(("start", "exit", "kill", "exec")))
+    def come_and_go(self, pick: int, what: str) -> None:
+        if self.few_processes() and (what == "start" or not self.processes()):
+            self.example.add(Start(self._name()))
+        elif what == "exec":
+            self.example.add(Exec(self._process(pick)))
+        elif what in ("exit", "kill"):
+            self.example.add(Exit(self._process(pick), what))
 
     @precondition(may_map)
     @rule(
         pick=picks,
-        span=st.one_of(spans, spans, spans, ram_spans),
+        span=spans,
         way=st.sampled_from(WAYS),
         private=st.booleans(),
         protection=st.sampled_from(PROTECTIONS),
@@ -233,13 +256,17 @@ class Sequences(RuleBasedStateMachine):
         part: tuple[int, int] | None,
     ) -> None:
         via, memtype = way
-        if span.window == "ram" and via == "sysfs":
-            via = "driver"
         if part is not None:
             first = part[0] % span.pages
             part = (first, part[1] % (span.pages - first) + 1) if via == "driver" else None
         process = self._process(pick)
         self.example.add(Mmap(self.example.number, process, span, memtype, via, private, protection, part))
+
+    @precondition(may_map)
+    @rule(pick=picks, span=ram_spans, memtype=st.sampled_from(TYPES), private=st.booleans())
+    def mmap_ram(self, pick: int, span: Span, memtype: MemType, private: bool) -> None:
+        process = self._process(pick)
+        self.example.add(Mmap(self.example.number, process, span, memtype, "driver", private, "rw"))
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, whole=st.booleans())
@@ -285,36 +312,28 @@ class Sequences(RuleBasedStateMachine):
     def fork(self, pick: int) -> None:
         self.example.add(Fork(self._process(pick), self._name()))
 
-    @precondition(processes)
-    @rule(pick=picks, how=st.sampled_from(("exit", "kill")))
-    def exit(self, pick: int, how: str) -> None:
-        self.example.add(Exit(self._process(pick), how))
-
-    @precondition(user_mappings)
-    @rule(pick=picks)
-    def exec(self, pick: int) -> None:
-        self.example.add(Exec(self._mapping(pick)[0]))
-
     @precondition(user_mappings)
     @rule(span=st.one_of(spans, spans, spans, ram_spans))
     def zap(self, span: Span) -> None:
         self.example.add(Zap(span))
 
-    @rule(span=st.one_of(spans, ram_spans), memtype=st.sampled_from(TYPES), user=st.booleans())
-    def verify(self, span: Span, memtype: MemType, user: bool) -> None:
-        self.example.add(Verify(span, memtype, "user" if user else "kernel"))
+    @rule(
+        span=st.one_of(spans, ram_spans),
+        memtype=st.sampled_from(TYPES),
+        what=st.sampled_from(("kernel", "user", "lookup")),
+    )
+    def ask(self, span: Span, memtype: MemType, what: str) -> None:
+        self.example.add(Lookup(span) if what == "lookup" else Verify(span, memtype, what))
 
-    @rule(span=st.one_of(spans, ram_spans))
-    def lookup(self, span: Span) -> None:
-        self.example.add(Lookup(span))
-
+    @precondition(lambda self: self.example.number % 8 == 0)
     @rule(name=st.sampled_from(("enforce", "one_ioremap")), value=picks)
     def set_policy(self, name: str, value: int) -> None:
         # Mostly off, for what is refused leads nowhere.
         self.example.add(SetPolicy(name, value == POLICY_ON))
 
     def teardown(self) -> None:
-        self.guests.operations += self.example.judge()
+        self.example.judge()
+        self.guests.operations.update(type(each).__name__ for each in self.example.operations)
 
 
 @pytest.fixture
@@ -345,10 +364,13 @@ def test_random_sequences(guest_factory: GuestFactory, profile: settings, layout
     try:
         run_state_machine_as_test(machine, settings=profile)
     except Disagreement as first:
-        raise guests.shortest(first) from None
+        shortest = guests.shortest(first)
+        guests.keep(shortest)
+        raise shortest from None
 
     assert guests.operations
-    print(f"{guests.operations} operations agreed, layout {layout}")
+    kinds = ", ".join(f"{count} {name}" for name, count in guests.operations.most_common())
+    print(f"{guests.operations.total()} operations agreed, layout {layout}: {kinds}")
 
 
 def test_a_disagreement_is_shown_as_a_test(guest_factory: GuestFactory) -> None:
@@ -364,4 +386,5 @@ def test_a_disagreement_is_shown_as_a_test(guest_factory: GuestFactory) -> None:
     text = str(failure.value)
     assert "Linux: model ENOMEM, guest 0" in text
     assert '    guest.driver("driver0").ioremap(bar[0:2], MemType.WC)\n' in text
-    compile(text[text.index("@pytest") :], "pasted", "exec")
+    assert failure.value.test in text
+    compile(failure.value.test, "pasted", "exec")

@@ -25,13 +25,16 @@ RAM_PAGES = 4
 
 
 class Disagreement(AssertionError):
-    """Guest and models don't say the same. The message has the sequence as a test.
+    """Guest and models don't say the same.
 
+    :ivar test: A file with a test that does the same.
     :ivar operations: All up to the one after which they don't.
     """
 
-    def __init__(self, message: str, operations: Sequence[Operation]) -> None:
-        super().__init__(message)
+    def __init__(self, found: Sequence[str], test: str, operations: Sequence[Operation]) -> None:
+        lines = ["guest and models disagree after the last operation", *(f"  {each}" for each in found)]
+        super().__init__("\n".join([*lines, "", test]))
+        self.test = test
         self.operations = operations
 
 
@@ -132,10 +135,9 @@ class Example:
         if expected.exists:
             self._steps.append((operation, live(self.predicted)))
 
-    def judge(self) -> int:
+    def judge(self) -> None:
         """Carry out the sequence, and compare.
 
-        :returns: The number of operations.
         :raises Disagreement: the first one that isn't as the models have it.
         """
         runner = Runner(self.guest, self.windows, self.facts.registers)
@@ -145,9 +147,9 @@ class Example:
             expected = world.apply(operation, address=partial(self._address, observed.result))
             found = differences(expected, world.state(), observed, world, runner)
             if found:
-                operations = [operation for operation, _ in self._steps[: index + 1]]
-                raise Disagreement(self._report(operations, found), operations)
-        return len(self._steps)
+                operations = self.operations[: index + 1]
+                results = [each.result for each in seen[: index + 1]]
+                raise Disagreement(found, self._test(operations, results), operations)
 
     def _address(self, result: object) -> int:
         """Where the guest put a mapping, or some place if it made none."""
@@ -155,26 +157,34 @@ class Example:
             return (result.mapping.address if result.mapping else 0) or next(self._guess)
         return result.address if isinstance(result, Mapping) else next(self._guess)
 
-    def _report(self, operations: list[Operation], found: list[str]) -> str:
+    def _test(self, operations: Sequence[Operation], results: Sequence[object]) -> str:
+        """The sequence as a file with a test."""
         mappings = {number for each in operations if (number := getattr(each, "mapping", None)) is not None}
         lines = [
+            "import contextlib",
+            "",
+            "import pytest",
+            "",
+            "from pytest_memtype import Guest, MemType, ProcessFault",
+            "",
+            "",
             f'@pytest.mark.layout("{self.guest.layout.name}")',
             f"def test_disagreement(guest: Guest) -> None:  # {self.guest.release}",
-            f"    bar, ram = guest.mmio(pages={self.windows['bar'].pages}), guest.ram(pages={RAM_PAGES})",
+            f"    bar, ram = guest.mmio(pages={BAR_PAGES}), guest.ram(pages={RAM_PAGES})",
         ]
-        for each in operations:
+        for each, result in zip(operations, results, strict=True):
             code = each.code()
             if isinstance(each, (DriverMap, Mmap, Mremap)) and each.number not in mappings:
                 code = code.partition(" = ")[2].removesuffix(".mapping")
             if isinstance(each, (Start, Fork)) and not self._named_later(each, operations):
                 code = code.partition(" = ")[2]
+            if isinstance(result, Exception):
+                lines.append("    with contextlib.suppress(OSError, ProcessFault):")
+                code = f"    {code}"
             lines.append(f"    {code}")
-        text = "\n".join(lines)
-        return "guest and models disagree after the last operation\n" + "\n".join(
-            [*(f"  {each}" for each in found), "", text, ""]
-        )
+        return "\n".join([*lines, ""])
 
     @staticmethod
-    def _named_later(operation: Start | Fork, operations: list[Operation]) -> bool:
+    def _named_later(operation: Start | Fork, operations: Sequence[Operation]) -> bool:
         name = operation.child if isinstance(operation, Fork) else operation.process
         return any(getattr(each, "process", None) == name for each in operations if each is not operation)

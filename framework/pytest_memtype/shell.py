@@ -1,0 +1,97 @@
+"""A guest for a person: a shell on its console, or in a guest that a test has brought into some state."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import runpy
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.guest.boot import Blueprint
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.machine.command import rerun_command
+from pytest_memtype.progress import Progress
+from pytest_memtype.session import GuestKind, Session
+
+
+def on_console(kind: GuestKind, *, progress: Progress) -> int:
+    """Boot a guest with its console on this terminal; returns when it is powered off.
+
+    :returns: QEMU's exit status.
+    """
+    with tempfile.TemporaryDirectory(prefix="memtype-shell-") as folder:
+        session = _session(Path(folder), progress)
+        bundle = session.bundle(kind.kernel)
+        accelerator = session.choice(kind.kernel).accelerator
+        blueprint = Blueprint(bundle.image, bundle.initramfs, kind.layout, kind.hardware, accelerator)
+        command = blueprint.command
+        rom = blueprint.boot_rom()
+        if rom is not None:
+            path = Path(folder) / "boot-rom.bin"
+            path.write_bytes(rom)
+            command = dataclasses.replace(command, boot_rom=path)
+        return subprocess.run(shlex.split(rerun_command(command)), check=False).returncode
+
+
+def after_test(
+    kind: GuestKind, test: Path, *, lines: Iterable[str], show: Callable[[str], None], progress: Progress
+) -> None:
+    """Run the only test of a file in a fresh guest, then shell commands in the guest as it is now.
+
+    The processes and mappings that the test made are there for as long as the commands go on.
+
+    :param lines: The commands.
+    :param show: Is given what each printed.
+    :raises UsageError: there isn't one test that takes a guest and nothing else.
+    """
+    function = _only_test(test)
+    with tempfile.TemporaryDirectory(prefix="memtype-shell-") as folder:
+        session = _session(Path(folder), progress)
+        guest: Guest = session.start(kind, logs=Path(folder) / "guest").guest
+        try:
+            # The test may well end with the assertion that it is about; the guest is what matters.
+            try:
+                function(guest)
+            except AssertionError as error:
+                show(f"the test failed: {error}")
+            show(f"{guest.release}, layout {guest.layout.name}; end with Ctrl-D")
+            for line in lines:
+                result = guest.shell(line)
+                show(result.output.rstrip("\n"))
+                if result.status:
+                    show(f"status {result.status}")
+        finally:
+            guest.machine.close()
+            session.close()
+
+
+def typed(prompt: str) -> Iterator[str]:
+    """Lines typed by a person, or piped in; empty ones are left out."""
+    if sys.stdin.isatty():
+        # Lets input() edit lines and remember them.
+        import readline  # noqa: F401
+    else:
+        prompt = ""
+    with contextlib.suppress(EOFError):
+        while True:
+            line = input(prompt)
+            if line.strip():
+                yield line
+
+
+def _only_test(path: Path) -> Callable[[Guest], Any]:
+    found = [value for name, value in runpy.run_path(str(path)).items() if name.startswith("test_")]
+    if len(found) != 1 or found[0].__code__.co_varnames[: found[0].__code__.co_argcount] != ("guest",):
+        raise UsageError(f"{path}: there has to be one test in it that takes a guest and nothing else")
+    return found[0]  # type: ignore[no-any-return]
+
+
+def _session(folder: Path, progress: Progress) -> Session:
+    return Session(folder, progress=progress, fresh="clone", accelerator="auto")

@@ -1,0 +1,69 @@
+"""``memtype shell``, as a person uses it: on the console, and in the state that a test left."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+from click.testing import CliRunner
+
+from pytest_memtype.cli import main
+
+KERNEL = "debian:bookworm"
+
+TEST = """
+import pytest
+from pytest_memtype import Guest, MemType
+
+@pytest.mark.layout("firmware")
+def test_it(guest: Guest) -> None:
+    bar = guest.mmio(pages=4)
+    guest.process("keeper").mmap(bar, MemType.WC)
+    assert guest.tracked(bar) == ()
+"""
+
+
+def test_a_shell_on_the_console() -> None:
+    command = [sys.executable, "-c", "from pytest_memtype.cli import main; main()"]
+    command += ["shell", "--kernel", KERNEL, "--layout", "wb-device"]
+    child = pexpect.spawn(command[0], command[1:], timeout=120, encoding="latin-1")
+    try:
+        child.expect_exact("exit powers off.")
+        child.sendline("cat /proc/mtrr")
+        child.expect(r"base=0x0fd000000 .*size= +16MB.*write-back")
+        child.sendline("exit")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 0
+
+
+def test_a_shell_after_a_test(tmp_path: Path) -> None:
+    path = tmp_path / "state.py"
+    path.write_text(TEST)
+
+    result = CliRunner().invoke(
+        main,
+        ["shell", "--kernel", KERNEL, "--after", str(path)],
+        input="grep -c write-combining /sys/kernel/debug/x86/pat_memtype_list\n\nfalse\n",
+    )
+
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert any(line.startswith("the test failed: ") for line in lines)
+    assert lines[-2:] == ["1", "status 1"] or lines[-3:] == ["1", "", "status 1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "def test_a(guest): ...\ndef test_b(guest): ...\n", "def test_a(x): ...\n"]
+)
+def test_a_file_without_the_one_test(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.py"
+    path.write_text(text)
+
+    result = CliRunner().invoke(main, ["shell", "--kernel", KERNEL, "--after", str(path)])
+
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].startswith(f"memtype: {path}: there has to be one test")
