@@ -113,6 +113,7 @@ def test_a_malformed_request_is_not_passed_on(guest: Guest) -> None:
     for region in (bar[0:0], Region(1 << width, 1)):
         assert_not_asked(guest.driver("second").ioremap(region, UC_MINUS), "malformed")
         assert_not_asked(guest.driver("second").reserve_wc(region), "malformed")
+        assert_not_asked(guest.driver("second").phys_wc_add(region), "malformed")
 
 
 @pytest.mark.hardware(cmdline="nopat")

@@ -40,6 +40,11 @@ def write_register(guest: Guest, register: int, *values: int) -> None:
     assert done.status == 0, done.output
 
 
+def untouched(tseg: Region) -> Region:
+    """Without the last 128 KiB: QEMU puts the ACPI tables there, which the kernel has mapped."""
+    return tseg[: tseg.pages - 32]
+
+
 def set_tseg(guest: Guest, size: int) -> Region:
     """What firmware with SMM does: the last of low RAM becomes TSEG."""
     code = {1: 0, 2: 1, 8: 2, 16: 3}[size // MIB]
@@ -121,11 +126,11 @@ def test_lookup_of_smram(guest: Guest) -> None:
 @pytest.mark.parametrize("size", [1 * MIB, 2 * MIB, 8 * MIB, 16 * MIB], ids=lambda size: f"{size // MIB}M")
 def test_tseg(guest: Guest, size: int, memtype: MemType) -> None:
     """The memory's MTRR type is write-back, and so is what SMM uses."""
-    assert guest.verify(guest.region(TOP - size, size), memtype).accepted
+    assert guest.verify(untouched(guest.region(TOP - size, size)), memtype).accepted
 
     tseg = set_tseg(guest, size)
 
-    for part in (tseg, tseg[0], tseg[tseg.pages - 1]):
+    for part in (untouched(tseg), tseg[0], tseg[tseg.pages - 1]):
         verdict = guest.verify(part, memtype)
         assert verdict.accepted == (memtype is WB)
         if memtype is not WB:
@@ -142,7 +147,7 @@ def test_tseg_needs_smram_at_all(guest: Guest) -> None:
     tseg = set_tseg(guest, MIB)
     write_register(guest, SMRAM, NO_SMRAM)
 
-    assert guest.verify(tseg, WC).accepted
+    assert guest.verify(untouched(tseg), WC).accepted
 
 
 @room_for_tseg
@@ -154,7 +159,7 @@ def test_tseg_needs_smram_at_all(guest: Guest) -> None:
 def test_the_type_is_the_mtrrs(guest: Guest) -> None:
     tseg = set_tseg(guest, MIB)
 
-    accepted = {memtype for memtype in MemType if guest.verify(tseg, memtype).accepted}
+    accepted = {memtype for memtype in MemType if guest.verify(untouched(tseg), memtype).accepted}
 
     assert accepted == {UC}
 

@@ -38,6 +38,17 @@ static void read_page_table(const struct driver_mapping *mapping, struct memtype
 		memset(table, 0, sizeof(*table));
 }
 
+/* Of what asks for no type only the range is judged, as verifier_lookup() does. */
+static void judge_range(const struct verifier_request *asked, struct verifier_verdict *verdict)
+{
+	unsigned int memtype;
+	bool in_use;
+
+	*verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
+	if (verifier_lookup(&memtype_verifier, asked->first, asked->pages, &memtype, &in_use) == EINVAL)
+		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = EINVAL };
+}
+
 static int map_locked(struct memtype_request *request, struct driver_mapping *mapping)
 {
 	struct verifier_request asked = {
@@ -54,7 +65,7 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 	if (mapping->call->judged)
 		mapping->record = verifier_track(&memtype_verifier, &asked, &verdict);
 	else
-		verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
+		judge_range(&asked, &verdict);
 	memtype_fill_verdict(&request->verdict, &verdict);
 	if (mapping->call->judged && !verdict.error && !mapping->record)
 		return -ENOMEM;

@@ -73,7 +73,8 @@ class Driver:
     def phys_wc_add(self, region: Region) -> Outcome:
         """``arch_phys_wc_add()``: a write-combining MTRR where PAT is off, else nothing.
 
-        No page gets a type from it, so the verifier accepts and counts nothing. ``granted`` is None.
+        No page gets a type from it: the verifier refuses malformed ranges only, and counts nothing.
+        ``granted`` is None; :meth:`Guest.mtrr_list` shows what became of it.
         """
         return self._map("phys_wc_add", region, MemType.WC)
 

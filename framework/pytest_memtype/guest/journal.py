@@ -23,7 +23,7 @@ class _Live:
 
     :param granted: The types in the page table as it was read last, None for a page that isn't there.
     :param held: Which pages the mapping still covers. One that wasn't touched yet, or was taken out
-        of the page table, is held without being there, and so are those of a reservation.
+        of the page table, is held without being there.
     """
 
     label: str
@@ -61,10 +61,15 @@ class Journal:
         self.entries: list[dict[str, Any]] = []
         self.ram: list[Region] = []
         self._live: list[_Live] = []
+        # They map nothing, and may be of all the memory there could be: not to be kept page by page.
+        self._reserved: dict[Mapping, str] = {}
 
     def mapped(self, outcome: Outcome, label: str) -> None:
         """Note a request for a mapping; ``label`` names its kind, such as ``ioremap``."""
         beside = [each.label for each in self._live if each.overlaps(outcome.region)]
+        beside += [
+            each for mapping, each in self._reserved.items() if mapping.region.overlaps(outcome.region)
+        ]
         granted: Any = [None if memtype is None else str(memtype) for memtype in outcome.granted_pages]
         effective: Any = [None if each is None else str(each) for each in outcome.effective_pages]
         self._add(
@@ -84,16 +89,20 @@ class Journal:
             effective=effective[0] if len(set(effective)) == 1 else effective or None,
             log=list(outcome.kernel.log),
         )
-        if outcome.mapping is not None:
-            pages = outcome.granted_pages or (None,) * outcome.region.pages
-            absent = not outcome.granted_pages or label.startswith(_WHEN_TOUCHED)
-            held = tuple(absent or memtype is not None for memtype in pages)
-            label = f"{label} {outcome.requested}"
-            self._live.append(_Live(label, outcome.mapping, pages, held))
+        if outcome.mapping is None:
+            return
+        live = f"{label} {outcome.requested}"
+        if not outcome.granted_pages:
+            self._reserved[outcome.mapping] = live
+            return
+        absent = label.startswith(_WHEN_TOUCHED)
+        held = tuple(absent or memtype is not None for memtype in outcome.granted_pages)
+        self._live.append(_Live(live, outcome.mapping, outcome.granted_pages, held))
 
     def forget(self) -> None:
         """All mappings are gone."""
         self._live.clear()
+        self._reserved.clear()
         self.ram.clear()
 
     def done(
@@ -116,6 +125,7 @@ class Journal:
     def ended(self, mapping: Mapping) -> None:
         """A mapping is gone."""
         self._live = [each for each in self._live if each.mapping != mapping]
+        self._reserved.pop(mapping, None)
 
     def unmapped(self, mapping: Mapping, process: str, *, offset: int, pages: int | None) -> None:
         """A part of a process's mapping is gone, counted in pages; to its end without a number."""

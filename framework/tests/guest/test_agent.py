@@ -73,6 +73,12 @@ def test_a_request_sent_again_is_carried_out_once(guest: Guest) -> None:
         ("release", {"handle": 1 << 63}, "there is no kernel mapping 9223372036854775808"),
         ("ram", {"pages": 0}, "Invalid argument"),
         ("ram", {"pages": 1 << 40}, "Invalid argument"),
+        ("set_memory", {"start": 0xFD000000, "pages": 1, "memtype": 1}, "Invalid argument"),
+        ("set_pages_array", {"start": 0x100000, "pages": 1, "memtype": 1}, "Invalid argument"),
+        ("reserve_wc", {"start": 0x100000, "pages": 1, "memtype": 1}, "Invalid argument"),
+        ("reserve_wc", {"start": 0xFD000000, "pages": 1, "memtype": 0}, "Invalid argument"),
+        ("phys_wc_add", {"start": 0xFD000000, "pages": 1, "memtype": 6}, "Invalid argument"),
+        ("mtrr_add", {"base": 0, "size": 4096, "memtype": 1}, "no such verb without a process"),
         ("munmap", {"process": "nobody", "handle": 1}, "no process nobody"),
         ("process", {"name": "x" * 32}, "at most 31 characters"),
         ("process", {}, "needs a name"),
@@ -84,6 +90,39 @@ def test_what_can_not_be_carried_out_is_one_line(
     with pytest.raises(AgentError, match=message) as error:
         guest._agent.call(verb, **fields)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("memtype", [2, 3, 7, 8, 1 << 32])
+def test_a_type_that_no_mtrr_has_is_one_line(guest: Guest, memtype: int) -> None:
+    process = guest.process("Xorg")
+    with pytest.raises(AgentError, match=f"memtype={memtype} is no type of an MTRR"):
+        guest._agent.call("mtrr_add", process="Xorg", base=0xFD000000, size=4096, memtype=memtype)
+    process.exit()
+
+
+def test_what_can_be_told_without_the_guest(guest: Guest) -> None:
+    process, driver, ram = guest.process("Xorg"), guest.driver("drm"), guest.ram(pages=1)
+    with pytest.raises(UsageError, match="MTRR can't have the type UC-"):
+        process.mtrr_add(0xFD000000, "4K", UC_MINUS)
+    with pytest.raises(UsageError, match="isn't a number of bytes"):
+        process.mtrr_add(0xFD000000, "much", WC)
+    with pytest.raises(UsageError, match="no register -1"):
+        process.mtrr_delete(-1)
+    with pytest.raises(UsageError, match="set_pages_array can't ask for WT"):
+        driver.set_pages_array(ram, MemType.WT)
+    process.exit()
+
+
+def test_a_reservation_of_all_memory_costs_nothing(guest: Guest) -> None:
+    """It has no pages in a page table, of which there would be 264 million."""
+    # From 4 GiB to what Linux reserves on AMD's CPUs for HyperTransport; it warns of a range across that.
+    everything = Region(1 << 32, (0xFD_0000_0000 - (1 << 32)) >> 12)
+    driver = guest.driver("drm")
+    outcome = driver.reserve_wc(everything)
+    assert outcome.verdict.accepted
+    assert outcome.mapping is not None
+    driver.release(outcome.mapping)
+    assert guest.tracked(everything) == ()
 
 
 def test_releasing_twice_is_an_error_and_harms_nobody(guest: Guest) -> None:
