@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -73,6 +74,16 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
     Console().print(table)
 
 
-def finish(figures: Mapping[str, float]) -> None:
+#: None where there is no such figure.
+Figure: TypeAlias = "float | Mapping[str, Figure] | None"
+
+
+def finish(figures: Mapping[str, Figure]) -> None:
     """One JSON line for programs, the last that a benchmark prints."""
-    print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))
+    print(json.dumps(_rounded(figures)))
+
+
+def _rounded(figure: Figure) -> object:
+    if isinstance(figure, Mapping):
+        return {name: _rounded(each) for name, each in figure.items()}
+    return None if figure is None else round(figure, 3)

@@ -36,6 +36,9 @@ void batch_mailbox(const struct request *request, struct buffer *reply);
 void batch_run(const struct request *request, struct buffer *reply);
 void batch_rest(const struct request *request, struct buffer *reply);
 
+/* benchmark.c */
+void benchmark_run(const struct request *request, struct buffer *reply);
+
 /* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
 bool operations_run(const struct request *request, struct buffer *reply);
 bool request_fill(const struct request *request, struct memtype_request *asked,

@@ -397,6 +397,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "mailbox", batch_mailbox },
 		{ "batch", batch_run },
 		{ "batch_rest", batch_rest },
+		{ "benchmark", benchmark_run },
 	};
 	unsigned int n;
 

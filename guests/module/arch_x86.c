@@ -11,9 +11,21 @@
 #include "mtrr.h"
 #include "smram.h"
 
-#define IA32_PAT 0x277
 /* What the PCD and PWT bits mean on a CPU without PAT: WB WT UC- UC. */
 #define PAT_AT_RESET 0x0007040600070406ULL
+
+/* As of the last refresh. */
+static struct memtype_registers registers;
+
+/*
+ * Linux, too, keeps a copy of its registers and asks that (arch/x86/kernel/cpu/mtrr/generic.c,
+ * mtrr_state). Ours is read anew for each request, because a host may change them in between.
+ */
+void arch_x86_refresh(void)
+{
+	registers.cpu = raw_smp_processor_id();
+	mtrr_read(&registers);
+}
 
 static u64 last_pfn(void)
 {
@@ -22,12 +34,9 @@ static u64 last_pfn(void)
 
 static bool possible(unsigned int memtype)
 {
-	u32 low, high;
-	u64 pat = PAT_AT_RESET;
+	u64 pat = registers.has_pat ? registers.pat : PAT_AT_RESET;
 	unsigned int slot;
 
-	if (boot_cpu_has(X86_FEATURE_PAT) && !rdmsr_safe(IA32_PAT, &low, &high))
-		pat = (u64)high << 32 | low;
 	for (slot = 0; slot < 8; slot++)
 		if ((pat >> (8 * slot) & 0xff) == memtype)
 			return true;
@@ -42,13 +51,12 @@ static bool any_ram(u64 first, u64 last)
 
 static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
 {
-	struct memtype_registers registers = { .cpu = raw_smp_processor_id() };
 	bool uncached = memtype == MEMTYPE_UC || memtype == MEMTYPE_UC_MINUS;
 	struct mtrr_summary mtrr;
 	unsigned int found = 0;
 
 	/* Without MTRRs the page table has the only word. */
-	if (!boot_cpu_has(X86_FEATURE_MTRR) || mtrr_read(&registers))
+	if (!registers.has_mtrr)
 		return 0;
 	mtrr = mtrr_summarise(&registers, first << PAGE_SHIFT, (last << PAGE_SHIFT) + PAGE_SIZE - 1);
 	/* The thread's painful case: somebody else, SMM say, may use the same memory write-back. */

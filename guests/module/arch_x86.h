@@ -10,6 +10,12 @@
 
 extern const struct verifier_arch arch_x86;
 
+/*
+ * Reads the registers that arch_x86 answers from. For each request from outside, with the lock
+ * that serialises the verifier held.
+ */
+void arch_x86_refresh(void);
+
 /* prot with the cache bits of a type. False when Linux has no name for the type. */
 bool arch_x86_protection(unsigned int memtype, pgprot_t *prot);
 

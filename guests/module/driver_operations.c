@@ -6,6 +6,7 @@
 #include <linux/slab.h>
 
 #include "agent.h"
+#include "arch_x86.h"
 #include "driver_calls.h"
 #include "page_table.h"
 
@@ -62,6 +63,7 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 
 	if (!asked.owner)
 		return -ENOMEM;
+	arch_x86_refresh();
 	if (mapping->call->judged)
 		mapping->record = verifier_track(&memtype_verifier, &asked, &verdict);
 	else

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* The kernel half of the agent: /dev/memtype and its calls. */
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -8,6 +9,7 @@
 
 #include "agent.h"
 #include "arch_x86.h"
+#include "benchmark.h"
 #include "mtrr.h"
 #include "observe.h"
 #include "smram.h"
@@ -64,6 +66,7 @@ static int verify(struct memtype_request *request)
 	struct verifier_verdict verdict;
 
 	mutex_lock(&memtype_lock);
+	arch_x86_refresh();
 	verifier_check(&memtype_verifier, &asked, &verdict);
 	memtype_fill_verdict(&request->verdict, &verdict);
 	request->asked_kernel = !verdict.error || !memtype_enforce;
@@ -199,6 +202,9 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return observe_list(argument);
 	case MEMTYPE_OBSERVE:
 		return observe_set_armed(argument);
+	case MEMTYPE_BENCHMARK:
+		/* It keeps a CPU busy for as long as it is told to. */
+		return capable(CAP_SYS_ADMIN) ? benchmark_run(argument) : -EPERM;
 	default:
 		return -ENOTTY;
 	}
@@ -266,6 +272,7 @@ static int __init agent_init(void)
 	int error;
 
 	smram_init();
+	arch_x86_refresh();
 	verifier_init(&memtype_verifier, &arch_x86);
 	error = misc_register(&agent_device);
 	if (error)

@@ -265,6 +265,24 @@ struct memtype_observe {
 	__u32 armed;
 };
 
+#define MEMTYPE_BENCHMARK_ROUNDS 160
+
+/* How long the verifier and the kernel take, in cycles of the TSC, with this many mappings in both. */
+struct memtype_benchmark {
+	/* in */
+	__u32 records;
+	__u32 operations;	/* in each round */
+	__u32 rounds;
+	__u32 overlapping;	/* all of the same page, or none of another's */
+	__u32 with_kernel;
+	/* out */
+	__u32 bytes_per_record;
+	__u64 tsc;		/* at the end */
+	__u64 check_cycles[MEMTYPE_BENCHMARK_ROUNDS];
+	__u64 track_cycles[MEMTYPE_BENCHMARK_ROUNDS];	/* and release */
+	__u64 kernel_cycles[MEMTYPE_BENCHMARK_ROUNDS];	/* memtype_reserve() and memtype_free() */
+};
+
 #define MEMTYPE_IOC 'M'
 #define MEMTYPE_VERIFY		_IOWR(MEMTYPE_IOC, 0x40, struct memtype_request)
 #define MEMTYPE_MAP		_IOWR(MEMTYPE_IOC, 0x41, struct memtype_request)
@@ -290,5 +308,6 @@ struct memtype_observe {
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)
 #define MEMTYPE_OBSERVE		_IOW(MEMTYPE_IOC, 0x63, struct memtype_observe)
+#define MEMTYPE_BENCHMARK	_IOWR(MEMTYPE_IOC, 0x70, struct memtype_benchmark)
 
 #endif

@@ -89,6 +89,7 @@ static void reserved(const struct probe_event *event)
 	};
 	struct verifier_verdict verdict;
 
+	arch_x86_refresh();
 	verifier_check(&memtype_verifier, &request, &verdict);
 	memtype_fill_verdict(&what.verdict, &verdict);
 	strscpy(what.task, event->task, sizeof(what.task));
@@ -281,6 +282,7 @@ static int add_seed(const struct memtype_listed *range, const struct verifier_ow
 	};
 	struct verifier_verdict verdict;
 
+	arch_x86_refresh();
 	verifier_check(&memtype_verifier, &request, &verdict);
 	if (verdict.rule == VERIFIER_MALFORMED)
 		return -EINVAL;

@@ -130,6 +130,7 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 	user_mapping_count(mapping, vma->vm_pgoff + next->part_first, next->part_pages);
 	user_mapping_request(vma, mapping, &asked);
 	mutex_lock(&memtype_lock);
+	arch_x86_refresh();
 	record = verifier_track(&memtype_verifier, &asked, &verdict);
 	memtype_fill_verdict(&request->verdict, &verdict);
 	if (!verdict.error && !record) {
