@@ -145,6 +145,10 @@ class Agent:
         reply = self.call("mailbox")
         return reply.decode(lambda content: Mailbox(memory, content["runs"]))
 
+    def forget_memory(self) -> None:
+        """The guest has moved to another QEMU, and its memory with it."""
+        self.__dict__.pop("mailbox", None)
+
     def note(self, line: bytes) -> None:
         """Log what the guest is sent; QEMU's own log of the port has only what it sent."""
         with (self.machine.logs / "requests.log").open("ab") as log:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,19 @@ from pytest_memtype.guest.page_table import effective_types
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.console_report import ConsoleReport, find_reports
+from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.qmp import Qmp
+from pytest_memtype.machine.registers_outside import outside_registers
+from pytest_memtype.machine.rewrite import rewrite_registers
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrState
 
 DEVICE_MEMORY = 0xFD000000
 """Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
@@ -281,6 +288,38 @@ class Guest:
         reply = self._agent.call("registers")
         return reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
 
+    def registers_outside(self) -> tuple[CpuRegisters, ...]:
+        """The same registers as QEMU has them: neither the guest's kernel nor its agent has a say in that."""
+        return outside_registers(self.machine)
+
+    def change_registers(
+        self, change: Layout | Callable[[CpuRegisters], CpuRegisters], *, cpus: Container[int] | None = None
+    ) -> None:
+        """Change registers from outside, behind the back of the kernel that runs, which goes on with them::
+
+            guest.change_registers(Layout("late", default=MemType.UC, ranges=[...]))
+            guest.change_registers(lambda cpu: replace(cpu, pat_value=RESET_PAT), cpus=[1])
+
+        It takes about half a second: the guest moves to another QEMU.
+
+        :param change: A layout for the MTRRs, or what gives a CPU other registers when called with those it
+            has.
+        :param cpus: QEMU's numbers of those that change, None for all.
+        :raises LayoutError: the MTRRs can't express the layout.
+        """
+        if isinstance(change, Layout):
+            mtrrs = intended(change, physical_bits=self.hardware.physical_bits)
+            change = functools.partial(_with_mtrrs, mtrrs)
+        give = change
+        rewrite_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
+        self._agent.forget_memory()
+
+    def register_disagreements(self) -> tuple[Disagreement, ...]:
+        """Where the three ways to read the registers don't agree: in the guest, ``/proc/mtrr``, outside."""
+        inside = self.registers()
+        listed = None if inside[0].mtrr is None else self.mtrr_list()
+        return disagreements(inside=inside, listed=listed, outside=self.registers_outside())
+
     def rewritten(self) -> tuple[RegisterChange, ...]:
         """The MTRRs that aren't what the layout says: rewritten by the kernel at boot, or changed since.
 
@@ -369,3 +408,12 @@ def _size(path: Path) -> int:
 
 def _bar(device: dict[str, Any]) -> Region:
     return Region(device["start"], device["size"] // PAGE_SIZE)
+
+
+def _with_mtrrs(mtrrs: MtrrState, cpu: CpuRegisters) -> CpuRegisters:
+    return dataclasses.replace(
+        cpu,
+        mtrr_default_type=mtrrs.default_type_register,
+        mtrr_fixed=mtrrs.fixed,
+        mtrr_variable=mtrrs.variable,
+    )

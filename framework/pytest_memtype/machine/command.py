@@ -99,7 +99,8 @@ def qemu_command(guest: Guest, channels: Channels) -> list[str]:
         "-chardev", f"pipe,id=console,path={_value(channels.console)},"
                     f"logfile={_value(channels.console_log)},logappend=on",
         "-serial", "chardev:console",
-        "-chardev", f"pipe,id=agent,path={_value(channels.agent)},logfile={_value(channels.agent_log)}",
+        "-chardev", f"pipe,id=agent,path={_value(channels.agent)},"
+                    f"logfile={_value(channels.agent_log)},logappend=on",
         "-serial", "chardev:agent",
         "-chardev", f"socket,id=control,fd={channels.control_fd}",
         "-mon", "chardev=control,mode=control",

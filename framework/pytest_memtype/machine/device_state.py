@@ -158,27 +158,25 @@ def _sections(state: bytes, shape: CpuShape) -> list[int]:
     if not state.startswith(_MAGIC):
         raise DeviceStateError("this is no device state of QEMU: it doesn't begin with QEVM")
     starts: list[int] = []
-    position = 0
-    while True:
-        # idstr "cpu", instance and version: registers are never compared across versions.
-        name = b"\x03cpu" + len(starts).to_bytes(4, "big") + shape.version.to_bytes(4, "big")
-        header = re.compile(re.escape(_SECTION_FULL) + rb"(....)" + re.escape(name), re.DOTALL)
-        found = next(
-            (
-                match
-                for match in header.finditer(state, position)
-                # Fields, subsections, then the footer with the same section number.
-                if state.find(_FOOTER + match[1], match.end()) >= match.end() + _least(shape)
-            ),
-            None,
-        )
-        if found is None:
-            break
-        starts.append(found.end())
-        position = found.end()
+    while (start := _section(state, shape, len(starts))) is not None:
+        starts.append(start)
     if not starts:
         raise DeviceStateError(f"the device state has no CPU of version {shape.version}")
     return starts
+
+
+def _section(state: bytes, shape: CpuShape, cpu: int) -> int | None:
+    # idstr "cpu", instance and version: registers are never compared across versions.
+    name = b"\x03cpu" + cpu.to_bytes(4, "big") + shape.version.to_bytes(4, "big")
+    header = re.compile(re.escape(_SECTION_FULL) + rb"(....)" + re.escape(name), re.DOTALL)
+    # Fields, subsections, then the footer with the same section number.
+    found = [
+        match.end()
+        for match in header.finditer(state)
+        if state.find(_FOOTER + match[1], match.end()) >= match.end() + _least(shape)
+    ]
+    # The last: RAM may be part of the state, and precedes all devices.
+    return found[-1] if found else None
 
 
 def _least(shape: CpuShape) -> int:

@@ -133,6 +133,20 @@ class Machine:
         """Let the guest run."""
         self.qmp.execute("cont")
 
+    def replace(self, guest: Guest, *, timeout: float = START) -> None:
+        """End this QEMU and start another in its place, paused; logs go on where they are.
+
+        :param guest: What to start.
+        :raises GuestExited: QEMU didn't accept what it was given, and says why.
+        :raises GuestHung: QEMU didn't start in time.
+        """
+        self._release_all()
+        self.guest = guest
+        self._console = self._qmp = None
+        # It is the old QEMU's.
+        self.__dict__.pop("memory", None)
+        self._start((self.logs / "console.log").read_bytes(), timeout)
+
     @functools.cached_property
     def memory(self) -> GuestMemory:
         """RAM, from outside.
@@ -174,6 +188,9 @@ class Machine:
     def close(self) -> None:
         """Kill QEMU and remove all it used but the logs. Calling this again does nothing."""
         self._closed = True
+        self._release_all()
+
+    def _release_all(self) -> None:
         # The second Ctrl-C of an impatient user must not keep the rest from being released.
         with self._release:
             self._kill.close()

@@ -1,4 +1,4 @@
-"""A guest's state on its way out of QEMU."""
+"""A guest's state on its way out of QEMU, and into another."""
 
 from __future__ import annotations
 
@@ -45,6 +45,20 @@ def save_state(machine: Machine, file: Path) -> None:
     )
     if end["data"]["status"] == "failed":
         raise GuestError("QEMU could not save the guest's state")
+
+
+def load_state(machine: Machine) -> None:
+    """Have a machine that was started with a state load it. It stays stopped.
+
+    :raises GuestExited: QEMU ended, because the state doesn't fit or is damaged.
+    """
+    # By descriptor: exec:cat costs 6 ms of the 70 a clone takes, and file: is of QEMU 8.2.
+    machine.qmp.execute("migrate-incoming", {"uri": f"fd:{machine.state_fd}"})
+    # A state that doesn't load ends QEMU, and so this wait.
+    machine.qmp.wait_for_event(
+        lambda event: event["event"] == "MIGRATION" and event["data"]["status"] == "completed",
+        doing="restoring the guest's state",
+    )
 
 
 def _set_capabilities(machine: Machine, *, ignore_shared: bool) -> None:

@@ -45,7 +45,7 @@ class Qmp:
         self._events: list[Event] = []
         self._waiter = waiter
         self._start = time.monotonic()
-        self._transcript = transcript.open("w", buffering=1)
+        self._transcript = transcript.open("a", buffering=1)
         self._lock = threading.Lock()
         self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._client = _Client(self._record)

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from pytest_memtype.machine.command import QEMU, Guest, rerun_command
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.migration import leave_ram_out, save_state
+from pytest_memtype.machine.migration import leave_ram_out, load_state, save_state
 from pytest_memtype.store import flush
 
 #: Raise it when templates of earlier versions of this code can't be used.
@@ -149,13 +149,7 @@ def clone(template: Template, *, logs: Path) -> Machine:
     machine = Machine.start(template.guest, logs=logs, history=template.console)
     try:
         leave_ram_out(machine)
-        # By descriptor: exec:cat costs 6 ms of the 70 a clone takes, and file: is of QEMU 8.2.
-        machine.qmp.execute("migrate-incoming", {"uri": f"fd:{machine.state_fd}"})
-        # A state that doesn't load ends QEMU, and so this wait.
-        machine.qmp.wait_for_event(
-            lambda event: event["event"] == "MIGRATION" and event["data"]["status"] == "completed",
-            doing="restoring the template",
-        )
+        load_state(machine)
         machine.resume()
     except BaseException:
         machine.close()

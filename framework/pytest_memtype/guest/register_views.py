@@ -1,0 +1,105 @@
+"""One CPU's registers, read in three ways that must agree, and which of them doesn't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_memtype.guest.proc_mtrr import ProcMtrr
+from pytest_memtype.guest.registers import Registers
+from pytest_memtype.machine.device_state import CpuRegisters
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrState, VariableMtrr, decode
+from pytest_memtype.x86.size import format_size
+
+INSIDE = "read in the guest"
+LISTED = "/proc/mtrr"
+OUTSIDE = "read from outside"
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A register that isn't the same in all ways to read it.
+
+    :param cpu: Linux's number of the CPU.
+    :param register: Its name.
+    :param values: Way to read it, and what it says.
+    :param odd: The way that stands alone: None when there are but two.
+    """
+
+    cpu: int
+    register: str
+    values: tuple[tuple[str, str], ...]
+    odd: str | None
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{value} {way}" for way, value in self.values)
+        alone = f"; {self.odd} stands alone" if self.odd else ""
+        return f"CPU {self.cpu}: {self.register} is {said}{alone}"
+
+
+def disagreements(
+    *,
+    inside: Sequence[Registers],
+    listed: Sequence[ProcMtrr] | None,
+    outside: Sequence[CpuRegisters],
+) -> tuple[Disagreement, ...]:
+    """Where they differ, by CPU.
+
+    :param listed: None on a CPU without MTRRs. It has the ranges of one CPU, that on which it was read, and
+        nobody knows which: it is held against CPU 0 where no CPU is like it.
+    :raises ValueError: They are of other numbers of CPUs.
+    """
+    found: list[Disagreement] = []
+    for ours, theirs in zip(inside, outside, strict=True):
+        for name, one, other in _registers(ours, theirs):
+            if one != other:
+                values = ((INSIDE, f"{one:#x}"), (OUTSIDE, f"{other:#x}"))
+                found.append(Disagreement(ours.cpu, name, values, None))
+    if listed is not None and inside[0].mtrr is not None:
+        shown = {each.index: _size_and_type(each.size, each.memtype, each.base) for each in listed}
+        if not any(each.mtrr is not None and _by_register(each.mtrr) == shown for each in inside):
+            found += _ranges(inside[0].mtrr, shown, outside[0].mtrr)
+    return tuple(found)
+
+
+def _registers(ours: Registers, theirs: CpuRegisters) -> Iterator[tuple[str, int, int]]:
+    if ours.has_pat:
+        yield "PAT", ours.pat_value, theirs.pat_value
+    yield "CR3", ours.cr3 >> 12, theirs.cr3 >> 12
+    if ours.mtrr is None:
+        return
+    yield "the MTRRs' default type", ours.mtrr.default_type_register, theirs.mtrr_default_type
+    for number, (one, other) in enumerate(zip(ours.mtrr.fixed, theirs.mtrr_fixed, strict=True)):
+        yield f"fixed MTRR {number}", one, other
+    for number, (pair, other_pair) in enumerate(zip(ours.mtrr.variable, theirs.mtrr_variable, strict=True)):
+        yield f"base {number}", pair[0], other_pair[0]
+        yield f"mask {number}", pair[1], other_pair[1]
+
+
+def _ranges(inside: MtrrState, shown: dict[int, str], outside: MtrrState) -> Iterator[Disagreement]:
+    views = {
+        INSIDE: _by_register(inside),
+        LISTED: shown,
+        OUTSIDE: _by_register(outside),
+    }
+    for register in sorted({number for view in views.values() for number in view}):
+        values = {way: view.get(register, "unused") for way, view in views.items()}
+        if len(set(values.values())) > 1:
+            odd = [way for way, value in values.items() if list(values.values()).count(value) == 1]
+            yield Disagreement(
+                0, f"range {register}", tuple(values.items()), odd[0] if len(odd) == 1 else None
+            )
+
+
+def _by_register(state: MtrrState) -> dict[int, str]:
+    return {each.register: _text(each) for each in decode(state).variable}
+
+
+def _text(mtrr: VariableMtrr) -> str:
+    # As Linux does it: of a mask with holes, the size of its least part (generic_get_mtrr(), 5.10 to 7.3).
+    return _size_and_type(mtrr.mask & -mtrr.mask, mtrr.memtype, mtrr.base)
+
+
+def _size_and_type(size: int, memtype: MemType, base: int) -> str:
+    return f"{format_size(size)} {memtype} at {base:#x}"

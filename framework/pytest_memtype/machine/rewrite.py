@@ -1,0 +1,52 @@
+"""Registers changed from outside, behind the back of a kernel that runs.
+
+Firmware does that to an operating system in system-management mode, and so does a CPU that comes back from
+sleep with less than it went with. QEMU has no command for it, so the guest moves to another QEMU on the way
+to which its saved state is edited (seen with QEMU 7.2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_memtype.errors import GuestError
+from pytest_memtype.machine.device_state import (
+    CpuRegisters,
+    DeviceStateError,
+    read_cpus,
+    shape_of,
+    with_registers,
+)
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.migration import load_state, save_state, take_ram_along
+
+
+def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegisters]) -> None:
+    """Let the guest go on with other registers, in memory of its own.
+
+    Nothing checks them: TCG takes a reserved memory type, which hardware would answer with #GP.
+
+    :param machine: Its channels, its ``memory`` and its ``process`` are others afterwards.
+    :param change: Called for each CPU, the boot CPU first; what it returns is loaded.
+    :raises GuestError: QEMU ended, or could not save or load the state.
+    """
+    machine.qmp.execute("stop")
+    take_ram_along(machine)
+    with tempfile.TemporaryDirectory(prefix="memtype-state-") as name:
+        file = Path(name) / "state"
+        save_state(machine, file)
+        try:
+            state = file.read_bytes()
+            shape = shape_of(state)
+            changed = [change(cpu) for cpu in read_cpus(state, shape)]
+            file.write_bytes(with_registers(state, shape, changed))
+        except DeviceStateError as error:
+            machine.qmp.execute("cont")
+            raise GuestError(f"the registers can't be changed from outside: {error}") from None
+        machine.replace(dataclasses.replace(machine.guest, ram_file=None, ram_share=True, state=file))
+        take_ram_along(machine)
+        load_state(machine)
+    machine.resume()

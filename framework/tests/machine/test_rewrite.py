@@ -1,0 +1,64 @@
+"""Registers changed behind the back of a kernel that runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_memtype import Guest, Layout, MemType, MtrrRange
+from pytest_memtype.errors import GuestError
+from pytest_memtype.machine.device_state import CpuRegisters
+from pytest_memtype.machine.life import GuestState
+from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
+
+WC, WB, UC, UC_MINUS = MemType.WC, MemType.WB, MemType.UC, MemType.UC_MINUS
+LAYOUT = Layout("wc-bar", default=UC, ranges=[MtrrRange(0, "256M", WB), MtrrRange(0xFD000000, "16M", WC)])
+
+
+def without_second_range(cpu: CpuRegisters) -> CpuRegisters:
+    first, _, *rest = cpu.mtrr_variable
+    return replace(cpu, mtrr_variable=(first, (0, 0), *rest))
+
+
+@pytest.mark.layout(LAYOUT)
+def test_mtrrs_change_and_the_guest_goes_on(guest: Guest) -> None:
+    bar = guest.mmio(pages=4)
+    process = guest.process("painter")
+    mapped = process.mmap(bar, WC)
+    assert mapped.mapping is not None
+    process.write(mapped.mapping, 0)
+    before = guest.registers()[0].mtrr
+    assert before is not None
+
+    guest.change_registers(without_second_range)
+
+    after = guest.registers()[0].mtrr
+    assert after is not None
+    assert (before.variable[1], after.variable[1]) == ((0xFD000001, before.variable[1][1]), (0, 0))
+    assert after.variable[0] == before.variable[0]
+    # The layout is what was meant; both halves of the pair differ from it now.
+    assert {(change.cpu, change.msr) for change in guest.rewritten()} == {(0, 0x202), (0, 0x203)}
+    # Processes, mappings and records came along.
+    assert [record.owner for record in guest.tracked(bar)] == ["painter"]
+    process.write(mapped.mapping, 0)
+    process.munmap(mapped.mapping)
+    assert guest.tracked(bar) == ()
+
+
+@pytest.mark.hardware(cpus=2)
+def test_one_cpu_of_two(guest: Guest) -> None:
+    guest.change_registers(lambda cpu: replace(cpu, pat_value=RESET_PAT) if cpu.cpu == 1 else cpu)
+    assert [each.pat_value for each in guest.registers()] == [LINUX_PAT, RESET_PAT]
+    assert [each.pat_value for each in guest.registers_outside()] == [LINUX_PAT, RESET_PAT]
+    # Once more: what was moved once is moved again.
+    guest.change_registers(lambda cpu: replace(cpu, pat_value=LINUX_PAT))
+    assert [each.pat_value for each in guest.registers()] == [LINUX_PAT, LINUX_PAT]
+
+
+def test_what_is_no_register_set_leaves_the_guest_as_it_was(guest: Guest) -> None:
+    with pytest.raises(GuestError, match="mtrr_variable is 16 registers, not 2"):
+        guest.change_registers(lambda cpu: replace(cpu, mtrr_variable=cpu.mtrr_variable[:1]))
+    assert guest.machine.state is not GuestState.STOPPED
+    assert guest.shell("echo on").output == "on\n"
+    assert guest.register_disagreements() == ()
