@@ -125,13 +125,10 @@ def _children(folder: Path) -> list[Path]:
 
 def _cached(release: str, paths: tuple[Path, ...]) -> CachedKernel:
     own_kits = [path for path in paths if path.parent.name == "kits"]
-    try:
-        kernel = kernel_of(own_kits[0]) if own_kits else None
-    except KernelError:
-        kernel = None
+    known = [kernel for kernel in map(kernel_of, own_kits) if kernel is not None]
     return CachedKernel(
         release=release,
-        kernel=kernel,
+        kernel=known[0] if known else None,
         kit=sum(size_of(path) for path in own_kits),
         bundles=sum(size_of(path) for path in paths if path not in own_kits),
         fetched=max(path.stat().st_mtime for path in paths),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
+from pytest_memtype.kernels.index import Kernel
 
 
 @pytest.fixture
@@ -20,6 +23,13 @@ def test_help_has_examples() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
     assert "memtype run --kernel debian:bullseye" in result.output
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["fetch"], ["remove"]])
+def test_help_of_kernels_has_examples(command: list[str]) -> None:
+    result = CliRunner().invoke(main, ["kernels", *command, "--help"])
+    assert result.exit_code == 0
+    assert "Examples:\n    memtype kernels" in result.output
 
 
 @pytest.mark.parametrize(
@@ -35,6 +45,9 @@ def test_usage_errors_end_with_2(arguments: list[str]) -> None:
         (["cache", "remove", "nothing"], "memtype: the cache holds nothing called 'nothing'"),
         (["cache", "prune", "--limit", "much"], "memtype: --limit: "),
         (["run", "--kernel", "windows:11"], "memtype: "),
+        (["run", "--kernel", "set:nothing"], "memtype: no set of kernels is called 'nothing'"),
+        (["kernels", "fetch", "windows:11"], "memtype: kernel 'windows:11': no such kind of kernel"),
+        (["kernels", "remove", "nothing"], "memtype: "),
     ],
 )
 @pytest.mark.usefixtures("cache")
@@ -118,3 +131,41 @@ def test_layout_that_cannot_be_shown(
     assert result.exit_code == 2
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
+
+
+def test_kernels_are_listed_and_removed(cache: Path) -> None:
+    known = Kernel("6.12.43+deb12-cloud-amd64", "6.12.43-1~bpo12+1", "bookworm-backports", "image", False)
+    kit = cache / "kits" / f"{known.release}-0123456789abcdef"
+    (kit / "memtype").mkdir(parents=True)
+    (kit / "memtype" / "kernel.json").write_text(json.dumps(asdict(known)))
+    (kit / "memtype" / "vmlinuz").write_bytes(bytes(3 << 20))
+    bundle = cache / "bundles" / f"{known.release}-fedcba9876543210"
+    bundle.mkdir(parents=True)
+    (bundle / "image").write_bytes(bytes(2 << 20))
+    kept = cache / "bundles" / "6.1.0-1-cloud-amd64-fedcba9876543210"
+    kept.mkdir()
+
+    listing = CliRunner().invoke(main, ["kernels", "list"]).output
+    assert "6.12.43+deb12-cloud-amd64  6.12.43-1~bpo12+1  bookworm-backports" in listing
+    assert "no headers" in listing
+    assert f"{cache}: 2 kernels, 5 MiB" in listing
+    assert CliRunner().invoke(main, ["kernels"]).output == listing
+
+    result = CliRunner().invoke(main, ["kernels", "remove", known.release])
+    assert result.output == f"removed {known.release}, 5 MiB\n"
+    assert not kit.exists()
+    assert not bundle.exists()
+    assert kept.exists()
+
+
+def test_fetching_tells_what_failed_and_why_and_ends_with_3(cache: Path) -> None:
+    result = CliRunner().invoke(main, ["kernels", "fetch", f"tree:{cache}/nothing", f"tree:{cache}"])
+    assert result.exit_code == 3
+    lines = result.stderr.splitlines()
+    assert sorted(lines[:2]) == [f"tree:{cache}/nothing: failed", f"tree:{cache}: failed"]
+    assert lines[2:] == [
+        f"memtype: kernel 'tree:{cache}/nothing': there is no folder {cache}/nothing; "
+        "name the one the kernel was built in",
+        f"memtype: kernel 'tree:{cache}': {cache} has no .config; name the folder a kernel was built in",
+    ]
+    assert result.stdout == "0 of 2 kernels are ready\n"

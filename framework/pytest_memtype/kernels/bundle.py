@@ -150,15 +150,8 @@ def _find(wanted: Spec, *, cache: Path, progress: Progress) -> Kernel | LocalKer
 
 def _kept(cache: Path) -> list[Kernel]:
     """The kernels of all kits in the cache."""
-    found = []
-    for kit in kits(cache):
-        try:
-            kernel = kernel_of(kit)
-        except KernelError:
-            continue
-        if kit_path(kernel, cache=cache) == kit:
-            found.append(kernel)
-    return found
+    found = ((kit, kernel_of(kit)) for kit in kits(cache))
+    return [kernel for kit, kernel in found if kernel is not None and kit_path(kernel, cache=cache) == kit]
 
 
 def _make(

@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -69,15 +68,12 @@ def config(kit: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def kernel_of(kit: Path) -> Kernel:
-    """The kernel that a kit is of.
-
-    :raises KernelError: the kit is of none, or from another version of this package.
-    """
+def kernel_of(kit: Path) -> Kernel | None:
+    """The kernel that a kit is of; None when it is of none, or from another version of this package."""
     try:
         return Kernel(**json.loads((kit / "memtype" / "kernel.json").read_bytes()))
     except (OSError, ValueError, TypeError):
-        raise KernelError(f"{kit}: not the kit of a kernel") from None
+        return None
 
 
 def kits(cache: Path) -> list[Path]:
@@ -101,7 +97,8 @@ def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
     """Download and unpack the kit of a kernel. The caller holds the lock of ``place``.
 
     :return: The kit, a root folder to build in.
-    :raises KernelError: the mirror, a package or the disk failed.
+    :raises KernelError: the mirror or a package failed.
+    :raises HostError: the disk is full.
     """
     final = kit_path(kernel, cache=cache)
     with under_construction(final, cache=place) as kit:
@@ -113,7 +110,8 @@ def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
 def fetch_tools(*, cache: Path, place: Path) -> Path:
     """Download and unpack a kit without a kernel. The caller holds the lock of ``place``.
 
-    :raises KernelError: the mirror, a package or the disk failed.
+    :raises KernelError: the mirror or a package failed.
+    :raises HostError: the disk is full.
     """
     final = tools_path(cache=cache)
     with under_construction(final, cache=place) as kit:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_memtype.errors import KernelError
+from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
@@ -129,7 +129,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
     if not stale:
         return {suite: index for suite, index in found.items() if index is not None}
 
-    def refresh(suite: str) -> KernelError | None:
+    def refresh(suite: str) -> KernelError | HostError | None:
         place = workshop(cache, f"index-{suite}")
         try:
             with exclusive(place, progress):
@@ -137,7 +137,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
                 if _load(cache, suite, max_age=_FRESH_SECONDS) is None:
                     progress(f"reading Debian's index of {suite}")
                     _refresh(cache, suite, place)
-        except KernelError as error:
+        except (KernelError, HostError) as error:
             return error
         return None
 

@@ -20,6 +20,8 @@ from pytest_memtype.kernels.spec import BuildSpec, HostSpec
 _MAGIC = (0x202, b"HdrS")
 _VERSION_POINTER = 0x20E
 _LONGEST_VERSION = 256
+# What modules are built for. Debian's headers have another name in include/config/kernel.release.
+_RELEASE = "include/generated/utsrelease.h"
 _COMPILER_SECONDS = 30
 
 
@@ -60,12 +62,12 @@ def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
         raise KernelError(f"{what}: {spec.build} has no .config; name the folder a kernel was built in")
     requirements.check(config, what=what, module=True)
     release = _release_of(spec.image, what)
-    for needed in ("include/config/kernel.release", "Module.symvers"):
+    for needed in (_RELEASE, "Module.symvers"):
         if not (spec.build / needed).is_file():
             raise KernelError(
                 f"{what}: {spec.build} has no {needed}; finish the build there (make bzImage modules)"
             )
-    built = (spec.build / "include/config/kernel.release").read_text().strip()
+    built = "".join(re.findall('"(.*)"', (spec.build / _RELEASE).read_text()))
     if built != release:
         raise KernelError(
             f"{what}: {spec.image} is {release}, but {spec.build} builds modules for {built}; name two that "

@@ -64,8 +64,8 @@ def unpack(
     :param target: Made by the call; a failure may leave it half full.
     :param hook: Shell lines run at the end with ``$1`` the target and apt set up for its sources.
     :param what: What is being got, for the message of an error.
-    :raises KernelError: the mirror, a package or the disk failed.
-    :raises HostError: there is no mmdebstrap.
+    :raises KernelError: the mirror or a package failed.
+    :raises HostError: there is no mmdebstrap, or the disk is full.
     """
     command = ["mmdebstrap", "--variant=extract", "--mode=chrootless"]
     if packages:
@@ -129,11 +129,11 @@ def _end(process: subprocess.Popen[str]) -> None:
             continue
 
 
-def failure(output: str, *, what: str, cache: Path) -> KernelError:
+def failure(output: str, *, what: str, cache: Path) -> KernelError | HostError:
     """Why mmdebstrap failed, by what it and apt printed."""
     details = tuple(line for line in output.splitlines() if line.strip())[-_DETAIL_LINES:]
     if re.search(_DISK_FULL, output):
-        return KernelError(disk_full(cache).message, details=details)
+        return HostError(disk_full(cache).message, details=details)
     for pattern, cause in _CAUSES:
         if re.search(pattern, output):
             return KernelError(f"{what}: {cause}", details=details)

@@ -1,11 +1,15 @@
-"""The module builds without a warning for the oldest and the newest kernels, and works there."""
+"""The module builds without a warning for every series there is, and works on the oldest and the newest."""
 
 from __future__ import annotations
 
 import pytest
 
 from pytest_memtype import MemType
+from pytest_memtype.kernels.index import every, newest_of_each_series
+from pytest_memtype.kernels.prepare import prepare
 from pytest_memtype.plugin import GuestFactory
+from pytest_memtype.progress import silent
+from pytest_memtype.resources import cache_directory
 
 
 @pytest.mark.parametrize("spec", ["debian:bullseye", "debian:bookworm", "debian:trixie-backports"])
@@ -20,3 +24,17 @@ def test_series(guest_factory: GuestFactory, spec: str) -> None:
     assert second.verdict.rule == "alias"
     assert second.granted is MemType.WC
     assert [mapping.owner for mapping in guest.tracked(bar)] == ["drm"]
+
+
+@pytest.mark.timeout(3600)
+def test_the_module_builds_for_every_series() -> None:
+    """For the oldest and the newest kernel of each series that the mirror has headers of. A kernel that the
+    mirror lists and doesn't deliver says nothing about the module."""
+    there = [each for each in every(cache=cache_directory(), progress=silent) if each.headers]
+    oldest = {each.series: each for each in reversed(there)}
+    wanted = dict.fromkeys((*oldest.values(), *newest_of_each_series(there)))
+    done = prepare(f"debian:{each.release}" for each in wanted)
+    broken = [str(status.error) for status in done if "doesn't build" in status.text]
+    assert broken == []
+    built = {status.made.release for status in done if status.made is not None and status.made.module}
+    assert len({each.series for each in wanted if each.release in built}) >= 5

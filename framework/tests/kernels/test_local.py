@@ -1,0 +1,149 @@
+"""Build trees, images and the running kernel.
+
+The tree is arranged of a Debian kernel's own headers and image.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype import MemType
+from pytest_memtype.errors import KernelError
+from pytest_memtype.kernels.bundle import Bundle, bundle, resolve
+from pytest_memtype.kernels.local import LocalKernel, find_local
+from pytest_memtype.kernels.requirements import settings
+from pytest_memtype.kernels.spec import BuildSpec, parse
+from pytest_memtype.plugin import GuestFactory
+
+DEFAULT = "debian:bookworm"
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.fixture(scope="module")
+def debian() -> Bundle:
+    made = bundle(DEFAULT)
+    if not made.kit.is_dir():
+        pytest.skip(f"the kit of {made.release} was removed from the cache")
+    return made
+
+
+@pytest.fixture
+def tree(debian: Bundle, tmp_path: Path) -> Path:
+    """What ``make bzImage modules`` leaves of a build tree, as far as modules need it."""
+    source = debian.kit / "usr" / "src"
+    path = tmp_path / "tree"
+    shutil.copytree(source / f"linux-headers-{debian.release}", path)
+    makefile = (path / "Makefile").read_text()
+    (path / "Makefile").write_text(makefile.replace("/usr/src/", f"{source}/"))
+    boot = path / "arch" / "x86" / "boot"
+    boot.mkdir(parents=True)
+    shutil.copyfile(debian.image, boot / "bzImage")
+    return path
+
+
+def needs_its_compiler(tree: Path) -> None:
+    try:
+        local(f"tree:{tree}")
+    except KernelError as error:
+        if "it was built with" in error.message:
+            pytest.skip(error.message)
+        raise
+
+
+def local(spec: str) -> LocalKernel:
+    wanted = parse(spec)
+    assert isinstance(wanted, BuildSpec)
+    return find_local(wanted)
+
+
+def test_a_guest_of_a_tree(guest_factory: GuestFactory, tree: Path, debian: Bundle) -> None:
+    needs_its_compiler(tree)
+    spec = f"tree:{tree}"
+    before = sorted(path for path in tree.rglob("*"))
+    made = bundle(spec)
+    try:
+        assert sorted(path for path in tree.rglob("*")) == before, "a build changes nothing in the tree"
+        assert (made.spec, made.release, made.version) == (spec, debian.release, "local")
+        assert resolve(spec) == spec
+        assert made.module is not None
+        assert bundle(f"image:{debian.image},build={tree}").release == made.release
+        guest = guest_factory(kernel=spec)
+        assert guest.driver("drm").ioremap(guest.mmio(pages=1), MemType.WC).accepted
+    finally:
+        shutil.rmtree(made.directory)
+
+
+def test_a_tree_built_again_is_another_kernel(tree: Path) -> None:
+    needs_its_compiler(tree)
+    before = local(f"tree:{tree}").identity
+    with (tree / "Module.symvers").open("a") as file:
+        file.write("0x12345678\tanother_symbol\tvmlinux\tEXPORT_SYMBOL_GPL\t\n")
+    assert local(f"tree:{tree}").identity != before
+
+
+def remove_image(tree: Path) -> None:
+    (tree / "arch" / "x86" / "boot" / "bzImage").unlink()
+
+
+def spoil_image(tree: Path) -> None:
+    (tree / "arch" / "x86" / "boot" / "bzImage").write_bytes(bytes(4096))
+
+
+def remove_symbols(tree: Path) -> None:
+    (tree / "Module.symvers").unlink()
+
+
+def remove_config(tree: Path) -> None:
+    (tree / ".config").unlink()
+
+
+def switch_modules_off(tree: Path) -> None:
+    text = (tree / ".config").read_text()
+    (tree / ".config").write_text(text.replace("CONFIG_MODULES=y", "# CONFIG_MODULES is not set"))
+
+
+def configure_another_release(tree: Path) -> None:
+    (tree / "include" / "generated" / "utsrelease.h").write_text('#define UTS_RELEASE "6.1.0-other"\n')
+
+
+def build_with_another_compiler(tree: Path) -> None:
+    version = settings((tree / ".config").read_text())["GCC_VERSION"]
+    text = (tree / ".config").read_text()
+    (tree / ".config").write_text(text.replace(f"CONFIG_GCC_VERSION={version}", "CONFIG_GCC_VERSION=30400"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove_image, "build the kernel first (make bzImage)"),
+        (spoil_image, "is no bzImage of an x86 kernel"),
+        (remove_symbols, "has no Module.symvers; finish the build there"),
+        (remove_config, "has no .config"),
+        (switch_modules_off, "lacks CONFIG_MODULES=y"),
+        (configure_another_release, "builds modules for 6.1.0-other; name two that belong together"),
+        (build_with_another_compiler, "gcc 3.4.0 is not on the PATH"),
+    ],
+)
+def test_a_tree_that_can_not_be_used(tree: Path, change: Callable[[Path], None], message: str) -> None:
+    change(tree)
+    with pytest.raises(KernelError) as caught:
+        bundle(f"tree:{tree}")
+    assert caught.value.message.startswith(f"kernel 'tree:{tree}': ")
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_the_running_kernel() -> None:
+    if Path("/lib/modules", os.uname().release, "build").is_dir():
+        pytest.skip("this host has the headers of its kernel")
+    with pytest.raises(KernelError) as caught:
+        resolve("host")
+    assert caught.value.message.startswith("kernel 'host': the headers of the running kernel ")
+    assert f"install its headers (linux-headers-{os.uname().release})" in caught.value.message
+    assert "\n" not in caught.value.message
