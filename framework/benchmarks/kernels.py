@@ -1,8 +1,9 @@
 """How long kernels take to be made ready from an empty cache, and a warm run to its first test.
 
-"Cold" fetches and builds six kernels, two at a time, in a cache of its own that is gone afterwards. The bound is
-1.3 times what the slowest stage takes (downloading or building, summed over the kernels), shared by two workers.
-"Warm" is from the start of ``memtype run`` to the start of its first test, with everything in the user's cache.
+"Cold" fetches and builds six kernels, two at a time, in a cache of its own that is gone afterwards. The bound
+is 1.3 times what the slowest stage takes (downloading or building, summed over the kernels), shared by two
+workers. "Warm" is from the start of ``memtype run`` to the start of its first test, with everything in the
+user's cache.
 
     python framework/benchmarks/kernels.py
 """
@@ -34,6 +35,7 @@ KERNELS = (
 STAGES = ("downloading", "building")
 BOUND = 1.3
 WARM_ROUNDS = 5
+MEMTYPE = "from pytest_memtype.cli import main; main()"
 
 FIRST_TEST = """
 import os, time
@@ -65,8 +67,8 @@ def warm(folder: Path, number: int) -> float:
     (folder / "first_test.py").write_text(FIRST_TEST)
     command = [
         sys.executable,
-        "-m",
-        "pytest_memtype",
+        "-c",
+        MEMTYPE,
         "run",
         "-p",
         "first_test",
