@@ -79,6 +79,11 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     if bundle.version == "local":
         return None
     kernel = kernel_of(bundle.kit)
+    if kernel is None:
+        raise KernelError(
+            f"{bundle.kit}: the kit of {bundle.release} is gone; remove that kernel (memtype kernels "
+            "remove) and fetch it again"
+        )
     cache = cache_directory()
     recipe = "\n".join((kernel.suite, _packages(kernel), _HOOK, *WANTED))
     name = f"{kernel.release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
