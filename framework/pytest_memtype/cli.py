@@ -177,13 +177,14 @@ def show(folders: list[Path], name: str, memory: str, drawing: Path | None) -> N
 @main.command()
 @click.option("--kernel", metavar="SPEC", help="Which kernel (default: the first of the set 'default').")
 @click.option("--layout", default="firmware", show_default=True, help="Which MTRR layout.")
+@click.option("--cpu", default="qemu64", show_default=True, help="Which CPU, as QEMU calls it.")
 @click.option("--cmdline", default="", help="More for the kernel's command line.")
 @click.option(
     "--after",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with one test: the shell is in the guest that it leaves.",
 )
-def shell(kernel: str | None, layout: str, cmdline: str, after: Path | None) -> None:
+def shell(kernel: str | None, layout: str, cpu: str, cmdline: str, after: Path | None) -> None:
     """A guest of one's own: a shell on its console, or in a guest that a test has brought into some state.
 
     On the console Ctrl-A X ends QEMU, and so does exit.
@@ -202,7 +203,7 @@ def shell(kernel: str | None, layout: str, cmdline: str, after: Path | None) -> 
     from pytest_memtype.shell import after_test, on_console, typed
 
     spec = kernel or kernel_set("default")[0]
-    kind = GuestKind(spec, load_layout(layout, [Path()]), Hardware(cmdline=cmdline))
+    kind = GuestKind(spec, load_layout(layout, [Path()]), Hardware(cpu=cpu, cmdline=cmdline))
     with shown(Console(stderr=True)) as progress:
         if after is None:
             sys.exit(on_console(kind, progress=progress))

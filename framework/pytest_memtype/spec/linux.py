@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _KernelMapping:
-    """:param memtypes: None where the page table is the direct map, whose types are the pages' tags."""
+    """:param memtypes: None where the page table is the direct map."""
 
     pfn: int
     pages: int
@@ -75,6 +75,7 @@ class Linux:
     reservations: Reservations = field(init=False)
     processes: Processes = field(init=False)
     _kernel: dict[int, _KernelMapping] = field(default_factory=dict)
+    _direct: dict[int, MemType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         platform = self.platform
@@ -106,8 +107,10 @@ class Linux:
         # RAM is refused unless all its pages are reserved ones; those of an allocation never are.
         if pages < 1 or self._has_ram(pfn, pages):
             return Answer(errno.ENOMEM)
+        # ioremap_prot() takes page-table bits, and asks for what those say.
+        asked = self._express[memtype] if memtype is MemType.WP else memtype
         try:
-            got = self.reservations.reserve_for(pfn, pfn + pages, memtype)
+            got = self.reservations.reserve_for(pfn, pfn + pages, asked)
         except RefusedError:
             return Answer(errno.ENOMEM)
         # The switch over the type there knows no WP: it falls to the default, UC.
@@ -136,7 +139,14 @@ class Linux:
                 self.reservations.reserve(pfn, pfn + pages, memtype, substitute=False)
             except RefusedError as refused:
                 return Answer(refused.errno)
+        self._change_direct_map(pfn, pages, memtype)
         return self._direct_map(key, pfn, pages, changed=True)
+
+    def _change_direct_map(self, pfn: int, pages: int, memtype: MemType) -> None:
+        # Not the same as the tags: with the PAT off there are none of those.
+        for each in range(pfn, pfn + pages):
+            if self.platform.is_ram(each):
+                self._direct[each] = self._express[memtype]
 
     def set_pages_array(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
         """The same page by page: ``_set_pages_array()`` says EINVAL for whatever reason."""
@@ -152,7 +162,9 @@ class Linux:
             self.reservations.reserve_for(pfn, pfn + pages, MemType.WC)
         except RefusedError:
             return Answer(errno.EBUSY)
-        self._kernel[key] = _KernelMapping(pfn, pages, None, reserved=True)
+        # What memtype_kernel_map_sync() does.
+        self._change_direct_map(pfn, pages, MemType.WC)
+        self._kernel[key] = _KernelMapping(pfn, pages, None, reserved=True, changed_direct_map=True)
         return Answer(0)
 
     def _direct_map(self, key: int, pfn: int, pages: int, *, changed: bool = False) -> Answer:
@@ -164,15 +176,16 @@ class Linux:
         mapping = self._kernel.pop(key)
         if mapping.reserved or mapping.changed_direct_map:
             self.reservations.free(mapping.pfn, mapping.pfn + mapping.pages)
+        if mapping.changed_direct_map:
+            self._change_direct_map(mapping.pfn, mapping.pages, MemType.WB)
 
     def kernel_page_table(self, key: int) -> tuple[MemType | None, ...]:
         """The types of a driver's mapping, per page."""
         mapping = self._kernel[key]
         if mapping.memtypes is not None:
             return (mapping.memtypes,) * mapping.pages
-        tags = self.reservations.tags
         pages = range(mapping.pfn, mapping.pfn + mapping.pages)
-        return tuple(self._express[tags.get(pfn, MemType.WB)] for pfn in pages)
+        return tuple(self._direct.get(pfn, MemType.WB) for pfn in pages)
 
     def mmap(
         self,
@@ -205,6 +218,8 @@ class Linux:
             return Answer(errno.ENOENT)
         elif via == "insert_pfn" and private:
             return Answer(errno.EINVAL)
+        # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
+        asked = self._express[asked]
         file = "driver" if via == "insert_pfn" else via
         vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=via == "insert_pfn")
         try:

@@ -232,6 +232,10 @@ def test_without_mtrrs(
     assert linux.ioremap(1, BAR, 1, WC).granted == (wc,)
     assert linux.ioremap(2, BAR + 1, 1, WB).granted == (wb,)
     assert entries(linux) == listed
+    linux.processes.start(1)
+    assert linux.mmap(1, 0, BAR + 8, 1, WP).granted == ((WP,) if wc is WC else (UC_MINUS,))
+    listed_as = [each.memtype for each in linux.memtype_list(BAR + 8, 1)]
+    assert listed_as == ([] if not listed else [WP] if wc is WC else [UC_MINUS])
 
 
 def test_seeded() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from differential.runner import Live, Observed, Runner, Types
 from differential.world import Expected, State, World
@@ -104,24 +104,28 @@ def _state_differences(state: State, seen: Observed, runner: Runner, world: Worl
     if tracked != state.tracked:
         missing, extra = state.tracked - tracked, tracked - state.tracked
         yield f"tracked: only in the model {_sorted(missing)}, only in the guest {_sorted(extra)}"
-    listed = sorted(
-        (
-            Reservation(
-                entry.region.start >> PAGE_SHIFT,
-                (entry.region.start >> PAGE_SHIFT) + entry.region.pages,
-                entry.memtype,
-            )
-            for entry in seen.listed
-            if any(entry.region.overlaps(window) for window in runner.windows.values())
-        ),
-        key=lambda each: (each.first, each.end, each.memtype),
-    )
-    yield from _unequal("memtype list", _list(state.listed), _list(listed))
+    yield from _unequal("memtype list", _list(state.listed), _list(_listed(seen, runner)))
     for number, types in seen.kernel.items():
         yield from _table_differences(f"page table of m{number}", state.kernel.get(number), types)
     for (process, number), types in seen.user.items():
         expected = state.user.get((process, number))
         yield from _table_differences(f"page table of {process}'s m{number}", expected, types)
+
+
+def _listed(seen: Observed, runner: Runner) -> list[Reservation] | None:
+    """The list's entries in the windows, in an order that doesn't depend on when they were made."""
+    if seen.listed is None:
+        return None
+    regions = [
+        (entry.region, entry.memtype)
+        for entry in seen.listed
+        if any(entry.region.overlaps(window) for window in runner.windows.values())
+    ]
+    entries = [
+        Reservation(region.start >> PAGE_SHIFT, region.end >> PAGE_SHIFT, memtype)
+        for region, memtype in regions
+    ]
+    return sorted(entries, key=lambda each: (each.first, each.end, each.memtype))
 
 
 def _table_differences(what: str, expected: Types | None, types: Types | None) -> Iterator[str]:
@@ -159,7 +163,9 @@ def _sorted(pages: Counter[TrackedPage] | set[TrackedPage]) -> list[str]:
     ]
 
 
-def _list(entries: list[Reservation] | tuple[Reservation, ...]) -> list[str]:
+def _list(entries: Sequence[Reservation] | None) -> list[str] | None:
+    if entries is None:
+        return None
     return [f"{entry.first:#x}-{entry.end:#x} {entry.memtype}" for entry in entries]
 
 

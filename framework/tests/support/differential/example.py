@@ -160,6 +160,7 @@ class Example:
     def _test(self, operations: Sequence[Operation], results: Sequence[object]) -> str:
         """The sequence as a file with a test."""
         mappings = {number for each in operations if (number := getattr(each, "mapping", None)) is not None}
+        hardware = self.guest.hardware
         lines = [
             "import contextlib",
             "",
@@ -169,6 +170,7 @@ class Example:
             "",
             "",
             f'@pytest.mark.layout("{self.guest.layout.name}")',
+            f"@pytest.mark.hardware(cpu={hardware.cpu!r}, cmdline={hardware.cmdline!r})",
             f"def test_disagreement(guest: Guest) -> None:  # {self.guest.release}",
             f"    bar, ram = guest.mmio(pages={BAR_PAGES}), guest.ram(pages={RAM_PAGES})",
         ]

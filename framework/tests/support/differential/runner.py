@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from differential.operations import (
     Access,
@@ -34,6 +34,8 @@ from pytest_memtype.guest.outcome import TrackedMapping
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.memtype import MemType
 
+_T = TypeVar("_T")
+
 Types = tuple[MemType | None, ...]
 
 
@@ -50,12 +52,13 @@ class Observed:
     """One operation and what was seen after it.
 
     :param result: What the call returned, or the exception it raised.
+    :param listed: None where the kernel keeps no list.
     :param kernel: Page tables; None for a mapping that isn't there.
     """
 
     result: Any
     tracked: tuple[TrackedMapping, ...]
-    listed: tuple[ListEntry, ...]
+    listed: tuple[ListEntry, ...] | None
     kernel: dict[int, Types | None]
     user: dict[tuple[str, int], Types | None]
 
@@ -219,9 +222,9 @@ def _observed(step: _Step) -> Observed:
     return Observed(
         result=_outcome(step.result),
         tracked=tuple(record for each in step.tracked for record in each.result()),
-        listed=step.listed.result(),
-        kernel={number: _table(pending) for number, pending in step.kernel.items()},
-        user={key: _table(pending) for key, pending in step.user.items()},
+        listed=_present(step.listed),
+        kernel={number: _present(pending) for number, pending in step.kernel.items()},
+        user={key: _present(pending) for key, pending in step.user.items()},
     )
 
 
@@ -236,7 +239,7 @@ def _outcome(result: Callable[[], Any]) -> Any:
         return error
 
 
-def _table(pending: Pending[Types]) -> Types | None:
+def _present(pending: Pending[_T]) -> _T | None:
     try:
         return pending.result()
     except AgentError:

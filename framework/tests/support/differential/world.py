@@ -56,12 +56,13 @@ class Expected:
 class State:
     """What there is after an operation.
 
+    :param listed: None where the kernel keeps no list.
     :param kernel: The page table of each driver's mapping, by number.
     :param user: The page table of what each process's mapping was made over, by process and number.
     """
 
     tracked: Counter[TrackedPage]
-    listed: tuple[Reservation, ...]
+    listed: tuple[Reservation, ...] | None
     kernel: Mapping[int, tuple[MemType | None, ...]]
     user: Mapping[tuple[str, int], tuple[MemType | None, ...]]
 
@@ -298,7 +299,7 @@ class World:
             listed += self.linux.memtype_list(pfn, pages)
         return State(
             tracked=tracked,
-            listed=tuple(listed),
+            listed=tuple(listed) if self.linux.reservations.tracking else None,
             kernel={
                 number: self.linux.kernel_page_table(number)
                 for number in self.kernel
