@@ -39,6 +39,11 @@ void batch_rest(const struct request *request, struct buffer *reply);
 /* benchmark.c */
 void benchmark_run(const struct request *request, struct buffer *reply);
 
+/* fault.c */
+void fault_run(const struct request *request, struct buffer *reply);
+void fault_run_calls(const struct request *request, struct buffer *reply);
+void fault_run_end(const struct request *request, struct buffer *reply);
+
 /* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
 bool operations_run(const struct request *request, struct buffer *reply);
 bool request_fill(const struct request *request, struct memtype_request *asked,

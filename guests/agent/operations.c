@@ -398,6 +398,9 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "batch", batch_run },
 		{ "batch_rest", batch_rest },
 		{ "benchmark", benchmark_run },
+		{ "fault", fault_run },
+		{ "fault_calls", fault_run_calls },
+		{ "fault_end", fault_run_end },
 	};
 	unsigned int n;
 

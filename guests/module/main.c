@@ -9,6 +9,7 @@
 
 #include "agent.h"
 #include "arch_x86.h"
+#include "fault.h"
 #include "benchmark.h"
 #include "mtrr.h"
 #include "observe.h"
@@ -205,6 +206,13 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_BENCHMARK:
 		/* It keeps a CPU busy for as long as it is told to. */
 		return capable(CAP_SYS_ADMIN) ? benchmark_run(argument) : -EPERM;
+	case MEMTYPE_FAULT:
+		return capable(CAP_SYS_ADMIN) ? fault_arm(argument) : -EPERM;
+	case MEMTYPE_FAULT_CALLS:
+		return fault_read(argument);
+	case MEMTYPE_FAULT_END:
+		return capable(CAP_SYS_ADMIN) ?
+			fault_disarm(((struct memtype_fault *)argument)->handle) : -EPERM;
 	default:
 		return -ENOTTY;
 	}
@@ -220,6 +228,7 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	/* No answer may be older than what others have mapped. mmap() comes behind MEMTYPE_PREPARE. */
 	observe_update();
 	if (command == MEMTYPE_RESET) {
+		fault_disarm_all();
 		driver_release_all();
 		user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
 		observe_forget();
@@ -285,6 +294,7 @@ static int __init agent_init(void)
 static void __exit agent_exit(void)
 {
 	misc_deregister(&agent_device);
+	fault_disarm_all();
 	observe_stop();
 	driver_release_all();
 	verifier_destroy(&memtype_verifier);

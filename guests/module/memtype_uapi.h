@@ -13,6 +13,7 @@
 
 #define MEMTYPE_DEVICE "memtype"
 #define MEMTYPE_NAME_LENGTH 32
+#define MEMTYPE_FUNCTION_LENGTH 64
 #define MEMTYPE_MAX_RUNS 64
 #define MEMTYPE_FIXED_REGISTERS 11
 /* MTRRcap.VCNT has eight bits; no CPU has had more than ten. */
@@ -283,6 +284,19 @@ struct memtype_benchmark {
 	__u64 kernel_cycles[MEMTYPE_BENCHMARK_ROUNDS];	/* memtype_reserve() and memtype_free() */
 };
 
+/* A function that is to fail. */
+struct memtype_fault {
+	char function[MEMTYPE_FUNCTION_LENGTH];
+	__s32 pid;		/* the process in which it fails */
+	__s32 after;		/* calls there that succeed first */
+	__s32 times;		/* calls that fail then */
+	__s32 error;		/* out: why it can't be probed, positive errno */
+	__u64 returns;		/* what the caller gets */
+	__u64 handle;		/* out, and in for FAULT_CALLS and FAULT_END */
+	__s32 calls;		/* out: of that process since */
+	__s32 failed;		/* out: of these */
+};
+
 #define MEMTYPE_IOC 'M'
 #define MEMTYPE_VERIFY		_IOWR(MEMTYPE_IOC, 0x40, struct memtype_request)
 #define MEMTYPE_MAP		_IOWR(MEMTYPE_IOC, 0x41, struct memtype_request)
@@ -309,5 +323,8 @@ struct memtype_benchmark {
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)
 #define MEMTYPE_OBSERVE		_IOW(MEMTYPE_IOC, 0x63, struct memtype_observe)
 #define MEMTYPE_BENCHMARK	_IOWR(MEMTYPE_IOC, 0x70, struct memtype_benchmark)
+#define MEMTYPE_FAULT		_IOWR(MEMTYPE_IOC, 0x78, struct memtype_fault)
+#define MEMTYPE_FAULT_CALLS	_IOWR(MEMTYPE_IOC, 0x79, struct memtype_fault)
+#define MEMTYPE_FAULT_END	_IOW(MEMTYPE_IOC, 0x7a, struct memtype_fault)
 
 #endif

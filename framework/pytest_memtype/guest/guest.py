@@ -13,6 +13,7 @@ from pytest_memtype.errors import GuestError, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.driver import Driver
+from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
 from pytest_memtype.guest.observation import (
@@ -120,6 +121,7 @@ class Guest:
     :ivar layout: What its MTRRs were programmed with.
     :ivar hardware: What it runs on.
     :ivar policy: The verifier's modes.
+    :ivar faults: Functions of the kernel that are told to fail.
     :ivar journal: All that was done in it.
     """
 
@@ -130,6 +132,7 @@ class Guest:
         self.hardware: Hardware = machine.guest.hardware
         self.journal = Journal()
         self.policy = Policy(agent)
+        self.faults = Faults(agent)
         self._agent = agent
         self.release = greeting.decode(lambda content: sanitize(str(content["release"]).encode()))
         self._bar = greeting.decode(lambda content: _bar(content["device"]))

@@ -1,0 +1,129 @@
+"""Failures on demand: a function of the guest's kernel returns at once, as if it had failed.
+
+A kprobe at the function's first instruction sends its caller back with another value, in one process, for the
+calls that are chosen. Debian's kernels have no fault injection of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.guest.agent import Agent
+from pytest_memtype.guest.process import Process
+
+NULL: Final = 0
+"""What a function that returns a pointer fails with."""
+
+_AGENT: Final = 1
+"""Process id of the agent, which drivers' operations run in: it is init."""
+
+# register_kprobe(), kernel/kprobes.c, 5.10 to 7.3.
+_REASONS: Final = {
+    errno.ENOENT: "this kernel has no function of that name; the compiler may have inlined it",
+    errno.EINVAL: "the kernel forbids a probe there",
+    errno.EADDRNOTAVAIL: "this kernel has several functions of that name",
+    errno.EOPNOTSUPP: "this kernel has no kprobes",
+}
+
+
+@dataclass(frozen=True)
+class FaultCounts:
+    """How often a function was called since it was told to fail.
+
+    :param calls: By that process.
+    :param failed: How many of these failed.
+    """
+
+    calls: int
+    failed: int
+
+
+class Fault:
+    """A function that is told to fail; in a ``with`` statement, until its end.
+
+    :ivar function: Its name.
+    """
+
+    def __init__(self, agent: Agent, function: str, handle: int) -> None:
+        self.function = function
+        self._agent = agent
+        self._handle = handle
+
+    @property
+    def counts(self) -> FaultCounts:
+        """What has come of it so far.
+
+        :raises AgentError: it was disarmed.
+        """
+        reply = self._agent.call("fault_calls", handle=self._handle)
+        return reply.decode(lambda content: FaultCounts(int(content["calls"]), int(content["failed"])))
+
+    def disarm(self) -> None:
+        """The function works again.
+
+        :raises AgentError: it was disarmed before.
+        """
+        self._agent.call("fault_end", handle=self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # A guest that is gone has nothing to disarm, and the error that ended it matters more.
+        if error is None:
+            self.disarm()
+
+
+class Faults:
+    """The functions that a guest's kernel is told to fail."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def fail(
+        self,
+        function: str,
+        *,
+        task: Process | None = None,
+        times: int = 1,
+        after: int = 0,
+        returns: int = NULL,
+    ) -> Fault:
+        """Have a function fail, without its body being run::
+
+            with guest.faults.fail("pte_alloc_one", task=parent):
+                with pytest.raises(OSError):
+                    parent.fork()
+
+        :param function: Its name in the kernel's symbol table.
+        :param task: The process in which it fails; None for the agent, which carries out drivers' operations.
+        :param times: How many calls fail.
+        :param after: How many succeed before.
+        :param returns: What the caller gets: :data:`NULL`, or a negative errno where it expects a number.
+        :raises UsageError: the function can't be probed, with the reason.
+        """
+        if times < 1 or after < 0:
+            raise UsageError(f"faults: times={times} must be at least 1, and after={after} at least 0")
+        reply = self._agent.call(
+            "fault",
+            function=function,
+            pid=_AGENT if task is None else task.pid,
+            after=after,
+            times=times,
+            returns=returns & ((1 << 64) - 1),
+        )
+        error, handle = reply.decode(lambda content: (int(content["errno"]), int(content["handle"])))
+        if error:
+            reason = _REASONS.get(error, os.strerror(error))
+            raise UsageError(f"faults: {function} can't be made to fail: {reason}")
+        return Fault(self._agent, function, handle)
