@@ -8,7 +8,9 @@ from hypothesis import Phase, settings
 from verifier_library import Library, make
 
 # For framework/tests/mutants, which asks whether there is a failure and not for the shortest.
-settings.register_profile("unshrunk", phases=(Phase.explicit, Phase.generate), database=None)
+settings.register_profile(
+    "unshrunk", max_examples=200, phases=(Phase.explicit, Phase.generate), database=None
+)
 
 
 @pytest.fixture(scope="session")

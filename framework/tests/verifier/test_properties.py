@@ -338,7 +338,6 @@ def test_every_answer_is_the_references(library: Library) -> None:
     run_state_machine_as_test(
         OnThisLibrary,
         settings=settings(
-            max_examples=200,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
