@@ -9,7 +9,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include <asm/mtrr.h>
 
 #include "agent.h"
 
@@ -36,6 +39,20 @@ static int write_line(const char *line)
 	return error;
 }
 
+/* Returns 0 or an errno. */
+static int add_for_file(uint64_t base, uint64_t size, uint64_t memtype)
+{
+	/* Never closed: the end of the process, or exec(), does that. Children have it too. */
+	static int file = -1;
+	struct mtrr_sentry range = { .base = base, .size = (unsigned int)size, .type = (unsigned int)memtype };
+
+	if (range.size != size)
+		return EOVERFLOW;
+	if (file < 0)
+		file = open(PROC_MTRR, O_WRONLY | O_CLOEXEC);
+	return file < 0 || ioctl(file, MTRRIOC_ADD_ENTRY, &range) ? errno : 0;
+}
+
 /* The kernel's answer, and what it then shows: null to a process that may not read it. */
 static void answer(int error, struct buffer *reply)
 {
@@ -52,16 +69,21 @@ static void answer(int error, struct buffer *reply)
 
 void process_mtrr_add(const struct request *request, struct buffer *reply)
 {
-	uint64_t base, size, memtype;
+	uint64_t base, size, memtype, held;
 	char line[128];
 
 	if (!request_number(request, "base", &base, reply) ||
 	    !request_number(request, "size", &size, reply) ||
-	    !request_number(request, "memtype", &memtype, reply))
+	    !request_number(request, "memtype", &memtype, reply) ||
+	    !request_number(request, "held", &held, reply))
 		return;
 	if (memtype >= sizeof(type_names) / sizeof(type_names[0]) || !type_names[memtype]) {
 		buffer_error(reply, "mtrr_add: memtype=%llu is no type of an MTRR",
 			     (unsigned long long)memtype);
+		return;
+	}
+	if (held) {
+		answer(add_for_file(base, size, memtype), reply);
 		return;
 	}
 	snprintf(line, sizeof(line), "base=%#llx size=%#llx type=%s\n", (unsigned long long)base,

@@ -229,13 +229,18 @@ class Process:
         self._journal.done("fork", actor=self.name, arguments={"name": child}, result=0, log=reply.log)
         return Process(child, reply.decode(lambda content: int(content["pid"])), self._agent, self._journal)
 
-    def mtrr_add(self, base: int | str, size: int | str, memtype: MemType) -> MtrrAnswer:
-        """Write a range to ``/proc/mtrr``, as the X server did before there was PAT. It outlives the process,
-        and :meth:`Guest.reset`.
+    def mtrr_add(
+        self, base: int | str, size: int | str, memtype: MemType, *, held: bool = False
+    ) -> MtrrAnswer:
+        """Add a range through ``/proc/mtrr``, as the X server did before there was PAT.
 
         :param base: Address, a number or text with a unit (``"4048M"``), like ``size``. The kernel judges
             them: an MTRR wants a power of two, and a base that is a multiple of it.
-        :raises UsageError: there is no MTRR of that type, or base or size is no size.
+        :param held: By an ioctl of a file that stays open: the kernel takes the range back when this process
+            and all children that it has forked since have ended. Otherwise it is written as a line, and
+            outlives the process, and :meth:`Guest.reset`.
+        :raises UsageError: there is no MTRR of that type, or base or size is no size, or more than the 32
+            bits of the ioctl.
         """
         if memtype not in MTRR_NAMES.values():
             raise UsageError(f"mtrr_add: an MTRR can't have the type {memtype}")
@@ -243,7 +248,9 @@ class Process:
             start, length = parse_size(base), parse_size(size)
         except ValueError as error:
             raise UsageError(f"mtrr_add: {error}") from None
-        return self._change_mtrr("mtrr_add", base=start, size=length, memtype=int(memtype))
+        if held and length >> 32:
+            raise UsageError(f"mtrr_add: the ioctl takes no size of 4 GiB or more, such as {size!r}")
+        return self._change_mtrr("mtrr_add", base=start, size=length, memtype=int(memtype), held=int(held))
 
     def mtrr_delete(self, index: int) -> MtrrAnswer:
         """Take one off the count of a register through ``/proc/mtrr``; at zero it is free.

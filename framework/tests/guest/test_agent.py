@@ -96,7 +96,7 @@ def test_what_can_not_be_carried_out_is_one_line(
 def test_a_type_that_no_mtrr_has_is_one_line(guest: Guest, memtype: int) -> None:
     process = guest.process("Xorg")
     with pytest.raises(AgentError, match=f"memtype={memtype} is no type of an MTRR"):
-        guest._agent.call("mtrr_add", process="Xorg", base=0xFD000000, size=4096, memtype=memtype)
+        guest._agent.call("mtrr_add", process="Xorg", base=0xFD000000, size=4096, memtype=memtype, held=0)
     process.exit()
 
 
@@ -106,6 +106,8 @@ def test_what_can_be_told_without_the_guest(guest: Guest) -> None:
         process.mtrr_add(0xFD000000, "4K", UC_MINUS)
     with pytest.raises(UsageError, match="isn't a number of bytes"):
         process.mtrr_add(0xFD000000, "much", WC)
+    with pytest.raises(UsageError, match="takes no size of 4 GiB or more, such as '4G'"):
+        process.mtrr_add(0, "4G", WC, held=True)
     with pytest.raises(UsageError, match="no register -1"):
         process.mtrr_delete(-1)
     with pytest.raises(UsageError, match="set_pages_array can't ask for WT"):
