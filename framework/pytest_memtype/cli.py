@@ -122,6 +122,7 @@ def layouts(ctx: click.Context, folders: tuple[Path, ...]) -> None:
       memtype layouts --tests my_tests/
       memtype layouts show wc-framebuffer
       memtype layouts show wc-framebuffer --memory 1G --svg layout.svg
+      memtype layouts matrix --kernel debian:trixie
     """
     from pytest_memtype.machine.layout_file import folders_of_tests
 
@@ -172,6 +173,44 @@ def show(folders: list[Path], name: str, memory: str, drawing: Path | None) -> N
     remark = layout_map.remark(picture, hardware)
     if remark:
         click.echo(remark)
+
+
+@layouts.command(name="matrix")
+@click.option(
+    "--kernel",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    help="Which kernel; may be given several times (default: set:default).",
+)
+@click.option(
+    "--cpu", default="qemu64", show_default=True, help="QEMU's -cpu, whose vendor's manual is shown."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a list of all cells for programs.")
+def print_matrix(specs: tuple[str, ...], cpu: str, as_json: bool) -> None:
+    """Measure what each kernel grants for each type asked for over each MTRR type.
+
+    A driver's ioremap and a process's mmap, on device memory that nobody else has mapped. "effective" is what
+    the CPU makes of the type in the page table and the MTRRs read in the guest, by its vendor's table; it is
+    marked where that isn't what the same table says of the type that was asked for.
+
+    \b
+    Examples:
+      memtype layouts matrix
+      memtype layouts matrix --kernel debian:bullseye --kernel debian:trixie
+      memtype layouts matrix --cpu qemu64,vendor=GenuineIntel --json
+    """
+    from pytest_memtype.matrix import matrices
+    from pytest_memtype.progress import shown
+    from pytest_memtype.report import matrix_table
+
+    with shown(Console(stderr=True)) as progress:
+        found = list(matrices(specs, cpu=cpu, progress=progress))
+    if as_json:
+        click.echo(matrix_table.as_json(found))
+    else:
+        for matrix in found:
+            _stdout().print(matrix_table.table(matrix))
 
 
 @main.command()

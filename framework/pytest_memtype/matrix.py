@@ -1,0 +1,147 @@
+"""``memtype layouts matrix``: every type asked for over every MTRR type, as guests grant it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from pytest_memtype.errors import GuestError, UsageError
+from pytest_memtype.guest.guest import DEVICE_MEMORY, Guest
+from pytest_memtype.guest.outcome import Outcome
+from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.kernel_commands import ready
+from pytest_memtype.kernels.sets import DEFAULT
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.progress import Progress
+from pytest_memtype.session import GuestKind, Session
+from pytest_memtype.x86.effective import EffectiveType, Vendor, effective_type
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrRange, memory_type_at
+
+MTRR_ROWS = (MemType.UC, MemType.WC, MemType.WT, MemType.WP, MemType.WB)
+REQUESTED = (MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WP, MemType.WB)
+"""Rows and columns, in the order of the manuals' tables."""
+
+_WINDOW = 1 << 20
+
+LAYOUT = Layout(
+    "matrix",
+    default=MemType.UC,
+    ranges=[
+        MtrrRange(0, "256M", MemType.WB),
+        *(
+            MtrrRange(DEVICE_MEMORY + number * _WINDOW, "1M", memtype)
+            for number, memtype in enumerate(MTRR_ROWS)
+            if memtype is not MemType.UC
+        ),
+    ],
+    description="a megabyte of the test device's memory for each MTRR type",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One request.
+
+    :param mtrr: What the MTRRs of the guest say of the memory.
+    :param granted: What the page table then held; None when the kernel refused, and so for ``effective``.
+    :param effective: ``granted`` combined with ``mtrr``.
+    :param manual: ``requested`` combined with ``mtrr`` by the manual of the CPU's vendor.
+    """
+
+    mtrr: MemType
+    requested: MemType
+    granted: MemType | None
+    effective: EffectiveType | None
+    manual: EffectiveType
+
+    @property
+    def differs(self) -> bool:
+        """Does the access work in another way than the manual says of what was asked for?"""
+        return self.effective is not self.manual
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All requests that were made in one way.
+
+    :param way: ``ioremap``, or ``mmap`` of a process through a driver.
+    :param cells: By row, then by column.
+    """
+
+    kernel: str
+    vendor: Vendor
+    way: str
+    cells: tuple[Cell, ...]
+
+
+def matrices(kernels: Iterable[str], *, cpu: str = Hardware.cpu, progress: Progress) -> Iterator[Matrix]:
+    """Measure in a guest of each kernel.
+
+    :param kernels: Specs; none for the default.
+    :param cpu: QEMU's ``-cpu``; its vendor decides whose table applies.
+    :raises UsageError: the CPU has no MTRRs.
+    :raises MemtypeError: a kernel can't be had, or its guest can't be used.
+    """
+    hardware = Hardware(cpu=cpu)
+    for status in ready(list(kernels) or DEFAULT):
+        assert status.made is not None
+        with tempfile.TemporaryDirectory(prefix="memtype-matrix-") as folder:
+            session = Session(Path(folder), progress=progress, fresh="clone", accelerator="auto")
+            kind = GuestKind(status.made.spec, LAYOUT, hardware)
+            guest = session.start(kind, logs=Path(folder) / "guest").guest
+            try:
+                yield from measure(guest)
+            finally:
+                guest.machine.close()
+                session.close()
+
+
+def measure(guest: Guest) -> tuple[Matrix, Matrix]:
+    """Ask for each type over each MTRR type, in a guest that has :data:`LAYOUT`.
+
+    :raises UsageError: its CPU has no MTRRs.
+    :raises GuestError: its MTRRs are not those of the layout.
+    """
+    state = guest.registers()[0].mtrr
+    if state is None:
+        raise UsageError(
+            f"cpu {guest.hardware.cpu!r} has no MTRRs to measure; use one that has, like 'qemu64'"
+        )
+    windows: dict[MemType, Iterator[Region]] = {}
+    for number, memtype in enumerate(MTRR_ROWS):
+        start = DEVICE_MEMORY + number * _WINDOW
+        found = memory_type_at(state, start)
+        if found is not memtype:
+            raise GuestError(f"the MTRRs say {found} at {start:#x}, where layout {LAYOUT.name} has {memtype}")
+        windows[memtype] = _pages(guest, start)
+    driver, process = guest.driver("matrix"), guest.process("matrix")
+    return (
+        _matrix(guest, "ioremap", windows, driver.ioremap),
+        _matrix(guest, "mmap", windows, process.mmap),
+    )
+
+
+def _pages(guest: Guest, start: int) -> Iterator[Region]:
+    # A page lies free behind each, so that nothing that is mapped already has a say.
+    return (guest.region(start + 2 * number * PAGE_SIZE, PAGE_SIZE) for number in count())
+
+
+def _matrix(
+    guest: Guest,
+    way: str,
+    windows: dict[MemType, Iterator[Region]],
+    ask: Callable[[Region, MemType], Outcome],
+) -> Matrix:
+    vendor = guest.registers()[0].vendor
+    cells = []
+    for mtrr in MTRR_ROWS:
+        for requested in REQUESTED:
+            outcome = ask(next(windows[mtrr]), requested)
+            manual = effective_type(mtrr, requested, vendor)
+            cells.append(Cell(mtrr, requested, outcome.granted, outcome.effective, manual))
+    return Matrix(guest.release, vendor, way, tuple(cells))
