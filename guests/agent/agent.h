@@ -36,6 +36,9 @@ void batch_mailbox(const struct request *request, struct buffer *reply);
 void batch_run(const struct request *request, struct buffer *reply);
 void batch_rest(const struct request *request, struct buffer *reply);
 
+/* fuzz.c: nonsense for the module, from a process of its own. */
+void fuzz_run(const struct request *request, struct buffer *reply);
+
 /* benchmark.c */
 void benchmark_run(const struct request *request, struct buffer *reply);
 

@@ -401,6 +401,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "fault", fault_run },
 		{ "fault_calls", fault_run_calls },
 		{ "fault_end", fault_run_end },
+		{ "fuzz", fuzz_run },
 	};
 	unsigned int n;
 

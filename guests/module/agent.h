@@ -41,6 +41,7 @@ int user_mapping_zap(struct file *file, const struct memtype_range *range);
 void user_mapping_kill_at(u32 moment);
 
 /* user_mapping.c: mappings of processes, which live and die with their VMAs. */
+bool user_mapping_any(void);
 int user_mapping_adopt(const struct memtype_address *range);
 int user_mapping_read(struct memtype_address *range);
 int user_mapping_set_owner(const char *name);

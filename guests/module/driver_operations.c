@@ -3,6 +3,7 @@
 #include <linux/gfp.h>
 #include <linux/idr.h>
 #include <linux/io.h>
+#include <linux/mm.h>
 #include <linux/slab.h>
 
 #include "agent.h"
@@ -18,6 +19,7 @@ struct ram_block {
 
 static DEFINE_IDR(mappings);
 static LIST_HEAD(ram_blocks);
+static atomic_long_t ram_pages;
 
 bool driver_owns_ram(u64 start, u64 pages)
 {
@@ -162,6 +164,9 @@ int driver_allocate_ram(struct memtype_ram *ram)
 
 	if (!ram->pages || ram->pages > 1024)
 		return -EINVAL;
+	/* The guest needs the rest: out of memory, the kernel would kill the agent and panic. */
+	if (atomic_long_read(&ram_pages) + ram->pages > totalram_pages() / 4)
+		return -ENOMEM;
 	block = kzalloc(sizeof(*block), GFP_KERNEL);
 	if (!block)
 		return -ENOMEM;
@@ -176,6 +181,7 @@ int driver_allocate_ram(struct memtype_ram *ram)
 	ram->start = block->start;
 	mutex_lock(&memtype_lock);
 	list_add(&block->node, &ram_blocks);
+	atomic_long_add(block->pages, &ram_pages);
 	mutex_unlock(&memtype_lock);
 	return 0;
 }
@@ -193,6 +199,7 @@ void driver_release_all(void)
 	}
 	list_for_each_entry_safe(block, next, &ram_blocks, node) {
 		list_del(&block->node);
+		atomic_long_sub(block->pages, &ram_pages);
 		__free_pages(pfn_to_page(block->start >> PAGE_SHIFT),
 			     get_order(block->pages << PAGE_SHIFT));
 		kfree(block);

@@ -138,6 +138,15 @@ static int set_policy(const struct memtype_policy *policy)
 	return 0;
 }
 
+/* Whoever makes up names must not fill the memory with them. */
+static void forget_owners(void)
+{
+	mutex_lock(&memtype_lock);
+	if (!user_mapping_any())
+		verifier_forget_owners(&memtype_verifier);
+	mutex_unlock(&memtype_lock);
+}
+
 /* Nothing that user space wrote where answers go may count as one. */
 static void forget_answer(struct memtype_request *request)
 {
@@ -159,6 +168,9 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_VERIFY:
 		return verify(request);
 	case MEMTYPE_MAP:
+		/* One page less would be counted than the kernel maps. */
+		if (offset_in_page(request->start))
+			return -EINVAL;
 		forget_answer(request);
 		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return driver_map(request);
@@ -167,6 +179,8 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_READ_MAPPING:
 		return driver_read(handle->handle, &handle->page_table);
 	case MEMTYPE_PREPARE:
+		if (offset_in_page(next->request.start))
+			return -EINVAL;
 		forget_answer(&next->request);
 		next->request.owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return user_mapping_prepare(file, next);
@@ -232,6 +246,7 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 		driver_release_all();
 		user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
 		observe_forget();
+		forget_owners();
 		return set_policy(&(struct memtype_policy){ 0 });
 	}
 	if (_IOC_TYPE(command) != MEMTYPE_IOC || !size || size > PAGE_SIZE)

@@ -56,9 +56,10 @@ void page_table_read(unsigned long address, u64 pages, struct memtype_page_table
 		struct memtype_run *run = table->count ? &table->runs[table->count - 1] : NULL;
 		unsigned int shift;
 		u64 entry = leaf(address, &shift);
-		/* A missing table ends the walk early; count what is asked for page by page. */
+		/* Where nothing is mapped there is no telling how large a page would be. */
 		unsigned int leaf_shift = entry ? shift : PAGE_SHIFT;
-		unsigned long next = min(end, (address | ((1UL << leaf_shift) - 1)) + 1);
+		/* A missing table is passed in one step: a process has 2^35 pages to ask for. */
+		unsigned long next = min(end, (address | ((1UL << shift) - 1)) + 1);
 
 		if (!run || run->shift != leaf_shift || !run->entry != !entry ||
 		    attributes(run->entry, leaf_shift) != attributes(entry, leaf_shift)) {

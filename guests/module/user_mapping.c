@@ -37,6 +37,14 @@
 #include "page_table.h"
 #include "user_mapping.h"
 
+/* How many there are. Each holds a name. */
+static atomic_t user_mappings;
+
+bool user_mapping_any(void)
+{
+	return atomic_read(&user_mappings);
+}
+
 static struct user_mapping *mapping_of(struct vm_area_struct *vma)
 {
 	return container_of(vma->vm_ops, struct user_mapping, operations);
@@ -102,9 +110,15 @@ static void vma_open(struct vm_area_struct *vma)
 	mutex_unlock(&memtype_lock);
 }
 
+void user_mapping_free(struct user_mapping *mapping)
+{
+	atomic_dec(&user_mappings);
+	kfree(mapping);
+}
+
 static void mapping_free(struct kref *references)
 {
-	kfree(container_of(references, struct user_mapping, references));
+	user_mapping_free(container_of(references, struct user_mapping, references));
 }
 
 static void vma_close(struct vm_area_struct *vma)
@@ -131,6 +145,7 @@ struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_st
 
 	if (!mapping)
 		return NULL;
+	atomic_inc(&user_mappings);
 	kref_init(&mapping->references);
 	mapping->memtype = memtype;
 	mapping->original = original;
@@ -143,7 +158,7 @@ struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_st
 	mapping->owner = verifier_owner(&memtype_verifier, owner);
 	mutex_unlock(&memtype_lock);
 	if (!mapping->owner) {
-		kfree(mapping);
+		user_mapping_free(mapping);
 		return NULL;
 	}
 	return mapping;
@@ -189,7 +204,7 @@ int user_mapping_adopt(const struct memtype_address *range)
 	record = verifier_adopt(&memtype_verifier, &asked);
 	mutex_unlock(&memtype_lock);
 	if (!record) {
-		kfree(mapping);
+		user_mapping_free(mapping);
 		goto unlock;
 	}
 	user_mapping_follow(mapping, vma);
@@ -204,7 +219,8 @@ int user_mapping_read(struct memtype_address *range)
 	struct mm_struct *mm = current->mm;
 	u64 end = range->address + range->pages * PAGE_SIZE;
 
-	if (offset_in_page(range->address) || range->pages > TASK_SIZE >> PAGE_SHIFT ||
+	/* A run counts its pages in 32 bits. */
+	if (offset_in_page(range->address) || range->pages > U32_MAX ||
 	    range->address >= TASK_SIZE || end > TASK_SIZE)
 		return -EINVAL;
 	mmap_read_lock(mm);

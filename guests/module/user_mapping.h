@@ -25,6 +25,8 @@ struct user_mapping {
  */
 struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_struct *original,
 				      const char *owner);
+/* One that follows no VMA. */
+void user_mapping_free(struct user_mapping *mapping);
 void user_mapping_count(struct user_mapping *mapping, u64 first, u64 pages);
 /* What to ask the verifier for a VMA. False when none of its pages are counted. */
 bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping *mapping,

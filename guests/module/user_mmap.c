@@ -146,7 +146,7 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 	user_mapping_moment(MEMTYPE_MOMENT_MMAP);
 	mutex_unlock(&memtype_lock);
 	if (request->kernel_error) {
-		kfree(mapping);
+		user_mapping_free(mapping);
 		return -request->kernel_error;
 	}
 	/* A mapping the verifier refused isn't counted, so nothing has to follow it but its faults. */

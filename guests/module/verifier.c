@@ -87,6 +87,26 @@ const struct verifier_owner *verifier_owner(struct verifier *verifier, const cha
 	return owner;
 }
 
+static bool mark_owner(struct verifier_record *record, void *data)
+{
+	((struct verifier_owner *)record->owner)->used = true;
+	return true;
+}
+
+void verifier_forget_owners(struct verifier *verifier)
+{
+	struct verifier_owner *owner, *next;
+
+	list_for_each_entry(owner, &verifier->owners, node)
+		owner->used = false;
+	verifier_each(verifier, 0, U64_MAX, mark_owner, NULL);
+	list_for_each_entry_safe(owner, next, &verifier->owners, node)
+		if (!owner->used) {
+			list_del(&owner->node);
+			kfree(owner);
+		}
+}
+
 static bool refuse(struct verifier_verdict *verdict, enum verifier_rule rule, int error,
 		   const struct verifier_record *conflict)
 {

@@ -35,10 +35,11 @@ struct verifier_arch {
 	unsigned int (*default_memtype)(u64 first, u64 last);
 };
 
-/* Names are shared by records, and live as long as the verifier. */
+/* Names are shared by records, and live until the verifier is told to forget those without. */
 struct verifier_owner {
 	struct list_head node;
 	char name[32];
+	bool used;		/* while names are forgotten */
 };
 
 struct verifier_record {
@@ -101,6 +102,9 @@ void verifier_init(struct verifier *verifier, const struct verifier_arch *arch);
 void verifier_destroy(struct verifier *verifier);
 
 const struct verifier_owner *verifier_owner(struct verifier *verifier, const char *name);
+
+/* Frees the names that no record has, so nobody else may hold one. */
+void verifier_forget_owners(struct verifier *verifier);
 
 /*
  * verify_pfn_mapping(): may these pages be mapped so? Changes nothing.
