@@ -34,11 +34,16 @@ static void run_munmap(const struct request *request, struct buffer *reply)
 	buffer_print(reply, "{\"errno\": 0}");
 }
 
-/* Keeps the place until mremap() takes it, which needs one that is chosen. */
-static void *reserve(uint64_t pages)
+/* Finds a place for mremap(), which needs one that is chosen. */
+static void *find_place(uint64_t pages)
 {
-	return mmap(fresh_address(), pages * PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		    0);
+	void *place = mmap(fresh_address(), pages * PAGE_BYTES, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	/* From 6.17 on several VMAs can move at once. Between them nothing is to be left of this. */
+	if (place != MAP_FAILED)
+		munmap(place, pages * PAGE_BYTES);
+	return place;
 }
 
 static void run_mremap(const struct request *request, struct buffer *reply)
@@ -59,7 +64,7 @@ static void run_mremap(const struct request *request, struct buffer *reply)
 		return;
 	}
 	if (move && new_pages) {
-		place = reserve(new_pages);
+		place = find_place(new_pages);
 		if (place == MAP_FAILED) {
 			buffer_print(reply, "{\"errno\": %d, \"handle\": null}", errno);
 			return;
@@ -71,8 +76,6 @@ static void run_mremap(const struct request *request, struct buffer *reply)
 	moved = mremap(address, pages * PAGE_BYTES, new_pages * PAGE_BYTES, flags, place);
 	if (moved == MAP_FAILED) {
 		buffer_print(reply, "{\"errno\": %d, \"handle\": null}", errno);
-		if (place)
-			munmap(place, new_pages * PAGE_BYTES);
 		return;
 	}
 	/* What stays where it was keeps its handle, as after munmap() of a part. */

@@ -208,20 +208,27 @@ class Processes:
         """
         if new_pages < 1:
             return errno.EINVAL
-        vma = next(iter(self._within(pid, first, first + 1)), None)
-        if new is None and vma is not None and new_pages <= pages:
-            # do_munmap() of nothing splits nothing.
-            return self.munmap(pid, first + new_pages, first + pages) if new_pages < pages else 0
-        if new is not None and new_pages < pages:
-            # mremap_to() shrinks before it looks at the VMA.
-            self.munmap(pid, first + new_pages, first + pages)
-            pages = new_pages
-            vma = next(iter(self._within(pid, first, first + 1)), None)
-        # Growing is EFAULT for VM_PFNMAP, and so is a range of more than one VMA. The latter can be moved
-        # from 6.17 on, which isn't modelled.
-        if vma is None or new is None or new_pages > pages or first + pages > vma.end:
+        kept = min(pages, new_pages)
+        vmas = self._within(pid, first, first + kept)
+        there = bool(vmas) and vmas[0].first <= first
+        if not there and self.behaviour[Topic.MREMAP_NOTHING] is Behaviour.REFUSED:
             return errno.EFAULT
-        self._move(pid, vma, first, first + pages, new)
+        within_one = there and first + kept <= vmas[0].end
+        several = self.behaviour[Topic.MREMAP_SEVERAL] is Behaviour.MOVED
+        if several and new is not None and not within_one and new_pages != pages:
+            return errno.EFAULT
+        if new_pages < pages:
+            self.munmap(pid, first + kept, first + pages)
+        # VM_PFNMAP can't grow.
+        if new_pages > pages:
+            return errno.EFAULT
+        if new is None:
+            return 0
+        if not within_one and not several:
+            return errno.EFAULT
+        for vma in self._within(pid, first, first + kept):
+            start, end = max(vma.first, first), min(vma.end, first + kept)
+            self._move(pid, vma, start, end, start - first + new)
         return 0
 
     def _move(self, pid: int, vma: Vma, first: int, end: int, new: int) -> None:

@@ -21,6 +21,8 @@ class Topic(enum.Enum):
     USER_RESERVATION = "who holds the reservation of a user mapping"
     FREE = "which reservation memtype_free() takes"
     FAILED_FORK = "what the half-made child of a fork() that failed gives back"
+    MREMAP_NOTHING = "mremap() where nothing is mapped"
+    MREMAP_SEVERAL = "mremap() of a range of more than one VMA to another address"
     WRITECOMBINE_OF_NONCACHED = "pgprot_writecombine(pgprot_noncached(prot))"
     NO_MTRR = "the PAT on a CPU without MTRRs"
     NO_MTRR_WRITE_BACK = "what a request for WB becomes on a CPU without MTRRs"
@@ -38,6 +40,12 @@ class Behaviour(enum.Enum):
 
     PARENTS = "the parent's reservation too"
     ITS_OWN = "its own reservations only"
+
+    SHRUNK = "shrunk all the same, which is success in place"
+    REFUSED = "EFAULT, and nothing has changed"
+
+    UNCHECKED = "what is to go is unmapped first, then a move is EFAULT"
+    MOVED = "moved, gaps and all, when nothing is to go; else EFAULT, and nothing has changed"
 
     ORED = "UC: the bits of both"
     REPLACED = "WC: the last word"
@@ -89,6 +97,12 @@ TABLE = (
         ((6, 1, 162), (6, 12, 25), (6, 15, 0)),
         f"{_PAT}, track_pfn_copy() and untrack_pfn_copy()",
     ),
+    Row(Topic.MREMAP_NOTHING, Behaviour.SHRUNK, _ALWAYS, "mm/mremap.c, mremap()"),
+    # 550a7d60bd5e "mm, hugepages: add mremap() support for hugepage backed vma", 5.16-rc1, looks first.
+    Row(Topic.MREMAP_NOTHING, Behaviour.REFUSED, ((5, 16, 0),), "mm/mremap.c, mremap()"),
+    Row(Topic.MREMAP_SEVERAL, Behaviour.UNCHECKED, _ALWAYS, "mm/mremap.c, vma_to_resize()"),
+    # d23cb648e365 "mm/mremap: permit mremap() move of multiple VMAs", 6.17-rc1.
+    Row(Topic.MREMAP_SEVERAL, Behaviour.MOVED, ((6, 17, 0),), "mm/mremap.c, check_prep_vma(), remap_move()"),
     Row(Topic.WRITECOMBINE_OF_NONCACHED, Behaviour.ORED, _ALWAYS, f"{_PAT}, pgprot_writecombine()"),
     # Seen with 6.12.95 and 7.3.4; in which version in between isn't known better than 6.16.
     Row(Topic.WRITECOMBINE_OF_NONCACHED, Behaviour.REPLACED, ((6, 16, 0),), f"{_PAT}, pgprot_writecombine()"),

@@ -50,7 +50,7 @@ from pytest_memtype.plugin import GuestFactory
 PROFILES = {
     # (examples, steps) for each of the usual guests: sequences are nearly always as long as they may be.
     "quick": (20, 50),
-    "long": (70, 200),
+    "long": (90, 200),
 }
 
 DRIVERS = 4
@@ -284,16 +284,7 @@ class Sequences(RuleBasedStateMachine):
         first = offset % size
         count = pages % (size - first) + 1
         new = new_pages % (count + 2)
-        if not self._one_vma(process, number, first, count):
-            return
         self.example.add(Mremap(self.example.number, process, number, first, count, new, move))
-
-    def _one_vma(self, process: str, number: int, first: int, count: int) -> bool:
-        """Is the range within one VMA? Moving several is possible from 6.17 on, which isn't modelled."""
-        world = self.example.predicted
-        start = world.user[process, number][0] + first
-        vmas = world.linux.processes.vmas[world.pids[process]]
-        return any(vma.first <= start and start + count <= vma.end for vma in vmas)
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, protection=st.sampled_from(PROTECTIONS))

@@ -335,3 +335,20 @@ def test_reserve_wc_and_set_pages_array(version: Version) -> None:
     linux.release(6)
     assert linux.kernel_page_table(4) == (UC_MINUS,)
     assert linux.memremap(8, RAM, 2, WB) == Answer(0, (WB, WB))
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_mremap_of_several(version: Version) -> None:
+    """From 6.17 on all are moved, before the tail went before the error."""
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 6, WC)
+    processes = linux.processes
+    processes.munmap(1, 2, 3)
+    several = version >= (6, 17, 0)
+    assert processes.mremap(1, 0, 5, 5, None) == 0
+    assert processes.mremap(1, 0, 6, 5, 20) == errno.EFAULT
+    assert linux.user_page_table(1, 4, 2) == (WC, WC if several else None)
+    assert processes.mremap(1, 0, 5, 5, 20) == (0 if several else errno.EFAULT)
+    assert linux.user_page_table(1, 20, 5) == ((WC, WC, None, WC, WC) if several else (None,) * 5)
+    assert processes.mremap(1, 2, 2, 2, 30) == errno.EFAULT
+    assert processes.mremap(1, 40, 2, 1, None) == (0 if version is BULLSEYE else errno.EFAULT)

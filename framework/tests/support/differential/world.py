@@ -198,14 +198,21 @@ class World:
         pages, new_pages = operation.pages, operation.new_pages
         new = address() // PAGE_SIZE if operation.move else None
         result = self.linux.processes.mremap(pid, first, pages, new_pages, new)
-        if new_pages and (not result or operation.move) and new_pages < pages:
-            self.verifier.unmap(pid, (first + new_pages) * PAGE_SIZE, pages - new_pages)
+        # What Linux has unmapped, also on its way to an error.
+        gone = [each for each in range(first, first + pages) if not self._mapped(pid, each)]
+        if not result and new is not None:
+            gone = [each for each in gone if each >= first + new_pages]
+        for each in gone:
+            self.verifier.unmap(pid, each * PAGE_SIZE, 1)
         if not result and new is not None:
             self.verifier.move(pid, first * PAGE_SIZE, new_pages, new * PAGE_SIZE)
             if pages == found[1]:
                 del self.user[operation.process, operation.mapping]
             self.user[operation.process, operation.number] = (new, new_pages)
         return Expected(result=result)
+
+    def _mapped(self, pid: int, vpage: int) -> bool:
+        return any(vma.first <= vpage < vma.end for vma in self.linux.processes.vmas[pid])
 
     @_apply.register
     def _mprotect(self, operation: Mprotect, _address: Callable[[], int]) -> Expected:
