@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from pytest_memtype.report.record import Record, append
 from pytest_memtype.report.verdict_table import notes, summary, verdict_table
 from pytest_memtype.run_directory import new_run, test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
+
+pytest_plugins = ["pytest_memtype.bug_plugin"]
 
 _TABLE_WIDTH = 100
 """Columns the verdict table needs, also where pytest takes the terminal for narrower."""
@@ -97,7 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
 
 
-def _run(config: pytest.Config) -> Path:
+def run_of(config: pytest.Config) -> Path:
     """The run's folder; made when the first test needs it, so that other suites leave nothing."""
     if _run_directory not in config.stash:
         worker = getattr(config, "workerinput", None)
@@ -138,7 +140,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def _the_session(config: pytest.Config) -> Session:
-    run = _run(config)
+    run = run_of(config)
     if _session not in config.stash:
         _open_session(config, run)
     return config.stash[_session]
@@ -188,6 +190,12 @@ def _the_kernels(config: pytest.Config) -> dict[str, str]:
 def memtype_kernel(request: pytest.FixtureRequest) -> str:
     """The kernel of the test: one of those given with ``--kernel``."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) -> str:
+    """The version of that kernel's package, ``local`` for one that was built on this host."""
+    return _the_session(request.config).bundle(memtype_kernel).version
 
 
 @pytest.fixture(scope="module")
@@ -391,8 +399,10 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         records: list[Record] = getattr(report, "memtype_records", [])
         if records:
-            append(_run(self.config) / "records.jsonl", records)
-            self.records += records
+            append(run_of(self.config) / "records.jsonl", records)
+            if not getattr(report, "memtype_reproduces", False):
+                # Reproducers show what is wrong in a matrix of their own.
+                self.records += records
 
     def pytest_sessionfinish(self) -> None:
         # Workers of pytest-xdist that were killed had no chance to remove theirs.
@@ -401,20 +411,27 @@ class Recorder:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.records:
             return
-        writer = terminalreporter._tw
-        output = io.StringIO()
-        console = Console(
-            file=output,
-            width=max(_TABLE_WIDTH, writer.fullwidth),
-            force_terminal=writer.hasmarkup,
-            color_system="standard" if writer.hasmarkup else None,
-        )
+        pictures: list[Any] = []
         for kernel in dict.fromkeys(record["kernel"] for record in self.records):
             records = [record for record in self.records if record["kernel"] == kernel]
-            console.print(verdict_table(kernel, records))
-            console.print(summary(records), highlight=False)
+            pictures += [verdict_table(kernel, records), summary(records)]
         terminalreporter.section("memory types")
-        terminalreporter.write(output.getvalue())
+        print_to(terminalreporter, pictures)
         for line in notes(self.records):
             terminalreporter.write_line(line)
-        terminalreporter.write_line(f"records: {_run(self.config) / 'records.jsonl'}")
+        terminalreporter.write_line(f"records: {run_of(self.config) / 'records.jsonl'}")
+
+
+def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
+    """Print what rich can draw into pytest's summary."""
+    writer = terminalreporter._tw
+    output = io.StringIO()
+    console = Console(
+        file=output,
+        width=max(_TABLE_WIDTH, writer.fullwidth),
+        force_terminal=writer.hasmarkup,
+        color_system="standard" if writer.hasmarkup else None,
+    )
+    for picture in pictures:
+        console.print(picture, highlight=False)
+    terminalreporter.write(output.getvalue())

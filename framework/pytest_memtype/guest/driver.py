@@ -7,7 +7,7 @@ from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
-from pytest_memtype.guest.page_table import Leaves, decode_leaves, types_of
+from pytest_memtype.guest.page_table import Leaves, decode_leaves, physical_address, types_of
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.memtype import MemType
@@ -117,6 +117,14 @@ class Driver:
         return reply.decode(
             lambda content: decode_leaves(content["page_table"], registers.pat_value, pages=pages)
         )
+
+    def physical(self, mapping: Mapping) -> int | None:
+        """Guest-physical address of what the page table has for the first page; None if it has nothing."""
+        self._check_mine(mapping)
+        reply = self._agent.call("page_table", handle=mapping.handle)
+        # A large page's addresses, virtual and physical, have the same low bits.
+        virtual = mapping.region.start
+        return reply.decode(lambda content: physical_address(content["page_table"], virtual=virtual))
 
     def _check_mine(self, mapping: Mapping) -> None:
         if (mapping.kind, mapping.holder) != ("kernel", self.name):

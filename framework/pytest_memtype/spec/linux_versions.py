@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,10 +73,12 @@ class Row:
     source: str
 
     def holds(self, version: Version) -> bool:
-        return any(
-            version >= first and (version[:2] == first[:2] or first == max(self.since))
-            for first in self.since
-        )
+        return reached(self.since, version)
+
+
+def reached(since: Collection[Version], version: Version) -> bool:
+    """Has a version what came with the first version of each series, or with the highest of them?"""
+    return any(version >= first and (version[:2] == first[:2] or first == max(since)) for first in since)
 
 
 _ALWAYS: tuple[Version, ...] = ((0, 0, 0),)

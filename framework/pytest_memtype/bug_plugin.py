@@ -1,0 +1,137 @@
+"""The part of the pytest plugin for reported bugs: the marker and the fixture ``bug``, and their matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_memtype.bugs import Bug, Sighting, Status, facts
+from pytest_memtype.errors import UsageError
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.report.bug_matrix import Cell, matrix
+from pytest_memtype.spec.linux_versions import parse_version
+
+_sighting = pytest.StashKey[Sighting]()
+_status = pytest.StashKey[Status]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "bug(id=, title=, core=, introduced=, fixed=, backports=, kind=): "
+        "what is known of the reported bug that the test reproduces",
+    )
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(BugRecorder(config), "memtype-bugs")
+
+
+@pytest.fixture
+def bug(request: pytest.FixtureRequest, guest: Guest, memtype_kernel_version: str) -> Sighting:
+    """What a reproducer reports to: whether there was the harm that its marker ``bug`` speaks of."""
+    reported = marker_of(request.node)
+    if reported is None:
+        raise UsageError(f"{request.node.nodeid}: the fixture bug needs the marker bug, with what is known")
+    try:
+        version = parse_version(memtype_kernel_version)
+    except ValueError:
+        # A kernel built on this host has no package; its release has all three numbers.
+        version = parse_version(guest.release)
+    sighting = Sighting(
+        reported,
+        version,
+        guest,
+        expect=lambda match: request.node.add_marker(pytest.mark.expect_oops(match=match)),
+    )
+    request.node.stash[_sighting] = sighting
+    return sighting
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A reproducer that saw what the facts don't say fails."""
+    result = yield
+    sighting = item.stash.get(_sighting, None)
+    if sighting is not None:
+        try:
+            item.stash[_status] = sighting.judge()
+        except AssertionError as error:
+            pytest.fail(str(error), pytrace=False)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    sighting = item.stash.get(_sighting, None)
+    if report.when == "teardown":
+        vars(report)["memtype_reproduces"] = item.get_closest_marker("bug") is not None
+    if sighting is not None and report.when == "call" and not report.skipped:
+        # A check of the kernel's reports may fail a test that saw its bug.
+        status = item.stash.get(_status, Status.FAILED) if report.passed else Status.FAILED
+        cell = Cell(
+            bug=sighting.facts.id,
+            kernel=sighting.release,
+            version=".".join(map(str, sighting.version)),
+            test=item.nodeid,
+            status=status.value,
+            evidence=tuple(sighting.evidence),
+        )
+        vars(report)["memtype_bug"] = cell.as_json()
+        if sighting.evidence:
+            report.sections.append(("reported bug", "\n".join(sighting.evidence)))
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    cell = getattr(report, "memtype_bug", None)
+    if cell is None or not report.passed:
+        return None
+    # They have passed, and are counted so.
+    return "passed", cell["status"][0], cell["status"]
+
+
+def marker_of(node: pytest.Item) -> Bug | None:
+    """The facts of a test's bug, None if it reproduces none.
+
+    :raises UsageError: they can't be used.
+    """
+    marker = node.get_closest_marker("bug")
+    if marker is None:
+        return None
+    if marker.args:
+        raise UsageError(f"{node.nodeid}: marker bug: all of its arguments have names")
+    return facts(marker.kwargs, where=node.nodeid)
+
+
+class BugRecorder:
+    """In the process that talks to the user: collects the cells, writes them, draws the matrix."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.cells: list[Cell] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        cell = getattr(report, "memtype_bug", None)
+        if cell is not None:
+            self.cells.append(Cell.from_json(cell))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.cells:
+            return
+        from pytest_memtype.plugin import print_to, run_of
+
+        terminalreporter.section("reported bugs")
+        print_to(terminalreporter, [matrix(self.cells)])
+        append_cells(run_of(self.config) / "bugs.jsonl", self.cells)
+
+
+def append_cells(path: Path, cells: list[Cell]) -> None:
+    """Write down what came of the reproducers of a run, one line of JSON each."""
+    path.write_text("".join(json.dumps(cell.as_json()) + "\n" for cell in cells))

@@ -1,0 +1,165 @@
+"""Reported bugs: what is known of each, and whether what a test saw agrees with it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.guest import outcome
+from pytest_memtype.guest.driver import Driver
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.process import Process
+from pytest_memtype.spec.linux_versions import Version, parse_version, reached
+from pytest_memtype.x86.memtype import MemType
+
+KINDS = ("known", "by design", "observed")
+
+Reach: TypeAlias = tuple[Process | Driver, outcome.Mapping] | tuple[Process, outcome.Mapping, int]
+"""A mapping of somebody's, and which of its pages; the first if not said. A driver's is always the first."""
+
+
+class Status(enum.Enum):
+    """What came of a reproducer on one kernel."""
+
+    REPRODUCED = "REPRODUCED"
+    ABSENT = "ABSENT"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """The facts of one bug, as its test's marker ``bug`` gives them.
+
+    Versions are upstream's, ``"6.1.162"``.
+
+    :param id: What the command line calls it.
+    :param title: What goes wrong, in one line.
+    :param introduced: The first version of each series that has it; the highest is mainline's. Empty
+        if no version without it is known.
+    :param fixed: The first of mainline without it; None when there is none.
+    :param backports: The first without it of each other series.
+    :param core: The operation without which nothing goes wrong, such as ``Process.mprotect``.
+    :param kind: ``known``; ``by design``: Linux' authors want it so; ``observed``: seen here, and nobody is
+        known to have reported it.
+    """
+
+    id: str
+    title: str
+    introduced: tuple[str, ...]
+    fixed: str | None
+    backports: tuple[str, ...]
+    core: str
+    kind: str
+
+    def present(self, version: Version) -> bool:
+        """Does a version have it?"""
+        introduced = [parse_version(each) for each in self.introduced]
+        if introduced and not reached(introduced, version):
+            return False
+        fixed = [parse_version(each) for each in (self.fixed, *self.backports) if each is not None]
+        return not (fixed and reached(fixed, version))
+
+
+def facts(arguments: Mapping[str, Any], *, where: str) -> Bug:
+    """The facts in a marker's arguments.
+
+    :param where: The test, for the message.
+    :raises UsageError: one is missing, isn't known, or is no version.
+    """
+    given = {"introduced": (), "fixed": None, "backports": (), "kind": "known", **arguments}
+    if isinstance(given["introduced"], str):
+        given["introduced"] = (given["introduced"],)
+    try:
+        bug = Bug(**given)
+        bug.present((0, 0, 0))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: marker bug: {error}") from None
+    if bug.kind not in KINDS:
+        raise UsageError(f"{where}: marker bug: kind {bug.kind!r} is none of {', '.join(KINDS)}")
+    if bug.backports and bug.fixed is None:
+        raise UsageError(f"{where}: marker bug: what was backported was fixed in mainline too; say in which")
+    return bug
+
+
+class Sighting:
+    """What a reproducer reports its observations to: the fixture ``bug``.
+
+    :ivar facts: Of the bug.
+    :ivar present: Does the kernel have it, by the facts?
+    :ivar evidence: What was seen, in words.
+    """
+
+    def __init__(self, bug: Bug, version: Version, guest: Guest, *, expect: Callable[[str], None]) -> None:
+        """
+        :param expect: Called with a regular expression that a report of the kernel will match.
+        """
+        self.facts = bug
+        self.version = version
+        self.present = bug.present(version)
+        self.release = guest.release
+        self.evidence: list[str] = []
+        self._guest = guest
+        self._expect = expect
+        self._harms: list[bool] = []
+
+    def harm(self, seen: bool, evidence: str) -> None:
+        """Report whether there was harm. A test reports at least one, and all must agree with the facts.
+
+        :param evidence: What there was to see, harm or not.
+        """
+        self._harms.append(bool(seen))
+        self.evidence.append(("harm: " if seen else "no harm: ") + evidence)
+
+    def alias(self, first: Reach, second: Reach) -> None:
+        """Report, as harm, that two live mappings of one page have different types in the page tables.
+
+        :raises AssertionError: they aren't mappings of one page, so that the reproducer is wrong.
+        """
+        one, two = self._reached(first), self._reached(second)
+        assert one.physical == two.physical, f"these are no mappings of one page: {one}, and {two}"
+        assert one.memtype is not None, f"nothing is mapped: {one}"
+        assert two.memtype is not None, f"nothing is mapped: {two}"
+        self.harm(one.memtype is not two.memtype, f"page {one.physical:#x}: {one}, {two}")
+
+    def expect_report(self, match: str) -> None:
+        """A kernel that has the bug must report something the expression is found in, others nothing."""
+        if self.present:
+            self._expect(match)
+
+    def judge(self) -> Status:
+        """
+        :raises AssertionError: what was seen isn't what the facts say, or the test said nothing.
+        """
+        assert self._harms, f"bug {self.facts.id}: the test never reported whether there was harm"
+        wrong = [text for text, seen in zip(self.evidence, self._harms, strict=True) if seen != self.present]
+        if wrong:
+            number = ".".join(map(str, self.version))
+            claim = "has the bug" if self.present else "doesn't have the bug"
+            raise AssertionError(
+                f"bug {self.facts.id}: Linux {number} {claim}, by what is known of it; but there was\n"
+                + "\n".join(wrong)
+            )
+        return Status.REPRODUCED if self.present else Status.ABSENT
+
+    def _reached(self, reach: Reach) -> _Reached:
+        holder, mapping, page = reach if len(reach) == 3 else (*reach, 0)
+        types = holder.page_table(mapping, self._guest.registers()[0])
+        args = (page,) if isinstance(holder, Process) else ()
+        physical = holder.physical(mapping, *args)
+        return _Reached(holder.name, mapping.kind, mapping.address + page * 4096, physical, types[page])
+
+
+@dataclass(frozen=True)
+class _Reached:
+    holder: str
+    kind: str
+    address: int
+    physical: int | None
+    memtype: MemType | None
+
+    def __str__(self) -> str:
+        where = f" at {self.address:#x}" if self.kind == "user" else " in the kernel"
+        return f"{self.holder}{where} {self.memtype}"

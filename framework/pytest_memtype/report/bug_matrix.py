@@ -1,0 +1,78 @@
+"""What came of the reproducers of bugs: bugs down, kernels across."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {"REPRODUCED": "yellow", "ABSENT": "green", "FAILED": "red"}
+_FLAVOUR = "-cloud-amd64"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One reproducer on one kernel.
+
+    :param bug: Its id.
+    :param kernel: The release.
+    :param version: Upstream's.
+    :param test: pytest's node id.
+    :param status: ``REPRODUCED``, ``ABSENT`` or ``FAILED``.
+    :param evidence: What was seen.
+    """
+
+    bug: str
+    kernel: str
+    version: str
+    test: str
+    status: str
+    evidence: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Cell:
+        return cls(**{**content, "evidence": tuple(content["evidence"])})
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """Those of a run; none if it reproduced nothing."""
+    if not path.exists():
+        return []
+    return [Cell.from_json(json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def combined(cells: Iterable[Cell]) -> str:
+    """One word for several tests of one bug on one kernel: they must agree."""
+    statuses = {cell.status for cell in cells}
+    return statuses.pop() if len(statuses) == 1 else "FAILED"
+
+
+def matrix(cells: Iterable[Cell]) -> Table:
+    """One row for each bug, one column for each kernel, in the order of their versions."""
+    cells = list(cells)
+    kernels = sorted({(_number(cell.version), cell.kernel) for cell in cells})
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    table.add_column("bug", no_wrap=True)
+    for _, kernel in kernels:
+        table.add_column(kernel.removesuffix(_FLAVOUR), overflow="fold")
+    for bug in sorted({cell.bug for cell in cells}):
+        row = []
+        for _, kernel in kernels:
+            mine = [cell for cell in cells if (cell.bug, cell.kernel) == (bug, kernel)]
+            word = combined(mine) if mine else "-"
+            row.append(Text(word, _COLOURS.get(word, "dim")))
+        table.add_row(bug, *row)
+    return table
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
