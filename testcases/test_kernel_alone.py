@@ -10,12 +10,6 @@ from pytest_memtype import Guest, MemType
 WB, WC, UC_MINUS = MemType.WB, MemType.WC, MemType.UC_MINUS
 
 
-def series(guest: Guest) -> tuple[int, int]:
-    """The upstream series, (6, 12)."""
-    major, minor = guest.release.replace("-", ".").split(".")[:2]
-    return int(major), int(minor)
-
-
 @pytest.mark.parametrize(("via", "memtype"), [("sysfs", WC), ("sysfs", UC_MINUS), ("devmem", UC_MINUS)])
 def test_untouched_memory_gets_the_type_asked_for(guest: Guest, via: str, memtype: MemType) -> None:
     bar = guest.mmio(pages=4)
@@ -59,7 +53,7 @@ def test_what_unmapping_the_tail_leaves_reserved(guest: Guest) -> None:
     assert mapping is not None
     assert process.munmap(mapping, offset=2, pages=2) == 0
 
-    kept = bar if series(guest) >= (6, 16) else bar[:2]
+    kept = bar if guest.version >= (6, 16) else bar[:2]
     assert [entry.region for entry in guest.memtype_list(bar)] == [kept]
     tail = guest.process("Y").mmap(bar[2:], WC, via="sysfs")
-    assert tail.granted is (UC_MINUS if series(guest) >= (6, 16) else WC)
+    assert tail.granted is (UC_MINUS if guest.version >= (6, 16) else WC)
