@@ -29,7 +29,7 @@ def test_series(guest_factory: GuestFactory, spec: str) -> None:
 
 @pytest.mark.timeout(3600)
 def test_the_module_builds_for_every_series() -> None:
-    """For the newest kernel of each series that the mirror has headers of; with long effort for the oldest too.
+    """For the newest kernel of each series that the mirror has headers of; with long effort the oldest too.
 
     A kernel that the mirror lists and doesn't deliver says nothing about the module.
     """
