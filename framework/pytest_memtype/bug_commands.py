@@ -1,0 +1,107 @@
+"""``memtype bugs``: what there is to reproduce, on which kernels, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_memtype.bug_catalogue import Reproducer, catalogue, find
+from pytest_memtype.bug_pages import lines_about
+from pytest_memtype.kernel_commands import cached
+from pytest_memtype.report.bug_matrix import Cell, read_cells
+from pytest_memtype.report.operations import told
+from pytest_memtype.report.record import read
+from pytest_memtype.run import run_suite
+from pytest_memtype.spec.linux_versions import Version, parse_version
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LEGEND = "● has it, ○ has not, by what is known; R reproduced, A absent, F failed in the last run here"
+
+
+def listing() -> Table:
+    """One row for each bug, one column for each kernel in the cache."""
+    from rich.table import Table
+
+    kernels = sorted({parse_version(each.kernel.version) for each in cached() if each.kernel})
+    seen = {(cell.bug, parse_version(cell.version)): cell.status for _, cell in _cells()}
+    table = Table(box=None, header_style="bold")
+    table.add_column("bug", no_wrap=True)
+    for kernel in kernels:
+        table.add_column(_heading(kernel), no_wrap=True)
+    table.add_column("what goes wrong", overflow="fold")
+    for each in catalogue():
+        marks = [
+            ("●" if each.bug.present(kernel) else "○") + seen.get((each.bug.id, kernel), "")[:1]
+            for kernel in kernels
+        ]
+        table.add_row(each.bug.id, *marks, each.bug.title)
+    return table
+
+
+def run(names: Sequence[str], kernels: Iterable[str]) -> int:
+    """Run reproducers, all without a name; the matrix comes last.
+
+    :returns: As :func:`run_suite`.
+    :raises UsageError: there is no such bug.
+    """
+    chosen = [find(name) for name in names] or catalogue()
+    options = [option for kernel in kernels for option in ("--kernel", kernel)]
+    return run_suite([*(str(each.path) for each in chosen), *options, "-q"])
+
+
+def show(name: str, kernel: str | None) -> Iterable[str]:
+    """The story of a bug, and each operation of its reproducer's last run in this folder; it is run if
+    there was none.
+
+    :param kernel: The kernel's spec; without it whichever there are records of.
+    :raises UsageError: there is no such bug.
+    """
+    reproducer = find(name)
+    yield f"{reproducer.bug.id}: {reproducer.bug.title}"
+    yield ""
+    yield from (f"  {what:15} {text}" for what, text in lines_about(reproducer.bug))
+    yield f"  {'reproducer':15} {reproducer.path}"
+    yield ""
+    yield from reproducer.story.splitlines()
+    found = _last(reproducer, kernel)
+    if not found:
+        yield ""
+        yield "There is no record of it in this folder, so it is run now."
+        run([name], [kernel] if kernel else [])
+        found = _last(reproducer, kernel)
+    for folder, cell in found:
+        yield ""
+        yield f"{cell.kernel} ({cell.version}): {cell.status}, {cell.test}"
+        yield from told(record for record in read(folder / "records.jsonl") if record["test"] == cell.test)
+        yield from (f"    {line}" for line in cell.evidence)
+
+
+def _last(reproducer: Reproducer, kernel: str | None) -> list[tuple[Path, Cell]]:
+    """The newest run's cells of a bug on each kernel."""
+    release = None if kernel is None else _release(kernel)
+    newest: dict[str, tuple[Path, Cell]] = {}
+    for folder, cell in _cells():
+        if cell.bug == reproducer.bug.id and release in (None, cell.kernel):
+            newest[cell.test] = folder, cell
+    return list(newest.values())
+
+
+def _release(spec: str) -> str:
+    from pytest_memtype.kernels.bundle import resolve
+
+    return resolve(spec).removeprefix("debian:")
+
+
+def _cells() -> Iterable[tuple[Path, Cell]]:
+    """Those of all runs in the current folder, the oldest first."""
+    for folder in sorted(Path.cwd().glob(".memtype/runs/*")):
+        for cell in read_cells(folder / "bugs.jsonl"):
+            yield folder, cell
+
+
+def _heading(version: Version) -> str:
+    major, minor, patch = version
+    return f"{major}.{minor}\n.{patch}"

@@ -1,0 +1,93 @@
+"""A page of documentation for each bug, from the same data that its test goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pytest_memtype.bug_catalogue import Reproducer
+from pytest_memtype.bugs import Bug
+from pytest_memtype.files import write_atomically
+
+_INDEX = "README.md"
+
+
+def pages(reproducers: Iterable[Reproducer]) -> dict[str, str]:
+    """The text of each page by the name of its file, that of the index among them."""
+    reproducers = list(reproducers)
+    made = {f"{each.bug.id}.md": _page(each) for each in reproducers}
+    return made | {_INDEX: _index(reproducers)}
+
+
+def write_pages(folder: Path, reproducers: Iterable[Reproducer]) -> list[Path]:
+    """Write them, and remove pages of bugs that are no more.
+
+    :returns: The files that were written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = pages(reproducers)
+    for old in folder.glob("*.md"):
+        if old.name not in made:
+            old.unlink()
+    for name, text in made.items():
+        write_atomically(folder / name, text.encode())
+    return [folder / name for name in made]
+
+
+def lines_about(bug: Bug) -> list[tuple[str, str]]:
+    """The facts, in words."""
+    fixed = [bug.fixed, *sorted(bug.backports)] if bug.fixed else []
+    return [
+        ("kind", bug.kind),
+        ("since", ", ".join(bug.introduced) or "not known; the oldest kernel tried has it"),
+        ("fixed in", ", ".join(each for each in fixed if each) or "none"),
+        ("core operation", f"{bug.core}: without it nothing goes wrong"),
+    ]
+
+
+def _page(reproducer: Reproducer) -> str:
+    bug = reproducer.bug
+    rows = "\n".join(f"| {name} | {text} |" for name, text in lines_about(bug))
+    path = f"testcases/bugs/{reproducer.path.name}"
+    return f"""<!-- Made by "memtype bugs pages" from {path}; change that. -->
+
+# {bug.id}: {bug.title}
+
+| | |
+|---|---|
+{rows}
+| reproducer | [{path}](../../{path}) |
+
+{_markdown(reproducer.story)}
+
+## Reproducer
+
+`memtype bugs run {bug.id} --kernel debian:bullseye --kernel debian:trixie-backports` runs it, and
+`memtype bugs show {bug.id}` prints each operation with the answers.
+
+```python
+{reproducer.source}
+```
+"""
+
+
+def _index(reproducers: Iterable[Reproducer]) -> str:
+    rows = "\n".join(
+        f"| [{bug.id}]({bug.id}.md) | {bug.title} | {bug.kind} | {bug.fixed or '-'} |"
+        for bug in (each.bug for each in reproducers)
+    )
+    return f"""<!-- Made by "memtype bugs pages"; change testcases/bugs/. -->
+
+# Reported bugs
+
+Each has a test that shows the harm on the kernels that have it, and its absence on the others:
+`memtype bugs run`. How to add one: [reproduce-a-bug.md](../reproduce-a-bug.md).
+
+| bug | what goes wrong | kind | fixed in |
+|---|---|---|---|
+{rows}
+"""
+
+
+def _markdown(text: str) -> str:
+    return text.replace("``", "`")
