@@ -54,6 +54,13 @@ static int open_source(const struct request *request, struct memtype_request *as
 	return file;
 }
 
+/* Is it the module that maps? */
+static bool own_device(const char *via)
+{
+	return !via || !strcmp(via, "driver") || !strcmp(via, "insert_pfn") ||
+	       !strcmp(via, "noncached_writecombine");
+}
+
 /* Which pages the module maps, and how. False with the error in the reply. */
 static bool fill_way(const struct request *request, struct memtype_prepare *next,
 		     struct buffer *reply)
@@ -61,7 +68,11 @@ static bool fill_way(const struct request *request, struct memtype_prepare *next
 	const char *via = request_text(request, "via");
 	uint64_t pages = next->request.pages, first, count;
 
-	next->way = via && !strcmp(via, "insert_pfn") ? MEMTYPE_WAY_INSERT : MEMTYPE_WAY_REMAP;
+	next->way = MEMTYPE_WAY_REMAP;
+	if (via && !strcmp(via, "insert_pfn"))
+		next->way = MEMTYPE_WAY_INSERT;
+	else if (via && !strcmp(via, "noncached_writecombine"))
+		next->way = MEMTYPE_WAY_COMBINE;
 	if (!request_number_or(request, "part_first", 0, &first, reply) ||
 	    !request_number_or(request, "part_pages", first < pages ? pages - first : 0, &count,
 			       reply))
@@ -168,7 +179,7 @@ void run_mmap(const struct request *request, struct buffer *reply)
 		return;
 	flags = private ? MAP_PRIVATE : MAP_SHARED;
 	strncpy(asked.owner, name, sizeof(asked.owner) - 1);
-	if (!via || !strcmp(via, "driver") || !strcmp(via, "insert_pfn"))
+	if (own_device(via))
 		address = map_driver(request, &asked, flags, reply);
 	else
 		address = map_other(request, &asked, flags, reply);

@@ -64,6 +64,7 @@ enum memtype_call {
 enum memtype_way {
 	MEMTYPE_WAY_REMAP,	/* remap_pfn_range(), at once */
 	MEMTYPE_WAY_INSERT,	/* vmf_insert_pfn(), when touched */
+	MEMTYPE_WAY_COMBINE,	/* the first, with pgprot_writecombine(pgprot_noncached()) */
 };
 
 /* When a process that asked for it is killed. */

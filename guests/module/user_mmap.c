@@ -93,11 +93,14 @@ static int map_pages(struct vm_area_struct *vma, const struct memtype_prepare *n
 {
 	pgprot_t prot = vma->vm_page_prot;
 
-	if (!arch_x86_protection(next->request.memtype, &prot))
+	if (next->way == MEMTYPE_WAY_COMBINE)
+		/* The same as pgprot_writecombine() alone only where that replaces what it is given. */
+		prot = pgprot_writecombine(pgprot_noncached(prot));
+	else if (!arch_x86_protection(next->request.memtype, &prot))
 		return EINVAL;
 	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
 	vma->vm_page_prot = prot;
-	if (next->way == MEMTYPE_WAY_REMAP)
+	if (next->way != MEMTYPE_WAY_INSERT)
 		return -remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
 					vma->vm_pgoff + next->part_first,
 					next->part_pages << PAGE_SHIFT, prot);

@@ -9,13 +9,14 @@ from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
-from pytest_memtype.errors import GuestError, UsageError
+from pytest_memtype.errors import AgentError, GuestError, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
+from pytest_memtype.guest.noted import listed, mtrr_type, pat_text, type_or_errno
 from pytest_memtype.guest.observation import (
     Observation,
     ObservationStatus,
@@ -37,6 +38,7 @@ from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.registers_outside import outside_registers
 from pytest_memtype.machine.rewrite import rewrite_registers
+from pytest_memtype.x86 import pat
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState
@@ -130,7 +132,7 @@ class Guest:
         self.machine = machine
         self.layout = layout
         self.hardware: Hardware = machine.guest.hardware
-        self.journal = Journal()
+        self.journal = Journal(functools.partial(mtrr_type, layout, self.hardware))
         self.policy = Policy(agent)
         self.faults = Faults(agent)
         self._agent = agent
@@ -229,7 +231,9 @@ class Guest:
             memtype = None if content["errno"] else MemType(content["memtype"])
             return TypeInUse(memtype=memtype, errno=content["errno"], in_use=content["in_use"])
 
-        return reply.decode(decode)
+        found = reply.decode(decode)
+        self.journal.looked("lookup", type_or_errno(found.memtype, found.errno), region)
+        return found
 
     def tracked(
         self, region: Region | None = None, *, observed: bool | None = None
@@ -274,9 +278,16 @@ class Guest:
 
         :raises AgentError: the kernel has none, because PAT is off.
         """
-        reply = self._agent.call("memtype_list")
+        try:
+            reply = self._agent.call("memtype_list")
+        except AgentError:
+            self.journal.looked("memtype_list", None, region)
+            raise
         entries = reply.decode(lambda content: parse_memtype_list(content["text"]))
-        return tuple(entry for entry in entries if region is None or entry.region.overlaps(region))
+        found = tuple(entry for entry in entries if region is None or entry.region.overlaps(region))
+        if region is not None:
+            self.journal.looked("memtype_list", listed(found), region)
+        return found
 
     def mtrr_list(self) -> tuple[ProcMtrr, ...]:
         """The kernel's own list of the MTRRs in use, ``/proc/mtrr``.
@@ -289,11 +300,15 @@ class Guest:
     def registers(self) -> tuple[Registers, ...]:
         """PAT, MTRRs and control registers of each CPU, as read inside the guest."""
         reply = self._agent.call("registers")
-        return reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
+        found = reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
+        self.journal.looked("registers", [pat_text(each.pat) for each in found])
+        return found
 
     def registers_outside(self) -> tuple[CpuRegisters, ...]:
         """The same registers as QEMU has them: neither the guest's kernel nor its agent has a say in that."""
-        return outside_registers(self.machine)
+        found = outside_registers(self.machine)
+        self.journal.looked("registers_outside", [pat_text(pat.decode(each.pat_value)) for each in found])
+        return found
 
     def change_registers(
         self, change: Layout | Callable[[CpuRegisters], CpuRegisters], *, cpus: Container[int] | None = None
@@ -316,6 +331,7 @@ class Guest:
         give = change
         rewrite_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
         self._agent.forget_memory()
+        self.journal.looked("change_registers", None)
 
     def register_disagreements(self) -> tuple[Disagreement, ...]:
         """Where the three ways to read the registers don't agree: in the guest, ``/proc/mtrr``, outside."""

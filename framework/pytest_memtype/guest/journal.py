@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from pytest_memtype.x86.memtype import MemType
 _WHEN_TOUCHED = "mmap insert_pfn"
 """Label of the mappings whose pages appear when touched."""
 
-_OWN_DEVICE = ("mmap driver", _WHEN_TOUCHED)
+_OWN_DEVICE = ("mmap driver", "mmap noncached_writecombine", _WHEN_TOUCHED)
 """Labels of the mappings through the agent's own device."""
 
 
@@ -54,18 +54,24 @@ class _Live:
 class Journal:
     """The entries of one guest. Knows which mappings are live, to say what a new one stands beside.
 
+    :param mtrr: The type that the layout gives a region, None where its pages differ.
     :ivar ram: The regions that are RAM; tests get all others as device memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mtrr: Callable[[Region], str | None] = lambda _region: None) -> None:
+        self._mtrr = mtrr
         self.entries: list[dict[str, Any]] = []
         self.ram: list[Region] = []
         self._live: list[_Live] = []
         # They map nothing, and may be of all the memory there could be: not to be kept page by page.
         self._reserved: dict[Mapping, str] = {}
 
-    def mapped(self, outcome: Outcome, label: str) -> None:
-        """Note a request for a mapping; ``label`` names its kind, such as ``ioremap``."""
+    def mapped(self, outcome: Outcome, label: str, arguments: dict[str, Any] | None = None) -> None:
+        """Note a request for a mapping.
+
+        :param label: Names its kind, such as ``ioremap``.
+        :param arguments: What else was asked for.
+        """
         beside = [each.label for each in self._live if each.overlaps(outcome.region)]
         beside += [
             each for mapping, each in self._reserved.items() if mapping.region.overlaps(outcome.region)
@@ -77,6 +83,10 @@ class Journal:
             actor=outcome.actor,
             region=_region(outcome.region),
             memory="ram" if any(outcome.region.overlaps(each) for each in self.ram) else "device",
+            mtrr=self._mtrr(outcome.region),
+            arguments=arguments or {},
+            handle=None if outcome.mapping is None else outcome.mapping.handle,
+            address=outcome.address,
             beside=list(dict.fromkeys(beside)),
             requested=str(outcome.requested),
             verdict=None if outcome.judged is None else _verdict(outcome.judged),
@@ -110,6 +120,11 @@ class Journal:
     ) -> None:
         """Note anything else."""
         self._add(operation=operation, actor=actor, arguments=arguments, result=result, log=list(log))
+
+    def looked(self, what: str, result: Any, region: Region | None = None) -> None:
+        """Note what the test looked at: something of the guest's state."""
+        arguments = {} if region is None else _region(region)
+        self._add(operation=what, actor="test", arguments=arguments, result=result, log=[])
 
     def verified(self, region: Region, requested: str, verdict: Verdict) -> None:
         """Note a question to the verifier."""

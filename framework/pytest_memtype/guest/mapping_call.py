@@ -60,7 +60,8 @@ def request_mapping(
         )
 
     outcome = reply.decode(decode)
-    journal.mapped(outcome, label)
+    arguments = {name: value for name, value in fields.items() if name not in ("process", "owner")}
+    journal.mapped(outcome, label, arguments)
     return outcome
 
 

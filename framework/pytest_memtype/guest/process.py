@@ -21,6 +21,7 @@ from pytest_memtype.x86.size import parse_size
 _VIA: dict[str, tuple[MemType, ...]] = {
     "driver": tuple(MemType),
     "insert_pfn": tuple(MemType),
+    "noncached_writecombine": (MemType.WC,),
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
 }
@@ -70,8 +71,10 @@ class Process:
         :param via: ``driver``: the agent's own device, ``remap_pfn_range()`` with any type.
             ``insert_pfn``: the same device, ``vmf_insert_pfn()`` for each page when it is touched; the
             verifier is asked and counts when mmap is, and Linux tracks nothing of it. A private one is
-            refused, EINVAL. ``sysfs``: the test device's ``resourceN`` (UC_MINUS) or ``resourceN_wc``
-            (WC). ``devmem``: ``/dev/mem``, WB without and UC_MINUS with O_SYNC.
+            refused, EINVAL. ``noncached_writecombine``: as ``driver``, with the protection
+            ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the test
+            device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC). ``devmem``: ``/dev/mem``, WB
+            without and UC_MINUS with O_SYNC.
         :param private: MAP_PRIVATE instead of MAP_SHARED. A page the process writes becomes a copy in
             RAM, mapped with the type asked for (``wp_page_copy()`` in ``mm/memory.c`` makes it from
             ``vm_page_prot``); the record stays, because the VMA does.
@@ -191,6 +194,9 @@ class Process:
         pages = mapping.region.pages
         types = reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
         self._journal.seen(mapping, self.name, types)
+        names = [None if each is None else str(each) for each in types]
+        arguments = {"handle": mapping.handle}
+        self._journal.done("page_table", actor=self.name, arguments=arguments, result=names, log=())
         return types
 
     def physical(self, mapping: Mapping, page: int) -> int | None:

@@ -204,7 +204,8 @@ class Linux:
 
         :param vpage: Where it comes to lie, in pages.
         :param via: ``driver``: one that asks for any type, and sets ``vm_page_prot`` as most do.
-            ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
+            ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``noncached_writecombine``: the first, by
+            ``pgprot_writecombine(pgprot_noncached())``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
             drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
         :param part: Offset and number of the pages that ``remap_pfn_range()`` is called for, if not all.
         """
@@ -214,13 +215,16 @@ class Linux:
                 return Answer(errno.EPERM)  # CONFIG_STRICT_DEVMEM
             if not self.platform.pat and self._behaviour[Topic.NOPAT_DSYNC] is Behaviour.WRITE_BACK:
                 asked = MemType.WB
+        elif via == "noncached_writecombine":
+            if self._behaviour[Topic.WRITECOMBINE_OF_NONCACHED] is Behaviour.ORED:
+                asked = MemType.UC
         elif via == "sysfs" and memtype is MemType.WC and not self.reservations.tracking:
             return Answer(errno.ENOENT)
         elif via == "insert_pfn" and private:
             return Answer(errno.EINVAL)
         # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
         asked = self._express[asked]
-        file = "driver" if via == "insert_pfn" else via
+        file = "driver" if via in ("insert_pfn", "noncached_writecombine") else via
         vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=via == "insert_pfn")
         try:
             if via == "insert_pfn":

@@ -352,3 +352,12 @@ def test_mremap_of_several(version: Version) -> None:
     assert linux.user_page_table(1, 20, 5) == ((WC, WC, None, WC, WC) if several else (None,) * 5)
     assert processes.mremap(1, 2, 2, 2, 30) == errno.EFAULT
     assert processes.mremap(1, 40, 2, 1, None) == (0 if version is BULLSEYE else errno.EFAULT)
+
+
+@pytest.mark.parametrize(("version", "memtype"), [(BULLSEYE, UC), (BOOKWORM, UC), (TRIXIE, UC), (NEWEST, WC)])
+def test_writecombine_of_noncached(version: Version, memtype: MemType) -> None:
+    """Kernel rules, version differences."""
+    linux = kernel(version)
+    answer = linux.mmap(1, 0x1000, BAR, 2, WC, via="noncached_writecombine")
+    assert answer == Answer(0, (memtype,) * 2)
+    assert entries(linux) == [(0, 2, memtype)]

@@ -1,0 +1,42 @@
+"""How the journal writes down what a test looked at: such that it can be compared between kernels."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Iterable
+
+from pytest_memtype.guest.kernel_list import ListEntry
+from pytest_memtype.guest.region import Region
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout, intended
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.uniform import runs
+
+
+def pat_text(slots: Iterable[MemType]) -> str:
+    """A PAT, ``"PAT WB WC UC- UC WB WP UC- WT"``."""
+    return " ".join(("PAT", *map(str, slots)))
+
+
+def listed(entries: Iterable[ListEntry]) -> list[list[int | str]]:
+    """Reservations of the kernel's list, each ``[start, pages, type]``."""
+    return [[each.region.start, each.region.pages, str(each.memtype)] for each in entries]
+
+
+def type_or_errno(memtype: MemType | None, number: int) -> str:
+    """What a look-up gave."""
+    return str(memtype) if memtype is not None else errno.errorcode.get(number, str(number))
+
+
+def mtrr_type(layout: Layout, hardware: Hardware, region: Region) -> str | None:
+    """The type that a layout gives a region; None where its pages differ, and on a CPU without MTRRs."""
+    if "-mtrr" in hardware.cpu.split(","):
+        return None
+    state = intended(layout, physical_bits=hardware.physical_bits)
+    try:
+        # Two are enough to see that they differ.
+        types = [str(run.memtype) for run in itertools.islice(runs(state, region.start, region.end), 2)]
+    except ValueError:
+        return None  # A test may ask for addresses that the CPU doesn't have.
+    return types[0] if len(types) == 1 else None

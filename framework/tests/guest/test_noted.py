@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype import Hardware, Layout, ListEntry, MemType, MtrrRange, Region
+from pytest_memtype.guest.noted import listed, mtrr_type, pat_text, type_or_errno
+from pytest_memtype.x86.pat import LINUX_PAT, decode
+
+LAYOUT = Layout("two types", default=MemType.UC, ranges=[MtrrRange(0, "256M", MemType.WB)])
+
+
+def test_pat_text() -> None:
+    assert pat_text(decode(LINUX_PAT)) == "PAT WB WC UC- UC WB WP UC- WT"
+
+
+def test_listed() -> None:
+    assert listed([ListEntry(Region(0xFD000000, 4), MemType.UC_MINUS)]) == [[0xFD000000, 4, "UC-"]]
+
+
+def test_type_or_errno() -> None:
+    assert type_or_errno(MemType.WC, 0) == "WC"
+    assert type_or_errno(None, 16) == "EBUSY"
+
+
+@pytest.mark.parametrize(
+    ("region", "memtype"),
+    [
+        (Region(0x1000000, 4), "WB"),
+        (Region(0xFD000000, 4), "UC"),
+        (Region(0xFFFF000, 2), None),
+        (Region(1 << 50, 1), None),
+    ],
+    ids=["RAM", "device", "over the border", "beyond the CPU's addresses"],
+)
+def test_mtrr_type(region: Region, memtype: str | None) -> None:
+    assert mtrr_type(LAYOUT, Hardware(), region) == memtype
+    assert mtrr_type(LAYOUT, Hardware(cpu="qemu64,-mtrr"), region) is None
