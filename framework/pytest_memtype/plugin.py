@@ -24,6 +24,7 @@ from pytest_memtype.machine.folder import remove_leftovers
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, load_layout
+from pytest_memtype.report.compare_table import between_kernels
 from pytest_memtype.report.record import Record, append
 from pytest_memtype.report.verdict_table import notes, summary, verdict_table
 from pytest_memtype.run_directory import new_run, test_folder
@@ -228,6 +229,8 @@ def guest_factory(
     guests = _module_guests if share else own
     node.stash[_guests] = guests
     before = guests.positions()
+    names = (name for name, spec in _the_kernels(config).items() if spec == memtype_kernel)
+    tested = next(names, memtype_kernel)
     guests.reset()
 
     def start(
@@ -248,7 +251,7 @@ def guest_factory(
     finally:
         failed = node.stash.get(_failed, False)
         try:
-            node.stash[_records] = guests.records(node.nodeid, since=before)
+            node.stash[_records] = guests.records(node.nodeid, tested=tested, since=before)
             if failed:
                 node.getparent(pytest.Module).stash[_failed] = True
                 guests.leave_evidence(guests.logs, node.stash[_records])
@@ -415,6 +418,7 @@ class Recorder:
         for kernel in dict.fromkeys(record["kernel"] for record in self.records):
             records = [record for record in self.records if record["kernel"] == kernel]
             pictures += [verdict_table(kernel, records), summary(records)]
+        pictures += between_kernels(self.records)
         terminalreporter.section("memory types")
         print_to(terminalreporter, pictures)
         for line in notes(self.records):

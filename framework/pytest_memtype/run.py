@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,13 @@ class Failures:
             self.others += not trouble
 
 
-def run_suite(arguments: list[str]) -> int:
+def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     """Run pytest on the project's testcases, or on what ``arguments`` name.
 
     Kernels are made ready first, with their progress shown: pytest's workers can't show any.
 
     :param arguments: pytest's.
+    :param plugins: More of pytest's.
     :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
     :raises MemtypeError: a kernel can't be had.
     """
@@ -72,7 +74,7 @@ def run_suite(arguments: list[str]) -> int:
     if known.numprocesses is None and not known.collect_only:
         command += ["-n", str(len(os.sched_getaffinity(0)))]
     failures = Failures()
-    status = pytest.main(command, plugins=[failures])
+    status = pytest.main(command, plugins=[failures, *plugins])
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:
         return MemtypeError.exit_status
     if status == pytest.ExitCode.INTERRUPTED and failures.broken:

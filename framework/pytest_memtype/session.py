@@ -21,7 +21,7 @@ from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.pool import Ahead, Ready
 from pytest_memtype.progress import Progress
-from pytest_memtype.report.record import SCHEMA, Record
+from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
 
 
@@ -135,12 +135,16 @@ class TestGuests:
         """How many journal entries each guest has: what :meth:`records` takes."""
         return [len(each.guest.journal.entries) for each in self.guests]
 
-    def records(self, test: str, *, since: list[int]) -> list[Record]:
-        """The records of what a test did."""
+    def records(self, test: str, *, tested: str, since: list[int]) -> list[Record]:
+        """The records of what a test did.
+
+        :param tested: The kernel in the test's id.
+        """
+        about = {"test": test, "tested": tested, "case": case_of(test, tested)}
         records: list[Record] = []
         for number, each in enumerate(self.guests):
             start = since[number] if number < len(since) else 0
-            context = {"schema": SCHEMA, **self._context(each), "test": test, "guest": number + 1}
+            context = {"schema": SCHEMA, **self._context(each), **about, "guest": number + 1}
             records += ({**context, **entry} for entry in each.guest.journal.entries[start:])
         return records
 

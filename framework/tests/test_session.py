@@ -81,7 +81,7 @@ def test_a_clone_that_can_not_be_had_is_booted_and_the_record_says_why(
     guests = Guests(session, tmp_path / "test")
     guest = guests.start(KIND)
     assert guest.shell("echo alive").output == "alive\n"
-    (record,) = guests.records("test_it", since=[])
+    (record,) = guests.records("test_it", tested="debian:bookworm", since=[])
     guests.close(keep_logs=False)
     assert record["boot"].startswith("boot, because a clone failed: QEMU (process ")
     assert "\n" not in record["boot"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 from collections.abc import Iterable
 
@@ -11,6 +12,7 @@ from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrState
 from pytest_memtype.x86.uniform import runs
 
 
@@ -29,11 +31,16 @@ def type_or_errno(memtype: MemType | None, number: int) -> str:
     return str(memtype) if memtype is not None else errno.errorcode.get(number, str(number))
 
 
+@functools.lru_cache(maxsize=8)
+def _state(layout: Layout, physical_bits: int) -> MtrrState:
+    return intended(layout, physical_bits=physical_bits)
+
+
 def mtrr_type(layout: Layout, hardware: Hardware, region: Region) -> str | None:
     """The type that a layout gives a region; None where its pages differ, and on a CPU without MTRRs."""
     if "-mtrr" in hardware.cpu.split(","):
         return None
-    state = intended(layout, physical_bits=hardware.physical_bits)
+    state = _state(layout, hardware.physical_bits)
     try:
         # Two are enough to see that they differ.
         types = [str(run.memtype) for run in itertools.islice(runs(state, region.start, region.end), 2)]

@@ -1,60 +1,135 @@
-"""What differs between the records of two runs."""
+"""What differs between the records of several kernels, or of several runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from pytest_memtype.report.answer import KERNEL, answers, question
 from pytest_memtype.report.record import Record
 
-Place: TypeAlias = tuple[str, int, int]
-"""Test, number of the guest within it, step."""
+NOT_RUN = "not run"
+"""Stands for the answer where the test has no record: it was skipped, or not selected."""
+
+OTHERWISE = "the test goes on otherwise"
+
+_Guest = tuple[str, int]
+"""A test, as all kernels call it, and the number of the guest within it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is held against the others: the records of one kernel, or of one kernel of one run.
+
+    :param name: As the table heads it.
+    """
+
+    name: str
+    records: Sequence[Record]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An operation that came out otherwise, or that only one of the runs has (the other is None)."""
+    """A step that came out otherwise.
 
-    place: Place
-    operation: str
-    first: dict[str, Any] | None
-    second: dict[str, Any] | None
-
-
-def differences(first: Iterable[Record], second: Iterable[Record]) -> list[Difference]:
-    """The operations that differ, in the order of their places.
-
-    Compared is the answer: the verdict with the mapping in the way, the kernel's answer, the types granted
-    and in effect, and results. Addresses, process ids and messages differ between any two runs.
+    :param case: The test, without its kernel.
+    :param guest: Its number within the test.
+    :param step: Within the guest.
+    :param operation: What was done or looked at, and by whom it was answered if not by the kernel.
+    :param answers: One for each column.
+    :param side: Who answered.
     """
-    answers = [{_place(record): record for record in records} for records in (first, second)]
-    found = []
-    for place in sorted({*answers[0], *answers[1]}):
-        pair = [each.get(place) for each in answers]
-        one, other = (None if record is None else _answer(record) for record in pair)
-        if one != other:
-            operation = next(record["operation"] for record in pair if record is not None)
-            found.append(Difference(place, operation, one, other))
+
+    case: str
+    guest: int
+    step: int
+    operation: str
+    answers: tuple[str, ...]
+    side: str = KERNEL
+
+
+@dataclass
+class Change:
+    """Differences that are the same.
+
+    :param operation: See :class:`Difference`.
+    :param answers: One for each column.
+    :param differences: All of them, the first serves as an example.
+    """
+
+    operation: str
+    answers: tuple[str, ...]
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def cases(self) -> list[str]:
+        """The tests, each once."""
+        return list(dict.fromkeys(each.case for each in self.differences))
+
+
+def changes(differences: Sequence[Difference]) -> list[Change]:
+    """One for all that differ in the same way; the most frequent first, then in the order of the run."""
+    found: dict[tuple[str, tuple[str, ...]], Change] = {}
+    for each in differences:
+        key = (each.operation, each.answers)
+        found.setdefault(key, Change(*key)).differences.append(each)
+    return sorted(found.values(), key=lambda change: -len(change.differences))
+
+
+def differences(columns: Sequence[Column]) -> list[Difference]:
+    """The steps that differ, in the order of the first column that has the test.
+
+    Compared is what each side answered: addresses, process ids and messages differ between any two guests.
+    A column that has no record of a test has no say in it, nor has a side that a column lacks. Where the
+    tests themselves part, because what they do depends on the kernel, nothing behind is compared.
+    """
+    split = [_by_guest(column.records) for column in columns]
+    found: list[Difference] = []
+    for guest in dict.fromkeys(key for each in split for key in each):
+        found += _of_guest(guest, [each.get(guest) for each in split])
     return found
 
 
-def _place(record: Record) -> Place:
-    return record["test"], record["guest"], record["step"]
+def _by_guest(records: Sequence[Record]) -> dict[_Guest, list[Record]]:
+    found: dict[_Guest, list[Record]] = {}
+    for record in records:
+        found.setdefault((record["case"], record["guest"]), []).append(record)
+    return found
 
 
-def _answer(record: Record) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        key: record[key]
-        for key in ("operation", "actor", "requested", "beside", "kernel_answer", "granted", "effective")
-        if key in record
-    }
-    if record.get("verdict") is not None:
-        conflict = record["verdict"]["conflict"]
-        if conflict is not None:
-            # RAM is somewhere else in every run.
-            conflict = {key: conflict[key] for key in ("owner", "kind", "memtype", "pages")}
-        answer["verdict"] = {**record["verdict"], "conflict": conflict}
-    if isinstance(record.get("result"), int | None):
-        answer["result"] = record.get("result")
-    return answer
+def _of_guest(guest: _Guest, columns: Sequence[list[Record] | None]) -> list[Difference]:
+    took_part = [each for each in columns if each is not None]
+    if len(took_part) < 2:
+        return []
+    found: list[Difference] = []
+    for at in range(max(map(len, took_part))):
+        # A guest without the module ends its test where that is needed: what it didn't do is no answer.
+        now = [None if each is None or _left_off(each, at) else each[at : at + 1] for each in columns]
+        present = [each for each in now if each is not None]
+        if len(present) < 2:
+            break
+        asked = [question(each[0]) if each else "ends" for each in present]
+        if len(set(asked)) > 1:
+            if not found:
+                # Else it is the consequence of what was found.
+                texts = iter(asked)
+                said = tuple(NOT_RUN if each is None else next(texts) for each in now)
+                found.append(Difference(*guest, at + 1, OTHERWISE, said))
+            break
+        found += _of_step(guest, at + 1, asked[0], [each[0] if each else None for each in now])
+    return found
+
+
+def _left_off(records: Sequence[Record], at: int) -> bool:
+    return at >= len(records) and any(each.get("verdict", "") is None for each in records)
+
+
+def _of_step(guest: _Guest, step: int, operation: str, records: Sequence[Record | None]) -> list[Difference]:
+    said = [None if record is None else answers(record) for record in records]
+    found = []
+    for side in dict.fromkeys(side for each in said if each for side in each):
+        texts = [None if each is None else each.get(side) for each in said]
+        if len({text for text in texts if text is not None}) > 1:
+            what = operation if side == KERNEL else f"{operation}: {side}"
+            found.append(Difference(*guest, step, what, tuple(text or NOT_RUN for text in texts), side))
+    return found

@@ -1,15 +1,22 @@
 """The record of a run: one JSON line for each operation, in the order of the run.
 
-Schema 1. Every line has ``schema``, the run's ``kernel`` (release), ``kernel_version`` (of its
+Schema 2. Every line has ``schema``, the guest's ``kernel`` (release), ``kernel_version`` (of its
 package), ``layout``, ``hardware``, ``accelerator`` and ``accelerator_reason``, ``boot`` (how the
 guest came to be: ``clone``, ``boot``, or ``boot, because`` and why a clone failed), the
-``test`` (pytest's node id), the ``guest`` (its number within the test) and ``step`` (from 1
+``test`` (pytest's node id), ``tested`` (the kernel that its id names), ``case`` (the id without it, the
+same for all kernels), the ``guest`` (its number within the test) and ``step`` (from 1
 within the guest), and ``operation`` with its ``actor`` and ``arguments``.
 
 A request for a mapping also has ``region`` (``start``, ``pages``), its ``memory`` (``ram`` or
-``device``), ``beside`` (what the test had mapped of it already), ``requested``, ``verdict``,
+``device``), ``mtrr`` (the type that the layout gives all of it, else null), the ``handle`` and the
+``address`` that it got, ``beside`` (what the test had mapped of it already), ``requested``, ``verdict``,
 ``kernel_answer``, ``granted`` and ``effective`` (null when nothing is mapped, a list when pages
-differ). Everything else has ``result``. ``log`` holds the kernel's messages.
+differ). Everything else has ``result``: an errno of what was done, or what was seen of what the test looked
+at (``memtype_list`` of a region, ``lookup``, ``page_table``, ``registers``). ``log`` holds the kernel's
+messages.
+
+Schema 1 had neither ``tested`` and ``case`` nor ``mtrr``, ``handle`` and ``address``, and none of the
+things looked at.
 """
 
 from __future__ import annotations
@@ -22,9 +29,25 @@ from typing import Any, TypeAlias
 
 from pytest_memtype.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 
 Record: TypeAlias = dict[str, Any]
+
+
+def case_of(test: str, kernel: str) -> str:
+    """A test's node id without the id of its kernel, which stands among those of its parameters."""
+    name, bracket, parameters = test.partition("[")
+    inner = parameters.removesuffix("]")
+    if inner == kernel:
+        return name
+    for shape in (f"{kernel}-", f"-{kernel}"):
+        inner = inner.replace(shape, "", 1)
+    return f"{name}[{inner}]" if bracket else name
+
+
+def _of_schema_1(record: Record) -> Record:
+    tested = f"debian:{record['kernel']}"
+    return {**record, "tested": tested, "case": case_of(record["test"], tested)}
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
@@ -50,11 +73,12 @@ def read(path: Path) -> list[Record]:
         with path.open(encoding="ascii") as lines:
             for number, line in enumerate(lines, start=1):
                 record = json.loads(line)
-                if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-                    raise UsageError(f"{path}:{number}: not a record of schema {SCHEMA}")
-                records.append(record)
+                schema = record.get("schema") if isinstance(record, dict) else None
+                if schema not in (1, SCHEMA):
+                    raise UsageError(f"{path}:{number}: not a record of schema 1 to {SCHEMA}")
+                records.append(_of_schema_1(record) if schema == 1 else record)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, KeyError):
         raise UsageError(f"{path}: not a record file: every line of one is JSON") from None
     return records

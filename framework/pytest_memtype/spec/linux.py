@@ -16,7 +16,7 @@ from pytest_memtype.spec.linux_processes import Processes, Vma
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservation, Reservations
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, Version, behaviours
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.pat import LINUX_PAT, possible_types
+from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT, possible_types
 
 WITHOUT_PAT = {MemType.WC: MemType.UC_MINUS, MemType.WP: MemType.UC_MINUS}
 """What ``__cachemode2pte_tbl`` holds for the types that a PAT as at reset doesn't have."""
@@ -69,9 +69,12 @@ class Linux:
     """A kernel, with what drivers and processes have of it.
 
     Ranges are (pfn, pages). A driver's mapping goes by a key that the caller chooses.
+
+    :ivar pat_value: What IA32_PAT holds.
     """
 
     platform: Platform
+    pat_value: int = field(init=False)
     reservations: Reservations = field(init=False)
     processes: Processes = field(init=False)
     _kernel: dict[int, _KernelMapping] = field(default_factory=dict)
@@ -83,6 +86,7 @@ class Linux:
         without_mtrr = Behaviour.PAT_ON if platform.has_mtrr else behaviour[Topic.NO_MTRR]
         tracking = platform.pat and without_mtrr is not Behaviour.PAT_OFF
         full = platform.pat and without_mtrr is Behaviour.PAT_ON
+        self.pat_value = LINUX_PAT if full else RESET_PAT
         known = possible_types(LINUX_PAT)
         self._express = {each: each if full else WITHOUT_PAT.get(each, each) for each in known}
         self._behaviour = behaviour

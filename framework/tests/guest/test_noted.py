@@ -6,7 +6,7 @@ from pytest_memtype import Hardware, Layout, ListEntry, MemType, MtrrRange, Regi
 from pytest_memtype.guest.noted import listed, mtrr_type, pat_text, type_or_errno
 from pytest_memtype.x86.pat import LINUX_PAT, decode
 
-LAYOUT = Layout("two types", default=MemType.UC, ranges=[MtrrRange(0, "256M", MemType.WB)])
+LAYOUT = Layout("two-types", default=MemType.UC, ranges=[MtrrRange(0, "256M", MemType.WB)])
 
 
 def test_pat_text() -> None:

@@ -1,0 +1,179 @@
+"""``memtype compare``: the suite on several kernels, or records of earlier runs, and what differs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.report.compare import Change, Column, changes, differences
+from pytest_memtype.report.compare_table import as_json, compare_table, markdown, short
+from pytest_memtype.report.expected import Unexpected, unexpected
+from pytest_memtype.report.record import Record, read
+from pytest_memtype.run import run_suite
+
+_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Run:
+    """The records of a run.
+
+    :param name: Its folder's, or the file's.
+    :param folder: Of the runs before it; None for a file of its own.
+    """
+
+    name: str
+    records: Sequence[Record]
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    :param names: Of the columns: kernels, with their run where that is needed.
+    :param changes: What differs between them.
+    :param surprises: What differs from the expectation.
+    :param failed: Tests that failed.
+    :param partly: Tests that not all columns have: their number.
+    """
+
+    names: tuple[str, ...]
+    changes: tuple[Change, ...]
+    surprises: tuple[Unexpected, ...]
+    failed: tuple[str, ...] = ()
+    partly: int = 0
+
+
+class _Collector:
+    """Collects records and failures where pytest talks to the user."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.records += getattr(report, "memtype_records", [])
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[int, Comparison]:
+    """Run the suite on each kernel, and compare. What pytest prints goes to the standard error.
+
+    :param arguments: pytest's.
+    :returns: The run's exit status, see :func:`run_suite`, and what differs.
+    :raises MemtypeError: a kernel can't be had.
+    """
+    collector = _Collector()
+    options = [option for kernel in kernels for option in ("--kernel", kernel)]
+    with contextlib.redirect_stdout(sys.stderr):
+        status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector])
+    run = Run("this run", collector.records, Path.cwd() / ".memtype" / "runs")
+    return status, compared([run], failed=collector.failed)
+
+
+def compare_runs(paths: Iterable[Path]) -> Comparison:
+    """Compare what earlier runs have recorded.
+
+    :param paths: Of their folders, or of record files.
+    :raises UsageError: one is neither.
+    """
+    return compared([read_run(path) for path in paths])
+
+
+def read_run(path: Path) -> Run:
+    """The run that a folder or a record file holds.
+
+    :raises UsageError: it holds none.
+    """
+    file = path / "records.jsonl" if path.is_dir() else path
+    if not file.exists():
+        raise UsageError(f"{path}: no run; name a folder below .memtype/runs, or a records.jsonl")
+    folder = file.resolve().parent
+    return Run(folder.name if path.is_dir() else path.name, read(file), folder.parent)
+
+
+def compared(runs: Sequence[Run], *, failed: Sequence[str] = ()) -> Comparison:
+    """Compare every kernel of every run."""
+    columns: list[Column] = []
+    surprises: list[Unexpected] = []
+    for run in runs:
+        for kernel in dict.fromkeys(record["tested"] for record in run.records):
+            records = [record for record in run.records if record["tested"] == kernel]
+            columns.append(Column(f"{run.name} {short(kernel)}" if len(runs) > 1 else kernel, records))
+            before = _before(run, records[0])
+            earlier = () if before is None else before.records
+            surprises += unexpected(records, earlier, run="" if before is None else before.name)
+    if len(columns) < 2:
+        raise UsageError(
+            f"compare: {len(columns)} kernels or runs have a record; there is nothing to compare"
+        )
+    cases = [{record["case"] for record in column.records} for column in columns]
+    return Comparison(
+        names=tuple(column.name for column in columns),
+        changes=tuple(changes(differences(columns))),
+        surprises=tuple(surprises),
+        failed=tuple(dict.fromkeys(failed)),
+        partly=len(set.union(*cases) - set.intersection(*cases)),
+    )
+
+
+def _before(run: Run, like: Record) -> Run | None:
+    """The last earlier run of the same kernel package."""
+    if run.folder is None or not run.folder.is_dir():
+        return None
+    own = {id(run), run.name}
+    package = like["kernel"], like["kernel_version"]
+    for folder in sorted(run.folder.iterdir(), reverse=True):
+        if folder.name in own or not (folder / "records.jsonl").exists():
+            continue
+        if run.name != "this run" and folder.name > run.name:
+            continue
+        try:
+            records = read(folder / "records.jsonl")
+        except MemtypeError:
+            continue
+        same = [each for each in records if (each["kernel"], each["kernel_version"]) == package]
+        if same and same[0] != like:
+            return Run(folder.name, same)
+    return None
+
+
+def show(comparison: Comparison, *, form: str) -> str:
+    """The text to print.
+
+    :param form: ``table``, ``markdown`` or ``json``.
+    """
+    if form == "json":
+        content = {
+            "kernels": comparison.names,
+            "changes": as_json(comparison.names, comparison.changes),
+            "unexpected": [asdict(each) for each in comparison.surprises],
+            "failed": comparison.failed,
+            "not_under_all": comparison.partly,
+        }
+        return json.dumps(content, indent=1) + "\n"
+    steps = sum(len(change.differences) for change in comparison.changes)
+    lines = [f"{steps} steps differ, in {len(comparison.changes)} ways"]
+    if comparison.partly:
+        lines.append(f"{comparison.partly} tests did not run under all of them")
+    lines += [f"not as expected: {each}" for each in comparison.surprises]
+    lines += [f"failed: {each}" for each in comparison.failed]
+    if form == "markdown":
+        return (
+            markdown(comparison.names, comparison.changes) + "\n" + "\n".join(f"- {x}" for x in lines) + "\n"
+        )
+    console = Console(width=max(_WIDTH, Console().width))
+    with console.capture() as capture:
+        console.print(compare_table(comparison.names, comparison.changes))
+    table = "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return table + "\n" + "\n".join(lines) + "\n"

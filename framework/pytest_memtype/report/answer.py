@@ -1,0 +1,120 @@
+"""A record as a question and its answers, in words that mean the same on every kernel."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_memtype.report.record import Record
+
+KERNEL, VERIFIER, EFFECTIVE = "kernel", "verifier", "effective"
+"""The sides that answer: what Linux did or keeps, the verdict, and what the MTRRs make of the type."""
+
+_ELSEWHERE = ("handle", "start", "address")
+"""Arguments that are others in every guest."""
+
+_PAGE = 4096
+
+
+def question(record: Record) -> str:
+    """What was done or looked at: ``"mmap sysfs UC- of 4 pages"``."""
+    words = [record["operation"]]
+    if "requested" in record:
+        pages = record["region"]["pages"]
+        words += [record["requested"], f"of {pages} page{'s' if pages != 1 else ''}"]
+        if record.get("memory") == "ram":
+            words.append("of RAM")
+    elif record["operation"] == "shell":
+        words.append(record["arguments"]["command"])
+    else:
+        arguments = record.get("arguments", {})
+        words += [f"{name}={value}" for name, value in arguments.items() if name not in _ELSEWHERE]
+    return " ".join(words)
+
+
+def answers(record: Record) -> dict[str, str]:
+    """What each side said; a side that wasn't there, such as the verifier of a guest without the module,
+    is missing."""
+    if "requested" not in record:
+        seen = _seen(record)
+        return {} if seen is None else {KERNEL: seen}
+    verdict = record["verdict"]
+    found = {} if verdict is None else {VERIFIER: _verdict(verdict)}
+    if "kernel_answer" in record:
+        found[KERNEL] = linux_answer(record["kernel_answer"], record["granted"])
+        if verdict is not None and record["effective"] is not None:
+            found[EFFECTIVE] = _runs(record["effective"])
+    return found
+
+
+def linux_answer(answer: Mapping[str, Any], granted: str | Sequence[str | None] | None) -> str:
+    """What became of a request: the errno's name, the type granted, or ``accepted`` without a page table."""
+    if not answer["asked"]:
+        return "not asked"
+    if not answer["accepted"]:
+        return errno_name(answer["errno"])
+    return _runs(granted) if granted else "accepted"
+
+
+def errno_name(number: int) -> str:
+    """``ENOMEM``; ``ok`` of 0."""
+    return errno.errorcode.get(number, str(number)) if number else "ok"
+
+
+def reservations(entries: Sequence[Sequence[Any]], start: int) -> str:
+    """Entries ``[start, pages, type]`` of the kernel's list, with pages counted from ``start``."""
+    if not entries:
+        return "nothing"
+    return ", ".join(_entry((each - start) // _PAGE, pages, memtype) for each, pages, memtype in entries)
+
+
+def _entry(first: int, pages: int, memtype: str) -> str:
+    return f"{memtype} {first}" if pages == 1 else f"{memtype} {first}-{first + pages - 1}"
+
+
+def page_types(types: Sequence[str | None]) -> str:
+    """``"WC 0-1, - 2-3"``, or only the type where all pages have one."""
+    return _runs(list(types))
+
+
+def _runs(types: str | Sequence[str | None]) -> str:
+    if isinstance(types, str):
+        return types
+    if len(set(types)) == 1:
+        return types[0] or "-"
+    words, first = [], 0
+    for memtype, pages in ((key, len(list(run))) for key, run in itertools.groupby(types)):
+        words.append(_entry(first, pages, memtype or "-"))
+        first += pages
+    return ", ".join(words)
+
+
+def _seen(record: Record) -> str | None:
+    """A result; None of what can't be compared, such as the output of a shell command."""
+    result = record.get("result")
+    match record["operation"]:
+        case "memtype_list" if "start" in record["arguments"]:
+            return "no list" if result is None else reservations(result, record["arguments"]["start"])
+        case "registers" | "registers_outside":
+            return "; ".join(dict.fromkeys(result or ()))
+        case "page_table":
+            return page_types(result or ())
+        case "read" | "write":
+            signal = (result or {}).get("signal")
+            return f"signal {signal}" if signal else "ok"
+        case "lookup":
+            return str(result)
+    if isinstance(result, int):
+        return errno_name(result)
+    return result if isinstance(result, str) else None
+
+
+def _verdict(verdict: Mapping[str, Any]) -> str:
+    words = "accepted" if verdict["accepted"] else f"{errno_name(verdict['errno'])} {verdict['rule']}"
+    conflict = verdict["conflict"]
+    if conflict is not None:
+        # RAM is somewhere else in every run.
+        words += f" ({conflict['kind']} {conflict['owner']} {conflict['memtype']} {conflict['pages']})"
+    return " ".join((words, *verdict["hazards"]))

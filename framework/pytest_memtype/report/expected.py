@@ -1,0 +1,134 @@
+"""What a kernel was expected to answer: by the model of Linux, else as it answered when it was last asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.report.answer import (
+    KERNEL,
+    answers,
+    errno_name,
+    linux_answer,
+    page_types,
+    question,
+    reservations,
+)
+from pytest_memtype.report.compare import OTHERWISE, Column, differences
+from pytest_memtype.report.record import Record
+from pytest_memtype.spec.linux_versions import parse_version
+from pytest_memtype.spec.replay import Expected, Replay, replay
+from pytest_memtype.x86 import pat
+from pytest_memtype.x86.size import parse_size
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Unexpected:
+    """An answer that differs from the expectation.
+
+    :param kernel: Its release.
+    :param test: pytest's node id.
+    :param operation: What was done or looked at.
+    :param source: Where the expectation comes from: ``model``, or the name of an earlier run.
+    """
+
+    kernel: str
+    test: str
+    step: int
+    operation: str
+    expected: str
+    found: str
+    source: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.test}, step {self.step}, {self.operation}: {self.found}, "
+            f"expected {self.expected} ({self.source})"
+        )
+
+
+def unexpected(
+    records: Sequence[Record], earlier: Sequence[Record] = (), *, run: str = ""
+) -> list[Unexpected]:
+    """The answers that differ from what was expected.
+
+    Linux's answers are held against the model for as long as it can follow what a test does. What it says
+    nothing about is held against the same kernel package's answer to the same step of the same test.
+
+    :param records: Of one kernel.
+    :param earlier: Of the same kernel, from the run before.
+    :param run: What to call that.
+    """
+    found: list[Unexpected] = []
+    modelled: set[tuple[str, int, int]] = set()
+    for guest in _guests(records):
+        for record, expected in replay(guest, model(guest[0])) if _can_be_modelled(guest[0]) else ():
+            modelled.add((record["case"], record["guest"], record["step"]))
+            wanted, got = said(expected, record), answers(record).get(KERNEL, "")
+            if wanted != got:
+                place = record["tested"], record["test"], record["step"], question(record)
+                found.append(Unexpected(*place, wanted, got, MODEL))
+                # The model has taken another way than the guest.
+                break
+    tests = {record["case"]: (record["tested"], record["test"]) for record in records}
+    for each in differences([Column("", earlier), Column("", records)]):
+        if each.operation == OTHERWISE:
+            continue  # It is the test that has changed.
+        if each.side == KERNEL and (each.case, each.guest, each.step) in modelled:
+            continue
+        wanted, got = each.answers
+        found.append(Unexpected(*tests[each.case], each.step, each.operation, wanted, got, run))
+    return found
+
+
+def said(expected: Expected, record: Record) -> str:
+    """An expectation in the words of an answer."""
+    if expected.answer is not None:
+        number, granted = expected.answer.errno, expected.answer.granted
+        answer = {"asked": True, "accepted": not number, "errno": number}
+        names = [None if each is None else str(each) for each in granted]
+        return linux_answer(answer, names if set(names) - {None} else None)
+    if expected.types is not None:
+        return page_types([None if each is None else str(each) for each in expected.types])
+    if expected.pat_value is not None:
+        return " ".join(("PAT", *map(str, pat.decode(expected.pat_value))))
+    if expected.result is not None:
+        if record["operation"] in ("read", "write"):
+            return f"signal {expected.result}" if expected.result else "ok"
+        return errno_name(expected.result)
+    if expected.listed is None:
+        return "no list"
+    return reservations([(*each[:2], str(each[2])) for each in expected.listed], record["arguments"]["start"])
+
+
+def model(record: Record) -> Replay:
+    """The model of a record's guest, as it is when the guest has booted."""
+    cpu, cmdline = record["hardware"]["cpu"].split(","), record["hardware"]["cmdline"].split()
+    return Replay(
+        parse_version(record["kernel_version"]),
+        parse_size(record["hardware"]["memory"]),
+        has_mtrr="-mtrr" not in cpu,
+        pat="-pat" not in cpu and "nopat" not in cmdline,
+    )
+
+
+def _can_be_modelled(record: Record) -> bool:
+    # Schema 1 doesn't say where a mapping came to lie, nor what the MTRRs say. A kernel that isn't Debian's
+    # may have been changed in any way.
+    if record["schema"] == 1:
+        return False
+    try:
+        parse_version(record["kernel_version"])
+    except (ValueError, UsageError):
+        return False
+    return True
+
+
+def _guests(records: Sequence[Record]) -> list[list[Record]]:
+    found: dict[tuple[str, int], list[Record]] = {}
+    for record in records:
+        found.setdefault((record["test"], record["guest"]), []).append(record)
+    return list(found.values())

@@ -1,0 +1,227 @@
+"""What Linux, as modelled, answers to the steps of one recorded guest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pytest_memtype.spec.linux import Answer, Linux, Platform
+from pytest_memtype.spec.linux_versions import Version
+from pytest_memtype.x86.memtype import MemType, parse_memtype
+
+PAGE_SIZE = 4096
+
+Step: TypeAlias = dict[str, Any]
+"""A record, as the module of records describes it."""
+
+_LOOKING = ("verify", "lookup", "page_table", "registers", "registers_outside", "memtype_list", "phys_wc_add")
+
+
+class NotModelledError(Exception):
+    """The model has nothing to say from here on. The message names the step."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a step gives; the one of these that fits it is there.
+
+    :param answer: To a request for a mapping.
+    :param result: An errno, or the signal of an access.
+    :param listed: Lines of the kernel's list, each (start, pages, type); None where there is no list.
+    :param pat_value: Of every CPU.
+    :param types: Of a process's page table, per page.
+    """
+
+    answer: Answer | None = None
+    result: int | None = None
+    listed: tuple[tuple[int, int, MemType], ...] | None = None
+    pat_value: int | None = None
+    types: tuple[MemType | None, ...] | None = None
+
+
+@dataclass
+class Replay:
+    """A guest, from its first step on.
+
+    :param version: The kernel's.
+    :param memory: Bytes of RAM, which begins at 0.
+    """
+
+    version: Version
+    memory: int
+    has_mtrr: bool
+    pat: bool
+    linux: Linux = field(init=False)
+    _mtrr: dict[int, str | None] = field(default_factory=dict)
+    _pids: dict[str, int] = field(default_factory=dict)
+    _user: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.linux = Linux(
+            Platform(
+                self.version,
+                is_ram=lambda pfn: pfn * PAGE_SIZE < self.memory,
+                is_write_back=lambda pfn: self._mtrr.get(pfn) == "WB",
+                has_mtrr=self.has_mtrr,
+                pat=self.pat,
+            )
+        )
+
+    def step(self, step: Step) -> Expected | None:
+        """Go on by one step.
+
+        :returns: None where nothing is expected.
+        :raises NotModelledError: the model can't follow.
+        """
+        operation: str = step["operation"]
+        if operation in _LOOKING:
+            return self._look(operation, step)
+        if "kernel_answer" in step:
+            return self._map(operation, step)
+        act: Callable[[Step], Expected | None] | None = getattr(self, f"_{operation}", None)
+        if act is None or step.get("result") == "died":
+            raise NotModelledError(operation)
+        return act(step)
+
+    def _look(self, operation: str, step: Step) -> Expected | None:
+        arguments = step.get("arguments", {})
+        if operation == "memtype_list" and "start" in arguments:
+            if not self.linux.reservations.tracking:
+                return Expected(listed=None)
+            entries = self.linux.memtype_list(arguments["start"] // PAGE_SIZE, arguments["pages"])
+            return Expected(
+                listed=tuple(
+                    (each.first * PAGE_SIZE, each.end - each.first, each.memtype) for each in entries
+                )
+            )
+        if operation in ("registers", "registers_outside"):
+            return Expected(pat_value=self.linux.pat_value)
+        if operation == "page_table":
+            where = self._mapping(step)
+            return Expected(types=self.linux.user_page_table(self._pids[step["actor"]], *where))
+        return None
+
+    def _map(self, operation: str, step: Step) -> Expected | None:
+        start, pages = step["region"]["start"], step["region"]["pages"]
+        if not step["kernel_answer"]["asked"]:
+            return None
+        on_ram = start < self.memory
+        if pages < 1 or (on_ram and step["memory"] != "ram") or (self.has_mtrr and step["mtrr"] is None):
+            raise NotModelledError(operation)
+        pfn, memtype = start // PAGE_SIZE, parse_memtype(step["requested"])
+        self._mtrr |= dict.fromkeys(range(pfn, pfn + pages), step["mtrr"])
+        handle = -next(self._numbers) if step["handle"] is None else step["handle"]
+        if operation.startswith("mmap"):
+            return Expected(answer=self._mmap(step, handle, pfn, pages, memtype))
+        if operation == "reserve_wc":
+            return Expected(answer=self.linux.reserve_wc(handle, pfn, pages))
+        call = getattr(self.linux, operation, None)
+        if call is None:
+            raise NotModelledError(operation)
+        return Expected(answer=call(handle, pfn, pages, memtype))
+
+    def _mmap(self, step: Step, handle: int, pfn: int, pages: int, memtype: MemType) -> Answer:
+        arguments, process = step["arguments"], step["actor"]
+        # Where a refused one would have come to lie doesn't matter.
+        vpage = step["address"] // PAGE_SIZE or next(self._numbers) << 40
+        part = (arguments["part_first"], arguments["part_pages"]) if "part_first" in arguments else None
+        answer = self.linux.mmap(
+            self._pids[process],
+            vpage,
+            pfn,
+            pages,
+            memtype,
+            via=arguments["via"],
+            private=bool(arguments["private"]),
+            protection=arguments["protection"],
+            part=part,
+        )
+        self._user[process, handle] = (vpage, pages)
+        return answer
+
+    def _mapping(self, step: Step) -> tuple[int, int]:
+        try:
+            return self._user[step["actor"], step["arguments"]["handle"]]
+        except KeyError:
+            raise NotModelledError(step["operation"]) from None
+
+    def _part(self, step: Step) -> tuple[int, int, int]:
+        """Process, first page and end of what a step speaks of."""
+        first, pages = self._mapping(step)
+        offset = step["arguments"].get("offset", 0)
+        begin = first + offset
+        return self._pids[step["actor"]], begin, begin + step["arguments"].get("pages", pages - offset)
+
+    def _process(self, step: Step) -> None:
+        name = step["arguments"]["name"]
+        self._pids[name] = next(self._numbers)
+        self.linux.processes.start(self._pids[name])
+
+    def _munmap(self, step: Step) -> Expected:
+        return Expected(result=self.linux.processes.munmap(*self._part(step)))
+
+    def _mprotect(self, step: Step) -> Expected:
+        return Expected(
+            result=self.linux.processes.mprotect(*self._part(step), step["arguments"]["protection"])
+        )
+
+    def _read(self, step: Step, *, write: bool = False) -> Expected:
+        pid, page, _ = self._part(step)
+        return Expected(result=self.linux.processes.access(pid, page, write=write))
+
+    def _write(self, step: Step) -> Expected:
+        return self._read(step, write=True)
+
+    def _fork(self, step: Step) -> Expected:
+        parent, name = step["actor"], step["arguments"]["name"]
+        child = next(self._numbers)
+        result = self.linux.processes.fork(self._pids[parent], child)
+        if not result:
+            self._pids[name] = child
+            self._user |= {
+                (name, handle): where for (process, handle), where in self._user.items() if process == parent
+            }
+        return Expected(result=result)
+
+    def _exit(self, step: Step) -> None:
+        self.linux.processes.exit(self._pids.pop(step["actor"]))
+
+    def _kill(self, step: Step) -> None:
+        if step["arguments"]["at"] is not None:
+            raise NotModelledError("kill")
+        self._exit(step)
+
+    def _exec(self, step: Step) -> Expected:
+        pid = self._pids[step["actor"]]
+        self.linux.processes.exit(pid)
+        self.linux.processes.start(pid)
+        return Expected(result=0)
+
+    def _release(self, step: Step) -> None:
+        try:
+            self.linux.release(step["arguments"]["handle"])
+        except KeyError:
+            raise NotModelledError("release") from None
+
+    def _zap(self, step: Step) -> None:
+        first = step["arguments"]["start"] // PAGE_SIZE
+        self.linux.processes.zap("driver", first, first + step["arguments"]["pages"])
+
+
+def replay(steps: Sequence[Step], start: Replay) -> Iterator[tuple[Step, Expected]]:
+    """The steps that the model has an expectation for, up to the first that it can't follow.
+
+    A guest that tests share, and whose first step isn't the first here, has a state that nobody recorded.
+    """
+    if steps and steps[0]["step"] != 1:
+        return
+    for step in steps:
+        try:
+            expected = start.step(step)
+        except (NotModelledError, KeyError):
+            return
+        if expected is not None:
+            yield step, expected

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_memtype.report.answer import answers, page_types, question, reservations
+
+
+def looked(operation: str, result: Any, **arguments: Any) -> dict[str, Any]:
+    return {"operation": operation, "actor": "test", "arguments": arguments, "result": result}
+
+
+@pytest.mark.parametrize(
+    ("record", "asked", "answer"),
+    [
+        (looked("munmap", 0, handle=7, offset=2, pages=2), "munmap offset=2 pages=2", "ok"),
+        (looked("fork", 12, name="Y"), "fork name=Y", "ENOMEM"),
+        (
+            looked("memtype_list", [[0x5000, 2, "UC-"]], start=0x4000, pages=4),
+            "memtype_list pages=4",
+            "UC- 1-2",
+        ),
+        (looked("memtype_list", [], start=0x4000, pages=4), "memtype_list pages=4", "nothing"),
+        (looked("memtype_list", None, start=0x4000, pages=4), "memtype_list pages=4", "no list"),
+        (looked("registers", ["PAT WB", "PAT WB"]), "registers", "PAT WB"),
+        (looked("page_table", ["WC", None], handle=3), "page_table", "WC 0, - 1"),
+        (looked("read", {"signal": 7, "value": 0}, handle=3, offset=1), "read offset=1", "signal 7"),
+        (looked("write", {"signal": 0, "value": 5}, offset=1), "write offset=1", "ok"),
+        (looked("lookup", "UC-", start=0, pages=1), "lookup pages=1", "UC-"),
+        (looked("mmap", "died"), "mmap", "died"),
+    ],
+)
+def test_what_was_done_and_seen(record: dict[str, Any], asked: str, answer: str) -> None:
+    assert question(record) == asked
+    assert answers(record) == {"kernel": answer}
+
+
+def test_the_output_of_a_command_is_not_compared() -> None:
+    record = looked("shell", {"status": 0, "output": "Linux 6.1"}, command="uname -v")
+    assert question(record) == "shell uname -v"
+    assert answers(record) == {}
+
+
+def test_runs_of_pages() -> None:
+    assert page_types(["WC"] * 4) == "WC"
+    assert page_types(["WC", "WC", None, "UC"]) == "WC 0-1, - 2, UC 3"
+    assert reservations([(0x1000, 1, "WC"), (0x3000, 3, "UC")], 0x1000) == "WC 0, UC 2-4"

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from rich.console import Console
+
+from pytest_memtype.report.compare import Change, Difference
+from pytest_memtype.report.compare_table import as_json, compare_table, markdown, short
+
+NAMES = ["debian:5.10.0-46-cloud-amd64", "tree:/linux"]
+
+
+def change() -> Change:
+    answers = ("ENOMEM", "ok")
+    places = [Difference(f"a/b/test_{n}.py::test", 1, 3, "fork name=Y", answers) for n in range(2)]
+    return Change("fork name=Y", answers, places)
+
+
+def test_a_row_for_each_change() -> None:
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(compare_table(NAMES, [change()]))
+    head, _, row = (line.split() for line in capture.get().splitlines() if line.strip())
+    assert head == ["operation", "5.10.0-46", "tree:/linux", "times", "example"]
+    assert row == ["fork", "name=Y", "ENOMEM", "ok", "2", "test_0.py::test", "step", "3"]
+
+
+def test_markdown() -> None:
+    assert markdown(NAMES, [change()]).splitlines()[2] == (
+        "| fork name=Y | ENOMEM | ok | 2 | `test_0.py::test step 3` |"
+    )
+
+
+def test_json() -> None:
+    (row,) = as_json(NAMES, [change()])
+    assert row["answers"] == dict(zip(NAMES, ("ENOMEM", "ok"), strict=True))
+    assert row["tests"] == ["a/b/test_0.py::test", "a/b/test_1.py::test"]
+    assert row["example"] == {"test": "a/b/test_0.py::test", "guest": 1, "step": 3}
+
+
+def test_short() -> None:
+    assert short("debian:6.1.0-56-cloud-amd64") == "6.1.0-56"
+    assert short("tree:/linux") == "tree:/linux"
