@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.agent import Agent
+from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.process import Process
 
 NULL: Final = 0
@@ -87,8 +88,9 @@ class Fault:
 class Faults:
     """The functions that a guest's kernel is told to fail."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, journal: Journal) -> None:
         self._agent = agent
+        self._journal = journal
 
     def fail(
         self,
@@ -126,4 +128,5 @@ class Faults:
         if error:
             reason = _REASONS.get(error, os.strerror(error))
             raise UsageError(f"faults: {function} can't be made to fail: {reason}")
+        self._journal.looked("fault", function)
         return Fault(self._agent, function, handle)

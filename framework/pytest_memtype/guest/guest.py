@@ -134,7 +134,7 @@ class Guest:
         self.hardware: Hardware = machine.guest.hardware
         self.journal = Journal(functools.partial(mtrr_type, layout, self.hardware))
         self.policy = Policy(agent)
-        self.faults = Faults(agent)
+        self.faults = Faults(agent, self.journal)
         self._agent = agent
         self.release = greeting.decode(lambda content: sanitize(str(content["release"]).encode()))
         self._bar = greeting.decode(lambda content: _bar(content["device"]))

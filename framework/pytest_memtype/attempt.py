@@ -1,0 +1,145 @@
+"""One kernel, one test: does it pass? ``python -m pytest_memtype.attempt KERNEL TEST`` for ``git bisect run``.
+
+Ends with status 0 when the test passes, 1 when it fails, and 125, which tells git to skip a commit, when that
+can't be known: the kernel doesn't build or boot, or the test is skipped on it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype import resources
+from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.report.record import case_of
+from pytest_memtype.run import run_suite
+
+PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
+_STATUS = {PASSED: 0, FAILED: 1, UNKNOWN: 125}
+
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a kernel made of the test.
+
+    :param answer: ``passed``, ``failed`` or ``unknown``.
+    :param tries: The answer of each try. Two that agree are enough.
+    :param reason: Why it isn't known.
+    """
+
+    answer: str
+    tries: tuple[str, ...]
+    reason: str = ""
+
+    @property
+    def flaky(self) -> bool:
+        """Did the tries disagree?"""
+        return len(set(self.tries)) > 1
+
+
+@dataclass(frozen=True)
+class TestName:
+    """A test as the user names it, whatever the kernel.
+
+    :param file: Where it is.
+    :param name: With its class and parameters, if any; without parameters all of them are meant.
+    """
+
+    file: Path
+    name: str
+
+    def means(self, file: Path, name: str, kernel: str) -> bool:
+        """Is a collected test of that name meant?
+
+        :param kernel: As the test's id names it.
+        """
+        plain = case_of(name, kernel)
+        return file == self.file and self.name in (plain, plain.partition("[")[0])
+
+
+def find_test(test: str) -> TestName:
+    """The test of a node id; its file is looked for here, then in the project's suite.
+
+    :raises UsageError: there is no such file, or the id names no test in it.
+    """
+    path, _, name = test.partition("::")
+    for file in (Path(path), resources.testcases().parent / path):
+        if file.is_file() and name:
+            return TestName(file.resolve(), name)
+    raise UsageError(
+        f"test {test!r}: no test; name it as pytest does, such as testcases/test_ram.py::test_it"
+    )
+
+
+class _Only:
+    """Selects the test, and notes how it ends."""
+
+    def __init__(self, test: TestName, kernel: str) -> None:
+        self._test = test
+        self._kernel = kernel
+        self.outcomes: list[str] = []
+        self.reason = ""
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        def meant(item: pytest.Item) -> bool:
+            return self._test.means(item.path, item.nodeid.partition("::")[2], self._kernel)
+
+        config.hook.pytest_deselected(items=[item for item in items if not meant(item)])
+        items[:] = [item for item in items if meant(item)]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        trouble = getattr(report, "memtype_trouble", False)
+        if report.skipped or (report.failed and (trouble or report.when != "call")):
+            self.outcomes.append(UNKNOWN)
+            text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self.reason = text.splitlines()[0] if text else report.outcome
+        elif report.when == "call":
+            self.outcomes.append(report.outcome)
+
+
+def attempt(kernel: str, test: TestName) -> Attempt:
+    """Run a test until two tries agree, three times at most.
+
+    :param kernel: An exact one, as test ids name it.
+    """
+    tries: list[str] = []
+    reason = ""
+    while len(tries) < _TRIES and max((tries.count(each) for each in tries), default=0) < 2:
+        only = _Only(test, kernel)
+        try:
+            options = ["--kernel", kernel, "-n", "0", "-q", "--no-summary", "-p", "no:cacheprovider"]
+            run_suite([*options, str(test.file)], plugins=[only])
+        except MemtypeError as error:
+            return Attempt(UNKNOWN, (UNKNOWN,), error.message)
+        reason = only.reason or ("" if only.outcomes else "no such test")
+        if UNKNOWN in only.outcomes or not only.outcomes:
+            tries.append(UNKNOWN)
+        else:
+            tries.append(FAILED if FAILED in only.outcomes else PASSED)
+        if tries[-1] == UNKNOWN:
+            break
+    answer = UNKNOWN if UNKNOWN in tries else max(set(tries), key=tries.count)
+    return Attempt(answer, tuple(tries), reason if answer == UNKNOWN else "")
+
+
+def main() -> int:
+    """See the module; a third argument names a file for the attempt as JSON."""
+    kernel, test, *file = sys.argv[1:]
+    try:
+        made = attempt(kernel, find_test(test))
+    except MemtypeError as error:
+        print(f"memtype: {error}", file=sys.stderr)
+        return error.exit_status
+    if file:
+        Path(file[0]).write_text(json.dumps(asdict(made)))
+    return _STATUS[made.answer]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
