@@ -1,4 +1,4 @@
-"""One kernel, one test: does it pass? ``python -m pytest_memtype.attempt KERNEL TEST`` for ``git bisect run``.
+"""Does a test pass on a kernel? ``python -m pytest_memtype.attempt KERNEL TEST``, for ``git bisect run``.
 
 Ends with status 0 when the test passes, 1 when it fails, and 125, which tells git to skip a commit, when that
 can't be known: the kernel doesn't build or boot, or the test is skipped on it.
@@ -72,9 +72,7 @@ def find_test(test: str) -> TestName:
     for file in (Path(path), resources.testcases().parent / path):
         if file.is_file() and name:
             return TestName(file.resolve(), name)
-    raise UsageError(
-        f"test {test!r}: no test; name it as pytest does, such as testcases/test_ram.py::test_it"
-    )
+    raise UsageError(f"{test!r}: no test; name it as pytest does, such as testcases/test_ram.py::test_it")
 
 
 class _Only:
