@@ -137,8 +137,8 @@ def compare(kernels: tuple[str, ...], form: str | None, arguments: tuple[str, ..
 def bisect(test: str, good: str, bad: str) -> None:
     """Find the two neighbouring kernels between which a test began to fail.
 
-    TEST is pytest's node id without a kernel. Tried are the cloud kernels that Debian's mirror has between the
-    two; one that can't be is skipped. An interrupted search goes on when the command is repeated. With
+    TEST is pytest's node id without a kernel. Tried are the cloud kernels that Debian's mirror has between
+    the two; one that can't be is skipped. An interrupted search goes on when the command is repeated. With
     tree:PATH, a script for git bisect run is printed instead.
 
     \b

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_memtype.report.expected import MODEL, unexpected
+
+BAR = 0xFD000000
+
+
+def record(step: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "schema": 2,
+        "kernel": "6.1.0-56-cloud-amd64",
+        "kernel_version": "6.1.192-2",
+        "hardware": {"cpu": "qemu64", "memory": "256M", "cmdline": ""},
+        "test": "test_it[K]",
+        "tested": "K",
+        "case": "test_it",
+        "guest": 1,
+        "step": step,
+        "actor": "drm",
+        **changes,
+    }
+
+
+def mapping(step: int, granted: str = "WC", **changes: Any) -> dict[str, Any]:
+    return record(
+        step,
+        operation="ioremap",
+        arguments={},
+        region={"start": BAR, "pages": 1},
+        memory="device",
+        mtrr="UC",
+        handle=step,
+        address=0,
+        requested="WC",
+        verdict={"accepted": True, "rule": None, "errno": 0, "hazards": [], "conflict": None},
+        kernel_answer={"asked": True, "accepted": True, "errno": 0},
+        granted=granted,
+        effective=granted,
+        **changes,
+    )
+
+
+def looked(step: int, result: Any, operation: str = "lookup") -> dict[str, Any]:
+    return record(step, operation=operation, arguments={"start": BAR, "pages": 1}, result=result)
+
+
+def test_what_the_model_expects() -> None:
+    listed = [[BAR, 1, "WC"]]
+    assert unexpected([mapping(1), looked(2, listed, "memtype_list")]) == []
+    (one,) = unexpected([mapping(1), looked(2, [], "memtype_list")])
+    assert (one.step, one.expected, one.found, one.source) == (2, "WC 0", "nothing", MODEL)
+    assert str(one) == "test_it[K], step 2, memtype_list pages=1: nothing, expected WC 0 (model)"
+
+
+def test_after_the_first_surprise_the_model_has_no_say() -> None:
+    (one,) = unexpected([mapping(1, "UC-"), mapping(2, "UC-")])
+    assert (one.step, one.expected, one.found) == (1, "WC", "UC-")
+
+
+def test_else_what_it_answered_last() -> None:
+    first = [mapping(1), looked(2, "WC")]
+    assert unexpected(first, first, run="before") == []
+    (one,) = unexpected([mapping(1), looked(2, "UC-")], first, run="before")
+    assert (one.expected, one.found, one.source) == ("WC", "UC-", "before")
+
+
+def test_a_test_that_changed_is_no_surprise() -> None:
+    assert unexpected([mapping(1), looked(2, "WC")], [looked(1, "WC")], run="before") == []
+
+
+def test_a_kernel_of_ones_own_is_not_modelled() -> None:
+    own = mapping(1, "UC-")
+    assert unexpected([{**own, "kernel_version": "local"}]) == []
