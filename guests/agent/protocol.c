@@ -221,12 +221,13 @@ static bool read_line(int port, char text[REQUEST_LENGTH])
 static char *check_line(char *text, unsigned long long *number)
 {
 	char *star = strrchr(text, '*'), *end;
-	unsigned long crc;
+	char checksum[9];
 
-	if (text[0] != '@' || !star || star < text + 2 || star[-1] != ' ' || strlen(star) != 9)
+	if (text[0] != '@' || !star || star < text + 2 || star[-1] != ' ')
 		return NULL;
-	crc = strtoul(star + 1, &end, 16);
-	if (*end || crc != protocol_crc(text, star - 1 - text))
+	/* As text: the line may be damaged in what strtoul() doesn't mind. */
+	snprintf(checksum, sizeof(checksum), "%08x", protocol_crc(text, star - 1 - text));
+	if (strcmp(star + 1, checksum))
 		return NULL;
 	star[-1] = 0;
 	*number = strtoull(text + 1, &end, 10);

@@ -40,6 +40,7 @@ def framed(payload: bytes) -> bytes:
         framed(b"@x hello"),
         framed(b"@99999 "),
         framed(b"@99999"),
+        b"@99997 log *B8E39D92\n",
         b"x" * 5000 + b"\n",
         b"\x00\xff\xfe*\n",
     ],
