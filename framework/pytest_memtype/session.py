@@ -13,6 +13,7 @@ from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import Bundle, bundle
+from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.accelerator import Choice, Wanted, choose
 from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.machine.console_report import ConsoleReport
@@ -90,7 +91,14 @@ class Session:
     def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
         made = self.bundle(kind.kernel)
         accelerator = self.choice(kind.kernel).accelerator
-        blueprint = Blueprint(made.image, made.initramfs, kind.layout, kind.hardware, accelerator)
+        blueprint = Blueprint(
+            made.image,
+            made.initramfs,
+            kind.layout,
+            kind.hardware,
+            accelerator,
+            flash=flash(kind.hardware.firmware, progress=self._progress),
+        )
         if self._fresh == "boot":
             return Ready(booted(blueprint, logs=logs), "boot")
         try:

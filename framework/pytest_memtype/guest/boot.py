@@ -33,6 +33,7 @@ class Blueprint:
     """All that a guest is made from.
 
     :param image: The kernel, a bzImage.
+    :param flash: The firmware's, see :func:`pytest_memtype.kernels.firmware.flash`.
     :param devices: More than the test device, each an argument of QEMU's ``-device``.
     """
 
@@ -42,6 +43,7 @@ class Blueprint:
     hardware: Hardware
     accelerator: command.Accelerator = "tcg"
     devices: tuple[str, ...] = ()
+    flash: tuple[Path, ...] = ()
 
     @property
     def command(self) -> command.Guest:
@@ -51,6 +53,7 @@ class Blueprint:
             initrd=self.initramfs,
             accelerator=self.accelerator,
             devices=self.devices,
+            flash=self.flash,
         )
 
     def boot_rom(self) -> bytes | None:

@@ -49,6 +49,7 @@ class Guest:
     :param hardware: What the kernel finds below it.
     :param kernel: A bzImage. None stops at the firmware, which then finds nothing to boot.
     :param initrd: Its initramfs.
+    :param flash: The contents of the firmware's flash chips, code first; none for QEMU's own SeaBIOS.
     :param boot_rom: An option ROM that the firmware runs before the kernel is loaded.
     :param ram_file: Keep RAM in this file. None keeps it in anonymous memory.
     :param ram_share: Write to ``ram_file`` itself. False writes to a private copy, made page by page.
@@ -60,6 +61,7 @@ class Guest:
     hardware: Hardware = field(default_factory=Hardware)
     kernel: Path | None = None
     initrd: Path | None = None
+    flash: tuple[Path, ...] = ()
     boot_rom: Path | None = None
     ram_file: Path | None = None
     ram_share: bool = True
@@ -133,6 +135,9 @@ def _machine(guest: Guest) -> list[str]:
         "-smp", str(hardware.cpus),
         "-m", _megabytes(hardware),
         "-object", _ram(guest),
+        # Read-only: what firmware stores would be the next guest's.
+        *(argument for number, file in enumerate(guest.flash) for argument in (
+            "-drive", f"if=pflash,unit={number},format=raw,readonly=on,file={_value(file)}")),
         # No driver for it in the initramfs, so nothing but a test ever maps its BAR.
         "-device", f"bochs-display,id={TEST_DEVICE}",
         *(argument for device in guest.devices for argument in ("-device", device)),

@@ -28,7 +28,7 @@ CMDLINE_LIMIT: Final = 1792
 #: More CPUs need an interrupt remapper (QEMU 7.2, hw/i386/x86.c), which the guest has not.
 MOST_CPUS: Final = 255
 
-FIRMWARES: Final = ("seabios",)
+FIRMWARES: Final = ("seabios", "ovmf")
 
 _PHYSICAL_BITS = re.compile(r"(?:^|,)phys-bits=(\d+)(?:,|$)")
 
@@ -41,7 +41,7 @@ class Hardware:
     :param memory: RAM, as text with a unit (``256M``). It starts at address 0 and is in one piece.
     :param cpus: Number of CPUs.
     :param cmdline: Added to the end of the kernel's command line.
-    :param firmware: ``seabios``.
+    :param firmware: ``seabios``, or ``ovmf`` for UEFI.
     :param smm: Does the machine have system-management mode? None leaves it to QEMU: it does, but where KVM
         can't.
     :raises UsageError: One of them can't be had.

@@ -1,0 +1,64 @@
+"""OVMF, the UEFI firmware for QEMU, unpacked from Debian's package. SeaBIOS comes with QEMU itself."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from pytest_memtype.kernels.mmdebstrap import unpack
+from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.progress import Progress, silent
+from pytest_memtype.resources import cache_directory
+from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
+
+FOLDER = "firmware"
+"""Of the cache."""
+
+_SUITE = "bookworm"
+
+# Flash of 4 MiB: newer suites have no other. Not the build for Secure Boot, which wants SMM.
+_FILES = ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")
+
+_HOOK = """
+mkdir "$1/package"
+cd "$1/package"
+apt-get download -qq ovmf
+dpkg-deb -x ./*.deb .
+"""
+_NEEDED_BYTES = 256 << 20
+
+
+def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
+    """The contents of the flash chips that a firmware comes in, from the cache or Debian's package.
+
+    Code first, then variables. Guests read both and write neither.
+
+    :param firmware: See :class:`pytest_memtype.machine.hardware.Hardware`.
+    :return: Nothing for ``seabios``.
+    :raises KernelError: the package can't be had.
+    :raises HostError: the host lacks a program or space.
+    """
+    if firmware == "seabios":
+        return ()
+    cache = cache_directory()
+    recipe = "\n".join((_SUITE, _HOOK, *_FILES))
+    folder = cache / FOLDER / f"{firmware}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    if not folder.is_dir():
+        place = workshop(cache, folder.name)
+        with exclusive(place, progress):
+            # Another run may have made it while this one waited.
+            if not folder.is_dir():
+                progress(f"downloading the firmware {firmware}")
+                _make(folder, cache=cache, place=place)
+    return tuple(folder / name for name in _FILES)
+
+
+def _make(folder: Path, *, cache: Path, place: Path) -> None:
+    require_space(cache, _NEEDED_BYTES)
+    with scratch(place) as work, under_construction(folder, cache=place) as target:
+        unpack(sources_of(_SUITE), work / "root", hook=_HOOK, what="the firmware OVMF", cache=cache)
+        target.mkdir()
+        for name in _FILES:
+            shutil.copyfile(work / "root" / "package" / "usr" / "share" / "OVMF" / name, target / name)
+        flush(target)
