@@ -18,7 +18,7 @@ except ImportError as error:
         "pytest_memtype.strategies needs hypothesis; pip install pytest-memtype[strategies]"
     ) from error
 
-from pytest_memtype.machine.hardware import PHYSICAL_BITS
+from pytest_memtype.machine.hardware import PHYSICAL_BITS, ram_ranges
 from pytest_memtype.machine.layout import VARIABLE_REGISTERS, Layout
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import FIXED_MSRS, MTRR_TYPES, MtrrRange
@@ -79,9 +79,11 @@ def layouts(
     """
     default = draw(mtrr_types)
     ranges: list[MtrrRange] = []
+    last = ram_ranges(parse_size(memory or 0))[-1]
+    end = last.start + last.size
     if memory is not None and default is not MemType.WB:
-        ranges.append(MtrrRange(0, 1 << max(parse_size(memory) - 1, 0).bit_length(), MemType.WB))
-    some = mtrr_ranges(physical_bits=physical_bits, above=memory or 0)
+        ranges.append(MtrrRange(0, 1 << max(end - 1, 0).bit_length(), MemType.WB))
+    some = mtrr_ranges(physical_bits=physical_bits, above=end)
     others: list[MtrrRange] = []
     for _ in range(draw(st.integers(0, variable_registers - len(ranges)))):
         # By chance alone three ranges hardly ever meet.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.hardware import RamRange as RamRange
 
 Frames: TypeAlias = NDArray[np.uint64]
 Entries: TypeAlias = NDArray[np.uint64]
@@ -23,20 +23,6 @@ Booleans: TypeAlias = NDArray[np.bool_]
 
 FRAME = 4096
 ENTRIES = 512
-
-
-@dataclass(frozen=True)
-class RamRange:
-    """Where some of the guest's RAM is kept.
-
-    :param start: Guest-physical address of its first byte.
-    :param size: In bytes.
-    :param offset: Of that byte in the file, or in the process's memory.
-    """
-
-    start: int
-    size: int
-    offset: int
 
 
 class Ram(Protocol):
@@ -60,7 +46,7 @@ class RamFile:
     """RAM in a file, as a template keeps it.
 
     :param file: It is mapped and never written.
-    :param ranges: None when offset and guest-physical address are the same (see ``hardware.MEMORY_LIMIT``).
+    :param ranges: None when offset and guest-physical address are the same (see ``Hardware.ram``).
     :raises UsageError: the file is too short for that, or can't be read.
     """
 

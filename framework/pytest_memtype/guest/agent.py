@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pytest_memtype.errors import AgentError, BootError, ModuleMissing, ProcessDied, UsageError
 from pytest_memtype.guest.mailbox import Mailbox
-from pytest_memtype.guest.protocol import DamagedLine, Line, decode_line, encode_request
+from pytest_memtype.guest.protocol import DamagedLine, ForeignLine, Line, decode_line, encode_request
 from pytest_memtype.machine.console import sanitize
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
@@ -83,10 +83,15 @@ class Agent:
         :raises GuestError: the guest ended or hung first.
         """
         self.machine.agent_port.purpose = "the agent's greeting"
-        try:
-            content = self._line(deadline_after(timeout)).content
-        except DamagedLine:
-            return self.call("hello")
+        deadline = deadline_after(timeout)
+        while True:
+            try:
+                content = self._line(deadline).content
+                break
+            except ForeignLine:
+                continue
+            except DamagedLine:
+                return self.call("hello")
         self.machine.activity = GuestState.READY
         if isinstance(content, dict) and "error" in content:
             raise BootError(f"the agent can't start: {sanitize(str(content['error']).encode())}")

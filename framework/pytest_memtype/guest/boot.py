@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pexpect
 
-from pytest_memtype.errors import GuestError, HostError
+from pytest_memtype.errors import GuestError, HostError, LayoutError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine import command, template_store
@@ -62,11 +62,17 @@ class Blueprint:
         None too for a CPU without MTRRs: there the layout says what the memory would be, and the guest's
         kernel finds no registers, which is what such a test is about.
 
-        :raises LayoutError: the MTRRs can't express the layout.
+        :raises LayoutError: the MTRRs can't express the layout, or the firmware runs no such ROM.
         """
         writes = register_writes(self.layout, physical_bits=self.hardware.physical_bits)
         if not writes or "-mtrr" in self.hardware.cpu.split(","):
             return None
+        if self.hardware.firmware != "seabios":
+            raise LayoutError(
+                f"layout {self.layout.name!r}: it is programmed by a boot ROM, which firmware "
+                f"{self.hardware.firmware!r} doesn't run; use 'seabios', or layout 'firmware' and "
+                "guest.change_registers()"
+            )
         return boot_rom(writes)
 
 

@@ -33,6 +33,7 @@ from pytest_memtype.guest.registers import RegisterChange, Registers, decode_reg
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.device_state import CpuRegisters
+from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.qmp import Qmp
@@ -345,7 +346,12 @@ class Guest:
         Linux rewrites them with ``enable_mtrr_cleanup`` and through ``/proc/mtrr``.
         """
         registers = self.registers()
-        return register_changes(intended(self.layout, physical_bits=registers[0].physical_bits), registers)
+        meant = intended(
+            self.layout,
+            physical_bits=registers[0].physical_bits,
+            firmware=firmware_layout(self.hardware),
+        )
+        return register_changes(meant, registers)
 
     def effective(self, region: Region) -> tuple[EffectiveType | None, ...]:
         """The effective type per page: what the MTRRs make of the type in the page tables.

@@ -27,6 +27,10 @@ class DamagedLine(ValueError):
     """A line whose checksum or shape is wrong: serial lines lose characters."""
 
 
+class ForeignLine(DamagedLine):
+    """A line that has nothing of the agent's: UEFI firmware, and Linux' EFI stub, write to every port."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A line from the agent, checked and decoded."""
@@ -62,7 +66,10 @@ def decode_line(line: bytes) -> Line:
     """What the agent said.
 
     :raises DamagedLine: the line doesn't check.
+    :raises ForeignLine: it isn't the agent's at all.
     """
+    if b"@" not in line and b" *" not in line:
+        raise ForeignLine(f"line that isn't the agent's: {line[:80]!r}")
     payload, star, checksum = line.rstrip(b"\r\n").rpartition(b" *")
     if not star or checksum != b"%08x" % zlib.crc32(payload) or not payload.startswith(b"@"):
         raise DamagedLine(f"damaged line from the agent: {line[:80]!r}")

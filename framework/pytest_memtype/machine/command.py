@@ -32,6 +32,10 @@ RAM: Final = "ram"
 #:   TSC unstable, in the middle of whatever the test prints.
 KERNEL_CMDLINE: Final = "console=ttyS0 panic=-1 oops=panic loglevel=7 tsc=reliable"
 
+# OVMF leaves a picture in the test device's memory, and Linux goes on drawing there through a mapping of its
+# own (efifb, 5.10 to 7.3).
+_FIRMWARE_CMDLINE: Final = {"ovmf": "video=efifb:off"}
+
 # Vendors of QEMU's CPU models (QEMU 7.2, query-cpu-model-expansion under TCG). "max" and "host" are another
 # CPU under each accelerator anyway, and "base" is none; all that match nothing else are Intel's.
 _VENDORS: Final = {
@@ -189,7 +193,8 @@ def _boot(guest: Guest) -> list[str]:
         command += ["-option-rom", _path(guest.boot_rom)]
     if guest.kernel is not None:
         command += ["-kernel", _path(guest.kernel)]
-        command += ["-append", f"{KERNEL_CMDLINE} {guest.hardware.cmdline}".rstrip()]
+        words = [KERNEL_CMDLINE, _FIRMWARE_CMDLINE.get(guest.hardware.firmware), guest.hardware.cmdline]
+        command += ["-append", " ".join(word for word in words if word)]
     if guest.initrd is not None:
         command += ["-initrd", _path(guest.initrd)]
     return command

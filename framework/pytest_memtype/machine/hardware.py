@@ -14,9 +14,11 @@ MIB: Final = 1 << 20
 #: Debian's 6.1 cloud kernel boots with 96 MiB and finds no room for itself with 64 MiB.
 LEAST_MEMORY: Final = 96 * MIB
 
-#: From 2816 MiB on, q35 moves part of RAM above 4 GiB, and an offset in the RAM file no longer is the
-#: guest-physical address (QEMU 7.2, hw/i386/pc_q35.c, pc_q35_init).
-MEMORY_LIMIT: Final = 2816 * MIB
+#: From this size on, q35 has all RAM but the first 2 GiB above 4 GiB (QEMU 7.2, hw/i386/pc_q35.c,
+#: pc_q35_init()).
+SPLIT_FROM: Final = 2816 * MIB
+LOW_WHEN_SPLIT: Final = 2048 * MIB
+HIGH_START: Final = 4096 * MIB
 
 #: Width of physical addresses when ``-cpu`` names none (QEMU 7.2, target/i386/cpu.h, TCG_PHYS_ADDR_BITS).
 #: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see command.py).
@@ -34,11 +36,26 @@ _PHYSICAL_BITS = re.compile(r"(?:^|,)phys-bits=(\d+)(?:,|$)")
 
 
 @dataclass(frozen=True)
+class RamRange:
+    """Where some of the guest's RAM is kept.
+
+    :param start: Guest-physical address of its first byte.
+    :param size: In bytes.
+    :param offset: Of that byte in the file, or in the process's memory.
+    """
+
+    start: int
+    size: int
+    offset: int
+
+
+@dataclass(frozen=True)
 class Hardware:
     """What the guest's kernel finds below it.
 
     :param cpu: QEMU's ``-cpu`` argument, model and features: ``qemu64,-mtrr``.
-    :param memory: RAM, as text with a unit (``256M``). It starts at address 0 and is in one piece.
+    :param memory: RAM, as text with a unit (``256M``). It starts at address 0. With 2816 MiB or more, what
+        the first 2 GiB don't hold starts at 4 GiB.
     :param cpus: Number of CPUs.
     :param cmdline: Added to the end of the kernel's command line.
     :param firmware: ``seabios``, or ``ovmf`` for UEFI.
@@ -57,6 +74,11 @@ class Hardware:
     def __post_init__(self) -> None:
         _check_cpu(self.cpu)
         _check_memory(self.memory)
+        if self.ram[-1].start + self.ram[-1].size > 1 << self.physical_bits:
+            raise UsageError(
+                f"hardware: memory {self.memory!r} goes beyond the {self.physical_bits} bits of the CPU's "
+                "physical addresses; use less, or a cpu with more phys-bits"
+            )
         _check_cpus(self.cpus)
         _check_cmdline(self.cmdline)
         if self.firmware not in FIRMWARES:
@@ -74,10 +96,27 @@ class Hardware:
         return parse_size(self.memory)
 
     @property
+    def low_memory_bytes(self) -> int:
+        """How much of it lies below 4 GiB."""
+        return self.ram[0].size
+
+    @property
+    def ram(self) -> tuple[RamRange, ...]:
+        """Where it is, by address; the offsets in QEMU's file or memory follow one another."""
+        return ram_ranges(self.memory_bytes)
+
+    @property
     def physical_bits(self) -> int:
         """Width of the CPU's physical addresses (CPUID 80000008H EAX[7:0])."""
         match = _PHYSICAL_BITS.search(self.cpu)
         return int(match[1]) if match else PHYSICAL_BITS
+
+
+def ram_ranges(size: int) -> tuple[RamRange, ...]:
+    """Where q35 has so many bytes of RAM, by address."""
+    if size < SPLIT_FROM:
+        return (RamRange(0, size, 0),)
+    return (RamRange(0, LOW_WHEN_SPLIT, 0), RamRange(HIGH_START, size - LOW_WHEN_SPLIT, LOW_WHEN_SPLIT))
 
 
 def _check_cpu(cpu: object) -> None:
@@ -99,11 +138,6 @@ def _check_memory(memory: object) -> None:
     if size < LEAST_MEMORY:
         raise UsageError(
             f"hardware: memory {memory!r} is too little for a kernel; use {format_size(LEAST_MEMORY)} or more"
-        )
-    if size >= MEMORY_LIMIT:
-        raise UsageError(
-            f"hardware: memory {memory!r} would be split around the PCI hole; "
-            f"use less than {format_size(MEMORY_LIMIT)}"
         )
 
 

@@ -131,12 +131,16 @@ def register_writes(
     return tuple(writes)
 
 
-def intended(layout: Layout, *, physical_bits: int) -> MtrrState:
+SEABIOS: Final = Layout("seabios", default=MemType.WB, ranges=FIRMWARE_RANGES, fixed=FIRMWARE_FIXED)
+"""The registers as SeaBIOS leaves them on q35 (1.16)."""
+
+
+def intended(layout: Layout, *, physical_bits: int, firmware: Layout = SEABIOS) -> MtrrState:
     """The registers that the boot CPU has when the kernel starts; what the layout leaves is the firmware's.
 
+    :param firmware: What the firmware sets: :func:`pytest_memtype.machine.firmware_layout.firmware_layout`.
     :raises LayoutError: See :func:`validate`.
     """
-    firmware = Layout("firmware", default=MemType.WB, ranges=FIRMWARE_RANGES, fixed=FIRMWARE_FIXED)
     registers = dict(register_writes(firmware, physical_bits=physical_bits))
     registers |= dict(register_writes(layout, physical_bits=physical_bits))
     return MtrrState(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.machine.hardware import RamRange
 from pytest_memtype.machine.wait import Waiter
 
 # proc(5), /proc/pid/maps: addresses, permissions, offset, device, inode, path.
@@ -18,7 +20,7 @@ _ANONYMOUS = "/memfd:memory-backend-memfd (deleted)"
 
 @dataclass(frozen=True)
 class _Window:
-    """A mapping of RAM in QEMU: guest-physical [first, last) is at ``address`` of the process."""
+    """A mapping of RAM in QEMU: its offsets [first, last) are at ``address`` of the process."""
 
     first: int
     last: int
@@ -26,20 +28,21 @@ class _Window:
 
 
 class GuestMemory:
-    """RAM by guest-physical address, which is the offset in the file that QEMU has it in (see
-    ``hardware.MEMORY_LIMIT``).
+    """RAM by guest-physical address.
 
     It goes through QEMU's own address space: the pages that a clone has written are its own, and no file has
     them.
 
     :param pid: QEMU.
+    :param ram: Where it is, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
     :param ram_file: The file that QEMU has its memory from, None for a guest without one.
     :param waiter: The machine.
     :raises HostError: this host doesn't let a process look into its child.
     """
 
-    def __init__(self, pid: int, ram_file: Path | None, *, waiter: Waiter) -> None:
+    def __init__(self, pid: int, ram: Sequence[RamRange], ram_file: Path | None, *, waiter: Waiter) -> None:
         self._waiter = waiter
+        self._ram = ram
         try:
             self._file = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         except PermissionError:
@@ -72,9 +75,13 @@ class GuestMemory:
             self._file = -1
 
     def _locate(self, address: int, length: int) -> int:
-        for window in self._windows:
-            if window.first <= address and address + length <= window.last:
-                return window.address + address - window.first
+        for piece in self._ram:
+            offset = piece.offset + address - piece.start
+            if not (piece.start <= address and address + length <= piece.start + piece.size):
+                continue
+            for window in self._windows:
+                if window.first <= offset and offset + length <= window.last:
+                    return window.address + offset - window.first
         raise UsageError(f"guest-physical {address:#x}, {length} bytes: the guest has no such RAM")
 
 

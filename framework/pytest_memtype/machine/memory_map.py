@@ -1,14 +1,14 @@
 """Who answers at which physical address of a guest: RAM, a device, the firmware, nobody.
 
-QEMU's q35 with SeaBIOS and the devices of :mod:`pytest_memtype.machine.command`. A test holds it against
-``info mtree`` of a running guest.
+QEMU's q35 with SeaBIOS and the devices of :mod:`pytest_memtype.machine.command`; OVMF has PCI devices
+elsewhere. A test holds it against ``info mtree`` of a running guest.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_memtype.machine.hardware import Hardware
 
@@ -67,8 +67,9 @@ _BELOW_4G = (
 
 def owners(hardware: Hardware) -> tuple[Owner, ...]:
     """All owners up to the end of what the CPU can address, ascending, without gaps."""
-    ram = Owner(1 << 20, hardware.memory_bytes, Kind.RAM, "RAM")
-    return tuple(_without_gaps((*_BELOW_1M, ram, *_BELOW_4G), end=1 << hardware.physical_bits))
+    low, *high = (Owner(each.start, each.start + each.size, Kind.RAM, "RAM") for each in hardware.ram)
+    above_1m = replace(low, start=1 << 20)
+    return tuple(_without_gaps((*_BELOW_1M, above_1m, *_BELOW_4G, *high), end=1 << hardware.physical_bits))
 
 
 def _without_gaps(known: tuple[Owner, ...], *, end: int) -> Iterator[Owner]:

@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from pytest_memtype import Guest, MemType
+from pytest_memtype.errors import LayoutError
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import TemplateError
@@ -46,7 +48,9 @@ Start = Callable[..., Guest]
 
 def blueprint(layout: str = "firmware", hardware: Hardware = SMALL) -> Blueprint:
     made = bundle("debian:bookworm", progress=silent)
-    return Blueprint(made.image, made.initramfs, load_layout(layout, []), hardware)
+    return Blueprint(
+        made.image, made.initramfs, load_layout(layout, []), hardware, flash=flash(hardware.firmware)
+    )
 
 
 @pytest.fixture
@@ -97,8 +101,10 @@ def seen(guest: Guest) -> dict[str, Any]:
         ("firmware", SMALL),
         ("wb-device", SMALL),
         ("firmware", dataclasses.replace(SMALL, cpus=2, cpu="qemu64,-mtrr")),
+        ("firmware", Hardware(firmware="ovmf")),
+        ("firmware", Hardware(memory="2816M")),
     ],
-    ids=["firmware", "boot-rom", "two-cpus"],
+    ids=["firmware", "boot-rom", "two-cpus", "ovmf", "ram-above-4-gib"],
 )
 def test_a_clone_is_what_a_boot_is(start: Start, layout: str, hardware: Hardware) -> None:
     plan = blueprint(layout, hardware)
@@ -114,6 +120,13 @@ def test_a_clone_is_what_a_boot_is(start: Start, layout: str, hardware: Hardware
         entries = [{**entry, "log": ()} for entry in guest.journal.entries]
         verdicts.append((entries, guest.tracked(), guest.memtype_list(bar)))
     assert verdicts[0] == verdicts[1]
+
+
+def test_a_layout_that_the_firmware_can_not_be_given_is_one_line(start: Start) -> None:
+    with pytest.raises(
+        LayoutError, match=r"^layout 'wb-device': .* a boot ROM, which .* 'ovmf' doesn't"
+    ):
+        start(blueprint("wb-device", Hardware(firmware="ovmf")))
 
 
 def test_clones_know_nothing_of_each_other(start: Start) -> None:

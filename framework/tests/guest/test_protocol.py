@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_memtype.guest.protocol import REQUEST_LENGTH, DamagedLine, decode_line, encode_request
+from pytest_memtype.guest.protocol import (
+    REQUEST_LENGTH,
+    DamagedLine,
+    ForeignLine,
+    decode_line,
+    encode_request,
+)
 
 
 def test_a_request_is_one_line() -> None:
@@ -56,3 +62,13 @@ def test_a_lost_character_is_noticed(cut: int) -> None:
 def test_nonsense_that_checks_is_damaged_too(payload: bytes) -> None:
     with pytest.raises(DamagedLine):
         decode_line(reply(payload))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\x1b[2J\x1b[01;01HEFI stub: Loaded initrd from LINUX_EFI_INITRD_MEDIA_GUID device path\r", b"\r"],
+)
+def test_what_firmware_writes_is_no_damage(line: bytes) -> None:
+    """Nothing of it could be the agent's: no start of a line, and no checksum."""
+    with pytest.raises(ForeignLine):
+        decode_line(line)

@@ -49,6 +49,23 @@ def test_hardware() -> None:
     assert cmdline.endswith(" nopat")
 
 
+def test_firmware() -> None:
+    flash = (Path("/cache/code"), Path("/cache/a,b"))
+    guest = Guest(Hardware(firmware="ovmf", cmdline="nopat"), kernel=Path("/boot/vmlinuz"), flash=flash)
+    for command in (qemu_command(guest, CHANNELS), shlex.split(rerun_command(guest))):
+        assert values(command, "-drive") == [
+            "if=pflash,unit=0,format=raw,readonly=on,file=/cache/code",
+            "if=pflash,unit=1,format=raw,readonly=on,file=/cache/a,,b",
+        ]
+        # Its framebuffer is the test device's memory, which efifb would map.
+        assert " video=efifb:off nopat" in values(command, "-append")[0]
+    # A clone has the same chips.
+    clone = Guest(Hardware(firmware="ovmf"), flash=flash, state=Path("/s"))
+    assert len(values(qemu_command(clone, CHANNELS), "-drive")) == 2
+    assert not values(qemu_command(KERNEL, CHANNELS), "-drive")
+    assert "efifb" not in values(qemu_command(KERNEL, CHANNELS), "-append")[0]
+
+
 @pytest.mark.parametrize(
     ("smm", "option"), [(None, []), (True, ["smm=on"]), (False, ["smm=off"])], ids=["default", "on", "off"]
 )

@@ -1,7 +1,7 @@
 import pytest
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.hardware import Hardware, RamRange
 
 
 def test_defaults() -> None:
@@ -23,16 +23,28 @@ def test_physical_bits(cpu: str, bits: int) -> None:
     assert Hardware(cpu=cpu).physical_bits == bits
 
 
-def test_largest_memory_in_one_piece() -> None:
-    # QEMU 7.2, hw/i386/pc_q35.c, pc_q35_init: RAM is split when it reaches 0xb0000000.
-    assert Hardware(memory="2815M").memory_bytes == 0xB000_0000 - (1 << 20)
+def test_where_ram_is() -> None:
+    # QEMU 7.2, hw/i386/pc_q35.c, pc_q35_init: RAM is split when it reaches 0xb0000000, and 2 GiB stay below.
+    largest = 0xB000_0000 - (1 << 20)
+    assert Hardware(memory="2815M").ram == (RamRange(0, largest, 0),)
+    for memory, above in (("2816M", 0x3000_0000), ("4G", 0x8000_0000)):
+        hardware = Hardware(memory=memory)
+        assert hardware.ram == (RamRange(0, 1 << 31, 0), RamRange(1 << 32, above, 1 << 31))
+        assert hardware.low_memory_bytes == 1 << 31
+
+
+def test_largest_memory() -> None:
+    """2 GiB lie below 4 GiB, the rest above: 2 GiB less than the CPU has addresses."""
+    hardware = Hardware(cpu="qemu64,phys-bits=36", memory="62G")
+    assert hardware.ram[-1].start + hardware.ram[-1].size == 1 << 36
+    with pytest.raises(UsageError, match="memory '63G' goes beyond the 36 bits of the CPU's physical"):
+        Hardware(cpu="qemu64,phys-bits=36", memory="63G")
 
 
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("memory", "2816M", "use less than 2816M"),
-        ("memory", "4G", "use less than 2816M"),
+        ("memory", "1T", "goes beyond the 40 bits"),
         ("memory", "64M", "use 96M or more"),
         ("memory", "0", "use 96M or more"),
         ("memory", "lots", "like '256M'"),
@@ -49,7 +61,7 @@ def test_largest_memory_in_one_piece() -> None:
         ("cpu", None, "like 'qemu64'"),
         ("cmdline", "nopat\nroot=", "on one line"),
         ("cmdline", "x" * 2000, "1792 at most"),
-        ("firmware", "ovmf", "use seabios"),
+        ("firmware", "coreboot", "use seabios or ovmf"),
         ("smm", "on", "use True, False, or None"),
     ],
 )

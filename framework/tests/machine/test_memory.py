@@ -37,6 +37,23 @@ def test_it_is_what_the_guest_sees(start: Start) -> None:
     assert "0x0807060504030201" in str(seen)
 
 
+@pytest.mark.parametrize("address", [0x7FFFF000, 1 << 32, (1 << 32) + 0x2FFFF000])
+def test_above_the_hole(start: Start, address: int) -> None:
+    """2816 MiB: 2 GiB at 0, 768 MiB at 4 GiB. QEMU's own view says the same."""
+    machine = start(Guest(hardware=Hardware(memory="2816M")))
+    machine.memory.write(address, bytes(range(1, 9)))
+    seen = machine.qmp.execute("human-monitor-command", {"command-line": f"xp /1xg {address:#x}"})
+    assert "0x0807060504030201" in str(seen)
+    assert machine.memory.read(address, 8) == bytes(range(1, 9))
+
+
+@pytest.mark.parametrize("address", [0x7FFFFFFC, 0x80000000, 0xFFFFFFFC, (1 << 32) + 0x2FFFFFFC])
+def test_ends_of_split_ram(start: Start, address: int) -> None:
+    machine = start(Guest(hardware=Hardware(memory="2816M")))
+    with pytest.raises(UsageError, match="the guest has no such RAM"):
+        machine.memory.read(address, 8)
+
+
 def test_a_private_copy_of_a_file_stays_private(start: Start, tmp_path: Path) -> None:
     """A clone's memory: the template's file must not change."""
     file = tmp_path / "ram, of a template"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from pytest_memtype import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.memory_map import Kind, owners
@@ -27,13 +29,22 @@ REGIONS = {
 
 
 def test_no_gaps() -> None:
-    for hardware in (Hardware(), Hardware(memory="2G", cpu="qemu64,phys-bits=36")):
+    for hardware in (
+        Hardware(),
+        Hardware(memory="2G", cpu="qemu64,phys-bits=36"),
+        Hardware(memory="4G"),
+        Hardware(memory="62G", cpu="qemu64,phys-bits=36"),
+    ):
         found = owners(hardware)
         assert [each.start for each in found] == [0, *(each.end for each in found[:-1])]
         assert found[-1].end == 1 << hardware.physical_bits
 
 
-def test_as_in_a_guest(guest: Guest) -> None:
+@pytest.mark.parametrize(
+    "memory", [pytest.param(size, marks=pytest.mark.hardware(memory=size)) for size in ("256M", "2816M")]
+)
+def test_as_in_a_guest(guest: Guest, memory: str) -> None:
+    assert guest.hardware.memory == memory
     tree = guest.qmp.execute("human-monitor-command", {"command-line": "info mtree -f"})
     (view,) = (part for part in tree.split("FlatView #") if '"cpu-memory-0"' in part)
     regions = [
