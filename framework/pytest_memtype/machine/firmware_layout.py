@@ -26,11 +26,12 @@ def firmware_layout(hardware: Hardware) -> Layout:
 
 def _ovmf(hardware: Hardware) -> Layout:
     """edk2 2022.11, PlatformQemuUc32BaseInitialization() and PlatformDynamicMmioWindow()."""
-    # From 2 GiB on, or above the RAM that goes further.
+    # From 2 GiB on, or where RAM goes further from MMCONFIG on.
     if hardware.low_memory_bytes <= 2 * _GIB:
         low = [MtrrRange(2 * _GIB, 2 * _GIB, _UC)]
     else:
-        low = [MtrrRange(_OVMF_MMCONFIG, _GIB // 4, _UC), MtrrRange(3 * _GIB, _GIB, _UC)]
+        # MtrrLib takes the larger first.
+        low = [MtrrRange(3 * _GIB, _GIB, _UC), MtrrRange(_OVMF_MMCONFIG, _GIB // 4, _UC)]
     # The last eighth of all addresses is the window for 64-bit BARs.
     window = 1 << (hardware.physical_bits - 3)
     high = MtrrRange(7 * window, window, _UC)
