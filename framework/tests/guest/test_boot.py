@@ -123,9 +123,7 @@ def test_a_clone_is_what_a_boot_is(start: Start, layout: str, hardware: Hardware
 
 
 def test_a_layout_that_the_firmware_can_not_be_given_is_one_line(start: Start) -> None:
-    with pytest.raises(
-        LayoutError, match=r"^layout 'wb-device': .* a boot ROM, which .* 'ovmf' doesn't"
-    ):
+    with pytest.raises(LayoutError, match=r"^layout 'wb-device': .* a boot ROM, which .* 'ovmf' doesn't"):
         start(blueprint("wb-device", Hardware(firmware="ovmf")))
 
 
