@@ -71,9 +71,11 @@ def pytest_runtest_makereport(
     sighting = item.stash.get(_sighting, None)
     if report.when == "teardown":
         vars(report)["memtype_reproduces"] = item.get_closest_marker("bug") is not None
-    if sighting is not None and report.when == "call" and not report.skipped:
+    if sighting is not None and report.when == "call":
         # A check of the kernel's reports may fail a test that saw its bug.
         status = item.stash.get(_status, Status.FAILED) if report.passed else Status.FAILED
+        if report.skipped:
+            status = Status.SKIPPED
         cell = Cell(
             bug=sighting.facts.id,
             kernel=sighting.release,

@@ -27,6 +27,7 @@ class Status(enum.Enum):
     REPRODUCED = "REPRODUCED"
     ABSENT = "ABSENT"
     FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,10 @@ class Sighting:
 
     def _reached(self, reach: Reach) -> _Reached:
         holder, mapping, page = reach if len(reach) == 3 else (*reach, 0)
-        types = holder.page_table(mapping, self._guest.registers()[0])
-        args = (page,) if isinstance(holder, Process) else ()
-        physical = holder.physical(mapping, *args)
+        # From outside, which also works in a guest without the module.
+        types = holder.page_table(mapping, self._guest.registers_outside()[0])
+        place = (page,) if isinstance(holder, Process) else ()
+        physical = holder.physical(mapping, *place)
         return _Reached(holder.name, mapping.kind, mapping.address + page * 4096, physical, types[page])
 
 

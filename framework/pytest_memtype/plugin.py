@@ -267,7 +267,8 @@ def guest(guest_factory: GuestFactory) -> Guest:
 
 def _shares(node: pytest.Item) -> bool:
     # A kernel gives many of its warnings once a boot, so a test that wants one needs a boot of its own.
-    if node.get_closest_marker("expect_oops"):
+    # A bug leaves its traces in the kernel.
+    if node.get_closest_marker("expect_oops") or node.get_closest_marker("bug"):
         return False
     return bool(node.config.getoption("--shared-guest") or node.get_closest_marker("shared_guest"))
 

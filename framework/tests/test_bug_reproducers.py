@@ -26,6 +26,7 @@ def test_without_its_core_operation_every_reproducer_fails(
     result = pytester.runpytest_subprocess(
         *("-p", "no:cacheprovider", "-p", "disabled_operation", "-rA", "--tb=line"),
         *("--import-mode=importlib", "-o", "addopts=", "--kernel", kernel),
+        *("--memtype-dir", str(pytester.path / ".memtype")),
         *(str(each.path) for each in catalogue()),
     )
     outcomes = [

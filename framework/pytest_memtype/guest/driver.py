@@ -7,9 +7,8 @@ from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
-from pytest_memtype.guest.page_table import Leaves, decode_leaves, physical_address, types_of
+from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, physical_address, types_of
 from pytest_memtype.guest.region import Region
-from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.memtype import MemType
 
 _MEMREMAP = (MemType.WB, MemType.WT, MemType.WC)
@@ -105,11 +104,11 @@ class Driver:
         arguments = {"start": region.start, "pages": region.pages}
         self._journal.done("zap", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
-    def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
+    def page_table(self, mapping: Mapping, registers: HoldsPat) -> tuple[MemType | None, ...]:
         """The type of each page of a live mapping, read again."""
         return types_of(self.leaves(mapping, registers))
 
-    def leaves(self, mapping: Mapping, registers: Registers) -> tuple[Leaves, ...]:
+    def leaves(self, mapping: Mapping, registers: HoldsPat) -> tuple[Leaves, ...]:
         """What maps a live mapping, large pages included, read again."""
         self._check_mine(mapping)
         reply = self._agent.call("page_table", handle=mapping.handle)

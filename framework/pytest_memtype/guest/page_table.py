@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
@@ -18,6 +18,13 @@ from pytest_memtype.x86.uniform import runs
 
 _PAGE_SHIFT = 12
 _PAGE_SIZES = {size.shift: size for size in PageSize}
+
+
+class HoldsPat(Protocol):
+    """Registers of a CPU, as the guest or QEMU has them: page-table entries are read with the PAT."""
+
+    @property
+    def pat_value(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def decode_leaves(content: dict[str, Any], pat_value: int, *, pages: int) -> tup
     return tuple(leaves)
 
 
-def granted_types(content: dict[str, Any], registers: Registers, *, pages: int) -> tuple[MemType | None, ...]:
+def granted_types(content: dict[str, Any], registers: HoldsPat, *, pages: int) -> tuple[MemType | None, ...]:
     """The memory type of each 4 KiB page; arguments and errors as of :func:`decode_leaves`."""
     return types_of(decode_leaves(content, registers.pat_value, pages=pages))
 

@@ -10,10 +10,9 @@ from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
-from pytest_memtype.guest.page_table import granted_types, physical_address
+from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import PAGE_SIZE, Region
-from pytest_memtype.guest.registers import Registers
 from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import parse_size
@@ -187,7 +186,7 @@ class Process:
         """
         return self._access("read", mapping, page)
 
-    def page_table(self, mapping: Mapping, registers: Registers) -> tuple[MemType | None, ...]:
+    def page_table(self, mapping: Mapping, registers: HoldsPat) -> tuple[MemType | None, ...]:
         """The type of each page of a mapping, read again."""
         self._check_user(mapping)
         reply = self._call("user_page_table", handle=mapping.handle)

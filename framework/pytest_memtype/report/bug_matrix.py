@@ -24,7 +24,7 @@ class Cell:
     :param kernel: The release.
     :param version: Upstream's.
     :param test: pytest's node id.
-    :param status: ``REPRODUCED``, ``ABSENT`` or ``FAILED``.
+    :param status: ``REPRODUCED``, ``ABSENT``, ``FAILED``, or ``SKIPPED``: the kernel has no module.
     :param evidence: What was seen.
     """
 
@@ -51,8 +51,10 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def combined(cells: Iterable[Cell]) -> str:
-    """One word for several tests of one bug on one kernel: they must agree."""
+    """One word for several tests of one bug on one kernel: those that could be run must agree."""
     statuses = {cell.status for cell in cells}
+    if statuses != {"SKIPPED"}:
+        statuses.discard("SKIPPED")
     return statuses.pop() if len(statuses) == 1 else "FAILED"
 
 
