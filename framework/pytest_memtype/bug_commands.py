@@ -18,9 +18,7 @@ from pytest_memtype.spec.linux_versions import Version, parse_version
 if TYPE_CHECKING:
     from rich.table import Table
 
-LEGEND = (
-    "● has it, ○ has not, by what is known; R reproduced, A absent, F failed, S skipped in the last run here"
-)
+LEGEND = "● has it, ○ has not, by what is known; last run here: R reproduced, A absent, F failed, S skipped"
 
 
 def listing() -> Table:

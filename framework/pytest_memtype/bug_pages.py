@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -90,4 +91,4 @@ Each has a test that shows the harm on the kernels that have it, and its absence
 
 
 def _markdown(text: str) -> str:
-    return text.replace("``", "`")
+    return re.sub(r"^(Symptom|Cause|Fix|Source):", r"**\1:**", text.replace("``", "`"), flags=re.MULTILINE)

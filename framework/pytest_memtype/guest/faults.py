@@ -125,6 +125,14 @@ class Faults:
             returns=returns & ((1 << 64) - 1),
         )
         error, handle = reply.decode(lambda content: (int(content["errno"]), int(content["handle"])))
+        arguments = {
+            "function": function,
+            "task": "the agent" if task is None else task.name,
+            "times": times,
+            "after": after,
+            "returns": returns,
+        }
+        self._journal.done("fail", actor="test", arguments=arguments, result=error, log=reply.log)
         if error:
             reason = _REASONS.get(error, os.strerror(error))
             raise UsageError(f"faults: {function} can't be made to fail: {reason}")

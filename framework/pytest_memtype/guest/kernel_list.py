@@ -19,6 +19,9 @@ class ListEntry:
     region: Region
     memtype: MemType
 
+    def __str__(self) -> str:
+        return f"{self.region} {self.memtype}"
+
 
 def parse_memtype_list(text: str) -> tuple[ListEntry, ...]:
     """The entries, in the kernel's order.

@@ -32,8 +32,14 @@ def _operation(record: Record) -> str:
         linux = _answer(kernel["accepted"], kernel["errno"]) if kernel["asked"] else "not asked"
         return f"{asked}, Linux {linux}, page table {_types(record['granted'])}"
     arguments = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
-    result = "" if record["result"] is None else f" -> {record['result']}"
-    return f"{actor}: {operation}({arguments}){result}"
+    return f"{actor}: {operation}({arguments}){_result(record['result'])}"
+
+
+def _result(result: Any) -> str:
+    if result is None:
+        return ""
+    # A number is an errno: 0 where nothing was wrong.
+    return f" -> {errno.errorcode.get(result, result)}" if isinstance(result, int) else f" -> {result}"
 
 
 def _answer(accepted: bool, error: int) -> str:
