@@ -1,0 +1,57 @@
+"""The matrix of bugs and kernels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pytest_memtype.report.bug_matrix import Cell, combined, matrix, read_cells
+
+
+def cell(bug: str, version: str, status: str) -> Cell:
+    kernel = f"{version}-cloud-amd64"
+    return Cell(bug, kernel, version, f"test_{bug}.py::test[{kernel}]", status, ("harm: seen",))
+
+
+def printed(cells: list[Cell]) -> list[list[str]]:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(matrix(cells))
+    return [line.split() for line in capture.get().splitlines() if line.strip() and "─" not in line]
+
+
+def test_bugs_down_kernels_across_in_the_order_of_versions() -> None:
+    cells = [
+        cell("leak", "6.12.9", "ABSENT"),
+        cell("leak", "6.1.10", "REPRODUCED"),
+        cell("alias", "6.1.10", "FAILED"),
+    ]
+    assert printed(cells) == [
+        ["bug", "6.1.10", "6.12.9"],
+        ["alias", "FAILED", "-"],
+        ["leak", "REPRODUCED", "ABSENT"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "word"),
+    [
+        (["ABSENT", "ABSENT"], "ABSENT"),
+        (["REPRODUCED", "ABSENT"], "FAILED"),
+        (["REPRODUCED", "FAILED"], "FAILED"),
+        (["REPRODUCED", "SKIPPED"], "REPRODUCED"),
+        (["SKIPPED", "SKIPPED"], "SKIPPED"),
+    ],
+)
+def test_tests_of_one_bug_must_agree(statuses: list[str], word: str) -> None:
+    assert combined([cell("leak", "6.1.10", status) for status in statuses]) == word
+
+
+def test_cells_come_back_from_the_file(tmp_path: Path) -> None:
+    one = cell("leak", "6.1.10", "ABSENT")
+    (tmp_path / "bugs.jsonl").write_text(json.dumps(one.as_json()) + "\n")
+    assert read_cells(tmp_path / "bugs.jsonl") == [one]
+    assert read_cells(tmp_path / "missing.jsonl") == []

@@ -1,0 +1,78 @@
+"""Reading what reproducers say of their bugs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.bug_catalogue import catalogue, find
+from pytest_memtype.bug_pages import pages, write_pages
+from pytest_memtype.errors import UsageError
+
+REPRODUCER = '''"""It leaks.
+
+Reported by Nobody.
+
+Symptom: ``pat_memtype_list`` is long.
+"""
+import pytest
+pytestmark = [
+    pytest.mark.layout("firmware"),
+    pytest.mark.bug(id="leak", title="it leaks", core="Process.write", fixed="6.16"),
+]
+
+@pytest.mark.timeout(5)
+def test_leak(guest, bug):
+    bug.harm(True, "seen")
+'''
+
+
+def test_facts_story_and_source(tmp_path: Path) -> None:
+    (tmp_path / "test_leak.py").write_text(REPRODUCER)
+    (found,) = catalogue(tmp_path)
+    assert (found.bug.id, found.bug.fixed, found.bug.core) == ("leak", "6.16", "Process.write")
+    assert found.story == "Reported by Nobody.\n\nSymptom: ``pat_memtype_list`` is long."
+    assert found.source.splitlines()[:2] == ["@pytest.mark.timeout(5)", "def test_leak(guest, bug):"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def test_x(): pass", "pytestmark has one marker bug"),
+        (REPRODUCER.replace("title=", "name="), "unexpected keyword argument 'name'"),
+        (REPRODUCER.replace("import pytest", "import absent_module"), "can't be imported: ModuleNotFound"),
+        (REPRODUCER.partition("\n\n@pytest")[0], "it has no test"),
+    ],
+)
+def test_files_that_tell_nothing(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "test_leak.py").write_text(text)
+    with pytest.raises(UsageError, match=f"test_leak.py: .*{message}"):
+        catalogue(tmp_path)
+
+
+def test_two_files_of_one_bug(tmp_path: Path) -> None:
+    for name in ("test_a.py", "test_b.py"):
+        (tmp_path / name).write_text(REPRODUCER)
+    with pytest.raises(UsageError, match=r"test_b\.py: test_a\.py reproduces bug 'leak' already"):
+        catalogue(tmp_path)
+
+
+def test_a_bug_nobody_knows() -> None:
+    with pytest.raises(UsageError, match="no bug is called 'heartbleed'; memtype bugs lists them"):
+        find("heartbleed")
+
+
+def test_pages_of_bugs_that_are_no_more_go(tmp_path: Path) -> None:
+    tests, docs = tmp_path / "tests", tmp_path / "docs"
+    tests.mkdir()
+    (tests / "test_leak.py").write_text(REPRODUCER)
+    docs.mkdir()
+    (docs / "old.md").write_text("gone")
+    write_pages(docs, catalogue(tests))
+    assert {path.name: path.read_text() for path in docs.iterdir()} == pages(catalogue(tests))
+    page = (docs / "leak.md").read_text()
+    assert "**Symptom:** `pat_memtype_list` is long." in page
+    assert "| fixed in | 6.16 |" in page
+    assert 'bug.harm(True, "seen")' in page
+    assert "[leak](leak.md)" in (docs / "README.md").read_text()
