@@ -17,11 +17,12 @@ from pytest_memtype.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
 from pytest_memtype.errors import KernelError, UsageError
 from pytest_memtype.files import write_atomically
 from pytest_memtype.kernels.bundle import resolve
-from pytest_memtype.kernels.changelog import about_memory_types, changelog
+from pytest_memtype.kernels.changelog import about_memory_types, changelog, new_series
 from pytest_memtype.kernels.index import Kernel, every
 from pytest_memtype.kernels.spec import BuildSpec, parse
 from pytest_memtype.progress import Progress
 from pytest_memtype.resources import cache_directory
+from pytest_memtype.spec.linux_versions import changed, parse_version
 
 # A cold fetch and build, and three tries of a test.
 _ATTEMPT_SECONDS = 3600.0
@@ -206,8 +207,15 @@ def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> 
     except KernelError as error:
         return [*lines, f"no changelog: {error.message}"]
     found = about_memory_types(text, after=older.version, upto=newer.version)
+    series = new_series(text, after=older.version, upto=newer.version)
     lines.append(f"what the changelog says about memory types from {older.version} to {newer.version}:")
     lines += [f"  {version}: {entry}" for version, entry in found] or ["  nothing"]
+    if series:
+        lines.append(f"it doesn't tell the changes of new upstream series: {', '.join(series)}")
+    rows = [*changed(parse_version(older.version), parse_version(newer.version))]
+    if rows:
+        lines.append("what memtype's own table of Linux' versions has between them:")
+        lines += [f"  {row.topic.value}: {row.behaviour.value} ({row.source})" for row in rows]
     return lines
 
 

@@ -19,7 +19,8 @@ from pytest_memtype.report.expected import Unexpected, unexpected
 from pytest_memtype.report.record import Record, read
 from pytest_memtype.run import run_suite
 
-_WIDTH = 120
+_WIDTH = 160
+"""Columns of a table that goes into a file or a pipe."""
 
 
 @dataclass(frozen=True)

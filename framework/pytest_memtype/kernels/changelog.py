@@ -27,9 +27,13 @@ done
 _NEEDED_BYTES = 256 << 20
 
 _ABOUT = re.compile(
-    r"\b(?:PAT|VM_PAT|MTRRs?|mtrr|memtype\w*|pfnmap|untrack_pfn|track_pfn\w*|pgprot\w*|ioremap\w*"
-    r"|write-?combin\w*|cache ?modes?|memory types?|x86/mm/pat|devmem|set_memory\w*)\b"
+    r"\b(?:PAT|VM_PAT|pat(?=[:/_])|MTRRs?|mtrr\w*|memtype\w*|pfnmap\w*|(?:un)?track_pfn\w*|pgprot_\w*"
+    r"|ioremap_(?:uc|wc|wt|cache|prot)|set_memory_(?:uc|wc|wt|wb)|write-?combin\w*|memory types?)\b"
+    r"|/dev/mem\b"
 )
+# "[arm64,armhf] ...": not of this architecture.
+_FOREIGN = re.compile(r"\[(?![^\]]*(?:x86|amd64))[a-z0-9][^\]]*\] ")
+_NEW_SERIES = re.compile(r"New upstream release: \S*Linux_([0-9]+\.[0-9]+)")
 _LINK = re.compile(r"\s*<?\bhttps?://\S+")
 
 
@@ -66,20 +70,39 @@ def about_memory_types(text: str, *, after: str, upto: str) -> list[tuple[str, s
 
     found = []
     for version, entry in _entries(text):
-        if Version(after) < Version(version) <= Version(upto) and _ABOUT.search(entry):
-            found.append((version, _LINK.sub("", entry)))
+        if Version(after) < Version(version) <= Version(upto) and _tells(entry):
+            found.append((version, entry))
     return found
 
 
-def _entries(text: str) -> Iterator[tuple[str, str]]:
+def _tells(entry: str) -> bool:
+    return bool(_ABOUT.search(entry)) and not _FOREIGN.match(entry)
+
+
+def new_series(text: str, *, after: str, upto: str) -> list[str]:
+    """The upstream series that began between two packages, the oldest first.
+
+    Of their changes a changelog says nothing: it lists those of stable updates, and Debian's own.
+    """
+    from debian.debian_support import Version
+
+    found = []
+    for version, entry in _entries(text, links=True):
+        match = _NEW_SERIES.search(entry)
+        if match and Version(after) < Version(version) <= Version(upto):
+            found.append(match[1])
+    return sorted(set(found), key=lambda series: [*map(int, series.split("."))])
+
+
+def _entries(text: str, *, links: bool = False) -> Iterator[tuple[str, str]]:
     from debian.changelog import Changelog
 
     for block in Changelog(text, allow_empty_author=True):
         entry = ""
         for line in [*block.changes(), "  * "]:
-            if re.match(r"\s*[*-] ", line):
+            if re.match(r"\s*[*+-] ", line):
                 if entry:
-                    yield str(block.version), entry
-                entry = re.sub(r"^\s*[*-] ", "", line.strip())
+                    yield str(block.version), entry if links else _LINK.sub("", entry)
+                entry = re.sub(r"^\s*[*+-] ", "", line.strip())
             elif line.strip() and not re.match(r"\s*\[ .* \]\s*$", line):
                 entry = f"{entry} {line.strip()}"

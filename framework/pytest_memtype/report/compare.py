@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pytest_memtype.report.answer import KERNEL, answers, question
+from pytest_memtype.report.answer import EFFECTIVE, KERNEL, answers, question
 from pytest_memtype.report.record import Record
 
 NOT_RUN = "not run"
@@ -126,9 +126,11 @@ def _left_off(records: Sequence[Record], at: int) -> bool:
 
 def _of_step(guest: _Guest, step: int, operation: str, records: Sequence[Record | None]) -> list[Difference]:
     said = [None if record is None else answers(record) for record in records]
-    found = []
+    found: list[Difference] = []
     for side in dict.fromkeys(side for each in said if each for side in each):
         texts = [None if each is None else each.get(side) for each in said]
+        if side == EFFECTIVE and any(each.side == KERNEL for each in found):
+            continue  # It follows from the type granted.
         if len({text for text in texts if text is not None}) > 1:
             what = operation if side == KERNEL else f"{operation}: {side}"
             found.append(Difference(*guest, step, what, tuple(text or NOT_RUN for text in texts), side))

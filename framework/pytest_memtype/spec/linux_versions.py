@@ -128,6 +128,12 @@ def behaviours(version: Version) -> Mapping[Topic, Behaviour]:
     return {row.topic: row.behaviour for row in TABLE if row.holds(version)}
 
 
+def changed(older: Version, newer: Version) -> list[Row]:
+    """The rows that hold for the newer version and not for the older."""
+    before, after = behaviours(older), behaviours(newer)
+    return [row for row in TABLE if after[row.topic] is row.behaviour is not before[row.topic]]
+
+
 def parse_version(text: str) -> Version:
     """The version in what ``uname -v`` or ``/proc/version`` says of a Debian kernel, or in a plain one.
 

@@ -77,6 +77,11 @@ def test_another_answer_is_a_difference(other: dict[str, Any], operation: str, a
     assert difference.answers[0] != answer
 
 
+def test_the_effective_type_follows_from_the_type_granted() -> None:
+    (difference,) = compared([record()], [record(granted="WC", effective="WC")])
+    assert difference.side == "kernel"
+
+
 def test_what_the_test_did_next() -> None:
     """Where the tests part nothing behind is compared; it is told unless it follows from a difference."""
     (difference,) = compared([record(), record(2, granted="WB")], [record(requested="WT"), record(2)])

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_memtype.spec.linux import Answer, Linux, Platform
 from pytest_memtype.spec.linux_reservations import Reservation
-from pytest_memtype.spec.linux_versions import TABLE, Topic, Version, behaviours, parse_version
+from pytest_memtype.spec.linux_versions import TABLE, Topic, Version, behaviours, changed, parse_version
 from pytest_memtype.x86.memtype import MemType
 
 WB, WC, WT, WP, UC, UC_MINUS = (
@@ -361,3 +361,11 @@ def test_writecombine_of_noncached(version: Version, memtype: MemType) -> None:
     answer = linux.mmap(1, 0x1000, BAR, 2, WC, via="noncached_writecombine")
     assert answer == Answer(0, (memtype,) * 2)
     assert entries(linux) == [(0, 2, memtype)]
+
+
+def test_what_changed_between_versions() -> None:
+    topics = {row.topic for row in changed((6, 12, 117), (6, 16, 3))}
+    assert {Topic.USER_RESERVATION, Topic.FREE} <= topics
+    assert Topic.NO_MTRR not in topics
+    assert [row.topic for row in changed(BOOKWORM, (6, 12, 43))] == [Topic.NO_MTRR]
+    assert changed(TRIXIE, TRIXIE) == []

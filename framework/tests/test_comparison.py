@@ -1,0 +1,105 @@
+"""``memtype compare``, with guests of two kernels and with records of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_memtype.comparison import compare_runs, show
+from pytest_memtype.errors import UsageError
+from pytest_memtype.report.record import SCHEMA, append
+
+TEST = """
+import pytest
+from pytest_memtype import MemType
+
+@pytest.mark.hardware(cpu="qemu64,-mtrr")
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(guest, number):
+    guest.process("X").mmap(guest.mmio(pages=1), MemType.WC, via="sysfs")
+    guest.process("Y").mmap(guest.mmio(pages=1), MemType.UC_MINUS, via="sysfs")
+"""
+
+
+def memtype(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from pytest_memtype.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+
+
+def test_two_kernels(tmp_path: Path) -> None:
+    """Without MTRRs 5.10 has no PAT, and sysfs no WC; 6.1 has it half, and maps UC- (kernel-rules.md)."""
+    (tmp_path / "test_it.py").write_text(TEST)
+    kernels = [option for suite in ("bullseye", "bookworm") for option in ("--kernel", f"debian:{suite}")]
+
+    done = memtype(tmp_path, "compare", "--json", *kernels, "-n", "0", "test_it.py")
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["kernels"]) == 2
+    (change,) = (each for each in found["changes"] if each["operation"] == "mmap sysfs WC of 1 page")
+    assert list(change["answers"].values()) == ["ENOENT", "UC-"]
+    assert change["times"] == 2
+    assert change["tests"] == ["test_it.py::test_it[1]", "test_it.py::test_it[2]"]
+    assert not any("UC- of" in each["operation"] for each in found["changes"])
+    assert found["unexpected"] == []
+    # The same from what the run has left, without running anything.
+    again = memtype(tmp_path, "compare", "--markdown", ".memtype/latest")
+    assert again.returncode == 0, again.stderr
+    assert "| mmap sysfs WC of 1 page | ENOENT | UC- | 2 | `test_it.py::test_it[1] step 2` |" in again.stdout
+
+
+def record(kernel: str, result: int) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "kernel": kernel,
+        "kernel_version": "local",
+        "hardware": {"cpu": "qemu64", "memory": "256M", "cmdline": ""},
+        "test": f"test_it[{kernel}]",
+        "tested": kernel,
+        "case": "test_it",
+        "guest": 1,
+        "step": 1,
+        "operation": "fork",
+        "actor": "X",
+        "arguments": {"name": "Y"},
+        "result": result,
+    }
+
+
+def runs(folder: Path, *results: int) -> list[Path]:
+    found = []
+    for number, result in enumerate(results):
+        path = folder / "runs" / f"run-{number}"
+        path.mkdir(parents=True)
+        append(path / "records.jsonl", [record("tree:/linux", result)])
+        found.append(path)
+    return found
+
+
+def test_a_kernel_that_answers_otherwise_than_last_time(tmp_path: Path) -> None:
+    compared = compare_runs(runs(tmp_path, 0, 12))
+    (change,) = compared.changes
+    assert change.answers == ("ok", "ENOMEM")
+    (surprise,) = compared.surprises
+    assert (surprise.expected, surprise.found, surprise.source) == ("ok", "ENOMEM", "run-0")
+    assert "not as expected: test_it[tree:/linux], step 1" in show(compared, form="table")
+    assert json.loads(show(compared, form="json"))["unexpected"][0]["source"] == "run-0"
+
+
+def test_runs_that_are_the_same(tmp_path: Path) -> None:
+    compared = compare_runs(runs(tmp_path, 0, 0))
+    assert not compared.changes
+    assert not compared.surprises
+    assert show(compared, form="table").endswith("0 steps differ, in 0 ways\n")
+
+
+def test_nothing_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare_runs(runs(tmp_path, 0))
+    with pytest.raises(UsageError, match="no run"):
+        compare_runs([tmp_path / "nothing"])
