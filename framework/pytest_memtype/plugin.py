@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
 from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
@@ -42,6 +43,7 @@ _kernels = pytest.StashKey[dict[str, str]]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
+_audited = pytest.StashKey[list[Checked]]()
 _next = pytest.StashKey[pytest.Item | None]()
 
 
@@ -78,6 +80,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="what runs the guests; auto takes KVM if a timed boot is faster with it (default: auto)",
     )
+    group.addoption(
+        "--no-audit",
+        action="store_true",
+        help="don't look for conflicting mappings in all page tables after each test",
+    )
     group.addoption("--keep-logs", action="store_true", help="keep the logs of tests that pass, too")
     group.addoption(
         "--memtype-dir",
@@ -94,6 +101,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers", "expect_oops(match): the kernel must report something the regular expression is found in"
+    )
+    config.addinivalue_line(
+        "markers",
+        "expect_alias(before=): the test leaves a page with two conflicting types, on kernels before a "
+        "version such as (6, 16)",
     )
     config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
     if not hasattr(config, "workerinput"):
@@ -306,7 +318,24 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         raise panic
     if wrong:
         pytest.fail(wrong, pytrace=False)
+    if panic is None and not item.config.getoption("--no-audit"):
+        item.stash[_audited] = checked = guests.audit()
+        wrong = alias_complaint(checked, _expected_alias(item))
+        if wrong:
+            pytest.fail(wrong, pytrace=False)
     return result
+
+
+def _expected_alias(item: pytest.Item) -> ExpectedAlias | None:
+    marker = item.get_closest_marker("expect_alias")
+    if marker is None:
+        return None
+    try:
+        return ExpectedAlias(*marker.args, **marker.kwargs)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{item.nodeid}: expect_alias takes before=, a kernel version such as (6, 16)"
+        ) from None
 
 
 def _expected_reports(item: pytest.Item) -> list[str]:
@@ -375,6 +404,9 @@ def pytest_runtest_makereport(
     if report.when == "teardown":
         # Attached to a report they reach the controller of pytest-xdist in the order of the tests.
         vars(report)["memtype_records"] = item.stash.get(_records, [])
+        vars(report)["memtype_audits"] = [
+            (each.milliseconds, each.trouble) for each in item.stash.get(_audited, [])
+        ]
     return report
 
 
@@ -399,6 +431,7 @@ class Recorder:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.records: list[Record] = []
+        self.audits: list[tuple[float, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         records: list[Record] = getattr(report, "memtype_records", [])
@@ -407,6 +440,7 @@ class Recorder:
             if not getattr(report, "memtype_reproduces", False):
                 # Reproducers show what is wrong in a matrix of their own.
                 self.records += records
+        self.audits += getattr(report, "memtype_audits", [])
 
     def pytest_sessionfinish(self) -> None:
         # Workers of pytest-xdist that were killed had no chance to remove theirs.
@@ -422,7 +456,7 @@ class Recorder:
         pictures += between_kernels(self.records)
         terminalreporter.section("memory types")
         print_to(terminalreporter, pictures)
-        for line in notes(self.records):
+        for line in (*notes(self.records), *audit_summary(self.audits)):
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"records: {run_of(self.config) / 'records.jsonl'}")
 

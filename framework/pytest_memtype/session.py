@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_memtype.alias_check import Checked, check
 from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
@@ -19,6 +20,7 @@ from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.machine.console_report import ConsoleReport
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.pool import Ahead, Ready
 from pytest_memtype.progress import Progress
@@ -113,6 +115,8 @@ class _Started:
     kind: GuestKind
     guest: Guest
     how: str
+    # Aliases that earlier tests have left in a shared guest.
+    told: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass
@@ -171,6 +175,14 @@ class TestGuests:
     def reports(self) -> list[ConsoleReport]:
         """What the kernels reported since :meth:`mark`."""
         return [report for each in self.guests for report in each.guest.reports()]
+
+    def audit(self) -> list[Checked]:
+        """Audit the guests that live, at the end of a test that went well."""
+        return [
+            check(each.guest, told=each.told)
+            for each in self.guests
+            if each.guest.machine.alive and each.guest.machine.state in (GuestState.READY, GuestState.STOPPED)
+        ]
 
     def reset(self) -> None:
         """A test begins that shares these guests."""

@@ -14,6 +14,7 @@
 #include "mtrr.h"
 #include "observe.h"
 #include "smram.h"
+#include "spaces.h"
 
 DEFINE_MUTEX(memtype_lock);
 struct verifier memtype_verifier;
@@ -217,6 +218,8 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return observe_list(argument);
 	case MEMTYPE_OBSERVE:
 		return observe_set_armed(argument);
+	case MEMTYPE_SPACES:
+		return spaces_list(argument);
 	case MEMTYPE_BENCHMARK:
 		/* It keeps a CPU busy for as long as it is told to. */
 		return capable(CAP_SYS_ADMIN) ? benchmark_run(argument) : -EPERM;

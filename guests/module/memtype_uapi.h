@@ -267,6 +267,20 @@ struct memtype_observe {
 	__u32 armed;
 };
 
+/* The memory of a process. */
+struct memtype_space {
+	__u64 root;		/* of its highest page table */
+	__s32 pid;
+	__u32 reserved;
+	char name[MEMTYPE_TASK_LENGTH];
+};
+
+struct memtype_spaces {
+	__u64 buffer;		/* struct memtype_space[capacity] */
+	__u32 capacity;
+	__u32 count;		/* out: how many there are, even when more than capacity */
+};
+
 #define MEMTYPE_BENCHMARK_ROUNDS 160
 
 /* How long the verifier and the kernel take, in cycles of the TSC, with this many mappings in both. */
@@ -323,6 +337,7 @@ struct memtype_fault {
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)
 #define MEMTYPE_OBSERVE		_IOW(MEMTYPE_IOC, 0x63, struct memtype_observe)
+#define MEMTYPE_SPACES		_IOWR(MEMTYPE_IOC, 0x64, struct memtype_spaces)
 #define MEMTYPE_BENCHMARK	_IOWR(MEMTYPE_IOC, 0x70, struct memtype_benchmark)
 #define MEMTYPE_FAULT		_IOWR(MEMTYPE_IOC, 0x78, struct memtype_fault)
 #define MEMTYPE_FAULT_CALLS	_IOWR(MEMTYPE_IOC, 0x79, struct memtype_fault)

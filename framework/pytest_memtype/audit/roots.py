@@ -7,13 +7,13 @@ process's is only found empty, since Linux clears the user half before it frees 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from pytest_memtype.audit.ram import ENTRIES, Entries, Frames, Ram
+from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
 
 #: Accessed and dirty: the processor sets them in one root and not in another.
 _CHANGING: Final = np.uint64(1 << 5 | 1 << 6)
@@ -45,17 +45,39 @@ class Root:
     process: tuple[int, str] | None = field(default=None, compare=False)
 
 
-def loaded_roots(cr3s: Sequence[int]) -> tuple[Root, ...]:
-    """The roots in CR3.
+def loaded_roots(cr3s: Mapping[int, int]) -> tuple[Root, ...]:
+    """The roots in CR3, by frame.
 
-    :param cr3s: The register of each CPU.
+    :param cr3s: The register of each CPU, by its number.
     """
     # Bits 11 to 0 are a PCID or caching bits, those from 52 on no address.
-    frames = [(cr3 & ((1 << 52) - 1)) >> 12 for cr3 in cr3s]
+    frames = {cpu: (cr3 & ((1 << 52) - 1)) >> 12 for cpu, cr3 in cr3s.items()}
     return tuple(
-        Root(frame, cpus=tuple(cpu for cpu, each in enumerate(frames) if each == frame))
-        for frame in sorted(set(frames))
+        Root(frame, cpus=tuple(cpu for cpu, each in frames.items() if each == frame))
+        for frame in sorted(set(frames.values()))
     )
+
+
+def vouched_roots(
+    ram: Ram, loaded: Iterable[Root], spaces: Mapping[int, tuple[int, str]]
+) -> tuple[Root, ...]:
+    """Those that are loaded, and those that the guest says are processes', with their twins.
+
+    A page that doesn't share the kernel's half is no root any more: the process ended after the guest had
+    been asked.
+
+    :param spaces: Guest-physical address of the highest table to (pid, name).
+    """
+    found = _with_partners(ram, loaded)
+    pattern = _kernel_half(ram, found)
+    frames = np.array(sorted(address >> 12 for address in spaces), np.uint64)
+    frames = frames[ram.holds(frames)]
+    if pattern is not None and len(frames):
+        frames = frames[_share(ram, frames, pattern)]
+    for frame in frames.tolist():
+        known = found.get(frame)
+        found[frame] = Root(frame, cpus=known.cpus if known else (), process=spaces[frame << 12])
+    return _with_twins(ram, found)
 
 
 def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
@@ -63,22 +85,26 @@ def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
 
     It reads all of RAM.
     """
-    found = {root.frame: root for root in known}
+    found = _with_partners(ram, known)
     pattern = _kernel_half(ram, found)
     if pattern is not None:
         for frame in _alike(ram, pattern):
             found.setdefault(frame, Root(frame))
-    twins = _twins(ram, sorted(found))
-    for frame in twins:
-        known_root = found.get(frame)
-        found[frame] = Root(frame, cpus=known_root.cpus if known_root else (), twin=True)
+    return _with_twins(ram, found)
+
+
+def _with_twins(ram: Ram, found: dict[int, Root]) -> tuple[Root, ...]:
+    for frame in _twins(ram, sorted(found)):
+        known, other = found.get(frame), found.get(frame - 1)
+        found[frame] = Root(
+            frame, cpus=known.cpus if known else (), twin=True, process=other.process if other else None
+        )
     return tuple(found[frame] for frame in sorted(found))
 
 
 def _kernel_half(ram: Ram, known: Iterable[int]) -> Entries | None:
     """The fullest there is: CR3 of a CPU in user mode may hold a twin, which has little of the kernel."""
     frames = np.array(sorted(known), np.uint64)
-    frames = np.unique(np.concatenate([frames, frames & ~np.uint64(1)]))
     frames = frames[ram.holds(frames)]
     if not len(frames):
         return None
@@ -86,6 +112,14 @@ def _kernel_half(ram: Ram, known: Iterable[int]) -> Entries | None:
     fullest: Entries = halves[np.argmax(np.count_nonzero(halves, axis=1))]
     # One entry alone would match too much.
     return fullest if np.count_nonzero(fullest) > 1 else None
+
+
+def _with_partners(ram: Ram, loaded: Iterable[Root]) -> dict[int, Root]:
+    """By frame. A twin that is loaded brings the root that it is the twin of."""
+    found = {root.frame: root for root in loaded}
+    for twin in _twins(ram, [frame - 1 for frame in found if frame % 2]):
+        found.setdefault(twin - 1, Root(twin - 1))
+    return found
 
 
 def _alike(ram: Ram, pattern: Entries) -> Iterable[int]:
@@ -99,11 +133,18 @@ def _alike(ram: Ram, pattern: Entries) -> Iterable[int]:
         likely = frames[column & ~_CHANGING == pattern[last]]
         if not len(likely):
             continue
-        halves = ram.read(likely)[:, _HALF:][:, used] & ~_CHANGING
-        # What the kernel maps late may be missing in a root that has not been used since.
-        same = ((halves == pattern[used]) | (halves == 0)).all(axis=1)
-        enough = np.count_nonzero(halves, axis=1) * 2 > len(used)
-        yield from likely[same & enough].tolist()
+        yield from likely[_share(ram, likely, pattern)].tolist()
+
+
+def _share(ram: Ram, frames: Frames, pattern: Entries) -> Booleans:
+    """Which of these frames have the kernel's half."""
+    used = np.flatnonzero(pattern)
+    used = used[used != _LDT - _HALF]
+    halves = ram.read(frames)[:, _HALF:][:, used] & ~_CHANGING
+    # What the kernel maps late may be missing in a root that has not been used since.
+    same: Booleans = ((halves == pattern[used]) | (halves == 0)).all(axis=1)
+    enough: Booleans = np.count_nonzero(halves, axis=1) * 2 > len(used)
+    return same & enough
 
 
 def _twins(ram: Ram, roots: list[int]) -> list[int]:

@@ -19,7 +19,7 @@ _ANONYMOUS = "/memfd:memory-backend-memfd (deleted)"
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """A mapping of RAM in QEMU: its offsets [first, last) are at ``address`` of the process."""
 
     first: int
@@ -37,6 +37,7 @@ class GuestMemory:
     :param ram: Where it is, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
     :param ram_file: The file that QEMU has its memory from, None for a guest without one.
     :param waiter: The machine.
+    :ivar windows: Where in QEMU the RAM is.
     :raises HostError: this host doesn't let a process look into its child.
     """
 
@@ -50,7 +51,7 @@ class GuestMemory:
                 f"the guest's memory can't be reached from outside: /proc/{pid}/mem may not be opened; "
                 "set the sysctl kernel.yama.ptrace_scope to 0 or 1"
             ) from None
-        self._windows = _windows(Path(f"/proc/{pid}/maps").read_text(), ram_file)
+        self.windows: Sequence[Window] = _windows(Path(f"/proc/{pid}/maps").read_text(), ram_file)
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes at a guest-physical address.
@@ -79,18 +80,18 @@ class GuestMemory:
             offset = piece.offset + address - piece.start
             if not (piece.start <= address and address + length <= piece.start + piece.size):
                 continue
-            for window in self._windows:
+            for window in self.windows:
                 if window.first <= offset and offset + length <= window.last:
                     return window.address + offset - window.first
         raise UsageError(f"guest-physical {address:#x}, {length} bytes: the guest has no such RAM")
 
 
-def _windows(maps: str, ram_file: Path | None) -> list[_Window]:
+def _windows(maps: str, ram_file: Path | None) -> list[Window]:
     wanted = {_ANONYMOUS} if ram_file is None else {str(ram_file), f"{ram_file} (deleted)"}
     windows = []
     for line in maps.splitlines():
         match = _MAPPING.fullmatch(line)
         if match and match[4] in wanted:
             start, end, offset = (int(match[number], 16) for number in (1, 2, 3))
-            windows.append(_Window(first=offset, last=offset + end - start, address=start))
+            windows.append(Window(first=offset, last=offset + end - start, address=start))
     return windows

@@ -67,8 +67,16 @@ def cpu_shape(guest: Guest) -> CpuShape:
 
     :raises GuestError: QEMU didn't start.
     """
+    if guest.state is not None:
+        # What a clone is restored from describes itself, and another QEMU would have refused it.
+        return _described(guest.state)
     # Only the CPU's model may have a say in the shape.
     return _learned(guest.hardware.cpu, guest.accelerator)
+
+
+@functools.cache
+def _described(state: Path) -> CpuShape:
+    return shape_of(state.read_bytes())
 
 
 @functools.cache

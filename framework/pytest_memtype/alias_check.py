@@ -1,0 +1,113 @@
+"""The audit as the last word of every test: the aliases its guests have, and those nobody expected."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_memtype.audit.findings import Finding
+from pytest_memtype.audit.machine import audit_machine
+from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.region import Region
+from pytest_memtype.machine.life import GuestState
+
+
+@dataclass(frozen=True)
+class ExpectedAlias:
+    """The marker ``expect_alias``.
+
+    :param before: The kernels that have it are those before this version; None for all.
+    :raises ValueError: that is no version.
+    """
+
+    before: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        version = self.before
+        if version is not None and (
+            not isinstance(version, tuple) or not all(isinstance(part, int) for part in version)
+        ):
+            raise ValueError(f"{version!r} is no kernel version")
+
+    def of(self, version: tuple[int, int]) -> bool:
+        """Does this kernel have it?"""
+        return self.before is None or version < self.before
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One guest, audited at the end of a test.
+
+    :param version: Of its kernel.
+    :param conflicts: All there are.
+    :param unexcused: Those on pages for which the verifier refused no live mapping.
+    :param milliseconds: What it took.
+    :param trouble: Why there was no audit, empty where there was one.
+    """
+
+    version: tuple[int, int]
+    conflicts: tuple[Finding, ...]
+    unexcused: tuple[Finding, ...]
+    milliseconds: float
+    trouble: str = ""
+
+
+def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
+    """Audit a guest.
+
+    An alias is excused where the verifier refused a mapping that is still there and the kernel made it: then
+    it is what the test is about, and what its records show. All others are somebody's mistake.
+
+    :param told: Address and pages of the aliases that were told before; those found are added.
+    :raises GuestError: QEMU ended.
+    """
+    start = time.perf_counter()
+    try:
+        if guest.machine.state is GuestState.STOPPED:
+            # Its agent can't be asked, and looking through all of RAM is too slow for each test.
+            found = audit_machine(guest.machine, spaces={})
+        else:
+            found = guest.audit(tracked=False, search=False)
+    except (HostError, UsageError) as error:
+        return Checked(guest.version, (), (), 0, error.message)
+    conflicts = tuple(each for each in found.conflicts if (each.start, each.pages) not in told)
+    told |= {(each.start, each.pages) for each in conflicts}
+    unexcused = tuple(each for each in conflicts if not guest.journal.excuses(Region(each.start, each.pages)))
+    return Checked(guest.version, conflicts, unexcused, (time.perf_counter() - start) * 1000)
+
+
+def alias_complaint(checked: Sequence[Checked], expected: ExpectedAlias | None) -> str | None:
+    """What is wrong with the aliases that a test leaves, None when nothing is."""
+    having = [
+        each for each in checked if expected is not None and expected.of(each.version) and not each.trouble
+    ]
+    if having and not any(each.conflicts for each in having):
+        return "expect_alias: no page has two conflicting types at the end of the test"
+    return (
+        "\n".join(
+            f"the audit found a {conflict}"
+            for each in checked
+            if each not in having
+            for conflict in each.unexcused
+        )
+        or None
+    )
+
+
+def audit_summary(audits: Sequence[tuple[float, str]]) -> list[str]:
+    """Lines on what the audits of a run took, and why some were left out.
+
+    :param audits: Milliseconds and trouble of each.
+    """
+    times = [each for each, trouble in audits if not trouble]
+    lines = []
+    if times:
+        lines.append(
+            f"page tables audited after {len(times)} tests: median {statistics.median(times):.0f} ms, "
+            f"most {max(times):.0f} ms"
+        )
+    troubles = {trouble for _, trouble in audits if trouble}
+    return lines + [f"not audited: {each}" for each in sorted(troubles)]

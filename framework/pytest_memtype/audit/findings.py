@@ -1,0 +1,274 @@
+"""What an audit finds fault with."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import itertools
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
+from pytest_memtype.audit.mappings import Mappings, PageMapping
+from pytest_memtype.audit.processors import Processors
+from pytest_memtype.machine.memory_map import Kind, Owner
+from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, EffectiveType, danger, danger_reason
+from pytest_memtype.x86.mtrr import memory_type_at
+
+_WB: Final = 1 << EffectiveType.WB.code
+_UNDEFINED: Final = 1 << EffectiveType.UNDEFINED.code
+#: Where SMM has its memory when the chipset has no TSEG (Intel SDM vol. 3, "SMRAM"; q35 with SeaBIOS).
+LEGACY_SMRAM: Final = (0xA0000, 0xC0000)
+
+
+class FindingKind(enum.Enum):
+    """What is wrong."""
+
+    CONFLICT = "conflict"
+    """Pages that are mapped with more than one effective type."""
+    RAM_NOT_WB = "RAM not write-back"
+    """RAM of which all mappings have one effective type, another than WB."""
+    MIXED = "large page over several MTRR types"
+    UNDEFINED = "undefined overlap of MTRRs"
+    CPUS_DISAGREE = "CPUs disagree"
+    """On PAT or MTRRs."""
+    SMRAM = "SMRAM is reachable"
+    UNMAPPED = "tracked, but not mapped"
+    UNTRACKED = "device memory that nobody tracks"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Memory that somebody keeps the type of.
+
+    :param start: Guest-physical address.
+    :param size: In bytes.
+    :param who: Whose, for people.
+    """
+
+    start: int
+    size: int
+    who: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    :param danger: How bad: of a conflict, by the table of :func:`pytest_memtype.x86.effective.danger`.
+    :param start: Guest-physical address of its first byte.
+    :param pages: Of 4 KiB.
+    :param effective: All effective types that the pages are mapped with.
+    :param owner: Whose the memory is.
+    :param reason: Why it is a fault, as half a sentence.
+    :param benign: Why it is none after all, where :mod:`pytest_memtype.audit.benign` knows.
+    """
+
+    kind: FindingKind
+    danger: Danger
+    start: int
+    pages: int
+    effective: tuple[EffectiveType, ...]
+    owner: str
+    reason: str
+    benign: str | None = None
+    seen: Mappings | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def end(self) -> int:
+        """Address of the first byte behind it."""
+        return self.start + (self.pages << 12)
+
+    @functools.cached_property
+    def mappings(self) -> tuple[PageMapping, ...]:
+        """All mappings of the pages, looked for when asked; at most
+        :data:`pytest_memtype.audit.mappings.MOST`."""
+        # What CPUs disagree on is no page's.
+        if self.seen is None or self.kind is FindingKind.CPUS_DISAGREE:
+            return ()
+        return self.seen.of(self.start >> 12, self.pages)
+
+    def __str__(self) -> str:
+        types = "/".join(map(str, self.effective))
+        where = f"[mem {self.start:#x}-{self.end - 1:#x}]"
+        seen = "; ".join(
+            f"{each.memtype} at {each.virtual:#x} ({each.where})" for each in self.mappings[:_SHOWN]
+        )
+        more = f" and {len(self.mappings) - _SHOWN} more" if len(self.mappings) > _SHOWN else ""
+        return f"{self.kind} ({self.danger.name}) {where} {self.owner}, {types}: {seen}{more}: {self.reason}"
+
+
+_SHOWN: Final = 8
+
+
+def find_all(
+    walk: TypedWalk,
+    seen: Mappings,
+    processors: Processors,
+    owners: Sequence[Owner],
+    tracked: Sequence[Tracked] | None,
+) -> Iterator[Finding]:
+    """All findings, by kind and address.
+
+    :param owners: Whose memory is where; without any, RAM and devices can't be told apart.
+    :param tracked: What the guest keeps track of; None when nobody was asked.
+    """
+    yield from _conflicts(walk, seen, owners)
+    yield from _undefined(walk, seen, owners)
+    yield from _ram_not_wb(walk, seen, owners)
+    yield from _mixed(walk, seen, owners)
+    yield from _smram(walk, seen, processors)
+    for difference in processors.disagreements():
+        pages = 1 << processors.physical_bits - 12
+        reason = f"{difference}: a page's type depends on the CPU that uses it"
+        yield Finding(FindingKind.CPUS_DISAGREE, Danger.ERROR, 0, pages, (), "all memory", reason, seen=seen)
+    if tracked is not None:
+        yield from _unmapped(walk, seen, owners, tracked)
+        yield from _untracked(walk, seen, owners, tracked)
+
+
+def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
+    for frame, frames, bits in conflicts(walk):
+        if grade(bits) is not Danger.OK:
+            reason = danger_reason(*_worst_pair(bits))
+            yield _finding(FindingKind.CONFLICT, grade(bits), frame, frames, bits, owners, reason, seen)
+
+
+def _undefined(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
+    reason = "MTRRs overlap here with types for which the manuals define no result"
+    alone = _runs(walk.seen == _UNDEFINED)
+    alone += [(frame, frames) for frame, frames, bits in walk.above if bits == _UNDEFINED]
+    for frame, frames in alone:
+        yield _finding(FindingKind.UNDEFINED, Danger.ERROR, frame, frames, _UNDEFINED, owners, reason, seen)
+
+
+def _ram_not_wb(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
+    reason = "no mapping of this RAM is write-back"
+    for owner in owners:
+        if owner.kind is not Kind.RAM:
+            continue
+        for frame, frames, bits in _pieces(walk, owner.start >> 12, owner.end >> 12):
+            # Those of several types are conflicts, and told as such.
+            if bits not in (_WB, _UNDEFINED) and not bits & (bits - 1):
+                yield _finding(FindingKind.RAM_NOT_WB, Danger.INFO, frame, frames, bits, owners, reason, seen)
+
+
+def _mixed(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
+    reason = "the TLB may use one MTRR type for all of the page, and it isn't said which"
+    for level, each in walk.levels.items():
+        pages = 1 << 9 * (level - 1)
+        for frame in sorted(set(each.frame[each.mixed].tolist())):
+            bits = functools.reduce(operator.or_, (one[2] for one in _pieces(walk, frame, frame + pages)))
+            yield _finding(FindingKind.MIXED, Danger.WARNING, frame, pages, bits, owners, reason, seen)
+
+
+def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[Finding]:
+    mtrr = processors.typing.mtrr
+    if mtrr is None:
+        return
+    first, last = (address >> 12 for address in LEGACY_SMRAM)
+    for frame, frames, bits in _pieces(walk, first, last):
+        # SMM uses its memory without paging, so the MTRRs alone give the type there.
+        theirs = memory_type_at(mtrr, frame << 12)
+        smm = EffectiveType.UNDEFINED if str(theirs) == "undefined" else EffectiveType[theirs.name]
+        worst = max(danger(each, smm) for each in _types(bits))
+        reason = f"system-management mode uses this memory as {smm}"
+        yield Finding(FindingKind.SMRAM, worst, frame << 12, frames, _types(bits), "SMRAM", reason, seen=seen)
+
+
+def _unmapped(
+    walk: TypedWalk, seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
+) -> Iterator[Finding]:
+    records: dict[tuple[int, int], list[str]] = {}
+    for each in tracked:
+        place = each.start >> 12, -(-(each.start + each.size) >> 12)
+        records.setdefault(place, []).append(each.who)
+    for (first, last), who in sorted(records.items()):
+        if next(_pieces(walk, first, last), None) is None:
+            reason = f"{' and '.join(who)}: nothing maps it"
+            yield _finding(FindingKind.UNMAPPED, Danger.INFO, first, last - first, 0, owners, reason, seen)
+
+
+def _untracked(
+    walk: TypedWalk, seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
+) -> Iterator[Finding]:
+    reason = "no record says which type this device memory has, so nobody would notice another"
+    known = sorted((each.start >> 12, -(-(each.start + each.size) >> 12)) for each in tracked)
+    for owner in owners:
+        if owner.kind is Kind.RAM:
+            continue
+        for frame, frames, bits in _pieces(walk, owner.start >> 12, -(-owner.end >> 12)):
+            for first, last in _without(frame, frame + frames, known):
+                yield _finding(
+                    FindingKind.UNTRACKED, Danger.INFO, first, last - first, bits, owners, reason, seen
+                )
+
+
+def _finding(
+    kind: FindingKind,
+    how_bad: Danger,
+    frame: int,
+    frames: int,
+    bits: int,
+    owners: Sequence[Owner],
+    reason: str,
+    seen: Mappings,
+) -> Finding:
+    address = frame << 12
+    owner = next((each.name for each in owners if each.start <= address < each.end), "unknown memory")
+    return Finding(kind, how_bad, address, frames, _types(bits), owner, reason, seen=seen)
+
+
+def _types(bits: int) -> tuple[EffectiveType, ...]:
+    return tuple(each for each in EFFECTIVE_TYPES if bits >> each.code & 1)
+
+
+def _worst_pair(bits: int) -> tuple[EffectiveType, EffectiveType]:
+    types = _types(bits)
+    return max(((a, b) for a in types for b in types), key=lambda pair: danger(*pair))
+
+
+def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(first, count) of runs of True."""
+    if not wanted.any():
+        return []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
+    starts, ends = edges[::2].tolist(), edges[1::2].tolist()
+    return [(first, last - first) for first, last in zip(starts, ends, strict=True)]
+
+
+def _pieces(walk: TypedWalk, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+    """The mapped frames from first up to last, as runs of the same types: (first frame, frames, bits)."""
+    here = walk.seen[first:last]
+    if here.any():
+        borders = np.flatnonzero(np.diff(here)) + 1
+        bounds = [0, *borders.tolist(), len(here)]
+        for start, end in itertools.pairwise(bounds):
+            if here[start]:
+                yield first + start, end - start, int(here[start])
+    for frame, frames, bits in walk.above:
+        start, end = max(frame, first), min(frame + frames, last)
+        if start < end:
+            yield start, end - start, bits
+
+
+def _without(first: int, last: int, known: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is left of [first, last) when the known ranges, ascending, are taken out."""
+    for start, end in known:
+        if end <= first:
+            continue
+        if start >= last:
+            break
+        if first < start:
+            yield first, start
+        first = max(first, end)
+    if first < last:
+        yield first, last

@@ -1,0 +1,69 @@
+"""The audit of a guest of our own, while it stands still."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pytest_memtype.audit.audit import Audit, judge, look
+from pytest_memtype.audit.features import Features, features
+from pytest_memtype.audit.findings import Tracked
+from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.ram import ProcessRam, RamRange
+from pytest_memtype.audit.roots import find_roots, vouched_roots
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.memory_map import owners
+from pytest_memtype.machine.registers_outside import outside_registers, stopped
+
+# By -cpu and accelerator: asking QEMU takes longer than the walk.
+_features: dict[tuple[str, str], Features] = {}
+
+
+def audit_machine(
+    machine: Machine,
+    *,
+    spaces: Mapping[int, tuple[int, str]] | None = None,
+    tracked: Sequence[Tracked] | None = None,
+) -> Audit:
+    """Stop the guest, read its page tables, let it go on as it was, and judge what was read.
+
+    :param spaces: What the guest says: guest-physical address of each process's highest table to (pid, name).
+        None looks for roots in all of RAM instead, which takes a second for 2 GiB.
+    :param tracked: What the guest keeps track of.
+    :raises GuestError: QEMU ended.
+    :raises UsageError: the guest isn't in 64-bit mode, or this host doesn't let a process look into its
+        child.
+    """
+    known = _known(machine)
+    with stopped(machine):
+        started = time.perf_counter()
+        processors = Processors(outside_registers(machine), known.vendor, known.physical_bits, known.has_mtrr)
+        ranges = [
+            RamRange(each.first, each.last - each.first, each.address) for each in machine.memory.windows
+        ]
+        with contextlib.closing(ProcessRam(machine.process.pid, ranges)) as ram:
+            searched = time.perf_counter()
+            if spaces is None:
+                roots = find_roots(ram, processors.roots)
+            else:
+                roots = vouched_roots(ram, processors.roots, spaces)
+            found = time.perf_counter()
+            looked = look(ram, processors, roots)
+        stop = time.perf_counter() - started
+    result = judge(looked, processors, owners=owners(machine.guest.hardware), tracked=tracked)
+    figures = replace(result.figures, roots_ms=(found - searched) * 1000, stop_ms=stop * 1000)
+    return replace(result, figures=figures)
+
+
+def _known(machine: Machine) -> Features:
+    kind = (machine.guest.hardware.cpu, machine.guest.accelerator)
+    if kind not in _features:
+
+        def execute(command: str, arguments: dict[str, Any]) -> Any:
+            return machine.qmp.execute(command, arguments)
+
+        _features[kind] = features(execute)
+    return _features[kind]

@@ -1,0 +1,108 @@
+"""What Linux has at a virtual address: the direct map, vmalloc, modules and so on.
+
+Fixed places are those of Documentation/arch/x86/x86_64/mm.rst. Address space randomisation moves three, but
+keeps their order (arch/x86/mm/kaslr.c, kaslr_regions: direct map, vmalloc, vmemmap), and each begins in a
+512 GiB unit of its own, so that the used units tell which is which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_memtype.audit.path import canonical
+from pytest_memtype.audit.walk import Walk
+
+USER: Final = "user"
+DIRECT_MAP: Final = "direct map"
+VMALLOC: Final = "vmalloc"
+VMEMMAP: Final = "vmemmap"
+FIXMAP: Final = "fixmap"
+KERNEL_IMAGE: Final = "kernel image"
+MODULE: Final = "module"
+
+_UNIT: Final = 1 << 39
+_KERNEL_HALF: Final = 1 << 63
+
+# (start, name), ascending. CONFIG_RANDOMIZE_BASE gives the image 1 GiB, randomised or not.
+_FIXED: Final = (
+    (0xFFFFFE0000000000, "CPU entry area"),
+    (0xFFFFFE8000000000, "kernel"),
+    (0xFFFFFF0000000000, "espfix"),
+    (0xFFFFFF8000000000, "kernel"),
+    (0xFFFFFFEF00000000, "EFI"),
+    (0xFFFFFFFF00000000, "kernel"),
+    (0xFFFFFFFF80000000, KERNEL_IMAGE),
+    (0xFFFFFFFFC0000000, MODULE),
+    (0xFFFFFFFFFF000000, FIXMAP),
+)
+# The LDT's place under page-table isolation (LDT_BASE_ADDR), a unit of its own below the direct map; with
+# five levels 256 of them.
+_LDT: Final = {4: range(0xFFFF880000000000, 0xFFFF888000000000), 5: range(0xFF10 << 48, 0xFF11 << 48)}
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The three that move, by the start of their first 512 GiB unit; None where there is none."""
+
+    depth: int
+    direct_map: int | None
+    vmalloc: int | None
+    vmemmap: int | None
+
+    def name(self, virtual: int) -> str:
+        """What is there."""
+        if virtual < _KERNEL_HALF:
+            return USER
+        if virtual >= _FIXED[0][0]:
+            return next(name for start, name in reversed(_FIXED) if virtual >= start)
+        if virtual in _LDT[self.depth]:
+            return "LDT"
+        for start, name in (
+            (self.vmemmap, VMEMMAP),
+            (self.vmalloc, VMALLOC),
+            (self.direct_map, DIRECT_MAP),
+        ):
+            if start is not None and virtual >= start:
+                return name
+        return "kernel"
+
+
+def regions(walk: Walk) -> Regions:
+    """Find them in the page tables."""
+    ldt = _LDT[walk.depth]
+    used = [unit for unit in _units(walk) if _KERNEL_HALF <= unit < _FIXED[0][0] and unit not in ldt]
+    if not used:
+        return Regions(walk.depth, None, None, None)
+    # A direct map of more than 512 GiB goes on in the next unit; vmalloc keeps at least one unit's distance
+    # of what memory there could be (CONFIG_RANDOMIZE_MEMORY_PHYSICAL_PADDING), or starts there.
+    between = [unit for unit in used[1:-1] if not _continues(unit, used)]
+    return Regions(
+        walk.depth,
+        direct_map=used[0],
+        vmalloc=between[0] if between else None,
+        vmemmap=used[-1] if len(used) > 1 else None,
+    )
+
+
+def _continues(unit: int, used: list[int]) -> bool:
+    """Is it reached from the first unit without a gap, while another unit could be vmalloc's?"""
+    run = 0
+    while run + 1 < len(used) and used[run + 1] == used[run] + _UNIT:
+        run += 1
+    return unit <= used[run] and run < len(used) - 2
+
+
+def _units(walk: Walk) -> list[int]:
+    """The 512 GiB units with anything in them, ascending."""
+    below = walk.levels[3]
+    if walk.depth == 4:
+        return sorted({canonical(slot << 39, 4) for slot in set(below.slot.tolist())})
+    above = walk.levels[4]
+    highs: dict[int, set[int]] = {}
+    for child, slot in zip(above.child.tolist(), above.slot.tolist(), strict=True):
+        highs.setdefault(child, set()).add(slot)
+    edges = set(zip(below.parent.tolist(), below.slot.tolist(), strict=True))
+    return sorted(
+        {canonical(high << 48 | slot << 39, 5) for parent, slot in edges for high in highs.get(parent, ())}
+    )
