@@ -1,0 +1,210 @@
+"""The audit of any QEMU that the user runs: by its QMP socket, and the right to read its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from pytest_memtype.audit.audit import Audit, judge, look
+from pytest_memtype.audit.features import features
+from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.ram import ProcessRam, RamRange
+from pytest_memtype.audit.roots import find_roots
+from pytest_memtype.audit.tree import host_address, owners_in_tree
+from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
+from pytest_memtype.machine.memory_map import Kind
+from pytest_memtype.machine.timeouts import COMMAND, START
+
+_FD_SET: Final = 8086
+
+
+class Control:
+    """QMP, one call at a time, of a QEMU that isn't ours.
+
+    :param address: Path of its socket, or our end of one that is connected.
+    :raises UsageError: nobody answers there, or somebody else than QEMU.
+    """
+
+    def __init__(self, address: str | socket.socket) -> None:
+        self._runner = asyncio.Runner()
+        self._client = QMPClient("memtype-audit")
+        try:
+            self._run(self._client.connect(address), START)
+        except (QMPError, OSError, TimeoutError) as error:
+            self._runner.close()
+            raise UsageError(
+                f"no QEMU answers at {address}: {error}; start it with -qmp unix:PATH,server=on,wait=off, "
+                "and let nobody else be connected to it"
+            ) from None
+
+    def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """Carry out a command, and return its answer.
+
+        :raises UsageError: QEMU refused it, or is gone.
+        """
+        try:
+            return self._run(self._client.execute(command, arguments), COMMAND)
+        except ExecuteError as error:
+            raise UsageError(f"QEMU refused {command}: {error}") from None
+        except (QMPError, OSError, TimeoutError) as error:
+            raise UsageError(f"QEMU didn't answer {command}: {error}") from None
+
+    def monitor(self, command: str) -> str:
+        """Carry out a command of the human monitor."""
+        return str(self.execute("human-monitor-command", {"command-line": command}))
+
+    def give(self, descriptor: int) -> None:
+        """Have QEMU know a descriptor by the next command that takes one."""
+        self._client.send_fd_scm(descriptor)
+
+    def close(self) -> None:
+        """Disconnect."""
+        with contextlib.suppress(QMPError, OSError, TimeoutError):
+            self._run(self._client.disconnect(), COMMAND)
+        self._runner.close()
+
+    def _run(self, coroutine: Any, timeout: float) -> Any:
+        return self._runner.run(asyncio.wait_for(coroutine, timeout))
+
+
+def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
+    """Stop the guest, read registers and page tables, let it go on as it was, and judge what was read.
+
+    :param path: Of the QMP socket.
+    :param pid: QEMU's; None asks the socket.
+    :raises UsageError: it can't be reached, it isn't an x86-64 guest in 64-bit mode, or its memory can't be
+        read.
+    :raises HostError: its kind of saved state can't be learned.
+    """
+    process = pid if pid is not None else _peer(path)
+    shape = learned_shape(Path(f"/proc/{process}/exe"))
+    with contextlib.closing(Control(str(path))) as control:
+        known = features(control.execute)
+        backends = {each["id"] for each in control.execute("query-memdev") if "id" in each}
+        owners = owners_in_tree(control.monitor("info mtree -f"), backends=backends)
+        ranges = [
+            RamRange(each.start, each.end - each.start, host_address(control.monitor, each.start))
+            for each in owners
+            if each.kind is Kind.RAM
+        ]
+        with contextlib.closing(ProcessRam(process, ranges)) as ram, _stopped(control):
+            started = time.perf_counter()
+            try:
+                cpus = read_cpus(_saved(control), shape)
+            except DeviceStateError as error:
+                raise UsageError(f"the registers of process {process} can't be read: {error}") from None
+            processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+            searched = time.perf_counter()
+            roots = find_roots(ram, processors.roots)
+            found = time.perf_counter()
+            looked = look(ram, processors, roots)
+            stop = time.perf_counter() - started
+    result = judge(looked, processors, owners=owners)
+    figures = replace(result.figures, roots_ms=(found - searched) * 1000, stop_ms=stop * 1000)
+    return replace(result, figures=figures)
+
+
+@contextlib.contextmanager
+def _stopped(control: Control) -> Iterator[None]:
+    running = control.execute("query-status")["running"]
+    if running:
+        control.execute("stop")
+    try:
+        yield
+    finally:
+        if running:
+            control.execute("cont")
+
+
+def _saved(control: Control) -> bytes:
+    """The state of all devices."""
+    # By descriptor, because QEMU may run as somebody who can't write where we can.
+    with tempfile.NamedTemporaryFile(prefix="memtype-state-") as file:
+        writable = os.open(file.name, os.O_WRONLY)
+        try:
+            control.give(writable)
+            control.execute("add-fd", {"fdset-id": _FD_SET})
+        finally:
+            os.close(writable)
+        try:
+            # Not "live": that would let the guest run on while it is being read.
+            arguments = {"filename": f"/dev/fdset/{_FD_SET}", "live": False}
+            control.execute("xen-save-devices-state", arguments)
+        finally:
+            control.execute("remove-fd", {"fdset-id": _FD_SET})
+        return file.read()
+
+
+def _peer(path: Path) -> int:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            raise UsageError(
+                f"no QEMU answers at {path}: {error.strerror}; start it with "
+                "-qmp unix:PATH,server=on,wait=off"
+            ) from None
+        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
+
+
+def learned_shape(binary: Path) -> CpuShape:
+    """How a QEMU saves CPUs, from a guest of its own that never runs.
+
+    :param binary: Such as ``/proc/PID/exe``.
+    :raises HostError: it can't be started, or says nothing that is understood.
+    """
+    ours, theirs = socket.socketpair()
+    # fmt: off
+    command = [
+        str(binary), "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", "tcg",
+        "-m", "16M", "-S", "-chardev", f"socket,id=control,fd={theirs.fileno()}",
+        "-mon", "chardev=control,mode=control",
+    ]
+    # fmt: on
+    with ours, theirs, tempfile.TemporaryFile() as state, tempfile.TemporaryFile() as output:
+        try:
+            qemu = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=output, stderr=output)
+        except OSError as error:
+            raise HostError(f"{binary} can't be started: {error.strerror}; name QEMU with --pid") from None
+        try:
+            theirs.close()
+            with contextlib.closing(Control(ours)) as control:
+                control.give(state.fileno())
+                control.execute("getfd", {"fdname": "state"})
+                control.execute("migrate", {"uri": "fd:state"})
+                _wait_for_migration(control)
+            state.seek(0)
+            return shape_of(state.read())
+        except (UsageError, DeviceStateError) as error:
+            output.seek(0)
+            said = tuple(output.read().decode(errors="replace").splitlines()[-5:])
+            raise HostError(f"how {binary} saves CPUs can't be learned: {error}", details=said) from None
+        finally:
+            qemu.kill()
+            qemu.wait()
+
+
+def _wait_for_migration(control: Control) -> None:
+    deadline = time.monotonic() + COMMAND
+    while time.monotonic() < deadline:
+        status = control.execute("query-migrate").get("status")
+        if status == "completed":
+            return
+        if status in ("failed", "cancelled"):
+            break
+        # 16 MiB of zeros: this takes a few milliseconds, and the answers set the pace.
+    raise UsageError("it could not save its state")

@@ -1,0 +1,60 @@
+"""The audit of a guest whose memory and device state were saved in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_memtype.audit.audit import Audit, audit
+from pytest_memtype.audit.live import learned_shape
+from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.ram import RamFile, RamRange
+from pytest_memtype.audit.roots import find_roots
+from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.command import QEMU
+from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
+from pytest_memtype.machine.hardware import MEMORY_LIMIT
+from pytest_memtype.machine.memory_map import Kind, Owner
+from pytest_memtype.x86.effective import Vendor
+
+_2G = 2 << 30
+_4G = 4 << 30
+
+
+def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -> Audit:
+    """Audit saved files.
+
+    :param ram: The guest's RAM, as a ``memory-backend-file`` has it; of q35, which keeps what is beyond 2 GiB
+        above 4 GiB when there are 2816 MiB or more (QEMU 7.2, hw/i386/pc_q35.c).
+    :param state: What ``migrate`` or ``xen-save-devices-state`` wrote; the latter by the QEMU that is
+        installed.
+    :param vendor: The CPU's, which the state doesn't hold.
+    :param physical_bits: MAXPHYADDR, which it doesn't hold either.
+    :raises UsageError: a file can't be read, or isn't what it should be.
+    :raises HostError: the state doesn't describe itself, and QEMU isn't installed.
+    """
+    try:
+        saved, size = state.read_bytes(), ram.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{error.filename}: can't be read: {error.strerror}; name another file") from None
+    try:
+        processors = Processors(read_cpus(saved, _shape(saved)), vendor, physical_bits)
+    except DeviceStateError as error:
+        raise UsageError(f"{state}: {error}") from None
+    ranges = [RamRange(0, size, 0)]
+    if size >= MEMORY_LIMIT:
+        ranges = [RamRange(0, _2G, 0), RamRange(_4G, size - _2G, _2G)]
+    memory = RamFile(ram, ranges)
+    owners = (
+        Owner(0, 0xA0000, Kind.RAM, "RAM"),
+        *(Owner(max(each.start, 1 << 20), each.start + each.size, Kind.RAM, "RAM") for each in ranges),
+    )
+    return audit(memory, processors, find_roots(memory, processors.roots), owners=owners)
+
+
+def _shape(saved: bytes) -> CpuShape:
+    try:
+        return shape_of(saved)
+    except DeviceStateError:
+        if not saved.startswith(b"QEVM"):
+            raise
+        return learned_shape(Path(QEMU))

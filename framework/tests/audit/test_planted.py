@@ -1,0 +1,149 @@
+"""Faults planted in a copy of a real guest's memory are found, those and no others; nonsense is survived."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from effort import effort
+from naive_tables import SIZES, ArrayRam, Leaf, effective_of, leaves
+
+from pytest_memtype import Guest, MemType
+from pytest_memtype.audit.audit import Audit, audit
+from pytest_memtype.audit.features import features
+from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.regions import DIRECT_MAP, KERNEL_IMAGE, USER
+from pytest_memtype.audit.roots import Root, find_roots
+from pytest_memtype.machine.registers_outside import outside_registers, stopped
+from pytest_memtype.x86.effective import Danger, EffectiveType, danger
+from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PWT
+
+PLACES = 200
+
+
+class Copy:
+    """The memory of a guest that stood still, its CPUs, and its address spaces."""
+
+    def __init__(self, guest: Guest) -> None:
+        known = features(guest.qmp.execute)
+        with stopped(guest.machine):
+            cpus = outside_registers(guest.machine)
+            memory = guest.machine.memory.read(0, guest.hardware.memory_bytes)
+        self.ram = ArrayRam(np.frombuffer(bytearray(memory), "<u8").reshape(-1, 512))
+        self.processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+        self.roots: tuple[Root, ...] = find_roots(self.ram, self.processors.roots)
+
+    def audit(self) -> Audit:
+        return audit(self.ram, self.processors, self.roots)
+
+
+@pytest.fixture
+def copy(guest: Guest) -> Copy:
+    for name in ("X", "Y"):
+        process = guest.process(name)
+        mapping = process.mmap(guest.ram(pages=4), MemType.WB).mapping
+        assert mapping is not None
+    return Copy(guest)
+
+
+def graded(types: set[EffectiveType]) -> Danger:
+    return max(danger(a, b) for a in types for b in types)
+
+
+def conflicts(found: Audit) -> dict[int, Danger]:
+    """By frame."""
+    return {
+        frame: each.danger
+        for each in found.findings
+        if each.kind.name == "CONFLICT"
+        for frame in range(each.start >> 12, each.end >> 12)
+    }
+
+
+def test_planted_conflicts_are_found(copy: Copy) -> None:
+    typing = copy.processors.typing
+    reached: dict[Leaf, tuple[int, int]] = {}
+    for root in copy.roots:
+        for virtual, leaf in leaves(copy.ram, root.frame, 4):
+            reached.setdefault(leaf, (root.frame, virtual))
+    mapped: dict[int, list[Leaf]] = {}
+    for leaf in reached:
+        for frame in leaf.frames:
+            mapped.setdefault(frame, []).append(leaf)
+    shared = [leaf for leaf in reached if any(len(mapped[frame]) > 1 for frame in leaf.frames)]
+
+    assert copy.audit().conflicts == ()
+    loaded = {root.frame for root in copy.processors.roots}
+    chance = random.Random(8)
+    kinds = {(leaf.level, reached[leaf][1] < 1 << 47, reached[leaf][0] in loaded): leaf for leaf in shared}
+    assert len(kinds) >= 4  # of 4 KiB and 2 MiB, user and kernel, in CR3 and not
+    assert {SIZES[level] for level, _, _ in kinds} == {SIZES[1], SIZES[2]}
+    chosen = [*kinds.values(), *chance.choices(shared, k=PLACES - len(kinds))]
+    for leaf in chosen:
+        bit = chance.choice([PCD, PWT, PAT_4K if leaf.level == 1 else PAT_LARGE])
+        changed = leaf.entry ^ bit
+        expected = {}
+        for frame in leaf.frames:
+            types = {effective_of(other, frame, typing) for other in mapped[frame] if other != leaf}
+            grade = graded(types | {effective_of(leaf, frame, typing, entry=changed)})
+            if grade is not Danger.OK:
+                expected[frame] = grade
+        copy.ram.words[leaf.table, leaf.slot] = changed
+        try:
+            assert conflicts(copy.audit()) == expected, f"{leaf} ^ {bit:#x}"
+        finally:
+            copy.ram.words[leaf.table, leaf.slot] = leaf.entry
+    assert copy.audit().conflicts == ()
+
+
+def test_every_mapping_of_a_page_is_told(copy: Copy) -> None:
+    """Against the naive walk: all addresses at which the pages of the kernel's image and of a process are."""
+    found = copy.audit()
+    expected: dict[int, set[tuple[int, int]]] = {}
+    for root in copy.roots:
+        for virtual, leaf in leaves(copy.ram, root.frame, 4):
+            where = virtual | 0xFFFF << 48 if virtual >> 47 else virtual
+            for offset, frame in enumerate(leaf.frames):
+                # The kernel's half is told once.
+                key = 0 if virtual >> 47 else root.frame
+                expected.setdefault(frame, set()).add((key, where + (offset << 12)))
+    regions = set()
+    for frame in random.Random(1).sample(sorted(expected), 300):
+        seen = found.seen.of(frame, 1)
+        told = {
+            (0 if each.virtual >> 63 else each.root, each.virtual + (frame << 12) - each.start)
+            for each in seen
+        }
+        assert told == expected[frame]
+        regions |= {each.region for each in seen}
+    assert DIRECT_MAP in regions
+    assert USER in regions or KERNEL_IMAGE in regions
+
+
+def test_corrupted_memories_are_survived(copy: Copy) -> None:
+    """Random words, and random copies of entries, all over the page tables of a real guest."""
+    chance = np.random.default_rng(5)
+    tables = np.array(
+        sorted({leaf.table for root in copy.roots for _, leaf in leaves(copy.ram, root.frame, 4)})
+    )
+    walked = copy.audit().seen.walk.walk.levels
+    tables = np.unique(
+        np.concatenate([tables, *(level.tables.astype(np.int64) for level in walked.values())])
+    )
+    told = 0
+    for turn, count in zip(
+        range(effort(quick=60, long=1000)), itertools.cycle((1, 8, 64, 512)), strict=False
+    ):
+        before = copy.ram.words[tables].copy()
+        at = chance.choice(tables, count), chance.integers(0, 512, count)
+        if turn % 2:
+            # Every kind of pointer, each somewhere else: cycles, shared tables, tables as pages.
+            others = copy.ram.words[chance.choice(tables, count), chance.integers(0, 512, count)]
+            copy.ram.words[at] = others
+        else:
+            copy.ram.words[at] = chance.integers(0, 1 << 63, count, dtype=np.uint64)
+        told += bool(copy.audit().unfollowed)
+        copy.ram.words[tables] = before
+    assert told, "not one of them had an entry that leads nowhere"
