@@ -277,6 +277,7 @@ def test_generations(guest: Guest, via: str, memtype: MemType) -> None:
     assert guest.tracked(bar) == ()
 
 
+@pytest.mark.expect_alias  # the private page's copy is RAM, mapped UC- here and WB by the kernel
 def test_fork_that_fails_half_way(guest: Guest) -> None:
     """What fork() had copied when it failed is gone, and the parent has all that it had.
 

@@ -6,9 +6,10 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_memtype.audit.findings import Finding
-from pytest_memtype.audit.machine import audit_machine
+from pytest_memtype.audit.machine import audit_machine, audit_template
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.region import Region
@@ -45,6 +46,7 @@ class Checked:
     :param conflicts: All there are.
     :param unexcused: Those on pages for which the verifier refused no live mapping.
     :param milliseconds: What it took.
+    :param since_boot: Those that are neither excused nor the test's, in words.
     :param trouble: Why there was no audit, empty where there was one.
     """
 
@@ -53,13 +55,15 @@ class Checked:
     unexcused: tuple[Finding, ...]
     milliseconds: float
     trouble: str = ""
+    since_boot: tuple[str, ...] = ()
 
 
 def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
     """Audit a guest.
 
     An alias is excused where the verifier refused a mapping that is still there and the kernel made it: then
-    it is what the test is about, and what its records show. All others are somebody's mistake.
+    it is what the test is about, and what its records show. One that the template has already is the boot's
+    and no test's. All others are somebody's mistake.
 
     :param told: Address and pages of the aliases that were told before; those found are added.
     :raises GuestError: QEMU ended.
@@ -76,7 +80,32 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
     conflicts = tuple(each for each in found.conflicts if (each.start, each.pages) not in told)
     told |= {(each.start, each.pages) for each in conflicts}
     unexcused = tuple(each for each in conflicts if not guest.journal.excuses(Region(each.start, each.pages)))
-    return Checked(guest.version, conflicts, unexcused, (time.perf_counter() - start) * 1000)
+    milliseconds = (time.perf_counter() - start) * 1000
+    # Only now, because it takes longer than all else, and nearly no guest needs it.
+    booted_with = _of_the_boot(guest) if unexcused else frozenset()
+    return Checked(
+        guest.version,
+        tuple(each for each in conflicts if _key(each) not in booted_with),
+        tuple(each for each in unexcused if _key(each) not in booted_with),
+        milliseconds,
+        since_boot=tuple(str(each) for each in unexcused if _key(each) in booted_with),
+    )
+
+
+def _key(finding: Finding) -> tuple[int, int, str]:
+    return finding.start, finding.pages, "/".join(map(str, finding.effective))
+
+
+# By the template's RAM file.
+_templates: dict[Path | None, frozenset[tuple[int, int, str]]] = {}
+
+
+def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
+    file = guest.machine.guest.ram_file
+    if file not in _templates:
+        found = audit_template(guest.machine)
+        _templates[file] = frozenset(map(_key, found.conflicts)) if found else frozenset()
+    return _templates[file]
 
 
 def alias_complaint(checked: Sequence[Checked], expected: ExpectedAlias | None) -> str | None:
@@ -97,17 +126,20 @@ def alias_complaint(checked: Sequence[Checked], expected: ExpectedAlias | None) 
     )
 
 
-def audit_summary(audits: Sequence[tuple[float, str]]) -> list[str]:
-    """Lines on what the audits of a run took, and why some were left out.
+def audit_summary(audits: Sequence[tuple[float, str, Sequence[str]]]) -> list[str]:
+    """Lines on what the audits of a run took, why some were left out, and on aliases of the kernels' own.
 
-    :param audits: Milliseconds and trouble of each.
+    :param audits: Milliseconds, trouble, and aliases since boot of each.
     """
-    times = [each for each, trouble in audits if not trouble]
+    times = [milliseconds for milliseconds, trouble, _ in audits if not trouble]
     lines = []
     if times:
         lines.append(
             f"page tables audited after {len(times)} tests: median {statistics.median(times):.0f} ms, "
             f"most {max(times):.0f} ms"
         )
-    troubles = {trouble for _, trouble in audits if trouble}
-    return lines + [f"not audited: {each}" for each in sorted(troubles)]
+    troubles = {trouble for _, trouble, _ in audits if trouble}
+    # Addresses of the kernel's own differ from boot to boot; one line for each page is enough.
+    boots = {each.partition(": ")[0]: each for _, _, since_boot in audits for each in since_boot}
+    lines += [f"not audited: {each}" for each in sorted(troubles)]
+    return lines + [f"there since boot: {each}" for _, each in sorted(boots.items())]

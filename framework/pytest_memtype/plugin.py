@@ -321,7 +321,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if panic is None and not item.config.getoption("--no-audit"):
         item.stash[_audited] = checked = guests.audit()
         wrong = alias_complaint(checked, _expected_alias(item))
-        if wrong:
+        # A reproducer of a reported bug says by itself what there must be.
+        if wrong and not item.get_closest_marker("bug"):
             pytest.fail(wrong, pytrace=False)
     return result
 
@@ -405,7 +406,7 @@ def pytest_runtest_makereport(
         # Attached to a report they reach the controller of pytest-xdist in the order of the tests.
         vars(report)["memtype_records"] = item.stash.get(_records, [])
         vars(report)["memtype_audits"] = [
-            (each.milliseconds, each.trouble) for each in item.stash.get(_audited, [])
+            (each.milliseconds, each.trouble, each.since_boot) for each in item.stash.get(_audited, [])
         ]
     return report
 
@@ -431,7 +432,7 @@ class Recorder:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.records: list[Record] = []
-        self.audits: list[tuple[float, str]] = []
+        self.audits: list[tuple[float, str, tuple[str, ...]]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         records: list[Record] = getattr(report, "memtype_records", [])

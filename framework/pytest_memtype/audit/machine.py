@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_memtype.audit.audit import Audit, judge, look
+from pytest_memtype.audit.audit import Audit, audit, judge, look
 from pytest_memtype.audit.features import Features, features
 from pytest_memtype.audit.findings import Tracked
 from pytest_memtype.audit.processors import Processors
-from pytest_memtype.audit.ram import ProcessRam, RamRange
+from pytest_memtype.audit.ram import ProcessRam, RamFile, RamRange
 from pytest_memtype.audit.roots import find_roots, vouched_roots
+from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.device_state import read_cpus
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory_map import owners
-from pytest_memtype.machine.registers_outside import outside_registers, stopped
+from pytest_memtype.machine.registers_outside import cpu_shape, outside_registers, stopped
 
 # By -cpu and accelerator: asking QEMU takes longer than the walk.
 _features: dict[tuple[str, str], Features] = {}
@@ -56,6 +58,25 @@ def audit_machine(
     result = judge(looked, processors, owners=owners(machine.guest.hardware), tracked=tracked)
     figures = replace(result.figures, roots_ms=(found - searched) * 1000, stop_ms=stop * 1000)
     return replace(result, figures=figures)
+
+
+def audit_template(machine: Machine) -> Audit | None:
+    """The audit of what a guest was cloned from, None for one that was booted.
+
+    :raises UsageError: the template can't be read any more.
+    """
+    guest = machine.guest
+    if guest.state is None or guest.ram_file is None:
+        return None
+    known = _known(machine)
+    try:
+        state = guest.state.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{guest.state}: can't be read: {error.strerror}; run the test again") from None
+    cpus = read_cpus(state, cpu_shape(guest))
+    processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+    ram = RamFile(guest.ram_file)
+    return audit(ram, processors, find_roots(ram, processors.roots), owners=owners(guest.hardware))
 
 
 def _known(machine: Machine) -> Features:

@@ -173,7 +173,8 @@ class Machine:
         return state_of(
             activity=self.activity,
             status=self.process.status,
-            panicked=console is not None and console.panic() is not None,
+            # All of the console's text is looked through for it, so only when it matters.
+            panicked=self.process.status is not None and console is not None and console.panic() is not None,
             paused=switches[-1:] == ["STOP"],
         )
 

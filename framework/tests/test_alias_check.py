@@ -1,0 +1,120 @@
+"""The audit after each test: what fails it, what doesn't, and what is printed."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
+from pytest_memtype.audit.findings import Finding, FindingKind
+from pytest_memtype.x86.effective import Danger, EffectiveType
+
+ALIAS = Finding(
+    FindingKind.CONFLICT,
+    Danger.FATAL,
+    0x1000,
+    1,
+    (EffectiveType.WC, EffectiveType.WB),
+    "RAM",
+    "lines may be written back",
+)
+OLD, NEW = (5, 10), (7, 3)
+
+TESTS = """
+import pytest
+from pytest_memtype import MemType
+
+UC_MINUS, WB, WC = MemType.UC_MINUS, MemType.WB, MemType.WC
+
+
+def alias(guest):
+    # The copy of a private page is RAM, mapped with the type of the device and with the direct map's.
+    process = guest.process("X")
+    mapping = process.mmap(guest.mmio(pages=1), UC_MINUS, private=True).mapping
+    process.write(mapping, page=0)
+
+
+def test_unexpected(guest):
+    alias(guest)
+
+
+@pytest.mark.expect_alias
+def test_expected(guest):
+    alias(guest)
+
+
+@pytest.mark.expect_alias(before=(5, 0))
+def test_expected_on_others(guest):
+    alias(guest)
+
+
+@pytest.mark.expect_alias
+def test_missed(guest):
+    pass
+
+
+@pytest.mark.expect_alias(since=3)
+def test_misused(guest):
+    pass
+
+
+def test_refused_by_the_verifier(guest):
+    ram = guest.ram(pages=1)
+    guest.process("X").mmap(ram, WB)
+    guest.driver("agp").set_memory(ram, WC)
+"""
+
+
+def test_in_a_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rf", "--kernel", "debian:bookworm")
+    result.assert_outcomes(passed=2, failed=4)
+    result.stdout.fnmatch_lines_random(
+        [
+            "the audit found a conflict (ERROR) *RAM, CD/WB: UC- at *(X:*WB at *(direct map)*",
+            "expect_alias: no page has two conflicting types at the end of the test",
+            "*test_misused*expect_alias takes before=*",
+            "page tables audited after *",
+        ]
+    )
+    failed = [line.split("::")[1].partition("[")[0] for line in result.outlines if line.startswith("FAILED")]
+    assert failed == ["test_unexpected", "test_expected_on_others", "test_missed", "test_misused"]
+
+
+def test_no_audit(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--no-audit", "-k", "unexpected")
+    result.assert_outcomes(passed=1, deselected=5)
+    result.stdout.no_fnmatch_line("page tables audited*")
+
+
+def checked(version: tuple[int, int], *, conflicts: int = 1, unexcused: int = 1) -> Checked:
+    return Checked(version, (ALIAS,) * conflicts, (ALIAS,) * unexcused, 5.0)
+
+
+def test_complaints() -> None:
+    assert alias_complaint([], None) is None
+    assert alias_complaint([checked(OLD, unexcused=0)], None) is None
+    assert "the audit found a conflict (FATAL)" in str(alias_complaint([checked(OLD)], None))
+    expected = ExpectedAlias(before=(6, 16))
+    assert alias_complaint([checked(OLD)], expected) is None
+    assert alias_complaint([checked(NEW)], expected) is not None
+    assert alias_complaint([checked(NEW, conflicts=0, unexcused=0)], expected) is None
+    assert "no page" in str(alias_complaint([checked(OLD, conflicts=0, unexcused=0)], expected))
+    # A host on which nothing can be audited fails nobody.
+    assert alias_complaint([Checked(OLD, (), (), 0, "may not be read")], expected) is None
+
+
+@pytest.mark.parametrize("version", ["6.16", 6, ("6", "16")])
+def test_what_is_no_version(version: object) -> None:
+    with pytest.raises(ValueError, match="no kernel version"):
+        ExpectedAlias(before=version)  # type: ignore[arg-type]
+
+
+def test_summary() -> None:
+    assert audit_summary([]) == []
+    boot = ("conflict (ERROR) [mem 0xfed00000-0xfed00fff] HPET, CD/WB: UC- at 0x1: reason",)
+    assert audit_summary([(3.0, "", ()), (5.0, "", boot), (0, "may not be read", ()), (9.0, "", boot)]) == [
+        "page tables audited after 3 tests: median 5 ms, most 9 ms",
+        "not audited: may not be read",
+        f"there since boot: {boot[0]}",
+    ]
