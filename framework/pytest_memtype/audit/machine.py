@@ -12,7 +12,7 @@ from pytest_memtype.audit.audit import Audit, audit, judge, look
 from pytest_memtype.audit.features import Features, features
 from pytest_memtype.audit.findings import Tracked
 from pytest_memtype.audit.processors import Processors
-from pytest_memtype.audit.ram import ProcessRam, RamFile, RamRange
+from pytest_memtype.audit.ram import ProcessRam, RamFile
 from pytest_memtype.audit.roots import find_roots, vouched_roots
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.device_state import read_cpus
@@ -43,10 +43,7 @@ def audit_machine(
     with stopped(machine):
         started = time.perf_counter()
         processors = Processors(outside_registers(machine), known.vendor, known.physical_bits, known.has_mtrr)
-        ranges = [
-            RamRange(each.first, each.last - each.first, each.address) for each in machine.memory.windows
-        ]
-        with contextlib.closing(ProcessRam(machine.process.pid, ranges)) as ram:
+        with contextlib.closing(ProcessRam(machine.process.pid, machine.memory.ranges)) as ram:
             searched = time.perf_counter()
             if spaces is None:
                 roots = find_roots(ram, processors.roots)
@@ -75,7 +72,7 @@ def audit_template(machine: Machine) -> Audit | None:
         raise UsageError(f"{guest.state}: can't be read: {error.strerror}; run the test again") from None
     cpus = read_cpus(state, cpu_shape(guest))
     processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
-    ram = RamFile(guest.ram_file)
+    ram = RamFile(guest.ram_file, guest.hardware.ram)
     return audit(ram, processors, find_roots(ram, processors.roots), owners=owners(guest.hardware))
 
 

@@ -7,17 +7,14 @@ from pathlib import Path
 from pytest_memtype.audit.audit import Audit, audit
 from pytest_memtype.audit.live import learned_shape
 from pytest_memtype.audit.processors import Processors
-from pytest_memtype.audit.ram import RamFile, RamRange
+from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.command import QEMU
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
-from pytest_memtype.machine.hardware import MEMORY_LIMIT
+from pytest_memtype.machine.hardware import ram_ranges
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.x86.effective import Vendor
-
-_2G = 2 << 30
-_4G = 4 << 30
 
 
 def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -> Audit:
@@ -40,9 +37,7 @@ def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -
         processors = Processors(read_cpus(saved, _shape(saved)), vendor, physical_bits)
     except DeviceStateError as error:
         raise UsageError(f"{state}: {error}") from None
-    ranges = [RamRange(0, size, 0)]
-    if size >= MEMORY_LIMIT:
-        ranges = [RamRange(0, _2G, 0), RamRange(_4G, size - _2G, _2G)]
+    ranges = ram_ranges(size)
     memory = RamFile(ram, ranges)
     owners = (
         Owner(0, 0xA0000, Kind.RAM, "RAM"),

@@ -19,7 +19,7 @@ _ANONYMOUS = "/memfd:memory-backend-memfd (deleted)"
 
 
 @dataclass(frozen=True)
-class Window:
+class _Window:
     """A mapping of RAM in QEMU: its offsets [first, last) are at ``address`` of the process."""
 
     first: int
@@ -37,7 +37,7 @@ class GuestMemory:
     :param ram: Where it is, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
     :param ram_file: The file that QEMU has its memory from, None for a guest without one.
     :param waiter: The machine.
-    :ivar windows: Where in QEMU the RAM is.
+    :ivar ranges: The RAM by guest-physical address, with offsets that are addresses in QEMU.
     :raises HostError: this host doesn't let a process look into its child.
     """
 
@@ -51,7 +51,10 @@ class GuestMemory:
                 f"the guest's memory can't be reached from outside: /proc/{pid}/mem may not be opened; "
                 "set the sysctl kernel.yama.ptrace_scope to 0 or 1"
             ) from None
-        self.windows: Sequence[Window] = _windows(Path(f"/proc/{pid}/maps").read_text(), ram_file)
+        self._windows = _windows(Path(f"/proc/{pid}/maps").read_text(), ram_file)
+        self.ranges = [
+            RamRange(each.start, each.size, self._in_process(each.offset, each.size) or 0) for each in ram
+        ]
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes at a guest-physical address.
@@ -77,21 +80,25 @@ class GuestMemory:
 
     def _locate(self, address: int, length: int) -> int:
         for piece in self._ram:
-            offset = piece.offset + address - piece.start
-            if not (piece.start <= address and address + length <= piece.start + piece.size):
-                continue
-            for window in self.windows:
-                if window.first <= offset and offset + length <= window.last:
-                    return window.address + offset - window.first
+            if piece.start <= address and address + length <= piece.start + piece.size:
+                found = self._in_process(piece.offset + address - piece.start, length)
+                if found is not None:
+                    return found
         raise UsageError(f"guest-physical {address:#x}, {length} bytes: the guest has no such RAM")
 
+    def _in_process(self, offset: int, length: int) -> int | None:
+        for window in self._windows:
+            if window.first <= offset and offset + length <= window.last:
+                return window.address + offset - window.first
+        return None
 
-def _windows(maps: str, ram_file: Path | None) -> list[Window]:
+
+def _windows(maps: str, ram_file: Path | None) -> list[_Window]:
     wanted = {_ANONYMOUS} if ram_file is None else {str(ram_file), f"{ram_file} (deleted)"}
     windows = []
     for line in maps.splitlines():
         match = _MAPPING.fullmatch(line)
         if match and match[4] in wanted:
             start, end, offset = (int(match[number], 16) for number in (1, 2, 3))
-            windows.append(Window(first=offset, last=offset + end - start, address=start))
+            windows.append(_Window(first=offset, last=offset + end - start, address=start))
     return windows
