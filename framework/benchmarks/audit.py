@@ -1,0 +1,146 @@
+"""How long the audit takes, beside QEMU's ``info tlb`` and beside numpy's bare touch of the same tables.
+
+Measured warm, on guests that stand still: the default one, and up to 2 GiB mapped by 4 KiB pages alone
+(``-cpu qemu64,-pse``). ``audit`` is walk, types and grouping of the loaded roots; the search of all RAM for
+other roots is told apart.
+
+    python framework/benchmarks/audit.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from common import Bench, bench, finish, milliseconds, show
+
+from pytest_memtype.audit.audit import audit
+from pytest_memtype.audit.features import features
+from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.ram import ProcessRam, Ram
+from pytest_memtype.audit.roots import find_roots
+from pytest_memtype.audit.walk import Walk
+from pytest_memtype.guest.boot import booted
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.memory_map import owners
+from pytest_memtype.machine.registers_outside import outside_registers, stopped
+
+ROUNDS = 15
+GROWTH = ("256M", "512M", "1G", "2G")
+ONLY_4K = "qemu64,-pse"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians, in milliseconds.
+
+    :param stop_ms: The whole of :meth:`Guest.audit` that the guest stands still for.
+    :param bytes_per_leaf: The most memory in use during an audit.
+    """
+
+    leaves: int
+    audit_ms: float
+    walk_ms: float
+    root_scan_ms: float
+    stop_ms: float
+    touch_ms: float
+    info_tlb_ms: float
+    bytes_per_leaf: float
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        return {
+            "leaves": self.leaves,
+            "audit_ms": self.audit_ms,
+            "walk_ms": self.walk_ms,
+            "root_scan_ms": self.root_scan_ms,
+            "stop_ms": self.stop_ms,
+            "ratio_to_touch": self.walk_ms / self.touch_ms,
+            "speedup_over_info_tlb": self.info_tlb_ms / self.audit_ms,
+            "touch_ms": self.touch_ms,
+            "info_tlb_ms": self.info_tlb_ms,
+            "bytes_per_leaf": self.bytes_per_leaf,
+        }
+
+
+def measure(guest: Guest) -> Cost:
+    machine = guest.machine
+    known = features(lambda command, arguments: machine.qmp.execute(command, arguments))
+    stops = [guest.audit(tracked=False).figures.stop_ms for _ in range(5)]
+    with (
+        stopped(machine),
+        contextlib.closing(ProcessRam(machine.process.pid, machine.memory.ranges)) as ram,
+    ):
+        cpus = outside_registers(machine)
+        processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+        whose = owners(guest.hardware)
+        audits = [audit(ram, processors, processors.roots, owners=whose) for _ in range(ROUNDS)]
+        tables = audits[-1].seen.walk.walk
+        tracemalloc.start()
+        audit(ram, processors, processors.roots, owners=whose)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return Cost(
+            leaves=audits[-1].figures.leaves,
+            audit_ms=statistics.median(each.figures.audit_ms for each in audits),
+            walk_ms=statistics.median(each.figures.walk_ms for each in audits),
+            root_scan_ms=median(lambda: find_roots(ram, processors.roots), 3),
+            stop_ms=statistics.median(stops),
+            touch_ms=median(lambda: touch(ram, tables), ROUNDS),
+            info_tlb_ms=median(lambda: info_tlb(guest), 3),
+            bytes_per_leaf=most / len(tables),
+        )
+
+
+def median(action: Callable[[], object], rounds: int) -> float:
+    return statistics.median(milliseconds(action) for _ in range(rounds))
+
+
+def touch(ram: Ram, tables: Walk) -> int:
+    """Read every table once, and look at every entry once."""
+    return sum(int(np.count_nonzero(ram.read(level.tables))) for level in tables.levels.values())
+
+
+def info_tlb(guest: Guest) -> None:
+    guest.qmp.execute("human-monitor-command", {"command-line": "info tlb"}, timeout=120)
+
+
+def of(on: Bench, hardware: Hardware) -> Cost:
+    guest = booted(replace(on.blueprint, hardware=hardware), logs=on.logs())
+    with guest.machine:
+        return measure(guest)
+
+
+def main() -> None:
+    with bench() as on:
+        guest = on.clone()
+        with guest.machine:
+            default = measure(guest)
+        grown = {memory: of(on, Hardware(cpu=ONLY_4K, memory=memory)) for memory in GROWTH}
+    rows = [
+        (
+            name,
+            each.leaves,
+            each.audit_ms,
+            each.walk_ms,
+            each.touch_ms,
+            each.root_scan_ms,
+            each.stop_ms,
+            each.info_tlb_ms,
+            each.bytes_per_leaf,
+            f"{each.audit_ms * 1e6 / each.leaves:.0f}",
+        )
+        for name, each in [("default", default), *((f"{size}, 4K", cost) for size, cost in grown.items())]
+    ]
+    columns = ("guest", "leaves", "audit", "walk", "touch", "roots", "stop", "info tlb", "B/leaf", "ns/leaf")
+    show("The audit, milliseconds", columns, rows)
+    finish({"default": default.figures, "2G": grown["2G"].figures})
+
+
+if __name__ == "__main__":
+    main()

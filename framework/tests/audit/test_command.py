@@ -1,0 +1,118 @@
+"""``memtype audit``, of a QEMU that somebody else started, and of saved files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pytest_memtype import Guest, MemType
+from pytest_memtype.audit.live import Control
+from pytest_memtype.cli import main
+from pytest_memtype.machine.registers_outside import save_devices
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["audit", *map(str, arguments)])
+
+
+@pytest.fixture
+def foreign(guest: Guest, tmp_path: Path) -> Iterator[Path]:
+    """The QMP socket of a QEMU that this package doesn't know of: it runs a copy of a booted guest."""
+    ours = guest.machine.guest
+    if ours.state is None or ours.ram_file is None:
+        pytest.skip("this guest was booted and not restored")
+    path = tmp_path / "qmp"
+    # fmt: off
+    command = [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-cpu", "qemu64",
+        "-machine", "q35,memory-backend=ram", "-m", "256M", "-accel", "tcg",
+        "-object", f"memory-backend-file,id=ram,size=256M,share=off,mem-path={ours.ram_file}",
+        "-device", "bochs-display,id=testdevice", "-serial", "null", "-serial", "null",
+        "-qmp", f"unix:{path},server=on,wait=off", "-incoming", "defer",
+    ]
+    # fmt: on
+    listening, qemu = path, subprocess.Popen(command)
+    try:
+        while not listening.exists():
+            assert qemu.poll() is None, "QEMU didn't start"
+        control = Control(str(path))
+        capabilities = [{"capability": "x-ignore-shared", "state": True}]
+        control.execute("migrate-set-capabilities", {"capabilities": capabilities})
+        control.execute("migrate-incoming", {"uri": f"exec:cat {ours.state}"})
+        while control.execute("query-status")["status"] == "inmigrate":
+            assert qemu.poll() is None, "QEMU couldn't restore the guest"
+        control.execute("cont")
+        control.close()
+        yield path
+    finally:
+        qemu.kill()
+        qemu.wait()
+
+
+def test_a_qemu_of_somebody_elses(foreign: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "memory.svg"
+    result = run("--qmp", foreign, "--json", "--svg", picture)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [each for each in found["findings"] if each["kind"] == "conflict"] == []
+    assert found["unfollowed"] == []
+    assert found["figures"]["leaves"] > 4000
+    root = Xml.fromstring(picture.read_bytes())
+    lanes = {each.text for each in root.iter(f"{SVG}text")}
+    assert {"UC", "WC", "WT", "WP", "WB", "conflicts"} <= lanes
+    # It goes on as it was, and whoever comes next finds it so.
+    control = Control(str(foreign))
+    assert control.execute("query-status")["running"] is True
+    control.execute("stop")
+    control.close()
+    assert "0 conflicts" in run("--qmp", foreign).output
+    control = Control(str(foreign))
+    assert control.execute("query-status")["running"] is False
+    control.close()
+
+
+def test_saved_files(guest: Guest, tmp_path: Path) -> None:
+    ram = guest.ram(pages=1)
+    mapping = guest.process("X").mmap(ram, MemType.WB).mapping
+    assert mapping is not None
+    guest.driver("agp").set_memory(ram, MemType.WC)
+    guest.qmp.execute("stop")
+    memory, state = tmp_path / "ram", tmp_path / "state"
+    memory.write_bytes(guest.machine.memory.read(0, guest.hardware.memory_bytes))
+    # It doesn't describe itself: the QEMU that is installed says how to read it.
+    state.write_bytes(save_devices(guest.machine))
+    picture = tmp_path / "memory.svg"
+    result = run("--ram", memory, "--state", state, "--svg", picture)
+    assert result.exit_code == 1, result.output
+    assert "1 conflicts" in result.output
+    assert f"{ram.start:x}-{ram.end - 1:x}" in result.output
+    titles = [each.text or "" for each in Xml.fromstring(picture.read_bytes()).iter(f"{SVG}title")]
+    assert sum("conflict (FATAL)" in each for each in titles) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name a guest"),
+        (("--qmp", "nowhere"), "no QEMU answers at nowhere"),
+        (("--ram", "nowhere"), "name a guest"),
+        (("--ram", "nowhere", "--state", "nowhere"), "nowhere: can't be read"),
+        (("--ram", __file__, "--state", __file__), "doesn't begin with QEVM|doesn't describe itself"),
+        (("--ram", __file__, "--state", __file__, "--vendor", "Cyrix"), "no table of effective memory types"),
+        (("--ram", __file__, "--state", __file__, "--physical-bits", 20), "has 32 to 52"),
+    ],
+)
+def test_what_cannot_be_audited(arguments: tuple[object, ...], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert re.search(message, result.output)
+    assert "Traceback" not in result.output
