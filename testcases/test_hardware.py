@@ -157,6 +157,25 @@ def test_uefi(guest: Guest) -> None:
     assert drm.ioremap(guest.mmio(pages=4), WB).granted is UC_MINUS
 
 
+@pytest.mark.hardware(firmware="ovmf")
+@pytest.mark.layout("firmware")
+def test_layout_given_to_a_uefi_guest_that_runs(guest: Guest) -> None:
+    """No boot ROM can, but from outside it works; what the layout leaves stays OVMF's."""
+    bar = guest.mmio(pages=16)
+    mapped = guest.driver("drm").ioremap(bar, UC_MINUS)
+    late = Layout("late", default=WB, ranges=[MtrrRange(bar.start, "16M", WC)])
+
+    guest.change_registers(late)
+
+    assert (mapped.effective, set(guest.effective(bar))) == (EffectiveType.UC, {EffectiveType.WC})
+    (cpu,) = guest.registers()
+    assert cpu.mtrr is not None
+    # Intel SDM vol. 3, "IA32_MTRR_PHYSBASEn": the type is in the low bits.
+    assert cpu.mtrr.variable[0][0] == bar.start | WC
+    assert set(cpu.mtrr.fixed[2:]) == {0}
+    assert guest.rewritten() != ()
+
+
 @pytest.mark.hardware(memory="3G")
 def test_ram_above_4_gib(guest: Guest) -> None:
     """What a guest writes there is read from outside at the same address, and is RAM to everybody."""

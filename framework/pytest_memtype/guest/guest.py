@@ -329,7 +329,7 @@ class Guest:
         :raises LayoutError: the MTRRs can't express the layout.
         """
         if isinstance(change, Layout):
-            mtrrs = intended(change, physical_bits=self.hardware.physical_bits)
+            mtrrs = self._intended(change, physical_bits=self.hardware.physical_bits)
             change = functools.partial(_with_mtrrs, mtrrs)
         give = change
         rewrite_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
@@ -348,12 +348,11 @@ class Guest:
         Linux rewrites them with ``enable_mtrr_cleanup`` and through ``/proc/mtrr``.
         """
         registers = self.registers()
-        meant = intended(
-            self.layout,
-            physical_bits=registers[0].physical_bits,
-            firmware=firmware_layout(self.hardware),
-        )
+        meant = self._intended(self.layout, physical_bits=registers[0].physical_bits)
         return register_changes(meant, registers)
+
+    def _intended(self, layout: Layout, *, physical_bits: int) -> MtrrState:
+        return intended(layout, physical_bits=physical_bits, firmware=firmware_layout(self.hardware))
 
     def effective(self, region: Region) -> tuple[EffectiveType | None, ...]:
         """The effective type per page: what the MTRRs make of the type in the page tables.
