@@ -176,11 +176,11 @@ def test_layout_given_to_a_uefi_guest_that_runs(guest: Guest) -> None:
     assert guest.rewritten() != ()
 
 
-@pytest.mark.hardware(memory="3G")
+@pytest.mark.hardware(memory="2816M")
 def test_ram_above_4_gib(guest: Guest) -> None:
     """What a guest writes there is read from outside at the same address, and is RAM to everybody."""
     ram = guest.ram(pages=2)
-    # The kernel takes from the highest zone first: 1 GiB lies behind the PCI hole.
+    # The kernel takes from the highest zone first: 768 MiB lie behind the PCI hole.
     assert 1 << 32 <= ram.start < 5 << 30
     x_server = guest.process("X")
     mapping = x_server.mmap(ram, WB).mapping
