@@ -119,10 +119,20 @@ class Journal:
         self.ram.clear()
 
     def done(
-        self, operation: str, *, actor: str, arguments: dict[str, Any], result: Any, log: Sequence[str]
+        self,
+        operation: str,
+        *,
+        actor: str,
+        arguments: dict[str, Any],
+        result: Any,
+        log: Sequence[str],
+        **more: Any,
     ) -> None:
-        """Note anything else."""
-        self._add(operation=operation, actor=actor, arguments=arguments, result=result, log=list(log))
+        """Note anything else.
+
+        :param more: Fields of this operation's own.
+        """
+        self._add(operation=operation, actor=actor, arguments=arguments, result=result, **more, log=list(log))
 
     def looked(self, what: str, result: Any, region: Region | None = None) -> None:
         """Note what the test looked at: something of the guest's state."""

@@ -326,7 +326,10 @@ class Process:
             arguments["pages"] = pages
         reply = self._call(verb, **arguments)
         result = reply.decode(lambda content: int(content["errno"]))
-        self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)
+        where = reply.decode(
+            lambda content: {name: content[name] for name in ("handle", "address") if name in content}
+        )
+        self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log, **where)
         return reply, result
 
     def _change_mtrr(self, verb: str, **arguments: int) -> MtrrAnswer:

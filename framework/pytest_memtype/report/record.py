@@ -12,8 +12,8 @@ A request for a mapping also has ``region`` (``start``, ``pages``), its ``memory
 ``address`` that it got, ``beside`` (what the test had mapped of it already), ``requested``, ``verdict``,
 ``kernel_answer``, ``granted`` and ``effective`` (null when nothing is mapped, a list when pages
 differ). Everything else has ``result``: an errno of what was done, or what was seen of what the test looked
-at (``memtype_list`` of a region, ``lookup``, ``page_table``, ``registers``). ``log`` holds the kernel's
-messages.
+at (``memtype_list`` of a region, ``lookup``, ``page_table``, ``registers``). A mapping that was moved
+has ``handle`` and ``address`` too. ``log`` holds the kernel's messages.
 
 Schema 1 had neither ``tested`` and ``case`` nor ``mtrr``, ``handle`` and ``address``, and none of the
 things looked at.

@@ -163,6 +163,24 @@ class Replay:
     def _munmap(self, step: Step) -> Expected:
         return Expected(result=self.linux.processes.munmap(*self._part(step)))
 
+    def _mremap(self, step: Step) -> Expected:
+        arguments = step["arguments"]
+        if arguments["dont_unmap"]:
+            raise NotModelledError("mremap")
+        pid, first, end = self._part(step)
+        pages = end - first
+        new_pages = arguments.get("new_pages", pages)
+        to = step.get("handle")
+        if arguments["move"] and (to is None) is not bool(step["result"]):
+            raise NotModelledError("mremap")
+        # Where a refused one would have come to lie doesn't matter.
+        address = step["address"] // PAGE_SIZE if to is not None else next(self._numbers) << 40
+        new = address if arguments["move"] else None
+        result = self.linux.processes.mremap(pid, first, pages, new_pages, new)
+        if to is not None:
+            self._user[step["actor"], to] = (address, new_pages)
+        return Expected(result=result)
+
     def _mprotect(self, step: Step) -> Expected:
         return Expected(
             result=self.linux.processes.mprotect(*self._part(step), step["arguments"]["protection"])

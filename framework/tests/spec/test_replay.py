@@ -90,6 +90,24 @@ def test_pat_without_mtrr(version: Version, pat: int) -> None:
     assert expected(version, look) == [Expected(pat_value=LINUX_PAT)]
 
 
+@pytest.mark.parametrize(("version", "left"), [(OLD, True), (NEW, False)])
+def test_a_part_that_moves(version: Version, left: bool) -> None:
+    """Bugs 4.1: a move of the tail leaves its reservation behind."""
+    moved = done("mremap", handle=7, offset=2, pages=2, move=1, dont_unmap=0)
+    steps = (
+        START,
+        mapped("mmap sysfs", "UC-"),
+        {**moved, "handle": 8, "address": 0x7100_0000_0000},
+        done("page_table", handle=8),
+        done("exit"),
+        done("memtype_list", actor="test", start=BAR, pages=4),
+    )
+    assert expected(version, *steps)[1:3] == [Expected(result=0), Expected(types=(UC_MINUS,) * 2)]
+    listed = expected(version, *steps)[3].listed
+    assert listed is not None
+    assert bool(listed) is left
+
+
 def test_drivers_and_their_releases() -> None:
     other = mapped("ioremap", "UC-", handle=8)
     steps = (mapped("ioremap", "WC"), other, done("release", handle=7), done("release", handle=8))
@@ -104,7 +122,7 @@ def test_drivers_and_their_releases() -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        done("mremap", handle=7),
+        done("mremap", handle=7, offset=0, move=1, dont_unmap=1),
         done("change_registers", actor="test"),
         done("release", handle=99),
         done("mmap", result="died"),
