@@ -34,7 +34,8 @@ def steps(guest: Guest, since: int) -> list[dict[str, Any]]:
     """The records from a point on, but for what no two runs share."""
     entries = copy.deepcopy(guest.journal.entries[since:])
     for entry in entries:
-        entry.pop("step")
+        for own in ("step", "handle", "address"):
+            entry.pop(own, None)
         entry.get("arguments", {}).pop("handle", None)
     return entries
 
