@@ -13,6 +13,7 @@ from pytest_memtype.bugs import Bug, Sighting, Status, facts
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.report.bug_matrix import Cell, matrix
+from pytest_memtype.report.terminal import print_to
 from pytest_memtype.spec.linux_versions import parse_version
 
 _sighting = pytest.StashKey[Sighting]()
@@ -38,8 +39,8 @@ def bug(request: pytest.FixtureRequest, guest: Guest, memtype_kernel_version: st
     try:
         version = parse_version(memtype_kernel_version)
     except ValueError:
-        # A kernel built on this host has no package; its release has all three numbers.
-        version = parse_version(guest.release)
+        # A kernel built on this host has no package, and a release of Debian's lacks the last number.
+        version = parse_version(guest.shell("cat /proc/version").output)
     sighting = Sighting(
         reported,
         version,
@@ -127,7 +128,8 @@ class BugRecorder:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.cells:
             return
-        from pytest_memtype.plugin import print_to, run_of
+        # The plugin loads this module.
+        from pytest_memtype.plugin import run_of
 
         terminalreporter.section("reported bugs")
         print_to(terminalreporter, [matrix(self.cells)])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import io
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
 from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, UsageError
@@ -27,14 +25,13 @@ from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, load_layout
 from pytest_memtype.report.compare_table import between_kernels
 from pytest_memtype.report.record import Record, append
+from pytest_memtype.report.terminal import print_to
 from pytest_memtype.report.verdict_table import notes, summary, verdict_table
 from pytest_memtype.run_directory import new_run, test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
 
 pytest_plugins = ["pytest_memtype.bug_plugin"]
 
-_TABLE_WIDTH = 100
-"""Columns the verdict table needs, also where pytest takes the terminal for narrower."""
 GuestFactory = Callable[..., Guest]
 
 _session = pytest.StashKey[Session]()
@@ -460,18 +457,3 @@ class Recorder:
         for line in (*notes(self.records), *audit_summary(self.audits)):
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"records: {run_of(self.config) / 'records.jsonl'}")
-
-
-def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
-    """Print what rich can draw into pytest's summary."""
-    writer = terminalreporter._tw
-    output = io.StringIO()
-    console = Console(
-        file=output,
-        width=max(_TABLE_WIDTH, writer.fullwidth),
-        force_terminal=writer.hasmarkup,
-        color_system="standard" if writer.hasmarkup else None,
-    )
-    for picture in pictures:
-        console.print(picture, highlight=False)
-    terminalreporter.write(output.getvalue())

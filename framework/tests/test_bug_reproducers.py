@@ -62,3 +62,11 @@ def test_stories_say_what_there_is_to_know() -> None:
     for each in catalogue():
         for part in ("Symptom: ", "Cause: ", "Fix: ", "Source: "):
             assert re.search(rf"^{part}", each.story, re.MULTILINE), f"{each.path.name}: no {part!r}"
+
+
+def test_names_are_not_used_twice() -> None:
+    """Outside pytest's root folder a test's id lacks its file, and records are found by the id."""
+    names = [
+        name for each in catalogue() for name in re.findall(r"^def (test_\w+)", each.source, re.MULTILINE)
+    ]
+    assert sorted(names) == sorted(set(names))

@@ -1,0 +1,30 @@
+"""Tables in pytest's summary."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+
+_WIDTH = 100
+"""Columns the tables need, also where pytest takes the terminal for narrower."""
+
+
+def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
+    """Print what rich can draw.
+
+    :param terminalreporter: pytest's.
+    """
+    writer = terminalreporter._tw
+    output = io.StringIO()
+    console = Console(
+        file=output,
+        width=max(_WIDTH, writer.fullwidth),
+        force_terminal=writer.hasmarkup,
+        color_system="standard" if writer.hasmarkup else None,
+    )
+    for picture in pictures:
+        console.print(picture, highlight=False)
+    terminalreporter.write(output.getvalue())
