@@ -31,7 +31,7 @@ from pytest_memtype.machine.memory_map import owners
 from pytest_memtype.machine.registers_outside import outside_registers, stopped
 
 ROUNDS = 15
-GROWTH = ("256M", "512M", "1G", "2G")
+GROWTH = ("256M", "2G")
 ONLY_4K = "qemu64,-pse"
 
 

@@ -79,8 +79,14 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
         pages = 1 << 9 * (level - 1)
         inside = each.frame < np.uint64(len(seen) - pages + 1)
         if level == 1:
-            for code in np.unique(each.effective).tolist():
-                seen[each.frame[(each.effective == code) & inside]] |= np.uint8(1 << code)
+            counts = np.bincount(each.effective)
+            everywhere = bool(inside.all())
+            for code in np.flatnonzero(counts).tolist():
+                if everywhere and counts[code] == len(each.frame):
+                    frames_of = each.frame
+                else:
+                    frames_of = each.frame[(each.effective == code) & inside]
+                seen[frames_of] |= np.uint8(1 << code)
         else:
             for index in np.flatnonzero(inside).tolist():
                 for first, count, code in _pieces(each, index, pages, typing):

@@ -68,8 +68,10 @@ def cpu_shape(guest: Guest) -> CpuShape:
     :raises GuestError: QEMU didn't start.
     """
     if guest.state is not None:
-        # What a clone is restored from describes itself, and another QEMU would have refused it.
-        return _described(guest.state)
+        # What a clone is restored from describes itself, and another QEMU would have refused it. One whose
+        # registers were changed comes from a file that is gone.
+        with contextlib.suppress(OSError, DeviceStateError):
+            return _described(guest.state)
     # Only the CPU's model may have a say in the shape.
     return _learned(guest.hardware.cpu, guest.accelerator)
 
