@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from common import Bench, bench, finish, milliseconds, show
+from qemu.qmp import QMPClient
 
 from pytest_memtype.audit.audit import audit
 from pytest_memtype.audit.features import features
@@ -31,7 +32,8 @@ from pytest_memtype.machine.memory_map import owners
 from pytest_memtype.machine.registers_outside import outside_registers, stopped
 
 ROUNDS = 15
-GROWTH = ("256M", "2G")
+PATIENCE = 300
+GROWTH = ("256M", "512M", "1G", "2G")
 ONLY_4K = "qemu64,-pse"
 
 
@@ -111,12 +113,14 @@ def info_tlb(guest: Guest) -> None:
 
 
 def of(on: Bench, hardware: Hardware) -> Cost:
-    guest = booted(replace(on.blueprint, hardware=hardware), logs=on.logs())
+    guest = booted(replace(on.blueprint, hardware=hardware), logs=on.logs(), timeout=PATIENCE)
     with guest.machine:
         return measure(guest)
 
 
 def main() -> None:
+    # The answer for 2 GiB is one line of 28 MB, more than the library takes as it is.
+    QMPClient.readbuflen = 256 << 20
     with bench() as on:
         guest = on.clone()
         with guest.machine:

@@ -1,0 +1,128 @@
+"""Page tables that no test kernel makes: five levels, 1 GiB pages, cycles, tables that aren't memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from naive_tables import ArrayRam
+
+from pytest_memtype.audit.effective import Typing, conflicts, typed
+from pytest_memtype.audit.path import Path, paths
+from pytest_memtype.audit.roots import Root, find_roots
+from pytest_memtype.audit.walk import Walk, walk
+from pytest_memtype.x86.effective import EffectiveType, Vendor
+from pytest_memtype.x86.pat import RESET_PAT
+
+# Intel SDM vol. 3, "4-Level Paging and 5-Level Paging": present and writable; PCD and PWT choose UC by the PAT
+# as it is at reset; bit 7 makes a page of an entry above the last level.
+POINTER, PAGE, UC, LARGE = 3, 3, 0x18, 1 << 7
+FRAMES = 64
+TYPING = Typing(RESET_PAT, None, Vendor.INTEL)
+
+
+def memory(entries: dict[tuple[int, int], int]) -> ArrayRam:
+    """RAM with these entries: (frame of the table, slot) to what is written there."""
+    words = np.zeros((FRAMES, 512), np.uint64)
+    for (frame, slot), entry in entries.items():
+        words[frame, slot] = entry
+    return ArrayRam(words)
+
+
+def reached(found: Walk, level: int) -> list[Path]:
+    leaves = found.leaves[level]
+    return [
+        path
+        for table, slot in zip(leaves.table.tolist(), leaves.slot.tolist(), strict=True)
+        for path in paths(found, level, table, slot)
+    ]
+
+
+def test_five_levels() -> None:
+    ram = memory(
+        {
+            (1, 511): 2 << 12 | POINTER,
+            (2, 511): 3 << 12 | POINTER,
+            (3, 510): 4 << 12 | POINTER,
+            (4, 0): 5 << 12 | POINTER,
+            (5, 1): 9 << 12 | PAGE,
+        }
+    )
+    found = walk(ram, [1], depth=5)
+    assert len(found) == 1
+    assert found.unfollowed == ()
+    assert reached(found, 1) == [Path(1, 0xFFFFFFFF80001000)]
+
+
+def test_a_page_of_1_gib_beside_one_of_4_kib() -> None:
+    ram = memory(
+        {
+            (1, 0): 2 << 12 | POINTER,
+            (2, 1): 1 << 30 | PAGE | LARGE,
+            (2, 2): 3 << 12 | POINTER,
+            (3, 0): 4 << 12 | POINTER,
+            (4, 7): (1 << 30) + (5 << 12) | PAGE | UC,
+        }
+    )
+    found = typed(walk(ram, [1]), TYPING, frames=ram.frames)
+    both = 1 << EffectiveType.WB.code | 1 << EffectiveType.UC.code
+    assert conflicts(found) == [((1 << 18) + 5, 1, both)]
+    assert reached(found.walk, 3) == [Path(1, 1 << 30)]
+
+
+def test_a_cycle_ends() -> None:
+    # Each table of the highest level maps itself: at the last level its entries are pages.
+    ram = memory({(1, 0): 1 << 12 | POINTER})
+    found = walk(ram, [1])
+    assert len(found) == 1
+    assert reached(found, 1) == [Path(1, 0)]
+
+
+def test_what_is_not_followed_is_named() -> None:
+    ram = memory(
+        {
+            (1, 0): FRAMES << 12 | POINTER,
+            (1, 1): 1 << 45 | POINTER,
+            (1, 2): 2 << 12 | POINTER | LARGE,
+            (1, 3): 3 << 12 | POINTER,
+            (3, 0): 1 << 13 | PAGE | LARGE,
+        }
+    )
+    found = walk(ram, [1, FRAMES + 5], physical_bits=40)
+    assert {(each.reason, each.level, each.slot) for each in found.unfollowed} == {
+        ("a root isn't RAM", 5, 0),
+        ("a table isn't RAM", 4, 0),
+        ("reserved bits are set", 4, 1),
+        ("the reserved bit PS is set", 4, 2),
+        ("a large page's reserved bits are set", 3, 0),
+    }
+
+
+def test_shared_tables_are_walked_once_and_reached_from_each_root() -> None:
+    ram = memory(
+        {
+            (1, 256): 3 << 12 | POINTER,
+            (2, 256): 3 << 12 | POINTER,
+            (3, 0): 4 << 12 | POINTER,
+            (4, 0): 5 << 12 | POINTER,
+            (5, 0): 9 << 12 | PAGE,
+        }
+    )
+    found = walk(ram, [1, 2])
+    assert len(found) == 1
+    assert sorted(path.root for path in reached(found, 1)) == [1, 2]
+    assert {path.virtual for path in reached(found, 1)} == {0xFFFF800000000000}
+
+
+def test_roots_that_share_the_kernels_half_and_their_twins() -> None:
+    kernel = {256: 20, 300: 21, 510: 22, 511: 23}
+    entries = {(frame, slot): table << 12 | POINTER for frame in (8, 12) for slot, table in kernel.items()}
+    # Under page-table isolation the frame behind a root is what user mode runs on; NX differs.
+    entries |= {
+        (12, 3): 30 << 12 | POINTER | 1 << 63,
+        (13, 3): 30 << 12 | POINTER,
+        (13, 511): 40 << 12 | POINTER,
+    }
+    ram = memory(entries)
+    found = find_roots(ram, [Root(8, cpus=(0,))])
+    assert [(root.frame, root.twin) for root in found] == [(8, False), (12, False), (13, True)]
+    # A CPU in user mode has the twin in CR3.
+    assert [root.frame for root in find_roots(ram, [Root(13, cpus=(0,))])] == [8, 12, 13]
