@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from common import Bench, bench, finish, milliseconds, show
-from qemu.qmp import QMPClient
 
 from pytest_memtype.audit.audit import audit
 from pytest_memtype.audit.features import features
@@ -119,8 +118,6 @@ def of(on: Bench, hardware: Hardware) -> Cost:
 
 
 def main() -> None:
-    # The answer for 2 GiB is one line of 28 MB, more than the library takes as it is.
-    QMPClient.readbuflen = 256 << 20
     with bench() as on:
         guest = on.clone()
         with guest.machine:

@@ -26,6 +26,9 @@ logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 Event = dict[str, Any]
 
+# Of a message: "info tlb" of a guest with 2 GiB in pages of 4 KiB answers with 28 MB.
+_LONGEST = 256 << 20
+
 
 class Qmp:
     """The control connection of one QEMU. One thread at a time may call it.
@@ -167,7 +170,7 @@ class _Client(QMPClient):
     """Shows every message to a function, in order, before anybody else sees it."""
 
     def __init__(self, record: Callable[[str, Message], None]) -> None:
-        super().__init__("memtype")
+        super().__init__("memtype", readbuflen=_LONGEST)
         self._record = record
 
     def _cb_outbound(self, msg: Message) -> Message:

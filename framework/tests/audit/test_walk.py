@@ -12,8 +12,8 @@ from pytest_memtype.audit.walk import Walk, walk
 from pytest_memtype.x86.effective import EffectiveType, Vendor
 from pytest_memtype.x86.pat import RESET_PAT
 
-# Intel SDM vol. 3, "4-Level Paging and 5-Level Paging": present and writable; PCD and PWT choose UC by the PAT
-# as it is at reset; bit 7 makes a page of an entry above the last level.
+# Intel SDM vol. 3, "4-Level Paging and 5-Level Paging": present and writable; PCD and PWT choose UC by the
+# PAT as it is at reset; bit 7 makes a page of an entry above the last level.
 POINTER, PAGE, UC, LARGE = 3, 3, 0x18, 1 << 7
 FRAMES = 64
 TYPING = Typing(RESET_PAT, None, Vendor.INTEL)
