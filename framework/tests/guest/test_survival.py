@@ -17,7 +17,7 @@ from effort import effort
 from pytest_memtype import Guest
 from pytest_memtype.guest.protocol import decode_line, request_text
 
-pytestmark = pytest.mark.shared_guest
+pytestmark = [pytest.mark.shared_guest, pytest.mark.timeout(effort(quick=300, long=3600))]
 
 LINES = effort(quick=500, long=20_000)
 REQUESTS = effort(quick=5000, long=100_000)
@@ -42,9 +42,20 @@ def slabs(guest: Guest) -> dict[str, int]:
     return {name: int(live) for name, live, *_ in fields if name.startswith(CACHES)}
 
 
-def grown(before: dict[str, int], after: dict[str, int], allowed: int) -> dict[str, int]:
+def fewest(guest: Guest) -> dict[str, int]:
+    """Of some looks: what the look before took, such as open files, may not be freed yet."""
+    looks = [slabs(guest) for _ in range(4)]
+    return {name: min(each[name] for each in looks) for name in looks[0]}
+
+
+def grown(before: dict[str, int], after: dict[str, int], lost: int) -> dict[str, int]:
+    """Where there are more than before.
+
+    :param lost: Entries that Linux's own list has lost count of; each is a struct memtype of 56 bytes.
+    """
+    allowed = {name: STEPS // 100 + (lost if name == "kmalloc-64" else 0) for name in after}
     more = {name: live - before.get(name, 0) for name, live in after.items()}
-    return {name: count for name, count in more.items() if count > allowed}
+    return {name: count for name, count in more.items() if count > allowed[name]}
 
 
 def module_users(guest: Guest) -> str:
@@ -181,12 +192,12 @@ def test_ioctls_and_mappings_at_random_do_no_harm_and_leak_nothing(guest: Guest)
     # What is made once, such as the kernel's own caches, is there after a first round.
     run(range(1))
     guest.reset()
-    before, listed, users = slabs(guest), len(guest.memtype_list()), module_users(guest)
+    before, listed, users = fewest(guest), len(guest.memtype_list()), module_users(guest)
     assert run(range(1, 1 + STEPS // STEPS_AT_ONCE)) > STEPS // 4
     guest.reset()
     # Linux to 6.12 loses entries of its own list when a part of a mapping goes ("freeing invalid memtype").
-    allowed = len(guest.memtype_list()) - listed + STEPS // 500
+    lost = len(guest.memtype_list()) - listed
     deadline = time.monotonic() + RCU_SECONDS
-    while leaked := grown(before, slabs(guest), allowed):
+    while leaked := grown(before, slabs(guest), lost):
         assert time.monotonic() < deadline, leaked
     assert module_users(guest) == users
