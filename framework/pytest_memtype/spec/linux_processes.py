@@ -195,8 +195,9 @@ class Processes:
             if set(vma.protection) == set(protection):
                 continue
             # VM_PFNMAP VMAs are never merged again (VM_SPECIAL).
-            self._split(pid, first)
-            self._split(pid, end)
+            # A VMA further up that has the protection already isn't split.
+            self._split(pid, max(first, vma.first))
+            self._split(pid, min(end, reached))
             for part in self._within(pid, max(first, vma.first), min(end, reached)):
                 part.protection = protection
         return 0 if reached >= end else errno.ENOMEM

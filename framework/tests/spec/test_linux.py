@@ -369,3 +369,12 @@ def test_what_changed_between_versions() -> None:
     assert Topic.NO_MTRR not in topics
     assert [row.topic for row in changed(BOOKWORM, (6, 12, 43))] == [Topic.NO_MTRR]
     assert changed(TRIXIE, TRIXIE) == []
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_mprotect_splits_only_what_it_changes(version: Version) -> None:
+    linux = kernel(version)
+    linux.mmap(1, 0, BAR, 7, UC, protection="r")
+    linux.processes.mprotect(1, 4, 7, "w")
+    linux.processes.mprotect(1, 1, 5, "w")
+    assert [(vma.first, vma.end) for vma in linux.processes.vmas[1]] == [(0, 1), (4, 7), (1, 4)]
