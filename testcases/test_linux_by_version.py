@@ -20,6 +20,7 @@ UC, UC_MINUS, WC = MemType.UC, MemType.UC_MINUS, MemType.WC
 WITHOUT_MTRR = pytest.mark.hardware(cpu="qemu64,-mtrr")
 
 
+@pytest.mark.expect_alias  # the written page is RAM, UC- here and WB by the kernel
 def test_fork_of_a_private_mapping_that_was_written(guest: Guest) -> None:
     """Up to 6.15 fork() reads the type from the first page, which is a copy in RAM by then, and fails; from
     6.16 on parent and child share one context ("mm: rewrite pfnmap tracking and remove VM_PAT").
