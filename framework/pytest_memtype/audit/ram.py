@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ Booleans: TypeAlias = NDArray[np.bool_]
 
 FRAME = 4096
 ENTRIES = 512
+
+#: Frames read at once where only a word of each is wanted.
+_PIECE: Final = 256
 
 
 class Ram(Protocol):
@@ -121,7 +124,11 @@ class ProcessRam:
         return entries
 
     def column(self, frames: Frames, slot: int) -> Entries:
-        return self.read(frames)[:, slot]
+        entries = np.empty(len(frames), "<u8")
+        # A little at a time: what is copied stays in the cache, and the buffer's pages are used again.
+        for first in range(0, len(frames), _PIECE):
+            entries[first : first + _PIECE] = self.read(frames[first : first + _PIECE])[:, slot]
+        return entries
 
     def close(self) -> None:
         """Close it. Calling this again does nothing."""
