@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -62,15 +63,21 @@ class GuestMemory:
         :raises UsageError: they are not all RAM.
         :raises GuestExited: QEMU ended.
         """
-        data = os.pread(self._file, length, self._locate(address, length))
-        if len(data) != length:
-            raise self._waiter.ended("reading the guest's memory")
-        return data
+        place = self._locate(address, length)
+        # EIO where the process is about to go (Linux, mm/memory.c, access_remote_vm).
+        with contextlib.suppress(OSError):
+            data = os.pread(self._file, length, place)
+            if len(data) == length:
+                return data
+        raise self._waiter.ended("reading the guest's memory")
 
     def write(self, address: int, data: bytes) -> None:
         """Overwrite the bytes at a guest-physical address; raises as :meth:`read` does."""
-        if os.pwrite(self._file, data, self._locate(address, len(data))) != len(data):
-            raise self._waiter.ended("writing to the guest's memory")
+        place = self._locate(address, len(data))
+        with contextlib.suppress(OSError):
+            if os.pwrite(self._file, data, place) == len(data):
+                return
+        raise self._waiter.ended("writing to the guest's memory")
 
     def close(self) -> None:
         """Close it. Calling this again does nothing."""
