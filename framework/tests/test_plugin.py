@@ -156,7 +156,7 @@ def test_a_kernel_that_can_not_be_had(pytester: pytest.Pytester, arguments: list
         ("layout()", "the marker layout takes one argument"),
         ("hardware(cpu='')", "hardware: cpu '' is not a QEMU CPU"),
         ("hardware(colour='red')", "marker hardware: .*colour"),
-        ("hardware(memory='3G')", "would be split around the PCI hole"),
+        ("hardware(memory='2T')", "goes beyond the 40 bits of the CPU's physical addresses"),
     ],
 )
 def test_a_bad_marker_is_one_line(pytester: pytest.Pytester, marker: str, message: str) -> None:
