@@ -48,7 +48,7 @@ def some_tests(folder: Path) -> list[str]:
     suite = testcases()
     listed = pytest(folder, "--collect-only", "--kernel", KERNEL, str(suite))
     # pytest names files as seen from its root folder, which is not the suite's here.
-    found = [line[line.index("test_") :] for line in listed.splitlines() if "::" in line]
+    found = [line.partition(f"{suite.name}/")[2] for line in listed.splitlines() if "::" in line]
     # Evenly, and the same ones each time.
     return [str(suite / found[number * len(found) // TESTS]) for number in range(TESTS)]
 
