@@ -7,12 +7,10 @@ import functools
 import re
 from collections.abc import Callable, Container
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_memtype.audit.audit import Audit
 from pytest_memtype.errors import AgentError, GuestError, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
-from pytest_memtype.guest.audited import audited
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.faults import Faults
@@ -45,6 +43,9 @@ from pytest_memtype.x86 import pat
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState
+
+if TYPE_CHECKING:
+    from pytest_memtype.audit.audit import Audit
 
 DEVICE_MEMORY = 0xFD000000
 """Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
@@ -379,6 +380,9 @@ class Guest:
         :param tracked: Compare with the verifier's records and the kernel's own list.
         :raises UsageError: this host doesn't let a process look into its child.
         """
+        # It imports numpy, which takes as long as importing the rest.
+        from pytest_memtype.guest.audited import audited
+
         return audited(self, self._agent, scan=scan, search=search, tracked=tracked)
 
     def shell(self, command: str) -> ShellResult:
