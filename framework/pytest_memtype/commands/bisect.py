@@ -1,0 +1,36 @@
+"""``memtype bisect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+
+@click.command()
+@click.argument("test")
+@click.option("--good", required=True, metavar="SPEC", help="A kernel on which the test passes.")
+@click.option("--bad", required=True, metavar="SPEC", help="A kernel on which it fails.")
+def bisect(test: str, good: str, bad: str) -> None:
+    """Find the two neighbouring kernels between which a test began to fail.
+
+    TEST is pytest's node id without a kernel. Tried are the cloud kernels that Debian's mirror has between
+    the two; one that can't be is skipped. An interrupted search goes on when the command is repeated. With
+    tree:PATH, a script for git bisect run is printed instead.
+
+    \b
+    Examples:
+      memtype bisect testcases/test_ram.py::test_it --good debian:6.1 --bad debian:6.12
+      memtype bisect my_test.py::test_it --good tree:$HOME/linux --bad tree:$HOME/linux > bisect.sh
+    """
+    from pytest_memtype import bisection
+    from pytest_memtype.progress import shown
+
+    if "tree" in (good.partition(":")[0], bad.partition(":")[0]):
+        click.echo(bisection.git_script(test, good=good, bad=bad), nl=False)
+        return
+    with shown(Console(stderr=True)) as progress:
+        bisection.bisect(
+            test, good=good, bad=bad, folder=Path.cwd() / ".memtype", say=click.echo, progress=progress
+        )

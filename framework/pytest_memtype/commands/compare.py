@@ -1,0 +1,35 @@
+"""``memtype compare``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--kernel", "kernels", multiple=True, metavar="SPEC", help="A kernel to run the tests on.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[TESTS... | RUN RUN...]")
+def compare(kernels: tuple[str, ...], form: str | None, arguments: tuple[str, ...]) -> None:
+    """Run tests on several kernels, and show only what differs; or compare the records of earlier runs.
+
+    With --kernel the arguments are pytest's. Without, they are folders below .memtype/runs, or files
+    records.jsonl. Ends with status 1 when an answer isn't what was expected of its kernel.
+
+    \b
+    Examples:
+      memtype compare --kernel debian:bullseye --kernel debian:bookworm
+      memtype compare --kernel set:lts -k fork --markdown
+      memtype compare .memtype/runs/20261123-040712-4711 .memtype/latest
+    """
+    from pytest_memtype.comparison import compare_kernels, compare_runs, show
+
+    if kernels:
+        status, comparison = compare_kernels(kernels, arguments)
+    else:
+        status, comparison = 0, compare_runs(map(Path, arguments))
+    click.echo(show(comparison, form=form or "table"), nl=False)
+    sys.exit(status or (1 if comparison.surprises else 0))

@@ -1,0 +1,32 @@
+"""``memtype doctor``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.errors import HostError
+
+
+@click.command()
+def doctor() -> None:
+    """Tell what this host can do, what it can't, and what to do about it.
+
+    Ends with status 3 when guests can't run here.
+    """
+    from rich.table import Table
+
+    from pytest_memtype.doctor import checks
+
+    found = checks()
+    table = Table(box=None, header_style="bold")
+    for column in ("", "what", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for check in found:
+        mark = "[green]ok[/]" if check.ok else "[red]no[/]"
+        table.add_row(mark, check.name, literal(check.found), literal(check.advice))
+    stdout().print(table)
+    if not all(check.ok for check in found):
+        sys.exit(HostError.exit_status)

@@ -1,0 +1,131 @@
+"""``memtype kernels``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pytest_memtype.commands.output import stdout
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def kernels(ctx: click.Context) -> None:
+    """List the kernels in the cache, fetch and build others, or remove some.
+
+    \b
+    A kernel is written as with memtype run --kernel:
+      debian:bookworm                   the newest cloud kernel of a suite
+      debian:6.12                       the newest of a series
+      debian:6.1.0-50-cloud-amd64       this very one
+      tree:PATH                         a kernel build tree, with its own compiler
+      image:BZIMAGE,build=PATH          an image, and the folder it was built in
+      host                              the running kernel, with its headers
+      set:default, set:lts, set:all     a set: the default, the newest of each series, all there are
+
+    \b
+    Examples:
+      memtype kernels list --available
+      memtype kernels fetch set:lts
+      memtype kernels remove 6.1.0-50-cloud-amd64
+    """
+    if ctx.invoked_subcommand is None:
+        _print_cached_kernels()
+
+
+@kernels.command(name="list")
+@click.option("--available", is_flag=True, help="Those that Debian's mirror has instead.")
+def list_kernels(available: bool) -> None:
+    """List the kernels in the cache, or those the mirror has.
+
+    \b
+    Examples:
+      memtype kernels list
+      memtype kernels list --available
+    """
+    if available:
+        _print_available_kernels()
+    else:
+        _print_cached_kernels()
+
+
+@kernels.command()
+@click.argument("specs", nargs=-1, required=True, metavar="KERNEL...")
+def fetch(specs: tuple[str, ...]) -> None:
+    """Download kernels with their compilers, and build their guests, two at a time.
+
+    One that fails doesn't stop the others; the end status is 3 then. What was finished is kept, so that a
+    repetition goes on from there.
+
+    \b
+    Examples:
+      memtype kernels fetch set:lts
+      memtype kernels fetch debian:bullseye debian:6.12
+      memtype kernels fetch tree:$HOME/linux
+    """
+    from pytest_memtype.kernel_commands import fetch as fetch_kernels
+
+    done = fetch_kernels(specs)
+    failed = [status for status in done if status.error is not None]
+    for status in failed:
+        click.echo(f"memtype: {status.error}", err=True)
+    click.echo(f"{len(done) - len(failed)} of {len(done)} kernels are ready")
+    if failed:
+        sys.exit(max(status.error.exit_status for status in failed if status.error))
+
+
+@kernels.command(name="remove")
+@click.argument("names", nargs=-1, required=True, metavar="KERNEL...")
+def remove_kernels(names: tuple[str, ...]) -> None:
+    """Remove kernels from the cache, with all that was built for them.
+
+    \b
+    Examples:
+      memtype kernels remove 6.1.0-50-cloud-amd64
+      memtype kernels remove debian:bookworm
+    """
+    from pytest_memtype.kernel_commands import remove
+
+    for each in remove(names):
+        click.echo(f"removed {each.release}, {(each.kit + each.bundles) >> 20} MiB")
+
+
+def _print_cached_kernels() -> None:
+    import time
+
+    from rich.table import Table
+
+    from pytest_memtype.kernel_commands import cached
+    from pytest_memtype.resources import cache_directory
+
+    found = cached()
+    table = Table(box=None, header_style="bold")
+    for column in ("kernel", "package", "suite", "fetched", "module"):
+        table.add_column(column, no_wrap=True)
+    for column in ("kit MiB", "built MiB"):
+        table.add_column(column, justify="right")
+    for each in found:
+        known = each.kernel
+        fetched = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.fetched))
+        about = (known.version, known.suite) if known else ("", "")
+        module = "no headers" if known and not known.headers else "yes"
+        table.add_row(each.release, *about, fetched, module, str(each.kit >> 20), str(each.bundles >> 20))
+    if found:
+        stdout().print(table)
+    total = sum(each.kit + each.bundles for each in found)
+    click.echo(f"{cache_directory()}: {len(found)} kernels, {total >> 20} MiB")
+
+
+def _print_available_kernels() -> None:
+    from rich.table import Table
+
+    from pytest_memtype.kernel_commands import available
+
+    table = Table(box=None, header_style="bold")
+    for column in ("kernel", "package", "suite", "module"):
+        table.add_column(column, no_wrap=True)
+    for each in available():
+        module = "yes" if each.headers else "no: its headers are gone"
+        table.add_row(f"debian:{each.release}", each.version, each.suite, module)
+    stdout().print(table)
