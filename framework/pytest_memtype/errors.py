@@ -91,3 +91,35 @@ class AgentError(GuestError):
 
 class ProcessDied(AgentError):
     """A process of the test died in the middle of what it was told to do; the guest is well."""
+
+
+class SshError(GuestError):
+    """Something on a machine that is reached over SSH went wrong."""
+
+
+class SshRefused(SshError):
+    """Nobody listens there, or not with SSH."""
+
+
+class SshHostKeyChanged(SshError):
+    """The machine's host key is not the one it should have."""
+
+
+class SshKeyRefused(SshError):
+    """The machine doesn't let our key in."""
+
+
+class SshLost(SshError):
+    """The connection ended while it was needed."""
+
+
+class SshDiskFull(SshError):
+    """The machine has no room for what is sent there."""
+
+
+class ModuleRefused(SshError):
+    """The machine's kernel doesn't take the module: lockdown, its signature policy, or another version."""
+
+
+class HeadersMissing(SshError):
+    """The module can't be built for the machine's kernel, because nobody has its headers."""

@@ -1,0 +1,1 @@
+"""Another machine, reached over SSH: keys, connections, and the agent's way there."""

@@ -1,0 +1,276 @@
+"""One connection to another machine: by key alone, to a host key that is known beforehand."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import shlex
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Final, Self
+
+import paramiko
+
+from pytest_memtype.errors import (
+    SshDiskFull,
+    SshError,
+    SshHostKeyChanged,
+    SshKeyRefused,
+    SshLost,
+    SshRefused,
+)
+from pytest_memtype.machine.console import sanitize
+from pytest_memtype.machine.timeouts import COMMAND
+
+#: Seconds for each step of coming to an understanding: TCP, keys, authentication.
+CONNECT: Final = 30.0
+
+#: How often a connection that has nothing to say shows that it is there.
+KEEPALIVE: Final = 5
+
+#: What was sent and isn't acknowledged for so long was sent to nobody.
+SILENCE: Final = 30.0
+
+_NO_SPACE = "No space left on device"
+_PIECE = 1 << 15
+
+# It reports what becomes an error of ours on stderr, with a traceback, unless somebody listens.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Address:
+    """Whom to reach.
+
+    :param host: Name or address.
+    """
+
+    host: str
+    port: int = 22
+    user: str = "root"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"ssh://{self.user}@{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended.
+
+    :param status: As a shell has it in ``$?``.
+    :param output: What it printed on both its outputs.
+    """
+
+    status: int
+    output: str
+
+
+class Connection:
+    """A connection. One thread at a time may use it; use it in a ``with`` statement, or call :meth:`close`.
+
+    Neither an agent nor anything in ``~/.ssh`` is looked at, and no password is ever sent.
+
+    :param identity: The key that the other side lets in.
+    :param host_key: The one key it may have; it is compared whole.
+    :raises SshRefused: nobody listens there, or doesn't speak SSH.
+    :raises SshHostKeyChanged: it has another key than that.
+    :raises SshKeyRefused: it doesn't let ``identity`` in.
+    :raises SshLost: it went away meanwhile.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        identity: paramiko.PKey,
+        host_key: paramiko.PKey,
+        timeout: float = CONNECT,
+    ) -> None:
+        self.address = address
+        self._client = paramiko.SSHClient()
+        self._client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        name = (
+            address.host if address.port == paramiko.config.SSH_PORT else f"[{address.host}]:{address.port}"
+        )
+        self._client.get_host_keys().add(name, host_key.get_name(), host_key)
+        try:
+            self._connect(identity, timeout)
+        except BaseException:
+            self._client.close()
+            raise
+
+    def _connect(self, identity: paramiko.PKey, timeout: float) -> None:
+        address = self.address
+        try:
+            reached = socket.create_connection((address.host, address.port), timeout=timeout)
+        except OSError as error:
+            raise SshRefused(
+                f"{address}: can't be reached ({error.strerror or error}); is it up, and does sshd listen?"
+            ) from None
+        with contextlib.suppress(OSError):
+            reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
+        try:
+            self._client.connect(
+                address.host,
+                address.port,
+                address.user,
+                pkey=identity,
+                sock=reached,
+                allow_agent=False,
+                look_for_keys=False,
+                timeout=timeout,
+                banner_timeout=timeout,
+                auth_timeout=timeout,
+                channel_timeout=timeout,
+            )
+        except paramiko.BadHostKeyException as error:
+            raise SshHostKeyChanged(
+                f"{address}: its host key is {error.key.fingerprint}, not the expected "
+                f"{error.expected_key.fingerprint}; if the machine was installed anew "
+                "give the new one, else somebody is in between"
+            ) from None
+        except paramiko.AuthenticationException:
+            raise SshKeyRefused(
+                f"{address}: it doesn't let the key {identity.fingerprint} in; add its public half to "
+                f"~{address.user}/.ssh/authorized_keys there"
+            ) from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            reached.close()
+            if "banner" in str(error):
+                raise SshRefused(f"{address}: what listens there doesn't speak SSH ({error})") from None
+            raise SshLost(f"{address}: the connection broke while it was made ({_reason(error)})") from None
+        self._transport.set_keepalive(KEEPALIVE)
+
+    @property
+    def _transport(self) -> paramiko.Transport:
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            raise SshLost(f"{self.address}: the connection is gone")
+        return transport
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there, as far as has been noticed."""
+        transport = self._client.get_transport()
+        return transport is not None and transport.is_active()
+
+    def start(self, command: str, *, timeout: float = COMMAND) -> paramiko.Channel:
+        """Start a command that goes on for long, and talk to it by the channel's ``send`` and ``recv``.
+
+        What it prints on stderr comes by ``recv_stderr``.
+
+        :raises SshLost: the connection is gone.
+        """
+        try:
+            channel = self._transport.open_session(timeout=timeout)
+            channel.settimeout(timeout)
+            channel.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost(f"starting {_short(command)}", error) from None
+        return channel
+
+    def run(self, command: str, *, data: bytes = b"", timeout: float = COMMAND) -> Finished:
+        """Run shell lines to their end, with ``data`` as their input.
+
+        :param timeout: Seconds that it has, in all.
+        :raises SshLost: the connection broke meanwhile; nobody knows whether the command ended.
+        :raises SshError: it wasn't done in time, and may still go on there; or a signal ended it.
+        """
+        deadline = time.monotonic() + timeout
+        doing = f"running {_short(command)}"
+        with contextlib.closing(self.start(command, timeout=timeout)) as channel:
+            channel.set_combine_stderr(True)
+            try:
+                # A command that ends without having read all of its input makes send() fail, and has more to
+                # say than that.
+                with contextlib.suppress(OSError):
+                    for start in range(0, len(data), _PIECE):
+                        channel.settimeout(max(0.01, deadline - time.monotonic()))
+                        channel.sendall(data[start : start + _PIECE])
+                channel.shutdown_write()
+                output = _read_all(channel, deadline)
+                # The status is sent before the end of the output is (RFC 4254, 6.10), or never.
+                channel.status_event.wait(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise SshError(f"{self.address}: not done in {timeout:g} s: {_short(command)}") from None
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise self._lost(doing, error) from None
+            if channel.exit_status < 0:
+                if self.alive and channel.status_event.is_set():
+                    raise SshError(f"{self.address}: ended by a signal: {_short(command)}")
+                raise self._lost(doing, None)
+            return Finished(channel.exit_status, sanitize(output))
+
+    def upload(
+        self, data: bytes, path: PurePosixPath, *, mode: int = 0o600, timeout: float = COMMAND
+    ) -> None:
+        """Write a file over there. It appears whole or not at all.
+
+        :raises SshDiskFull: there is no room for it.
+        :raises SshLost: the connection broke meanwhile.
+        :raises SshError: it can't be written for another reason.
+        """
+        final, unfinished = shlex.quote(str(path)), shlex.quote(f"{path}.unfinished")
+        digest = hashlib.sha256(data).hexdigest()
+        # A connection that breaks is the end of the input to cat, so what arrived is looked at.
+        done = self.run(
+            f"export LC_ALL=C; umask 077; cat > {unfinished} && "
+            f"echo {digest}'  '{unfinished} | sha256sum -c > /dev/null && "
+            f"chmod {mode:o} {unfinished} && mv {unfinished} {final} || {{ rm -f {unfinished}; exit 1; }}",
+            data=data,
+            timeout=timeout,
+        )
+        if done.status != 0:
+            raise self.failed(f"writing {path}", done)
+
+    def failed(self, doing: str, done: Finished) -> SshError:
+        """The error that explains a command which failed over there."""
+        said = done.output.strip().rpartition("\n")[2] or f"exit status {done.status}"
+        if _NO_SPACE in done.output:
+            return SshDiskFull(f"{self.address}: its disk is full ({doing}); free some space there")
+        return SshError(f"{self.address}: {doing} failed: {said}")
+
+    def close(self) -> None:
+        """End it. Calling this again does nothing."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _lost(self, doing: str, error: BaseException | None) -> SshLost:
+        reason = f" ({_reason(error)})" if error else ""
+        return SshLost(
+            f"{self.address}: the connection was lost while {doing}{reason}; is the machine still up?"
+        )
+
+
+def _read_all(channel: paramiko.Channel, deadline: float) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        channel.settimeout(max(0.01, deadline - time.monotonic()))
+        part = channel.recv(_PIECE)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _short(command: str) -> str:
+    first = command.strip().partition("\n")[0]
+    return first if len(first) <= 60 else f"{first[:57]}..."

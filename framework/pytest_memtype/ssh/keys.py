@@ -1,0 +1,66 @@
+"""Keys. Those that are made here live in memory, or in a private folder, and nowhere else."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pytest_memtype.errors import UsageError
+
+_COMMENT = "memtype"
+
+
+def new_private_key() -> str:
+    """A new ed25519 key, as ssh and sshd read a private key from a file."""
+    made = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return made.decode()
+
+
+def key_of(text: str) -> paramiko.PKey:
+    """The key that :func:`new_private_key` made."""
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(text))
+
+
+def public_line(key: paramiko.PKey) -> str:
+    """The public half, as a line of ``authorized_keys``."""
+    return f"{key.get_name()} {key.get_base64()} {_COMMENT}"
+
+
+def public_key(text: str, *, where: str) -> paramiko.PKey:
+    """A public key from ``ssh-ed25519 AAAA...``, as in ``/etc/ssh/ssh_host_ed25519_key.pub``.
+
+    :param where: Where the text is from, for the message of an error.
+    :raises UsageError: it is no public key.
+    """
+    try:
+        line = paramiko.pkey.PublicBlob.from_string(text)
+        return paramiko.PKey.from_type_string(line.key_type, line.key_blob)
+    except (ValueError, paramiko.SSHException) as error:
+        raise UsageError(
+            f"{where}: not a public key ({error}); it looks like 'ssh-ed25519 AAAA...', the line of the "
+            "target's /etc/ssh/ssh_host_ed25519_key.pub"
+        ) from None
+
+
+def identity(path: Path) -> paramiko.PKey:
+    """The private key in a file of the user's, which has no passphrase.
+
+    :raises UsageError: it can't be read, or is none.
+    """
+    try:
+        return paramiko.PKey.from_path(path)
+    except OSError as error:
+        raise UsageError(f"{path}: the identity can't be read: {error.strerror}") from None
+    except (TypeError, paramiko.PasswordRequiredException):
+        # cryptography says TypeError for a passphrase that isn't given.
+        raise UsageError(
+            f"{path}: the identity is protected by a passphrase; make one without for this target"
+        ) from None
+    except (ValueError, paramiko.SSHException) as error:
+        raise UsageError(f"{path}: the identity is not a private key: {error}") from None

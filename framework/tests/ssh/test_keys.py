@@ -1,0 +1,54 @@
+"""Keys; that a guest's sshd takes them is seen in test_connection.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.ssh.keys import identity, key_of, new_private_key, public_key, public_line
+
+
+def test_each_key_is_another() -> None:
+    assert key_of(new_private_key()) != key_of(new_private_key())
+
+
+def test_public_line_is_read_back() -> None:
+    key = key_of(new_private_key())
+    assert public_key(public_line(key), where="here").asbytes() == key.asbytes()
+    assert public_line(key).startswith("ssh-ed25519 AAAA")
+
+
+def test_identity_is_read_from_a_file(tmp_path: Path) -> None:
+    text = new_private_key()
+    (tmp_path / "identity").write_text(text)
+    assert identity(tmp_path / "identity") == key_of(text)
+
+
+@pytest.mark.parametrize("text", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-ed25519 not-base64!"])
+def test_what_is_no_public_key_is_named(text: str) -> None:
+    with pytest.raises(UsageError, match="option host-key: not a public key"):
+        public_key(text, where="option host-key")
+
+
+def test_what_is_no_identity_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="absent: the identity can't be read: No such file"):
+        identity(tmp_path / "absent")
+    (tmp_path / "text").write_text("no key\n")
+    with pytest.raises(UsageError, match="text: the identity is not a private key"):
+        identity(tmp_path / "text")
+
+
+def test_passphrase_is_named(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_ssh_private_key(new_private_key().encode(), None)
+    protected = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "protected").write_bytes(protected)
+    with pytest.raises(UsageError, match="protected: the identity is protected by a passphrase"):
+        identity(tmp_path / "protected")
