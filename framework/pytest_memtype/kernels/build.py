@@ -17,6 +17,9 @@ _SOURCE_PATTERNS = ("Kbuild", "Makefile", "*.c", "*.h", "*.S", "*.list")
 _NOT_FOR_GUESTS = "host"
 _LIST = Path("initramfs") / "initramfs.list"
 _MODULE = "memtype.ko"
+#: The files of a bundle that other machines than the minimal guest are given.
+AGENT = "agent"
+STRIPPED_MODULE = "memtype-stripped.ko"
 _LIMIT_SECONDS = 600
 _DETAIL_LINES = 20
 
@@ -76,7 +79,8 @@ def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, 
 
 
 def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: Path, what: str) -> None:
-    """Build ``memtype.ko`` (with debug information) and ``initramfs.cpio`` into ``target``.
+    """Build ``memtype.ko`` (with debug information), the same without, the agent and ``initramfs.cpio``
+    into ``target``.
 
     Warnings of the compiler are errors.
 
@@ -94,8 +98,10 @@ def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: 
     if done.status != 0:
         raise _broken(what, done.output)
     module = work / "guests" / "module" / _MODULE
+    shutil.copy(work / "agent", target / AGENT)
     if module.exists():
         shutil.copyfile(module, target / _MODULE)
+        shutil.copyfile(work / _MODULE, target / STRIPPED_MODULE)
     listing = sources / _LIST
     files = {name: work / name for name in ("agent", "busybox", _MODULE)}
     left_out = frozenset() if module.exists() else frozenset((_MODULE,))

@@ -10,7 +10,14 @@ from pathlib import Path
 from pytest_memtype import resources
 from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels import requirements
-from pytest_memtype.kernels.build import build, build_module_on_host, copy_sources, source_files
+from pytest_memtype.kernels.build import (
+    AGENT,
+    STRIPPED_MODULE,
+    build,
+    build_module_on_host,
+    copy_sources,
+    source_files,
+)
 from pytest_memtype.kernels.fetch import (
     config,
     fetch,
@@ -28,7 +35,7 @@ from pytest_memtype.progress import Progress, silent
 from pytest_memtype.store import exclusive, flush, scratch, under_construction, workshop
 
 # Part of every bundle's key: raise it when the code of this room makes other files from the same sources.
-_RECIPE = "2"
+_RECIPE = "3"
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Bundle:
     :param image: bzImage, for QEMU's ``-kernel``.
     :param module: ``memtype.ko`` with debug information, None where none can be built because the mirror
         has dropped the kernel's headers. The initramfs has it as ``/memtype.ko``, without.
+    :param stripped_module: The same without debug information, ten times smaller.
+    :param agent: The agent, a static program.
     :param initramfs: For QEMU's ``-initrd``.
     :param config: The kernel's configuration, None where nothing has it any more.
     :param key: Hash of everything the bundle is made from.
@@ -53,6 +62,8 @@ class Bundle:
     version: str
     image: Path
     module: Path | None
+    stripped_module: Path | None
+    agent: Path
     initramfs: Path
     config: Path | None
     key: str
@@ -93,6 +104,8 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
         version=kernel.version if isinstance(kernel, Kernel) else "local",
         image=directory / "image",
         module=module if module.exists() else None,
+        stripped_module=directory / STRIPPED_MODULE if module.exists() else None,
+        agent=directory / AGENT,
         initramfs=directory / "initramfs.cpio",
         config=settings if settings.exists() else None,
         key=key,

@@ -70,6 +70,11 @@ def test_the_default_kernel(default: Bundle) -> None:
     assert f"vermagic={default.release} ".encode() in default.module.read_bytes()
     assert default.config is not None
     assert default.initramfs.read_bytes()[:6] == b"070701"
+    # Both are what the initramfs has, for machines that boot from something else.
+    assert default.stripped_module is not None
+    assert default.stripped_module.read_bytes() in default.initramfs.read_bytes()
+    assert default.agent.read_bytes() in default.initramfs.read_bytes()
+    assert os.access(default.agent, os.X_OK)
     assert "CONFIG_X86_PAT=y" in default.config.read_text().splitlines()
     assert {path.parent for path in (default.image, default.module, default.initramfs, default.config)} == {
         default.directory
