@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from pytest_memtype.resources import cache_directory
 
 # pytester gives the pytest it runs another home, where kernels would be built anew.
 os.environ.setdefault("MEMTYPE_CACHE", str(cache_directory()))
+
+# A shell starts what it puts into the background with SIGINT ignored, and every process started from there
+# inherits that: no test of Ctrl-C would see an effect.
+signal.signal(signal.SIGINT, signal.default_int_handler)
