@@ -47,8 +47,10 @@ def some_tests(folder: Path) -> list[str]:
     """Node ids of tests spread over the whole suite: its layouts, its drivers, its processes."""
     suite = testcases()
     listed = pytest(folder, "--collect-only", "--kernel", KERNEL, str(suite))
-    # pytest names files as seen from its root folder, which is not the suite's here.
-    found = [line.partition(f"{suite.name}/")[2] for line in listed.splitlines() if "::" in line]
+    # Tests outside pytest's root folder are named as seen from the folder that was asked for.
+    found = [line for line in listed.splitlines() if "::" in line]
+    if len(found) < TESTS:
+        raise SystemExit(f"only {len(found)} tests in {suite}")
     # Evenly, and the same ones each time.
     return [str(suite / found[number * len(found) // TESTS]) for number in range(TESTS)]
 
