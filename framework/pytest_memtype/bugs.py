@@ -117,13 +117,17 @@ class Sighting:
     def alias(self, first: Reach, second: Reach) -> None:
         """Report, as harm, that two live mappings of one page have different types in the page tables.
 
-        :raises AssertionError: they aren't mappings of one page, so that the reproducer is wrong.
+        The audit, which isn't told where to look, must find the same.
+
+        :raises AssertionError: they aren't mappings of one page, so that the reproducer is wrong; or the
+            audit sees something else.
         """
         one, two = self._reached(first), self._reached(second)
         assert one.physical == two.physical, f"these are no mappings of one page: {one}, and {two}"
         assert one.memtype is not None, f"nothing is mapped: {one}"
         assert two.memtype is not None, f"nothing is mapped: {two}"
-        self.harm(one.memtype is not two.memtype, f"page {one.physical:#x}: {one}, {two}")
+        audited = self._audited(one, two)
+        self.harm(one.memtype is not two.memtype, f"page {one.physical:#x}: {one}, {two}; {audited}")
 
     def expect_report(self, match: str) -> None:
         """A kernel that has the bug must report something the expression is found in, others nothing."""
@@ -144,6 +148,28 @@ class Sighting:
                 + "\n".join(wrong)
             )
         return Status.REPRODUCED if self.present else Status.ABSENT
+
+    def _audited(self, one: _Reached, two: _Reached) -> str:
+        """What the audit says of the page of two mappings.
+
+        :raises AssertionError: it hasn't found them, or their conflict; or one where there is none.
+        """
+        assert one.physical is not None
+        found = self._guest.audit(tracked=False)
+        seen = found.seen.of(one.physical >> 12, 1)
+        types = {each.memtype for each in seen}
+        missed = [str(each) for each in (one, two) if each.memtype not in types]
+        assert not missed, f"the audit doesn't see what maps page {one.physical:#x}: {', '.join(missed)}"
+        # Two types may have one effect, UC and UC- in memory that the MTRRs make UC.
+        effects = sorted({str(each.effective) for each in seen if each.memtype in (one.memtype, two.memtype)})
+        conflict = next((each for each in found.conflicts if each.start <= one.physical < each.end), None)
+        if len(effects) > 1:
+            assert conflict is not None, f"the audit reports no conflict of {' and '.join(effects)}"
+            return f"the audit found the conflict, {'/'.join(map(str, conflict.effective))}"
+        # The kernel's own mapping may make one with both, which is another harm.
+        if one.memtype is two.memtype and types == {one.memtype}:
+            assert conflict is None, f"the audit found a {conflict}"
+        return f"effective is {effects[0]}"
 
     def _reached(self, reach: Reach) -> _Reached:
         holder, mapping, page = reach if len(reach) == 3 else (*reach, 0)
