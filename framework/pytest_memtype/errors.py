@@ -71,10 +71,25 @@ class GuestFlooded(GuestError):
     """The guest printed more than any healthy guest does."""
 
 
-class ModuleMissing(GuestError):
-    """What was asked for needs the guest's module, and there is none for its kernel.
+class Unavailable(GuestError):
+    """This guest can't do what was asked for, and isn't broken.
 
     A test that meets this is skipped with the message as the reason.
+    """
+
+
+class NotAllowed(Unavailable):
+    """The machine is somebody's, who has not allowed what was asked for; its module or agent refused.
+
+    :param what: What was asked for.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: the machine's owner has not allowed that; it was refused there")
+
+
+class ModuleMissing(Unavailable):
+    """What was asked for needs the guest's module, and there is none for its kernel.
 
     :param what: What was asked for.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
-from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, UsageError
+from pytest_memtype.errors import GuestPanicked, MemtypeError, Unavailable, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import resolve
@@ -292,7 +292,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_runtest_setup() -> Generator[None, None, None]:
     try:
         return (yield)
-    except ModuleMissing as error:
+    except Unavailable as error:
         pytest.skip(error.message)
 
 
@@ -305,7 +305,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     panic = None
     try:
         result = yield
-    except ModuleMissing as error:
+    except Unavailable as error:
         pytest.skip(error.message)
     except GuestPanicked as error:
         result, panic = None, error

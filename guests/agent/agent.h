@@ -26,7 +26,7 @@ extern int device;		/* /dev/memtype; -1 on a kernel that the module can't be bui
 extern struct test_device test_device;
 
 /*
- * init.c: carries out the request in text, which is taken apart, and writes the
+ * main.c: carries out the request in text, which is taken apart, and writes the
  * answer with all that the kernel had to say meanwhile.
  */
 void agent_carry_out(char *text, struct buffer *whole);
@@ -53,6 +53,12 @@ bool request_fill(const struct request *request, struct memtype_request *asked,
 		  struct buffer *reply);
 /* "This needs the module, and there is none." */
 void write_no_module(struct buffer *reply);
+/* "The machine is somebody's, who has not allowed that." */
+void write_not_allowed(struct buffer *reply);
+/* That, or whatever else errno says about the module's refusal. */
+void write_refusal(const struct request *request, struct buffer *reply);
+/* May tests use that memory? Else the reply says that they may not. */
+bool may_use(uint64_t start, uint64_t pages, struct buffer *reply);
 void write_outcome(struct buffer *reply, const struct memtype_request *outcome);
 void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
 void write_page_table(struct buffer *reply, const struct memtype_page_table *table);
@@ -60,6 +66,7 @@ void write_page_table(struct buffer *reply, const struct memtype_page_table *tab
 /* process.c: the agent's side of the user processes. */
 void process_start(const struct request *request, struct buffer *reply);
 void process_kill(const struct request *request, struct buffer *reply);
+void process_maps(const struct request *request, struct buffer *reply);
 /* Sends the request's text to the process it names, and takes its answer. */
 void process_relay(const struct request *request, const char *text, struct buffer *reply);
 int process_listen(void);
@@ -101,17 +108,23 @@ void observe_run_observe(const struct request *request, struct buffer *reply);
 void spaces_run(const struct request *request, struct buffer *reply);
 
 /* system.c */
-bool system_mount(void);
-/* Is there one to load? */
-bool system_has_module(void);
+#define DEBUGFS "/sys/kernel/debug"
+/* Mounts it where it isn't. */
+bool system_mount_debugfs(void);
 /* Loads the module; writes the error and returns false when it can't. */
 bool system_load_module(struct buffer *reply);
+/*
+ * The largest prefetchable BAR there is; on a machine that isn't ours, the one that is allowed.
+ * False when there is none.
+ */
 bool system_find_device(struct test_device *found);
 /* Kernel messages since the last call, as a JSON array of strings. */
 void system_log(struct buffer *json);
 void system_shell(const struct request *request, struct buffer *reply);
 /* All of a file. Returns 0 or an errno. */
 int system_read_file(const char *path, struct buffer *text);
+/* At once. False with errno. */
+bool system_write_file(const char *path, const char *text);
 void system_memtype_list(struct buffer *reply);
 void system_refresh(const struct request *request, struct buffer *reply);
 /* What system_refresh() left to do. Returns 0 or an errno. */

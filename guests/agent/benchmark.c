@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* The verb that measures the verifier beside the kernel. */
-#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -38,7 +37,7 @@ void benchmark_run(const struct request *request, struct buffer *reply)
 	wanted.overlapping = overlapping != 0;
 	wanted.with_kernel = kernel != 0;
 	if (ioctl(device, MEMTYPE_BENCHMARK, &wanted)) {
-		buffer_error(reply, "benchmark: the module says %s", strerror(errno));
+		write_refusal(request, reply);
 		return;
 	}
 	buffer_print(reply, "{\"bytes_per_record\": %u, \"tsc\": %llu", wanted.bytes_per_record, wanted.tsc);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* Failures on demand. */
-#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -28,7 +27,7 @@ void fault_run(const struct request *request, struct buffer *reply)
 	fault.times = times;
 	fault.returns = returns;
 	if (ioctl(device, MEMTYPE_FAULT, &fault))
-		buffer_error(reply, "%s: the module says %s", request->verb, strerror(errno));
+		write_refusal(request, reply);
 	else
 		buffer_print(reply, "{\"handle\": %llu, \"errno\": %d}", fault.handle, fault.error);
 }

@@ -55,6 +55,7 @@ static const unsigned long commands[] = {
 	MEMTYPE_SET_POLICY,  MEMTYPE_ZAP,	MEMTYPE_KILL_AT,     MEMTYPE_READ_REGISTERS,
 	MEMTYPE_SEED,	     MEMTYPE_OBSERVATION, MEMTYPE_OBSERVED,  MEMTYPE_OBSERVE,
 	MEMTYPE_BENCHMARK,   MEMTYPE_FAULT,	MEMTYPE_FAULT_CALLS, MEMTYPE_FAULT_END,
+	MEMTYPE_MAY_USE,
 };
 
 /* splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014. */

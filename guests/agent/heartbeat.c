@@ -4,12 +4,20 @@
  * operation that is slow from a guest that hangs. A thread and not a signal's
  * handler: no signal reaches a request that sleeps uninterruptibly in the
  * kernel, and that is a request that doesn't end, not a guest that does.
+ *
+ * The same thread sees to it that nobody's machine is kept busy for a host that
+ * has gone: it may have closed its side, or be silent for longer than agreed,
+ * as when its network is cut, which no end of file tells.
  */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "heartbeat.h"
+#include "init.h"
+#include "options.h"
 #include "protocol.h"
 
 #define INTERVAL 1
@@ -25,33 +33,58 @@ static long now(void)
 	return time.tv_sec + 1;
 }
 
+static void __attribute__((noreturn)) end(const char *why)
+{
+	fprintf(stderr, "memtype agent: %s\n", why);
+	/* Of all threads: what the other one is in the middle of ends too. */
+	_exit(1);
+}
+
+static void watch_host(void)
+{
+	static unsigned long received;
+	static long heard;
+	unsigned long now_received = protocol_received();
+
+	if (!heard || now_received != received)
+		heard = now();
+	received = now_received;
+	if (protocol_closed())
+		end("the host has gone");
+	if (options.lease && now() - heard > options.lease)
+		end("the host has been silent for too long");
+}
+
+static void tell_busy(void)
+{
+	long since = atomic_load(&busy_since);
+	struct buffer line = { 0 };
+
+	if (!since || now() - since < INTERVAL)
+		return;
+	buffer_print(&line, "{\"busy\": %ld}", now() - since);
+	protocol_announce(&line);
+	buffer_free(&line);
+}
+
 static void *beat(void *data)
 {
-	int port = *(int *)data;
-
 	for (;;) {
 		struct timespec interval = { .tv_sec = INTERVAL };
-		struct buffer line = { 0 };
-		long since;
 
 		nanosleep(&interval, NULL);
-		since = atomic_load(&busy_since);
-		if (!since || now() - since < INTERVAL)
-			continue;
-		buffer_print(&line, "{\"busy\": %ld}", now() - since);
-		protocol_announce(port, &line);
-		buffer_free(&line);
+		if (!init_is_us())
+			watch_host();
+		tell_busy();
 	}
 	return NULL;
 }
 
-int heartbeat_start(int port)
+int heartbeat_start(void)
 {
-	static int where;
 	pthread_t thread;
 
-	where = port;
-	return pthread_create(&thread, NULL, beat, &where);
+	return pthread_create(&thread, NULL, beat, NULL);
 }
 
 void heartbeat_busy(void)

@@ -2,8 +2,11 @@
 #ifndef HEARTBEAT_H
 #define HEARTBEAT_H
 
-/* From now on, while a request is carried out: @0 {"busy": SECONDS} once a second. Returns 0 or an errno. */
-int heartbeat_start(int port);
+/*
+ * From now on, while a request is carried out: @0 {"busy": SECONDS} once a second. Ends the
+ * program when the host has gone. Returns 0 or an errno.
+ */
+int heartbeat_start(void);
 
 void heartbeat_busy(void);
 void heartbeat_idle(void);

@@ -1,47 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/*
- * The user half of the agent: the guest's init. Loads the kernel half, then
- * carries out what the host asks for on the second serial port, one request at
- * a time. The first serial port belongs to the kernel's console, so printk can
- * never damage an answer.
- */
+/* What the agent does as the init of a guest of our own, and nowhere else. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
-#include "heartbeat.h"
+#include "init.h"
+#include "options.h"
 
-#define PORT "/dev/ttyS1"
-
-int device = -1;
-struct test_device test_device;
-
-/* Without an agent the guest is of no use, and the host watches for its end. */
-static void give_up(const char *what)
+bool init_is_us(void)
 {
-	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
-	sync();
-	reboot(RB_POWER_OFF);
-	_exit(1);
+	return getpid() == 1;
 }
 
-/* Every printk on the console from now on: booting was quiet because it is faster. */
-static void speak_up(void)
+bool init_mount(void)
 {
-	int file = open("/proc/sys/kernel/printk", O_WRONLY | O_CLOEXEC);
+	static const struct {
+		const char *type, *where;
+	} mounts[] = {
+		{ "proc", "/proc" },
+		{ "sysfs", "/sys" },
+		{ "devtmpfs", "/dev" },
+		{ "tmpfs", "/tmp" },
+	};
+	const char *allowed = getenv("memtype_allowed");
+	unsigned int n;
 
-	if (file < 0)
+	for (n = 0; n < sizeof(mounts) / sizeof(mounts[0]); n++) {
+		mkdir(mounts[n].where, 0755);
+		if (mount(mounts[n].type, mounts[n].where, mounts[n].type, 0, NULL) && errno != EBUSY)
+			return false;
+	}
+	/* From the kernel's command line, whose unknown "name=value" become init's environment. */
+	if (allowed)
+		options.allow = allowed;
+	return true;
+}
+
+void init_power_off(void)
+{
+	if (!init_is_us())
 		return;
-	if (write(file, "8\n", 2) != 2)
-		fprintf(stderr, "memtype agent: can't raise the console's log level\n");
-	close(file);
+	sync();
+	reboot(RB_POWER_OFF);
 }
 
 /*
@@ -49,13 +58,13 @@ static void speak_up(void)
  * hands to init as an environment variable, gives a shell on the console. The
  * guest is powered off when it ends.
  */
-static void offer_shell(void)
+void init_offer_shell(void)
 {
 	const char *wanted = getenv("memtype");
 	pid_t child;
 	int console;
 
-	if (!wanted || strcmp(wanted, "shell"))
+	if (!init_is_us() || !wanted || strcmp(wanted, "shell"))
 		return;
 	child = fork();
 	if (child)
@@ -80,93 +89,4 @@ static void offer_shell(void)
 		;
 	reboot(RB_POWER_OFF);
 	_exit(0);
-}
-
-static int refresh_error;
-
-void agent_carry_out(char *text, struct buffer *whole)
-{
-	/* Not static: a batch is a request that carries out others. */
-	char original[REQUEST_LENGTH];
-	struct buffer reply = { 0 };
-	struct request request;
-
-	strcpy(original, text);
-	buffer_clear(&reply);
-	if (refresh_error)
-		buffer_error(&reply, "this clone has its template's random numbers or time: %s",
-			     strerror(refresh_error));
-	else if (!request_parse(&request, text))
-		buffer_error(&reply, "not a request: %.40s", original);
-	else if (!operations_run(&request, &reply))
-		process_relay(&request, original, &reply);
-	/* Every reply carries what the kernel had to say meanwhile. */
-	buffer_print(whole, "{\"log\": ");
-	system_log(whole);
-	buffer_print(whole, ", \"reply\": ");
-	buffer_bytes(whole, reply.data, reply.length);
-	buffer_print(whole, "}");
-	buffer_free(&reply);
-}
-
-static void answer(int port, char *text)
-{
-	struct buffer whole = { 0 };
-
-	agent_carry_out(text, &whole);
-	protocol_reply(port, &whole);
-	if (!refresh_error)
-		refresh_error = system_finish_refresh();
-	buffer_free(&whole);
-}
-
-int main(int count, char **arguments)
-{
-	static char text[REQUEST_LENGTH];
-	struct buffer greeting = { 0 };
-	bool with_module;
-	int port, error;
-
-	if (process_is_after_exec(count, arguments))
-		process_go_on(arguments);
-	if (!system_mount())
-		give_up("mount");
-	port = protocol_open(PORT);
-	if (port < 0)
-		give_up(PORT);
-	buffer_clear(&greeting);
-	/* A kernel whose headers are gone has no module; user mappings can be tested all the same. */
-	with_module = system_has_module();
-	if (!with_module || system_load_module(&greeting)) {
-		if (with_module)
-			device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-		if (with_module && device < 0)
-			buffer_error(&greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
-		else if (!with_module && !kcore_open())
-			buffer_error(&greeting, "there is no module, and page tables can't be read without");
-		else if (with_module && (error = observe_seed()))
-			buffer_error(&greeting, "can't count what is mapped already: %s",
-				     strerror(error));
-		else if (process_listen())
-			buffer_error(&greeting, "can't listen for processes: %s", strerror(errno));
-		else if (!system_find_device(&test_device))
-			buffer_error(&greeting, "there is no PCI device with prefetchable memory");
-		else
-			system_describe(&greeting);
-	}
-	speak_up();
-	protocol_announce(port, &greeting);
-	offer_shell();
-	buffer_free(&greeting);
-	errno = heartbeat_start(port);
-	if (errno)
-		give_up("heartbeat");
-	while (protocol_read(port, text)) {
-		heartbeat_busy();
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-		answer(port, text);
-		heartbeat_idle();
-	}
-	give_up("the serial port is gone");
 }

@@ -8,7 +8,7 @@
 
 #include "agent.h"
 
-#define LIST "/sys/kernel/debug/x86/pat_memtype_list"
+#define LIST DEBUGFS "/x86/pat_memtype_list"
 /* Each try is spoilt only by somebody who maps while the list is read. */
 #define SEED_TRIES 100
 

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "init.h"
+#include "options.h"
 
 static const char *const rule_names[] = {
 	[MEMTYPE_RULE_MALFORMED] = "malformed",
@@ -86,6 +88,30 @@ static void write_registers(const struct memtype_registers *registers, struct bu
 	buffer_print(reply, "]}");
 }
 
+void write_not_allowed(struct buffer *reply)
+{
+	buffer_print(reply, "{\"not_allowed\": true}");
+}
+
+void write_refusal(const struct request *request, struct buffer *reply)
+{
+	if (errno == EPERM)
+		write_not_allowed(reply);
+	else
+		buffer_error(reply, "%s: the module says %s", request->verb, strerror(errno));
+}
+
+bool may_use(uint64_t start, uint64_t pages, struct buffer *reply)
+{
+	struct memtype_range range = { .start = start, .pages = pages };
+
+	/* Without the module the machine is ours. */
+	if (device < 0 || !ioctl(device, MEMTYPE_MAY_USE, &range))
+		return true;
+	write_not_allowed(reply);
+	return false;
+}
+
 void write_no_module(struct buffer *reply)
 {
 	buffer_print(reply, "{\"no_module\": true}");
@@ -147,7 +173,7 @@ static bool call(unsigned long command, void *argument, const struct request *re
 {
 	if (!ioctl(device, command, argument))
 		return true;
-	buffer_error(reply, "%s: the module says %s", request->verb, strerror(errno));
+	write_refusal(request, reply);
 	return false;
 }
 
@@ -351,7 +377,7 @@ static bool works_without_module(const char *verb)
 {
 	static const char *const verbs[] = {
 		"hello", "log", "refresh", "reset", "memtype_list", "mtrr_list", "shell",
-		"process", "kill", "mailbox", "batch", "batch_rest",
+		"process", "kill", "maps", "mailbox", "batch", "batch_rest",
 	};
 	unsigned int n;
 
@@ -359,6 +385,22 @@ static bool works_without_module(const char *verb)
 		if (!strcmp(verb, verbs[n]))
 			return true;
 	return false;
+}
+
+/* The module refuses by itself what concerns memory; these change other things that aren't ours. */
+static bool is_allowed(const char *verb)
+{
+	static const char *const ours_only[] = { "refresh", "mailbox", "fuzz" };
+	unsigned int n;
+
+	if (options_own_machine() || init_is_us())
+		return true;
+	if (!strcmp(verb, "shell"))
+		return options.shell;
+	for (n = 0; n < sizeof(ours_only) / sizeof(ours_only[0]); n++)
+		if (!strcmp(verb, ours_only[n]))
+			return false;
+	return true;
 }
 
 bool operations_run(const struct request *request, struct buffer *reply)
@@ -395,6 +437,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "shell", system_shell },
 		{ "process", process_start },
 		{ "kill", process_kill },
+		{ "maps", process_maps },
 		{ "mailbox", batch_mailbox },
 		{ "batch", batch_run },
 		{ "batch_rest", batch_rest },
@@ -408,7 +451,9 @@ bool operations_run(const struct request *request, struct buffer *reply)
 
 	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
 		if (!strcmp(request->verb, verbs[n].verb)) {
-			if (device < 0 && !works_without_module(request->verb))
+			if (!is_allowed(request->verb))
+				write_not_allowed(reply);
+			else if (device < 0 && !works_without_module(request->verb))
 				write_no_module(reply);
 			else
 				verbs[n].run(request, reply);

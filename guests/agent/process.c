@@ -35,7 +35,7 @@ socklen_t agent_address(struct sockaddr_un *address)
 
 	memset(address, 0, sizeof(*address));
 	address->sun_family = AF_UNIX;
-	/* The leading zero makes it abstract: no file, gone with the guest. */
+	/* The leading zero makes it abstract: no file, gone with the agent. */
 	memcpy(address->sun_path + 1, name, sizeof(name) - 1);
 	return offsetof(struct sockaddr_un, sun_path) + sizeof(name);
 }
@@ -203,6 +203,28 @@ void process_kill(const struct request *request, struct buffer *reply)
 		return;
 	end(process);
 	buffer_print(reply, "{}");
+}
+
+/* Its areas of memory, as the kernel lists them. */
+void process_maps(const struct request *request, struct buffer *reply)
+{
+	struct process *process = named(request, reply);
+	struct buffer text = { 0 };
+	char path[32];
+	int error;
+
+	if (!process)
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/maps", process->pid);
+	error = system_read_file(path, &text);
+	if (error) {
+		buffer_error(reply, "maps of process %s: %s", process->name, strerror(error));
+	} else {
+		buffer_print(reply, "{\"text\": ");
+		buffer_json(reply, text.data, text.length);
+		buffer_print(reply, "}");
+	}
+	buffer_free(&text);
 }
 
 void process_end_all(void)

@@ -103,7 +103,7 @@ static void *map_driver(const struct request *request, struct memtype_request *a
 	if (!fill_way(request, &next, reply))
 		return MAP_FAILED;
 	if (ioctl(device, MEMTYPE_PREPARE, &next)) {
-		buffer_error(reply, "mmap: the module says %s", strerror(errno));
+		write_refusal(request, reply);
 		return MAP_FAILED;
 	}
 	/* A length that wraps must not become a small one. */
@@ -132,6 +132,9 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	off_t offset;
 	int file;
 
+	/* The module isn't asked when these map: here it is. */
+	if (!may_use(asked->start, asked->pages, reply))
+		return MAP_FAILED;
 	asked->kind = MEMTYPE_USER;
 	if (device < 0) {
 		/* Nobody judges. */

@@ -67,6 +67,32 @@ static void answer(int error, struct buffer *reply)
 	buffer_free(&text);
 }
 
+static bool may_change(uint64_t base, uint64_t size, struct buffer *reply)
+{
+	uint64_t first = base & ~(PAGE_BYTES - 1);
+	uint64_t last = (base + size - 1) | (PAGE_BYTES - 1);
+
+	return may_use(first, last < first ? 0 : (last - first + 1) / PAGE_BYTES, reply);
+}
+
+/* What a register covers; nothing where it isn't in use. */
+static void find_register(uint64_t index, uint64_t *base, uint64_t *size)
+{
+	FILE *file = fopen(PROC_MTRR, "re");
+	unsigned long long number, start, length;
+	char line[256], unit;
+
+	*base = *size = 0;
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "reg%llu: base=%llx (%*uMB), size=%llu%cB", &number, &start, &length,
+			   &unit) == 4 && number == index) {
+			*base = start;
+			*size = length << (unit == 'M' ? 20 : 10);
+		}
+	if (file)
+		fclose(file);
+}
+
 void process_mtrr_add(const struct request *request, struct buffer *reply)
 {
 	uint64_t base, size, memtype, held;
@@ -82,6 +108,8 @@ void process_mtrr_add(const struct request *request, struct buffer *reply)
 			     (unsigned long long)memtype);
 		return;
 	}
+	if (!may_change(base, size, reply))
+		return;
 	if (held) {
 		answer(add_for_file(base, size, memtype), reply);
 		return;
@@ -93,10 +121,13 @@ void process_mtrr_add(const struct request *request, struct buffer *reply)
 
 void process_mtrr_delete(const struct request *request, struct buffer *reply)
 {
-	uint64_t index;
+	uint64_t index, base, size;
 	char line[64];
 
 	if (!request_number(request, "index", &index, reply))
+		return;
+	find_register(index, &base, &size);
+	if (!may_change(base, size, reply))
 		return;
 	snprintf(line, sizeof(line), "disable=%llu\n", (unsigned long long)index);
 	answer(write_line(line), reply);

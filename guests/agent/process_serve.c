@@ -25,13 +25,22 @@ static void take_name(const char *name)
 	strncpy(own_name, name, sizeof(own_name) - 1);
 	memcpy(owner.owner, own_name, sizeof(owner.owner));
 	prctl(PR_SET_NAME, own_name);
-	if (device < 0 && !system_has_module())
-		return;
-	/* A file of its own: what it prepares must not mix with its parent's. */
-	close(device);
-	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-	if (device < 0 || ioctl(device, MEMTYPE_SET_OWNER, &owner))
+	if (device >= 0 && ioctl(device, MEMTYPE_SET_OWNER, &owner))
 		_exit(1);
+}
+
+/* A file of its own: what it prepares must not mix with its parent's. */
+static void open_device(void)
+{
+	int own = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+
+	if (own >= 0) {
+		close(device);
+		device = own;
+	} else if (errno != EACCES || device < 0) {
+		_exit(1);
+	}
+	/* Where only root may open it, the parent's will do, as only one request is carried out at a time. */
 }
 
 static void answer(const struct buffer *reply)
@@ -68,6 +77,8 @@ void process_serve(const char *name)
 	struct sockaddr_un address;
 	socklen_t length = agent_address(&address);
 
+	if (device >= 0)
+		open_device();
 	take_name(name);
 	connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (connection < 0 || connect(connection, (struct sockaddr *)&address, length))
@@ -125,12 +136,12 @@ void process_go_on(char **arguments)
 	connection = atoi(arguments[2]);
 	fcntl(connection, F_SETFD, FD_CLOEXEC);
 	mappings_made = strtoull(arguments[3], NULL, 10);
+	/* There is a module, else exec() would have been refused. */
+	open_device();
 	take_name(arguments[1]);
 	buffer_clear(&reply);
 	if (!system_find_device(&test_device))
 		buffer_error(&reply, "exec: the test device is gone");
-	else if (device < 0 && !kcore_open())
-		buffer_error(&reply, "exec: there is no module, and only root reads page tables without");
 	else
 		buffer_print(&reply, "{\"errno\": 0}");
 	answer(&reply);

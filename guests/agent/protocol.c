@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "protocol.h"
 
+static int input = -1, output = -1;
+/* Read by the heartbeat's thread. */
+static atomic_ulong received;
 static unsigned long long sequence;
 static struct buffer last_reply;
 static unsigned long long last_sequence;
@@ -125,27 +131,62 @@ bool request_number_or(const struct request *request, const char *key, uint64_t 
 	return !request_text(request, key) || request_number(request, key, number, reply);
 }
 
-int protocol_open(const char *device)
+static bool open_serial(const char *device)
 {
 	struct termios settings;
-	int port = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
 
-	if (port < 0 || tcgetattr(port, &settings))
-		return -1;
+	input = output = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (input < 0 || tcgetattr(input, &settings))
+		return false;
 	cfmakeraw(&settings);
 	cfsetspeed(&settings, B115200);
 	settings.c_cflag |= CLOCAL;
-	return tcsetattr(port, TCSANOW, &settings) ? -1 : port;
+	return !tcsetattr(input, TCSANOW, &settings);
+}
+
+/* Taken away from standard input and output, which everything that is started has too. */
+static bool take_standard(void)
+{
+	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+	bool done;
+
+	input = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	done = input >= 0 && output >= 0 && nothing >= 0 && dup2(nothing, STDIN_FILENO) >= 0 &&
+	       dup2(nothing, STDOUT_FILENO) >= 0;
+	if (nothing > STDERR_FILENO)
+		close(nothing);
+	return done;
+}
+
+bool protocol_open(const char *device)
+{
+	return strcmp(device, "-") ? open_serial(device) : take_standard();
+}
+
+bool protocol_closed(void)
+{
+	struct pollfd watched = { .fd = input };
+
+	return poll(&watched, 1, 0) > 0 && watched.revents & (POLLHUP | POLLERR | POLLNVAL);
+}
+
+unsigned long protocol_received(void)
+{
+	int waiting = 0;
+
+	ioctl(input, FIONREAD, &waiting);
+	return atomic_load(&received) + waiting;
 }
 
 /* A line at a time: the heartbeat has a thread of its own. */
-static void write_all(int port, const char *bytes, size_t length)
+static void write_all(const char *bytes, size_t length)
 {
 	static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 
 	pthread_mutex_lock(&one);
 	while (length) {
-		ssize_t written = write(port, bytes, length);
+		ssize_t written = write(output, bytes, length);
 
 		if (written < 0 && errno == EINTR)
 			continue;
@@ -157,14 +198,14 @@ static void write_all(int port, const char *bytes, size_t length)
 	pthread_mutex_unlock(&one);
 }
 
-static void write_line(int port, unsigned long long number, const struct buffer *json)
+static void write_line(unsigned long long number, const struct buffer *json)
 {
 	struct buffer line = { 0 };
 
 	buffer_print(&line, "@%llu ", number);
 	buffer_bytes(&line, json->data, json->length);
 	buffer_print(&line, " *%08x\n", protocol_crc(line.data, line.length));
-	write_all(port, line.data, line.length);
+	write_all(line.data, line.length);
 	if (number) {
 		buffer_free(&last_reply);
 		last_reply = line;
@@ -174,18 +215,18 @@ static void write_line(int port, unsigned long long number, const struct buffer 
 	}
 }
 
-void protocol_reply(int port, const struct buffer *json)
+void protocol_reply(const struct buffer *json)
 {
-	write_line(port, sequence, json);
+	write_line(sequence, json);
 }
 
-void protocol_announce(int port, const struct buffer *json)
+void protocol_announce(const struct buffer *json)
 {
-	write_line(port, 0, json);
+	write_line(0, json);
 }
 
-/* Reads up to a newline. A line that is too long is read to its end and comes back empty. */
-static bool read_line(int port, char text[REQUEST_LENGTH])
+/* Reads up to a newline. Of a line that is too long nothing comes back that would check. */
+static bool read_line(char text[REQUEST_LENGTH])
 {
 	static char pending[REQUEST_LENGTH];
 	static size_t available, position;
@@ -196,18 +237,21 @@ static bool read_line(int port, char text[REQUEST_LENGTH])
 		char byte;
 
 		if (position == available) {
-			ssize_t got = read(port, pending, sizeof(pending));
+			ssize_t got = read(input, pending, sizeof(pending));
 
 			if (got < 0 && errno == EINTR)
 				continue;
 			if (got <= 0)
 				return false;
+			atomic_fetch_add(&received, got);
 			available = got;
 			position = 0;
 		}
 		byte = pending[position++];
 		if (byte == '\n') {
-			text[too_long ? 0 : length] = 0;
+			text[length] = 0;
+			if (too_long)
+				strcpy(text, "too long");
 			return true;
 		}
 		if (length == REQUEST_LENGTH - 1)
@@ -234,23 +278,26 @@ static char *check_line(char *text, unsigned long long *number)
 	return *number && *end == ' ' && end[1] ? end + 1 : NULL;
 }
 
-bool protocol_read(int port, char text[REQUEST_LENGTH])
+bool protocol_read(char text[REQUEST_LENGTH])
 {
 	static char line[REQUEST_LENGTH];
 	struct buffer complaint = { 0 };
 
-	while (read_line(port, line)) {
+	while (read_line(line)) {
 		unsigned long long number;
-		char *payload = check_line(line, &number);
+		char *payload;
 
+		if (!strcmp(line, "alive"))
+			continue;
+		payload = check_line(line, &number);
 		if (!payload) {
 			buffer_error(&complaint, "damaged line");
-			protocol_announce(port, &complaint);
+			protocol_announce(&complaint);
 			buffer_free(&complaint);
 			continue;
 		}
 		if (number == last_sequence) {
-			write_all(port, last_reply.data, last_reply.length);
+			write_all(last_reply.data, last_reply.length);
 			continue;
 		}
 		sequence = number;

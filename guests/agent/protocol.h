@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * The agent's serial port. One request, one reply, each a line:
+ * The agent's port. One request, one reply, each a line:
  *
  *	@SEQUENCE verb key=value key=value *CRC
  *	@SEQUENCE {"json": ...} *CRC
@@ -12,6 +12,8 @@
  * sequence 0 and an error; the host then sends its request again, and a
  * request with the sequence of the last one is answered from memory, without
  * being carried out a second time.
+ *
+ * A line "alive" says that the host is there, and is not answered.
  *
  * A request that takes longer than a second is accompanied by a heartbeat,
  * @0 {"busy": SECONDS}: see heartbeat.c.
@@ -51,12 +53,16 @@ bool request_number_or(const struct request *request, const char *key, uint64_t 
 /* The CRC-32 of zlib. */
 uint32_t protocol_crc(const char *bytes, size_t length);
 
-/* Opens the port raw. Returns the descriptor, -1 with errno. */
-int protocol_open(const char *device);
+/* Opens a serial device raw, or takes standard input and output for "-". False with errno. */
+bool protocol_open(const char *device);
+/* Has the other side gone? Never so on a serial line. */
+bool protocol_closed(void);
+/* How many bytes have come so far: somebody is there. */
+unsigned long protocol_received(void);
 /* Reads one good request; answers bad and repeated ones itself. Returns false when the port is gone. */
-bool protocol_read(int port, char text[REQUEST_LENGTH]);
-void protocol_reply(int port, const struct buffer *json);
+bool protocol_read(char text[REQUEST_LENGTH]);
+void protocol_reply(const struct buffer *json);
 /* An announcement nobody asked for: sequence 0. */
-void protocol_announce(int port, const struct buffer *json);
+void protocol_announce(const struct buffer *json);
 
 #endif

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* What the agent asks of the system it runs on: mounts, the module, PCI, logs, a shell. */
+/* What the agent asks of the system it runs on: the module, PCI, logs, a shell. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/random.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -18,57 +21,102 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "options.h"
+#include "supervise.h"
 
-#define MODULE "/memtype.ko"
+#define ALLOWED "/sys/module/" MEMTYPE_DEVICE "/parameters/allowed"
 #define LARGEST_OUTPUT (1 << 20)
 /* include/linux/ioport.h */
 #define RESOURCE_MEMORY 0x200
 #define RESOURCE_PREFETCH 0x2000
 
-bool system_mount(void)
+/* Holds x86/pat_memtype_list, which doesn't exist when PAT is off. */
+bool system_mount_debugfs(void)
 {
-	static const struct {
-		const char *type, *where;
-		bool needed;
-	} mounts[] = {
-		{ "proc", "/proc", true },
-		{ "sysfs", "/sys", true },
-		{ "devtmpfs", "/dev", true },
-		{ "tmpfs", "/tmp", true },
-		/* Holds x86/pat_memtype_list, which doesn't exist when PAT is off. */
-		{ "debugfs", "/sys/kernel/debug", false },
-	};
-	unsigned int n;
+	struct statfs there;
 
-	for (n = 0; n < sizeof(mounts) / sizeof(mounts[0]); n++) {
-		mkdir(mounts[n].where, 0755);
-		if (mount(mounts[n].type, mounts[n].where, mounts[n].type, 0, NULL) &&
-		    errno != EBUSY && mounts[n].needed)
-			return false;
-	}
+	if (!statfs(DEBUGFS, &there) && there.f_type == DEBUGFS_MAGIC)
+		return true;
+	if (mount("debugfs", DEBUGFS, "debugfs", 0, NULL))
+		return false;
+	supervise_mounted_debugfs();
 	return true;
 }
 
-bool system_has_module(void)
+static const char *why_not_loaded(int error)
 {
-	return !access(MODULE, F_OK);
+	switch (error) {
+	case EKEYREJECTED:
+		return "the kernel wants modules to be signed (module.sig_enforce)";
+	case EPERM:
+		return geteuid() ? "only root may" : "the kernel is locked down (lockdown=)";
+	case ENOEXEC:
+		return "it was built for another kernel";
+	case EINVAL:
+		return "it does not take the memory that is to be allowed";
+	case EEXIST:
+		return "it is loaded already, and in use: another run uses this machine";
+	default:
+		return strerror(error);
+	}
+}
+
+static int load(const char *parameters)
+{
+	int file = open(options.module, O_RDONLY | O_CLOEXEC);
+	int error = 0;
+
+	if (file < 0 || syscall(SYS_finit_module, file, parameters, 0))
+		error = errno;
+	if (file >= 0)
+		close(file);
+	return error;
+}
+
+/* The last line that the kernel has logged, if it has any since this file was at its end. */
+static void kernel_says(int log, struct buffer *reply)
+{
+	char record[8192] = "", *text;
+	ssize_t length;
+
+	while (log >= 0 && (length = read(log, record, sizeof(record) - 1)) > 0)
+		record[length] = 0;
+	text = strchr(record, ';');
+	if (!text)
+		return;
+	buffer_print(reply, ", \"kernel_says\": ");
+	buffer_json(reply, text + 1, strchrnul(text, '\n') - text - 1);
 }
 
 bool system_load_module(struct buffer *reply)
 {
-	int file = open(MODULE, O_RDONLY | O_CLOEXEC);
-	int error = 0;
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	char parameters[4096];
+	int error = ENAMETOOLONG;
 
-	if (file < 0 || (syscall(SYS_finit_module, file, "", 0) && errno != EEXIST))
-		error = errno;
-	if (error)
-		buffer_error(reply, "can't load " MODULE ": %s", strerror(error));
-	if (file >= 0)
-		close(file);
+	lseek(log, 0, SEEK_END);
+	if (snprintf(parameters, sizeof(parameters), "allowed=%s", options.allow) < (int)sizeof(parameters))
+		error = load(parameters);
+	/* Left behind by an agent that was killed with its supervisor: nobody has it open then. */
+	if (error == EEXIST && !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK))
+		error = load(parameters);
+	if (error) {
+		buffer_error(reply, "can't load the module %s: %s", options.module,
+			     why_not_loaded(error));
+		reply->length--;
+		buffer_print(reply, ", \"module_errno\": %d", error);
+		kernel_says(log, reply);
+		buffer_print(reply, "}");
+	} else {
+		supervise_loaded();
+	}
+	if (log >= 0)
+		close(log);
 	return !error;
 }
 
-static bool find_bar(const char *address, struct test_device *found)
+/* The largest prefetchable BAR so far; or the one that this address is in. */
+static void find_bar(const char *address, const uint64_t *wanted, struct test_device *found)
 {
 	unsigned long long start, end, flags;
 	char path[300];
@@ -78,29 +126,43 @@ static bool find_bar(const char *address, struct test_device *found)
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", address);
 	file = fopen(path, "re");
 	if (!file)
-		return false;
+		return;
 	for (bar = 0; bar < 6 && fscanf(file, "%llx %llx %llx", &start, &end, &flags) == 3; bar++)
-		if (flags & RESOURCE_MEMORY && flags & RESOURCE_PREFETCH &&
-		    end - start + 1 > found->size) {
+		if (flags & RESOURCE_MEMORY &&
+		    (wanted ? *wanted >= start && *wanted <= end :
+			      flags & RESOURCE_PREFETCH && end - start + 1 > found->size)) {
 			snprintf(found->address, sizeof(found->address), "%.31s", address);
 			found->bar = bar;
 			found->start = start;
 			found->size = end - start + 1;
 		}
 	fclose(file);
-	return true;
 }
 
-/* The largest prefetchable BAR there is. */
+/* Where the memory begins that tests may use. False when they may use any, or none. */
+static bool allowed_start(uint64_t *start)
+{
+	struct buffer text = { 0 };
+	char *end;
+
+	if (system_read_file(ALLOWED, &text))
+		return false;
+	*start = strtoull(text.data, &end, 0);
+	buffer_free(&text);
+	return *end == '-';
+}
+
 bool system_find_device(struct test_device *found)
 {
 	DIR *directory = opendir("/sys/bus/pci/devices");
 	struct dirent *entry;
+	uint64_t start = 0;
+	bool restricted = allowed_start(&start);
 
 	memset(found, 0, sizeof(*found));
 	while (directory && (entry = readdir(directory)))
 		if (entry->d_name[0] != '.')
-			find_bar(entry->d_name, found);
+			find_bar(entry->d_name, restricted ? &start : NULL, found);
 	if (directory)
 		closedir(directory);
 	return found->size;
@@ -159,10 +221,20 @@ int system_read_file(const char *path, struct buffer *text)
 	return 0;
 }
 
+bool system_write_file(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (file >= 0)
+		close(file);
+	return done;
+}
+
 void system_memtype_list(struct buffer *reply)
 {
 	struct buffer text = { 0 };
-	int error = system_read_file("/sys/kernel/debug/x86/pat_memtype_list", &text);
+	int error = system_read_file(DEBUGFS "/x86/pat_memtype_list", &text);
 
 	if (error) {
 		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?): %s",
@@ -236,6 +308,7 @@ void system_shell(const struct request *request, struct buffer *reply)
 		dup2(nothing, STDIN_FILENO);
 		dup2(ends[1], STDOUT_FILENO);
 		dup2(ends[1], STDERR_FILENO);
+		signal(SIGPIPE, SIG_DFL);
 		execl("/bin/sh", "sh", "-c", command, NULL);
 		_exit(127);
 	}
@@ -322,6 +395,8 @@ void system_describe(struct buffer *reply)
 	buffer_print(reply, "{\"protocol\": 1, \"release\": ");
 	buffer_json(reply, name.release, strlen(name.release));
 	buffer_print(reply, ", \"module\": %s", device < 0 ? "false" : "true");
+	buffer_print(reply, ", \"allowed\": ");
+	buffer_json(reply, options.allow, strlen(options.allow));
 	buffer_print(reply, ", \"cpus\": %ld, \"device\": {\"address\": ", sysconf(_SC_NPROCESSORS_ONLN));
 	buffer_json(reply, test_device.address, strlen(test_device.address));
 	buffer_print(reply, ", \"bar\": %u, \"start\": %llu, \"size\": %llu}, \"observation\": ",

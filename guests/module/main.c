@@ -8,6 +8,7 @@
 #include <linux/uaccess.h>
 
 #include "agent.h"
+#include "allowed.h"
 #include "arch_x86.h"
 #include "fault.h"
 #include "benchmark.h"
@@ -165,7 +166,12 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	struct memtype_prepare *next = argument;
 	struct memtype_kill *kill = argument;
 
+	if (!allowed_command(command, argument))
+		return -EPERM;
 	switch (command) {
+	case MEMTYPE_MAY_USE:
+		/* Answered above. */
+		return 0;
 	case MEMTYPE_VERIFY:
 		return verify(request);
 	case MEMTYPE_MAP:
@@ -290,17 +296,22 @@ static struct miscdevice agent_device = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = MEMTYPE_DEVICE,
 	.fops = &agent_operations,
-	/* Processes of any user id are part of the tests. */
-	.mode = 0666,
 };
 
 static int __init agent_init(void)
 {
-	int error;
+	int error = allowed_init();
 
+	if (error)
+		return error;
 	smram_init();
 	arch_x86_refresh();
 	verifier_init(&memtype_verifier, &arch_x86);
+	/*
+	 * Processes of any user id are part of the tests, but other users of somebody's
+	 * machine must not come to its devices through us.
+	 */
+	agent_device.mode = allowed_everything() ? 0666 : 0600;
 	error = misc_register(&agent_device);
 	if (error)
 		smram_exit();

@@ -333,6 +333,8 @@ struct memtype_fault {
 /* Releases every driver's mappings and RAM, and goes back to the default policy. */
 #define MEMTYPE_RESET		_IO(MEMTYPE_IOC, 0x4e)
 #define MEMTYPE_READ_REGISTERS	_IOWR(MEMTYPE_IOC, 0x4d, struct memtype_registers)
+/* EPERM: this machine's owner hasn't allowed tests to use that memory. */
+#define MEMTYPE_MAY_USE		_IOW(MEMTYPE_IOC, 0x52, struct memtype_range)
 #define MEMTYPE_SEED		_IOW(MEMTYPE_IOC, 0x60, struct memtype_seed)
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pytest_memtype.errors import AgentError, BootError, ModuleMissing, ProcessDied, UsageError
+from pytest_memtype.errors import AgentError, BootError, ModuleMissing, NotAllowed, ProcessDied, UsageError
 from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import DamagedLine, ForeignLine, Line, decode_line, encode_request
 from pytest_memtype.machine.console import sanitize
@@ -94,7 +94,9 @@ class Agent:
                 return self.call("hello")
         self.machine.activity = GuestState.READY
         if isinstance(content, dict) and "error" in content:
-            raise BootError(f"the agent can't start: {sanitize(str(content['error']).encode())}")
+            said = content.get("kernel_says")
+            also = f" (the kernel says: {said})" if said else ""
+            raise BootError(sanitize(f"the agent can't start: {content['error']}{also}".encode()))
         return Reply(verb="greeting", content=content, log=())
 
     @property
@@ -188,6 +190,7 @@ class Agent:
         :param answer: Decoded JSON, of ``log`` and ``reply``.
         :raises AgentError: the agent could not carry it out, or the answer makes no sense.
         :raises ModuleMissing: it needs the module, and the guest has none.
+        :raises NotAllowed: the guest is somebody's machine, who has not allowed that.
         """
         try:
             content = answer["reply"]
@@ -197,6 +200,8 @@ class Agent:
         self.log += log
         if isinstance(content, dict) and "no_module" in content:
             raise ModuleMissing(verb)
+        if isinstance(content, dict) and "not_allowed" in content:
+            raise NotAllowed(verb)
         if isinstance(content, dict) and "error" in content:
             kind = ProcessDied if content.get("died") else AgentError
             raise kind(sanitize(str(content["error"]).encode("latin-1", "replace")))

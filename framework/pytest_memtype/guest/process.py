@@ -213,8 +213,8 @@ class Process:
 
         :raises AgentError: the process is gone.
         """
-        reply = self._agent.call("shell", command=f"cat /proc/{self.pid}/maps")
-        return reply.decode(lambda content: parse_maps(content["output"]))
+        reply = self._agent.call("maps", process=self.name)
+        return reply.decode(lambda content: parse_maps(content["text"]))
 
     def fork(self, name: str | None = None) -> Process:
         """Fork; the child has copies of all mappings, under the same handles.

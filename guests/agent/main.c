@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * The user half of the agent. Loads the kernel half, then carries out what the
+ * host asks for, one request at a time: as init of a guest of our own on its
+ * second serial port (the first belongs to the kernel's console, so printk can
+ * never damage an answer), or as a program on a system that somebody has, see
+ * options.h.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "heartbeat.h"
+#include "init.h"
+#include "options.h"
+#include "supervise.h"
+
+int device = -1;
+struct test_device test_device;
+
+/* The host watches for the end. */
+static void give_up(const char *what)
+{
+	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
+	init_power_off();
+	_exit(1);
+}
+
+/* Booting was quiet because it is faster, and a distribution's console is by itself. */
+static void speak_up(void)
+{
+	struct buffer before = { 0 };
+
+	if (!options.printk)
+		return;
+	if (system_read_file("/proc/sys/kernel/printk", &before) ||
+	    !system_write_file("/proc/sys/kernel/printk", options.printk))
+		fprintf(stderr, "memtype agent: can't change the console's log level\n");
+	else
+		supervise_changed_printk(before.data);
+	buffer_free(&before);
+}
+
+static int refresh_error;
+
+void agent_carry_out(char *text, struct buffer *whole)
+{
+	/* Not static: a batch is a request that carries out others. */
+	char original[REQUEST_LENGTH];
+	struct buffer reply = { 0 };
+	struct request request;
+
+	strcpy(original, text);
+	buffer_clear(&reply);
+	if (refresh_error)
+		buffer_error(&reply, "this clone has its template's random numbers or time: %s",
+			     strerror(refresh_error));
+	else if (!request_parse(&request, text))
+		buffer_error(&reply, "not a request: %.40s", original);
+	else if (!operations_run(&request, &reply))
+		process_relay(&request, original, &reply);
+	/* Every reply carries what the kernel had to say meanwhile. */
+	buffer_print(whole, "{\"log\": ");
+	system_log(whole);
+	buffer_print(whole, ", \"reply\": ");
+	buffer_bytes(whole, reply.data, reply.length);
+	buffer_print(whole, "}");
+	buffer_free(&reply);
+}
+
+static void answer(char *text)
+{
+	struct buffer whole = { 0 };
+
+	agent_carry_out(text, &whole);
+	protocol_reply(&whole);
+	if (!refresh_error)
+		refresh_error = system_finish_refresh();
+	buffer_free(&whole);
+}
+
+/* Gets everything ready. What it says is the greeting: an error when that failed. */
+static void prepare(struct buffer *greeting)
+{
+	/* A kernel whose headers are gone has no module; user mappings can be tested all the same. */
+	bool with_module = !init_is_us() || !access(options.module, F_OK);
+	int error;
+
+	/* First, because nobody who has the address has the module. */
+	if (process_listen()) {
+		buffer_error(greeting, "can't listen for processes (another agent runs here?): %s",
+			     strerror(errno));
+		return;
+	}
+	if (with_module && !system_load_module(greeting))
+		return;
+	if (with_module)
+		device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	if (with_module && device < 0)
+		buffer_error(greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
+	else if (!with_module && !kcore_open())
+		buffer_error(greeting, "there is no module, and page tables can't be read without");
+	else if (with_module && (error = observe_seed()))
+		buffer_error(greeting, "can't count what is mapped already: %s", strerror(error));
+	else if (!system_find_device(&test_device) && options_own_machine())
+		buffer_error(greeting, "there is no PCI device with prefetchable memory");
+	else
+		system_describe(greeting);
+}
+
+static void work(void)
+{
+	static char text[REQUEST_LENGTH];
+	struct buffer greeting = { 0 };
+
+	/* The host going away is the end of the port, which is read. */
+	signal(SIGPIPE, SIG_IGN);
+	if (!protocol_open(options.port))
+		give_up(options.port);
+	if (!system_mount_debugfs())
+		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(errno));
+	buffer_clear(&greeting);
+	prepare(&greeting);
+	speak_up();
+	protocol_announce(&greeting);
+	init_offer_shell();
+	buffer_free(&greeting);
+	errno = heartbeat_start();
+	if (errno)
+		give_up("heartbeat");
+	while (protocol_read(text)) {
+		heartbeat_busy();
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		answer(text);
+		heartbeat_idle();
+	}
+}
+
+int main(int count, char **arguments)
+{
+	const char *wrong;
+
+	if (process_is_after_exec(count, arguments))
+		process_go_on(arguments);
+	if (init_is_us()) {
+		if (!init_mount())
+			give_up("mount");
+		work();
+		give_up("the serial port is gone");
+	}
+	wrong = options_parse(count, arguments);
+	if (wrong) {
+		options_usage(wrong);
+		return 2;
+	}
+	return supervise(work);
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * The work is done by a child, so that what must be undone is undone even when
+ * that is killed or crashes. Everything the child starts has the supervisor for
+ * its parent when its own is gone (PR_SET_CHILD_SUBREAPER), which is how those
+ * are found that are left. A process that has ended holds no mapping and no
+ * open file any more, so the module can be unloaded then.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "options.h"
+#include "supervise.h"
+
+/* Written by the child, in memory of both. */
+static struct {
+	bool loaded;
+	bool mounted_debugfs;
+	bool changed_printk;
+	char printk[64];
+} *changed;
+
+static volatile sig_atomic_t worker;
+
+void supervise_loaded(void)
+{
+	if (changed)
+		changed->loaded = true;
+}
+
+void supervise_mounted_debugfs(void)
+{
+	if (changed)
+		changed->mounted_debugfs = true;
+}
+
+void supervise_changed_printk(const char *before)
+{
+	if (!changed)
+		return;
+	snprintf(changed->printk, sizeof(changed->printk), "%s", before);
+	changed->changed_printk = true;
+}
+
+static void on_signal(int signal)
+{
+	if (worker)
+		kill(worker, SIGKILL);
+}
+
+static bool complain(const char *what)
+{
+	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
+	return false;
+}
+
+/* proc(5): the fourth field, behind a name that may hold anything. */
+static pid_t parent_of(const char *process)
+{
+	char path[300], text[512], *name_end;
+	size_t length;
+	int parent = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%s/stat", process);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	length = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[length] = 0;
+	name_end = strrchr(text, ')');
+	return name_end && sscanf(name_end + 1, " %*c %d", &parent) == 1 ? parent : 0;
+}
+
+static void kill_children(void)
+{
+	DIR *directory = opendir("/proc");
+	struct dirent *entry;
+
+	while (directory && (entry = readdir(directory)))
+		if (atoi(entry->d_name) > 0 && parent_of(entry->d_name) == getpid())
+			kill(atoi(entry->d_name), SIGKILL);
+	if (directory)
+		closedir(directory);
+}
+
+static void end_all(void)
+{
+	/* One that is killed leaves its own children to us: until there are none. */
+	do {
+		kill_children();
+	} while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
+}
+
+static bool unload(void)
+{
+	return !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK) || errno == ENOENT ||
+	       complain("can't unload the module");
+}
+
+static bool restore_printk(void)
+{
+	return system_write_file("/proc/sys/kernel/printk", changed->printk) ||
+	       complain("can't put the console's log level back");
+}
+
+static bool remove_folder(void)
+{
+	DIR *directory = opendir(options.folder);
+	struct dirent *entry;
+	bool all = true;
+
+	while (directory && (entry = readdir(directory)))
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
+		    unlinkat(dirfd(directory), entry->d_name, 0))
+			all = complain(entry->d_name);
+	if (directory)
+		closedir(directory);
+	return (!rmdir(options.folder) || complain(options.folder)) && all;
+}
+
+static bool undo(void)
+{
+	bool all = true;
+
+	if (changed->loaded)
+		all = unload() && all;
+	if (changed->changed_printk)
+		all = restore_printk() && all;
+	if (changed->mounted_debugfs && umount(DEBUGFS))
+		all = complain("can't unmount " DEBUGFS);
+	if (options.folder)
+		all = remove_folder() && all;
+	return all;
+}
+
+static void catch_signals(void)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	struct sigaction action = { .sa_handler = on_signal };
+	unsigned int n;
+
+	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
+		sigaction(signals[n], &action, NULL);
+}
+
+int supervise(void (*work)(void))
+{
+	int status;
+	pid_t child;
+
+	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (changed == MAP_FAILED || prctl(PR_SET_CHILD_SUBREAPER, 1) || chdir("/"))
+		return !complain("start");
+	child = fork();
+	if (!child) {
+		/* Alone it would leave all behind. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		work();
+		_exit(0);
+	}
+	worker = child;
+	catch_signals();
+	if (child < 0)
+		complain("fork");
+	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	worker = 0;
+	end_all();
+	return !undo();
+}
