@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from pytest_memtype import Driver, Guest, KernelAnswer, Mapping, MemType, Outcome, Process, Region, Verdict
 from pytest_memtype.bug_plugin import marker_of
-from pytest_memtype.guest.faults import FaultCounts, Faults
 
 
 def _request(operation: str) -> Callable[..., Outcome]:
@@ -32,26 +30,6 @@ def _request(operation: str) -> Callable[..., Outcome]:
     return request
 
 
-class _NoFault:
-    """In place of a function that fails: it goes on working."""
-
-    counts = FaultCounts(calls=0, failed=0)
-
-    def disarm(self) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-
 def _succeeds(*_arguments: Any, **_options: Any) -> int:
     return 0
 
@@ -60,12 +38,12 @@ def _nothing(*_arguments: Any, **_options: Any) -> None:
     pass
 
 
-def _no_fault(*_arguments: Any, **_options: Any) -> _NoFault:
-    return _NoFault()
-
-
 def _stays(_self: Process, mapping: Mapping, **_options: Any) -> Mapping:
     return mapping
+
+
+def _nobody(self: Process, _name: str) -> Process:
+    return self
 
 
 _IDLE: dict[str, tuple[type, Callable[..., Any]]] = {
@@ -73,7 +51,7 @@ _IDLE: dict[str, tuple[type, Callable[..., Any]]] = {
     "Driver.memremap": (Driver, _request("memremap")),
     "Driver.set_memory": (Driver, _request("set_memory")),
     "Driver.zap": (Driver, _nothing),
-    "Faults.fail": (Faults, _no_fault),
+    "Process.fork": (Process, _nobody),
     "Process.mmap": (Process, _request("mmap")),
     "Process.mprotect": (Process, _succeeds),
     "Process.mremap": (Process, _stays),
