@@ -229,6 +229,14 @@ def test_notes_that_make_no_sense_are_one_line(start: Start, tmp_path: Path) -> 
         start(plan, cache=cache)
 
 
+def test_a_clock_that_a_busy_host_has_put_out_makes_no_template(start: Start, tmp_path: Path) -> None:
+    """Told to the kernel, because how busy a host must be is beyond a test."""
+    plan = blueprint(hardware=Hardware(cmdline="tsc_early_khz=200000"))
+    with pytest.raises(TemplateError, match=r"the guest's clock counts \S+ seconds for each"):
+        start(plan, cache=tmp_path / "templates")
+    assert not list((tmp_path / "templates").rglob("ram"))
+
+
 def test_files_that_may_not_grow_are_one_line(start: Start, tmp_path: Path) -> None:
     """RLIMIT_FSIZE, as ``ulimit -f`` sets it, is less than the guest's RAM."""
     plan = blueprint()
