@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_memtype.audit.findings import Finding
 from pytest_memtype.audit.machine import audit_machine, audit_template
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, Unavailable, UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.life import GuestState
@@ -75,7 +75,7 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
             found = audit_machine(guest.machine, spaces={})
         else:
             found = guest.audit(tracked=False, search=False)
-    except (HostError, UsageError) as error:
+    except (HostError, Unavailable, UsageError) as error:
         return Checked(guest.version, (), (), 0, error.message)
     conflicts = tuple(each for each in found.conflicts if (each.start, each.pages) not in told)
     told |= {(each.start, each.pages) for each in conflicts}

@@ -19,11 +19,11 @@ class Evidence:
     """One guest.
 
     :param about: What it was, for people.
-    :param guest: What was started.
+    :param guest: What was started; None where nothing was, but a machine that was there.
     """
 
     about: dict[str, Any]
-    guest: Guest
+    guest: Guest | None
 
 
 def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[Evidence]) -> None:
@@ -38,6 +38,8 @@ def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[Evidence]
         own.mkdir(exist_ok=True)
         (own / "guest.json").write_text(json.dumps(each.about, indent=2) + "\n")
         guest = each.guest
+        if guest is None:
+            continue
         if guest.boot_rom is not None and guest.boot_rom.parent != own:
             # A clone's lies with its template, which may be removed.
             rom = own / "boot-rom.bin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -17,6 +18,7 @@ from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, 
 from pytest_memtype.errors import GuestPanicked, MemtypeError, Unavailable, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import DEFAULT, expand
 from pytest_memtype.machine.folder import remove_leftovers
@@ -29,6 +31,8 @@ from pytest_memtype.report.terminal import print_to
 from pytest_memtype.report.verdict_table import notes, summary, verdict_table
 from pytest_memtype.run_directory import new_run, test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
+from pytest_memtype.target.address import parse_target
+from pytest_memtype.target.target import Target
 
 pytest_plugins = ["pytest_memtype.bug_plugin"]
 
@@ -42,6 +46,9 @@ _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
 _audited = pytest.StashKey[list[Checked]]()
 _next = pytest.StashKey[pytest.Item | None]()
+_target = pytest.StashKey[Target | None]()
+
+_PROVOKING = ("expect_oops", "bug")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,6 +89,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="don't look for conflicting mappings in all page tables after each test",
     )
+    group.addoption(
+        "--target",
+        default="qemu",
+        metavar="ADDRESS",
+        help="qemu, or a machine that somebody owns: "
+        "ssh://root@host:port?identity=FILE&host-key=FILE[&console=...][&config=FILE] (default: qemu)",
+    )
+    group.addoption(
+        "--console",
+        metavar="WHERE",
+        help="the target's console: a serial device, or socket://host:port",
+    )
+    group.addoption(
+        "--target-config",
+        type=Path,
+        metavar="FILE",
+        help="the file that names the device memory of the target that tests may use",
+    )
+    group.addoption(
+        "--dry-run",
+        action="store_true",
+        help="with a target: print every operation instead of carrying it out",
+    )
     group.addoption("--keep-logs", action="store_true", help="keep the logs of tests that pass, too")
     group.addoption(
         "--memtype-dir",
@@ -89,6 +119,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="where records and logs go (default: .memtype in pytest's root folder)",
     )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Once and at once, whatever is wrong with it, and not for each module of tests.
+    try:
+        the_target(session.config)
+    except MemtypeError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -137,6 +175,7 @@ def _open_session(config: pytest.Config, run: Path) -> None:
         progress=_progress(config),
         fresh=config.getoption("--fresh"),
         accelerator=config.getoption("--accel"),
+        target=the_target(config),
     )
     config.add_cleanup(session.close)
     config.stash[_session] = session
@@ -154,6 +193,11 @@ def _the_session(config: pytest.Config) -> Session:
     if _session not in config.stash:
         _open_session(config, run)
     return config.stash[_session]
+
+
+def _printer(config: pytest.Config) -> Callable[[str], None]:
+    progress = _progress(config)
+    return lambda line: progress(f"dry run: {line}")
 
 
 def _progress(config: pytest.Config) -> Callable[[str], None]:
@@ -188,6 +232,10 @@ def _the_kernels(config: pytest.Config) -> dict[str, str]:
         # Two specs may mean the same kernel; it is tested once.
         found: dict[str, str] = {}
         try:
+            target = the_target(config)
+            if target is not None:
+                config.stash[_kernels] = {target.name: target.name}
+                return config.stash[_kernels]
             for spec in expand(config.getoption("--kernel") or DEFAULT, progress=progress):
                 found.setdefault(resolve(spec, progress=progress), spec)
         except MemtypeError as error:
@@ -205,7 +253,7 @@ def memtype_kernel(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) -> str:
     """The version of that kernel's package, ``local`` for one that was built on this host."""
-    return _the_session(request.config).bundle(memtype_kernel).version
+    return _the_session(request.config).about(memtype_kernel)["kernel_version"]
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +279,9 @@ def guest_factory(
     with the test.
     """
     config, node = request.config, request.node
+    target = the_target(config)
+    if target is not None and any(node.get_closest_marker(name) for name in _PROVOKING):
+        raise Unavailable("it provokes a report of the kernel, for which a target isn't ours enough")
     default = GuestKind(memtype_kernel, _layout(config, node), _hardware(node))
     share = _shares(node)
     session = _the_session(config)
@@ -259,6 +310,8 @@ def guest_factory(
         yield start
     finally:
         failed = node.stash.get(_failed, False)
+        if target is not None and target.dry_run is not None:
+            node.stash.pop(_guests)
         try:
             node.stash[_records] = guests.records(node.nodeid, tested=tested, since=before)
             if failed:
@@ -272,6 +325,37 @@ def guest_factory(
 def guest(guest_factory: GuestFactory) -> Guest:
     """A fresh guest for this test, on the kernel and layout of the run."""
     return guest_factory()
+
+
+def the_target(config: pytest.Config) -> Target | None:
+    """The machine to test instead of guests of our own, None for those.
+
+    :raises UsageError: it isn't named well, or several processes would use it at once.
+    """
+    if _target not in config.stash:
+        address = parse_target(
+            config.getoption("--target"),
+            console=config.getoption("--console"),
+            config=config.getoption("--target-config"),
+        )
+        if address is not None and (
+            hasattr(config, "workerinput") or config.getoption("numprocesses", default=None)
+        ):
+            raise UsageError("--target: it is one machine, so that only one process can use it; give -n 0")
+        dry = config.getoption("--dry-run")
+        if address is None and dry:
+            raise UsageError("--dry-run: it is for a --target, where a test could do harm")
+        config.stash[_target] = (
+            None
+            if address is None
+            else Target(
+                address,
+                logs=run_of(config),
+                progress=_progress(config),
+                dry_run=_printer(config) if dry else None,
+            )
+        )
+    return config.stash[_target]
 
 
 def _shares(node: pytest.Item) -> bool:
@@ -302,6 +386,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     guests = item.stash.get(_guests, None)
     if guests is None:
         return (yield)
+    target = the_target(item.config)
+    if target is not None and target.dry_run is not None:
+        # What it would make of the answers says nothing: they are made up.
+        with contextlib.suppress(Exception):
+            yield
+        pytest.skip(f"dry run: {target.dry_run.operations} operations so far, and none was carried out")
     panic = None
     try:
         result = yield
@@ -423,6 +513,10 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         report.sections.append(("memtype", "\n".join(lines)))
 
 
+def _left(entry: ListEntry) -> str:
+    return f"left reserved by the target's kernel, until it reboots: {entry}"
+
+
 class Recorder:
     """In the process that talks to the user: collects the records, writes them, draws the table."""
 
@@ -454,6 +548,8 @@ class Recorder:
         pictures += between_kernels(self.records)
         terminalreporter.section("memory types")
         print_to(terminalreporter, pictures)
-        for line in (*notes(self.records), *audit_summary(self.audits)):
+        target = the_target(self.config)
+        left = [] if target is None else target.left
+        for line in (*notes(self.records), *audit_summary(self.audits), *map(_left, left)):
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"records: {run_of(self.config) / 'records.jsonl'}")

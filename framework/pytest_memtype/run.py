@@ -17,6 +17,7 @@ from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.accelerator import choose
 from pytest_memtype.progress import shown
+from pytest_memtype.target.address import QEMU
 
 
 class Failures:
@@ -54,12 +55,13 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--kernel", action="append")
+    parser.add_argument("--target", default=QEMU)
     parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--collect-only", "--co", action="store_true")
     known, _ = parser.parse_known_args(arguments)
-    if not known.help:
+    if not known.help and known.target == QEMU:
         made = ready(known.kernel or DEFAULT)[0].made
         assert made is not None
         with shown(Console(stderr=True)) as progress:
@@ -72,7 +74,8 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     if known.numprocesses is None and not known.collect_only:
-        command += ["-n", str(len(os.sched_getaffinity(0)))]
+        workers = len(os.sched_getaffinity(0)) if known.target == QEMU else 0
+        command += ["-n", str(workers)]
     failures = Failures()
     status = pytest.main(command, plugins=[failures, *plugins])
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:

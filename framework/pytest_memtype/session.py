@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable
@@ -10,22 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memtype.alias_check import Checked, check
+from pytest_memtype.errors import Unavailable
 from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.accelerator import Choice, Wanted, choose
-from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.machine.console_report import ConsoleReport
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.pool import Ahead, Ready
 from pytest_memtype.progress import Progress
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
+from pytest_memtype.target.target import Target, cannot
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,23 @@ class Session:
     :ivar run: The run's folder.
     """
 
-    def __init__(self, run: Path, *, progress: Progress, fresh: str, accelerator: Wanted) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        progress: Progress,
+        fresh: str,
+        accelerator: Wanted,
+        target: Target | None = None,
+    ) -> None:
         """
         :param progress: Told about kernels that are fetched or built.
         :param fresh: ``clone`` or ``boot``: how guests come to be.
         :param accelerator: Which one is wanted.
+        :param target: The machine to test in the place of guests of our own.
         """
         self.run = run
+        self.target = target
         self._wanted = accelerator
         self._choice: Choice | None = None
         self.bundle: Callable[[str], Bundle] = functools.cache(lambda spec: bundle(spec, progress=progress))
@@ -61,18 +74,54 @@ class Session:
         """A fresh guest, and how it came to be.
 
         :raises MemtypeError: the kernel, the layout or the guest can't be had.
+        :raises Unavailable: a target can't be such a guest.
         """
+        if self.target is not None:
+            reason = cannot(self.target, kernel=kind.kernel, layout=kind.layout, hardware=kind.hardware)
+            if reason is not None:
+                raise reason
+            return Ready(self.target.guest(), "target")
         return self._ahead.take(kind, logs)
 
     def expect(self, kind: GuestKind, *, logs: Path) -> None:
         """Start the guest that will be asked for next, while something else goes on."""
         # Booting takes a core for seconds, which the present test should have.
-        if self._fresh == "clone":
+        if self._fresh == "clone" and self.target is None:
             self._ahead.expect(kind, logs, memory=kind.hardware.memory_bytes)
 
+    def end(self, guest: Guest) -> None:
+        """A test is done with its guest.
+
+        :raises GuestError: on a target it has left something behind.
+        """
+        if self.target is None:
+            guest.runs_on.close()
+        else:
+            self.target.hand_back(guest)
+
     def close(self) -> None:
-        """End the guest that nobody asked for."""
+        """End the guest that nobody asked for, and leave the target.
+
+        :raises SshError: something of ours is still there.
+        """
         self._ahead.close()
+        if self.target is not None:
+            self.target.close()
+
+    def about(self, kernel: str) -> dict[str, str]:
+        """What records say of the guests of a kernel."""
+        if self.target is not None:
+            return {
+                "kernel_version": "target",
+                "accelerator": "none",
+                "accelerator_reason": f"{self.target.address} is a machine that somebody owns",
+            }
+        choice = self.choice(kernel)
+        return {
+            "kernel_version": self.bundle(kernel).version,
+            "accelerator": choice.accelerator,
+            "accelerator_reason": choice.reason,
+        }
 
     def choice(self, kernel: str) -> Choice:
         """The accelerator, chosen at the first call by a trial with that kernel if need be.
@@ -132,6 +181,8 @@ class TestGuests:
 
     def start(self, kind: GuestKind) -> Guest:
         """One more guest."""
+        if self.session.target is not None and self.guests:
+            raise Unavailable("a target is one machine, and this test wants several guests")
         ready = self.session.start(kind, logs=self.logs / f"guest-{len(self.guests) + 1}")
         self.guests.append(_Started(kind, ready.guest, ready.how))
         return ready.guest
@@ -139,7 +190,7 @@ class TestGuests:
     def shared(self, kind: GuestKind) -> Guest:
         """The live guest of that kind, or a new one."""
         for other in self.guests:
-            if other.kind == kind and other.guest.machine.alive:
+            if other.kind == kind and other.guest.runs_on.alive:
                 return other.guest
         return self.start(kind)
 
@@ -161,14 +212,11 @@ class TestGuests:
         return records
 
     def _context(self, started: _Started) -> dict[str, Any]:
-        choice = self.session.choice(started.kind.kernel)
         return {
             "kernel": started.guest.release,
-            "kernel_version": self.session.bundle(started.kind.kernel).version,
+            **self.session.about(started.kind.kernel),
             "layout": started.kind.layout.name,
             "hardware": asdict(started.kind.hardware),
-            "accelerator": choice.accelerator,
-            "accelerator_reason": choice.reason,
             "boot": started.how,
         }
 
@@ -181,21 +229,18 @@ class TestGuests:
         return [
             check(each.guest, told=each.told)
             for each in self.guests
-            if each.guest.machine.alive and each.guest.machine.state in (GuestState.READY, GuestState.STOPPED)
+            if each.guest.runs_on.alive and each.guest.runs_on.state in (GuestState.READY, GuestState.STOPPED)
         ]
 
     def reset(self) -> None:
         """A test begins that shares these guests."""
         for each in self.guests:
-            if each.guest.machine.alive:
+            if each.guest.runs_on.alive:
                 each.guest.reset()
 
     def rerun_commands(self) -> list[tuple[int, str]]:
-        """For each guest, its number and a QEMU command that boots the same one."""
-        return [
-            (number, rerun_command(each.guest.machine.guest))
-            for number, each in enumerate(self.guests, start=1)
-        ]
+        """For each guest, its number and a command that gets the same one again."""
+        return [(number, each.guest.runs_on.rerun) for number, each in enumerate(self.guests, start=1)]
 
     def leave_evidence(self, folder: Path, records: list[Record]) -> None:
         """Write down what a failed test did, and on what."""
@@ -203,12 +248,18 @@ class TestGuests:
 
     def _evidence(self, started: _Started) -> Evidence:
         ranges = [str(each) for each in started.kind.layout.ranges]
-        return Evidence({**self._context(started), "ranges": ranges}, started.guest.machine.guest)
+        machine = started.guest.runs_on
+        own = machine.guest if isinstance(machine, Machine) else None
+        return Evidence({**self._context(started), "ranges": ranges}, own)
 
     def close(self, *, keep_logs: bool) -> None:
-        """End the guests."""
-        for each in self.guests:
-            each.guest.machine.close()
-        self.guests.clear()
+        """End the guests.
+
+        :raises GuestError: a test has left something behind on a target.
+        """
+        guests, self.guests = self.guests, []
+        with contextlib.ExitStack() as ends:
+            for each in guests:
+                ends.callback(self.session.end, each.guest)
         if not keep_logs:
             shutil.rmtree(self.logs, ignore_errors=True)

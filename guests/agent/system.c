@@ -46,12 +46,6 @@ bool system_mount_debugfs(void)
 static const char *why_not_loaded(int error)
 {
 	switch (error) {
-	case EKEYREJECTED:
-		return "the kernel wants modules to be signed (module.sig_enforce)";
-	case EPERM:
-		return geteuid() ? "only root may" : "the kernel is locked down (lockdown=)";
-	case ENOEXEC:
-		return "it was built for another kernel";
 	case EINVAL:
 		return "it does not take the memory that is to be allowed";
 	case EEXIST:

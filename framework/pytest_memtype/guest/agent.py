@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from pytest_memtype.errors import AgentError, BootError, ModuleMissing, NotAllowed, ProcessDied, UsageError
 from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import DamagedLine, ForeignLine, Line, decode_line, encode_request
+from pytest_memtype.machine.any_machine import AnyMachine
 from pytest_memtype.machine.console import sanitize
 from pytest_memtype.machine.life import GuestState
-from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.machine import qemu_of
 from pytest_memtype.machine.timeouts import BOOT, COMMAND, HEARTBEAT
 from pytest_memtype.machine.wait import deadline_after
 
@@ -63,18 +64,25 @@ class Agent:
     :param heartbeat: Seconds that it may be silent during a request: an agent that is busy says so once a
         second, so one that doesn't is in a guest that hangs.
     :param sequence: Number of the last request it has carried out: of a clone, its template's.
+    :param stand_in: What answers in its place, as in a dry run.
     :ivar log: All messages of the kernel so far, sanitised.
     """
 
     def __init__(
-        self, machine: Machine, *, timeout: float = COMMAND, heartbeat: float = HEARTBEAT, sequence: int = 0
+        self,
+        machine: AnyMachine,
+        *,
+        timeout: float = COMMAND,
+        heartbeat: float = HEARTBEAT,
+        sequence: int = 0,
+        stand_in: StandIn | None = None,
     ) -> None:
         self.machine = machine
         self.timeout = timeout
         self.heartbeat = heartbeat
         self.log: list[str] = []
         self._sequence = sequence
-        self._stand_in: StandIn | None = None
+        self._stand_in = stand_in
 
     def greet(self, *, timeout: float = BOOT) -> Reply:
         """Wait until the agent of a guest that boots says it is there.
@@ -136,19 +144,20 @@ class Agent:
     @contextlib.contextmanager
     def answered_by(self, stand_in: StandIn) -> Iterator[None]:
         """Have ``stand_in`` answer all calls in place of the guest, until the end of the block."""
-        self._stand_in = stand_in
+        before, self._stand_in = self._stand_in, stand_in
         try:
             yield
         finally:
-            self._stand_in = None
+            self._stand_in = before
 
     @functools.cached_property
     def mailbox(self) -> Mailbox:
         """The guest's memory for long messages.
 
         :raises HostError: this host doesn't let a process look into its child.
+        :raises Unavailable: it runs on no QEMU of ours.
         """
-        memory = self.machine.memory
+        memory = qemu_of(self.machine).memory
         reply = self.call("mailbox")
         return reply.decode(lambda content: Mailbox(memory, content["runs"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.process import ProcessFault
 from pytest_memtype.guest.protocol import REQUEST_LENGTH, request_text
 from pytest_memtype.guest.region import Region
+from pytest_memtype.machine.machine import Machine
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -112,6 +114,10 @@ class Batch:
         :raises UsageError: its arguments can't be used.
         """
         pending: Pending[_T] = Pending(self)
+        if not isinstance(self._agent.machine, Machine):
+            # Nobody reaches its memory from outside: one by one.
+            self._carry_out(pending, functools.partial(operation, *args, **kwargs))
+            return pending
         try:
             with self._agent.answered_by(_ask):
                 pending._value.append(operation(*args, **kwargs))
@@ -121,6 +127,16 @@ class Batch:
             pending._promise = _promised(number, asked.verb, asked.fields)
             self._queue.append(_Queued(number, operation, args, kwargs, asked.verb, text, pending))
         return pending
+
+    def _carry_out(self, pending: Pending[_T], operation: Callable[[], _T]) -> None:
+        try:
+            value = operation()
+        except (AgentError, OSError, ProcessFault) as error:
+            pending._error = error
+            return
+        pending._value.append(value)
+        if isinstance(value, Outcome):
+            pending._promise = value.mapping
 
     def flush(self) -> None:
         """Carry out what is queued.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
-from pytest_memtype.guest.noted import listed, mtrr_type, pat_text, type_or_errno
+from pytest_memtype.guest.noted import listed, mtrr_type, pat_text, type_by, type_or_errno
 from pytest_memtype.guest.observation import (
     Observation,
     ObservationStatus,
@@ -36,6 +36,7 @@ from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
+from pytest_memtype.machine.machine import Machine, qemu_of
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.registers_outside import outside_registers
 from pytest_memtype.machine.rewrite import rewrite_registers
@@ -123,6 +124,7 @@ class Policy:
 class Guest:
     """A running guest with its agent.
 
+    :ivar runs_on: Its machine, of whatever kind.
     :ivar release: The kernel's, as ``uname -r`` prints it.
     :ivar layout: What its MTRRs were programmed with.
     :ivar hardware: What it runs on.
@@ -131,24 +133,48 @@ class Guest:
     :ivar journal: All that was done in it.
     """
 
-    def __init__(self, agent: Agent, greeting: Reply, *, layout: Layout) -> None:
-        machine = agent.machine
-        self.machine = machine
+    def __init__(
+        self,
+        agent: Agent,
+        greeting: Reply,
+        *,
+        layout: Layout,
+        memory: Region | None = None,
+        taken: Sequence[Region] = (),
+    ) -> None:
+        """
+        :param memory: On somebody's machine, the memory that tests may use.
+        :param taken: Parts of it that :meth:`mmio` doesn't give.
+        """
+        self.runs_on = agent.machine
         self.layout = layout
-        self.hardware: Hardware = machine.guest.hardware
-        self.journal = Journal(functools.partial(mtrr_type, layout, self.hardware))
+        self.hardware: Hardware = agent.machine.hardware
+        self._agent = agent
+        self.journal = Journal(
+            functools.partial(mtrr_type, layout, self.hardware)
+            if memory is None
+            else functools.partial(type_by, self._read_registers()[0].mtrr)
+        )
         self.policy = Policy(agent)
         self.faults = Faults(agent, self.journal)
-        self._agent = agent
         self.release = greeting.decode(lambda content: sanitize(str(content["release"]).encode()))
-        self._bar = greeting.decode(lambda content: _bar(content["device"]))
+        self._bar = memory or greeting.decode(lambda content: _bar(content["device"]))
         self._next_page = 0
-        if layout.default is not None and self._bar.start != DEVICE_MEMORY:
+        self._taken = taken
+        if layout.default is not None and memory is None and self._bar.start != DEVICE_MEMORY:
             raise GuestError(
                 f"the test device's memory is at {self._bar.start:#x}, but the layout {layout.name} "
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
         self.mark()
+
+    @property
+    def machine(self) -> Machine:
+        """Its QEMU.
+
+        :raises Unavailable: it runs on somebody's machine.
+        """
+        return qemu_of(self.runs_on)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -165,8 +191,15 @@ class Guest:
         if pages < 1 or align < 1 or align & (align - 1):
             raise UsageError(f"mmio: pages={pages} and align={align}: both at least 1, align a power of two")
         first = -(-self._next_page // align) * align
+        while first + pages <= self._bar.pages and any(
+            each.overlaps(self._bar[first : first + pages]) for each in self._taken
+        ):
+            first += align
         if first + pages > self._bar.pages:
-            raise UsageError(f"mmio: the test device has {self._bar.pages} pages, {first} of them are used")
+            raise UsageError(
+                f"mmio: no {pages} free pages: the test device has {self._bar.pages}, and tests or the "
+                f"kernel use {first} of them"
+            )
         # A page stays free behind each window, so that no two tests' windows ever touch.
         self._next_page = first + pages + 1
         return self._bar[first : first + pages]
@@ -303,10 +336,13 @@ class Guest:
 
     def registers(self) -> tuple[Registers, ...]:
         """PAT, MTRRs and control registers of each CPU, as read inside the guest."""
-        reply = self._agent.call("registers")
-        found = reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
+        found = self._read_registers()
         self.journal.looked("registers", [pat_text(each.pat) for each in found])
         return found
+
+    def _read_registers(self) -> tuple[Registers, ...]:
+        reply = self._agent.call("registers")
+        return reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
 
     def registers_outside(self) -> tuple[CpuRegisters, ...]:
         """The same registers as QEMU has them: neither the guest's kernel nor its agent has a say in that."""
@@ -405,7 +441,7 @@ class Guest:
     @property
     def console(self) -> Console:
         """The kernel console, for pexpect."""
-        return self.machine.console
+        return self.runs_on.console
 
     @property
     def qmp(self) -> Qmp:
@@ -413,7 +449,10 @@ class Guest:
 
     def reports(self) -> tuple[ConsoleReport, ...]:
         """What the kernel reported on its console since :meth:`mark`: warnings, oopses, lockups, a panic."""
-        with self.machine.console.log.open("rb") as file:
+        if not isinstance(self.runs_on, Machine) and self.runs_on.alive:
+            # Its console may be quiet, or nobody's to see.
+            return find_reports("\n".join(self.log))
+        with self._console_log.open("rb") as file:
             file.seek(self._console_start)
             return find_reports(sanitize(file.read()))
 
@@ -431,7 +470,11 @@ class Guest:
     def mark(self) -> None:
         """Hand the guest to a test: log and reports begin here."""
         self._log_start = len(self._agent.log)
-        self._console_start = _size(self.machine.console.log)
+        self._console_start = _size(self._console_log)
+
+    @property
+    def _console_log(self) -> Path:
+        return self.runs_on.logs / "console.log"
 
     @property
     def log(self) -> tuple[str, ...]:

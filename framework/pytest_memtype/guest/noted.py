@@ -41,7 +41,13 @@ def mtrr_type(layout: Layout, hardware: Hardware, region: Region) -> str | None:
     # A test may ask for addresses that the CPU doesn't have.
     if "-mtrr" in hardware.cpu.split(",") or region.end > 1 << hardware.physical_bits:
         return None
-    state = _state(layout, hardware.physical_bits)
+    return type_by(_state(layout, hardware.physical_bits), region)
+
+
+def type_by(state: MtrrState | None, region: Region) -> str | None:
+    """The type that some MTRRs give a region; None where its pages differ, and without any."""
+    if state is None:
+        return None
     # Two are enough to see that they differ.
     types = [str(run.memtype) for run in itertools.islice(runs(state, region.start, region.end), 2)]
     return types[0] if len(types) == 1 else None

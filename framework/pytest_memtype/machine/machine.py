@@ -12,11 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pytest_memtype.errors import GuestError, GuestExited
+from pytest_memtype.errors import GuestError, GuestExited, Unavailable
+from pytest_memtype.machine.any_machine import AnyMachine
 from pytest_memtype.machine.command import Channels, Guest, qemu_command, rerun_command
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.death import PANIC_LINES, Remains, explain_end, explain_hang
 from pytest_memtype.machine.folder import PrivateFolder
+from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.life import GuestState, state_of
 from pytest_memtype.machine.memory import GuestMemory
 from pytest_memtype.machine.port import Port, make_fifos
@@ -161,6 +163,16 @@ class Machine:
         return memory
 
     @property
+    def hardware(self) -> Hardware:
+        """What the guest runs on."""
+        return self.guest.hardware
+
+    @property
+    def rerun(self) -> str:
+        """A QEMU command that boots the same guest."""
+        return rerun_command(self.guest)
+
+    @property
     def alive(self) -> bool:
         """Whether QEMU runs."""
         return not self._closed and self.process.status is None
@@ -278,6 +290,19 @@ class Machine:
                 ("run this guest again", rerun_command(self.guest)),
             ],
         )
+
+
+def qemu_of(machine: AnyMachine) -> Machine:
+    """The machine as a QEMU of ours.
+
+    :raises Unavailable: it is none.
+    """
+    if isinstance(machine, Machine):
+        return machine
+    raise Unavailable(
+        "this needs a guest of our own in QEMU: a target has no QMP, can't be saved and restored, and its "
+        "memory and registers can't be reached from outside"
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,90 @@
+"""``--target ssh://user@host:port?console=...``: who is reached, and by what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.ssh.connection import Address
+
+QEMU: Final = "qemu"
+
+_EXAMPLE = (
+    "write it like ssh://root@host:22?identity=FILE&host-key=FILE&console=/dev/ttyUSB0&config=FILE.toml"
+)
+_KNOWN = ("identity", "host-key", "console", "config")
+
+
+@dataclass(frozen=True)
+class TargetAddress:
+    """All that was said about a target.
+
+    :param identity: File with the private key that it lets in.
+    :param host_key: A file with its public host key, or that key itself.
+    :param console: A serial device, or ``socket://host:port``; None for no console.
+    :param config: The file that says what tests may use; None where there is none yet.
+    """
+
+    ssh: Address
+    identity: Path
+    host_key: str
+    console: str | None = None
+    config: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.ssh)
+
+
+def parse_target(
+    text: str, *, console: str | None = None, config: Path | None = None
+) -> TargetAddress | None:
+    """What ``--target`` means; None for guests of our own.
+
+    :param console: ``--console``, which goes before what ``text`` says. Likewise ``config``.
+    :raises UsageError: it can't be understood, or says too little.
+    """
+    if text == QEMU:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme != "ssh":
+        raise UsageError(f"--target {text!r}: neither {QEMU} nor an ssh:// address; {_EXAMPLE}")
+    said = _parameters(parts.query, text)
+    for needed in ("identity", "host-key"):
+        if not said.get(needed):
+            raise UsageError(
+                f"--target {text!r}: {needed}= is missing, and nothing in ~/.ssh is looked at; {_EXAMPLE}"
+            )
+    named = said.get("config")
+    return TargetAddress(
+        _whom(parts, text),
+        identity=Path(said["identity"]),
+        host_key=said["host-key"],
+        console=console or said.get("console"),
+        config=config or (Path(named) if named else None),
+    )
+
+
+def _whom(parts: SplitResult, text: str) -> Address:
+    try:
+        port = parts.port or 22
+    except ValueError:
+        raise UsageError(f"--target {text!r}: the port is no number from 1 to 65535; {_EXAMPLE}") from None
+    if not parts.hostname or parts.path not in ("", "/") or parts.fragment:
+        raise UsageError(f"--target {text!r}: no host, or more than a host; {_EXAMPLE}")
+    if parts.password is not None:
+        raise UsageError(f"--target {text!r}: passwords are never used; name a key with identity=")
+    return Address(parts.hostname, port, unquote(parts.username or "root"))
+
+
+def _parameters(query: str, text: str) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for each in filter(None, query.split("&")):
+        name, _, value = each.partition("=")
+        if name not in _KNOWN:
+            raise UsageError(f"--target {text!r}: {name!r} is not known; there are {', '.join(_KNOWN)}")
+        # Not parse_qs(), which makes blanks of the plus signs in a key.
+        said[name] = unquote(value)
+    return said

@@ -1,0 +1,274 @@
+"""Somebody's machine with our agent on it: what :mod:`pytest_memtype.machine.machine` has for QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import paramiko
+
+from pytest_memtype.errors import (
+    GuestError,
+    GuestExited,
+    GuestHung,
+    GuestPanicked,
+    SshError,
+    SshLost,
+    Unavailable,
+)
+from pytest_memtype.machine.console import Console, sanitize
+from pytest_memtype.machine.death import CONSOLE_LINES, PANIC_LINES
+from pytest_memtype.machine.folder import PrivateFolder
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.port import Port
+from pytest_memtype.machine.wait import deadline_after, poll
+from pytest_memtype.ssh.connection import Connection
+from pytest_memtype.ssh.deploy import Deployed
+from pytest_memtype.target.permission import Permission
+from pytest_memtype.target.pump import Pump, SerialConsole, from_channel
+
+#: Seconds that the agent has to undo everything once it is told to end.
+UNDOING: Final = 30.0
+
+#: What a connection may take to show that it is still there.
+_SIGN_OF_LIFE: Final = 5.0
+
+
+class TargetMachine:
+    """A target, with the agent running. Use it as :class:`~pytest_memtype.machine.any_machine.AnyMachine`.
+
+    :param connection: Closed with this.
+    :param deployed: Where the agent is.
+    :param console: Its serial console, closed with this; None without one.
+    :param logs: Folder for ``console.log``, ``agent.log`` and ``agent-errors.log``.
+    :param rerun: A command that tests the same target again.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        deployed: Deployed,
+        permission: Permission,
+        *,
+        console: SerialConsole | None,
+        hardware: Hardware,
+        logs: Path,
+        rerun: str,
+    ) -> None:
+        self.connection = connection
+        self.deployed = deployed
+        self.logs = logs.absolute()
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.activity = GuestState.BOOTING
+        self.hardware = hardware
+        self.rerun = rerun
+        self._serial = console
+        self._closed = False
+        self._said = b""
+        self._unsent = b""
+        self._sending = threading.Lock()
+        self._stop = threading.Event()
+        self._release = contextlib.ExitStack()
+        # Last of all: the agent's channel may need it until then.
+        self._release.callback(connection.close)
+        try:
+            self._start(permission)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, permission: Permission) -> None:
+        folder = PrivateFolder()
+        self._release.callback(folder.remove)
+        (self.logs / "console.log").touch()
+        self._console_pump = Pump(folder.path / "console", log=self.logs / "console.log")
+        self._release.callback(self._console_pump.close)
+        if self._serial is not None:
+            self._release.callback(self._serial.close)
+            self._console_pump.start(self._serial.receive, self._serial.send)
+        self._console = Console(folder.path / "console", self, log=self.logs / "console.log")
+        self._release.callback(self._console.close)
+        self._channel = self.connection.start(agent_command(self.deployed, permission))
+        self._agent_pump = Pump(folder.path / "agent", log=self.logs / "agent.log")
+        self._release.callback(self._agent_pump.close)
+        self._agent_pump.start(from_channel(self._channel), self._send)
+        self.agent_port = Port(folder.path / "agent", self, name="the agent's channel")
+        self._release.callback(self.agent_port.close)
+        alive = threading.Thread(
+            target=self._keep_alive, args=(permission.lease / 4,), name="memtype-alive", daemon=True
+        )
+        alive.start()
+        self._release.callback(alive.join)
+        self._release.callback(self._stop.set)
+
+    def _send(self, data: bytes) -> None:
+        """Send what comes from the port, in whole lines, so that no other gets into one."""
+        whole, newline, self._unsent = (self._unsent + data).rpartition(b"\n")
+        if newline:
+            self._send_lines(whole + newline)
+
+    def _send_lines(self, lines: bytes) -> None:
+        with self._sending:
+            self._channel.sendall(lines)
+
+    def _keep_alive(self, interval: float) -> None:
+        while not self._stop.wait(interval):
+            with contextlib.suppress(OSError):
+                self._send_lines(b"alive\n")
+
+    @property
+    def console(self) -> Console:
+        """The kernel's console.
+
+        :raises Unavailable: nobody said where it is.
+        """
+        if self._serial is None:
+            raise Unavailable("the target's console isn't known; say where it is with --console")
+        return self._console
+
+    @property
+    def alive(self) -> bool:
+        """Whether the agent runs there, as far as has been noticed."""
+        return not self._closed and not poll([self._agent_pump.ended], (), deadline_after(0))
+
+    @property
+    def state(self) -> GuestState:
+        """Where it is in its life."""
+        if self.alive:
+            return self.activity
+        return GuestState.EXITED if self._panic() is None else GuestState.PANICKED
+
+    def death(self) -> GuestError | None:
+        """Why it can't be talked to any more, or None while it can."""
+        return None if self.alive else self._explain("")
+
+    def close(self) -> None:
+        """Have the agent undo everything and end; then leave. Calling this again does nothing.
+
+        :raises SshError: it could not undo everything, or nobody can know.
+        """
+        if self._closed:
+            return
+        try:
+            if hasattr(self, "_channel"):
+                self._end_agent()
+        finally:
+            self._closed = True
+            self._release.close()
+
+    def _end_agent(self) -> None:
+        lost = not self.connection.alive
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.shutdown_write()
+        if lost or not self._channel.status_event.wait(UNDOING):
+            # It has noticed that by itself, or does when its lease is over.
+            return
+        self._hear_errors()
+        if self._channel.exit_status != 0:
+            raise SshError(
+                f"{self.connection.address}: the agent ended with status {self._channel.exit_status}"
+                f"{self._last_words()}; look there for {self.deployed.folder} and the module memtype"
+            )
+
+    # What the channels need; see wait.Waiter.
+
+    def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
+        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+
+        :raises GuestError: the agent ended, or the connection, and nothing was left to read.
+        """
+        if self._closed:
+            raise self._explain("")
+        wanted = {*readable, *writable}
+        ended = self._agent_pump.ended
+        deadline = deadline_after(timeout)
+        while True:
+            found = poll({*readable, ended, self._console.child_fd}, writable, deadline)
+            if wanted & found:
+                return True
+            if ended in found:
+                raise self._explain("")
+            self._console.drain()
+            if deadline <= time.monotonic():
+                return False
+
+    def ended(self, doing: str) -> GuestError:
+        """The error that explains why the agent's channel closed."""
+        return self._explain(doing)
+
+    def hung(self, doing: str, timeout: float) -> GuestError:
+        """The error that explains a deadline of ``timeout`` seconds."""
+        if not self.alive:
+            return self._explain(doing)
+        try:
+            self.connection.run("true", timeout=_SIGN_OF_LIFE)
+        except SshError:
+            # Whether it is the machine or what lies between nobody can tell from here.
+            return self._explain(doing, silent=timeout)
+        self.activity = GuestState.HUNG
+        where = self.connection.address
+        return GuestHung(
+            f"{where}: the agent gave no answer for {timeout:.3g} s ({doing})", details=self._details()
+        )
+
+    def _explain(self, doing: str, *, silent: float | None = None) -> GuestError:
+        where, context = self.connection.address, f" ({doing})" if doing else ""
+        if self._closed:
+            return GuestExited(f"{where}: it was left before; start another")
+        panic = self._panic()
+        if panic is not None:
+            return GuestPanicked(
+                f"{where}: the target's kernel panicked{context}: {panic}", details=self._details(PANIC_LINES)
+            )
+        if silent is not None:
+            return SshLost(
+                f"{where}: the connection was lost{context}: nothing came for {silent:.3g} s",
+                details=self._details(),
+            )
+        # The status comes before the end of the channel, or never.
+        if self._channel.exit_status >= 0:
+            self._hear_errors()
+            ended = f"the agent ended with status {self._channel.exit_status}{self._last_words()}"
+            return GuestExited(f"{where}: {ended}{context}", details=self._details())
+        return SshLost(f"{where}: the connection was lost{context}", details=self._details())
+
+    def _panic(self) -> str | None:
+        return None if self._serial is None else self._console.panic()
+
+    def _details(self, lines: int = CONSOLE_LINES) -> tuple[str, ...]:
+        if self._serial is not None:
+            self._console.drain()
+        console = self._console.tail(lines)
+        return (
+            *(["last console lines:", *(f"    {line}" for line in console)] if console else []),
+            f"logs: {self.logs}",
+            f"run it again: {self.rerun}",
+        )
+
+    def _hear_errors(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            while self._channel.recv_stderr_ready():
+                self._said += self._channel.recv_stderr(1 << 16)
+        (self.logs / "agent-errors.log").write_bytes(self._said)
+
+    def _last_words(self) -> str:
+        lines = sanitize(self._said).splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+
+def agent_command(deployed: Deployed, permission: Permission) -> str:
+    """The shell line that starts the agent."""
+    words = [str(deployed.agent), "--port", "-", "--module", str(deployed.module)]
+    words += ["--allow", permission.allowed, "--folder", str(deployed.folder)]
+    words += ["--lease", str(permission.lease)]
+    if permission.printk is not None:
+        words += ["--printk", str(permission.printk)]
+    if permission.shell:
+        words.append("--shell")
+    return f"exec {shlex.join(words)}"

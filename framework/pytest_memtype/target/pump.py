@@ -1,0 +1,143 @@
+"""Between a target and the FIFO pairs that a port reads: bytes are moved by threads, and kept in logs."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import paramiko
+import serial
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.port import make_fifos
+
+_PIECE = 1 << 16
+_BAUD = 115200
+
+#: Seconds after which a thread that waits looks whether it is still wanted.
+_TURN = 0.2
+
+
+class Pump:
+    """A FIFO pair, as QEMU would have it open, and the threads that serve it.
+
+    :param path: Of the pair, which is made.
+    :param log: File that takes what comes from the target.
+    :ivar ended: A descriptor that becomes readable when nothing more will come from the target.
+    """
+
+    def __init__(self, path: Path, *, log: Path) -> None:
+        make_fifos(path)
+        # Both ways: opening a FIFO to write waits for a reader otherwise.
+        self._out = os.open(path.with_name(path.name + ".out"), os.O_RDWR | os.O_CLOEXEC)
+        self._in = os.open(path.with_name(path.name + ".in"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.ended, self._end = os.pipe2(os.O_CLOEXEC)
+        self._log = log.open("ab", buffering=0)
+        self._threads: list[threading.Thread] = []
+        self._closing = threading.Event()
+
+    def start(self, receive: Callable[[], bytes | None], send: Callable[[bytes], None]) -> None:
+        """Move bytes until :meth:`close`.
+
+        :param receive: Waits a moment for bytes: None when there are none yet, empty at the end.
+        :param send: Takes bytes for the target.
+        """
+        for work in (lambda: self._from_target(receive), lambda: self._to_target(send)):
+            thread = threading.Thread(target=work, name="memtype-target", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _from_target(self, receive: Callable[[], bytes | None]) -> None:
+        try:
+            while not self._closing.is_set():
+                data = receive()
+                if data:
+                    self._log.write(data)
+                    self._deliver(data)
+                elif data is not None:
+                    break
+        finally:
+            os.close(self._end)
+
+    def _deliver(self, data: bytes) -> None:
+        while data and not self._closing.is_set():
+            _, writable, _ = select.select([], [self._out], [], _TURN)
+            if writable:
+                # A FIFO that can be written without waiting has room for PIPE_BUF bytes (pipe(7)).
+                data = data[os.write(self._out, data[: select.PIPE_BUF]) :]
+
+    def _to_target(self, send: Callable[[bytes], None]) -> None:
+        while not self._closing.is_set():
+            readable, _, _ = select.select([self._in], [], [], _TURN)
+            if not readable:
+                continue
+            try:
+                data = os.read(self._in, _PIECE)
+            except BlockingIOError:
+                continue
+            if not data:
+                # Nobody has the port open yet, or any more.
+                self._closing.wait(_TURN / 10)
+                continue
+            try:
+                send(data)
+            except OSError:
+                return  # That the connection is gone the other direction tells.
+
+    def close(self) -> None:
+        """End the threads. Calling this again does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        for thread in self._threads:
+            thread.join()
+        if not self._threads:
+            os.close(self._end)
+        for descriptor in (self._out, self._in, self.ended):
+            os.close(descriptor)
+        self._log.close()
+
+
+def from_channel(channel: paramiko.Channel) -> Callable[[], bytes | None]:
+    """What a channel of SSH receives, for :meth:`Pump.start`."""
+    channel.settimeout(_TURN)
+
+    def receive() -> bytes | None:
+        try:
+            return channel.recv(_PIECE)
+        except TimeoutError:
+            return None
+        except (OSError, EOFError, paramiko.SSHException):
+            return b""
+
+    return receive
+
+
+class SerialConsole:
+    """A serial line, or the ``socket://host:port`` of a terminal server or QEMU.
+
+    :raises UsageError: it can't be opened.
+    """
+
+    def __init__(self, where: str) -> None:
+        try:
+            self._serial = serial.serial_for_url(where, baudrate=_BAUD, timeout=_TURN, write_timeout=5)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--console {where!r}: it can't be opened: {error}") from None
+
+    def receive(self) -> bytes | None:
+        """See :meth:`Pump.start`."""
+        try:
+            return self._serial.read(max(1, self._serial.in_waiting)) or None
+        except (OSError, ValueError, TypeError):
+            return b""
+
+    def send(self, data: bytes) -> None:
+        """Write to it."""
+        self._serial.write(data)
+
+    def close(self) -> None:
+        self._serial.close()

@@ -1,0 +1,259 @@
+"""One target for a whole run: prepared once, handed to one test after the other, left as it was found."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import paramiko
+
+from pytest_memtype.errors import BootError, GuestError, SshError, Unavailable, UsageError
+from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.kernel_list import ListEntry
+from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.machine.hardware import MIB, MOST_CPUS, Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.progress import Progress
+from pytest_memtype.ssh import keys
+from pytest_memtype.ssh.connection import Connection
+from pytest_memtype.ssh.deploy import refusal
+from pytest_memtype.target.address import TargetAddress
+from pytest_memtype.target.dry_run import DryMachine, DryRun
+from pytest_memtype.target.facts import Facts, read_facts
+from pytest_memtype.target.machine import UNDOING, TargetMachine
+from pytest_memtype.target.module import bring, halves
+from pytest_memtype.target.permission import Permission, check, load_permission, missing
+from pytest_memtype.target.pump import SerialConsole
+
+#: Seconds from the agent's start to its greeting. Loading a module takes one under TCG.
+GREETING: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a target before anything is changed there."""
+
+    facts: Facts
+    permission: Permission
+
+
+class Target:
+    """A target.
+
+    :ivar left: What tests have left in the kernel's own list.
+    :param dry_run: Prints a line; then nothing is done there. None to have everything done.
+    :raises UsageError: the address, a key, or the file that says what is allowed can't be used.
+    :raises SshError: it can't be reached, or isn't what can be tested.
+    """
+
+    def __init__(
+        self,
+        address: TargetAddress,
+        *,
+        logs: Path,
+        progress: Progress,
+        dry_run: Callable[[str], None] | None = None,
+    ) -> None:
+        self.address = address
+        self._logs = logs
+        self._progress = progress
+        self._identity = keys.identity(address.identity)
+        self._host_key = _host_key(address.host_key)
+        self._agent: Agent | None = None
+        self._machine: TargetMachine | None = None
+        self._greeting: Reply | None = None
+        self._listed: tuple[ListEntry, ...] = ()
+        self.left: list[ListEntry] = []
+        self._starts = 0
+        permission = None if address.config is None else load_permission(address.config)
+        with self._connect() as connection:
+            facts = read_facts(connection)
+        if permission is None or not permission.memory:
+            raise missing(facts, where=str(address))
+        check(permission, facts, where=str(address.config))
+        self.prepared = Prepared(facts, permission)
+        self.dry_run = None if dry_run is None else DryRun(permission, dry_run)
+
+    @property
+    def name(self) -> str:
+        """What test ids call it."""
+        return f"target:{self.prepared.facts.release}"
+
+    @property
+    def rerun(self) -> str:
+        """A command that tests it again."""
+        words = [f"memtype run --target '{self.address}?identity={self.address.identity}&host-key=...'"]
+        words += [f"--console {self.address.console}"] if self.address.console else []
+        return " ".join([*words, f"--target-config {self.address.config}"])
+
+    def guest(self) -> Guest:
+        """It, as a guest that nothing has happened to yet.
+
+        :raises MemtypeError: it can't be reached, or doesn't take the agent.
+        """
+        if self._agent is None or not self._agent.machine.alive:
+            self._drop()
+            self._begin()
+        elif self.dry_run is None:
+            self._agent.call("reset")
+        assert self._agent is not None
+        assert self._greeting is not None
+        memory = self.prepared.permission.memory[0]
+        region = Region(memory.start, memory.size // PAGE_SIZE)
+        taken = [each.region for each in self._listed]
+        return Guest(self._agent, self._greeting, layout=Layout("target"), memory=region, taken=taken)
+
+    def hand_back(self, guest: Guest) -> None:
+        """Take everything back that a test has made, and look whether anything is left.
+
+        What the kernel keeps reserved by a fault of its own nobody can take back: later tests get other
+        memory, and :attr:`left` has it.
+
+        :raises GuestError: the verifier still counts a mapping.
+        """
+        if self.dry_run is not None or self._agent is None or not self._agent.machine.alive:
+            return
+        guest.reset()
+        tracked = guest.tracked(observed=False)
+        listed = self._reservations(guest)
+        self.left += [each for each in listed if each not in self._listed]
+        self._listed = listed
+        if tracked:
+            # Whatever that is, the next test shall not suffer from it.
+            self._drop()
+            raise GuestError(
+                f"{self.address}: after the test's end the verifier still counted {_listing(tracked)}"
+            )
+
+    def close(self) -> None:
+        """Have nothing of ours left there.
+
+        :raises SshError: something is.
+        """
+        self._drop()
+
+    def _connect(self) -> Connection:
+        return Connection(self.address.ssh, identity=self._identity, host_key=self._host_key)
+
+    def _drop(self) -> None:
+        machine, self._machine, self._agent = self._machine, None, None
+        if machine is not None:
+            machine.close()
+
+    def _begin(self) -> None:
+        if self.dry_run is not None:
+            self.dry_run.say(f"bring the agent and the module to {self.address}, and start the agent")
+            self._agent = Agent(DryMachine(self._logs, self._hardware), stand_in=self.dry_run.answer)
+            self._greeting = self.dry_run.greeting(self.prepared.facts)
+            return
+        self._progress(f"preparing {self.address}")
+        facts, permission = self.prepared.facts, self.prepared.permission
+        made = halves(facts, where=str(self.address), progress=self._progress)
+        console = None if self.address.console is None else SerialConsole(self.address.console)
+        connection = self._connect()
+        try:
+            _wait_until_free(connection, permission.lease)
+            deployed = bring(connection, made)
+        except BaseException:
+            connection.close()
+            if console is not None:
+                console.close()
+            raise
+        self._starts += 1
+        self._machine = TargetMachine(
+            connection,
+            deployed,
+            permission,
+            console=console,
+            hardware=self._hardware,
+            logs=self._logs / f"target-{self._starts}",
+            rerun=self.rerun,
+        )
+        try:
+            self._greet(self._machine, permission)
+        except BaseException:
+            with contextlib.suppress(SshError):
+                self._drop()
+            raise
+
+    def _greet(self, machine: TargetMachine, permission: Permission) -> None:
+        agent = Agent(machine)
+        try:
+            self._greeting = agent.greet(timeout=GREETING)
+        except BootError as error:
+            if "can't load the module" in error.message:
+                raise refusal(machine.connection, error.message) from None
+            raise
+        allowed = self._greeting.decode(lambda content: content["allowed"])
+        if allowed != permission.allowed:
+            raise BootError(f"{self.address}: the agent allows {allowed}, and not {permission.allowed}")
+        agent.call("log")
+        self._agent = agent
+        self._listed = self._reservations(Guest(agent, self._greeting, layout=Layout("target")))
+
+    def _reservations(self, guest: Guest) -> tuple[ListEntry, ...]:
+        """The kernel's own list, of the memory that tests may use."""
+        try:
+            listed = guest.memtype_list()
+        except GuestError:
+            return ()  # PAT is off.
+        return tuple(
+            each
+            for each in listed
+            if any(
+                each.region.start <= named.end and each.region.end > named.start
+                for named in self.prepared.permission.memory
+            )
+        )
+
+    @property
+    def _hardware(self) -> Hardware:
+        facts = self.prepared.facts
+        return Hardware(
+            cpu=f"target,phys-bits={facts.physical_bits}",
+            memory=f"{facts.memory // MIB}M",
+            cpus=min(facts.cpus, MOST_CPUS),
+        )
+
+
+def cannot(target: Target, *, kernel: str, layout: Layout, hardware: Hardware) -> Unavailable | None:
+    """Why a target can't be what a test wants, None when it can."""
+    if kernel != target.name:
+        return Unavailable(f"a target runs its own kernel, {target.prepared.facts.release}, and not {kernel}")
+    if layout.default is not None or layout.ranges:
+        return Unavailable(f"a target's MTRRs can't be set by a boot ROM, as layout {layout.name!r} wants")
+    if hardware != Hardware():
+        return Unavailable("a target is the hardware that it is, and this test wants other")
+    return None
+
+
+def _host_key(text: str) -> paramiko.PKey:
+    path = Path(text)
+    with contextlib.suppress(OSError):
+        return keys.public_key(path.read_text().strip(), where=text)
+    if " " not in text:
+        raise UsageError(f"host-key={text}: there is no such file, and it is no public key")
+    return keys.public_key(text, where="host-key=")
+
+
+def _wait_until_free(connection: Connection, lease: int) -> None:
+    """An agent whose connection was cut undoes everything by itself, when its lease is over at the latest."""
+    limit = int(lease + UNDOING)
+    done = connection.run(
+        f"i=0; while grep -q '^memtype ' /proc/modules && [ $i -lt {limit} ]; do sleep 1; i=$((i+1)); done; "
+        f"[ $i -lt {limit} ]",
+        timeout=limit + 30,
+    )
+    if done.status != 0:
+        raise SshError(
+            f"{connection.address}: the module memtype is loaded there, and has been for {limit} s: another "
+            "run uses the machine, or one was killed; look for its agent, or unload it with rmmod memtype"
+        )
+
+
+def _listing(found: Sequence[object]) -> str:
+    return ", ".join(map(str, found)) or "nothing"
