@@ -94,6 +94,10 @@ uint64_t kcore_pat(void);
 void process_mtrr_add(const struct request *request, struct buffer *reply);
 void process_mtrr_delete(const struct request *request, struct buffer *reply);
 void process_mtrr_list(const struct request *request, struct buffer *reply);
+/* Which registers are in use on somebody's machine, before anything is done there. */
+void mtrr_remember(void);
+/* Takes back what has been added since to memory that tests may use. False when that fails. */
+bool mtrr_restore(void);
 
 /* observe.c */
 /* Counts what was mapped before the module was there. Returns 0 or an errno. */

@@ -304,7 +304,10 @@ static void run_policy(const struct request *request, struct buffer *reply)
 static void run_reset(const struct request *request, struct buffer *reply)
 {
 	process_end_all();
-	if (device < 0)
+	/* A guest of our own keeps what it was given. */
+	if (!options_own_machine() && !mtrr_restore())
+		buffer_error(reply, "reset: an MTRR can't be taken back");
+	else if (device < 0)
 		buffer_print(reply, "{}");
 	else if (call(MEMTYPE_RESET, NULL, request, reply))
 		buffer_print(reply, "{}");

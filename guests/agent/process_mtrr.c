@@ -75,22 +75,62 @@ static bool may_change(uint64_t base, uint64_t size, struct buffer *reply)
 	return may_use(first, last < first ? 0 : (last - first + 1) / PAGE_BYTES, reply);
 }
 
-/* What a register covers; nothing where it isn't in use. */
-static void find_register(uint64_t index, uint64_t *base, uint64_t *size)
-{
-	FILE *file = fopen(PROC_MTRR, "re");
-	unsigned long long number, start, length;
-	char line[256], unit;
+struct mtrr {
+	bool used;
+	uint64_t base, size;
+	unsigned int count;	/* how often it was asked for */
+};
 
-	*base = *size = 0;
+/* The registers in use, each at its number. */
+static void read_registers(struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS])
+{
+	unsigned long long base, size;
+	unsigned int number, count;
+	char line[256], unit;
+	FILE *file = fopen(PROC_MTRR, "re");
+
+	memset(registers, 0, MEMTYPE_VARIABLE_REGISTERS * sizeof(*registers));
 	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "reg%llu: base=%llx (%*uMB), size=%llu%cB", &number, &start, &length,
-			   &unit) == 4 && number == index) {
-			*base = start;
-			*size = length << (unit == 'M' ? 20 : 10);
-		}
+		if (sscanf(line, "reg%u: base=%llx (%*uMB), size=%llu%cB, count=%u:", &number, &base, &size,
+			   &unit, &count) == 5 && number < MEMTYPE_VARIABLE_REGISTERS)
+			registers[number] =
+				(struct mtrr){ true, base, size << (unit == 'M' ? 20 : 10), count };
 	if (file)
 		fclose(file);
+}
+
+static struct mtrr found[MEMTYPE_VARIABLE_REGISTERS];
+
+void mtrr_remember(void)
+{
+	read_registers(found);
+}
+
+static bool same(const struct mtrr *one, const struct mtrr *other)
+{
+	return one->used == other->used && one->base == other->base && one->size == other->size;
+}
+
+bool mtrr_restore(void)
+{
+	struct mtrr present[MEMTYPE_VARIABLE_REGISTERS];
+	struct buffer nowhere = { 0 };
+	bool all = true;
+	unsigned int n, count;
+	char line[64];
+
+	read_registers(present);
+	for (n = 0; n < MEMTYPE_VARIABLE_REGISTERS; n++) {
+		/* What lies elsewhere can't be ours. */
+		if (!present[n].used || !may_change(present[n].base, present[n].size, &nowhere))
+			continue;
+		count = same(&present[n], &found[n]) ? found[n].count : 0;
+		snprintf(line, sizeof(line), "disable=%u\n", n);
+		for (; all && present[n].count > count; present[n].count--)
+			all = !write_line(line);
+	}
+	buffer_free(&nowhere);
+	return all;
 }
 
 void process_mtrr_add(const struct request *request, struct buffer *reply)
@@ -121,13 +161,15 @@ void process_mtrr_add(const struct request *request, struct buffer *reply)
 
 void process_mtrr_delete(const struct request *request, struct buffer *reply)
 {
-	uint64_t index, base, size;
+	struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS];
+	uint64_t index;
 	char line[64];
 
 	if (!request_number(request, "index", &index, reply))
 		return;
-	find_register(index, &base, &size);
-	if (!may_change(base, size, reply))
+	read_registers(registers);
+	if (index < MEMTYPE_VARIABLE_REGISTERS &&
+	    !may_change(registers[index].base, registers[index].size, reply))
 		return;
 	snprintf(line, sizeof(line), "disable=%llu\n", (unsigned long long)index);
 	answer(write_line(line), reply);

@@ -133,10 +133,25 @@ static bool remove_folder(void)
 	return (!rmdir(options.folder) || complain(options.folder)) && all;
 }
 
+static bool restore_mtrrs(void)
+{
+	bool done;
+
+	/* Which memory may be changed is for the module to say. */
+	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	if (device < 0)
+		return complain("/dev/" MEMTYPE_DEVICE);
+	done = mtrr_restore() || complain("can't take an MTRR back");
+	close(device);
+	return done;
+}
+
 static bool undo(void)
 {
 	bool all = true;
 
+	if (changed->loaded && !options_own_machine())
+		all = restore_mtrrs();
 	if (changed->loaded)
 		all = unload() && all;
 	if (changed->changed_printk)
@@ -166,6 +181,7 @@ int supervise(void (*work)(void))
 	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (changed == MAP_FAILED || prctl(PR_SET_CHILD_SUBREAPER, 1) || chdir("/"))
 		return !complain("start");
+	mtrr_remember();
 	child = fork();
 	if (!child) {
 		/* Alone it would leave all behind. */

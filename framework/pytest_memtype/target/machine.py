@@ -87,10 +87,11 @@ class TargetMachine:
         folder = PrivateFolder()
         self._release.callback(folder.remove)
         (self.logs / "console.log").touch()
+        if self._serial is not None:
+            self._release.callback(self._serial.close)
         self._console_pump = Pump(folder.path / "console", log=self.logs / "console.log")
         self._release.callback(self._console_pump.close)
         if self._serial is not None:
-            self._release.callback(self._serial.close)
             self._console_pump.start(self._serial.receive, self._serial.send)
         self._console = Console(folder.path / "console", self, log=self.logs / "console.log")
         self._release.callback(self._console.close)

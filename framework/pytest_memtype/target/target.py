@@ -29,6 +29,8 @@ from pytest_memtype.target.module import bring, halves
 from pytest_memtype.target.permission import Permission, check, load_permission, missing
 from pytest_memtype.target.pump import SerialConsole
 
+_FIRMWARE: Final = Layout("firmware")
+
 #: Seconds from the agent's start to its greeting. Loading a module takes one under TCG.
 GREETING: Final = 60.0
 
@@ -105,7 +107,7 @@ class Target:
         memory = self.prepared.permission.memory[0]
         region = Region(memory.start, memory.size // PAGE_SIZE)
         taken = [each.region for each in self._listed]
-        return Guest(self._agent, self._greeting, layout=Layout("target"), memory=region, taken=taken)
+        return Guest(self._agent, self._greeting, layout=_FIRMWARE, memory=region, taken=taken)
 
     def hand_back(self, guest: Guest) -> None:
         """Take everything back that a test has made, and look whether anything is left.
@@ -193,7 +195,7 @@ class Target:
             raise BootError(f"{self.address}: the agent allows {allowed}, and not {permission.allowed}")
         agent.call("log")
         self._agent = agent
-        self._listed = self._reservations(Guest(agent, self._greeting, layout=Layout("target")))
+        self._listed = self._reservations(Guest(agent, self._greeting, layout=_FIRMWARE))
 
     def _reservations(self, guest: Guest) -> tuple[ListEntry, ...]:
         """The kernel's own list, of the memory that tests may use."""
