@@ -132,7 +132,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
     config.addinivalue_line(
-        "markers", "hardware(cpu=, memory=, cpus=, cmdline=, firmware=, smm=): hardware of the test's guest"
+        "markers",
+        "hardware(cpu=, memory=, cpus=, cmdline=, firmware=, smm=, display=): hardware of the test's guest",
     )
     config.addinivalue_line(
         "markers", "expect_oops(match): the kernel must report something the regular expression is found in"

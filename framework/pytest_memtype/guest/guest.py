@@ -30,6 +30,7 @@ from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
+from pytest_memtype.guest.screen import Picture, screenshot
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.device_state import CpuRegisters
@@ -446,6 +447,13 @@ class Guest:
     @property
     def qmp(self) -> Qmp:
         return self.machine.qmp
+
+    def screenshot(self) -> Picture:
+        """What the guest's first display shows: the test device, or the one of :attr:`Hardware.display`.
+
+        :raises GuestError: QEMU can't say.
+        """
+        return screenshot(self.qmp)
 
     def reports(self) -> tuple[ConsoleReport, ...]:
         """What the kernel reported on its console since :meth:`mark`: warnings, oopses, lockups, a panic."""

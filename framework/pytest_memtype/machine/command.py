@@ -144,6 +144,7 @@ def _machine(guest: Guest) -> list[str]:
             "-drive", f"if=pflash,unit={number},format=raw,readonly=on,file={_value(file)}")),
         # No driver for it in the initramfs, so nothing but a test ever maps its BAR.
         "-device", f"bochs-display,id={TEST_DEVICE}",
+        *(("-device", hardware.display) if hardware.display else ()),
         *(argument for device in guest.devices for argument in ("-device", device)),
     ]
     # fmt: on

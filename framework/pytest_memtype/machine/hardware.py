@@ -32,6 +32,9 @@ MOST_CPUS: Final = 255
 
 FIRMWARES: Final = ("seabios", "ovmf")
 
+#: Display devices with a VGA BIOS, as QEMU's ``-device`` names them.
+DISPLAYS: Final = ("", "VGA", "qxl-vga", "virtio-vga", "cirrus-vga")
+
 _PHYSICAL_BITS = re.compile(r"(?:^|,)phys-bits=(\d+)(?:,|$)")
 
 
@@ -61,6 +64,8 @@ class Hardware:
     :param firmware: ``seabios``, or ``ovmf`` for UEFI.
     :param smm: Does the machine have system-management mode? None leaves it to QEMU: it does, but where KVM
         can't.
+    :param display: A display that the firmware knows how to use, beside the test device: ``VGA``,
+        ``qxl-vga``, ``virtio-vga`` or ``cirrus-vga``. The test device may then lie elsewhere.
     :raises UsageError: One of them can't be had.
     """
 
@@ -70,6 +75,7 @@ class Hardware:
     cmdline: str = ""
     firmware: str = "seabios"
     smm: bool | None = None
+    display: str = ""
 
     def __post_init__(self) -> None:
         _check_cpu(self.cpu)
@@ -88,6 +94,12 @@ class Hardware:
         if self.smm is not None and not isinstance(self.smm, bool):
             raise UsageError(
                 f"hardware: smm {self.smm!r} is no answer; use True, False, or None for QEMU's own"
+            )
+
+        if self.display not in DISPLAYS:
+            raise UsageError(
+                f"hardware: display {self.display!r} is not known; use {', '.join(DISPLAYS[1:-1])} or "
+                f"{DISPLAYS[-1]}"
             )
 
     @property

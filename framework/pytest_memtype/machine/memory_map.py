@@ -49,14 +49,18 @@ _BELOW_1M = (
     Owner(0xC0000, 0xF0000, Kind.FIRMWARE, "option ROMs, shadowed in RAM"),
     Owner(0xF0000, 0x100000, Kind.FIRMWARE, "BIOS, shadowed in RAM"),
 )
-_BELOW_4G = (
-    Owner(0xB0000000, 0xC0000000, Kind.CHIPSET, "PCI configuration (MMCONFIG)"),
+_CONFIGURATION = (Owner(0xB0000000, 0xC0000000, Kind.CHIPSET, "PCI configuration (MMCONFIG)"),)
+# SeaBIOS places BARs by size, so that one device more moves the others.
+_WITH_A_DISPLAY = (Owner(0xC0000000, 0xFEC00000, Kind.PCI_HOLE, "PCI hole"),)
+_DEVICES = (
     Owner(0xC0000000, 0xFD000000, Kind.PCI_HOLE, "PCI hole"),
     Owner(0xFD000000, 0xFE000000, Kind.BAR, "test device, BAR 0"),
     Owner(0xFE000000, 0xFEBF8000, Kind.PCI_HOLE, "PCI hole"),
     Owner(0xFEBF8000, 0xFEBF9000, Kind.BAR, "test device, BAR 2"),
     Owner(0xFEBF9000, 0xFEBFA000, Kind.BAR, "AHCI"),
     Owner(0xFEBFA000, 0xFEC00000, Kind.PCI_HOLE, "PCI hole"),
+)
+_FIXED = (
     Owner(0xFEC00000, 0xFEC01000, Kind.CHIPSET, "IOAPIC"),
     Owner(0xFED00000, 0xFED01000, Kind.CHIPSET, "HPET"),
     Owner(0xFED1C000, 0xFED20000, Kind.CHIPSET, "root complex registers"),
@@ -69,7 +73,9 @@ def owners(hardware: Hardware) -> tuple[Owner, ...]:
     """All owners up to the end of what the CPU can address, ascending, without gaps."""
     low, *high = (Owner(each.start, each.start + each.size, Kind.RAM, "RAM") for each in hardware.ram)
     above_1m = replace(low, start=1 << 20)
-    return tuple(_without_gaps((*_BELOW_1M, above_1m, *_BELOW_4G, *high), end=1 << hardware.physical_bits))
+    devices = _WITH_A_DISPLAY if hardware.display else _DEVICES
+    known = (*_BELOW_1M, above_1m, *_CONFIGURATION, *devices, *_FIXED, *high)
+    return tuple(_without_gaps(known, end=1 << hardware.physical_bits))
 
 
 def _without_gaps(known: tuple[Owner, ...], *, end: int) -> Iterator[Owner]:

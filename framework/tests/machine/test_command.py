@@ -49,6 +49,12 @@ def test_hardware() -> None:
     assert cmdline.endswith(" nopat")
 
 
+def test_display_is_beside_the_test_device() -> None:
+    command = qemu_command(Guest(Hardware(display="cirrus-vga")), CHANNELS)
+    assert values(command, "-device") == ["bochs-display,id=testdevice", "cirrus-vga"]
+    assert values(qemu_command(Guest(), CHANNELS), "-device") == ["bochs-display,id=testdevice"]
+
+
 def test_firmware() -> None:
     flash = (Path("/cache/code"), Path("/cache/a,b"))
     guest = Guest(Hardware(firmware="ovmf", cmdline="nopat"), kernel=Path("/boot/vmlinuz"), flash=flash)

@@ -62,6 +62,7 @@ def test_largest_memory() -> None:
         ("cmdline", "nopat\nroot=", "on one line"),
         ("cmdline", "x" * 2000, "1792 at most"),
         ("firmware", "coreboot", "use seabios or ovmf"),
+        ("display", "std", "use VGA, qxl-vga, virtio-vga or cirrus-vga"),
         ("smm", "on", "use True, False, or None"),
     ],
 )

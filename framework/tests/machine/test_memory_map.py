@@ -33,6 +33,7 @@ def test_no_gaps() -> None:
         Hardware(),
         Hardware(memory="2G", cpu="qemu64,phys-bits=36"),
         Hardware(memory="4G"),
+        Hardware(display="VGA"),
         Hardware(memory="62G", cpu="qemu64,phys-bits=36"),
     ):
         found = owners(hardware)
