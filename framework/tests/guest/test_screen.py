@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_memtype import Guest
+from pytest_memtype import Guest, MemType
 from pytest_memtype.errors import GuestError
 from pytest_memtype.guest.screen import Picture, read_ppm, screenshot
 
@@ -37,11 +37,18 @@ def test_no_picture(content: bytes) -> None:
         read_ppm(content)
 
 
-def test_of_a_guest_whose_display_nobody_has_set_up(guest: Guest) -> None:
-    # QEMU 7.2, ui/console.c, qemu_create_placeholder_surface(): text, light grey on black.
-    (most, _), *others = sorted(guest.screenshot().colours().items(), key=lambda each: -each[1])
-    assert most == (0, 0, 0)
-    assert others
+def test_what_a_process_writes_is_seen(guest: Guest) -> None:
+    # SeaBIOS 1.16 sets this mode (vgasrc/bochsdisplay.c), 4 bytes a pixel, and blue is the first of them.
+    assert guest.screenshot().colours() == {(0, 0, 0): 1280 * 800}
+    process = guest.process("painter")
+    mapping = process.mmap(guest.mmio(pages=1), MemType.UC_MINUS).mapping
+    assert mapping is not None
+    process.write(mapping, page=0, value=0xFF)
+
+    picture = guest.screenshot()
+
+    assert picture.colours() == {(0, 0, 0): 1280 * 800 - 1, (0, 0, 255): 1}
+    assert picture.pixels[0, 0].tolist() == [0, 0, 255]
 
 
 def test_of_a_display_that_is_not_there(guest: Guest) -> None:
