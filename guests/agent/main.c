@@ -152,6 +152,7 @@ int main(int count, char **arguments)
 	if (init_is_us()) {
 		if (!init_mount())
 			give_up("mount");
+		mtrr_remember();
 		work();
 		give_up("the serial port is gone");
 	}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_memtype.errors import AgentError, GuestError, UsageError
+from pytest_memtype.errors import AgentError, GuestError, Unavailable, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.driver import Driver
@@ -219,13 +219,17 @@ class Guest:
         """Any guest-physical range.
 
         :param size: In bytes, whole pages.
+        :raises Unavailable: on a target, what is left of an earlier test lies there.
         """
         if size % PAGE_SIZE:
             raise UsageError(f"region: {size:#x} bytes are not whole pages of 4 KiB")
         try:
-            return Region(start, size // PAGE_SIZE)
+            region = Region(start, size // PAGE_SIZE)
         except ValueError as error:
             raise UsageError(f"region: {error}") from None
+        if any(each.overlaps(region) for each in self._taken):
+            raise Unavailable(f"{region} has reservations from before this test, which the kernel has kept")
+        return region
 
     def driver(self, name: str) -> Driver:
         """A driver, by the name under which its mappings are tracked."""

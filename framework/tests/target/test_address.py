@@ -1,0 +1,74 @@
+"""What ``--target`` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.ssh.connection import Address
+from pytest_memtype.target.address import TargetAddress, parse_target
+
+KEYS = "identity=/k/id&host-key=/k/host.pub"
+
+
+def test_qemu_is_no_target() -> None:
+    assert parse_target("qemu") is None
+
+
+def test_everything_in_the_address() -> None:
+    address = parse_target(f"ssh://joe@lab:2222?{KEYS}&console=/dev/ttyUSB0&config=lab.toml")
+    assert address == TargetAddress(
+        Address("lab", 2222, "joe"),
+        identity=Path("/k/id"),
+        host_key="/k/host.pub",
+        console="/dev/ttyUSB0",
+        config=Path("lab.toml"),
+    )
+
+
+def test_what_is_left_out() -> None:
+    address = parse_target(f"ssh://lab?{KEYS}")
+    assert address is not None
+    assert address.ssh == Address("lab", 22, "root")
+    assert (address.console, address.config) == (None, None)
+
+
+def test_options_go_before_the_address() -> None:
+    address = parse_target(
+        f"ssh://[::1]?{KEYS}&console=/dev/ttyS0&config=a.toml",
+        console="socket://127.0.0.1:7",
+        config=Path("b.toml"),
+    )
+    assert address is not None
+    assert (address.ssh.host, address.console, address.config) == (
+        "::1",
+        "socket://127.0.0.1:7",
+        Path("b.toml"),
+    )
+
+
+def test_a_host_key_may_have_plus_signs_and_an_escaped_blank() -> None:
+    address = parse_target("ssh://lab?identity=k&host-key=ssh-ed25519%20AAAA+b/c=")
+    assert address is not None
+    assert address.host_key == "ssh-ed25519 AAAA+b/c="
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("http://lab", "neither qemu nor an ssh:// address"),
+        (f"ssh://?{KEYS}", "no host"),
+        (f"ssh://lab/path?{KEYS}", "more than a host"),
+        (f"ssh://lab:port?{KEYS}", "port is no number"),
+        (f"ssh://root:secret@lab?{KEYS}", "passwords are never used"),
+        ("ssh://lab?identity=k", "host-key= is missing"),
+        ("ssh://lab?host-key=k", "identity= is missing"),
+        (f"ssh://lab?{KEYS}&colour=red", "'colour' is not known"),
+    ],
+)
+def test_one_line_says_what_is_wrong(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why) as raised:
+        parse_target(text)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,69 @@
+"""What a target says of itself, as a Debian 12 in QEMU's q35 says it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype.errors import SshError
+from pytest_memtype.target.facts import Bar, Facts, Resource, parse_facts
+
+SAID = """uid 0
+release 6.1.0-56-amd64
+machine x86_64
+cpus 2
+memory 988540
+bits 40
+iomem 00001000-0009fbff : System RAM
+iomem 00100000-3ffdcfff : System RAM
+iomem   09800000-0a601d31 : Kernel code
+iomem c0000000-febfffff : PCI Bus 0000:00
+iomem   fd000000-fdffffff : 0000:00:02.0
+pci 0000:00:00.0 0x060000\x20
+bar 0x0000000000000000 0x0000000000000000 0x0000000000000000
+pci 0000:00:02.0 0x038000 bochs-drm
+bar 0x00000000fd000000 0x00000000fdffffff 0x0000000000042208
+bar 0x0000000000000000 0x0000000000000000 0x0000000000000000
+bar 0x00000000febc1000 0x00000000febc1fff 0x0000000000040200
+bar 0x000000000000c040 0x000000000000c05f 0x0000000000040101
+"""
+
+
+def facts(said: str = SAID) -> Facts:
+    return parse_facts(said, where="ssh://root@lab:22")
+
+
+def test_what_is_read() -> None:
+    found = facts()
+    assert (found.release, found.cpus, found.memory, found.physical_bits) == (
+        "6.1.0-56-amd64",
+        2,
+        988540 << 10,
+        40,
+    )
+    assert (found.headers, found.busy) == (False, False)
+    assert Resource(1, 0x9800000, 0xA601D31, "Kernel code") in found.iomem
+    # The I/O ports of the last line are no memory.
+    assert found.bars == (
+        Bar("0000:00:02.0", 0, 0xFD000000, 0xFDFFFFFF, prefetchable=True, display=True, driver="bochs-drm"),
+        Bar("0000:00:02.0", 2, 0xFEBC1000, 0xFEBC1FFF, prefetchable=False, display=True, driver="bochs-drm"),
+    )
+
+
+def test_headers_and_a_module_that_is_loaded() -> None:
+    found = facts(SAID + "headers yes\nmemtype 147456 1 - Live 0x0 (OE)\nbusy yes\n")
+    assert (found.headers, found.busy) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "why"),
+    [
+        ("uid 0", "uid 1000", "log in as root"),
+        ("machine x86_64", "machine aarch64", "it is aarch64"),
+        ("cpus 2", "cpus two", "makes no sense"),
+        ("bits 40\n", "", "makes no sense"),
+    ],
+)
+def test_a_target_that_will_not_do(there: str, instead: str, why: str) -> None:
+    with pytest.raises(SshError, match=why) as raised:
+        facts(SAID.replace(there, instead))
+    assert "\n" not in str(raised.value)
