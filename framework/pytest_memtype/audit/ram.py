@@ -119,7 +119,12 @@ class ProcessRam:
             if first == last:
                 continue
             wanted = (last - first) * FRAME
-            if os.preadv(self._file, [entries[first:last].data], int(offsets[first])) != wanted:
+            try:
+                got = os.preadv(self._file, [entries[first:last].data], int(offsets[first]))
+            except OSError:
+                # EIO where the process is about to go (Linux, mm/memory.c, access_remote_vm).
+                got = 0
+            if got != wanted:
                 raise UsageError("the guest's memory went away while it was read")
         return entries
 
