@@ -14,6 +14,7 @@ from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.report.bug_matrix import Cell, matrix
 from pytest_memtype.report.terminal import print_to
+from pytest_memtype.run_config import run_of
 from pytest_memtype.spec.linux_versions import parse_version
 
 _sighting = pytest.StashKey[Sighting]()
@@ -128,9 +129,6 @@ class BugRecorder:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.cells:
             return
-        # The plugin loads this module.
-        from pytest_memtype.plugin import run_of
-
         terminalreporter.section("reported bugs")
         print_to(terminalreporter, [matrix(self.cells)])
         append_cells(run_of(self.config) / "bugs.jsonl", self.cells)

@@ -3,50 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import re
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
+from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint
 from pytest_memtype.errors import GuestPanicked, MemtypeError, Unavailable, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
-from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import DEFAULT, expand
-from pytest_memtype.machine.folder import remove_leftovers
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, load_layout
-from pytest_memtype.report.compare_table import between_kernels
-from pytest_memtype.report.record import Record, append
-from pytest_memtype.report.terminal import print_to
-from pytest_memtype.report.verdict_table import notes, summary, verdict_table
-from pytest_memtype.run_directory import new_run, test_folder
+from pytest_memtype.recorder import Recorder
+from pytest_memtype.report.record import Record
+from pytest_memtype.run_config import base_of, progress_of, run_name, run_of
+from pytest_memtype.run_directory import test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
-from pytest_memtype.target.address import parse_target
-from pytest_memtype.target.target import Target
+from pytest_memtype.target_options import add_target_options, the_target
 
 pytest_plugins = ["pytest_memtype.bug_plugin"]
 
 GuestFactory = Callable[..., Guest]
 
 _session = pytest.StashKey[Session]()
-_run_directory = pytest.StashKey[Path]()
 _kernels = pytest.StashKey[dict[str, str]]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
 _audited = pytest.StashKey[list[Checked]]()
 _next = pytest.StashKey[pytest.Item | None]()
-_target = pytest.StashKey[Target | None]()
 
 _PROVOKING = ("expect_oops", "bug")
 
@@ -89,29 +79,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="don't look for conflicting mappings in all page tables after each test",
     )
-    group.addoption(
-        "--target",
-        default="qemu",
-        metavar="ADDRESS",
-        help="qemu, or a machine that somebody owns: "
-        "ssh://root@host:port?identity=FILE&host-key=FILE[&console=...][&config=FILE] (default: qemu)",
-    )
-    group.addoption(
-        "--console",
-        metavar="WHERE",
-        help="the target's console: a serial device, or socket://host:port",
-    )
-    group.addoption(
-        "--target-config",
-        type=Path,
-        metavar="FILE",
-        help="the file that names the device memory of the target that tests may use",
-    )
-    group.addoption(
-        "--dry-run",
-        action="store_true",
-        help="with a target: print every operation instead of carrying it out",
-    )
+    add_target_options(group)
     group.addoption("--keep-logs", action="store_true", help="keep the logs of tests that pass, too")
     group.addoption(
         "--memtype-dir",
@@ -148,32 +116,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
 
 
-def run_of(config: pytest.Config) -> Path:
-    """The run's folder; made when the first test needs it, so that other suites leave nothing."""
-    if _run_directory not in config.stash:
-        worker = getattr(config, "workerinput", None)
-        if worker is not None:
-            base, name = Path(worker["memtype_base"]), worker["memtype_name"]
-        else:
-            base, name = _base(config), _name()
-        config.stash[_run_directory] = new_run(base, name)
-    return config.stash[_run_directory]
-
-
-def _base(config: pytest.Config) -> Path:
-    return config.getoption("--memtype-dir") or config.rootpath / ".memtype"
-
-
-@functools.cache
-def _name() -> str:
-    """The run's, the same for all its processes: workers of pytest-xdist are told it."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-
-
 def _open_session(config: pytest.Config, run: Path) -> None:
     session = Session(
         run,
-        progress=_progress(config),
+        progress=progress_of(config),
         fresh=config.getoption("--fresh"),
         accelerator=config.getoption("--accel"),
         target=the_target(config),
@@ -185,8 +131,8 @@ def _open_session(config: pytest.Config, run: Path) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """pytest-xdist starts a worker: all workers of a run share its folder."""
-    node.workerinput["memtype_base"] = str(_base(node.config))
-    node.workerinput["memtype_name"] = _name()
+    node.workerinput["memtype_base"] = str(base_of(node.config))
+    node.workerinput["memtype_name"] = run_name()
 
 
 def _the_session(config: pytest.Config) -> Session:
@@ -194,27 +140,6 @@ def _the_session(config: pytest.Config) -> Session:
     if _session not in config.stash:
         _open_session(config, run)
     return config.stash[_session]
-
-
-def _printer(config: pytest.Config) -> Callable[[str], None]:
-    progress = _progress(config)
-    return lambda line: progress(f"dry run: {line}")
-
-
-def _progress(config: pytest.Config) -> Callable[[str], None]:
-    def show(stage: str) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            # The guest of the next test is being started, and the output is the present test's.
-            return
-        capture = config.pluginmanager.getplugin("capturemanager")
-        reporter = config.pluginmanager.getplugin("terminalreporter")
-        if reporter is None or capture is None:
-            return
-        with capture.global_and_fixture_disabled():
-            reporter.write_line("")
-            reporter.write_line(f"memtype: {stage}")
-
-    return show
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -229,7 +154,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _the_kernels(config: pytest.Config) -> dict[str, str]:
     """The specs of the kernels to test, each by that of the exact kernel it stands for."""
     if _kernels not in config.stash:
-        progress = _progress(config)
+        progress = progress_of(config)
         # Two specs may mean the same kernel; it is tested once.
         found: dict[str, str] = {}
         try:
@@ -326,37 +251,6 @@ def guest_factory(
 def guest(guest_factory: GuestFactory) -> Guest:
     """A fresh guest for this test, on the kernel and layout of the run."""
     return guest_factory()
-
-
-def the_target(config: pytest.Config) -> Target | None:
-    """The machine to test instead of guests of our own, None for those.
-
-    :raises UsageError: it isn't named well, or several processes would use it at once.
-    """
-    if _target not in config.stash:
-        address = parse_target(
-            config.getoption("--target"),
-            console=config.getoption("--console"),
-            config=config.getoption("--target-config"),
-        )
-        if address is not None and (
-            hasattr(config, "workerinput") or config.getoption("numprocesses", default=None)
-        ):
-            raise UsageError("--target: it is one machine, so that only one process can use it; give -n 0")
-        dry = config.getoption("--dry-run")
-        if address is None and dry:
-            raise UsageError("--dry-run: it is for a --target, where a test could do harm")
-        config.stash[_target] = (
-            None
-            if address is None
-            else Target(
-                address,
-                logs=run_of(config),
-                progress=_progress(config),
-                dry_run=_printer(config) if dry else None,
-            )
-        )
-    return config.stash[_target]
 
 
 def _shares(node: pytest.Item) -> bool:
@@ -512,45 +406,3 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         lines = [f"logs: {guests.logs}"]
         lines += [f"run guest {number} again: {command}" for number, command in guests.rerun_commands()]
         report.sections.append(("memtype", "\n".join(lines)))
-
-
-def _left(entry: ListEntry) -> str:
-    return f"left reserved by the target's kernel, until it reboots: {entry}"
-
-
-class Recorder:
-    """In the process that talks to the user: collects the records, writes them, draws the table."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.records: list[Record] = []
-        self.audits: list[tuple[float, str, tuple[str, ...]]] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        records: list[Record] = getattr(report, "memtype_records", [])
-        if records:
-            append(run_of(self.config) / "records.jsonl", records)
-            if not getattr(report, "memtype_reproduces", False):
-                # Reproducers show what is wrong in a matrix of their own.
-                self.records += records
-        self.audits += getattr(report, "memtype_audits", [])
-
-    def pytest_sessionfinish(self) -> None:
-        # Workers of pytest-xdist that were killed had no chance to remove theirs.
-        remove_leftovers()
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self.records:
-            return
-        pictures: list[Any] = []
-        for kernel in dict.fromkeys(record["kernel"] for record in self.records):
-            records = [record for record in self.records if record["kernel"] == kernel]
-            pictures += [verdict_table(kernel, records), summary(records)]
-        pictures += between_kernels(self.records)
-        terminalreporter.section("memory types")
-        print_to(terminalreporter, pictures)
-        target = the_target(self.config)
-        left = [] if target is None else target.left
-        for line in (*notes(self.records), *audit_summary(self.audits), *map(_left, left)):
-            terminalreporter.write_line(line)
-        terminalreporter.write_line(f"records: {run_of(self.config) / 'records.jsonl'}")

@@ -12,6 +12,15 @@ _WIDTH = 100
 """Columns the tables need, also where pytest takes the terminal for narrower."""
 
 
+def drawn(pictures: Iterable[Any]) -> str:
+    """What rich can draw, as plain text."""
+    output = io.StringIO()
+    console = Console(file=output, width=_WIDTH, color_system=None)
+    for picture in pictures:
+        console.print(picture, highlight=False)
+    return output.getvalue()
+
+
 def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
     """Print what rich can draw.
 

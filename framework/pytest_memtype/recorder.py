@@ -1,0 +1,71 @@
+"""The part of the pytest plugin that collects what was done, writes it down and draws the tables."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from pytest_memtype.alias_check import audit_summary
+from pytest_memtype.files import write_atomically
+from pytest_memtype.guest.kernel_list import ListEntry
+from pytest_memtype.machine.folder import remove_leftovers
+from pytest_memtype.report.compare_table import between_kernels
+from pytest_memtype.report.overview_table import overview
+from pytest_memtype.report.record import Record, append
+from pytest_memtype.report.terminal import drawn, print_to
+from pytest_memtype.report.verdict_table import notes, rows, summary, verdict_table
+from pytest_memtype.run_config import run_of
+from pytest_memtype.target_options import the_target
+
+MOST_ROWS: Final = 40
+"""Of the verdict tables; a run with more prints the overview."""
+
+
+class Recorder:
+    """In the process that talks to the user: collects the records, writes them, draws the table."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.records: list[Record] = []
+        self.audits: list[tuple[float, str, tuple[str, ...]]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        records: list[Record] = getattr(report, "memtype_records", [])
+        if records:
+            append(run_of(self.config) / "records.jsonl", records)
+            if not getattr(report, "memtype_reproduces", False):
+                # Reproducers show what is wrong in a matrix of their own.
+                self.records += records
+        self.audits += getattr(report, "memtype_audits", [])
+
+    def pytest_sessionfinish(self) -> None:
+        # Workers of pytest-xdist that were killed had no chance to remove theirs.
+        remove_leftovers()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.records:
+            return
+        run = run_of(self.config)
+        pictures: list[Any] = []
+        for kernel in dict.fromkeys(record["kernel"] for record in self.records):
+            records = [record for record in self.records if record["kernel"] == kernel]
+            pictures += [verdict_table(kernel, records), summary(records)]
+        much = len(rows(self.records)) > MOST_ROWS and self.config.get_verbosity() < 1
+        if much:
+            write_atomically(run / "verdicts.txt", drawn(pictures).encode())
+            pictures = [overview(self.records)]
+        pictures += between_kernels(self.records)
+        terminalreporter.section("memory types")
+        print_to(terminalreporter, pictures)
+        if much:
+            terminalreporter.write_line(f"each verdict: {run / 'verdicts.txt'}, or here with -v")
+        target = the_target(self.config)
+        left = [] if target is None else target.left
+        for line in (*notes(self.records), *audit_summary(self.audits), *map(_left, left)):
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(f"records: {run / 'records.jsonl'}")
+
+
+def _left(entry: ListEntry) -> str:
+    return f"left reserved by the target's kernel, until it reboots: {entry}"

@@ -1,0 +1,57 @@
+"""What several parts of the pytest plugin want to know of a run."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.run_directory import new_run
+
+_run_directory = pytest.StashKey[Path]()
+
+
+def run_of(config: pytest.Config) -> Path:
+    """The run's folder; made when the first test needs it, so that other suites leave nothing."""
+    if _run_directory not in config.stash:
+        worker = getattr(config, "workerinput", None)
+        if worker is not None:
+            base, name = Path(worker["memtype_base"]), worker["memtype_name"]
+        else:
+            base, name = base_of(config), run_name()
+        config.stash[_run_directory] = new_run(base, name)
+    return config.stash[_run_directory]
+
+
+def base_of(config: pytest.Config) -> Path:
+    """The folder of all runs."""
+    return config.getoption("--memtype-dir") or config.rootpath / ".memtype"
+
+
+@functools.cache
+def run_name() -> str:
+    """The run's, the same for all its processes: workers of pytest-xdist are told it."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+
+
+def progress_of(config: pytest.Config) -> Callable[[str], None]:
+    """A function that prints what takes long, outside what pytest captures."""
+
+    def show(stage: str) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            # The guest of the next test is being started, and the output is the present test's.
+            return
+        capture = config.pluginmanager.getplugin("capturemanager")
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None or capture is None:
+            return
+        with capture.global_and_fixture_disabled():
+            reporter.write_line("")
+            reporter.write_line(f"memtype: {stage}")
+
+    return show

@@ -1,0 +1,78 @@
+"""The part of the pytest plugin for a machine that somebody owns: its options, and which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.run_config import progress_of, run_of
+from pytest_memtype.target.address import parse_target
+from pytest_memtype.target.target import Target
+
+_target = pytest.StashKey[Target | None]()
+
+
+def add_target_options(group: pytest.OptionGroup) -> None:
+    """``--target``, ``--console``, ``--target-config`` and ``--dry-run``."""
+    group.addoption(
+        "--target",
+        default="qemu",
+        metavar="ADDRESS",
+        help="qemu, or a machine that somebody owns: "
+        "ssh://root@host:port?identity=FILE&host-key=FILE[&console=...][&config=FILE] (default: qemu)",
+    )
+    group.addoption(
+        "--console",
+        metavar="WHERE",
+        help="the target's console: a serial device, or socket://host:port",
+    )
+    group.addoption(
+        "--target-config",
+        type=Path,
+        metavar="FILE",
+        help="the file that names the device memory of the target that tests may use",
+    )
+    group.addoption(
+        "--dry-run",
+        action="store_true",
+        help="with a target: print every operation instead of carrying it out",
+    )
+
+
+def the_target(config: pytest.Config) -> Target | None:
+    """The machine to test instead of guests of our own, None for those.
+
+    :raises UsageError: it isn't named well, or several processes would use it at once.
+    """
+    if _target not in config.stash:
+        address = parse_target(
+            config.getoption("--target"),
+            console=config.getoption("--console"),
+            config=config.getoption("--target-config"),
+        )
+        if address is not None and (
+            hasattr(config, "workerinput") or config.getoption("numprocesses", default=None)
+        ):
+            raise UsageError("--target: it is one machine, so that only one process can use it; give -n 0")
+        dry = config.getoption("--dry-run")
+        if address is None and dry:
+            raise UsageError("--dry-run: it is for a --target, where a test could do harm")
+        config.stash[_target] = (
+            None
+            if address is None
+            else Target(
+                address,
+                logs=run_of(config),
+                progress=progress_of(config),
+                dry_run=_printer(config) if dry else None,
+            )
+        )
+    return config.stash[_target]
+
+
+def _printer(config: pytest.Config) -> Callable[[str], None]:
+    progress = progress_of(config)
+    return lambda line: progress(f"dry run: {line}")
