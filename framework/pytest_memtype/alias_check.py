@@ -7,13 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_memtype.audit.findings import Finding
-from pytest_memtype.audit.machine import audit_machine, audit_template
 from pytest_memtype.errors import HostError, Unavailable, UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.life import GuestState
+
+if TYPE_CHECKING:
+    from pytest_memtype.audit.findings import Finding
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
     try:
         if guest.machine.state is GuestState.STOPPED:
             # Its agent can't be asked, and looking through all of RAM is too slow for each test.
+            # It imports numpy, which a run takes the time for when there is something to audit.
+            from pytest_memtype.audit.machine import audit_machine
+
             found = audit_machine(guest.machine, spaces={})
         else:
             found = guest.audit(tracked=False, search=False)
@@ -103,6 +108,8 @@ _templates: dict[Path | None, frozenset[tuple[int, int, str]]] = {}
 def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
     file = guest.machine.guest.ram_file
     if file not in _templates:
+        from pytest_memtype.audit.machine import audit_template
+
         found = audit_template(guest.machine)
         _templates[file] = frozenset(map(_key, found.conflicts)) if found else frozenset()
     return _templates[file]

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.alias_check import Checked, check
 from pytest_memtype.errors import Unavailable
@@ -28,7 +28,9 @@ from pytest_memtype.pool import Ahead, Ready
 from pytest_memtype.progress import Progress
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
-from pytest_memtype.target.target import Target, cannot
+
+if TYPE_CHECKING:
+    from pytest_memtype.target.target import Target
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Session:
         :raises Unavailable: a target can't be such a guest.
         """
         if self.target is not None:
+            # It imports paramiko, which takes as long as the rest of the plugin.
+            from pytest_memtype.target.target import cannot
+
             reason = cannot(self.target, kernel=kind.kernel, layout=kind.layout, hardware=kind.hardware)
             if reason is not None:
                 raise reason

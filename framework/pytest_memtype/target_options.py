@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.run_config import progress_of, run_of
-from pytest_memtype.target.address import parse_target
-from pytest_memtype.target.target import Target
 
-_target = pytest.StashKey[Target | None]()
+if TYPE_CHECKING:
+    from pytest_memtype.target.target import Target
+
+_ALONE_USELESS = ("--console", "--target-config", "--dry-run")
+
+_target = pytest.StashKey["Target | None"]()
 
 
 def add_target_options(group: pytest.OptionGroup) -> None:
@@ -48,29 +52,35 @@ def the_target(config: pytest.Config) -> Target | None:
     :raises UsageError: it isn't named well, or several processes would use it at once.
     """
     if _target not in config.stash:
-        address = parse_target(
-            config.getoption("--target"),
-            console=config.getoption("--console"),
-            config=config.getoption("--target-config"),
-        )
-        if address is not None and (
-            hasattr(config, "workerinput") or config.getoption("numprocesses", default=None)
-        ):
-            raise UsageError("--target: it is one machine, so that only one process can use it; give -n 0")
-        dry = config.getoption("--dry-run")
-        if address is None and dry:
-            raise UsageError("--dry-run: it is for a --target, where a test could do harm")
-        config.stash[_target] = (
-            None
-            if address is None
-            else Target(
-                address,
-                logs=run_of(config),
-                progress=progress_of(config),
-                dry_run=_printer(config) if dry else None,
-            )
-        )
+        if config.getoption("--target") == "qemu":
+            given = [name for name in _ALONE_USELESS if config.getoption(name)]
+            if given:
+                raise UsageError(f"{', '.join(given)}: for a --target alone; name the machine with it")
+            config.stash[_target] = None
+        else:
+            config.stash[_target] = _reached(config)
     return config.stash[_target]
+
+
+def _reached(config: pytest.Config) -> Target:
+    # They import paramiko, which takes as long as the rest of the plugin.
+    from pytest_memtype.target.address import parse_target
+    from pytest_memtype.target.target import Target
+
+    address = parse_target(
+        config.getoption("--target"),
+        console=config.getoption("--console"),
+        config=config.getoption("--target-config"),
+    )
+    assert address is not None
+    if hasattr(config, "workerinput") or config.getoption("numprocesses", default=None):
+        raise UsageError("--target: it is one machine, so that only one process can use it; give -n 0")
+    return Target(
+        address,
+        logs=run_of(config),
+        progress=progress_of(config),
+        dry_run=_printer(config) if config.getoption("--dry-run") else None,
+    )
 
 
 def _printer(config: pytest.Config) -> Callable[[str], None]:
