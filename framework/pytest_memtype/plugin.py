@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint
+from pytest_memtype.distribution.system import MINIMAL
 from pytest_memtype.errors import GuestPanicked, MemtypeError, Unavailable, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
-from pytest_memtype.kernels.bundle import resolve
-from pytest_memtype.kernels.sets import DEFAULT, expand
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, load_layout
@@ -25,13 +24,14 @@ from pytest_memtype.run_config import base_of, progress_of, run_name, run_of
 from pytest_memtype.run_directory import test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
 from pytest_memtype.target_options import add_target_options, the_target
+from pytest_memtype.tested import Tested, all_tested
 
 pytest_plugins = ["pytest_memtype.bug_plugin"]
 
 GuestFactory = Callable[..., Guest]
 
 _session = pytest.StashKey[Session]()
-_kernels = pytest.StashKey[dict[str, str]]()
+_tested = pytest.StashKey[dict[str, Tested]]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -50,6 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="kernel to test, such as debian:bookworm, debian:6.1, debian:6.1.0-50-cloud-amd64, tree:PATH, "
         "image:BZIMAGE,build=PATH, host or set:lts; "
         "may be given several times (default: the set 'default')",
+    )
+    group.addoption(
+        "--guest",
+        action="append",
+        metavar="NAME",
+        help="guest to test in: minimal, debian:bookworm or debian:trixie, which have Debian's own kernel "
+        "unless --kernel names another; may be given several times (default: minimal)",
     )
     group.addoption(
         "--layout",
@@ -111,6 +118,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "expect_alias(before=): the test leaves a page with two conflicting types, on kernels before a "
         "version such as (6, 16)",
     )
+    config.addinivalue_line("markers", "distribution: the test wants a guest that runs a distribution")
     config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
@@ -143,37 +151,42 @@ def _the_session(config: pytest.Config) -> Session:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "memtype_kernel" not in metafunc.fixturenames:
+    if "memtype_tested" not in metafunc.fixturenames:
         return
-    kernels = _the_kernels(metafunc.config)
+    tested = _all_tested(metafunc.config)
     metafunc.parametrize(
-        "memtype_kernel", list(kernels.values()), ids=list(kernels), indirect=True, scope="session"
+        "memtype_tested", list(tested.values()), ids=list(tested), indirect=True, scope="session"
     )
 
 
-def _the_kernels(config: pytest.Config) -> dict[str, str]:
-    """The specs of the kernels to test, each by that of the exact kernel it stands for."""
-    if _kernels not in config.stash:
-        progress = progress_of(config)
-        # Two specs may mean the same kernel; it is tested once.
-        found: dict[str, str] = {}
+def _all_tested(config: pytest.Config) -> dict[str, Tested]:
+    """What is tested, by the name it has in the ids of tests."""
+    if _tested not in config.stash:
         try:
             target = the_target(config)
-            if target is not None:
-                config.stash[_kernels] = {target.name: target.name}
-                return config.stash[_kernels]
-            for spec in expand(config.getoption("--kernel") or DEFAULT, progress=progress):
-                found.setdefault(resolve(spec, progress=progress), spec)
+            config.stash[_tested] = (
+                {target.name: Tested(target.name)}
+                if target is not None
+                else all_tested(
+                    config.getoption("--kernel"), config.getoption("--guest"), progress=progress_of(config)
+                )
+            )
         except MemtypeError as error:
             raise pytest.UsageError(str(error)) from None
-        config.stash[_kernels] = found
-    return config.stash[_kernels]
+    return config.stash[_tested]
 
 
 @pytest.fixture(scope="session")
-def memtype_kernel(request: pytest.FixtureRequest) -> str:
-    """The kernel of the test: one of those given with ``--kernel``."""
-    return str(request.param)
+def memtype_tested(request: pytest.FixtureRequest) -> Tested:
+    """The kernel and the guest of the test."""
+    assert isinstance(request.param, Tested)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def memtype_kernel(memtype_tested: Tested) -> str:
+    """The kernel of the test: one of those given with ``--kernel``, or its guest's own."""
+    return memtype_tested.kernel
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +210,7 @@ def _module_guests(request: pytest.FixtureRequest) -> Iterator[TestGuests]:
 
 @pytest.fixture
 def guest_factory(
-    request: pytest.FixtureRequest, memtype_kernel: str, _module_guests: TestGuests
+    request: pytest.FixtureRequest, memtype_tested: Tested, _module_guests: TestGuests
 ) -> Iterator[GuestFactory]:
     """Starts guests: ``guest_factory(kernel=, layout=, hardware=)``.
 
@@ -208,15 +221,18 @@ def guest_factory(
     target = the_target(config)
     if target is not None and any(node.get_closest_marker(name) for name in _PROVOKING):
         raise Unavailable("it provokes a report of the kernel, for which a target isn't ours enough")
-    default = GuestKind(memtype_kernel, _layout(config, node), _hardware(node))
+    if memtype_tested.system == MINIMAL and node.get_closest_marker("distribution"):
+        raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
+    system = memtype_tested.system
+    default = GuestKind(memtype_tested.kernel, _layout(config, node), _hardware(node), system)
     share = _shares(node)
     session = _the_session(config)
     own = TestGuests(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
     node.stash[_guests] = guests
     before = guests.positions()
-    names = (name for name, spec in _the_kernels(config).items() if spec == memtype_kernel)
-    tested = next(names, memtype_kernel)
+    names = (name for name, each in _all_tested(config).items() if each == memtype_tested)
+    tested = next(names, memtype_tested.kernel)
     guests.reset()
 
     def start(
@@ -225,7 +241,7 @@ def guest_factory(
         layout: Layout | str = default.layout,
         hardware: Hardware = default.hardware,
     ) -> Guest:
-        kind = GuestKind(kernel, _named(layout, node), hardware)
+        kind = GuestKind(kernel, _named(layout, node), hardware, system)
         if share:
             return guests.shared(kind)
         guest = guests.start(kind)
@@ -340,12 +356,12 @@ def _expect_next(node: pytest.Item) -> None:
     if following is None or callspec is None or _shares(following):
         return
     # Another fixture of that name, of the user's own, doesn't lead to our kernels.
-    kernel = callspec.params.get("memtype_kernel")
-    if kernel is None or "guest" not in getattr(following, "fixturenames", ()):
+    tested = callspec.params.get("memtype_tested")
+    if tested is None or "guest" not in getattr(following, "fixturenames", ()):
         return
     session = _the_session(node.config)
     try:
-        kind = GuestKind(kernel, _layout(node.config, following), _hardware(following))
+        kind = GuestKind(tested.kernel, _layout(node.config, following), _hardware(following), tested.system)
     except UsageError:
         return  # It is for the next test to fail with that.
     session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")

@@ -12,7 +12,7 @@ from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.machine.folder import remove_leftovers
 from pytest_memtype.report.compare_table import between_kernels
 from pytest_memtype.report.overview_table import overview
-from pytest_memtype.report.record import Record, append
+from pytest_memtype.report.record import Record, append, where_of
 from pytest_memtype.report.terminal import drawn, print_to
 from pytest_memtype.report.verdict_table import notes, rows, summary, verdict_table
 from pytest_memtype.run_config import run_of
@@ -48,9 +48,9 @@ class Recorder:
             return
         run = run_of(self.config)
         pictures: list[Any] = []
-        for kernel in dict.fromkeys(record["kernel"] for record in self.records):
-            records = [record for record in self.records if record["kernel"] == kernel]
-            pictures += [verdict_table(kernel, records), summary(records)]
+        for where in dict.fromkeys(map(where_of, self.records)):
+            records = [record for record in self.records if where_of(record) == where]
+            pictures += [verdict_table(where, records), summary(records)]
         much = len(rows(self.records)) > MOST_ROWS and self.config.get_verbosity() < 1
         if much:
             write_atomically(run / "verdicts.txt", drawn(pictures).encode())

@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 
 from pytest_memtype import resources
+from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.kernel_commands import ready
-from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.accelerator import choose
 from pytest_memtype.progress import shown
 from pytest_memtype.target.address import QEMU
+from pytest_memtype.tested import all_tested
 
 
 class Failures:
@@ -55,6 +56,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--kernel", action="append")
+    parser.add_argument("--guest", action="append")
     parser.add_argument("--target", default=QEMU)
     parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
     parser.add_argument("-n", "--numprocesses")
@@ -62,9 +64,18 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     parser.add_argument("--collect-only", "--co", action="store_true")
     known, _ = parser.parse_known_args(arguments)
     if not known.help and known.target == QEMU:
-        made = ready(known.kernel or DEFAULT)[0].made
+        with shown(Console(stderr=True)) as progress:
+            tested = all_tested(known.kernel, known.guest, progress=progress).values()
+        bundles = {
+            each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))
+        }
+        made = next(iter(bundles.values()))
         assert made is not None
         with shown(Console(stderr=True)) as progress:
+            for each in tested:
+                runs = bundles[each.kernel]
+                if each.system != MINIMAL and runs is not None:
+                    distribution(each.system, runs, progress=progress)
             cache = resources.cache_directory()
             choose(made.image, made.initramfs, known.accel, cache=cache, progress=progress)
     command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]

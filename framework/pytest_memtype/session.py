@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.alias_check import Checked, check
+from pytest_memtype.distribution.distribution import Distribution
+from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import Unavailable
 from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
@@ -35,11 +37,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GuestKind:
-    """What makes two guests interchangeable."""
+    """What makes two guests interchangeable.
+
+    :param system: What runs in it: ``minimal``, or a distribution such as ``debian:bookworm``.
+    """
 
     kernel: str
     layout: Layout
     hardware: Hardware
+    system: str = MINIMAL
 
 
 class Session:
@@ -69,6 +75,9 @@ class Session:
         self._choice: Choice | None = None
         self.bundle: Callable[[str], Bundle] = functools.cache(lambda spec: bundle(spec, progress=progress))
         self._progress = progress
+        self._distribution: Callable[[str, str], Distribution] = functools.cache(
+            lambda name, spec: distribution(name, self.bundle(spec), progress=progress)
+        )
         self._fresh = fresh
         self._ahead: Ahead[GuestKind, Guest] = Ahead(self._make)
 
@@ -147,13 +156,15 @@ class Session:
     def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
         made = self.bundle(kind.kernel)
         accelerator = self.choice(kind.kernel).accelerator
+        runs = None if kind.system == MINIMAL else self._distribution(kind.system, kind.kernel)
         blueprint = Blueprint(
             made.image,
-            made.initramfs,
+            runs.initramfs if runs else made.initramfs,
             kind.layout,
             kind.hardware,
             accelerator,
             flash=flash(kind.hardware.firmware, progress=self._progress),
+            distribution=runs,
         )
         if self._fresh == "boot":
             return Ready(booted(blueprint, logs=logs), "boot")
@@ -220,6 +231,7 @@ class TestGuests:
         return {
             "kernel": started.guest.release,
             **self.session.about(started.kind.kernel),
+            "system": started.kind.system,
             "layout": started.kind.layout.name,
             "hardware": asdict(started.kind.hardware),
             "boot": started.how,

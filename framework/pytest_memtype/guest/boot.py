@@ -6,9 +6,11 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pexpect
 
+from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.errors import GuestError, HostError, LayoutError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
@@ -16,10 +18,13 @@ from pytest_memtype.machine import command, template_store
 from pytest_memtype.machine.boot_rom import boot_rom
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, register_writes
-from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, clone
 from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.progress import Progress
+
+if TYPE_CHECKING:
+    from pytest_memtype.guest.access import BootKeys
 
 _SETTLED = rb"Switched to clocksource tsc\b(?!-early)"
 """The last of what the kernel does by itself after a boot (5.10 to 7.3)."""
@@ -38,6 +43,8 @@ class Blueprint:
 
     :param image: The kernel, a bzImage.
     :param flash: The firmware's, see :func:`pytest_memtype.kernels.firmware.flash`.
+    :param initramfs: What it boots from; a distribution's mounts its drives.
+    :param distribution: What it runs, None for the agent alone.
     :param devices: More than the test device, each an argument of QEMU's ``-device``.
     """
 
@@ -48,6 +55,7 @@ class Blueprint:
     accelerator: command.Accelerator = "tcg"
     devices: tuple[str, ...] = ()
     flash: tuple[Path, ...] = ()
+    distribution: Distribution | None = None
 
     @property
     def command(self) -> command.Guest:
@@ -58,7 +66,16 @@ class Blueprint:
             accelerator=self.accelerator,
             devices=self.devices,
             flash=self.flash,
+            drives=self.distribution.drives if self.distribution else (),
+            network=self.distribution is not None,
         )
+
+    @property
+    def deployed(self) -> tuple[Path, ...]:
+        """What is brought into the running guest; bundles never change, so the paths stand for contents."""
+        distribution = self.distribution
+        parts = (distribution.agent, distribution.module) if distribution else ()
+        return tuple(part for part in parts if part is not None)
 
     def boot_rom(self) -> bytes | None:
         """The option ROM that programs the layout; None when the firmware's stays.
@@ -87,10 +104,16 @@ def booted(blueprint: Blueprint, *, logs: Path, timeout: float = BOOT) -> Guest:
     :raises LayoutError: the MTRRs can't express the layout.
     :raises GuestError: the guest didn't reach its agent.
     """
-    machine = Machine.start(blueprint.command, logs=logs, boot_rom=blueprint.boot_rom())
+    keys = _boot_keys(blueprint)
+    machine = Machine.start(
+        blueprint.command,
+        logs=logs,
+        boot_rom=blueprint.boot_rom(),
+        handed_in=keys.handed_in if keys else NOTHING,
+    )
     try:
         machine.resume()
-        agent, greeting = _greeted(machine, timeout=timeout)
+        agent, greeting = _greeted(machine, blueprint, keys, timeout=timeout)
         return Guest(agent, greeting, layout=blueprint.layout)
     except BaseException:
         machine.close()
@@ -109,10 +132,11 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         may do better.
     """
     rom = blueprint.boot_rom()
+    keys = _boot_keys(blueprint)
 
     def prepare(machine: Machine) -> dict[str, object]:
         start = time.monotonic()
-        agent, greeting = _greeted(machine, timeout=BOOT)
+        agent, greeting = _greeted(machine, blueprint, keys, timeout=BOOT)
         # Clones are seeded again, but the kernel's work for the first seed of all is done once: it rewrites
         # code ("crng init done"; Linux 6.1, drivers/char/random.c, crng_set_ready), 5 of a clone's 70 ms.
         _refresh(agent)
@@ -124,7 +148,13 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
 
     try:
         template = template_store.get(
-            blueprint.command, boot_rom=rom, cache=cache, prepare=prepare, progress=progress
+            blueprint.command,
+            boot_rom=rom,
+            cache=cache,
+            prepare=prepare,
+            progress=progress,
+            handed_in=keys.handed_in if keys else NOTHING,
+            deployed=blueprint.deployed,
         )
         machine = clone(template, logs=logs)
     except (GuestError, HostError) as error:
@@ -137,14 +167,35 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
     except (GuestError, TemplateError) as error:
         machine.close()
         # The next test shall not try it again.
-        template_store.reject(blueprint.command, boot_rom=rom, cache=cache, progress=progress)
+        template_store.reject(
+            blueprint.command,
+            boot_rom=rom,
+            cache=cache,
+            progress=progress,
+            deployed=blueprint.deployed,
+        )
         raise TemplateError(str(error).partition("\n")[0]) from error
     except BaseException:
         machine.close()
         raise
 
 
-def _greeted(machine: Machine, *, timeout: float) -> tuple[Agent, Reply]:
+def _boot_keys(blueprint: Blueprint) -> BootKeys | None:
+    if blueprint.distribution is None:
+        return None
+    # paramiko takes longer to load than a clone of the minimal guest to start.
+    from pytest_memtype.guest.access import BootKeys
+
+    return BootKeys.new()
+
+
+def _greeted(
+    machine: Machine, blueprint: Blueprint, keys: BootKeys | None, *, timeout: float
+) -> tuple[Agent, Reply]:
+    if blueprint.distribution is not None and keys is not None:
+        from pytest_memtype.guest.access import bring_up
+
+        bring_up(machine, blueprint.distribution, keys)
     agent = Agent(machine)
     greeting = agent.greet(timeout=timeout)
     # Takes the messages of the boot out of the way.

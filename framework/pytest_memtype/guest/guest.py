@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import shlex
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ from pytest_memtype.x86.mtrr import MtrrState
 
 if TYPE_CHECKING:
     from pytest_memtype.audit.audit import Audit
+    from pytest_memtype.ssh.connection import Connection
 
 DEVICE_MEMORY = 0xFD000000
 """Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
@@ -182,6 +184,26 @@ class Guest:
         """Major and minor number of the kernel, ``(6, 12)``: what a rule that changed goes by."""
         major, minor = re.findall(r"\d+", self.release)[:2]
         return int(major), int(minor)
+
+    def ssh(self) -> Connection:
+        """A connection to the sshd of a distribution, as root, which ends with the guest.
+
+        The agent has it let this run's key in, and tells its host key.
+
+        :raises UsageError: the guest runs no distribution.
+        :raises GuestError: the guest ended, or sshd can't be reached.
+        """
+        if not self.machine.guest.network:
+            raise UsageError("guest.ssh() wants a guest with a distribution; use --guest debian:bookworm")
+        # paramiko takes longer to load than a clone to start, and few tests want it.
+        from pytest_memtype.guest import access
+        from pytest_memtype.ssh.keys import public_key, public_line
+
+        line = shlex.quote(public_line(access.own_key()))
+        done = self.shell(f"umask 077; echo {line} > {access.AUTHORIZED_KEYS} && cat {access.HOST_KEY}")
+        if done.status != 0:
+            raise GuestError(f"the guest can't be told this run's key: {done.output.strip()}")
+        return access.connected(self.machine, public_key(done.output, where="the guest's host key"))
 
     def mmio(self, pages: int, align: int = 16) -> Region:
         """Device memory nothing has touched yet: a window of the test device's prefetchable BAR.

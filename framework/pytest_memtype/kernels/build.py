@@ -13,8 +13,8 @@ from pytest_memtype.kernels import initramfs, sandbox
 
 # Whatever else lies in a checkout, such as the products of a build by hand, is neither copied nor hashed.
 _SOURCE_PATTERNS = ("Kbuild", "Makefile", "*.c", "*.h", "*.S", "*.list")
-# The verifier's build for user space is none of a guest's.
-_NOT_FOR_GUESTS = "host"
+# The verifier's build for user space is none of a guest's, and another guest's recipe isn't built here.
+_NOT_FOR_GUESTS = ("host", "debian")
 _LIST = Path("initramfs") / "initramfs.list"
 _MODULE = "memtype.ko"
 #: The files of a bundle that other machines than the minimal guest are given.
@@ -41,7 +41,7 @@ def source_files(sources: Path) -> Iterator[Path]:
     found = {path for pattern in _SOURCE_PATTERNS for path in sources.rglob(pattern)}
     # kbuild's own products: memtype.mod.c.
     found = {path for path in found if path.is_file() and not path.name.endswith(".mod.c")}
-    return iter(sorted(path for path in found if path.relative_to(sources).parts[0] != _NOT_FOR_GUESTS))
+    return iter(sorted(path for path in found if path.relative_to(sources).parts[0] not in _NOT_FOR_GUESTS))
 
 
 def copy_sources(sources: Path, work: Path) -> None:

@@ -85,7 +85,7 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
             "remove) and fetch it again"
         )
     cache = cache_directory()
-    recipe = "\n".join((kernel.suite, _packages(kernel), _HOOK, *WANTED))
+    recipe = "\n".join((kernel.suite, module_packages(kernel), _HOOK, *WANTED))
     name = f"{kernel.release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     folder = cache / FOLDER / name
     if not folder.is_dir():
@@ -98,7 +98,7 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     return Drivers(folder / "drivers.cpio", **{key: tuple(names) for key, names in facts.items()})
 
 
-def _packages(kernel: Kernel) -> str:
+def module_packages(kernel: Kernel) -> str:
     """Names and versions of the packages with the modules and the list of what is built in."""
     # 6.19 split the package of before: linux-base-X lists what is built in, linux-modules-X has the modules.
     split = kernel.image.startswith("linux-binary-")
@@ -134,24 +134,24 @@ def dependencies(module: bytes) -> list[str]:
     depmod's modules.dep, which has them too, is written when the package is installed.
     """
     match = _DEPENDS.search(module)
-    return [_normal(name) for name in match[1].decode().split(",") if name] if match else []
+    return [module_name(name) for name in match[1].decode().split(",") if name] if match else []
 
 
 def _make(kernel: Kernel, folder: Path, *, cache: Path, place: Path) -> None:
     what = f"the drivers of {kernel.release}"
     require_space(cache, _NEEDED_BYTES)
     with scratch(place) as work, under_construction(folder, cache=place) as target:
-        hook = _HOOK.format(packages=_packages(kernel))
+        hook = _HOOK.format(packages=module_packages(kernel))
         unpack(sources_of(kernel.suite), work / "root", hook=hook, what=what, cache=cache)
         # In /lib, or from 6.19 on in /usr/lib.
         listed = f"**/lib/modules/{kernel.release}/modules.builtin"
         builtin = next((work / "root" / "package").glob(listed), None)
         if builtin is None:
-            raise KernelError(f"{what}: {_packages(kernel)} don't list what is built in")
+            raise KernelError(f"{what}: {module_packages(kernel)} don't list what is built in")
         modules = builtin.parent
-        files = {_normal(path.name.partition(".ko")[0]): path for path in modules.rglob("*.ko*")}
-        found = load_order(WANTED, lambda name: _contents(files[name]) if name in files else None)
-        built_in = {_normal(Path(line).stem) for line in builtin.read_text().splitlines()}
+        files = {module_name(path.name.partition(".ko")[0]): path for path in modules.rglob("*.ko*")}
+        found = load_order(WANTED, lambda name: module_contents(files[name]) if name in files else None)
+        built_in = {module_name(Path(line).stem) for line in builtin.read_text().splitlines()}
         target.mkdir()
         entries = [initramfs.Entry(FOLDER, stat.S_IFDIR | 0o755)]
         entries += (
@@ -168,7 +168,7 @@ def _make(kernel: Kernel, folder: Path, *, cache: Path, place: Path) -> None:
         flush(target)
 
 
-def _contents(path: Path) -> bytes:
+def module_contents(path: Path) -> bytes:
     """A module as the kernel loads it. Debian 13 compresses its modules with xz."""
     match path.suffix:
         case ".ko":
@@ -179,6 +179,6 @@ def _contents(path: Path) -> bytes:
             raise KernelError(f"{path.name}: modules compressed as {other} can't be read")
 
 
-def _normal(name: str) -> str:
+def module_name(name: str) -> str:
     # A module's file may have "-" where its name has "_".
     return name.replace("-", "_")

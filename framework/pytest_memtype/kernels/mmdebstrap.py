@@ -7,6 +7,7 @@ without running their maintainer scripts; apt checks every signature and hash.
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -22,6 +23,7 @@ from pytest_memtype.store import disk_full
 _LIMIT_SECONDS = 1800
 _END_SECONDS = 10
 _DETAIL_LINES = 12
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 
 # (What apt, dpkg or tar prints, what it means and what to do), the most telling first.
 _CAUSES = (
@@ -75,6 +77,56 @@ def unpack(
     status, output = _run([*command, *sources.arguments(target)], what=what)
     if status != 0:
         raise failure(output, what=what, cache=cache)
+
+
+def install(
+    sources: AptSources,
+    tarball: Path,
+    *,
+    packages: Sequence[str],
+    hooks: Sequence[str],
+    what: str,
+    cache: Path,
+) -> None:
+    """Install ``packages`` and a minimal system around them, and write it to ``tarball``.
+
+    Without root this takes a user namespace, in which maintainer scripts are root.
+
+    :param hooks: mmdebstrap's ``--customize-hook``, in order.
+    :raises KernelError: the mirror or a package failed.
+    :raises HostError: there is no mmdebstrap or no user namespace, or the disk is full.
+    """
+    problem = None if os.geteuid() == 0 else namespace_problem()
+    if problem is not None:
+        raise HostError(f"{what} can't be built by this user: {problem}; or build it once as root")
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    command = ["mmdebstrap", "--variant=minbase", f"--mode={mode}", "--format=tar"]
+    command.append(f"--include={','.join(packages)}")
+    command += [f"--customize-hook={hook}" for hook in hooks]
+    # Nobody reads them in a guest.
+    command += [f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT]
+    status, output = _run([*command, *sources.arguments(tarball)], what=what)
+    if status != 0:
+        raise failure(output, what=what, cache=cache)
+
+
+def namespace_problem() -> str | None:
+    """Why this user can't be root in a namespace of his own, and what to do; None when he can."""
+    if shutil.which("newuidmap") is None:
+        return "newuidmap is missing; install the package uidmap"
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+        lines = file.read_text().splitlines() if file.exists() else []
+        if not any(line.split(":")[0] in (name, str(os.geteuid())) for line in lines):
+            return f"{file} has no line for {name}; as root: usermod --add-subuids 100000-165535 " + (
+                f"--add-subgids 100000-165535 {name}"
+            )
+    done = subprocess.run(
+        ["unshare", "--user", "true"], capture_output=True, text=True, timeout=_END_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        return f"user namespaces are not allowed ({done.stderr.strip()}); allow them"
+    return None
 
 
 _running: set[subprocess.Popen[str]] = set()

@@ -46,6 +46,18 @@ _VENDORS: Final = {
 }
 
 
+#: ``-netdev`` id of the guest's network.
+NETWORK: Final = "network"
+
+_NETWORK: Final = (
+    "-netdev",
+    f"user,id={NETWORK},restrict=on,ipv6=off",
+    # Without its ROM, which would let the firmware try to boot from the network.
+    "-device",
+    f"virtio-net-pci,netdev={NETWORK},disable-modern=on,romfile=",
+)
+
+
 @dataclass(frozen=True)
 class Guest:
     """All that makes one guest, apart from how this process talks to it.
@@ -60,6 +72,9 @@ class Guest:
     :param state: Start with this saved device state instead of at the reset vector.
     :param accelerator: What runs the guest's instructions.
     :param devices: More of them, each an argument of ``-device``.
+    :param drives: Read-only disks with these contents, in order.
+    :param network: Give it a network that ends at this host: what it sends goes nowhere, and this host may
+        open ports into it.
     """
 
     hardware: Hardware = field(default_factory=Hardware)
@@ -72,6 +87,8 @@ class Guest:
     state: Path | None = None
     accelerator: Accelerator = "tcg"
     devices: tuple[str, ...] = ()
+    drives: tuple[Path, ...] = ()
+    network: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,7 @@ class Channels:
     :param agent: The same for ttyS1.
     :param console_log: File that QEMU copies ttyS0 to.
     :param agent_log: The same for ttyS1.
+    :param handed_in: Files that the guest may read through fw_cfg while it boots, by name.
     """
 
     control_fd: int
@@ -90,6 +108,7 @@ class Channels:
     agent: Path
     console_log: Path
     agent_log: Path
+    handed_in: tuple[tuple[str, Path], ...] = ()
 
 
 def qemu_command(guest: Guest, channels: Channels) -> list[str]:
@@ -110,6 +129,8 @@ def qemu_command(guest: Guest, channels: Channels) -> list[str]:
         "-serial", "chardev:agent",
         "-chardev", f"socket,id=control,fd={channels.control_fd}",
         "-mon", "chardev=control,mode=control",
+        *(argument for name, file in channels.handed_in for argument in (
+            "-fw_cfg", f"name={name},file={_value(file)}")),
         # Paused, so that QMP is there before the first instruction is.
         "-S",
     ]
@@ -145,7 +166,21 @@ def _machine(guest: Guest) -> list[str]:
         # No driver for it in the initramfs, so nothing but a test ever maps its BAR.
         "-device", f"bochs-display,id={TEST_DEVICE}",
         *(("-device", hardware.display) if hardware.display else ()),
+        *(argument for number, file in enumerate(guest.drives) for argument in _drive(number, file)),
+        *(_NETWORK if guest.network else ()),
         *(argument for device in guest.devices for argument in ("-device", device)),
+    ]
+    # fmt: on
+
+
+def _drive(number: int, file: Path) -> list[str]:
+    """A read-only disk, which any number of guests may share."""
+    # Legacy virtio has no prefetchable BAR, and so leaves the test device's where it is in other guests.
+    # fmt: off
+    return [
+        "-blockdev", f"driver=raw,node-name=drive{number},read-only=on,"
+                     f"file.driver=file,file.filename={_value(file)}",
+        "-device", f"virtio-blk-pci,drive=drive{number},disable-modern=on",
     ]
     # fmt: on
 

@@ -7,10 +7,10 @@ import dataclasses
 import functools
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
 
 from pytest_memtype.errors import GuestError, GuestExited, Unavailable
 from pytest_memtype.machine.any_machine import AnyMachine
@@ -28,6 +28,8 @@ from pytest_memtype.machine.timeouts import EXIT, START
 from pytest_memtype.machine.wait import deadline_after, poll
 
 _SWITCHES = ("STOP", "RESUME")
+#: Handed in to most guests.
+NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class Machine:
@@ -61,6 +63,7 @@ class Machine:
         logs: Path,
         boot_rom: bytes | None = None,
         history: bytes = b"",
+        handed_in: Mapping[str, bytes] = NOTHING,
         timeout: float = START,
     ) -> Machine:
         """Start QEMU, paused.
@@ -70,6 +73,8 @@ class Machine:
             ``agent.log``, ``qmp.log``, ``qemu.log`` (what QEMU itself printed) and ``boot-rom.bin``.
         :param boot_rom: Bytes of an option ROM, to be written there and given to the guest.
         :param history: What the console of a restored guest printed before it was saved.
+        :param handed_in: Contents of files that the guest may read through fw_cfg, by name. They are kept
+            from other users of this host.
         :param timeout: Seconds that QEMU has for its start.
         :raises HostError: QEMU isn't installed.
         :raises GuestExited: QEMU didn't accept what it was given, and says why.
@@ -83,9 +88,11 @@ class Machine:
             guest = dataclasses.replace(guest, boot_rom=path)
         # QEMU appends to it.
         (logs / "console.log").write_bytes(history)
-        return cls(guest, logs, history, timeout)
+        return cls(guest, logs, history, handed_in, timeout)
 
-    def __init__(self, guest: Guest, logs: Path, history: bytes, timeout: float) -> None:
+    def __init__(
+        self, guest: Guest, logs: Path, history: bytes, handed_in: Mapping[str, bytes], timeout: float
+    ) -> None:
         self.guest = guest
         self.logs = logs
         self.activity = GuestState.BOOTING
@@ -95,18 +102,21 @@ class Machine:
         self._console: Console | None = None
         self._qmp: Qmp | None = None
         try:
-            self._start(history, timeout)
+            self._start(history, handed_in, timeout)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, history: bytes, timeout: float) -> None:
+    def _start(self, history: bytes, handed_in: Mapping[str, bytes], timeout: float) -> None:
         folder = PrivateFolder()
         self._release.callback(folder.remove)
         self.directory = folder.path
         console, agent = folder.path / "console", folder.path / "agent"
         make_fifos(console)
         make_fifos(agent)
+        files = tuple((name, folder.path / f"handed-in-{number}") for number, name in enumerate(handed_in))
+        for name, file in files:
+            file.write_bytes(handed_in[name])
         ours, theirs = socket.socketpair()
         self._release.callback(ours.close)
         with theirs, _opened(self.guest.state) as self.state_fd:
@@ -116,6 +126,7 @@ class Machine:
                 agent=agent,
                 console_log=self.logs / "console.log",
                 agent_log=self.logs / "agent.log",
+                handed_in=files,
             )
             self.process = Process(
                 qemu_command(self.guest, channels),
@@ -147,7 +158,7 @@ class Machine:
         self._console = self._qmp = None
         # It is the old QEMU's.
         self.__dict__.pop("memory", None)
-        self._start((self.logs / "console.log").read_bytes(), timeout)
+        self._start((self.logs / "console.log").read_bytes(), NOTHING, timeout)
 
     @functools.cached_property
     def memory(self) -> GuestMemory:
@@ -190,12 +201,19 @@ class Machine:
             paused=switches[-1:] == ["STOP"],
         )
 
-    def death(self) -> GuestError | None:
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Have this called when the present QEMU has been ended by :meth:`close` or :meth:`replace`."""
+        self._release.callback(callback)
+
+    def death(self, *, within: float = 0.0) -> GuestError | None:
         """Why QEMU ended, or None while it runs.
 
+        :param within: Seconds to wait for that, if something else says that it may be about to end.
         :return: ``GuestPanicked`` if the kernel said so on the console, else ``GuestExited``. Its details are
             the console's last lines, what QEMU printed, the logs, and a command that runs the same guest.
         """
+        if self.alive and within:
+            poll([self.process.pidfd], (), deadline_after(within))
         return None if self.alive else self._explain_end("")
 
     def close(self) -> None:

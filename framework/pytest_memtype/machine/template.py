@@ -13,19 +13,19 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype.machine.command import QEMU, Guest, rerun_command
-from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.migration import leave_ram_out, load_state, save_state
 from pytest_memtype.store import flush
 
 #: Raise it when templates of earlier versions of this code can't be used.
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,11 @@ class TemplateError(Exception):
     """A template is damaged. The message says how."""
 
 
-def template_key(guest: Guest, *, boot_rom: bytes | None) -> str:
-    """Hash of all that makes a template different from another."""
+def template_key(guest: Guest, *, boot_rom: bytes | None, deployed: Iterable[Path] = ()) -> str:
+    """Hash of all that makes a template different from another.
+
+    :param deployed: Files that are brought into the guest before it is saved, which never change.
+    """
     digest = hashlib.sha256()
     parts: dict[str, object] = {
         "format": _FORMAT,
@@ -55,6 +58,7 @@ def template_key(guest: Guest, *, boot_rom: bytes | None) -> str:
         "hardware": asdict(guest.hardware),
         # Bundles never change, so a path in the cache stands for its content.
         "command": rerun_command(guest),
+        "deployed": [str(path) for path in deployed],
         "boot_rom": None if boot_rom is None else boot_rom.hex(),
     }
     digest.update(json.dumps(parts, sort_keys=True).encode())
@@ -71,12 +75,20 @@ def qemu_version() -> str:
     ).stdout.splitlines()[0]
 
 
-def save(guest: Guest, *, boot_rom: bytes | None, directory: Path, prepare: Callable[[Machine], Any]) -> None:
+def save(
+    guest: Guest,
+    *,
+    boot_rom: bytes | None,
+    directory: Path,
+    prepare: Callable[[Machine], Any],
+    handed_in: Mapping[str, bytes] = NOTHING,
+) -> None:
     """Boot a guest and save it.
 
     :param directory: An empty folder, which must come to be at the place where :func:`load` reads it by
         a rename: until all of this has ended well it isn't a template.
     :param prepare: Called with the running guest; returns when it is ready to be saved, with the notes.
+    :param handed_in: See :meth:`Machine.start`.
     :raises GuestError: The guest didn't become ready, or QEMU couldn't save it.
     :raises OSError: The disk is full.
     """
@@ -87,7 +99,8 @@ def save(guest: Guest, *, boot_rom: bytes | None, directory: Path, prepare: Call
     with ram.open("xb") as file:
         os.posix_fallocate(file.fileno(), 0, guest.hardware.memory_bytes)
     started = replace(guest, ram_file=ram, ram_share=True)
-    with Machine.start(started, logs=directory / "logs", boot_rom=boot_rom) as machine:
+    logs = directory / "logs"
+    with Machine.start(started, logs=logs, boot_rom=boot_rom, handed_in=handed_in) as machine:
         machine.resume()
         notes = prepare(machine)
         machine.qmp.execute("stop")

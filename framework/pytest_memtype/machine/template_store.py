@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype.machine.command import Guest
-from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, load, save, template_key
 from pytest_memtype.progress import Progress
 from pytest_memtype.store import clear_unfinished, exclusive, under_construction
@@ -42,15 +42,19 @@ def get(
     cache: Path,
     prepare: Callable[[Machine], Any],
     progress: Progress,
+    handed_in: Mapping[str, bytes] = NOTHING,
+    deployed: Iterable[Path] = (),
 ) -> Template:
     """The template of a guest, made if there is none, or none that is whole.
 
     :param cache: The folder of all templates.
     :param prepare: See :func:`pytest_memtype.machine.template.save`.
+    :param handed_in: What a guest that must be booted first is handed; see :meth:`Machine.start`.
+    :param deployed: Files that ``prepare`` brings into it.
     :raises GuestError: the guest can't be booted or saved.
     :raises HostError: the disk is full, or another run doesn't finish the same template.
     """
-    folder = cache / template_key(guest, boot_rom=boot_rom)
+    folder = cache / template_key(guest, boot_rom=boot_rom, deployed=deployed)
     ready = folder / _READY
     try:
         return _used(folder, load(guest, ready))
@@ -65,7 +69,7 @@ def get(
         progress(f"booting a template on {guest.hardware.cpu}")
         with under_construction(ready, cache=folder) as directory:
             directory.mkdir()
-            save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare)
+            save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare, handed_in=handed_in)
     prune(cache, limit=LIMIT, keep=folder)
     return load(guest, ready)
 
@@ -75,9 +79,16 @@ def _used(folder: Path, template: Template) -> Template:
     return template
 
 
-def reject(guest: Guest, *, boot_rom: bytes | None, cache: Path, progress: Progress) -> None:
+def reject(
+    guest: Guest,
+    *,
+    boot_rom: bytes | None,
+    cache: Path,
+    progress: Progress,
+    deployed: Iterable[Path] = (),
+) -> None:
     """Remove the template of a guest, because it couldn't be restored: the next one is made anew."""
-    folder = cache / template_key(guest, boot_rom=boot_rom)
+    folder = cache / template_key(guest, boot_rom=boot_rom, deployed=deployed)
     if folder.is_dir():
         with exclusive(folder, progress):
             discard(folder)

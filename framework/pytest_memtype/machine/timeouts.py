@@ -7,6 +7,9 @@ from typing import Final
 #: From ``cont`` to the agent's first word. Debian's 6.1 cloud kernel needs 2 s under TCG on an idle host.
 BOOT: Final = 120.0
 
+#: From ``cont`` to the sshd of a distribution. Debian 12 needs 25 s under TCG on an idle host.
+DISTRIBUTION_BOOT: Final = 240.0
+
 #: One command of the agent, one QMP command, one ``expect``.
 COMMAND: Final = 60.0
 

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pytest_memtype.report.record import Record
+from pytest_memtype.report.record import Record, where_of
 from pytest_memtype.report.verdict_table import Answer, answer
 
 _COLUMNS = (
@@ -35,7 +35,7 @@ def overview(records: Iterable[Record]) -> Group:
     counts: dict[str, dict[str, Counter[str]]] = {}
     for record in records:
         if "kernel_answer" in record:
-            layouts = counts.setdefault(record["kernel"], {})
+            layouts = counts.setdefault(where_of(record), {})
             layouts.setdefault(record["layout"], Counter()).update(("mappings", kind_of(answer(record))))
     return Group(*(_kernel_table(kernel, layouts) for kernel, layouts in counts.items()), LEGEND)
 

@@ -1,7 +1,8 @@
 """The record of a run: one JSON line for each operation, in the order of the run.
 
 Schema 2. Every line has ``schema``, the guest's ``kernel`` (release), ``kernel_version`` (of its
-package), ``layout``, ``hardware``, ``accelerator`` and ``accelerator_reason``, ``boot`` (how the
+package), ``system`` (``minimal``, or the distribution that runs in it), ``layout``, ``hardware``,
+``accelerator`` and ``accelerator_reason``, ``boot`` (how the
 guest came to be: ``clone``, ``boot``, or ``boot, because`` and why a clone failed), the
 ``test`` (pytest's node id), ``tested`` (the kernel that its id names), ``case`` (the id without it, the
 same for all kernels), the ``guest`` (its number within the test) and ``step`` (from 1
@@ -43,6 +44,13 @@ def case_of(test: str, kernel: str) -> str:
     for shape in (f"{kernel}-", f"-{kernel}"):
         inner = inner.replace(shape, "", 1)
     return f"{name}[{inner}]" if bracket else name
+
+
+def where_of(record: Record) -> str:
+    """The kernel of a record, with the distribution if one runs: ``6.1.0-56-amd64 in debian:bookworm``."""
+    # Records of earlier versions name no system: they knew only the minimal one.
+    kernel, system = str(record["kernel"]), record.get("system", "minimal")
+    return kernel if system == "minimal" else f"{kernel} in {system}"
 
 
 def _of_schema_1(record: Record) -> Record:

@@ -8,6 +8,7 @@ import logging
 import shlex
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Final, Self
 import paramiko
 
 from pytest_memtype.errors import (
+    GuestError,
     SshDiskFull,
     SshError,
     SshHostKeyChanged,
@@ -77,6 +79,7 @@ class Connection:
 
     :param identity: The key that the other side lets in.
     :param host_key: The one key it may have; it is compared whole.
+    :param death: Says why the other side ended, if it did; that is then raised in the place of ``SshLost``.
     :raises SshRefused: nobody listens there, or doesn't speak SSH.
     :raises SshHostKeyChanged: it has another key than that.
     :raises SshKeyRefused: it doesn't let ``identity`` in.
@@ -90,8 +93,10 @@ class Connection:
         identity: paramiko.PKey,
         host_key: paramiko.PKey,
         timeout: float = CONNECT,
+        death: Callable[[], GuestError | None] = lambda: None,
     ) -> None:
         self.address = address
+        self._death = death
         self._client = paramiko.SSHClient()
         self._client.set_missing_host_key_policy(paramiko.RejectPolicy())
         name = (
@@ -143,14 +148,14 @@ class Connection:
             reached.close()
             if "banner" in str(error):
                 raise SshRefused(f"{address}: what listens there doesn't speak SSH ({error})") from None
-            raise SshLost(f"{address}: the connection broke while it was made ({_reason(error)})") from None
+            raise self._lost("it was made", error) from None
         self._transport.set_keepalive(KEEPALIVE)
 
     @property
     def _transport(self) -> paramiko.Transport:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
-            raise SshLost(f"{self.address}: the connection is gone")
+            raise self._lost("nothing was asked of it", None)
         return transport
 
     @property
@@ -250,7 +255,10 @@ class Connection:
     ) -> None:
         self.close()
 
-    def _lost(self, doing: str, error: BaseException | None) -> SshLost:
+    def _lost(self, doing: str, error: BaseException | None) -> GuestError:
+        death = self._death()
+        if death is not None:
+            return death
         reason = f" ({_reason(error)})" if error else ""
         return SshLost(
             f"{self.address}: the connection was lost while {doing}{reason}; is the machine still up?"

@@ -1,0 +1,1 @@
+"""Guests that run a whole distribution: its image, a kernel's modules, and the way up from there."""

@@ -1,0 +1,102 @@
+"""A Debian installed by mmdebstrap and packed into a read-only file system: what ``guests/debian`` says."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_memtype import resources
+from pytest_memtype.distribution.packing import pack, packing_kit
+from pytest_memtype.kernels.mmdebstrap import install
+from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.progress import Progress
+from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
+
+FOLDER = "images"
+"""Of the cache."""
+
+SUITES = ("bookworm", "trixie")
+"""What ``--guest debian:`` takes."""
+
+_NEEDED_BYTES = 2 << 30
+# lz4 unpacks fastest, which counts where instructions are emulated. The tar's times are those of the
+# packages, so the same packages give the same image.
+_PACK = "sqfstar -quiet -no-progress -comp lz4 root.sqfs < root.tar\nrm root.tar"
+# A machine id, because a guest without would think this its first boot, and do much.
+_SETTLE = """
+echo memtype > "$1/etc/hostname"
+echo 6d656d747970656d656d747970656d65 > "$1/etc/machine-id"
+rm -f "$1"/etc/ssh/ssh_host_*
+chmod 755 "$1/usr/lib/memtype/take-keys"
+for unit in {masked}; do ln -sf /dev/null "$1/etc/systemd/system/$unit"; done
+chroot "$1" systemctl enable --quiet memtype-keys memtype-ready ssh systemd-networkd
+rm -rf "$1"/var/cache/apt/*.bin "$1"/var/lib/apt/lists/*_* "$1"/var/log/*.log
+"""
+
+
+def recipe() -> Path:
+    """The folder ``guests/debian``."""
+    return resources.guest_sources() / "debian"
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file that are neither empty nor a comment."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def image(suite: str, *, progress: Progress) -> Path:
+    """The image of a suite, from the cache or built.
+
+    :param suite: One of :data:`SUITES`.
+    :return: A squashfs file. It never changes.
+    :raises KernelError: a package can't be had or installed.
+    :raises HostError: the host lacks a program, a user namespace or space.
+    """
+    cache = resources.cache_directory()
+    folder = cache / FOLDER / f"debian-{suite}-{_digest(suite)}"
+    if not folder.is_dir():
+        place = workshop(cache, folder.name)
+        with exclusive(place, progress):
+            # Another run may have made it while this one waited.
+            if not folder.is_dir():
+                kit = packing_kit(progress=progress)
+                progress(f"building the image of debian:{suite}")
+                _build(suite, folder, kit=kit, cache=cache, place=place)
+    return folder / "root.sqfs"
+
+
+def _digest(suite: str) -> str:
+    digest = hashlib.sha256("\n".join((suite, _PACK, _SETTLE)).encode())
+    for path in _inputs():
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(recipe())}\0{len(data)}\0".encode())
+        digest.update(data)
+    return digest.hexdigest()[:16]
+
+
+def _inputs() -> Iterator[Path]:
+    # The initramfs, which is made of init, is another file.
+    settings = (path for path in (recipe() / "settings").rglob("*") if path.is_file())
+    return iter(sorted((recipe() / "packages", recipe() / "masked", *settings)))
+
+
+def _build(suite: str, folder: Path, *, kit: Path, cache: Path, place: Path) -> None:
+    what = f"the image of debian:{suite}"
+    require_space(cache, _NEEDED_BYTES)
+    with scratch(place) as work, under_construction(folder, cache=place) as target:
+        masked = " ".join(lines_of(recipe() / "masked"))
+        install(
+            sources_of(suite),
+            work / "root.tar",
+            packages=lines_of(recipe() / "packages"),
+            hooks=(f"sync-in {shlex.quote(str(recipe() / 'settings'))} /", _SETTLE.format(masked=masked)),
+            what=what,
+            cache=cache,
+        )
+        pack(kit, _PACK, work=work, what=what)
+        target.mkdir()
+        (work / "root.sqfs").rename(target / "root.sqfs")
+        flush(target)

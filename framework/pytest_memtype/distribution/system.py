@@ -1,0 +1,53 @@
+"""What ``--guest`` takes: the minimal guest, or a distribution that boots the kernel's own drivers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_memtype.distribution.distribution import Distribution
+from pytest_memtype.distribution.image import SUITES, image
+from pytest_memtype.distribution.modules import modules
+from pytest_memtype.errors import UsageError
+from pytest_memtype.kernels.bundle import Bundle, resolve
+from pytest_memtype.progress import Progress
+
+#: The guest that has nothing but the agent.
+MINIMAL: Final = "minimal"
+
+_CLOUD = "-cloud-amd64"
+
+
+def check_guest(name: str) -> str:
+    """The name, if there is such a guest.
+
+    :raises UsageError: there is none.
+    """
+    if name != MINIMAL and name not in (f"debian:{suite}" for suite in SUITES):
+        known = ", ".join((MINIMAL, *(f"debian:{suite}" for suite in SUITES)))
+        raise UsageError(f"guest {name!r}: not known; known are {known}")
+    return name
+
+
+def own_kernel(name: str, *, progress: Progress) -> str:
+    """The spec of the kernel that a distribution's users have: not the cloud kernel, which has no DRM.
+
+    Both are built from one source package, so the newest cloud kernel has a twin.
+
+    :param name: A distribution, "debian:bookworm".
+    :raises KernelError: there is no index to look it up in.
+    """
+    return resolve(name, progress=progress).replace(_CLOUD, "-amd64")
+
+
+def distribution(name: str, bundle: Bundle, *, progress: Progress) -> Distribution:
+    """A distribution with the kernel of a bundle, from the cache or built.
+
+    :raises UsageError: the kernel isn't Debian's.
+    :raises KernelError: a package can't be had or installed.
+    :raises HostError: the host lacks a program, a user namespace or space.
+    """
+    tree, archive = modules(bundle, progress=progress)
+    suite = name.partition(":")[2]
+    return Distribution(
+        name, (image(suite, progress=progress), tree), archive, bundle.agent, bundle.stripped_module
+    )

@@ -1,0 +1,105 @@
+"""SSH into a distribution guest: how its agent gets there, and a way in for tests."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from dataclasses import dataclass
+
+import paramiko
+
+from pytest_memtype.distribution.distribution import Distribution
+from pytest_memtype.errors import BootError, GuestError, SshError
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.network import LOOPBACK, close_port, open_port
+from pytest_memtype.machine.timeouts import DISTRIBUTION_BOOT
+from pytest_memtype.ssh.connection import Address, Connection
+from pytest_memtype.ssh.deploy import deploy
+from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
+
+SSH_PORT = 22
+READY = b"memtype: sshd listens"
+"""What memtype-ready.service in ``guests/debian`` says on the console."""
+
+AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
+
+# As a service it outlives the connection that starts it. It is as free as the init of the minimal guest:
+# no limit on tasks, and the last that the kernel kills when memory is short.
+_START = (
+    "systemd-run --quiet --unit=memtype-agent --property=TasksMax=infinity --property=OOMScoreAdjust=-1000"
+)
+_SETTLED = "systemctl is-system-running --wait"
+
+
+@dataclass(frozen=True)
+class BootKeys:
+    """Keys for one boot, which nothing knows after it.
+
+    :param host: The private half of the guest's host key.
+    """
+
+    identity: paramiko.PKey
+    host: str
+
+    @classmethod
+    def new(cls) -> BootKeys:
+        return cls(key_of(new_private_key()), new_private_key())
+
+    @property
+    def handed_in(self) -> dict[str, bytes]:
+        """For :meth:`Machine.start`; take-keys in ``guests/debian`` looks for these names."""
+        return {
+            "opt/memtype/host_key": self.host.encode(),
+            "opt/memtype/authorized_key": f"{public_line(self.identity)}\n".encode(),
+        }
+
+
+def bring_up(machine: Machine, distribution: Distribution, keys: BootKeys) -> None:
+    """Wait for the sshd of a distribution that boots, deploy the agent, and start it on its serial port.
+
+    :raises BootError: it can't be deployed or started.
+    :raises GuestError: the guest ended, or didn't come so far in time.
+    """
+    machine.console.purpose = "sshd to listen"
+    machine.console.expect_exact(READY, timeout=DISTRIBUTION_BOOT)
+    machine.console.purpose = None
+    port = open_port(machine, SSH_PORT)
+    try:
+        with _connection(machine, port, keys.identity, key_of(keys.host)) as connection:
+            deployed = deploy(connection, agent=distribution.agent, module=distribution.module)
+            arguments = [str(deployed.agent), "--port", "/dev/ttyS1", "--folder", str(deployed.folder)]
+            if deployed.module is not None:
+                arguments += ["--module", str(deployed.module)]
+            arguments += ["--allow", "all", "--printk", "8", "--shell"]
+            # Whoever wants in from now on is let in by the agent.
+            for command in (f"{_START} {shlex.join(arguments)}", _SETTLED, f"rm {AUTHORIZED_KEYS}"):
+                done = connection.run(command)
+                if done.status != 0:
+                    raise connection.failed(f"running {command}", done)
+    except SshError as error:
+        raise BootError(f"{distribution.name}: the agent can't be deployed: {error.message}") from error
+    close_port(machine, port)
+
+
+def connected(machine: Machine, host_key: paramiko.PKey) -> Connection:
+    """A connection into a guest that lets :func:`own_key` in. It ends with the machine.
+
+    :param host_key: The guest's.
+    """
+    connection = _connection(machine, open_port(machine, SSH_PORT), own_key(), host_key)
+    machine.at_end(connection.close)
+    return connection
+
+
+@functools.cache
+def own_key() -> paramiko.PKey:
+    """This process's own key, in memory alone."""
+    return key_of(new_private_key())
+
+
+def _connection(machine: Machine, port: int, identity: paramiko.PKey, host_key: paramiko.PKey) -> Connection:
+    def death() -> GuestError | None:
+        return machine.death(within=1.0)
+
+    return Connection(Address(LOOPBACK, port), identity=identity, host_key=host_key, death=death)

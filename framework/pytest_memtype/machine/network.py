@@ -1,0 +1,46 @@
+"""The way into a guest's network: a port on this host's loopback, picked by the operating system."""
+
+from __future__ import annotations
+
+import re
+
+from pytest_memtype.errors import GuestError
+from pytest_memtype.machine.command import NETWORK
+from pytest_memtype.machine.machine import Machine
+
+LOOPBACK = "127.0.0.1"
+_FORWARD = re.compile(rf"TCP\[HOST_FORWARD\]\s+\d+\s+{re.escape(LOOPBACK)}\s+(\d+)\s")
+
+
+def open_port(machine: Machine, port: int) -> int:
+    """Let this host reach a TCP port of the guest, and return the port on :data:`LOOPBACK` that leads there.
+
+    It is open until :func:`close_port`, or the end of this QEMU.
+
+    :raises GuestError: the guest has no network, or QEMU can't have a port.
+    """
+    before = _open(machine)
+    said = _monitor(machine, f"hostfwd_add {NETWORK} tcp:{LOOPBACK}:0-:{port}")
+    opened = _open(machine) - before
+    if said or len(opened) != 1:
+        raise GuestError(f"QEMU opened no port to the guest: {said or 'it names none'}")
+    return opened.pop()
+
+
+def close_port(machine: Machine, opened: int) -> None:
+    """Close what :func:`open_port` opened. Connections that were made through it go on.
+
+    :raises GuestError: it isn't open.
+    """
+    said = _monitor(machine, f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{opened}")
+    if opened in _open(machine):
+        raise GuestError(f"QEMU didn't close port {opened}: {said}")
+
+
+def _open(machine: Machine) -> set[int]:
+    return {int(port) for port in _FORWARD.findall(_monitor(machine, "info usernet"))}
+
+
+def _monitor(machine: Machine, line: str) -> str:
+    # QMP has no command of its own for this (QEMU 7.2 to 10).
+    return str(machine.qmp.execute("human-monitor-command", {"command-line": line})).strip()

@@ -1,0 +1,49 @@
+"""What a run tests: each kernel in each guest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_memtype.distribution.system import MINIMAL, check_guest, own_kernel
+from pytest_memtype.kernels.bundle import resolve
+from pytest_memtype.kernels.sets import DEFAULT, expand
+from pytest_memtype.progress import Progress
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A kernel in a guest.
+
+    :param kernel: Its spec, as the user wrote it.
+    :param system: ``minimal``, or a distribution such as ``debian:bookworm``.
+    """
+
+    kernel: str
+    system: str = MINIMAL
+
+
+def all_tested(
+    kernels: Sequence[str] | None, guests: Sequence[str] | None, *, progress: Progress
+) -> dict[str, Tested]:
+    """What ``--kernel`` and ``--guest`` ask for, by the name it has in the ids of tests and in records.
+
+    That is the exact kernel, ``debian:6.1.0-56-cloud-amd64``; with a distribution after it,
+    ``debian:6.1.0-56-amd64@bookworm``. Two specs may mean the same kernel, which is tested once.
+
+    :param kernels: None for those of the default set, and for a distribution its own.
+    :param guests: None for the minimal one.
+    :raises UsageError: there is no such kernel or guest.
+    :raises KernelError: a kernel can't be found.
+    """
+    found: dict[str, Tested] = {}
+    for system in dict.fromkeys(guests or (MINIMAL,)):
+        check_guest(system)
+        own = DEFAULT if system == MINIMAL else (own_kernel(system, progress=progress),)
+        for spec in expand(kernels or own, progress=progress):
+            found.setdefault(_name(resolve(spec, progress=progress), system), Tested(spec, system))
+    return found
+
+
+def _name(kernel: str, system: str) -> str:
+    return kernel if system == MINIMAL else f"{kernel}@{system.partition(':')[2]}"
