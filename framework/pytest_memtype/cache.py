@@ -18,8 +18,9 @@ from pytest_memtype.resources import cache_directory
 class Entry:
     """One thing in the cache.
 
-    :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers`` and ``firmware``
-        (likewise), ``bundle`` (built from a kit) or ``template`` (booted from that).
+    :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
+        and ``firmware`` (likewise), ``image`` (a distribution's), ``bundle`` (built from a kit) or
+        ``template`` (booted from that).
     :param kernel: The release, where it is known.
     :param size: Bytes on the disk.
     :param used: When it was last used or made, seconds since the epoch.
@@ -39,6 +40,8 @@ def entries() -> list[Entry]:
     return [
         *_folders("kit", cache / "kits"),
         *_folders("drivers", cache / "drivers"),
+        *_folders("modules", cache / "modules"),
+        *_folders("image", cache / "images"),
         *_folders("firmware", cache / "firmware"),
         *_folders("bundle", cache / "bundles"),
         *_templates(cache),

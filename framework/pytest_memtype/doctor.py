@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pytest_memtype import resources
 from pytest_memtype.errors import HostError
 from pytest_memtype.host import available_memory
+from pytest_memtype.kernels.mmdebstrap import namespace_problem
 from pytest_memtype.kernels.sandbox import bwrap_problem
 from pytest_memtype.kernels.sources import debian_keyring
 from pytest_memtype.machine.accelerator import recall
@@ -47,6 +48,7 @@ def checks() -> list[Check]:
         _qemu,
         _mmdebstrap,
         _bubblewrap,
+        _namespaces,
         _keyring,
         _cache,
         _memory,
@@ -92,6 +94,16 @@ def _bubblewrap() -> Check:
         return Check("bubblewrap", True, f"{problem}; building by chroot instead")
     advice = "install the package bubblewrap and allow unprivileged user namespaces, or run as root"
     return Check("bubblewrap", False, problem, advice)
+
+
+def _namespaces() -> Check:
+    """Only the images of distributions take them, so nothing about them is a fault."""
+    if os.geteuid() == 0:
+        return Check("Debian images", True, "built as root")
+    problem = namespace_problem()
+    if problem is None:
+        return Check("Debian images", True, "built in a user namespace")
+    return Check("Debian images", True, "can't be built, which only --guest debian:... takes", problem)
 
 
 def _keyring() -> Check:

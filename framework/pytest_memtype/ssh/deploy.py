@@ -107,9 +107,16 @@ def explain_refusal(said: str, *, policy: str, release: str) -> str:
         )
     if "Operation not permitted" in said:
         return f"kernel {release} lets nobody load modules (kernel.modules_disabled, or not root): {said}"
-    if "Exec format error" in said:
+    # The second is how kmod's programs put it.
+    if "Exec format error" in said or "Invalid module format" in said:
         return (
             f"kernel {release} refuses the module: it was built for another kernel (version magic); give the "
             "headers of the one that runs"
+        )
+    if "Invalid argument" in said or "Invalid parameters" in said:
+        # kernel/module/version.c, check_version(): a symbol it uses is another there.
+        return (
+            f"kernel {release} refuses the module: its symbols have other versions than those the module was "
+            "built with; give the headers of the very kernel that runs"
         )
     return f"kernel {release} refuses the module: {said}"

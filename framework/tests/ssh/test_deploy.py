@@ -18,6 +18,7 @@ OPEN, INTEGRITY = "[none] integrity confidentiality\n", "none [integrity] confid
         ("can't load: Key was rejected by service", f"{OPEN}Y\n", "signature policy"),
         ("can't load: Required key not available", f"{OPEN}N\n", "signature policy"),
         ("can't load: Exec format error", OPEN, "built for another kernel"),
+        ("can't load: Invalid argument", OPEN, "its symbols have other versions"),
         ("can't load: Cannot allocate memory", OPEN, "Cannot allocate memory"),
     ],
 )

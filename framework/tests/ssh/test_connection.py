@@ -1,0 +1,199 @@
+"""Connections to the sshd of a real Debian guest, and what becomes of them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from pytest_memtype import Guest
+from pytest_memtype.errors import (
+    GuestError,
+    GuestExited,
+    ModuleRefused,
+    SshDiskFull,
+    SshError,
+    SshHostKeyChanged,
+    SshKeyRefused,
+    SshLost,
+    SshRefused,
+)
+from pytest_memtype.guest import access
+from pytest_memtype.machine.network import LOOPBACK, close_port, open_port
+from pytest_memtype.ssh.connection import Address, Connection
+from pytest_memtype.ssh.deploy import deploy, refusal, withdraw
+from pytest_memtype.ssh.keys import key_of, new_private_key, public_key
+
+pytestmark = pytest.mark.distribution
+
+FOLDERS = "ls -d /run/memtype-* /dev/shm/memtype-* 2> /dev/null | wc -l"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """What stands for the agent and its module."""
+    agent, module = tmp_path / "agent", tmp_path / "memtype.ko"
+    agent.write_bytes(b"#!/bin/sh\necho agent\n")
+    module.write_bytes(bytes(1 << 20))
+    return agent, module
+
+
+def test_commands_and_files(guest: Guest) -> None:
+    connection = guest.ssh()
+    done = connection.run("echo out; echo err >&2; exit 3")
+    assert (done.status, sorted(done.output.split())) == (3, ["err", "out"])
+    assert connection.run("wc -c", data=bytes(3_000_000)).output.strip() == "3000000"
+    content = bytes(range(256)) * 1000
+    connection.upload(content, PurePosixPath("/run/file"), mode=0o640)
+    assert guest.shell("stat -c '%a %s' /run/file").output.strip() == "640 256000"
+    assert connection.run("base64 -w0 /run/file | wc -c").output.strip() == str(4 * -(-len(content) // 3))
+    assert guest.shell("ls /run/file.unfinished").status != 0
+
+
+def test_nothing_of_the_users_is_used(guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither looked at nor written to: a home without .ssh is one afterwards."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "no-agent"))
+    assert guest.ssh().run("true").status == 0
+    assert list(tmp_path.iterdir()) == []
+    assert (
+        guest.ssh().run("sshd -T | grep -i ^passwordauthentication").output == "passwordauthentication no\n"
+    )
+
+
+def test_only_loopback_leads_there(guest: Guest) -> None:
+    guest.ssh()
+    said = guest.machine.qmp.execute("human-monitor-command", {"command-line": "info usernet"})
+    forwards = [line.split() for line in said.splitlines() if "HOST_FORWARD" in line]
+    assert forwards
+    assert {words[2] for words in forwards} == {LOOPBACK}
+
+
+def test_wrong_key(guest: Guest) -> None:
+    host_key = public_key(guest.shell(f"cat {access.HOST_KEY}").output, where="the guest")
+    address = Address(LOOPBACK, open_port(guest.machine, 22))
+    with pytest.raises(SshKeyRefused, match=r"doesn't let the key SHA256:.* in; add its public half"):
+        Connection(address, identity=key_of(new_private_key()), host_key=host_key)
+
+
+def test_changed_host_key(guest: Guest) -> None:
+    guest.ssh()
+    address = Address(LOOPBACK, open_port(guest.machine, 22))
+    with pytest.raises(SshHostKeyChanged, match=r"its host key is SHA256:.*, not the expected SHA256:"):
+        Connection(address, identity=access.own_key(), host_key=key_of(new_private_key()))
+
+
+def test_nobody_listens(guest: Guest) -> None:
+    opened = open_port(guest.machine, 22)
+    close_port(guest.machine, opened)
+    with pytest.raises(SshRefused, match=rf"127\.0\.0\.1:{opened}: can't be reached \(Connection refused\)"):
+        Connection(Address(LOOPBACK, opened), identity=access.own_key(), host_key=key_of(new_private_key()))
+
+
+def test_what_does_not_speak_ssh() -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        thread = threading.Thread(target=lambda: server.accept()[0].close())
+        thread.start()
+        with pytest.raises((SshRefused, SshLost)):
+            Connection(
+                Address(LOOPBACK, server.getsockname()[1]),
+                identity=access.own_key(),
+                host_key=key_of(new_private_key()),
+                timeout=5,
+            )
+        thread.join()
+
+
+def while_running(connection: Connection, act: Callable[[], object]) -> GuestError:
+    """What a command ends with when ``act`` is done in the middle of it."""
+    channel = connection.start("echo begun; sleep 600")
+    assert channel.recv(6) == b"begun\n"
+    channel.close()
+    timer = threading.Timer(0.5, act)
+    timer.start()
+    try:
+        with pytest.raises(GuestError) as caught:
+            connection.run("sleep 600")
+        return caught.value
+    finally:
+        timer.join()
+
+
+def test_connection_cut_in_the_middle(guest: Guest) -> None:
+    connection = guest.ssh()
+    error = while_running(connection, lambda: guest.shell("pkill -KILL -f 'sshd: root'"))
+    assert isinstance(error, SshLost)
+    assert "the connection was lost while running sleep 600" in error.message
+    assert "\n" not in error.message
+    with pytest.raises(SshLost):
+        connection.run("true")
+    assert guest.ssh().run("true").status == 0
+
+
+def test_guest_that_dies_is_what_is_told(guest: Guest) -> None:
+    """Losing the connection is a guest event like the others."""
+    connection = guest.ssh()
+    error = while_running(connection, guest.machine.process.close)
+    assert isinstance(error, GuestExited)
+
+
+def test_command_that_is_not_done_in_time(guest: Guest) -> None:
+    with pytest.raises(SshError, match="not done in 1 s: sleep 600"):
+        guest.ssh().run("sleep 600", timeout=1)
+
+
+def test_disk_full(guest: Guest, files: tuple[Path, Path]) -> None:
+    connection = guest.ssh()
+    before = guest.shell(FOLDERS).output
+    used = int(connection.run("df --output=used /run | tail -n 1").output)
+    # Room for the agent, and not for a module of 1 MiB.
+    assert connection.run(f"mount -o remount,size={used + 300}k /run").status == 0
+    with pytest.raises(SshDiskFull, match=r"its disk is full \(writing /run/memtype-.*/memtype\.ko\); free"):
+        deploy(connection, agent=files[0], module=files[1])
+    assert guest.shell(FOLDERS).output == before
+
+
+def test_deployed_and_withdrawn(guest: Guest, files: tuple[Path, Path]) -> None:
+    connection = guest.ssh()
+    before = guest.shell(FOLDERS).output
+    deployed = deploy(connection, agent=files[0], module=files[1])
+    assert connection.run(f"stat -c %a {deployed.folder}").output == "700\n"
+    assert connection.run(str(deployed.agent)).output == "agent\n"
+    withdraw(connection, deployed)
+    assert guest.shell(FOLDERS).output == before
+
+
+def refused(guest: Guest, *, before: str) -> str:
+    """What is said of the agent's own module, which no key has signed, when it is to be loaded once more.
+
+    :param before: Shell lines that change the kernel's policy, or the copy of the module here.
+    """
+    connection = guest.ssh()
+    copied = connection.run(f"mkdir /run/copy && cd /run/copy && cp /run/memtype-*/memtype.ko . && {before}")
+    assert copied.status == 0, copied.output
+    loaded = connection.run("insmod /run/copy/memtype.ko")
+    assert loaded.status != 0
+    error = refusal(connection, loaded.output.strip())
+    assert isinstance(error, ModuleRefused)
+    assert "\n" not in error.message
+    return error.message
+
+
+def test_module_refused_by_signature_policy(guest: Guest) -> None:
+    said = refused(guest, before="echo 1 > /sys/module/module/parameters/sig_enforce")
+    assert "its signature policy wants a signed one" in said
+
+
+def test_module_refused_by_lockdown(guest: Guest) -> None:
+    said = refused(guest, before="echo integrity > /sys/kernel/security/lockdown")
+    assert "lockdown is integrity" in said
+
+
+def test_module_of_another_kernel(guest: Guest) -> None:
+    # Debian's kernels have CONFIG_MODVERSIONS, and so look at the version magic behind the release only
+    # (Linux 6.1, kernel/module/version.c, same_magic()): "SMP preempt mod_unload modversions".
+    said = refused(guest, before="sed -i 's/vermagic=\\([^ ]*\\) SMP/vermagic=\\1 UMP/' memtype.ko")
+    assert "it was built for another kernel (version magic)" in said
