@@ -32,6 +32,7 @@ from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.screen import Picture, screenshot
+from pytest_memtype.machine.command import DISPLAY
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.device_state import CpuRegisters
@@ -475,11 +476,11 @@ class Guest:
         return self.machine.qmp
 
     def screenshot(self) -> Picture:
-        """What the guest's first display shows: the test device, or the one of :attr:`Hardware.display`.
+        """What :attr:`Hardware.display` shows; without one, the test device.
 
         :raises GuestError: QEMU can't say.
         """
-        return screenshot(self.qmp)
+        return screenshot(self.qmp, device=DISPLAY if self.hardware.display else None)
 
     def reports(self) -> tuple[ConsoleReport, ...]:
         """What the kernel reported on its console since :meth:`mark`: warnings, oopses, lockups, a panic."""

@@ -19,6 +19,9 @@ Accelerator = Literal["tcg", "kvm"]
 #: ``-device`` id of the device whose BAR 0, 16 MiB of prefetchable memory, is what tests map.
 TEST_DEVICE: Final = "testdevice"
 
+#: ``-device`` id of :attr:`Hardware.display`.
+DISPLAY: Final = "display"
+
 #: ``-object`` id of the guest's RAM.
 RAM: Final = "ram"
 
@@ -163,9 +166,10 @@ def _machine(guest: Guest) -> list[str]:
         # Read-only: what firmware stores would be the next guest's.
         *(argument for number, file in enumerate(guest.flash) for argument in (
             "-drive", f"if=pflash,unit={number},format=raw,readonly=on,file={_value(file)}")),
+        # Before all others, because qxl-vga insists on being the first of QEMU's displays.
+        *(("-device", f"{hardware.display},id={DISPLAY}") if hardware.display else ()),
         # No driver for it in the initramfs, so nothing but a test ever maps its BAR.
         "-device", f"bochs-display,id={TEST_DEVICE}",
-        *(("-device", hardware.display) if hardware.display else ()),
         *(argument for number, file in enumerate(guest.drives) for argument in _drive(number, file)),
         *(_NETWORK if guest.network else ()),
         *(argument for device in guest.devices for argument in ("-device", device)),

@@ -51,7 +51,7 @@ def test_hardware() -> None:
 
 def test_display_is_beside_the_test_device() -> None:
     command = qemu_command(Guest(Hardware(display="cirrus-vga")), CHANNELS)
-    assert values(command, "-device") == ["bochs-display,id=testdevice", "cirrus-vga"]
+    assert values(command, "-device") == ["cirrus-vga,id=display", "bochs-display,id=testdevice"]
     assert values(qemu_command(Guest(), CHANNELS), "-device") == ["bochs-display,id=testdevice"]
 
 

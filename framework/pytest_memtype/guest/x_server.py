@@ -1,0 +1,138 @@
+"""A real X server in a guest that has a distribution."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pytest_memtype.errors import GuestError
+from pytest_memtype.guest.region import PAGE_SIZE, Region
+
+if TYPE_CHECKING:
+    from pytest_memtype.audit.audit import Audit
+    from pytest_memtype.audit.mappings import PageMapping
+    from pytest_memtype.guest.guest import Guest
+
+_UNIT: Final = "memtype-xorg"
+_CONFIG: Final = "/run/memtype-xorg.conf"
+_LOG: Final = "/run/memtype-xorg.log"
+_READY: Final = "/run/memtype-xorg.ready"
+_DISPLAY: Final = ":0"
+
+#: Seconds for Xorg's start: 2 are usual under TCG on an idle host. Less than a command of the agent has.
+_START: Final = 50
+
+#: A line of /proc/PID/maps that is a shared mapping of a device.
+_SHARED: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S{3}s ([0-9a-f]+) \S+ \d+ +(/(?:dev|sys)/\S+)", re.M)
+
+
+@dataclass(frozen=True)
+class DeviceFile:
+    """A device file that the server has mapped.
+
+    :param path: Its name.
+    :param offset: Where in it the mapping begins, in bytes. What that means is the driver's.
+    :param size: In bytes.
+    """
+
+    path: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class XServer:
+    """Xorg, started by :func:`start`; it runs as root on virtual terminal 7.
+
+    :param pid: Its process.
+    """
+
+    guest: Guest
+    pid: int
+
+    def fill(self, colour: str) -> None:
+        """Let a client (xsetroot) fill the whole screen. It returns when that is done.
+
+        :param colour: As X names them: ``#3060c0``.
+        """
+        run(self.guest, f"DISPLAY={_DISPLAY} xsetroot -solid {shlex.quote(colour)}")
+
+    def device_files(self) -> tuple[DeviceFile, ...]:
+        """What of devices it has mapped, as the kernel lists it, by address."""
+        maps = run(self.guest, f"cat /proc/{self.pid}/maps")
+        return tuple(
+            DeviceFile(path, int(offset, 16), int(end, 16) - int(start, 16))
+            for start, end, offset, path in _SHARED.findall(maps)
+        )
+
+    def mappings(self, region: Region, audit: Audit | None = None) -> tuple[PageMapping, ...]:
+        """What its page tables hold of some physical memory, read from outside.
+
+        :param audit: Where to look, to ask several things of one moment; None for now.
+        """
+        found = (audit or self.guest.audit()).seen.of(region.start // PAGE_SIZE, region.pages)
+        return tuple(each for each in found if each.process and each.process[0] == self.pid)
+
+    def stop(self) -> None:
+        """Ask it to end (SIGTERM), and wait until it has."""
+        run(self.guest, f"systemctl stop {_UNIT}")
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until nothing is left of it."""
+        run(self.guest, f"systemctl kill --signal=KILL {_UNIT}; systemctl stop {_UNIT}")
+
+
+def start(guest: Guest, driver: str, **options: str) -> XServer:
+    """Start Xorg with one of its video drivers, and wait until clients can connect.
+
+    :param driver: ``modesetting``, ``fbdev`` or ``vesa``.
+    :param options: The driver's; ``BusID`` chooses the device.
+    :raises GuestError: it doesn't come up; its errors are the message's details.
+    """
+    lines = [f'    Option "{name}" "{value}"' for name, value in options.items() if name != "BusID"]
+    if "BusID" in options:
+        lines.append(f'    BusID "{options["BusID"]}"')
+    # Without a pointer the server wouldn't start where the guest has none.
+    config = "\n".join(
+        [
+            'Section "ServerFlags"',
+            '    Option "AutoAddDevices" "off"',
+            '    Option "AllowMouseOpenFail" "on"',
+            "EndSection",
+            'Section "Device"',
+            '    Identifier "display"',
+            f'    Driver "{driver}"',
+            *lines,
+            "EndSection",
+            "",
+        ]
+    )
+    run(guest, f"printf %s {shlex.quote(config)} > {_CONFIG}; rm -f {_READY} {_LOG}; mkfifo {_READY}")
+    # -displayfd tells when clients are served, and the end of file that there never will be a server. Both
+    # sides of a FIFO wait for each other, so neither can be too early.
+    xorg = f"exec Xorg {_DISPLAY} vt7 -ac -noreset -nolisten tcp -config {_CONFIG} -logfile {_LOG}"
+    command = f"{xorg} -displayfd 3 3> {_READY}"
+    run(
+        guest,
+        f"systemctl reset-failed {_UNIT} 2>/dev/null; "
+        f"systemd-run --quiet --unit={_UNIT} sh -c {shlex.quote(command)}",
+    )
+    if not guest.shell(f"timeout {_START} head -n 1 {_READY}").output.strip():
+        errors = guest.shell(f"grep -F '(EE)' {_LOG} | head -n 30; journalctl -qn 10 -u {_UNIT}").output
+        raise GuestError(f"Xorg with {driver} doesn't start", details=tuple(errors.splitlines()))
+    pid = run(guest, f"systemctl show --property=MainPID --value {_UNIT}")
+    return XServer(guest, int(pid))
+
+
+def run(guest: Guest, command: str) -> str:
+    """What a command of a guest's shell prints.
+
+    :raises GuestError: it fails.
+    """
+    result = guest.shell(command)
+    if result.status:
+        details = tuple(result.output.splitlines()[-20:])
+        raise GuestError(f"status {result.status} of {command!r} in the guest", details=details)
+    return result.output.strip()
