@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_memtype import EffectiveType, Guest, MemType, Region
-from pytest_memtype.guest.x_server import run
+from pytest_memtype.guest.x_server import on_region, run
 
 pytestmark = pytest.mark.distribution
 
@@ -82,8 +82,7 @@ def listed(guest: Guest, regions: dict[int, Region]) -> set[tuple[Region, MemTyp
 
 def mapped(guest: Guest, region: Region) -> set[tuple[MemType, EffectiveType]]:
     """The types in all page tables, read from outside."""
-    entries = guest.audit().seen.of(region.start // PAGE, region.pages)
-    return {(each.memtype, each.effective) for each in entries}
+    return {(each.memtype, each.effective) for each in on_region(guest.audit(), region)}
 
 
 def framebuffer(guest: Guest) -> str:

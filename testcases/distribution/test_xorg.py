@@ -12,7 +12,7 @@ import pytest
 
 from pytest_memtype import EffectiveType, Guest, MemType, Region
 from pytest_memtype.guest.proc_mtrr import ProcMtrr
-from pytest_memtype.guest.x_server import XServer, run, start
+from pytest_memtype.guest.x_server import XServer, on_region, run, start
 
 pytestmark = pytest.mark.distribution
 
@@ -76,7 +76,7 @@ def types(guest: Guest, region: Region) -> set[tuple[str, MemType, EffectiveType
     """Who has any page of it, in all page tables: process or part of the kernel, type, effective type."""
     return {
         (each.process[1] if each.process else each.region, each.memtype, each.effective)
-        for each in guest.audit().seen.of(region.start // PAGE, region.pages)
+        for each in on_region(guest.audit(), region)
     }
 
 
@@ -217,10 +217,10 @@ def test_without_a_driver_of_the_kernels(guest: Guest) -> None:
     (path,) = {each.path for each in x_server.device_files() if each.path.startswith("/sys/")}
     assert path.endswith("/resource0_wc")
     audit = guest.audit()
+    mine = x_server.mappings(screen, audit)
+    assert sum(each.pages for each in mine) == screen.pages
     # WC over the firmware's UC is WC (AMD APM vol. 2, "Combined Effect of MTRRs and PAT").
-    assert {(each.memtype, each.effective) for each in x_server.mappings(screen, audit)} == {
-        (WC, EffectiveType.WC)
-    }
+    assert {(each.memtype, each.effective) for each in mine} == {(WC, EffectiveType.WC)}
     assert guest.mtrr_list() == before[1]
     # int10 runs the VGA BIOS and maps its window: the first MiB is WB for everybody, and the fixed MTRRs have
     # the last word (arch/x86/mm/pat/memtype.c, memtype_reserve(): "Low ISA region is always mapped WB").

@@ -72,7 +72,7 @@ class XServer:
 
         :param audit: Where to look, to ask several things of one moment; None for now.
         """
-        found = (audit or self.guest.audit()).seen.of(region.start // PAGE_SIZE, region.pages)
+        found = on_region(audit or self.guest.audit(), region)
         return tuple(each for each in found if each.process and each.process[0] == self.pid)
 
     def stop(self) -> None:
@@ -124,6 +124,11 @@ def start(guest: Guest, driver: str, **options: str) -> XServer:
         raise GuestError(f"Xorg with {driver} doesn't start", details=tuple(errors.splitlines()))
     pid = run(guest, f"systemctl show --property=MainPID --value {_UNIT}")
     return XServer(guest, int(pid))
+
+
+def on_region(audit: Audit, region: Region) -> tuple[PageMapping, ...]:
+    """All mappings of some physical memory, however many pages it has."""
+    return audit.seen.of(region.start // PAGE_SIZE, region.pages, most=max(region.pages, 256))
 
 
 def run(guest: Guest, command: str) -> str:
