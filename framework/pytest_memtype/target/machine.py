@@ -211,7 +211,9 @@ class TargetMachine:
             self.connection.run("true", timeout=_SIGN_OF_LIFE)
         except SshError:
             # Whether it is the machine or what lies between nobody can tell from here.
-            return self._explain(doing, silent=timeout)
+            error = self._explain(doing, silent=timeout)
+            self.connection.close()
+            return error
         self.activity = GuestState.HUNG
         where = self.connection.address
         return GuestHung(
