@@ -167,14 +167,16 @@ class TargetMachine:
         lost = not self.connection.alive
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.shutdown_write()
-        if lost or not self._channel.status_event.wait(UNDOING):
+        if lost:
             # It has noticed that by itself, or does when its lease is over.
             return
+        ended = self._channel.status_event.wait(UNDOING)
         self._hear_errors()
-        if self._channel.exit_status != 0:
+        if not ended or self._channel.exit_status != 0:
+            how = self._how_it_ended() if ended else f"did not end in {UNDOING:.0f} s"
             raise SshError(
-                f"{self.connection.address}: the agent ended with status {self._channel.exit_status}"
-                f"{self._last_words()}; look there for {self.deployed.folder} and the module memtype"
+                f"{self.connection.address}: the agent {how}; look there for {self.deployed.folder} and the "
+                "module memtype"
             )
 
     # What the channels need; see wait.Waiter.
@@ -234,11 +236,12 @@ class TargetMachine:
                 f"{where}: the connection was lost{context}: nothing came for {silent:.3g} s",
                 details=self._details(),
             )
-        # The status comes before the end of the channel, or never.
-        if self._channel.exit_status >= 0:
+        # Its child does the work, and has this channel; the status comes when all is undone, or at the end of
+        # the connection.
+        self._channel.status_event.wait(UNDOING)
+        if self.connection.alive:
             self._hear_errors()
-            ended = f"the agent ended with status {self._channel.exit_status}{self._last_words()}"
-            return GuestExited(f"{where}: {ended}{context}", details=self._details())
+            return GuestExited(f"{where}: the agent {self._how_it_ended()}{context}", details=self._details())
         return SshLost(f"{where}: the connection was lost{context}", details=self._details())
 
     def _panic(self) -> str | None:
@@ -260,9 +263,11 @@ class TargetMachine:
                 self._said += self._channel.recv_stderr(1 << 16)
         (self.logs / "agent-errors.log").write_bytes(self._said)
 
-    def _last_words(self) -> str:
+    def _how_it_ended(self) -> str:
         lines = sanitize(self._said).splitlines()
-        return f": {lines[-1]}" if lines else ""
+        said = f": {lines[-1]}" if lines else ""
+        status = self._channel.exit_status
+        return f"ended with status {status}{said}" if status >= 0 else f"was killed{said}"
 
 
 def agent_command(deployed: Deployed, permission: Permission) -> str:

@@ -243,11 +243,14 @@ def _host_key(text: str) -> paramiko.PKey:
 
 
 def _wait_until_free(connection: Connection, lease: int) -> None:
-    """An agent whose connection was cut undoes everything by itself, when its lease is over at the latest."""
+    """Wait until nobody uses the module; one that nobody uses the agent replaces.
+
+    An agent whose connection was cut undoes everything by itself, when its lease is over at the latest.
+    """
     limit = int(lease + UNDOING)
     done = connection.run(
-        f"i=0; while grep -q '^memtype ' /proc/modules && [ $i -lt {limit} ]; do sleep 1; i=$((i+1)); done; "
-        f"[ $i -lt {limit} ]",
+        f"i=0; while grep -q '^memtype [0-9]* [1-9]' /proc/modules && [ $i -lt {limit} ]; do "
+        f"sleep 1; i=$((i+1)); done; [ $i -lt {limit} ]",
         timeout=limit + 30,
     )
     if done.status != 0:
