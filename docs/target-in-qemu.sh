@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts a machine to try --target on: a Debian in QEMU that memtype knows nothing of, and reaches as it would
-# any other. Ctrl-C, or the end of its standard input, ends it.
+# any other. Ctrl-C ends it.
 #
 # usage: target-in-qemu.sh FOLDER SSH_PORT CONSOLE_PORT [KERNEL ARGUMENT...]
 #

@@ -1,0 +1,182 @@
+"""A machine that somebody has started by hand: with the script of docs/on-real-hardware.md."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from pytest_memtype import resources
+from pytest_memtype.distribution.system import distribution, own_kernel
+from pytest_memtype.errors import HostError
+from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.wait import deadline_after, poll
+from pytest_memtype.progress import silent
+from pytest_memtype.ssh import keys
+from pytest_memtype.ssh.connection import Address, Connection
+from pytest_memtype.target.address import TargetAddress
+from pytest_memtype.target.target import Target
+
+SCRIPT = resources.testcases().parent / "docs" / "target-in-qemu.sh"
+
+#: Where ivshmem's 16 MiB are: SeaBIOS puts the only prefetchable BAR there.
+MEMORY = 0xFD000000
+CONFIG = f'[[memory]]\naddress = {MEMORY:#x}\nsize = "16M"\nwhat = "ivshmem"\n'
+
+BOOT = 240.0
+
+# What a run may leave, or forget to put back.
+_LOOK = """
+grep '^memtype ' /proc/modules
+ps -e -o args | grep '[a]gent --port'
+ls -d /run/memtype-* /dev/shm/memtype-* /var/tmp/memtype-* /tmp/memtype-* 2> /dev/null
+grep -v uncachable /proc/mtrr
+[ "$(cut -f 1 /proc/sys/kernel/printk)" = "$(cat /run/printk)" ] || cat /proc/sys/kernel/printk
+"""
+
+
+@dataclass
+class HandStarted:
+    """A machine.
+
+    :param folder: The script's.
+    """
+
+    folder: Path
+    ssh_port: int
+    console_port: int
+
+    def address(self, *, port: int | None = None, config: Path | None = None) -> TargetAddress:
+        return TargetAddress(
+            Address("127.0.0.1", port or self.ssh_port),
+            identity=self.folder / "identity",
+            host_key=str(self.folder / "host_key.pub"),
+            console=f"socket://127.0.0.1:{self.console_port}",
+            config=config,
+        )
+
+    @property
+    def url(self) -> str:
+        identity, host_key = quote(str(self.folder / "identity")), quote(str(self.folder / "host_key.pub"))
+        return f"ssh://root@127.0.0.1:{self.ssh_port}?identity={identity}&host-key={host_key}"
+
+    def run(self, command: str) -> str:
+        """Run a command there, over a connection that has nothing to do with what is tested."""
+        host_key = keys.public_key((self.folder / "host_key.pub").read_text().strip(), where="the script")
+        identity = keys.identity(self.folder / "identity")
+        with Connection(Address("127.0.0.1", self.ssh_port), identity=identity, host_key=host_key) as second:
+            return second.run(command).output
+
+    def left(self, *, within: int = 0) -> str:
+        """What there is of ours, when it has had so many seconds to go."""
+        return self.run(
+            f'look() {{ {_LOOK} }}; n=0; while [ -n "$(look)" ] && [ $n -lt {within} ]; do '
+            "sleep 1; n=$((n+1)); done; look"
+        )
+
+
+@dataclass
+class Wire:
+    """What lies between us and a port of this host: it can be cut, or swallow everything."""
+
+    port: int
+    silent: threading.Event = field(default_factory=threading.Event)
+    _ends: list[socket.socket] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.near: int = self._server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self.cut()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _ = self._server.accept()
+                theirs = socket.create_connection(("127.0.0.1", self.port))
+                self._ends += [ours, theirs]
+                for source, sink in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._move, args=(source, sink), daemon=True).start()
+
+    def _move(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not self.silent.is_set():
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HandStarted]:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not on this host")
+    # So that the script, which has a time limit here, finds them.
+    kernel = bundle(own_kernel("debian:bookworm", progress=silent))
+    distribution("debian:bookworm", kernel, progress=silent)
+    folder = tmp_path_factory.mktemp("machine")
+    ports = [_free_port(), _free_port()]
+    command = ["env", f"PYTHON={sys.executable}", str(SCRIPT), str(folder), *map(str, ports)]
+    process = Process(command, output=folder / "output")
+    try:
+        _wait_for_sshd(process, folder)
+        made = HandStarted(folder, *ports)
+        made.run("cut -f 1 /proc/sys/kernel/printk > /run/printk")
+        yield made
+    finally:
+        process.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "machine.toml"
+    path.write_text(f"shell = true\nlease = 8\n{CONFIG}")
+    return path
+
+
+@pytest.fixture
+def target(machine: HandStarted, config: Path, tmp_path: Path) -> Iterator[Callable[..., Target]]:
+    """Makes targets: ``target(port=)``. They are closed with the test."""
+    made: list[Target] = []
+
+    def make(*, port: int | None = None, dry_run: Callable[[str], None] | None = None) -> Target:
+        address = machine.address(port=port, config=config)
+        made.append(Target(address, logs=tmp_path / "logs", progress=silent, dry_run=dry_run))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _wait_for_sshd(process: Process, folder: Path) -> None:
+    deadline = deadline_after(BOOT)
+    log = folder / "console.log"
+    while not (log.exists() and b"sshd listens" in log.read_bytes()):
+        if poll([process.pidfd], (), min(deadline, deadline_after(0.2))):
+            raise HostError(f"the machine ended: {(folder / 'output').read_text()}")
+        if deadline_after(0) > deadline:
+            raise HostError(f"no sshd in {BOOT:.0f} s: {log.read_text(errors='replace')[-2000:]}")

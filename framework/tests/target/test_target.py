@@ -1,0 +1,263 @@
+"""A machine that memtype knows nothing of, reached over SSH alone, and what is left on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.target.conftest import MEMORY, HandStarted, Wire
+
+from pytest_memtype import MemType
+from pytest_memtype.errors import (
+    GuestExited,
+    HeadersMissing,
+    MemtypeError,
+    ModuleRefused,
+    NotAllowed,
+    SshDiskFull,
+    SshHostKeyChanged,
+    SshKeyRefused,
+    SshLost,
+    Unavailable,
+    UsageError,
+)
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.machine.life import GuestState
+from pytest_memtype.progress import silent
+from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
+from pytest_memtype.target.module import halves
+from pytest_memtype.target.target import Target
+
+# The image is built once, and the machine boots once.
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("target")]
+
+WC, UC_MINUS = MemType.WC, MemType.UC_MINUS
+RAM = 0x4000000
+OUTSIDE = MEMORY + (16 << 20)
+
+Targets = Callable[..., Target]
+
+
+@pytest.fixture
+def wire(machine: HandStarted) -> Iterator[Wire]:
+    made = Wire(machine.ssh_port)
+    yield made
+    made.close()
+
+
+def one_line(error: MemtypeError) -> str:
+    assert len(error.message.splitlines()) == 1
+    return error.message
+
+
+def use(guest: Guest) -> None:
+    """Leave as much as a test can."""
+    guest.driver("drm").ioremap(guest.mmio(pages=2), WC)
+    process = guest.process("P", uid=1000)
+    process.mmap(guest.mmio(pages=2), WC)
+    guest.process("R").mtrr_add(MEMORY, 1 << 20, WC)
+
+
+def test_two_drivers_and_nothing_left(machine: HandStarted, target: Targets) -> None:
+    made = target()
+    guest = made.guest()
+    bar = guest.mmio(pages=4)
+    first = guest.driver("drm").ioremap(bar, WC)
+    second = guest.driver("fbdev").ioremap(bar, UC_MINUS)
+    assert first.accepted
+    assert second.verdict.rule == "alias"
+    assert second.granted is WC
+    use(guest)
+    assert len(guest.mtrr_list()) == 2
+    made.hand_back(guest)
+    # The next test has the machine as the first found it.
+    guest = made.guest()
+    assert (guest.tracked(observed=False), guest.memtype_list(bar), len(guest.mtrr_list())) == ((), (), 1)
+    assert guest.driver("drm").ioremap(bar, UC_MINUS).accepted
+    made.close()
+    assert machine.left() == ""
+
+
+@pytest.mark.parametrize("start", [RAM, OUTSIDE, OUTSIDE - 4096])
+def test_the_machine_refuses_what_the_host_should_not_ask_for(target: Targets, start: int) -> None:
+    guest = target().guest()
+    before = guest.memtype_list()
+    # Nothing of the framework stands between this and the agent.
+    call = guest._agent.call
+    fields = {"start": start, "pages": 2, "memtype": int(WC)}
+    call("process", name="P", uid=0)
+    for verb in ("ioremap", "memremap", "set_memory", "set_pages_array", "reserve_wc", "phys_wc_add", "zap"):
+        with pytest.raises(NotAllowed):
+            call(verb, owner="X", **fields)
+    for via in ("driver", "insert_pfn", "noncached_writecombine", "sysfs", "devmem"):
+        with pytest.raises(NotAllowed):
+            call("mmap", process="P", via=via, **fields)
+    for verb, other in (("ram", {"pages": 1}), ("fuzz", {"seed": 1, "steps": 1}), ("mailbox", {})):
+        with pytest.raises(NotAllowed):
+            call(verb, **other)
+    assert (guest.tracked(observed=False), guest.memtype_list()) == ((), before)
+
+
+def test_what_a_target_is_not(target: Targets) -> None:
+    guest = target().guest()
+    for use_qemu in (lambda: guest.qmp, lambda: guest.registers_outside(), lambda: guest.audit()):
+        with pytest.raises(Unavailable, match="needs a guest of our own in QEMU"):
+            use_qemu()
+
+
+def test_a_batch_is_carried_out_one_by_one(target: Targets) -> None:
+    guest = target().guest()
+    bar, drm = guest.mmio(pages=2), guest.driver("drm")
+    with guest.batch() as batch:
+        first = batch.add(drm.ioremap, bar, WC)
+        batch.add(drm.release, first.mapping)
+    assert first.result().accepted
+    assert guest.tracked(bar) == ()
+
+
+def test_a_dry_run_does_nothing(machine: HandStarted, target: Targets) -> None:
+    lines: list[str] = []
+    guest = target(dry_run=lines.append).guest()
+    outcome = guest.driver("drm").ioremap(guest.mmio(pages=2), WC)
+    assert outcome.granted is WC
+    with pytest.raises(NotAllowed):
+        guest.ram(pages=1)
+    assert f"ioremap start={MEMORY:#x} pages=2 memtype=WC owner=drm" in lines
+    assert lines[-1] == "ram pages=1: refused"
+    assert machine.left() == ""
+
+
+def test_a_file_that_names_ram(machine: HandStarted, target: Targets, config: Path) -> None:
+    config.write_text(f'[[memory]]\naddress = {RAM:#x}\nsize = 4096\nwhat = "RAM"\n')
+    with pytest.raises(UsageError, match="System RAM on the target"):
+        target()
+    assert machine.left() == ""
+
+
+def test_no_file(machine: HandStarted, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing was done there") as raised:
+        Target(machine.address(), logs=tmp_path, progress=silent)
+    assert f"address = {MEMORY:#x}" in raised.value.details
+    assert machine.left() == ""
+
+
+def test_a_key_that_it_does_not_know(machine: HandStarted, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(new_private_key())
+    address = machine.address()
+    other = type(address)(address.ssh, identity=tmp_path / "key", host_key=address.host_key)
+    with pytest.raises(SshKeyRefused, match="doesn't let the key SHA256:") as raised:
+        Target(other, logs=tmp_path, progress=silent)
+    one_line(raised.value)
+    assert machine.left() == ""
+
+
+def test_a_host_key_that_has_changed(machine: HandStarted, tmp_path: Path) -> None:
+    address = machine.address()
+    key = public_line(key_of(new_private_key()))
+    other = type(address)(address.ssh, identity=address.identity, host_key=key)
+    with pytest.raises(SshHostKeyChanged, match="somebody is in between") as raised:
+        Target(other, logs=tmp_path, progress=silent)
+    one_line(raised.value)
+    assert machine.left() == ""
+
+
+@pytest.mark.parametrize("how", ["cut", "silent"])
+def test_the_connection_ends_in_the_middle(
+    machine: HandStarted, target: Targets, wire: Wire, how: str
+) -> None:
+    made = target(port=wire.near)
+    guest = made.guest()
+    use(guest)
+    machine.run("echo is there > /dev/console")
+    cut = threading.Timer(2, wire.cut if how == "cut" else wire.silent.set)
+    cut.start()
+    with pytest.raises(SshLost, match="the connection was lost") as raised:
+        guest.shell("sleep 600")
+    cut.join()
+    one_line(raised.value)
+    assert not guest.runs_on.alive
+    assert guest.runs_on.state is GuestState.EXITED
+    details = "\n".join(raised.value.details)
+    assert "last console lines:" in details
+    assert "is there" in details
+    assert "run it again: memtype run --target" in details
+    # Its lease is 8 seconds, and what it does then takes as long as it takes.
+    assert machine.left(within=60) == ""
+    assert machine.run("pgrep -x sleep") == ""
+    # The next test reaches it again.
+    wire.silent.clear()
+    assert made.guest().mmio(pages=1)
+
+
+PARENT = "pgrep -o -f '^/.*/agent --port -'"
+CHILD = f"pgrep -o -P $({PARENT})"
+
+
+def test_an_agent_that_is_killed(machine: HandStarted, target: Targets) -> None:
+    guest = target().guest()
+    use(guest)
+    machine.run(f"kill -9 $({CHILD})")
+    with pytest.raises(GuestExited, match="the agent ended with status 0") as raised:
+        guest.driver("drm").ioremap(guest.mmio(pages=1), WC)
+    one_line(raised.value)
+    assert machine.left() == ""
+
+
+def test_an_agent_that_is_killed_with_the_one_who_would_undo_everything(
+    machine: HandStarted, target: Targets
+) -> None:
+    made = target()
+    guest = made.guest()
+    guest.driver("drm").ioremap(guest.mmio(pages=2), WC)
+    machine.run(f"kill -9 $({PARENT})")
+    with pytest.raises(GuestExited, match="the agent was killed"):
+        guest.driver("drm").ioremap(guest.mmio(pages=1), WC)
+    with pytest.raises(MemtypeError, match="the agent was killed; look there for") as raised:
+        made.close()
+    one_line(raised.value)
+    machine.run("rm -r /run/memtype-*")
+    # The module that was left, with its mapping, the next agent replaces.
+    made = target()
+    assert made.guest().tracked(observed=False) == ()
+    made.close()
+    assert machine.left() == ""
+
+
+def test_a_full_disk(machine: HandStarted, target: Targets) -> None:
+    machine.run("fallocate -l $(($(df --output=avail -B1 /run | tail -n 1) - 65536)) /run/filler")
+    try:
+        with pytest.raises(SshDiskFull, match="its disk is full") as raised:
+            target().guest()
+        one_line(raised.value)
+        assert machine.left() == ""
+    finally:
+        machine.run("rm /run/filler")
+
+
+def test_a_kernel_without_headers(target: Targets) -> None:
+    facts = replace(target().prepared.facts, release="6.1.0-999-amd64")
+    with pytest.raises(HeadersMissing, match=r"no module for its kernel 6\.1\.0-999-amd64") as raised:
+        halves(facts, where="lab", progress=silent)
+    one_line(raised.value)
+
+
+# From here on the machine is spoilt, more with each test: lockdown and the signature policy have no way back.
+
+
+def test_lockdown(machine: HandStarted, target: Targets) -> None:
+    machine.run("echo integrity > /sys/kernel/security/lockdown")
+    with pytest.raises(ModuleRefused, match="lockdown is integrity") as raised:
+        target().guest()
+    one_line(raised.value)
+    assert machine.left() == ""
+
+
+def test_modules_must_be_signed(machine: HandStarted, target: Targets) -> None:
+    machine.run("echo Y > /sys/module/module/parameters/sig_enforce")
+    with pytest.raises(ModuleRefused, match="wants a signed one") as raised:
+        target().guest()
+    one_line(raised.value)
+    assert machine.left() == ""
