@@ -21,9 +21,12 @@ SUITES = ("bookworm", "trixie")
 """What ``--guest debian:`` takes."""
 
 _NEEDED_BYTES = 2 << 30
-# lz4 unpacks fastest, which counts where instructions are emulated. The tar's times are those of the
-# packages, so the same packages give the same image.
-_PACK = "sqfstar -quiet -no-progress -comp lz4 root.sqfs < root.tar\nrm root.tar"
+# lz4 unpacks fastest, which counts where instructions are emulated. The folder at the top would be of the
+# user who packs, and everybody's to write to.
+_PACK = """
+sqfstar -quiet -no-progress -comp lz4 -root-mode 755 -root-uid 0 -root-gid 0 root.sqfs < root.tar
+rm root.tar
+"""
 # A machine id, because a guest without would think this its first boot, and do much.
 _SETTLE = """
 echo memtype > "$1/etc/hostname"
