@@ -31,7 +31,7 @@ pytest_plugins = ["pytest_memtype.bug_plugin"]
 GuestFactory = Callable[..., Guest]
 
 _session = pytest.StashKey[Session]()
-_tested = pytest.StashKey[dict[str, Tested]]()
+_tested = pytest.StashKey[list[Tested]]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -118,7 +118,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "expect_alias(before=): the test leaves a page with two conflicting types, on kernels before a "
         "version such as (6, 16)",
     )
-    config.addinivalue_line("markers", "distribution: the test wants a guest that runs a distribution")
+    config.addinivalue_line(
+        "markers",
+        "distribution(guest): the test wants a guest that runs a distribution; the one that is named, if "
+        "any, unless --guest names one",
+    )
     config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
@@ -153,19 +157,29 @@ def _the_session(config: pytest.Config) -> Session:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "memtype_tested" not in metafunc.fixturenames:
         return
+    tested = _tested_by(metafunc)
+    names = [each.name for each in tested]
+    metafunc.parametrize("memtype_tested", tested, ids=names, indirect=True, scope="session")
+
+
+def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
+    """What a test tests: what the user asked for, or the distribution of its marker where he wants none."""
     tested = _all_tested(metafunc.config)
-    metafunc.parametrize(
-        "memtype_tested", list(tested.values()), ids=list(tested), indirect=True, scope="session"
-    )
+    marker = metafunc.definition.get_closest_marker("distribution")
+    if marker is None or not marker.args or the_target(metafunc.config) is not None:
+        return tested
+    if any(each.system != MINIMAL for each in tested):
+        return tested
+    return all_tested(None, marker.args, progress=progress_of(metafunc.config))
 
 
-def _all_tested(config: pytest.Config) -> dict[str, Tested]:
-    """What is tested, by the name it has in the ids of tests."""
+def _all_tested(config: pytest.Config) -> list[Tested]:
+    """What the command line asks for."""
     if _tested not in config.stash:
         try:
             target = the_target(config)
             config.stash[_tested] = (
-                {target.name: Tested(target.name)}
+                [Tested(target.name, target.name)]
                 if target is not None
                 else all_tested(
                     config.getoption("--kernel"), config.getoption("--guest"), progress=progress_of(config)
@@ -231,8 +245,6 @@ def guest_factory(
     guests = _module_guests if share else own
     node.stash[_guests] = guests
     before = guests.positions()
-    names = (name for name, each in _all_tested(config).items() if each == memtype_tested)
-    tested = next(names, memtype_tested.kernel)
     guests.reset()
 
     def start(
@@ -255,7 +267,7 @@ def guest_factory(
         if target is not None and target.dry_run is not None:
             node.stash.pop(_guests)
         try:
-            node.stash[_records] = guests.records(node.nodeid, tested=tested, since=before)
+            node.stash[_records] = guests.records(node.nodeid, tested=memtype_tested.name, since=before)
             if failed:
                 node.getparent(pytest.Module).stash[_failed] = True
                 guests.leave_evidence(guests.logs, node.stash[_records])

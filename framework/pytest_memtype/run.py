@@ -65,7 +65,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     known, _ = parser.parse_known_args(arguments)
     if not known.help and known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
-            tested = all_tested(known.kernel, known.guest, progress=progress).values()
+            tested = all_tested(known.kernel, known.guest, progress=progress)
         bundles = {
             each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))
         }

@@ -15,20 +15,22 @@ from pytest_memtype.progress import Progress
 class Tested:
     """A kernel in a guest.
 
+    :param name: In the ids of tests and in records.
     :param kernel: Its spec, as the user wrote it.
     :param system: ``minimal``, or a distribution such as ``debian:bookworm``.
     """
 
+    name: str
     kernel: str
     system: str = MINIMAL
 
 
 def all_tested(
     kernels: Sequence[str] | None, guests: Sequence[str] | None, *, progress: Progress
-) -> dict[str, Tested]:
-    """What ``--kernel`` and ``--guest`` ask for, by the name it has in the ids of tests and in records.
+) -> list[Tested]:
+    """What ``--kernel`` and ``--guest`` ask for.
 
-    That is the exact kernel, ``debian:6.1.0-56-cloud-amd64``; with a distribution after it,
+    Each is named by the exact kernel, ``debian:6.1.0-56-cloud-amd64``; with a distribution after it,
     ``debian:6.1.0-56-amd64@bookworm``. Two specs may mean the same kernel, which is tested once.
 
     :param kernels: None for those of the default set, and for a distribution its own.
@@ -41,8 +43,9 @@ def all_tested(
         check_guest(system)
         own = DEFAULT if system == MINIMAL else (own_kernel(system, progress=progress),)
         for spec in expand(kernels or own, progress=progress):
-            found.setdefault(_name(resolve(spec, progress=progress), system), Tested(spec, system))
-    return found
+            name = _name(resolve(spec, progress=progress), system)
+            found.setdefault(name, Tested(name, spec, system))
+    return list(found.values())
 
 
 def _name(kernel: str, system: str) -> str:

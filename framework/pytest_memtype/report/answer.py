@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ _ELSEWHERE = ("handle", "start", "address")
 
 _PAGE = 4096
 
+_PROCESS = re.compile(r"/proc/\d+")
+
 
 def question(record: Record) -> str:
     """What was done or looked at: ``"mmap sysfs UC- of 4 pages"``."""
@@ -27,7 +30,8 @@ def question(record: Record) -> str:
         if record.get("memory") == "ram":
             words.append("of RAM")
     elif record["operation"] == "shell":
-        words.append(record["arguments"]["command"])
+        # A process has another id in each guest.
+        words.append(_PROCESS.sub("/proc/PID", record["arguments"]["command"]))
     else:
         arguments = record.get("arguments", {})
         words += [f"{name}={value}" for name, value in arguments.items() if name not in _ELSEWHERE]

@@ -46,3 +46,8 @@ def test_runs_of_pages() -> None:
     assert page_types(["WC"] * 4) == "WC"
     assert page_types(["WC", "WC", None, "UC"]) == "WC 0-1, - 2, UC 3"
     assert reservations([(0x1000, 1, "WC"), (0x3000, 3, "UC")], 0x1000) == "WC 0, UC 2-4"
+
+
+def test_a_process_in_a_command_has_no_id() -> None:
+    record = looked("shell", {"status": 0, "output": ""}, command="cat /proc/317/maps /proc/mtrr")
+    assert question(record) == "shell cat /proc/PID/maps /proc/mtrr"

@@ -27,7 +27,7 @@ from pytest_memtype.ssh.connection import Address, Connection
 from pytest_memtype.ssh.deploy import deploy, refusal, withdraw
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_key
 
-pytestmark = pytest.mark.distribution
+pytestmark = pytest.mark.distribution("debian:bookworm")
 
 FOLDERS = "ls -d /run/memtype-* /dev/shm/memtype-* 2> /dev/null | wc -l"
 

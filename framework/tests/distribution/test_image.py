@@ -1,0 +1,69 @@
+"""What decides about an image, without building one; test_guest.py boots what was built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.distribution import image as room
+from pytest_memtype.distribution.image import lines_of, recipe
+from pytest_memtype.distribution.system import check_guest
+from pytest_memtype.errors import UsageError
+from pytest_memtype.kernels import mmdebstrap
+from pytest_memtype.tested import all_tested
+
+
+def test_each_input_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(recipe(), tmp_path / "debian")
+    monkeypatch.setattr(room, "recipe", lambda: tmp_path / "debian")
+    digests = {room._digest("bookworm"), room._digest("trixie")}
+    for name in ("packages", "masked", "settings/etc/ssh/sshd_config.d/memtype.conf"):
+        file = tmp_path / "debian" / name
+        file.write_text(f"{file.read_text()}#\n")
+        digests.add(room._digest("bookworm"))
+    (tmp_path / "debian" / "settings" / "new").write_text("")
+    digests.add(room._digest("bookworm"))
+    assert len(digests) == 6
+    # The initramfs is another file.
+    (tmp_path / "debian" / "init").write_text("")
+    assert room._digest("bookworm") in digests
+
+
+def test_lists_have_comments(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("# one\n\nfirst # remark\n  second\n")
+    assert lines_of(tmp_path / "list") == ["first", "second"]
+
+
+@pytest.mark.parametrize("name", ["debian", "debian:", "debian:sid", "bookworm", "fedora:41", ""])
+def test_unknown_guest_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match="not known; known are minimal, debian:bookworm, debian:trixie"):
+        check_guest(name)
+
+
+def test_guests_times_kernels() -> None:
+    def silent(_: str) -> None:
+        pass
+
+    found = all_tested(["debian:bookworm", "debian:6.1"], ["minimal", "debian:bookworm"], progress=silent)
+    # Both specs mean the newest 6.1 of bookworm, which is tested once in each guest.
+    assert [each.system for each in found] == ["minimal", "debian:bookworm"]
+    assert found[1].name == f"{found[0].name}@bookworm"
+    own = all_tested(None, ["debian:bookworm"], progress=silent)
+    assert [each.kernel for each in own] == [found[0].name.replace("-cloud-amd64", "-amd64")]
+
+
+def test_user_without_namespaces_is_told_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert mmdebstrap.namespace_problem() == "newuidmap is missing; install the package uidmap"
+    for program in ("newuidmap", "unshare"):
+        (tmp_path / program).write_text("#!/bin/sh\necho denied >&2\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    said = mmdebstrap.namespace_problem()
+    assert said is not None
+    assert "has no line for nobody; as root: usermod --add-subuids" in said
