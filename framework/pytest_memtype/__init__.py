@@ -5,8 +5,9 @@ What a test imports; the fixtures ``guest`` and ``guest_factory`` come from the 
 
 from pytest_memtype.bugs import Sighting
 from pytest_memtype.errors import ProcessDied
+from pytest_memtype.guest.answers import ShellResult, TypeInUse
 from pytest_memtype.guest.driver import Driver
-from pytest_memtype.guest.guest import Guest, ShellResult, TypeInUse
+from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, TrackedMapping, Verdict
 from pytest_memtype.guest.page_table import Leaves

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.errors import AgentError, GuestError, Unavailable, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.answers import ShellResult, TypeInUse
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.faults import Faults
@@ -26,6 +27,7 @@ from pytest_memtype.guest.observation import (
 )
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
 from pytest_memtype.guest.page_table import effective_types
+from pytest_memtype.guest.policy import Policy
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import PAGE_SIZE, Region
@@ -42,7 +44,7 @@ from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.machine import Machine, qemu_of
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.registers_outside import outside_registers
-from pytest_memtype.machine.rewrite import rewrite_registers
+from pytest_memtype.machine.rewrite import rewrite_registers, with_mtrrs
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
@@ -56,73 +58,6 @@ DEVICE_MEMORY = 0xFD000000
 """Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
 
 _NAME_LENGTH = 31
-
-
-@dataclasses.dataclass(frozen=True)
-class ShellResult:
-    """What a shell command in the guest left.
-
-    :param status: Its exit status; 128 and the signal's number when one killed it.
-    :param output: Standard output and error, sanitised.
-    """
-
-    status: int
-    output: str
-
-
-@dataclasses.dataclass(frozen=True)
-class TypeInUse:
-    """The answer of ``lookup_pfn_memtype``.
-
-    :param memtype: The type in use, or the default for that memory; None when the pages in use differ.
-    :param errno: 0, or EBUSY when they differ, or EINVAL for a malformed range.
-    :param in_use: Is any page mapped?
-    """
-
-    memtype: MemType | None
-    errno: int
-    in_use: bool
-
-
-class Policy:
-    """How the verifier of a guest works: assign to change it.
-
-    ``enforce`` keeps a refused request from the kernel; ``audit``, its opposite, asks the kernel all the
-    same. ``one_ioremap`` allows a page one kernel mapping.
-    """
-
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._enforce = False
-        self._one_ioremap = False
-
-    @property
-    def enforce(self) -> bool:
-        return self._enforce
-
-    @enforce.setter
-    def enforce(self, value: bool) -> None:
-        self._set(enforce=value, one_ioremap=self._one_ioremap)
-
-    @property
-    def audit(self) -> bool:
-        return not self._enforce
-
-    @audit.setter
-    def audit(self, value: bool) -> None:
-        self.enforce = not value
-
-    @property
-    def one_ioremap(self) -> bool:
-        return self._one_ioremap
-
-    @one_ioremap.setter
-    def one_ioremap(self, value: bool) -> None:
-        self._set(enforce=self._enforce, one_ioremap=value)
-
-    def _set(self, *, enforce: bool, one_ioremap: bool) -> None:
-        self._agent.call("policy", enforce=int(enforce), one_ioremap=int(one_ioremap))
-        self._enforce, self._one_ioremap = enforce, one_ioremap
 
 
 class Guest:
@@ -395,7 +330,7 @@ class Guest:
         """
         if isinstance(change, Layout):
             mtrrs = self._intended(change, physical_bits=self.hardware.physical_bits)
-            change = functools.partial(_with_mtrrs, mtrrs)
+            change = functools.partial(with_mtrrs, mtrrs)
         give = change
         rewrite_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
         self._agent.forget_memory()
@@ -529,12 +464,3 @@ def _size(path: Path) -> int:
 
 def _bar(device: dict[str, Any]) -> Region:
     return Region(device["start"], device["size"] // PAGE_SIZE)
-
-
-def _with_mtrrs(mtrrs: MtrrState, cpu: CpuRegisters) -> CpuRegisters:
-    return dataclasses.replace(
-        cpu,
-        mtrr_default_type=mtrrs.default_type_register,
-        mtrr_fixed=mtrrs.fixed,
-        mtrr_variable=mtrrs.variable,
-    )

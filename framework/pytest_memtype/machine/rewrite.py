@@ -22,6 +22,7 @@ from pytest_memtype.machine.device_state import (
 )
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import load_state, save_state, take_ram_along
+from pytest_memtype.x86.mtrr import MtrrState
 
 
 def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegisters]) -> None:
@@ -50,3 +51,13 @@ def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegi
         take_ram_along(machine)
         load_state(machine)
     machine.resume()
+
+
+def with_mtrrs(mtrrs: MtrrState, cpu: CpuRegisters) -> CpuRegisters:
+    """A CPU with other MTRRs."""
+    return dataclasses.replace(
+        cpu,
+        mtrr_default_type=mtrrs.default_type_register,
+        mtrr_fixed=mtrrs.fixed,
+        mtrr_variable=mtrrs.variable,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from differential.runner import Live, Observed, Runner, Types
 from differential.world import Expected, State, World
 from pytest_memtype.errors import AgentError
-from pytest_memtype.guest.guest import TypeInUse
+from pytest_memtype.guest.answers import TypeInUse
 from pytest_memtype.guest.outcome import Outcome, TrackedMapping, Verdict
 from pytest_memtype.guest.process import ProcessFault
 from pytest_memtype.spec import verifier as spec
