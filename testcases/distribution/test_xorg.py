@@ -11,6 +11,7 @@ import errno
 import pytest
 
 from pytest_memtype import EffectiveType, Guest, MemType, Region
+from pytest_memtype.errors import GuestError
 from pytest_memtype.guest.proc_mtrr import ProcMtrr
 from pytest_memtype.guest.x_server import XServer, on_region, run, start
 
@@ -28,6 +29,9 @@ LATE = "modprobe.blacklist=bochs,qxl,virtio_gpu,cirrus"
 VGA = pytest.mark.hardware(memory="1G", display="VGA", cmdline=LATE)
 # IO_STRICT_DEVMEM, which Debian's kernels have, keeps everybody from a range that a driver has claimed.
 RELAXED = pytest.mark.hardware(memory="1G", display="VGA", cmdline=f"{LATE} iomem=relaxed")
+
+# The BIOS has set a mode, and vesafb draws in it (1024x768, 24 bits; VESA VBE 3.0, mode 0x118).
+FIRMWARES = f"{LATE} vga=0x318"
 
 
 def display(guest: Guest) -> tuple[str, Region]:
@@ -246,6 +250,39 @@ def test_driver_that_comes_beside_it(guest: Guest) -> None:
     assert (asked.granted, asked.effective) == (WC, EffectiveType.WC)
     assert not guest.audit().conflicts
     x_server.stop()
+
+
+@pytest.mark.hardware(memory="1G", display="VGA", cmdline=FIRMWARES)
+def test_firmwares_framebuffer_is_kept_from_it(guest: Guest) -> None:
+    """What vesafb has claimed sysfs maps for nobody else (drivers/pci/pci-sysfs.c, pci_mmap_resource())."""
+    _, screen = display(guest)
+    before = kernels_list(guest, screen), types(guest, screen)
+
+    with pytest.raises(GuestError, match="Xorg with vesa doesn't start"):
+        on_vesa(guest)
+
+    assert not [each for each in guest.observed(screen) if each.task == "Xorg"]
+    assert (kernels_list(guest, screen), types(guest, screen)) == before
+
+
+@pytest.mark.hardware(memory="1G", display="VGA", cmdline=f"{FIRMWARES} iomem=relaxed")
+def test_beside_the_firmwares_driver(guest: Guest) -> None:
+    """The server asks for all of the BAR as WC, vesafb has a part as UC-: Linux gives UC- for all."""
+    _, screen = display(guest)
+    (vesafb,) = guest.memtype_list(screen)
+    assert vesafb.memtype is UC_MINUS
+    x_server, _ = on_vesa(guest)
+
+    painted(guest)
+    mine = x_server.mappings(screen)
+    assert sum(each.pages for each in mine) == screen.pages
+    # memtype_check_conflict() looks for a type for the whole range (arch/x86/mm/pat/memtype_interval.c).
+    assert {(each.memtype, each.effective) for each in mine} == {(UC_MINUS, EffectiveType.UC)}
+    asked = [each for each in guest.observed(screen) if each.task == "Xorg"]
+    assert (WC, UC_MINUS, "alias") in {(each.requested, each.granted, each.rule) for each in asked}
+    assert not guest.audit().conflicts
+    x_server.kill()
+    assert guest.memtype_list(screen) == (vesafb,)
 
 
 @pytest.mark.hardware(memory="1G", display="qxl-vga", cmdline=LATE)
