@@ -7,6 +7,7 @@ what it did then; here is what it does now. Its mappings are read from outside, 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_it_draws_and_has_the_drivers_type(guest: Guest) -> None:
 
 @VGA
 @pytest.mark.parametrize("end", [XServer.stop, XServer.kill], ids=["SIGTERM", "SIGKILL"])
-def test_end_and_restart(guest: Guest, end: object) -> None:
+def test_end_and_restart(guest: Guest, end: Callable[[XServer], None]) -> None:
     """Before and after are the same, and another server draws where the first did."""
     _, screen = display(guest)
     run(guest, "modprobe bochs")
@@ -123,7 +124,7 @@ def test_end_and_restart(guest: Guest, end: object) -> None:
     first, _ = on_bochs(guest)
     size = painted(guest)
 
-    (XServer.stop if end is XServer.stop else XServer.kill)(first)
+    end(first)
 
     assert (kernels_list(guest, screen), types(guest, screen), guest.mtrr_list()) == before
     second, _ = on_bochs(guest)
@@ -202,7 +203,6 @@ def test_devmem_beside_the_server(guest: Guest, memtype: MemType) -> None:
     assert (beside.granted, beside.effective) == (UC_MINUS, EffectiveType.UC)
     assert (beside.verdict.rule == "alias") is (memtype is WB)
     assert not guest.audit().conflicts
-    # What it writes is seen: it is the console's picture, which the server doesn't show, or the server's.
     x_server.kill()
     assert beside.mapping is not None
     assert set(process.page_table(beside.mapping, guest.registers()[0])) == {UC_MINUS}
@@ -287,7 +287,7 @@ def test_beside_the_firmwares_driver(guest: Guest) -> None:
 
 @pytest.mark.hardware(memory="1G", display="qxl-vga", cmdline=LATE)
 @pytest.mark.parametrize("end", [XServer.stop, XServer.kill], ids=["SIGTERM", "SIGKILL"])
-def test_mtrr_of_a_bar_that_is_not_prefetchable(guest: Guest, end: object) -> None:
+def test_mtrr_of_a_bar_that_is_not_prefetchable(guest: Guest, end: Callable[[XServer], None]) -> None:
     """There is no resource0_wc, so libpciaccess asks for an MTRR, by ioctl: it goes with the server."""
     _, screen = display(guest)
     before = guest.mtrr_list()
@@ -305,7 +305,7 @@ def test_mtrr_of_a_bar_that_is_not_prefetchable(guest: Guest, end: object) -> No
     assert {(each.memtype, each.effective) for each in mine} == {(UC_MINUS, EffectiveType.UC)}
     assert not audit.conflicts
 
-    (XServer.stop if end is XServer.stop else XServer.kill)(x_server)
+    end(x_server)
 
     # mtrr_close() (arch/x86/kernel/cpu/mtrr/if.c).
     assert guest.mtrr_list() == before
