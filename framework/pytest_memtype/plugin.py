@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint
-from pytest_memtype.distribution.system import MINIMAL
+from pytest_memtype.distribution.system import MINIMAL, check_guest
 from pytest_memtype.errors import GuestPanicked, MemtypeError, Unavailable, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
@@ -100,6 +100,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     # Once and at once, whatever is wrong with it, and not for each module of tests.
     try:
         the_target(session.config)
+        for guest in session.config.getoption("--guest") or ():
+            check_guest(guest)
     except MemtypeError as error:
         raise pytest.UsageError(str(error)) from None
 

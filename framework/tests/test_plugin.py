@@ -298,3 +298,35 @@ def test_what_a_failure_leaves(pytester: pytest.Pytester) -> None:
         shell.sendline("uname -r; exit")
         shell.expect_exact(about["kernel"])
         shell.expect(pexpect.EOF)
+
+
+def test_unknown_guest_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(guest): ...")
+    result = run(pytester, "--guest", "fedora:41")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*guest 'fedora:41': not known; known are minimal, debian:bookworm*"])
+
+
+def test_distribution_is_skipped_on_the_minimal_guest_or_has_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.distribution
+        def test_any(guest): raise AssertionError
+
+        @pytest.mark.distribution("debian:trixie")
+        def test_named(guest): ...
+
+        def test_ssh(guest):
+            with pytest.raises(Exception, match="wants a guest with a distribution; use --guest"):
+                guest.ssh()
+        """
+    )
+    result = run(pytester, "--kernel", "debian:bookworm", "-k", "any or ssh", "-rs")
+    result.assert_outcomes(skipped=1, passed=1, deselected=1)
+    result.stdout.fnmatch_lines(["SKIPPED*it wants a guest with a distribution, such as --guest debian:*"])
+    listed = run(pytester, "--collect-only", "-q", "-k", "named").stdout
+    listed.re_match_lines([r".*test_named\[debian:6\.12\.\d+\+deb13-amd64@trixie\]"])
+    elsewhere = run(pytester, "--collect-only", "-q", "-k", "named", "--guest", "debian:bookworm").stdout
+    elsewhere.re_match_lines([r".*test_named\[debian:6\.1\.0-\d+-amd64@bookworm\]"])

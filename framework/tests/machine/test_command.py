@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import shlex
 from pathlib import Path
@@ -53,6 +54,33 @@ def test_display_is_beside_the_test_device() -> None:
     command = qemu_command(Guest(Hardware(display="cirrus-vga")), CHANNELS)
     assert values(command, "-device") == ["cirrus-vga,id=display", "bochs-display,id=testdevice"]
     assert values(qemu_command(Guest(), CHANNELS), "-device") == ["bochs-display,id=testdevice"]
+
+
+def test_drives_are_shared_and_have_no_prefetchable_memory() -> None:
+    guest = Guest(drives=(Path("/cache/root"), Path("/cache/a,b")))
+    command = qemu_command(guest, CHANNELS)
+    drives = values(command, "-blockdev")
+    assert all("read-only=on" in drive for drive in drives)
+    assert drives[1].endswith("file.filename=/cache/a,,b")
+    added = values(command, "-device")[1:]
+    assert [device.split(",")[0] for device in added] == ["virtio-blk-pci", "virtio-blk-pci"]
+    # Else SeaBIOS might put the test device's memory elsewhere than in other guests.
+    assert all("disable-modern=on" in device for device in added)
+
+
+def test_network_ends_at_this_host() -> None:
+    command = qemu_command(Guest(network=True), CHANNELS)
+    (network,) = values(command, "-netdev")
+    assert {"user", "restrict=on"} <= set(network.split(","))
+    # A port is opened when somebody asks for one.
+    assert "hostfwd" not in network
+    assert values(qemu_command(Guest(), CHANNELS), "-netdev") == []
+
+
+def test_what_is_handed_in_is_no_part_of_the_guest() -> None:
+    secret = dataclasses.replace(CHANNELS, handed_in=(("opt/memtype/key", Path("/run/a,b/key")),))
+    assert values(qemu_command(Guest(), secret), "-fw_cfg") == ["name=opt/memtype/key,file=/run/a,,b/key"]
+    assert "opt/memtype" not in rerun_command(Guest())
 
 
 def test_firmware() -> None:

@@ -71,6 +71,7 @@ def test_another_layout_or_qemu_makes_another_key(monkeypatch: pytest.MonkeyPatc
     key = template_key(GUEST, boot_rom=b"rom")
     assert template_key(GUEST, boot_rom=b"mor") != key
     assert template_key(GUEST, boot_rom=None) != key
+    assert template_key(GUEST, boot_rom=b"rom", deployed=[Path("/cache/agent")]) != key
     monkeypatch.setattr(template_module, "qemu_version", lambda: "QEMU emulator version 99")
     assert template_key(GUEST, boot_rom=b"rom") != key
 
