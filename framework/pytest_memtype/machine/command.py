@@ -33,6 +33,8 @@ RAM: Final = "ram"
 #: - ``loglevel=7`` shows what tests judge by. ``quiet`` saves 0.06 of 1.8 s (6.1, TCG).
 #: - ``tsc=reliable``: on a busy host TCG's timers run late enough for the clocksource watchdog to call the
 #:   TSC unstable, in the middle of whatever the test prints.
+#: - ``no_timer_check``: there they are also late enough for the kernel's test of its timer, which panics then
+#:   ("IO-APIC + timer doesn't work!", 6.1). KVM's guests go without that test, too.
 KERNEL_CMDLINE: Final = "console=ttyS0 panic=-1 oops=panic loglevel=7 tsc=reliable"
 
 # OVMF leaves a picture in the test device's memory, and Linux goes on drawing there through a mapping of its
