@@ -133,6 +133,21 @@ def test_connection_cut_in_the_middle(guest: Guest) -> None:
     assert guest.ssh().run("true").status == 0
 
 
+def test_upload_cut_in_the_middle_leaves_nothing(guest: Guest) -> None:
+    """To the other side a broken connection is the end of the file."""
+    connection = guest.ssh()
+    cut = "until [ -s /run/file.unfinished ]; do :; done; pkill -KILL -f 'sshd: root'"
+    cutting = threading.Thread(target=guest.shell, args=(cut,))
+    cutting.start()
+    with pytest.raises(SshLost, match="the connection was lost while"):
+        connection.upload(bytes(32 << 20), PurePosixPath("/run/file"))
+    cutting.join()
+    # What sshd started ends by itself, at the latest when the guest's clock has gone on by 20 s.
+    gone = "for turn in $(seq 200); do [ -e /run/file.unfinished ] || exit 0; sleep 0.1; done; exit 1"
+    assert guest.shell(gone).status == 0
+    assert guest.shell("ls /run/file").status != 0
+
+
 def test_guest_that_dies_is_what_is_told(guest: Guest) -> None:
     """Losing the connection is a guest event like the others."""
     connection = guest.ssh()
