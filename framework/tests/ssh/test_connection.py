@@ -29,6 +29,8 @@ from pytest_memtype.ssh.keys import key_of, new_private_key, public_key
 
 pytestmark = pytest.mark.distribution("debian:bookworm")
 
+# What serves a connection has another name from OpenSSH 9.8 on.
+CUT = "pkill -KILL -f 'sshd(-session)?: root'"
 FOLDERS = "ls -d /run/memtype-* /dev/shm/memtype-* 2> /dev/null | wc -l"
 
 
@@ -124,7 +126,7 @@ def while_running(connection: Connection, act: Callable[[], object]) -> GuestErr
 
 def test_connection_cut_in_the_middle(guest: Guest) -> None:
     connection = guest.ssh()
-    error = while_running(connection, lambda: guest.shell("pkill -KILL -f 'sshd: root'"))
+    error = while_running(connection, lambda: guest.shell(CUT))
     assert isinstance(error, SshLost)
     assert "the connection was lost while running sleep 600" in error.message
     assert "\n" not in error.message
@@ -136,7 +138,7 @@ def test_connection_cut_in_the_middle(guest: Guest) -> None:
 def test_upload_cut_in_the_middle_leaves_nothing(guest: Guest) -> None:
     """To the other side a broken connection is the end of the file."""
     connection = guest.ssh()
-    cut = "until [ -s /run/file.unfinished ]; do :; done; pkill -KILL -f 'sshd: root'"
+    cut = f"until [ -s /run/file.unfinished ]; do :; done; {CUT}"
     cutting = threading.Thread(target=guest.shell, args=(cut,))
     cutting.start()
     with pytest.raises(SshLost, match="the connection was lost while"):
