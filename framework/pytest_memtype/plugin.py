@@ -241,7 +241,9 @@ def guest_factory(
         raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
     system = memtype_tested.system
     default = GuestKind(memtype_tested.kernel, _layout(config, node), _hardware(node), system)
-    share = _shares(node)
+    # A target is shared by all tests anyway, and each finds it as the first did.
+    share = _shares(node) and target is None
+    dry = target is not None and target.dry_run is not None
     session = _the_session(config)
     own = TestGuests(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
@@ -266,13 +268,14 @@ def guest_factory(
         yield start
     finally:
         failed = node.stash.get(_failed, False)
-        if target is not None and target.dry_run is not None:
-            node.stash.pop(_guests)
         try:
-            node.stash[_records] = guests.records(node.nodeid, tested=memtype_tested.name, since=before)
+            # Answers that were made up are no records.
+            node.stash[_records] = (
+                [] if dry else guests.records(node.nodeid, tested=memtype_tested.name, since=before)
+            )
             if failed:
                 node.getparent(pytest.Module).stash[_failed] = True
-                guests.leave_evidence(guests.logs, node.stash[_records])
+                guests.leave_evidence(guests.logs, node.stash.get(_records, []))
         finally:
             own.close(keep_logs=failed or config.getoption("--keep-logs"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pytest
@@ -61,11 +62,15 @@ class Recorder:
         if much:
             terminalreporter.write_line(f"each verdict: {run / 'verdicts.txt'}, or here with -v")
         target = the_target(self.config)
-        left = [] if target is None else target.left
-        for line in (*notes(self.records), *audit_summary(self.audits), *map(_left, left)):
+        left = [] if target is None else _left(target.left)
+        for line in (*notes(self.records), *audit_summary(self.audits), *left):
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"records: {run / 'records.jsonl'}")
 
 
-def _left(entry: ListEntry) -> str:
-    return f"left reserved by the target's kernel, until it reboots: {entry}"
+def _left(entries: Sequence[ListEntry]) -> list[str]:
+    """A line on what a target's kernel keeps."""
+    if not entries:
+        return []
+    ranges = ", ".join(map(str, entries))
+    return [f"reservations that the target's kernel keeps until it reboots: {len(entries)}: {ranges}"]

@@ -84,5 +84,12 @@ def _reached(config: pytest.Config) -> Target:
 
 
 def _printer(config: pytest.Config) -> Callable[[str], None]:
-    progress = progress_of(config)
-    return lambda line: progress(f"dry run: {line}")
+    def show(line: str) -> None:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None and capture is not None:
+            with capture.global_and_fixture_disabled():
+                reporter.ensure_newline()
+                reporter.write_line(f"dry run: {line}")
+
+    return show

@@ -13,7 +13,8 @@ def run(arguments: tuple[str, ...]) -> None:
     """Run the suite, or the tests named, against real kernels.
 
     All arguments are pytest's, and --help shows them; those of this project are --kernel, --layout, --fresh,
-    --accel, --shared-guest, --keep-logs and --memtype-dir. One worker runs per core.
+    --accel, --shared-guest, --keep-logs and --memtype-dir; for a machine that somebody owns --target,
+    --console, --target-config and --dry-run. One worker runs per core.
 
     With --observe nothing is tested: a guest boots, the drivers of its kernel are loaded, and every mapping
     of theirs that breaks the rules is listed. It takes --kernel, --layout and --accel, and ends with status

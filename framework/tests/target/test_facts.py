@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from target_facts import SAID
 
 from pytest_memtype.errors import SshError
 from pytest_memtype.target.facts import Bar, Facts, Resource, parse_facts
-
-SAID = """uid 0
-release 6.1.0-56-amd64
-machine x86_64
-cpus 2
-memory 988540
-bits 40
-iomem 00001000-0009fbff : System RAM
-iomem 00100000-3ffdcfff : System RAM
-iomem   09800000-0a601d31 : Kernel code
-iomem c0000000-febfffff : PCI Bus 0000:00
-iomem   fd000000-fdffffff : 0000:00:02.0
-pci 0000:00:00.0 0x060000\x20
-bar 0x0000000000000000 0x0000000000000000 0x0000000000000000
-pci 0000:00:02.0 0x038000 bochs-drm
-bar 0x00000000fd000000 0x00000000fdffffff 0x0000000000042208
-bar 0x0000000000000000 0x0000000000000000 0x0000000000000000
-bar 0x00000000febc1000 0x00000000febc1fff 0x0000000000040200
-bar 0x000000000000c040 0x000000000000c05f 0x0000000000040101
-"""
 
 
 def facts(said: str = SAID) -> Facts:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.target.test_facts import SAID
+from target_facts import SAID
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.target.facts import parse_facts

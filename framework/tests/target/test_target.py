@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.target.conftest import MEMORY, HandStarted, Wire
+from hand_started import MEMORY, HandStarted, Wire
 
 from pytest_memtype import MemType
 from pytest_memtype.errors import (

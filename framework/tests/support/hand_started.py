@@ -1,0 +1,113 @@
+"""A machine that somebody has started by hand, what is left on it, and what lies between."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from pytest_memtype import resources
+from pytest_memtype.ssh import keys
+from pytest_memtype.ssh.connection import Address, Connection
+from pytest_memtype.target.address import TargetAddress
+
+SCRIPT = resources.testcases().parent / "docs" / "target-in-qemu.sh"
+
+#: Where ivshmem's 16 MiB are: SeaBIOS puts the only prefetchable BAR there.
+MEMORY = 0xFD000000
+CONFIG = f'[[memory]]\naddress = {MEMORY:#x}\nsize = "16M"\nwhat = "ivshmem"\n'
+
+BOOT = 240.0
+
+# What a run may leave, or forget to put back.
+_LOOK = """
+grep '^memtype ' /proc/modules
+ps -e -o args | grep '[a]gent --port'
+ls -d /run/memtype-* /dev/shm/memtype-* /var/tmp/memtype-* /tmp/memtype-* 2> /dev/null
+grep -v uncachable /proc/mtrr
+[ "$(cut -f 1 /proc/sys/kernel/printk)" = "$(cat /run/printk)" ] || cat /proc/sys/kernel/printk
+"""
+
+
+@dataclass
+class HandStarted:
+    """A machine.
+
+    :param folder: The script's.
+    """
+
+    folder: Path
+    ssh_port: int
+    console_port: int
+
+    def address(self, *, port: int | None = None, config: Path | None = None) -> TargetAddress:
+        return TargetAddress(
+            Address("127.0.0.1", port or self.ssh_port),
+            identity=self.folder / "identity",
+            host_key=str(self.folder / "host_key.pub"),
+            console=f"socket://127.0.0.1:{self.console_port}",
+            config=config,
+        )
+
+    @property
+    def url(self) -> str:
+        identity, host_key = quote(str(self.folder / "identity")), quote(str(self.folder / "host_key.pub"))
+        return f"ssh://root@127.0.0.1:{self.ssh_port}?identity={identity}&host-key={host_key}"
+
+    def run(self, command: str) -> str:
+        """Run a command there, over a connection that has nothing to do with what is tested."""
+        host_key = keys.public_key((self.folder / "host_key.pub").read_text().strip(), where="the script")
+        identity = keys.identity(self.folder / "identity")
+        with Connection(Address("127.0.0.1", self.ssh_port), identity=identity, host_key=host_key) as second:
+            return second.run(command).output
+
+    def left(self, *, within: int = 0) -> str:
+        """What there is of ours, when it has had so many seconds to go."""
+        return self.run(
+            f'look() {{ {_LOOK} }}; n=0; while [ -n "$(look)" ] && [ $n -lt {within} ]; do '
+            "sleep 1; n=$((n+1)); done; look"
+        )
+
+
+@dataclass
+class Wire:
+    """What lies between us and a port of this host: it can be cut, or swallow everything."""
+
+    port: int
+    silent: threading.Event = field(default_factory=threading.Event)
+    _ends: list[socket.socket] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.near: int = self._server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self.cut()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _ = self._server.accept()
+                theirs = socket.create_connection(("127.0.0.1", self.port))
+                self._ends += [ours, theirs]
+                for source, sink in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._move, args=(source, sink), daemon=True).start()
+
+    def _move(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not self.silent.is_set():
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
