@@ -31,21 +31,25 @@ class Driver:
     """A DRM driver, and the types that it gives to the BARs of its device, by number.
 
     :param refused: What it asks for and doesn't get: type asked for, type in use.
+    :param loads: How often it can be loaded.
     """
 
     device: str
     module: str
     bars: dict[int, MemType]
     refused: tuple[tuple[MemType, MemType], ...] = ()
+    loads: int = 2
 
 
+QXL = Driver("qxl-vga", "qxl", {0: WC, 1: WC, 2: WC}, loads=1)
 DRIVERS = [
     # bochs.c, bochs_hw_init(): ioremap() of all of BAR 0, and BAR 2 for its registers. Over it TTM asks for
     # WC (drm_gem_vram_helper.c, bo_driver_io_mem_reserve(), ttm_write_combined), and gets what is in use
     # (arch/x86/mm/ioremap.c, __ioremap_caller()). 6.1 and 6.12.
     Driver("VGA", "bochs", {0: UC_MINUS, 2: UC_MINUS}, refused=((WC, UC_MINUS),)),
     # qxl_kms.c, qxl_device_init(): io_mapping_create_wc() of BARs 0 and 1, ioremap_wc() of its ROM, BAR 2.
-    Driver("qxl-vga", "qxl", {0: WC, 1: WC, 2: WC}),
+    # Once: see test_qxl_leaves_its_interrupt_handler_behind.
+    QXL,
     # cirrus.c, cirrus_pci_probe(): devm_ioremap() of BARs 0 and 1.
     Driver("cirrus-vga", "cirrus", {0: UC_MINUS, 1: UC_MINUS}),
     # virtgpu_*.c: the framebuffer is the guest's RAM; BAR 0 is for VGA alone. BAR 2 is the transport's,
@@ -116,7 +120,7 @@ def test_load_unload_load_again(guest: Guest, driver: Driver) -> None:
     mtrrs = guest.mtrr_list()
 
     loads = []
-    for _ in range(2):
+    for _ in range(driver.loads):
         load(guest, driver.module)
         assert driver.module.replace("_", "") in framebuffer(guest).replace("_", "")
         assert not guest.audit().conflicts
@@ -130,7 +134,7 @@ def test_load_unload_load_again(guest: Guest, driver: Driver) -> None:
         unload(guest, driver.module)
         assert not [each for each in listed(guest, memory) if each not in firmwares]
         assert mapped(guest, screen) == set()
-    assert loads[0] == loads[1]
+    assert all(each == loads[0] for each in loads)
     assert guest.mtrr_list() == mtrrs
 
 
@@ -150,3 +154,17 @@ def test_what_it_asks_for(guest: Guest, driver: Driver) -> None:
             assert each.conflict.owner == driver.module
     unload(guest, driver.module)
     assert guest.tracked(screen) == ()
+
+
+@hardware(QXL)
+@pytest.mark.expect_oops(match="unable to handle page fault")
+def test_qxl_leaves_its_interrupt_handler_behind(guest: Guest) -> None:
+    """Unloaded it is still in the list of handlers, with a name in memory that is gone (6.1, 6.12).
+
+    The next load may run it, too, on mappings that the unload has taken away: 6.12 has oopsed in
+    qxl_irq_handler() then. No fault of memory types, but why qxl is loaded once above.
+    """
+    load(guest, QXL.module)
+    unload(guest, QXL.module)
+
+    guest.shell("cat /proc/interrupts")
