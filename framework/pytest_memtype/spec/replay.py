@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ Step: TypeAlias = dict[str, Any]
 """A record, as the module of records describes it."""
 
 _LOOKING = ("verify", "lookup", "page_table", "registers", "registers_outside", "memtype_list", "phys_wc_add")
+
+
+_FOR_ROOT = ("sysfs", "devmem")
+"""Files that are mode 0600, or less (drivers/pci/pci-sysfs.c, pci_create_attr(); drivers/char/mem.c)."""
 
 
 class NotModelledError(Exception):
@@ -56,6 +61,7 @@ class Replay:
     linux: Linux = field(init=False)
     _mtrr: dict[int, str | None] = field(default_factory=dict)
     _pids: dict[str, int] = field(default_factory=dict)
+    _uids: dict[str, int] = field(default_factory=dict)
     _user: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -125,6 +131,8 @@ class Replay:
 
     def _mmap(self, step: Step, handle: int, pfn: int, pages: int, memtype: MemType) -> Answer:
         arguments, process = step["arguments"], step["actor"]
+        if self._uids.get(process) and arguments["via"] in _FOR_ROOT:
+            return Answer(errno.EACCES)
         # Where a refused one would have come to lie doesn't matter.
         vpage = step["address"] // PAGE_SIZE or next(self._numbers) << 40
         part = (arguments["part_first"], arguments["part_pages"]) if "part_first" in arguments else None
@@ -158,6 +166,7 @@ class Replay:
     def _process(self, step: Step) -> None:
         name = step["arguments"]["name"]
         self._pids[name] = next(self._numbers)
+        self._uids[name] = step["arguments"].get("uid", 0)
         self.linux.processes.start(self._pids[name])
 
     def _munmap(self, step: Step) -> Expected:
@@ -199,6 +208,7 @@ class Replay:
         result = self.linux.processes.fork(self._pids[parent], child)
         if not result:
             self._pids[name] = child
+            self._uids[name] = self._uids[parent]
             self._user |= {
                 (name, handle): where for (process, handle), where in self._user.items() if process == parent
             }

@@ -138,3 +138,17 @@ def test_what_it_can_not_follow_ends_it(step: dict[str, Any]) -> None:
 
 def test_a_shared_guest_is_not_followed() -> None:
     assert list(replay([{"step": 2, **done("registers", actor="test")}], machine(OLD))) == []
+
+
+@pytest.mark.parametrize(
+    ("via", "answer"), [("sysfs", errno.EACCES), ("devmem", errno.EACCES), ("driver", 0)]
+)
+def test_files_for_root_alone(via: str, answer: int) -> None:
+    arguments = {"via": via, "private": 0, "protection": "rw"}
+    (found,) = expected(
+        OLD,
+        done("process", actor="test", name="X", uid=1000),
+        mapped(f"mmap {via}", "WC", arguments=arguments),
+    )
+    assert found.answer is not None
+    assert found.answer.errno == answer
