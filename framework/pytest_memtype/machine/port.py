@@ -75,7 +75,7 @@ class Port(_Spawn):
         :raises GuestHung: The guest has not read what it was sent before.
         """
         data = s.encode() if isinstance(s, str) else s
-        doing = f"writing to {self.name}"
+        doing = f"writing to {self.name}" + (f" for {self.purpose}" if self.purpose else "")
         if self.closed:
             raise self._waiter.ended(doing)
         deadline = deadline_after(timeout)

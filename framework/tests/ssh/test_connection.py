@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -153,7 +155,7 @@ def test_upload_cut_in_the_middle_leaves_nothing(guest: Guest) -> None:
 def test_guest_that_dies_is_what_is_told(guest: Guest) -> None:
     """Losing the connection is a guest event like the others."""
     connection = guest.ssh()
-    error = while_running(connection, guest.machine.process.close)
+    error = while_running(connection, lambda: os.kill(guest.machine.process.pid, signal.SIGKILL))
     assert isinstance(error, GuestExited)
 
 

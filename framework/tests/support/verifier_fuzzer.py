@@ -11,6 +11,8 @@ from verifier_library import make
 
 # What an input of this length does is still read by a person.
 _BYTES = 240
+# Seconds that one input may take; it needs microseconds. A list that was damaged can be endless.
+_INPUT_SECONDS = 10
 # Beyond its own limit of time the fuzzer reads the corpus first; this bounds a host that is very busy.
 _GRACE_SECONDS = 200
 _TAIL_LINES = 60
@@ -34,6 +36,7 @@ def fuzz(folder: Path, *, seconds: int, module: Path | None = None) -> str:
     command = [
         str(folder / "fuzz"),
         f"-max_total_time={seconds}",
+        f"-timeout={_INPUT_SECONDS}",
         f"-max_len={_BYTES}",
         "-len_control=0",
         f"-artifact_prefix={folder}{os.sep}",
@@ -51,7 +54,11 @@ def fuzz(folder: Path, *, seconds: int, module: Path | None = None) -> str:
     lines = done.stdout.splitlines()
     if done.returncode:
         written = [line for line in lines if "Test unit written to" in line]
-        replay = f"{command[0]} {written[-1].rpartition(' ')[2]}" if written else "nothing was written"
+        replay = (
+            f"{command[0]} -timeout={_INPUT_SECONDS} {written[-1].rpartition(' ')[2]}"
+            if written
+            else "nothing was written"
+        )
         raise FaultFound("\n".join((*lines[-_TAIL_LINES:], f"to replay it: {replay}")))
     return lines[-1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,13 +28,14 @@ def test_no_input_of_a_short_run_shows_a_fault(pytestconfig: pytest.Config) -> N
         pytest.param(
             "\t\trecord->last = pfn - 1;\n",
             "\t\trecord->last = pfn;\n",
-            "not so",
+            # Records that overlap are found by what the library answers, or by a loop over them.
+            "not so|libFuzzer: timeout",
             id="off by one",
         ),
         pytest.param(
             "\tkfree(record);\n}\n",
             "}\n",
-            "not so: library_stop() == 0",
+            r"not so: library_stop\(\) == 0",
             id="leak",
         ),
         pytest.param(
@@ -52,8 +54,8 @@ def test_a_fault_is_found_and_can_be_replayed(tmp_path: Path, right: str, wrong:
     (module / "verifier.c").write_text(source.replace(right, wrong))
     with pytest.raises(FaultFound, match="to replay it: ") as found:
         fuzz(tmp_path, seconds=60, module=module)
-    assert report in str(found.value)
+    assert re.search(report, str(found.value))
     replay = str(found.value).rpartition("to replay it: ")[2].split()
     done = subprocess.run(replay, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
-    assert report in done.stderr
+    assert re.search(report, done.stderr)
