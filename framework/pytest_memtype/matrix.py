@@ -9,7 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from pytest_memtype.errors import GuestError, UsageError
-from pytest_memtype.guest.guest import DEVICE_MEMORY, Guest
+from pytest_memtype.guest.device_memory import DEVICE_MEMORY
+from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.outcome import Outcome
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.kernel_commands import ready

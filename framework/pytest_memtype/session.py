@@ -153,19 +153,25 @@ class Session:
             )
         return self._choice
 
-    def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
+    def blueprint(self, kind: GuestKind) -> Blueprint:
+        """What such a guest is made from; what is missing is fetched or built.
+
+        :raises MemtypeError: the kernel, the distribution or the firmware can't be had.
+        """
         made = self.bundle(kind.kernel)
-        accelerator = self.choice(kind.kernel).accelerator
         runs = None if kind.system == MINIMAL else self._distribution(kind.system, kind.kernel)
-        blueprint = Blueprint(
+        return Blueprint(
             made.image,
             runs.initramfs if runs else made.initramfs,
             kind.layout,
             kind.hardware,
-            accelerator,
+            self.choice(kind.kernel).accelerator,
             flash=flash(kind.hardware.firmware, progress=self._progress),
             distribution=runs,
         )
+
+    def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
+        blueprint = self.blueprint(kind)
         if self._fresh == "boot":
             return Ready(booted(blueprint, logs=logs), "boot")
         try:

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.guest.boot import Blueprint
 from pytest_memtype.guest.guest import Guest
-from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.progress import Progress
 from pytest_memtype.session import GuestKind, Session
@@ -28,17 +26,7 @@ def on_console(kind: GuestKind, *, progress: Progress) -> int:
     :returns: QEMU's exit status.
     """
     with tempfile.TemporaryDirectory(prefix="memtype-shell-") as folder:
-        session = _session(Path(folder), progress)
-        bundle = session.bundle(kind.kernel)
-        accelerator = session.choice(kind.kernel).accelerator
-        blueprint = Blueprint(
-            bundle.image,
-            bundle.initramfs,
-            kind.layout,
-            kind.hardware,
-            accelerator,
-            flash=flash(kind.hardware.firmware, progress=progress),
-        )
+        blueprint = _session(Path(folder), progress).blueprint(kind)
         command = blueprint.command
         rom = blueprint.boot_rom()
         if rom is not None:

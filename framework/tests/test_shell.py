@@ -25,9 +25,10 @@ def test_it(guest: Guest) -> None:
 """
 
 
-def test_a_shell_on_the_console() -> None:
+@pytest.mark.parametrize("guest", [("--kernel", KERNEL), ("--guest", "debian:bookworm")])
+def test_a_shell_on_the_console(guest: tuple[str, str]) -> None:
     command = [sys.executable, "-c", "from pytest_memtype.cli import main; main()"]
-    command += ["shell", "--kernel", KERNEL, "--layout", "wb-device"]
+    command += ["shell", *guest, "--layout", "wb-device"]
     child = pexpect.spawn(command[0], command[1:], timeout=120, encoding="latin-1")
     try:
         child.expect_exact("exit powers off.")

@@ -51,17 +51,21 @@ void fault_run_end(const struct request *request, struct buffer *reply);
 bool operations_run(const struct request *request, struct buffer *reply);
 bool request_fill(const struct request *request, struct memtype_request *asked,
 		  struct buffer *reply);
+/* May tests use that memory? Else the reply says that they may not. */
+bool may_use(uint64_t start, uint64_t pages, struct buffer *reply);
+
+/* answers.c */
 /* "This needs the module, and there is none." */
 void write_no_module(struct buffer *reply);
 /* "The machine is somebody's, who has not allowed that." */
 void write_not_allowed(struct buffer *reply);
 /* That, or whatever else errno says about the module's refusal. */
 void write_refusal(const struct request *request, struct buffer *reply);
-/* May tests use that memory? Else the reply says that they may not. */
-bool may_use(uint64_t start, uint64_t pages, struct buffer *reply);
 void write_outcome(struct buffer *reply, const struct memtype_request *outcome);
 void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
 void write_page_table(struct buffer *reply, const struct memtype_page_table *table);
+void write_record(struct buffer *reply, const struct memtype_record *record);
+void write_registers(const struct memtype_registers *registers, struct buffer *reply);
 
 /* process.c: the agent's side of the user processes. */
 void process_start(const struct request *request, struct buffer *reply);

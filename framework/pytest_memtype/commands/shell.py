@@ -10,7 +10,12 @@ from rich.console import Console
 
 
 @click.command()
-@click.option("--kernel", metavar="SPEC", help="Which kernel (default: the first of the set 'default').")
+@click.option(
+    "--kernel",
+    metavar="SPEC",
+    help="Which kernel (default: the first of the set 'default', or the guest's own).",
+)
+@click.option("--guest", metavar="GUEST", help="minimal (the default), debian:bookworm or debian:trixie.")
 @click.option("--layout", default="firmware", show_default=True, help="Which MTRR layout.")
 @click.option("--cpu", default="qemu64", show_default=True, help="Which CPU, as QEMU calls it.")
 @click.option("--cmdline", default="", help="More for the kernel's command line.")
@@ -19,7 +24,9 @@ from rich.console import Console
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with one test: the shell is in the guest that it leaves.",
 )
-def shell(kernel: str | None, layout: str, cpu: str, cmdline: str, after: Path | None) -> None:
+def shell(
+    kernel: str | None, guest: str | None, layout: str, cpu: str, cmdline: str, after: Path | None
+) -> None:
     """A guest of one's own: a shell on its console, or in a guest that a test has brought into some state.
 
     On the console Ctrl-A X ends QEMU, and so does exit.
@@ -28,18 +35,20 @@ def shell(kernel: str | None, layout: str, cpu: str, cmdline: str, after: Path |
     Examples:
       memtype shell
       memtype shell --kernel debian:bullseye --layout wb-device
+      memtype shell --guest debian:trixie
       memtype shell --kernel debian:6.1 --after disagreement.py
     """
-    from pytest_memtype.kernels.sets import kernel_set
     from pytest_memtype.machine.hardware import Hardware
     from pytest_memtype.machine.layout_file import load_layout
     from pytest_memtype.progress import shown
     from pytest_memtype.session import GuestKind
     from pytest_memtype.shell import after_test, on_console, typed
+    from pytest_memtype.tested import all_tested
 
-    spec = kernel or kernel_set("default")[0]
-    kind = GuestKind(spec, load_layout(layout, [Path()]), Hardware(cpu=cpu, cmdline=cmdline))
     with shown(Console(stderr=True)) as progress:
+        tested = all_tested([kernel] if kernel else None, [guest] if guest else None, progress=progress)[0]
+        hardware = Hardware(cpu=cpu, cmdline=cmdline)
+        kind = GuestKind(tested.kernel, load_layout(layout, [Path()]), hardware, tested.system)
         if after is None:
             sys.exit(on_console(kind, progress=progress))
         after_test(kind, after, lines=typed("guest# "), show=click.echo, progress=progress)

@@ -34,7 +34,7 @@ echo 6d656d747970656d656d747970656d65 > "$1/etc/machine-id"
 rm -f "$1"/etc/ssh/ssh_host_*
 chmod 755 "$1/usr/lib/memtype/take-keys"
 for unit in {masked}; do ln -sf /dev/null "$1/etc/systemd/system/$unit"; done
-chroot "$1" systemctl enable --quiet memtype-keys memtype-ready ssh systemd-networkd
+chroot "$1" systemctl enable --quiet memtype-keys memtype-ready memtype-shell ssh systemd-networkd
 rm -rf "$1"/var/cache/apt/*.bin "$1"/var/lib/apt/lists/*_* "$1"/var/log/*.log
 """
 

@@ -14,6 +14,7 @@ from pytest_memtype.errors import AgentError, GuestError, Unavailable, UsageErro
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.answers import ShellResult, TypeInUse
 from pytest_memtype.guest.batch import Batch
+from pytest_memtype.guest.device_memory import DEVICE_MEMORY, DeviceMemory
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.journal import Journal
@@ -53,9 +54,6 @@ from pytest_memtype.x86.mtrr import MtrrState
 if TYPE_CHECKING:
     from pytest_memtype.audit.audit import Audit
     from pytest_memtype.ssh.connection import Connection
-
-DEVICE_MEMORY = 0xFD000000
-"""Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
 
 _NAME_LENGTH = 31
 
@@ -97,12 +95,11 @@ class Guest:
         self.policy = Policy(agent)
         self.faults = Faults(agent, self.journal)
         self.release = greeting.decode(lambda content: sanitize(str(content["release"]).encode()))
-        self._bar = memory or greeting.decode(lambda content: _bar(content["device"]))
-        self._next_page = 0
-        self._taken = taken
-        if layout.default is not None and memory is None and self._bar.start != DEVICE_MEMORY:
+        bar = memory or greeting.decode(lambda content: _bar(content["device"]))
+        self._device_memory = DeviceMemory(bar, taken)
+        if layout.default is not None and memory is None and bar.start != DEVICE_MEMORY:
             raise GuestError(
-                f"the test device's memory is at {self._bar.start:#x}, but the layout {layout.name} "
+                f"the test device's memory is at {bar.start:#x}, but the layout {layout.name} "
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
         self.mark()
@@ -147,21 +144,7 @@ class Guest:
         :param align: Of its first page within the BAR, in pages, a power of two.
         :raises UsageError: the BAR has no more.
         """
-        if pages < 1 or align < 1 or align & (align - 1):
-            raise UsageError(f"mmio: pages={pages} and align={align}: both at least 1, align a power of two")
-        first = -(-self._next_page // align) * align
-        while first + pages <= self._bar.pages and any(
-            each.overlaps(self._bar[first : first + pages]) for each in self._taken
-        ):
-            first += align
-        if first + pages > self._bar.pages:
-            raise UsageError(
-                f"mmio: no {pages} free pages: the test device has {self._bar.pages}, and tests or the "
-                f"kernel use {first} of them"
-            )
-        # A page stays free behind each window, so that no two tests' windows ever touch.
-        self._next_page = first + pages + 1
-        return self._bar[first : first + pages]
+        return self._device_memory.take(pages, align=align)
 
     def ram(self, pages: int) -> Region:
         """RAM that the agent owns, contiguous and zeroed.

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_memtype import MemType
 from pytest_memtype.errors import AgentError, BootError, NotAllowed
-from pytest_memtype.guest.guest import DEVICE_MEMORY, Guest
+from pytest_memtype.guest.device_memory import DEVICE_MEMORY
+from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.region import PAGE_SIZE
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.plugin import GuestFactory

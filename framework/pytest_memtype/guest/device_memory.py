@@ -1,0 +1,45 @@
+"""Windows of device memory, handed out one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.guest.region import Region
+
+DEVICE_MEMORY = 0xFD000000
+"""Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
+
+
+class DeviceMemory:
+    """Device memory that tests may use: the test device's prefetchable BAR.
+
+    :param taken: Parts of it that are never given.
+    """
+
+    def __init__(self, bar: Region, taken: Sequence[Region] = ()) -> None:
+        self._bar = bar
+        self._taken = taken
+        self._next_page = 0
+
+    def take(self, pages: int, *, align: int) -> Region:
+        """A window nobody was given before.
+
+        :param align: Of its first page within the BAR, in pages, a power of two.
+        :raises UsageError: there is no more.
+        """
+        if pages < 1 or align < 1 or align & (align - 1):
+            raise UsageError(f"mmio: pages={pages} and align={align}: both at least 1, align a power of two")
+        first = -(-self._next_page // align) * align
+        while first + pages <= self._bar.pages and any(
+            each.overlaps(self._bar[first : first + pages]) for each in self._taken
+        ):
+            first += align
+        if first + pages > self._bar.pages:
+            raise UsageError(
+                f"mmio: no {pages} free pages: the test device has {self._bar.pages}, and tests or the "
+                f"kernel use {first} of them"
+            )
+        # A page stays free behind each window, so that no two tests' windows ever touch.
+        self._next_page = first + pages + 1
+        return self._bar[first : first + pages]
