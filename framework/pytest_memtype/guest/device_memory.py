@@ -14,12 +14,12 @@ DEVICE_MEMORY = 0xFD000000
 class DeviceMemory:
     """Device memory that tests may use: the test device's prefetchable BAR.
 
-    :param taken: Parts of it that are never given.
+    :ivar taken: Parts of it that are never given.
     """
 
     def __init__(self, bar: Region, taken: Sequence[Region] = ()) -> None:
         self._bar = bar
-        self._taken = taken
+        self.taken = taken
         self._next_page = 0
 
     def take(self, pages: int, *, align: int) -> Region:
@@ -32,7 +32,7 @@ class DeviceMemory:
             raise UsageError(f"mmio: pages={pages} and align={align}: both at least 1, align a power of two")
         first = -(-self._next_page // align) * align
         while first + pages <= self._bar.pages and any(
-            each.overlaps(self._bar[first : first + pages]) for each in self._taken
+            each.overlaps(self._bar[first : first + pages]) for each in self.taken
         ):
             first += align
         if first + pages > self._bar.pages:

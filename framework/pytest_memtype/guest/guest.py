@@ -168,7 +168,7 @@ class Guest:
             region = Region(start, size // PAGE_SIZE)
         except ValueError as error:
             raise UsageError(f"region: {error}") from None
-        if any(each.overlaps(region) for each in self._taken):
+        if any(each.overlaps(region) for each in self._device_memory.taken):
             raise Unavailable(f"{region} has reservations from before this test, which the kernel has kept")
         return region
 
