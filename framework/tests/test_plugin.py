@@ -63,7 +63,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 def test_example_writes_records_and_prints_the_table(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(EXAMPLE)
-    result = run(pytester, "-v", "--kernel", "debian:bookworm")
+    result = run(pytester, "-v", "--accel", "tcg", "--kernel", "debian:bookworm")
     result.assert_outcomes(passed=1)
     result.stdout.re_match_lines(
         [
