@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.attempt import FAILED, PASSED, UNKNOWN, Attempt
@@ -26,6 +26,7 @@ def searched(count: int, first_bad: int, unknown: frozenset[int] = frozenset()) 
     return search
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_neighbours_are_found_in_few_tries(data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 200))
@@ -35,6 +36,7 @@ def test_neighbours_are_found_in_few_tries(data: st.DataObject) -> None:
     assert search.counted <= search.most == math.ceil(math.log2(count)) + 2
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_kernels_that_can_not_be_tried_are_skipped(data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 60))

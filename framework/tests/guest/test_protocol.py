@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.guest.protocol import (
@@ -38,6 +38,7 @@ def test_a_reply_is_decoded() -> None:
     assert line.content == {"log": [], "reply": {"a": " *"}}
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 200), byte=st.integers(0, 255))
 def test_one_wrong_byte_is_noticed(position: int, byte: int) -> None:
     line = bytearray(

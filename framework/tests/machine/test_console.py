@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.errors import GuestFlooded, GuestHung, GuestPanicked
@@ -26,6 +26,7 @@ def test_sanitize(data: bytes, text: str) -> None:
     assert sanitize(data) == text
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_sanitized_text_is_harmless(data: bytes) -> None:
     assert all(character.isprintable() or character in "\n\t" for character in sanitize(data))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.machine.console import sanitize
@@ -121,6 +121,7 @@ def test_what_else_printk_may_print(variant: str) -> None:
         assert find_reports(VARIANTS[variant](sanitize(log.read_bytes()))) == (), log.name
 
 
+@settings(deadline=None)
 @given(log=st.sampled_from(REPORTS), data=st.data())
 def test_pieces_give_what_the_whole_gives(log: Path, data: st.DataObject) -> None:
     whole = log.read_bytes()
@@ -129,6 +130,7 @@ def test_pieces_give_what_the_whole_gives(log: Path, data: st.DataObject) -> Non
     assert in_order(fed(pieces)) == sorted(str(each["title"]) for each in expected(log))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(REPORTS), st.integers(0, 200))
 def test_a_console_that_breaks_off(log: Path, line: int) -> None:
     lines = sanitize(log.read_bytes()).splitlines()
