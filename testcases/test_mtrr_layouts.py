@@ -63,14 +63,9 @@ def effective(mtrr: MemType | None, granted: MemType) -> EffectiveType:
     return EffectiveType(AMD[mtrr].split()[GRANTED.index(granted)])
 
 
-def series(guest: Guest) -> tuple[int, int]:
-    major, minor = guest.release.split(".")[:2]
-    return int(major), int(minor)
-
-
 def without_pat(guest: Guest) -> bool:
     """Whether the kernel left the PAT as the reset did: with MTRRs off, before 6.12 ("skipping PAT")."""
-    return not guest.layout.enabled and series(guest) < (6, 12)
+    return not guest.layout.enabled and guest.version < (6, 12)
 
 
 def granted_by_linux(guest: Guest, operation: str, requested: MemType, mtrr: MemType | None) -> MemType:
@@ -79,7 +74,7 @@ def granted_by_linux(guest: Guest, operation: str, requested: MemType, mtrr: Mem
         # WB WT UC- UC, twice: what no slot holds becomes UC- (pat.rst; __cachemode2pte_tbl). A WB request is
         # untracked in 5.10, and in 6.1 a CPU without enabled MTRRs counts as one whose MTRRs say UC.
         if requested is WB:
-            return WB if series(guest) < (6, 0) else UC_MINUS
+            return WB if guest.version < (6, 0) else UC_MINUS
         return UC_MINUS if requested in (WC, WP) else requested
     if requested is WB:
         # pat_x_mtrr_type(), arch/x86/mm/pat/memtype.c: only this request looks at the MTRRs.
