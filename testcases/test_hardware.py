@@ -141,6 +141,7 @@ def test_uefi(guest: Guest) -> None:
     assert bar.start == 0xC0000000
     assert "EFI v2" in guest.shell("dmesg").output
     assert guest.rewritten() == ()
+    assert len(guest.registers()) == 2
     assert len({each.mtrr for each in guest.registers()}) == 1
     # Nobody draws there: efifb is told to leave it.
     assert guest.observed(bar) == []

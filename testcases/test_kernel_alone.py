@@ -31,12 +31,13 @@ def test_the_second_process_takes_over_the_first_ones_type(
     outcome = guest.process("Y").mmap(bar, second, via="sysfs")
     assert outcome.kernel.accepted
     assert outcome.granted is first
+    assert [(entry.region, entry.memtype) for entry in guest.memtype_list(bar)] == [(bar, first)] * 2
 
 
 def test_a_process_takes_its_reservations_with_it(guest: Guest) -> None:
     bar = guest.mmio(pages=4)
     process = guest.process("X")
-    process.mmap(bar, WC, via="sysfs")
+    assert process.mmap(bar, WC, via="sysfs").granted is WC
     process.exit()
     assert guest.memtype_list(bar) == ()
     assert guest.process("Y").mmap(bar, UC_MINUS, via="sysfs").granted is UC_MINUS

@@ -99,7 +99,9 @@ def test_beside_a_write_back_mapping(guest: Guest, second: MemType) -> None:
     assert one.effective is EffectiveType.WB
     assert two.verdict.accepted == (second is WB)
     assert two.kernel.accepted == (expected is not None)
+    assert two.kernel.errno == (0 if expected is not None else errno.EINVAL)
     assert two.granted is expected
+    assert kernel_types(guest, bar) == [WB] * (1 if expected is None else 2)
     if expected is None:
         message = f"expected mapping type {second.kernel_name} for"
         assert any(message in line and line.endswith("got write-back") for line in two.kernel.log)
@@ -132,10 +134,10 @@ def test_process_and_driver(guest: Guest, first: MemType, second: MemType, user_
         assert two.verdict.conflict.owner == ("X" if user_first else "drm")
         assert two.verdict.conflict.kind == ("user" if user_first else "kernel")
     assert two.granted is expected
-    kinds = {mapping.owner: mapping.kind for mapping in guest.tracked(bar)}
-    assert kinds.get("X", "user") == "user"
-    assert kinds.get("drm", "kernel") == "kernel"
-    assert len(kinds) == (2 if second is first else 1)
+    both = [("X", "user"), ("drm", "kernel")] if user_first else [("drm", "kernel"), ("X", "user")]
+    kinds = {(mapping.owner, mapping.kind) for mapping in guest.tracked(bar)}
+    assert kinds == set(both if second is first else both[:1])
+    assert kernel_types(guest, bar) == [alone(first)] * (1 if expected is None else 2)
 
 
 # What the way asks for, and what it gets on device memory under UC MTRRs when it is alone.
@@ -184,6 +186,7 @@ def test_each_way_beside_a_driver(guest: Guest, via: str, memtype: MemType, gran
     # Rules on /dev/mem: "takes over any existing type (UC-, WC, WT) silently".
     assert outcome.granted is WC
     assert owners(guest, bar) == (["X", "drm"] if memtype is WC else ["drm"])
+    assert kernel_types(guest, bar) == [WC, WC]
     assert not any("expected mapping type" in line for line in outcome.kernel.log)
 
 
@@ -206,14 +209,20 @@ def test_fork_duplicates(guest: Guest) -> None:
     """fork() counts again, for the child; parent and child let go independently."""
     bar = guest.mmio(pages=4)
     parent = guest.process("X")
-    assert parent.mmap(bar, WC).accepted
+    outcome = parent.mmap(bar, WC)
+    assert outcome.accepted
+    assert outcome.mapping is not None
 
     child = parent.fork("Y")
 
     assert owners(guest, bar) == ["X", "Y"]
     assert {mapping.pid for mapping in guest.tracked(bar)} == {parent.pid, child.pid}
+    assert child.page_table(outcome.mapping, guest.registers()[0]) == (WC,) * 4
+    # Rules, 2.5: one more entry for the child; since 6.16 both share one context.
+    assert kernel_types(guest, bar) == [WC] * (1 if guest.version >= (6, 16) else 2)
     parent.exit()
     assert owners(guest, bar) == ["Y"]
+    assert kernel_types(guest, bar) == [WC]
     assert guest.verify(bar, UC).rule == "alias"
     child.exit()
     assert_gone(guest, bar)

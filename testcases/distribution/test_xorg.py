@@ -215,8 +215,7 @@ def test_without_a_driver_of_the_kernels(guest: Guest) -> None:
     before = kernels_list(guest, screen), guest.mtrr_list()
     x_server, _ = on_vesa(guest)
 
-    width, height = painted(guest)
-    assert width * height > 0
+    painted(guest)
     # libpciaccess 0.17, linux_sysfs.c, pci_device_linux_sysfs_map_range(): resource0_wc where there is one.
     (path,) = {each.path for each in x_server.device_files() if each.path.startswith("/sys/")}
     assert path.endswith("/resource0_wc")
