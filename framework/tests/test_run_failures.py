@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from empty_cache import empty_cache
 from processes import qemus_of
 
 from pytest_memtype.machine.folder import PREFIX
-from pytest_memtype.resources import cache_directory
 
 #: In the order of the file, and without a trial of accelerators, which an empty cache would cause.
 OPTIONS = ("-p", "no:cacheprovider", "-p", "no:randomly", "--accel", "tcg")
@@ -186,14 +186,6 @@ def test_killing_pytest_leaves_no_process_and_the_next_run_clears_up(
     source.write_text(GOOD)
     run(pytester).assert_outcomes(passed=2)
     nothing_is_left(pytester, temporary_files)
-
-
-def empty_cache(folder: Path) -> None:
-    """A cache with the user's kernels, which take long to build, and no templates."""
-    folder.mkdir(exist_ok=True)
-    for path in cache_directory().iterdir():
-        if path.name in ("bundles", "index", "kits"):
-            (folder / path.name).symlink_to(path)
 
 
 SMALL = 'import pytest\npytestmark = pytest.mark.hardware(memory="96M")\n'

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from empty_cache import empty_cache
 
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.progress import silent
-from pytest_memtype.resources import cache_directory
 from pytest_memtype.session import GuestKind, Session
 from pytest_memtype.session import TestGuests as Guests
 
@@ -29,11 +29,8 @@ def session(tmp_path: Path) -> Iterator[Session]:
 @pytest.fixture
 def no_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, but for the kernels, which take long to build. Its folder for templates."""
-    user, cache = cache_directory(), tmp_path / "cache"
-    cache.mkdir()
-    for path in user.iterdir():
-        if path.name in ("bundles", "index", "kits"):
-            (cache / path.name).symlink_to(path)
+    cache = tmp_path / "cache"
+    empty_cache(cache)
     monkeypatch.setenv("MEMTYPE_CACHE", str(cache))
     return cache / "templates"
 
