@@ -106,7 +106,7 @@ def test_what_does_not_speak_ssh() -> None:
                 Address(LOOPBACK, server.getsockname()[1]),
                 identity=access.own_key(),
                 host_key=key_of(new_private_key()),
-                timeout=5,
+                timeout=60,
             )
         thread.join()
 
