@@ -109,6 +109,7 @@ def main() -> None:
             *((f"all {stage}", total) for stage, total in sums.items()),
             ("cold, wall clock", took),
             (f"bound: {BOUND} x {slowest:.1f} / {WORKERS}", bound),
+            ("cold over its bound, a ratio", f"{took / bound:.2f}"),
             (f"warm run to its first test, median of {WARM_ROUNDS}", statistics.median(starts)),
             ("most", max(starts)),
         ],
@@ -117,6 +118,7 @@ def main() -> None:
         {
             "cold_s": took,
             "bound_s": bound,
+            "ratio_to_bound": took / bound,
             "downloading_s": sums["downloading"],
             "building_s": sums["building"],
             "failed": sum(status.error is not None for status in done),
