@@ -1,7 +1,8 @@
 """How long a guest's end takes to become an error of the test, in each way it can end.
 
 From the moment it is caused (SIGKILL, QMP ``quit``) or the guest is told to cause it (a panic, powering
-off), with the test waiting for an answer, to the raised exception.
+off), with the test waiting for an answer, to the raised exception. Beside it, what the answer to a command of
+the same guest takes, which is as slow as the host is.
 
     python framework/benchmarks/death.py
 """
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from common import bench, finish, show
+from common import bench, finish, milliseconds, show
 
 from pytest_memtype.errors import GuestError, GuestExited, GuestPanicked
 from pytest_memtype.guest.guest import Guest
@@ -81,24 +82,32 @@ ENDS: dict[str, Callable[[Guest], float]] = {
 
 def main() -> None:
     took: dict[str, list[float]] = {name: [] for name in ENDS}
+    answers: list[float] = []
     with bench() as on:
         for _ in range(ROUNDS):
             for name, end in ENDS.items():
                 guest = on.clone()
                 with guest.machine:
+                    answers.append(milliseconds(lambda guest=guest: guest.shell("true")))  # type: ignore[misc]
                     took[name].append(end(guest))
     show(
         "From a guest's end to the error, milliseconds",
         ("", "median", "worst", "rounds"),
-        [(name, statistics.median(each), max(each), len(each)) for name, each in took.items()],
+        [
+            (name, statistics.median(each), max(each), len(each))
+            for name, each in (*took.items(), ("an answer", answers))
+        ],
     )
+    worst = max(max(each) for each in took.values())
     silent = [*took["silent exit: power off"], *took["silent exit: QMP quit"]]
     finish(
         {
             "sigkill_worst_ms": max(took["SIGKILL of QEMU"]),
             "panic_worst_ms": max(took["kernel panic"]),
             "silent_exit_worst_ms": max(silent),
-            "worst_ms": max(max(each) for each in took.values()),
+            "worst_ms": worst,
+            "answer_ms": statistics.median(answers),
+            "worst_to_answer": worst / statistics.median(answers),
         }
     )
 
