@@ -12,6 +12,8 @@ import pytest
 
 from pytest_memtype.comparison import compare_runs, show
 from pytest_memtype.errors import UsageError
+from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.progress import silent
 from pytest_memtype.report.record import SCHEMA, append
 
 TEST = """
@@ -31,8 +33,12 @@ def memtype(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
 
 
+@pytest.mark.timeout(1200)
 def test_two_kernels(tmp_path: Path) -> None:
     """Without MTRRs 5.10 has no PAT, and sysfs no WC; 6.1 has it half, and maps UC- (kernel-rules.md)."""
+    # So that the command, which has a time limit here, finds them.
+    for suite in ("bullseye", "bookworm"):
+        bundle(f"debian:{suite}", progress=silent)
     (tmp_path / "test_it.py").write_text(TEST)
     kernels = [option for suite in ("bullseye", "bookworm") for option in ("--kernel", f"debian:{suite}")]
 
