@@ -74,7 +74,7 @@ def run_observe(arguments: Sequence[str]) -> int:
     """Observe a guest of each kernel and print what was seen.
 
     :param arguments: ``--kernel SPEC`` (several times), ``--layout NAME``, ``--accel auto|tcg|kvm``.
-    :returns: 0 when no mapping breaks a rule, 1 when one does.
+    :returns: 0 when no mapping breaks a rule, 1 when one does, 3 when none was seen but not all could be.
     :raises UsageError: an argument can't be used.
     :raises MemtypeError: a kernel can't be had, or its guest can't be used.
     """
@@ -84,14 +84,17 @@ def run_observe(arguments: Sequence[str]) -> int:
     parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
     known = parser.parse_args(list(arguments))
     layout = load_layout(known.layout, [Path.cwd()])
-    found = False
+    found = unseen = False
     for status in ready(known.kernel or DEFAULT):
         assert status.made is not None
         with shown(Console(stderr=True)) as progress:
             observed = observe(status.made, layout=layout, accelerator=known.accel, progress=progress)
         show(observed, Console(width=None if Console().is_terminal else 200))
         found = found or bool(observed.broken)
-    return BROKEN if found else 0
+        unseen = unseen or not observed.status.complete
+    if found:
+        return BROKEN
+    return HostError.exit_status if unseen else 0
 
 
 def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Progress) -> Observed:

@@ -320,19 +320,23 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         with contextlib.suppress(Exception):
             yield
         pytest.skip(f"dry run: {target.dry_run.operations} operations so far, and none was carried out")
-    panic = None
+    panic = skipped = None
     try:
         result = yield
     except Unavailable as error:
-        pytest.skip(error.message)
+        result, skipped = None, error.message
+    except pytest.skip.Exception as error:
+        result, skipped = None, str(error)
     except GuestPanicked as error:
         result, panic = None, error
     expected = _expected_reports(item)
-    wrong = complaint(guests.reports(), expected)
+    wrong = complaint(guests.reports(), expected, finished=skipped is None)
     if panic is not None and (wrong or not expected):
         raise panic
     if wrong:
         pytest.fail(wrong, pytrace=False)
+    if skipped is not None:
+        pytest.skip(skipped)
     if panic is None and not item.config.getoption("--no-audit"):
         item.stash[_audited] = checked = guests.audit()
         wrong = alias_complaint(checked, _expected_alias(item))

@@ -60,10 +60,9 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     parser.add_argument("--target", default=QEMU)
     parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
     parser.add_argument("-n", "--numprocesses")
-    parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--collect-only", "--co", action="store_true")
     known, _ = parser.parse_known_args(arguments)
-    if not known.help and known.target == QEMU:
+    if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
             tested = all_tested(known.kernel, known.guest, progress=progress)
         bundles = {

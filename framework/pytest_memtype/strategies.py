@@ -1,4 +1,4 @@
-"""Random layouts for property-based tests; needs hypothesis (``pip install pytest-memtype[strategies]``)::
+"""Random layouts for property-based tests; needs hypothesis (``pip install '.[strategies]'``)::
 
     from hypothesis import given
     from pytest_memtype.strategies import layouts
@@ -15,7 +15,7 @@ try:
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
-        "pytest_memtype.strategies needs hypothesis; pip install pytest-memtype[strategies]"
+        "pytest_memtype.strategies needs hypothesis; pip install '.[strategies]' in pytest-memtype's checkout"
     ) from error
 
 from pytest_memtype.machine.hardware import PHYSICAL_BITS, ram_ranges

@@ -25,6 +25,21 @@ def test_help_has_examples() -> None:
     assert "memtype run --kernel debian:bullseye" in result.output
 
 
+def test_help_of_run_is_of_its_own_options() -> None:
+    result = CliRunner().invoke(main, ["run", "--help"])
+    assert result.exit_code == 0
+    assert "Examples:\n    memtype run" in result.output
+    for option in (
+        "--observe",
+        "--kernel SPEC",
+        "--fresh {clone,boot}",
+        "--target ADDRESS",
+        "--memtype-dir DIR",
+    ):
+        assert f"\n  {option} " in result.output
+    assert "--maxfail" not in result.output
+
+
 @pytest.mark.parametrize("command", [[], ["list"], ["fetch"], ["remove"]])
 def test_help_of_kernels_has_examples(command: list[str]) -> None:
     result = CliRunner().invoke(main, ["kernels", *command, "--help"])

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.cli import main
+from pytest_memtype.guest.observation import ObservationStatus, Probe
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.observe import Observed, observe, show
@@ -54,6 +55,16 @@ def test_a_broken_rule_is_a_line_of_the_table(guest: Guest) -> None:
     for expected in ("UC-", "WC", "busybox:", "drm"):
         assert expected in line
     assert "1 break the rules" in printed(observed)
+
+
+@pytest.mark.parametrize(
+    ("armed", "missed", "dropped", "complete"),
+    [(True, 0, 0, True), (False, 0, 0, False), (True, 1, 0, False), (True, 0, 1, False)],
+)
+def test_what_could_not_be_seen(armed: bool, missed: int, dropped: int, complete: bool) -> None:
+    """The command's exit status doesn't say then that all is well."""
+    probes = (Probe("memtype_reserve", 0, True), Probe("memtype_free", 0, armed))
+    assert ObservationStatus(probes, missed, dropped).complete is complete
 
 
 @pytest.mark.parametrize("arguments", [["tests/"], ["--kernels", "x"], ["--accel", "magic"]])

@@ -238,6 +238,14 @@ def test_another(guest):
 def test_missing(guest):
     pass
 
+def test_unexpected_and_then_skipped(guest):
+    warn(guest)
+    pytest.skip("it is no use")
+
+@pytest.mark.expect_oops(match="ioremap on RAM")
+def test_skipped_before_what_is_expected(guest):
+    pytest.skip("it is no use")
+
 @pytest.mark.expect_oops(match="sysrq")
 def test_expected_panic(guest):
     guest.shell("echo c > /proc/sysrq-trigger")
@@ -257,11 +265,13 @@ def test_reports_of_the_kernel_fail_the_test_that_does_not_expect_them(
 ) -> None:
     pytester.makepyfile(WARNS)
     result = run(pytester, "-rA", f"--fresh={fresh}")
-    result.assert_outcomes(passed=2, failed=5)
+    result.assert_outcomes(passed=2, failed=6, skipped=1)
     result.stdout.re_match_lines_random(
         [
             r"PASSED .*test_expected\[.*",
             r"PASSED .*test_expected_panic\[.*",
+            r"FAILED .*test_unexpected\[.*",
+            r"FAILED .*test_unexpected_and_then_skipped\[.*",
             r"the kernel reported warning: .*ioremap.*",
             r"expect_oops: the kernel reported nothing that matches 'something else'",
             r"expect_oops: the kernel reported nothing that matches 'ioremap on RAM'",

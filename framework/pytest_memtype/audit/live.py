@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -26,6 +27,7 @@ from pytest_memtype.audit.tree import host_address, owners_in_tree
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.memory_map import Kind
+from pytest_memtype.machine.process import dying_with_us
 from pytest_memtype.machine.timeouts import COMMAND, START
 
 _FD_SET: Final = 8086
@@ -90,7 +92,9 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
     :raises HostError: its kind of saved state can't be learned.
     """
     process = pid if pid is not None else _peer(path)
-    shape = learned_shape(Path(f"/proc/{process}/exe"))
+    binary = Path(f"/proc/{process}/exe")
+    _check_owner(binary)
+    shape = learned_shape(binary)
     with contextlib.closing(Control(str(path))) as control:
         known = features(control.execute)
         backends = {each["id"] for each in control.execute("query-memdev") if "id" in each}
@@ -161,6 +165,16 @@ def _peer(path: Path) -> int:
     return int(pid)
 
 
+def _check_owner(binary: Path) -> None:
+    """Whoever listens on a socket chooses what is learned from, and that is run as who we are."""
+    try:
+        owner = binary.stat().st_uid
+    except OSError as error:
+        raise UsageError(f"{binary} can't be looked at: {error.strerror}; name QEMU with --pid") from None
+    if owner not in (0, os.geteuid()):
+        raise UsageError(f"{binary} belongs to user {owner} and is not run as another; audit as that user")
+
+
 def learned_shape(binary: Path) -> CpuShape:
     """How a QEMU saves CPUs, from a guest of its own that never runs.
 
@@ -170,16 +184,15 @@ def learned_shape(binary: Path) -> CpuShape:
     ours, theirs = socket.socketpair()
     # fmt: off
     command = [
-        str(binary), "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", "tcg",
-        "-m", "16M", "-S", "-chardev", f"socket,id=control,fd={theirs.fileno()}",
-        "-mon", "chardev=control,mode=control",
+        *dying_with_us(), str(binary), "-nodefaults", "-no-user-config", "-display", "none",
+        "-machine", "q35", "-accel", "tcg", "-m", "16M", "-S",
+        "-chardev", f"socket,id=control,fd={theirs.fileno()}", "-mon", "chardev=control,mode=control",
     ]
     # fmt: on
     with ours, theirs, tempfile.TemporaryFile() as state, tempfile.TemporaryFile() as output:
-        try:
-            qemu = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=output, stderr=output)
-        except OSError as error:
-            raise HostError(f"{binary} can't be started: {error.strerror}; name QEMU with --pid") from None
+        if shutil.which(binary) is None:
+            raise HostError(f"{binary} can't be started; name QEMU with --pid")
+        qemu = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=output, stderr=output)
         try:
             theirs.close()
             with contextlib.closing(Control(ours)) as control:

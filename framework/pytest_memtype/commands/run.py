@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+if TYPE_CHECKING:
+    import pytest
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+
+class _Run(click.Command):
+    """Its options are those of the plugin, which pytest knows."""
+
+    def format_options(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Options (pytest's own are taken, too: pytest --help)"):
+            observe = ("--observe", "test nothing, and list what the kernel's drivers map")
+            formatter.write_dl([observe, *_options()])
+
+
+def _options() -> list[tuple[str, str]]:
+    """What the plugin tells pytest of its options."""
+    from pytest_memtype.plugin import pytest_addoption
+
+    options: list[tuple[str, str]] = []
+
+    class Group:
+        def addoption(self, name: str, **about: Any) -> None:
+            choices = about.get("choices")
+            takes = "{" + ",".join(choices) + "}" if choices else about.get("metavar", "")
+            options.append((f"{name} {takes}".rstrip(), about["help"]))
+
+    class Parser:
+        def getgroup(self, *_: str) -> Group:
+            return Group()
+
+    pytest_addoption(cast("pytest.Parser", Parser()))
+    return options
+
+
+@click.command(cls=_Run, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[TESTS]...")
 def run(arguments: tuple[str, ...]) -> None:
-    """Run the suite, or the tests named, against real kernels.
-
-    All arguments are pytest's, and --help shows them; those of this project are --kernel, --layout, --fresh,
-    --accel, --shared-guest, --keep-logs and --memtype-dir; for a machine that somebody owns --target,
-    --console, --target-config and --dry-run. One worker runs per core.
+    """Run the suite, or the tests named, against real kernels, with one worker per core.
 
     With --observe nothing is tested: a guest boots, the drivers of its kernel are loaded, and every mapping
-    of theirs that breaks the rules is listed. It takes --kernel, --layout and --accel, and ends with status
-    1 when there is one.
+    of theirs that breaks the rules is listed. It takes --kernel, --layout and --accel.
+
+    The exit status is 0 when all is as expected, 1 when a verdict differs or a mapping breaks a rule, 2 for
+    wrong usage, and 3 when the host or a guest couldn't be used.
 
     \b
     Examples:
       memtype run
-      memtype run --observe --kernel debian:bookworm
-      memtype run --kernel debian:bullseye -k sharers
+      memtype run -k two_drivers --kernel debian:bullseye --kernel debian:trixie-backports
+      memtype run --kernel set:lts
       memtype run --layout wc-framebuffer my_tests/
+      memtype run --guest debian:bookworm testcases/distribution
+      memtype run --observe --kernel debian:bookworm
     """
     if "--observe" in arguments:
         from pytest_memtype.observe import run_observe

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from pytest_memtype.errors import AgentError, BootError, ModuleMissing, NotAllowed, ProcessDied, UsageError
 from pytest_memtype.guest.mailbox import Mailbox
-from pytest_memtype.guest.protocol import DamagedLine, ForeignLine, Line, decode_line, encode_request
+from pytest_memtype.guest.protocol import DamagedLine, ForeignLine, Line, decode_line, encode_request, plain
 from pytest_memtype.machine.any_machine import AnyMachine
-from pytest_memtype.machine.console import sanitize
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import qemu_of
 from pytest_memtype.machine.timeouts import BOOT, COMMAND, HEARTBEAT
@@ -104,7 +103,7 @@ class Agent:
         if isinstance(content, dict) and "error" in content:
             said = content.get("kernel_says")
             also = f" (the kernel says: {said})" if said else ""
-            raise BootError(sanitize(f"the agent can't start: {content['error']}{also}".encode()))
+            raise BootError(plain(f"the agent can't start: {content['error']}{also}"))
         return Reply(verb="greeting", content=content, log=())
 
     @property
@@ -203,7 +202,7 @@ class Agent:
         """
         try:
             content = answer["reply"]
-            log = tuple(sanitize(str(text).encode("latin-1", "replace")) for text in answer["log"])
+            log = tuple(plain(text) for text in answer["log"])
         except _NONSENSE as error:
             raise AgentError(f"the agent's answer to {verb!r} makes no sense: {error!r}") from None
         self.log += log
@@ -213,7 +212,7 @@ class Agent:
             raise NotAllowed(verb)
         if isinstance(content, dict) and "error" in content:
             kind = ProcessDied if content.get("died") else AgentError
-            raise kind(sanitize(str(content["error"]).encode("latin-1", "replace")))
+            raise kind(plain(content["error"]))
         return Reply(verb=verb, content=content, log=log)
 
 

@@ -10,7 +10,7 @@ from pytest_memtype.audit.findings import Tracked
 from pytest_memtype.audit.machine import audit_machine
 from pytest_memtype.errors import AgentError, ModuleMissing
 from pytest_memtype.guest.agent import Agent
-from pytest_memtype.machine.console import sanitize
+from pytest_memtype.guest.protocol import plain
 from pytest_memtype.machine.life import GuestState
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def _spaces(agent: Agent) -> dict[int, tuple[int, str]] | None:
     except ModuleMissing:
         return None
     return reply.decode(
-        lambda content: {
-            int(root): (int(pid), sanitize(str(name).encode())) for root, pid, name in content["spaces"]
-        }
+        lambda content: {int(root): (int(pid), plain(name)) for root, pid, name in content["spaces"]}
     )
 
 

@@ -31,6 +31,7 @@ from pytest_memtype.guest.page_table import effective_types
 from pytest_memtype.guest.policy import Policy
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
+from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
@@ -94,7 +95,7 @@ class Guest:
         )
         self.policy = Policy(agent)
         self.faults = Faults(agent, self.journal)
-        self.release = greeting.decode(lambda content: sanitize(str(content["release"]).encode()))
+        self.release = greeting.decode(lambda content: plain(content["release"]))
         bar = memory or greeting.decode(lambda content: _bar(content["device"]))
         self._device_memory = DeviceMemory(bar, taken)
         if layout.default is not None and memory is None and bar.start != DEVICE_MEMORY:
@@ -371,9 +372,7 @@ class Guest:
         """Run a command in the guest's shell (busybox), without standard input."""
         reply = self._agent.call("shell", command=command)
         result = reply.decode(
-            lambda content: ShellResult(
-                status=int(content["status"]), output=sanitize(content["output"].encode("latin-1"))
-            )
+            lambda content: ShellResult(status=int(content["status"]), output=plain(content["output"]))
         )
         self.journal.done(
             "shell",

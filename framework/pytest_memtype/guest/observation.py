@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_memtype.guest.outcome import TrackedMapping, decode_verdict
+from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
-from pytest_memtype.machine.console import sanitize
 from pytest_memtype.x86.memtype import MemType
 
 
@@ -98,12 +98,17 @@ class ObservationStatus:
     def works(self) -> bool:
         return all(probe.armed for probe in self.probes)
 
+    @property
+    def complete(self) -> bool:
+        """Was everything seen?"""
+        return self.works and not self.missed and not self.dropped
+
 
 def decode_status(content: dict[str, Any]) -> ObservationStatus:
     """The status in a reply of the agent."""
     return ObservationStatus(
         probes=tuple(
-            Probe(sanitize(str(each["function"]).encode()), int(each["errno"]), bool(each["armed"]))
+            Probe(plain(each["function"]), int(each["errno"]), bool(each["armed"]))
             for each in content["probes"]
         ),
         missed=int(content["missed"]),
@@ -123,8 +128,8 @@ def decode_observation(content: dict[str, Any]) -> Observation:
         granted=None if errno else MemType(content["granted"]),
         errno=errno,
         kind=content["kind"],
-        caller=None if seeded else sanitize(str(content["caller"]).encode("latin-1", "replace")),
-        task=None if seeded else sanitize(str(content["task"]).encode("latin-1", "replace")),
+        caller=None if seeded else plain(content["caller"]),
+        task=None if seeded else plain(content["task"]),
         pid=int(content["pid"]),
         rule=verdict.rule,
         conflict=verdict.conflict,

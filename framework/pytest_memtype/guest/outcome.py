@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pytest_memtype.errors import ModuleMissing
 from pytest_memtype.guest.page_table import Leaves
+from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
-from pytest_memtype.machine.console import sanitize
 from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 
@@ -186,7 +186,7 @@ def _only(values: tuple[_T | None, ...]) -> _T | None:
 def decode_tracked(content: dict[str, Any]) -> TrackedMapping:
     """A tracked mapping in a reply of the agent."""
     return TrackedMapping(
-        owner=sanitize(str(content["owner"]).encode()),
+        owner=plain(content["owner"]),
         region=Region(content["start"], content["pages"]),
         memtype=MemType(content["memtype"]),
         kind=content["kind"],

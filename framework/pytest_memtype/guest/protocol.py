@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from pytest_memtype.machine.console import sanitize
+
 REQUEST_LENGTH = 4096
 """Bytes the agent has room for, its final zero included."""
 
@@ -37,6 +39,11 @@ class Line:
 
     sequence: int
     content: Any
+
+
+def plain(text: object) -> str:
+    """A string in the agent's JSON, made harmless: it has a character for each byte (buffer_json())."""
+    return sanitize(str(text).encode("latin-1", "replace"))
 
 
 def request_text(verb: str, fields: dict[str, str | int]) -> bytes:

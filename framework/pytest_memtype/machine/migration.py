@@ -28,20 +28,27 @@ def save_state(machine: Machine, file: Path) -> None:
     """Have a stopped guest's state written to a new file. It stays stopped.
 
     :raises GuestError: QEMU ended or could not save it.
-    :raises OSError: the disk is full.
+    :raises OSError: the disk is full; the guest can go on.
     """
     # Not exec:cat, whose writes may fail, or not have ended, when QEMU says that all is sent.
     ours, theirs = socket.socketpair()
+    # A clone has one event from when it was restored.
+    before = len(machine.qmp.events)
     with ours:
         with theirs:
             machine.qmp.give("state", theirs.fileno())
         machine.qmp.execute("migrate", {"uri": "fd:state"})
         ours.settimeout(COMMAND)
-        with ours.makefile("rb") as stream, file.open("xb") as to:
-            shutil.copyfileobj(stream, to)
+        try:
+            with ours.makefile("rb") as stream, file.open("xb") as to:
+                shutil.copyfileobj(stream, to)
+        except OSError:
+            machine.qmp.execute("migrate_cancel")
+            raise
     end = machine.qmp.wait_for_event(
         lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"),
         doing="saving the guest's state",
+        after=before,
     )
     if end["data"]["status"] == "failed":
         raise GuestError("QEMU could not save the guest's state")

@@ -85,16 +85,18 @@ class Qmp:
         self.execute("getfd", {"fdname": name})
 
     def wait_for_event(
-        self, wanted: Callable[[Event], bool], *, doing: str, timeout: float = COMMAND
+        self, wanted: Callable[[Event], bool], *, doing: str, after: int = 0, timeout: float = COMMAND
     ) -> Event:
         """The first event, past or to come, that ``wanted`` says is the one.
+
+        :param after: How many events are too old.
 
         :raises GuestExited: QEMU ended first.
         :raises GuestHung: It didn't come in time.
         """
         deadline = deadline_after(timeout)
         while True:
-            for event in self.events:
+            for event in self.events[after:]:
                 if wanted(event):
                     return event
             if not self._waiter.ready(readable=[self._done], timeout=deadline - deadline_after(0)):

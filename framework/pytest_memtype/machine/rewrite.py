@@ -34,17 +34,17 @@ def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegi
     :param change: Called for each CPU, the boot CPU first; what it returns is loaded.
     :raises GuestError: QEMU ended, or could not save or load the state.
     """
-    machine.qmp.execute("stop")
-    take_ram_along(machine)
     with tempfile.TemporaryDirectory(prefix="memtype-state-") as name:
         file = Path(name) / "state"
-        save_state(machine, file)
+        machine.qmp.execute("stop")
+        take_ram_along(machine)
         try:
+            save_state(machine, file)
             state = file.read_bytes()
             shape = shape_of(state)
             changed = [change(cpu) for cpu in read_cpus(state, shape)]
             file.write_bytes(with_registers(state, shape, changed))
-        except DeviceStateError as error:
+        except (DeviceStateError, OSError) as error:
             machine.qmp.execute("cont")
             raise GuestError(f"the registers can't be changed from outside: {error}") from None
         machine.replace(dataclasses.replace(machine.guest, ram_file=None, ram_share=True, state=file))

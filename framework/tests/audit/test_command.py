@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +99,20 @@ def test_saved_files(guest: Guest, tmp_path: Path) -> None:
     assert f"{ram.start:x}-{ram.end - 1:x}" in result.output
     titles = [each.text or "" for each in Xml.fromstring(picture.read_bytes()).iter(f"{SVG}title")]
     assert sum("conflict (FATAL)" in each for each in titles) == 1
+
+
+def test_the_program_of_another_user_is_not_run(tmp_path: Path) -> None:
+    """Who listens on a socket says which program that is."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+    program = tmp_path / "qemu"
+    shutil.copy("/bin/sleep", program)
+    os.chown(program, 65534, -1)
+    with subprocess.Popen([program, "600"]) as theirs:
+        result = run("--qmp", tmp_path / "qmp", "--pid", theirs.pid)
+        theirs.kill()
+    assert result.exit_code == 2
+    assert "belongs to user 65534 and is not run as another" in result.output
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,15 @@ def test_bad_arguments_are_one_line(guest: Guest, call: object, message: str) ->
     assert "\n" not in str(error.value)
 
 
+def test_names_are_not_only_english(guest: Guest) -> None:
+    bar = guest.mmio(pages=1)
+    first = guest.driver("grün").ioremap(bar, MemType.WC)
+    assert first.accepted
+    conflict = guest.driver("日本").ioremap(bar, MemType.UC_MINUS).verdict.conflict
+    assert conflict is not None
+    assert (conflict.owner, guest.tracked(bar)[0].owner) == ("grün", "grün")
+
+
 def test_ways_that_can_not_ask_for_a_type(guest: Guest) -> None:
     process = guest.process("picky")
     bar = guest.mmio(pages=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,18 @@ def test_one_cpu_of_two(guest: Guest) -> None:
     # Once more: what was moved once is moved again.
     guest.change_registers(lambda cpu: replace(cpu, pat_value=LINUX_PAT))
     assert [each.pat_value for each in guest.registers()] == [LINUX_PAT, LINUX_PAT]
+
+
+def test_a_full_disk_leaves_the_guest_as_it_was(guest: Guest) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(GuestError, match=r"can't be changed from outside: .*File too large"):
+            guest.change_registers(without_second_range)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert guest.rewritten() == ()
+    assert guest.shell("true").status == 0
 
 
 def test_what_is_no_register_set_leaves_the_guest_as_it_was(guest: Guest) -> None:
