@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pytest_memtype.bug_catalogue import Reproducer
 from pytest_memtype.bugs import Bug
+from pytest_memtype.errors import UsageError
 from pytest_memtype.files import write_atomically
 
 _INDEX = "README.md"
+_MADE = '<!-- Made by "memtype bugs pages"'
 
 
 def pages(reproducers: Iterable[Reproducer]) -> dict[str, str]:
@@ -24,11 +26,15 @@ def write_pages(folder: Path, reproducers: Iterable[Reproducer]) -> list[Path]:
     """Write them, and remove pages of bugs that are no more.
 
     :returns: The files that were written.
+    :raises UsageError: A file of somebody else's is in the way; then nothing is changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = pages(reproducers)
+    for path in (folder / name for name in made):
+        if path.exists() and not _is_ours(path):
+            raise UsageError(f"{path}: not made by memtype bugs pages; move it away, or name another folder")
     for old in folder.glob("*.md"):
-        if old.name not in made:
+        if old.name not in made and _is_ours(old):
             old.unlink()
     for name, text in made.items():
         write_atomically(folder / name, text.encode())
@@ -50,7 +56,7 @@ def _page(reproducer: Reproducer) -> str:
     bug = reproducer.bug
     rows = "\n".join(f"| {name} | {text} |" for name, text in lines_about(bug))
     path = f"testcases/bugs/{reproducer.path.name}"
-    return f"""<!-- Made by "memtype bugs pages" from {path}; change that. -->
+    return f"""{_MADE} from {path}; change that. -->
 
 # {bug.id}: {bug.title}
 
@@ -77,7 +83,7 @@ def _index(reproducers: Iterable[Reproducer]) -> str:
         f"| [{bug.id}]({bug.id}.md) | {bug.title} | {bug.kind} | {bug.fixed or '-'} |"
         for bug in (each.bug for each in reproducers)
     )
-    return f"""<!-- Made by "memtype bugs pages"; change testcases/bugs/. -->
+    return f"""{_MADE}; change testcases/bugs/. -->
 
 # Reported bugs
 
@@ -88,6 +94,10 @@ Each has a test that shows the harm on the kernels that have it, and its absence
 |---|---|---|---|
 {rows}
 """
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and path.read_bytes().startswith(_MADE.encode())
 
 
 def _markdown(text: str) -> str:

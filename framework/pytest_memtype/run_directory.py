@@ -10,23 +10,30 @@ from pathlib import Path
 
 KEPT_RUNS = 10
 
+_RUN = re.compile(r"\d{8}-\d{6}-\d+")
+
 
 def new_run(base: Path, name: str) -> Path:
     """Make the folder of a run below ``base``, and remove all but the newest runs.
 
+    Whatever else the user has there stays.
+
     :param name: Sorts by time, such as ``20261123-040712-4711``.
     """
+    try:
+        base.mkdir(parents=True)
+    except FileExistsError:
+        pass
+    else:
+        (base / ".gitignore").write_text("*\n")
     runs = base / "runs"
     directory = runs / name
     # Each worker of a run comes here with the same name.
     directory.mkdir(parents=True, exist_ok=True)
-    ignore = base / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
-    for old in sorted(path for path in runs.iterdir() if path.is_dir() and not path.is_symlink())[
-        :-KEPT_RUNS
-    ]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in sorted(path for path in runs.iterdir() if _is_run(path))[:-KEPT_RUNS]:
+        # It isn't the newest where the clock was set back.
+        if old != directory:
+            shutil.rmtree(old, ignore_errors=True)
     link = base / f"latest.{os.getpid()}"
     link.symlink_to(directory.relative_to(base))
     link.replace(base / "latest")
@@ -38,3 +45,7 @@ def test_folder(run: Path, test: str) -> Path:
     readable = re.sub(r"[^A-Za-z0-9_.=-]+", "-", test).strip("-")[-150:]
     # Two tests may differ only in characters that a file name shouldn't have.
     return run / f"{readable}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
+
+
+def _is_run(path: Path) -> bool:
+    return _RUN.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()

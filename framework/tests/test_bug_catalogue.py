@@ -68,7 +68,7 @@ def test_pages_of_bugs_that_are_no_more_go(tmp_path: Path) -> None:
     tests.mkdir()
     (tests / "test_leak.py").write_text(REPRODUCER)
     docs.mkdir()
-    (docs / "old.md").write_text("gone")
+    (docs / "old.md").write_text('<!-- Made by "memtype bugs pages" from testcases/bugs/test_old.py -->\n')
     write_pages(docs, catalogue(tests))
     assert {path.name: path.read_text() for path in docs.iterdir()} == pages(catalogue(tests))
     page = (docs / "leak.md").read_text()
@@ -76,3 +76,23 @@ def test_pages_of_bugs_that_are_no_more_go(tmp_path: Path) -> None:
     assert "| fixed in | 6.16 |" in page
     assert 'bug.harm(True, "seen")' in page
     assert "[leak](leak.md)" in (docs / "README.md").read_text()
+
+
+def test_pages_of_somebody_else_stay(tmp_path: Path) -> None:
+    tests, docs = tmp_path / "tests", tmp_path / "docs"
+    tests.mkdir()
+    (tests / "test_leak.py").write_text(REPRODUCER)
+    docs.mkdir()
+    (docs / "notes.md").write_text("mine")
+    write_pages(docs, catalogue(tests))
+    assert (docs / "notes.md").read_text() == "mine"
+
+    (docs / "README.md").write_text("mine too")
+    (docs / "leak.md").write_text('<!-- Made by "memtype bugs pages" long ago -->')
+    with pytest.raises(
+        UsageError, match=r"README\.md: not made by memtype bugs pages; move it away"
+    ) as error:
+        write_pages(docs, catalogue(tests))
+    assert "\n" not in str(error.value)
+    assert (docs / "README.md").read_text() == "mine too"
+    assert "long ago" in (docs / "leak.md").read_text()

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_memtype.run_directory import KEPT_RUNS, new_run
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_newest_runs_stay(tmp_path: Path) -> None:
+    base = tmp_path / ".memtype"
+    made = [new_run(base, f"20261123-0407{second:02}-4711") for second in range(KEPT_RUNS + 2)]
+    assert names(base / "runs") == {path.name for path in made[2:]}
+    assert (base / "latest").resolve() == made[-1].resolve()
+    assert (base / ".gitignore").read_text() == "*\n"
+
+
+def test_what_is_somebody_elses_stays(tmp_path: Path) -> None:
+    """``--memtype-dir`` may name a folder that the user has, with a folder ``runs`` in it."""
+    theirs = {"2024", "analysis", "20261122-040712-4711-copy", *(f"baseline-{n}" for n in range(KEPT_RUNS))}
+    for name in theirs:
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    made = [new_run(tmp_path, f"20261123-0407{second:02}-4711") for second in range(KEPT_RUNS + 1)]
+    assert names(tmp_path / "runs") == theirs | {path.name for path in made[1:]}
+    assert names(tmp_path) == {"runs", "latest"}
+
+
+def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    for second in range(KEPT_RUNS):
+        new_run(tmp_path, f"20261123-0407{second:02}-4711")
+    assert new_run(tmp_path, "20251123-040700-4711").is_dir()
