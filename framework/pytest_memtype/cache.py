@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine import template_store
 from pytest_memtype.machine.console import sanitize
+from pytest_memtype.progress import Progress
 from pytest_memtype.resources import cache_directory
+from pytest_memtype.store import discard, exclusive, workshop
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,44 @@ def prune_templates(limit: int) -> None:
     template_store.prune(cache_directory() / "templates", limit=limit)
 
 
-def remove(names: tuple[str, ...]) -> list[Entry]:
-    """Remove entries by name. Guests that run go on.
+def remove(names: tuple[str, ...], *, progress: Progress) -> Iterator[Entry]:
+    """Remove entries by name, and yield each that is gone. Guests that run go on.
 
     :raises UsageError: there is none of a name; then nothing is removed.
+    :raises HostError: one can't be removed.
     """
     known = entries()
     for name in names:
         if all(entry.name != name for entry in known):
             raise UsageError(f"the cache holds nothing called {name!r}; memtype cache lists what there is")
-    removed = [entry for entry in known if entry.name in names]
-    for entry in removed:
-        shutil.rmtree(entry.path, ignore_errors=True)
-    return removed
+    for entry in known:
+        if entry.name in names:
+            remove_folder(entry.path, progress=progress)
+            yield entry
+
+
+def remove_folder(path: Path, *, progress: Progress) -> None:
+    """Remove the folder of an entry, once nobody is making it or something of it.
+
+    :raises HostError: it can't be removed.
+    """
+    if path.parent.name == "templates":
+        with exclusive(path, progress):
+            template_store.discard(path)
+        return
+    place = workshop(cache_directory(), _workshop_of(path))
+    with exclusive(place, progress):
+        discard(path, cache=place)
+
+
+def _workshop_of(path: Path) -> str:
+    match path.parent.name:
+        case "bundles":
+            # A bundle doesn't say which kit it was made in; nobody writes to one that is finished.
+            return "bundles"
+        case "drivers" | "modules" as kind:
+            return f"{kind}-{path.name}"
+    return path.name
 
 
 def _folders(kind: str, folder: Path) -> Iterator[Entry]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from pytest_memtype.cache import size_of
+from pytest_memtype.cache import remove_folder, size_of
 from pytest_memtype.errors import KernelError, UsageError
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.fetch import kernel_of, kits
@@ -18,9 +17,8 @@ from pytest_memtype.kernels.prepare import Status, prepare
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import parse
 from pytest_memtype.kernels.table import live_table
-from pytest_memtype.progress import shown, silent
+from pytest_memtype.progress import Progress, shown
 from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import exclusive, workshop
 
 
 @dataclass(frozen=True)
@@ -91,10 +89,11 @@ def ready(specs: Iterable[str]) -> list[Status]:
     return done
 
 
-def remove(names: Iterable[str]) -> list[CachedKernel]:
-    """Remove kernels from the cache, by release or by spec. Guests that run go on.
+def remove(names: Iterable[str], *, progress: Progress) -> Iterator[CachedKernel]:
+    """Remove kernels from the cache, by release or by spec, and yield each that is gone. Guests run on.
 
     :raises UsageError: one isn't there; then nothing is removed.
+    :raises HostError: one can't be removed.
     """
     known = {each.release: each for each in cached()}
     found = {}
@@ -105,11 +104,8 @@ def remove(names: Iterable[str]) -> list[CachedKernel]:
         found[release] = known[release]
     for each in found.values():
         for path in each.paths:
-            with exclusive(workshop(cache_directory(), path.name), silent):
-                shutil.rmtree(path, ignore_errors=True)
-        for path in each.paths:
-            shutil.rmtree(cache_directory() / "work" / path.name, ignore_errors=True)
-    return list(found.values())
+            remove_folder(path, progress=progress)
+        yield each
 
 
 def _release(spec: str) -> str:

@@ -65,12 +65,28 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def clear_unfinished(cache: Path) -> None:
-    """Remove what a killed run left unfinished, unless somebody is making something there now."""
+@contextmanager
+def exclusive_if_free(cache: Path) -> Iterator[bool]:
+    """Like :func:`exclusive` where nobody holds the lock; yields False at once where somebody does."""
     from filelock import FileLock, Timeout
 
-    with suppress(Timeout), FileLock(cache / "lock", timeout=0):
+    lock = FileLock(cache / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
         shutil.rmtree(cache / "partial", ignore_errors=True)
+        yield True
+    finally:
+        lock.release()
+
+
+def clear_unfinished(cache: Path) -> None:
+    """Remove what a killed run left unfinished, unless somebody is making something there now."""
+    with exclusive_if_free(cache):
+        pass
 
 
 @contextmanager
@@ -103,6 +119,26 @@ def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
         yield unfinished
         final.parent.mkdir(parents=True, exist_ok=True)
         unfinished.rename(final)
+
+
+def discard(path: Path, *, cache: Path) -> None:
+    """Remove something finished, or nothing if it is gone already. The caller holds :func:`exclusive`.
+
+    :raises HostError: it can't be removed.
+    """
+    grave = cache / "partial"
+    try:
+        # A folder of its own only where one must be made: a full disk, why things are removed, has no room.
+        if grave.exists():
+            grave = Path(tempfile.mkdtemp(dir=grave)) / path.name
+        # Renamed first: who is interrupted leaves no half that the next run takes for the whole.
+        with suppress(FileNotFoundError):
+            path.rename(grave)
+            shutil.rmtree(grave)
+    except OSError as error:
+        raise HostError(
+            f"{path}: can't be removed ({error.filename}: {error.strerror}); make it yours to write"
+        ) from None
 
 
 def require_space(cache: Path, needed: int) -> None:

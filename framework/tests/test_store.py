@@ -8,7 +8,14 @@ import pytest
 
 from pytest_memtype.errors import HostError
 from pytest_memtype.progress import silent
-from pytest_memtype.store import exclusive, require_space, scratch, under_construction
+from pytest_memtype.store import (
+    discard,
+    exclusive,
+    exclusive_if_free,
+    require_space,
+    scratch,
+    under_construction,
+)
 
 
 def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
@@ -104,3 +111,43 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_other_faults_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), scratch(tmp_path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_what_is_discarded_is_gone_and_may_be_discarded_again(tmp_path: Path) -> None:
+    kit = tmp_path / "kits" / "one"
+    (kit / "usr").mkdir(parents=True)
+    with exclusive(tmp_path, silent):
+        for _ in range(2):
+            discard(kit, cache=tmp_path)
+            assert not kit.exists()
+            assert not (tmp_path / "partial").exists()
+
+
+def test_what_is_discarded_goes_beside_what_another_is_still_writing(tmp_path: Path) -> None:
+    """As a killed run's mmdebstrap does."""
+    kit = tmp_path / "kits" / "one"
+    kit.mkdir(parents=True)
+    with exclusive(tmp_path, silent):
+        (tmp_path / "partial").mkdir()
+        (tmp_path / "partial" / "root").touch()
+        discard(kit, cache=tmp_path)
+    assert not kit.exists()
+    assert (tmp_path / "partial" / "root").exists()
+
+
+def test_what_can_not_be_discarded_stays_whole(tmp_path: Path) -> None:
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "partial").touch()
+    with pytest.raises(HostError, match=r"kit: can't be removed \(.*partial.*: Not a directory\)") as caught:
+        discard(tmp_path / "kit", cache=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "kit").exists()
+
+
+def test_nobody_waits_who_only_clears_up(tmp_path: Path) -> None:
+    with exclusive_if_free(tmp_path) as free:
+        assert free
+        with exclusive_if_free(tmp_path) as again:
+            assert not again
+    with exclusive_if_free(tmp_path) as free:
+        assert free

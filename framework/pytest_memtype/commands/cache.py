@@ -10,7 +10,16 @@ from pytest_memtype.commands.output import literal, stdout
 @click.group(invoke_without_command=True)
 @click.pass_context
 def cache(ctx: click.Context) -> None:
-    """List what the cache folder holds: kits (downloaded), bundles (built) and templates (booted).
+    """List what the cache folder holds, and how big and old it is.
+
+    \b
+      kit       a kernel as downloaded, with its compiler; or tools to build with
+      drivers   the modules that memtype run --observe loads
+      modules   those of a distribution guest's kernel
+      image     a distribution
+      firmware  OVMF
+      bundle    what a guest boots from, built in a kit
+      template  a booted guest, from which others are cloned
 
     \b
     Examples:
@@ -37,7 +46,7 @@ def _print_cache() -> None:
     table.add_column("MiB", justify="right")
     for entry in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        table.add_row(entry.kind, literal(entry.kernel), used, entry.name, str(entry.size >> 20))
+        table.add_row(entry.kind, literal(entry.kernel), used, literal(entry.name), str(entry.size >> 20))
     if found:
         stdout().print(table)
     total = sum(entry.size for entry in found)
@@ -64,7 +73,11 @@ def prune(limit: str) -> None:
 @click.argument("names", nargs=-1, required=True)
 def remove_entries(names: tuple[str, ...]) -> None:
     """Remove entries by the names that memtype cache lists."""
-    from pytest_memtype.cache import remove
+    from rich.console import Console
 
-    for entry in remove(names):
-        click.echo(f"removed {entry.kind} {entry.name}, {entry.size >> 20} MiB")
+    from pytest_memtype.cache import remove
+    from pytest_memtype.progress import shown
+
+    with shown(Console(stderr=True)) as progress:
+        for entry in remove(names, progress=progress):
+            click.echo(f"removed {entry.kind} {entry.name}, {entry.size >> 20} MiB")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pytest_memtype.commands.output import stdout
+from pytest_memtype.commands.output import literal, stdout
 
 
 @click.group(invoke_without_command=True)
@@ -85,10 +85,14 @@ def remove_kernels(names: tuple[str, ...]) -> None:
       memtype kernels remove 6.1.0-50-cloud-amd64
       memtype kernels remove debian:bookworm
     """
-    from pytest_memtype.kernel_commands import remove
+    from rich.console import Console
 
-    for each in remove(names):
-        click.echo(f"removed {each.release}, {(each.kit + each.bundles) >> 20} MiB")
+    from pytest_memtype.kernel_commands import remove
+    from pytest_memtype.progress import shown
+
+    with shown(Console(stderr=True)) as progress:
+        for each in remove(names, progress=progress):
+            click.echo(f"removed {each.release}, {(each.kit + each.bundles) >> 20} MiB")
 
 
 def _print_cached_kernels() -> None:
@@ -110,7 +114,8 @@ def _print_cached_kernels() -> None:
         fetched = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.fetched))
         about = (known.version, known.suite) if known else ("", "")
         module = "no headers" if known and not known.headers else "yes"
-        table.add_row(each.release, *about, fetched, module, str(each.kit >> 20), str(each.bundles >> 20))
+        sizes = str(each.kit >> 20), str(each.bundles >> 20)
+        table.add_row(literal(each.release), *map(literal, about), fetched, module, *sizes)
     if found:
         stdout().print(table)
     total = sum(each.kit + each.bundles for each in found)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_memtype import store
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, load, save, template_key
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import clear_unfinished, exclusive, under_construction
+from pytest_memtype.store import clear_unfinished, exclusive, exclusive_if_free, under_construction
 
 #: Bytes on the disk that templates may take together. A default guest's takes 256 MiB.
 LIMIT: Final = 6 << 30
@@ -95,11 +95,11 @@ def reject(
 
 
 def discard(folder: Path) -> None:
-    """Remove a template. Guests that were cloned from it live on."""
-    # Renamed first: a run that finds half of it would make a guest of that.
-    with contextlib.suppress(OSError):
-        (folder / _READY).rename(folder / f"removed-{os.getpid()}")
-    shutil.rmtree(folder / f"removed-{os.getpid()}", ignore_errors=True)
+    """Remove a template. Guests that were cloned from it live on. The caller holds the folder's lock.
+
+    :raises HostError: it can't be removed.
+    """
+    store.discard(folder / _READY, cache=folder)
 
 
 def stored(cache: Path) -> list[StoredTemplate]:
@@ -117,7 +117,10 @@ def stored(cache: Path) -> list[StoredTemplate]:
 def prune(cache: Path, *, limit: int, keep: Path | None = None) -> None:
     """Remove the least recently used templates until the rest takes at most ``limit`` bytes.
 
-    What killed runs left unfinished goes too: nobody may ever ask for the same template again.
+    What killed runs left unfinished goes too: nobody may ever ask for the same template again. One whose
+    lock is held stays: somebody is about to use it.
+
+    :raises HostError: one can't be removed.
     """
     for folder in cache.iterdir() if cache.is_dir() else ():
         if (folder / "partial").is_dir():
@@ -127,6 +130,9 @@ def prune(cache: Path, *, limit: int, keep: Path | None = None) -> None:
     for template in templates:
         if total <= limit:
             return
-        if template.directory != keep:
-            discard(template.directory)
-            total -= template.size
+        if template.directory == keep:
+            continue
+        with exclusive_if_free(template.directory) as free:
+            if free:
+                discard(template.directory)
+                total -= template.size

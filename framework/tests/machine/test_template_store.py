@@ -258,3 +258,31 @@ def test_what_is_discarded_is_gone_and_may_be_discarded_again(maker: Maker) -> N
         discard(ram.parents[1])
         assert stored(maker.cache) == []
     assert stored(maker.cache / "nowhere") == []
+
+
+def test_what_a_killed_run_was_removing_goes_with_the_next(maker: Maker) -> None:
+    folder = maker.cache / "00ff"
+    (folder / "ready").mkdir(parents=True)
+    (folder / "ready" / "ram").touch()
+    dies = (
+        "import os, pathlib, signal, sys; from pytest_memtype.machine.template_store import discard\n"
+        "hook = lambda event, _: os.kill(os.getpid(), signal.SIGKILL) if event == 'os.remove' else None\n"
+        "sys.addaudithook(hook); discard(pathlib.Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", dies, str(folder)]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert stored(maker.cache) == []
+    assert len(files(maker.cache)) == 1
+    prune(maker.cache, limit=1 << 40)
+    assert files(maker.cache) == set()
+
+
+def test_a_template_that_another_run_is_about_to_use_is_not_pruned(tmp_path: Path) -> None:
+    folder = tmp_path / "00ff"
+    (folder / "ready").mkdir(parents=True)
+    with exclusive(folder, silent):
+        prune(tmp_path, limit=-1)
+        assert [each.directory for each in stored(tmp_path)] == [folder]
+    prune(tmp_path, limit=-1)
+    assert stored(tmp_path) == []

@@ -1,0 +1,113 @@
+"""Removing what the cache holds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pytest_memtype.cli import main
+from pytest_memtype.progress import silent
+from pytest_memtype.store import exclusive, workshop
+
+NAME = "6.1.0-1-cloud-amd64-0123456789abcdef"
+REMOVALS = (["cache", "remove", NAME], ["kernels", "remove", "6.1.0-1-cloud-amd64"])
+
+#: Dies at the first file of the kit that it removes.
+DIES = """
+import os, signal, sys
+def watch(event, arguments):
+    if event == "os.remove" and "vmlinuz" in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(watch)
+from pytest_memtype.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def kit(cache: Path) -> Path:
+    path = cache / "kits" / NAME
+    (path / "memtype").mkdir(parents=True)
+    (path / "memtype" / "vmlinuz").touch()
+    return path
+
+
+def start(code: str, arguments: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.parametrize("arguments", REMOVALS)
+def test_a_removal_that_was_killed_leaves_no_half_kit(cache: Path, kit: Path, arguments: list[str]) -> None:
+    with start(DIES, arguments) as killed:
+        assert killed.communicate(timeout=60)[0] == ""
+    assert killed.returncode == -signal.SIGKILL
+    assert not kit.exists()
+    # The next run that wants it clears up.
+    place = workshop(cache, NAME)
+    assert (place / "partial").exists()
+    with exclusive(place, silent):
+        assert not (place / "partial").exists()
+
+
+@pytest.mark.parametrize("arguments", REMOVALS)
+def test_what_could_not_be_removed_is_not_said_to_be(cache: Path, kit: Path, arguments: list[str]) -> None:
+    (workshop(cache, NAME) / "partial").touch()
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"memtype: {kit}: can't be removed (")
+    assert result.stderr.count("\n") == 1
+    assert (kit / "memtype" / "vmlinuz").exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("arguments", REMOVALS)
+def test_nothing_is_removed_under_a_run_that_builds_with_it(
+    cache: Path, kit: Path, arguments: list[str]
+) -> None:
+    place = workshop(cache, NAME)
+    with exclusive(place, silent):
+        removal = start("from pytest_memtype.cli import main; main()", arguments)
+        assert removal.stderr is not None
+        assert removal.stderr.readline() == "waiting for another run that is preparing the same\n"
+        assert kit.exists()
+        lock = (place / "lock").stat().st_ino
+    with removal:
+        assert removal.communicate(timeout=60)[0].startswith("removed ")
+    assert not kit.exists()
+    # A run that has opened the file, and one that makes another, would each hold a lock.
+    assert (place / "lock").stat().st_ino == lock
+
+
+def test_all_kinds_are_removed(cache: Path) -> None:
+    folders = [cache / kind / f"{kind}-1" for kind in ("drivers", "modules", "images", "firmware", "bundles")]
+    folders.append(cache / "templates" / "00ff" / "ready")
+    for folder in folders:
+        folder.mkdir(parents=True)
+    names = [folder.name for folder in folders[:-1]]
+    result = CliRunner().invoke(main, ["cache", "remove", "00ff", *names])
+    assert result.exit_code == 0
+    assert result.output.count("removed ") == len(folders)
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_names_are_no_markup(cache: Path) -> None:
+    (cache / "bundles" / "6.1[bold]-0123[red]").mkdir(parents=True)
+    assert "6.1[bold]-0123[red]" in CliRunner().invoke(main, ["cache"]).output
+    assert "6.1[bold]" in CliRunner().invoke(main, ["kernels"]).output
