@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +12,7 @@ from pytest_memtype.guest.outcome import Mapping
 
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
 
-pytestmark = pytest.mark.layout("firmware")
+pytestmark = [pytest.mark.layout("firmware"), pytest.mark.usefixtures("nothing_is_left")]
 
 # Each way to map with a type that it can ask for.
 WAYS = [("driver", WC), ("sysfs", WC), ("devmem", UC_MINUS), ("insert_pfn", WC)]
@@ -35,19 +35,6 @@ DEATHS: dict[str, tuple[str, Callable[[Process, Mapping, Mapping], object]]] = {
     "touch": ("fault", lambda process, _, inserted: process.read(inserted, page=2)),
     "exec": ("close", lambda process, _mapping, _: process.exec()),
 }
-
-
-def asked_for(guest: Guest) -> list[str]:
-    """Owners of all records, but for the mappings that the kernel's own drivers made."""
-    return [each.owner for each in guest.tracked() if not each.observed]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(guest: Guest) -> Iterator[None]:
-    """Whatever a test did, the records of processes that are gone are gone."""
-    yield
-    guest.reset()
-    assert asked_for(guest) == []
 
 
 def mapped(process: Process, region: Region, memtype: MemType) -> Mapping:
@@ -122,7 +109,7 @@ def test_killed_in_the_middle(guest: Guest, death: str) -> None:
     bar, touched = guest.mmio(pages=4), guest.mmio(pages=4)
     process, other = guest.process("X"), guest.process("Y")
     mapping = mapped(process, bar, WC)
-    mapped(other, bar, WC)
+    kept = mapped(other, bar, WC)
     inserted = process.mmap(touched, WC, via="insert_pfn").mapping
     assert inserted is not None
     moment, operation = DEATHS[death]
@@ -131,7 +118,8 @@ def test_killed_in_the_middle(guest: Guest, death: str) -> None:
     with pytest.raises(ProcessDied, match=rf"^process X \(pid {process.pid}\) died in the middle of "):
         operation(process, mapping, inserted)
 
-    assert asked_for(guest) == ["Y"]
-    assert [each.region for each in guest.tracked(bar)] == [bar]
+    assert [(each.owner, each.region, each.memtype) for each in guest.tracked(bar)] == [("Y", bar, WC)]
+    assert guest.tracked(touched) == ()
+    assert other.page_table(kept, guest.registers()[0]) == (WC,) * 4
     # The agent is well, and the name is free.
     assert guest.process("X").mmap(bar, WC).accepted

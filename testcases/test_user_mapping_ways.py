@@ -8,7 +8,6 @@ finds goes into the page table, UC- when it finds nothing, whatever was asked fo
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,22 +17,9 @@ from pytest_memtype.guest.outcome import Mapping
 
 UC, UC_MINUS, WC, WT, WB = MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WB
 
-pytestmark = pytest.mark.layout("firmware")
+pytestmark = [pytest.mark.layout("firmware"), pytest.mark.usefixtures("nothing_is_left")]
 
 SIGBUS = 7
-
-
-def asked_for(guest: Guest) -> list[str]:
-    """Owners of all records, but for the mappings that the kernel's own drivers made."""
-    return [each.owner for each in guest.tracked() if not each.observed]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(guest: Guest) -> Iterator[None]:
-    """Whatever a test did, the records of processes that are gone are gone."""
-    yield
-    guest.reset()
-    assert asked_for(guest) == []
 
 
 def counts_once(guest: Guest) -> bool:

@@ -1,0 +1,20 @@
+"""What several files of the suite ask of their guests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_memtype import Guest
+
+
+@pytest.fixture
+def nothing_is_left(guest: Guest) -> Iterator[None]:
+    """Whatever a test did, the records of processes that are gone are gone.
+
+    Those of mappings that the kernel's own drivers made stay.
+    """
+    yield
+    guest.reset()
+    assert [each.owner for each in guest.tracked() if not each.observed] == []
