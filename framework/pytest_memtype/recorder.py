@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from pytest_memtype.alias_check import audit_summary
+from pytest_memtype.errors import HostError
 from pytest_memtype.files import write_atomically
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.machine.folder import remove_leftovers
@@ -34,7 +35,10 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         records: list[Record] = getattr(report, "memtype_records", [])
         if records:
-            append(run_of(self.config) / "records.jsonl", records)
+            try:
+                append(run_of(self.config) / "records.jsonl", records)
+            except HostError as error:
+                pytest.exit(f"memtype: {error}", returncode=error.exit_status)
             if not getattr(report, "memtype_reproduces", False):
                 # Reproducers show what is wrong in a matrix of their own.
                 self.records += records

@@ -6,15 +6,15 @@ package), ``system`` (``minimal``, or the distribution that runs in it), ``layou
 guest came to be: ``clone``, ``boot``, or ``boot, because`` and why a clone failed), the
 ``test`` (pytest's node id), ``tested`` (the kernel that its id names), ``case`` (the id without it, the
 same for all kernels), the ``guest`` (its number within the test) and ``step`` (from 1
-within the guest), and ``operation`` with its ``actor`` and ``arguments``.
+within the guest), and ``operation`` with its ``actor``.
 
-A request for a mapping also has ``region`` (``start``, ``pages``), its ``memory`` (``ram`` or
+A request for a mapping has ``region`` (``start``, ``pages``), its ``memory`` (``ram`` or
 ``device``), ``mtrr`` (the type that the layout gives all of it, else null), the ``handle`` and the
 ``address`` that it got, ``beside`` (what the test had mapped of it already), ``requested``, ``verdict``,
 ``kernel_answer``, ``granted`` and ``effective`` (null when nothing is mapped, a list when pages
-differ). Everything else has ``result``: an errno of what was done, or what was seen of what the test looked
-at (``memtype_list`` of a region, ``lookup``, ``page_table``, ``registers``). A mapping that was moved
-has ``handle`` and ``address`` too. ``log`` holds the kernel's messages.
+differ). Everything else has ``arguments`` and ``result``: an errno of what was done, or what was seen of
+what the test looked at (``memtype_list`` of a region, ``lookup``, ``page_table``, ``registers``). A mapping
+that was moved has ``handle`` and ``address`` too. ``log`` holds the kernel's messages.
 
 Schema 1 had neither ``tested`` and ``case`` nor ``mtrr``, ``handle`` and ``address``, and none of the
 things looked at.
@@ -28,11 +28,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import HostError, UsageError
 
 SCHEMA = 2
 
 Record: TypeAlias = dict[str, Any]
+
+_IN_EACH = {
+    "kernel": str,
+    "kernel_version": str,
+    "hardware": dict,
+    "test": str,
+    "tested": str,
+    "case": str,
+    "guest": int,
+    "step": int,
+    "operation": str,
+    "actor": str,
+}
+_OF_A_MAPPING = {"requested": str, "region": dict}
+_OF_ANYTHING_ELSE = {"arguments": dict}
 
 
 def case_of(test: str, kernel: str) -> str:
@@ -55,20 +70,28 @@ def where_of(record: Record) -> str:
 
 def _of_schema_1(record: Record) -> Record:
     tested = f"debian:{record['kernel']}"
-    return {**record, "tested": tested, "case": case_of(record["test"], tested)}
+    return {**record, "tested": tested, "case": case_of(str(record["test"]), tested)}
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a file, whole lines at a time."""
+    """Add records to a file, whole lines at a time: all of them, or none. Nobody else adds to it meanwhile.
+
+    :raises HostError: they can't be written.
+    """
     lines = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
     if not lines:
         return
-    # One write to a file opened for appending: a run that is killed leaves whole lines.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
-        os.write(descriptor, lines.encode("ascii"))
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            _append_all(descriptor, lines.encode("ascii"))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise HostError(
+            f"{path}: the record can't be written ({error.strerror}); make room, or name another folder with "
+            "--memtype-dir"
+        ) from None
 
 
 def read(path: Path) -> list[Record]:
@@ -84,9 +107,33 @@ def read(path: Path) -> list[Record]:
                 schema = record.get("schema") if isinstance(record, dict) else None
                 if schema not in (1, SCHEMA):
                     raise UsageError(f"{path}:{number}: not a record of schema 1 to {SCHEMA}")
-                records.append(_of_schema_1(record) if schema == 1 else record)
+                if schema == 1 and {"kernel", "test"} <= record.keys():
+                    record = _of_schema_1(record)
+                lacking = _lacking(record)
+                if lacking:
+                    raise UsageError(f"{path}:{number}: not a record: it lacks {', '.join(lacking)}")
+                records.append(record)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError):
+    except (ValueError, RecursionError):
         raise UsageError(f"{path}: not a record file: every line of one is JSON") from None
     return records
+
+
+def _lacking(record: Record) -> list[str]:
+    """What a line must have for whoever reads it, and hasn't, or of another type."""
+    needed = _IN_EACH | (_OF_A_MAPPING if "requested" in record else _OF_ANYTHING_ELSE)
+    return [key for key, kind in needed.items() if not isinstance(record.get(key), kind)]
+
+
+def _append_all(descriptor: int, data: bytes) -> None:
+    size = os.fstat(descriptor).st_size
+    left = memoryview(data)
+    try:
+        # As a rule one write: a run that is killed leaves whole lines. A full disk takes a part first.
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        # What is added next would join half a line.
+        os.ftruncate(descriptor, size)
+        raise
