@@ -19,8 +19,13 @@ from pytest_memtype.report.expected import Unexpected, unexpected
 from pytest_memtype.report.record import Record, read
 from pytest_memtype.run import run_suite
 
+_RECORDS = "records.jsonl"
+
 _WIDTH = 160
 """Columns of a table that goes into a file or a pipe."""
+
+_THIS = "this run"
+"""Of which the first record is known, not yet the folder's name."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Run:
     """The records of a run.
 
     :param name: Its folder's, or the file's.
-    :param folder: Of the runs before it; None for a file of its own.
+    :param folder: Of all runs; None for a record that lies elsewhere, with no runs before it.
     """
 
     name: str
@@ -78,7 +83,7 @@ def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[i
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     with contextlib.redirect_stdout(sys.stderr):
         status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector])
-    run = Run("this run", collector.records, Path.cwd() / ".memtype" / "runs")
+    run = Run(_THIS, collector.records, Path.cwd() / ".memtype" / "runs")
     return status, compared([run], failed=collector.failed)
 
 
@@ -96,11 +101,17 @@ def read_run(path: Path) -> Run:
 
     :raises UsageError: it holds none.
     """
-    file = path / "records.jsonl" if path.is_dir() else path
-    if not file.exists():
-        raise UsageError(f"{path}: no run; name a folder below .memtype/runs, or a records.jsonl")
-    folder = file.resolve().parent
-    return Run(folder.name if path.is_dir() else path.name, read(file), folder.parent)
+    try:
+        file = path / _RECORDS if path.is_dir() else path
+        if not file.exists():
+            raise UsageError(f"{path}: no run; name a folder below .memtype/runs, or a records.jsonl")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    file = file.resolve()
+    if file.name != _RECORDS:
+        return Run(file.name, read(file))
+    runs = file.parent.parent
+    return Run(file.parent.name, read(file), runs if runs.name == "runs" else None)
 
 
 def compared(runs: Sequence[Run], *, failed: Sequence[str] = ()) -> Comparison:
@@ -132,15 +143,12 @@ def _before(run: Run, like: Record) -> Run | None:
     """The last earlier run of the same kernel package."""
     if run.folder is None or not run.folder.is_dir():
         return None
-    own = {id(run), run.name}
     package = like["kernel"], like["kernel_version"]
     for folder in sorted(run.folder.iterdir(), reverse=True):
-        if folder.name in own or not (folder / "records.jsonl").exists():
-            continue
-        if run.name != "this run" and folder.name > run.name:
+        if run.name != _THIS and folder.name >= run.name:
             continue
         try:
-            records = read(folder / "records.jsonl")
+            records = read(folder / _RECORDS)
         except MemtypeError:
             continue
         same = [each for each in records if (each["kernel"], each["kernel_version"]) == package]

@@ -104,8 +104,32 @@ def test_runs_that_are_the_same(tmp_path: Path) -> None:
     assert show(compared, form="table").endswith("0 steps differ, in 0 ways\n")
 
 
+def test_a_record_file_stands_for_its_run(tmp_path: Path) -> None:
+    found = runs(tmp_path, 0, 0, 12)
+    files = [path / "records.jsonl" for path in found]
+    assert compare_runs(files[:2]).names == ("run-0 tree:/linux", "run-1 tree:/linux")
+    # The last answered otherwise than the one before it; none before it is held against what came later.
+    (surprise,) = compare_runs([files[2], files[0]]).surprises
+    assert (surprise.found, surprise.source) == ("ENOMEM", "run-1")
+    (tmp_path / "latest").symlink_to(found[2])
+    assert compare_runs([tmp_path / "latest" / "records.jsonl", found[1]]).names[0] == "run-2 tree:/linux"
+
+
+def test_a_record_that_lies_elsewhere_has_no_run_before_it(tmp_path: Path) -> None:
+    found = runs(tmp_path, 0, 12)
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes((found[1] / "records.jsonl").read_bytes())
+    (tmp_path / "kept").mkdir()
+    kept = (found[1] / "records.jsonl").rename(tmp_path / "kept" / "records.jsonl")
+    compared = compare_runs([mine, kept, kept.parent])
+    assert compared.names == ("mine.jsonl tree:/linux", "kept tree:/linux", "kept tree:/linux")
+    assert not compared.surprises
+
+
 def test_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to compare"):
         compare_runs(runs(tmp_path, 0))
     with pytest.raises(UsageError, match="no run"):
         compare_runs([tmp_path / "nothing"])
+    with pytest.raises(UsageError, match="File name too long"):
+        compare_runs([tmp_path / ("x" * 300)])
