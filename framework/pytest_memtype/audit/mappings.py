@@ -10,7 +10,7 @@ import numpy as np
 
 from pytest_memtype.audit.effective import Typed, TypedWalk, Typing
 from pytest_memtype.audit.path import paths
-from pytest_memtype.audit.regions import Regions, regions
+from pytest_memtype.audit.regions import IDENTITY_MAP, Regions, regions
 from pytest_memtype.audit.roots import Root
 from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, EffectiveType
@@ -34,7 +34,7 @@ class PageMapping:
     :param entry: The first, as written in the table.
     :param memtype: Page attribute.
     :param effective: With the MTRRs; of a large page over several MTRR types, that of its first 4 KiB.
-    :param region: What Linux has there: ``user``, ``direct map``, ``vmalloc``, ``module`` and so on.
+    :param region: What Linux has there: ``user``, ``identity map``, ``direct map``, ``vmalloc``, ``module`` and so on.
     :param root: Frame of the highest table; of the kernel's half, which all share, one of them.
     :param process: (pid, name), where the guest says whose a user mapping is.
     """
@@ -88,17 +88,20 @@ class Mappings:
         processes = {root.frame: root.process for root in self.roots}
         for path in paths(self.walk.walk, level, int(leaves.table[index]), int(leaves.slot[index])):
             kernel = path.virtual >= _KERNEL_HALF
+            start = int(each.frame[index]) << 12
+            process = None if kernel else processes.get(path.root)
+            identity = not kernel and process is None and path.virtual == start
             yield PageMapping(
                 virtual=path.virtual,
-                start=int(each.frame[index]) << 12,
+                start=start,
                 pages=1 << 9 * (level - 1),
                 page_size=PAGE_SIZES[level],
                 entry=int(leaves.entry[index]),
                 memtype=MemType(int(each.memtype[index])),
                 effective=EFFECTIVE_TYPES[int(each.effective[index])],
-                region=self.regions.name(path.virtual),
+                region=IDENTITY_MAP if identity else self.regions.name(path.virtual),
                 root=path.root,
-                process=None if kernel else processes.get(path.root),
+                process=process,
             )
 
 

@@ -14,6 +14,9 @@ from pytest_memtype.audit.path import canonical
 from pytest_memtype.audit.walk import Walk
 
 USER: Final = "user"
+#: The page tables for waking CPUs: their first 512 GiB are the direct map's, at physical addresses
+#: (arch/x86/realmode/init.c, setup_real_mode(), trampoline_pgd; 5.10 to 7.3).
+IDENTITY_MAP: Final = "identity map"
 DIRECT_MAP: Final = "direct map"
 VMALLOC: Final = "vmalloc"
 VMEMMAP: Final = "vmemmap"

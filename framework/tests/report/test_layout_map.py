@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -66,6 +67,12 @@ def test_named_layout_is_drawn_whole(name: str) -> None:
         assert f" {row.end - 1:x} " in text
         assert f"{row.start:012x} - {row.end - 1:012x}" in texts
     assert bool(remark(picture, HARDWARE)) is (name == "inconsistent-cpus")
+
+
+def test_picture_in_the_documents_is_up_to_date() -> None:
+    """After a change: memtype layouts show overlap-undefined --svg docs/overlap-undefined.svg"""
+    picture = Path(__file__).parents[3] / "docs" / "overlap-undefined.svg"
+    assert picture.read_text() == svg(layout_map(load_layout("overlap-undefined"), HARDWARE))
 
 
 def check(found: tuple[Row, ...]) -> None:
