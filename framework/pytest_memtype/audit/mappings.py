@@ -34,7 +34,7 @@ class PageMapping:
     :param entry: The first, as written in the table.
     :param memtype: Page attribute.
     :param effective: With the MTRRs; of a large page over several MTRR types, that of its first 4 KiB.
-    :param region: What Linux has there: ``user``, ``identity map``, ``direct map``, ``vmalloc``, ``module`` and so on.
+    :param region: What Linux has there: ``user``, ``direct map``, ``vmalloc``, ``module`` and so on.
     :param root: Frame of the highest table; of the kernel's half, which all share, one of them.
     :param process: (pid, name), where the guest says whose a user mapping is.
     """

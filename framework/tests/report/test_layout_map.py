@@ -72,7 +72,7 @@ def test_named_layout_is_drawn_whole(name: str) -> None:
 def test_picture_in_the_documents_is_up_to_date() -> None:
     """After a change: memtype layouts show overlap-undefined --svg docs/overlap-undefined.svg"""
     picture = Path(__file__).parents[3] / "docs" / "overlap-undefined.svg"
-    assert picture.read_text() == svg(layout_map(load_layout("overlap-undefined"), HARDWARE))
+    assert picture.read_bytes() == svg(layout_map(load_layout("overlap-undefined"), HARDWARE))
 
 
 def check(found: tuple[Row, ...]) -> None:
