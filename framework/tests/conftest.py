@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from hypothesis import HealthCheck, settings
+
 from pytest_memtype.resources import cache_directory
 
 # pytester gives the pytest it runs another home, where kernels would be built anew.
@@ -13,3 +15,7 @@ os.environ.setdefault("MEMTYPE_CACHE", str(cache_directory()))
 # A shell starts what it puts into the background with SIGINT ignored, and every process started from there
 # inherits that: no test of Ctrl-C would see an effect.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is a matter of the host and of what else runs there: nothing fails for it.
+settings.register_profile("memtype", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("memtype")

@@ -18,7 +18,6 @@ from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, encode_range, memory_type_at
 
 
-@settings(deadline=None)
 @given(data=st.data(), physical_bits=st.integers(32, 52), registers=st.integers(1, 10))
 def test_valid(data: st.DataObject, physical_bits: int, registers: int) -> None:
     layout = data.draw(layouts(physical_bits=physical_bits, variable_registers=registers))
@@ -26,7 +25,7 @@ def test_valid(data: st.DataObject, physical_bits: int, registers: int) -> None:
     encode_range(data.draw(mtrr_ranges(physical_bits=physical_bits)), physical_bits)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(layouts(memory="300M"))
 def test_a_guests_ram_stays_write_back(layout: Layout) -> None:
     assert layout.enabled
@@ -35,7 +34,6 @@ def test_a_guests_ram_stays_write_back(layout: Layout) -> None:
     assert (memory_type_at(intended(without_fixed, physical_bits=40), pages) == MemType.WB).all()
 
 
-@settings(deadline=None)
 @given(mtrr_ranges(above="1G", holes=False))
 def test_ranges_above(mtrr_range: MtrrRange) -> None:
     assert mtrr_range.base >= 1 << 30
@@ -59,7 +57,7 @@ def test_variety(wanted: Callable[[Layout], bool]) -> None:
     find(
         layouts(),
         wanted,
-        settings=settings(max_examples=2000, deadline=None, database=None, phases=[Phase.generate]),
+        settings=settings(max_examples=2000, database=None, phases=[Phase.generate]),
     )
 
 

@@ -335,7 +335,6 @@ def profile() -> settings:
     return settings(
         max_examples=examples,
         stateful_step_count=steps,
-        deadline=None,
         # The quick ones are the same for everybody, every time; the long ones go and look for more.
         derandomize=name == "quick",
         # A guest is no pure function of its input in time, only in what it answers.

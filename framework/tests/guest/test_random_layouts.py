@@ -38,7 +38,7 @@ def drawn(number: int) -> Layout:
     found: list[Layout] = []
 
     @seed(number)
-    @settings(max_examples=10, database=None, phases=[Phase.generate], deadline=None)
+    @settings(max_examples=10, database=None, phases=[Phase.generate])
     @given(layouts(memory=MEMORY))
     def collect(layout: Layout) -> None:
         found.append(layout)

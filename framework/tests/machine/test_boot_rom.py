@@ -1,7 +1,7 @@
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memtype.machine.boot_rom import boot_rom
@@ -45,7 +45,6 @@ def run(rom: bytes) -> tuple[Writes, int]:
             raise AssertionError(f"unexpected opcode {rom[at]:#04x} at {at:#x}")
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)), min_size=1, max_size=60)
 )

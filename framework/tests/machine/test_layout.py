@@ -172,7 +172,7 @@ def samples(layout: Layout, seed: int) -> list[int]:
 
 
 # Making a failing example smaller would take minutes, at 4,096 addresses each.
-@settings(max_examples=500, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=500, phases=[Phase.reuse, Phase.generate])
 @given(layout=layouts(), seed=st.integers(0, 1 << 32))
 def test_500_valid_layouts_give_what_they_say(layout: Layout, seed: int) -> None:
     addresses = samples(layout, seed)
@@ -296,7 +296,7 @@ CORRUPTIONS: list[Corruption] = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     layout=layouts().filter(lambda each: each.ranges), corruption=st.sampled_from(CORRUPTIONS), data=st.data()
 )
@@ -319,7 +319,7 @@ def test_300_corrupted_layouts_are_refused_before_qemu_starts(
         assert any(str(each) in message for each in changed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     default=st.sampled_from(MemType),
     ranges=st.lists(

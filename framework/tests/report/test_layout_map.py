@@ -82,7 +82,7 @@ def check(found: tuple[Row, ...]) -> None:
         assert before.owner is not after.owner or before.source != after.source or "fixed" in before.source
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(layouts())
 def test_random_layouts(layout: Layout) -> None:
     picture = layout_map(layout, HARDWARE)

@@ -339,7 +339,6 @@ def test_every_answer_is_the_references(library: Library) -> None:
         OnThisLibrary,
         settings=settings(
             stateful_step_count=50,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

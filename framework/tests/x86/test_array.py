@@ -60,7 +60,6 @@ ADDRESSES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(state=states(), addresses=ADDRESSES, in_smm=st.booleans())
 def test_memory_type_at(state: MtrrState, addresses: list[int], in_smm: bool) -> None:
     found = memory_type_at(state, np.array(addresses, np.uint64), in_smm=in_smm)
@@ -80,7 +79,7 @@ def test_more_addresses_than_one_block() -> None:
     assert (memory_type_at(state, addresses) == expected).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(state=states(), pages=st.lists(st.integers(0, 1 << 19), max_size=20))
 def test_is_mixed(state: MtrrState, pages: list[int]) -> None:
     addresses = [page << 21 for page in (*pages, 0)]
@@ -88,7 +87,6 @@ def test_is_mixed(state: MtrrState, pages: list[int]) -> None:
     assert found.tolist() == [is_mixed(state, each, PageSize.SIZE_2M) for each in addresses]
 
 
-@settings(deadline=None)
 @given(entries=st.lists(WORDS, min_size=1), page_size=st.sampled_from(PageSize))
 def test_entries(entries: list[int], page_size: PageSize) -> None:
     leaves = [entry | 0x80 if page_size is not PageSize.SIZE_4K else entry for entry in entries]
@@ -102,7 +100,6 @@ def test_entries(entries: list[int], page_size: PageSize) -> None:
     assert leaf_address(array, page_size).tolist() == [leaf_address(each, page_size) for each in leaves]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(MemType), min_size=8, max_size=8), min_size=1, max_size=5))
 def test_pat(registers: list[list[MemType]]) -> None:
     values = [pat.encode(types) for types in registers]

@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memtype.x86.memtype import MemType
@@ -135,7 +135,6 @@ def pages_covered(base: int, mask: int) -> set[int]:
     return pages
 
 
-@settings(deadline=None)
 @given(
     pairs=st.lists(variable_pair(), max_size=8),
     fixed=st.tuples(*[st.lists(st.sampled_from(MTRR_TYPES), min_size=8, max_size=8)] * 11),

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memtype.x86 import pat
@@ -20,7 +20,6 @@ def test_linux_value() -> None:
     assert pat.possible_types(pat.LINUX_PAT) == set(MemType)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(MemType), min_size=8, max_size=8))
 def test_round_trip(types: list[MemType]) -> None:
     value = pat.encode(types)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memtype.x86.memtype import MemType
@@ -43,7 +43,6 @@ RESET_SLOTS = ["WB", "WT", "UC_MINUS", "UC", "WB", "WT", "UC_MINUS", "UC"]
 
 
 @pytest.mark.parametrize(("page_size", "bits", "index"), CASES)
-@settings(deadline=None)
 @given(others=st.integers(min_value=0, max_value=(1 << 64) - 1))
 def test_only_the_type_bits_count(page_size: PageSize, bits: int, index: int, others: int) -> None:
     entry = others & ~TYPE_BITS[page_size] | bits

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memtype.x86.size import format_size, parse_size
@@ -39,7 +39,6 @@ def test_format(size: int, text: str) -> None:
     assert format_size(size) == text
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=1 << 64))
 def test_round_trip(size: int) -> None:
     assert parse_size(format_size(size)) == parse_size(hex(size)) == parse_size(size) == size

@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memtype.x86.amd import AmdMemory
@@ -56,7 +56,6 @@ def test_registers_that_are_no_mtrrs_end_runs_too() -> None:
 BITS = st.integers(0, 255).map(lambda bits: bits << 14)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(BITS, BITS, st.sampled_from([UC, WC, WT, WP, WB])), max_size=4))
 def test_runs_are_the_answers_page_by_page(ranges: list[tuple[int, int, MemType]]) -> None:
     mtrrs = state(*[(base | memtype, 0xFFFFC00800 | mask) for base, mask, memtype in ranges])
