@@ -170,12 +170,17 @@ class Connection:
         What it prints on stderr comes by ``recv_stderr``.
 
         :raises SshLost: the connection is gone.
+        :raises SshError: it wasn't started in time.
         """
+        deadline = time.monotonic() + timeout
         try:
             channel = self._transport.open_session(timeout=timeout)
             channel.settimeout(timeout)
             channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
+            # paramiko has no exception of its own for this.
+            if self.alive and time.monotonic() >= deadline:
+                raise self._late(command, timeout) from None
             raise self._lost(f"starting {_short(command)}", error) from None
         return channel
 
@@ -202,7 +207,7 @@ class Connection:
                 # The status is sent before the end of the output is (RFC 4254, 6.10), or never.
                 channel.status_event.wait(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
-                raise SshError(f"{self.address}: not done in {timeout:g} s: {_short(command)}") from None
+                raise self._late(command, timeout) from None
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise self._lost(doing, error) from None
             if channel.exit_status < 0:
@@ -254,6 +259,9 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _late(self, command: str, timeout: float) -> SshError:
+        return SshError(f"{self.address}: not done in {timeout:g} s: {_short(command)}")
 
     def _lost(self, doing: str, error: BaseException | None) -> GuestError:
         death = self._death()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -111,26 +112,29 @@ def test_what_does_not_speak_ssh() -> None:
         thread.join()
 
 
-def while_running(connection: Connection, act: Callable[[], object]) -> GuestError:
+def while_running(guest: Guest, connection: Connection, act: Callable[[], object]) -> GuestError:
     """What a command ends with when ``act`` is done in the middle of it."""
-    channel = connection.start("echo begun; sleep 600")
-    assert channel.recv(6) == b"begun\n"
-    channel.close()
-    timer = threading.Timer(0.5, act)
-    timer.start()
+
+    def act_then() -> None:
+        guest.shell("until pgrep -x -f 'sleep 600' > /dev/null; do :; done")
+        act()
+
+    acting = threading.Thread(target=act_then)
+    acting.start()
     try:
         with pytest.raises(GuestError) as caught:
             connection.run("sleep 600")
         return caught.value
     finally:
-        timer.join()
+        acting.join()
 
 
 def test_connection_cut_in_the_middle(guest: Guest) -> None:
     connection = guest.ssh()
-    error = while_running(connection, lambda: guest.shell(CUT))
+    error = while_running(guest, connection, lambda: guest.shell(CUT))
     assert isinstance(error, SshLost)
-    assert "the connection was lost while running sleep 600" in error.message
+    # The command may run before we are told that it does.
+    assert re.search("the connection was lost while (starting|running) sleep 600", error.message)
     assert "\n" not in error.message
     with pytest.raises(SshLost):
         connection.run("true")
@@ -155,7 +159,7 @@ def test_upload_cut_in_the_middle_leaves_nothing(guest: Guest) -> None:
 def test_guest_that_dies_is_what_is_told(guest: Guest) -> None:
     """Losing the connection is a guest event like the others."""
     connection = guest.ssh()
-    error = while_running(connection, lambda: os.kill(guest.machine.process.pid, signal.SIGKILL))
+    error = while_running(guest, connection, lambda: os.kill(guest.machine.process.pid, signal.SIGKILL))
     assert isinstance(error, GuestExited)
 
 
