@@ -13,7 +13,7 @@ from verifier_library import make
 _BYTES = 240
 # Seconds that one input may take; it needs microseconds. A list that was damaged can be endless.
 _INPUT_SECONDS = 10
-# Beyond its own limit of time the fuzzer reads the corpus first; this bounds a host that is very busy.
+# Beyond its own limit the fuzzer reads the corpus first; this bounds a host that is very busy.
 _GRACE_SECONDS = 200
 _TAIL_LINES = 60
 
@@ -22,10 +22,14 @@ class FaultFound(Exception):
     """An input on which the verifier and the fuzzer's reference differ, or a sanitizer reports."""
 
 
-def fuzz(folder: Path, *, seconds: int, module: Path | None = None) -> str:
+def fuzz(folder: Path, *, seconds: int = 0, runs: int = -1, seed: int = 0, module: Path | None = None) -> str:
     """Fuzz, going on from the inputs that earlier runs left in ``folder``.
 
-    :param folder: Gets the program, its ``corpus`` and, for each fault, a ``crash-*`` or ``leak-*`` file.
+    :param folder: Gets the program, its ``corpus`` and, for each fault, a ``crash-*``, ``leak-*`` or
+        ``timeout-*`` file.
+    :param seconds: After which it ends; 0 for no such limit.
+    :param runs: Inputs after which it ends; -1 for no such limit.
+    :param seed: Of its random numbers; 0 for another each time.
     :param module: A folder with another ``verifier.c`` and ``verifier.h`` than the project's.
     :return: The fuzzer's last line: how many inputs it tried.
     :raises FaultFound: it found one; the message holds the report and says how to replay it.
@@ -36,6 +40,8 @@ def fuzz(folder: Path, *, seconds: int, module: Path | None = None) -> str:
     command = [
         str(folder / "fuzz"),
         f"-max_total_time={seconds}",
+        f"-runs={runs}",
+        f"-seed={seed}",
         f"-timeout={_INPUT_SECONDS}",
         f"-max_len={_BYTES}",
         "-len_control=0",
