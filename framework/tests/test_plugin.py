@@ -105,12 +105,12 @@ def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytes
 
 
 def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester, temporary: Path) -> None:
-    marker = pytester.path / "running"
+    running, tell = os.pipe()
     pytester.makepyfile(
         f"""
-        from pathlib import Path
+        import os
         def test_hangs(guest):
-            Path({str(marker)!r}).touch()
+            os.write({tell}, b"running")
             guest.console.expect(b"never printed", timeout=200)
         """
     )
@@ -120,14 +120,15 @@ def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester, temporary: Path) -> No
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        pass_fds=[tell],
     )
+    os.close(tell)
     try:
-        while not marker.exists():
-            assert process.poll() is None
-            os.sched_yield()
+        assert os.read(running, 16) == b"running"
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     finally:
+        os.close(running)
         process.kill()
         process.wait()
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
