@@ -47,9 +47,14 @@ def test_nobody_else_is_reached(guest: Guest) -> None:
     """The network ends at this host (QEMU, -netdev user,restrict=on): without, 10.0.2.2 is its loopback."""
     # The second word is the destination, 0 for the default route.
     assert all(line.split()[1] != "00000000" for line in said(guest, "cat /proc/net/route").splitlines())
+    connect = "timeout 5 bash -c 'exec 3<> /dev/tcp/{}/{}'"
+    guest.ssh()
+    assert guest.shell(connect.format("127.0.0.1", 22)).status == 0
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert guest.shell(f"timeout 5 bash -c 'echo > /dev/tcp/10.0.2.2/{port}'").status != 0
+        assert guest.shell(connect.format("10.0.2.2", server.getsockname()[1])).status != 0
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_nothing_goes_off_when_a_clone_wakes_up(guest: Guest) -> None:
