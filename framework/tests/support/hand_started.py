@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
+import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
+
 from pytest_memtype import resources
+from pytest_memtype.distribution.system import distribution, own_kernel
+from pytest_memtype.errors import HostError, MemtypeError
+from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.wait import deadline_after, poll
+from pytest_memtype.progress import silent
 from pytest_memtype.ssh import keys
 from pytest_memtype.ssh.connection import Address, Connection
 from pytest_memtype.target.address import TargetAddress
@@ -20,7 +31,7 @@ SCRIPT = resources.testcases().parent / "docs" / "target-in-qemu.sh"
 MEMORY = 0xFD000000
 CONFIG = f'[[memory]]\naddress = {MEMORY:#x}\nsize = "16M"\nwhat = "ivshmem"\n'
 
-BOOT = 240.0
+_BOOT = 240.0
 
 # What a run may leave, or forget to put back.
 _LOOK = """
@@ -30,6 +41,54 @@ ls -d /run/memtype-* /dev/shm/memtype-* /var/tmp/memtype-* /tmp/memtype-* 2> /de
 grep -v uncachable /proc/mtrr
 [ "$(cut -f 1 /proc/sys/kernel/printk)" = "$(cat /run/printk)" ] || cat /proc/sys/kernel/printk
 """
+
+
+def one_line(error: MemtypeError) -> str:
+    assert len(error.message.splitlines()) == 1
+    return error.message
+
+
+@contextlib.contextmanager
+def hand_started(folder: Path) -> Iterator[HandStarted]:
+    """A machine that runs until the end of the block, with what it needs in ``folder``."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not on this host")
+    # So that the script, which has a time limit here, finds them.
+    kernel = bundle(own_kernel("debian:bookworm", progress=silent))
+    distribution("debian:bookworm", kernel, progress=silent)
+    with _reserved_port() as ssh_port, _reserved_port() as console_port:
+        command = ["env", f"PYTHON={sys.executable}", str(SCRIPT), str(folder)]
+        process = Process([*command, str(ssh_port), str(console_port)], output=folder / "output")
+        try:
+            _wait_for_sshd(process, folder)
+            made = HandStarted(folder, ssh_port, console_port)
+            made.run("cut -f 1 /proc/sys/kernel/printk > /run/printk")
+            yield made
+        finally:
+            process.close()
+
+
+@contextlib.contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that the operating system gives to nobody else, and QEMU may listen on.
+
+    A second socket may bind a port when both have SO_REUSEADDR, as QEMU's have, and none listens yet; to
+    one that leaves the choice open it is never given (Linux, net/ipv4/inet_connection_sock.c).
+    """
+    with socket.socket() as reserving:
+        reserving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserving.bind(("127.0.0.1", 0))
+        yield int(reserving.getsockname()[1])
+
+
+def _wait_for_sshd(process: Process, folder: Path) -> None:
+    deadline = deadline_after(_BOOT)
+    log = folder / "console.log"
+    while not (log.exists() and b"sshd listens" in log.read_bytes()):
+        if poll([process.pidfd], (), min(deadline, deadline_after(0.2))):
+            raise HostError(f"the machine ended: {(folder / 'output').read_text()}")
+        if deadline_after(0) > deadline:
+            raise HostError(f"no sshd in {_BOOT:.0f} s: {log.read_text(errors='replace')[-2000:]}")
 
 
 @dataclass

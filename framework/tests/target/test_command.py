@@ -1,4 +1,4 @@
-"""``memtype run --target`` as a user sees it. Before test_target.py, which spoils the machine in the end."""
+"""``memtype run --target`` as a user sees it."""
 
 from __future__ import annotations
 

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hand_started import MEMORY, HandStarted, Wire
+from hand_started import MEMORY, HandStarted, Wire, one_line
 
 from pytest_memtype import MemType
 from pytest_memtype.errors import (
     GuestExited,
     HeadersMissing,
     MemtypeError,
-    ModuleRefused,
     NotAllowed,
     SshDiskFull,
     SshHostKeyChanged,
@@ -46,11 +45,6 @@ def wire(machine: HandStarted) -> Iterator[Wire]:
     made = Wire(machine.ssh_port)
     yield made
     made.close()
-
-
-def one_line(error: MemtypeError) -> str:
-    assert len(error.message.splitlines()) == 1
-    return error.message
 
 
 def use(guest: Guest) -> None:
@@ -242,22 +236,3 @@ def test_a_kernel_without_headers(target: Targets) -> None:
     with pytest.raises(HeadersMissing, match=r"no module for its kernel 6\.1\.0-999-amd64") as raised:
         halves(facts, where="lab", progress=silent)
     one_line(raised.value)
-
-
-# From here on the machine is spoilt, more with each test: lockdown and the signature policy have no way back.
-
-
-def test_lockdown(machine: HandStarted, target: Targets) -> None:
-    machine.run("echo integrity > /sys/kernel/security/lockdown")
-    with pytest.raises(ModuleRefused, match="lockdown is integrity") as raised:
-        target().guest()
-    one_line(raised.value)
-    assert machine.left() == ""
-
-
-def test_modules_must_be_signed(machine: HandStarted, target: Targets) -> None:
-    machine.run("echo Y > /sys/module/module/parameters/sig_enforce")
-    with pytest.raises(ModuleRefused, match="wants a signed one") as raised:
-        target().guest()
-    one_line(raised.value)
-    assert machine.left() == ""
