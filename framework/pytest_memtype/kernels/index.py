@@ -17,7 +17,7 @@ from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import exclusive, scratch, workshop
+from pytest_memtype.store import exclusive, flush, scratch, workshop
 
 # A warm start reads JSON only; python-debian is slow to load.
 if TYPE_CHECKING:
@@ -261,16 +261,16 @@ def _path(cache: Path, suite: str) -> Path:
 
 
 def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | None:
-    """The index kept on disk; None when there is none, or it is older than ``max_age`` seconds."""
+    """The index kept on disk; None when there is none, it is damaged or older than ``max_age`` seconds."""
     try:
         stored = json.loads(_path(cache, suite).read_bytes())
-    except FileNotFoundError:
+        # A clock set back must not make an index fresh for ever.
+        age = time.time() - stored["fetched"]
+        kernels = tuple(Kernel(**kernel) for kernel in stored["kernels"])
+        index = Index(newest=stored["newest"], kernels=kernels)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    # A clock set back must not make an index fresh for ever.
-    age = time.time() - stored["fetched"]
-    if max_age is not None and not 0 <= age < max_age:
-        return None
-    return Index(newest=stored["newest"], kernels=tuple(Kernel(**kernel) for kernel in stored["kernels"]))
+    return index if max_age is None or 0 <= age < max_age else None
 
 
 def _date(cache: Path, suite: str) -> str:
@@ -294,5 +294,6 @@ def _refresh(cache: Path, suite: str, place: Path) -> None:
         }
         partial = folder / "index.json"
         partial.write_text(json.dumps(stored, indent=1))
+        flush(folder)
         _path(cache, suite).parent.mkdir(exist_ok=True)
         partial.replace(_path(cache, suite))

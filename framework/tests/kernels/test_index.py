@@ -1,4 +1,5 @@
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels import index
 from pytest_memtype.kernels.index import Index, Kernel, choose, newest_of_each_series, parse
+from pytest_memtype.kernels.sources import AptSources
 from pytest_memtype.kernels.spec import DebianSpec
 from pytest_memtype.progress import silent
 
@@ -240,6 +242,58 @@ def test_a_kept_index_is_used_for_a_day(
     spec = DebianSpec("debian:bookworm", suite="bookworm")
     assert index.find(spec, cache=tmp_path, progress=silent) == kernel
     assert refreshed == ([] if used else ["bookworm"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"fetched": 1, "kern',
+        "\udcff",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"fetched": "now", "newest": null, "kernels": []}',
+        '{"fetched": 0, "kernels": []}',
+        '{"fetched": 0, "newest": null, "kernels": [{"release": "6.1"}]}',
+    ],
+)
+def test_a_damaged_index_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    kernel = Kernel("6.1.0-56-cloud-amd64", "6.1.192-2", "bookworm", "linux-image-6.1.0-56-cloud-amd64")
+    path = tmp_path / "index" / "bookworm.2.json"
+    path.parent.mkdir()
+    path.write_text(text, errors="surrogateescape")
+
+    def refresh(_cache: Path, _suite: str, _place: Path) -> None:
+        path.write_text(
+            json.dumps({"fetched": time.time(), "newest": kernel.release, "kernels": [asdict(kernel)]})
+        )
+
+    monkeypatch.setattr(index, "_refresh", refresh)
+    spec = DebianSpec("debian:bookworm", suite="bookworm")
+    assert index.find(spec, cache=tmp_path, progress=silent) == kernel
+
+
+def test_an_index_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a crash of the host leaves an empty file under that name."""
+    flushed: set[int] = set()
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        assert not (tmp_path / "index").exists()
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def unpack(_sources: AptSources, root: Path, **_options: object) -> None:
+        (root / "kernels").mkdir(parents=True)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(index, "unpack", unpack)
+    assert index.indexes(["bookworm"], cache=tmp_path, progress=silent) == {"bookworm": Index(None, ())}
+    (file,) = (tmp_path / "index").iterdir()
+    assert file.stat().st_ino in flushed
 
 
 def test_an_index_that_can_not_be_refreshed_is_used_and_said(
