@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import click
@@ -16,11 +17,14 @@ from pytest_memtype.commands.kernels import kernels
 from pytest_memtype.commands.layouts import layouts
 from pytest_memtype.commands.run import run
 from pytest_memtype.commands.shell import shell
-from pytest_memtype.errors import MemtypeError
+from pytest_memtype.errors import HostError, MemtypeError, reason
 
 
 class _Commands(click.Group):
-    """Prints our own errors as one line, with what belongs below it, and ends with their status."""
+    """Prints our own errors as one line, with what belongs below it, and ends with their status.
+
+    What the system refuses is one line too, where nobody knew what to say of it.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -30,6 +34,12 @@ class _Commands(click.Group):
                 raise
             click.echo(f"memtype: {error}", err=True)
             ctx.exit(error.exit_status)
+        except OSError as error:
+            # click ends quietly when nobody reads on.
+            if ctx.params["debug"] or error.errno == errno.EPIPE:
+                raise
+            click.echo(f"memtype: {reason(error)}; memtype --debug shows where that was", err=True)
+            ctx.exit(HostError.exit_status)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

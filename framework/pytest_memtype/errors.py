@@ -11,6 +11,13 @@ below it.
 from __future__ import annotations
 
 
+def reason(error: OSError) -> str:
+    """What the system refuses, on one line: the file, where it says which, and why."""
+    # Libraries raise some without a number.
+    why = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{error.filename}: {why}" if error.filename else why
+
+
 class MemtypeError(Exception):
     """Base of the tree.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import HostError, reason
 from pytest_memtype.progress import Progress
 
 # Longer than a cold build of several kernels over a slow line takes.
@@ -136,9 +136,7 @@ def discard(path: Path, *, cache: Path) -> None:
             path.rename(grave)
             shutil.rmtree(grave)
     except OSError as error:
-        raise HostError(
-            f"{path}: can't be removed ({error.filename}: {error.strerror}); make it yours to write"
-        ) from None
+        raise HostError(f"{path}: can't be removed ({reason(error)}); make it yours to write") from None
 
 
 def require_space(cache: Path, needed: int) -> None:

@@ -80,6 +80,17 @@ def test_debug_shows_the_traceback() -> None:
     assert "nothing called 'nothing'" in str(result.exception)
 
 
+def test_what_the_system_refuses_is_one_line() -> None:
+    arguments = ["layouts", "--tests", "x" * 300]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 3
+    assert result.stderr.startswith(
+        f"memtype: {'x' * 300}/layouts: File name too long; memtype --debug shows"
+    )
+    assert result.stderr.count("\n") == 1
+    assert isinstance(CliRunner().invoke(main, ["--debug", *arguments]).exception, OSError)
+
+
 def test_cache_lists_prunes_and_removes(cache: Path) -> None:
     bundle = cache / "bundles" / "6.1.0-1-cloud-amd64-0123456789abcdef"
     bundle.mkdir(parents=True)

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_memtype.errors import KernelError
+from pytest_memtype.errors import KernelError, reason
 from pytest_memtype.kernels import requirements
 from pytest_memtype.kernels.spec import BuildSpec, HostSpec
 
@@ -50,11 +50,16 @@ class LocalKernel:
 def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
     """Look at a kernel that was built on this host.
 
-    :raises KernelError: something of it is missing, or doesn't belong together.
+    :raises KernelError: something of it is missing or can't be read, or doesn't belong together.
     """
     what = f"kernel {spec.text!r}"
-    if isinstance(spec, HostSpec):
-        spec = _of_the_host(spec)
+    try:
+        return _find(_of_the_host(spec) if isinstance(spec, HostSpec) else spec, what)
+    except OSError as error:
+        raise KernelError(f"{what}: {reason(error)}; make it readable for you") from None
+
+
+def _find(spec: BuildSpec, what: str) -> LocalKernel:
     if not spec.build.is_dir():
         raise KernelError(f"{what}: there is no folder {spec.build}; name the one the kernel was built in")
     config = spec.build / ".config"
@@ -67,7 +72,7 @@ def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
             raise KernelError(
                 f"{what}: {spec.build} has no {needed}; finish the build there (make bzImage modules)"
             )
-    built = "".join(re.findall('"(.*)"', (spec.build / _RELEASE).read_text()))
+    built = "".join(re.findall('"(.*)"', (spec.build / _RELEASE).read_text(errors="replace")))
     if built != release:
         raise KernelError(
             f"{what}: {spec.image} is {release}, but {spec.build} builds modules for {built}; name two that "
@@ -109,11 +114,11 @@ def _release_of(image: Path, what: str) -> str:
         data = image.read_bytes()
     except FileNotFoundError:
         raise KernelError(f"{what}: there is no {image}; build the kernel first (make bzImage)") from None
-    except OSError as error:
-        raise KernelError(f"{what}: {image}: {error.strerror}; make it readable for you") from None
     offset, magic = _MAGIC
     if data[offset : offset + len(magic)] != magic:
         raise KernelError(f"{what}: {image} is no bzImage of an x86 kernel")
+    if len(data) < _VERSION_POINTER + 2:
+        raise KernelError(f"{what}: {image} is cut short; build the kernel again (make bzImage)")
     (pointer,) = struct.unpack_from("<H", data, _VERSION_POINTER)
     text = data[pointer + 0x200 :][:_LONGEST_VERSION].partition(b"\0")[0].decode("latin-1")
     return text.split(" ")[0]

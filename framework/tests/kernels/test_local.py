@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,70 @@ def test_a_tree_that_can_not_be_used(tree: Path, change: Callable[[Path], None],
     assert caught.value.message.startswith(f"kernel 'tree:{tree}': ")
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.fixture
+def folder_of_somebody_else(tmp_path: Path) -> Iterator[Path]:
+    """Root may enter every folder, and is nobody for the time of the test."""
+    path = tmp_path / "closed"
+    (path / "tree").mkdir(parents=True)
+    path.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield path
+    if root:
+        os.seteuid(0)
+    path.chmod(0o700)
+
+
+def test_a_tree_in_a_folder_one_may_not_enter(folder_of_somebody_else: Path) -> None:
+    spec = f"tree:{folder_of_somebody_else}/tree"
+    with pytest.raises(KernelError) as caught:
+        local(spec)
+    assert caught.value.message.startswith(f"kernel {spec!r}: {folder_of_somebody_else}/tree")
+    assert caught.value.message.endswith(": Permission denied; make it readable for you")
+
+
+CONFIG = ("X86_64", "BLK_DEV_INITRD", "DEVTMPFS", "PROC_FS", "SYSFS", "PCI", "SERIAL_8250_CONSOLE", "MODULES")
+
+
+@pytest.fixture
+def read_tree(tmp_path: Path) -> Path:
+    """What is read of a tree before anything is built, and no more."""
+    (tmp_path / "arch/x86/boot").mkdir(parents=True)
+    (tmp_path / "include/generated").mkdir(parents=True)
+    # Documentation/arch/x86/boot.rst: where the header and the version are.
+    image = bytearray(1024)
+    image[0x202:0x206], image[0x20E] = b"HdrS", 0x40
+    image[0x240:0x246] = b"6.1.0 "
+    (tmp_path / "arch/x86/boot/bzImage").write_bytes(image)
+    (tmp_path / "include/generated/utsrelease.h").write_text('#define UTS_RELEASE "6.1.0"\n')
+    (tmp_path / "Module.symvers").touch()
+    if shutil.which("gcc") is None:
+        pytest.skip("this host has no gcc")
+    version = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
+    major, minor, patch = map(int, version.split("."))
+    lines = [*(f"CONFIG_{name}=y" for name in CONFIG), f"CONFIG_GCC_VERSION={major:d}{minor:02}{patch:02}"]
+    (tmp_path / ".config").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [".config", "Module.symvers", "include/generated/utsrelease.h"])
+def test_a_tree_with_a_file_that_can_not_be_read(read_tree: Path, name: str) -> None:
+    assert local(f"tree:{read_tree}").release == "6.1.0"
+    (read_tree / name).unlink()
+    # Whoever reads that, and be it root, gets an error.
+    (read_tree / name).symlink_to("/proc/self/mem")
+    with pytest.raises(KernelError, match="Input/output error") as caught:
+        local(f"tree:{read_tree}")
+    assert "\n" not in caught.value.message
+
+
+def test_an_image_that_is_cut_short(read_tree: Path) -> None:
+    (read_tree / "arch/x86/boot/bzImage").write_bytes(bytes(0x202) + b"HdrS")
+    with pytest.raises(KernelError, match="bzImage is cut short; build the kernel again"):
+        local(f"tree:{read_tree}")
 
 
 def test_the_running_kernel() -> None:
