@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -39,11 +38,6 @@ def paths(walk: Walk, level: int, table: int, slot: int) -> Iterator[Path]:
             stack.append(
                 (level + 1, int(here.parent[edge]), virtual | int(here.slot[edge]) << _shift(level + 1))
             )
-
-
-def some_paths(walk: Walk, level: int, table: int, slot: int, *, most: int) -> list[Path]:
-    """The first of them."""
-    return list(islice(paths(walk, level, table, slot), most))
 
 
 def canonical(virtual: int, depth: int) -> int:

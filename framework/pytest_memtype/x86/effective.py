@@ -155,17 +155,6 @@ def effective_type(
     return _TABLES[vendor][mtrr, pat_type]
 
 
-def checks_caches(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> bool:
-    """Whether an access is uncached and yet must look into the caches.
-
-    AMD's tables call that CD. Intel's say UC with note 2: the UC comes from the page tables, "and the
-    processors are required to check their caches because the data may be cached due to page aliasing". UC
-    that comes from the MTRRs (note 1) never is in a cache, so there nothing is looked for.
-    """
-    effective = effective_type(mtrr, pat_type, vendor)
-    return effective in (EffectiveType.UC, EffectiveType.CD) and mtrr is not MemType.UC
-
-
 # Intel SDM vol. 3, "Programming the PAT": two types on one page are not supported, and "a WC page
 # must never be aliased to a cacheable page"; note to the table of effective types: UC by page table
 # must check the caches "because the data may be cached due to page aliasing, which is not

@@ -104,22 +104,6 @@ def memtype_of_entry(entry: int | Words, *, page_size: PageSize, pat: int) -> Me
     return pat_register.decode(pat)[pat_index(entry, page_size)]
 
 
-def entry_bits(memtype: MemType, *, page_size: PageSize, pat: int) -> int:
-    """PWT, PCD and PAT of a leaf that has a page attribute, by the lowest slot that holds it.
-
-    PS isn't among them.
-
-    :param pat: The value of IA32_PAT.
-    :raises ValueError: No slot holds the type, or see :func:`pytest_memtype.x86.pat.decode`.
-    """
-    slots = pat_register.decode(pat)
-    if memtype not in slots:
-        raise ValueError(f"no slot of IA32_PAT {pat:#018x} holds {memtype}")
-    slot = slots.index(memtype)
-    pat_bit = PAT_4K if page_size is PageSize.SIZE_4K else PAT_LARGE
-    return PWT * (slot & 1) | PCD * (slot >> 1 & 1) | pat_bit * (slot >> 2)
-
-
 @overload
 def leaf_address(entry: int, page_size: PageSize) -> int: ...
 @overload

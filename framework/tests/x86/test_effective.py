@@ -7,7 +7,6 @@ from pytest_memtype.x86.effective import (
     Danger,
     EffectiveType,
     Vendor,
-    checks_caches,
     danger,
     danger_reason,
     effective_type,
@@ -64,27 +63,6 @@ def test_cell(mtrr: str, page_attribute: str, intel: str, amd: str) -> None:
 
 def test_every_cell_is_there() -> None:
     assert {row[:2] for row in ROWS} == set(itertools.product(TYPES.keys() - {"UC-"}, TYPES.keys()))
-
-
-# The notes of Intel's table: 1, UC from the MTRRs, caches not looked into; 2, UC from the page tables, caches
-# must be checked. Columns UC, UC-, WC, WT, WP, WB; a dot has neither note.
-NOTES = """
-UC 1 1 . 1 1 1
-WC 2 . . 2 2 .
-WT 2 2 . . . .
-WP 2 . . . . .
-WB 2 2 . . . .
-"""
-
-
-def test_uncached_accesses_that_look_into_the_caches() -> None:
-    for line in NOTES.split("\n")[1:-1]:
-        mtrr, *notes = line.split()
-        for column, note in zip(("UC", "UC-", "WC", "WT", "WP", "WB"), notes, strict=True):
-            cell = MemType(TYPES[mtrr]), MemType(TYPES[column])
-            assert checks_caches(*cell, Vendor.INTEL) is (note == "2")
-    for mtrr, column, _, amd in ROWS:
-        assert checks_caches(MemType(TYPES[mtrr]), MemType(TYPES[column]), Vendor.AMD) is (amd == "CD")
 
 
 @pytest.mark.parametrize("vendor", Vendor)

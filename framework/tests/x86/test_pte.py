@@ -6,7 +6,6 @@ from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
 from pytest_memtype.x86.pte import (
     PageSize,
-    entry_bits,
     leaf_address,
     memtype_of_entry,
     pat_index,
@@ -74,18 +73,6 @@ def test_entries_above_the_leaf_have_no_pat_bit() -> None:
     # Intel SDM vol. 3, "Memory Typing": PWT and PCD alone choose slot 0 to 3 of accesses to the next table.
     for others in (0, 0xFFFF_FFFF_FFFF_FFE7):
         assert [table_pat_index(others | bits) for bits in (0, 8, 16, 24)] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("page_size", PageSize)
-def test_entry_bits(page_size: PageSize) -> None:
-    bits_of = {index: bits for size, bits, index in CASES if size is page_size}
-    expected = {MemType[name]: bits_of[LINUX_SLOTS.index(name)] for name in LINUX_SLOTS}
-    found = {memtype: entry_bits(memtype, page_size=page_size, pat=LINUX_PAT) for memtype in MemType}
-    assert found == {
-        memtype: bits & (0x1018 if page_size != 4096 else ~0) for memtype, bits in expected.items()
-    }
-    with pytest.raises(ValueError, match="no slot of IA32_PAT 0x0007040600070406 holds WC"):
-        entry_bits(MemType.WC, page_size=page_size, pat=RESET_PAT)
 
 
 def test_leaf_address() -> None:
