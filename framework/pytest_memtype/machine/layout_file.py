@@ -51,11 +51,6 @@ def folders_of_tests(folder: Path) -> list[Path]:
     return [folder / "layouts", folder]
 
 
-def layout_names(folders: Sequence[Path] = ()) -> tuple[str, ...]:
-    """The names that :func:`load_layout` knows, sorted."""
-    return tuple(sorted(_found(folders)))
-
-
 def layout_files(folders: Sequence[Path] = ()) -> tuple[LayoutFile, ...]:
     """What is behind each name, sorted.
 
@@ -81,7 +76,8 @@ def load_layout(name: str, folders: Sequence[Path] = ()) -> Layout:
     """
     found = _found(folders)
     if name not in found:
-        raise LayoutError(f"no layout is called {name!r}; known are {', '.join(sorted(found))}")
+        known = ", ".join(each.name for each in layout_files(folders))
+        raise LayoutError(f"no layout is called {name!r}; known are {known}")
     return _read(name, found[name])
 
 

@@ -8,7 +8,7 @@ import pytest
 from pytest_memtype.errors import LayoutError
 from pytest_memtype.machine import layout_file
 from pytest_memtype.machine.layout import Layout, validate
-from pytest_memtype.machine.layout_file import layout_files, layout_names, load_layout
+from pytest_memtype.machine.layout_file import layout_files, load_layout
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange
 
@@ -35,9 +35,13 @@ NAMED = {
 }
 
 
+def names(*folders: Path) -> set[str]:
+    return {each.name for each in layout_files(folders)}
+
+
 def test_named_layouts() -> None:
-    assert set(layout_names()) == NAMED
-    for name in layout_names():
+    assert names() == NAMED
+    for name in NAMED:
         layout = load_layout(name)
         assert layout.name == name
         assert layout.description
@@ -64,7 +68,7 @@ def test_layouts_of_the_users(tmp_path: Path) -> None:
     assert load_layout("mine", [tmp_path]) == Layout(
         "mine", default=WB, ranges=[MtrrRange(1 << 32, 4096, WT)], fixed=FIXED
     )
-    assert set(layout_names([tmp_path, tmp_path / "missing"])) == NAMED | {"mine"}
+    assert names(tmp_path, tmp_path / "missing") == NAMED | {"mine"}
     (tmp_path / "firmware.toml").write_text('description = "shadows"\n')
     assert load_layout("firmware", [tmp_path]).description == "shadows"
 
@@ -74,6 +78,14 @@ def test_unknown_name(name: str) -> None:
     with pytest.raises(LayoutError, match=r"no layout is called .*known are all-registers-used, ") as refusal:
         load_layout(name)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_is_no_layout_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    (tmp_path / "mine.toml").write_text('description = "mine"\n')
+    with pytest.raises(LayoutError, match=r"firmware.* mine, ") as refusal:
+        load_layout("nope", [tmp_path])
+    assert "pyproject" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

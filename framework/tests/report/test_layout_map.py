@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.machine.layout_file import layout_names, load_layout
+from pytest_memtype.machine.layout_file import layout_files, load_layout
 from pytest_memtype.report.layout_map import MOST_ROWS, Map, Row, layout_map, remark, svg, table
 from pytest_memtype.strategies import layouts
 from pytest_memtype.x86.memtype import MemType
@@ -57,7 +57,7 @@ def test_overlaps_name_all_registers() -> None:
     assert {row[3] for row in rows("mtrr-disabled")} == {"off"}
 
 
-@pytest.mark.parametrize("name", layout_names())
+@pytest.mark.parametrize("name", [each.name for each in layout_files()])
 def test_named_layout_is_drawn_whole(name: str) -> None:
     picture = layout_map(load_layout(name), HARDWARE)
     text = drawn(picture)
