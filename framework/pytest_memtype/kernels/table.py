@@ -67,7 +67,7 @@ def table(statuses: Iterable[Status]) -> Table:
             for stage in ("downloading", "building")
         ]
         text = Text(status.text if status.stage in ("failed", "ready", "waiting") else "")
-        rows.add_row(status.spec, Text(status.stage, _COLOURS.get(status.stage, "yellow")), *took, text)
+        rows.add_row(Text(status.spec), Text(status.stage, _COLOURS.get(status.stage, "yellow")), *took, text)
     return rows
 
 

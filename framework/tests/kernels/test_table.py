@@ -63,3 +63,8 @@ def test_on_a_terminal_one_table_is_drawn_again() -> None:
     output = shown([DOWNLOADING, FAILED], terminal=True)
     assert output.count("debian:6.12") >= 2
     assert "nearest are debian:6.1 [0]" in output
+
+
+def test_a_folder_may_be_called_as_it_likes() -> None:
+    output = shown([Status("tree:/tmp/a[/b]", "failed", "[bold]")], terminal=True)
+    assert "tree:/tmp/a[/b]" in output
