@@ -24,6 +24,9 @@ HIGH_START: Final = 4096 * MIB
 #: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see command.py).
 PHYSICAL_BITS: Final = 40
 
+#: The widths that QEMU takes (7.2, target/i386/cpu.c, x86_cpu_realizefn()); 0 stands for its own.
+_WIDTHS: Final = range(32, 53)
+
 #: COMMAND_LINE_SIZE of x86 (Linux, arch/x86/include/asm/setup.h), less room for our own arguments.
 CMDLINE_LIMIT: Final = 1792
 
@@ -121,7 +124,7 @@ class Hardware:
     def physical_bits(self) -> int:
         """Width of the CPU's physical addresses (CPUID 80000008H EAX[7:0])."""
         match = _PHYSICAL_BITS.search(self.cpu)
-        return int(match[1]) if match else PHYSICAL_BITS
+        return int(match[1]) or PHYSICAL_BITS if match else PHYSICAL_BITS
 
 
 def ram_ranges(size: int) -> tuple[RamRange, ...]:
@@ -134,6 +137,10 @@ def ram_ranges(size: int) -> tuple[RamRange, ...]:
 def _check_cpu(cpu: object) -> None:
     if not isinstance(cpu, str) or re.fullmatch(r"[^\s,][^\s]*", cpu) is None:
         raise UsageError(f"hardware: cpu {cpu!r} is not a QEMU CPU; write it like 'qemu64' or 'qemu64,-mtrr'")
+    match = _PHYSICAL_BITS.search(cpu)
+    # Python reads no number of thousands of digits.
+    if match and (len(match[1]) > 2 or int(match[1]) not in (0, *_WIDTHS)):
+        raise UsageError(f"hardware: cpu {cpu!r} has addresses no CPU has; use phys-bits of 32 to 52")
 
 
 def _check_memory(memory: object) -> None:

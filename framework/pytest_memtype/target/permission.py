@@ -74,6 +74,8 @@ def load_permission(path: Path) -> Permission:
         raise UsageError(f"{path}: the target's configuration can't be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deeply for a target's configuration") from None
     unknown = content.keys() - {"memory", "shell", "printk", "lease"}
     if unknown:
         raise UsageError(f"{path}: {min(unknown)!r} is not known; there are memory, shell, printk and lease")

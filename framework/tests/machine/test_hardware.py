@@ -17,7 +17,8 @@ def test_equal_hardware_is_one_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpu", "bits"), [("qemu64,-mtrr", 40), ("max,phys-bits=36", 36), ("max,phys-bits=52,-mtrr", 52)]
+    ("cpu", "bits"),
+    [("qemu64,-mtrr", 40), ("max,phys-bits=36", 36), ("max,phys-bits=52,-mtrr", 52), ("max,phys-bits=0", 40)],
 )
 def test_physical_bits(cpu: str, bits: int) -> None:
     assert Hardware(cpu=cpu).physical_bits == bits
@@ -59,6 +60,10 @@ def test_largest_memory() -> None:
         ("cpu", ",-mtrr", "like 'qemu64'"),
         ("cpu", "qemu64 -monitor stdio", "like 'qemu64'"),
         ("cpu", None, "like 'qemu64'"),
+        *(
+            ("cpu", f"max,phys-bits={bits},-mtrr", "use phys-bits of 32 to 52")
+            for bits in ("31", "53", "99999999999999", "9" * 5000)
+        ),
         ("cmdline", "nopat\nroot=", "on one line"),
         ("cmdline", "x" * 2000, "1792 at most"),
         ("firmware", "coreboot", "use seabios or ovmf"),

@@ -55,6 +55,7 @@ def test_without_a_word_nothing_is_allowed(tmp_path: Path) -> None:
     [
         ("memory = 3", r"write \[\[memory\]\]"),
         ("memory", "not TOML"),
+        ("memory = " + "[" * 100_000, "nested too deeply"),
         ("everything = true", "'everything' is not known"),
         ("shell = 1", "true or false"),
         ("printk = 9", "a number from 1 to 8"),
