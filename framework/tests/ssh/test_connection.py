@@ -168,6 +168,16 @@ def test_command_that_is_not_done_in_time(guest: Guest) -> None:
         guest.ssh().run("sleep 600", timeout=1)
 
 
+def test_a_machine_that_does_not_begin_in_time(guest: Guest) -> None:
+    """It stands still. QEMU goes on to take what is sent there, so that no connection is lost."""
+    connection = guest.ssh()
+    guest.qmp.execute("stop")
+    with pytest.raises(SshError, match="not done in 1 s: true"):
+        connection.run("true", timeout=1)
+    guest.qmp.execute("cont")
+    assert connection.run("true").status == 0
+
+
 def test_disk_full(guest: Guest, files: tuple[Path, Path]) -> None:
     connection = guest.ssh()
     before = guest.shell(FOLDERS).output

@@ -166,11 +166,16 @@ def test_the_connection_ends_in_the_middle(
     guest = made.guest()
     use(guest)
     machine.run("echo is there > /dev/console")
-    cut = threading.Timer(2, wire.cut if how == "cut" else wire.silent.set)
-    cut.start()
+
+    def end() -> None:
+        machine.run("until pgrep -x -f 'sleep 600' > /dev/null; do :; done")
+        wire.cut() if how == "cut" else wire.silent.set()
+
+    ending = threading.Thread(target=end)
+    ending.start()
     with pytest.raises(SshLost, match="the connection was lost") as raised:
         guest.shell("sleep 600")
-    cut.join()
+    ending.join()
     one_line(raised.value)
     assert not guest.runs_on.alive
     assert guest.runs_on.state is GuestState.EXITED
