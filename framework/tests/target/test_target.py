@@ -160,8 +160,9 @@ def test_a_host_key_that_has_changed(machine: HandStarted, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
 def test_the_connection_ends_in_the_middle(
-    machine: HandStarted, target: Targets, wire: Wire, how: str
+    machine: HandStarted, wire: Wire, target: Targets, how: str
 ) -> None:
+    # The wire comes first, to be closed last: a target that is closed needs it.
     made = target(port=wire.near)
     guest = made.guest()
     use(guest)
