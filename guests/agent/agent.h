@@ -5,8 +5,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "../module/memtype_uapi.h"
 #include "buffer.h"
@@ -73,13 +71,11 @@ void process_kill(const struct request *request, struct buffer *reply);
 void process_maps(const struct request *request, struct buffer *reply);
 /* Sends the request's text to the process it names, and takes its answer. */
 void process_relay(const struct request *request, const char *text, struct buffer *reply);
-int process_listen(void);
 /* Ends all processes; returns when their mappings are gone. */
 void process_end_all(void);
-socklen_t agent_address(struct sockaddr_un *address);
 
-/* process_serve.c: a process's own side. These two serve the agent and don't return. */
-void process_serve(const char *name) __attribute__((noreturn));
+/* process_serve.c: a process's own side. These two serve the agent, by the socket given, and don't return. */
+void process_serve(const char *name, int to_agent) __attribute__((noreturn));
 void process_go_on(char **arguments) __attribute__((noreturn));
 /* Is this program a process that has just called exec()? */
 bool process_is_after_exec(int count, char **arguments);

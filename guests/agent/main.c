@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,9 @@
 #include "init.h"
 #include "options.h"
 #include "supervise.h"
+
+/* Mode 0400: mm/vmalloc.c, proc_vmalloc_init(), 5.10 to 7.3. */
+#define LOCK "/proc/vmallocinfo"
 
 int device = -1;
 struct test_device test_device;
@@ -85,6 +89,17 @@ static void answer(char *text)
 	buffer_free(&whole);
 }
 
+/*
+ * One agent at a time: the next may unload a module that this one hasn't opened yet. The file is
+ * there anyway, and root's alone, so that no other user can hold the lock; it goes with the agent.
+ */
+static bool take_machine(void)
+{
+	int lock = open(LOCK, O_RDONLY | O_CLOEXEC);
+
+	return lock >= 0 && !flock(lock, LOCK_EX | LOCK_NB);
+}
+
 /* Gets everything ready. What it says is the greeting: an error when that failed. */
 static void prepare(struct buffer *greeting)
 {
@@ -92,9 +107,9 @@ static void prepare(struct buffer *greeting)
 	bool with_module = !init_is_us() || !access(options.module, F_OK);
 	int error;
 
-	/* First, because nobody who has the address has the module. */
-	if (process_listen()) {
-		buffer_error(greeting, "can't listen for processes (another agent runs here?): %s",
+	/* First, because nobody who has the lock has the module. */
+	if (!take_machine()) {
+		buffer_error(greeting, "another agent runs here, or " LOCK " can't be locked: %s",
 			     strerror(errno));
 		return;
 	}

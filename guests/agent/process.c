@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * User processes of the tests. Each is a real process that connects to the
- * agent over a sequenced-packet socket and says its name; the agent passes it
- * the requests that name it, and passes its answers on.
+ * User processes of the tests. Each is a real process that was born with one end
+ * of a socket whose other end the agent has; the agent passes it the requests
+ * that name it, and passes its answers on. There is nothing to connect to: on
+ * somebody's machine others could.
  */
 #include <errno.h>
 #include <poll.h>
@@ -11,14 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "agent.h"
 
 #define MOST_PROCESSES 256
 #define LARGEST_ANSWER (128 << 10)
-#define CONNECT_MILLISECONDS 10000
+#define START_MILLISECONDS 10000
 
 struct process {
 	char name[MEMTYPE_NAME_LENGTH];
@@ -27,29 +27,6 @@ struct process {
 };
 
 static struct process processes[MOST_PROCESSES];
-static int listener = -1;
-
-socklen_t agent_address(struct sockaddr_un *address)
-{
-	static const char name[] = "memtype-agent";
-
-	memset(address, 0, sizeof(*address));
-	address->sun_family = AF_UNIX;
-	/* The leading zero makes it abstract: no file, gone with the agent. */
-	memcpy(address->sun_path + 1, name, sizeof(name) - 1);
-	return offsetof(struct sockaddr_un, sun_path) + sizeof(name);
-}
-
-int process_listen(void)
-{
-	struct sockaddr_un address;
-	socklen_t length = agent_address(&address);
-
-	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (listener < 0 || bind(listener, (struct sockaddr *)&address, length))
-		return -1;
-	return listen(listener, 16);
-}
 
 static struct process *find(const char *name)
 {
@@ -77,40 +54,59 @@ static void forget(struct process *process)
 	memset(process, 0, sizeof(*process));
 }
 
-/* Waits for the process that was just started to introduce itself. */
-static void admit(const char *name, struct buffer *reply)
+/* The agent's end, and one for the process to be. False with errno. */
+static bool make_socket(int ends[2])
+{
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+		return false;
+	/* What comes says who sent it. */
+	setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+	return true;
+}
+
+/* Whoever sent the one message that comes within the time, as the kernel knows it. 0 when none came. */
+static int sender(int socket)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control = { 0 };
+	char text[8];
+	struct iovec part = { .iov_base = text, .iov_len = sizeof(text) };
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	struct pollfd wait = { .fd = socket, .events = POLLIN };
+	struct ucred who = { 0 };
+
+	if (poll(&wait, 1, START_MILLISECONDS) != 1)
+		errno = ETIMEDOUT;
+	else if (recvmsg(socket, &message, 0) <= 0)
+		errno = ESRCH;
+	else if (control.header.cmsg_type == SCM_CREDENTIALS)
+		memcpy(&who, CMSG_DATA(&control.header), sizeof(who));
+	return who.pid;
+}
+
+/* Waits for the process that was just started, whose socket this is, to say that it is there. */
+static void admit(const char *name, int socket, struct buffer *reply)
 {
 	struct process *process = vacant();
-	char text[64] = "";
-	int socket;
+	int pid = sender(socket);
 
-	for (;;) {
-		struct pollfd wait = { .fd = listener, .events = POLLIN };
-		struct pollfd said;
-		ssize_t got = 0;
-		char *space;
-
-		if (poll(&wait, 1, CONNECT_MILLISECONDS) != 1) {
-			buffer_error(reply, "process %s did not start", name);
-			return;
-		}
-		socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-		said = (struct pollfd){ .fd = socket, .events = POLLIN };
-		if (poll(&said, 1, CONNECT_MILLISECONDS) == 1)
-			got = recv(socket, text, sizeof(text) - 1, 0);
-		text[got > 0 ? got : 0] = 0;
-		space = strchr(text, ' ');
-		if (space && !strcmp(space + 1, name))
-			break;
-		/* One that was given up for being late, or that died as it started. */
+	if (!pid) {
+		buffer_error(reply, errno == ETIMEDOUT ? "process %s did not start" :
+						       "process %s ended as it started", name);
 		close(socket);
-		if (!space) {
-			buffer_error(reply, "process %s ended as it started", name);
-			return;
-		}
+		return;
 	}
+	/* One that passes credentials is given an address of its own when it sends: unix(7). */
+	setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
 	process->socket = socket;
-	process->pid = atoi(text);
+	process->pid = pid;
 	strncpy(process->name, name, sizeof(process->name) - 1);
 	buffer_clear(reply);
 	buffer_print(reply, "{\"pid\": %d}", process->pid);
@@ -134,6 +130,7 @@ void process_start(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
 	unsigned int n;
+	int ends[2];
 	uint64_t uid;
 	pid_t child;
 
@@ -144,21 +141,28 @@ void process_start(const struct request *request, struct buffer *reply)
 		buffer_error(reply, "process: uid=%llu is no user id", (unsigned long long)uid);
 		return;
 	}
+	if (!make_socket(ends)) {
+		buffer_error(reply, "socketpair: %s", strerror(errno));
+		return;
+	}
 	child = fork();
 	if (!child) {
 		signal(SIGCHLD, SIG_IGN);
-		close(listener);
+		close(ends[0]);
 		for (n = 0; n < MOST_PROCESSES; n++)
 			if (processes[n].socket)
 				close(processes[n].socket);
 		if (uid && (setresgid(uid, uid, uid) || setresuid(uid, uid, uid)))
 			_exit(1);
-		process_serve(name);
+		process_serve(name, ends[1]);
 	}
-	if (child < 0)
+	close(ends[1]);
+	if (child < 0) {
 		buffer_error(reply, "fork: %s", strerror(errno));
-	else
-		admit(name, reply);
+		close(ends[0]);
+	} else {
+		admit(name, ends[0], reply);
+	}
 }
 
 /* Its socket goes after its memory, exit_files() after exit_mm(): its mappings are gone by now. */
@@ -236,28 +240,80 @@ void process_end_all(void)
 			end(&processes[n]);
 }
 
-void process_relay(const struct request *request, const char *text, struct buffer *reply)
+/* Sends a request, and with it the socket for the child it shall fork, unless that is -1. */
+static void tell(const struct process *process, const char *text, int socket)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(socket))];
+	} control = {
+		.header = {
+			.cmsg_len = CMSG_LEN(sizeof(socket)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS,
+		},
+	};
+	struct iovec part = { .iov_base = (char *)text, .iov_len = strlen(text) };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (socket >= 0) {
+		memcpy(CMSG_DATA(&control.header), &socket, sizeof(socket));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	sendmsg(process->socket, &message, MSG_NOSIGNAL);
+}
+
+/* Returns whether there is an answer, which is in the reply then. */
+static bool ask(struct process *process, const struct request *request, const char *text, int socket,
+		struct buffer *reply)
 {
 	static char answer[LARGEST_ANSWER];
-	bool leaves = !strcmp(request->verb, "exit"), forks = !strcmp(request->verb, "fork");
-	struct process *process = named(request, reply);
-	const char *child = request_text(request, "name");
 	ssize_t got;
 
-	if (!process || (forks && !name_is_free(child, reply)))
-		return;
-	send(process->socket, text, strlen(text), MSG_NOSIGNAL);
+	tell(process, text, socket);
 	got = recv(process->socket, answer, sizeof(answer), 0);
-	if (got <= 0 && leaves) {
+	if (got > 0) {
+		buffer_bytes(reply, answer, got);
+	} else if (!strcmp(request->verb, "exit")) {
 		forget(process);
 		buffer_print(reply, "{}");
-		return;
-	}
-	if (got <= 0) {
+	} else {
 		died(process, request->verb, reply);
+	}
+	return got > 0;
+}
+
+static void relay_fork(struct process *process, const struct request *request, const char *text,
+		       struct buffer *reply)
+{
+	const char *name = request_text(request, "name");
+	int ends[2];
+	bool forked;
+
+	if (!name_is_free(name, reply))
+		return;
+	if (!make_socket(ends)) {
+		buffer_error(reply, "socketpair: %s", strerror(errno));
 		return;
 	}
-	buffer_bytes(reply, answer, got);
-	if (forks && strstr(reply->data, "\"forked\": true"))
-		admit(child, reply);
+	forked = ask(process, request, text, ends[1], reply) &&
+		 strstr(reply->data, "\"forked\": true");
+	close(ends[1]);
+	if (forked)
+		admit(name, ends[0], reply);
+	else
+		close(ends[0]);
+}
+
+void process_relay(const struct request *request, const char *text, struct buffer *reply)
+{
+	struct process *process = named(request, reply);
+
+	if (!process)
+		return;
+	if (!strcmp(request->verb, "fork"))
+		relay_fork(process, request, text, reply);
+	else
+		ask(process, request, text, -1, reply);
 }

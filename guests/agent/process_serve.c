@@ -16,6 +16,7 @@
 
 static char own_name[MEMTYPE_NAME_LENGTH];
 static int connection = -1;	/* to the agent */
+static int for_child = -1;	/* what the agent has sent for the child that is to be forked */
 
 /* The name goes to the kernel and to the module. */
 static void take_name(const char *name)
@@ -48,6 +49,27 @@ static void answer(const struct buffer *reply)
 	send(connection, reply->data, reply->length, MSG_NOSIGNAL);
 }
 
+/* The next request, and the socket that comes with it. Returns 0 when the agent has gone. */
+static ssize_t hear(char *text, size_t room)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(for_child))];
+	} control;
+	struct iovec part = { .iov_base = text, .iov_len = room };
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t got = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+
+	if (got > 0 && message.msg_controllen && control.header.cmsg_type == SCM_RIGHTS)
+		memcpy(&for_child, CMSG_DATA(&control.header), sizeof(for_child));
+	return got > 0 ? got : 0;
+}
+
 /* Does as told until the agent goes. */
 static void __attribute__((noreturn)) obey(void)
 {
@@ -55,7 +77,7 @@ static void __attribute__((noreturn)) obey(void)
 	struct buffer reply = { 0 };
 	ssize_t got;
 
-	while ((got = recv(connection, text, sizeof(text) - 1, 0)) > 0) {
+	while ((got = hear(text, sizeof(text) - 1))) {
 		struct request request;
 
 		text[got] = 0;
@@ -71,22 +93,14 @@ static void __attribute__((noreturn)) obey(void)
 	_exit(0);
 }
 
-void process_serve(const char *name)
+void process_serve(const char *name, int to_agent)
 {
-	struct buffer reply = { 0 };
-	struct sockaddr_un address;
-	socklen_t length = agent_address(&address);
-
+	connection = to_agent;
 	if (device >= 0)
 		open_device();
 	take_name(name);
-	connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (connection < 0 || connect(connection, (struct sockaddr *)&address, length))
-		_exit(1);
-	buffer_clear(&reply);
-	buffer_print(&reply, "%d %s", getpid(), own_name);
-	answer(&reply);
-	buffer_free(&reply);
+	/* Nothing of it is read: who is there the kernel tells the agent. */
+	send(connection, "here", 4, MSG_NOSIGNAL);
 	obey();
 }
 
@@ -97,8 +111,9 @@ void process_fork(const struct request *request, struct buffer *reply)
 
 	if (!child) {
 		close(connection);
-		process_serve(name);
+		process_serve(name, for_child);
 	}
+	close(for_child);
 	if (child < 0)
 		buffer_print(reply, "{\"forked\": false, \"errno\": %d}", errno);
 	else

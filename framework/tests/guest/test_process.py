@@ -97,3 +97,21 @@ def test_exec_keeps_the_user(guest: Guest) -> None:
     assert "Name:\tX\n" in status
     assert "Uid:\t1000\t1000\t1000\t1000\n" in status
     assert process.mmap(guest.mmio(pages=1), WC).accepted
+
+
+def test_nobody_else_can_pass_for_a_process(guest: Guest) -> None:
+    """No socket of the agent's can be connected to, and who a process is the kernel says."""
+    process = guest.process("X", uid=1000)
+    child = process.fork("Y")
+    sockets = guest.shell("cat /proc/net/unix").output.splitlines()[1:]
+    assert sockets
+    # __SO_ACCEPTCON, which the fourth column shows for sockets that listen: include/uapi/linux/net.h.
+    assert [line for line in sockets if int(line.split()[3], 16) & 1 << 16] == []
+    status = guest.shell(f"cat /proc/{child.pid}/status").output
+    assert "Name:\tY\n" in status
+    assert f"PPid:\t{process.pid}\n" in status
+
+
+def test_no_other_user_can_keep_an_agent_out(guest: Guest) -> None:
+    """What one agent locks is root's alone."""
+    assert guest.shell("ls -l /proc/vmallocinfo").output.startswith("-r--------")
