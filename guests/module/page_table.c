@@ -16,13 +16,18 @@
 #define ENTRY_LARGE (1ULL << 7)
 #define ENTRY_LARGE_PAT (1ULL << 12)
 #define ENTRY_ADDRESS GENMASK_ULL(51, 12)
+/* What isn't address there: with AMD's SME or SEV one bit says that the page is encrypted. */
+#define ENTRY_ENCRYPTED (ENTRY_ADDRESS & ~(u64)PTE_PFN_MASK)
 #define CR4_FIVE_LEVELS (1UL << 12)
 
-/* The leaf entry that maps address, 0 when there is none; shift is where the walk ended. */
+/*
+ * The leaf entry that maps address, without the encryption bit; 0 when there is none. shift is where
+ * the walk ended.
+ */
 static u64 leaf(unsigned long address, unsigned int *shift)
 {
 	unsigned long cr4;
-	u64 entry = __read_cr3();
+	u64 entry = __read_cr3() & ~ENTRY_ENCRYPTED;
 	int level;
 
 	asm volatile("mov %%cr4, %0" : "=r" (cr4));
@@ -30,7 +35,7 @@ static u64 leaf(unsigned long address, unsigned int *shift)
 		u64 *table = phys_to_virt(entry & ENTRY_ADDRESS);
 
 		*shift = PAGE_SHIFT + 9 * level;
-		entry = READ_ONCE(table[address >> *shift & 511]);
+		entry = READ_ONCE(table[address >> *shift & 511]) & ~ENTRY_ENCRYPTED;
 		if (!(entry & ENTRY_PRESENT))
 			return 0;
 		if (level == 0 || (level <= 2 && entry & ENTRY_LARGE))
