@@ -312,11 +312,14 @@ static int __init agent_init(void)
 	 * machine must not come to its devices through us.
 	 */
 	agent_device.mode = allowed_everything() ? 0666 : 0600;
+	/* Before anybody can ask what it has seen. */
+	observe_start();
 	error = misc_register(&agent_device);
-	if (error)
+	if (error) {
+		observe_stop();
+		verifier_destroy(&memtype_verifier);
 		smram_exit();
-	else
-		observe_start();
+	}
 	return error;
 }
 

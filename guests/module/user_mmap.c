@@ -13,10 +13,14 @@
 #include "compat.h"
 #include "user_mapping.h"
 
-/* One open of /dev/memtype: what the next mmap() shall ask for, and what came of the last. */
+/*
+ * One open of /dev/memtype: what the next mmap() shall ask for, and what came of the last. Threads
+ * and processes may share it, so memtype_lock guards it.
+ */
 struct user_file {
 	struct memtype_prepare next;
 	bool prepared;
+	struct memtype_request result;
 };
 
 /* The process that is to be killed, and when. One at a time is enough for tests. */
@@ -60,8 +64,11 @@ int user_mapping_prepare(struct file *file, const struct memtype_prepare *next)
 	if (next->part_first > next->request.pages ||
 	    next->part_pages > next->request.pages - next->part_first)
 		return -EINVAL;
+	mutex_lock(&memtype_lock);
 	user->next = *next;
 	user->prepared = true;
+	user->result = next->request;
+	mutex_unlock(&memtype_lock);
 	return 0;
 }
 
@@ -69,7 +76,9 @@ int user_mapping_result(struct file *file, struct memtype_request *request)
 {
 	struct user_file *user = file->private_data;
 
-	*request = user->next.request;
+	mutex_lock(&memtype_lock);
+	*request = user->result;
+	mutex_unlock(&memtype_lock);
 	return 0;
 }
 
@@ -111,10 +120,25 @@ static int map_pages(struct vm_area_struct *vma, const struct memtype_prepare *n
 	return 0;
 }
 
-int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
+/* What was prepared for this mmap(): a copy, which nobody changes once it has been checked. */
+static bool take_prepared(struct user_file *user, struct vm_area_struct *vma,
+			  struct memtype_prepare *next)
 {
-	struct user_file *user = file->private_data;
-	struct memtype_prepare *next = &user->next;
+	bool fits;
+
+	mutex_lock(&memtype_lock);
+	*next = user->next;
+	fits = user->prepared && next->request.start >> PAGE_SHIFT == vma->vm_pgoff &&
+	       next->request.pages == vma_pages(vma) && next->part_pages;
+	if (fits)
+		user->prepared = false;
+	mutex_unlock(&memtype_lock);
+	return fits;
+}
+
+static int map_prepared(struct user_file *user, struct vm_area_struct *vma,
+			struct memtype_prepare *next)
+{
 	struct memtype_request *request = &next->request;
 	bool insert = next->way == MEMTYPE_WAY_INSERT;
 	struct verifier_verdict verdict;
@@ -122,10 +146,6 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 	struct verifier_record *record;
 	struct user_mapping *mapping;
 
-	if (!user->prepared || request->start >> PAGE_SHIFT != vma->vm_pgoff ||
-	    request->pages != vma_pages(vma) || !next->part_pages)
-		return -EINVAL;
-	user->prepared = false;
 	mapping = user_mapping_new(request->memtype, insert ? &insert_operations : NULL,
 				   request->owner);
 	if (!mapping)
@@ -146,6 +166,7 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 	}
 	if (request->kernel_error && record)
 		verifier_release(&memtype_verifier, record);
+	user->result = *request;
 	user_mapping_moment(MEMTYPE_MOMENT_MMAP);
 	mutex_unlock(&memtype_lock);
 	if (request->kernel_error) {
@@ -157,6 +178,21 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 		user_mapping_count(mapping, 1, 0);
 	user_mapping_follow(mapping, vma);
 	return 0;
+}
+
+int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct memtype_prepare *next;
+	int error = -EINVAL;
+
+	/* Too large for the stack. */
+	next = kmalloc(sizeof(*next), GFP_KERNEL);
+	if (!next)
+		return -ENOMEM;
+	if (take_prepared(file->private_data, vma, next))
+		error = map_prepared(file->private_data, vma, next);
+	kfree(next);
+	return error;
 }
 
 /*
