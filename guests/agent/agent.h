@@ -108,6 +108,9 @@ void observe_run_observation(const struct request *request, struct buffer *reply
 void observe_run_observed(const struct request *request, struct buffer *reply);
 void observe_run_observe(const struct request *request, struct buffer *reply);
 
+/* registers.c */
+void registers_run(const struct request *request, struct buffer *reply);
+
 /* spaces.c */
 void spaces_run(const struct request *request, struct buffer *reply);
 

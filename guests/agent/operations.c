@@ -217,23 +217,6 @@ free:
 	free(records);
 }
 
-static void run_registers(const struct request *request, struct buffer *reply)
-{
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN), cpu;
-
-	buffer_print(reply, "{\"cpus\": [");
-	for (cpu = 0; cpu < cpus; cpu++) {
-		struct memtype_registers registers = { .cpu = cpu };
-
-		if (!call(MEMTYPE_READ_REGISTERS, &registers, request, reply))
-			return;
-		if (cpu)
-			buffer_print(reply, ", ");
-		write_registers(&registers, reply);
-	}
-	buffer_print(reply, "]}");
-}
-
 static void run_memtype_list(const struct request *request, struct buffer *reply)
 {
 	system_memtype_list(reply);
@@ -310,7 +293,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "observe", observe_run_observe },
 		{ "memtype_list", run_memtype_list },
 		{ "mtrr_list", process_mtrr_list },
-		{ "registers", run_registers },
+		{ "registers", registers_run },
 		{ "spaces", spaces_run },
 		{ "shell", system_shell },
 		{ "process", process_start },

@@ -5,6 +5,7 @@
 #include <linux/minmax.h>
 #include <linux/pgtable.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/smp.h>
 #include <linux/string.h>
 #include <asm/msr.h>
@@ -103,12 +104,30 @@ static unsigned int fixed_type(const struct memtype_registers *registers, u64 ad
 	return registers->mtrr_fixed[index / 8] >> (8 * (index % 8)) & 0xff;
 }
 
-/* Where the answer of one mask may change next: at a multiple of its lowest bit. */
-static u64 granule_end(u64 address, u64 mask)
+/*
+ * Where the answer of one mask changes next: the last address that has the same as this one.
+ * Each step of a walk is a change then, of which a mask without holes has two at most. A step
+ * of the mask's own granule would make 2^28 of them for a range of 4 KiB and 40 address bits.
+ */
+static u64 same_until(u64 address, u64 base, u64 mask)
 {
-	u64 granule = mask & -mask;
+	u64 differs = (address ^ base) & mask, low, carry;
 
-	return granule ? address | (granule - 1) : U64_MAX;
+	if (!mask)
+		return U64_MAX;
+	if (!differs)
+		/* The lowest bit that counts is the next to differ. */
+		return address | ((mask & -mask) - 1);
+	/* The next address in the range has these bits as the base has them, 0 where the mask ignores them. */
+	low = BIT_ULL(fls64(differs)) - 1;
+	if ((address & differs) <= low >> 1)
+		return ((address & ~low) | (base & mask & low)) - 1;
+	/* This one is beyond it: a bit above that the mask ignores has to become 1 first. */
+	carry = ~mask & ~address & ~low;
+	carry &= -carry;
+	if (!carry)
+		return U64_MAX;
+	return ((address & ~(carry - 1)) | carry | (base & mask & (carry - 1))) - 1;
 }
 
 static unsigned int combine(unsigned int seen)
@@ -143,7 +162,7 @@ static unsigned int type_at(const struct memtype_registers *registers, u64 addre
 			continue;
 		if ((address & mask) == (base & mask))
 			seen |= BIT(registers->mtrr_variable[n][0] & 7);
-		*end = min(*end, granule_end(address, mask));
+		*end = min(*end, same_until(address, base, mask));
 	}
 	return seen ? combine(seen) : registers->mtrr_default_type & 0xff;
 }
@@ -177,11 +196,11 @@ struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u6
 		     (boot_cpu_has(X86_FEATURE_GBPAGES) &&
 		      in_large_page(address, PUD_SIZE, first, last))))
 			summary.splits_large_page = true;
-		if (end >= last)
+		/* A discontinuous mask may change its answer every 4 KiB. Nobody reads it once the asker is killed. */
+		if (end >= last || fatal_signal_pending(current))
 			return summary;
 		before = type;
 		address = end + 1;
-		/* A discontinuous mask may change its answer every 4 KiB. */
 		cond_resched();
 	}
 }
