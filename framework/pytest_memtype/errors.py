@@ -62,6 +62,19 @@ class BootError(GuestError):
     """The guest didn't reach its agent."""
 
 
+class ModuleNotLoaded(BootError):
+    """The kernel there didn't take the module, or that itself refused what it was given.
+
+    :param errno: Of ``finit_module``.
+    :param kernel_says: The kernel's last line about it, empty where it said nothing.
+    """
+
+    def __init__(self, message: str, *, errno: int, kernel_says: str = "") -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.kernel_says = kernel_says
+
+
 class GuestExited(GuestError):
     """QEMU, or the guest in it, ended by itself."""
 

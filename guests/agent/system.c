@@ -43,18 +43,6 @@ bool system_mount_debugfs(void)
 	return true;
 }
 
-static const char *why_not_loaded(int error)
-{
-	switch (error) {
-	case EINVAL:
-		return "it does not take the memory that is to be allowed";
-	case EEXIST:
-		return "it is loaded already, and in use: another run uses this machine";
-	default:
-		return strerror(error);
-	}
-}
-
 static int load(const char *parameters)
 {
 	int file = open(options.module, O_RDONLY | O_CLOEXEC);
@@ -96,7 +84,8 @@ bool system_load_module(struct buffer *reply)
 		error = load(parameters);
 	if (error) {
 		buffer_error(reply, "can't load the module %s: %s", options.module,
-			     why_not_loaded(error));
+			     error == EEXIST ? "it is loaded already, and in use: another run uses this machine" :
+					       strerror(error));
 		reply->length--;
 		buffer_print(reply, ", \"module_errno\": %d", error);
 		kernel_says(log, reply);

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pytest_memtype.errors import AgentError, BootError, ModuleMissing, NotAllowed, ProcessDied, UsageError
+from pytest_memtype.errors import (
+    AgentError,
+    BootError,
+    ModuleMissing,
+    ModuleNotLoaded,
+    NotAllowed,
+    ProcessDied,
+    UsageError,
+)
 from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import DamagedLine, ForeignLine, Line, decode_line, encode_request, plain
 from pytest_memtype.machine.any_machine import AnyMachine
@@ -101,9 +109,12 @@ class Agent:
                 return self.call("hello")
         self.machine.activity = GuestState.READY
         if isinstance(content, dict) and "error" in content:
-            said = content.get("kernel_says")
+            said = plain(content.get("kernel_says", ""))
             also = f" (the kernel says: {said})" if said else ""
-            raise BootError(plain(f"the agent can't start: {content['error']}{also}"))
+            message = f"the agent can't start: {plain(content['error'])}{also}"
+            if "module_errno" in content:
+                raise ModuleNotLoaded(message, errno=int(content["module_errno"]), kernel_says=said)
+            raise BootError(message)
         return Reply(verb="greeting", content=content, log=())
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import shlex
 from dataclasses import dataclass
+from errno import EEXIST, EKEYREJECTED, ENOEXEC, ENOKEY, EPERM
 from pathlib import Path, PurePosixPath
 
-from pytest_memtype.errors import ModuleRefused, SshError
+from pytest_memtype.errors import ModuleNotLoaded, ModuleRefused, SshError
 from pytest_memtype.ssh.connection import Connection
 
 # Debian's initramfs mounts /run noexec, and others mount /tmp so: the first is taken in which a script runs.
@@ -74,49 +75,53 @@ def withdraw(connection: Connection, deployed: Deployed) -> None:
         raise connection.failed(f"removing {deployed.folder}", done)
 
 
-def refusal(connection: Connection, said: str) -> ModuleRefused:
+def refusal(connection: Connection, error: ModuleNotLoaded) -> ModuleRefused:
     """Why a kernel didn't take the module.
 
-    :param said: The agent's complaint, which ends with the message of ``finit_module``'s errno.
+    :param error: What the agent said.
     :raises SshLost: the connection broke while the kernel's policy was read.
     """
     policy = connection.run(_POLICY).output
     release = policy.split()[-1] if policy.split() else "?"
-    return ModuleRefused(f"{connection.address}: {explain_refusal(said, policy=policy, release=release)}")
+    return ModuleRefused(f"{connection.address}: {explain_refusal(error, policy=policy, release=release)}")
 
 
-def explain_refusal(said: str, *, policy: str, release: str) -> str:
+def explain_refusal(error: ModuleNotLoaded, *, policy: str, release: str) -> str:
     """One line: what the kernel has against the module, and what to do.
 
-    The errors are those of Linux's kernel/module/signing.c, mod_verify_sig() and module_sig_check(), and of
-    check_modinfo() and the lockdown hook in kernel/module/main.c (6.1).
+    The errors are those of Linux's kernel/module/signing.c, mod_verify_sig() and module_sig_check(), of
+    check_modinfo() and the lockdown hook in kernel/module/main.c, and of check_version() in
+    kernel/module/version.c (6.1); and of the module itself, guests/module/allowed.c.
 
     :param policy: What ``/sys/kernel/security/lockdown`` and ``sig_enforce`` of the module loader hold.
     """
     lockdown = next((mode for mode in ("integrity", "confidentiality") if f"[{mode}]" in policy), None)
-    enforced = "Y" in policy.split()
-    if lockdown is not None and "Operation not permitted" in said:
+    says = error.kernel_says
+    if says.startswith("memtype: allowed: "):
+        return f"the module does not take the memory that is to be allowed: {says}"
+    if error.errno == EEXIST:
+        return f"kernel {release} has the module loaded already, and in use: another run uses this machine"
+    if lockdown is not None and error.errno == EPERM:
         return (
             f"kernel {release} refuses the module: lockdown is {lockdown} (Secure Boot?); start it without, "
             "or sign the module with a key that it trusts"
         )
-    if "Key was rejected" in said or "Required key not available" in said or (enforced and "key" in said):
+    if error.errno in (EKEYREJECTED, ENOKEY):
         return (
             f"kernel {release} refuses the module: its signature policy wants a signed one; start it without "
             "module.sig_enforce=1, or sign the module"
         )
-    if "Operation not permitted" in said:
-        return f"kernel {release} lets nobody load modules (kernel.modules_disabled, or not root): {said}"
-    # The second is how kmod's programs put it.
-    if "Exec format error" in said or "Invalid module format" in said:
+    if error.errno == EPERM:
+        return f"kernel {release} lets nobody load modules (kernel.modules_disabled, or not root)"
+    # Before the version magic: for module_layout, a symbol like others, the errno is the same.
+    if "disagrees about version of symbol" in says or "no symbol version for" in says:
+        return (
+            f"kernel {release} refuses the module: its symbols have other versions than those the module was "
+            f"built with ({says}); give the headers of the very kernel that runs"
+        )
+    if error.errno == ENOEXEC:
         return (
             f"kernel {release} refuses the module: it was built for another kernel (version magic); give the "
             "headers of the one that runs"
         )
-    if "Invalid argument" in said or "Invalid parameters" in said:
-        # kernel/module/version.c, check_version(): a symbol it uses is another there.
-        return (
-            f"kernel {release} refuses the module: its symbols have other versions than those the module was "
-            "built with; give the headers of the very kernel that runs"
-        )
-    return f"kernel {release} refuses the module: {said}"
+    return f"kernel {release} refuses the module: {error.message}"
