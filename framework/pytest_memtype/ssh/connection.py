@@ -146,8 +146,10 @@ class Connection:
             ) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             reached.close()
-            if "banner" in str(error):
-                raise SshRefused(f"{address}: what listens there doesn't speak SSH ({error})") from None
+            if "banner" in str(error) or "protocol version" in str(error):
+                raise SshRefused(
+                    f"{address}: what listens there doesn't speak SSH ({_reason(error)})"
+                ) from None
             raise self._lost("it was made", error) from None
         self._transport.set_keepalive(KEEPALIVE)
 
@@ -284,7 +286,9 @@ def _read_all(channel: paramiko.Channel, deadline: float) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    # It may quote what the other side has sent.
+    said = sanitize(str(error).encode(errors="backslashreplace"))
+    return " ".join(said.splitlines()) or type(error).__name__
 
 
 def _short(command: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from dataclasses import dataclass
-from errno import EEXIST, EKEYREJECTED, ENOEXEC, ENOKEY, EPERM
+from errno import EEXIST, EINVAL, EKEYREJECTED, ENOEXEC, ENOKEY, EPERM
 from pathlib import Path, PurePosixPath
 
 from pytest_memtype.errors import ModuleNotLoaded, ModuleRefused, SshError
@@ -91,7 +91,7 @@ def explain_refusal(error: ModuleNotLoaded, *, policy: str, release: str) -> str
 
     The errors are those of Linux's kernel/module/signing.c, mod_verify_sig() and module_sig_check(), of
     check_modinfo() and the lockdown hook in kernel/module/main.c, and of check_version() in
-    kernel/module/version.c (6.1); and of the module itself, guests/module/allowed.c.
+    kernel/module/version.c and simplify_symbols() (6.1); and of the module itself, guests/module/allowed.c.
 
     :param policy: What ``/sys/kernel/security/lockdown`` and ``sig_enforce`` of the module loader hold.
     """
@@ -113,8 +113,9 @@ def explain_refusal(error: ModuleNotLoaded, *, policy: str, release: str) -> str
         )
     if error.errno == EPERM:
         return f"kernel {release} lets nobody load modules (kernel.modules_disabled, or not root)"
-    # Before the version magic: for module_layout, a symbol like others, the errno is the same.
-    if "disagrees about version of symbol" in says or "no symbol version for" in says:
+    # The kernel's last line of two; with the first alone, and ENOEXEC, it is about the symbol module_layout.
+    other_versions = error.errno == EINVAL and "Unknown symbol" in says
+    if other_versions or "disagrees about version of symbol" in says:
         return (
             f"kernel {release} refuses the module: its symbols have other versions than those the module was "
             f"built with ({says}); give the headers of the very kernel that runs"

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from errno import EINVAL, EKEYREJECTED, ENOEXEC, EPERM
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -16,6 +17,7 @@ from pytest_memtype import Guest
 from pytest_memtype.errors import (
     GuestError,
     GuestExited,
+    ModuleNotLoaded,
     ModuleRefused,
     SshDiskFull,
     SshError,
@@ -112,6 +114,29 @@ def test_what_does_not_speak_ssh() -> None:
         thread.join()
 
 
+def test_what_the_other_side_sends_moves_no_cursor() -> None:
+    """Its banner is quoted in the message."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as accepted:
+                accepted.sendall(b"\x1b[2J\x1b]0;mine\x07\n" * 200)
+                accepted.recv(1 << 16)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(SshRefused, match="doesn't speak SSH") as raised:
+            Connection(
+                Address(LOOPBACK, server.getsockname()[1]),
+                identity=access.own_key(),
+                host_key=key_of(new_private_key()),
+                timeout=5,
+            )
+        thread.join()
+    assert "mine" in raised.value.message
+    assert raised.value.message.isprintable()
+
+
 def while_running(guest: Guest, connection: Connection, act: Callable[[], object]) -> GuestError:
     """What a command ends with when ``act`` is done in the middle of it."""
 
@@ -199,6 +224,15 @@ def test_deployed_and_withdrawn(guest: Guest, files: tuple[Path, Path]) -> None:
     assert guest.shell(FOLDERS).output == before
 
 
+# How kmod's insmod puts an errno: tools/insmod.c, mod_strerror().
+INSMOD = {
+    "Operation not permitted": EPERM,
+    "Key was rejected by service": EKEYREJECTED,
+    "Invalid module format": ENOEXEC,
+    "Invalid parameters": EINVAL,
+}
+
+
 def refused(guest: Guest, *, before: str) -> str:
     """What is said of the agent's own module, which no key has signed, when it is to be loaded once more.
 
@@ -209,7 +243,9 @@ def refused(guest: Guest, *, before: str) -> str:
     assert copied.status == 0, copied.output
     loaded = connection.run("insmod /run/copy/memtype.ko")
     assert loaded.status != 0
-    error = refusal(connection, loaded.output.strip())
+    said = connection.run("dmesg | tail -n 1 | sed 's/^[^]]*] //'").output.strip()
+    code = next(code for text, code in INSMOD.items() if text in loaded.output)
+    error = refusal(connection, ModuleNotLoaded(loaded.output.strip(), errno=code, kernel_says=said))
     assert isinstance(error, ModuleRefused)
     assert "\n" not in error.message
     return error.message
@@ -230,3 +266,15 @@ def test_module_of_another_kernel(guest: Guest) -> None:
     # (Linux 6.1, kernel/module/version.c, same_magic()): "SMP preempt mod_unload modversions".
     said = refused(guest, before="sed -i 's/vermagic=\\([^ ]*\\) SMP/vermagic=\\1 UMP/' memtype.ko")
     assert "it was built for another kernel (version magic)" in said
+
+
+def test_module_of_the_same_release_with_other_symbols(guest: Guest) -> None:
+    # A section __versions is of pairs, 8 bytes of CRC and 56 of name (include/linux/module.h,
+    # modversion_info). By another name it is loaded beside the agent's.
+    spoil = (
+        "LC_ALL=C sed -i 's/..\\(..\\x00\\x00\\x00\\x00misc_register\\x00\\)/XX\\1/; "
+        "s/memtype\\x00/nemtype\\x00/g' memtype.ko"
+    )
+    said = refused(guest, before=spoil)
+    assert "nemtype: Unknown symbol misc_register (err -22)" in said
+    assert "give the headers of the very kernel" in said

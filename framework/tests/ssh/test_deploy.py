@@ -33,7 +33,7 @@ def agent_says(code: int, kernel_says: str) -> ModuleNotLoaded:
         (ENOKEY, "", f"{OPEN}N\n", "signature policy"),
         (ENOEXEC, "memtype: version magic 'a' should be 'b'", OPEN, "built for another kernel"),
         (ENOEXEC, "memtype: disagrees about version of symbol module_layout", OPEN, "have other versions"),
-        (EINVAL, "memtype: disagrees about version of symbol misc_register", OPEN, "have other versions"),
+        (EINVAL, "memtype: Unknown symbol misc_register (err -22)", OPEN, "have other versions"),
         (EINVAL, "memtype: allowed: 0x0-0x1 are not whole pages", OPEN, "does not take the memory"),
         (EPERM, "memtype: allowed: there is RAM in 0x0-0xfff", INTEGRITY, "does not take the memory"),
         (EINVAL, "", OPEN, "Invalid argument"),

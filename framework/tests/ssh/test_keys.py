@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_identity_is_read_from_a_file(tmp_path: Path) -> None:
 def test_what_is_no_public_key_is_named(text: str) -> None:
     with pytest.raises(UsageError, match="option host-key: not a public key"):
         public_key(text, where="option host-key")
+
+
+@pytest.mark.parametrize("kind", ["ssh-dss", "sk-ssh-ed25519@openssh.com"])
+def test_a_type_of_key_that_ssh_knows_and_we_do_not(kind: str) -> None:
+    # RFC 4253, 6.6: the blob begins with the type, a string with its length.
+    blob = base64.b64encode(len(kind).to_bytes(4, "big") + kind.encode() + bytes(8)).decode()
+    with pytest.raises(UsageError, match=f"host-key=: keys of type '{kind}' can't be used; give") as raised:
+        public_key(f"{kind} {blob}", where="host-key=")
+    assert "\n" not in raised.value.message
 
 
 def test_what_is_no_identity_is_named(tmp_path: Path) -> None:
