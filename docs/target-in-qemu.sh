@@ -9,6 +9,12 @@ set -eu
 folder=$1 ssh_port=$2 console_port=$3
 shift 3
 
+# A path to it may be relative to where we are.
+python=$(command -v "${PYTHON:-python3}") || { echo "there is no ${PYTHON:-python3}" >&2; exit 1; }
+case $python in
+    /*) ;;
+    *) python=$PWD/$python ;;
+esac
 mkdir -p "$folder"
 cd "$folder"
 for key in identity host_key; do
@@ -16,7 +22,7 @@ for key in identity host_key; do
 done
 
 # The image of --guest debian:bookworm, with the kernel that its users have. It is built if need be.
-paths=$("${PYTHON:-python3}" - << 'END'
+paths=$("$python" - << 'END'
 from pytest_memtype.distribution.system import distribution, own_kernel
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.progress import silent

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.console import sanitize
 
 _COMMENT = "memtype"
 
@@ -41,10 +42,14 @@ def public_key(text: str, *, where: str) -> paramiko.PKey:
     try:
         line = paramiko.pkey.PublicBlob.from_string(text)
         return paramiko.PKey.from_type_string(line.key_type, line.key_blob)
+    except paramiko.pkey.UnknownKeyType:
+        raise UsageError(
+            f"{where}: keys of type {line.key_type!r} can't be used; give its ed25519, ecdsa or rsa key"
+        ) from None
     except (ValueError, paramiko.SSHException) as error:
         raise UsageError(
-            f"{where}: not a public key ({error}); it looks like 'ssh-ed25519 AAAA...', the line of the "
-            "target's /etc/ssh/ssh_host_ed25519_key.pub"
+            f"{where}: not a public key ({sanitize(str(error).encode())}); it looks like "
+            "'ssh-ed25519 AAAA...', the line of the target's /etc/ssh/ssh_host_ed25519_key.pub"
         ) from None
 
 

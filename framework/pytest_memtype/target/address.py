@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.ssh.connection import Address
@@ -37,6 +37,12 @@ class TargetAddress:
     def __str__(self) -> str:
         return str(self.ssh)
 
+    @property
+    def url(self) -> str:
+        """Who it is, with both keys, as :func:`parse_target` takes it."""
+        whom = Address(self.ssh.host, self.ssh.port, quote(self.ssh.user, safe=""))
+        return f"{whom}?identity={quote(str(self.identity))}&host-key={quote(self.host_key)}"
+
 
 def parse_target(
     text: str, *, console: str | None = None, config: Path | None = None
@@ -48,7 +54,10 @@ def parse_target(
     """
     if text == QEMU:
         return None
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise UsageError(f"--target {text!r}: {error}; {_EXAMPLE}") from None
     if parts.scheme != "ssh":
         raise UsageError(f"--target {text!r}: neither {QEMU} nor an ssh:// address; {_EXAMPLE}")
     said = _parameters(parts.query, text)
@@ -69,14 +78,21 @@ def parse_target(
 
 def _whom(parts: SplitResult, text: str) -> Address:
     try:
-        port = parts.port or 22
+        port = 22 if parts.port is None else parts.port
     except ValueError:
-        raise UsageError(f"--target {text!r}: the port is no number from 1 to 65535; {_EXAMPLE}") from None
+        port = 0
+    if not port:
+        raise UsageError(f"--target {text!r}: the port is no number from 1 to 65535; {_EXAMPLE}")
     if not parts.hostname or parts.path not in ("", "/") or parts.fragment:
         raise UsageError(f"--target {text!r}: no host, or more than a host; {_EXAMPLE}")
     if parts.password is not None:
         raise UsageError(f"--target {text!r}: passwords are never used; name a key with identity=")
-    return Address(parts.hostname, port, unquote(parts.username or "root"))
+    try:
+        # What the resolver does, which reports it as no error of a connection.
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise UsageError(f"--target {text!r}: {parts.hostname!r} is no host name: {error}") from None
+    return Address(parts.hostname, port, _plain(parts.username or "root", text))
 
 
 def _parameters(query: str, text: str) -> dict[str, str]:
@@ -86,5 +102,12 @@ def _parameters(query: str, text: str) -> dict[str, str]:
         if name not in _KNOWN:
             raise UsageError(f"--target {text!r}: {name!r} is not known; there are {', '.join(_KNOWN)}")
         # Not parse_qs(), which makes blanks of the plus signs in a key.
-        said[name] = unquote(value)
+        said[name] = _plain(value, text)
     return said
+
+
+def _plain(value: str, text: str) -> str:
+    plain = unquote(value)
+    if not plain.isprintable():
+        raise UsageError(f"--target {text!r}: {value!r} has a character that can't be printed")
+    return plain

@@ -29,7 +29,7 @@ from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.wait import deadline_after, poll
 from pytest_memtype.ssh.connection import Connection
-from pytest_memtype.ssh.deploy import Deployed
+from pytest_memtype.ssh.deploy import Deployed, withdraw
 from pytest_memtype.target.permission import Permission
 from pytest_memtype.target.pump import Pump, SerialConsole, from_channel
 
@@ -80,6 +80,10 @@ class TargetMachine:
         try:
             self._start(permission)
         except BaseException:
+            if not hasattr(self, "_channel"):
+                # No agent is there yet that would remove itself. Where the connection broke that is all.
+                with contextlib.suppress(SshError):
+                    withdraw(connection, deployed)
             self.close()
             raise
 

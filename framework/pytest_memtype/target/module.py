@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shlex
 import tarfile
@@ -11,12 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from pytest_memtype import resources
-from pytest_memtype.errors import HeadersMissing, KernelError, UsageError
+from pytest_memtype.errors import HeadersMissing, KernelError, SshError, UsageError
 from pytest_memtype.kernels.build import copy_sources
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.progress import Progress
 from pytest_memtype.ssh.connection import Connection
-from pytest_memtype.ssh.deploy import Deployed, deploy
+from pytest_memtype.ssh.deploy import Deployed, deploy, withdraw
 from pytest_memtype.target.facts import Facts
 
 _ANY = "debian:bookworm"
@@ -68,19 +69,37 @@ def bring(connection: Connection, made: Halves) -> Deployed:
     if made.module is not None:
         return deployed
     module = deployed.folder / "memtype.ko"
-    built = connection.run(_build_script(deployed.folder, module), data=_sources(), timeout=BUILD)
-    if built.status != 0:
-        connection.run(f"rm -rf {shlex.quote(str(deployed.folder))}")
-        raise connection.failed("building the module there", built)
+    try:
+        built = connection.run(_build_script(deployed.folder, module), data=_sources(), timeout=BUILD)
+        if built.status != 0:
+            raise connection.failed("building the module there", built)
+    except BaseException:
+        # Where the connection is what broke the script does so by itself, once make has ended.
+        with contextlib.suppress(SshError):
+            connection.run(_END_BUILD.format(shlex.quote(f"{deployed.folder}/build")))
+            withdraw(connection, deployed)
+        raise
     return Deployed(deployed.folder, deployed.agent, module)
 
 
+# timeout(1) leads a process group of its own, with all that it starts.
+_END_BUILD: Final = (
+    "[ ! -e {0} ] || {{ kill -KILL -$(cat {0}); while kill -0 -$(cat {0}); do sleep 0.1; done; }}"
+)
+
+
 def _build_script(folder: PurePosixPath, module: PurePosixPath) -> str:
-    source = shlex.quote(f"{folder}/source")
+    whole, source = shlex.quote(str(folder)), shlex.quote(f"{folder}/source")
+    build = (
+        f"set -e; echo $PPID > {whole}/build; mkdir {source}; tar -C {source} -x; "
+        f"make -s -C /lib/modules/$(uname -r)/build M={source}/guests/module KCFLAGS=-Werror modules; "
+        f"strip --strip-debug -o {shlex.quote(str(module))} {source}/guests/module/memtype.ko; "
+        f"rm -r {source} {whole}/build"
+    )
+    # Its parent is the sshd of this connection.
     return (
-        f"set -e; mkdir {source}; tar -C {source} -x; make -s -C /lib/modules/$(uname -r)/build "
-        f"M={source}/guests/module KCFLAGS=-Werror modules; "
-        f"strip --strip-debug -o {shlex.quote(str(module))} {source}/guests/module/memtype.ko; rm -r {source}"
+        f"timeout {BUILD:.0f} sh -c {shlex.quote(build)}; status=$?; "
+        f"[ $status = 0 ] && [ -e /proc/$PPID ] || rm -rf {whole}; exit $status"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Final
 
 import paramiko
 
-from pytest_memtype.errors import BootError, GuestError, SshError, Unavailable, UsageError
+from pytest_memtype.errors import (
+    BootError,
+    GuestError,
+    ModuleNotLoaded,
+    SshError,
+    Unavailable,
+    UsageError,
+)
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.kernel_list import ListEntry
@@ -88,9 +96,9 @@ class Target:
     @property
     def rerun(self) -> str:
         """A command that tests it again."""
-        words = [f"memtype run --target '{self.address}?identity={self.address.identity}&host-key=...'"]
-        words += [f"--console {self.address.console}"] if self.address.console else []
-        return " ".join([*words, f"--target-config {self.address.config}"])
+        words = ["memtype", "run", "--target", self.address.url]
+        words += ["--console", self.address.console] if self.address.console else []
+        return shlex.join([*words, "--target-config", str(self.address.config)])
 
     def guest(self) -> Guest:
         """It, as a guest that nothing has happened to yet.
@@ -186,10 +194,8 @@ class Target:
         agent = Agent(machine)
         try:
             self._greeting = agent.greet(timeout=GREETING)
-        except BootError as error:
-            if "can't load the module" in error.message:
-                raise refusal(machine.connection, error.message) from None
-            raise
+        except ModuleNotLoaded as error:
+            raise refusal(machine.connection, error) from None
         allowed = self._greeting.decode(lambda content: content["allowed"])
         if allowed != permission.allowed:
             raise BootError(f"{self.address}: the agent allows {allowed}, and not {permission.allowed}")
@@ -235,8 +241,9 @@ def cannot(target: Target, *, kernel: str, layout: Layout, hardware: Hardware) -
 
 def _host_key(text: str) -> paramiko.PKey:
     path = Path(text)
+    # Latin-1 has a character for every byte: what is no key is called so, whatever it is.
     with contextlib.suppress(OSError):
-        return keys.public_key(path.read_text().strip(), where=text)
+        return keys.public_key(path.read_text(encoding="latin-1").strip(), where=text)
     if " " not in text:
         raise UsageError(f"host-key={text}: there is no such file, and it is no public key")
     return keys.public_key(text, where="host-key=")

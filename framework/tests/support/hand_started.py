@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import sys
@@ -57,7 +58,8 @@ def hand_started(folder: Path) -> Iterator[HandStarted]:
     kernel = bundle(own_kernel("debian:bookworm", progress=silent))
     distribution("debian:bookworm", kernel, progress=silent)
     with _reserved_port() as ssh_port, _reserved_port() as console_port:
-        command = ["env", f"PYTHON={sys.executable}", str(SCRIPT), str(folder)]
+        # As people write it: .venv/bin/python.
+        command = ["env", f"PYTHON={os.path.relpath(sys.executable)}", str(SCRIPT), str(folder)]
         process = Process([*command, str(ssh_port), str(console_port)], output=folder / "output")
         try:
             _wait_for_sshd(process, folder)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.progress import silent
 from pytest_memtype.ssh.connection import Address
+from pytest_memtype.ssh.keys import new_private_key
 from pytest_memtype.target.address import TargetAddress, parse_target
+from pytest_memtype.target.target import Target
 
 KEYS = "identity=/k/id&host-key=/k/host.pub"
 
@@ -62,6 +66,13 @@ def test_a_host_key_may_have_plus_signs_and_an_escaped_blank() -> None:
         (f"ssh://?{KEYS}", "no host"),
         (f"ssh://lab/path?{KEYS}", "more than a host"),
         (f"ssh://lab:port?{KEYS}", "port is no number"),
+        (f"ssh://lab:0?{KEYS}", "port is no number from 1"),
+        (f"ssh://[::1?{KEYS}", "Invalid IPv6 URL"),
+        (f"ssh://a..b?{KEYS}", r"'a\.\.b' is no host name"),
+        (f"ssh://{'a' * 64}.lab?{KEYS}", "is no host name"),
+        (f"ssh://ro%00ot@lab?{KEYS}", "'ro%00ot' has a character that can't be printed"),
+        ("ssh://lab?identity=k%00&host-key=k", "'k%00' has a character that can't be printed"),
+        ("ssh://lab?identity=k&host-key=k%0A", "'k%0A' has a character that can't be printed"),
         (f"ssh://root:secret@lab?{KEYS}", "passwords are never used"),
         ("ssh://lab?identity=k", "host-key= is missing"),
         ("ssh://lab?host-key=k", "identity= is missing"),
@@ -72,3 +83,23 @@ def test_one_line_says_what_is_wrong(text: str, why: str) -> None:
     with pytest.raises(UsageError, match=why) as raised:
         parse_target(text)
     assert "\n" not in str(raised.value)
+
+
+def test_a_host_key_in_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "identity").write_text(new_private_key())
+    (tmp_path / "host-key").write_bytes(b"\xff\xfe\x00 \x80 \x9b2J")
+    address = TargetAddress(Address("lab"), tmp_path / "identity", str(tmp_path / "host-key"))
+    with pytest.raises(UsageError, match=r"host-key: not a public key \(.*\); it looks like") as raised:
+        Target(address, logs=tmp_path, progress=silent)
+    assert raised.value.message.isprintable()
+
+
+def test_it_is_written_as_it_was_read() -> None:
+    """Whatever the names have in them; the rerun command is pasted into a shell."""
+    address = TargetAddress(
+        Address("::1", 2222, "a@b"),
+        identity=Path("/my keys/id&é%"),
+        host_key="ssh-ed25519 AAAA+b/c= joe's",
+    )
+    assert parse_target(address.url) == address
+    assert parse_target(shlex.split(f"--target {shlex.quote(address.url)}")[1]) == address

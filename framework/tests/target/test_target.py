@@ -27,6 +27,7 @@ from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.progress import silent
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
+from pytest_memtype.target import machine as target_machine
 from pytest_memtype.target.module import halves
 from pytest_memtype.target.target import Target
 
@@ -242,3 +243,15 @@ def test_a_kernel_without_headers(target: Targets) -> None:
     with pytest.raises(HeadersMissing, match=r"no module for its kernel 6\.1\.0-999-amd64") as raised:
         halves(facts, where="lab", progress=silent)
     one_line(raised.value)
+
+
+def test_an_agent_that_is_not_even_started(
+    machine: HandStarted, target: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(target_machine, "agent_command", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        target().guest()
+    assert machine.left() == ""
