@@ -222,7 +222,7 @@ def test_registers_run_out(guest: Guest) -> None:
     assert refused.errno == errno.ENOSPC
     assert refused.registers is not None
     assert len(refused.registers) == 8
-    assert x_server.mmap(bar, WC, via="sysfs").effective is EffectiveType.WC
+    assert x_server.mmap(bar, WC, via="sysfs").granted is WC
 
 
 def asked_by_driver(guest: Guest, bar: Region) -> tuple[Outcome, Callable[[], set[MemType | None]]]:

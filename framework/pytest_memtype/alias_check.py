@@ -79,7 +79,7 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
 
             found = audit_machine(guest.machine, spaces={})
         else:
-            found = guest.audit(tracked=False, search=False)
+            found = guest.audit(tracked=False)
     except (HostError, Unavailable, UsageError) as error:
         return Checked(guest.version, (), (), 0, error.message)
     conflicts = tuple(each for each in found.conflicts if (each.start, each.pages) not in told)

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from pytest_memtype.guest.guest import Guest
 
 
-def audited(guest: Guest, agent: Agent, *, scan: bool, search: bool, tracked: bool) -> Audit:
+def audited(guest: Guest, agent: Agent, *, scan: bool, tracked: bool) -> Audit:
     """See :meth:`Guest.audit`."""
     if guest.machine.state is GuestState.STOPPED:
         return audit_machine(guest.machine)
     spaces = None if scan else _spaces(agent)
-    if spaces is None and not scan and not search:
-        spaces = {}
     return audit_machine(guest.machine, spaces=spaces, tracked=_tracked(guest) if tracked else None)
 
 

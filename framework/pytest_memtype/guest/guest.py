@@ -352,21 +352,19 @@ class Guest:
             for each, one in zip(types, effective, strict=True)
         )
 
-    def audit(self, *, scan: bool = False, search: bool = True, tracked: bool = True) -> Audit:
+    def audit(self, *, scan: bool = False, tracked: bool = True) -> Audit:
         """What the page tables of all processes and the kernel really hold, read from outside: conflicts,
         and all else that :mod:`pytest_memtype.audit` finds fault with. The guest stands still meanwhile.
 
         :param scan: Look for page tables in all of RAM, too; else those of CR3 and of the guest's own list of
             processes are read. A guest without the module, or stopped, is always scanned.
-        :param search: Where the guest can't be asked for its processes, look through all of RAM; else only
-            the page tables in CR3 are read then.
         :param tracked: Compare with the verifier's records and the kernel's own list.
         :raises UsageError: this host doesn't let a process look into its child.
         """
         # It imports numpy, which takes as long as importing the rest.
         from pytest_memtype.guest.audited import audited
 
-        return audited(self, self._agent, scan=scan, search=search, tracked=tracked)
+        return audited(self, self._agent, scan=scan, tracked=tracked)
 
     def shell(self, command: str) -> ShellResult:
         """Run a command in the guest's shell (busybox), without standard input."""
