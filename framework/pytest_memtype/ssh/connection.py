@@ -7,6 +7,7 @@ import hashlib
 import logging
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -178,7 +179,14 @@ class Connection:
         try:
             channel = self._transport.open_session(timeout=timeout)
             channel.settimeout(timeout)
-            channel.exec_command(command)
+            # paramiko waits without end for the answer, or for the end of the channel (3.5, 4.0).
+            late = threading.Timer(max(0.01, deadline - time.monotonic()), channel.close)
+            late.daemon = True
+            late.start()
+            try:
+                channel.exec_command(command)
+            finally:
+                late.cancel()
         except (paramiko.SSHException, EOFError, OSError) as error:
             # paramiko has no exception of its own for this.
             if self.alive and time.monotonic() >= deadline:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from errno import EINVAL, EKEYREJECTED, ENOEXEC, EPERM
 from pathlib import Path, PurePosixPath
 
+import paramiko
 import pytest
+from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from pytest_memtype import Guest
 from pytest_memtype.errors import (
@@ -201,6 +203,44 @@ def test_a_machine_that_does_not_begin_in_time(guest: Guest) -> None:
         connection.run("true", timeout=1)
     guest.qmp.execute("cont")
     assert connection.run("true").status == 0
+
+
+class SilentServer(paramiko.ServerInterface):
+    """Lets everybody in, and never says whether it carries a command out."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def check_auth_publickey(self, *_: object) -> int:
+        return AUTH_SUCCESSFUL
+
+    def check_channel_request(self, *_: object) -> int:
+        return OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, *_: object) -> bool:
+        self.ended.wait()
+        return False
+
+
+def test_a_command_that_is_never_answered() -> None:
+    host_key, server = key_of(new_private_key()), SilentServer()
+
+    def serve(listening: socket.socket) -> None:
+        transport = paramiko.Transport(listening.accept()[0])
+        transport.add_server_key(host_key)
+        transport.start_server(server=server)
+
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        address = Address(LOOPBACK, listening.getsockname()[1])
+        with (
+            Connection(address, identity=access.own_key(), host_key=host_key) as connection,
+            pytest.raises(SshError, match="not done in 1 s: true"),
+        ):
+            connection.run("true", timeout=1)
+        server.ended.set()
+        thread.join()
 
 
 def test_disk_full(guest: Guest, files: tuple[Path, Path]) -> None:
