@@ -13,6 +13,7 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.table import Table
 
+from pytest_memtype.commands.output import stdout
 from pytest_memtype.guest.boot import Blueprint, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import bundle
@@ -71,7 +72,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
-    Console().print(table)
+    stdout().print(table)
 
 
 #: None where there is no such figure.

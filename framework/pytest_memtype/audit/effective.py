@@ -15,7 +15,7 @@ from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, Vendor, danger
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
-from pytest_memtype.x86.uniform import is_mixed, runs
+from pytest_memtype.x86.uniform import Run, is_mixed, runs
 
 #: Frames below 4 GiB, where all RAM of small guests and all firmware's device memory is, have a place in one
 #: array of bytes; those above are few or counted apart.
@@ -49,7 +49,7 @@ class Typed:
     frame: Frames
     memtype: NDArray[np.uint8]
     effective: NDArray[np.uint8]
-    mixed: NDArray[np.intp]
+    mixed: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
     """
     levels = {level: _typed(leaves, PAGE_SIZES[level], typing) for level, leaves in walk.leaves.items()}
     seen = np.zeros(max(frames, _DENSE), np.uint8)
+    pieces = _Pieces(typing)
     beyond: list[tuple[int, int, int]] = []
     for level, each in levels.items():
         pages = 1 << 9 * (level - 1)
@@ -89,12 +90,10 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
                 seen[frames_of] |= np.uint8(1 << code)
         else:
             for index in np.flatnonzero(inside).tolist():
-                for first, count, code in _pieces(each, index, pages, typing):
+                for first, count, code in pieces.of(each, index, pages):
                     seen[first : first + count] |= np.uint8(1 << code)
         for index in np.flatnonzero(~inside).tolist():
-            beyond += [
-                (first, count, 1 << code) for first, count, code in _pieces(each, index, pages, typing)
-            ]
+            beyond += [(first, count, 1 << code) for first, count, code in pieces.of(each, index, pages)]
     return TypedWalk(walk=walk, levels=levels, seen=seen, above=_overlaid(beyond))
 
 
@@ -121,14 +120,14 @@ def grade(bits: int) -> Danger:
 def _typed(leaves: Leaves, size: PageSize, typing: Typing) -> Typed:
     address = leaf_address(leaves.entry, size)
     memtype = memtype_of_entry(leaves.entry, page_size=size, pat=typing.pat)
-    mixed = np.empty(0, np.intp)
+    mixed: frozenset[int] = frozenset()
     if typing.mtrr is None:
         # As if they all said write-back, which lets every page attribute through (both vendors' tables).
         effective = _without_mtrrs(typing.vendor)[memtype]
     else:
         effective = effective_type(memory_type_at(typing.mtrr, address), memtype, typing.vendor)
         if size is not PageSize.SIZE_4K and len(leaves):
-            mixed = np.flatnonzero(is_mixed(typing.mtrr, address, size))
+            mixed = frozenset(np.flatnonzero(is_mixed(typing.mtrr, address, size)).tolist())
     frame: Frames = (address >> np.uint64(12)).astype(np.uint64, copy=False)
     return Typed(leaves, frame, memtype, effective, mixed)
 
@@ -141,20 +140,30 @@ def _without_mtrrs(vendor: Vendor) -> NDArray[np.uint8]:
     return table
 
 
-def _pieces(each: Typed, index: int, pages: int, typing: Typing) -> list[tuple[int, int, int]]:
-    """A page as runs of one effective type: one, unless it lies over several MTRR types."""
-    first = int(each.frame[index])
-    if not len(each.mixed) or index not in each.mixed or typing.mtrr is None:
-        return [(first, pages, int(each.effective[index]))]
-    memtype = MemType(int(each.memtype[index]))
-    return [
-        (
-            run.start >> 12,
-            (run.end - run.start) >> 12,
-            effective_type(run.memtype, memtype, typing.vendor).code,
-        )
-        for run in runs(typing.mtrr, first << 12, (first + pages) << 12)
-    ]
+class _Pieces:
+    """Pages as runs of one effective type."""
+
+    def __init__(self, typing: Typing) -> None:
+        self._typing = typing
+        # Damaged tables have the same large page many times.
+        self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}
+
+    def of(self, each: Typed, index: int, pages: int) -> list[tuple[int, int, int]]:
+        """One, unless it lies over several MTRR types: (first frame, frames, code)."""
+        mtrr, first = self._typing.mtrr, int(each.frame[index])
+        if mtrr is None or index not in each.mixed:
+            return [(first, pages, int(each.effective[index]))]
+        if (first, pages) not in self._runs:
+            self._runs[first, pages] = tuple(runs(mtrr, first << 12, (first + pages) << 12))
+        memtype = MemType(int(each.memtype[index]))
+        return [
+            (
+                run.start >> 12,
+                (run.end - run.start) >> 12,
+                effective_type(run.memtype, memtype, self._typing.vendor).code,
+            )
+            for run in self._runs[first, pages]
+        ]
 
 
 def _overlaid(pieces: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

@@ -165,7 +165,7 @@ def _mixed(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator
     reason = "the TLB may use one MTRR type for all of the page, and it isn't said which"
     for level, each in walk.levels.items():
         pages = 1 << 9 * (level - 1)
-        for frame in sorted(set(each.frame[each.mixed].tolist())):
+        for frame in sorted({int(each.frame[index]) for index in each.mixed}):
             bits = functools.reduce(operator.or_, (one[2] for one in _pieces(walk, frame, frame + pages)))
             yield _finding(FindingKind.MIXED, Danger.WARNING, frame, pages, bits, owners, reason, seen)
 
