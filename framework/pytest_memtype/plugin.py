@@ -320,13 +320,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         with contextlib.suppress(Exception):
             yield
         pytest.skip(f"dry run: {target.dry_run.operations} operations so far, and none was carried out")
-    panic = skipped = None
+    panic: GuestPanicked | None = None
+    skipped: BaseException | None = None
     try:
         result = yield
-    except Unavailable as error:
-        result, skipped = None, error.message
-    except pytest.skip.Exception as error:
-        result, skipped = None, str(error)
+    except (Unavailable, pytest.skip.Exception) as error:
+        result, skipped = None, error
     except GuestPanicked as error:
         result, panic = None, error
     expected = _expected_reports(item)
@@ -335,8 +334,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         raise panic
     if wrong:
         pytest.fail(wrong, pytrace=False)
+    if isinstance(skipped, Unavailable):
+        pytest.skip(skipped.message)
     if skipped is not None:
-        pytest.skip(skipped)
+        raise skipped
     if panic is None and not item.config.getoption("--no-audit"):
         item.stash[_audited] = checked = guests.audit()
         wrong = alias_complaint(checked, _expected_alias(item))

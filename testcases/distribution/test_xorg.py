@@ -270,7 +270,12 @@ def test_beside_the_firmwares_driver(guest: Guest) -> None:
     _, screen = display(guest)
     (vesafb,) = guest.memtype_list(screen)
     assert vesafb.memtype is UC_MINUS
-    x_server, _ = on_vesa(guest)
+    try:
+        x_server, _ = on_vesa(guest)
+    except GuestError:
+        # xf86-video-vesa 2.6.0, which trixie has: "Framebuffer or dri device present".
+        assert "vesa: Refusing to run" in run(guest, "cat /run/memtype-xorg.log")
+        pytest.skip("the vesa driver of this Xorg refuses to run beside a driver of the kernel's")
 
     painted(guest)
     mine = x_server.mappings(screen)
