@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-_WIDTH = 100
+_WIDTH = 120
 """Columns the tables need, also where pytest takes the terminal for narrower."""
 
 

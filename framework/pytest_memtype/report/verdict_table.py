@@ -112,8 +112,11 @@ def _layout_table(kernel: str, layout: str, its_rows: list[Row]) -> Table:
     )
     table.add_column("mapped already", max_width=16)
     table.add_column("then asked for", min_width=34, max_width=60)
-    for name in ("verifier", "Linux", "page table", ""):
-        table.add_column(name, no_wrap=True)
+    table.add_column("verifier", no_wrap=True)
+    table.add_column("Linux", no_wrap=True)
+    # A type for each page, where they differ.
+    table.add_column("page table", max_width=24, overflow="fold")
+    table.add_column("", no_wrap=True)
     table.add_column("times", justify="right", no_wrap=True)
     first = None
     for row in its_rows:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pytest_memtype.report.terminal import drawn
 from pytest_memtype.report.verdict_table import answer, rows, summary, verdict_table
 
 
@@ -77,3 +78,17 @@ def test_the_table_is_text() -> None:
 def test_ram_is_told_from_device_memory() -> None:
     found = rows([record(), {**record(), "memory": "ram"}, record(beside=("ioremap WC",))])
     assert [row.first for row in found] == ["nothing", "nothing (RAM)", "ioremap WC"]
+
+
+def test_no_column_is_lost_where_pages_differ() -> None:
+    """The mark and the count are the last two, and stay where types of eight pages are before them."""
+    records = [
+        record(
+            requested=requested, rule="impossible", granted=["UC-", "WC"] * 4, beside=("mmap insert_pfn WC",)
+        )
+        for requested in ("UC", "UC-", "WC", "WT", "WP", "WB")
+    ]
+    lines = drawn([verdict_table("6.1.0-test", records)]).splitlines()
+    (line,) = [line for line in lines if "impossible" in line]
+    assert line.split()[-2:] == ["≠", "6"]
+    assert max(map(len, lines)) <= 120
