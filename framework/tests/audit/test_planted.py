@@ -38,6 +38,10 @@ class Copy:
     def audit(self) -> Audit:
         return audit(self.ram, self.processors, self.roots)
 
+    def audit_saved(self) -> Audit:
+        """As ``memtype audit --ram`` does it, which has to find the roots in the same memory."""
+        return audit(self.ram, self.processors, find_roots(self.ram, self.processors.roots))
+
 
 @pytest.fixture
 def copy(guest: Guest) -> Copy:
@@ -144,6 +148,6 @@ def test_corrupted_memories_are_survived(copy: Copy) -> None:
             copy.ram.words[at] = others
         else:
             copy.ram.words[at] = chance.integers(0, 1 << 63, count, dtype=np.uint64)
-        told += bool(copy.audit().unfollowed)
+        told += bool(copy.audit_saved().unfollowed)
         copy.ram.words[tables] = before
     assert told, "not one of them had an entry that leads nowhere"
