@@ -21,6 +21,8 @@ from pytest_memtype.x86.uniform import Run, is_mixed, runs
 #: array of bytes; those above are few or counted apart.
 _DENSE: Final = 1 << 20
 
+_GIGABYTE: Final = 1 << 18
+
 
 @dataclass(frozen=True)
 class Typing:
@@ -73,7 +75,8 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
     :param frames: One more than the highest frame of RAM.
     """
     levels = {level: _typed(leaves, PAGE_SIZES[level], typing) for level, leaves in walk.leaves.items()}
-    seen = np.zeros(max(frames, _DENSE), np.uint8)
+    # Whole gigabytes, so that large pages are rows of it.
+    seen = np.zeros(-(-max(frames, _DENSE) // _GIGABYTE) * _GIGABYTE, np.uint8)
     pieces = _Pieces(typing)
     beyond: list[tuple[int, int, int]] = []
     for level, each in levels.items():
@@ -89,12 +92,25 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
                     frames_of = each.frame[(each.effective == code) & inside]
                 seen[frames_of] |= np.uint8(1 << code)
         else:
-            for index in np.flatnonzero(inside).tolist():
-                for first, count, code in pieces.of(each, index, pages):
-                    seen[first : first + count] |= np.uint8(1 << code)
+            _see_large(seen, each, inside, pages)
+            mixed = {(int(each.frame[index]), int(each.memtype[index])): index for index in each.mixed}
+            for index in mixed.values():
+                if inside[index]:
+                    for first, count, code in pieces.of(each, index, pages):
+                        seen[first : first + count] |= np.uint8(1 << code)
         for index in np.flatnonzero(~inside).tolist():
             beyond += [(first, count, 1 << code) for first, count, code in pieces.of(each, index, pages)]
     return TypedWalk(walk=walk, levels=levels, seen=seen, above=_overlaid(beyond))
+
+
+def _see_large(seen: NDArray[np.uint8], each: Typed, inside: NDArray[np.bool_], pages: int) -> None:
+    """Mark large pages, but for those that have several types."""
+    plain = inside.copy()
+    plain[list(each.mixed)] = False
+    codes = each.effective[plain]
+    rows = (each.frame[plain] // np.uint64(pages)).astype(np.intp)
+    for code in np.flatnonzero(np.bincount(codes)).tolist():
+        seen.reshape(-1, pages)[np.unique(rows[codes == code])] |= np.uint8(1 << code)
 
 
 def conflicts(walk: TypedWalk) -> list[tuple[int, int, int]]:

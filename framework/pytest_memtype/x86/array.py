@@ -38,7 +38,7 @@ from pytest_memtype.x86.mtrr import (
     precedence,
 )
 from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PS, PWT, PageSize
-from pytest_memtype.x86.uniform import is_mixed
+from pytest_memtype.x86.uniform import dividers, is_mixed
 
 Words: TypeAlias = NDArray[np.unsignedinteger] | NDArray[np.signedinteger]
 Codes: TypeAlias = NDArray[np.uint8]
@@ -108,10 +108,20 @@ def _code(memtype: MtrrType) -> int:
 
 def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
     """See :func:`pytest_memtype.x86.uniform.is_mixed`."""
-    # A mapping repeats in every root of page tables, and few large pages exist: each is asked for once.
-    pages, places = np.unique(_words(addresses, bits=52, what="a physical address"), return_inverse=True)
+    words = _words(addresses, bits=52, what="a physical address")
+    known, inside = dividers(state), page_size - 1
+    divided: Booleans = np.asarray((words < np.uint64(known.below)) | (words & np.uint64(inside) != 0))
+    for border in known.borders:
+        divided |= (words < np.uint64(border)) & (words > np.uint64(border) - np.uint64(page_size))
+    for base, mask in known.ranges:
+        if mask & inside:
+            divided |= (words ^ np.uint64(base)) & np.uint64(mask & ~inside) == 0
+    # What a register divides may have one type yet. A mapping repeats in every root of page tables: each of
+    # the few that are left is asked for once.
+    pages, places = np.unique(words[divided], return_inverse=True)
     answers = np.fromiter((is_mixed(state, int(page), page_size) for page in pages), np.bool_, pages.size)
-    return answers[places].reshape(np.shape(addresses))
+    divided[divided] = answers[places]
+    return divided
 
 
 def pat_types(values: Words) -> Codes:

@@ -6,6 +6,7 @@ Size Considerations"). Masks may have holes, so ranges are halved until each pie
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
@@ -65,24 +66,43 @@ def pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
         start += size
 
 
+@dataclass(frozen=True)
+class Dividers:
+    """What tells two addresses apart.
+
+    :param below: Each page below this address may have a type of its own.
+    :param borders: Addresses where the answer may change.
+    :param ranges: (base, mask) of each register: what it covers has the bits of the mask in common with base.
+    """
+
+    below: int
+    borders: tuple[int, ...]
+    ranges: tuple[tuple[int, int], ...]
+
+
+@functools.cache
+def dividers(state: MtrrState) -> Dividers:
+    """Those of some registers."""
+    mtrrs = decode(state)
+    ranges = [(each.base, each.mask) for each in mtrrs.variable] if mtrrs.enabled else []
+    borders: set[int] = set()
+    if state.smrr is not None and state.smrr.valid:
+        borders.add(_4G)
+        ranges.append((state.smrr.physbase & 0xFFFFF000, state.smrr.physmask & 0xFFFFF000))
+    if state.amd is not None and state.amd.forces_write_back(_4G):
+        borders |= {_4G, state.amd.top_above_4g}
+    fixed = mtrrs.enabled and mtrrs.fixed_enabled
+    return Dividers(FIXED_END if fixed else 0, tuple(sorted(borders)), tuple(ranges))
+
+
 def _has_one_answer(state: MtrrState, start: int, size: int) -> bool:
     """Whether no register tells two addresses of a naturally aligned block apart."""
     if size == _PAGE:
         return True
-    mtrrs = decode(state)
-    pairs = [(each.base, each.mask) for each in mtrrs.variable] if mtrrs.enabled else []
-    if state.smrr is not None and state.smrr.valid:
-        if start < _4G < start + size:
-            return False
-        pairs.append((state.smrr.physbase & 0xFFFFF000, state.smrr.physmask & 0xFFFFF000))
-    if mtrrs.enabled and mtrrs.fixed_enabled and start < FIXED_END:
+    known, inside = dividers(state), size - 1
+    if start < known.below or any(start < border < start + size for border in known.borders):
         return False
-    if state.amd is not None and state.amd.forces_write_back(_4G):
-        borders = (_4G, state.amd.top_above_4g)
-        if any(start < border < start + size for border in borders):
-            return False
-    inside = size - 1
-    return not any(mask & inside and not (start ^ base) & mask & ~inside for base, mask in pairs)
+    return not any(mask & inside and not (start ^ base) & mask & ~inside for base, mask in known.ranges)
 
 
 @overload
