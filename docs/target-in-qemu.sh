@@ -38,8 +38,9 @@ END
 
 # The disks are read-only, and what the machine changes is gone with it. Its network ends at this host's
 # loopback. The memory that tests may use is ivshmem's: RAM on a PCI device that no driver of Debian's wants.
+# CMPXCHG16B spoils flags under TCG (QEMU 7.2).
 exec qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-    -machine q35 -accel tcg -cpu qemu64 -m 512M \
+    -machine q35 -accel tcg -cpu qemu64,cx16=off -m 512M \
     -kernel "$kernel" -initrd "$initramfs" \
     -append "console=ttyS0 panic=-1 tsc=reliable $*" \
     -blockdev driver=raw,node-name=image,read-only=on,file.driver=file,file.filename="$image" \

@@ -41,7 +41,7 @@ def test_comma_in_path() -> None:
 def test_hardware() -> None:
     guest = Guest(Hardware(cpu="qemu64,-mtrr", memory="1G", cpus=2, cmdline="nopat"), Path("/boot/vmlinuz"))
     command = qemu_command(guest, CHANNELS)
-    assert values(command, "-cpu") == ["qemu64,-mtrr"]
+    assert values(command, "-cpu") == ["qemu64,cx16=off,-mtrr"]
     assert values(command, "-m") == ["1024M"]
     assert values(command, "-smp") == ["2"]
     (cmdline,) = values(command, "-append")
