@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 _COLOURS = {"REPRODUCED": "yellow", "ABSENT": "green", "FAILED": "red"}
 _FLAVOUR = "-cloud-amd64"
+# So many kernels fit beside the bugs, with their words whole.
+_ACROSS = 6
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,25 @@ def combined(cells: Iterable[Cell]) -> str:
     return statuses.pop() if len(statuses) == 1 else "FAILED"
 
 
-def matrix(cells: Iterable[Cell]) -> Table:
-    """One row for each bug, one column for each kernel, in the order of their versions."""
+def matrix(cells: Iterable[Cell]) -> Group:
+    """One row for each bug, one column for each kernel, in the order of their versions.
+
+    Where there are more kernels than columns in a line, the others follow below.
+    """
     cells = list(cells)
-    kernels = sorted({(_number(cell.version), cell.kernel) for cell in cells})
+    kernels = [kernel for _, kernel in sorted({(_number(cell.version), cell.kernel) for cell in cells})]
+    across = [kernels[first : first + _ACROSS] for first in range(0, len(kernels), _ACROSS)]
+    return Group(*(_part(cells, some) for some in across))
+
+
+def _part(cells: Sequence[Cell], kernels: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold")
     table.add_column("bug", no_wrap=True)
-    for _, kernel in kernels:
+    for kernel in kernels:
         table.add_column(kernel.removesuffix(_FLAVOUR), overflow="fold")
     for bug in sorted({cell.bug for cell in cells}):
         row = []
-        for _, kernel in kernels:
+        for kernel in kernels:
             mine = [cell for cell in cells if (cell.bug, cell.kernel) == (bug, kernel)]
             word = combined(mine) if mine else "-"
             row.append(Text(word, _COLOURS.get(word, "dim")))

@@ -36,6 +36,17 @@ def test_bugs_down_kernels_across_in_the_order_of_versions() -> None:
     ]
 
 
+def test_words_stay_whole_however_many_kernels() -> None:
+    versions = [f"6.{minor}.100" for minor in range(11)]
+    lines = printed([cell("set-memory-alias", version, "REPRODUCED") for version in versions])
+    assert [line[1:] for line in lines] == [
+        versions[:6],
+        ["REPRODUCED"] * 6,
+        versions[6:],
+        ["REPRODUCED"] * 5,
+    ]
+
+
 @pytest.mark.parametrize(
     ("statuses", "word"),
     [
