@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -19,11 +20,14 @@
 #define MOST_PROCESSES 256
 #define LARGEST_ANSWER (128 << 10)
 #define START_MILLISECONDS 10000
+#define END_MILLISECONDS 10000
 
 struct process {
 	char name[MEMTYPE_NAME_LENGTH];
 	int socket;
 	int pid;
+	/* Readable when it is gone; -1 when there is none. */
+	int pidfd;
 };
 
 static struct process processes[MOST_PROCESSES];
@@ -48,9 +52,23 @@ static struct process *vacant(void)
 	return NULL;
 }
 
+/*
+ * Returns when a process that ends is gone. Its socket is closed before that: of
+ * its other files, such as an MTRR it holds, some are released later.
+ */
+static void wait_for_end(const struct process *process)
+{
+	struct pollfd wait = { .fd = process->pidfd, .events = POLLIN };
+
+	while (process->pidfd >= 0 && poll(&wait, 1, END_MILLISECONDS) < 0 && errno == EINTR)
+		;
+}
+
 static void forget(struct process *process)
 {
 	close(process->socket);
+	if (process->pidfd >= 0)
+		close(process->pidfd);
 	memset(process, 0, sizeof(*process));
 }
 
@@ -107,6 +125,7 @@ static void admit(const char *name, int socket, struct buffer *reply)
 	setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
 	process->socket = socket;
 	process->pid = pid;
+	process->pidfd = syscall(SYS_pidfd_open, pid, 0);
 	strncpy(process->name, name, sizeof(process->name) - 1);
 	buffer_clear(reply);
 	buffer_print(reply, "{\"pid\": %d}", process->pid);
@@ -165,9 +184,9 @@ void process_start(const struct request *request, struct buffer *reply)
 	}
 }
 
-/* Its socket goes after its memory, exit_files() after exit_mm(): its mappings are gone by now. */
 static void died(struct process *process, const char *verb, struct buffer *reply)
 {
+	wait_for_end(process);
 	buffer_error(reply, "process %s (pid %d) died in the middle of %s", process->name,
 		     process->pid, verb);
 	/* Not the request was wrong: into the error's object. */
@@ -176,7 +195,7 @@ static void died(struct process *process, const char *verb, struct buffer *reply
 	forget(process);
 }
 
-/* Kills it and returns when its mappings are gone. */
+/* Kills it and returns when it is gone, and all it had. */
 static void end(struct process *process)
 {
 	char rest[64];
@@ -184,6 +203,7 @@ static void end(struct process *process)
 	kill(process->pid, SIGKILL);
 	while (recv(process->socket, rest, sizeof(rest), 0) > 0)
 		;
+	wait_for_end(process);
 	forget(process);
 }
 
@@ -276,6 +296,7 @@ static bool ask(struct process *process, const struct request *request, const ch
 	if (got > 0) {
 		buffer_bytes(reply, answer, got);
 	} else if (!strcmp(request->verb, "exit")) {
+		wait_for_end(process);
 		forget(process);
 		buffer_print(reply, "{}");
 	} else {

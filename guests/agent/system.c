@@ -55,19 +55,29 @@ static int load(const char *parameters)
 	return error;
 }
 
-/* The last line that the kernel has logged, if it has any since this file was at its end. */
+/*
+ * The last line that the kernel has logged since this file was at its end: of the
+ * module, or if there is none of whatever it is. Others log when they like.
+ */
 static void kernel_says(int log, struct buffer *reply)
 {
-	char record[8192] = "", *text;
+	static const char ours[] = MEMTYPE_DEVICE ": ";
+	char record[8192], last[8192] = "", *text;
+	bool found = false;
 	ssize_t length;
 
-	while (log >= 0 && (length = read(log, record, sizeof(record) - 1)) > 0)
+	while (log >= 0 && (length = read(log, record, sizeof(record) - 1)) > 0) {
 		record[length] = 0;
-	text = strchr(record, ';');
-	if (!text)
+		text = strchr(record, ';');
+		if (!text || (found && strncmp(text + 1, ours, strlen(ours))))
+			continue;
+		found = !strncmp(text + 1, ours, strlen(ours));
+		strcpy(last, text + 1);
+	}
+	if (!*last)
 		return;
 	buffer_print(reply, ", \"kernel_says\": ");
-	buffer_json(reply, text + 1, strchrnul(text, '\n') - text - 1);
+	buffer_json(reply, last, strchrnul(last, '\n') - last);
 }
 
 bool system_load_module(struct buffer *reply)
