@@ -98,6 +98,8 @@ def _runs(types: str | Sequence[str | None]) -> str:
 def _seen(record: Record) -> str | None:
     """A result; None of what can't be compared, such as the output of a shell command."""
     result = record.get("result")
+    if result == "died":
+        return "died"
     match record["operation"]:
         case "memtype_list" if "start" in record["arguments"]:
             return "no list" if result is None else reservations(result, record["arguments"]["start"])

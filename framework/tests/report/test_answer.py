@@ -29,6 +29,7 @@ def looked(operation: str, result: Any, **arguments: Any) -> dict[str, Any]:
         (looked("write", {"signal": 0, "value": 5}, offset=1), "write offset=1", "ok"),
         (looked("lookup", "UC-", start=0, pages=1), "lookup pages=1", "UC-"),
         (looked("mmap", "died"), "mmap", "died"),
+        (looked("read", "died", offset=2), "read offset=2", "died"),
     ],
 )
 def test_what_was_done_and_seen(record: dict[str, Any], asked: str, answer: str) -> None:
