@@ -63,11 +63,18 @@ def test_a_bug_nobody_knows() -> None:
         find("heartbleed")
 
 
-def test_pages_of_bugs_that_are_no_more_go(tmp_path: Path) -> None:
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """One with a reproducer, and one for pages."""
     tests, docs = tmp_path / "tests", tmp_path / "docs"
     tests.mkdir()
     (tests / "test_leak.py").write_text(REPRODUCER)
     docs.mkdir()
+    return tests, docs
+
+
+def test_pages_of_bugs_that_are_no_more_go(folders: tuple[Path, Path]) -> None:
+    tests, docs = folders
     (docs / "old.md").write_text('<!-- Made by "memtype bugs pages" from testcases/bugs/test_old.py -->\n')
     write_pages(docs, catalogue(tests))
     assert {path.name: path.read_text() for path in docs.iterdir()} == pages(catalogue(tests))
@@ -78,11 +85,8 @@ def test_pages_of_bugs_that_are_no_more_go(tmp_path: Path) -> None:
     assert "[leak](leak.md)" in (docs / "README.md").read_text()
 
 
-def test_pages_of_somebody_else_stay(tmp_path: Path) -> None:
-    tests, docs = tmp_path / "tests", tmp_path / "docs"
-    tests.mkdir()
-    (tests / "test_leak.py").write_text(REPRODUCER)
-    docs.mkdir()
+def test_pages_of_somebody_else_stay(folders: tuple[Path, Path]) -> None:
+    tests, docs = folders
     (docs / "notes.md").write_text("mine")
     write_pages(docs, catalogue(tests))
     assert (docs / "notes.md").read_text() == "mine"

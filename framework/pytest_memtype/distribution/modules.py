@@ -10,14 +10,11 @@ from pathlib import Path
 from pytest_memtype import resources
 from pytest_memtype.distribution.image import recipe
 from pytest_memtype.distribution.packing import busybox, pack, packing_kit
-from pytest_memtype.errors import KernelError, UsageError
+from pytest_memtype.errors import UsageError
 from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
-from pytest_memtype.kernels.drivers import load_order, module_contents, module_name, module_packages
-from pytest_memtype.kernels.fetch import kernel_of
 from pytest_memtype.kernels.index import Kernel
-from pytest_memtype.kernels.mmdebstrap import unpack
-from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
 from pytest_memtype.progress import Progress
 from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
 
@@ -27,12 +24,6 @@ FOLDER = "modules"
 _NEEDED_BYTES = 2 << 30
 # To the image's file system and the one above it.
 _TO_BOOT = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
-_HOOK = """
-mkdir "$1/package"
-cd "$1/package"
-apt-get download -qq {packages}
-for package in ./*.deb; do dpkg-deb -x "$package" .; rm "$package"; done
-"""
 _PACK = """
 depmod -b /src/tree {release}
 mksquashfs tree/lib/modules/{release} modules.sqfs -quiet -no-progress -comp lz4 -all-root
@@ -52,15 +43,10 @@ def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
             f"kernel {bundle.spec!r}: a distribution guest wants one of Debian's kernels, whose modules are "
             "in its packages"
         )
-    kernel = kernel_of(bundle.kit)
-    if kernel is None:
-        raise KernelError(
-            f"{bundle.kit}: the kit of {bundle.release} is gone; remove that kernel (memtype kernels "
-            "remove) and fetch it again"
-        )
+    kernel = packaged(bundle)
     cache = resources.cache_directory()
     init = (recipe() / "init").read_bytes()
-    parts = (kernel.suite, module_packages(kernel), _HOOK, _PACK, *_TO_BOOT, init.decode())
+    parts = (kernel.suite, module_packages(kernel), HOOK, _PACK, *_TO_BOOT, init.decode())
     name = f"{kernel.release}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}"
     folder = cache / FOLDER / name
     if not folder.is_dir():
@@ -78,20 +64,13 @@ def _make(kernel: Kernel, folder: Path, *, init: bytes, kit: Path, cache: Path, 
     what = f"the modules of {kernel.release}"
     require_space(cache, _NEEDED_BYTES)
     with scratch(place) as work, under_construction(folder, cache=place) as target:
-        hook = _HOOK.format(packages=module_packages(kernel))
-        unpack(sources_of(kernel.suite), work / "root", hook=hook, what=what, cache=cache)
-        # In /lib, or from 6.19 on in /usr/lib.
-        listed = f"**/lib/modules/{kernel.release}/modules.builtin"
-        builtin = next((work / "root" / "package").glob(listed), None)
-        if builtin is None:
-            raise KernelError(f"{what}: {module_packages(kernel)} don't list what is built in")
-        files = {module_name(path.name.partition(".ko")[0]): path for path in builtin.parent.rglob("*.ko*")}
-        found = load_order(_TO_BOOT, lambda name: module_contents(files[name]) if name in files else None)
+        own = unpacked(kernel, work / "root", what=what, cache=cache)
+        found = own.load_order(_TO_BOOT)
         tree = work / "src" / "tree" / "lib" / "modules"
         tree.mkdir(parents=True)
         target.mkdir()
         initramfs.write(target / "initramfs.cpio", _initramfs(found, init=init, busybox=busybox(kit)))
-        builtin.parent.rename(tree / kernel.release)
+        own.folder.rename(tree / kernel.release)
         pack(kit, _PACK.format(release=kernel.release), work=work / "src", what=what)
         (work / "src" / "modules.sqfs").rename(target / "modules.sqfs")
         flush(target)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.kernels.drivers import WANTED, dependencies, drivers, load_order
+from pytest_memtype.kernels.drivers import WANTED, drivers
+from pytest_memtype.kernels.module_tree import dependencies, load_order
 
 
 def module(depends: str) -> bytes:

@@ -102,17 +102,18 @@ def test_nobody_listens(guest: Guest) -> None:
         Connection(Address(LOOPBACK, opened), identity=access.own_key(), host_key=key_of(new_private_key()))
 
 
+def reach(server: socket.socket) -> None:
+    """What listens there is taken for an sshd."""
+    address = Address(LOOPBACK, server.getsockname()[1])
+    Connection(address, identity=access.own_key(), host_key=key_of(new_private_key()), timeout=60)
+
+
 def test_what_does_not_speak_ssh() -> None:
     with socket.create_server((LOOPBACK, 0)) as server:
         thread = threading.Thread(target=lambda: server.accept()[0].close())
         thread.start()
         with pytest.raises((SshRefused, SshLost)):
-            Connection(
-                Address(LOOPBACK, server.getsockname()[1]),
-                identity=access.own_key(),
-                host_key=key_of(new_private_key()),
-                timeout=60,
-            )
+            reach(server)
         thread.join()
 
 
@@ -128,12 +129,7 @@ def test_what_the_other_side_sends_moves_no_cursor() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(SshRefused, match="doesn't speak SSH") as raised:
-            Connection(
-                Address(LOOPBACK, server.getsockname()[1]),
-                identity=access.own_key(),
-                host_key=key_of(new_private_key()),
-                timeout=5,
-            )
+            reach(server)
         thread.join()
     assert "mine" in raised.value.message
     assert raised.value.message.isprintable()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import sys
 import threading
@@ -12,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
-
-import pytest
 
 from pytest_memtype import resources
 from pytest_memtype.distribution.system import distribution, own_kernel
@@ -52,8 +49,6 @@ def one_line(error: MemtypeError) -> str:
 @contextlib.contextmanager
 def hand_started(folder: Path) -> Iterator[HandStarted]:
     """A machine that runs until the end of the block, with what it needs in ``folder``."""
-    if shutil.which("ssh-keygen") is None:
-        pytest.skip("ssh-keygen is not on this host")
     # So that the script, which has a time limit here, finds them.
     kernel = bundle(own_kernel("debian:bookworm", progress=silent))
     distribution("debian:bookworm", kernel, progress=silent)
