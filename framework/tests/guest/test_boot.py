@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_files import files_at_most
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.errors import LayoutError
@@ -238,14 +238,9 @@ def test_a_clock_that_a_busy_host_has_put_out_makes_no_template(start: Start, tm
 
 
 def test_files_that_may_not_grow_are_one_line(start: Start, tmp_path: Path) -> None:
-    """RLIMIT_FSIZE, as ``ulimit -f`` sets it, is less than the guest's RAM."""
+    """Not as large as the guest's RAM."""
     plan = blueprint()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, limits[1]))
-    try:
-        with pytest.raises(TemplateError, match="File too large"):
-            start(plan, cache=tmp_path / "templates")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_at_most(64 << 20), pytest.raises(TemplateError, match="File too large"):
+        start(plan, cache=tmp_path / "templates")
     left = [path.name for path in (tmp_path / "templates").rglob("*") if path.is_file()]
     assert left == ["lock"]

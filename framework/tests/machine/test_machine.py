@@ -93,6 +93,7 @@ def test_death_is_seen_though_somebody_holds_the_port_open(
 
 def test_ctrl_c_inside_a_wait(start: Start, before_waiting: BeforeWaiting) -> None:
     machine = start()
+    os.kill(machine.process.pid, signal.SIGSTOP)
     before_waiting(machine, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt), machine:
         machine.qmp.execute("query-status")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import replace
 
 import pytest
+from small_files import files_at_most
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
 from pytest_memtype.errors import GuestError
@@ -58,13 +58,9 @@ def test_one_cpu_of_two(guest: Guest) -> None:
 
 
 def test_a_full_disk_leaves_the_guest_as_it_was(guest: Guest) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-    try:
-        with pytest.raises(GuestError, match=r"can't be changed from outside: .*File too large"):
-            guest.change_registers(without_second_range)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    refused = pytest.raises(GuestError, match=r"can't be changed from outside: .*File too large")
+    with files_at_most(1 << 20), refused:
+        guest.change_registers(without_second_range)
     assert guest.rewritten() == ()
     assert guest.shell("true").status == 0
 
