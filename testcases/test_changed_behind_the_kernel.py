@@ -2,7 +2,8 @@
 
 What Linux knows of the MTRRs it learns at boot and from who writes to ``/proc/mtrr``: ``mtrr_state``, which
 ``mtrr_type_lookup()`` answers from (arch/x86/kernel/cpu/mtrr/generic.c, 5.10 to 7.3). ``/proc/mtrr`` itself
-reads the registers (``generic_get_mtrr()``), so it shows the new ranges while Linux grants by the old.
+reads the registers of the CPU it is read on (``generic_get_mtrr()``), so it shows the new ranges while Linux
+grants by the old.
 """
 
 from __future__ import annotations
@@ -72,6 +73,32 @@ def test_cpus_that_disagree_are_noticed(guest: Guest) -> None:
     assert [(change.cpu, change.msr) for change in guest.rewritten()] == [(1, 0x202)]
     assert [cpu.mtrr for cpu in guest.registers_outside()] == [first.mtrr, second.mtrr]
     assert guest.register_disagreements() == ()
+
+
+@pytest.mark.layout(WRITE_BACK)
+@pytest.mark.hardware(cpus=2)
+def test_proc_mtrr_on_the_other_cpu_still_shows_the_old_ones(guest: Guest) -> None:
+    """``/proc/mtrr`` shows the registers of the CPU that reads it, and speaks for all."""
+
+    def shown_on(cpu: int) -> str:
+        return guest.shell(f"taskset {1 << cpu:x} cat /proc/mtrr").output
+
+    before = shown_on(0)
+    assert "base=0x0fd000000" in before
+    assert shown_on(1) == before
+
+    guest.change_registers(UNCACHED, cpus=[1])
+
+    assert shown_on(0) == before
+    assert shown_on(1) == before.splitlines(keepends=True)[0]
+    first, second = guest.registers()
+    assert first.mtrr is not None
+    assert second.mtrr is not None
+    assert (first.mtrr.variable[1], second.mtrr.variable[1][1]) == ((BAR | WB, first.mtrr.variable[1][1]), 0)
+    assert [(change.cpu, change.msr, change.found) for change in guest.rewritten()] == [
+        (1, 0x202, 0),
+        (1, 0x203, 0),
+    ]
 
 
 def test_a_pat_without_write_combining_makes_it_impossible(guest: Guest) -> None:
