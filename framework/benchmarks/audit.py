@@ -4,6 +4,10 @@ Measured warm, on guests that stand still: the default one, and up to 2 GiB mapp
 (``-cpu qemu64,-pse``). ``audit`` is walk, types and grouping of the loaded roots; the search of all RAM for
 other roots is told apart.
 
+Then 1,000 copies of the default guest's memory with page tables gone mad, each audited as ``memtype audit
+--ram`` does it, roots and all, and once more with the roots known: against the medians of the sound copy,
+which is audited between them; of each, the least of three rounds.
+
     python framework/benchmarks/audit.py
 """
 
@@ -14,14 +18,16 @@ import statistics
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from common import Bench, bench, finish, milliseconds, show
+from corruption import corrupted, tables_of
 
 from pytest_memtype.audit.audit import audit
 from pytest_memtype.audit.features import features
 from pytest_memtype.audit.processors import Processors
-from pytest_memtype.audit.ram import ProcessRam, Ram
+from pytest_memtype.audit.ram import ProcessRam, Ram, RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.audit.walk import Walk
 from pytest_memtype.guest.boot import booted
@@ -34,6 +40,8 @@ ROUNDS = 15
 PATIENCE = 300
 GROWTH = ("256M", "512M", "1G", "2G")
 ONLY_4K = "qemu64,-pse"
+MEMORIES = 1000
+TWICE = 2
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,63 @@ def measure(guest: Guest) -> Cost:
         )
 
 
+@dataclass(frozen=True)
+class Madness:
+    """Times of audits of corrupted memories, as multiples of the sound memory's median.
+
+    :param whole: With the search for roots.
+    :param known: With the roots given.
+    """
+
+    whole: list[float]
+    known: list[float]
+
+    @property
+    def rows(self) -> list[tuple[str, float, float, float, int]]:
+        return [
+            (name, statistics.median(each), sorted(each)[len(each) * 99 // 100], max(each), over(each))
+            for name, each in (("whole", self.whole), ("roots known", self.known))
+        ]
+
+
+def over(ratios: list[float]) -> int:
+    return sum(ratio > TWICE for ratio in ratios)
+
+
+def go_mad(guest: Guest, folder: Path) -> Madness:
+    machine = guest.machine
+    known = features(lambda command, arguments: machine.qmp.execute(command, arguments))
+    folder.mkdir()
+    files = folder / "sound", folder / "mad"
+    with stopped(machine):
+        cpus = outside_registers(machine)
+        memory = machine.memory.read(0, guest.hardware.memory_bytes)
+        for file in files:
+            file.write_bytes(memory)
+    processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+    whose = owners(guest.hardware)
+    sound, mad = map(RamFile, files)
+    roots = find_roots(sound, processors.roots)
+
+    def times(ram: Ram) -> tuple[float, float]:
+        return (
+            least(lambda: audit(ram, processors, find_roots(ram, processors.roots), owners=whose)),
+            least(lambda: audit(ram, processors, roots, owners=whose)),
+        )
+
+    words = np.memmap(files[1], "<u8", "r+").reshape(-1, 512)
+    tables = tables_of(audit(sound, processors, roots).seen.walk.walk)
+    taken = [(times(sound), times(mad)) for _ in corrupted(words, tables, MEMORIES)]
+    usual = [statistics.median(each[0][kind] for each in taken) for kind in (0, 1)]
+    whole, given = ([each[1][kind] / usual[kind] for each in taken] for kind in (0, 1))
+    return Madness(whole, given)
+
+
+def least(action: Callable[[], object]) -> float:
+    """Of a few rounds: what a busy host adds is no memory's doing."""
+    return min(milliseconds(action) for _ in range(3))
+
+
 def median(action: Callable[[], object], rounds: int) -> float:
     return statistics.median(milliseconds(action) for _ in range(rounds))
 
@@ -122,6 +187,7 @@ def main() -> None:
         guest = on.clone()
         with guest.machine:
             default = measure(guest)
+            madness = go_mad(guest, on.logs())
         grown = {memory: of(on, Hardware(cpu=ONLY_4K, memory=memory)) for memory in GROWTH}
     rows = [
         (
@@ -140,6 +206,11 @@ def main() -> None:
     ]
     columns = ("guest", "leaves", "audit", "walk", "touch", "roots", "stop", "info tlb", "B/leaf", "ns/leaf")
     show("The audit, milliseconds", columns, rows)
+    show(
+        f"{MEMORIES} corrupted memories, as multiples of the sound one's time",
+        ("audit", "median", "99 %", "most", "over twice"),
+        madness.rows,
+    )
     finish({"default": default.figures, "2G": grown["2G"].figures})
 
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pytest_memtype.audit.benign import judged
 from pytest_memtype.audit.effective import typed
 from pytest_memtype.audit.findings import Finding, FindingKind, Tracked, find_all
@@ -119,7 +117,7 @@ def judge(
         roots=len(looked.roots),
         tables=sum(len(level.tables) for level in tables.levels.values()),
         leaves=len(tables),
-        pages=int(np.count_nonzero(types.seen)) + sum(frames for _, frames, _ in types.above),
+        pages=int(types.pieces.frames.sum()),
         walk_ms=looked.walk_ms,
         types_ms=(grouped - started) * 1000,
         findings_ms=(ended - grouped) * 1000,

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_memtype.audit.pieces import Pieces, dense, overlaid, together
 from pytest_memtype.audit.ram import Frames
 from pytest_memtype.audit.walk import PAGE_SIZES, Leaves, Walk
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, Vendor, danger, effective_type
@@ -59,14 +60,12 @@ class TypedWalk:
     """A walk, and the effective type of all it found.
 
     :param levels: By level.
-    :param seen: For each frame: a bit for each :attr:`EffectiveType.code` that it is mapped with.
-    :param above: (first frame, frames, bits) of pieces beyond, ascending and apart.
+    :param pieces: All that is mapped, ascending and apart.
     """
 
     walk: Walk
     levels: dict[int, Typed]
-    seen: NDArray[np.uint8]
-    above: tuple[tuple[int, int, int], ...]
+    pieces: Pieces
 
 
 def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
@@ -77,8 +76,7 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
     levels = {level: _typed(leaves, PAGE_SIZES[level], typing) for level, leaves in walk.leaves.items()}
     # Whole gigabytes, so that large pages are rows of it.
     seen = np.zeros(-(-max(frames, _DENSE) // _GIGABYTE) * _GIGABYTE, np.uint8)
-    pieces = _Pieces(typing)
-    beyond: list[tuple[int, int, int]] = []
+    beyond: list[Pieces] = []
     for level, each in levels.items():
         pages = 1 << 9 * (level - 1)
         inside = each.frame < np.uint64(len(seen) - pages + 1)
@@ -93,14 +91,22 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
                 seen[frames_of] |= np.uint8(1 << code)
         else:
             _see_large(seen, each, inside, pages)
+            # Damaged tables have the same large page many times.
             mixed = {(int(each.frame[index]), int(each.memtype[index])): index for index in each.mixed}
             for index in mixed.values():
+                found = _mixed_pieces(each, index, pages, typing)
                 if inside[index]:
-                    for first, count, code in pieces.of(each, index, pages):
-                        seen[first : first + count] |= np.uint8(1 << code)
-        for index in np.flatnonzero(~inside).tolist():
-            beyond += [(first, count, 1 << code) for first, count, code in pieces.of(each, index, pages)]
-    return TypedWalk(walk=walk, levels=levels, seen=seen, above=_overlaid(beyond))
+                    for start, count, mask in found:
+                        seen[start : start + count] |= np.uint8(mask)
+                else:
+                    beyond.append(found)
+        outside = ~inside
+        if outside.any():
+            outside[list(each.mixed)] = False
+            first = each.frame[outside].astype(np.int64)
+            bits = 1 << each.effective[outside].astype(np.int64)
+            beyond.append(Pieces(first, np.full(len(first), pages), bits))
+    return TypedWalk(walk, levels, together([dense(seen), overlaid(together(beyond))]))
 
 
 def _see_large(seen: NDArray[np.uint8], each: Typed, inside: NDArray[np.bool_], pages: int) -> None:
@@ -113,17 +119,9 @@ def _see_large(seen: NDArray[np.uint8], each: Typed, inside: NDArray[np.bool_], 
         seen.reshape(-1, pages)[np.unique(rows[codes == code])] |= np.uint8(1 << code)
 
 
-def conflicts(walk: TypedWalk) -> list[tuple[int, int, int]]:
-    """Runs of frames that have more than one effective type: (first frame, frames, bits), ascending."""
-    seen = walk.seen
-    several = seen & (seen - np.uint8(1)) != 0
-    found: list[tuple[int, int, int]] = []
-    if several.any():
-        frames = np.flatnonzero(several)
-        breaks = np.flatnonzero((np.diff(frames) != 1) | (np.diff(seen[frames].astype(np.int16)) != 0)) + 1
-        for run in np.split(frames, breaks):
-            found.append((int(run[0]), len(run), int(seen[run[0]])))
-    return found + [piece for piece in walk.above if piece[2] & (piece[2] - 1)]
+def conflicts(walk: TypedWalk) -> Pieces:
+    """Those frames that have more than one effective type."""
+    return walk.pieces.only(walk.pieces.bits & (walk.pieces.bits - 1) != 0)
 
 
 @functools.cache
@@ -156,52 +154,19 @@ def _without_mtrrs(vendor: Vendor) -> NDArray[np.uint8]:
     return table
 
 
-class _Pieces:
-    """Pages as runs of one effective type."""
-
-    def __init__(self, typing: Typing) -> None:
-        self._typing = typing
-        # Damaged tables have the same large page many times.
-        self._runs: dict[tuple[int, int], tuple[Run, ...]] = {}
-
-    def of(self, each: Typed, index: int, pages: int) -> list[tuple[int, int, int]]:
-        """One, unless it lies over several MTRR types: (first frame, frames, code)."""
-        mtrr, first = self._typing.mtrr, int(each.frame[index])
-        if mtrr is None or index not in each.mixed:
-            return [(first, pages, int(each.effective[index]))]
-        if (first, pages) not in self._runs:
-            self._runs[first, pages] = tuple(runs(mtrr, first << 12, (first + pages) << 12))
-        memtype = MemType(int(each.memtype[index]))
-        return [
-            (
-                run.start >> 12,
-                (run.end - run.start) >> 12,
-                effective_type(run.memtype, memtype, self._typing.vendor).code,
-            )
-            for run in self._runs[first, pages]
-        ]
+def _mixed_pieces(each: Typed, index: int, pages: int, typing: Typing) -> Pieces:
+    """A page over several MTRR types, as runs of one effective type."""
+    assert typing.mtrr is not None
+    first, memtype = int(each.frame[index]), MemType(int(each.memtype[index]))
+    found = _runs(typing.mtrr, first << 12, (first + pages) << 12)
+    return Pieces(
+        first=np.array([run.start >> 12 for run in found]),
+        frames=np.array([(run.end - run.start) >> 12 for run in found]),
+        bits=np.array([1 << effective_type(run.memtype, memtype, typing.vendor).code for run in found]),
+    )
 
 
-def _overlaid(pieces: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
-    """Pieces that overlap, as pieces that don't, with the bits of all that cover them."""
-    if not pieces:
-        return ()
-    starts = np.array([first for first, _, _ in pieces])
-    ends = np.array([first + count for first, count, _ in pieces])
-    bits = np.array([mask for _, _, mask in pieces])
-    borders = np.unique(np.concatenate([starts, ends]))
-    covered = np.zeros((len(borders), 8), np.int64)
-    for bit in range(8):
-        chosen = bits >> bit & 1 == 1
-        np.add.at(covered[:, bit], np.searchsorted(borders, starts[chosen]), 1)
-        np.add.at(covered[:, bit], np.searchsorted(borders, ends[chosen]), -1)
-    masks = (np.cumsum(covered, axis=0) > 0) @ (1 << np.arange(8))
-    merged: list[tuple[int, int, int]] = []
-    for first, last, mask in zip(borders.tolist(), borders[1:].tolist(), masks.tolist(), strict=False):
-        if not mask:
-            continue
-        if merged and merged[-1][2] == mask and sum(merged[-1][:2]) == first:
-            merged[-1] = (merged[-1][0], last - merged[-1][0], mask)
-        else:
-            merged.append((first, last - first, mask))
-    return tuple(merged)
+@functools.lru_cache(maxsize=1024)
+def _runs(mtrr: MtrrState, start: int, end: int) -> tuple[Run, ...]:
+    # Every audit of a guest has the same few, and the 88 fixed ranges take as long as all the rest.
+    return tuple(runs(mtrr, start, end))

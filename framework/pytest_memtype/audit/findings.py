@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
 import functools
-import itertools
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
 from pytest_memtype.audit.mappings import Mappings, PageMapping
@@ -107,6 +106,7 @@ class Finding:
 
 
 _SHOWN: Final = 8
+_START: Final = operator.attrgetter("start")
 
 
 def find_all(
@@ -118,7 +118,7 @@ def find_all(
 ) -> Iterator[Finding]:
     """All findings, by kind and address.
 
-    :param owners: Whose memory is where; without any, RAM and devices can't be told apart.
+    :param owners: Whose memory is where, ascending; without any, RAM and devices can't be told apart.
     :param tracked: What the guest keeps track of; None when nobody was asked.
     """
     yield from _conflicts(walk, seen, owners)
@@ -138,15 +138,13 @@ def find_all(
 def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
     for frame, frames, bits in conflicts(walk):
         if grade(bits) is not Danger.OK:
-            reason = danger_reason(*_worst_pair(bits))
+            reason = _reason(bits)
             yield _finding(FindingKind.CONFLICT, grade(bits), frame, frames, bits, owners, reason, seen)
 
 
 def _undefined(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
     reason = "MTRRs overlap here with types for which the manuals define no result"
-    alone = _runs(walk.seen == _UNDEFINED)
-    alone += [(frame, frames) for frame, frames, bits in walk.above if bits == _UNDEFINED]
-    for frame, frames in alone:
+    for frame, frames, _ in walk.pieces.only(walk.pieces.bits == _UNDEFINED):
         yield _finding(FindingKind.UNDEFINED, Danger.ERROR, frame, frames, _UNDEFINED, owners, reason, seen)
 
 
@@ -155,7 +153,7 @@ def _ram_not_wb(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Ite
     for owner in owners:
         if owner.kind is not Kind.RAM:
             continue
-        for frame, frames, bits in _pieces(walk, owner.start >> 12, owner.end >> 12):
+        for frame, frames, bits in walk.pieces.within(owner.start >> 12, owner.end >> 12):
             # Those of several types are conflicts, and told as such.
             if bits not in (_WB, _UNDEFINED) and not bits & (bits - 1):
                 yield _finding(FindingKind.RAM_NOT_WB, Danger.INFO, frame, frames, bits, owners, reason, seen)
@@ -166,7 +164,7 @@ def _mixed(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator
     for level, each in walk.levels.items():
         pages = 1 << 9 * (level - 1)
         for frame in sorted({int(each.frame[index]) for index in each.mixed}):
-            bits = functools.reduce(operator.or_, (one[2] for one in _pieces(walk, frame, frame + pages)))
+            bits = int(np.bitwise_or.reduce(walk.pieces.within(frame, frame + pages).bits))
             yield _finding(FindingKind.MIXED, Danger.WARNING, frame, pages, bits, owners, reason, seen)
 
 
@@ -175,7 +173,7 @@ def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[
     if mtrr is None:
         return
     first, last = (address >> 12 for address in LEGACY_SMRAM)
-    for frame, frames, bits in _pieces(walk, first, last):
+    for frame, frames, bits in walk.pieces.within(first, last):
         # SMM uses its memory without paging, so the MTRRs alone give the type there.
         theirs = memory_type_at(mtrr, frame << 12)
         smm = EffectiveType.UNDEFINED if str(theirs) == "undefined" else EffectiveType[theirs.name]
@@ -192,7 +190,7 @@ def _unmapped(
         place = each.start >> 12, -(-(each.start + each.size) >> 12)
         records.setdefault(place, []).append(each.who)
     for (first, last), who in sorted(records.items()):
-        if next(_pieces(walk, first, last), None) is None:
+        if next(iter(walk.pieces.within(first, last)), None) is None:
             reason = f"{' and '.join(who)}: nothing maps it"
             yield _finding(FindingKind.UNMAPPED, Danger.INFO, first, last - first, 0, owners, reason, seen)
 
@@ -205,7 +203,7 @@ def _untracked(
     for owner in owners:
         if owner.kind is Kind.RAM:
             continue
-        for frame, frames, bits in _pieces(walk, owner.start >> 12, -(-owner.end >> 12)):
+        for frame, frames, bits in walk.pieces.within(owner.start >> 12, -(-owner.end >> 12)):
             for first, last in _without(frame, frame + frames, known):
                 yield _finding(
                     FindingKind.UNTRACKED, Danger.INFO, first, last - first, bits, owners, reason, seen
@@ -223,41 +221,21 @@ def _finding(
     seen: Mappings,
 ) -> Finding:
     address = frame << 12
-    owner = next((each.name for each in owners if each.start <= address < each.end), "unknown memory")
-    return Finding(kind, how_bad, address, frames, _types(bits), owner, reason, seen=seen)
+    whose = bisect.bisect_right(owners, address, key=_START) - 1
+    known = whose >= 0 and address < owners[whose].end
+    name = owners[whose].name if known else "unknown memory"
+    return Finding(kind, how_bad, address, frames, _types(bits), name, reason, seen=seen)
 
 
+@functools.cache
 def _types(bits: int) -> tuple[EffectiveType, ...]:
     return tuple(each for each in EFFECTIVE_TYPES if bits >> each.code & 1)
 
 
-def _worst_pair(bits: int) -> tuple[EffectiveType, EffectiveType]:
+@functools.cache
+def _reason(bits: int) -> str:
     types = _types(bits)
-    return max(((a, b) for a in types for b in types), key=lambda pair: danger(*pair))
-
-
-def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(first, count) of runs of True."""
-    if not wanted.any():
-        return []
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
-    starts, ends = edges[::2].tolist(), edges[1::2].tolist()
-    return [(first, last - first) for first, last in zip(starts, ends, strict=True)]
-
-
-def _pieces(walk: TypedWalk, first: int, last: int) -> Iterator[tuple[int, int, int]]:
-    """The mapped frames from first up to last, as runs of the same types: (first frame, frames, bits)."""
-    here = walk.seen[first:last]
-    if here.any():
-        borders = np.flatnonzero(np.diff(here)) + 1
-        bounds = [0, *borders.tolist(), len(here)]
-        for start, end in itertools.pairwise(bounds):
-            if here[start]:
-                yield first + start, end - start, int(here[start])
-    for frame, frames, bits in walk.above:
-        start, end = max(frame, first), min(frame + frames, last)
-        if start < end:
-            yield start, end - start, bits
+    return danger_reason(*max(((a, b) for a in types for b in types), key=lambda pair: danger(*pair)))
 
 
 def _without(first: int, last: int, known: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

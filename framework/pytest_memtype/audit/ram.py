@@ -56,11 +56,13 @@ class RamFile:
     def __init__(self, file: Path, ranges: Sequence[RamRange] | None = None) -> None:
         try:
             size = file.stat().st_size // FRAME * FRAME
-            self._whole = np.memmap(file, "<u8", "r", shape=(size // FRAME, ENTRIES)) if size else None
+            whole = np.memmap(file, "<u8", "r", shape=(size // FRAME, ENTRIES)) if size else None
         except (OSError, ValueError) as error:
             raise UsageError(f"{file}: the guest's RAM can't be read: {error}") from None
-        if self._whole is None:
+        if whole is None:
             raise UsageError(f"{file}: this is no guest's RAM: it has less than a page")
+        # A plain array is quicker to take rows of.
+        self._whole: Entries = np.asarray(whole)
         self._places = _Places([RamRange(0, size, 0)] if ranges is None else ranges)
         if self._places.end_of_offsets > size:
             raise UsageError(f"{file} has {size} bytes, and RAM should go to {self._places.end_of_offsets}")
@@ -73,12 +75,10 @@ class RamFile:
         return self._places.holds(frames)
 
     def read(self, frames: Frames) -> Entries:
-        assert self._whole is not None
         entries: Entries = self._whole[self._places.offsets(frames) // FRAME]
         return entries
 
     def column(self, frames: Frames, slot: int) -> Entries:
-        assert self._whole is not None
         # Only these words are touched, and not all of RAM copied.
         entries: Entries = self._whole[self._places.offsets(frames) // FRAME, slot]
         return entries

@@ -60,18 +60,12 @@ def audit_svg(audit: Audit) -> bytes:
 
 def _parts(audit: Audit) -> list[tuple[int, int]]:
     """(first frame, frames) of what is drawn, ascending."""
-    walk = audit.seen.walk
-    mapped = np.flatnonzero(walk.seen)
-    pieces = [(frame, frame + frames) for frame, frames, _ in walk.above]
-    if len(mapped):
-        breaks = np.flatnonzero(np.diff(mapped) > _GAP) + 1
-        pieces = [(int(run[0]), int(run[-1]) + 1) for run in np.split(mapped, breaks)] + pieces
     joined: list[tuple[int, int]] = []
-    for first, last in pieces:
+    for first, frames, _ in audit.seen.walk.pieces:
         if joined and first - joined[-1][1] <= _GAP:
-            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+            joined[-1] = (joined[-1][0], first + frames)
         else:
-            joined.append((first, last))
+            joined.append((first, first + frames))
     # What is a page wide shall still be seen beside gigabytes.
     least = max(1, sum(last - first for first, last in joined) // 40)
     return [(first, max(last - first, least)) for first, last in joined]
@@ -103,13 +97,7 @@ def _part(
 
 
 def _bits(audit: Audit, first: int, last: int) -> int:
-    walk = audit.seen.walk
-    here = walk.seen[first:last]
-    bits = int(np.bitwise_or.reduce(here)) if len(here) else 0
-    for frame, frames, mask in walk.above:
-        if frame < last and frame + frames > first:
-            bits |= mask
-    return bits
+    return int(np.bitwise_or.reduce(audit.seen.walk.pieces.within(first, last).bits))
 
 
 def _runs(used: list[bool]) -> list[tuple[int, int]]:

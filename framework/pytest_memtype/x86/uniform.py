@@ -80,7 +80,7 @@ class Dividers:
     ranges: tuple[tuple[int, int], ...]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def dividers(state: MtrrState) -> Dividers:
     """Those of some registers."""
     mtrrs = decode(state)
@@ -122,4 +122,10 @@ def is_mixed(state: MtrrState, address: int | Words, page_size: PageSize) -> boo
         return array.mixed(state, address, page_size)
     if address % page_size:
         raise ValueError(f"{address:#x} isn't the address of a {page_size} page")
+    return _has_several(state, address, page_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _has_several(state: MtrrState, address: int, page_size: PageSize) -> bool:
+    # The first MiB alone is 256 pages to ask for, and every audit of a guest asks for the same large pages.
     return next(runs(state, address, address + page_size)).end != address + page_size

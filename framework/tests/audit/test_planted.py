@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 
 import numpy as np
 import pytest
+from corruption import corrupted, tables_of
 from effort import effort
 from naive_tables import SIZES, ArrayRam, Leaf, effective_of, leaves
 
@@ -128,26 +128,10 @@ def test_every_mapping_of_a_page_is_told(copy: Copy) -> None:
 
 def test_corrupted_memories_are_survived(copy: Copy) -> None:
     """Random words, and random copies of entries, all over the page tables of a real guest."""
-    chance = np.random.default_rng(5)
-    tables = np.array(
-        sorted({leaf.table for root in copy.roots for _, leaf in leaves(copy.ram, root.frame, 4)})
-    )
-    walked = copy.audit().seen.walk.walk.levels
-    tables = np.unique(
-        np.concatenate([tables, *(level.tables.astype(np.int64) for level in walked.values())])
-    )
+    tables = tables_of(copy.audit().seen.walk.walk)
+    # The walk has seen all that the naive one has.
+    assert {leaf.table for root in copy.roots for _, leaf in leaves(copy.ram, root.frame, 4)} <= set(tables)
     told = 0
-    for turn, count in zip(
-        range(effort(quick=60, long=1000)), itertools.cycle((1, 8, 64, 512)), strict=False
-    ):
-        before = copy.ram.words[tables].copy()
-        at = chance.choice(tables, count), chance.integers(0, 512, count)
-        if turn % 2:
-            # Every kind of pointer, each somewhere else: cycles, shared tables, tables as pages.
-            others = copy.ram.words[chance.choice(tables, count), chance.integers(0, 512, count)]
-            copy.ram.words[at] = others
-        else:
-            copy.ram.words[at] = chance.integers(0, 1 << 63, count, dtype=np.uint64)
+    for _ in corrupted(copy.ram.words, tables, effort(quick=60, long=1000)):
         told += bool(copy.audit_saved().unfollowed)
-        copy.ram.words[tables] = before
     assert told, "not one of them had an entry that leads nowhere"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from naive_tables import ArrayRam
 
 from pytest_memtype.audit.effective import Typing, conflicts, typed
@@ -64,7 +65,7 @@ def test_a_page_of_1_gib_beside_one_of_4_kib() -> None:
     )
     found = typed(walk(ram, [1]), TYPING, frames=ram.frames)
     both = 1 << EffectiveType.WB.code | 1 << EffectiveType.UC.code
-    assert conflicts(found) == [((1 << 18) + 5, 1, both)]
+    assert list(conflicts(found)) == [((1 << 18) + 5, 1, both)]
     assert reached(found.walk, 3) == [Path(1, 1 << 30)]
 
 
@@ -94,6 +95,22 @@ def test_what_is_not_followed_is_named() -> None:
         ("the reserved bit PS is set", 4, 2),
         ("a large page's reserved bits are set", 3, 0),
     }
+
+
+@pytest.mark.parametrize(("wrong", "followed"), [(7, 1), (8, 0)])
+def test_a_page_of_nonsense_is_no_table(wrong: int, followed: int) -> None:
+    """Eight entries that can't be, and fewer that can: beside a table that has one of each."""
+    sound = {(1, 0): 2 << 12 | POINTER, (2, 0): 3 << 12 | POINTER}
+    sound |= {(3, 0): 4 << 12 | POINTER, (3, 1): 5 << 12 | POINTER}
+    sound |= {(5, 0): 9 << 12 | PAGE, (5, 1): 1 << 45 | PAGE}
+    ram = memory({**sound, (4, 511): 8 << 12 | PAGE, **{(4, slot): 1 << 45 | PAGE for slot in range(wrong)}})
+    found = walk(ram, [1], physical_bits=40)
+    assert len(found.leaves[1]) == 1 + followed
+    beside = [
+        each for each in found.unfollowed if each.reason == "most entries beside it have reserved bits set"
+    ]
+    assert [(each.count, each.table, each.slot) for each in beside] == [(1, 4, 511)] * (1 - followed)
+    assert {each.count for each in found.unfollowed if each not in beside} == {1 + wrong}
 
 
 def test_shared_tables_are_walked_once_and_reached_from_each_root() -> None:

@@ -1,0 +1,76 @@
+"""Physical memory as runs of pages that are mapped alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_memtype.audit.ram import Booleans
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Columns of a table: a row for each run of frames that are mapped with the same effective types.
+
+    :param first: First frame.
+    :param frames: How many.
+    :param bits: A bit for each :attr:`EffectiveType.code` that they are mapped with.
+    """
+
+    first: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    bits: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self.first.tolist(), self.frames.tolist(), self.bits.tolist(), strict=True)
+
+    def only(self, which: Booleans) -> Pieces:
+        """The rows chosen."""
+        return Pieces(self.first[which], self.frames[which], self.bits[which])
+
+    def within(self, first: int, last: int) -> Pieces:
+        """What there is from frame ``first`` up to ``last``, of pieces that are ascending and apart."""
+        low = int(np.searchsorted(self.first, first, side="right"))
+        high = int(np.searchsorted(self.first, last))
+        # The piece before may reach in.
+        low = max(0, low - 1)
+        starts = np.maximum(self.first[low:high], first)
+        ends = np.minimum(self.first[low:high] + self.frames[low:high], last)
+        return Pieces(starts, ends - starts, self.bits[low:high]).only(starts < ends)
+
+
+def together(parts: list[Pieces]) -> Pieces:
+    """All of them, in this order."""
+    nothing = np.empty(0, np.int64)
+    return Pieces(
+        first=np.concatenate([nothing, *(part.first for part in parts)]),
+        frames=np.concatenate([nothing, *(part.frames for part in parts)]),
+        bits=np.concatenate([nothing, *(part.bits for part in parts)]),
+    )
+
+
+def dense(seen: NDArray[np.uint8]) -> Pieces:
+    """Those of an array that has the bits of each frame."""
+    first = np.concatenate([[0], np.flatnonzero(seen[1:] != seen[:-1]) + 1]).astype(np.int64)
+    bits = seen[first].astype(np.int64)
+    return Pieces(first, np.diff(first, append=len(seen)), bits).only(bits != 0)
+
+
+def overlaid(pieces: Pieces) -> Pieces:
+    """Pieces that overlap, as pieces that don't, with the bits of all that cover them."""
+    ends = pieces.first + pieces.frames
+    borders = np.unique(np.concatenate([pieces.first, ends]))
+    bits = np.zeros(len(borders), np.int64)
+    for code in range(8):
+        chosen = pieces.bits >> code & 1 == 1
+        if chosen.any():
+            begun = np.bincount(np.searchsorted(borders, pieces.first[chosen]), minlength=len(borders))
+            ended = np.bincount(np.searchsorted(borders, ends[chosen]), minlength=len(borders))
+            bits |= (np.cumsum(begun - ended) > 0).astype(np.int64) << code
+    # Behind the last border is nothing, so the last change is to no bits at all.
+    changes = np.flatnonzero(np.diff(bits, prepend=0))
+    found = Pieces(borders[changes], np.diff(borders[changes], append=0), bits[changes])
+    return found.only(found.bits != 0)
