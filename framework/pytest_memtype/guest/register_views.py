@@ -46,20 +46,21 @@ def disagreements(
 ) -> tuple[Disagreement, ...]:
     """Where they differ, by CPU.
 
+    :param inside: Of the CPUs that are online.
     :param listed: None on a CPU without MTRRs. It has the ranges of one CPU, that on which it was read, and
-        nobody knows which: it is held against CPU 0 where no CPU is like it.
-    :raises ValueError: They are of other numbers of CPUs.
+        nobody knows which: it is held against the first where no CPU is like it.
     """
+    others = {each.cpu: each for each in outside}
     found: list[Disagreement] = []
-    for ours, theirs in zip(inside, outside, strict=True):
-        for name, one, other in _registers(ours, theirs):
+    for ours in inside:
+        for name, one, other in _registers(ours, others[ours.cpu]):
             if one != other:
                 values = ((INSIDE, f"{one:#x}"), (OUTSIDE, f"{other:#x}"))
                 found.append(Disagreement(ours.cpu, name, values, None))
     if listed is not None and inside[0].mtrr is not None:
         shown = {each.index: _size_and_type(each.size, each.memtype, each.base) for each in listed}
         if not any(each.mtrr is not None and _by_register(each.mtrr) == shown for each in inside):
-            found += _ranges(inside[0].mtrr, shown, outside[0].mtrr)
+            found += _ranges(inside[0].cpu, inside[0].mtrr, shown, others[inside[0].cpu].mtrr)
     return tuple(found)
 
 
@@ -77,7 +78,7 @@ def _registers(ours: Registers, theirs: CpuRegisters) -> Iterator[tuple[str, int
         yield f"mask {number}", pair[1], other_pair[1]
 
 
-def _ranges(inside: MtrrState, shown: dict[int, str], outside: MtrrState) -> Iterator[Disagreement]:
+def _ranges(cpu: int, inside: MtrrState, shown: dict[int, str], outside: MtrrState) -> Iterator[Disagreement]:
     views = {
         INSIDE: _by_register(inside),
         LISTED: shown,
@@ -88,7 +89,7 @@ def _ranges(inside: MtrrState, shown: dict[int, str], outside: MtrrState) -> Ite
         if len(set(values.values())) > 1:
             odd = [way for way, value in values.items() if list(values.values()).count(value) == 1]
             yield Disagreement(
-                0, f"range {register}", tuple(values.items()), odd[0] if len(odd) == 1 else None
+                cpu, f"range {register}", tuple(values.items()), odd[0] if len(odd) == 1 else None
             )
 
 

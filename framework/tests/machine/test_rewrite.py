@@ -57,6 +57,14 @@ def test_one_cpu_of_two(guest: Guest) -> None:
     assert [each.pat_value for each in guest.registers()] == [LINUX_PAT, LINUX_PAT]
 
 
+@pytest.mark.hardware(cpus=2)
+def test_a_cpu_that_is_offline_has_nothing_to_disagree(guest: Guest) -> None:
+    assert guest.shell("echo 0 > /sys/devices/system/cpu/cpu1/online").status == 0
+    assert [each.cpu for each in guest.registers()] == [0]
+    assert [each.cpu for each in guest.registers_outside()] == [0, 1]
+    assert guest.register_disagreements() == ()
+
+
 def test_a_full_disk_leaves_the_guest_as_it_was(guest: Guest) -> None:
     refused = pytest.raises(GuestError, match=r"can't be changed from outside: .*File too large")
     with files_at_most(1 << 20), refused:
