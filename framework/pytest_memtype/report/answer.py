@@ -18,7 +18,7 @@ _ELSEWHERE = ("handle", "start", "address")
 
 _PAGE = 4096
 
-_PROCESS = re.compile(r"/proc/\d+")
+_PROCESS = re.compile(r"(/proc/|\bkill (?:-\w+ )?)\d+")
 
 
 def question(record: Record) -> str:
@@ -31,7 +31,7 @@ def question(record: Record) -> str:
             words.append("of RAM")
     elif record["operation"] == "shell":
         # A process has another id in each guest.
-        words.append(_PROCESS.sub("/proc/PID", record["arguments"]["command"]))
+        words.append(_PROCESS.sub(r"\1PID", record["arguments"]["command"]))
     else:
         arguments = record.get("arguments", {})
         words += [f"{name}={value}" for name, value in arguments.items() if name not in _ELSEWHERE]

@@ -49,6 +49,13 @@ def test_runs_of_pages() -> None:
     assert reservations([(0x1000, 1, "WC"), (0x3000, 3, "UC")], 0x1000) == "WC 0, UC 2-4"
 
 
-def test_a_process_in_a_command_has_no_id() -> None:
-    record = looked("shell", {"status": 0, "output": ""}, command="cat /proc/317/maps /proc/mtrr")
-    assert question(record) == "shell cat /proc/PID/maps /proc/mtrr"
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("cat /proc/317/maps /proc/mtrr", "cat /proc/PID/maps /proc/mtrr"),
+        ("kill -9 317", "kill -9 PID"),
+        ("kill 317; sleep 1", "kill PID; sleep 1"),
+    ],
+)
+def test_a_process_in_a_command_has_no_id(command: str, told: str) -> None:
+    assert question(looked("shell", {"status": 0, "output": ""}, command=command)) == f"shell {told}"
