@@ -155,13 +155,15 @@ static void find_bar(const char *address, const uint64_t *wanted, struct test_de
 static bool allowed_start(uint64_t *start)
 {
 	struct buffer text = { 0 };
+	bool is_range;
 	char *end;
 
 	if (system_read_file(ALLOWED, &text))
 		return false;
 	*start = strtoull(text.data, &end, 0);
+	is_range = *end == '-';
 	buffer_free(&text);
-	return *end == '-';
+	return is_range;
 }
 
 bool system_find_device(struct test_device *found)
