@@ -12,7 +12,7 @@ import pytest
 
 from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint
 from pytest_memtype.distribution.system import MINIMAL, check_guest
-from pytest_memtype.errors import GuestPanicked, MemtypeError, Unavailable, UsageError
+from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.hardware import Hardware
@@ -126,6 +126,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "any, unless --guest names one",
     )
     config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
+    config.addinivalue_line(
+        "markers",
+        "needs_module: the test does nothing without the module, so no guest is started then",
+    )
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
 
@@ -245,6 +249,8 @@ def guest_factory(
     share = _shares(node) and target is None
     dry = target is not None and target.dry_run is not None
     session = _the_session(config)
+    if _lacks_module(node, memtype_tested, session):
+        raise ModuleMissing("the test")
     own = TestGuests(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
     node.stash[_guests] = guests
@@ -284,6 +290,15 @@ def guest_factory(
 def guest(guest_factory: GuestFactory) -> Guest:
     """A fresh guest for this test, on the kernel and layout of the run."""
     return guest_factory()
+
+
+def _lacks_module(node: pytest.Item, tested: Tested, session: Session) -> bool:
+    # Tests find out by themselves. What the marker saves is a template for each of their layouts.
+    return bool(
+        node.get_closest_marker("needs_module")
+        and session.target is None
+        and session.bundle(tested.kernel).module is None
+    )
 
 
 def _shares(node: pytest.Item) -> bool:
@@ -383,8 +398,10 @@ def _expect_next(node: pytest.Item) -> None:
         return
     session = _the_session(node.config)
     try:
+        if _lacks_module(following, tested, session):
+            return
         kind = GuestKind(tested.kernel, _layout(node.config, following), _hardware(following), tested.system)
-    except UsageError:
+    except MemtypeError:
         return  # It is for the next test to fail with that.
     session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")
 

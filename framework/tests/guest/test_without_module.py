@@ -97,6 +97,12 @@ def tracked(guest):
 
 def test_with_a_fixture(tracked):
     pass
+
+# No guest can be started with it.
+@pytest.mark.hardware(cpu="none-that-exists")
+@pytest.mark.needs_module
+def test_that_says_so(guest):
+    pass
 """
 
 
@@ -108,5 +114,6 @@ def test_tests_that_need_the_module_are_skipped_with_that_reason(
     result = pytester.runpytest_subprocess(
         "-p", "no:cacheprovider", "--accel", "tcg", "-rs", "--kernel", kernel
     )
-    result.assert_outcomes(passed=1, skipped=2)
+    result.assert_outcomes(passed=1, skipped=3)
     result.stdout.fnmatch_lines(["*ioremap needs the guest's module*its headers are gone"])
+    result.stdout.fnmatch_lines(["*the test needs the guest's module*its headers are gone"])
