@@ -14,6 +14,8 @@ import pytest
 
 from pytest_memtype import EffectiveType, Guest, Layout, MemType, MtrrRange
 
+pytestmark = pytest.mark.needs_module
+
 WB, WC, UC, UC_MINUS = MemType.WB, MemType.WC, MemType.UC, MemType.UC_MINUS
 
 BAR = 0xFD000000

@@ -8,6 +8,8 @@ import pytest
 
 from pytest_memtype import Guest, MemType
 
+pytestmark = pytest.mark.needs_module
+
 WB, WC, UC_MINUS = MemType.WB, MemType.WC, MemType.UC_MINUS
 
 

@@ -9,6 +9,8 @@ import pytest
 from pytest_memtype import EffectiveType, Guest, Layout, MemType, MtrrRange, Region
 from pytest_memtype.errors import AgentError
 
+pytestmark = pytest.mark.needs_module
+
 UC, UC_MINUS, WC, WT, WP, WB = (MemType[name] for name in ("UC", "UC_MINUS", "WC", "WT", "WP", "WB"))
 CD = EffectiveType.CD
 

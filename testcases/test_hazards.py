@@ -9,6 +9,8 @@ import pytest
 
 from pytest_memtype import EffectiveType, Guest, Layout, MemType, MtrrRange
 
+pytestmark = pytest.mark.needs_module
+
 WB, WC, UC, UC_MINUS, WT, WP = MemType.WB, MemType.WC, MemType.UC, MemType.UC_MINUS, MemType.WT, MemType.WP
 BAR = 0xFD000000
 

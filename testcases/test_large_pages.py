@@ -9,6 +9,8 @@ import pytest
 
 from pytest_memtype import EffectiveType, Guest, Layout, Leaves, MemType, MtrrRange, PageSize
 
+pytestmark = pytest.mark.needs_module
+
 WB, WC, UC, UC_MINUS, WT = MemType.WB, MemType.WC, MemType.UC, MemType.UC_MINUS, MemType.WT
 SIZE_4K, SIZE_2M, SIZE_1G = PageSize.SIZE_4K, PageSize.SIZE_2M, PageSize.SIZE_1G
 

@@ -6,6 +6,8 @@ import pytest
 
 from pytest_memtype import EffectiveType, Guest, Layout, MemType, MtrrRange
 
+pytestmark = pytest.mark.needs_module
+
 UC, WB, WC, UC_MINUS = MemType.UC, MemType.WB, MemType.WC, MemType.UC_MINUS
 
 # The enable bits of IA32_MTRR_DEF_TYPE: E and FE (Intel SDM, "IA32_MTRR_DEF_TYPE MSR").

@@ -10,7 +10,7 @@ from pytest_memtype import Guest, MemType, Region
 
 UC_MINUS, WC, WT, WB = MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WB
 
-pytestmark = pytest.mark.layout("firmware")
+pytestmark = [pytest.mark.layout("firmware"), pytest.mark.needs_module]
 
 
 def test_defaults(guest: Guest) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from pytest_memtype import EffectiveType, Guest, Layout, MemType, MtrrRange, Outcome
 
+pytestmark = pytest.mark.needs_module
+
 UC, UC_MINUS, WC, WT, WP, WB = (MemType[name] for name in ("UC", "UC_MINUS", "WC", "WT", "WP", "WB"))
 
 BAR = 0xFD000000

@@ -15,6 +15,8 @@ import pytest
 
 from pytest_memtype import Guest, MemType, Outcome, Region
 
+pytestmark = pytest.mark.needs_module
+
 UC, UC_MINUS, WC, WT, WP, WB = (
     MemType.UC,
     MemType.UC_MINUS,

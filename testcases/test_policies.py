@@ -14,7 +14,7 @@ from pytest_memtype import Guest, MemType, Outcome, Region
 
 UC, UC_MINUS, WC, WT, WB = MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WB
 
-pytestmark = pytest.mark.layout("firmware")
+pytestmark = [pytest.mark.layout("firmware"), pytest.mark.needs_module]
 
 Way = Callable[[Guest, Region], Outcome]
 

@@ -12,7 +12,11 @@ from pytest_memtype.guest.outcome import Mapping
 
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
 
-pytestmark = [pytest.mark.layout("firmware"), pytest.mark.usefixtures("nothing_is_left")]
+pytestmark = [
+    pytest.mark.layout("firmware"),
+    pytest.mark.usefixtures("nothing_is_left"),
+    pytest.mark.needs_module,
+]
 
 # Each way to map with a type that it can ask for.
 WAYS = [("driver", WC), ("sysfs", WC), ("devmem", UC_MINUS), ("insert_pfn", WC)]

@@ -21,7 +21,7 @@ UC, UC_MINUS, WC, WT, WP, WB = (
     MemType.WB,
 )
 
-pytestmark = pytest.mark.layout("firmware")
+pytestmark = [pytest.mark.layout("firmware"), pytest.mark.needs_module]
 
 
 @pytest.mark.parametrize("memtype", [UC, UC_MINUS, WC, WT, WP, WB], ids=lambda memtype: memtype.name)

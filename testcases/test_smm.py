@@ -14,6 +14,8 @@ import pytest
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange, Region
 
+pytestmark = pytest.mark.needs_module
+
 WB, WC, UC, UC_MINUS, WT = MemType.WB, MemType.WC, MemType.UC, MemType.UC_MINUS, MemType.WT
 
 HOST_BRIDGE = "/sys/bus/pci/devices/0000:00:00.0/config"

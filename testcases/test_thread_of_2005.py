@@ -15,7 +15,7 @@ from pytest_memtype import EffectiveType, Guest, MemType
 
 UC, UC_MINUS, WC, WT, WB = MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WB
 
-pytestmark = [pytest.mark.layout("firmware"), pytest.mark.shared_guest]
+pytestmark = [pytest.mark.layout("firmware"), pytest.mark.shared_guest, pytest.mark.needs_module]
 
 
 @pytest.mark.parametrize("memtype", [UC_MINUS, WC], ids=lambda each: each.name)

@@ -14,6 +14,8 @@ import pytest
 
 from pytest_memtype import EffectiveType, Guest, MemType, Process, ProcessFault, Region
 
+pytestmark = pytest.mark.needs_module
+
 UC, UC_MINUS, WC, WT, WB = MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WB
 
 TYPES = (UC_MINUS, UC, WC, WT, WB)

@@ -18,7 +18,11 @@ from pytest_memtype.guest.outcome import Mapping
 
 UC, UC_MINUS, WC = MemType.UC, MemType.UC_MINUS, MemType.WC
 
-pytestmark = [pytest.mark.layout("firmware"), pytest.mark.usefixtures("nothing_is_left")]
+pytestmark = [
+    pytest.mark.layout("firmware"),
+    pytest.mark.usefixtures("nothing_is_left"),
+    pytest.mark.needs_module,
+]
 
 # Each way to map with the type that it asks for and, under the firmware's MTRRs, gets.
 WAYS = [("driver", WC), ("sysfs", WC), ("devmem", UC_MINUS)]
