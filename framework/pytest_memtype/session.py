@@ -239,6 +239,7 @@ class TestGuests:
             **self.session.about(started.kind.kernel),
             "system": started.kind.system,
             "layout": started.kind.layout.name,
+            "mtrr_enabled": started.kind.layout.enabled,
             "hardware": asdict(started.kind.hardware),
             "boot": started.how,
         }

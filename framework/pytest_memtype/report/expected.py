@@ -113,7 +113,9 @@ def model(record: Record) -> Replay:
     return Replay(
         parse_version(record["kernel_version"]),
         parse_size(record["hardware"]["memory"]),
-        has_mtrr="-mtrr" not in cpu,
+        # To mtrr_bp_init() those that the firmware left off are as if there were none (5.10 to 7.3). Records
+        # of older runs don't say it.
+        has_mtrr="-mtrr" not in cpu and record.get("mtrr_enabled", True),
         pat="-pat" not in cpu and "nopat" not in cmdline,
     )
 

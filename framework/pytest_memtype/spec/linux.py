@@ -29,7 +29,7 @@ class Platform:
     :param version: See :func:`pytest_memtype.spec.linux_versions.parse_version`.
     :param is_ram: Is a page frame System RAM?
     :param is_write_back: Do the MTRRs say write-back of it? Asked anew each time.
-    :param has_mtrr: Does the CPU have MTRRs?
+    :param has_mtrr: Does the CPU have MTRRs, and did the firmware turn them on?
     :param pat: Does the CPU have a PAT, and wasn't it turned off with ``nopat``?
     """
 

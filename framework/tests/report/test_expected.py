@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pytest_memtype.report.expected import MODEL, unexpected
 
 BAR = 0xFD000000
@@ -52,6 +54,17 @@ def test_what_the_model_expects() -> None:
     (one,) = unexpected([mapping(1), looked(2, [], "memtype_list")])
     assert (one.step, one.expected, one.found, one.source) == (2, "WC 0", "nothing", MODEL)
     assert str(one) == "test_it[K], step 2, memtype_list pages=1: nothing, expected WC 0 (model)"
+
+
+@pytest.mark.parametrize(
+    ("version", "granted"), [("5.10.223-1", "UC-"), ("6.1.192-2", "UC-"), ("6.12.117-1", "WC")]
+)
+def test_mtrrs_that_are_off_are_as_none(version: str, granted: str) -> None:
+    """Up to 6.1 Linux does without a PAT then: "MTRRs disabled, skipping PAT initialization too"."""
+    off = {"kernel_version": version, "mtrr_enabled": False}
+    assert unexpected([mapping(1, granted) | off]) == []
+    (one,) = unexpected([mapping(1, "WB") | off])
+    assert (one.expected, one.source) == (granted, MODEL)
 
 
 def test_after_the_first_surprise_the_model_has_no_say() -> None:
