@@ -77,16 +77,21 @@ class Cost:
         }
 
 
+def processors_of(guest: Guest) -> Processors:
+    """Of a guest that stands still."""
+    known = features(lambda command, arguments: guest.qmp.execute(command, arguments))
+    cpus = outside_registers(guest.machine)
+    return Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+
+
 def measure(guest: Guest) -> Cost:
     machine = guest.machine
-    known = features(lambda command, arguments: machine.qmp.execute(command, arguments))
     stops = [guest.audit(tracked=False).figures.stop_ms for _ in range(5)]
     with (
         stopped(machine),
         contextlib.closing(ProcessRam(machine.process.pid, machine.memory.ranges)) as ram,
     ):
-        cpus = outside_registers(machine)
-        processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+        processors = processors_of(guest)
         whose = owners(guest.hardware)
         audits = [audit(ram, processors, processors.roots, owners=whose) for _ in range(ROUNDS)]
         tables = audits[-1].seen.walk.walk
@@ -131,15 +136,13 @@ def over(ratios: list[float]) -> int:
 
 def go_mad(guest: Guest, folder: Path) -> Madness:
     machine = guest.machine
-    known = features(lambda command, arguments: machine.qmp.execute(command, arguments))
     folder.mkdir()
     files = folder / "sound", folder / "mad"
     with stopped(machine):
-        cpus = outside_registers(machine)
+        processors = processors_of(guest)
         memory = machine.memory.read(0, guest.hardware.memory_bytes)
         for file in files:
             file.write_bytes(memory)
-    processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
     whose = owners(guest.hardware)
     sound, mad = map(RamFile, files)
     roots = find_roots(sound, processors.roots)

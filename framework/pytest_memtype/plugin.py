@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint
+from pytest_memtype.alias_check import Checked, alias_complaint
 from pytest_memtype.distribution.system import MINIMAL, check_guest
-from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable, UsageError
+from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.machine.layout_file import folders_of_tests, load_layout
+from pytest_memtype.markers import (
+    add_markers,
+    expected_alias,
+    expected_reports,
+    hardware_of,
+    layout_of,
+    named_layout,
+    provokes,
+    shares_guest,
+)
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
 from pytest_memtype.run_config import base_of, progress_of, run_name, run_of
@@ -37,8 +45,6 @@ _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
 _audited = pytest.StashKey[list[Checked]]()
 _next = pytest.StashKey[pytest.Item | None]()
-
-_PROVOKING = ("expect_oops", "bug")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -107,29 +113,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
-    config.addinivalue_line(
-        "markers",
-        "hardware(cpu=, memory=, cpus=, cmdline=, firmware=, smm=, display=): hardware of the test's guest",
-    )
-    config.addinivalue_line(
-        "markers", "expect_oops(match): the kernel must report something the regular expression is found in"
-    )
-    config.addinivalue_line(
-        "markers",
-        "expect_alias(before=): the test leaves a page with two conflicting types, on kernels before a "
-        "version such as (6, 16)",
-    )
-    config.addinivalue_line(
-        "markers",
-        "distribution(guest): the test wants a guest that runs a distribution; the one that is named, if "
-        "any, unless --guest names one",
-    )
-    config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
-    config.addinivalue_line(
-        "markers",
-        "needs_module: the test does nothing without the module, so no guest is started then",
-    )
+    add_markers(config)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
 
@@ -239,14 +223,14 @@ def guest_factory(
     """
     config, node = request.config, request.node
     target = the_target(config)
-    if target is not None and any(node.get_closest_marker(name) for name in _PROVOKING):
+    if target is not None and provokes(node):
         raise Unavailable("it provokes a report of the kernel, for which a target isn't ours enough")
     if memtype_tested.system == MINIMAL and node.get_closest_marker("distribution"):
         raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
     system = memtype_tested.system
-    default = GuestKind(memtype_tested.kernel, _layout(config, node), _hardware(node), system)
+    default = GuestKind(memtype_tested.kernel, layout_of(node), hardware_of(node), system)
     # A target is shared by all tests anyway, and each finds it as the first did.
-    share = _shares(node) and target is None
+    share = shares_guest(node) and target is None
     dry = target is not None and target.dry_run is not None
     session = _the_session(config)
     if _lacks_module(node, memtype_tested, session):
@@ -263,7 +247,7 @@ def guest_factory(
         layout: Layout | str = default.layout,
         hardware: Hardware = default.hardware,
     ) -> Guest:
-        kind = GuestKind(kernel, _named(layout, node), hardware, system)
+        kind = GuestKind(kernel, named_layout(layout, node), hardware, system)
         if share:
             return guests.shared(kind)
         guest = guests.start(kind)
@@ -301,14 +285,6 @@ def _lacks_module(node: pytest.Item, tested: Tested, session: Session) -> bool:
     )
 
 
-def _shares(node: pytest.Item) -> bool:
-    # A kernel gives many of its warnings once a boot, so a test that wants one needs a boot of its own.
-    # A bug leaves its traces in the kernel.
-    if node.get_closest_marker("expect_oops") or node.get_closest_marker("bug"):
-        return False
-    return bool(node.config.getoption("--shared-guest") or node.get_closest_marker("shared_guest"))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
     item.stash[_next] = nextitem
@@ -343,7 +319,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         result, skipped = None, error
     except GuestPanicked as error:
         result, panic = None, error
-    expected = _expected_reports(item)
+    expected = expected_reports(item)
     wrong = complaint(guests.reports(), expected, finished=skipped is None)
     if panic is not None and (wrong or not expected):
         raise panic
@@ -355,42 +331,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         raise skipped
     if panic is None and not item.config.getoption("--no-audit"):
         item.stash[_audited] = checked = guests.audit()
-        wrong = alias_complaint(checked, _expected_alias(item))
+        wrong = alias_complaint(checked, expected_alias(item))
         # A reproducer of a reported bug says by itself what there must be.
         if wrong and not item.get_closest_marker("bug"):
             pytest.fail(wrong, pytrace=False)
     return result
 
 
-def _expected_alias(item: pytest.Item) -> ExpectedAlias | None:
-    marker = item.get_closest_marker("expect_alias")
-    if marker is None:
-        return None
-    try:
-        return ExpectedAlias(*marker.args, **marker.kwargs)
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"{item.nodeid}: expect_alias takes before=, a kernel version such as (6, 16)"
-        ) from None
-
-
-def _expected_reports(item: pytest.Item) -> list[str]:
-    expected = []
-    for marker in item.iter_markers("expect_oops"):
-        try:
-            match = marker.kwargs["match"] if marker.kwargs else marker.args[0]
-            re.compile(match)
-        except (IndexError, KeyError, TypeError, re.error):
-            raise UsageError(f"{item.nodeid}: expect_oops wants match=, a regular expression") from None
-        expected.append(match)
-    return expected
-
-
 def _expect_next(node: pytest.Item) -> None:
     """Have the guest of the next test started while this test runs."""
     following = node.stash.get(_next, None)
     callspec = getattr(following, "callspec", None)
-    if following is None or callspec is None or _shares(following):
+    if following is None or callspec is None or shares_guest(following):
         return
     # Another fixture of that name, of the user's own, doesn't lead to our kernels.
     tested = callspec.params.get("memtype_tested")
@@ -400,35 +352,10 @@ def _expect_next(node: pytest.Item) -> None:
     try:
         if _lacks_module(following, tested, session):
             return
-        kind = GuestKind(tested.kernel, _layout(node.config, following), _hardware(following), tested.system)
+        kind = GuestKind(tested.kernel, layout_of(following), hardware_of(following), tested.system)
     except MemtypeError:
         return  # It is for the next test to fail with that.
     session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")
-
-
-def _layout(config: pytest.Config, node: pytest.Item) -> Layout:
-    marker = node.get_closest_marker("layout")
-    if marker is None:
-        return _named(config.getoption("--layout"), node)
-    if len(marker.args) != 1 or marker.kwargs:
-        raise UsageError(f"{node.nodeid}: the marker layout takes one argument, a name or a Layout")
-    return _named(marker.args[0], node)
-
-
-def _named(layout: Layout | str, node: pytest.Item) -> Layout:
-    if isinstance(layout, Layout):
-        return layout
-    return load_layout(layout, folders_of_tests(node.path.parent))
-
-
-def _hardware(node: pytest.Item) -> Hardware:
-    marker = node.get_closest_marker("hardware")
-    if marker is None:
-        return Hardware()
-    try:
-        return Hardware(*marker.args, **marker.kwargs)
-    except TypeError as error:
-        raise UsageError(f"{node.nodeid}: marker hardware: {error}") from None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -190,7 +190,7 @@ def _unmapped(
         place = each.start >> 12, -(-(each.start + each.size) >> 12)
         records.setdefault(place, []).append(each.who)
     for (first, last), who in sorted(records.items()):
-        if next(iter(walk.pieces.within(first, last)), None) is None:
+        if not len(walk.pieces.within(first, last)):
             reason = f"{' and '.join(who)}: nothing maps it"
             yield _finding(FindingKind.UNMAPPED, Danger.INFO, first, last - first, 0, owners, reason, seen)
 

@@ -24,6 +24,9 @@ class Pieces:
     frames: NDArray[np.int64]
     bits: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        return len(self.first)
+
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         return zip(self.first.tolist(), self.frames.tolist(), self.bits.tolist(), strict=True)
 
