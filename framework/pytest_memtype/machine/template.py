@@ -25,7 +25,7 @@ from pytest_memtype.machine.migration import leave_ram_out, load_state, save_sta
 from pytest_memtype.store import flush
 
 #: Raise it when templates of earlier versions of this code can't be used.
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 
 
 @dataclass(frozen=True)
