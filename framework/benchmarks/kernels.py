@@ -1,9 +1,9 @@
 """How long kernels take to be made ready from an empty cache, and a warm run to its first test.
 
-"Cold" fetches and builds six kernels, two at a time, in a cache of its own that is gone afterwards. The bound
-is 1.3 times what the slowest stage takes (downloading or building, summed over the kernels), shared by two
-workers. "Warm" is from the start of ``memtype run`` to the start of its first test, with everything in the
-user's cache.
+"Cold" fetches and builds six kernels, two in each stage, in a cache of its own that is gone afterwards. The
+bound is 1.3 times what the slowest stage takes (downloading or building, summed over the kernels), shared by
+two workers. "Warm" is from the start of ``memtype run`` to the start of its first test, with everything in
+the user's cache.
 
     python framework/benchmarks/kernels.py
 """
@@ -90,7 +90,7 @@ def warm(folder: Path, number: int) -> float:
 def main() -> None:
     took, done = cold()
     show(
-        f"Six kernels from an empty cache, {WORKERS} at a time, seconds",
+        f"Six kernels from an empty cache, {WORKERS} in each stage, seconds",
         ("kernel", "stage", *STAGES),
         [
             (status.spec, status.stage, *(status.seconds.get(stage, 0.0) for stage in STAGES))

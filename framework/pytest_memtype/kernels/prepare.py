@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,7 +16,8 @@ from pytest_memtype.kernels.mmdebstrap import interrupt
 from pytest_memtype.store import clear_workshops
 
 WORKERS = 2
-"""While one kernel is downloaded and unpacked, which takes one core, another is built."""
+"""How many kernels are in one stage at a time. While two are downloaded and unpacked, others are built:
+neither the network nor the processors wait for the other."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,19 @@ def prepare(
     What was finished before an interruption is found in the cache, so that a repetition goes on from there.
 
     :param on_change: Called from any thread, one call at a time.
+    :param workers: How many are downloaded at a time, and how many are built.
     :return: How each ended: ``ready`` with its bundle, or ``failed`` with its error; in the order of
         the specs.
     """
     clear_workshops(resources.cache_directory())
     telling = threading.Lock()
     stopping = threading.Event()
+    turns = {stage: threading.Semaphore(workers) for stage in ("downloading", "building")}
 
     def one(spec: str) -> Status:
         status = Status(spec)
         since = time.monotonic()
+        turn = contextlib.ExitStack()
 
         def become(stage: str, **changes: object) -> None:
             nonlocal status, since
@@ -71,19 +76,26 @@ def prepare(
                 on_change(status)
 
         def progress(text: str) -> None:
+            turn.close()
+            stage = text.partition(" ")[0]
+            if stage not in turns:
+                become("waiting", text=text)
+            else:
+                become("waiting", text="")
+                turn.enter_context(turns[stage])
+                become(stage, text=text)
             if stopping.is_set():
                 raise KeyboardInterrupt
-            first = text.partition(" ")[0]
-            become(first if first in ("downloading", "building") else "waiting", text=text)
 
         try:
-            made = bundle(spec, progress=progress)
+            with turn:
+                made = bundle(spec, progress=progress)
             become("ready", made=made, text="" if made.module else "without the module")
         except MemtypeError as error:
             become("failed", error=error, text=error.message)
         return status
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="kernel")
+    pool = ThreadPoolExecutor(len(turns) * workers, thread_name_prefix="kernel")
     try:
         return list(pool.map(one, specs))
     except BaseException:

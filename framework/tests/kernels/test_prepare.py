@@ -1,0 +1,81 @@
+"""Several kernels at once: what waits for what. The kernels themselves are none of this file's business."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import KernelError
+from pytest_memtype.kernels import prepare as room
+from pytest_memtype.kernels.bundle import Bundle
+from pytest_memtype.progress import Progress
+
+PATIENCE = 30.0
+"""Seconds until a thread that waits for another gives up."""
+
+
+@pytest.fixture(autouse=True)
+def an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path))
+
+
+def made(spec: str) -> Bundle:
+    nowhere = Path("/nonexistent")
+    return Bundle(spec, spec, "", nowhere, None, None, nowhere, nowhere, None, "", nowhere, nowhere)
+
+
+def test_two_are_downloaded_while_two_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_four = threading.Barrier(4)
+    counting = threading.Lock()
+    inside: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    def stage(name: str, progress: Progress, *, meet: bool) -> None:
+        progress(f"{name} it")
+        with counting:
+            inside[name] += 1
+            most[name] = max(most[name], inside[name])
+        if meet:
+            all_four.wait(PATIENCE)
+        with counting:
+            inside[name] -= 1
+
+    def bundle(spec: str, *, progress: Progress) -> Bundle:
+        number = int(spec)
+        # Meets the two behind it: 0 and 1 are built while 2 and 3 are downloaded, and so on.
+        stage("downloading", progress, meet=number >= 2)
+        stage("building", progress, meet=number < 6)
+        return made(spec)
+
+    monkeypatch.setattr(room, "bundle", bundle)
+    done = room.prepare(map(str, range(8)))
+    assert [status.stage for status in done] == ["ready"] * 8
+    assert most == {"downloading": 2, "building": 2}
+
+
+def test_one_that_fails_gives_up_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bundle(spec: str, *, progress: Progress) -> Bundle:
+        progress("downloading it")
+        if spec != "last":
+            raise KernelError("the mirror is gone")
+        return made(spec)
+
+    monkeypatch.setattr(room, "bundle", bundle)
+    done = room.prepare(["a", "b", "c", "d", "e", "last"])
+    assert [status.stage for status in done] == ["failed"] * 5 + ["ready"]
+
+
+def test_the_wait_for_a_turn_is_no_part_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bundle(spec: str, *, progress: Progress) -> Bundle:
+        progress("reading the index")
+        progress("downloading it")
+        progress("building it")
+        return made(spec)
+
+    monkeypatch.setattr(room, "bundle", bundle)
+    seen: list[str] = []
+    room.prepare(["one"], on_change=lambda status: seen.append(status.stage))
+    assert seen == ["waiting", "waiting", "downloading", "waiting", "building", "ready"]
