@@ -6,7 +6,7 @@ other roots is told apart.
 
 Then 1,000 copies of the default guest's memory with page tables gone mad, each audited as ``memtype audit
 --ram`` does it, roots and all, and once more with the roots known: against the medians of the sound copy,
-which is audited between them; of each, the least of three rounds.
+which is audited between them; of each, the least of five rounds.
 
     python framework/benchmarks/audit.py
 """
@@ -163,7 +163,7 @@ def go_mad(guest: Guest, folder: Path) -> Madness:
 
 def least(action: Callable[[], object]) -> float:
     """Of a few rounds: what a busy host adds is no memory's doing."""
-    return min(milliseconds(action) for _ in range(3))
+    return min(milliseconds(action) for _ in range(5))
 
 
 def median(action: Callable[[], object], rounds: int) -> float:

@@ -2,7 +2,8 @@
 
 Tables are told apart by frame and level, so that a cycle, or a table that serves at two levels, comes to an
 end by itself. What can't be followed is counted and named: page tables of a guest that is mid-update, or that
-has gone mad, are a finding and no exception. A page of which most entries make no sense isn't a table.
+has gone mad, are a finding and no exception. A page of which most entries make no sense isn't a table, nor is
+one that points to many such pages.
 
 Bits are those of Intel SDM vol. 3, "4-Level Paging and 5-Level Paging"; AMD's APM vol. 2 has the same.
 """
@@ -31,8 +32,16 @@ PAGE_SIZES: Final = {1: PageSize.SIZE_4K, 2: PageSize.SIZE_2M, 3: PageSize.SIZE_
 #: Entries with reserved bits that one page may have and still be a table.
 _MANY: Final = 8
 
-#: Tables read at once: 1 MiB, which stays in a core's cache while it is looked through.
-_CHUNK: Final = 256
+#: From so many tables on that one table points to, some are looked at before all are read: one in so many...
+_CROWD: Final = 128
+_SAMPLE: Final = 4
+#: ...and so many pages of nonsense among those are too many, if they are more than an eighth of what isn't
+#: empty. Sound tables point to none.
+_MANY_TABLES: Final = 3
+
+#: Tables read at once: 256 KiB, which stay in a core's cache while they are looked through, and which malloc
+#: has at hand; memory that it asks the kernel for takes ten times as long (1 MiB, glibc 2.36).
+_CHUNK: Final = 64
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
         if level in PAGE_SIZES:
             leaves[level] = found
         if level > 1:
-            levels[level - 1] = _next_level(ram, down, complaints, limit)
+            levels[level - 1] = _next_level(ram, down, physical_bits, complaints, limit)
         unfollowed += complaints
     return Walk(depth=depth, levels=levels, leaves=leaves, unfollowed=tuple(unfollowed))
 
@@ -174,9 +183,7 @@ def _read_level(
     pointing: list[Leaves] = []
     for first in range(0, len(tables), _CHUNK):
         entries = ram.read(tables[first : first + _CHUNK]).reshape(-1)
-        # A sixteenth of the time that np.flatnonzero(entries & PRESENT) takes on full tables (numpy 2.4): it
-        # is quick on booleans only.
-        places = np.flatnonzero((entries.astype(np.uint8) & np.uint8(PRESENT)).view(np.bool_))
+        places = np.flatnonzero(_present(entries))
         present, places = entries[places], places + first * ENTRIES
         wrong = present & _reserved(physical_bits) != 0
         if wrong.any():
@@ -201,6 +208,13 @@ def _read_level(
     return _together(mapping), _together(pointing)
 
 
+def _present(entries: Entries) -> Booleans:
+    # np.flatnonzero() takes a sixteenth of its time for entries & PRESENT of full tables (numpy 2.4), being
+    # quick on booleans only.
+    present: Booleans = (entries.astype(np.uint8) & np.uint8(PRESENT)).view(np.bool_)
+    return present
+
+
 def _reserved(physical_bits: int) -> np.uint64:
     return np.uint64(((1 << 52) - 1) & ~((1 << physical_bits) - 1))
 
@@ -214,8 +228,34 @@ def _in_no_table(wrong: Booleans, places: NDArray[np.int64]) -> Booleans:
     tables = places >> _SLOT_BITS
     tables -= tables[0]
     wrongs = np.bincount(tables[wrong], minlength=int(tables[-1]) + 1)
-    nonsense = (wrongs >= _MANY) & (2 * wrongs > np.bincount(tables))
-    strays: Booleans = nonsense[tables]
+    strays: Booleans = _no_table(wrongs, np.bincount(tables))[tables]
+    return strays
+
+
+def _no_table(wrongs: NDArray[np.int64], present: NDArray[np.int64]) -> Booleans:
+    return (wrongs >= _MANY) & (2 * wrongs > present)
+
+
+def _in_no_directory(ram: Ram, frames: Frames, parents: NDArray[np.int32], physical_bits: int) -> Booleans:
+    """Which pointers are in tables that point to pages of nonsense.
+
+    One that maps pages, reached from a level too high, has 512 pages of data for tables: much to read, and
+    not all of it looks like nonsense.
+
+    :param frames: Where they point to.
+    :param parents: The table that holds each, ascending.
+    """
+    strays = np.zeros(len(frames), np.bool_)
+    for parent in np.flatnonzero(np.bincount(parents) >= _CROWD):
+        first, end = np.searchsorted(parents, (parent, parent + 1))
+        entries = ram.read(frames[first:end:_SAMPLE])
+        present = _present(entries)
+        presents = np.count_nonzero(present, axis=1)
+        used = presents > 0
+        entries, present, presents = entries[used], present[used], presents[used]
+        wrongs = np.count_nonzero(present & (entries & _reserved(physical_bits) != 0), axis=1)
+        nonsense = np.count_nonzero(_no_table(wrongs, presents))
+        strays[first:end] = nonsense >= _MANY_TABLES and 8 * nonsense > len(entries)
     return strays
 
 
@@ -245,12 +285,16 @@ def _together(parts: list[Leaves]) -> Leaves:
     )
 
 
-def _next_level(ram: Ram, pointers: Leaves, complaints: _Complaints, limit: int) -> Level:
+def _next_level(ram: Ram, pointers: Leaves, physical_bits: int, complaints: _Complaints, limit: int) -> Level:
     frames = (pointers.entry & _ADDRESS) >> np.uint64(12)
     held = ram.holds(frames)
     if not held.all():
         complaints.note("a table isn't RAM", ~held, pointers.entry, _places(pointers))
         pointers, frames = _take(pointers, held), frames[held]
+    stray = _in_no_directory(ram, frames, pointers.table, physical_bits)
+    if stray.any():
+        complaints.note("tables beside it are pages of nonsense", stray, pointers.entry, _places(pointers))
+        pointers, frames = _take(pointers, ~stray), frames[~stray]
     tables, child = np.unique(frames, return_inverse=True)
     if len(tables) > limit:
         beyond = child >= limit

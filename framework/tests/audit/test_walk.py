@@ -20,9 +20,9 @@ FRAMES = 64
 TYPING = Typing(RESET_PAT, None, Vendor.INTEL)
 
 
-def memory(entries: dict[tuple[int, int], int]) -> ArrayRam:
+def memory(entries: dict[tuple[int, int], int], frames: int = FRAMES) -> ArrayRam:
     """RAM with these entries: (frame of the table, slot) to what is written there."""
-    words = np.zeros((FRAMES, 512), np.uint64)
+    words = np.zeros((frames, 512), np.uint64)
     for (frame, slot), entry in entries.items():
         words[frame, slot] = entry
     return ArrayRam(words)
@@ -111,6 +111,32 @@ def test_a_page_of_nonsense_is_no_table(wrong: int, followed: int) -> None:
     ]
     assert [(each.count, each.table, each.slot) for each in beside] == [(1, 4, 511)] * (1 - followed)
     assert {each.count for each in found.unfollowed if each not in beside} == {1 + wrong}
+
+
+@pytest.mark.parametrize(
+    ("pointers", "nonsense", "sensible", "followed"),
+    [(128, 3, 20, False), (128, 3, 21, True), (128, 2, 0, True), (127, 31, 0, True)],
+)
+def test_a_table_of_pages_of_nonsense_is_none(
+    pointers: int, nonsense: int, sensible: int, followed: bool
+) -> None:
+    """From 128 pointers on one in four is looked at: three pages of nonsense, over an eighth of the used."""
+    tables = [1000 + slot for slot in range(pointers)]
+    entries = {(1, 0): 2 << 12 | POINTER, (2, 0): 3 << 12 | POINTER, (2, 1): 4 << 12 | POINTER}
+    entries |= {(3, slot): table << 12 | POINTER for slot, table in enumerate(tables)}
+    looked_at = tables[::4]
+    for table in looked_at[:nonsense]:
+        entries |= {(table, slot): 1 << 45 | PAGE for slot in range(8)}
+    for table in looked_at[nonsense : nonsense + sensible]:
+        entries[table, 0] = 9 << 12 | PAGE
+    # What is beside it is followed all the same.
+    entries |= {(4, 0): 5 << 12 | POINTER, (5, 0): 10 << 12 | PAGE}
+    found = walk(memory(entries, frames=2000), [1], physical_bits=40)
+    assert len(found.leaves[1]) == 1 + (sensible if followed else 0)
+    unread = [each for each in found.unfollowed if each.reason == "tables beside it are pages of nonsense"]
+    assert [(each.level, each.count, each.table, each.slot) for each in unread] == (
+        [] if followed else [(2, pointers, 3, 0)]
+    )
 
 
 def test_shared_tables_are_walked_once_and_reached_from_each_root() -> None:
