@@ -184,6 +184,8 @@ def _read_level(
     for first in range(0, len(tables), _CHUNK):
         entries = ram.read(tables[first : first + _CHUNK]).reshape(-1)
         places = np.flatnonzero(_present(entries))
+        if not len(places):
+            continue
         present, places = entries[places], places + first * ENTRIES
         wrong = present & _reserved(physical_bits) != 0
         if wrong.any():
