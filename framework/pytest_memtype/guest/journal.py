@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_memtype.guest.outcome import Mapping, Outcome, TrackedMapping, Verdict
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 
 _WHEN_TOUCHED = "mmap insert_pfn"
@@ -78,8 +79,6 @@ class Journal:
         beside += [
             each for mapping, each in self._reserved.items() if mapping.region.overlaps(outcome.region)
         ]
-        granted: Any = [None if memtype is None else str(memtype) for memtype in outcome.granted_pages]
-        effective: Any = [None if each is None else str(each) for each in outcome.effective_pages]
         self._add(
             operation=label,
             actor=outcome.actor,
@@ -97,8 +96,8 @@ class Journal:
                 "accepted": outcome.kernel.accepted,
                 "errno": outcome.kernel.errno,
             },
-            granted=granted[0] if len(set(granted)) == 1 else granted or None,
-            effective=effective[0] if len(set(effective)) == 1 else effective or None,
+            granted=_types(outcome.granted_pages),
+            effective=_types(outcome.effective_pages),
             log=list(outcome.kernel.log),
         )
         if outcome.mapping is None:
@@ -231,6 +230,15 @@ class Journal:
 
 def _region(region: Region) -> dict[str, int]:
     return {"start": region.start, "pages": region.pages}
+
+
+def _types(pages: Sequence[MemType | EffectiveType | None]) -> str | list[str | None] | None:
+    """The type that all pages have, or that of each; None when nothing is mapped."""
+    # A mapping of 1 GiB has 262,144 pages, of a few types.
+    names = {each: None if each is None else str(each) for each in dict.fromkeys(pages)}
+    if len(names) <= 1:
+        return next(iter(names.values()), None)
+    return [names[each] for each in pages]
 
 
 def _conflict(conflict: TrackedMapping | None) -> dict[str, Any] | None:
