@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import statistics
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,13 +58,6 @@ class Checked:
     milliseconds: float
     trouble: str = ""
     since_boot: tuple[str, ...] = ()
-
-
-@functools.cache
-def load_ahead() -> None:
-    """Import on another thread what :func:`check` needs, while the first guest starts: numpy takes 0.2 s."""
-    name = "pytest_memtype.guest.audited"
-    threading.Thread(target=importlib.import_module, args=(name,), name="memtype-imports").start()
 
 
 def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_memtype.alias_check import Checked, check, load_ahead
+from pytest_memtype.alias_check import Checked, check
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import Unavailable
@@ -95,7 +95,6 @@ class Session:
             if reason is not None:
                 raise reason
             return Ready(self.target.guest(), "target")
-        load_ahead()
         return self._ahead.take(kind, logs)
 
     def expect(self, kind: GuestKind, *, logs: Path) -> None:
