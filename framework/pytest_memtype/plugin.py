@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     tested = _tested_by(metafunc)
     names = [each.name for each in tested]
     metafunc.parametrize("memtype_tested", tested, ids=names, indirect=True, scope="session")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Load what each test ends with, which imports numpy: no test shall take longer for being the first."""
+    if session.config.option.collectonly:
+        return
+    if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):
+        importlib.import_module("pytest_memtype.guest.audited")
 
 
 def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
