@@ -28,6 +28,7 @@ from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.pool import Ahead, Ready
 from pytest_memtype.progress import Progress
+from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
 
@@ -230,7 +231,11 @@ class TestGuests:
         for number, each in enumerate(self.guests):
             start = since[number] if number < len(since) else 0
             context = {"schema": SCHEMA, **self._context(each), **about, "guest": number + 1}
-            records += ({**context, **entry} for entry in each.guest.journal.entries[start:])
+            for entry in each.guest.journal.entries[start:]:
+                record = {**context, **entry}
+                if "effective" in record:
+                    record["effective"] = recorded(record["effective"])
+                records.append(record)
         return records
 
     def _context(self, started: _Started) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_memtype.report.page_types import page_types, run
 from pytest_memtype.report.record import Record
 
 KERNEL, VERIFIER, EFFECTIVE = "kernel", "verifier", "effective"
@@ -49,7 +49,7 @@ def answers(record: Record) -> dict[str, str]:
     if "kernel_answer" in record:
         found[KERNEL] = linux_answer(record["kernel_answer"], record["granted"])
         if verdict is not None and record["effective"] is not None:
-            found[EFFECTIVE] = _runs(record["effective"])
+            found[EFFECTIVE] = page_types(record["effective"])
     return found
 
 
@@ -59,7 +59,7 @@ def linux_answer(answer: Mapping[str, Any], granted: str | Sequence[str | None] 
         return "not asked"
     if not answer["accepted"]:
         return errno_name(answer["errno"])
-    return _runs(granted) if granted else "accepted"
+    return page_types(granted) if granted else "accepted"
 
 
 def errno_name(number: int) -> str:
@@ -71,28 +71,7 @@ def reservations(entries: Sequence[Sequence[Any]], start: int) -> str:
     """Entries ``[start, pages, type]`` of the kernel's list, with pages counted from ``start``."""
     if not entries:
         return "nothing"
-    return ", ".join(_entry((each - start) // _PAGE, pages, memtype) for each, pages, memtype in entries)
-
-
-def _entry(first: int, pages: int, memtype: str) -> str:
-    return f"{memtype} {first}" if pages == 1 else f"{memtype} {first}-{first + pages - 1}"
-
-
-def page_types(types: Sequence[str | None]) -> str:
-    """``"WC 0-1, - 2-3"``, or only the type where all pages have one."""
-    return _runs(list(types))
-
-
-def _runs(types: str | Sequence[str | None]) -> str:
-    if isinstance(types, str):
-        return types
-    if len(set(types)) == 1:
-        return types[0] or "-"
-    words, first = [], 0
-    for memtype, pages in ((key, len(list(run))) for key, run in itertools.groupby(types)):
-        words.append(_entry(first, pages, memtype or "-"))
-        first += pages
-    return ", ".join(words)
+    return ", ".join(run((each - start) // _PAGE, pages, memtype) for each, pages, memtype in entries)
 
 
 def _seen(record: Record) -> str | None:

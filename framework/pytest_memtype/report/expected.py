@@ -11,11 +11,11 @@ from pytest_memtype.report.answer import (
     answers,
     errno_name,
     linux_answer,
-    page_types,
     question,
     reservations,
 )
 from pytest_memtype.report.compare import OTHERWISE, Column, differences
+from pytest_memtype.report.page_types import page_types
 from pytest_memtype.report.record import Record
 from pytest_memtype.spec.linux_versions import parse_version
 from pytest_memtype.spec.replay import Expected, Replay, replay

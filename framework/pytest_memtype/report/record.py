@@ -12,9 +12,10 @@ A request for a mapping has ``region`` (``start``, ``pages``), its ``memory`` (`
 ``device``), ``mtrr`` (the type that the layout gives all of it, else null), the ``handle`` and the
 ``address`` that it got, ``beside`` (what the test had mapped of it already), ``requested``, ``verdict``,
 ``kernel_answer``, ``granted`` and ``effective`` (null when nothing is mapped, a list when pages
-differ). Everything else has ``arguments`` and ``result``: an errno of what was done, or what was seen of
-what the test looked at (``memtype_list`` of a region, ``lookup``, ``page_table``, ``registers``). A mapping
-that was moved has ``handle`` and ``address`` too. ``log`` holds the kernel's messages.
+differ; ``effective`` of more than 64 in words, ``"UC 0-99, WB 100-199"``). Everything else has
+``arguments`` and ``result``: an errno of what was done, or what was seen of what the test looked at
+(``memtype_list`` of a region, ``lookup``, ``page_table``, ``registers``). A mapping that was moved has
+``handle`` and ``address`` too. ``log`` holds the kernel's messages.
 
 Schema 1 had neither ``tested`` and ``case`` nor ``mtrr``, ``handle`` and ``address``, and none of the
 things looked at.

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pytest_memtype.report.answer import answers, page_types, question, reservations
+from pytest_memtype.report.answer import answers, question, reservations
+from pytest_memtype.report.page_types import page_types, recorded
 
 
 def looked(operation: str, result: Any, **arguments: Any) -> dict[str, Any]:
@@ -59,3 +60,11 @@ def test_runs_of_pages() -> None:
 )
 def test_a_process_in_a_command_has_no_id(command: str, told: str) -> None:
     assert question(looked("shell", {"status": 0, "output": ""}, command=command)) == f"shell {told}"
+
+
+def test_the_types_of_many_pages_are_recorded_in_words() -> None:
+    few: list[str | None] = [*["UC"] * 32, *["WB"] * 32]
+    assert recorded(few) == few
+    assert recorded(few + few[-1:]) == page_types(few + few[-1:]) == "UC 0-31, WB 32-64"
+    assert recorded("WB") == "WB"
+    assert recorded(None) is None
