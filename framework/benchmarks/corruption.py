@@ -16,14 +16,17 @@ def tables_of(walk: Walk) -> NDArray[np.int64]:
     return np.unique(np.concatenate([level.tables for level in walk.levels.values()])).astype(np.int64)
 
 
-def corrupted(words: NDArray[np.uint64], tables: NDArray[np.int64], times: int) -> Iterator[int]:
+def corrupted(
+    words: NDArray[np.uint64], tables: NDArray[np.int64], times: int, *, seed: int
+) -> Iterator[int]:
     """Corrupt the memory, so many times; it is as it was before each next one, and in the end.
 
     :param words: The memory, (frames, 512), which is changed.
     :param tables: Frames of its page tables.
+    :param seed: The same one, the same corruptions.
     :returns: How many entries were changed: 1, 8, 64 or 512.
     """
-    chance = np.random.default_rng(5)
+    chance = np.random.default_rng(seed)
     for turn, count in zip(range(times), itertools.cycle((1, 8, 64, 512)), strict=False):
         before = words[tables].copy()
         at = chance.choice(tables, count), chance.integers(0, 512, count)

@@ -34,10 +34,10 @@ _MANY: Final = 8
 
 #: From so many tables on that one table points to, some are looked at before all are read: one in so many...
 _CROWD: Final = 128
-_SAMPLE: Final = 4
-#: ...and so many pages of nonsense among those are too many, if they are more than an eighth of what isn't
-#: empty. Sound tables point to none.
-_MANY_TABLES: Final = 3
+_SAMPLE: Final = 8
+#: ...and so many dubious pages among those are too many, if they are more than an eighth of what isn't empty.
+#: Sound tables point to none.
+_MANY_TABLES: Final = 2
 
 #: Tables read at once: 256 KiB, which stay in a core's cache while they are looked through, and which malloc
 #: has at hand; memory that it asks the kernel for takes ten times as long (1 MiB, glibc 2.36).
@@ -238,8 +238,14 @@ def _no_table(wrongs: NDArray[np.int64], present: NDArray[np.int64]) -> Booleans
     return (wrongs >= _MANY) & (2 * wrongs > present)
 
 
+def _dubious(wrongs: NDArray[np.int64], present: NDArray[np.int64]) -> Booleans:
+    # The kernel's small odd numbers look like entries: a page of its data, taken for a table, has them beside
+    # its pointers. Several such pages are as telling as a page of nonsense.
+    return (wrongs >= _MANY) & (8 * wrongs > present)
+
+
 def _in_no_directory(ram: Ram, frames: Frames, parents: NDArray[np.int32], physical_bits: int) -> Booleans:
-    """Which pointers are in tables that point to pages of nonsense.
+    """Which pointers are in tables that point to what are no tables.
 
     One that maps pages, reached from a level too high, has 512 pages of data for tables: much to read, and
     not all of it looks like nonsense.
@@ -250,14 +256,13 @@ def _in_no_directory(ram: Ram, frames: Frames, parents: NDArray[np.int32], physi
     strays = np.zeros(len(frames), np.bool_)
     for parent in np.flatnonzero(np.bincount(parents) >= _CROWD):
         first, end = np.searchsorted(parents, (parent, parent + 1))
-        entries = ram.read(frames[first:end:_SAMPLE])
-        present = _present(entries)
-        presents = np.count_nonzero(present, axis=1)
-        used = presents > 0
-        entries, present, presents = entries[used], present[used], presents[used]
-        wrongs = np.count_nonzero(present & (entries & _reserved(physical_bits) != 0), axis=1)
-        nonsense = np.count_nonzero(_no_table(wrongs, presents))
-        strays[first:end] = nonsense >= _MANY_TABLES and 8 * nonsense > len(entries)
+        entries = ram.read(frames[first:end:_SAMPLE]).reshape(-1)
+        places = np.flatnonzero(_present(entries))
+        tables, wrong = places >> _SLOT_BITS, entries[places] & _reserved(physical_bits) != 0
+        presents = np.bincount(tables)
+        wrongs = np.bincount(tables[wrong], minlength=len(presents))
+        dubious = np.count_nonzero(_dubious(wrongs, presents))
+        strays[first:end] = dubious >= _MANY_TABLES and 8 * dubious > np.count_nonzero(presents)
     return strays
 
 

@@ -132,6 +132,6 @@ def test_corrupted_memories_are_survived(copy: Copy) -> None:
     # The walk has seen all that the naive one has.
     assert {leaf.table for root in copy.roots for _, leaf in leaves(copy.ram, root.frame, 4)} <= set(tables)
     told = 0
-    for _ in corrupted(copy.ram.words, tables, effort(quick=60, long=1000)):
+    for _ in corrupted(copy.ram.words, tables, effort(quick=60, long=1000), seed=5):
         told += bool(copy.audit_saved().unfollowed)
     assert told, "not one of them had an entry that leads nowhere"

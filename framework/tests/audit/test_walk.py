@@ -114,25 +114,35 @@ def test_a_page_of_nonsense_is_no_table(wrong: int, followed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pointers", "nonsense", "sensible", "followed"),
-    [(128, 3, 20, False), (128, 3, 21, True), (128, 2, 0, True), (127, 31, 0, True)],
+    ("pointers", "dubious", "present", "sensible", "followed"),
+    [
+        (128, 2, 63, 13, False),
+        (128, 2, 63, 14, True),
+        (128, 2, 64, 0, True),
+        (128, 1, 63, 0, True),
+        (127, 15, 63, 0, True),
+    ],
 )
-def test_a_table_of_pages_of_nonsense_is_none(
-    pointers: int, nonsense: int, sensible: int, followed: bool
+def test_a_table_of_dubious_pages_is_none(
+    pointers: int, dubious: int, present: int, sensible: int, followed: bool
 ) -> None:
-    """From 128 pointers on one in four is looked at: three pages of nonsense, over an eighth of the used."""
+    """From 128 pointers on one in eight is looked at: two dubious pages, over an eighth of those not empty.
+
+    Dubious is one with eight entries that can't be, if those are more than an eighth of its entries.
+    """
     tables = [1000 + slot for slot in range(pointers)]
     entries = {(1, 0): 2 << 12 | POINTER, (2, 0): 3 << 12 | POINTER, (2, 1): 4 << 12 | POINTER}
     entries |= {(3, slot): table << 12 | POINTER for slot, table in enumerate(tables)}
-    looked_at = tables[::4]
-    for table in looked_at[:nonsense]:
+    looked_at = tables[::8]
+    for table in looked_at[:dubious]:
         entries |= {(table, slot): 1 << 45 | PAGE for slot in range(8)}
-    for table in looked_at[nonsense : nonsense + sensible]:
+        entries |= {(table, slot): 9 << 12 | PAGE for slot in range(8, present)}
+    for table in looked_at[dubious : dubious + sensible]:
         entries[table, 0] = 9 << 12 | PAGE
     # What is beside it is followed all the same.
     entries |= {(4, 0): 5 << 12 | POINTER, (5, 0): 10 << 12 | PAGE}
     found = walk(memory(entries, frames=2000), [1], physical_bits=40)
-    assert len(found.leaves[1]) == 1 + (sensible if followed else 0)
+    assert len(found.leaves[1]) == 1 + (dubious * (present - 8) + sensible if followed else 0)
     unread = [each for each in found.unfollowed if each.reason == "tables beside it are pages of nonsense"]
     assert [(each.level, each.count, each.table, each.slot) for each in unread] == (
         [] if followed else [(2, pointers, 3, 0)]
