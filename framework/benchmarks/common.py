@@ -36,7 +36,8 @@ class Bench:
         self._count = 0
         with shown(Console(stderr=True)) as progress:
             made = bundle(KERNEL, progress=progress)
-            self.blueprint = Blueprint(made.image, made.initramfs, load_layout("firmware", []), Hardware())
+            layout = load_layout("firmware", [])
+            self.blueprint = Blueprint(made.image, made.initramfs, layout, Hardware(), launcher=made.launcher)
             self._progress = progress
             self.clone().machine.close()
 

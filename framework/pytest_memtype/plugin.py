@@ -17,6 +17,7 @@ from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.template import qemu_version
 from pytest_memtype.markers import (
     add_markers,
     expected_alias,
@@ -153,12 +154,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("memtype_tested", tested, ids=names, indirect=True, scope="session")
 
 
+# First, so that a worker of pytest-xdist says it is ready when it is.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load what each test ends with, which imports numpy: no test shall take longer for being the first."""
     if session.config.option.collectonly:
         return
     if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):
         importlib.import_module("pytest_memtype.guest.audited")
+        qemu_version()
 
 
 def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:

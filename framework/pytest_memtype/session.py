@@ -169,6 +169,7 @@ class Session:
             self.choice(kind.kernel).accelerator,
             flash=flash(kind.hardware.firmware, progress=self._progress),
             distribution=runs,
+            launcher=made.launcher,
         )
 
     def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:

@@ -50,6 +50,7 @@ class Blueprint:
     :param initramfs: What it boots from; a distribution's mounts its drives.
     :param distribution: What it runs, None for the agent alone.
     :param devices: More than the test device, each an argument of QEMU's ``-device``.
+    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.command.Guest`.
     """
 
     image: Path
@@ -60,6 +61,7 @@ class Blueprint:
     devices: tuple[str, ...] = ()
     flash: tuple[Path, ...] = ()
     distribution: Distribution | None = None
+    launcher: Path | None = None
 
     @property
     def command(self) -> command.Guest:
@@ -72,6 +74,7 @@ class Blueprint:
             flash=self.flash,
             drives=self.distribution.drives if self.distribution else (),
             network=self.distribution is not None,
+            launcher=self.launcher,
         )
 
     @property

@@ -19,6 +19,8 @@ _LIST = Path("initramfs") / "initramfs.list"
 _MODULE = "memtype.ko"
 #: The files of a bundle that other machines than the minimal guest are given.
 AGENT = "agent"
+#: The file of a bundle that QEMU is started by.
+LAUNCHER = "launcher.so"
 STRIPPED_MODULE = "memtype-stripped.ko"
 _LIMIT_SECONDS = 600
 _DETAIL_LINES = 20
@@ -31,6 +33,7 @@ make -s -j{jobs} -C /usr/src/linux-headers-{release} M=/src/guests/module KCFLAG
 _AGENT_SCRIPT = """
 compiler=$(cd /usr/bin && echo x86_64-linux-gnu-gcc-[0-9]*)
 make -s -j{jobs} -C /src/guests/agent CC="$compiler" agent
+make -s -C /src/guests/launcher CC="$compiler" launcher.so
 [ ! -e /src/guests/module/memtype.ko ] || strip --strip-debug -o /src/memtype.ko /src/guests/module/memtype.ko
 cp /src/guests/agent/agent "$(command -v busybox)" /src
 """
@@ -79,15 +82,16 @@ def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, 
 
 
 def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: Path, what: str) -> None:
-    """Build ``memtype.ko`` (with debug information), the same without, the agent and ``initramfs.cpio``
-    into ``target``.
+    """Build ``memtype.ko`` (with debug information), the same without, the agent, ``initramfs.cpio`` and
+    ``launcher.so`` into ``target``.
 
     Warnings of the compiler are errors.
 
     :param kit: Root folder with the compiler, and with the kernel's headers if the module is built in it.
     :param release: The kernel's, as ``uname -r`` prints it; None when the module is there already, or
         none can be built: then the initramfs has none, and ``target`` neither.
-    :param sources: The folder that holds ``module/``, ``agent/`` and ``initramfs/initramfs.list``.
+    :param sources: The folder that holds ``module/``, ``agent/``, ``launcher/`` and
+        ``initramfs/initramfs.list``.
     :param work: The folder to build in, filled by :func:`copy_sources`.
     :raises KernelError: the build failed; the compiler's last lines are in its details.
     :raises HostError: the host has no way to build inside the kit.
@@ -99,6 +103,7 @@ def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: 
         raise _broken(what, done.output)
     module = work / "guests" / "module" / _MODULE
     shutil.copy(work / "agent", target / AGENT)
+    shutil.copyfile(work / "guests" / "launcher" / LAUNCHER, target / LAUNCHER)
     if module.exists():
         shutil.copyfile(module, target / _MODULE)
         shutil.copyfile(work / _MODULE, target / STRIPPED_MODULE)

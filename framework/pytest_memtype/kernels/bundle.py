@@ -12,6 +12,7 @@ from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels import requirements
 from pytest_memtype.kernels.build import (
     AGENT,
+    LAUNCHER,
     STRIPPED_MODULE,
     build,
     build_module_on_host,
@@ -35,7 +36,7 @@ from pytest_memtype.progress import Progress, silent
 from pytest_memtype.store import exclusive, flush, scratch, under_construction, workshop
 
 # Part of every bundle's key: raise it when the code of this room makes other files from the same sources.
-_RECIPE = "3"
+_RECIPE = "4"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Bundle:
     :param stripped_module: The same without debug information, ten times smaller.
     :param agent: The agent, a static program.
     :param initramfs: For QEMU's ``-initrd``.
+    :param launcher: A library for :mod:`pytest_memtype.machine.launcher`.
     :param config: The kernel's configuration, None where nothing has it any more.
     :param key: Hash of everything the bundle is made from.
     :param directory: The folder of all these files.
@@ -65,6 +67,7 @@ class Bundle:
     stripped_module: Path | None
     agent: Path
     initramfs: Path
+    launcher: Path
     config: Path | None
     key: str
     directory: Path
@@ -107,6 +110,7 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
         stripped_module=directory / STRIPPED_MODULE if module.exists() else None,
         agent=directory / AGENT,
         initramfs=directory / "initramfs.cpio",
+        launcher=directory / LAUNCHER,
         config=settings if settings.exists() else None,
         key=key,
         directory=directory,

@@ -80,6 +80,7 @@ class Guest:
     :param drives: Read-only disks with these contents, in order.
     :param network: Give it a network that ends at this host: what it sends goes nowhere, and this host may
         open ports into it.
+    :param launcher: Start QEMU by this library, see :mod:`pytest_memtype.machine.launcher`.
     """
 
     hardware: Hardware = field(default_factory=Hardware)
@@ -94,6 +95,7 @@ class Guest:
     devices: tuple[str, ...] = ()
     drives: tuple[Path, ...] = ()
     network: bool = False
+    launcher: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ class Machine:
                 qemu_command(self.guest, channels),
                 pass_fds=[theirs.fileno(), *([self.state_fd] if self.state_fd >= 0 else [])],
                 output=self.logs / "qemu.log",
+                launcher=self.guest.launcher,
             )
         self._kill.callback(self.process.close)
         self.qmp = self._qmp = Qmp(ours, transcript=self.logs / "qmp.log", waiter=self, timeout=timeout)

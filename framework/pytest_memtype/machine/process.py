@@ -9,9 +9,13 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from pytest_memtype.errors import HostError
 from pytest_memtype.machine import background
+from pytest_memtype.machine.launcher import Child, launch
+
+_Started: TypeAlias = subprocess.Popen[bytes] | Child
 
 _PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
 
@@ -24,27 +28,36 @@ class Process:
     :param command: Program and arguments.
     :param pass_fds: Descriptors it inherits, under the same numbers.
     :param output: File that takes its standard output and error.
+    :param launcher: A library that makes programs wait to be forked, which saves loading them; see
+        :mod:`pytest_memtype.machine.launcher`.
     :raises HostError: The program isn't installed.
     """
 
-    def __init__(self, command: Sequence[str], *, pass_fds: Sequence[int] = (), output: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        pass_fds: Sequence[int] = (),
+        output: Path,
+        launcher: Path | None = None,
+    ) -> None:
         for program in ("setpriv", command[0]):
             if shutil.which(program) is None:
                 package = _PACKAGES.get(program, program)
                 raise HostError(f"{program} is not on this host; install the package {package}")
-        self._popen = _spawn([*dying_with_us(), *command], pass_fds, output)
-        self.pid = self._popen.pid
+        self._started = _spawn(command, pass_fds, output, launcher)
+        self.pid = self._started.pid
         self.pidfd = os.pidfd_open(self.pid)
 
     @property
     def status(self) -> int | None:
         """None while it runs, then its exit status, or the negative number of the signal that killed it."""
-        return self._popen.poll()
+        return self._started.poll()
 
     def close(self) -> None:
         """Kill it, and wait until it is gone. Calling this again does nothing."""
-        self._popen.kill()
-        self._popen.wait()
+        self._started.kill()
+        self._started.wait()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -70,11 +83,17 @@ def dying_with_us() -> list[str]:
     ]
 
 
-def _spawn(command: Sequence[str], pass_fds: Sequence[int], output: Path) -> subprocess.Popen[bytes]:
-    async def start() -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], pass_fds: Sequence[int], output: Path, launcher: Path | None) -> _Started:
+    before = dying_with_us()
+
+    async def start() -> _Started:
         with output.open("wb") as stream:
+            if launcher is not None:
+                child = launch(command, launcher, before=before, pass_fds=pass_fds, output=stream.fileno())
+                if child is not None:
+                    return child
             return subprocess.Popen(
-                command,
+                [*before, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -87,7 +106,7 @@ def _spawn(command: Sequence[str], pass_fds: Sequence[int], output: Path) -> sub
     try:
         return starting.result()
     except KeyboardInterrupt:
-        popen = starting.result()
-        popen.kill()
-        popen.wait()
+        started = starting.result()
+        started.kill()
+        started.wait()
         raise

@@ -37,6 +37,8 @@ def sources(tmp_path: Path) -> Path:
         "module/main.c": f"/* {tmp_path} {os.getpid()} */\n{MODULE}",
         "agent/Makefile": MAKEFILE,
         "agent/main.c": "int main(void) { return 0; }\n",
+        "launcher/Makefile": "launcher.so: launcher.c\n\t$(CC) -shared -nostdlib -o $@ $<\n",
+        "launcher/launcher.c": "int nothing;\n",
         "initramfs/initramfs.list": LIST,
     }
     for name, text in files.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import HostError
+from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.process import Process, describe_status, dying_with_us
 
 #: Starts a child on a thread that ends at once, and says its process id.
@@ -15,8 +16,9 @@ PARENT = """
 import sys, threading
 from pathlib import Path
 from pytest_memtype.machine.process import Process
+launcher = Path(sys.argv[2]) if sys.argv[2:] else None
 def start():
-    print(Process(["sleep", "1000"], output=Path(sys.argv[1])).pid, flush=True)
+    print(Process(["sleep", "1000"], output=Path(sys.argv[1]), launcher=launcher).pid, flush=True)
 thread = threading.Thread(target=start)
 thread.start()
 thread.join()
@@ -25,20 +27,26 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture(scope="module", params=["started", "forked"])
+def launcher(request: pytest.FixtureRequest) -> Path | None:
+    return bundle("debian:bookworm").launcher if request.param == "forked" else None
+
+
 def ended(pidfd: int, seconds: float) -> bool:
     return bool(select.select([pidfd], [], [], seconds)[0])
 
 
-def test_output_and_status(tmp_path: Path) -> None:
-    process = Process(["sh", "-c", "echo out; echo error >&2; exit 3"], output=tmp_path / "log")
+def test_output_and_status(tmp_path: Path, launcher: Path | None) -> None:
+    command = ["sh", "-c", "echo out; echo error >&2; exit 3"]
+    process = Process(command, output=tmp_path / "log", launcher=launcher)
     assert ended(process.pidfd, 60)
     assert process.status == 3
     assert (tmp_path / "log").read_text() == "out\nerror\n"
     process.close()
 
 
-def test_close_kills_and_reaps(tmp_path: Path) -> None:
-    process = Process(["sleep", "1000"], output=tmp_path / "log")
+def test_close_kills_and_reaps(tmp_path: Path, launcher: Path | None) -> None:
+    process = Process(["sleep", "1000"], output=tmp_path / "log", launcher=launcher)
     assert process.status is None
     # Ctrl-C in a terminal goes to the whole session's foreground group, and must not go to it.
     assert os.getsid(process.pid) == process.pid
@@ -49,8 +57,10 @@ def test_close_kills_and_reaps(tmp_path: Path) -> None:
     process.close()
 
 
-def test_outlives_the_thread_that_started_it_but_not_the_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PARENT, str(tmp_path / "log")]
+def test_outlives_the_thread_that_started_it_but_not_the_process(
+    tmp_path: Path, launcher: Path | None
+) -> None:
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "log"), *([str(launcher)] if launcher else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pidfd = os.pidfd_open(int(parent.stdout.readline()))

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * Preloaded into QEMU, it makes a process that has QEMU loaded and linked, which
+ * is half of what a start takes (QEMU 7.2, 90 libraries), and that is forked for
+ * each QEMU that is asked for. framework/pytest_memtype/machine/launcher.py is
+ * the other side.
+ *
+ * A request is a message on a SOCK_SEQPACKET socket: struct request and the
+ * strings of argv and of the environment, with the files to hand over. The
+ * answer is the new process' number, or the negative of an error's.
+ *
+ * It waits in __libc_start_main(), after all libraries are ready and before
+ * the first constructor of QEMU itself, which starts a thread (QEMU 7.2,
+ * util/rcu.c, rcu_init): a forked process has one thread only.
+ *
+ * No libc is linked, so that one build fits whatever libc QEMU has with it.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* It is set for the process that is to wait for requests, on its standard input. */
+#define VARIABLE "MEMTYPE_LAUNCHER"
+/* Linux, include/net/scm.h, SCM_MAX_FD. */
+#define MAX_FILES 253
+#define MAX_STRINGS (256 * 1024)
+
+struct request {
+	int parent;	/* who asks, and becomes the parent */
+	int arguments;
+	int variables;
+	int files;
+	/* The first file is the working directory; what number each of the others is to have. */
+	int wanted[MAX_FILES];
+};
+
+typedef int main_function(int, char **, char **);
+typedef int start_function(main_function *program, int argc, char **argv, void (*init)(void),
+			   void (*fini)(void), void (*rtld_fini)(void), void *stack_end);
+
+/* The C library's, which a program's first instructions call. */
+start_function __libc_start_main;
+
+static struct request request;
+static char strings[MAX_STRINGS];
+static int files[MAX_FILES];
+
+/* Returns the length of the request's strings, or less than 0: then nobody is there any more. */
+static ssize_t receive(void)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(files))];
+	} control;
+	struct iovec parts[] = { { &request, sizeof(request) }, { strings, sizeof(strings) } };
+	struct msghdr header = {
+		.msg_iov = parts,
+		.msg_iovlen = 2,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *part;
+	ssize_t length;
+	size_t bytes;
+
+	do
+		length = recvmsg(STDIN_FILENO, &header, MSG_CMSG_CLOEXEC);
+	while (length < 0 && errno == EINTR);
+	if (length < (ssize_t)sizeof(request) || header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		return -1;
+	part = CMSG_FIRSTHDR(&header);
+	bytes = part ? part->cmsg_len - CMSG_LEN(0) : 0;
+	if (!bytes || bytes != request.files * sizeof(int))
+		return -1;
+	memcpy(files, CMSG_DATA(part), bytes);
+	return length - sizeof(request);
+}
+
+/* Like fork(), but the parent of the new process is this one's: it waits for it, and dies with it. */
+static int fork_beside(void)
+{
+	int *thread = NULL;
+	long child;
+
+	/* Where the C library keeps the thread's number; its own fork() changes that, too. */
+	if (prctl(PR_GET_TID_ADDRESS, &thread) || !thread)
+		return -ENOSYS;
+	child = syscall(SYS_clone, CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD,
+			NULL, NULL, thread, 0L);
+	return child < 0 ? -errno : child;
+}
+
+static void close_files(void)
+{
+	int n;
+
+	for (n = 0; n < request.files; n++)
+		close(files[n]);
+}
+
+static void take_files(void)
+{
+	int away = 0;
+	int n;
+
+	for (n = 1; n < request.files; n++)
+		if (request.wanted[n] >= away)
+			away = request.wanted[n] + 1;
+	/* One may have the number that another wants. */
+	for (n = 1; n < request.files; n++) {
+		int moved = fcntl(files[n], F_DUPFD_CLOEXEC, away);
+
+		close(files[n]);
+		files[n] = moved;
+	}
+	for (n = 1; n < request.files; n++)
+		if (dup2(files[n], request.wanted[n]) < 0)
+			_exit(127);
+	if (fchdir(files[0]))
+		_exit(127);
+	close_files();
+}
+
+/* A child has its parent's limits, and they may be others than when this process was started. */
+static void take_limits(void)
+{
+	struct rlimit limit;
+	int n;
+
+	for (n = 0; n < RLIM_NLIMITS; n++)
+		if (!prlimit(request.parent, n, NULL, &limit))
+			setrlimit(n, &limit);
+}
+
+static size_t size_of(char **argv, int argc)
+{
+	return argv[argc - 1] + strlen(argv[argc - 1]) + 1 - argv[0];
+}
+
+/* What ps shows is the memory of the arguments that this process was started with: there is room. */
+static void show(char **place, size_t room, char **argv, int argc)
+{
+	size_t size = size_of(argv, argc);
+
+	memset(place[0], 0, room);
+	memcpy(place[0], argv[0], size < room ? size : room - 1);
+}
+
+static char **strings_of(size_t length)
+{
+	int count = request.arguments + request.variables;
+	char **all = calloc(count + 2, sizeof(*all));
+	char *text = strings;
+	int n;
+
+	if (!all)
+		_exit(127);
+	for (n = 0; n < count && text < strings + length; n++) {
+		/* The variables are behind the arguments and their end, as the kernel has it. */
+		all[n + (n >= request.arguments)] = text;
+		text += strlen(text) + 1;
+	}
+	return all;
+}
+
+/* Returns in a new process, with the length of its request's strings. */
+static size_t wait_for_request(void)
+{
+	for (;;) {
+		ssize_t length = receive();
+		int answer;
+
+		if (length < 0)
+			_exit(0);
+		answer = fork_beside();
+		if (!answer)
+			return length;
+		close_files();
+		if (send(STDIN_FILENO, &answer, sizeof(answer), MSG_NOSIGNAL) < 0)
+			_exit(0);
+	}
+}
+
+int __libc_start_main(main_function *program, int argc, char **argv, void (*init)(void),
+		      void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
+{
+	start_function *start = (start_function *)dlsym(RTLD_NEXT, "__libc_start_main");
+
+	if (getenv(VARIABLE)) {
+		size_t length;
+		char **all;
+		int n;
+
+		/* Such as this library's. */
+		for (n = STDERR_FILENO + 1; n < MAX_FILES; n++)
+			close(n);
+		length = wait_for_request();
+		/* First: who asked may be gone already. */
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != request.parent)
+			_exit(127);
+		setsid();
+		take_limits();
+		take_files();
+		all = strings_of(length);
+		show(argv, size_of(argv, argc), all, request.arguments);
+		argc = request.arguments;
+		argv = all;
+		environ = all + argc + 1;
+	}
+	return start(program, argc, argv, init, fini, rtld_fini, stack_end);
+}
