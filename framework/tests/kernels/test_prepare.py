@@ -24,7 +24,7 @@ def an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(spec: str) -> Bundle:
     nowhere = Path("/nonexistent")
-    return Bundle(spec, spec, "", nowhere, None, None, nowhere, nowhere, None, "", nowhere, nowhere)
+    return Bundle(spec, spec, "", nowhere, None, None, nowhere, nowhere, nowhere, None, "", nowhere, nowhere)
 
 
 def test_two_are_downloaded_while_two_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
