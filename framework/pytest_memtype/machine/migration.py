@@ -43,6 +43,9 @@ def save_state(machine: Machine, file: Path) -> None:
             with ours.makefile("rb") as stream, file.open("xb") as to:
                 shutil.copyfileobj(stream, to)
         except OSError:
+            # First, because QEMU answers nobody while it waits to get rid of its devices' state (QEMU 7.2: it
+            # is written under the lock that the monitor wants).
+            ours.close()
             machine.qmp.execute("migrate_cancel")
             raise
     end = machine.qmp.wait_for_event(
