@@ -9,6 +9,16 @@ from pathlib import Path
 from pytest_memtype.errors import UsageError
 
 
+def umask() -> int:
+    """Which bits the modes of new files are without.
+
+    ``os.umask()`` tells only by setting another, which threads that make files meanwhile would see.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("Umask:"))
+    return int(line.split()[1], 8)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Put ``content`` into a file the user named: readers see the old file or the new one, whole.
 
@@ -22,9 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 # The mode of a file that is made in the usual way.
-                mask = os.umask(0)
-                os.umask(mask)
-                os.fchmod(file.fileno(), 0o666 & ~mask)
+                os.fchmod(file.fileno(), 0o666 & ~umask())
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)

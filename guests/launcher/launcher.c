@@ -7,7 +7,9 @@
  *
  * A request is a message on a SOCK_SEQPACKET socket: struct request and the
  * strings of argv and of the environment, with the files to hand over. The
- * answer is the new process' number, or the negative of an error's.
+ * answer is the new process' number, which it gives itself when it has all
+ * that it was handed, or the negative of an error's. Who doesn't wait for an
+ * answer any more shuts the socket down: then nothing is started.
  *
  * It waits in __libc_start_main(), after all libraries are ready and before
  * the first constructor of QEMU itself, which starts a thread (QEMU 7.2,
@@ -20,15 +22,20 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* It is set for the process that is to wait for requests, on its standard input. */
+/*
+ * It is set for the process that is to wait for requests, on its standard
+ * input, and says which file to close: this library's.
+ */
 #define VARIABLE "MEMTYPE_LAUNCHER"
 /* Linux, include/net/scm.h, SCM_MAX_FD. */
 #define MAX_FILES 253
@@ -38,6 +45,7 @@ struct request {
 	int parent;	/* who asks, and becomes the parent */
 	int arguments;
 	int variables;
+	int mask;
 	int files;
 	/* The first file is the working directory; what number each of the others is to have. */
 	int wanted[MAX_FILES];
@@ -50,6 +58,7 @@ typedef int start_function(main_function *program, int argc, char **argv, void (
 /* The C library's, which a program's first instructions call. */
 start_function __libc_start_main;
 
+static int channel;
 static struct request request;
 static char strings[MAX_STRINGS];
 static int files[MAX_FILES];
@@ -73,7 +82,7 @@ static ssize_t receive(void)
 	size_t bytes;
 
 	do
-		length = recvmsg(STDIN_FILENO, &header, MSG_CMSG_CLOEXEC);
+		length = recvmsg(channel, &header, MSG_CMSG_CLOEXEC);
 	while (length < 0 && errno == EINTR);
 	if (length < (ssize_t)sizeof(request) || header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		return -1;
@@ -91,8 +100,8 @@ static int fork_beside(void)
 	int *thread = NULL;
 	long child;
 
-	/* Where the C library keeps the thread's number; its own fork() changes that, too. */
-	if (prctl(PR_GET_TID_ADDRESS, &thread) || !thread)
+	/* Where glibc keeps the thread's number, which its own fork() changes, too; musl has a lock there. */
+	if (prctl(PR_GET_TID_ADDRESS, &thread) || !thread || *thread != syscall(SYS_gettid))
 		return -ENOSYS;
 	child = syscall(SYS_clone, CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD,
 			NULL, NULL, thread, 0L);
@@ -107,27 +116,42 @@ static void close_files(void)
 		close(files[n]);
 }
 
-static void take_files(void)
+static bool move(int *file, int away)
 {
+	int moved = fcntl(*file, F_DUPFD_CLOEXEC, away);
+
+	close(*file);
+	*file = moved;
+	return moved >= 0;
+}
+
+static bool take_files(void)
+{
+	struct rlimit limit;
 	int away = 0;
 	int n;
 
+	/* Where a file is may be above what is the limit now. */
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	if (fchdir(files[0]))
+		return false;
 	for (n = 1; n < request.files; n++)
 		if (request.wanted[n] >= away)
 			away = request.wanted[n] + 1;
 	/* One may have the number that another wants. */
-	for (n = 1; n < request.files; n++) {
-		int moved = fcntl(files[n], F_DUPFD_CLOEXEC, away);
-
-		close(files[n]);
-		files[n] = moved;
-	}
+	for (n = 0; n < request.files; n++)
+		if (!move(&files[n], away))
+			return false;
+	if (!move(&channel, away))
+		return false;
 	for (n = 1; n < request.files; n++)
 		if (dup2(files[n], request.wanted[n]) < 0)
-			_exit(127);
-	if (fchdir(files[0]))
-		_exit(127);
+			return false;
 	close_files();
+	return true;
 }
 
 /* A child has its parent's limits, and they may be others than when this process was started. */
@@ -139,6 +163,28 @@ static void take_limits(void)
 	for (n = 0; n < RLIM_NLIMITS; n++)
 		if (!prlimit(request.parent, n, NULL, &limit))
 			setrlimit(n, &limit);
+}
+
+static bool answer(int number)
+{
+	return send(channel, &number, sizeof(number), MSG_NOSIGNAL) == sizeof(number);
+}
+
+/* What a new process does first: who asked may be gone already, or have given up. */
+static void settle(void)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != request.parent)
+		_exit(127);
+	setsid();
+	umask(request.mask);
+	if (!take_files()) {
+		answer(-errno);
+		_exit(127);
+	}
+	take_limits();
+	if (!answer(getpid()))
+		_exit(127);
+	close(channel);
 }
 
 static size_t size_of(char **argv, int argc)
@@ -177,17 +223,36 @@ static size_t wait_for_request(void)
 {
 	for (;;) {
 		ssize_t length = receive();
-		int answer;
+		int child;
 
 		if (length < 0)
 			_exit(0);
-		answer = fork_beside();
-		if (!answer)
+		child = fork_beside();
+		if (!child)
 			return length;
 		close_files();
-		if (send(STDIN_FILENO, &answer, sizeof(answer), MSG_NOSIGNAL) < 0)
+		if (child < 0 && !answer(child))
 			_exit(0);
 	}
+}
+
+/* A library's constructor may have made some, which a forked process would be without. */
+static bool has_other_threads(void)
+{
+	struct statx tasks;
+
+	/* Besides "." and "..". */
+	return statx(AT_FDCWD, "/proc/self/task", 0, STATX_NLINK, &tasks) || tasks.stx_nlink != 3;
+}
+
+static int number_of(const char *text)
+{
+	int number = 0;
+
+	/* atoi() has another name with newer headers. */
+	while (*text >= '0' && *text <= '9')
+		number = 10 * number + *text++ - '0';
+	return number;
 }
 
 int __libc_start_main(main_function *program, int argc, char **argv, void (*init)(void),
@@ -198,18 +263,13 @@ int __libc_start_main(main_function *program, int argc, char **argv, void (*init
 	if (getenv(VARIABLE)) {
 		size_t length;
 		char **all;
-		int n;
 
-		/* Such as this library's. */
-		for (n = STDERR_FILENO + 1; n < MAX_FILES; n++)
-			close(n);
+		close(number_of(getenv(VARIABLE)));
+		channel = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+		if (channel < 0 || has_other_threads())
+			_exit(0);
 		length = wait_for_request();
-		/* First: who asked may be gone already. */
-		if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != request.parent)
-			_exit(127);
-		setsid();
-		take_limits();
-		take_files();
+		settle();
 		all = strings_of(length);
 		show(argv, size_of(argv, argc), all, request.arguments);
 		argc = request.arguments;

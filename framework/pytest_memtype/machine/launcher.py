@@ -2,7 +2,8 @@
 
 A third of QEMU's start is the loader's work, which brings in and links 90 libraries (QEMU 7.2). A launcher is
 a QEMU that has done this and waits, by a library that is preloaded into it (``guests/launcher/launcher.c``).
-What it forks are children of this process, as if it had started them.
+What it forks are children of this process, as if it had started them; only what the loader reads
+(``LD_LIBRARY_PATH``), nice value, affinity and OOM score are those of the launcher's start.
 
 Where there can be none (QEMU is a script, or statically linked) it is started as any program is.
 """
@@ -24,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.files import umask
+
 _VARIABLE: Final = "MEMTYPE_LAUNCHER"
 
 _ELF: Final = b"\x7fELF"
@@ -32,11 +35,11 @@ _ELF: Final = b"\x7fELF"
 _ROOM: Final = 8192
 
 _MAX_FILES: Final = 253
-_REQUEST: Final = struct.Struct(f"4i{_MAX_FILES}i")
+_REQUEST: Final = struct.Struct(f"5i{_MAX_FILES}i")
 _ANSWER: Final = struct.Struct("i")
 
 #: Seconds; far more than it takes on a busy host.
-_PATIENCE: Final = 20.0
+_PATIENCE: Final = 5.0
 
 
 class Child:
@@ -66,15 +69,21 @@ class Child:
         """Kill it, if it still runs."""
         with self._lock:
             if self._status is None:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _reap(self, options: int) -> int | None:
         with self._lock:
             if self._status is None:
-                found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | options)
-                if found is not None:
-                    exited = found.si_code == os.CLD_EXITED
-                    self._status = found.si_status if exited else -found.si_status
+                try:
+                    found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | options)
+                    if found is not None:
+                        exited = found.si_code == os.CLD_EXITED
+                        self._status = found.si_status if exited else -found.si_status
+                except ChildProcessError:
+                    # Somebody else has waited for it; subprocess says 0 then, too.
+                    self._status = 0
+                if self._status is not None:
                     os.close(self._pidfd)
             return self._status
 
@@ -97,21 +106,27 @@ class Launcher:
 
     def __init__(self, program: str, library: Path, *, before: Sequence[str]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(_PATIENCE)
-        self._socket = ours
-        with theirs, library.open("rb") as file:
-            # By its number, because a path may have a space or a colon, which end one in this variable.
-            preloaded = f"LD_PRELOAD=/proc/self/fd/{file.fileno()}"
-            # What isn't held up by the library says its version and ends.
-            command = [program, "--version", " " * _ROOM]
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                [*before, "env", preloaded, f"{_VARIABLE}=1", *command],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[file.fileno()],
-                start_new_session=True,
-            )
+        with contextlib.ExitStack() as unless_started:
+            unless_started.enter_context(ours)
+            ours.settimeout(_PATIENCE)
+            # Not so by socket.setdefaulttimeout().
+            theirs.setblocking(True)
+            self._socket = ours
+            with theirs, library.open("rb") as file:
+                # By its number, because a path may have a space or a colon, which end one in this variable.
+                preloaded = filter(None, [f"/proc/self/fd/{file.fileno()}", os.environ.get("LD_PRELOAD")])
+                variables = [f"LD_PRELOAD={':'.join(preloaded)}", f"{_VARIABLE}={file.fileno()}"]
+                # What isn't held up by the library says its version and ends.
+                command = [program, "--version", " " * _ROOM]
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    [*before, "env", *variables, *command],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[file.fileno()],
+                    start_new_session=True,
+                )
+            unless_started.pop_all()
 
     def launch(self, command: Sequence[str], *, pass_fds: Sequence[int], output: int) -> Child | None:
         """Fork it.
@@ -121,25 +136,44 @@ class Launcher:
         :param output: Descriptor for its standard output and error.
         :return: None if that isn't possible.
         """
-        variables = [f"{name}={value}" for name, value in os.environ.items()]
+        # Not items(): another thread may take one away, such as pytest's PYTEST_CURRENT_TEST.
+        values = [(name, os.environ.get(name)) for name in list(os.environ)]
+        variables = [f"{name}={value}" for name, value in values if value is not None]
         strings = b"".join(os.fsencode(each) + b"\0" for each in (*command, *variables))
-        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            files = [here, nothing, output, output, *pass_fds]
-            wanted = [-1, 0, 1, 2, *pass_fds]
-            padding = [-1] * (_MAX_FILES - len(wanted))
-            request = _REQUEST.pack(os.getpid(), len(command), len(variables), len(files), *wanted, *padding)
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))
-            self._socket.sendmsg([request + strings], [rights])
-            answer = self._socket.recv(_ANSWER.size)
+            with contextlib.ExitStack() as stack:
+                here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, here)
+                nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, nothing)
+                files = [here, nothing, output, output, *pass_fds]
+                wanted = [-1, 0, 1, 2, *pass_fds]
+                wanted += [-1] * (_MAX_FILES - len(wanted))
+                counts = len(command), len(variables), umask(), len(files)
+                request = _REQUEST.pack(os.getpid(), *counts, *wanted)
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))
+                self._socket.sendmsg([request + strings], [rights])
+                pid = self._answer()
         except OSError:
             return None
-        finally:
-            os.close(here)
-            os.close(nothing)
-        pid = _ANSWER.unpack(answer)[0] if len(answer) == _ANSWER.size else 0
-        return Child(pid) if pid > 0 else None
+        if pid <= 0:
+            return None
+        try:
+            return Child(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+
+    def _answer(self) -> int:
+        """The number of the new process; not above 0 if there is none."""
+        try:
+            answer = self._socket.recv(_ANSWER.size)
+        except TimeoutError:
+            # A process that would answer from now on finds nobody, and ends. One may have answered just now.
+            self._socket.shutdown(socket.SHUT_RDWR)
+            answer = self._socket.recv(_ANSWER.size)
+        return int(_ANSWER.unpack(answer)[0]) if answer else 0
 
     def close(self) -> None:
         """End it. What it has forked goes on."""
@@ -156,7 +190,7 @@ def _launchers(_pid: int) -> dict[str, Launcher | None]:
 
 @atexit.register
 def _close_all() -> None:
-    for launcher in _launchers(os.getpid()).values():
+    for launcher in list(_launchers(os.getpid()).values()):
         if launcher is not None:
             launcher.close()
 

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ print(json.dumps({
         for name in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{name}")
     },
     "limit": resource.getrlimit(resource.RLIMIT_CORE)[0],
+    "mask": os.umask(0),
     "shown": open("/proc/self/cmdline").read(),
     "heap": next(line.split("-")[0] for line in open("/proc/self/maps") if "[heap]" in line),
 }))
@@ -64,8 +66,10 @@ def test_it_is_a_child_as_any(tmp_path: Path, library: Path, monkeypatch: pytest
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (4096, before[1]))
     try:
+        mask = os.umask(0o027)
         second = told(tmp_path, library, "an argument", "")
     finally:
+        os.umask(mask)
         resource.setrlimit(resource.RLIMIT_CORE, before)
     assert second["heap"] == first["heap"], "it wasn't forked"
     assert second["parent"] == os.getpid()
@@ -74,31 +78,38 @@ def test_it_is_a_child_as_any(tmp_path: Path, library: Path, monkeypatch: pytest
     assert second["arguments"] == ["an argument", ""]
     assert second["input"] == ""
     assert second["limit"] == 4096
+    assert second["mask"] == 0o027
     shown = "\0".join([sys.executable, "-c", TELL, "an argument", "", ""])
     assert second["shown"].rstrip("\0") == shown.rstrip("\0")
 
 
+#: Hands over files whose numbers are those that the launcher has received others under, its lowest.
+NUMBERS = """
+import os, sys
+from pathlib import Path
+from pytest_memtype.machine.process import Process
+folder, library, tell = sys.argv[1:]
+numbers = [*range(10, 2, -1), 700]
+opened = os.open(folder, os.O_RDONLY)
+for number in numbers:
+    if number != opened:
+        os.dup2(opened, number)
+process = Process(
+    [sys.executable, "-c", tell], pass_fds=numbers, output=Path(folder, "output"), launcher=Path(library)
+)
+os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
+print(process.status, type(process._started).__name__)
+"""
+
+
 def test_files_keep_their_numbers(tmp_path: Path, library: Path) -> None:
-    """Also where the launcher has received another under that number: it has few, so those are low."""
-    folder = os.open(tmp_path, os.O_RDONLY)
-    wanted = [*range(3, 12), 700]
-    kept = {number: os.dup(number) for number in wanted if Path(f"/proc/self/fd/{number}").is_symlink()}
-    made = [number for number in wanted if number not in kept]
-    try:
-        for number in made:
-            os.dup2(folder, number)
-        handed = [*reversed(made)]
-        files = told(tmp_path, library, pass_fds=handed)["files"]
-    finally:
-        for number in [folder, *made, *kept.values()]:
-            os.close(number)
+    command = [sys.executable, "-c", NUMBERS, str(tmp_path), str(library), TELL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("0 Child\n", "")
     output = str(tmp_path / "output")
-    assert {int(number): path for number, path in files.items()} == {
-        0: os.devnull,
-        1: output,
-        2: output,
-        **dict.fromkeys(made, str(tmp_path)),
-    }
+    files = {int(number): path for number, path in json.loads(Path(output).read_text())["files"].items()}
+    handed = dict.fromkeys([*range(3, 11), 700], str(tmp_path))
+    assert files == {0: os.devnull, 1: output, 2: output, **handed}
 
 
 def test_nothing_is_left_open(tmp_path: Path, library: Path) -> None:
@@ -119,6 +130,26 @@ def test_a_launcher_that_is_gone_is_done_without(tmp_path: Path, library: Path) 
     heaps += [told(tmp_path, library, program=str(program))["heap"] for _ in range(2)]
     assert len(set(heaps)) == 3
     assert waiting not in children()
+
+
+def test_a_launcher_that_gives_no_answer_is_done_without(tmp_path: Path, library: Path) -> None:
+    program = tmp_path / "python"
+    shutil.copy(Path(sys.executable).resolve(), program)
+    heaps = [told(tmp_path, library, program=str(program))["heap"]]
+    (waiting,) = [pid for pid in children() if command_of(pid).startswith(f"{program}\0--version")]
+    os.kill(waiting, signal.SIGSTOP)
+    heaps += [told(tmp_path, library, program=str(program))["heap"] for _ in range(2)]
+    assert len(set(heaps)) == 3
+    # And it has started nothing later, when nobody waited any more.
+    assert not [pid for pid in children() if command_of(pid).startswith(str(program))]
+
+
+def test_one_that_somebody_else_has_waited_for(tmp_path: Path, library: Path) -> None:
+    process = Process(["sh", "-c", "exit 3"], output=tmp_path / "output", launcher=library)
+    assert os.waitpid(process.pid, 0)[0] == process.pid
+    # As subprocess says it.
+    assert process.status == 0
+    process.close()
 
 
 def test_a_script_is_started_as_ever(tmp_path: Path, library: Path) -> None:
