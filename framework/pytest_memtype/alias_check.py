@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from pytest_memtype.errors import HostError, Unavailable, UsageError
+from pytest_memtype.errors import HostError, MemtypeError, Unavailable, UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.life import GuestState
@@ -64,8 +66,8 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
     """Audit a guest.
 
     An alias is excused where the verifier refused a mapping that is still there and the kernel made it: then
-    it is what the test is about, and what its records show. One that the template has already is the boot's
-    and no test's. All others are somebody's mistake.
+    it is what the test is about, and what its records show. One that the guest had when it had booted, or its
+    template has, is the boot's and no test's. All others are somebody's mistake.
 
     :param told: Address and pages of the aliases that were told before; those found are added.
     :raises GuestError: QEMU ended.
@@ -103,9 +105,19 @@ def _key(finding: Finding) -> tuple[int, int, str]:
 
 # By the template's RAM file.
 _templates: dict[Path | None, frozenset[tuple[int, int, str]]] = {}
+_booted: WeakKeyDictionary[Guest, frozenset[tuple[int, int, str]]] = WeakKeyDictionary()
+
+
+def note_boot(guest: Guest) -> None:
+    """Keep in mind which aliases a guest has that has just booted; a clone's are its template's."""
+    # What is the matter with a guest that can't be audited is said at the end of its test.
+    with contextlib.suppress(MemtypeError):
+        _booted[guest] = frozenset(map(_key, guest.audit(tracked=False).conflicts))
 
 
 def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
+    if guest in _booted:
+        return _booted[guest]
     file = guest.machine.guest.ram_file
     if file not in _templates:
         from pytest_memtype.audit.machine import audit_template

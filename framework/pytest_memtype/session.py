@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_memtype.alias_check import Checked, check
+from pytest_memtype.alias_check import Checked, check, note_boot
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import Unavailable
@@ -175,12 +175,17 @@ class Session:
     def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
         blueprint = self.blueprint(kind)
         if self._fresh == "boot":
-            return Ready(booted(blueprint, logs=logs), "boot")
+            return Ready(self._booted(blueprint, logs), "boot")
         try:
             cache = cache_directory() / "templates"
             return Ready(cloned(blueprint, logs=logs, cache=cache, progress=self._progress), "clone")
         except TemplateError as error:
-            return Ready(booted(blueprint, logs=logs), f"boot, because a clone failed: {error}")
+            return Ready(self._booted(blueprint, logs), f"boot, because a clone failed: {error}")
+
+    def _booted(self, blueprint: Blueprint, logs: Path) -> Guest:
+        guest = booted(blueprint, logs=logs)
+        note_boot(guest)
+        return guest
 
 
 @dataclass

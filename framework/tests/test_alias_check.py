@@ -80,6 +80,29 @@ def test_in_a_run(pytester: pytest.Pytester) -> None:
     assert failed == ["test_unexpected", "test_expected_on_others", "test_missed", "test_misused"]
 
 
+BARE = """
+import pytest
+from pytest_memtype import Layout, MemType
+
+
+@pytest.mark.layout(Layout("bare", default=MemType.WB))
+@pytest.mark.hardware(cmdline="nopat")
+def test_something_else(guest):
+    guest.driver("drm").ioremap(guest.mmio(pages=1), MemType.UC_MINUS)
+"""
+
+
+@pytest.mark.parametrize("fresh", ["boot", "clone"])
+def test_what_a_boot_leaves_is_no_tests(pytester: pytest.Pytester, fresh: str) -> None:
+    """6.1 maps the HPET twice while it boots, and without the PAT it doesn't compare the types."""
+    pytester.makepyfile(BARE)
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--kernel", "debian:bookworm", f"--fresh={fresh}"
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines("there since boot: conflict (ERROR) *HPET*")
+
+
 def test_no_audit(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--no-audit", "-k", "unexpected")
