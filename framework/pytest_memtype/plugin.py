@@ -157,7 +157,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # First, so that a worker of pytest-xdist says it is ready when it is.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Load what each test ends with, which imports numpy: no test shall take longer for being the first."""
+    """Load what each test ends with, which imports numpy, and ask for QEMU's version, which each begins with:
+    no test shall take longer for being the first.
+    """
     if session.config.option.collectonly:
         return
     if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * Preloaded into QEMU, it makes a process that has QEMU loaded and linked, which
- * is half of what a start takes (QEMU 7.2, 90 libraries), and that is forked for
- * each QEMU that is asked for. framework/pytest_memtype/machine/launcher.py is
- * the other side.
+ * is a third of what a start takes (QEMU 7.2, 90 libraries), and that is forked
+ * for each QEMU that is asked for. framework/pytest_memtype/machine/launcher.py
+ * is the other side.
  *
  * A request is a message on a SOCK_SEQPACKET socket: struct request and the
  * strings of argv and of the environment, with the files to hand over. The
