@@ -46,6 +46,8 @@ def disagreements(
 ) -> tuple[Disagreement, ...]:
     """Where they differ, by CPU.
 
+    CR3 isn't compared: no two of these are read at one moment, and it changes with the process that runs.
+
     :param inside: Of the CPUs that are online.
     :param listed: None on a CPU without MTRRs. It has the ranges of one CPU, that on which it was read, and
         nobody knows which: it is held against the first where no CPU is like it.
@@ -67,7 +69,6 @@ def disagreements(
 def _registers(ours: Registers, theirs: CpuRegisters) -> Iterator[tuple[str, int, int]]:
     if ours.has_pat:
         yield "PAT", ours.pat_value, theirs.pat_value
-    yield "CR3", ours.cr3 >> 12, theirs.cr3 >> 12
     if ours.mtrr is None:
         return
     yield "the MTRRs' default type", ours.mtrr.default_type_register, theirs.mtrr_default_type

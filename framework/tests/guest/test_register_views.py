@@ -40,8 +40,10 @@ LIST = (ProcMtrr(index=0, base=0xFD000000, size=16 << 20, memtype=MemType.WC, co
 
 def test_all_agree() -> None:
     assert disagreements(inside=[IN], listed=LIST, outside=[OUT]) == ()
-    # The low bits of CR3 change with who runs.
-    assert disagreements(inside=[IN], listed=LIST, outside=[replace(OUT, cr3=0x1018)]) == ()
+
+
+def test_another_process_has_run_meanwhile() -> None:
+    assert disagreements(inside=[IN], listed=LIST, outside=[replace(OUT, cr3=0x2A06000)]) == ()
 
 
 def test_the_kernels_list_stands_alone() -> None:
