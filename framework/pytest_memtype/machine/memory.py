@@ -101,7 +101,9 @@ class GuestMemory:
 
 
 def _windows(maps: str, ram_file: Path | None) -> list[_Window]:
-    wanted = {_ANONYMOUS} if ram_file is None else {str(ram_file), f"{ram_file} (deleted)"}
+    # Resolved, because it may be a descriptor's, as while a template boots.
+    file = None if ram_file is None else ram_file.resolve()
+    wanted = {_ANONYMOUS} if file is None else {str(file), f"{file} (deleted)"}
     windows = []
     for line in maps.splitlines():
         match = _MAPPING.fullmatch(line)
