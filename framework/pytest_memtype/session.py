@@ -290,11 +290,12 @@ class TestGuests:
     def close(self, *, keep_logs: bool) -> None:
         """End the guests.
 
+        :param keep_logs: False removes the logs, unless a template could not be made: that may not recur.
         :raises GuestError: a test has left something behind on a target.
         """
         guests, self.guests = self.guests, []
         with contextlib.ExitStack() as ends:
             for each in guests:
                 ends.callback(self.session.end, each.guest)
-        if not keep_logs:
+        if not keep_logs and not any(self.logs.glob("*/template")):
             shutil.rmtree(self.logs, ignore_errors=True)

@@ -194,7 +194,8 @@ SMALL = 'import pytest\npytestmark = pytest.mark.hardware(memory="96M")\n'
 def test_two_workers_with_an_empty_cache_make_one_template(
     pytester: pytest.Pytester, temporary_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = pytester.path / "cache"
+    # Hidden: pytest would look for tests in all of the kernels there.
+    cache = pytester.path / ".cache"
     empty_cache(cache)
     monkeypatch.setenv("MEMTYPE_CACHE", str(cache))
     pytester.makepyfile(SMALL + GOOD)
@@ -207,13 +208,13 @@ def test_two_workers_with_an_empty_cache_make_one_template(
 def test_a_disk_that_is_full_is_said_and_changes_no_verdict(
     pytester: pytest.Pytester, temporary_files: Path
 ) -> None:
-    """A template takes 96 MiB, and the disk has 64."""
-    disk = pytester.path / "disk"
+    """A template of 96 MiB has used more than the 32 of the disk."""
+    disk = pytester.path / ".disk"
     empty_cache(disk)
     links = {path.name: path.readlink() for path in disk.iterdir()}
     pytester.makepyfile(SMALL + GOOD)
     # In a mount namespace of its own, where it needs no root.
-    script = [f'mount -t tmpfs -o size=64m none "{disk}"']
+    script = [f'mount -t tmpfs -o size=32m none "{disk}"']
     script += [f'ln -s "{target}" "{disk}/{name}"' for name, target in links.items()]
     script += [f'"{sys.executable}" -m pytest {" ".join(OPTIONS)} -n0']
     script += [f'find "{disk}/templates" -type f ! -name lock | sed "s/^/left: /"']

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from empty_cache import empty_cache
 
+from pytest_memtype.guest import boot
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.progress import silent
@@ -83,6 +84,21 @@ def test_a_clone_that_can_not_be_had_is_booted_and_the_record_says_why(
     assert record["boot"].startswith("boot, because a clone failed: QEMU (process ")
     assert "\n" not in record["boot"]
     assert not (tmp_path / "test").exists()
+
+
+def test_the_logs_of_a_template_that_can_not_be_made_stay(
+    session: Session, tmp_path: Path, no_templates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No guest's clock is as fast as that.
+    monkeypatch.setattr(boot, "_CLOCK", (50.0, 60.0))
+    guests = Guests(session, tmp_path / "test")
+    guests.start(KIND).shell("true")
+    (record,) = guests.records("test_it", tested="debian:bookworm", since=[])
+    guests.close(keep_logs=False)
+    assert record["boot"].startswith("boot, because a clone failed: the guest's clock counts ")
+    assert record["boot"].endswith("; logs in guest-1/template")
+    assert "Linux version" in (tmp_path / "test" / "guest-1" / "template" / "console.log").read_text()
+    assert not list(no_templates.glob("*/ready"))
 
 
 def test_a_guest_is_shared_while_it_lives(session: Session, tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
     It differs from a booted guest in nothing that the guest can see but its age: the time of day and
     the random numbers are made anew.
 
+    :param logs: Folder for the logs of this guest alone; those of a template that can't be made go to
+        ``template`` in it.
     :param cache: Folder for templates.
     :raises LayoutError: the MTRRs can't express the layout.
     :raises TemplateError: there is no template and none can be made, or it can't be restored. A boot
@@ -163,10 +165,12 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
             progress=progress,
             handed_in=keys.handed_in if keys else NOTHING,
             deployed=blueprint.deployed,
+            failed_logs=logs / "template",
         )
         machine = clone(template, logs=logs)
     except (GuestError, HostError) as error:
-        raise TemplateError(error.message) from error
+        left = f"; logs in {logs.name}/template" if (logs / "template").exists() else ""
+        raise TemplateError(f"{error.message}{left}") from error
     except OSError as error:
         # Such as a template that another run removes at this moment, or a file that may not grow.
         raise TemplateError(str(error)) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype import store
+from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, load, save, template_key
@@ -47,6 +48,7 @@ def get(
     progress: Progress,
     handed_in: Mapping[str, bytes] = NOTHING,
     deployed: Iterable[Path] = (),
+    failed_logs: Path | None = None,
 ) -> Template:
     """The template of a guest, made if there is none, or none that is whole.
 
@@ -54,6 +56,7 @@ def get(
     :param prepare: See :func:`pytest_memtype.machine.template.save`.
     :param handed_in: What a guest that must be booted first is handed; see :meth:`Machine.start`.
     :param deployed: Files that ``prepare`` brings into it.
+    :param failed_logs: A folder that isn't there, for the logs of a guest that can't be booted or saved.
     :raises GuestError: the guest can't be booted or saved.
     :raises HostError: the disk is full, or another run doesn't finish the same template.
     """
@@ -72,7 +75,12 @@ def get(
         progress(f"booting a template on {guest.hardware.cpu}")
         with under_construction(ready, cache=folder) as directory:
             directory.mkdir()
-            save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare, handed_in=handed_in)
+            try:
+                save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare, handed_in=handed_in)
+            except GuestError:
+                if failed_logs is not None:
+                    shutil.copytree(directory / "logs", failed_logs)
+                raise
     prune(cache, limit=min(LIMIT, _half_of_the_room(cache)), keep=folder)
     return load(guest, ready)
 
