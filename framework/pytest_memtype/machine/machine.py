@@ -170,7 +170,7 @@ class Machine:
         """
         if not self.alive:
             raise self._explain_end("reaching the guest's memory")
-        memory = GuestMemory(self.process.pid, self.guest.hardware.ram, self.guest.ram_file, waiter=self)
+        memory = GuestMemory(self.process.pid, self.guest.hardware.ram, waiter=self)
         self._release.callback(memory.close)
         return memory
 

@@ -13,10 +13,8 @@ from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.hardware import RamRange
 from pytest_memtype.machine.wait import Waiter
 
-# proc(5), /proc/pid/maps: addresses, permissions, offset, device, inode, path.
-_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+ +(.*)")
-# What QEMU 7.2 (backends/hostmem-memfd.c) calls the memory of a guest that has no RAM file.
-_ANONYMOUS = "/memfd:memory-backend-memfd (deleted)"
+# proc(5), /proc/pid/maps: addresses, permissions, offset, device and inode (0: no file), path.
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+ [1-9]\d*) .*")
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,12 @@ class GuestMemory:
 
     :param pid: QEMU.
     :param ram: Where it is, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
-    :param ram_file: The file that QEMU has its memory from, None for a guest without one.
     :param waiter: The machine.
     :ivar ranges: The RAM by guest-physical address, with offsets that are addresses in QEMU.
     :raises HostError: this host doesn't let a process look into its child.
     """
 
-    def __init__(self, pid: int, ram: Sequence[RamRange], ram_file: Path | None, *, waiter: Waiter) -> None:
+    def __init__(self, pid: int, ram: Sequence[RamRange], *, waiter: Waiter) -> None:
         self._waiter = waiter
         self._ram = ram
         try:
@@ -52,7 +49,7 @@ class GuestMemory:
                 f"the guest's memory can't be reached from outside: /proc/{pid}/mem may not be opened; "
                 "set the sysctl kernel.yama.ptrace_scope to 0 or 1"
             ) from None
-        self._windows = _windows(Path(f"/proc/{pid}/maps").read_text(), ram_file)
+        self._windows = _windows(Path(f"/proc/{pid}/maps").read_text(), sum(each.size for each in ram))
         self.ranges = [
             RamRange(each.start, each.size, self._in_process(each.offset, each.size) or 0) for each in ram
         ]
@@ -100,14 +97,17 @@ class GuestMemory:
         return None
 
 
-def _windows(maps: str, ram_file: Path | None) -> list[_Window]:
-    # Resolved, because it may be a descriptor's, as while a template boots.
-    file = None if ram_file is None else ram_file.resolve()
-    wanted = {_ANONYMOUS} if file is None else {str(file), f"{file} (deleted)"}
-    windows = []
+def _windows(maps: str, size: int) -> list[_Window]:
+    """The mappings of the file that is mapped up to ``size``.
+
+    No other is as long as RAM, and its name doesn't tell: a template that is removed while a clone lives is
+    renamed first, and what it is while it boots has none.
+    """
+    files: dict[str, list[_Window]] = {}
     for line in maps.splitlines():
         match = _MAPPING.fullmatch(line)
-        if match and match[4] in wanted:
+        if match:
             start, end, offset = (int(match[number], 16) for number in (1, 2, 3))
-            windows.append(_Window(first=offset, last=offset + end - start, address=start))
-    return windows
+            window = _Window(first=offset, last=offset + end - start, address=start)
+            files.setdefault(match[4], []).append(window)
+    return next((each for each in files.values() if max(window.last for window in each) == size), [])

@@ -245,8 +245,9 @@ def test_least_recently_used_go_first_and_their_clones_live_on(maker: Maker, tmp
         assert [each.directory for each in stored(maker.cache)] == [folders[2], folders[0]]
         prune(maker.cache, limit=0, keep=folders[2])
         assert [each.directory for each in stored(maker.cache)] == [folders[2]]
-        # All of its RAM comes from a file that has no name any more.
+        # All of its RAM comes from a file that has no name any more, and is still to be found from outside.
         answers(machine, "text")
+        assert machine.memory.read(0, 4096)
     maker(cpu="qemu64")
     assert maker.made == 4
 
