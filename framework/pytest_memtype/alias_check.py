@@ -88,8 +88,11 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
     told |= {(each.start, each.pages) for each in conflicts}
     unexcused = tuple(each for each in conflicts if not guest.journal.excuses(Region(each.start, each.pages)))
     milliseconds = (time.perf_counter() - start) * 1000
-    # Only now, because it takes longer than all else, and nearly no guest needs it.
-    booted_with = _of_the_boot(guest) if unexcused else frozenset()
+    try:
+        # Only now, because it takes longer than all else, and nearly no guest needs it.
+        booted_with = _of_the_boot(guest) if unexcused else frozenset()
+    except HostError as error:
+        return Checked(guest.version, (), (), 0, error.message)
     return Checked(
         guest.version,
         tuple(each for each in conflicts if _key(each) not in booted_with),

@@ -15,6 +15,7 @@ from pytest_memtype.host import available_memory
 from pytest_memtype.kernels.mmdebstrap import namespace_problem
 from pytest_memtype.kernels.sandbox import bwrap_problem
 from pytest_memtype.kernels.sources import debian_keyring
+from pytest_memtype.machine import template_store
 from pytest_memtype.machine.accelerator import recall
 
 _VERSION_SECONDS = 30
@@ -121,14 +122,23 @@ def _cache() -> Check:
     free = shutil.disk_usage(path).free
     ok = free >= _DISK_BYTES
     advice = "" if ok else "free 2 GiB, or set MEMTYPE_CACHE to a folder on another disk"
-    return Check("cache folder", ok, f"{path}, {free / (1 << 30):.1f} GiB free", advice)
+    room = template_store.room(path / "templates")
+    if ok and room < template_store.SUITE:
+        advice = (
+            f"a run of the suite boots templates anew each time with less than {_gib(template_store.SUITE)}"
+        )
+    return Check("cache folder", ok, f"{path}, {_gib(free)} free, {_gib(room)} for templates", advice)
 
 
 def _memory() -> Check:
     available = available_memory()
     ok = available >= _MEMORY_BYTES
     advice = "" if ok else "end other programs, or run fewer workers (-n 1)"
-    return Check("memory", ok, f"{available / (1 << 30):.1f} GiB available", advice)
+    return Check("memory", ok, f"{_gib(available)} available", advice)
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
 
 
 def _cores() -> Check:

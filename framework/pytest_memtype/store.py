@@ -151,7 +151,7 @@ def require_space(cache: Path, needed: int) -> None:
 def disk_full(cache: Path) -> HostError:
     free = shutil.disk_usage(cache).free
     return HostError(
-        f"{cache}: disk is full ({free >> 20} MiB free, kernels and templates take 1 GiB); "
+        f"{cache}: disk is full ({free >> 20} MiB free, a kernel and the suite's templates take 7 GiB); "
         "free some, or set MEMTYPE_CACHE to a folder on another disk"
     )
 

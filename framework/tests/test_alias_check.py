@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from empty_cache import empty_cache
 
 from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
 from pytest_memtype.audit.findings import Finding, FindingKind
@@ -101,6 +102,26 @@ def test_what_a_boot_leaves_is_no_tests(pytester: pytest.Pytester, fresh: str) -
     )
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines("there since boot: conflict (ERROR) *HPET*")
+
+
+REMOVED = """
+    from pytest_memtype.machine.template_store import discard
+
+    discard(guest.machine.guest.ram_file.parents[1])
+"""
+
+
+def test_what_a_boot_left_is_not_known_without_its_template(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``memtype cache prune`` beside a run."""
+    cache = pytester.path / ".cache"
+    empty_cache(cache)
+    monkeypatch.setenv("MEMTYPE_CACHE", str(cache))
+    pytester.makepyfile(BARE + REMOVED)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--kernel", "debian:bookworm")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(f"*{cache}/templates/*: the template was removed while its clone lived*")
 
 
 def test_no_audit(pytester: pytest.Pytester) -> None:

@@ -96,7 +96,7 @@ def test_the_logs_of_a_template_that_can_not_be_made_stay(
     (record,) = guests.records("test_it", tested="debian:bookworm", since=[])
     guests.close(keep_logs=False)
     assert record["boot"].startswith("boot, because a clone failed: the guest's clock counts ")
-    assert record["boot"].endswith("; logs in guest-1/template")
+    assert record["boot"].endswith("; logs in test/guest-1/template")
     assert "Linux version" in (tmp_path / "test" / "guest-1" / "template" / "console.log").read_text()
     assert not list(no_templates.glob("*/ready"))
 

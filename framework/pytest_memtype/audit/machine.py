@@ -14,6 +14,7 @@ from pytest_memtype.audit.findings import Tracked
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import ProcessRam, RamFile
 from pytest_memtype.audit.roots import find_roots, vouched_roots
+from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.device_state import read_cpus
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory_map import owners
@@ -57,18 +58,24 @@ def audit_machine(
 
 
 def audit_template(machine: Machine) -> Audit | None:
-    """The audit of what a guest was cloned from; None for one that was booted, or whose template is gone."""
+    """The audit of what a guest was cloned from; None for one that was booted.
+
+    :raises HostError: the template is gone.
+    """
     guest = machine.guest
     if guest.state is None or guest.ram_file is None:
         return None
     known = _known(machine)
     try:
         state = guest.state.read_bytes()
-    except OSError:
-        return None
+        ram = RamFile(guest.ram_file, guest.hardware.ram)
+    except (OSError, UsageError):
+        raise HostError(
+            f"{guest.ram_file.parent}: the template was removed while its clone lived; nobody knows any more "
+            "what it had when it had booted"
+        ) from None
     cpus = read_cpus(state, cpu_shape(guest))
     processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
-    ram = RamFile(guest.ram_file, guest.hardware.ram)
     return audit(ram, processors, find_roots(ram, processors.roots), owners=owners(guest.hardware))
 
 

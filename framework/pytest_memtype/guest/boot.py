@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,8 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         machine.console.expect([pexpect.TIMEOUT], timeout=_REST)
         return {"greeting": greeting.content, "sequence": agent.sequence}
 
+    # Of an earlier try to get this guest.
+    shutil.rmtree(logs / "template", ignore_errors=True)
     try:
         template = template_store.get(
             blueprint.command,
@@ -169,7 +172,7 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         )
         machine = clone(template, logs=logs)
     except (GuestError, HostError) as error:
-        left = f"; logs in {logs.name}/template" if (logs / "template").exists() else ""
+        left = f"; logs in {logs.parent.name}/{logs.name}/template" if (logs / "template").exists() else ""
         raise TemplateError(f"{error.message}{left}") from error
     except OSError as error:
         # Such as a template that another run removes at this moment, or a file that may not grow.

@@ -101,7 +101,7 @@ def _windows(maps: str, size: int) -> list[_Window]:
     """The mappings of the file that is mapped up to ``size``.
 
     No other is as long as RAM, and its name doesn't tell: a template that is removed while a clone lives is
-    renamed first, and what it is while it boots has none.
+    renamed first, and while it boots its memory lies in no folder.
     """
     files: dict[str, list[_Window]] = {}
     for line in maps.splitlines():

@@ -7,7 +7,7 @@ a file (QEMU 4.0; private destinations: 4.1).
 
 While it boots, a template's memory is no file on the disk: what the guest writes would be written
 there at once, over and over, and wait for the disk whenever that is busy. What it never touched
-becomes a hole of ``ram``, which takes 114 MiB then of a default guest's 256 (Linux 6.1).
+becomes a hole of ``ram``, which takes 115 MiB then of a default guest's 256 (Linux 6.1).
 """
 
 from __future__ import annotations

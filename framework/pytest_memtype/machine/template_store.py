@@ -18,10 +18,12 @@ from pytest_memtype.machine.template import Template, TemplateError, load, save,
 from pytest_memtype.progress import Progress
 from pytest_memtype.store import clear_unfinished, exclusive, exclusive_if_free, under_construction
 
-#: Bytes on the disk that templates may take together. The suite uses 47 of a kernel, of 114 MiB each: when
-#: there is less room than it needs, each has gone by the time that it is wanted again, and every run boots
-#: them all. This is enough for three kernels.
-LIMIT: Final = 16 << 30
+#: Bytes on the disk that the suite's templates of one kernel take: 47, of 115 MiB most. When there is less
+#: room than they need, each has gone by the time that it is wanted again, and every run boots them all.
+SUITE: Final = 6 << 30
+
+#: Bytes on the disk that templates may take together.
+LIMIT: Final = 3 * SUITE
 
 _READY: Final = "ready"
 
@@ -73,21 +75,28 @@ def get(
         except TemplateError:
             discard(folder)
         progress(f"booting a template on {guest.hardware.cpu}")
+        # Before, too: others may have filled the disk.
+        prune(cache, limit=room(cache), keep=folder)
         with under_construction(ready, cache=folder) as directory:
             directory.mkdir()
             try:
                 save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare, handed_in=handed_in)
             except GuestError:
                 if failed_logs is not None:
-                    shutil.copytree(directory / "logs", failed_logs)
+                    with contextlib.suppress(OSError):
+                        shutil.copytree(directory / "logs", failed_logs, dirs_exist_ok=True)
                 raise
-    prune(cache, limit=min(LIMIT, _half_of_the_room(cache)), keep=folder)
+    prune(cache, limit=room(cache), keep=folder)
     return load(guest, ready)
 
 
-def _half_of_the_room(cache: Path) -> int:
+def room(cache: Path) -> int:
+    """How many bytes templates may take together: half of what the disk has for them is left to others.
+
+    :param cache: Their folder, in one that exists.
+    """
     taken = sum(template.size for template in stored(cache))
-    return (taken + shutil.disk_usage(cache).free) // 2
+    return min(LIMIT, (taken + shutil.disk_usage(cache.parent).free) // 2)
 
 
 def _used(folder: Path, template: Template) -> Template:

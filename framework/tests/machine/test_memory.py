@@ -14,6 +14,7 @@ from pytest_memtype.errors import GuestExited, HostError, UsageError
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import MIB, Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.memory import _windows
 
 Start = Callable[..., Machine]
 
@@ -68,6 +69,23 @@ def test_a_private_copy_of_a_file_stays_private(start: Start, tmp_path: Path) ->
     with file.open("rb") as text:
         text.seek(0x500000)
         assert text.read(8) == b"template"
+
+
+MAPS = """\
+7f0000000000-7f0000002000 r-xp 00000000 fe:00 1234 /usr/lib/libc.so.6
+7f1000000000-7f1000001000 rw-s 00000000 00:01 77 /memfd:ram (deleted)
+7f1000001000-7f1000004000 rw-s 00001000 00:01 77 /memfd:ram (deleted)
+7f2000000000-7f2000004000 rw-p 00000000 00:00 0
+7f2000010000-7f2000014000 rw-p 00000000 00:00 0 [heap]
+7f3000000000-7f3000008000 r--p 00000000 fe:00 99 /boot/initrd, with a space
+"""
+
+
+def test_ram_is_the_file_of_its_size() -> None:
+    """As in proc(5), "/proc/pid/maps"; RAM of four pages in two mappings, memory without a file as long."""
+    found = [(each.first, each.last, each.address) for each in _windows(MAPS, 0x4000)]
+    assert found == [(0, 0x1000, 0x7F1000000000), (0x1000, 0x4000, 0x7F1000001000)]
+    assert _windows(MAPS, 0x3000) == []
 
 
 @pytest.mark.parametrize(("address", "length"), [(SIZE, 1), (SIZE - 4, 5), (0xFD000000, 4), (-1, 4)])

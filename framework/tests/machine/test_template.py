@@ -87,6 +87,28 @@ def test_a_clone_goes_on_where_the_template_was(saved: Path, tmp_path: Path) -> 
         assert machine.console.tail(1) == ["here"]
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [[], [(0, 3)], [(6, 2)], [(0, 1), (3, 2), (6, 1)]],
+    ids=["nothing", "start", "end", "some"],
+)
+def test_holes_stay_holes(tmp_path: Path, pieces: list[tuple[int, int]]) -> None:
+    """Each piece is a start and a length, in MiB, of 8 in all."""
+    mib = 1 << 20
+    content = bytearray(8 * mib)
+    with os.fdopen(os.memfd_create("source"), "r+b") as source, (tmp_path / "copy").open("xb") as copy:
+        source.truncate(len(content))
+        for start, length in pieces:
+            content[start * mib : (start + length) * mib] = os.urandom(length * mib)
+            source.seek(start * mib)
+            source.write(content[start * mib : (start + length) * mib])
+        source.flush()
+        template_module._copy_with_holes(source, copy)
+    assert (tmp_path / "copy").read_bytes() == content
+    taken = (tmp_path / "copy").stat().st_blocks * 512
+    assert taken < (sum(length for _, length in pieces) + 1) * mib
+
+
 def test_clones_leave_the_template_as_it_is(saved: Path, tmp_path: Path) -> None:
     def content() -> dict[str, str]:
         files = (path for path in saved.rglob("*") if path.is_file())

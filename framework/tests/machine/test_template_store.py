@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
@@ -31,6 +33,7 @@ import sys, tempfile
 from pathlib import Path
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine import template
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.template_store import get
 cache, rom, temporary = Path(sys.argv[1]), bytes.fromhex(sys.argv[2]), sys.argv[3]
@@ -39,6 +42,12 @@ tempfile.tempdir = temporary
 def say(text):
     print(text, flush=True)
 
+def copy(*files, copied=template._copy_with_holes):
+    say("copying")
+    copied(*files)
+
+template._copy_with_holes = copy
+
 def prepare(machine):
     machine.console.expect_exact("here")
     say("preparing")
@@ -46,10 +55,10 @@ def prepare(machine):
     return machine.process.pid
 
 try:
-    template = get(
+    got = get(
         Guest(Hardware(memory="96M")), boot_rom=rom, cache=cache, prepare=prepare, progress=say
     )
-    say(f"got {template.notes}")
+    say(f"got {got.notes}")
 except MemtypeError as error:
     say(f"{type(error).__name__}: {error}")
 """
@@ -167,6 +176,7 @@ def test_two_processes_at_once_make_it_once(tmp_path: Path, temporary_files: Pat
             assert one.stdin is not None
             one.stdin.write("\n")
             one.stdin.flush()
+            assert line(one) == "copying"
             got = line(one)
             assert got.startswith("got ")
             # The same notes: the other has not made its own.
@@ -204,12 +214,12 @@ def test_what_another_run_is_making_is_left_alone(maker: Maker) -> None:
 
 @pytest.mark.parametrize(
     ("size", "what"),
-    [("200k", "the state"), ("700k", "the RAM")],
+    [("200k", "state"), ("700k", "RAM")],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, temporary_files: Path, size: str, what: str
 ) -> None:
-    """``what`` does not fit on a disk of ``size``: 300 KiB of state, 500 of RAM that is used."""
+    """``what`` does not fit on a disk of ``size``: 300 KiB of state, or 500 of RAM that is used."""
     disk = tmp_path / "disk"
     disk.mkdir()
     # In a mount namespace of its own, where it needs no root. The shell looks at what is left.
@@ -221,10 +231,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         output, _ = process.communicate("\n")
     lines = output.splitlines()
     assert lines[0] == "booting a template on qemu64"
-    assert lines[-1].startswith(f"HostError: {disk}"), what
+    assert lines[-1].startswith(f"HostError: {disk}")
     assert "disk is full" in lines[-1]
     # Nothing was found after it.
-    assert lines[1:-1] == ["preparing"]
+    assert lines[1:-1] == (["preparing"] if what == "state" else ["preparing", "copying"])
 
 
 def test_least_recently_used_go_first_and_their_clones_live_on(maker: Maker, tmp_path: Path) -> None:
@@ -252,12 +262,33 @@ def test_least_recently_used_go_first_and_their_clones_live_on(maker: Maker, tmp
     assert maker.made == 4
 
 
+def fails(machine: Machine) -> NoReturn:
+    machine.console.expect_exact("here")
+    raise GuestError("it isn't ready")
+
+
+def test_logs_of_a_template_that_can_not_be_made_are_the_last_ones(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    for _ in range(2):
+        with pytest.raises(GuestError, match="it isn't ready"):
+            get(
+                Guest(Hardware(memory="96M")),
+                boot_rom=ECHO,
+                cache=tmp_path / "templates",
+                prepare=fails,
+                progress=silent,
+                failed_logs=kept,
+            )
+        assert (kept / "console.log").read_text() == "here"
+        (kept / "console.log").write_text("")
+
+
 def test_half_of_the_disk_is_left_to_others(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     for cpu in ("qemu64", "qemu64,-mtrr"):
         maker(cpu=cpu)
     one, other = stored(maker.cache)
     usage = shutil.disk_usage(maker.cache)
-    # With the three there are five templates' bytes for templates: half is room for two.
+    # There are four templates' bytes with the two: half is room for these, and then for two of the three.
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * one.size))
     maker(cpu="qemu64,-pat")
     assert [each.directory for each in stored(maker.cache)][:1] == [other.directory]
