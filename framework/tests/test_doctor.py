@@ -37,7 +37,7 @@ def test_a_disk_that_templates_find_no_room_on_is_told(
 ) -> None:
     monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path))
     usage = shutil.disk_usage(tmp_path)
-    for free, advice in ((13 << 30, ""), (11 << 30, "templates anew each time"), (1 << 30, "free 2 GiB")):
+    for free, advice in ((9 << 30, ""), (7 << 30, "templates anew each time"), (1 << 30, "free 2 GiB")):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
         (cache,) = (check for check in checks() if check.name == "cache folder")
         assert cache.ok == (free > 2 << 30)

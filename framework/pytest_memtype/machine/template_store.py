@@ -25,6 +25,9 @@ SUITE: Final = 6 << 30
 #: Bytes on the disk that templates may take together.
 LIMIT: Final = 3 * SUITE
 
+#: Bytes of the disk that they leave to others.
+RESERVE: Final = 2 << 30
+
 _READY: Final = "ready"
 
 
@@ -91,12 +94,12 @@ def get(
 
 
 def room(cache: Path) -> int:
-    """How many bytes templates may take together: half of what the disk has for them is left to others.
+    """How many bytes templates may take together on this disk.
 
     :param cache: Their folder, in one that exists.
     """
     taken = sum(template.size for template in stored(cache))
-    return min(LIMIT, (taken + shutil.disk_usage(cache.parent).free) // 2)
+    return min(LIMIT, max(0, taken + shutil.disk_usage(cache.parent).free - RESERVE))
 
 
 def _used(folder: Path, template: Template) -> Template:

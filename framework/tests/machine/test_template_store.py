@@ -18,7 +18,7 @@ from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import Template, clone
-from pytest_memtype.machine.template_store import discard, get, prune, stored
+from pytest_memtype.machine.template_store import RESERVE, discard, get, prune, stored
 from pytest_memtype.progress import silent
 from pytest_memtype.store import exclusive
 
@@ -283,16 +283,38 @@ def test_logs_of_a_template_that_can_not_be_made_are_the_last_ones(tmp_path: Pat
         (kept / "console.log").write_text("")
 
 
-def test_half_of_the_disk_is_left_to_others(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_of_the_disk_is_left_to_others(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     for cpu in ("qemu64", "qemu64,-mtrr"):
         maker(cpu=cpu)
-    one, other = stored(maker.cache)
+    _, second = stored(maker.cache)
     usage = shutil.disk_usage(maker.cache)
-    # There are four templates' bytes with the two: half is room for these, and then for two of the three.
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * one.size))
+
+    def two_and_a_half_fit(_: Path) -> object:
+        taken = sum(each.size for each in stored(maker.cache))
+        return usage._replace(free=RESERVE + 5 * second.size // 2 - taken)
+
+    monkeypatch.setattr(shutil, "disk_usage", two_and_a_half_fit)
     maker(cpu="qemu64,-pat")
-    assert [each.directory for each in stored(maker.cache)][:1] == [other.directory]
-    assert len(stored(maker.cache)) == 2
+    left = [each.directory for each in stored(maker.cache)]
+    assert len(left) == 2
+    assert left[0] == second.directory
+
+
+def test_room_is_made_where_others_have_filled_the_disk(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker(cpu="qemu64")
+    usage = shutil.disk_usage(maker.cache)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+
+    def nothing_is_there(machine: Machine) -> str:
+        machine.console.expect_exact("here")
+        assert stored(maker.cache) == []
+        return "notes"
+
+    guest = Guest(Hardware(memory="96M", cpu="qemu64,-mtrr"))
+    get(guest, boot_rom=ECHO, cache=maker.cache, prepare=nothing_is_there, progress=silent)
+    assert len(stored(maker.cache)) == 1
 
 
 def test_what_is_discarded_is_gone_and_may_be_discarded_again(maker: Maker) -> None:
