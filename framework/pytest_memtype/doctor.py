@@ -125,7 +125,8 @@ def _cache() -> Check:
     room = template_store.room(path / "templates")
     if ok and room < template_store.SUITE:
         advice = (
-            f"a run of the suite boots templates anew each time with less than {_gib(template_store.SUITE)}"
+            f"free some: with less than {_gib(template_store.SUITE)} for them a run of the suite boots "
+            "templates anew each time"
         )
     return Check("cache folder", ok, f"{path}, {_gib(free)} free, {_gib(room)} for templates", advice)
 

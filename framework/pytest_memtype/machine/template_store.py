@@ -61,7 +61,7 @@ def get(
     :param prepare: See :func:`pytest_memtype.machine.template.save`.
     :param handed_in: What a guest that must be booted first is handed; see :meth:`Machine.start`.
     :param deployed: Files that ``prepare`` brings into it.
-    :param failed_logs: A folder that isn't there, for the logs of a guest that can't be booted or saved.
+    :param failed_logs: A folder, made if need be, for the logs of a guest that can't be booted or saved.
     :raises GuestError: the guest can't be booted or saved.
     :raises HostError: the disk is full, or another run doesn't finish the same template.
     """
