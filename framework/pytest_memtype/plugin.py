@@ -17,7 +17,7 @@ from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.machine.template import qemu_version
+from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.markers import (
     add_markers,
     expected_alias,
@@ -157,14 +157,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # First, so that a worker of pytest-xdist says it is ready when it is.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Load what each test ends with, which imports numpy, and ask for QEMU's version, which each begins with:
-    no test shall take longer for being the first.
+    """Load what each test ends with, which imports numpy, and try QEMU: no test shall take longer for being
+    the first, or fail for what is the host's.
     """
     if session.config.option.collectonly:
         return
     if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):
         importlib.import_module("pytest_memtype.guest.audited")
-        qemu_version()
+        # Who has started the workers of pytest-xdist has tried QEMU; a worker's end would only be a riddle.
+        if the_target(session.config) is None and not hasattr(session.config, "workerinput"):
+            _try_qemu()
+
+
+def _try_qemu() -> None:
+    """Ends the run, and not each of its tests, where QEMU can't be used."""
+    try:
+        usable_qemu()
+    except MemtypeError as error:
+        pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
 
 
 def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:

@@ -16,6 +16,8 @@ from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.kernel_commands import ready
 from pytest_memtype.machine.accelerator import choose
+from pytest_memtype.machine.qemu_versions import age_warning
+from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.progress import shown
 from pytest_memtype.target.address import QEMU
 from pytest_memtype.tested import all_tested
@@ -64,6 +66,10 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     known, _ = parser.parse_known_args(arguments)
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
+            # Before anything is fetched for it.
+            warning = age_warning(usable_qemu())
+            if warning:
+                progress(warning)
             tested = all_tested(known.kernel, known.guest, progress=progress)
         bundles = {
             each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))

@@ -94,7 +94,7 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
     process = pid if pid is not None else _peer(path)
     binary = Path(f"/proc/{process}/exe")
     _check_owner(binary)
-    shape = learned_shape(binary)
+    shape = learned_shape(binary, pid=process)
     with contextlib.closing(Control(str(path))) as control:
         known = features(control.execute)
         backends = {each["id"] for each in control.execute("query-memdev") if "id" in each}
@@ -175,33 +175,29 @@ def _check_owner(binary: Path) -> None:
         raise UsageError(f"{binary} belongs to user {owner} and is not run as another; audit as that user")
 
 
-def learned_shape(binary: Path) -> CpuShape:
+def learned_shape(binary: Path, *, pid: int | None = None) -> CpuShape:
     """How a QEMU saves CPUs, from a guest of its own that never runs.
 
     :param binary: Such as ``/proc/PID/exe``.
+    :param pid: A process that it is to be started beside, in whose mount namespace its libraries are.
     :raises HostError: it can't be started, or says nothing that is understood.
     """
+    if shutil.which(binary) is None:
+        raise HostError(f"{binary} can't be started; name QEMU with --pid")
     ours, theirs = socket.socketpair()
     # fmt: off
     command = [
-        *dying_with_us(), str(binary), "-nodefaults", "-no-user-config", "-display", "none",
+        *dying_with_us(), *_beside(binary, pid), "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", "q35", "-accel", "tcg", "-m", "16M", "-S",
-        "-chardev", f"socket,id=control,fd={theirs.fileno()}", "-mon", "chardev=control,mode=control",
+        "-chardev", f"socket,id=control,fd={theirs.fileno()}", "-qmp", "chardev:control",
     ]
     # fmt: on
-    with ours, theirs, tempfile.TemporaryFile() as state, tempfile.TemporaryFile() as output:
-        if shutil.which(binary) is None:
-            raise HostError(f"{binary} can't be started; name QEMU with --pid")
+    with ours, theirs, tempfile.TemporaryFile() as output:
         qemu = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=output, stderr=output)
         try:
             theirs.close()
             with contextlib.closing(Control(ours)) as control:
-                control.give(state.fileno())
-                control.execute("getfd", {"fdname": "state"})
-                control.execute("migrate", {"uri": "fd:state"})
-                _wait_for_migration(control)
-            state.seek(0)
-            return shape_of(state.read())
+                return shape_of(_migrated(control))
         except (UsageError, DeviceStateError) as error:
             output.seek(0)
             said = tuple(output.read().decode(errors="replace").splitlines()[-5:])
@@ -209,6 +205,45 @@ def learned_shape(binary: Path) -> CpuShape:
         finally:
             qemu.kill()
             qemu.wait()
+
+
+def _beside(binary: Path, pid: int | None) -> list[str]:
+    """The start of a command that runs a program where a process runs it.
+
+    :raises HostError: that is in another mount namespace, such as a container's, and this user isn't root.
+    """
+    if pid is None:
+        return [str(binary)]
+    theirs = Path(f"/proc/{pid}/ns/mnt")
+    if theirs.samefile("/proc/self/ns/mnt"):
+        return [str(binary)]
+    if os.geteuid() != 0:
+        raise HostError(
+            f"process {pid} has a mount namespace of its own, as in a container; audit it as root"
+        )
+    return ["nsenter", f"--mount={theirs}", "--", str(binary.readlink())]
+
+
+def _migrated(control: Control) -> bytes:
+    """The state of a guest of 16 MiB, all zeros, by ``migrate``.
+
+    :raises UsageError: QEMU can't save it, or takes too long.
+    """
+    # Not a file's descriptor, which QEMU 11.1 refuses.
+    reading, writing = socket.socketpair()
+    with reading:
+        with writing:
+            control.give(writing.fileno())
+            control.execute("getfd", {"fdname": "state"})
+        control.execute("migrate", {"uri": "fd:state"})
+        reading.settimeout(COMMAND)
+        try:
+            with reading.makefile("rb") as stream:
+                state = stream.read()
+        except OSError as error:
+            raise UsageError(f"its state did not arrive: {error}") from None
+    _wait_for_migration(control)
+    return state
 
 
 def _wait_for_migration(control: Control) -> None:

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pytest_memtype.errors import GuestError, GuestHung, HostError
-from pytest_memtype.machine.command import QEMU, Accelerator, Guest
+from pytest_memtype.machine.command import Accelerator, Guest
 from pytest_memtype.machine.folder import PrivateFolder
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.port import Port
+from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.progress import Progress
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pytest_memtype.machine.hardware import MIB, Hardware
-
-QEMU: Final = "qemu-system-x86_64"
+from pytest_memtype.machine.qemu_versions import QEMU
 
 #: ``-accel``.
 Accelerator = Literal["tcg", "kvm"]
@@ -24,6 +23,10 @@ DISPLAY: Final = "display"
 
 #: ``-object`` id of the guest's RAM.
 RAM: Final = "ram"
+
+#: Bytes of the largest TSEG (SMRAM at the end of low RAM), whose code in the host bridge's register means
+#: "extended". QEMU's own default is 16 MiB up to 10.0, and 64 MiB in 11.1.
+EXTENDED_TSEG: Final = 16 * MIB
 
 #: What every guest's kernel is started with, before :attr:`Hardware.cmdline`.
 #:
@@ -135,7 +138,8 @@ def qemu_command(guest: Guest, channels: Channels) -> list[str]:
                     f"logfile={_value(channels.agent_log)},logappend=on",
         "-serial", "chardev:agent",
         "-chardev", f"socket,id=control,fd={channels.control_fd}",
-        "-mon", "chardev=control,mode=control",
+        # Not -mon, which is deprecated (QEMU 11.1).
+        "-qmp", "chardev:control",
         *(argument for name, file in channels.handed_in for argument in (
             "-fw_cfg", f"name={name},file={_value(file)}")),
         # Paused, so that QMP is there before the first instruction is.
@@ -162,6 +166,7 @@ def _machine(guest: Guest) -> list[str]:
     return [
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", f"q35,memory-backend={RAM}{smm}",
+        "-global", f"mch.extended-tseg-mbytes={EXTENDED_TSEG // MIB}",
         "-accel", guest.accelerator,
         "-cpu", _cpu(guest),
         "-smp", str(hardware.cpus),

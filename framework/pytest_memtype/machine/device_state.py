@@ -38,6 +38,8 @@ _WORD: Final = 8
 _SECTION_FULL: Final = b"\x04"
 _FOOTER: Final = b"\x7e"
 _DESCRIPTION: Final = b"\x06"
+# Bytes of the description's length, behind that mark.
+_LENGTH: Final = 4
 _MAGIC: Final = b"QEVM\x00\x00\x00\x03"
 
 
@@ -141,12 +143,18 @@ def with_registers(state: bytes, shape: CpuShape, changed: Iterable[CpuRegisters
 
 
 def _description(state: bytes) -> list[dict[str, Any]]:
-    # The last that fits: RAM, which comes before, may hold anything.
-    for found in reversed([match.start() for match in re.finditer(rb'\{"page_size"', state)]):
-        length = int.from_bytes(state[found - 4 : found], "big")
-        if state[found - 5 : found - 4] == _DESCRIPTION and found + length == len(state):
+    # It ends the stream, behind a mark and its length. Its first member differs between versions of QEMU
+    # ("page_size" in 7.2, "configuration" in 10.0), but text has no such byte as the mark is: it is the last,
+    # unless bytes of the length look the same.
+    mark = len(state)
+    for _ in range(1 + _LENGTH):
+        mark = state.rfind(_DESCRIPTION, 0, mark)
+        start = mark + len(_DESCRIPTION) + _LENGTH
+        if mark < 0:
+            break
+        if int.from_bytes(state[start - _LENGTH : start], "big") == len(state) - start > 0:
             try:
-                devices: list[dict[str, Any]] = json.loads(state[found:])["devices"]
+                devices: list[dict[str, Any]] = json.loads(state[start:])["devices"]
             except (ValueError, KeyError, TypeError) as error:
                 raise DeviceStateError(f"the device state's description is damaged: {error}") from None
             return devices

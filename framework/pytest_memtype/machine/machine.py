@@ -23,6 +23,7 @@ from pytest_memtype.machine.life import GuestState, state_of
 from pytest_memtype.machine.memory import GuestMemory
 from pytest_memtype.machine.port import Port, make_fifos
 from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.timeouts import EXIT, START
 from pytest_memtype.machine.wait import deadline_after, poll
@@ -46,9 +47,11 @@ class Machine:
     :ivar logs: The folder of :meth:`start`.
     :ivar guest: What was started.
     :ivar activity: What its user has it do: ``booting``, ``ready``, ``busy`` or ``hung``.
+    :ivar qemu: The program.
     :ivar state_fd: Number under which QEMU has ``guest.state`` open, -1 without one.
     """
 
+    qemu: Qemu
     qmp: Qmp
     console: Console
     agent_port: Port
@@ -76,7 +79,7 @@ class Machine:
         :param handed_in: Contents of files that the guest may read through fw_cfg, by name. They are kept
             from other users of this host.
         :param timeout: Seconds that QEMU has for its start.
-        :raises HostError: QEMU isn't installed.
+        :raises HostError: QEMU isn't installed, or not one that can be used.
         :raises GuestExited: QEMU didn't accept what it was given, and says why.
         :raises GuestHung: QEMU didn't start in time.
         """
@@ -108,6 +111,7 @@ class Machine:
             raise
 
     def _start(self, history: bytes, handed_in: Mapping[str, bytes], timeout: float) -> None:
+        self.qemu = this_qemu()
         folder = PrivateFolder()
         self._release.callback(folder.remove)
         self.directory = folder.path

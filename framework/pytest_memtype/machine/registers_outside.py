@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_memtype.errors import GuestError
+from pytest_memtype.errors import GuestError, HostError
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import leave_ram_out, save_state
+from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 
 
 @contextlib.contextmanager
@@ -76,6 +77,31 @@ def cpu_shape(guest: Guest) -> CpuShape:
     return _learned(guest.hardware.cpu, guest.accelerator)
 
 
+def usable_qemu() -> Qemu:
+    """This host's QEMU, once a guest of it was started, saved, and its registers read from outside.
+
+    The guest has no kernel and never runs, so this takes as long as QEMU needs to start.
+
+    :raises HostError: it can't be used; the message is one line that says why.
+    """
+    qemu = this_qemu()
+    guest = Guest()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="memtype-trial-") as name,
+            Machine.start(guest, logs=Path(name)) as machine,
+        ):
+            state = save_devices(machine)
+            read_cpus(state, cpu_shape(guest))
+    except (GuestError, DeviceStateError) as error:
+        message = str(error).partition("\n")[0]
+        raise HostError(
+            f"{qemu.program} (QEMU {qemu.release}) can't be used: {message}; install the package "
+            "qemu-system-x86 again"
+        ) from None
+    return qemu
+
+
 @functools.cache
 def _described(state: Path) -> CpuShape:
     return shape_of(state.read_bytes())
@@ -89,4 +115,7 @@ def _learned(cpu: str, accelerator: str) -> CpuShape:
         with Machine.start(guest, logs=Path(name) / "logs") as machine:
             leave_ram_out(machine)
             save_state(machine, state)
-        return shape_of(state.read_bytes())
+        try:
+            return shape_of(state.read_bytes())
+        except DeviceStateError as error:
+            raise GuestError(str(error)) from None

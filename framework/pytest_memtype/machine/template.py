@@ -16,17 +16,15 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from pytest_memtype.machine.command import QEMU, Guest, rerun_command
+from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.migration import leave_ram_out, load_state, save_state
+from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.store import flush
 
 #: Raise it when templates of earlier versions of this code can't be used.
@@ -59,7 +57,7 @@ def template_key(guest: Guest, *, boot_rom: bytes | None, deployed: Iterable[Pat
     digest = hashlib.sha256()
     parts: dict[str, object] = {
         "format": _FORMAT,
-        "qemu": qemu_version(),
+        "qemu": this_qemu().banner,
         "hardware": asdict(guest.hardware),
         # Bundles never change, so a path in the cache stands for its content.
         "command": rerun_command(guest),
@@ -68,16 +66,6 @@ def template_key(guest: Guest, *, boot_rom: bytes | None, deployed: Iterable[Pat
     }
     digest.update(json.dumps(parts, sort_keys=True).encode())
     return digest.hexdigest()[:32]
-
-
-@cache
-def qemu_version() -> str:
-    """What QEMU says of its version, one line; empty when there is none."""
-    if shutil.which(QEMU) is None:
-        return ""
-    return subprocess.run(
-        [QEMU, "--version"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[0]
 
 
 def save(

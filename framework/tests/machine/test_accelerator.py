@@ -25,9 +25,10 @@ from pytest_memtype.machine.accelerator import (
     race,
     recall,
 )
-from pytest_memtype.machine.command import QEMU, Accelerator, Guest
+from pytest_memtype.machine.command import Accelerator, Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_versions import QEMU
 
 FILE = "accelerator.json"
 

@@ -23,6 +23,27 @@ def test_no_shape(state: bytes, message: str) -> None:
         shape_of(state)
 
 
+# QEMU 7.2 and 10.0 begin it otherwise; a later one may do so again. One is as long as the mark is (0x06).
+@pytest.mark.parametrize("first", [b'{"page_size": 4096, ', b'{"configuration": {"vmsd_name": "x"}, ', b"{"])
+@pytest.mark.parametrize("padding", [0, 0x06 << 8])
+def test_a_description_may_begin_with_anything(first: bytes, padding: int) -> None:
+    cpu = b'{"name": "cpu", "version": 12, "fields": [' + b", ".join(
+        b'{"name": "%s", "size": 8}' % name
+        for name in (b"env.cr[0]", b"env.cr[3]", b"env.cr[4]", b"env.efer", b"env.pat")
+    )
+    mtrrs = b"".join(
+        b', {"name": "%s", "array_len": %d, "size": 8}' % pair
+        for pair in ((b"env.mtrr_deftype", 1), (b"env.mtrr_fixed", 11), (b"env.mtrr_var", 16))
+    )
+    text = first + b'"devices": [' + cpu + mtrrs + b"]}]}"
+    if padding:
+        text = text.ljust(padding)
+    state = b"RAM may hold such bytes: \x06\x00\x00\x00\x02{}" + b"\x06" + len(text).to_bytes(4, "big") + text
+    shape = shape_of(state)
+    assert shape.version == 12
+    assert shape.offsets["mtrr_variable"] == (8 * (5 + 1 + 11), 16)
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [(b"", "doesn't begin with QEVM"), (b"QEVM\x00\x00\x00\x03" + bytes(500), "no CPU of version 12")],

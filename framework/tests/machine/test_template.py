@@ -17,6 +17,7 @@ from pytest_memtype.machine import template as template_module
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save, template_key
 
 from .conftest import CONSOLE, ENDS, option_rom, write
@@ -72,7 +73,8 @@ def test_another_layout_or_qemu_makes_another_key(monkeypatch: pytest.MonkeyPatc
     assert template_key(GUEST, boot_rom=b"mor") != key
     assert template_key(GUEST, boot_rom=None) != key
     assert template_key(GUEST, boot_rom=b"rom", deployed=[Path("/cache/agent")]) != key
-    monkeypatch.setattr(template_module, "qemu_version", lambda: "QEMU emulator version 99")
+    other = replace(this_qemu(), banner="QEMU emulator version 99")
+    monkeypatch.setattr(template_module, "this_qemu", lambda: other)
     assert template_key(GUEST, boot_rom=b"rom") != key
 
 

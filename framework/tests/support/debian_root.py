@@ -32,8 +32,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PIVOT_ROOT = 155
 _MNT_DETACH = 2
 
-# $1 the root, $2 a folder of this host that the root finds at /host (or empty), $3 and $4 Python and what it is
-# to do at the end, then the command.
+# $1 the root, $2 a folder of this host that the root finds at /host (or empty), $3 and $4 Python and what it
+# is to do at the end, then the command.
 _ENTER: Final = r"""
 set -eu
 root=$1 shared=$2 python=$3 pivot=$4

@@ -1,0 +1,267 @@
+"""Which QEMU this host has, and what one version does otherwise than another.
+
+What this package does differently for a version of QEMU is decided by :class:`Qemu`, from what the program
+says of itself and never from the number of its version:
+
+=================== ===== =============================================================================
+feature             since why it matters
+=================== ===== =============================================================================
+``file:`` migration 8.2   ``fd:`` of a file is deprecated from 9.1 on, and refused by 11.1
+=================== ===== =============================================================================
+
+What differs besides is settled for every version alike:
+
+- ``-qmp`` in the place of ``-mon``, which warns that it is deprecated (11.1);
+- the extended TSEG has 16 MiB, which 11.1 made 64 (:data:`pytest_memtype.machine.command.EXTENDED_TSEG`);
+- CMPXCHG16B is hidden from guests, which TCG gets wrong up to 7.2;
+- the description at the end of a saved state is found without its first member, which is another from 10.0 on
+  (:mod:`pytest_memtype.machine.device_state`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_memtype.errors import HostError, reason
+from pytest_memtype.resources import cache_directory
+
+QEMU: Final = "qemu-system-x86_64"
+
+#: The oldest version that everything works with; Debian 11 has 5.2.
+OLDEST: Final = (7, 2)
+
+#: The versions that the whole suite has run on (docs/hosts.md).
+TESTED: Final = ((7, 2), (10, 0), (11, 1))
+
+#: Types of devices, objects, machines and accelerators that every guest needs.
+REQUIRED: Final = frozenset({"bochs-display", "memory-backend-file", "memory-backend-memfd", "pc-q35", "tcg"})
+
+_INSTALL: Final = "install the package qemu-system-x86"
+_SECONDS: Final = 30.0
+# Raise it when answers of earlier versions of this code can't be used.
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU, by what it says of itself.
+
+    :param program: Path of the program.
+    :param banner: The first line of ``--version``.
+    :param version: Major, minor and micro number.
+    :param types: Names of everything that its options take: devices, objects, ``pc-q35``, accelerators.
+    :param file_migration: Whether ``migrate`` knows ``file:``.
+    """
+
+    program: str
+    banner: str
+    version: tuple[int, int, int]
+    types: frozenset[str]
+    file_migration: bool
+
+    @property
+    def release(self) -> str:
+        """The version as people write it, ``10.0.13``."""
+        return ".".join(map(str, self.version))
+
+    @property
+    def newer_than_tested(self) -> bool:
+        """Whether nobody has run the suite on so new a version."""
+        return self.version[:2] > TESTED[-1]
+
+    def state_uri(self, descriptor: int) -> str:
+        """Where ``migrate-incoming`` finds a file that QEMU has inherited under this number."""
+        # exec:cat costs 6 ms of the 70 that a clone takes.
+        return f"file:/proc/self/fd/{descriptor}" if self.file_migration else f"fd:{descriptor}"
+
+
+def this_qemu() -> Qemu:
+    """The QEMU of this host. What it says is kept in the cache for as long as its file stays the same.
+
+    :raises HostError: it isn't installed, can't be started, is too old, or lacks what guests need.
+    """
+    program = shutil.which(QEMU)
+    if program is None:
+        raise HostError(f"{QEMU} is not on this host; {_INSTALL}")
+    return _known(program, _identity(program))
+
+
+def tested_versions() -> str:
+    """The tested versions, for people."""
+    return ", ".join(".".join(map(str, version)) for version in TESTED)
+
+
+def age_warning(qemu: Qemu) -> str:
+    """What to say at the head of a run about a version that nobody has tested; empty for the others."""
+    if not qemu.newer_than_tested:
+        return ""
+    newest = ".".join(map(str, TESTED[-1]))
+    return f"QEMU {qemu.release} is newer than the newest that was tested, {newest}"
+
+
+def ask(program: str) -> Qemu:
+    """What a QEMU says of itself. This starts it twice, without a guest.
+
+    :raises HostError: it can't be started, doesn't answer in time, is too old, or lacks what guests need.
+    """
+    banner = _banner(program)
+    # One machine type for all questions; none has devices of its own.
+    command = [program, "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"]
+    questions = [
+        {"execute": "qmp_capabilities"},
+        {"execute": "query-qmp-schema"},
+        {"execute": "qom-list-types", "arguments": {"implements": "device"}},
+        {"execute": "qom-list-types", "arguments": {"implements": "accel"}},
+        {"execute": "query-machines"},
+        {"execute": "quit"},
+    ]
+    done = _run(command, "".join(json.dumps(question) + "\n" for question in questions))
+    try:
+        greeting, answers = _messages(done.stdout)
+        numbers = greeting["QMP"]["version"]["qemu"]
+        version = (int(numbers["major"]), int(numbers["minor"]), int(numbers["micro"]))
+        schema, devices, accelerators, machines = (answer["return"] for answer in answers[1:5])
+        enumerations = [set(entity["values"]) for entity in schema if entity["meta-type"] == "enum"]
+        types = {
+            *(str(device["name"]) for device in devices),
+            *(str(each["name"]).removesuffix("-accel") for each in accelerators),
+            *_union(values for values in enumerations if "memory-backend-file" in values),
+            *(["pc-q35"] if any(each.get("alias") == "q35" for each in machines) else []),
+        }
+        # Its names are the URIs' schemes; they are an enumeration from 8.2 on, which brought "file", too.
+        file_migration = any({"exec", "file", "rdma"} <= values for values in enumerations)
+    except (ValueError, KeyError, TypeError, IndexError):
+        said = _last_line(done.stderr) or _last_line(done.stdout) or "nothing"
+        raise HostError(
+            f"{program} ended with status {done.returncode} before it had said what it can do; it printed: "
+            f"{said}; {_INSTALL} again"
+        ) from None
+    return _checked(Qemu(program, banner, version, frozenset(types), file_migration))
+
+
+def _checked(qemu: Qemu) -> Qemu:
+    """:raises HostError: it is too old, contradicts itself, or lacks what guests need."""
+    if qemu.version[:2] < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise HostError(f"{qemu.program} is QEMU {qemu.release}; {oldest} is the oldest that works")
+    if qemu.release not in qemu.banner:
+        raise HostError(
+            f"{qemu.program} says {qemu.release} over QMP and {qemu.banner!r} for --version; {_INSTALL} again"
+        )
+    missing = sorted(REQUIRED - qemu.types)
+    if missing:
+        raise HostError(
+            f"{qemu.program} (QEMU {qemu.release}) lacks {', '.join(missing)}; {_INSTALL}, or build it whole"
+        )
+    return qemu
+
+
+def _banner(program: str) -> str:
+    done = _run([program, "--version"], "")
+    banner = next(iter(done.stdout.splitlines()), "").strip()
+    if done.returncode != 0 or not banner:
+        said = _last_line(done.stderr) or banner or "nothing"
+        raise HostError(
+            f"{program} --version ended with status {done.returncode} and printed: {said}; {_INSTALL} again"
+        )
+    return banner
+
+
+def _run(command: Sequence[str], typed: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with all that it has started."""
+    shown = f"{command[0]} {command[1]}"
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise HostError(f"{shown}: can't be started ({reason(error)}); {_INSTALL} again") from None
+    try:
+        output, errors = process.communicate(typed, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{shown}: no answer in {_SECONDS:.0f} s; {_INSTALL} again") from None
+    finally:
+        # A script may leave children that have its pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def _messages(output: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """QMP's greeting, and the answers to the questions in order."""
+    greeting, *rest = (json.loads(line) for line in output.splitlines())
+    return greeting, [message for message in rest if "return" in message or "error" in message]
+
+
+def _union(sets: Iterable[set[str]]) -> set[str]:
+    return set().union(*sets)
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    # What a stranger prints may hold anything.
+    return "".join(letter if letter.isprintable() else "?" for letter in lines[-1][:200]) if lines else ""
+
+
+@functools.cache
+def _known(program: str, identity: str) -> Qemu:
+    kept = cache_directory() / "qemu" / f"{identity}.json"
+    # Whatever is wrong with the file, asking again makes a better one.
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        return _decode(json.loads(kept.read_bytes()))
+    qemu = ask(program)
+    content = {**dataclasses.asdict(qemu), "types": sorted(qemu.types)}
+    # A full disk costs the next run the questions, not this one its tests. Several processes may write.
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(content, indent=1) + "\n")
+        unfinished.replace(kept)
+    return qemu
+
+
+def _identity(program: str) -> str:
+    """Hash of all that tells this program from another without starting it."""
+    try:
+        status = Path(program).stat()
+    except OSError as error:
+        raise HostError(f"{reason(error)}; {_INSTALL} again") from None
+    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return hashlib.sha256(f"{_FORMAT} {program} {numbers}".encode()).hexdigest()[:16]
+
+
+def _decode(content: dict[str, Any]) -> Qemu:
+    """:raises ValueError: this isn't what :func:`_known` wrote. TypeError and KeyError mean the same."""
+    major, minor, micro = map(int, content["version"])
+    return _checked(
+        Qemu(
+            program=str(content["program"]),
+            banner=str(content["banner"]),
+            version=(major, minor, micro),
+            types=frozenset(map(str, content["types"])),
+            file_migration=content["file_migration"] is True,
+        )
+    )
