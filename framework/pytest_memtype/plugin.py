@@ -42,6 +42,7 @@ GuestFactory = Callable[..., Guest]
 
 _session = pytest.StashKey[Session]()
 _tested = pytest.StashKey[list[Tested]]()
+_trouble = pytest.StashKey[MemtypeError]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -157,24 +158,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # First, so that a worker of pytest-xdist says it is ready when it is.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Load what each test ends with, which imports numpy, and try QEMU: no test shall take longer for being
-    the first, or fail for what is the host's.
-    """
+    """Load what each test ends with, which imports numpy: no test shall take longer for being the first."""
     if session.config.option.collectonly:
         return
+    if _trouble in session.config.stash:
+        error = session.config.stash[_trouble]
+        pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
     if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):
         importlib.import_module("pytest_memtype.guest.audited")
-        # Who has started the workers of pytest-xdist has tried QEMU; a worker's end would only be a riddle.
-        if the_target(session.config) is None and not hasattr(session.config, "workerinput"):
-            _try_qemu()
-
-
-def _try_qemu() -> None:
-    """Ends the run, and not each of its tests, where QEMU can't be used."""
-    try:
-        usable_qemu()
-    except MemtypeError as error:
-        pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
 
 
 def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
@@ -188,8 +179,24 @@ def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
     return all_tested(None, marker.args, progress=progress_of(metafunc.config))
 
 
+def _qemu_fails(config: pytest.Config) -> bool:
+    """Whether QEMU is needed and can't be used, which ends the run and not each of its tests."""
+    # The end of a worker of pytest-xdist would only be a riddle.
+    if config.option.collectonly or hasattr(config, "workerinput") or the_target(config) is not None:
+        return False
+    try:
+        usable_qemu()
+    except MemtypeError as error:
+        config.stash[_trouble] = error
+        return True
+    return False
+
+
 def _all_tested(config: pytest.Config) -> list[Tested]:
     """What the command line asks for."""
+    if _tested not in config.stash and _qemu_fails(config):
+        # Nothing is fetched for it. The run ends when its tests are collected, before the first.
+        config.stash[_tested] = [Tested("none", "none")]
     if _tested not in config.stash:
         try:
             target = the_target(config)

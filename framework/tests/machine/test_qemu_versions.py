@@ -1,0 +1,159 @@
+"""Which QEMU there is: the host's own, and those that have one thing wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import broken_qemu
+import pytest
+
+from pytest_memtype.errors import HostError
+from pytest_memtype.machine import qemu_versions
+from pytest_memtype.machine.qemu_versions import QEMU, age_warning, ask, this_qemu
+from pytest_memtype.machine.registers_outside import usable_qemu
+
+#: What the one line says for each thing that is wrong.
+SAYS = {
+    "status 127": "ended with status 127 and printed: nothing",
+    "no version": "ended with status 0 and printed: nothing",
+    "too old": "is QEMU 5.2.0; 7.2 is the oldest that works",
+    "two versions": "over QMP and 'QEMU emulator version 5.2.0' for --version",
+    "no bochs-display": "lacks bochs-display",
+    "no description": "the device state doesn't describe itself",
+    "no guest": "'nosuch' is not a valid device model name",
+    "text for JSON": "it printed: hello",
+}
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, so that nothing is known of any QEMU."""
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_this_one_says_what_it_is_once(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu_versions._known.cache_clear()
+    known = this_qemu()
+    program = shutil.which(QEMU)
+    assert program == known.program
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    assert known.banner == said.splitlines()[0]
+    assert known.release in known.banner
+    assert known.types >= qemu_versions.REQUIRED
+    # Another process reads what this one has kept.
+    qemu_versions._known.cache_clear()
+    monkeypatch.setattr(qemu_versions, "ask", lambda program: pytest.fail(f"{program} was asked again"))
+    assert this_qemu() == known
+    (kept,) = (own_cache / "qemu").iterdir()
+    assert json.loads(kept.read_text())["banner"] == known.banner
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": [1]}', "[" * 100_000])
+def test_a_damaged_answer_is_asked_for_again(own_cache: Path, content: str) -> None:
+    qemu_versions._known.cache_clear()
+    known = this_qemu()
+    (kept,) = (own_cache / "qemu").iterdir()
+    kept.write_text(content)
+    qemu_versions._known.cache_clear()
+    assert this_qemu() == known
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_another_program_under_the_same_name_is_asked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    broken_qemu.make(tmp_path / "bin", "newer")
+    assert this_qemu().release == "99.1.0"
+    # As an upgrade does it.
+    (tmp_path / "bin" / QEMU).unlink()
+    broken_qemu.make(tmp_path / "bin", "too old")
+    with pytest.raises(HostError, match=r"5\.2\.0"):
+        this_qemu()
+
+
+def test_none_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="not on this host; install the package qemu-system-x86"):
+        this_qemu()
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("wrong", [*SAYS])
+def test_what_is_wrong_is_one_line(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = broken_qemu.make(tmp_path / "bin", wrong)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    with pytest.raises(HostError) as raised:
+        usable_qemu()
+    message = str(raised.value)
+    assert SAYS[wrong] in message
+    assert str(program) in message
+    assert "\n" not in message
+
+
+def test_one_that_hangs_is_given_up_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = broken_qemu.make(tmp_path, "no answer")
+    program.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! >{tmp_path}/child\nwait\n")
+    monkeypatch.setattr(qemu_versions, "_SECONDS", 1.0)
+    with pytest.raises(HostError, match="no answer in 1 s"):
+        ask(str(program))
+    child = int((tmp_path / "child").read_text())
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(child)
+        # Readable when it is dead, whoever has to collect it.
+        assert select.select([pidfd], [], [], 30)[0]
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize(("version", "warns"), [((7, 2, 22), False), ((8, 2, 2), False), ((99, 0, 0), True)])
+def test_a_newer_one_is_told(version: tuple[int, int, int], *, warns: bool) -> None:
+    warning = age_warning(dataclasses.replace(this_qemu(), version=version))
+    assert bool(warning) == warns
+    assert warns == ("99.0.0 is newer than the newest that was tested" in warning)
+
+
+@pytest.mark.parametrize("command", ["memtype run", "pytest"])
+@pytest.mark.parametrize(
+    "wrong", ["status 127", "no version", "too old", "no bochs-display", "no description"]
+)
+def test_a_run_ends_at_once_with_one_line(command: str, wrong: str, own_cache: Path, tmp_path: Path) -> None:
+    """Status 3, and nothing was fetched: there isn't even an index."""
+    program = broken_qemu.make(tmp_path / "bin", wrong)
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "test_it.py").write_text("def test_it(guest): ...\ndef test_again(guest): ...\n")
+    (tests / "pytest.ini").write_text("[pytest]\n")
+    arguments = {
+        "memtype run": ["-c", "from pytest_memtype.cli import main; main()", "run", "test_it.py"],
+        "pytest": ["-m", "pytest", "-q"],
+    }[command]
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tests,
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 3, output
+    assert "Traceback" not in output
+    told = [line for line in output.splitlines() if str(program) in line]
+    assert len(told) == 1
+    assert SAYS[wrong] in told[0]
+    assert not (own_cache / "index").exists()
+    if command == "memtype run":
+        assert output.splitlines() == told
