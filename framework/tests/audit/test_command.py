@@ -18,6 +18,7 @@ from system_ram import ram_pages
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit.live import Control
 from pytest_memtype.cli import main
+from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.registers_outside import save_devices
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -45,14 +46,18 @@ def foreign(guest: Guest, tmp_path: Path) -> Iterator[Path]:
         "-qmp", "stdio",
     ]
     # fmt: on
-    qemu = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with ours.state.open("rb") as state:
+        qemu = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[state.fileno()]
+        )
+        uri = this_qemu().state_uri(state.fileno())
     try:
         assert qemu.stdout is not None
         assert qemu.stdout.readline(), "QEMU didn't start"
         control = Control(str(path))
         capabilities = [{"capability": "x-ignore-shared", "state": True}]
         control.execute("migrate-set-capabilities", {"capabilities": capabilities})
-        control.execute("migrate-incoming", {"uri": f"exec:cat {ours.state}"})
+        control.execute("migrate-incoming", {"uri": uri})
         while control.execute("query-status")["status"] == "inmigrate":
             assert qemu.poll() is None, "QEMU couldn't restore the guest"
         control.execute("cont")

@@ -1,0 +1,96 @@
+"""Each QEMU that Debian has, on this host: booted, saved, cloned, audited, changed from outside.
+
+The whole suite on whole machines of other releases is ``tox -e hosts``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+from qemu_of_suite import SUITES, program_of, series_of
+
+from pytest_memtype.machine.qemu_versions import QEMU, TESTED, ask, this_qemu
+
+ROOT = Path(__file__).parents[3]
+
+#: At least 60 tests, of everything that has a QEMU of its own kind to deal with.
+SELECTION = (
+    # Boot-ROM layouts, templates, clones, the audit behind each.
+    "testcases/test_multi_driver.py",
+    "testcases/test_mtrr_layouts.py",
+    # OVMF, RAM above 4 GiB.
+    "testcases/test_hardware.py",
+    "testcases/test_smm.py",
+    # change_registers(), with 2 CPUs too; registers inside and outside.
+    "testcases/test_changed_behind_the_kernel.py",
+    "framework/tests/machine/test_rewrite.py",
+    "framework/tests/machine/test_registers_outside.py",
+    # A clone beside a boot; no launcher, since these QEMUs are started by a script.
+    "framework/tests/guest/test_boot.py",
+    "framework/tests/machine/test_template.py",
+    # A display and its picture, audit --qmp of a foreign QEMU, memtype shell.
+    "framework/tests/guest/test_screen.py",
+    "framework/tests/audit/test_command.py",
+    "framework/tests/test_shell.py",
+)
+CHOSEN = (
+    "touching or painful-case or other_cpus or uefi or ram_above or tseg or window or behind_the_kernel "
+    "or test_rewrite or test_registers_outside or boot-rom or test_template or test_screen or test_command "
+    "or (shell_on_the_console and guest0)"
+)
+
+
+def _reason_not_to_run(suite: str, series: str) -> str:
+    """Why the tests of another suite or host say all that these would; empty if none does."""
+    version = tuple(map(int, series.split(".")))
+    if version > TESTED[-1]:
+        return f"QEMU {series} is newer than any that was tested: tox -e hosts says whether it works"
+    if version == this_qemu().version[:2]:
+        return f"this host's own QEMU is a {series} too, which all other tests run on"
+    others = [other for other in SUITES if other != suite and not other.endswith("-backports")]
+    if suite.endswith("-backports") and series in map(series_of, others):
+        return f"QEMU {series} is another suite's too"
+    return ""
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("suite", SUITES)
+def test_selection(suite: str, tmp_path: Path) -> None:
+    series = series_of(suite)
+    reason = f"{suite} has no QEMU of its own" if series is None else _reason_not_to_run(suite, series)
+    if series is None or reason:
+        pytest.skip(reason)
+    program = program_of(suite)
+    asked = ask(str(program / QEMU))
+    assert asked.version[:2] == tuple(map(int, series.split(".")))
+    environment = {**os.environ, "PATH": f"{program}{os.pathsep}{os.environ['PATH']}"}
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST"):
+        environment.pop(name, None)
+    report, logs, folders = tmp_path / "report.xml", tmp_path / "logs", tmp_path / "folders"
+    command = [sys.executable, "-m", "pytest", "-q", "-k", CHOSEN, *SELECTION, "--keep-logs"]
+    command += [f"--junitxml={report}", f"--basetemp={folders}", f"--memtype-dir={logs}"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:]
+    (result,) = Xml.parse(report).iter("testsuite")
+    assert int(result.attrib["tests"]) >= 60
+    assert result.attrib["skipped"] == "0", done.stdout
+    assert "because a clone failed" not in done.stdout
+    printed = [*logs.rglob("qemu.log"), *folders.rglob("qemu.log")]
+    assert len(printed) >= 60
+    complaints = {line for path in printed for line in path.read_text(errors="replace").splitlines()}
+    # Of what tests provoke QEMU says other things.
+    assert [line for line in complaints if "deprecated" in line or "warning" in line] == []
