@@ -1,0 +1,222 @@
+"""The README's commands on fresh machines of other Debian releases: tox -e hosts.
+
+For each release a root is made that has apt, git and certificates and nothing else. A clean clone of this
+checkout's last commit is put there, and ``./hil run`` does the rest, from nothing, as root and then as a user
+of its own with another clone and an empty cache.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import debian_root
+from rich.console import Console
+from rich.table import Table
+
+_PROJECT: Final = Path(__file__).resolve().parents[3]
+SUITES: Final = ("bookworm", "trixie", "sid")
+_USER: Final = "tester"
+_LIMIT_SECONDS: Final = 5400
+_SUMMARY: Final = re.compile(r"=+ (?P<counts>.*\b(?:passed|failed|error).*) in [\d.]+s")
+_COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
+_SKIP: Final = re.compile(r"^SKIPPED \[\d+\] \S+: (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one user on one host.
+
+    :param command: ``run`` or ``test``.
+    :param qemu: Version of QEMU.
+    :param counts: ``passed``, ``failed``, ``skipped``, ``errors`` to how many.
+    :param skips: The reasons.
+    :param on_boot: Whether tests ran on a boot for want of a clone.
+    :param seconds: From nothing to the end, installation included.
+    :param ratios: Of ``clone.py``: ``ratio_to_bare`` and ``speedup_over_boot``.
+    """
+
+    suite: str
+    user: str
+    command: str
+    qemu: str
+    python: str
+    status: int
+    counts: dict[str, int]
+    skips: tuple[str, ...]
+    on_boot: bool
+    seconds: float
+    ratios: dict[str, float]
+
+    @property
+    def well(self) -> bool:
+        """Whether everything passed, on clones."""
+        return self.status == 0 and not self.on_boot
+
+
+class Host:
+    """The root of a release.
+
+    :param log: Takes all that is printed there.
+    """
+
+    def __init__(self, suite: str, root: Path, log: Path) -> None:
+        self.suite = suite
+        self.root = root
+        self.log = log
+
+    def run(self, script: str, *, user: str | None = None) -> tuple[int, str]:
+        """Run shell lines there, and return their status and all they print."""
+        command = debian_root.entering(self.root, ["bash", "-c", script], user=user)
+        with self.log.open("a") as log:
+            print(f"\n--- {user or 'root'}: {script}", file=log, flush=True)
+            start = log.tell()
+            try:
+                status = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    timeout=_LIMIT_SECONDS,
+                    check=False,
+                ).returncode
+            except subprocess.TimeoutExpired:
+                status = 124
+        with self.log.open(errors="replace") as log:
+            log.seek(start)
+            return status, log.read()
+
+    def clone(self, user: str | None) -> str:
+        """A clean clone in the home of a user; its path there."""
+        home = f"/home/{user}" if user else "/root"
+        to = self.root / home.lstrip("/") / "pytest-memtype"
+        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(_PROJECT), str(to)], check=True)
+        if user:
+            self.run(f"chown -R {user}: {home}")
+        return f"{home}/pytest-memtype"
+
+
+def measure(host: Host, user: str | None, *, command: str) -> Result:
+    """Do what the README says as one user of a host."""
+    place = host.clone(user)
+    start = time.monotonic()
+    status, output = host.run(f"cd {place} && CI=true ./hil {command}", user=user)
+    seconds = time.monotonic() - start
+    ratios: dict[str, float] = {}
+    if status == 0:
+        done, figures = host.run(f"cd {place} && .venv/bin/python framework/benchmarks/clone.py", user=user)
+        last = figures.strip().splitlines()[-1] if done == 0 else "{}"
+        ratios = {name: value for name, value in json.loads(last).items() if "bare_" not in name}
+    summary = _SUMMARY.search(output)
+    _, versions = host.run(f"qemu-system-x86_64 --version; {place}/.venv/bin/python --version", user=user)
+    qemu = re.search(r"version ([\d.]+)", versions)
+    python = re.search(r"Python ([\d.]+)", versions)
+    return Result(
+        suite=host.suite,
+        user=user or "root",
+        command=command,
+        qemu=qemu[1] if qemu else "-",
+        python=python[1] if python else "-",
+        status=status,
+        counts={name: int(number) for number, name in _COUNT.findall(summary["counts"] if summary else "")},
+        skips=tuple(sorted(set(_SKIP.findall(output)))),
+        on_boot="ran on a boot" in output,
+        seconds=seconds,
+        ratios=ratios,
+    )
+
+
+def table(results: list[Result]) -> Table:
+    """One row a user and host."""
+    rows = Table(box=None, header_style="bold")
+    for column in ("host", "user", "command", "QEMU", "Python", "status"):
+        rows.add_column(column, no_wrap=True)
+    for column in ("passed", "failed", "skipped", "seconds", "clone/bare", "boot/clone"):
+        rows.add_column(column, justify="right")
+    for each in results:
+        ratios = (each.ratios.get("ratio_to_bare"), each.ratios.get("speedup_over_boot"))
+        failed = each.counts.get("failed", 0) + each.counts.get("error", 0) + each.counts.get("errors", 0)
+        rows.add_row(
+            each.suite,
+            each.user,
+            each.command,
+            each.qemu,
+            each.python,
+            str(each.status) + (", boots" if each.on_boot else ""),
+            str(each.counts.get("passed", 0)),
+            str(failed),
+            str(each.counts.get("skipped", 0)),
+            f"{each.seconds:.0f}",
+            *(f"{ratio:.2f}" if ratio is not None else "-" for ratio in ratios),
+        )
+    return rows
+
+
+@click.command()
+@click.argument("suites", nargs=-1, type=click.Choice(SUITES), metavar="[SUITE]...")
+@click.option("--command", type=click.Choice(("run", "test")), default="run", help="Of ./hil (default: run).")
+@click.option("--user", "users", multiple=True, type=click.Choice(("root", _USER)), help="Who runs it.")
+@click.option("--keep", is_flag=True, help="Leave the roots, to look at.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the roots are made.")
+def main(
+    suites: tuple[str, ...], command: str, users: tuple[str, ...], keep: bool, folder: Path | None
+) -> None:
+    """Run the README's commands on fresh roots of Debian releases (default: all three), as two users."""
+    console = Console(stderr=True)
+    results: list[Result] = []
+    where = Path(tempfile.mkdtemp(prefix="memtype-hosts-", dir=folder))
+    for suite in suites or SUITES:
+        host = Host(suite, where / suite, where / f"{suite}.log")
+        console.print(f"{suite}: making the root; all that happens there is in {host.log}", highlight=False)
+        debian_root.make(suite, host.root)
+        host.run(f"useradd --create-home --shell /bin/bash {_USER}")
+        for user in users or ("root", _USER):
+            console.print(f"{suite}: ./hil {command} as {user}", highlight=False)
+            # Packages are root's to install: a user finds what his ./hil named installed.
+            if user != "root" and not (host.root / "usr/bin/qemu-system-x86_64").exists():
+                _install_as_told(host)
+            results.append(measure(host, None if user == "root" else user, command=command))
+            console.print(table(results[-1:]))
+        if not keep:
+            debian_root.remove(host.root)
+    Console().print(table(results))
+    expected = next((set(each.skips) for each in results if each.suite == SUITES[0]), None)
+    strange = [
+        f"{each.suite}: skipped, but not on {SUITES[0]}: {reason}"
+        for each in results
+        if expected is not None
+        for reason in each.skips
+        if reason not in expected
+    ]
+    for line in strange:
+        click.echo(line)
+    print(json.dumps([asdict(each) for each in results]))
+    bad = [each for each in results if not each.well]
+    if bad or strange:
+        sys.exit(1)
+    if not keep:
+        shutil.rmtree(where)
+
+
+def _install_as_told(host: Host) -> None:
+    """Have root do what ``./hil`` tells a plain user."""
+    place = host.clone(_USER)
+    _, output = host.run(f"cd {place} && ./hil run", user=_USER)
+    match = re.search(r"as root, run: (.*)$", output, re.MULTILINE)
+    if match is None:
+        raise click.ClickException(f"./hil names no command for root; see {host.log}")
+    host.run(f"export DEBIAN_FRONTEND=noninteractive; {match[1]}")
+    debian_root.remove(host.root / f"home/{_USER}/pytest-memtype")
+
+
+if __name__ == "__main__":
+    main()
