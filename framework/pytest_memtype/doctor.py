@@ -17,6 +17,8 @@ from pytest_memtype.kernels.sandbox import bwrap_problem
 from pytest_memtype.kernels.sources import debian_keyring
 from pytest_memtype.machine import template_store
 from pytest_memtype.machine.accelerator import recall
+from pytest_memtype.machine.qemu_versions import QEMU, TESTED, tested_versions
+from pytest_memtype.machine.registers_outside import usable_qemu
 
 _VERSION_SECONDS = 30
 _PYTHON = (3, 11)
@@ -43,7 +45,7 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """Look at everything pytest-memtype needs of a host. Changes nothing but makes the cache folder."""
+    """Look at everything pytest-memtype needs of a host. Changes nothing but the cache folder."""
     inspect: tuple[Callable[[], Check], ...] = (
         _python,
         _qemu,
@@ -66,7 +68,24 @@ def _python() -> Check:
 
 
 def _qemu() -> Check:
-    return _program("QEMU", "qemu-system-x86_64", package="qemu-system-x86")
+    advice = "install the package qemu-system-x86"
+    if shutil.which(QEMU) is None:
+        return Check("QEMU", False, f"{QEMU} is not on the PATH", advice)
+    try:
+        # It starts a guest without a kernel, saves it and reads its registers.
+        qemu = usable_qemu()
+    except HostError as error:
+        return Check("QEMU", False, error.message, f"{advice} again")
+    found = f"{qemu.banner} ({qemu.program})"
+    if qemu.newer_than_tested:
+        advice = (
+            "if a run fails here and not with a tested version, report it; docs/hosts.md has what was seen"
+        )
+        return Check("QEMU", True, f"{found}; newer than those tested ({tested_versions()})", advice)
+    tested = qemu.version[:2] in TESTED
+    return Check(
+        "QEMU", True, f"{found}; {'tested' if tested else f'between those tested ({tested_versions()})'}"
+    )
 
 
 def _mmdebstrap() -> Check:

@@ -1,9 +1,15 @@
+import json
+import os
 import shutil
 from pathlib import Path
 
+import broken_qemu
 import pytest
+from click.testing import CliRunner
 
-from pytest_memtype.doctor import checks
+from pytest_memtype import doctor
+from pytest_memtype.cli import main
+from pytest_memtype.doctor import Check, checks
 
 
 def test_a_host_that_runs_this_suite_is_well() -> None:
@@ -22,14 +28,47 @@ def test_missing_programs_are_named_with_what_to_install(
     assert failed["mmdebstrap"].advice == "install the package mmdebstrap"
 
 
-def test_a_program_that_does_not_run_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "qemu-system-x86_64"
-    broken.write_text("#!/bin/sh\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+@pytest.mark.parametrize(
+    "wrong", ["status 127", "no version", "too old", "no bochs-display", "no description"]
+)
+def test_a_qemu_that_can_not_be_used_is_not_well(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
+    broken = broken_qemu.make(tmp_path / "bin", wrong)
+    monkeypatch.setenv("PATH", str(broken.parent), prepend=os.pathsep)
     (qemu,) = (check for check in checks() if check.name == "QEMU")
     assert not qemu.ok
     assert str(broken) in qemu.found
+    assert "\n" not in qemu.found + qemu.advice
+
+
+def test_a_newer_qemu_than_was_tested_is_well_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
+    newer = broken_qemu.make(tmp_path / "bin", "newer")
+    monkeypatch.setenv("PATH", str(newer.parent), prepend=os.pathsep)
+    (qemu,) = (check for check in checks() if check.name == "QEMU")
+    assert qemu.ok, qemu.found
+    assert "newer than those tested (7.2, 10.0, 11.1)" in qemu.found
+    assert qemu.advice
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_json_for_machines(monkeypatch: pytest.MonkeyPatch, *, ok: bool) -> None:
+    found = [Check("a", True, "found"), Check("b", ok, "found\x1b[31m", "advice")]
+    monkeypatch.setattr(doctor, "checks", lambda: found)
+    done = CliRunner().invoke(main, ["doctor", "--json"])
+    assert done.exit_code == (0 if ok else 3)
+    (line,) = done.output.splitlines()
+    assert json.loads(line) == {
+        "ok": ok,
+        "checks": [
+            {"name": "a", "ok": True, "found": "found", "advice": ""},
+            {"name": "b", "ok": ok, "found": "found\x1b[31m", "advice": "advice"},
+        ],
+    }
 
 
 def test_a_disk_that_templates_find_no_room_on_is_told(

@@ -74,7 +74,7 @@ def cpu_shape(guest: Guest) -> CpuShape:
         with contextlib.suppress(OSError, DeviceStateError):
             return _described(guest.state)
     # Only the CPU's model may have a say in the shape.
-    return _learned(guest.hardware.cpu, guest.accelerator)
+    return _learned(this_qemu(), guest.hardware.cpu, guest.accelerator)
 
 
 def usable_qemu() -> Qemu:
@@ -108,7 +108,7 @@ def _described(state: Path) -> CpuShape:
 
 
 @functools.cache
-def _learned(cpu: str, accelerator: str) -> CpuShape:
+def _learned(_qemu: Qemu, cpu: str, accelerator: str) -> CpuShape:
     guest = Guest(hardware=replace(Hardware(), cpu=cpu), accelerator="kvm" if accelerator == "kvm" else "tcg")
     with tempfile.TemporaryDirectory(prefix="memtype-shape-") as name:
         state = Path(name) / "state"
