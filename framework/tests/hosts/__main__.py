@@ -178,7 +178,9 @@ def main(
         host = Host(suite, where / suite, where / f"{suite}.log")
         console.print(f"{suite}: making the root; all that happens there is in {host.log}", highlight=False)
         debian_root.make(suite, host.root)
-        host.run(f"useradd --create-home --shell /bin/bash {_USER}")
+        status, output = host.run(f"useradd --create-home --shell /bin/bash {_USER}")
+        if status != 0:
+            raise click.ClickException(f"{suite}: no user can be made: {output.strip()}")
         for user in users or ("root", _USER):
             console.print(f"{suite}: ./hil {command} as {user}", highlight=False)
             # Packages are root's to install: a user finds what his ./hil named installed.

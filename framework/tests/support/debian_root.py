@@ -19,8 +19,8 @@ from typing import Final
 from pytest_memtype.errors import HostError
 from pytest_memtype.kernels.sources import sources_of
 
-#: What a fresh machine has, beside what apt itself needs.
-PACKAGES: Final = ("ca-certificates", "git")
+#: What a fresh machine has, beside what apt itself needs; passwd makes its users.
+PACKAGES: Final = ("ca-certificates", "git", "passwd")
 
 _BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
 # How this host reaches its networks: without them a root reaches none.
