@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 from pytest_memtype.cli import main
 from pytest_memtype.kernels.index import Kernel
+from pytest_memtype.machine import layout_file
 
 
 @pytest.fixture
@@ -80,7 +83,12 @@ def test_debug_shows_the_traceback() -> None:
     assert "nothing called 'nothing'" in str(result.exception)
 
 
-def test_what_the_system_refuses_is_one_line() -> None:
+def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path) -> list[Path]:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f"{folder}/layouts")
+
+    # Which calls of pathlib pass a refusal on differs from one Python to the next.
+    monkeypatch.setattr(layout_file, "folders_of_tests", refused)
     arguments = ["layouts", "--tests", "x" * 300]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 3

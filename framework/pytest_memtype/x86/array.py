@@ -224,7 +224,7 @@ def _bytes(array: NDArray[np.generic]) -> Codes:
 def _words(array: NDArray[np.generic], *, bits: int, what: str) -> NDArray[np.uint64]:
     if array.dtype.kind not in "ui":
         raise TypeError(f"an array of {array.dtype}, where integers are needed")
-    if array.dtype.kind == "i" and array.size and array.min() < 0:
+    if array.dtype.kind == "i" and array.size and int(array.min()) < 0:
         raise ValueError(f"{int(array.min()):#x} isn't {what}")
     words = array.astype(np.uint64, copy=False)
     if bits < 64 and words.size and int(words.max()) >> bits:
