@@ -142,7 +142,9 @@ def with_registers(state: bytes, shape: CpuShape, changed: Iterable[CpuRegisters
 
 def _description(state: bytes) -> list[dict[str, Any]]:
     # The last that fits: RAM, which comes before, may hold anything.
-    for found in reversed([match.start() for match in re.finditer(rb'\{"(?:page_size|configuration)"', state)]):
+    for found in reversed(
+        [match.start() for match in re.finditer(rb'\{"(?:page_size|configuration)"', state)]
+    ):
         length = int.from_bytes(state[found - 4 : found], "big")
         if state[found - 5 : found - 4] == _DESCRIPTION and found + length == len(state):
             try:
