@@ -81,8 +81,8 @@ class Guest:
     :param network: Give it a network that ends at this host: what it sends goes nowhere, and this host may
         open ports into it.
     :param launcher: Start QEMU by this library, see :mod:`pytest_memtype.machine.launcher`.
-    :param icount: The guest's time passes by its own instructions, of 2**icount nanoseconds each, and jumps
-        ahead where it waits; None for this host's time. TCG alone can do that. A guest that the host has no
+    :param icount: The guest's time passes by its own instructions, of 2**icount nanoseconds each, and by this
+        host's while it waits; None for this host's time. TCG alone can do that. A guest that the host has no
         time for then never finds its timers late.
     """
 
@@ -167,7 +167,7 @@ def _machine(guest: Guest) -> list[str]:
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", f"q35,memory-backend={RAM}{smm}",
         "-accel", guest.accelerator,
-        *(("-icount", f"shift={guest.icount},sleep=off") if guest.icount is not None else ()),
+        *(("-icount", f"shift={guest.icount},sleep=on") if guest.icount is not None else ()),
         "-cpu", _cpu(guest),
         "-smp", str(hardware.cpus),
         "-m", _megabytes(hardware),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import re
@@ -27,7 +28,7 @@ from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.errors import GuestError, KernelError
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle
-from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, qemu_version, save
@@ -40,8 +41,8 @@ from pytest_memtype.store import discard, exclusive, under_construction, worksho
 # machine/command.py), is told not to use it. Nobody attacks the outer guest.
 HARDWARE: Final = Hardware(cpu="EPYC-Rome,cx16=on", memory="5G", cmdline="mitigations=off clearcpuid=cx16")
 
-# By the host's clock a guest inside comes to nothing where the host is busy: an exit to QEMU takes 0.4 ms of an
-# idle core, and its timer, which takes several, is due again before they are done.
+# By the host's clock a guest inside comes to nothing where the host is busy: an exit to QEMU takes 0.4 ms of
+# an idle core, and its timer, which takes several, is due again before they are done.
 _ICOUNT: Final = 2
 
 # The guest's driver asks for the disk's size when the template boots, and never again.
@@ -132,6 +133,20 @@ class Outer:
             f"date -s @{time.time():.0f} > /dev/null && mount -t squashfs -o ro /dev/vdb /src", timeout=60
         )
 
+    def qualify(self, *, timeout: float) -> str:
+        """Let ``--accel auto`` decide there, as on a host that nothing is known of, and say why it takes KVM.
+
+        :raises GuestError: it doesn't.
+        """
+        # TCG in there is emulated twice.
+        line = "cd /src/project && rm -f /tmp/cache/accelerator.json /tmp/cache/qualification.json && "
+        line += f"MEMTYPE_PATIENCE={PATIENCE} python3 /src/project/framework/tests/kvm/decide.py"
+        done = self.run(line, timeout=timeout)
+        accelerator, _, reason = done.output.splitlines()[-1].partition(": ")
+        if accelerator != "kvm":
+            raise GuestError(f"--accel auto doesn't take KVM in the outer guest: {reason}")
+        return reason
+
     def test(self, arguments: list[str], *, timeout: float) -> Done:
         """Run pytest there, on KVM. Records go to ``/tmp/runs``."""
         # Its own plugins alone, each of which takes seconds to load.
@@ -199,7 +214,9 @@ def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Pro
     guest = Guest(
         HARDWARE, kernel=image.kernel, initrd=image.initramfs, drives=(image.disk, payload), icount=_ICOUNT
     )
-    parts = (image.key, bundle.key, qemu_version(), repr(HARDWARE), Path(__file__).read_text())
+    # Whatever payload it is made with, others can be handed to its clones.
+    command = rerun_command(dataclasses.replace(guest, drives=(image.disk,)))
+    parts = (image.key, bundle.key, qemu_version(), command, Path(__file__).read_text())
     folder = (
         cache_directory() / "kvm" / f"template-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
     )
