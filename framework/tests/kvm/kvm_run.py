@@ -101,7 +101,7 @@ def hold(
         records = folder / "kvm" / "records.jsonl"
         records.parent.mkdir()
         records.write_bytes(outer.read(f"{_FOLDER}/*/records.jsonl") if done.output.count("PASSED") else b"")
-        kvm = Ran(_counts(done.output), records, done.seconds, done.output)
+        kvm = Ran(counts(done.output), records, done.seconds, done.output)
     progress("running the same tests under TCG on this host")
     tcg = _under_tcg(made, selection, folder / "tcg")
     if not records.stat().st_size:
@@ -134,10 +134,10 @@ def _under_tcg(made: Bundle, selection: tuple[str, ...], folder: Path) -> Ran:
     runs = sorted((folder / "runs").glob("*/records.jsonl"))
     if not runs:
         raise GuestError("no test ran under TCG", details=tuple(done.stdout.splitlines()[-30:]))
-    return Ran(_counts(done.stdout), runs[-1], time.monotonic() - start, done.stdout)
+    return Ran(counts(done.stdout), runs[-1], time.monotonic() - start, done.stdout)
 
 
-def _counts(output: str) -> dict[str, int]:
+def counts(output: str) -> dict[str, int]:
     """The figures of pytest's last line."""
     last = next((line for line in reversed(output.splitlines()) if line.startswith("=")), "")
     return {name.removesuffix("s"): int(number) for number, name in _COUNTS.findall(last)}

@@ -94,7 +94,7 @@ def outer_image(*, progress: Progress) -> OuterImage:
     :raises HostError: the host lacks a program or space.
     """
     cache = cache_directory()
-    folder = cache / "kvm" / f"outer-{_digest()}"
+    folder = cache / "kvm" / f"outer-{digest()}"
     if not folder.is_dir():
         place = workshop(cache, folder.name)
         with exclusive(place, progress):
@@ -112,7 +112,7 @@ def dependencies() -> list[str]:
     return [str(each) for each in project["dependencies"]]
 
 
-def _digest() -> str:
+def digest() -> str:
     scripts = ((_HERE / name).read_text() for name in ("init", "start"))
     parts = (SUITE, _PYTHON, *_PACKAGES, *_MODULES, _HOOK, _PACK, _COMPILE, *dependencies(), *scripts)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
