@@ -19,15 +19,14 @@ from pytest_memtype.errors import GuestError
 from pytest_memtype.kernels.bundle import Bundle, bundle, resolve
 from pytest_memtype.progress import Progress
 
-#: Minutes of the nightly, on two idle cores; `tox -e kvm` prints what it took.
+#: What each night runs.
 NIGHTLY: Final = (
-    # Each type before each other, by drivers.
+    # Each type before each other, by drivers and processes.
     "testcases/test_multi_driver.py",
-    # Each layout, by a boot of its own.
+    # Each layout by a boot of its own, with one CPU and with two.
     "testcases/test_layouts.py",
-    "testcases/test_mtrr.py",
     "testcases/test_ram.py",
-    # Registers rewritten by a move to another QEMU, two CPUs among them.
+    # Registers rewritten by a move to another QEMU.
     "testcases/test_changed_behind_the_kernel.py",
 )
 #: What each landing runs: clones of one template, one layout with a template of its own.
