@@ -16,7 +16,7 @@ from outer_image import PROJECT, outer_image
 
 from pytest_memtype.comparison import Comparison, compare_runs
 from pytest_memtype.errors import GuestError
-from pytest_memtype.kernels.bundle import Bundle, bundle, resolve
+from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.progress import Progress
 
 #: What each night runs.
@@ -34,7 +34,7 @@ LANDING: Final = (
     "testcases/test_multi_driver.py",
     "testcases/test_mtrr_layouts.py",
     "-k",
-    "touching or wc-framebuffer and ioremap and UC_MINUS",
+    "touching or wc-framebuffer and (requests or registers_stay)",
 )
 _KERNEL: Final = "debian:bookworm"
 _FOLDER: Final = "/tmp/runs/runs"
@@ -86,7 +86,8 @@ def hold(
     :raises GuestError: the outer guest ended, or what is in there can't be used.
     """
     image = outer_image(progress=progress)
-    made = _exact(progress)
+    # One look at the index: the outer guest has a copy of it.
+    made = bundle(_KERNEL, progress=progress)
     payload = folder / "payload"
     payload.mkdir(parents=True)
     disk = make_payload(image, made, payload, progress=progress)
@@ -106,11 +107,6 @@ def hold(
     if not records.stat().st_size:
         raise GuestError("no test passed on KVM", details=tuple(kvm.output.splitlines()[-30:]))
     return Held(kvm, tcg, compare_runs([kvm.records, tcg.records]))
-
-
-def _exact(progress: Progress) -> Bundle:
-    """The bundle of the default kernel, under a name that means the same whenever it is looked up."""
-    return bundle(resolve(_KERNEL, progress=progress), progress=progress)
 
 
 def _under_tcg(made: Bundle, selection: tuple[str, ...], folder: Path) -> Ran:
