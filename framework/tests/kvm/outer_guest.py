@@ -62,6 +62,8 @@ _COMPILE_SECONDS: Final = 600
 _BOOT_SECONDS: Final = 300.0
 #: Seconds for what a test or a command does at most between two lines.
 SILENCE: Final = 1800.0
+#: Raise it when :func:`_prepare` does something else.
+_FORMAT: Final = 1
 #: Templates that stay: two checkouts may take turns.
 _KEPT: Final = 2
 
@@ -124,7 +126,7 @@ class Outer:
 
     def read(self, pattern: str) -> bytes:
         """The one file inside that a pattern of the shell matches."""
-        done = self.run(f"gzip -9 < {pattern} | base64", timeout=300)
+        done = self.run(f"cat {pattern} | gzip -9 | base64", timeout=300)
         return gzip.decompress(base64.b64decode(done.output))
 
     def hand_over(self) -> None:
@@ -216,7 +218,7 @@ def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Pro
     )
     # Whatever payload it is made with, others can be handed to its clones.
     command = rerun_command(dataclasses.replace(guest, drives=(image.disk,)))
-    parts = (image.key, bundle.key, qemu_version(), command, Path(__file__).read_text())
+    parts = (image.key, bundle.key, qemu_version(), command, str(_FORMAT))
     folder = (
         cache_directory() / "kvm" / f"template-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
     )
