@@ -93,10 +93,11 @@ class Outer:
         self.machine = machine
         self._echo = echo
 
-    def run(self, command: str, *, timeout: float, check: bool = True) -> Done:
+    def run(self, command: str, *, timeout: float, check: bool = True, quiet: bool = False) -> Done:
         """Run a line of shell.
 
         :param timeout: Seconds.
+        :param quiet: Don't show what it prints.
         :raises GuestError: it took longer or printed nothing for :data:`SILENCE`, the outer guest ended, or,
             with ``check``, the command failed.
         """
@@ -115,7 +116,7 @@ class Outer:
             text = port.after
             assert isinstance(text, bytes)
             lines.append(text.decode(errors="replace"))
-            if self._echo:
+            if self._echo and not quiet:
                 print(lines[-1], end="", file=sys.stderr, flush=True)
         if check and done.status != 0:
             raise GuestError(
@@ -126,7 +127,7 @@ class Outer:
 
     def read(self, pattern: str) -> bytes:
         """The one file inside that a pattern of the shell matches."""
-        done = self.run(f"cat {pattern} | gzip -9 | base64", timeout=300)
+        done = self.run(f"cat {pattern} | gzip -9 | base64", timeout=300, quiet=True)
         return gzip.decompress(base64.b64decode(done.output))
 
     def hand_over(self) -> None:
