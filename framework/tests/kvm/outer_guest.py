@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outer_image import PROJECT, OuterImage
+from outer_image import PROJECT, OuterImage, keep_latest
 
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.errors import GuestError, KernelError
@@ -64,9 +64,6 @@ _BOOT_SECONDS: Final = 300.0
 SILENCE: Final = 1800.0
 #: Raise it when :func:`_prepare` does something else.
 _FORMAT: Final = 1
-#: Templates that stay: two checkouts may take turns.
-_KEPT: Final = 2
-
 #: How a guest inside is waited for: each of its exits to QEMU takes a millisecond.
 PATIENCE: Final = 20
 
@@ -235,7 +232,7 @@ def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Pro
         with under_construction(folder, cache=place) as directory:
             directory.mkdir()
             save(guest, boot_rom=None, directory=directory, prepare=_prepare)
-        _prune(folder, place)
+        keep_latest("template-*", place=place)
     return load(guest, folder)
 
 
@@ -258,10 +255,3 @@ def _prepare(machine: Machine) -> None:
         )
     # Another disk will be there; what is known of this one must go.
     outer.run("umount /src && blockdev --flushbufs /dev/vdb && rm -rf /tmp/runs", timeout=60)
-
-
-def _prune(keep: Path, place: Path) -> None:
-    """Remove older templates of outer guests; their files are in use no longer than a clone's start takes."""
-    others = sorted(keep.parent.glob("template-*"), key=lambda each: each.stat().st_mtime, reverse=True)
-    for old in [each for each in others if each != keep][_KEPT - 1 :]:
-        discard(old, cache=place)

@@ -25,7 +25,15 @@ from pytest_memtype.kernels.module_tree import ModuleTree, module_name
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.progress import Progress
 from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
+from pytest_memtype.store import (
+    discard,
+    exclusive,
+    flush,
+    require_space,
+    scratch,
+    under_construction,
+    workshop,
+)
 
 SUITE: Final = "trixie"
 _PYTHON: Final = "3.13"
@@ -64,6 +72,7 @@ mksquashfs root root.sqfs -quiet -no-progress -comp lz4 -all-root -e boot
 """
 _COMPILE: Final = "python3 -m compileall -q {folders}"
 _NEEDED_BYTES: Final = 3 << 30
+_KEPT: Final = 2
 _PIP_SECONDS: Final = 900
 _COMPILE_SECONDS: Final = 600
 
@@ -103,7 +112,18 @@ def outer_image(*, progress: Progress) -> OuterImage:
                 kit = packing_kit(progress=progress)
                 progress("building the outer guest's image")
                 _build(folder, kit=kit, cache=cache, place=place)
+                keep_latest("outer-*", place=place)
     return OuterImage(folder / "kernel", folder / "initramfs.cpio", folder / "root.sqfs", folder / "root")
+
+
+def keep_latest(pattern: str, *, place: Path) -> None:
+    """Remove all but the two newest of what the cache has for outer guests: two checkouts may take turns.
+
+    :param place: The folder of whose lock the caller is the holder.
+    """
+    found = (cache_directory() / "kvm").glob(pattern)
+    for old in sorted(found, key=lambda each: each.stat().st_mtime, reverse=True)[_KEPT:]:
+        discard(old, cache=place)
 
 
 def dependencies() -> list[str]:

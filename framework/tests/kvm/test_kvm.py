@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,3 +94,14 @@ def test_each_input_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     packages = outer_image.digest()
     monkeypatch.setattr(outer_image, "dependencies", lambda: ["pytest>=9"])
     assert len({before, packages, outer_image.digest()}) == 3
+
+
+def test_the_two_latest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path))
+    for age, name in enumerate(("outer-a", "outer-b", "outer-c", "template-a")):
+        (tmp_path / "kvm" / name).mkdir(parents=True)
+        os.utime(tmp_path / "kvm" / name, (1000 - age, 1000 - age))
+    place = tmp_path / "work"
+    place.mkdir()
+    outer_image.keep_latest("outer-*", place=place)
+    assert {each.name for each in (tmp_path / "kvm").iterdir()} == {"outer-a", "outer-b", "template-a"}
