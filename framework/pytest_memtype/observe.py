@@ -21,12 +21,12 @@ from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.drivers import FOLDER, drivers
 from pytest_memtype.kernels.sets import DEFAULT
-from pytest_memtype.machine.accelerator import Wanted, choose
+from pytest_memtype.machine.accelerator import Wanted
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.progress import Progress, shown
-from pytest_memtype.resources import cache_directory
+from pytest_memtype.qualification import chosen
 
 BROKEN = 1
 
@@ -105,9 +105,7 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
     """
     if made.module is None:
         raise HostError(f"kernel {made.release}: nothing can be observed without the module; use another")
-    choice = choose(
-        made.image, made.initramfs, accelerator, cache=cache_directory(), progress=progress
-    ).accelerator
+    choice = chosen(made, accelerator, progress=progress).accelerator
     kept = drivers(made, progress=progress)
     notes = [] if kept else [f"no drivers were loaded: {made.spec} is not one of Debian's kernels"]
     with tempfile.TemporaryDirectory(prefix="memtype-observe-") as name:

@@ -15,10 +15,10 @@ from pytest_memtype import resources
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.kernel_commands import ready
-from pytest_memtype.machine.accelerator import choose
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.progress import shown
+from pytest_memtype.qualification import chosen
 from pytest_memtype.target.address import QEMU
 from pytest_memtype.tested import all_tested
 
@@ -81,8 +81,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
                 runs = bundles[each.kernel]
                 if each.system != MINIMAL and runs is not None:
                     distribution(each.system, runs, progress=progress)
-            cache = resources.cache_directory()
-            choose(made.image, made.initramfs, known.accel, cache=cache, progress=progress)
+            chosen(made, known.accel, progress=progress)
     command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
     # Which of the arguments name tests only pytest can tell. It looks at testpaths when none does, and
     # only when it runs in its root folder.

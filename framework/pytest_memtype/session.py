@@ -19,7 +19,7 @@ from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.firmware import flash
-from pytest_memtype.machine.accelerator import Choice, Wanted, choose
+from pytest_memtype.machine.accelerator import Choice, Wanted
 from pytest_memtype.machine.console_report import ConsoleReport
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
@@ -28,6 +28,7 @@ from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.pool import Ahead, Ready
 from pytest_memtype.progress import Progress
+from pytest_memtype.qualification import chosen
 from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
@@ -144,14 +145,7 @@ class Session:
         :raises HostError: the one that is wanted can't be used.
         """
         if self._choice is None:
-            made = self.bundle(kernel)
-            self._choice = choose(
-                made.image,
-                made.initramfs,
-                self._wanted,
-                cache=cache_directory(),
-                progress=self._progress,
-            )
+            self._choice = chosen(self.bundle(kernel), self._wanted, progress=self._progress)
         return self._choice
 
     def blueprint(self, kind: GuestKind) -> Blueprint:

@@ -1,7 +1,9 @@
 """What runs the guests of this host: KVM where it is faster than TCG, else TCG.
 
 Hosts exist where ``/dev/kvm`` opens and SeaBIOS runs, yet the kernel's decompressor crawls for minutes, so
-only booting a real kernel tells. It is done once for each boot of the host and each QEMU.
+only booting a real kernel tells. Other hosts have a KVM that is fast and answers otherwise than TCG, because
+the hypervisor below it drops what is written to a register; only comparing tells. Both are done once for each
+boot of the host, each QEMU and each set of parameters of KVM's modules.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -32,10 +34,13 @@ Wanted = Literal["auto", "tcg", "kvm"]
 KVM: Final = Path("/dev/kvm")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MODULES = Path("/sys/module")
+_KVM_MODULES = ("kvm", "kvm_amd", "kvm_intel")
 _FILE = "accelerator.json"
+_QUALIFICATION = "qualification.json"
 _LOCK = "accelerator.lock"
-# The most that another process can take: two milestones, two accelerators.
-_LOCK_SECONDS = 4 * BOOT
+# The most that another process can take: two milestones and a comparison, two accelerators.
+_LOCK_SECONDS = 8 * BOOT
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,22 @@ class Choice:
     tcg_seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Qualification:
+    """The outcome of comparing KVM with TCG.
+
+    :param records: How many were compared.
+    :param difference: The first that differs, on one line with both values; None where all are the same.
+    """
+
+    records: int
+    difference: str | None
+
+
+#: Compares KVM with TCG. Raises GuestError when there is nothing to compare with, because TCG fails.
+Qualify = Callable[[], Qualification]
+
+
 def choose(
     image: Path,
     initramfs: Path,
@@ -62,16 +83,19 @@ def choose(
     *,
     cache: Path,
     progress: Progress,
+    qualify: Qualify,
 ) -> Choice:
     """The accelerator for guests of this host.
 
-    ``auto`` boots the kernel under TCG and, no longer than that took, under KVM. What came of it is kept in
-    the cache folder; processes that ask at the same time try once.
+    ``auto`` boots the kernel under TCG and, no longer than that took, under KVM; if KVM is faster, it is
+    compared with TCG. What came of it is kept in the cache folder; processes that ask at the same time try
+    once.
 
     :param image: The kernel of a guest, a bzImage.
     :param initramfs: Its initramfs, with the agent.
     :param cache: An existing folder.
-    :param progress: Called with one line at the start of what is slow.
+    :param progress: Called with one line at the start of what is slow, and with what is wrong with KVM.
+    :param qualify: Compares KVM with TCG; it knows what a guest is, which this room doesn't.
     :raises HostError: KVM is wanted and can't be had, or QEMU isn't installed.
     """
     if wanted == "tcg":
@@ -83,8 +107,13 @@ def choose(
                 f"--accel=kvm: {problem}; load the kernel's module kvm_intel or kvm_amd and join the group "
                 f"that {KVM} belongs to, or use --accel=tcg"
             )
-        return Choice("kvm", "asked for")
-    return recall(cache) or _try_once(image, initramfs, cache=cache, progress=progress)
+        return _asked_for(cache=cache, progress=progress, qualify=qualify)
+    known = recall(cache)
+    if known is not None:
+        return known
+    with _alone(cache):
+        # Another process may have tried while this one waited.
+        return recall(cache) or _try(image, initramfs, cache=cache, progress=progress, qualify=qualify)
 
 
 def recall(cache: Path) -> Choice | None:
@@ -125,7 +154,19 @@ def _host() -> dict[str, Any]:
     return {
         "boot_id": _BOOT_ID.read_text().strip(),
         "qemu": {"path": qemu, "size": status.st_size, "mtime_ns": status.st_mtime_ns},
+        "kvm": {module: parameters for module in _KVM_MODULES if (parameters := _parameters(module))},
     }
+
+
+def _parameters(module: str) -> dict[str, str]:
+    """What a module of the host's kernel was told: "npt=N" makes another KVM of it."""
+    found: dict[str, str] = {}
+    folder = _MODULES / module / "parameters"
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # Some are root's to read alone.
+        with contextlib.suppress(OSError):
+            found[file.name] = file.read_text().strip()
+    return found
 
 
 def _decode(content: dict[str, Any]) -> Choice:
@@ -139,22 +180,30 @@ def _decode(content: dict[str, Any]) -> Choice:
     return choice
 
 
-def _try_once(image: Path, initramfs: Path, *, cache: Path, progress: Progress) -> Choice:
+@contextlib.contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One process at a time tries KVM.
+
+    :raises HostError: another one doesn't come to an end.
+    """
     # Slow to load, and a choice that was made before doesn't need it.
     from filelock import FileLock, Timeout
 
+    lock = FileLock(cache / _LOCK)
     try:
-        with FileLock(cache / _LOCK, timeout=_LOCK_SECONDS):
-            # Another process may have tried while this one waited.
-            return recall(cache) or _try(image, initramfs, cache=cache, progress=progress)
+        lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout:
         raise HostError(
             f"{cache / _LOCK}: another run has been trying KVM for {_LOCK_SECONDS:.0f} s; "
             "end it, or use --accel=tcg"
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress) -> Choice:
+def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
     progress("timing a boot under TCG and under KVM")
     host = _host()
     folder = PrivateFolder()
@@ -165,8 +214,75 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress) -> Ch
         return Choice("tcg", f"KVM was not tried, because the kernel doesn't boot under TCG: {error.message}")
     finally:
         folder.remove()
-    _keep(choice, host=host, cache=cache)
+    if choice.accelerator == "kvm":
+        try:
+            choice = trusted(choice, _qualification(cache=cache, qualify=qualify))
+        except GuestError as error:
+            # About the kernel, too.
+            return Choice("tcg", f"KVM was not compared with TCG: {error.message}")
+        if choice.accelerator == "tcg":
+            progress(f"TCG it is: {choice.reason}")
+    _keep({"choice": dataclasses.asdict(choice)}, host=host, file=cache / _FILE)
     return choice
+
+
+def trusted(choice: Choice, qualification: Qualification) -> Choice:
+    """KVM, which was faster, if its records are TCG's; else TCG, and why."""
+    if qualification.difference is None:
+        same = f"{qualification.records} records are the same under both"
+        return dataclasses.replace(choice, reason=f"{choice.reason}; {same}")
+    reason = f"KVM is faster, but not to be trusted: {qualification.difference}"
+    return dataclasses.replace(choice, accelerator="tcg", reason=reason)
+
+
+def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
+    """KVM, whatever comes of comparing it; but that is said."""
+    qualification = _recall_qualification(cache)
+    try:
+        if qualification is None:
+            with _alone(cache):
+                qualification = _qualification(cache=cache, qualify=qualify)
+    except GuestError as error:
+        progress(f"--accel=kvm: not compared with TCG: {error.message}")
+        return Choice("kvm", f"asked for; not compared with TCG: {error.message}")
+    if qualification.difference is None:
+        return Choice("kvm", "asked for")
+    progress(f"--accel=kvm: not to be trusted: {qualification.difference}")
+    return Choice("kvm", f"asked for, though not to be trusted: {qualification.difference}")
+
+
+def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
+    """What comparing gave, now or before. The caller is :func:`_alone`.
+
+    :raises GuestError: there is nothing to compare with.
+    """
+    known = _recall_qualification(cache)
+    if known is not None:
+        return known
+    host = _host()
+    found = qualify()
+    keep_qualification(found, cache=cache, host=host)
+    return found
+
+
+def keep_qualification(found: Qualification, *, cache: Path, host: dict[str, Any] | None = None) -> None:
+    """Have the next process on this host take KVM for compared.
+
+    :param host: What it was found for; None for this host as it is now.
+    """
+    content = {"qualification": dataclasses.asdict(found)}
+    _keep(content, host=host or _host(), file=cache / _QUALIFICATION)
+
+
+def _recall_qualification(cache: Path) -> Qualification | None:
+    # Whatever is wrong with the file, comparing again makes a better one.
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        content = json.loads((cache / _QUALIFICATION).read_bytes())
+        if content["host"] == _host():
+            found = Qualification(**content["qualification"])
+            if isinstance(found.records, int) and isinstance(found.difference, str | None):
+                return found
+    return None
 
 
 @dataclass(frozen=True)
@@ -221,11 +337,10 @@ def _trial(
         return time.monotonic() - start
 
 
-def _keep(choice: Choice, *, host: dict[str, Any], cache: Path) -> None:
+def _keep(content: dict[str, Any], *, host: dict[str, Any], file: Path) -> None:
     # Whoever writes this holds the lock, so one name will do, and what a killed run left is written over.
-    unfinished = cache / f"{_FILE}.partial"
-    content = {"host": host, "choice": dataclasses.asdict(choice)}
+    unfinished = file.with_name(f"{file.name}.partial")
     # A full disk costs the next run a trial, not this one its tests.
     with contextlib.suppress(OSError):
-        unfinished.write_text(json.dumps(content, indent=2) + "\n")
-        unfinished.replace(cache / _FILE)
+        unfinished.write_text(json.dumps({"host": host, **content}, indent=2) + "\n")
+        unfinished.replace(file)

@@ -84,6 +84,9 @@ class Guest:
     :param network: Give it a network that ends at this host: what it sends goes nowhere, and this host may
         open ports into it.
     :param launcher: Start QEMU by this library, see :mod:`pytest_memtype.machine.launcher`.
+    :param icount: The guest's time passes by its own instructions, of 2**icount nanoseconds each, and by this
+        host's while it waits; None for this host's time. TCG alone can do that. A guest that the host has no
+        time for then never finds its timers late.
     """
 
     hardware: Hardware = field(default_factory=Hardware)
@@ -99,6 +102,7 @@ class Guest:
     drives: tuple[Path, ...] = ()
     network: bool = False
     launcher: Path | None = None
+    icount: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ def _machine(guest: Guest) -> list[str]:
         "-machine", f"q35,memory-backend={RAM}{smm}",
         "-global", f"mch.extended-tseg-mbytes={EXTENDED_TSEG // MIB}",
         "-accel", guest.accelerator,
+        *(("-icount", f"shift={guest.icount},sleep=on") if guest.icount is not None else ()),
         "-cpu", _cpu(guest),
         "-smp", str(hardware.cpus),
         "-m", _megabytes(hardware),

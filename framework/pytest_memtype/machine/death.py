@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +25,18 @@ _REASONS: Final = {
     "host-qmp-quit": "QEMU was told to quit",
     "host-signal": "QEMU was ended by a signal",
 }
+
+#: What QEMU prints when it may not do what this process may: strerror() of EACCES and EPERM; that of ENOSYS,
+#: which containers' seccomp filters answer to system calls they don't know; and the name of memory that this
+#: process has open, of which a QEMU in another process namespace sees nothing.
+_FORBIDDEN: Final = re.compile(
+    r"Permission denied|Operation not permitted|Function not implemented|/proc/\d+/fd/\d+"
+)
+_CONFINED: Final = (
+    "; where this process may do that, QEMU is confined: by a profile of AppArmor (aa-status) or SELinux, by "
+    "a container or snap, or by a seccomp filter"
+)
+_FILTERED: Final = "; a seccomp filter forbids one of its system calls"
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,11 @@ def explain_end(remains: Remains, doing: str = "") -> GuestError:
         what = f"QEMU (process {remains.pid}) {describe_status(remains.status)}"
         if remains.output and remains.status > 0:
             what += f": {remains.output[-1]}"
+            # What it never opened was no file of a user's: those are checked before.
+            if _FORBIDDEN.search(remains.output[-1]):
+                what += _CONFINED
+        elif remains.status == -signal.SIGSYS:
+            what += _FILTERED
     return GuestExited(f"{what}{context}", details=_details(remains))
 
 

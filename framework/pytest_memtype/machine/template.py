@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from pytest_memtype.errors import HostError
 from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.migration import leave_ram_out, load_state, save_state
@@ -83,12 +84,13 @@ def save(
     :param prepare: Called with the running guest; returns when it is ready to be saved, with the notes.
     :param handed_in: See :meth:`Machine.start`.
     :raises GuestError: The guest didn't become ready, or QEMU couldn't save it.
+    :raises HostError: This host lets nobody make a file in memory.
     :raises OSError: The disk is full.
     """
     ram, state = directory / "ram", directory / "state"
     if boot_rom is not None:
         (directory / "boot-rom.bin").write_bytes(boot_rom)
-    with os.fdopen(os.memfd_create("ram"), "r+b") as memory:
+    with os.fdopen(_memory_file(), "r+b") as memory:
         memory.truncate(guest.hardware.memory_bytes)
         started = replace(guest, ram_file=Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}"), ram_share=True)
         logs = directory / "logs"
@@ -110,6 +112,17 @@ def save(
     (directory / "template.json").write_text(json.dumps(facts))
     # A power cut must not leave a template that looks whole.
     flush(directory)
+
+
+def _memory_file() -> int:
+    """A descriptor of an empty file in memory."""
+    try:
+        return os.memfd_create("ram")
+    except OSError as error:
+        raise HostError(
+            f"no file can be made in memory (memfd_create: {error.strerror}); is this process confined by a "
+            "seccomp filter, such as a container's?"
+        ) from None
 
 
 def _copy_with_holes(source: BinaryIO, to: BinaryIO) -> None:

@@ -1,23 +1,39 @@
-"""How long things may take, in seconds. Every call that waits takes another value as a parameter."""
+"""How long things may take, in seconds. Every call that waits takes another value as a parameter.
+
+``MEMTYPE_PATIENCE`` in the environment is a factor for all of them, for hosts that are far slower than those
+the values are for, such as one that is emulated itself. It is no less than 1.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Final
 
+
+def _patience() -> float:
+    # What is no number asks for nothing.
+    with contextlib.suppress(ValueError):
+        return max(1.0, float(os.environ.get("MEMTYPE_PATIENCE", "1")))
+    return 1.0
+
+
+_PATIENCE: Final = _patience()
+
 #: From ``cont`` to the agent's first word. Debian's 6.1 cloud kernel needs 2 s under TCG on an idle host.
-BOOT: Final = 120.0
+BOOT: Final = 120.0 * _PATIENCE
 
 #: From ``cont`` to the sshd of a distribution. Debian 12 needs 25 s under TCG on an idle host.
-DISTRIBUTION_BOOT: Final = 240.0
+DISTRIBUTION_BOOT: Final = 240.0 * _PATIENCE
 
 #: One command of the agent, one QMP command, one ``expect``.
-COMMAND: Final = 60.0
+COMMAND: Final = 60.0 * _PATIENCE
 
 #: Between a request and the first sign of life, and between two of them: a busy agent gives one a second.
-HEARTBEAT: Final = 10.0
+HEARTBEAT: Final = 10.0 * _PATIENCE
 
 #: QEMU's own start, up to its QMP greeting. It needs 0.05 s on an idle host.
-START: Final = 30.0
+START: Final = 30.0 * _PATIENCE
 
 #: What a QEMU that is already dying may take to be gone.
-EXIT: Final = 5.0
+EXIT: Final = 5.0 * _PATIENCE

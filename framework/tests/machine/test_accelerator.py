@@ -20,10 +20,12 @@ from pytest_memtype.machine.accelerator import (
     MILESTONES,
     Choice,
     Milestone,
+    Qualification,
     choose,
     kvm_problem,
     race,
     recall,
+    trusted,
 )
 from pytest_memtype.machine.command import Accelerator, Guest
 from pytest_memtype.machine.hardware import Hardware
@@ -31,6 +33,9 @@ from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_versions import QEMU
 
 FILE = "accelerator.json"
+
+SAME = Qualification(7, None)
+OTHERWISE = Qualification(7, "record 3 (variable MTRR 0): kernel says base 0x6 under TCG, base 0x0 under KVM")
 
 needs_kvm = pytest.mark.skipif(kvm_problem() is not None, reason=str(kvm_problem()))
 
@@ -53,7 +58,7 @@ class Host:
             self.kernel.image,
             self.kernel.initramfs,
             cache=self.cache,
-            **{"progress": lambda _: None, **arguments},
+            **{"progress": lambda _: None, "qualify": lambda: SAME, **arguments},
         )
 
     @property
@@ -114,7 +119,7 @@ def test_a_trial_is_kept_and_the_faster_one_wins(host: Host) -> None:
     assert f"{choice.tcg_seconds:.2f} s under TCG" in choice.reason
     faster = choice.kvm_seconds is not None and choice.kvm_seconds < choice.tcg_seconds
     assert choice.accelerator == ("kvm" if faster else "tcg")
-    assert sorted(path.name for path in host.cache.iterdir()) == [FILE, "accelerator.lock"]
+    assert {path.name for path in host.cache.iterdir()} - {"qualification.json"} == {FILE, "accelerator.lock"}
     assert host.choose(progress=stages.append) == choice
     assert len(stages) == 1
     assert len(host.started()) <= 4
@@ -131,11 +136,11 @@ def test_the_second_call_starts_no_qemu(tried: Host) -> None:
 CHOOSES = """
 import sys
 from pathlib import Path
-from pytest_memtype.machine.accelerator import choose
+from pytest_memtype.machine.accelerator import Qualification, choose
 image, initramfs, cache = map(Path, sys.argv[1:])
 print("ready", flush=True)
 sys.stdin.readline()
-print(choose(image, initramfs, cache=cache, progress=print))
+print(choose(image, initramfs, cache=cache, progress=print, qualify=lambda: Qualification(7, None)))
 """
 
 
@@ -190,6 +195,7 @@ def change(path: tuple[str, ...], value: object) -> Callable[[bytes], bytes]:
         pytest.param(change(("choice", "new"), 1), id="unknown field"),
         pytest.param(change(("host", "boot_id"), "another"), id="host booted again"),
         pytest.param(change(("host", "qemu", "mtime_ns"), 0), id="another QEMU"),
+        pytest.param(change(("host", "kvm"), {"kvm_amd": {"npt": "N"}}), id="another KVM"),
     ],
 )
 def test_a_file_that_is_damaged_or_out_of_date_is_ignored(
@@ -218,7 +224,9 @@ def test_a_choice_that_can_not_be_kept_is_a_choice(host: Host) -> None:
 def test_a_kernel_that_does_not_boot_says_nothing_about_kvm(host: Host, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_bytes(b"no kernel")
-    choice = choose(broken, host.kernel.initramfs, cache=host.cache, progress=lambda _: None)
+    choice = choose(
+        broken, host.kernel.initramfs, cache=host.cache, progress=lambda _: None, qualify=lambda: SAME
+    )
     assert choice.accelerator == "tcg"
     assert "doesn't boot under TCG" in choice.reason
     assert host.started() == ["tcg"]
@@ -244,12 +252,137 @@ def test_why_kvm_can_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert kvm_problem() == f"{tmp_path} can't be opened (Is a directory)"
 
 
-@needs_kvm
-def test_what_is_asked_for_is_not_tried(host: Host) -> None:
+def test_tcg_that_is_asked_for_is_not_tried(host: Host) -> None:
     assert host.choose(wanted="tcg") == Choice("tcg", "asked for")
-    assert host.choose(wanted="kvm") == Choice("kvm", "asked for")
     assert host.started() == []
     assert list(host.cache.iterdir()) == []
+
+
+# What is compared is told by a stand-in here; test_qualification.py compares guests.
+
+
+@dataclass
+class Compared:
+    """Stands for comparing KVM with TCG.
+
+    :ivar times: How often that was done.
+    """
+
+    found: Qualification | GuestError
+    times: int = 0
+
+    def __call__(self) -> Qualification:
+        self.times += 1
+        if isinstance(self.found, GuestError):
+            raise self.found
+        return self.found
+
+
+@pytest.fixture
+def fast(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host whose KVM can be opened, and wins each race."""
+    monkeypatch.setattr(accelerator, "KVM", Path(os.devnull))
+    monkeypatch.setattr(accelerator, "race", lambda _: Choice("kvm", "faster", 0.5, 2.5))
+    return host
+
+
+def test_kvm_is_taken_when_its_records_are_the_same(fast: Host) -> None:
+    compared = Compared(SAME)
+    choice = fast.choose(qualify=compared)
+    assert choice == Choice("kvm", "faster; 7 records are the same under both", 0.5, 2.5)
+    assert fast.choose(qualify=compared) == choice == recall(fast.cache)
+    assert compared.times == 1
+
+
+def test_kvm_is_not_taken_when_a_record_differs(fast: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    compared = Compared(OTHERWISE)
+    choice = fast.choose(qualify=compared, progress=said.append)
+    assert choice.accelerator == "tcg"
+    assert choice.reason == f"KVM is faster, but not to be trusted: {OTHERWISE.difference}"
+    assert said[-1] == f"TCG it is: {choice.reason}"
+    assert fast.choose(qualify=compared) == choice
+    assert compared.times == 1
+    monkeypatch.setenv("MEMTYPE_CACHE", str(fast.cache))
+    shown = {check.name: check.found for check in checks()}
+    assert shown["accelerator"] == f"TCG: {choice.reason}"
+
+
+def test_kvm_that_is_asked_for_is_taken_and_warned_of(fast: Host) -> None:
+    said: list[str] = []
+    compared = Compared(OTHERWISE)
+    choice = fast.choose(wanted="kvm", qualify=compared, progress=said.append)
+    assert choice.accelerator == "kvm"
+    assert said == [f"--accel=kvm: not to be trusted: {OTHERWISE.difference}"]
+    assert OTHERWISE.difference is not None
+    assert OTHERWISE.difference in choice.reason
+    # Each run is warned; one compares.
+    assert fast.choose(wanted="kvm", qualify=compared, progress=said.append) == choice
+    assert len(said) == 2
+    # And auto need not do it again.
+    assert fast.choose(qualify=compared).accelerator == "tcg"
+    assert compared.times == 1
+
+
+def test_kvm_that_is_asked_for_and_the_same_is_no_news(fast: Host) -> None:
+    said: list[str] = []
+    assert fast.choose(wanted="kvm", progress=said.append) == Choice("kvm", "asked for")
+    assert said == []
+
+
+def test_nothing_is_kept_when_tcg_fails(fast: Host) -> None:
+    compared = Compared(GuestError("kernel x has no module"))
+    assert fast.choose(qualify=compared) == Choice(
+        "tcg", "KVM was not compared with TCG: kernel x has no module"
+    )
+    assert fast.choose(wanted="kvm", qualify=compared).reason.startswith("asked for; not compared with TCG")
+    assert compared.times == 2
+    assert recall(fast.cache) is None
+    assert not (fast.cache / "qualification.json").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda _: b"[" * 100_000,
+        change(("qualification",), None),
+        change(("qualification", "difference"), 1),
+        change(("qualification", "records"), "7"),
+        change(("host", "boot_id"), "another"),
+        change(("host", "kvm"), {"kvm_amd": {"npt": "N"}}),
+    ],
+    ids=["empty", "too deep", "none", "number for text", "text for number", "booted again", "another KVM"],
+)
+def test_a_qualification_that_is_damaged_or_out_of_date_is_ignored(
+    fast: Host, damage: Callable[[bytes], bytes]
+) -> None:
+    compared = Compared(SAME)
+    fast.choose(wanted="kvm", qualify=compared)
+    file = fast.cache / "qualification.json"
+    file.write_bytes(damage(file.read_bytes()))
+    fast.choose(wanted="kvm", qualify=compared)
+    assert compared.times == 2
+
+
+def test_parameters_of_kvm_are_part_of_what_is_kept(
+    fast: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerator, "_MODULES", tmp_path)
+    parameters = tmp_path / "kvm_amd" / "parameters"
+    parameters.mkdir(parents=True)
+    (parameters / "npt").write_text("Y\n")
+    assert fast.choose().accelerator == "kvm"
+    assert recall(fast.cache) is not None
+    (parameters / "npt").write_text("N\n")
+    assert recall(fast.cache) is None
+
+
+def test_trust_needs_no_difference() -> None:
+    faster = Choice("kvm", "faster", 0.5, 2.5)
+    assert trusted(faster, SAME).accelerator == "kvm"
+    assert trusted(faster, OTHERWISE).accelerator == "tcg"
+    assert trusted(faster, OTHERWISE).kvm_seconds == 0.5
 
 
 @needs_kvm

@@ -175,3 +175,9 @@ def test_rerun_of_a_clone_boots() -> None:
     rerun = rerun_command(Guest(ram_file=Path("/gone/ram"), ram_share=False, state=Path("/gone/state")))
     assert "/gone" not in rerun
     assert "-incoming" not in rerun
+
+
+def test_time_by_instructions_is_for_who_asks_for_it() -> None:
+    assert values(qemu_command(KERNEL, CHANNELS), "-icount") == []
+    counted = dataclasses.replace(KERNEL, icount=2)
+    assert values(qemu_command(counted, CHANNELS), "-icount") == ["shift=2,sleep=on"]

@@ -65,3 +65,33 @@ def test_hang() -> None:
     assert type(error) is GuestHung
     assert error.message == "the guest gave no answer for 60 s (doing)"
     assert type(explain_hang(dataclasses.replace(alive, panic="Kernel panic"), "", 60)) is GuestPanicked
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "can't open backing store /proc/42/fd/7 for guest RAM: Permission denied",
+        "can't open backing store /proc/42/fd/7 for guest RAM: No such file or directory",
+        "Could not access KVM kernel module: Operation not permitted",
+        "failed to create memfd: Function not implemented",
+    ],
+)
+def test_qemu_that_may_not_do_what_we_may_is_probably_confined(said: str) -> None:
+    message = explain_end(dataclasses.replace(KILLED, status=1, output=[said])).message
+    assert message.startswith(
+        f"QEMU (process 42) ended with status 1: {said}; where this process may do that"
+    )
+    assert "AppArmor" in message
+    assert "\n" not in message
+
+
+def test_other_refusals_are_not_put_down_to_it() -> None:
+    remains = dataclasses.replace(KILLED, status=1, output=["x: No such file or directory"])
+    assert "confined" not in explain_end(remains).message
+
+
+def test_a_forbidden_system_call_is_named_as_one() -> None:
+    message = explain_end(dataclasses.replace(KILLED, status=-31)).message
+    assert (
+        message == "QEMU (process 42) was killed by SIGSYS; a seccomp filter forbids one of its system calls"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import GuestError, GuestExited
+from pytest_memtype.errors import GuestError, GuestExited, HostError
 from pytest_memtype.machine import template as template_module
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qemu_versions import this_qemu
+from pytest_memtype.machine.qemu_versions import QEMU, this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save, template_key
 
 from .conftest import CONSOLE, ENDS, option_rom, write
@@ -202,3 +203,36 @@ def test_notes_come_back_as_they_were(saved: Path) -> None:
     facts = json.loads((saved / "template.json").read_text())
     assert facts["notes"] == {"said": "here"}
     assert isinstance(load(GUEST, saved), Template)
+
+
+def test_qemu_that_is_confined_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process namespace of its own it can't open the template's memory by the name that we give it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    wrapper = folder / QEMU
+    wrapper.write_text(
+        f"#!/bin/sh\nexec bwrap --dev-bind / / --unshare-pid --proc /proc '{shutil.which(QEMU)}' \"$@\"\n"
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    directory = tmp_path / "template"
+    directory.mkdir()
+    with pytest.raises(GuestExited) as caught:
+        save(replace(GUEST, kernel=None, initrd=None), boot_rom=ECHO, directory=directory, prepare=is_there)
+    assert "can't open backing store /proc/" in caught.value.message
+    assert "QEMU is confined: by a profile of AppArmor" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_host_without_memory_files_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "memfd_create", forbidden)
+    with pytest.raises(HostError) as caught:
+        save(GUEST, boot_rom=None, directory=tmp_path, prepare=is_there)
+    assert caught.value.message.startswith(
+        "no file can be made in memory (memfd_create: Function not implemented)"
+    )

@@ -1,0 +1,305 @@
+"""KVM held against TCG: the same short program in a guest of each, and the first record that differs.
+
+A KVM that is fast may still answer otherwise than the CPU that tests are written for: one that drops writes
+to MTRRs, as some hypervisors do that Linux runs in, gives every layout the same effective types. So ``auto``
+takes KVM only after this program has given the same records under both, and ``--accel kvm`` warns where it
+hasn't. What is compared is what ``memtype compare`` compares, by the same function; addresses, process ids,
+times and the kernel's messages, which differ between any two guests, have no part in it.
+
+The program: a guest with two CPUs and a layout of its own boots, is saved as a template and cloned; its
+registers are read inside and outside; drivers and a process map device memory and RAM with each type; MTRRs
+and PAT are changed from outside, those of each CPU to other values, and through ``/proc/mtrr``, and read back
+on each CPU; an alias is made, and the audit must find it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.errors import GuestError, HostError, MemtypeError
+from pytest_memtype.guest.boot import Blueprint, cloned
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.registers import Registers
+from pytest_memtype.kernels.bundle import Bundle
+from pytest_memtype.machine.accelerator import Choice, Qualification, Wanted, choose
+from pytest_memtype.machine.command import Accelerator
+from pytest_memtype.machine.device_state import CpuRegisters
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.template import TemplateError
+from pytest_memtype.progress import Progress
+from pytest_memtype.report.compare import Column, Difference, differences
+from pytest_memtype.report.record import Record
+from pytest_memtype.resources import cache_directory
+from pytest_memtype.store import exclusive, scratch, workshop
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrRange, MtrrState
+
+#: Part of what a kept qualification is good for: raise it when the program does something else.
+PROGRAM: Final = 1
+
+HARDWARE: Final = Hardware(cpus=2)
+
+#: RAM, and three types of the test device's memory; the rest of the device is UC by default.
+LAYOUT: Final = Layout(
+    "qualification",
+    default=MemType.UC,
+    ranges=(
+        MtrrRange(0, "256M", MemType.WB),
+        MtrrRange(0xFD000000, "4M", MemType.WC),
+        MtrrRange(0xFD400000, "4M", MemType.WT),
+        MtrrRange(0xFD800000, "4M", MemType.WB),
+    ),
+)
+#: First pages of windows of which each has another type by the MTRRs, as addresses.
+_WINDOWS: Final = (0xFD010000, 0xFD410000, 0xFD810000, 0xFDC10000)
+_WINDOW_STEP: Final = 0x4000
+_PAGES: Final = 2
+
+_CASE: Final = "qualification"
+
+
+class QualificationError(GuestError):
+    """The program doesn't run to its end under TCG, which says nothing about KVM."""
+
+
+@dataclass(frozen=True)
+class Programmed:
+    """What the program did under one accelerator.
+
+    :param records: One for each step, as tests leave them.
+    """
+
+    accelerator: Accelerator
+    records: tuple[Record, ...]
+
+
+def chosen(made: Bundle, wanted: Wanted, *, progress: Progress) -> Choice:
+    """The accelerator for the guests of this host, KVM only after it was held against TCG.
+
+    :param made: The kernel to try and to compare with, where that has yet to be done.
+    :param progress: Called with one line at the start of what is slow, and with what is wrong with KVM.
+    :raises HostError: KVM is wanted and can't be had, or QEMU isn't installed.
+    """
+    cache = cache_directory()
+    return choose(
+        made.image,
+        made.initramfs,
+        wanted,
+        cache=cache,
+        progress=progress,
+        qualify=lambda: qualify(made, cache=cache, progress=progress),
+    )
+
+
+def qualify(made: Bundle, *, cache: Path, progress: Progress) -> Qualification:
+    """Run the program under TCG and under KVM, and compare.
+
+    :param cache: A folder in which 300 MiB are free for a while.
+    :raises QualificationError: it doesn't run under TCG.
+    :raises HostError: the disk is full.
+    """
+    if made.module is None:
+        raise QualificationError(f"kernel {made.release} has no module; use another")
+    progress("comparing KVM with TCG")
+    place = workshop(cache, _CASE)
+    with exclusive(place, progress):
+        return compared(lambda accelerator: _run_in_place(made, accelerator, place, progress))
+
+
+def _run_in_place(made: Bundle, accelerator: Accelerator, place: Path, progress: Progress) -> Programmed:
+    # For each a folder of its own, so that two templates never need room at the same time.
+    with scratch(place) as work:
+        return run_program(made, accelerator, work=work, progress=progress)
+
+
+def compared(run: Callable[[Accelerator], Programmed]) -> Qualification:
+    """What came of the program under both.
+
+    :param run: Runs it under one.
+    :raises QualificationError: it doesn't end well under TCG.
+    """
+    try:
+        tcg = run("tcg")
+    except (GuestError, TemplateError) as error:
+        raise QualificationError(f"the program doesn't run under TCG: {_first_line(error)}") from error
+    try:
+        kvm = run("kvm")
+    except HostError:
+        raise
+    except (MemtypeError, TemplateError) as error:
+        return Qualification(len(tcg.records), f"the program doesn't run under KVM: {_first_line(error)}")
+    found = differences([Column("TCG", tcg.records), Column("KVM", kvm.records)])
+    return Qualification(len(tcg.records), _in_words(found) if found else None)
+
+
+def _in_words(found: list[Difference]) -> str:
+    first = found[0]
+    tcg, kvm = first.answers
+    # A record that only one of them has differs as a whole.
+    more = f" ({len(found) - 1} more differ)" if len(found) > 1 else ""
+    return (
+        f"record {first.step} ({first.operation}): {first.side} says {tcg} under TCG, {kvm} under KVM{more}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def run_program(made: Bundle, accelerator: Accelerator, *, work: Path, progress: Progress) -> Programmed:
+    """Boot, save and clone a guest, and run the program in it.
+
+    :param work: An empty folder for the template and the logs.
+    :raises MemtypeError: the guest can't be had, or ended.
+    :raises TemplateError: it can't be saved or restored.
+    """
+    blueprint = Blueprint(made.image, made.initramfs, LAYOUT, HARDWARE, accelerator, launcher=made.launcher)
+    guest = cloned(blueprint, logs=work / "logs", cache=work / "templates", progress=progress)
+    with guest.machine:
+        program(guest)
+        about = {"case": _CASE, "guest": 1}
+        return Programmed(accelerator, tuple({**about, **entry} for entry in guest.journal.entries))
+
+
+def program(guest: Guest) -> None:
+    """Do a little of everything, which the guest's journal keeps.
+
+    :raises GuestError: the guest ended.
+    """
+    _read_registers(guest, "after the boot")
+    _map_in_kernel(guest)
+    _map_in_process(guest)
+    _change_mtrrs(guest)
+    _audit(guest)
+
+
+def _map_in_kernel(guest: Guest) -> None:
+    """Two drivers, each type in each window; then RAM."""
+    first, second = guest.driver("first"), guest.driver("second")
+    for number, memtype in enumerate(MemType):
+        for window in _WINDOWS:
+            region = guest.region(window + number * _WINDOW_STEP, _PAGES << 12)
+            made = first.ioremap(region, memtype)
+            guest.lookup(region)
+            second.ioremap(region, MemType.WB if memtype is not MemType.WB else MemType.WC)
+            guest.memtype_list(region)
+            if made.mapping is not None:
+                first.release(made.mapping)
+    ram = guest.ram(4)
+    for memtype in (MemType.WC, MemType.UC_MINUS):
+        made = first.set_memory(ram, memtype)
+        if made.mapping is not None:
+            first.release(made.mapping)
+    guest.reset()
+
+
+def _map_in_process(guest: Guest) -> None:
+    """A process and its child, each way to map and each type."""
+    process = guest.process("process")
+    ways = [("driver", memtype) for memtype in MemType]
+    ways += [("sysfs", MemType.WC), ("devmem", MemType.UC_MINUS), ("insert_pfn", MemType.WC)]
+    for number, (via, memtype) in enumerate(ways):
+        region = guest.region(_WINDOWS[number % len(_WINDOWS)] + (8 + number) * _WINDOW_STEP, _PAGES << 12)
+        mapping = process.mmap(region, memtype, via=via).mapping
+        if mapping is not None:
+            process.write(mapping, page=1)
+            process.read(mapping, page=0)
+            process.page_table(mapping, guest.registers()[0])
+        guest.memtype_list(region)
+    child = process.fork("child")
+    process.exit()
+    child.exit()
+    guest.reset()
+
+
+def _change_mtrrs(guest: Guest) -> None:
+    """Write them from outside, other values to each CPU, and inside; read them back after each."""
+    guest.change_registers(_each_its_own)
+    _read_registers(guest, "changed from outside")
+    guest.change_registers(LAYOUT)
+    _read_registers(guest, "changed back")
+    writer = guest.process("writer")
+    writer.mtrr_add(0xFE000000, "1M", MemType.WP)
+    _read_registers(guest, "added through /proc/mtrr")
+    writer.mtrr_delete(4)
+    _read_registers(guest, "deleted through /proc/mtrr")
+    writer.exit()
+
+
+def _each_its_own(cpu: CpuRegisters) -> CpuRegisters:
+    """Other values for the unused ranges and the last fixed range of a CPU, by its number."""
+    used = len(LAYOUT.ranges)
+    # Disabled ranges, so that nothing but the registers changes. 40 bits of address, see Hardware.
+    unused = tuple(
+        ((0x80 + 0x10 * cpu.cpu + number) << 20 | 6, 0xFFFFF00000)
+        for number in range(used, len(cpu.mtrr_variable))
+    )
+    return dataclasses.replace(
+        cpu,
+        mtrr_variable=cpu.mtrr_variable[:used] + unused,
+        mtrr_fixed=(*cpu.mtrr_fixed[:-1], (0x0505050505050505, 0x0606060606060606)[cpu.cpu % 2]),
+    )
+
+
+def _audit(guest: Guest) -> None:
+    """The audit of a guest without an alias, and of one with an alias that Linux doesn't know of."""
+    _note_findings(guest, "audit without an alias")
+    region = guest.region(_WINDOWS[3] + 32 * _WINDOW_STEP, _PAGES << 12)
+    process = guest.process("aliased")
+    mapping = process.mmap(region, MemType.WC, via="insert_pfn").mapping
+    if mapping is not None:
+        process.write(mapping, page=0)
+    guest.driver("aliasing").ioremap(region, MemType.WC)
+    _note_findings(guest, "audit with an alias")
+
+
+def _note_findings(guest: Guest, what: str) -> None:
+    found = guest.audit().findings
+    # RAM and what the kernel has there is elsewhere after each boot (KASLR).
+    device = (each for each in found if LAYOUT.ranges[1].base <= each.start < 1 << 32)
+    lines = sorted(
+        f"{each.kind} {each.danger.name} of {each.pages} pages at {each.start:#x} "
+        f"{'/'.join(map(str, each.effective))}"
+        for each in device
+        if each.benign is None
+    )
+    guest.journal.looked(what, "; ".join(lines) or "nothing")
+
+
+def _read_registers(guest: Guest, when: str) -> None:
+    for inside in guest.registers():
+        for name, value in _inside(inside):
+            guest.journal.looked(f"{name} of CPU {inside.cpu} inside, {when}", value)
+    for outside in guest.registers_outside():
+        for name, value in _outside(outside):
+            guest.journal.looked(f"{name} of CPU {outside.cpu} outside, {when}", value)
+
+
+def _inside(registers: Registers) -> Iterator[tuple[str, str]]:
+    yield "vendor", str(registers.vendor)
+    yield "width of addresses", f"{registers.physical_bits} bits"
+    yield "CR0", f"{registers.cr0:#x}"
+    yield "PAT", f"{registers.pat_value:#018x}" if registers.has_pat else "none"
+    if registers.mtrr is None:
+        yield "MTRRs", "none"
+        return
+    yield "MTRRcap", f"{registers.mtrr.capability:#x}"
+    yield from _mtrrs(registers.mtrr)
+
+
+def _outside(registers: CpuRegisters) -> Iterator[tuple[str, str]]:
+    yield "PAT", f"{registers.pat_value:#018x}"
+    yield from _mtrrs(registers.mtrr)
+
+
+def _mtrrs(mtrrs: MtrrState) -> Iterator[tuple[str, str]]:
+    yield "MTRRdefType", f"{mtrrs.default_type_register:#x}"
+    for number, value in enumerate(mtrrs.fixed):
+        yield f"fixed MTRR {number}", f"{value:#018x}"
+    for number, (base, mask) in enumerate(mtrrs.variable):
+        yield f"variable MTRR {number}", f"base {base:#x}, mask {mask:#x}"

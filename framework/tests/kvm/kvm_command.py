@@ -1,0 +1,86 @@
+"""Runs a part of the suite on KVM, in a guest whose emulated CPU has SVM, and compares with TCG's records."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+from kvm_run import NIGHTLY, Held, hold
+from outer_image import PROJECT
+from rich.console import Console
+
+from pytest_memtype.errors import MemtypeError
+from pytest_memtype.progress import shown
+
+_LEAST = 150
+_FOLDER = PROJECT / ".memtype" / "kvm"
+_COMPARE_SECONDS = 300
+
+
+@click.command(help=__doc__)
+@click.argument("selection", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENTS OF PYTEST]")
+@click.option("--minutes", default=180, show_default=True, help="Minutes that the tests have on KVM.")
+@click.option("--no-qualify", is_flag=True, help="Don't let --accel auto decide in the outer guest first.")
+def main(selection: tuple[str, ...], minutes: int, no_qualify: bool) -> None:
+    """Exit status 1 when a test failed or a record differs, 3 when the outer guest can't be used."""
+    start = time.monotonic()
+    shutil.rmtree(_FOLDER, ignore_errors=True)
+    console = Console(stderr=True)
+    try:
+        with shown(console) as progress:
+            held = hold(
+                selection or NIGHTLY,
+                _FOLDER,
+                timeout=60 * minutes,
+                progress=lambda stage: progress(f"[{time.monotonic() - start:.0f} s] {stage}"),
+                qualify=not no_qualify,
+                echo=True,
+            )
+    except MemtypeError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_status)
+    wrong = complaints(held, least=0 if selection else _LEAST)
+    status = compare(held)
+    took = (time.monotonic() - start) / 60
+    click.echo(f"KVM: {held.kvm.counts} in {held.kvm.seconds:.0f} s; records in {held.kvm.records}")
+    click.echo(f"TCG: {held.tcg.counts} in {held.tcg.seconds:.0f} s; records in {held.tcg.records}")
+    click.echo(f"all of it took {took:.0f} minutes")
+    for each in wrong:
+        click.echo(each, err=True)
+    sys.exit(1 if wrong or status else 0)
+
+
+def complaints(held: Held, *, least: int) -> list[str]:
+    """What is wrong, a line each."""
+    found = []
+    for name, ran in (("KVM", held.kvm), ("TCG", held.tcg)):
+        bad = {outcome: count for outcome, count in ran.counts.items() if outcome in ("failed", "error")}
+        if bad:
+            found.append(f"{name}: {bad}")
+        if "ran on a boot" in ran.output:
+            found.append(f"{name}: tests ran on a boot, because a clone failed")
+    if held.kvm.counts != held.tcg.counts:
+        found.append(f"KVM has {held.kvm.counts}, TCG {held.tcg.counts}")
+    if held.kvm.counts.get("passed", 0) < least:
+        found.append(f"KVM: {held.kvm.counts.get('passed', 0)} passed, fewer than {least}")
+    if "accelerator: kvm" not in held.kvm.output:
+        found.append("KVM: it wasn't KVM that ran")
+    comparison = held.comparison
+    found += [f"{change.operation}: {change.answers}" for change in comparison.changes]
+    if comparison.partly:
+        found.append(f"{comparison.partly} tests have records under one of them only")
+    return found
+
+
+def compare(held: Held) -> int:
+    """Show what ``memtype compare --json`` says; its exit status."""
+    command = [str(Path(sys.executable).with_name("memtype")), "compare", "--json"]
+    command += [str(held.kvm.records), str(held.tcg.records)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPARE_SECONDS, check=False)
+    click.echo(f"memtype compare --json: {json.dumps(json.loads(done.stdout))}")
+    return done.returncode

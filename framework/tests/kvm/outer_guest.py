@@ -1,0 +1,257 @@
+"""The outer guest: a machine under TCG whose CPU has SVM, so that guests inside it run on KVM.
+
+It is booted once and kept as a template: started, with KVM's module loaded, the project's dependencies and
+QEMU read once, and one guest's template made inside, by KVM, in its memory. A run clones it, and hands it the
+project on a read-only disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from outer_image import PROJECT, OuterImage, keep_latest
+
+from pytest_memtype.distribution.packing import pack, packing_kit
+from pytest_memtype.errors import GuestError, KernelError
+from pytest_memtype.kernels import sandbox
+from pytest_memtype.kernels.bundle import Bundle
+from pytest_memtype.machine.command import Guest, rerun_command
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
+from pytest_memtype.progress import Progress
+from pytest_memtype.resources import cache_directory
+from pytest_memtype.store import discard, exclusive, under_construction, workshop
+
+# One CPU: what KVM does at each exit of its guest is emulated, and a second CPU would only wait for it.
+# CMPXCHG16B is on, because numpy is built for CPUs that have it; Linux, which TCG's fault in it crashes (see
+# machine/command.py), is told not to use it. Nobody attacks the outer guest.
+HARDWARE: Final = Hardware(cpu="EPYC-Rome,cx16=on", memory="5G", cmdline="mitigations=off clearcpuid=cx16")
+
+# By the host's clock a guest inside comes to nothing where the host is busy: an exit to QEMU takes 0.4 ms of
+# an idle core, and its timer, which takes several, is due again before they are done.
+_ICOUNT: Final = 2
+
+# The guest's driver asks for the disk's size when the template boots, and never again.
+_PAYLOAD_BYTES: Final = 512 << 20
+_PARTS: Final = ("framework", "guests", "kernels", "testcases", "conftest.py", "pyproject.toml", "README.md")
+_COMPILE: Final = """
+export PYTHONPATH=/memtype/site:/src/project/framework MEMTYPE_CACHE=/src/cache HOME=/tmp
+cd project
+python3 -m compileall -q framework/pytest_memtype
+python3 -m pytest -p pytest_memtype.plugin -p no:cacheprovider --collect-only -q testcases
+"""
+_PACK: Final = (
+    "mksquashfs project cache payload.sqfs -quiet -no-progress -comp lz4 -all-root -keep-as-directory"
+)
+_COMPILE_SECONDS: Final = 600
+#: Seconds until the outer guest has booted: 9 on an idle host.
+_BOOT_SECONDS: Final = 300.0
+#: Seconds for what a test or a command does at most between two lines.
+SILENCE: Final = 1800.0
+#: Raise it when :func:`_prepare` does something else.
+_FORMAT: Final = 1
+#: How a guest inside is waited for: each of its exits to QEMU takes a millisecond.
+PATIENCE: Final = 20
+
+_READY: Final = b"memtype: ready\n"
+_LINE: Final = (rb"memtype: status (\d+)\r?\n", rb"[^\n]*\n")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended inside: its exit status, all it printed, and the seconds it took."""
+
+    status: int
+    output: str
+    seconds: float
+
+
+class Outer:
+    """A running outer guest."""
+
+    def __init__(self, machine: Machine, *, echo: bool = False) -> None:
+        """
+        :param echo: Show what commands print.
+        """
+        self.machine = machine
+        self._echo = echo
+
+    def run(self, command: str, *, timeout: float, check: bool = True, quiet: bool = False) -> Done:
+        """Run a line of shell.
+
+        :param timeout: Seconds.
+        :param quiet: Don't show what it prints.
+        :raises GuestError: it took longer or printed nothing for :data:`SILENCE`, the outer guest ended, or,
+            with ``check``, the command failed.
+        """
+        start = time.monotonic()
+        port = self.machine.agent_port
+        port.send(command.encode() + b"\n")
+        lines: list[str] = []
+        while True:
+            left = timeout - (time.monotonic() - start)
+            found = port.expect(list(_LINE), timeout=max(0.0, min(left, SILENCE)))
+            if found == 0:
+                status = port.match
+                assert isinstance(status, re.Match)
+                done = Done(int(status[1]), "".join(lines), time.monotonic() - start)
+                break
+            text = port.after
+            assert isinstance(text, bytes)
+            lines.append(text.decode(errors="replace"))
+            if self._echo and not quiet:
+                print(lines[-1], end="", file=sys.stderr, flush=True)
+        if check and done.status != 0:
+            raise GuestError(
+                f"the outer guest: {command!r} ended with status {done.status}",
+                details=tuple(done.output.splitlines()[-20:]),
+            )
+        return done
+
+    def read(self, pattern: str) -> bytes:
+        """The one file inside that a pattern of the shell matches."""
+        done = self.run(f"cat {pattern} | gzip -9 | base64", timeout=300, quiet=True)
+        return gzip.decompress(base64.b64decode(done.output))
+
+    def hand_over(self) -> None:
+        """Make the payload's disk readable as ``/src``, and the clock right."""
+        self.run(
+            f"date -s @{time.time():.0f} > /dev/null && mount -t squashfs -o ro /dev/vdb /src", timeout=60
+        )
+
+    def qualify(self, *, timeout: float) -> str:
+        """Let ``--accel auto`` decide there, as on a host that nothing is known of, and say why it takes KVM.
+
+        :raises GuestError: it doesn't.
+        """
+        # TCG in there is emulated twice.
+        line = "cd /src/project && rm -f /tmp/cache/accelerator.json /tmp/cache/qualification.json && "
+        line += f"MEMTYPE_PATIENCE={PATIENCE} python3 /src/project/framework/tests/kvm/decide.py"
+        done = self.run(line, timeout=timeout)
+        accelerator, _, reason = done.output.splitlines()[-1].partition(": ")
+        if accelerator != "kvm":
+            raise GuestError(f"--accel auto doesn't take KVM in the outer guest: {reason}")
+        return reason
+
+    def test(self, arguments: list[str], *, timeout: float) -> Done:
+        """Run pytest there, on KVM. Records go to ``/tmp/runs``."""
+        # Its own plugins alone, each of which takes seconds to load.
+        command = [
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
+            f"MEMTYPE_PATIENCE={PATIENCE}",
+            "python3",
+            "-m",
+            "pytest",
+        ]
+        command += ["-p", "pytest_memtype.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
+        command += ["-c", "/src/project/pyproject.toml", "--rootdir", "/src/project", "-v", "--durations=8"]
+        command += ["-o", f"timeout={SILENCE:.0f}", "--memtype-dir", "/tmp/runs", "--accel", "kvm"]
+        line = " ".join([*command[:2], *map(shlex.quote, [*command[2:], *arguments])])
+        return self.run(f"cd /src/project && {line}", timeout=timeout, check=False)
+
+
+def make_payload(image: OuterImage, bundle: Bundle, folder: Path, *, progress: Progress) -> Path:
+    """A disk with this checkout and a kernel's bundle, compiled by the image's Python.
+
+    :param folder: An empty one.
+    :raises KernelError: it can't be compiled or packed.
+    """
+    progress("packing the project for the outer guest")
+    project, cache = folder / "project", folder / "cache"
+    project.mkdir()
+    for part in _PARTS:
+        source = PROJECT / part
+        if source.is_dir():
+            shutil.copytree(source, project / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copyfile(source, project / part)
+    shutil.copytree(bundle.directory, cache / "bundles" / bundle.directory.name)
+    shutil.copytree(cache_directory() / "index", cache / "index")
+    done = sandbox.run(image.root, source=folder, script=_COMPILE, limit=_COMPILE_SECONDS)
+    if done.status != 0:
+        raise KernelError(
+            "the outer guest's Python can't collect the suite; its last lines follow",
+            details=tuple(done.output.splitlines()[-10:]),
+        )
+    pack(packing_kit(progress=progress), _PACK, work=folder, what="the outer guest's project")
+    disk = folder / "payload.sqfs"
+    with disk.open("r+b") as file:
+        file.truncate(_PAYLOAD_BYTES)
+    return disk
+
+
+@contextlib.contextmanager
+def outer_guest(
+    image: OuterImage, bundle: Bundle, payload: Path, *, logs: Path, progress: Progress, echo: bool = False
+) -> Iterator[Outer]:
+    """A clone of the outer guest, with the payload at ``/src``.
+
+    :param logs: Folder for its logs.
+    :raises GuestError: it can't be booted, saved or restored.
+    """
+    template = _template(image, bundle, payload, progress=progress)
+    with clone(template, logs=logs) as machine:
+        outer = Outer(machine, echo=echo)
+        outer.hand_over()
+        yield outer
+
+
+def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Progress) -> Template:
+    guest = Guest(
+        HARDWARE, kernel=image.kernel, initrd=image.initramfs, drives=(image.disk, payload), icount=_ICOUNT
+    )
+    # Whatever payload it is made with, others can be handed to its clones.
+    command = rerun_command(dataclasses.replace(guest, drives=(image.disk,)))
+    parts = (image.key, bundle.key, this_qemu().banner, command, str(_FORMAT))
+    folder = (
+        cache_directory() / "kvm" / f"template-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
+    )
+    with contextlib.suppress(TemplateError):
+        return load(guest, folder)
+    place = workshop(cache_directory(), folder.name)
+    with exclusive(place, progress):
+        # Another run may have made it while this one waited.
+        with contextlib.suppress(TemplateError):
+            return load(guest, folder)
+        discard(folder, cache=place)
+        progress("booting the outer guest, and a guest on KVM inside it")
+        with under_construction(folder, cache=place) as directory:
+            directory.mkdir()
+            save(guest, boot_rom=None, directory=directory, prepare=_prepare)
+        keep_latest("template-*", place=place)
+    return load(guest, folder)
+
+
+def _prepare(machine: Machine) -> None:
+    machine.agent_port.expect_exact(_READY, timeout=_BOOT_SECONDS)
+    outer = Outer(machine)
+    outer.run("test -c /dev/kvm && qemu-system-x86_64 --version", timeout=120)
+    outer.hand_over()
+    outer.run("cp -a /src/cache /tmp/cache", timeout=120)
+    # Nothing is compared here: that takes a guest under TCG, which is emulated twice then.
+    keep = "from pytest_memtype.machine.accelerator import Qualification, keep_qualification; "
+    keep += "keep_qualification(Qualification(0, None), cache=Path('/tmp/cache'))"
+    outer.run(f'python3 -c "from pathlib import Path; {keep}"', timeout=300)
+    done = outer.test(
+        ["testcases/test_multi_driver.py", "-k", "touching and UC_MINUS and before"], timeout=1800
+    )
+    if done.status != 0 or "1 passed" not in done.output:
+        raise GuestError(
+            "no guest can be tested on KVM in the outer guest", details=tuple(done.output.splitlines()[-20:])
+        )
+    # Another disk will be there; what is known of this one must go.
+    outer.run("umount /src && blockdev --flushbufs /dev/vdb && rm -rf /tmp/runs", timeout=60)

@@ -1,0 +1,195 @@
+"""KVM held against TCG, with guests. On every host: a second TCG behind a wrapper of QEMU stands for KVM."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype import qualification
+from pytest_memtype.errors import GuestExited, HostError
+from pytest_memtype.kernels.bundle import Bundle, bundle
+from pytest_memtype.machine import accelerator
+from pytest_memtype.machine.accelerator import Choice, Qualification, recall
+from pytest_memtype.machine.command import Accelerator
+from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.machine.template import TemplateError
+from pytest_memtype.qualification import Programmed, QualificationError, chosen, compared
+
+pytestmark = [
+    pytest.mark.timeout(1200),  # The kernel may have to be downloaded first.
+    # One process runs the program under TCG, and all compare with that.
+    pytest.mark.xdist_group("qualification"),
+]
+
+#: Takes what is meant for KVM to TCG. "lie" leaves the boot ROM out, and with it the layout: the MTRRs that
+#: were written are not kept.
+WRAPPER = """#!/usr/bin/env python3
+import os, sys
+arguments = sys.argv[1:]
+if "-accel" in arguments and arguments[arguments.index("-accel") + 1] == "kvm":
+    arguments[arguments.index("-accel") + 1] = "tcg"
+    if {lies} and "-option-rom" in arguments:
+        at = arguments.index("-option-rom")
+        del arguments[at : at + 2]
+os.execv({qemu!r}, [{qemu!r}, *arguments])
+"""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A host with a stand-in for KVM that is said to be faster."""
+
+    kernel: Bundle
+    cache: Path
+    said: list[str]
+
+    def choose(self, wanted: accelerator.Wanted = "auto") -> Choice:
+        return chosen(self.kernel, wanted, progress=self.said.append)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Bundle:
+    return bundle("debian:bookworm")
+
+
+@pytest.fixture(scope="module")
+def under_tcg(kernel: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Programmed:
+    work = tmp_path_factory.mktemp("tcg")
+    return qualification.run_program(kernel, "tcg", work=work, progress=lambda _: None)
+
+
+@pytest.fixture
+def stand_in(
+    request: pytest.FixtureRequest,
+    kernel: Bundle,
+    under_tcg: Programmed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> StandIn:
+    """Parametrized by whether it lies."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    wrapper = folder / QEMU
+    wrapper.write_text(WRAPPER.format(qemu=shutil.which(QEMU), lies=request.param))
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("MEMTYPE_CACHE", str(cache))
+    monkeypatch.setattr(accelerator, "KVM", Path(os.devnull))
+    monkeypatch.setattr(accelerator, "race", lambda _: Choice("kvm", "faster", 0.5, 2.5))
+    real = qualification.run_program
+
+    def run(made: Bundle, wanted: Accelerator, **places: object) -> Programmed:
+        # TCG's part is the same for all of these tests.
+        return under_tcg if wanted == "tcg" else real(made, wanted, **places)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(qualification, "run_program", run)
+    return StandIn(kernel, cache, [])
+
+
+@pytest.mark.parametrize("stand_in", [False], indirect=True, ids=["honest"])
+def test_kvm_that_answers_as_tcg_is_taken(stand_in: StandIn, under_tcg: Programmed) -> None:
+    choice = stand_in.choose()
+    assert choice.accelerator == "kvm"
+    assert choice.reason == f"faster; {len(under_tcg.records)} records are the same under both"
+    assert stand_in.said[:2] == ["timing a boot under TCG and under KVM", "comparing KVM with TCG"]
+    # Neither templates nor logs stay.
+    assert {path.name for path in stand_in.cache.iterdir()} == {
+        "accelerator.json",
+        "accelerator.lock",
+        "qualification.json",
+        "work",
+    }
+    assert not any((stand_in.cache / "work" / "qualification" / "partial").iterdir())
+
+
+@pytest.mark.parametrize("stand_in", [True], indirect=True, ids=["lies"])
+def test_kvm_that_does_not_keep_mtrrs_is_not_taken(stand_in: StandIn) -> None:
+    choice = stand_in.choose()
+    assert choice.accelerator == "tcg"
+    assert choice.reason.startswith("KVM is faster, but not to be trusted: record "), choice.reason
+    # The default type of the layout is UC, and with the fixed ranges on; the firmware's is WB.
+    assert "(MTRRdefType of CPU 0 inside, after the boot): kernel says 0xc00 under TCG, 0xc06 under KVM" in (
+        choice.reason
+    )
+    assert "\n" not in choice.reason
+    assert stand_in.said[-1] == f"TCG it is: {choice.reason}"
+    assert recall(stand_in.cache) == choice
+    # What was found holds for whoever asks for KVM all the same.
+    asked = stand_in.choose("kvm")
+    assert asked.accelerator == "kvm"
+    assert "0xc00 under TCG, 0xc06 under KVM" in asked.reason
+    assert stand_in.said[-1].startswith("--accel=kvm: not to be trusted: record ")
+
+
+def test_the_program_reaches_all_that_is_to_be_compared(under_tcg: Programmed) -> None:
+    done = {record["operation"] for record in under_tcg.records}
+    assert {"ioremap", "set_memory", "mmap driver", "mmap sysfs", "mmap devmem", "mmap insert_pfn"} <= done
+    assert {"read", "write", "fork", "memtype_list", "page_table", "lookup"} <= done
+    assert {"change_registers", "mtrr_add", "mtrr_delete", "registers", "registers_outside"} <= done
+    results = {record["operation"]: record.get("result") for record in under_tcg.records}
+    for cpu in (0, 1):
+        for side in ("inside", "outside"):
+            assert f"variable MTRR 7 of CPU {cpu} {side}, changed from outside" in done
+    # Each CPU had its own.
+    changed = [results[f"variable MTRR 7 of CPU {cpu} inside, changed from outside"] for cpu in (0, 1)]
+    assert changed == ["base 0x8700006, mask 0xfffff00000", "base 0x9700006, mask 0xfffff00000"]
+    assert results["variable MTRR 4 of CPU 1 inside, added through /proc/mtrr"] == (
+        "base 0xfe000005, mask 0xfffff00800"
+    )
+    assert results["audit without an alias"] == "nothing"
+    assert str(results["audit with an alias"]).startswith("conflict ")
+
+
+def one(**fields: object) -> Programmed:
+    """A program of one step."""
+    record = {"case": "qualification", "guest": 1, "step": 1, "operation": "x", "arguments": {}, **fields}
+    return Programmed("tcg", (record,))
+
+
+def test_what_differs_is_told_with_both_values() -> None:
+    both: dict[Accelerator, Programmed] = {"tcg": one(result="1"), "kvm": one(result="2")}
+    found = compared(both.__getitem__)
+    assert found == Qualification(1, "record 1 (x): kernel says 1 under TCG, 2 under KVM")
+
+
+def test_addresses_and_messages_are_not_compared() -> None:
+    elsewhere = {"log": ["[ 1.0] x"], "address": 1}
+    assert compared(lambda each: one(result="1", **(elsewhere if each == "kvm" else {}))).difference is None
+
+
+def test_a_missing_record_differs() -> None:
+    two = Programmed("tcg", (*one(result="1").records, {**one(result="1").records[0], "step": 2}))
+    assert compared({"tcg": two, "kvm": one(result="1")}.__getitem__).difference == (
+        "record 2 (the test goes on otherwise): kernel says x under TCG, ends under KVM"
+    )
+
+
+@pytest.mark.parametrize("error", [GuestExited("QEMU ended\nmore"), TemplateError("QEMU ended\nmore")])
+def test_kvm_that_fails_differs_and_tcg_that_fails_says_nothing(error: Exception) -> None:
+    def fails(under: Accelerator) -> Programmed:
+        if under == failing:
+            raise error
+        return one(result="1")
+
+    failing: Accelerator = "kvm"
+    assert compared(fails).difference == "the program doesn't run under KVM: QEMU ended"
+    failing = "tcg"
+    with pytest.raises(QualificationError) as caught:
+        compared(fails)
+    assert str(caught.value) == "the program doesn't run under TCG: QEMU ended"
+
+
+def test_a_full_disk_is_no_difference() -> None:
+    def full(under: Accelerator) -> Programmed:
+        if under == "kvm":
+            raise HostError("disk is full")
+        return one(result="1")
+
+    with pytest.raises(HostError):
+        compared(full)
