@@ -199,6 +199,12 @@ def _refresh_all(
     def refresh(suite: str) -> KernelError | HostError | None:
         place = workshop(cache, f"index-{suite}")
         what = f"{_WHAT} {suite}"
+
+        def on_contact() -> None:
+            answered.set()
+            if impatient:
+                progress(f"reading {what}")
+
         try:
             mirror.require(what)
             lost_before = mirror.lately_lost(cache)
@@ -209,8 +215,10 @@ def _refresh_all(
                 if mirror.lately_lost(cache) and not lost_before:
                     mirror.lost(cache)
                     mirror.require(what)
-                progress(f"reading {what}")
-                _refresh(cache, suite, place, impatient=impatient, on_contact=answered.set)
+                # A mirror that doesn't answer is told of in one line, which comes when that is known.
+                if not impatient:
+                    progress(f"reading {what}")
+                _refresh(cache, suite, place, impatient=impatient, on_contact=on_contact)
         except (KernelError, HostError) as error:
             return error
         finally:
