@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from pytest_memtype.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
 from pytest_memtype.errors import KernelError, UsageError
 from pytest_memtype.files import write_atomically
+from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.changelog import about_memory_types, changelog, new_series
 from pytest_memtype.kernels.index import Kernel, every
@@ -175,7 +177,12 @@ def attempt_apart(spec: str, test: str) -> Attempt:
         command = [sys.executable, "-m", "pytest_memtype.attempt", spec, test, str(file)]
         try:
             subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=_ATTEMPT_SECONDS, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,
+                env={**os.environ, **mirror.environment()},
+                timeout=_ATTEMPT_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return Attempt(UNKNOWN, (UNKNOWN,), f"not done in {_ATTEMPT_SECONDS / 60:.0f} minutes")

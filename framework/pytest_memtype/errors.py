@@ -54,6 +54,10 @@ class KernelError(MemtypeError):
     """A kernel can't be found, fetched or built."""
 
 
+class Unreachable(KernelError):
+    """Something isn't in the cache, and Debian's mirror can't be reached or may not be asked."""
+
+
 class GuestError(MemtypeError):
     """A guest couldn't be started, or ended while it was needed."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pytest_memtype.errors import UsageError
 
@@ -24,12 +27,22 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     :raises UsageError: it can't be written there.
     """
+    with atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that gets the name the user gave it when the block ends well, and goes otherwise.
+
+    :raises UsageError: it can't be written there.
+    """
     try:
         with tempfile.NamedTemporaryFile(
             dir=path.absolute().parent, prefix=f".{path.name}-", delete=False
         ) as file:
             try:
-                file.write(content)
+                yield file
                 file.flush()
                 # The mode of a file that is made in the usual way.
                 os.fchmod(file.fileno(), 0o666 & ~umask())

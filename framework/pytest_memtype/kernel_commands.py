@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from pytest_memtype.cache import remove_folder, size_of
-from pytest_memtype.errors import KernelError, UsageError
+from pytest_memtype.errors import KernelError, Unreachable, UsageError
+from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.at_hand import check_at_hand
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.fetch import kernel_of, kits
 from pytest_memtype.kernels.index import Kernel, every
@@ -80,10 +82,16 @@ def ready(specs: Iterable[str]) -> list[Status]:
 
     :raises MemtypeError: the kernel that failed first, with the others that did in its details.
     """
-    done = fetch(specs)
+    wanted = tuple(specs)
+    if mirror.unasked() is not None:
+        with shown(Console(stderr=True)) as progress:
+            exact = [resolve(spec, progress=progress) for spec in expand(wanted, progress=progress)]
+            check_at_hand(exact, asked=wanted, progress=progress)
+    done = fetch(wanted)
     failures = [status.error for status in done if status.error is not None]
     if failures:
-        first, *others = failures
+        # A mirror that can't be reached is one thing to say, for however many kernels it was wanted.
+        first, *others = [each for each in failures if not isinstance(each, Unreachable)] or failures[:1]
         first.details = (*first.details, *(other.message for other in others))
         raise first
     return done
@@ -121,7 +129,7 @@ def _children(folder: Path) -> list[Path]:
 
 def _cached(release: str, paths: tuple[Path, ...]) -> CachedKernel:
     own_kits = [path for path in paths if path.parent.name == "kits"]
-    known = [kernel for kernel in map(kernel_of, own_kits) if kernel is not None]
+    known = [kernel for kernel in map(kernel_of, paths) if kernel is not None]
     return CachedKernel(
         release=release,
         kernel=known[0] if known else None,

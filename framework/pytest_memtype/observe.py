@@ -18,6 +18,7 @@ from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.observation import Observation, ObservationStatus
 from pytest_memtype.kernel_commands import ready
+from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.drivers import FOLDER, drivers
 from pytest_memtype.kernels.sets import DEFAULT
@@ -67,13 +68,14 @@ class Observed:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"run --observe: {message}; it takes --kernel, --layout and --accel only")
+        raise UsageError(f"run --observe: {message}; it takes --kernel, --layout, --accel and --offline only")
 
 
 def run_observe(arguments: Sequence[str]) -> int:
     """Observe a guest of each kernel and print what was seen.
 
-    :param arguments: ``--kernel SPEC`` (several times), ``--layout NAME``, ``--accel auto|tcg|kvm``.
+    :param arguments: ``--kernel SPEC`` (several times), ``--layout NAME``, ``--accel auto|tcg|kvm``,
+        ``--offline``.
     :returns: 0 when no mapping breaks a rule, 1 when one does, 3 when none was seen but not all could be.
     :raises UsageError: an argument can't be used.
     :raises MemtypeError: a kernel can't be had, or its guest can't be used.
@@ -82,7 +84,10 @@ def run_observe(arguments: Sequence[str]) -> int:
     parser.add_argument("--kernel", action="append")
     parser.add_argument("--layout", default="firmware")
     parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
+    parser.add_argument("--offline", action="store_true")
     known = parser.parse_args(list(arguments))
+    if known.offline:
+        mirror.stay_offline()
     layout = load_layout(known.layout, [Path.cwd()])
     found = unseen = False
     for status in ready(known.kernel or DEFAULT):

@@ -15,6 +15,7 @@ from pytest_memtype.distribution.system import MINIMAL, check_guest
 from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.kernels import mirror
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.registers_outside import usable_qemu
@@ -47,6 +48,7 @@ _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
 _audited = pytest.StashKey[list[Checked]]()
+_remarked = pytest.StashKey[bool]()
 _next = pytest.StashKey[pytest.Item | None]()
 
 
@@ -95,6 +97,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="don't look for conflicting mappings in all page tables after each test",
     )
+    group.addoption(
+        "--offline",
+        action="store_true",
+        help="ask no mirror: kernels are found by the last indexes and have to be in the cache",
+    )
     add_target_options(group)
     group.addoption("--keep-logs", action="store_true", help="keep the logs of tests that pass, too")
     group.addoption(
@@ -119,6 +126,10 @@ def pytest_configure(config: pytest.Config) -> None:
     add_markers(config)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
+    else:
+        mirror.restore(config.workerinput.get("memtype_mirror", mirror.state()))
+    if config.getoption("--offline"):
+        mirror.stay_offline()
 
 
 def _open_session(config: pytest.Config, run: Path) -> None:
@@ -138,6 +149,16 @@ def pytest_configure_node(node: Any) -> None:
     """pytest-xdist starts a worker: all workers of a run share its folder."""
     node.workerinput["memtype_base"] = str(base_of(node.config))
     node.workerinput["memtype_name"] = run_name()
+    node.workerinput["memtype_mirror"] = mirror.state()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker ends, which could print nothing: what it had to say is said once for all of them."""
+    remarks = getattr(node, "workeroutput", {}).get("memtype_remarks", ())
+    if remarks and not node.config.stash.get(_remarked, False):
+        node.config.stash[_remarked] = True
+        progress_of(node.config)(remarks[0])
 
 
 def _the_session(config: pytest.Config) -> Session:

@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Progress = Callable[[str], None]
-"""Called with one short line at the start of each slow stage."""
+"""Called with one short line at the start of each slow stage, or with a :class:`Remark`."""
+
+
+class Remark(str):
+    """A line that the user should be able to read afterwards: it stays where that of a stage goes."""
+
+    __slots__ = ()
 
 
 def silent(stage: str) -> None:
@@ -24,7 +30,8 @@ def shown(console: Console) -> Iterator[Progress]:
     Nothing is printed when nothing slow happens.
     """
     if not console.is_terminal:
-        yield lambda stage: console.print(stage, highlight=False, markup=False)
+        # A line is for programs too: nothing of it is wrapped.
+        yield lambda stage: console.print(stage, highlight=False, markup=False, soft_wrap=True)
         return
     # Imported here because a warm start draws no spinner and rich is slow to load.
     from rich.markup import escape
@@ -33,6 +40,9 @@ def shown(console: Console) -> Iterator[Progress]:
     status = Status("", console=console)
 
     def show(stage: str) -> None:
+        if isinstance(stage, Remark):
+            console.print(stage, highlight=False, markup=False, soft_wrap=True)
+            return
         status.update(escape(stage))
         status.start()
 

@@ -15,6 +15,7 @@ from pytest_memtype import resources
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.kernel_commands import ready
+from pytest_memtype.kernels import mirror
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.progress import shown
@@ -63,7 +64,10 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("--collect-only", "--co", action="store_true")
+    parser.add_argument("--offline", action="store_true")
     known, _ = parser.parse_known_args(arguments)
+    if known.offline:
+        mirror.stay_offline()
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
             # Before anything is fetched for it.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memtype.progress import Remark
 from pytest_memtype.run_directory import new_run
 
 _run_directory = pytest.StashKey[Path]()
@@ -48,6 +49,9 @@ def progress_of(config: pytest.Config) -> Callable[[str], None]:
             return
         capture = config.pluginmanager.getplugin("capturemanager")
         reporter = config.pluginmanager.getplugin("terminalreporter")
+        if isinstance(stage, Remark) and hasattr(config, "workeroutput"):
+            # The controller of pytest-xdist says it.
+            config.workeroutput.setdefault("memtype_remarks", []).append(str(stage))
         if reporter is None or capture is None:
             return
         with capture.global_and_fixture_disabled():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_memtype.distribution.system import MINIMAL, check_guest, own_kernel
+from pytest_memtype.kernels.at_hand import check_at_hand
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import DEFAULT, expand
 from pytest_memtype.progress import Progress
@@ -36,15 +37,18 @@ def all_tested(
     :param kernels: None for those of the default set, and for a distribution its own.
     :param guests: None for the minimal one.
     :raises UsageError: there is no such kernel or guest.
-    :raises KernelError: a kernel can't be found.
+    :raises KernelError: a kernel can't be found, or isn't in the cache of a run that asks no mirror.
     """
     found: dict[str, Tested] = {}
+    exact: list[str] = []
     for system in dict.fromkeys(guests or (MINIMAL,)):
         check_guest(system)
         own = DEFAULT if system == MINIMAL else (own_kernel(system, progress=progress),)
         for spec in expand(kernels or own, progress=progress):
-            name = _name(resolve(spec, progress=progress), system)
+            exact.append(resolve(spec, progress=progress))
+            name = _name(exact[-1], system)
             found.setdefault(name, Tested(name, spec, system))
+    check_at_hand(exact, asked=kernels or guests or DEFAULT, progress=progress)
     return list(found.values())
 
 

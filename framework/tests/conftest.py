@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from pytest_memtype.kernels import mirror
 from pytest_memtype.resources import cache_directory
 
 # pytester gives the pytest it runs another home, where kernels would be built anew.
@@ -19,3 +22,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes is a matter of the host and of what else runs there: nothing fails for it.
 settings.register_profile("memtype", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("memtype")
+
+
+@pytest.fixture(autouse=True)
+def _a_process_that_knows_of_no_mirror() -> Iterator[None]:
+    """What one test has found of the mirror, or forbidden itself, is no other test's."""
+    known = mirror.state()
+    yield
+    mirror.restore(known)

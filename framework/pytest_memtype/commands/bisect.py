@@ -7,11 +7,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from pytest_memtype.commands.offline import offline
+
 
 @click.command()
 @click.argument("test")
 @click.option("--good", required=True, metavar="SPEC", help="A kernel on which the test passes.")
 @click.option("--bad", required=True, metavar="SPEC", help="A kernel on which it fails.")
+@offline
 def bisect(test: str, good: str, bad: str) -> None:
     """Find the two neighbouring kernels between which a test began to fail.
 

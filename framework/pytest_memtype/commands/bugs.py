@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import stdout
 
 
@@ -31,6 +32,7 @@ def bugs(ctx: click.Context) -> None:
 @bugs.command(name="run")
 @click.argument("names", nargs=-1, metavar="[BUG]...")
 @click.option("--kernel", "kernels", multiple=True, metavar="SPEC", help="May be given several times.")
+@offline
 def run_bugs(names: tuple[str, ...], kernels: tuple[str, ...]) -> None:
     """Run reproducers, all without a name, and draw the matrix: bugs down, kernels across.
 
@@ -50,6 +52,7 @@ def run_bugs(names: tuple[str, ...], kernels: tuple[str, ...]) -> None:
 @bugs.command(name="show")
 @click.argument("name", metavar="BUG")
 @click.option("--kernel", metavar="SPEC", help="On which kernel (default: all it was run on).")
+@offline
 def show_bug(name: str, kernel: str | None) -> None:
     """Tell the story of a bug, and each operation of its reproducer with the answers.
 

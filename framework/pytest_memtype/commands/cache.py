@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from pytest_memtype.commands.output import literal, stdout
+
+if TYPE_CHECKING:
+    from pytest_memtype.kernels.carry import Carried
 
 
 @click.group(invoke_without_command=True)
@@ -26,6 +32,8 @@ def cache(ctx: click.Context) -> None:
       memtype cache
       memtype cache prune --limit 2G
       memtype cache remove 6.1.0-56-cloud-amd64-b89be7388d9dc2d1
+      memtype cache export kernels.tar.gz debian:bookworm
+      memtype cache import kernels.tar.gz
     """
     if ctx.invoked_subcommand is None:
         _print_cache()
@@ -81,3 +89,69 @@ def remove_entries(names: tuple[str, ...]) -> None:
     with shown(Console(stderr=True)) as progress:
         for entry in remove(names, progress=progress):
             click.echo(f"removed {entry.kind} {entry.name}, {entry.size >> 20} MiB")
+
+
+@cache.command(name="export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("specs", nargs=-1, required=True, metavar="KERNEL...")
+@click.option("--with-toolchain", is_flag=True, help="Also what they were built with, 300 MiB and more each.")
+def export_kernels(file: Path, specs: tuple[str, ...], with_toolchain: bool) -> None:
+    """Write kernels of the cache to FILE, for a machine without a network.
+
+    With them go the indexes, so that debian:bookworm means the same there, and the firmware OVMF if the cache
+    has it. The other machine needs QEMU and the same version of pytest-memtype; another version builds the
+    guests anew, which takes --with-toolchain. No mirror is asked.
+
+    \b
+    Examples:
+      memtype cache export kernels.tar.gz debian:bookworm
+      memtype cache export kernels.tar.gz set:cached --with-toolchain
+    """
+    from rich.console import Console
+
+    from pytest_memtype.kernels import mirror
+    from pytest_memtype.kernels.carry import export
+    from pytest_memtype.progress import shown
+
+    mirror.stay_offline()
+    with shown(Console(stderr=True)) as progress:
+        done = export(file, specs, with_toolchain=with_toolchain, progress=progress)
+    for kernel in done.kernels:
+        click.echo(kernel.release)
+    size = file.stat().st_size
+    click.echo(f"wrote {file}: {len(done.kernels)} kernels{_beside(done)}, {size >> 20} MiB")
+
+
+@cache.command(name="import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def import_file(file: Path) -> None:
+    """Take over the kernels of FILE, which memtype cache export wrote on another machine.
+
+    All of it is checked before any of it is kept. Programs are in it that are run here: take files of people
+    you trust.
+
+    \b
+    Examples:
+      memtype cache import kernels.tar.gz
+    """
+    from rich.console import Console
+
+    from pytest_memtype.kernels.carry import import_kernels
+    from pytest_memtype.progress import shown
+
+    with shown(Console(stderr=True)) as progress:
+        done = import_kernels(file, progress=progress)
+    for kernel in done.kernels:
+        new = any(name.startswith(f"bundles/{kernel.release}-") for name in done.new)
+        click.echo(f"{kernel.release}{'' if new else ', which was there already'}")
+    click.echo(f"read {file}: {len(done.kernels)} kernels{_beside(done)}")
+
+
+def _beside(done: Carried) -> str:
+    """What else was written or read."""
+    parts = (
+        f"{done.toolchains} with toolchain" if done.toolchains else "",
+        "OVMF" if done.firmware else "",
+        f"indexes of {', '.join(done.indexes)}" if done.indexes else "",
+    )
+    return "".join(f", {part}" for part in parts if part)

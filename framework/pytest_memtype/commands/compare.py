@@ -7,12 +7,15 @@ from pathlib import Path
 
 import click
 
+from pytest_memtype.commands.offline import offline
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--kernel", "kernels", multiple=True, metavar="SPEC", help="A kernel to run the tests on.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[TESTS... | RUN RUN...]")
+@offline
 def compare(kernels: tuple[str, ...], form: str | None, arguments: tuple[str, ...]) -> None:
     """Run tests on several kernels, and show only what differs; or compare the records of earlier runs.
 

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import literal, stdout
 
 
@@ -36,6 +37,7 @@ def kernels(ctx: click.Context) -> None:
 
 @kernels.command(name="list")
 @click.option("--available", is_flag=True, help="Those that Debian's mirror has instead.")
+@offline
 def list_kernels(available: bool) -> None:
     """List the kernels in the cache, or those the mirror has.
 
@@ -52,6 +54,7 @@ def list_kernels(available: bool) -> None:
 
 @kernels.command()
 @click.argument("specs", nargs=-1, required=True, metavar="KERNEL...")
+@offline
 def fetch(specs: tuple[str, ...]) -> None:
     """Download kernels with their compilers, and build their guests, two at a time.
 

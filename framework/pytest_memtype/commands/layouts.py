@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import literal, stdout
 
 
@@ -94,6 +95,7 @@ def show(folders: list[Path], name: str, memory: str, drawing: Path | None) -> N
     "--cpu", default="qemu64", show_default=True, help="QEMU's -cpu, whose vendor's manual is shown."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a list of all cells for programs.")
+@offline
 def print_matrix(specs: tuple[str, ...], cpu: str, as_json: bool) -> None:
     """Measure what each kernel grants for each type asked for over each MTRR type.
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from pytest_memtype.commands.offline import offline
+
 
 @click.command()
 @click.option(
@@ -24,6 +26,7 @@ from rich.console import Console
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with one test: the shell is in the guest that it leaves.",
 )
+@offline
 def shell(
     kernel: str | None, guest: str | None, layout: str, cpu: str, cmdline: str, after: Path | None
 ) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype import resources
-from pytest_memtype.errors import KernelError
-from pytest_memtype.kernels import requirements
+from pytest_memtype.kernels import mirror, requirements
 from pytest_memtype.kernels.build import (
     AGENT,
     LAUNCHER,
@@ -27,9 +27,10 @@ from pytest_memtype.kernels.fetch import (
     kernel_of,
     kit_path,
     kits,
+    note_kernel,
     tools_path,
 )
-from pytest_memtype.kernels.index import Kernel, find
+from pytest_memtype.kernels.index import Kernel, find, listed, newest
 from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.spec import DebianSpec, Spec, parse
 from pytest_memtype.progress import Progress, silent
@@ -88,11 +89,10 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
     wanted = parse(spec)
     guests = resources.guest_sources() if sources is None else sources
     cache = resources.cache_directory()
-    kernel = _find(wanted, cache=cache, progress=progress)
+    kernel = find_kernel(wanted, source_hash(guests), cache=cache, progress=progress)
     kit = tools_path(cache=cache) if isinstance(kernel, LocalKernel) else kit_path(kernel, cache=cache)
-    identity = kernel.identity if isinstance(kernel, LocalKernel) else ""
-    key = hashlib.sha256("\n".join((_RECIPE, kit.name, identity, source_hash(guests))).encode()).hexdigest()
-    directory = cache / "bundles" / f"{kernel.release}-{key[:16]}"
+    key = _key(kernel, source_hash(guests), cache=cache)
+    directory = bundle_path(kernel, source_hash(guests), cache=cache)
     if not directory.is_dir():
         # The lock of the kit covers its bundles: a build without bubblewrap writes to the kit.
         place = workshop(cache, kit.name)
@@ -126,7 +126,8 @@ def resolve(spec: str, *, progress: Progress = silent) -> str:
     :raises UsageError: the spec can't be used.
     :raises KernelError: the kernel can't be found.
     """
-    kernel = _find(parse(spec), cache=resources.cache_directory(), progress=progress)
+    wanted, cache = parse(spec), resources.cache_directory()
+    kernel = find_kernel(wanted, source_hash(resources.guest_sources()), cache=cache, progress=progress)
     return kernel.name if isinstance(kernel, LocalKernel) else f"debian:{kernel.release}"
 
 
@@ -140,35 +141,58 @@ def source_hash(sources: Path) -> str:
     return digest.hexdigest()
 
 
-def _find(wanted: Spec, *, cache: Path, progress: Progress) -> Kernel | LocalKernel:
+def bundle_path(kernel: Kernel | LocalKernel, sources: str, *, cache: Path) -> Path:
+    """Where the bundle of a kernel is, or would be; it is complete if it is there.
+
+    :param sources: The :func:`source_hash` of the guest's.
+    """
+    return cache / "bundles" / f"{kernel.release}-{_key(kernel, sources, cache=cache)[:16]}"
+
+
+def _key(kernel: Kernel | LocalKernel, sources: str, *, cache: Path) -> str:
+    kit = tools_path(cache=cache) if isinstance(kernel, LocalKernel) else kit_path(kernel, cache=cache)
+    identity = kernel.identity if isinstance(kernel, LocalKernel) else ""
+    return hashlib.sha256("\n".join((_RECIPE, kit.name, identity, sources)).encode()).hexdigest()
+
+
+def find_kernel(wanted: Spec, sources: str, *, cache: Path, progress: Progress) -> Kernel | LocalKernel:
+    """The kernel that a spec stands for. Of an exact one that is in the cache no index is asked.
+
+    :param sources: The :func:`source_hash` of the guest's.
+    :raises KernelError: it can't be found.
+    """
     if not isinstance(wanted, DebianSpec):
         return find_local(wanted)
-    try:
-        kernel = find(wanted, cache=cache, progress=progress)
-    except KernelError as error:
-        # What was downloaded once stays usable when mirrors drop it.
-        kept = [kernel for kernel in _kept(cache) if kernel.release == wanted.release]
-        if not kept:
-            raise
-        progress(f"{error.message}; using what is in the cache")
-        return kept[-1]
+    kept = kept_kernels(cache, sources)
+    if wanted.release is not None:
+        # What was downloaded once stays usable: nobody has to say again which one it is. experimental's have
+        # the same release for many packages; a newer one is taken where it is known without asking.
+        own = [kernel for kernel in kept if kernel.release == wanted.release]
+        if own:
+            others = [] if mirror.unasked() else listed(wanted.release, cache=cache)
+            with_headers = [kernel for kernel in (*own, *others) if kernel.headers]
+            by_version = {kernel.version: kernel for kernel in reversed(with_headers or own)}
+            return newest(by_version.values())
+    kernel = find(wanted, cache=cache, progress=progress)
     if kernel.headers:
         return kernel
-    with_headers = [other for other in _kept(cache) if other.headers]
-    return next(
-        (
-            other
-            for other in with_headers
-            if (other.release, other.version) == (kernel.release, kernel.version)
-        ),
-        kernel,
-    )
+    package = (kernel.release, kernel.version)
+    same = (other for other in kept if other.headers and (other.release, other.version) == package)
+    return next(same, kernel)
 
 
-def _kept(cache: Path) -> list[Kernel]:
-    """The kernels of all kits in the cache."""
-    found = ((kit, kernel_of(kit)) for kit in kits(cache))
-    return [kernel for kit, kernel in found if kernel is not None and kit_path(kernel, cache=cache) == kit]
+def kept_kernels(cache: Path, sources: str) -> list[Kernel]:
+    """Debian's kernels that are in the cache, as a bundle of these sources or as a kit to build it in."""
+    found = [
+        kernel for kit in kits(cache) if (kernel := kernel_of(kit)) and kit_path(kernel, cache=cache) == kit
+    ]
+    folder = cache / "bundles"
+    for directory in sorted(folder.iterdir()) if folder.is_dir() else ():
+        kernel = kernel_of(directory)
+        # Of other sources there are more bundles, which are no use here.
+        if kernel is not None and bundle_path(kernel, sources, cache=cache) == directory:
+            found.append(kernel)
+    return list(dict.fromkeys(found))
 
 
 def _make(
@@ -183,6 +207,8 @@ def _make(
 ) -> None:
     what = f"kernel {kernel.release}"
     if not kit.is_dir():
+        others = any((cache / "bundles").glob(f"{glob.escape(kernel.release)}-*"))
+        mirror.require(f"{what} as this version of pytest-memtype builds it" if others else what)
         if isinstance(kernel, Kernel):
             progress(f"downloading {what} and its compiler")
             fetch(kernel, cache=cache, place=place)
@@ -207,4 +233,6 @@ def _make(
         shutil.copyfile(kernel.image if isinstance(kernel, LocalKernel) else image(kit), target / "image")
         if settings is not None:
             shutil.copyfile(settings, target / "config")
+        if isinstance(kernel, Kernel):
+            note_kernel(kernel, target)
         flush(target)

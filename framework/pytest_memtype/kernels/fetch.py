@@ -52,6 +52,7 @@ rm -rf usr/share/doc usr/share/info usr/share/locale usr/share/man var/cache/apt
 [ -e usr/bin/awk ] || ln -s mawk usr/bin/awk
 """
 _NEEDED_BYTES = 1 << 30
+_KERNEL = "kernel.json"
 
 _TOOLS_SUITE = "bookworm"
 """Where the tools come from that build the agent for a kernel which isn't Debian's."""
@@ -68,12 +69,20 @@ def config(kit: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def kernel_of(kit: Path) -> Kernel | None:
-    """The kernel that a kit is of; None when it is of none, or from another version of this package."""
-    try:
-        return Kernel(**json.loads((kit / "memtype" / "kernel.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
+def kernel_of(folder: Path) -> Kernel | None:
+    """The kernel that a kit or a bundle is of; None when it is of none, or another version of this package
+    made it."""
+    for path in (folder / "memtype" / _KERNEL, folder / _KERNEL):
+        try:
+            return Kernel(**json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            continue
+    return None
+
+
+def note_kernel(kernel: Kernel, folder: Path) -> None:
+    """Keep in a folder which kernel it is of, for :func:`kernel_of`."""
+    (folder / _KERNEL).write_text(json.dumps(asdict(kernel)))
 
 
 def kits(cache: Path) -> list[Path]:
@@ -103,7 +112,7 @@ def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
     final = kit_path(kernel, cache=cache)
     with under_construction(final, cache=place) as kit:
         _unpack(kernel.suite, kit, _packages(kernel), _hook(kernel), f"kernel {kernel.release}", cache=cache)
-        (kit / "memtype" / "kernel.json").write_text(json.dumps(asdict(kernel)))
+        note_kernel(kernel, kit / "memtype")
     return final
 
 

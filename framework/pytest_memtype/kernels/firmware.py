@@ -18,7 +18,8 @@ FOLDER = "firmware"
 _SUITE = "bookworm"
 
 # Flash of 4 MiB: newer suites have no other. Not the build for Secure Boot, which wants SMM.
-_FILES = ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")
+FILES = ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")
+"""What there is of a firmware, code first."""
 
 _HOOK = """
 mkdir "$1/package"
@@ -42,8 +43,7 @@ def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
     if firmware == "seabios":
         return ()
     cache = cache_directory()
-    recipe = "\n".join((_SUITE, _HOOK, *_FILES))
-    folder = cache / FOLDER / f"{firmware}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    folder = _folder(firmware, cache=cache)
     if not folder.is_dir():
         place = workshop(cache, folder.name)
         with exclusive(place, progress):
@@ -51,7 +51,17 @@ def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
             if not folder.is_dir():
                 progress(f"downloading the firmware {firmware}")
                 _make(folder, cache=cache, place=place)
-    return tuple(folder / name for name in _FILES)
+    return tuple(folder / name for name in FILES)
+
+
+def kept(cache: Path) -> list[Path]:
+    """The folders of the firmware that is in the cache."""
+    return [folder for folder in (_folder("ovmf", cache=cache),) if folder.is_dir()]
+
+
+def _folder(firmware: str, *, cache: Path) -> Path:
+    recipe = "\n".join((_SUITE, _HOOK, *FILES))
+    return cache / FOLDER / f"{firmware}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
 
 
 def _make(folder: Path, *, cache: Path, place: Path) -> None:
@@ -59,6 +69,6 @@ def _make(folder: Path, *, cache: Path, place: Path) -> None:
     with scratch(place) as work, under_construction(folder, cache=place) as target:
         unpack(sources_of(_SUITE), work / "root", hook=_HOOK, what="the firmware OVMF", cache=cache)
         target.mkdir()
-        for name in _FILES:
+        for name in FILES:
             shutil.copyfile(work / "root" / "package" / "usr" / "share" / "OVMF" / name, target / name)
         flush(target)

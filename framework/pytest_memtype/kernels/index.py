@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.errors import HostError, KernelError, Unreachable
+from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
-from pytest_memtype.progress import Progress
+from pytest_memtype.progress import Progress, Remark
 from pytest_memtype.store import exclusive, flush, scratch, workshop
 
 # A warm start reads JSON only; python-debian is slow to load.
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 # Debian publishes a kernel every week or so.
 _FRESH_SECONDS = 24 * 3600
 _FORMAT = 2
+_WHAT = "Debian's index of"
+_ARCHIVE = "Debian's archive"
 # Reading an index is half waiting for the mirror, half work of one core.
 _AT_ONCE = 4
 
@@ -98,8 +102,16 @@ def find(spec: DebianSpec, *, cache: Path, progress: Progress) -> Kernel:
 
     :raises KernelError: no kernel fits, or no index could be had.
     """
-    suites = SUITES if spec.suite is None else (spec.suite,)
-    return choose(spec, indexes(suites, cache=cache, progress=progress))
+    suites = suites_of(spec)
+    found = indexes(suites, cache=cache, progress=progress)
+    missing = [suite for suite in suites if suite not in found]
+    where = f"the indexes kept here, which are without {', '.join(missing)}" if missing else _ARCHIVE
+    return choose(spec, found, where=where)
+
+
+def suites_of(spec: DebianSpec) -> tuple[str, ...]:
+    """The suites whose indexes tell which kernel a spec stands for."""
+    return SUITES if spec.suite is None else (spec.suite,)
 
 
 def every(*, cache: Path, progress: Progress) -> list[Kernel]:
@@ -109,54 +121,157 @@ def every(*, cache: Path, progress: Progress) -> list[Kernel]:
     """
     found = indexes(SUITES, cache=cache, progress=progress)
     kernels = [kernel for index in found.values() for kernel in index.kernels if kernel.cloud]
-    return list({kernel.release: kernel for kernel in sorted(kernels, key=_age)}.values())
+    return list({kernel.release: kernel for kernel in in_order(kernels)}.values())
+
+
+def in_order(kernels: Iterable[Kernel]) -> list[Kernel]:
+    """Kernels by the version of their packages, the oldest first."""
+    return sorted(kernels, key=_age)
 
 
 def newest_of_each_series(kernels: Iterable[Kernel]) -> list[Kernel]:
     """One kernel of each upstream series, the oldest first."""
-    newest = {kernel.series: kernel for kernel in sorted(kernels, key=_age)}
-    return sorted(newest.values(), key=_age)
+    last = {kernel.series: kernel for kernel in sorted(kernels, key=_age)}
+    return sorted(last.values(), key=_age)
+
+
+def newest(kernels: Iterable[Kernel]) -> Kernel:
+    """The one of the newest package; of equals the first."""
+    first, *others = kernels
+    # python-debian is slow to load, and nearly always there is one.
+    return max((first, *others), key=_age) if others else first
+
+
+def listed(release: str, *, cache: Path) -> list[Kernel]:
+    """The kernels of a release in the indexes that are at most a day old. Nobody is asked."""
+    fresh = (_load(cache, suite, max_age=_FRESH_SECONDS) for suite in SUITES)
+    return [kernel for index in fresh if index for kernel in index.kernels if kernel.release == release]
 
 
 def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[str, Index]:
     """The indexes of suites, at most a day old where that can be had.
 
+    Those that can't be refreshed are used as they are, whatever their age. ``progress`` is told so, with a
+    :class:`Remark`, once for a run.
+
+    :raises Unreachable: there is none of them, and the mirror can't be reached or may not be asked.
     :raises KernelError: none of them could be had.
     """
     wanted = tuple(suites)
-    found = {suite: _load(cache, suite, max_age=_FRESH_SECONDS) for suite in wanted}
-    stale = [suite for suite, index in found.items() if index is None]
-    if not stale:
-        return {suite: index for suite, index in found.items() if index is not None}
+    kept = _kept(cache, wanted)
+    stale = [suite for suite in wanted if _load(cache, suite, max_age=_FRESH_SECONDS) is None]
+    reason = mirror.unasked()
+    failures: dict[str, KernelError | HostError] = {}
+    old = wanted
+    if stale and reason is None:
+        if kept and mirror.lately_lost(cache):
+            reason = mirror.CANT_BE_REACHED
+        else:
+            failures = _refresh_all(stale, cache=cache, progress=progress, impatient=bool(kept))
+            kept = _kept(cache, wanted)
+            reason = mirror.unasked()
+            if failures and reason is None:
+                old = tuple(failures)
+                # "Debian's index of sid: the mirror ...": whose index is said anyway.
+                message = next(iter(failures.values())).message
+                reason = message.partition(": ")[2] if message.startswith(_WHAT) else message
+    if not kept:
+        if failures:
+            raise next(iter(failures.values()))
+        named = ", ".join(wanted) if len(wanted) < len(SUITES) else "any suite"
+        raise Unreachable(f"{_WHAT} {named}: not in the cache, and {reason}; {mirror.ADVICE}")
+    if reason is not None and mirror.say_once():
+        progress(Remark(f"{_ages(cache, old)}; {reason}"))
+    return kept
+
+
+def _refresh_all(
+    suites: Sequence[str], *, cache: Path, progress: Progress, impatient: bool
+) -> dict[str, KernelError | HostError]:
+    """Read indexes anew, and return why those that failed did.
+
+    The first is read alone until the mirror has answered: where it doesn't, the others aren't tried.
+
+    :param impatient: See :func:`unpack`: there are older ones.
+    """
+    answered = threading.Event()
 
     def refresh(suite: str) -> KernelError | HostError | None:
         place = workshop(cache, f"index-{suite}")
+        what = f"{_WHAT} {suite}"
+
+        def on_contact() -> None:
+            answered.set()
+            if impatient:
+                progress(f"reading {what}")
+
         try:
+            mirror.require(what)
+            lost_before = mirror.lately_lost(cache)
             with exclusive(place, progress):
-                # Another run may have done it while this one waited.
-                if _load(cache, suite, max_age=_FRESH_SECONDS) is None:
-                    progress(f"reading Debian's index of {suite}")
-                    _refresh(cache, suite, place)
+                # Another run may have done it while this one waited, or have found that it can't be done.
+                if _load(cache, suite, max_age=_FRESH_SECONDS) is not None:
+                    return None
+                if mirror.lately_lost(cache) and not lost_before:
+                    mirror.lost(cache)
+                    mirror.require(what)
+                # A mirror that doesn't answer is told of in one line, which comes when that is known.
+                if not impatient:
+                    progress(f"reading {what}")
+                _refresh(cache, suite, place, impatient=impatient, on_contact=on_contact)
         except (KernelError, HostError) as error:
             return error
+        finally:
+            answered.set()
         return None
 
-    with ThreadPoolExecutor(min(_AT_ONCE, len(stale))) as pool:
-        failures = {
-            suite: error for suite, error in zip(stale, pool.map(refresh, stale), strict=True) if error
-        }
-    usable = {suite: index for suite in wanted if (index := _load(cache, suite)) is not None}
-    if not usable:
-        raise next(iter(failures.values()))
-    for suite, failure in failures.items():
-        use = f"using that of {_date(cache, suite)}" if suite in usable else "going on without it"
-        progress(f"{failure.message}; {use}")
-    return usable
+    with ThreadPoolExecutor(min(_AT_ONCE, len(suites))) as pool:
+        first = pool.submit(refresh, suites[0])
+        answered.wait()
+        others = [pool.submit(refresh, suite) for suite in suites[1:]]
+        done = [each.result() for each in (first, *others)]
+    return {suite: error for suite, error in zip(suites, done, strict=True) if error is not None}
 
 
-def choose(spec: DebianSpec, indexes: Mapping[str, Index]) -> Kernel:
+def ages(cache: Path) -> dict[str, float]:
+    """The indexes in the cache: how many seconds old that of each suite is. Negative by a clock set back."""
+    return {suite: time.time() - found[1] for suite in SUITES if (found := _read(cache, suite)) is not None}
+
+
+def age_text(seconds: float) -> str:
+    """An age for people: ``3 days old``, always at least one of a unit."""
+    for unit, size in (("day", 24 * 3600), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            number = int(seconds // size)
+            return f"{number} {unit}{'s' if number > 1 else ''} old"
+    return "from this minute" if seconds >= 0 else "from the future by this host's clock"
+
+
+def _ages(cache: Path, suites: Iterable[str]) -> str:
+    """How old the indexes of suites are, as the beginning of a sentence."""
+    found = ages(cache)
+    groups: dict[str, list[str]] = {}
+    for suite in suites:
+        if suite in found:
+            groups.setdefault(age_text(found[suite]), []).append(suite)
+    missing = [suite for suite in suites if suite not in found]
+    without = f", and there is none of {', '.join(missing)}" if missing else ""
+    match list(groups.items()):
+        case []:
+            return f"going on without {_WHAT} {', '.join(missing)}"
+        case [(age, [suite])]:
+            return f"{_WHAT} {suite} is {age}{without}"
+        case [(age, [*_])]:
+            return f"Debian's indexes are {age}{without}"
+        case several:
+            listed = " and ".join(f"{age} ({', '.join(names)})" for age, names in several)
+            return f"Debian's indexes are {listed}{without}"
+
+
+def choose(spec: DebianSpec, indexes: Mapping[str, Index], *, where: str = _ARCHIVE) -> Kernel:
     """The kernel a spec stands for.
 
+    :param where: What the indexes are, for the message of an error.
     :raises KernelError: none fits; the message names the nearest ones.
     """
     kernels = [kernel for index in indexes.values() for kernel in index.kernels]
@@ -167,11 +282,11 @@ def choose(spec: DebianSpec, indexes: Mapping[str, Index]) -> Kernel:
     else:
         found = [kernel for kernel in kernels if kernel.release == spec.release]
     if found:
-        return max(found, key=_age)
+        return newest(found)
     if spec.suite is not None:
         raise KernelError(f"kernel {spec.text!r}: that suite has no cloud kernel at present; name a series")
     near = ", ".join(f"debian:{name}" for name in _nearest(spec, kernels))
-    raise KernelError(f"kernel {spec.text!r}: not in Debian's archive; nearest are {near or 'none'}")
+    raise KernelError(f"kernel {spec.text!r}: not in {where}; nearest are {near or 'none'}")
 
 
 def parse(stanzas: Iterable[str], *, suite: str) -> Index:
@@ -183,11 +298,11 @@ def parse(stanzas: Iterable[str], *, suite: str) -> Index:
 
     images: dict[tuple[str, str], str] = {}
     headers: set[tuple[str, str]] = set()
-    newest: list[tuple[str, str]] = []
+    own: list[tuple[str, str]] = []
     for stanza in Packages.iter_paragraphs(stanzas, use_apt_pkg=False):
         name, version = stanza["Package"], stanza["Version"]
         if name == _NEWEST_CLOUD:
-            newest.extend((version, release) for release in _releases(stanza.get("Depends", "")))
+            own.extend((version, release) for release in _releases(stanza.get("Depends", "")))
         elif name.startswith("linux-headers-"):
             headers.add((name.removeprefix("linux-headers-"), version))
         elif any(True for _ in _releases(stanza.get("Depends", ""))):
@@ -205,7 +320,7 @@ def parse(stanzas: Iterable[str], *, suite: str) -> Index:
         for (release, version), image in images.items()
     ]
     return Index(
-        newest=max(newest, key=lambda pair: _version_key(pair[0]))[1] if newest else None,
+        newest=max(own, key=lambda pair: _version_key(pair[0]))[1] if own else None,
         kernels=tuple(kernels),
     )
 
@@ -255,45 +370,73 @@ def _flavour(release: str) -> str:
     return match[1] if match else ""
 
 
-def _path(cache: Path, suite: str) -> Path:
+def path_of(cache: Path, suite: str) -> Path:
+    """Where the index of a suite is kept."""
     # The format in the name: two versions of this package may share a cache.
     return cache / "index" / f"{suite}.{_FORMAT}.json"
 
 
+def _kept(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
+    """The indexes on disk, whatever their age."""
+    return {suite: index for suite in suites if (index := _load(cache, suite)) is not None}
+
+
 def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | None:
     """The index kept on disk; None when there is none, it is damaged or older than ``max_age`` seconds."""
-    try:
-        stored = json.loads(_path(cache, suite).read_bytes())
-        # A clock set back must not make an index fresh for ever.
-        age = time.time() - stored["fetched"]
-        kernels = tuple(Kernel(**kernel) for kernel in stored["kernels"])
-        index = Index(newest=stored["newest"], kernels=kernels)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+    found = _read(cache, suite)
+    if found is None:
         return None
-    return index if max_age is None or 0 <= age < max_age else None
+    index, fetched = found
+    # A clock set back must not make an index fresh for ever.
+    return index if max_age is None or 0 <= time.time() - fetched < max_age else None
 
 
-def _date(cache: Path, suite: str) -> str:
-    fetched = json.loads(_path(cache, suite).read_bytes())["fetched"]
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(fetched))
+def _read(cache: Path, suite: str) -> tuple[Index, float] | None:
+    """The index kept on disk, and when it was fetched; None when there is none or it is damaged."""
+    try:
+        return decode(path_of(cache, suite).read_bytes())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
-def _refresh(cache: Path, suite: str, place: Path) -> None:
+def decode(content: bytes) -> tuple[Index, float]:
+    """An index as it is kept, and when it was fetched, seconds since the epoch.
+
+    :raises ValueError: it is damaged; KeyError, TypeError and RecursionError mean the same.
+    """
+    stored = json.loads(content)
+    kernels = tuple(Kernel(**kernel) for kernel in stored["kernels"])
+    return Index(newest=stored["newest"], kernels=kernels), float(stored["fetched"])
+
+
+def encode(index: Index, *, fetched: float) -> bytes:
+    """An index as it is kept."""
+    kernels = [asdict(kernel) for kernel in index.kernels]
+    stored = {"fetched": fetched, "newest": index.newest, "kernels": kernels}
+    return json.dumps(stored, indent=1).encode()
+
+
+def _refresh(
+    cache: Path, suite: str, place: Path, *, impatient: bool, on_contact: Callable[[], None]
+) -> None:
     """Fetch the index of a suite and keep it. The caller holds the lock of ``place``."""
     with scratch(place) as folder:
         root = folder / "root"
         sources = sources_of(suite)
-        unpack(sources, root, hook=_DUMP, what=f"Debian's index of {suite}", cache=cache)
+        unpack(
+            sources,
+            root,
+            hook=_DUMP,
+            what=f"{_WHAT} {suite}",
+            cache=cache,
+            impatient=impatient,
+            on_contact=on_contact,
+        )
         files = [root / "kernels" / release for release in sources.releases()]
         text = "".join(file.read_text() for file in files if file.exists())
         index = parse(text.splitlines(keepends=True), suite=suite)
-        stored = {
-            "fetched": time.time(),
-            "newest": index.newest,
-            "kernels": [asdict(kernel) for kernel in index.kernels],
-        }
         partial = folder / "index.json"
-        partial.write_text(json.dumps(stored, indent=1))
+        partial.write_bytes(encode(index, fetched=time.time()))
         flush(folder)
-        _path(cache, suite).parent.mkdir(exist_ok=True)
-        partial.replace(_path(cache, suite))
+        path_of(cache, suite).parent.mkdir(exist_ok=True)
+        partial.replace(path_of(cache, suite))

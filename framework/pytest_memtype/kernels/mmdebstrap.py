@@ -12,24 +12,42 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.errors import HostError, KernelError, Unreachable
+from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.sources import AptSources
 from pytest_memtype.store import disk_full
 
-# apt gives up on a silent mirror by itself; this bounds a mirror that trickles.
+# Bounds a mirror that trickles.
 _LIMIT_SECONDS = 1800
+# Until the first byte of the mirror: apt alone gives each of several addresses and tries half a minute, and a
+# name server that doesn't answer has no limit there. Shorter where something older will do.
+_PATIENCE_SECONDS = 60.0
+_IMPATIENCE_SECONDS = 7.0
+_LOOK_SECONDS = 0.1
 _END_SECONDS = 10
+# mmdebstrap and apt keep nothing that is worth the wait.
+_ABANDON_SECONDS = 1
+_IMPATIENT_OPTIONS = (
+    'Acquire::Retries "0"',
+    'Acquire::http::Timeout "10"',
+    'Acquire::https::Timeout "10"',
+)
+_LISTS = Path("var", "lib", "apt", "lists")
 _DETAIL_LINES = 12
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 
+_UNREACHABLE = (
+    r"Could not resolve|Temporary failure resolving|Could not connect|Network is unreachable"
+    r"|Connection (?:timed out|refused|failed)|Unable to connect|Cannot initiate the connection"
+)
 # (What apt, dpkg or tar prints, what it means and what to do), the most telling first.
 _CAUSES = (
     (
-        r"Could not resolve|Temporary failure resolving|Could not connect|Network is unreachable"
-        r"|Connection (?:timed out|refused|failed)|Unable to connect|Cannot initiate the connection",
+        _UNREACHABLE,
         "the Debian mirror can't be reached; check the network, and apt's or http_proxy's proxy",
     ),
     (
@@ -58,25 +76,79 @@ _CAUSES = (
 _DISK_FULL = r"No space left on device|enough free space|Disk quota exceeded"
 
 
+def nobody() -> None:
+    """For a caller who needn't know when the mirror answers."""
+
+
 def unpack(
-    sources: AptSources, target: Path, *, packages: Sequence[str] = (), hook: str, what: str, cache: Path
+    sources: AptSources,
+    target: Path,
+    *,
+    packages: Sequence[str] = (),
+    hook: str,
+    what: str,
+    cache: Path,
+    impatient: bool = False,
+    on_contact: Callable[[], None] = nobody,
 ) -> None:
     """Unpack ``packages`` of a suite, and all they depend on, into ``target``.
 
     :param target: Made by the call; a failure may leave it half full.
     :param hook: Shell lines run at the end with ``$1`` the target and apt set up for its sources.
     :param what: What is being got, for the message of an error.
+    :param impatient: Give up on a mirror that doesn't answer within seconds: something older will do.
+    :param on_contact: Called when the mirror has sent something.
+    :raises Unreachable: the mirror sent nothing, or may not be asked.
     :raises KernelError: the mirror or a package failed.
     :raises HostError: there is no mmdebstrap, or the disk is full.
     """
+    mirror.require(what)
+    # mmdebstrap 1.4 and later refuse root outside a chroot, because the maintainer scripts would run on the
+    # host. The variant extract runs none, and 1.3.5 knows the option as well.
     command = ["mmdebstrap", "--variant=extract", "--mode=chrootless", "--skip=check/chrootless"]
     if packages:
         command.append(f"--include={','.join(packages)}")
+    if impatient:
+        command += [f"--aptopt={option}" for option in _IMPATIENT_OPTIONS]
     preamble = 'set -eu; export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"'
     command.append(f"--extract-hook={preamble}\n{hook}")
-    status, output = _run([*command, *sources.arguments(target)], what=what)
+    contact = False
+
+    def heard() -> bool:
+        nonlocal contact
+        if not contact and _something_arrived(target):
+            contact = True
+            mirror.answered(cache)
+            on_contact()
+        return contact
+
+    patience = _IMPATIENCE_SECONDS if impatient else _PATIENCE_SECONDS
+    try:
+        status, output = _run(
+            [*command, *sources.arguments(target)], what=what, patience=patience, heard=heard
+        )
+    except Unreachable:
+        mirror.lost(cache)
+        raise
     if status != 0:
-        raise failure(output, what=what, cache=cache)
+        error = failure(output, what=what, cache=cache)
+        if not heard() and re.search(_UNREACHABLE, output):
+            mirror.lost(cache)
+            raise Unreachable(error.message, details=error.details)
+        raise error
+
+
+def _something_arrived(target: Path) -> bool:
+    """Has apt received a byte of an index? It writes its lists while they come, whatever way they come."""
+    for folder in (target / _LISTS / "partial", target / _LISTS):
+        try:
+            if any(
+                path.is_file() and path.name != "lock" and path.stat().st_size for path in folder.iterdir()
+            ):
+                return True
+        except OSError:  # Not made yet, or a file that has got its final name.
+            continue
+    return False
 
 
 def install(
@@ -93,9 +165,11 @@ def install(
     Without root this takes a user namespace, in which maintainer scripts are root.
 
     :param hooks: mmdebstrap's ``--customize-hook``, in order.
+    :raises Unreachable: the mirror may not be asked.
     :raises KernelError: the mirror or a package failed.
     :raises HostError: there is no mmdebstrap or no user namespace, or the disk is full.
     """
+    mirror.require(what)
     problem = None if os.geteuid() == 0 else namespace_problem()
     if problem is not None:
         raise HostError(f"{what} can't be built by this user: {problem}; or build it once as root")
@@ -139,11 +213,19 @@ def interrupt() -> None:
             os.killpg(process.pid, signal.SIGTERM)
 
 
-def _run(command: list[str], *, what: str) -> tuple[int, str]:
-    """Exit status and output of a mmdebstrap that can't outlive this process."""
+def _run(
+    command: list[str], *, what: str, patience: float | None = None, heard: Callable[[], object] = nobody
+) -> tuple[int, str]:
+    """Exit status and output of a mmdebstrap that can't outlive this process.
+
+    :param patience: Seconds that the mirror has to send something; None for as long as apt waits.
+    :param heard: Has it?
+    :raises Unreachable: it hasn't, or others have found meanwhile that it can't be reached.
+    """
     for program in ("mmdebstrap", "setpriv"):
         if shutil.which(program) is None:
             raise HostError(f"{program}: not installed; install the packages mmdebstrap and util-linux")
+    start = time.monotonic()
     process = subprocess.Popen(
         # The signal makes mmdebstrap stop writing to the cache when this process is killed.
         ["setpriv", "--pdeathsig", "TERM", *command],
@@ -157,26 +239,45 @@ def _run(command: list[str], *, what: str) -> tuple[int, str]:
         start_new_session=True,
     )
     _running.add(process)
+    patient = _END_SECONDS
     try:
-        output, _ = process.communicate(timeout=_LIMIT_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise KernelError(
-            f"{what}: mmdebstrap was not done in {_LIMIT_SECONDS // 60} minutes; check the network"
-        ) from None
+        while True:
+            waiting = patience is not None and not heard()
+            left = start + _LIMIT_SECONDS - time.monotonic()
+            try:
+                output, _ = process.communicate(timeout=_LOOK_SECONDS if waiting else left)
+                return process.returncode, output
+            except subprocess.TimeoutExpired:
+                if not waiting or left <= 0:
+                    minutes = _LIMIT_SECONDS // 60
+                    raise KernelError(
+                        f"{what}: mmdebstrap was not done in {minutes} minutes; check the network"
+                    ) from None
+            gone = mirror.unasked()
+            if gone is not None or (patience is not None and time.monotonic() - start > patience):
+                patient = _ABANDON_SECONDS
+                raise Unreachable(
+                    f"{what}: {gone}"
+                    if gone
+                    else f"{what}: the Debian mirror can't be reached: it sent nothing in {patience:.0f} s; "
+                    "check the network, and apt's or http_proxy's proxy"
+                )
     finally:
         _running.discard(process)
-        _end(process)
-    return process.returncode, output
+        _end(process, patient)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End mmdebstrap and its children, if an exception came before their end."""
+def _end(process: subprocess.Popen[str], seconds: int) -> None:
+    """End mmdebstrap and its children, if an exception came before their end.
+
+    :param seconds: What it has to clear up.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
         os.killpg(process.pid, number)
         try:
-            process.communicate(timeout=_END_SECONDS)
+            process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             continue
 

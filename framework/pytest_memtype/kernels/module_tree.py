@@ -49,7 +49,7 @@ def packaged(bundle: Bundle) -> Kernel:
 
     :raises KernelError: nobody knows any more which one it was.
     """
-    kernel = kernel_of(bundle.kit)
+    kernel = kernel_of(bundle.kit) or kernel_of(bundle.directory)
     if kernel is None:
         raise KernelError(
             f"{bundle.kit}: the kit of {bundle.release} is gone; remove that kernel (memtype kernels "

@@ -1,13 +1,23 @@
-"""Named sets of kernels: TOML files with a list of specs, or with a query to the mirror's indexes."""
+"""Named sets of kernels: TOML files with a list of specs, or with a query to indexes or to the cache."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from pytest_memtype import resources
-from pytest_memtype.errors import UsageError
-from pytest_memtype.kernels.index import Kernel, every, newest_of_each_series
+from pytest_memtype.errors import KernelError, UsageError
+from pytest_memtype.kernels.bundle import kept_kernels, source_hash
+from pytest_memtype.kernels.index import (
+    Kernel,
+    every,
+    in_order,
+    indexes,
+    newest_of_each_series,
+    suites_of,
+)
+from pytest_memtype.kernels.spec import SUITES, DebianSpec, parse
 from pytest_memtype.progress import Progress, silent
 
 DEFAULT = ("set:default",)
@@ -19,6 +29,7 @@ _QUERIES: dict[str, Callable[[list[Kernel]], list[Kernel]]] = {
     "newest-of-each-series": newest_of_each_series,
     "every-kernel": list,
 }
+_IN_THE_CACHE = "in-the-cache"
 
 
 def expand(specs: Iterable[str], *, progress: Progress = silent) -> tuple[str, ...]:
@@ -27,8 +38,10 @@ def expand(specs: Iterable[str], *, progress: Progress = silent) -> tuple[str, .
     :raises UsageError: there is no such set, or its file isn't one.
     :raises KernelError: a set is a query, and there is no index to ask.
     """
+    given = tuple(specs)
+    _read_indexes(given, progress=progress)
     expanded: list[str] = []
-    for spec in specs:
+    for spec in given:
         if spec.startswith(_PREFIX):
             expanded += kernel_set(spec.removeprefix(_PREFIX), progress=progress)
         else:
@@ -42,6 +55,21 @@ def kernel_set(name: str, *, progress: Progress = silent) -> tuple[str, ...]:
     :raises UsageError: there is no such set, or the file isn't one.
     :raises KernelError: it is a query, and there is no index to ask.
     """
+    content = _content(name)
+    if not isinstance(content, str):
+        return content
+    if content == _IN_THE_CACHE:
+        found = _in_the_cache(name)
+    else:
+        found = _QUERIES[content](every(cache=resources.cache_directory(), progress=progress))
+    return tuple(dict.fromkeys(f"debian:{kernel.release}" for kernel in found))
+
+
+def _content(name: str) -> str | tuple[str, ...]:
+    """The query of a set, or its specs.
+
+    :raises UsageError: there is no such set, or the file isn't one.
+    """
     path = resources.kernel_sets() / f"{name}.toml"
     known = sorted(file.stem for file in resources.kernel_sets().glob("*.toml"))
     if name not in known:
@@ -50,15 +78,55 @@ def kernel_set(name: str, *, progress: Progress = silent) -> tuple[str, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a set of kernels: {error}") from None
+    queries = (*_QUERIES, _IN_THE_CACHE)
     match content:
-        case {"query": str(query)} if len(content) == 1 and query in _QUERIES:
-            found = _QUERIES[query](every(cache=resources.cache_directory(), progress=progress))
-            return tuple(f"debian:{kernel.release}" for kernel in found)
+        case {"query": str(query)} if len(content) == 1 and query in queries:
+            return query
         case {"kernels": [_, *_] as kernels} if len(content) == 1 and all(
             isinstance(each, str) for each in kernels
         ):
             return tuple(kernels)
     raise UsageError(
         f'{path}: a set has either kernels, a list of specs such as ["debian:bookworm"], or query, one of '
-        f"{', '.join(_QUERIES)}"
+        f"{', '.join(queries)}"
     )
+
+
+def _in_the_cache(name: str) -> list[Kernel]:
+    kept = kept_kernels(resources.cache_directory(), source_hash(resources.guest_sources()))
+    found = in_order(kernel for kernel in kept if kernel.cloud)
+    if not found:
+        raise UsageError(
+            f"{_PREFIX}{name}: the cache has no kernel; get one with memtype kernels fetch or cache import"
+        )
+    return found
+
+
+def _read_indexes(specs: Sequence[str], *, progress: Progress) -> None:
+    """Have the indexes that several specs take read at once; what is wrong with a spec is found out later.
+
+    So a mirror that can't be reached is told of in one line, which names all indexes that will be used.
+    """
+    wanted: set[str] = set()
+    with suppress(UsageError):
+        for spec in specs:
+            wanted.update(_suites(spec))
+    if wanted:
+        with suppress(KernelError):
+            ordered = [suite for suite in SUITES if suite in wanted]
+            indexes(ordered, cache=resources.cache_directory(), progress=progress)
+
+
+def _suites(spec: str) -> Iterator[str]:
+    """The suites whose indexes are sure to be asked for a spec."""
+    if spec.startswith(_PREFIX):
+        content = _content(spec.removeprefix(_PREFIX))
+        if content in _QUERIES:
+            yield from SUITES
+        elif not isinstance(content, str):
+            for each in content:
+                yield from _suites(each)
+        return
+    parsed = parse(spec)
+    if isinstance(parsed, DebianSpec) and parsed.release is None:
+        yield from suites_of(parsed)

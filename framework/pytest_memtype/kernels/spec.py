@@ -22,7 +22,9 @@ SUITES = (
 
 _SERIES = re.compile(r"[0-9]+\.[0-9]+")
 # experimental's first of a series has no third number: 7.3-cloud-amd64.
-_RELEASE = re.compile(r"[0-9]+\.[0-9]+[0-9a-z.+~-]*-(?:cloud-|rt-)?amd64")
+RELEASE = re.compile(r"[0-9]+\.[0-9]+[0-9a-z.+~-]*-(?:cloud-|rt-)?amd64")
+"""What ``uname -r`` prints of one of Debian's kernels."""
+
 _KNOWN = (
     "debian:SUITE, debian:6.1 (a series), debian:6.1.0-50-cloud-amd64 (a release), tree:PATH, "
     "image:BZIMAGE,build=PATH, host and set:NAME"
@@ -99,7 +101,7 @@ def _debian(text: str, name: str) -> DebianSpec:
         return DebianSpec(text, suite=name)
     if _SERIES.fullmatch(name):
         return DebianSpec(text, series=name)
-    if _RELEASE.fullmatch(name):
+    if RELEASE.fullmatch(name):
         return DebianSpec(text, release=name)
     if name[:1].isdigit():
         raise UsageError(

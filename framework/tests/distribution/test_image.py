@@ -13,7 +13,6 @@ from pytest_memtype.distribution.image import lines_of, recipe
 from pytest_memtype.distribution.system import check_guest
 from pytest_memtype.errors import UsageError
 from pytest_memtype.kernels import mmdebstrap
-from pytest_memtype.tested import all_tested
 
 
 def test_each_input_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,18 +40,6 @@ def test_lists_have_comments(tmp_path: Path) -> None:
 def test_unknown_guest_is_named(name: str) -> None:
     with pytest.raises(UsageError, match="not known; known are minimal, debian:bookworm, debian:trixie"):
         check_guest(name)
-
-
-def test_guests_times_kernels() -> None:
-    def silent(_: str) -> None:
-        pass
-
-    found = all_tested(["debian:bookworm", "debian:6.1"], ["minimal", "debian:bookworm"], progress=silent)
-    # Both specs mean the newest 6.1 of bookworm, which is tested once in each guest.
-    assert [each.system for each in found] == ["minimal", "debian:bookworm"]
-    assert found[1].name == f"{found[0].name}@bookworm"
-    own = all_tested(None, ["debian:bookworm"], progress=silent)
-    assert [each.kernel for each in own] == [found[0].name.replace("-cloud-amd64", "-amd64")]
 
 
 def test_user_without_namespaces_is_told_what_is_missing(

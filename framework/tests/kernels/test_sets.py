@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from small_indexes import fill_with_indexes, pretend_kit
 
 from pytest_memtype import resources
 from pytest_memtype.errors import UsageError
@@ -27,13 +28,26 @@ def test_sets_that_ask_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernel_set("all") == tuple(f"debian:{each.release}" for each in there)
 
 
-def test_specs_and_sets_are_expanded_in_order_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_specs_and_sets_are_expanded_in_order_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path))
+    fill_with_indexes(tmp_path)
     monkeypatch.setattr(sets, "every", lambda **_: [kernel("6.12.1")])
     assert expand(["tree:x", "set:lts", "debian:6.12.1-cloud-amd64", "set:default"]) == (
         "tree:x",
         "debian:6.12.1-cloud-amd64",
         "debian:bookworm",
     )
+
+
+def test_the_kernels_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match="the cache has no kernel"):
+        kernel_set("cached")
+    for release in ("6.12.118+deb13-cloud-amd64", "5.10.0-46-cloud-amd64", "6.1.0-56-amd64"):
+        pretend_kit(tmp_path, release)
+    assert kernel_set("cached") == ("debian:5.10.0-46-cloud-amd64", "debian:6.12.118+deb13-cloud-amd64")
 
 
 def test_an_unknown_set() -> None:

@@ -1,0 +1,22 @@
+"""``--offline``, the option of every command that may need a kernel."""
+
+from __future__ import annotations
+
+import click
+
+
+def _stay_offline(_context: click.Context, _parameter: click.Parameter, given: bool) -> None:
+    if given:
+        from pytest_memtype.kernels import mirror
+
+        mirror.stay_offline()
+
+
+offline = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_stay_offline,
+    help="Ask no mirror: what the cache has, by the last indexes.",
+)
+"""Has the command ask no mirror. Nothing is passed to its function."""

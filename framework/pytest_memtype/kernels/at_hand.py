@@ -1,0 +1,56 @@
+"""Which kernels a run has without asking a mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pytest_memtype import resources
+from pytest_memtype.errors import Unreachable
+from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.bundle import bundle_path, find_kernel, source_hash
+from pytest_memtype.kernels.fetch import kit_path
+from pytest_memtype.kernels.index import Kernel
+from pytest_memtype.kernels.spec import parse
+from pytest_memtype.progress import Progress
+
+
+def check_at_hand(kernels: Sequence[str], *, asked: Sequence[str], progress: Progress) -> None:
+    """Check that a run which asks no mirror has all its kernels: it tests what it was told to, or nothing.
+
+    A run that may ask fetches what isn't there, and passes.
+
+    :param kernels: Exact ones, as :func:`pytest_memtype.kernels.bundle.resolve` gives them.
+    :param asked: What the user wrote, for the message of an error.
+    :raises Unreachable: kernels are not in the cache; one line names them all, and what to do.
+    """
+    reason = mirror.unasked()
+    gone = missing(dict.fromkeys(kernels), progress=progress) if reason is not None else []
+    if not gone:
+        return
+    count = len(set(kernels))
+    if count == 1:
+        which = f"{gone[0]} is not in the cache"
+    else:
+        which = f"{len(gone)} of {count} kernels are not in the cache ({', '.join(gone)})"
+    others = ", or test those that the cache has (--kernel set:cached)" if len(gone) < count else ""
+    raise Unreachable(
+        f"{which}, and {reason}; get {'it' if len(gone) == 1 else 'them'} with the network (memtype kernels "
+        f"fetch {' '.join(asked)}) or from another machine (memtype cache export, import){others}"
+    )
+
+
+def missing(specs: Iterable[str], *, progress: Progress) -> list[str]:
+    """Those of some exact kernels that can't be had without the network.
+
+    What was built on this host counts as there.
+
+    :raises KernelError: there is no index to look one up in.
+    """
+    cache, sources = resources.cache_directory(), source_hash(resources.guest_sources())
+
+    def is_there(kernel: Kernel) -> bool:
+        # In a kit a bundle can be built, which takes no network.
+        return bundle_path(kernel, sources, cache=cache).is_dir() or kit_path(kernel, cache=cache).is_dir()
+
+    found = ((spec, find_kernel(parse(spec), sources, cache=cache, progress=progress)) for spec in specs)
+    return [spec for spec, kernel in found if isinstance(kernel, Kernel) and not is_there(kernel)]

@@ -1,0 +1,274 @@
+"""Kernels in one file, for a machine without a network: ``memtype cache export`` and ``import``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pytest_memtype import resources
+from pytest_memtype.errors import KernelError, UsageError, reason
+from pytest_memtype.files import atomically
+from pytest_memtype.kernels import firmware, sealed_tar
+from pytest_memtype.kernels.build import AGENT, LAUNCHER, STRIPPED_MODULE
+from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, kept_kernels, source_hash
+from pytest_memtype.kernels.fetch import kernel_of, kit_path, note_kernel
+from pytest_memtype.kernels.index import Kernel, decode, in_order, path_of
+from pytest_memtype.kernels.sets import expand
+from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
+from pytest_memtype.progress import Progress
+from pytest_memtype.store import exclusive, flush, require_space, scratch, workshop
+
+# What the other machine boots from; of a bundle without a module some are missing.
+_BUNDLE = frozenset(
+    ("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json", "config", "memtype.ko", STRIPPED_MODULE)
+)
+_NEEDED = frozenset(("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json"))
+# A folder of a kit that code of the host's reads or writes in: no link may lead elsewhere from there.
+_HOSTS = frozenset(("memtype", "src", "dev", "proc"))
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*")
+# They become part of shell commands when a kit is fetched.
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+~:-]*")
+_IMAGE = re.compile(r"linux-(?:image|binary)-[0-9A-Za-z.+~-]+")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What was written to a file, or came out of it.
+
+    :param kernels: The kernels, the oldest first.
+    :param new: Folders that weren't in the cache, such as ``bundles/X``.
+    :param toolchains: How many kernels have their toolchain with them.
+    :param firmware: Is OVMF with them?
+    :param indexes: The suites whose indexes are with them.
+    """
+
+    kernels: tuple[Kernel, ...]
+    new: tuple[str, ...]
+    toolchains: int
+    firmware: bool
+    indexes: tuple[str, ...]
+
+
+def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, progress: Progress) -> Carried:
+    """Write kernels of the cache to a file: what guests boot from, OVMF if it is there, and the indexes.
+
+    No mirror should be asked: see :func:`pytest_memtype.kernels.mirror.stay_offline`.
+
+    :param with_toolchain: Write what they were built with, too, several hundred MiB of each kernel: another
+        version of pytest-memtype, whose guests have other sources, builds them anew with it.
+    :raises UsageError: a spec isn't one of Debian's kernels, or the file can't be written.
+    :raises KernelError: a kernel isn't in the cache; the line names those that are.
+    """
+    cache = resources.cache_directory()
+    kernels = _chosen(specs, cache=cache, progress=progress)
+    sources = source_hash(resources.guest_sources())
+    folders: dict[str, Path] = {}
+    for kernel in kernels:
+        folder, kit = bundle_path(kernel, sources, cache=cache), kit_path(kernel, cache=cache)
+        if not folder.is_dir():
+            bundle(f"debian:{kernel.release}", progress=progress)
+        if kernel_of(folder) is None:
+            # A bundle of an earlier version doesn't say what it is of.
+            note_kernel(kernel, folder)
+        folders[f"bundles/{folder.name}"] = folder
+        if with_toolchain and not kit.is_dir():
+            raise KernelError(
+                f"kernel {kernel.release}: the cache has no toolchain of it; leave out --with-toolchain, or "
+                f"get it with the network (memtype kernels fetch debian:{kernel.release})"
+            )
+        if with_toolchain:
+            folders[f"kits/{kit.name}"] = kit
+    folders |= {f"{firmware.FOLDER}/{path.name}": path for path in firmware.kept(cache)}
+    kept = {suite: path_of(cache, suite) for suite in SUITES if path_of(cache, suite).is_file()}
+    folders |= {f"index/{path.name}": path for path in kept.values()}
+    progress(f"writing {file}")
+    with atomically(file) as unfinished:
+        sealed_tar.write(unfinished, folders, {"kernels": [asdict(kernel) for kernel in kernels]})
+    return Carried(
+        tuple(kernels), tuple(folders), len(kernels) * with_toolchain, bool(firmware.kept(cache)), tuple(kept)
+    )
+
+
+def import_kernels(file: Path, *, progress: Progress) -> Carried:
+    """Take over the kernels of a file that :func:`export` has written; what is in the cache already stays.
+
+    All of it is checked before the first folder appears in the cache.
+
+    :raises UsageError: the file is damaged, hostile, or of no use to this version of pytest-memtype.
+    :raises HostError: the disk is full.
+    """
+    cache = resources.cache_directory()
+    place = workshop(cache, "import")
+    with exclusive(place, progress), scratch(place) as folder:
+        progress(f"reading {file}")
+        try:
+            sealed_tar.unpack(
+                file, folder, allowed=_allowed, on_size=lambda size: require_space(cache, size + (64 << 20))
+            )
+        except IsADirectoryError as error:
+            raise UsageError(f"{file}: {reason(error)}") from None
+        kernels = list(_checked(file, folder, cache=cache))
+        suites = list(_checked_indexes(file, folder))
+        names = list(_folders(folder))
+        new = [name for name in names if _move(folder / name, cache / name)]
+        taken = [suite for suite in suites if _move_index(folder, cache, suite)]
+    return Carried(
+        tuple(in_order(kernels)),
+        tuple(new),
+        sum(name.startswith("kits/") for name in names),
+        any(name.startswith(f"{firmware.FOLDER}/") for name in names),
+        tuple(taken),
+    )
+
+
+def _chosen(specs: Iterable[str], *, cache: Path, progress: Progress) -> list[Kernel]:
+    """The kernels to export, the oldest first, each once."""
+    sources = source_hash(resources.guest_sources())
+    found: dict[str, Kernel] = {}
+    for spec in expand(specs, progress=progress):
+        kernel = find_kernel(parse(spec), sources, cache=cache, progress=progress)
+        if not isinstance(kernel, Kernel):
+            raise UsageError(f"kernel {spec!r}: it was built on this host, and only Debian's can be exported")
+        is_there = bundle_path(kernel, sources, cache=cache), kit_path(kernel, cache=cache)
+        if not any(path.is_dir() for path in is_there):
+            has = ", ".join(f"debian:{each.release}" for each in in_order(kept_kernels(cache, sources)))
+            which = "" if spec == f"debian:{kernel.release}" else f"{kernel.release} is "
+            raise KernelError(f"kernel {spec!r}: {which}not in the cache, which has {has or 'none'}")
+        found[kernel.release] = kernel
+    return in_order(found.values())
+
+
+def _allowed(name: str, member: sealed_tar.Member) -> bool:
+    """May an export hold that? Links are in toolchains alone, which are root folders of their own."""
+    match name.split("/"):
+        case ["bundles" | "kits" | firmware.FOLDER | "index"]:
+            return member.kind == "folder"
+        case ["index", file]:
+            return member.kind == "file" and file in {path_of(Path(), suite).name for suite in SUITES}
+        case ["bundles" | "kits" | firmware.FOLDER, folder]:
+            return member.kind == "folder" and bool(_FOLDER.fullmatch(folder))
+        case ["bundles", _, file]:
+            return member.kind == "file" and file in _BUNDLE
+        case [firmware.FOLDER, _, file]:
+            return member.kind == "file" and file in firmware.FILES
+        case ["kits", _, *inside]:
+            return member.kind != "link" or _stays_inside(inside, member.target)
+    return False
+
+
+def _stays_inside(name: Sequence[str], target: str) -> bool:
+    """Does a link of a toolchain lead to a place in it? One that begins with "/" begins at its root."""
+    if name[0] in _HOSTS:
+        return False
+    depth = 0 if target.startswith("/") else len(name) - 1
+    for part in target.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return False
+    return True
+
+
+def _folders(folder: Path, all_of: Iterable[str] = ("kits", "bundles", firmware.FOLDER)) -> Iterator[str]:
+    """The things in an unpacked export, kits before the bundles that are built in them."""
+    for kind in all_of:
+        for path in sorted((folder / kind).iterdir()) if (folder / kind).is_dir() else ():
+            yield f"{kind}/{path.name}"
+
+
+def _checked(file: Path, folder: Path, *, cache: Path) -> Iterator[Kernel]:
+    """The kernels of an unpacked export.
+
+    :raises UsageError: one is damaged, or can't be used by this version of pytest-memtype.
+    """
+    sources = source_hash(resources.guest_sources())
+    kits = set()
+    for name in _folders(folder, ("kits",)):
+        kernel = _checked_kernel(file, folder / name)
+        if kit_path(kernel, cache=cache).name == (folder / name).name:
+            kits.add(kernel)
+    for name in _folders(folder, ("bundles",)):
+        kernel = _checked_kernel(file, folder / name)
+        missing = _NEEDED - {path.name for path in (folder / name).iterdir()}
+        if missing or not (folder / name).name.startswith(f"{kernel.release}-"):
+            raise UsageError(f"{file}: damaged: {name} is no bundle of {kernel.release}")
+        usable = bundle_path(kernel, sources, cache=cache).name == (folder / name).name
+        if not usable and kernel not in kits and not kit_path(kernel, cache=cache).is_dir():
+            raise UsageError(
+                f"{file}: kernel {kernel.release} was built for guests of another version of pytest-memtype; "
+                "export it with the version that is used here, or with --with-toolchain to build it here"
+            )
+        yield kernel
+
+
+def _checked_kernel(file: Path, folder: Path) -> Kernel:
+    kernel = kernel_of(folder)
+    if kernel is None or not _makes_sense(kernel):
+        raise UsageError(f"{file}: damaged: {folder.name} doesn't say which kernel it is of")
+    return kernel
+
+
+def _makes_sense(kernel: Kernel) -> bool:
+    texts = (kernel.release, kernel.version, kernel.suite, kernel.image)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(kernel.headers, bool)
+        and bool(RELEASE.fullmatch(kernel.release))
+        and bool(_VERSION.fullmatch(kernel.version))
+        and kernel.suite in SUITES
+        and bool(_IMAGE.fullmatch(kernel.image))
+    )
+
+
+def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
+    """The suites of the indexes in an unpacked export.
+
+    :raises UsageError: one is damaged.
+    """
+    for suite in SUITES:
+        path = path_of(folder, suite)
+        if not path.is_file():
+            continue
+        try:
+            index, _ = decode(path.read_bytes())
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UsageError(f"{file}: damaged: its index of {suite} makes no sense") from None
+        newest = index.newest is None or (
+            isinstance(index.newest, str) and bool(RELEASE.fullmatch(index.newest))
+        )
+        if not newest or not all(_makes_sense(kernel) for kernel in index.kernels):
+            raise UsageError(f"{file}: damaged: its index of {suite} makes no sense")
+        yield suite
+
+
+def _move(unpacked: Path, final: Path) -> bool:
+    """Put a folder into its place; False when it is there already."""
+    flush(unpacked)
+    final.parent.mkdir(exist_ok=True)
+    try:
+        # Of a folder in its place nothing is replaced.
+        unpacked.rename(final)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _move_index(folder: Path, cache: Path, suite: str) -> bool:
+    """Take over an index that is newer than the cache's own; False when the cache's stays."""
+    unpacked, final = path_of(folder, suite), path_of(cache, suite)
+    _, fetched = decode(unpacked.read_bytes())
+    own = -1.0
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        own = decode(final.read_bytes())[1]
+    # One from the future would never be replaced.
+    if not own < fetched <= time.time():
+        return False
+    final.parent.mkdir(exist_ok=True)
+    unpacked.replace(final)
+    return True

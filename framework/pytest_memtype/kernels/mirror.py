@@ -1,0 +1,133 @@
+"""Whether this run may ask Debian's mirror, and whether the mirror answers: decided once for a run.
+
+``--offline`` and the variable ``MEMTYPE_OFFLINE`` forbid asking. A mirror that was found to be unreachable
+isn't asked again by the same run: each question would cost as long as the first. Processes that a run starts
+are told (:func:`state`, :func:`restore`, :func:`environment`); others find a note in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.errors import Unreachable
+
+VARIABLE: Final = "MEMTYPE_OFFLINE"
+"""The environment variable: ``1`` is ``--offline``, and empty or ``0`` isn't."""
+
+CANT_BE_REACHED: Final = "the Debian mirror can't be reached"
+
+ADVICE: Final = (
+    "repeat this with the network, or take it from a machine that has it (memtype cache export, import)"
+)
+"""What to do about something that isn't in the cache."""
+
+_UNREACHABLE = "unreachable"
+_ASKED = "1"
+_NOTE = "mirror-unreachable"
+# The workers of one run come within this; who has plugged the network in since waits no longer for news.
+_NOTE_SECONDS = 60.0
+
+
+class _Known:
+    """What this process knows.
+
+    :ivar state: Empty, :data:`_ASKED` or :data:`_UNREACHABLE`.
+    :ivar told: Has the user been told how old the indexes are?
+    """
+
+    def __init__(self) -> None:
+        self.state = ""
+        self.told = False
+
+
+_known = _Known()
+
+
+def stay_offline() -> None:
+    """From now on this process asks no mirror."""
+    _known.state = _ASKED
+
+
+def lost(cache: Path) -> None:
+    """From now on this process takes the mirror to be unreachable; others of the same run find a note."""
+    if not _known.state:
+        _known.state = _UNREACHABLE
+    # A cache that can't be written to costs another process the same wait.
+    with suppress(OSError):
+        _note(cache).touch()
+
+
+def answered(cache: Path) -> None:
+    """The mirror has sent something: whatever was noted of it is over."""
+    with suppress(OSError):
+        _note(cache).unlink(missing_ok=True)
+
+
+def lately_lost(cache: Path) -> bool:
+    """Has any process found the mirror unreachable within the last minute?"""
+    try:
+        return 0 <= time.time() - _note(cache).stat().st_mtime < _NOTE_SECONDS
+    except OSError:
+        return False
+
+
+def unasked() -> str | None:
+    """Why this process asks no mirror, as the end of a sentence; None when it may ask."""
+    match _known.state or _of_environment():
+        case "":
+            return None
+        case state if state == _UNREACHABLE:
+            return CANT_BE_REACHED
+        case _:
+            return "the Debian mirror may not be asked (--offline)"
+
+
+def require(what: str) -> None:
+    """Check that something may be fetched.
+
+    :param what: It, as the beginning of a sentence.
+    :raises Unreachable: the mirror isn't asked; the line says what to do.
+    """
+    reason = unasked()
+    if reason is not None:
+        raise Unreachable(f"{what}: not in the cache, and {reason}; {ADVICE}")
+
+
+def say_once() -> bool:
+    """Is the user still to be told how old the indexes are? True for the first who asks."""
+    first, _known.told = not _known.told, True
+    return first
+
+
+def state() -> dict[str, str | bool]:
+    """What this process knows, for :func:`restore` in another."""
+    return {"state": _known.state or _of_environment(), "told": _known.told}
+
+
+def restore(state: dict[str, str | bool]) -> None:
+    """Take over what another process of this run knows."""
+    _known.state, _known.told = str(state["state"]), bool(state["told"])
+
+
+def environment() -> dict[str, str]:
+    """What a process that is started has to have in its environment to know the same."""
+    known = _known.state or _of_environment()
+    return {VARIABLE: known} if known else {}
+
+
+def forget() -> None:
+    """Know nothing again, as a process that has just started."""
+    _known.state, _known.told = "", False
+
+
+def _of_environment() -> str:
+    value = os.environ.get(VARIABLE, "")
+    return "" if value == "0" else value
+
+
+def _note(cache: Path) -> Path:
+    return cache / _NOTE

@@ -1,0 +1,311 @@
+"""A tar file that says itself what is in it: a manifest comes first, with the SHA-256 of every file.
+
+The manifest finds damage, such as a file cut short on its way. It proves nothing of who made the file:
+whoever can change the contents can change the manifest. By being unpacked a hostile file can do no harm,
+though: every name, type, size and target of a link is checked before anything is written, and only files,
+folders and links that the caller allows are made. ``tarfile``'s own filter isn't relied on: Python has it
+from 3.11.4 on, and Debian 12 has 3.11.2.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from pytest_memtype.errors import UsageError, reason
+
+MANIFEST: Final = "memtype-export.json"
+"""The first member's name."""
+
+_FORMAT = 1
+# Kernels are compressed already; what else there is gets half as large, at the speed of a disk.
+_LEVEL = 1
+_PIECE = 1 << 20
+# A toolchain has 20,000 files; of each the manifest has 200 bytes.
+_MANIFEST_BYTES = 64 << 20
+_MOST_MEMBERS = 500_000
+_MOST_BYTES = 64 << 30
+# Of a member's header, with a long name, and of what tarfile reads ahead.
+_HEADER_BYTES = 1 << 20
+_NAME = re.compile(r"[^\0-\x1f\x7f]{1,4000}")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One name in the file.
+
+    :param kind: ``folder``, ``file`` or ``link``.
+    :param size: Bytes of a file.
+    :param sha256: Of a file's contents, in hexadecimal.
+    :param executable: Is a file a program?
+    :param target: Where a link leads.
+    """
+
+    kind: str
+    size: int = 0
+    sha256: str = ""
+    executable: bool = False
+    target: str = ""
+
+
+def write(file: IO[bytes], folders: Mapping[str, Path], facts: Mapping[str, Any]) -> None:
+    """Write files and folders with all that is in them.
+
+    Device nodes and the like are left out.
+
+    :param folders: By their names in the tar file, such as ``bundles/X``.
+    :param facts: What the manifest says beside.
+    :raises OSError: something can't be read or written.
+    """
+    found = dict(_found(folders))
+    members = {name: _described(path) for name, path in found.items()}
+    content = {
+        "format": _FORMAT,
+        "facts": facts,
+        "members": {name: asdict(member) for name, member in members.items()},
+    }
+    manifest = json.dumps(content).encode()
+    with (
+        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_LEVEL, filename="", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        tar.addfile(_header(MANIFEST, Member("file", len(manifest))), io.BytesIO(manifest))
+        for name, member in members.items():
+            if member.kind == "file":
+                with found[name].open("rb") as contents:
+                    tar.addfile(_header(name, member), contents)
+            else:
+                tar.addfile(_header(name, member))
+
+
+def unpack(
+    path: Path,
+    target: Path,
+    *,
+    allowed: Callable[[str, Member], bool],
+    on_size: Callable[[int], None],
+) -> Mapping[str, Any]:
+    """Unpack a file that :func:`write` has made into an empty folder, and return its facts.
+
+    :param allowed: May there be such a member? Folders above it are asked for as well.
+    :param on_size: Called with the bytes that all files will take, before the first is made.
+    :raises UsageError: it is damaged, or no such file; the caller removes what is in ``target``.
+    :raises OSError: something can't be written.
+    """
+    try:
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw, mode="rb") as packed:
+            bounded = _Bounded(packed)
+            with tarfile.open(fileobj=bounded, mode="r|") as tar:
+                return _unpack(tar, bounded, target, allowed=allowed, on_size=on_size)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: {reason(error)}") from None
+    except _Refused as error:
+        raise UsageError(f"{path}: refused: {error}; nothing of it was kept") from None
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{path}: damaged, cut short or not made by memtype cache export ({text}); copy it again"
+        ) from None
+
+
+class _Refused(Exception):
+    """What the file holds may not be there."""
+
+
+class _Bounded(io.RawIOBase):
+    """Reads on for as many bytes as were allowed, so that no header can make tarfile fill the memory."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+        self._left = _HEADER_BYTES
+
+    def allow(self, size: int) -> None:
+        """Allow the next member's header and ``size`` bytes."""
+        self._left = size + _HEADER_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _Refused("a member's header is larger than any that was written")
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+
+def _unpack(
+    tar: tarfile.TarFile,
+    bounded: _Bounded,
+    target: Path,
+    *,
+    allowed: Callable[[str, Member], bool],
+    on_size: Callable[[int], None],
+) -> Mapping[str, Any]:
+    facts, members = _read_manifest(tar, bounded)
+    for name, member in members.items():
+        _check(name, member, members)
+        if not allowed(name, member):
+            raise _Refused(f"{name!r}: no {member.kind} of that name belongs to a kernel")
+    total = sum(member.size for member in members.values())
+    if total > _MOST_BYTES:
+        raise _Refused(f"it says that it takes {total >> 30} GiB")
+    on_size(total)
+    left = dict(members)
+    while True:
+        bounded.allow(0)
+        header = tar.next()
+        if header is None:
+            break
+        expected = left.pop(header.name, None)
+        if expected is None:
+            raise _Refused(f"{header.name!r} is not in its manifest, or is there twice")
+        if _kind(header) != expected.kind or (header.isreg() and header.size != expected.size):
+            raise _Refused(f"{header.name!r} is not what the manifest says")
+        bounded.allow(expected.size)
+        _make(tar, header, expected, target / header.name)
+        # tarfile remembers them all.
+        tar.members = []  # type: ignore[attr-defined]
+    # Behind the end there is padding, and what gzip has to check.
+    bounded.allow(0)
+    while bounded.read(_PIECE):
+        pass
+    if left:
+        raise EOFError(f"{len(left)} files are missing")
+    return facts
+
+
+def _read_manifest(tar: tarfile.TarFile, bounded: _Bounded) -> tuple[Mapping[str, Any], dict[str, Member]]:
+    header = tar.next()
+    if header is None or header.name != MANIFEST or not header.isreg():
+        raise ValueError(f"it doesn't begin with {MANIFEST}")
+    if header.size > _MANIFEST_BYTES:
+        raise _Refused(f"its manifest is said to take {header.size >> 20} MiB")
+    bounded.allow(header.size)
+    file = tar.extractfile(header)
+    assert file is not None
+    content = json.loads(file.read())
+    match content:
+        case {"format": int(number)} if number != _FORMAT:
+            raise ValueError(f"its format is {number}, and this version reads {_FORMAT}")
+        case {"format": int(), "facts": dict(facts), "members": dict(members)}:
+            pass
+        case _:
+            raise ValueError("its manifest makes no sense")
+    if len(members) > _MOST_MEMBERS:
+        raise _Refused(f"it says that it has {len(members)} files")
+    return facts, {name: _member(name, each) for name, each in members.items()}
+
+
+def _member(name: str, content: Any) -> Member:
+    match content:
+        case {
+            "kind": "folder" | "file" | "link" as kind,
+            "size": int(size),
+            "sha256": str(digest),
+            "executable": bool(executable),
+            "target": str(target),
+        } if size >= 0 and not isinstance(size, bool):
+            return Member(kind, size if kind == "file" else 0, digest, executable, target)
+    raise ValueError(f"its manifest makes no sense at {name[:80]!r}")
+
+
+def _check(name: str, member: Member, members: Mapping[str, Member]) -> None:
+    """Check that a name leads to a place below the folder, and through folders of the same file only."""
+    parts = name.split("/")
+    if not _NAME.fullmatch(name) or any(part in ("", ".", "..") for part in parts):
+        raise _Refused(f"{name[:80]!r} is not the name of a file below the cache")
+    if len(parts) > 1:
+        above = members.get("/".join(parts[:-1]))
+        # A file behind a link would be written elsewhere.
+        if above is None or above.kind != "folder":
+            raise _Refused(f"{name!r} is in no folder of the file's own")
+    if member.kind == "link" and not _NAME.fullmatch(member.target):
+        raise _Refused(f"{name!r} is a link to nowhere")
+
+
+def _kind(header: tarfile.TarInfo) -> str:
+    if header.isdir():
+        return "folder"
+    if header.issym():
+        return "link"
+    # Hard links, device nodes and sparse files are written by nobody here.
+    return "file" if header.type == tarfile.REGTYPE else "other"
+
+
+def _make(tar: tarfile.TarFile, header: tarfile.TarInfo, member: Member, path: Path) -> None:
+    """Make one member; those that need one are made behind the folder above, since the file has them so."""
+    if member.kind == "folder":
+        path.mkdir(mode=0o755)
+        return
+    if member.kind == "link":
+        if header.linkname != member.target:
+            raise _Refused(f"{header.name!r} is not what the manifest says")
+        path.symlink_to(member.target)
+        return
+    contents = tar.extractfile(header)
+    assert contents is not None
+    digest = hashlib.sha256()
+    mode = 0o755 if member.executable else 0o644
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        while piece := contents.read(_PIECE):
+            digest.update(piece)
+            file.write(piece)
+    if digest.hexdigest() != member.sha256:
+        raise ValueError(f"{header.name} has another SHA-256 than its manifest says")
+
+
+def _found(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
+    """All names to write, each behind the folder that it is in."""
+    above: set[str] = set()
+    for name, path in folders.items():
+        for parent in reversed(Path(name).parents[:-1]):
+            if str(parent) not in above:
+                above.add(str(parent))
+                yield str(parent), path.parent
+        yield name, path
+        # Path.rglob() follows links to folders in some versions of Python.
+        for folder, _, files in os.walk(path) if path.is_dir() else ():
+            inside = Path(folder)
+            if inside != path:
+                yield f"{name}/{inside.relative_to(path)}", inside
+            links = [entry.name for entry in os.scandir(folder) if entry.is_symlink()]
+            for file in sorted({*files, *links}):
+                status = (inside / file).lstat()
+                if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                    yield f"{name}/{(inside / file).relative_to(path)}", inside / file
+
+
+def _described(path: Path) -> Member:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return Member("link", target=str(path.readlink()))
+    if stat.S_ISDIR(status.st_mode):
+        return Member("folder")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Member("file", status.st_size, digest, executable=bool(status.st_mode & 0o111))
+
+
+def _header(name: str, member: Member) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    match member.kind:
+        case "folder":
+            header.type, header.mode = tarfile.DIRTYPE, 0o755
+        case "link":
+            header.type, header.linkname = tarfile.SYMTYPE, member.target
+        case _:
+            header.size, header.mode = member.size, 0o755 if member.executable else 0o644
+    return header
