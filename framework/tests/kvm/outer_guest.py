@@ -31,6 +31,7 @@ from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
 from pytest_memtype.progress import Progress
 from pytest_memtype.resources import cache_directory
