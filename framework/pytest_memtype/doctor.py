@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_memtype import resources
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import GuestError, HostError
 from pytest_memtype.host import available_memory
 from pytest_memtype.kernels.mmdebstrap import namespace_problem
 from pytest_memtype.kernels.sandbox import bwrap_problem
@@ -18,7 +18,7 @@ from pytest_memtype.kernels.sources import debian_keyring
 from pytest_memtype.machine import template_store
 from pytest_memtype.machine.accelerator import recall
 from pytest_memtype.machine.qemu_versions import QEMU, TESTED, tested_versions
-from pytest_memtype.machine.registers_outside import usable_qemu
+from pytest_memtype.machine.registers_outside import trial_guest, usable_qemu
 
 _VERSION_SECONDS = 30
 _PYTHON = (3, 11)
@@ -49,6 +49,7 @@ def checks() -> list[Check]:
     inspect: tuple[Callable[[], Check], ...] = (
         _python,
         _qemu,
+        _outside,
         _mmdebstrap,
         _bubblewrap,
         _namespaces,
@@ -86,6 +87,21 @@ def _qemu() -> Check:
     return Check(
         "QEMU", True, f"{found}; {'tested' if tested else f'between those tested ({tested_versions()})'}"
     )
+
+
+def _outside() -> Check:
+    """Whether a guest's memory can be read, without which nothing is audited."""
+    name = "guest's memory"
+    try:
+        with trial_guest() as machine:
+            machine.memory.read(0, 16)
+    except HostError as error:
+        # Runs go on without the audit, and say so.
+        advice = "allow it: without it no page tables are read from outside, and tests are not audited"
+        return Check(name, True, error.message, advice)
+    except GuestError as error:
+        return Check(name, False, str(error).partition("\n")[0], "see QEMU above")
+    return Check(name, True, "read from outside; QEMU isn't confined")
 
 
 def _mmdebstrap() -> Check:

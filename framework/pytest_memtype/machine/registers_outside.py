@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import leave_ram_out, save_state
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
+from pytest_memtype.machine.template import memory_file
 
 
 @contextlib.contextmanager
@@ -77,22 +79,35 @@ def cpu_shape(guest: Guest) -> CpuShape:
     return _learned(this_qemu(), guest.hardware.cpu, guest.accelerator)
 
 
+@contextlib.contextmanager
+def trial_guest() -> Iterator[Machine]:
+    """A guest without a kernel, paused for good, whose memory is a template's while it boots.
+
+    :raises HostError: QEMU isn't installed, is none that can be used, or this host has no files in memory.
+    :raises GuestError: QEMU doesn't start; one that is confined can't open the memory.
+    """
+    hardware = Hardware()
+    with (
+        os.fdopen(memory_file(), "r+b") as memory,
+        tempfile.TemporaryDirectory(prefix="memtype-trial-") as name,
+    ):
+        memory.truncate(hardware.memory_bytes)
+        guest = Guest(hardware, ram_file=Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}"))
+        with Machine.start(guest, logs=Path(name)) as machine:
+            yield machine
+
+
 def usable_qemu() -> Qemu:
-    """This host's QEMU, once a guest of it was started, saved, and its registers read from outside.
+    """This host's QEMU, once a guest of it was started and saved, and its registers read from outside.
 
     The guest has no kernel and never runs, so this takes as long as QEMU needs to start.
 
     :raises HostError: it can't be used; the message is one line that says why.
     """
     qemu = this_qemu()
-    guest = Guest()
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="memtype-trial-") as name,
-            Machine.start(guest, logs=Path(name)) as machine,
-        ):
-            state = save_devices(machine)
-            read_cpus(state, cpu_shape(guest))
+        with trial_guest() as machine:
+            read_cpus(save_devices(machine), cpu_shape(machine.guest))
     except (GuestError, DeviceStateError) as error:
         message = str(error).partition("\n")[0]
         raise HostError(

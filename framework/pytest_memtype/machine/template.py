@@ -90,7 +90,7 @@ def save(
     ram, state = directory / "ram", directory / "state"
     if boot_rom is not None:
         (directory / "boot-rom.bin").write_bytes(boot_rom)
-    with os.fdopen(_memory_file(), "r+b") as memory:
+    with os.fdopen(memory_file(), "r+b") as memory:
         memory.truncate(guest.hardware.memory_bytes)
         started = replace(guest, ram_file=Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}"), ram_share=True)
         logs = directory / "logs"
@@ -114,8 +114,11 @@ def save(
     flush(directory)
 
 
-def _memory_file() -> int:
-    """A descriptor of an empty file in memory."""
+def memory_file() -> int:
+    """A descriptor of an empty file in memory.
+
+    :raises HostError: This host lets nobody make one.
+    """
     try:
         return os.memfd_create("ram")
     except OSError as error:
