@@ -9,8 +9,8 @@ from typing import Final
 from pytest_memtype.machine.qemu_versions import QEMU
 
 _REAL: Final = "exec '{real}' \"$@\""
-# What the real one prints, altered on its way.
-_ALTERED: Final = "'{real}' \"$@\" | sed -e '{script}'"
+# What the real one says of itself, altered on its way. A guest's QEMU must be the process that was started.
+_ALTERED: Final = "case $1 in --version | -M) '{real}' \"$@\" | sed -e '{script}' ;; *) " + _REAL + " ;; esac"
 _OTHER_VERSION: Final = (
     's/"micro": [0-9]*, "minor": [0-9]*, "major": [0-9]*/"micro": 0, "minor": {minor}, "major": {major}/; '
     "s/version [0-9.]*/version {major}.{minor}.0/"
