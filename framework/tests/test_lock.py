@@ -33,8 +33,8 @@ def test_it_holds_all_that_the_project_and_its_build_ask_for(lock: Path) -> None
 
 
 def test_tools_are_locked_as_well() -> None:
-    extras = PROJECT["project"]["optional-dependencies"]
-    assert unmet([each for extra in extras.values() for each in extra], pins(LOCK)) == []
+    named = [*PROJECT["project"]["optional-dependencies"].values(), *PROJECT["dependency-groups"].values()]
+    assert unmet([each for group in named for each in group], pins(LOCK)) == []
 
 
 def test_a_requirement_that_the_lock_does_not_meet_is_seen() -> None:
