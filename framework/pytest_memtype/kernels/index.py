@@ -164,7 +164,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
     :raises KernelError: none of them could be had.
     """
     wanted = tuple(suites)
-    kept = _kept(cache, wanted)
+    kept = kept_indexes(cache, wanted)
     stale = [suite for suite in wanted if _load(cache, suite, max_age=_FRESH_SECONDS) is None]
     reason = mirror.unasked()
     failures: dict[str, KernelError | HostError] = {}
@@ -174,7 +174,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
             reason = mirror.CANT_BE_REACHED
         else:
             failures = _refresh_all(stale, cache=cache, progress=progress, impatient=bool(kept))
-            kept = _kept(cache, wanted)
+            kept = kept_indexes(cache, wanted)
             reason = mirror.unasked()
             if failures and reason is None:
                 old = tuple(failures)
@@ -396,7 +396,7 @@ def path_of(cache: Path, suite: str) -> Path:
     return cache / "index" / f"{suite}.{_FORMAT}.json"
 
 
-def _kept(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
+def kept_indexes(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
     """The indexes on disk, whatever their age."""
     return {suite: index for suite in suites if (index := _load(cache, suite)) is not None}
 
