@@ -14,10 +14,10 @@ from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.at_hand import check_at_hand
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.fetch import kernel_of, kits
-from pytest_memtype.kernels.index import Kernel, every
+from pytest_memtype.kernels.index import Kernel, every, indexes, meanings
 from pytest_memtype.kernels.prepare import Status, prepare
 from pytest_memtype.kernels.sets import expand
-from pytest_memtype.kernels.spec import parse
+from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.kernels.table import live_table
 from pytest_memtype.progress import Progress, shown
 from pytest_memtype.resources import cache_directory
@@ -53,13 +53,30 @@ def cached() -> list[CachedKernel]:
     return [_cached(release, tuple(paths)) for release, paths in sorted(folders.items())]
 
 
-def available() -> list[Kernel]:
-    """The cloud kernels that the mirror has, the oldest first.
+@dataclass(frozen=True)
+class AvailableKernel:
+    """A kernel that the mirror has.
+
+    :param specs: What means it beside its release, such as ``debian:bookworm`` and ``debian:6.1``.
+    """
+
+    kernel: Kernel
+    specs: tuple[str, ...]
+
+
+def available() -> list[AvailableKernel]:
+    """The cloud kernels that the mirror has by its indexes, the oldest first.
 
     :raises KernelError: no index of it could be had.
     """
+    cache = cache_directory()
     with shown(Console(stderr=True)) as progress:
-        return every(cache=cache_directory(), progress=progress)
+        found = meanings(indexes(SUITES, cache=cache, progress=progress))
+        kernels = every(cache=cache, progress=progress)
+    by_release: dict[str, list[str]] = {}
+    for kernel, specs in found.items():
+        by_release.setdefault(kernel.release, []).extend(specs)
+    return [AvailableKernel(kernel, tuple(by_release.get(kernel.release, ()))) for kernel in kernels]
 
 
 def fetch(specs: Iterable[str]) -> list[Status]:

@@ -9,6 +9,11 @@ import click
 from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import literal, stdout
 
+_WHY_THEY_DIFFER = (
+    "debian:SUITE is what the suite's own package linux-image-cloud-amd64 names, so what its users get;\n"
+    "debian:SERIES is the newest that is built, in any suite, signed or not yet. The two may differ for days."
+)
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -17,13 +22,14 @@ def kernels(ctx: click.Context) -> None:
 
     \b
     A kernel is written as with memtype run --kernel:
-      debian:bookworm                   the newest cloud kernel of a suite
-      debian:6.12                       the newest of a series
+      debian:bookworm                   the cloud kernel that a suite's users get
+      debian:6.12                       the newest that is built of a series, signed or not yet
       debian:6.1.0-50-cloud-amd64       this very one
       tree:PATH                         a kernel build tree, with its own compiler
       image:BZIMAGE,build=PATH          an image, and the folder it was built in
       host                              the running kernel, with its headers
       set:default, set:lts, set:all     a set: the default, the newest of each series, all there are
+      set:cached                        all that the cache has
 
     \b
     Examples:
@@ -131,9 +137,13 @@ def _print_available_kernels() -> None:
     from pytest_memtype.kernel_commands import available
 
     table = Table(box=None, header_style="bold")
-    for column in ("kernel", "package", "suite", "module"):
+    for column in ("kernel", "package", "suite", "module", "signed", "also meant by"):
         table.add_column(column, no_wrap=True)
     for each in available():
-        module = "yes" if each.headers else "no: its headers are gone"
-        table.add_row(f"debian:{each.release}", each.version, each.suite, module)
+        kernel = each.kernel
+        module = "yes" if kernel.headers else "no: its headers are gone"
+        signed = "yes" if kernel.signed else "not yet"
+        also = " ".join(each.specs)
+        table.add_row(f"debian:{kernel.release}", kernel.version, kernel.suite, module, signed, also)
     stdout().print(table)
+    click.echo(_WHY_THEY_DIFFER)

@@ -9,6 +9,7 @@ import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,11 @@ class Kernel:
     def cloud(self) -> bool:
         """Is it a cloud kernel, the flavour that is tested when nobody names one?"""
         return self.release.endswith(_CLOUD)
+
+    @property
+    def signed(self) -> bool:
+        """Has Debian signed its image for Secure Boot? That comes some days behind a build."""
+        return "unsigned" not in self.image
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
     :raises KernelError: none of them could be had.
     """
     wanted = tuple(suites)
-    kept = _kept(cache, wanted)
+    kept = kept_indexes(cache, wanted)
     stale = [suite for suite in wanted if _load(cache, suite, max_age=_FRESH_SECONDS) is None]
     reason = mirror.unasked()
     failures: dict[str, KernelError | HostError] = {}
@@ -168,7 +174,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
             reason = mirror.CANT_BE_REACHED
         else:
             failures = _refresh_all(stale, cache=cache, progress=progress, impatient=bool(kept))
-            kept = _kept(cache, wanted)
+            kept = kept_indexes(cache, wanted)
             reason = mirror.unasked()
             if failures and reason is None:
                 old = tuple(failures)
@@ -263,9 +269,23 @@ def _ages(cache: Path, suites: Iterable[str]) -> str:
             return f"{_WHAT} {suite} is {age}{without}"
         case [(age, [*_])]:
             return f"Debian's indexes are {age}{without}"
-        case several:
-            listed = " and ".join(f"{age} ({', '.join(names)})" for age, names in several)
-            return f"Debian's indexes are {listed}{without}"
+        case _:
+            oldest = age_text(max(found[suite] for suite in suites if suite in found))
+            return f"Debian's indexes are up to {oldest} ({', '.join(groups[oldest])}){without}"
+
+
+def meanings(found: Mapping[str, Index]) -> dict[Kernel, list[str]]:
+    """What else than its release each kernel is meant by: ``debian:bookworm``, ``debian:6.1``."""
+    suites = [DebianSpec(f"debian:{suite}", suite=suite) for suite, index in found.items() if index.newest]
+    names = dict.fromkeys(
+        kernel.series for index in found.values() for kernel in index.kernels if kernel.cloud
+    )
+    specs = [*suites, *(DebianSpec(f"debian:{name}", series=name) for name in names)]
+    meant: dict[Kernel, list[str]] = {}
+    for spec in specs:
+        with suppress(KernelError):
+            meant.setdefault(choose(spec, found), []).append(spec.text)
+    return meant
 
 
 def choose(spec: DebianSpec, indexes: Mapping[str, Index], *, where: str = _ARCHIVE) -> Kernel:
@@ -376,7 +396,7 @@ def path_of(cache: Path, suite: str) -> Path:
     return cache / "index" / f"{suite}.{_FORMAT}.json"
 
 
-def _kept(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
+def kept_indexes(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
     """The indexes on disk, whatever their age."""
     return {suite: index for suite in suites if (index := _load(cache, suite)) is not None}
 

@@ -27,7 +27,9 @@ ADVICE: Final = (
 
 _UNREACHABLE = "unreachable"
 _ASKED = "1"
-_NOTE = "mirror-unreachable"
+NOTE: Final = "mirror-unreachable"
+"""The file in the cache that others find."""
+
 # The workers of one run come within this; who has plugged the network in since waits no longer for news.
 _NOTE_SECONDS = 60.0
 
@@ -130,4 +132,4 @@ def _of_environment() -> str:
 
 
 def _note(cache: Path) -> Path:
-    return cache / _NOTE
+    return cache / NOTE

@@ -6,12 +6,13 @@ import pytest
 from effort import effort
 
 from pytest_memtype import MemType
-from pytest_memtype.kernels.index import every, find, newest_of_each_series
+from pytest_memtype.kernels.index import every, newest_of_each_series
 from pytest_memtype.kernels.prepare import prepare
-from pytest_memtype.kernels.spec import DebianSpec
 from pytest_memtype.plugin import GuestFactory
 from pytest_memtype.progress import silent
 from pytest_memtype.resources import cache_directory
+
+RELEASED = ("debian:bullseye", "debian:bookworm", "debian:trixie")
 
 
 @pytest.mark.parametrize("spec", ["debian:bullseye", "debian:bookworm", "debian:trixie-backports"])
@@ -32,18 +33,14 @@ def test_series(guest_factory: GuestFactory, spec: str) -> None:
 def test_the_module_builds_for_every_series() -> None:
     """For the newest kernel of each series that the mirror has headers of; with long effort the oldest too.
 
-    A kernel that the mirror lists and doesn't deliver says nothing about the module. Those of Debian's
-    releases it delivers.
+    A kernel that the mirror lists and doesn't deliver says nothing about the module, and which it has today
+    is nobody's fault. What its releases' users have, it delivers.
     """
     there = [each for each in every(cache=cache_directory(), progress=silent) if each.headers]
     oldest = {each.series: each for each in reversed(there)}.values() if effort(quick=0, long=1) else ()
     wanted = dict.fromkeys((*newest_of_each_series(there), *oldest))
-    done = prepare(f"debian:{each.release}" for each in wanted)
+    done = prepare([*RELEASED, *(f"debian:{each.release}" for each in wanted)])
     broken = [str(status.error) for status in done if "doesn't build" in status.text]
     assert broken == []
-    built = {status.made.release for status in done if status.made is not None and status.made.module}
-    released = {
-        find(DebianSpec(f"debian:{suite}", suite=suite), cache=cache_directory(), progress=silent).series
-        for suite in ("bullseye", "bookworm", "trixie")
-    }
-    assert released <= {each.series for each in wanted if each.release in built}
+    built = [status.spec for status in done if status.made is not None and status.made.module]
+    assert built[: len(RELEASED)] == list(RELEASED)

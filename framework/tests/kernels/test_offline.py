@@ -6,6 +6,7 @@ A stub stands for mmdebstrap and counts how often a mirror was asked.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, reso
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
 from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.kernels.index import age_text, indexes
+from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.progress import silent
 from pytest_memtype.resources import guest_sources
@@ -132,8 +134,10 @@ def test_offline_never_asks(cache: Path, unreachable: StubMmdebstrap) -> None:
     mirror.forget()
     mirror.stay_offline()
     resolve("debian:6.1", progress=said.append)
-    assert said[1].startswith("Debian's indexes are 3 days old (bullseye, bookworm, bookworm-backports, ")
-    assert " and 5 hours old (trixie); the Debian mirror may not be asked" in said[1]
+    assert said[1] == (
+        "Debian's indexes are up to 3 days old (bullseye, bookworm, bookworm-backports, trixie-backports, "
+        "forky, sid, experimental); the Debian mirror may not be asked (--offline)"
+    )
     assert unreachable.calls == []
 
 
@@ -257,6 +261,38 @@ def test_the_firmware_is_named(unreachable: StubMmdebstrap) -> None:
     mirror.stay_offline()
     with pytest.raises(Unreachable, match=r"^the firmware OVMF: not in the cache, and the Debian mirror may"):
         flash("ovmf")
+    assert unreachable.calls == []
+
+
+def test_readiness(cache: Path, unreachable: StubMmdebstrap) -> None:
+    found = readiness(cache)
+    assert (found.kernel, found.ready, found.kernels) == (KERNEL, False, 0)
+    assert found.line() == f"no: the default kernel {KERNEL} is not in the cache; indexes up to 3 days old"
+    pretend_kit(cache, KERNEL)
+    assert (readiness(cache).built, readiness(cache).buildable) == (False, True)
+    pretend_bundle(cache, KERNEL)
+    for number, release in enumerate((KERNEL, KERNEL, "7.3-cloud-amd64")):
+        folder = cache / "templates" / str(number) / "ready"
+        folder.mkdir(parents=True)
+        (folder / "template.json").write_text(json.dumps({"notes": {"greeting": {"release": release}}}))
+    found = readiness(cache)
+    assert (found.ready, found.built, found.templates, found.kernels) == (True, True, 2, 1)
+    assert found.line().startswith(
+        f"{KERNEL} built, 2 templates of it, 1 kernels in all, no OVMF, indexes up"
+    )
+    for path in (cache / "index").iterdir():
+        path.unlink()
+    assert readiness(cache).line() == "no: no index says which kernel is the default"
+    assert unreachable.calls == []
+
+
+def test_the_list_of_available_kernels_says_what_means_which(unreachable: StubMmdebstrap) -> None:
+    result = CliRunner().invoke(main, ["kernels", "list", "--available", "--offline"])
+    assert result.exit_code == 0
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if " " in line.strip()}
+    assert rows[SPEC].split()[3:] == ["yes", "yes", "debian:bookworm"]
+    assert rows["debian:6.1.0-57-cloud-amd64"].split()[3:] == ["yes", "not", "yet", "debian:6.1"]
+    assert "signed or not yet. The two may differ for days." in result.stdout
     assert unreachable.calls == []
 
 
