@@ -13,6 +13,7 @@ from pytest_memtype import resources
 from pytest_memtype.errors import GuestError, HostError
 from pytest_memtype.host import available_memory
 from pytest_memtype.kernels.mmdebstrap import namespace_problem
+from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.kernels.sandbox import bwrap_problem
 from pytest_memtype.kernels.sources import debian_keyring
 from pytest_memtype.machine import template_store
@@ -55,6 +56,7 @@ def checks() -> list[Check]:
         _namespaces,
         _keyring,
         _cache,
+        _offline,
         _memory,
         _cores,
         _accelerator,
@@ -164,6 +166,16 @@ def _cache() -> Check:
             "templates anew each time"
         )
     return Check("cache folder", ok, f"{path}, {_gib(free)} free, {_gib(room)} for templates", advice)
+
+
+def _offline() -> Check:
+    """What a run would find if the network went away. Nothing about it is a fault."""
+    try:
+        state = readiness(resources.cache_directory())
+    except HostError:  # Told by the check of the cache folder.
+        return Check("without a network", True, "no cache folder")
+    advice = "" if state.ready else "run memtype kernels fetch set:default while there is one"
+    return Check("without a network", True, state.line(), advice)
 
 
 def _memory() -> Check:
