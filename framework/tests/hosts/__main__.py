@@ -171,7 +171,7 @@ def main(
     suites: tuple[str, ...], command: str, users: tuple[str, ...], keep: bool, folder: Path | None
 ) -> None:
     """Run the README's commands on fresh roots of Debian releases (default: all three), as two users."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=160)
     results: list[Result] = []
     where = Path(tempfile.mkdtemp(prefix="memtype-hosts-", dir=folder))
     for suite in suites or SUITES:
@@ -190,7 +190,7 @@ def main(
             console.print(table(results[-1:]))
         if not keep:
             debian_root.remove(host.root)
-    Console().print(table(results))
+    Console(width=160).print(table(results))
     expected = next((set(each.skips) for each in results if each.suite == SUITES[0]), None)
     strange = [
         f"{each.suite}: skipped, but not on {SUITES[0]}: {reason}"
