@@ -25,8 +25,8 @@ _COMPARE_SECONDS = 300
 @click.command(help=__doc__)
 @click.argument("selection", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENTS OF PYTEST]")
 @click.option("--minutes", default=180, show_default=True, help="Minutes that the tests have on KVM.")
-@click.option("--no-qualify", is_flag=True, help="Don't let --accel auto decide in the outer guest first.")
-def main(selection: tuple[str, ...], minutes: int, no_qualify: bool) -> None:
+@click.option("--qualify", is_flag=True, help="First let --accel auto decide there: TCG inside TCG, slow.")
+def main(selection: tuple[str, ...], minutes: int, qualify: bool) -> None:
     """Exit status 1 when a test failed or a record differs, 3 when the outer guest can't be used."""
     start = time.monotonic()
     shutil.rmtree(_FOLDER, ignore_errors=True)
@@ -38,7 +38,7 @@ def main(selection: tuple[str, ...], minutes: int, no_qualify: bool) -> None:
                 _FOLDER,
                 timeout=60 * minutes,
                 progress=lambda stage: progress(f"[{time.monotonic() - start:.0f} s] {stage}"),
-                qualify=not no_qualify,
+                qualify=qualify,
                 echo=True,
             )
     except MemtypeError as error:
