@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -30,15 +31,12 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def differences(locked: dict[str, str]) -> list[str]:
-    """A line for each package that is installed here in another version, or isn't installed."""
+    """A line for each package that is installed here in another version; some need not be here at all."""
     lines = []
     for name, wanted in locked.items():
-        try:
-            here = version(name)
-        except PackageNotFoundError:
-            here = "not installed"
-        if here != wanted:
-            lines.append(f"{name}: {here}, locked {wanted}")
+        with suppress(PackageNotFoundError):
+            if (here := version(name)) != wanted:
+                lines.append(f"{name}: {here}, locked {wanted}")
     return lines
 
 
