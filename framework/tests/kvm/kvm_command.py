@@ -48,6 +48,8 @@ def main(selection: tuple[str, ...], minutes: int, qualify: bool) -> None:
     status = compare(held)
     took = (time.monotonic() - start) / 60
     click.echo(f"KVM: {held.kvm.counts} in {held.kvm.seconds:.0f} s; records in {held.kvm.records}")
+    if held.kvm.livelocks:
+        click.echo(f"the emulated SVM hung {held.kvm.livelocks} times; those portions were run again")
     click.echo(f"TCG: {held.tcg.counts} in {held.tcg.seconds:.0f} s; records in {held.tcg.records}")
     click.echo(f"all of it took {took:.0f} minutes")
     for each in wrong:

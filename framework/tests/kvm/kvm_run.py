@@ -7,15 +7,18 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outer_guest import make_payload, outer_guest
+from outer_guest import Livelock, Outer, make_payload, outer_guest
 from outer_image import PROJECT, outer_image
 
 from pytest_memtype.comparison import Comparison, compare_runs
-from pytest_memtype.errors import GuestError
+from pytest_memtype.errors import GuestError, UsageError
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.progress import Progress
 
@@ -44,6 +47,13 @@ _KERNEL: Final = "debian:bookworm"
 _FOLDER: Final = "/tmp/runs/runs"
 _COUNTS: Final = re.compile(r"(\d+) (passed|failed|skipped|error|errors|xfailed|xpassed)\b")
 _HOST_SECONDS: Final = 3600
+#: Tests that run in one clone of the outer guest: less than it takes for a livelock, as a rule.
+_PORTION: Final = 25
+_MOST_LIVELOCKS: Final = 5
+_PYTEST: Final = (
+    *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:random_order"),
+    *("--rootdir", str(PROJECT), "-c", str(PROJECT / "pyproject.toml")),
+)
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,14 @@ class Ran:
     :param records: The run's record file, on this host.
     :param seconds: From pytest's start to its end.
     :param output: All it printed.
+    :param livelocks: How often a portion had to be run again, see :class:`outer_guest.Livelock`.
     """
 
     counts: dict[str, int]
     records: Path
     seconds: float
     output: str
+    livelocks: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,35 +107,92 @@ def hold(
     payload = folder / "payload"
     payload.mkdir(parents=True)
     disk = make_payload(image, made, payload, progress=progress)
-    with outer_guest(image, made, disk, logs=folder / "logs", progress=progress, echo=echo) as outer:
-        if qualify:
-            progress("letting --accel auto decide in the outer guest")
-            reason = outer.qualify(timeout=timeout)
-            progress(f"auto took KVM: {reason}")
-        progress("running the tests on KVM")
-        done = outer.test(["--kernel", made.spec, *selection], timeout=timeout)
-        records = folder / "kvm" / "records.jsonl"
-        records.parent.mkdir()
-        records.write_bytes(outer.read(f"{_FOLDER}/*/records.jsonl") if done.output.count("PASSED") else b"")
-        kvm = Ran(counts(done.output), records, done.seconds, done.output)
+
+    def start(name: str) -> AbstractContextManager[Outer]:
+        return outer_guest(image, made, disk, logs=folder / f"logs-{name}", progress=progress, echo=echo)
+
+    if qualify:
+        progress("letting --accel auto decide in the outer guest")
+        with start("auto") as outer:
+            progress(f"auto took KVM: {outer.qualify(timeout=timeout)}")
+    kvm = _on_kvm(start, portions(_collected(made, selection)), folder / "kvm", timeout, progress)
     progress("running the same tests under TCG on this host")
     tcg = _under_tcg(made, selection, folder / "tcg")
-    if not records.stat().st_size:
+    if not kvm.records.stat().st_size:
         raise GuestError("no test passed on KVM", details=tuple(kvm.output.splitlines()[-30:]))
     return Held(kvm, tcg, compare_runs([kvm.records, tcg.records]))
 
 
+def portions(tests: Sequence[str]) -> list[list[str]]:
+    """Tests in the portions that run in a clone of the outer guest each."""
+    return [list(tests[first : first + _PORTION]) for first in range(0, len(tests), _PORTION)]
+
+
+def _collected(made: Bundle, selection: tuple[str, ...]) -> list[str]:
+    """The ids of the selected tests."""
+    done = subprocess.run(
+        [*_PYTEST, "--kernel", made.spec, "--collect-only", "-qq", "--no-header", *selection],
+        cwd=PROJECT,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=_HOST_SECONDS,
+        check=False,
+    )
+    # A last line with their number has none.
+    found = [line for line in done.stdout.splitlines() if "::" in line]
+    if not found:
+        raise UsageError(f"no test is selected by {' '.join(selection)}", details=(done.stdout[-2000:],))
+    return found
+
+
+def _on_kvm(
+    start: Callable[[str], AbstractContextManager[Outer]],
+    parts: Sequence[list[str]],
+    folder: Path,
+    timeout: float,
+    progress: Progress,
+) -> Ran:
+    folder.mkdir()
+    records = folder / "records.jsonl"
+    totals: Counter[str] = Counter()
+    outputs: list[str] = []
+    livelocks, deadline, seconds = 0, time.monotonic() + timeout, 0.0
+    for number, tests in enumerate(parts, start=1):
+        while True:
+            progress(f"running {len(tests)} tests on KVM, portion {number} of {len(parts)}")
+            try:
+                with start(f"{number}-{livelocks}") as outer:
+                    done = outer.test(tests, timeout=deadline - time.monotonic())
+                    written = outer.read(f"{_FOLDER}/*/records.jsonl") if "PASSED" in done.output else b""
+                break
+            except Livelock as error:
+                # Most likely the emulator's fault, and so it is run again; but never silently.
+                livelocks += 1
+                progress(f"{error.message} ({livelocks} times so far); the portion is run again")
+                if livelocks > _MOST_LIVELOCKS:
+                    raise
+        totals += Counter(counts(done.output))
+        outputs.append(done.output)
+        seconds += done.seconds
+        with records.open("ab") as file:
+            file.write(written)
+    return Ran(dict(totals), records, seconds, "\n".join(outputs), livelocks)
+
+
+def _environment() -> dict[str, str]:
+    """Of a pytest whose options aren't those of one that runs this."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 def _under_tcg(made: Bundle, selection: tuple[str, ...], folder: Path) -> Ran:
     start = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:random_order", "-n0", "-v"]
-    command += ["--rootdir", str(PROJECT), "-c", str(PROJECT / "pyproject.toml")]
-    command += ["--memtype-dir", str(folder), "--accel", "tcg", "--kernel", made.spec, *selection]
-    # The outer pytest's options are not this one's.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [*_PYTEST, "-n0", "-v", "--memtype-dir", str(folder), "--accel", "tcg", "--kernel", made.spec]
+    command += selection
     done = subprocess.run(
         command,
         cwd=PROJECT,
-        env=environment,
+        env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

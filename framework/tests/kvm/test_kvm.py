@@ -5,16 +5,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
+import kvm_run
 import outer_image
 import pytest
 from kvm_command import complaints
 from kvm_run import LANDING, Held, Ran, counts, hold
+from outer_guest import Done, Livelock, Outer
 
 from pytest_memtype.comparison import Comparison
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.report.compare import Change
 
 _SECONDS = 1500.0
@@ -105,3 +112,69 @@ def test_the_two_latest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     place.mkdir()
     outer_image.keep_latest("outer-*", place=place)
     assert {each.name for each in (tmp_path / "kvm").iterdir()} == {"outer-a", "outer-b", "template-a"}
+
+
+def shown(rip: int, flags: int = 0x2, halted: int = 0) -> str:
+    return f"RIP={rip:016x} RFL={flags:08x} [-------] CPL=0 II=0 A20=1 SMM=0 HLT={halted}\n"
+
+
+@pytest.mark.parametrize(
+    ("registers", "spins"),
+    [
+        ([shown(0xFFFFFFFFA6018710)], True),
+        ([shown(0xFFFFFFFFA6018710), shown(0xFFFFFFFFA6018712)], True),
+        ([shown(0xFFFFFFFFA6018710), shown(0xFFFFFFFFA6028710)], False),
+        # Waits for an interrupt, for as long as it may take.
+        ([shown(0xFFFFFFFFA6018710, halted=1)], False),
+        ([shown(0xFFFFFFFFA6018710, flags=0x246)], False),
+        (["no registers"], False),
+    ],
+)
+def test_a_livelock_is_told_from_waiting(registers: list[str], spins: bool) -> None:
+    looks = itertools.cycle(registers)
+
+    class Control:
+        def execute(self, command: str, arguments: dict[str, str]) -> str:
+            assert (command, arguments) == ("human-monitor-command", {"command-line": "info registers"})
+            return next(looks)
+
+    class Stub:
+        qmp = Control()
+
+    assert Outer(cast(Machine, Stub()))._spins() is spins
+
+
+@dataclass
+class Scripted:
+    """Stands for the outer guest: hangs so many times, then has the tests pass."""
+
+    hangs: int
+
+    @contextmanager
+    def start(self, _name: str) -> Iterator[Outer]:
+        yield cast(Outer, self)
+
+    def test(self, tests: list[str], *, timeout: float) -> Done:
+        assert timeout > 0
+        self.hangs -= 1
+        if self.hangs >= 0:
+            raise Livelock("it spins")
+        return Done(0, f"PASSED\n=== {len(tests)} passed in 1s ===\n", 2.0)
+
+    def read(self, _pattern: str) -> bytes:
+        return b"record\n"
+
+
+def test_a_livelock_is_told_and_its_portion_run_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    parts = kvm_run.portions([f"test_{number}" for number in range(30)])
+    assert [len(part) for part in parts] == [25, 5]
+    ran = kvm_run._on_kvm(Scripted(1).start, parts, tmp_path / "kvm", 60, said.append)
+    assert (ran.counts, ran.livelocks, ran.seconds) == ({"passed": 30}, 1, 4.0)
+    assert ran.records.read_text() == "record\n" * 2
+    assert "it spins (1 times so far); the portion is run again" in said
+
+
+def test_livelocks_without_end_are_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(Livelock):
+        kvm_run._on_kvm(Scripted(9).start, [["test"]], tmp_path / "kvm", 60, lambda _: None)
