@@ -89,10 +89,11 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
     wanted = parse(spec)
     guests = resources.guest_sources() if sources is None else sources
     cache = resources.cache_directory()
-    kernel = find_kernel(wanted, source_hash(guests), cache=cache, progress=progress)
+    own_hash = source_hash(guests)
+    kernel = find_kernel(wanted, own_hash, cache=cache, progress=progress)
     kit = tools_path(cache=cache) if isinstance(kernel, LocalKernel) else kit_path(kernel, cache=cache)
-    key = _key(kernel, source_hash(guests), cache=cache)
-    directory = bundle_path(kernel, source_hash(guests), cache=cache)
+    key = _key(kernel, own_hash, cache=cache)
+    directory = bundle_path(kernel, own_hash, cache=cache)
     if not directory.is_dir():
         # The lock of the kit covers its bundles: a build without bubblewrap writes to the kit.
         place = workshop(cache, kit.name)
