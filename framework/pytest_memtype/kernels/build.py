@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_memtype.errors import KernelError
@@ -41,10 +42,18 @@ cp /src/guests/agent/agent "$(command -v busybox)" /src
 
 def source_files(sources: Path) -> Iterator[Path]:
     """Everything under ``guests/`` that a build reads, in a fixed order."""
-    found = {path for pattern in _SOURCE_PATTERNS for path in sources.rglob(pattern)}
+    found = []
+    # Each run looks several times for each kernel, and Path.rglob() takes five times as long.
+    for folder, folders, names in os.walk(sources):
+        if Path(folder) == sources:
+            folders[:] = [name for name in folders if name not in _NOT_FOR_GUESTS]
+        found += [Path(folder, name) for name in names if _is_source(name)]
+    return iter(sorted(path for path in found if path.is_file()))
+
+
+def _is_source(name: str) -> bool:
     # kbuild's own products: memtype.mod.c.
-    found = {path for path in found if path.is_file() and not path.name.endswith(".mod.c")}
-    return iter(sorted(path for path in found if path.relative_to(sources).parts[0] not in _NOT_FOR_GUESTS))
+    return not name.endswith(".mod.c") and any(fnmatchcase(name, pattern) for pattern in _SOURCE_PATTERNS)
 
 
 def copy_sources(sources: Path, work: Path) -> None:

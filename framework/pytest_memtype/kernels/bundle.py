@@ -26,7 +26,6 @@ from pytest_memtype.kernels.fetch import (
     image,
     kernel_of,
     kit_path,
-    kits,
     note_kernel,
     tools_path,
 )
@@ -89,10 +88,11 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
     wanted = parse(spec)
     guests = resources.guest_sources() if sources is None else sources
     cache = resources.cache_directory()
-    kernel = find_kernel(wanted, source_hash(guests), cache=cache, progress=progress)
+    own_hash = source_hash(guests)
+    kernel = find_kernel(wanted, own_hash, cache=cache, progress=progress)
     kit = tools_path(cache=cache) if isinstance(kernel, LocalKernel) else kit_path(kernel, cache=cache)
-    key = _key(kernel, source_hash(guests), cache=cache)
-    directory = bundle_path(kernel, source_hash(guests), cache=cache)
+    key = _key(kernel, own_hash, cache=cache)
+    directory = bundle_path(kernel, own_hash, cache=cache)
     if not directory.is_dir():
         # The lock of the kit covers its bundles: a build without bubblewrap writes to the kit.
         place = workshop(cache, kit.name)
@@ -163,11 +163,10 @@ def find_kernel(wanted: Spec, sources: str, *, cache: Path, progress: Progress) 
     """
     if not isinstance(wanted, DebianSpec):
         return find_local(wanted)
-    kept = kept_kernels(cache, sources)
     if wanted.release is not None:
         # What was downloaded once stays usable: nobody has to say again which one it is. experimental's have
         # the same release for many packages; a newer one is taken where it is known without asking.
-        own = [kernel for kernel in kept if kernel.release == wanted.release]
+        own = kept_kernels(cache, sources, release=wanted.release)
         if own:
             others = [] if mirror.unasked() else listed(wanted.release, cache=cache)
             with_headers = [kernel for kernel in (*own, *others) if kernel.headers]
@@ -176,21 +175,25 @@ def find_kernel(wanted: Spec, sources: str, *, cache: Path, progress: Progress) 
     kernel = find(wanted, cache=cache, progress=progress)
     if kernel.headers:
         return kernel
-    package = (kernel.release, kernel.version)
-    same = (other for other in kept if other.headers and (other.release, other.version) == package)
-    return next(same, kernel)
+    kept = kept_kernels(cache, sources, release=kernel.release)
+    return next((other for other in kept if other.headers and other.version == kernel.version), kernel)
 
 
-def kept_kernels(cache: Path, sources: str) -> list[Kernel]:
-    """Debian's kernels that are in the cache, as a bundle of these sources or as a kit to build it in."""
-    found = [
-        kernel for kit in kits(cache) if (kernel := kernel_of(kit)) and kit_path(kernel, cache=cache) == kit
-    ]
-    folder = cache / "bundles"
-    for directory in sorted(folder.iterdir()) if folder.is_dir() else ():
-        kernel = kernel_of(directory)
-        # Of other sources there are more bundles, which are no use here.
-        if kernel is not None and bundle_path(kernel, sources, cache=cache) == directory:
+def kept_kernels(cache: Path, sources: str, *, release: str = "") -> list[Kernel]:
+    """Debian's kernels that are in the cache, as a bundle of these sources or as a kit to build it in.
+
+    :param sources: The :func:`source_hash` of the guest's.
+    :param release: Those of this release alone.
+    """
+    found = []
+    # Both are named RELEASE-HASH.
+    pattern = f"{glob.escape(release)}-*" if release else "*"
+    for folder in (*sorted((cache / "kits").glob(pattern)), *sorted((cache / "bundles").glob(pattern))):
+        kernel = kernel_of(folder)
+        if kernel is None or release not in ("", kernel.release):
+            continue
+        # Of other sources there are more bundles, and other versions of this package make other kits.
+        if folder in (kit_path(kernel, cache=cache), bundle_path(kernel, sources, cache=cache)):
             found.append(kernel)
     return list(dict.fromkeys(found))
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
-from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources
 from pytest_memtype.store import disk_full
 
@@ -103,6 +103,9 @@ def unpack(
     :raises HostError: there is no mmdebstrap, or the disk is full.
     """
     mirror.require(what)
+    if sources.elsewhere and not route.has_route():
+        mirror.lost(cache)
+        raise Unreachable(f"{what}: the Debian mirror can't be reached: this host has no network; connect it")
     # mmdebstrap 1.4 and later refuse root outside a chroot, because the maintainer scripts would run on the
     # host. The variant extract runs none, and 1.3.5 knows the option as well.
     command = ["mmdebstrap", "--variant=extract", "--mode=chrootless", "--skip=check/chrootless"]

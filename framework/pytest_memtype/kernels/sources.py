@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
 )
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+# Any method but http and https, such as file: and mirror+file:, and names of this host itself.
+_HERE = re.compile(r"(?:^|\s)(?!https?://)[a-z][a-z0-9+]*:/|//(?:[^/@\s]*@)?(?:localhost\b|127\.|\[::1\])")
 # How the host reaches its mirrors; mmdebstrap's apt doesn't read the host's apt.conf by itself.
 _CARRIED_OPTIONS = (
     "Acquire::http::Proxy",
@@ -42,6 +47,15 @@ class AptSources:
     def releases(self) -> tuple[str, ...]:
         """The archives whose kernels count as this suite's."""
         return tuple(self.suite + pocket for pocket in _POCKETS)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Are all the mirrors on other machines, and reached without a proxy, which may be on this one?"""
+        if any(name.lower() in _PROXIES for name in os.environ):
+            return False
+        if any("Proxy" in option for option in self.options):
+            return False
+        return not any(_HERE.search(line) for line in self.lines)
 
     def arguments(self, target: Path) -> list[str]:
         """The tail of a mmdebstrap command line: options, suite, target, mirrors."""

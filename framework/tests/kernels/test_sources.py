@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+
+from pytest_memtype.kernels import route
 from pytest_memtype.kernels.sources import AptSources, lines_from_targets
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -51,3 +54,53 @@ def test_experimental_extends_sid(tmp_path: Path) -> None:
     arguments = AptSources(suite="experimental", base="sid").arguments(tmp_path)
     assert arguments[-2:] == ["sid", str(tmp_path)]
     assert any("s/ sid main$/ experimental main/p" in argument for argument in arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "variable", "elsewhere"),
+    [
+        ("deb [signed-by=/usr/share/x.gpg] http://mirror.invalid/debian/ bookworm main", "", "", True),
+        ("deb https://mirror.invalid/debian/ bookworm main", "", "", True),
+        ("deb file:/srv/debian/ bookworm main", "", "", False),
+        ("deb [trusted=yes] mirror+file:/etc/mirrors bookworm main", "", "", False),
+        ("deb http://localhost:3142/debian/ bookworm main", "", "", False),
+        ("deb http://127.0.0.1/debian/ bookworm main", "", "", False),
+        ("deb http://mirror.invalid/debian/ bookworm main", 'Acquire::http::Proxy "http://x"', "", False),
+        ("deb http://mirror.invalid/debian/ bookworm main", "", "http_proxy", False),
+    ],
+)
+def test_mirrors_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, line: str, option: str, variable: str, elsewhere: bool
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    options = (option,) if option else ()
+    assert AptSources("bookworm", "bookworm", lines=(line,), options=options).elsewhere == elsewhere
+
+
+HEADER = "Iface\tDestination\tGateway\tFlags\n"
+
+
+@pytest.mark.parametrize(
+    ("ipv4", "ipv6", "there"),
+    [
+        (HEADER, "", False),
+        (HEADER + "eth0\t00000000\t0202000A\t0003\n", "", True),
+        (HEADER + "lo\t00000000\t00000000\t0001\n", "", False),
+        (HEADER, f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 32} 00000400 1 0 00200200       lo\n", False),
+        (HEADER, f"fe80{'0' * 28} 40 {'0' * 32} 00 {'0' * 32} 00000100 1 0 00000001     eth0\n", False),
+        (HEADER, f"{'0' * 32} 00 {'0' * 32} 00 fe80{'0' * 28} 00000400 1 0 00000003     eth0\n", True),
+        ("", "", False),
+    ],
+)
+def test_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ipv4: str, ipv6: str, there: bool) -> None:
+    (tmp_path / "ipv4").write_text(ipv4)
+    (tmp_path / "ipv6").write_text(ipv6)
+    monkeypatch.setattr(route, "_IPV4", tmp_path / "ipv4")
+    monkeypatch.setattr(route, "_IPV6", tmp_path / "ipv6")
+    assert route.has_route() == there
+    monkeypatch.setattr(route, "_IPV4", tmp_path / "nothing")
+    assert route.has_route()

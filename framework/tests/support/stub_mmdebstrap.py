@@ -32,6 +32,8 @@ class StubMmdebstrap:
         program = folder / "mmdebstrap"
         program.write_text(f'#!/bin/sh\necho "$$" >> "{self._calls}"\n{script}\n')
         program.chmod(0o755)
+        # Without one a host that has no network wouldn't try. The stub doesn't look at it.
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
     @property
