@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.mmdebstrap import unpack
+from pytest_memtype.kernels.mmdebstrap import require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import Progress, Remark
@@ -212,7 +212,7 @@ def _refresh_all(
                 progress(f"reading {what}")
 
         try:
-            mirror.require(what)
+            require_network(what, cache=cache)
             lost_before = mirror.lately_lost(cache)
             with exclusive(place, progress):
                 # Another run may have done it while this one waited, or have found that it can't be done.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.kernels import mirror, route
-from pytest_memtype.kernels.sources import AptSources
+from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
 from pytest_memtype.store import disk_full
 
 # Bounds a mirror that trickles.
@@ -76,6 +76,17 @@ _CAUSES = (
 _DISK_FULL = r"No space left on device|enough free space|Disk quota exceeded"
 
 
+def require_network(what: str, *, cache: Path) -> None:
+    """Check that a mirror may be asked and isn't known to be out of reach, which takes no time.
+
+    :raises Unreachable: it may not, or is.
+    """
+    mirror.require(what)
+    if not route.has_route() and mirrors_elsewhere():
+        mirror.lost(cache)
+        raise Unreachable(f"{what}: the Debian mirror can't be reached: this host has no network; connect it")
+
+
 def nobody() -> None:
     """For a caller who needn't know when the mirror answers."""
 
@@ -102,10 +113,7 @@ def unpack(
     :raises KernelError: the mirror or a package failed.
     :raises HostError: there is no mmdebstrap, or the disk is full.
     """
-    mirror.require(what)
-    if sources.elsewhere and not route.has_route():
-        mirror.lost(cache)
-        raise Unreachable(f"{what}: the Debian mirror can't be reached: this host has no network; connect it")
+    require_network(what, cache=cache)
     # mmdebstrap 1.4 and later refuse root outside a chroot, because the maintainer scripts would run on the
     # host. The variant extract runs none, and 1.3.5 knows the option as well.
     command = ["mmdebstrap", "--variant=extract", "--mode=chrootless", "--skip=check/chrootless"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ _KEYRINGS = (
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 # Any method but http and https, such as file: and mirror+file:, and names of this host itself.
 _HERE = re.compile(r"(?:^|\s)(?!https?://)[a-z][a-z0-9+]*:/|//(?:[^/@\s]*@)?(?:localhost\b|127\.|\[::1\])")
+_APT = Path("/etc/apt")
+_SOURCE_FILES = ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources")
 # How the host reaches its mirrors; mmdebstrap's apt doesn't read the host's apt.conf by itself.
 _CARRIED_OPTIONS = (
     "Acquire::http::Proxy",
@@ -48,15 +51,6 @@ class AptSources:
         """The archives whose kernels count as this suite's."""
         return tuple(self.suite + pocket for pocket in _POCKETS)
 
-    @property
-    def elsewhere(self) -> bool:
-        """Are all the mirrors on other machines, and reached without a proxy, which may be on this one?"""
-        if any(name.lower() in _PROXIES for name in os.environ):
-            return False
-        if any("Proxy" in option for option in self.options):
-            return False
-        return not any(_HERE.search(line) for line in self.lines)
-
     def arguments(self, target: Path) -> list[str]:
         """The tail of a mmdebstrap command line: options, suite, target, mirrors."""
         arguments = [f"--aptopt={option}" for option in self.options]
@@ -69,6 +63,22 @@ class AptSources:
         return [*arguments, self.base, str(target), *self.lines]
 
 
+def mirrors_elsewhere() -> bool:
+    """Are all the mirrors on other machines, and reached without a proxy, which may be on this one?
+
+    It reads apt's files itself: apt-get may take a second for it.
+    """
+    if any(name.lower() in _PROXIES for name in os.environ):
+        return False
+    if any("Proxy" in option for option in _host_options()):
+        return False
+    files = [file for pattern in _SOURCE_FILES for file in _APT.glob(pattern)]
+    try:
+        return not any(_HERE.search(file.read_text(errors="replace")) for file in files)
+    except OSError:
+        return False
+
+
 def sources_of(suite: str) -> AptSources:
     """The apt sources of a Debian suite, seen from this host."""
     base = "sid" if suite == _EXPERIMENTAL else suite.removesuffix(_BACKPORTS)
@@ -78,7 +88,7 @@ def sources_of(suite: str) -> AptSources:
 def _host_lines(suite: str, base: str) -> tuple[str, ...]:
     """The host's lines for ``suite``, or nothing when it doesn't have the base suite."""
     fields = ("REPO_URI", "RELEASE", "CODENAME", "COMPONENT", "ARCHITECTURE")
-    listing = _output(
+    listing = _once(
         "apt-get",
         "indextargets",
         "--format",
@@ -127,6 +137,12 @@ def _host_options() -> tuple[str, ...]:
 def debian_keyring() -> Path | None:
     """Debian's keys on this host, or None."""
     return next((path for path in _KEYRINGS if path.exists()), None)
+
+
+@functools.cache
+def _once(*command: str) -> str:
+    """What apt says of the host's sources: a second's work where it keeps no cache, as in containers."""
+    return _output(*command)
 
 
 def _output(*command: str) -> str:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.kernels import route
+from pytest_memtype.kernels import route, sources
 from pytest_memtype.kernels.sources import AptSources, lines_from_targets
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -57,28 +57,44 @@ def test_experimental_extends_sid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "option", "variable", "elsewhere"),
+    ("name", "text", "option", "variable", "elsewhere"),
     [
-        ("deb [signed-by=/usr/share/x.gpg] http://mirror.invalid/debian/ bookworm main", "", "", True),
-        ("deb https://mirror.invalid/debian/ bookworm main", "", "", True),
-        ("deb file:/srv/debian/ bookworm main", "", "", False),
-        ("deb [trusted=yes] mirror+file:/etc/mirrors bookworm main", "", "", False),
-        ("deb http://localhost:3142/debian/ bookworm main", "", "", False),
-        ("deb http://127.0.0.1/debian/ bookworm main", "", "", False),
-        ("deb http://mirror.invalid/debian/ bookworm main", 'Acquire::http::Proxy "http://x"', "", False),
-        ("deb http://mirror.invalid/debian/ bookworm main", "", "http_proxy", False),
+        (
+            "sources.list",
+            "deb [signed-by=/usr/x.gpg] http://mirror.invalid/debian/ x main",
+            "",
+            "",
+            True,
+        ),
+        ("sources.list", "deb https://mirror.invalid/debian/ bookworm main", "", "", True),
+        ("sources.list", "deb file:/srv/debian/ bookworm main", "", "", False),
+        ("sources.list.d/x.list", "deb [trusted=yes] mirror+file:/etc/mirrors x main", "", "", False),
+        ("sources.list", "deb http://localhost:3142/debian/ bookworm main", "", "", False),
+        ("sources.list.d/x.sources", "URIs: http://127.0.0.1/debian/", "", "", False),
+        ("sources.list.d/x.sources", "URIs: http://mirror.invalid/\nSigned-By: /usr/share/x", "", "", True),
+        ("sources.list", "deb http://mirror.invalid/ x main", 'Acquire::http::Proxy "http://x"', "", False),
+        ("sources.list", "deb http://mirror.invalid/ x main", "", "http_proxy", False),
     ],
 )
 def test_mirrors_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, line: str, option: str, variable: str, elsewhere: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    text: str,
+    option: str,
+    variable: str,
+    elsewhere: bool,
 ) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    for proxy in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+        monkeypatch.delenv(proxy.upper(), raising=False)
     if variable:
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    options = (option,) if option else ()
-    assert AptSources("bookworm", "bookworm", lines=(line,), options=options).elsewhere == elsewhere
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sources, "_APT", tmp_path)
+    monkeypatch.setattr(sources, "_host_options", lambda: (option,) if option else ())
+    assert sources.mirrors_elsewhere() == elsewhere
 
 
 HEADER = "Iface\tDestination\tGateway\tFlags\n"
