@@ -90,9 +90,9 @@ class Done:
 class Livelock(GuestError):
     """A guest inside spins with interrupts off, and doesn't stop.
 
-    Seen twice in 110 tests, the second time looked at: a 6.1 with one CPU, in an interrupt's handler, waits for
-    a lock that is taken (QEMU 7.2 outside, 10.0 inside). With one CPU that can't be unless an interrupt came
-    while they were off. It is put down to TCG's SVM, which is a guess: no such guest was seen on hardware.
+    Seen twice in 110 tests, the second time looked at: a 6.1 with one CPU waits for a lock that is taken, on
+    the stack of interrupts (QEMU 7.2 outside, 10.0 inside). With one CPU that can't be unless an interrupt came
+    while they were off. It is put down to TCG's SVM, which is a guess: none was seen on hardware.
     """
 
 
