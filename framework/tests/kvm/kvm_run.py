@@ -131,7 +131,7 @@ def portions(tests: Sequence[str]) -> list[list[str]]:
 def _collected(made: Bundle, selection: tuple[str, ...]) -> list[str]:
     """The ids of the selected tests."""
     done = subprocess.run(
-        [*_PYTEST, "--kernel", made.spec, "--collect-only", "-qq", "--no-header", *selection],
+        [*_PYTEST, "--kernel", made.spec, "--collect-only", "-q", "--no-header", *selection],
         cwd=PROJECT,
         env=_environment(),
         capture_output=True,
