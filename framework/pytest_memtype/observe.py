@@ -26,7 +26,7 @@ from pytest_memtype.machine.accelerator import Wanted
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.progress import Progress, shown
+from pytest_memtype.progress import Progress, is_terminal, shown
 from pytest_memtype.qualification import chosen
 
 BROKEN = 1
@@ -94,7 +94,7 @@ def run_observe(arguments: Sequence[str]) -> int:
         assert status.made is not None
         with shown(Console(stderr=True)) as progress:
             observed = observe(status.made, layout=layout, accelerator=known.accel, progress=progress)
-        show(observed, Console(width=None if Console().is_terminal else 200))
+        show(observed, Console(width=None if is_terminal(Console()) else 200))
         found = found or bool(observed.broken)
         unseen = unseen or not observed.status.complete
     if found:

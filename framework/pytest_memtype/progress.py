@@ -23,13 +23,21 @@ def silent(stage: str) -> None:
     """The progress of a caller that shows none."""
 
 
+def is_terminal(console: Console) -> bool:
+    """Whether a person looks at what is printed there, so that it may be drawn over, and is cut at a width.
+
+    Of rich's word, which FORCE_COLOR makes yes, that is only half: a log of CI has colours and is a file.
+    """
+    return console.is_terminal and console.file.isatty()
+
+
 @contextmanager
 def shown(console: Console) -> Iterator[Progress]:
     """Show stages on ``console``: a spinner on a terminal, plain lines elsewhere.
 
     Nothing is printed when nothing slow happens.
     """
-    if not console.is_terminal:
+    if not is_terminal(console):
         # A line is for programs too: nothing of it is wrapped.
         yield lambda stage: console.print(stage, highlight=False, markup=False, soft_wrap=True)
         return

@@ -24,6 +24,22 @@ settings.register_profile("memtype", deadline=None, suppress_health_check=[Healt
 settings.load_profile("memtype")
 
 
+# What CI services and people set for their terminal, and rich, click and pytest read.
+_OF_THE_TERMINAL = (
+    *("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR"),
+    *("PYTEST_ADDOPTS", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_terminal_like_any() -> Iterator[None]:
+    """Tests compare what is printed, by this process and those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _OF_THE_TERMINAL:
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _a_process_that_knows_of_no_mirror() -> Iterator[None]:
     """What one test has found of the mirror, or forbidden itself, is no other test's."""

@@ -120,6 +120,17 @@ def test_cache_lists_prunes_and_removes(cache: Path) -> None:
     assert not bundle.exists()
 
 
+def test_a_file_that_is_to_have_colours_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI sets FORCE_COLOR, and names were cut at 80 columns there."""
+    name = "a" * 100
+    (tmp_path / "layouts").mkdir()
+    (tmp_path / "layouts" / f"{name}.toml").write_text('default = "WC"\n')
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert name in CliRunner().invoke(main, ["layouts", "--tests", str(tmp_path)]).output
+
+
 def test_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "layouts").mkdir()
     (tmp_path / "layouts" / "mine.toml").write_text('description = "mine [bold]alone"\ndefault = "WC"\n')

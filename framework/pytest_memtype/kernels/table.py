@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_memtype.kernels.prepare import Status
+from pytest_memtype.progress import is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,7 @@ def live_table(console: Console, specs: Iterable[str]) -> Iterator[Callable[[Sta
     built or failed.
     """
     states = {spec: Status(spec) for spec in specs}
-    if not console.is_terminal:
+    if not is_terminal(console):
         yield lambda status: _print(console, status)
         return
     from rich.live import Live

@@ -36,9 +36,20 @@ def test_a_row_has_stage_times_and_the_reason() -> None:
     assert rows[4][2].strip() == "not in Debian's archive; nearest are debian:6.1 [0]"
 
 
+class Output(io.StringIO):
+    """One that may be a terminal."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
 def shown(statuses: list[Status], *, terminal: bool) -> str:
-    output = io.StringIO()
-    console = Console(file=output, width=120, force_terminal=terminal)
+    output = Output(terminal=terminal)
+    console = Console(file=output, width=120)
     with live_table(console, [status.spec for status in statuses]) as show:
         for status in statuses:
             show(status)
