@@ -255,7 +255,9 @@ def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Pro
     )
     # Whatever payload it is made with, others can be handed to its clones.
     command = rerun_command(dataclasses.replace(guest, drives=(image.disk,)))
-    parts = (image.key, bundle.key, this_qemu().banner, command, str(_FORMAT))
+    # It has a template in it of a guest that is started so.
+    inside = rerun_command(Guest(accelerator="kvm"))
+    parts = (image.key, bundle.key, this_qemu().banner, command, inside, str(_FORMAT))
     folder = (
         cache_directory() / "kvm" / f"template-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
     )
