@@ -31,7 +31,8 @@ from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.template import Template, TemplateError, clone, load, qemu_version, save
+from pytest_memtype.machine.qemu_versions import this_qemu
+from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
 from pytest_memtype.progress import Progress
 from pytest_memtype.resources import cache_directory
 from pytest_memtype.store import discard, exclusive, under_construction, workshop
@@ -91,8 +92,8 @@ class Livelock(GuestError):
     """A guest inside spins with interrupts off, and doesn't stop.
 
     Seen twice in 110 tests, the second time looked at: a 6.1 with one CPU waits for a lock that is taken, on
-    the stack of interrupts (QEMU 7.2 outside, 10.0 inside). With one CPU that can't be unless an interrupt came
-    while they were off. It is put down to TCG's SVM, which is a guess: none was seen on hardware.
+    the stack of interrupts (QEMU 7.2 outside, 10.0 inside). With one CPU that can't be unless an interrupt
+    came while they were off. It is put down to TCG's SVM, which is a guess: none was seen on hardware.
     """
 
 
@@ -254,7 +255,9 @@ def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Pro
     )
     # Whatever payload it is made with, others can be handed to its clones.
     command = rerun_command(dataclasses.replace(guest, drives=(image.disk,)))
-    parts = (image.key, bundle.key, qemu_version(), command, str(_FORMAT))
+    # It has a template in it of a guest that is started so.
+    inside = rerun_command(Guest(accelerator="kvm"))
+    parts = (image.key, bundle.key, this_qemu().banner, command, inside, str(_FORMAT))
     folder = (
         cache_directory() / "kvm" / f"template-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
     )
