@@ -44,6 +44,7 @@ GuestFactory = Callable[..., Guest]
 _session = pytest.StashKey[Session]()
 _tested = pytest.StashKey[list[Tested]]()
 _trouble = pytest.StashKey[MemtypeError]()
+_unfound = pytest.StashKey[str]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -218,6 +219,8 @@ def _all_tested(config: pytest.Config) -> list[Tested]:
     if _tested not in config.stash and _qemu_fails(config):
         # Nothing is fetched for it. The run ends when its tests are collected, before the first.
         config.stash[_tested] = [Tested("none", "none")]
+    if _unfound in config.stash:
+        raise pytest.UsageError(config.stash[_unfound])
     if _tested not in config.stash:
         try:
             target = the_target(config)
@@ -229,6 +232,8 @@ def _all_tested(config: pytest.Config) -> list[Tested]:
                 )
             )
         except MemtypeError as error:
+            # A mirror that takes a minute to fail isn't asked again for each file of tests.
+            config.stash[_unfound] = str(error)
             raise pytest.UsageError(str(error)) from None
     return config.stash[_tested]
 

@@ -13,7 +13,10 @@ import pexpect
 import pytest
 from processes import qemus_of
 
+from pytest_memtype import plugin
+from pytest_memtype.errors import KernelError
 from pytest_memtype.machine.folder import PREFIX
+from pytest_memtype.tested import Tested as TestedKernel
 
 # As docs and api.md show it.
 EXAMPLE = """
@@ -149,6 +152,22 @@ def test_a_kernel_that_can_not_be_had(pytester: pytest.Pytester, arguments: list
     assert result.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED)
     assert message in result.stdout.str() + result.stderr.str()
     result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_kernel_that_can_not_be_had_is_looked_for_once(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def never(*specs: object, **_: object) -> list[TestedKernel]:
+        asked.append(specs)
+        raise KernelError("the mirror is gone")
+
+    monkeypatch.setattr(plugin, "all_tested", never)
+    pytester.makepyfile(test_one="def test_it(guest): ...", test_two="def test_it(guest): ...")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(errors=2)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
