@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
@@ -58,9 +60,16 @@ def _reason_not_to_run(suite: str, series: str) -> str:
     return ""
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder beside pytest's own, that is gone with the test."""
+    with tempfile.TemporaryDirectory(prefix="q-") as name:
+        yield Path(name)
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("suite", SUITES)
-def test_selection(suite: str, tmp_path: Path) -> None:
+def test_selection(suite: str, tmp_path: Path, short_folder: Path) -> None:
     series = series_of(suite)
     reason = f"{suite} has no QEMU of its own" if series is None else _reason_not_to_run(suite, series)
     if series is None or reason:
@@ -71,7 +80,9 @@ def test_selection(suite: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{program}{os.pathsep}{os.environ['PATH']}"}
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
-    report, logs, folders = tmp_path / "report.xml", tmp_path / "logs", tmp_path / "folders"
+    report, logs = tmp_path / "report.xml", tmp_path / "logs"
+    # A test's name in our folder's in pytest's makes paths that are too long for a socket.
+    folders = short_folder / "t"
     command = [sys.executable, "-m", "pytest", "-q", "-k", CHOSEN, *SELECTION, "--keep-logs"]
     command += [f"--junitxml={report}", f"--basetemp={folders}", f"--memtype-dir={logs}"]
     done = subprocess.run(
