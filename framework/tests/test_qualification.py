@@ -98,8 +98,8 @@ def test_kvm_that_answers_as_tcg_is_taken(stand_in: StandIn, under_tcg: Programm
     assert choice.accelerator == "kvm"
     assert choice.reason == f"faster; {len(under_tcg.records)} records are the same under both"
     assert stand_in.said[:2] == ["timing a boot under TCG and under KVM", "comparing KVM with TCG"]
-    # Neither templates nor logs stay.
-    assert {path.name for path in stand_in.cache.iterdir()} == {
+    # Neither templates nor logs stay. What QEMU says of itself does, if this process hadn't asked it before.
+    assert {path.name for path in stand_in.cache.iterdir()} - {"qemu"} == {
         "accelerator.json",
         "accelerator.lock",
         "qualification.json",
