@@ -29,9 +29,11 @@ def test_it(guest: Guest) -> None:
 def test_a_shell_on_the_console(guest: tuple[str, str]) -> None:
     command = [sys.executable, "-c", "from pytest_memtype.cli import main; main()"]
     command += ["shell", *guest, "--layout", "wb-device"]
-    child = pexpect.spawn(command[0], command[1:], timeout=120, encoding="latin-1")
+    child = pexpect.spawn(command[0], command[1:], timeout=600, encoding="latin-1")
     try:
         child.expect_exact("exit powers off.")
+        # What is typed before may be lost: bash empties its terminal's input when it takes it over.
+        child.expect(r"[/~] ?# ")
         child.sendline("cat /proc/mtrr")
         child.expect(r"base=0x0fd000000 .*size= +16MB.*write-back")
         child.sendline("exit")
