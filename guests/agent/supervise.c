@@ -86,6 +86,7 @@ static pid_t parent_of(const char *process)
 	return name_end && sscanf(name_end + 1, " %*c %d", &parent) == 1 ? parent : 0;
 }
 
+/* A child keeps its number until it is waited for, which nobody does meanwhile. */
 static void kill_children(void)
 {
 	DIR *directory = opendir("/proc");
@@ -175,9 +176,11 @@ static void catch_signals(void)
 
 int supervise(void (*work)(void))
 {
-	int status;
+	siginfo_t ended;
 	pid_t child;
 
+	/* Ignored, children would not be kept until they are waited for, and numbers become others'. */
+	signal(SIGCHLD, SIG_DFL);
 	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (changed == MAP_FAILED || prctl(PR_SET_CHILD_SUBREAPER, 1) || chdir("/"))
 		return !complain("start");
@@ -193,7 +196,8 @@ int supervise(void (*work)(void))
 	catch_signals();
 	if (child < 0)
 		complain("fork");
-	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+	/* Left as it ended, so that until nobody kills it any more its number is no other's. */
+	while (child > 0 && waitid(P_PID, child, &ended, WEXITED | WNOWAIT) && errno == EINTR)
 		;
 	worker = 0;
 	end_all();

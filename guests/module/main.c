@@ -327,6 +327,7 @@ static void __exit agent_exit(void)
 {
 	misc_deregister(&agent_device);
 	fault_disarm_all();
+	user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
 	observe_stop();
 	driver_release_all();
 	verifier_destroy(&memtype_verifier);

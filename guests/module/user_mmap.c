@@ -23,24 +23,29 @@ struct user_file {
 	struct memtype_request result;
 };
 
-/* The process that is to be killed, and when. One at a time is enough for tests. */
+/*
+ * The process that is to be killed, and when. One at a time is enough for tests. Held, because
+ * another may get the number of one that ends before its moment.
+ */
 static struct {
-	pid_t pid;
+	struct pid *pid;
 	u32 moment;
 } killed;
 
 void user_mapping_moment(enum memtype_moment moment)
 {
-	if (killed.pid != task_tgid_nr(current) || killed.moment != moment)
+	if (!killed.pid || killed.pid != task_tgid(current) || killed.moment != moment)
 		return;
-	killed.pid = 0;
+	put_pid(killed.pid);
+	killed.pid = NULL;
 	send_sig(SIGKILL, current, 1);
 }
 
 void user_mapping_kill_at(u32 moment)
 {
 	mutex_lock(&memtype_lock);
-	killed.pid = moment == MEMTYPE_MOMENT_NEVER ? 0 : task_tgid_nr(current);
+	put_pid(killed.pid);
+	killed.pid = moment == MEMTYPE_MOMENT_NEVER ? NULL : get_pid(task_tgid(current));
 	killed.moment = moment;
 	mutex_unlock(&memtype_lock);
 }
