@@ -195,7 +195,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return user_mapping_result(file, request);
 	case MEMTYPE_ADOPT:
 		range->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
-		return user_mapping_adopt(range);
+		return user_mapping_adopt(file, range);
 	case MEMTYPE_READ_PAGE_TABLE:
 		return user_mapping_read(range);
 	case MEMTYPE_ZAP:
@@ -216,6 +216,8 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return set_policy(argument);
 	case MEMTYPE_READ_REGISTERS:
 		return mtrr_read(argument);
+	case MEMTYPE_STATISTICS:
+		return driver_statistics(argument);
 	case MEMTYPE_SEED:
 		return observe_seed(argument);
 	case MEMTYPE_OBSERVATION:

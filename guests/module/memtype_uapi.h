@@ -157,6 +157,10 @@ struct memtype_ram {
 	__u64 start;		/* out */
 };
 
+struct memtype_statistics {
+	__u64 kept_pages;	/* of RAM, which could not be given back as it came */
+};
+
 struct memtype_policy {
 	__u32 enforce;
 	__u32 one_ioremap;
@@ -335,6 +339,7 @@ struct memtype_fault {
 #define MEMTYPE_READ_REGISTERS	_IOWR(MEMTYPE_IOC, 0x4d, struct memtype_registers)
 /* EPERM: this machine's owner hasn't allowed tests to use that memory. */
 #define MEMTYPE_MAY_USE		_IOW(MEMTYPE_IOC, 0x52, struct memtype_range)
+#define MEMTYPE_STATISTICS	_IOR(MEMTYPE_IOC, 0x53, struct memtype_statistics)
 #define MEMTYPE_SEED		_IOW(MEMTYPE_IOC, 0x60, struct memtype_seed)
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)

@@ -141,9 +141,10 @@ static bool take_prepared(struct user_file *user, struct vm_area_struct *vma,
 	return fits;
 }
 
-static int map_prepared(struct user_file *user, struct vm_area_struct *vma,
+static int map_prepared(struct file *file, struct vm_area_struct *vma,
 			struct memtype_prepare *next)
 {
+	struct user_file *user = file->private_data;
 	struct memtype_request *request = &next->request;
 	bool insert = next->way == MEMTYPE_WAY_INSERT;
 	struct verifier_verdict verdict;
@@ -151,7 +152,7 @@ static int map_prepared(struct user_file *user, struct vm_area_struct *vma,
 	struct verifier_record *record;
 	struct user_mapping *mapping;
 
-	mapping = user_mapping_new(request->memtype, insert ? &insert_operations : NULL,
+	mapping = user_mapping_new(file, vma, request->memtype, insert ? &insert_operations : NULL,
 				   request->owner);
 	if (!mapping)
 		return -ENOMEM;
@@ -195,7 +196,7 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!next)
 		return -ENOMEM;
 	if (take_prepared(file->private_data, vma, next))
-		error = map_prepared(file->private_data, vma, next);
+		error = map_prepared(file, vma, next);
 	kfree(next);
 	return error;
 }

@@ -250,6 +250,14 @@ class Guest:
         """Which probes work at this moment, and what was not seen."""
         return self._agent.call("observation").decode(decode_status)
 
+    def kept_pages(self) -> int:
+        """Pages of RAM from :meth:`ram` that the agent could not give back as they came, and keeps for ever.
+
+        Because they could not be made write-back again, or because a process still had them mapped. Whoever
+        got them next would take them for ordinary memory.
+        """
+        return self._agent.call("statistics").decode(lambda content: int(content["kept_pages"]))
+
     def observe(self, armed: bool) -> None:
         """Stop the probes, or start them again. What others map or unmap in between is never made good.
 

@@ -129,9 +129,8 @@ def give_away(guest: Guest, process: Process) -> None:
 
 def bystander_with_the_number_of(guest: Guest, process: Process) -> None:
     guest.shell(f"kill -9 {process.pid}")
-    started = guest.shell(
-        f"echo {process.pid - 1} > /proc/sys/kernel/ns_last_pid; sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
-    )
+    before = f"echo {process.pid - 1} > /proc/sys/kernel/ns_last_pid"
+    started = guest.shell(f"{before}; sleep 1000 </dev/null >/dev/null 2>&1 & echo $!")
     assert int(started.output) == process.pid
 
 

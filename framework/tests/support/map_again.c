@@ -1,29 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Maps a page of a file and unmaps it, over and over: a process that is not the agent's, small enough to
- * be typed into a guest. No libc.
+ * Maps a page of a file and unmaps it, over and over: a process that is not the agent's.
  *
  *	map_again FILE OFFSET TIMES
  *
  * OFFSET is hexadecimal. With O_SYNC, which makes /dev/mem's UC- (drivers/char/mem.c).
  */
-#include <asm/fcntl.h>
-#include <linux/mman.h>
-#include <asm/unistd.h>
-
-static long call(long number, long a, long b, long c, long d, long e, long f)
-{
-	register long r10 asm("r10") = d;
-	register long r8 asm("r8") = e;
-	register long r9 asm("r9") = f;
-	long result;
-
-	asm volatile("syscall"
-		     : "=a"(result)
-		     : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-		     : "rcx", "r11", "memory");
-	return result;
-}
+#include "tiny.h"
 
 static long number_of(const char *text, int base)
 {
@@ -34,7 +17,7 @@ static long number_of(const char *text, int base)
 	return number;
 }
 
-__attribute__((noreturn, used)) void run(char **stack)
+void run(char **stack)
 {
 	long file = call(__NR_open, (long)stack[2], O_RDWR | O_SYNC, 0, 0, 0, 0);
 	long offset = number_of(stack[3], 16), times = number_of(stack[4], 10), address;
@@ -48,9 +31,4 @@ __attribute__((noreturn, used)) void run(char **stack)
 	}
 	call(__NR_exit_group, file < 0, 0, 0, 0, 0, 0);
 	__builtin_unreachable();
-}
-
-__attribute__((naked, noreturn)) void _start(void)
-{
-	asm("mov %rsp, %rdi\n\tand $-16, %rsp\n\tcall run");
 }
