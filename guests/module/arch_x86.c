@@ -23,8 +23,7 @@ static struct memtype_registers registers;
  */
 void arch_x86_refresh(void)
 {
-	registers.cpu = raw_smp_processor_id();
-	mtrr_read(&registers);
+	mtrr_read_here(&registers);
 }
 
 static u64 last_pfn(void)

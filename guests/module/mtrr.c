@@ -72,16 +72,28 @@ static void read_here(void *data)
 	}
 }
 
-int mtrr_read(struct memtype_registers *registers)
+static void read_features(struct memtype_registers *registers, unsigned int cpu)
 {
-	unsigned int cpu = registers->cpu;
-
 	memset(registers, 0, sizeof(*registers));
 	registers->cpu = cpu;
 	registers->physical_bits = boot_cpu_data.x86_phys_bits;
 	registers->has_mtrr = boot_cpu_has(X86_FEATURE_MTRR);
 	registers->has_pat = boot_cpu_has(X86_FEATURE_PAT);
 	strscpy(registers->vendor, boot_cpu_data.x86_vendor_id, sizeof(registers->vendor));
+}
+
+void mtrr_read_here(struct memtype_registers *registers)
+{
+	read_features(registers, get_cpu());
+	read_here(registers);
+	put_cpu();
+}
+
+int mtrr_read(struct memtype_registers *registers)
+{
+	unsigned int cpu = registers->cpu;
+
+	read_features(registers, cpu);
 	return smp_call_function_single(cpu, read_here, registers, 1);
 }
 

@@ -97,7 +97,7 @@ static u32 smrr_memtypes(u64 start, u64 end)
 /* What the MTRRs say about the part of [start, end) that lies in a window. */
 static u32 window_memtypes(u64 start, u64 end, u64 window, u64 size)
 {
-	struct memtype_registers registers = { .cpu = raw_smp_processor_id() };
+	struct memtype_registers registers;
 	struct mtrr_summary mtrr;
 
 	start = max(start, window);
@@ -105,8 +105,9 @@ static u32 window_memtypes(u64 start, u64 end, u64 window, u64 size)
 	if (start >= end)
 		return 0;
 	/* Without MTRRs memory is write-back, but for what a page table says. */
-	if (!boot_cpu_has(X86_FEATURE_MTRR) || mtrr_read(&registers))
+	if (!boot_cpu_has(X86_FEATURE_MTRR))
 		return BIT(MEMTYPE_WB);
+	mtrr_read_here(&registers);
 	mtrr = mtrr_summarise(&registers, start, end - 1);
 	/* No type that can be asked for is the one of an overlap without a defined type. */
 	return mtrr.types | (mtrr.undefined ? BIT(31) : 0);
