@@ -41,6 +41,9 @@ static unsigned int observations_count;
 static u64 observations_dropped;
 /* What the ring gave, in the order in which it returned, and is not in the records yet. */
 static LIST_HEAD(events);
+/* Are the probes to run, and how many measurements are there that want them to stand still? */
+static bool probes_wanted = true;
+static unsigned int pauses;
 /* Calls that were seen, but could not be counted for want of memory. */
 static u64 uncounted;
 
@@ -475,7 +478,32 @@ int observe_set_armed(const struct memtype_observe *observe)
 	int error;
 
 	mutex_lock(&memtype_lock);
-	error = probe_set_armed(observe->armed);
+	error = probe_set_armed(observe->armed && !pauses);
+	if (!error)
+		probes_wanted = observe->armed;
+	mutex_unlock(&memtype_lock);
+	return error;
+}
+
+int observe_pause(void)
+{
+	int error;
+
+	mutex_lock(&memtype_lock);
+	error = probe_set_armed(false);
+	if (!error)
+		pauses++;
+	mutex_unlock(&memtype_lock);
+	return error;
+}
+
+int observe_resume(void)
+{
+	int error;
+
+	mutex_lock(&memtype_lock);
+	pauses--;
+	error = probe_set_armed(probes_wanted && !pauses);
 	mutex_unlock(&memtype_lock);
 	return error;
 }

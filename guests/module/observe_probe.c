@@ -436,18 +436,28 @@ void probe_status(struct memtype_probe status[MEMTYPE_PROBES])
 	}
 }
 
+static int set_armed(struct kretprobe *probe, bool armed)
+{
+	return armed ? enable_kretprobe(probe) : disable_kretprobe(probe);
+}
+
 int probe_set_armed(bool armed)
 {
-	unsigned int n;
+	unsigned int n, changed = 0;
 	int error = 0;
 
 	for (n = 0; n < ARRAY_SIZE(probes) && !error; n++) {
-		if (probes[n].error)
+		if (probes[n].error || armed == !kprobe_disabled(&probes[n].probe.kp))
 			continue;
-		if (armed)
-			error = enable_kretprobe(&probes[n].probe);
-		else
-			error = disable_kretprobe(&probes[n].probe);
+		error = set_armed(&probes[n].probe, armed);
+		if (!error)
+			changed |= BIT(n);
 	}
+	for (n = 0; n < ARRAY_SIZE(probes) && error; n++)
+		if (changed & BIT(n) && set_armed(&probes[n].probe, !armed))
+			pr_err("memtype: %s can't be put back: what others map is not observed\n",
+			       probes[n].probe.kp.symbol_name);
+	/* Where one of them is off, nothing may be recorded. */
+	test_probes();
 	return error;
 }

@@ -54,6 +54,7 @@ int probe_sequence(u64 *sequence);
 u64 probe_missed(void);
 
 void probe_status(struct memtype_probe probes[MEMTYPE_PROBES]);
+/* All that are attached, or none is changed. */
 int probe_set_armed(bool armed);
 
 #endif
