@@ -324,8 +324,12 @@ static bool ask(struct process *process, const struct request *request, const ch
 	ssize_t got;
 
 	tell(process, text, socket);
-	got = recv(process->socket, answer, sizeof(answer), 0);
-	if (got > 0) {
+	/* How long it was, not how much of it there was room for. */
+	got = recv(process->socket, answer, sizeof(answer), MSG_TRUNC);
+	if (got > (ssize_t)sizeof(answer)) {
+		buffer_error(reply, "%s: the answer of process %s has %zd bytes, more than %d",
+			     request->verb, process->name, got, LARGEST_ANSWER);
+	} else if (got > 0) {
 		buffer_bytes(reply, answer, got);
 	} else if (!strcmp(request->verb, "exit")) {
 		wait_for_end(process);

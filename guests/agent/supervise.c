@@ -57,8 +57,11 @@ void supervise_changed_printk(const char *before)
 
 static void on_signal(int signal)
 {
+	int before = errno;
+
 	if (worker)
 		kill(worker, SIGKILL);
+	errno = before;
 }
 
 static bool complain(const char *what)
@@ -164,21 +167,39 @@ static bool undo(void)
 	return all;
 }
 
-static void catch_signals(void)
+/* They wait until there is a worker to be ended, or it is known that there is none. */
+static void catch_signals(sigset_t *caught)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 	struct sigaction action = { .sa_handler = on_signal };
 	unsigned int n;
 
+	sigemptyset(caught);
+	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
+		sigaddset(caught, signals[n]);
+	sigprocmask(SIG_BLOCK, caught, NULL);
 	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
 		sigaction(signals[n], &action, NULL);
+}
+
+/* What is started begins as if nothing had been caught. */
+static void catch_none(const sigset_t *caught)
+{
+	int number;
+
+	for (number = 1; number < NSIG; number++)
+		if (sigismember(caught, number) == 1)
+			signal(number, SIG_DFL);
+	sigprocmask(SIG_UNBLOCK, caught, NULL);
 }
 
 int supervise(void (*work)(void))
 {
 	siginfo_t ended;
+	sigset_t caught;
 	pid_t child;
 
+	catch_signals(&caught);
 	/* Ignored, children would not be kept until they are waited for, and numbers become others'. */
 	signal(SIGCHLD, SIG_DFL);
 	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -189,11 +210,13 @@ int supervise(void (*work)(void))
 	if (!child) {
 		/* Alone it would leave all behind. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		catch_none(&caught);
 		work();
 		_exit(0);
 	}
-	worker = child;
-	catch_signals();
+	if (child > 0)
+		worker = child;
+	sigprocmask(SIG_UNBLOCK, &caught, NULL);
 	if (child < 0)
 		complain("fork");
 	/* Left as it ended, so that until nobody kills it any more its number is no other's. */

@@ -65,6 +65,9 @@ uint64_t library_stop(void);
 /* How many allocations are held now. */
 uint64_t library_allocations(void);
 
+/* How often the verifier would have let others run, since this was loaded. */
+uint64_t library_rescheduled(void);
+
 /* The count-th allocation from now fails, once; 0 takes that back. __GFP_NOFAIL never does. */
 void library_fail_allocation(uint64_t count);
 
