@@ -58,7 +58,7 @@ static u32 firmware_memtypes(u64 first, u64 last)
 {
 	bool firmware = overlap(first, last, machine.firmware_first, machine.firmware_pages);
 
-	return firmware ? 1U << machine.firmware_memtype : 0;
+	return firmware ? machine.firmware_memtypes : UINT32_MAX;
 }
 
 uint32_t library_hazards(uint64_t first, uint64_t last, uint32_t memtype)

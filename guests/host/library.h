@@ -20,7 +20,7 @@ struct library_machine {
 	uint32_t default_memtype; /* of what is not RAM */
 	uint64_t firmware_first;
 	uint64_t firmware_pages;
-	uint32_t firmware_memtype;
+	uint32_t firmware_memtypes; /* bit mask of those that may be asked for */
 };
 
 struct library_request {

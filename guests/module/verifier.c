@@ -166,13 +166,13 @@ static bool exclusive(struct verifier *verifier, const struct verifier_request *
 	return !record || refuse(verdict, VERIFIER_EXCLUSIVE, EBUSY, record);
 }
 
-/* Rule 5: firmware's own memory has the type that firmware uses. */
+/* Rule 5: firmware's own memory is used with the type that firmware uses. */
 static bool firmware_agrees(const struct verifier *verifier,
 			    const struct verifier_request *request, u64 last,
 			    struct verifier_verdict *verdict)
 {
 	if (!verifier->arch->firmware_memtypes ||
-	    !(verifier->arch->firmware_memtypes(request->first, last) & ~(1U << request->memtype)))
+	    verifier->arch->firmware_memtypes(request->first, last) & 1U << request->memtype)
 		return true;
 	return refuse(verdict, VERIFIER_FIRMWARE, EPERM, NULL);
 }
