@@ -306,6 +306,7 @@ static int __init agent_init(void)
 
 	if (error)
 		return error;
+	mtrr_init();
 	smram_init();
 	arch_x86_refresh();
 	verifier_init(&memtype_verifier, &arch_x86);

@@ -208,6 +208,12 @@ struct memtype_registers {
 	__u64 mtrr_default_type;
 	__u64 mtrr_fixed[MEMTYPE_FIXED_REGISTERS];
 	__u64 mtrr_variable[MEMTYPE_VARIABLE_REGISTERS][2];
+	__u32 has_smrr;
+	__u32 has_amd;
+	__u64 smrr[2];		/* IA32_SMRR_PHYSBASE and _PHYSMASK */
+	__u64 amd_syscfg;	/* and TOP_MEM and TOP_MEM2 */
+	__u64 amd_top_mem;
+	__u64 amd_top_mem2;
 	__u64 cr0;
 	__u64 cr3;
 	__u64 cr4;

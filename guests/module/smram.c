@@ -38,10 +38,6 @@
 #define HIGH_WINDOW 0xfeda0000ULL
 #define WINDOW_SIZE 0x20000
 
-#define MTRR_CAPABILITY 0xfe
-#define CAPABILITY_SMRR BIT(11)
-#define SMRR_BASE 0x1f2
-#define SMRR_MASK 0x1f3
 #define SMRR_VALID BIT(11)
 #define SMRR_ADDRESS GENMASK(31, 12)
 
@@ -64,7 +60,7 @@ static void find_bus_start(void)
 
 void smram_init(void)
 {
-	u32 capability, high;
+	struct memtype_registers registers;
 
 	host_bridge = pci_get_domain_bus_and_slot(0, 0, PCI_DEVFN(0, 0));
 	if (host_bridge &&
@@ -72,10 +68,10 @@ void smram_init(void)
 		smram_exit();
 	if (host_bridge)
 		find_bus_start();
-	/* Only SMM can write it, and firmware does before there is a kernel: read once. */
-	if (boot_cpu_has(X86_FEATURE_MTRR) && !rdmsr_safe(MTRR_CAPABILITY, &capability, &high) &&
-	    capability & CAPABILITY_SMRR && !rdmsr_safe(SMRR_BASE, &smrr_base, &high))
-		rdmsr_safe(SMRR_MASK, &smrr_mask, &high);
+	/* Only SMM can write it, and firmware does before there is a kernel. */
+	mtrr_read_here(&registers);
+	smrr_base = registers.smrr[0];
+	smrr_mask = registers.smrr[1];
 }
 
 void smram_exit(void)

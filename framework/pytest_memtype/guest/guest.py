@@ -42,7 +42,7 @@ from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import Layout, intended
+from pytest_memtype.machine.layout import Layout, check_bootable, intended
 from pytest_memtype.machine.machine import Machine, qemu_of
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.registers_outside import outside_registers
@@ -321,6 +321,7 @@ class Guest:
         :raises LayoutError: the MTRRs can't express the layout.
         """
         if isinstance(change, Layout):
+            check_bootable(change)
             mtrrs = self._intended(change, physical_bits=self.hardware.physical_bits)
             change = functools.partial(with_mtrrs, mtrrs)
         give = change
