@@ -1,7 +1,8 @@
-"""Rule 5: memory of system-management mode is mapped with the type SMM uses, or not at all.
+"""Rule 5: memory of system-management mode is used with the type SMM uses, or not at all.
 
 SMM begins without paging, so the type it uses is the MTRRs' (Intel SDM vol. 3, "SMM Execution
-Environment"). The chipset is QEMU's q35: the registers SMRAM and ESMRAMC of its host bridge say what is SMRAM
+Environment"). What counts of a mapping is what comes of page table and MTRRs together. The chipset is
+QEMU's q35: the registers SMRAM and ESMRAMC of its host bridge say what is SMRAM
 (QEMU 7.2, hw/pci-host/q35.c, mch_update_smram()). SeaBIOS 1.16 closes the legacy window and leaves TSEG
 unused and all unlocked, so a test can play the firmware that uses more.
 """
@@ -12,7 +13,7 @@ import errno
 
 import pytest
 
-from pytest_memtype import Guest, Layout, MemType, MtrrRange, Region
+from pytest_memtype import EffectiveType, Guest, Layout, MemType, MtrrRange, Region
 
 pytestmark = pytest.mark.needs_module
 
@@ -59,11 +60,12 @@ def set_tseg(guest: Guest, size: int) -> Region:
 @smm_on
 @every_type
 def test_legacy_window(guest: Guest, memtype: MemType) -> None:
-    """SeaBIOS sets the fixed MTRRs of A0000-BFFFF to UC (src/fw/mtrr.c), so that is what SMM uses."""
+    """SeaBIOS sets the fixed MTRRs of A0000-BFFFF to UC (src/fw/mtrr.c), so that is what SMM uses. Over UC
+    only WC makes something else ("Effective Page-Level Memory Types")."""
     for part in (LEGACY, LEGACY[0], LEGACY[31]):
         verdict = guest.verify(part, memtype)
-        assert verdict.accepted == (memtype is UC)
-        if memtype is not UC:
+        assert verdict.accepted == (memtype is not WC)
+        if memtype is WC:
             assert (verdict.rule, verdict.errno) == ("smram", errno.EPERM)
             assert verdict.conflict is None
 
@@ -95,7 +97,7 @@ def test_only_while_closed(guest: Guest, register: int, *, guarded: bool) -> Non
 @smm_on
 def test_what_linux_does_with_the_legacy_window(guest: Guest) -> None:
     """It calls A0000-FFFFF untracked, and maps it write-back whatever is asked for (memtype_reserve())."""
-    outcome = guest.driver("vgacon").ioremap(LEGACY, UC_MINUS)
+    outcome = guest.driver("vgacon").ioremap(LEGACY, WC)
 
     assert outcome.verdict.rule == "smram"
     assert outcome.kernel.accepted
@@ -107,11 +109,36 @@ def test_what_linux_does_with_the_legacy_window(guest: Guest) -> None:
 def test_enforce_keeps_linux_out(guest: Guest) -> None:
     guest.policy.enforce = True
 
-    outcome = guest.driver("vgacon").ioremap(LEGACY, UC_MINUS)
+    outcome = guest.driver("vgacon").ioremap(LEGACY, WC)
 
     assert outcome.verdict.rule == "smram"
     assert not outcome.kernel.asked
     assert outcome.mapping is None
+
+
+@smm_on
+def test_what_maps_it_and_is_used_as_smm_uses_it_is_right(guest: Guest) -> None:
+    """The audit, which looks at the effective type, agrees."""
+    outcome = guest.process("dosemu").mmap(LEGACY, UC_MINUS, via="devmem")
+
+    assert outcome.verdict.accepted
+    assert set(outcome.effective_pages) == {EffectiveType.UC}
+    assert all(finding.benign for finding in guest.audit().findings if finding.start == LEGACY.start)
+
+
+@smm_on
+@pytest.mark.layout(
+    Layout(
+        "vga-combining",
+        default=WB,
+        ranges=[MtrrRange(0xC0000000, "1G", UC)],
+        fixed=[0x0606060606060606, 0x0606060606060606, 0x0101010101010101, *[0x0505050505050505] * 8],
+    )
+)
+@every_type
+def test_over_another_type_others_do(guest: Guest, memtype: MemType) -> None:
+    """Over WC MTRRs the window is WC by WC, by WB and by UC-, in both vendors' tables."""
+    assert guest.verify(LEGACY[0], memtype).accepted == (memtype in (WC, WB, UC_MINUS))
 
 
 @smm_on

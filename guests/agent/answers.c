@@ -73,6 +73,15 @@ void write_registers(const struct memtype_registers *registers, struct buffer *r
 		     registers->has_mtrr ? "true" : "false");
 	buffer_print(reply, "\"pat\": %llu, \"capability\": %llu, \"default_type\": %llu, ",
 		     registers->pat, registers->mtrr_capability, registers->mtrr_default_type);
+	if (registers->has_smrr)
+		buffer_print(reply, "\"smrr\": [%llu, %llu], ", registers->smrr[0], registers->smrr[1]);
+	else
+		buffer_print(reply, "\"smrr\": null, ");
+	if (registers->has_amd)
+		buffer_print(reply, "\"amd\": [%llu, %llu, %llu], ", registers->amd_syscfg,
+			     registers->amd_top_mem, registers->amd_top_mem2);
+	else
+		buffer_print(reply, "\"amd\": null, ");
 	buffer_print(reply, "\"cr0\": %llu, \"cr3\": %llu, \"cr4\": %llu, \"fixed\": [",
 		     registers->cr0, registers->cr3, registers->cr4);
 	for (n = 0; n < MEMTYPE_FIXED_REGISTERS; n++)

@@ -188,6 +188,14 @@ static void run_reset(const struct request *request, struct buffer *reply)
 		buffer_print(reply, "{}");
 }
 
+static void run_statistics(const struct request *request, struct buffer *reply)
+{
+	struct memtype_statistics statistics = { 0 };
+
+	if (call(MEMTYPE_STATISTICS, &statistics, request, reply))
+		buffer_print(reply, "{\"kept_pages\": %llu}", statistics.kept_pages);
+}
+
 static void run_tracked(const struct request *request, struct buffer *reply)
 {
 	struct memtype_tracked tracked = { 0 };
@@ -287,6 +295,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "ram", run_ram },
 		{ "policy", run_policy },
 		{ "reset", run_reset },
+		{ "statistics", run_statistics },
 		{ "tracked", run_tracked },
 		{ "observation", observe_run_observation },
 		{ "observed", observe_run_observed },

@@ -25,8 +25,9 @@
 struct process {
 	char name[MEMTYPE_NAME_LENGTH];
 	int socket;
+	/* What others call it by. Once it is gone and reaped, another process may have the number. */
 	int pid;
-	/* Readable when it is gone; -1 when there is none. */
+	/* Readable when it is gone, and never another's. */
 	int pidfd;
 };
 
@@ -60,15 +61,21 @@ static void wait_for_end(const struct process *process)
 {
 	struct pollfd wait = { .fd = process->pidfd, .events = POLLIN };
 
-	while (process->pidfd >= 0 && poll(&wait, 1, END_MILLISECONDS) < 0 && errno == EINTR)
+	while (poll(&wait, 1, END_MILLISECONDS) < 0 && errno == EINTR)
 		;
+}
+
+static bool is_gone(const struct process *process)
+{
+	struct pollfd now = { .fd = process->pidfd, .events = POLLIN };
+
+	return poll(&now, 1, 0) > 0;
 }
 
 static void forget(struct process *process)
 {
 	close(process->socket);
-	if (process->pidfd >= 0)
-		close(process->pidfd);
+	close(process->pidfd);
 	memset(process, 0, sizeof(*process));
 }
 
@@ -109,15 +116,37 @@ static int sender(int socket)
 	return who.pid;
 }
 
+/*
+ * A hold on the process, which has the socket's other end for itself. As long as that isn't closed
+ * it has not ended, so that what the number names is that process. -1 with errno.
+ */
+static int hold(int socket, int pid)
+{
+	struct pollfd now = { .fd = socket };
+	int pidfd = syscall(SYS_pidfd_open, pid, 0);
+
+	if (pidfd < 0 || (poll(&now, 1, 0) >= 0 && !(now.revents & POLLHUP)))
+		return pidfd;
+	close(pidfd);
+	errno = ESRCH;
+	return -1;
+}
+
 /* Waits for the process that was just started, whose socket this is, to say that it is there. */
 static void admit(const char *name, int socket, struct buffer *reply)
 {
 	struct process *process = vacant();
 	int pid = sender(socket);
+	int pidfd = pid ? hold(socket, pid) : -1;
 
-	if (!pid) {
-		buffer_error(reply, errno == ETIMEDOUT ? "process %s did not start" :
-						       "process %s ended as it started", name);
+	if (pidfd < 0) {
+		if (errno == ETIMEDOUT)
+			buffer_error(reply, "process %s did not start", name);
+		else if (errno == ESRCH)
+			buffer_error(reply, "process %s ended as it started", name);
+		else
+			buffer_error(reply, "process %s can't be held: %s", name, strerror(errno));
+		/* One that is there takes that for the agent's end. */
 		close(socket);
 		return;
 	}
@@ -125,7 +154,7 @@ static void admit(const char *name, int socket, struct buffer *reply)
 	setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
 	process->socket = socket;
 	process->pid = pid;
-	process->pidfd = syscall(SYS_pidfd_open, pid, 0);
+	process->pidfd = pidfd;
 	strncpy(process->name, name, sizeof(process->name) - 1);
 	buffer_clear(reply);
 	buffer_print(reply, "{\"pid\": %d}", process->pid);
@@ -200,7 +229,7 @@ static void end(struct process *process)
 {
 	char rest[64];
 
-	kill(process->pid, SIGKILL);
+	syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0);
 	while (recv(process->socket, rest, sizeof(rest), 0) > 0)
 		;
 	wait_for_end(process);
@@ -241,7 +270,10 @@ void process_maps(const struct request *request, struct buffer *reply)
 		return;
 	snprintf(path, sizeof(path), "/proc/%d/maps", process->pid);
 	error = system_read_file(path, &text);
-	if (error) {
+	/* If it is there now, it was all the time: the file was its. */
+	if (is_gone(process)) {
+		died(process, request->verb, reply);
+	} else if (error) {
 		buffer_error(reply, "maps of process %s: %s", process->name, strerror(error));
 	} else {
 		buffer_print(reply, "{\"text\": ");
@@ -292,8 +324,12 @@ static bool ask(struct process *process, const struct request *request, const ch
 	ssize_t got;
 
 	tell(process, text, socket);
-	got = recv(process->socket, answer, sizeof(answer), 0);
-	if (got > 0) {
+	/* How long it was, not how much of it there was room for. */
+	got = recv(process->socket, answer, sizeof(answer), MSG_TRUNC);
+	if (got > (ssize_t)sizeof(answer)) {
+		buffer_error(reply, "%s: the answer of process %s has %zd bytes, more than %d",
+			     request->verb, process->name, got, LARGEST_ANSWER);
+	} else if (got > 0) {
 		buffer_bytes(reply, answer, got);
 	} else if (!strcmp(request->verb, "exit")) {
 		wait_for_end(process);

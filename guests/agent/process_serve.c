@@ -44,8 +44,15 @@ static void open_device(void)
 	/* Where only root may open it, the parent's will do, as only one request is carried out at a time. */
 }
 
-static void answer(const struct buffer *reply)
+static void answer(struct buffer *reply)
 {
+	size_t length = reply->length;
+
+	if (send(connection, reply->data, length, MSG_NOSIGNAL) >= 0)
+		return;
+	/* The agent waits for one, and one that is too long for the socket it would never get. */
+	buffer_clear(reply);
+	buffer_error(reply, "an answer of %zu bytes: %s", length, strerror(errno));
 	send(connection, reply->data, reply->length, MSG_NOSIGNAL);
 }
 

@@ -17,6 +17,7 @@ static int input = -1, output = -1;
 /* Read by the heartbeat's thread. */
 static atomic_ulong received;
 static unsigned long long sequence;
+static char token[TOKEN_LENGTH];
 static struct buffer last_reply;
 static unsigned long long last_sequence;
 
@@ -202,7 +203,10 @@ static void write_line(unsigned long long number, const struct buffer *json)
 {
 	struct buffer line = { 0 };
 
-	buffer_print(&line, "@%llu ", number);
+	if (number)
+		buffer_print(&line, "@%llu:%s ", number, token);
+	else
+		buffer_print(&line, "@0 ");
 	buffer_bytes(&line, json->data, json->length);
 	buffer_print(&line, " *%08x\n", protocol_crc(line.data, line.length));
 	write_all(line.data, line.length);
@@ -261,9 +265,10 @@ static bool read_line(char text[REQUEST_LENGTH])
 	}
 }
 
-/* Checks a line and cuts it down to its payload. */
-static char *check_line(char *text, unsigned long long *number)
+/* Checks a line and cuts it down to its payload; said_by is the token in front of that. */
+static char *check_line(char *text, unsigned long long *number, char said_by[TOKEN_LENGTH])
 {
+	size_t length;
 	char *star = strrchr(text, '*'), *end;
 	char checksum[9];
 
@@ -275,7 +280,14 @@ static char *check_line(char *text, unsigned long long *number)
 		return NULL;
 	star[-1] = 0;
 	*number = strtoull(text + 1, &end, 10);
-	return *number && *end == ' ' && end[1] ? end + 1 : NULL;
+	if (!*number || *end != ':')
+		return NULL;
+	length = strspn(++end, "0123456789abcdefghijklmnopqrstuvwxyz");
+	if (!length || length >= TOKEN_LENGTH || end[length] != ' ' || !end[length + 1])
+		return NULL;
+	memcpy(said_by, end, length);
+	said_by[length] = 0;
+	return end + length + 1;
 }
 
 bool protocol_read(char text[REQUEST_LENGTH])
@@ -284,23 +296,25 @@ bool protocol_read(char text[REQUEST_LENGTH])
 	struct buffer complaint = { 0 };
 
 	while (read_line(line)) {
+		char said_by[TOKEN_LENGTH];
 		unsigned long long number;
 		char *payload;
 
 		if (!strcmp(line, "alive"))
 			continue;
-		payload = check_line(line, &number);
+		payload = check_line(line, &number, said_by);
 		if (!payload) {
 			buffer_error(&complaint, "damaged line");
 			protocol_announce(&complaint);
 			buffer_free(&complaint);
 			continue;
 		}
-		if (number == last_sequence) {
+		if (number == last_sequence && !strcmp(said_by, token)) {
 			write_all(last_reply.data, last_reply.length);
 			continue;
 		}
 		sequence = number;
+		strcpy(token, said_by);
 		strcpy(text, payload);
 		return true;
 	}

@@ -2,10 +2,11 @@
 /*
  * The agent's port. One request, one reply, each a line:
  *
- *	@SEQUENCE verb key=value key=value *CRC
- *	@SEQUENCE {"json": ...} *CRC
+ *	@SEQUENCE:TOKEN verb key=value key=value *CRC
+ *	@SEQUENCE:TOKEN {"json": ...} *CRC
  *
- * SEQUENCE is decimal. CRC is the CRC-32 of zlib, eight hexadecimal digits, of
+ * SEQUENCE is decimal. TOKEN is the request's own, up to 32 characters, and returns with the
+ * answer: nobody else in the guest can have prepared that. CRC is the CRC-32 of zlib, eight hexadecimal digits, of
  * everything from "@" to the byte before " *". Values are percent-encoded.
  *
  * Serial lines lose characters. A line that doesn't check is answered with
@@ -28,6 +29,7 @@
 
 #define REQUEST_LENGTH 4096
 #define REQUEST_FIELDS 24
+#define TOKEN_LENGTH 33
 
 /* A request, taken apart in place. */
 struct request {

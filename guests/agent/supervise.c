@@ -57,8 +57,11 @@ void supervise_changed_printk(const char *before)
 
 static void on_signal(int signal)
 {
+	int before = errno;
+
 	if (worker)
 		kill(worker, SIGKILL);
+	errno = before;
 }
 
 static bool complain(const char *what)
@@ -86,6 +89,7 @@ static pid_t parent_of(const char *process)
 	return name_end && sscanf(name_end + 1, " %*c %d", &parent) == 1 ? parent : 0;
 }
 
+/* A child keeps its number until it is waited for, which nobody does meanwhile. */
 static void kill_children(void)
 {
 	DIR *directory = opendir("/proc");
@@ -163,21 +167,41 @@ static bool undo(void)
 	return all;
 }
 
-static void catch_signals(void)
+/* They wait until there is a worker to be ended, or it is known that there is none. */
+static void catch_signals(sigset_t *caught)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 	struct sigaction action = { .sa_handler = on_signal };
 	unsigned int n;
 
+	sigemptyset(caught);
+	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
+		sigaddset(caught, signals[n]);
+	sigprocmask(SIG_BLOCK, caught, NULL);
 	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
 		sigaction(signals[n], &action, NULL);
 }
 
+/* What is started begins as if nothing had been caught. */
+static void catch_none(const sigset_t *caught)
+{
+	int number;
+
+	for (number = 1; number < NSIG; number++)
+		if (sigismember(caught, number) == 1)
+			signal(number, SIG_DFL);
+	sigprocmask(SIG_UNBLOCK, caught, NULL);
+}
+
 int supervise(void (*work)(void))
 {
-	int status;
+	siginfo_t ended;
+	sigset_t caught;
 	pid_t child;
 
+	catch_signals(&caught);
+	/* Ignored, children would not be kept until they are waited for, and numbers become others'. */
+	signal(SIGCHLD, SIG_DFL);
 	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (changed == MAP_FAILED || prctl(PR_SET_CHILD_SUBREAPER, 1) || chdir("/"))
 		return !complain("start");
@@ -186,14 +210,17 @@ int supervise(void (*work)(void))
 	if (!child) {
 		/* Alone it would leave all behind. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		catch_none(&caught);
 		work();
 		_exit(0);
 	}
-	worker = child;
-	catch_signals();
+	if (child > 0)
+		worker = child;
+	sigprocmask(SIG_UNBLOCK, &caught, NULL);
 	if (child < 0)
 		complain("fork");
-	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+	/* Left as it ended, so that until nobody kills it any more its number is no other's. */
+	while (child > 0 && waitid(P_PID, child, &ended, WEXITED | WNOWAIT) && errno == EINTR)
 		;
 	worker = 0;
 	end_all();

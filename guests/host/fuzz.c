@@ -22,7 +22,7 @@
 #define DEFAULT_MEMTYPE 7
 #define FIRMWARE_FIRST 48
 #define FIRMWARE_PAGES 4
-#define FIRMWARE_MEMTYPE 0
+#define FIRMWARE_MEMTYPES 0xf1
 
 #define CHECK(condition)                                                                           \
 	do {                                                                                       \
@@ -144,7 +144,7 @@ static void compare(const struct library_verdict *verdict, const struct library_
 			rule = VERIFIER_EXCLUSIVE;
 	for (pfn = request->first; !rule && pfn < request->first + request->pages; pfn++)
 		if (pfn >= FIRMWARE_FIRST && pfn < FIRMWARE_FIRST + FIRMWARE_PAGES &&
-		    request->memtype != FIRMWARE_MEMTYPE)
+		    !(FIRMWARE_MEMTYPES & 1U << request->memtype))
 			rule = VERIFIER_FIRMWARE;
 	CHECK(verdict->rule == rule);
 	CHECK(!verdict->error == (rule == VERIFIER_ACCEPTED));
@@ -334,7 +334,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.default_memtype = DEFAULT_MEMTYPE,
 		.firmware_first = FIRMWARE_FIRST,
 		.firmware_pages = FIRMWARE_PAGES,
-		.firmware_memtype = FIRMWARE_MEMTYPE,
+		.firmware_memtypes = FIRMWARE_MEMTYPES,
 	};
 	page_count = operation = 0;
 	library_start(&machine);

@@ -2,6 +2,7 @@
 /* See library.h. */
 #include <stdlib.h>
 
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -10,7 +11,7 @@
 
 static struct library_machine machine;
 static struct verifier verifier;
-static uint64_t allocations, until_failure;
+static uint64_t allocations, until_failure, rescheduled;
 
 void *kzalloc(size_t size, gfp_t flags)
 {
@@ -57,7 +58,7 @@ static u32 firmware_memtypes(u64 first, u64 last)
 {
 	bool firmware = overlap(first, last, machine.firmware_first, machine.firmware_pages);
 
-	return firmware ? 1U << machine.firmware_memtype : 0;
+	return firmware ? machine.firmware_memtypes : UINT32_MAX;
 }
 
 uint32_t library_hazards(uint64_t first, uint64_t last, uint32_t memtype)
@@ -97,6 +98,16 @@ uint64_t library_stop(void)
 {
 	verifier_destroy(&verifier);
 	return allocations;
+}
+
+void cond_resched(void)
+{
+	rescheduled++;
+}
+
+uint64_t library_rescheduled(void)
+{
+	return rescheduled;
 }
 
 uint64_t library_allocations(void)

@@ -20,7 +20,7 @@ struct library_machine {
 	uint32_t default_memtype; /* of what is not RAM */
 	uint64_t firmware_first;
 	uint64_t firmware_pages;
-	uint32_t firmware_memtype;
+	uint32_t firmware_memtypes; /* bit mask of those that may be asked for */
 };
 
 struct library_request {
@@ -64,6 +64,9 @@ uint64_t library_stop(void);
 
 /* How many allocations are held now. */
 uint64_t library_allocations(void);
+
+/* How often the verifier would have let others run, since this was loaded. */
+uint64_t library_rescheduled(void);
 
 /* The count-th allocation from now fails, once; 0 takes that back. __GFP_NOFAIL never does. */
 void library_fail_allocation(uint64_t count);

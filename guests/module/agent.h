@@ -29,7 +29,9 @@ int driver_read(u64 handle, struct memtype_page_table *table);
 int driver_allocate_ram(struct memtype_ram *ram);
 /* Is all of this RAM that driver_allocate_ram() gave? */
 bool driver_owns_ram(u64 start, u64 pages);
+/* RAM that can't be given back as it came is kept. */
 void driver_release_all(void);
+int driver_statistics(struct memtype_statistics *statistics);
 
 /* user_mmap.c: the device as one whose memory processes map. */
 int user_mapping_open(struct file *file);
@@ -42,7 +44,9 @@ void user_mapping_kill_at(u32 moment);
 
 /* user_mapping.c: mappings of processes, which live and die with their VMAs. */
 bool user_mapping_any(void);
-int user_mapping_adopt(const struct memtype_address *range);
+/* May a process have some of these pages mapped through us? memtype_lock is held. */
+bool user_mapping_of(u64 first, u64 last);
+int user_mapping_adopt(struct file *file, const struct memtype_address *range);
 int user_mapping_read(struct memtype_address *range);
 int user_mapping_set_owner(const char *name);
 

@@ -23,8 +23,7 @@ static struct memtype_registers registers;
  */
 void arch_x86_refresh(void)
 {
-	registers.cpu = raw_smp_processor_id();
-	mtrr_read(&registers);
+	mtrr_read_here(&registers);
 }
 
 static u64 last_pfn(void)
@@ -74,8 +73,8 @@ static unsigned int default_memtype(u64 first, u64 last)
 {
 	u32 firmware = smram_memtypes(first, last);
 
-	/* Another would be refused. */
-	if (firmware & 0xff)
+	/* Others would be refused. The lowest is the very type that SMM uses. */
+	if (firmware != SMRAM_NONE && firmware)
 		return __ffs(firmware);
 	return any_ram(first, last) ? MEMTYPE_WB : MEMTYPE_UC_MINUS;
 }

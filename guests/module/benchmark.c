@@ -238,12 +238,12 @@ int benchmark_run(struct memtype_benchmark *wanted)
 	arch_x86_refresh();
 	mutex_unlock(&memtype_lock);
 	/* Watching the kernel's functions takes longer than they do. */
-	error = observe_set_armed(&(struct memtype_observe){ .armed = 0 });
+	error = observe_pause();
 	if (error)
 		return error;
 	/* Of its own: the tests' records have nothing to do with it. */
 	verifier_init(&verifier, &arch_x86);
 	error = run(wanted, &verifier);
 	verifier_destroy(&verifier);
-	return observe_set_armed(&(struct memtype_observe){ .armed = 1 }) ?: error;
+	return observe_resume() ?: error;
 }

@@ -61,9 +61,10 @@ static int map_io(const struct memtype_request *request, struct driver_mapping *
 	return address ? 0 : ENOMEM;
 }
 
-static void unmap_io(const struct driver_mapping *mapping)
+static int unmap_io(const struct driver_mapping *mapping)
 {
 	iounmap((__force void __iomem *)mapping->address);
+	return 0;
 }
 
 static bool has_flag(const struct memtype_request *request)
@@ -81,9 +82,10 @@ static int map_memory(const struct memtype_request *request, struct driver_mappi
 	return mapping->address ? 0 : ENOMEM;
 }
 
-static void unmap_memory(const struct driver_mapping *mapping)
+static int unmap_memory(const struct driver_mapping *mapping)
 {
 	memunmap(mapping->address);
+	return 0;
 }
 
 static int set_memory(const struct memtype_request *request, struct driver_mapping *mapping)
@@ -101,9 +103,9 @@ static int set_memory(const struct memtype_request *request, struct driver_mappi
 	}
 }
 
-static void unset_memory(const struct driver_mapping *mapping)
+static int unset_memory(const struct driver_mapping *mapping)
 {
-	set_memory_wb((unsigned long)mapping->address, mapping->pages);
+	return set_memory_wb((unsigned long)mapping->address, mapping->pages);
 }
 
 static int set_pages_array(const struct memtype_request *request, struct driver_mapping *mapping)
@@ -136,10 +138,12 @@ static int set_pages_array(const struct memtype_request *request, struct driver_
 	return 0;
 }
 
-static void unset_pages_array(const struct driver_mapping *mapping)
+static int unset_pages_array(const struct driver_mapping *mapping)
 {
-	set_pages_array_wb(mapping->array, mapping->pages);
+	int error = set_pages_array_wb(mapping->array, mapping->pages);
+
 	kvfree(mapping->array);
+	return error;
 }
 
 static bool combining(const struct memtype_request *request)
@@ -158,12 +162,13 @@ static int reserve_wc(const struct memtype_request *request, struct driver_mappi
 	return -arch_io_reserve_memtype_wc(request->start, request->pages << PAGE_SHIFT);
 }
 
-static void unreserve_wc(const struct driver_mapping *mapping)
+static int unreserve_wc(const struct driver_mapping *mapping)
 {
 	arch_io_free_memtype_wc(mapping->start, mapping->pages << PAGE_SHIFT);
 	/* Of RAM it has changed the direct map, which freeing leaves as it is (5.10 to 7.3). */
-	if (is_ram(mapping->start, mapping->pages))
-		set_memory_wb((unsigned long)phys_to_virt(mapping->start), mapping->pages);
+	if (!is_ram(mapping->start, mapping->pages))
+		return 0;
+	return set_memory_wb((unsigned long)phys_to_virt(mapping->start), mapping->pages);
 }
 
 static int phys_wc_add(const struct memtype_request *request, struct driver_mapping *mapping)
@@ -172,9 +177,10 @@ static int phys_wc_add(const struct memtype_request *request, struct driver_mapp
 	return mapping->mtrr < 0 ? -mapping->mtrr : 0;
 }
 
-static void phys_wc_del(const struct driver_mapping *mapping)
+static int phys_wc_del(const struct driver_mapping *mapping)
 {
 	arch_phys_wc_del(mapping->mtrr);
+	return 0;
 }
 
 const struct driver_call *driver_call(u32 number)

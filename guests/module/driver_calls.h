@@ -22,7 +22,8 @@ struct driver_call {
 	bool (*possible)(const struct memtype_request *request);
 	/* Returns 0 or a positive errno: the kernel's own answer. */
 	int (*map)(const struct memtype_request *request, struct driver_mapping *mapping);
-	void (*unmap)(const struct driver_mapping *mapping);
+	/* Returns 0 or a negative errno: then the pages may have kept their type. */
+	int (*unmap)(const struct driver_mapping *mapping);
 	/* Is a type asked for that the verifier judges and counts? */
 	bool judged;
 };

@@ -15,11 +15,14 @@ struct ram_block {
 	struct list_head node;
 	u64 start;
 	u64 pages;
+	bool spoilt;		/* could not be given its old type */
 };
 
 static DEFINE_IDR(mappings);
 static LIST_HEAD(ram_blocks);
+/* With those that are kept. */
 static atomic_long_t ram_pages;
+static u64 kept_pages;
 
 bool driver_owns_ram(u64 start, u64 pages)
 {
@@ -50,6 +53,19 @@ static void judge_range(const struct verifier_request *asked, struct verifier_ve
 	*verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
 	if (verifier_lookup(&memtype_verifier, asked->first, asked->pages, &memtype, &in_use) == EINVAL)
 		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = EINVAL };
+}
+
+static void unmap(const struct driver_mapping *mapping)
+{
+	u64 end = mapping->start + (mapping->pages << PAGE_SHIFT);
+	struct ram_block *block;
+
+	if (!mapping->call->unmap(mapping))
+		return;
+	list_for_each_entry(block, &ram_blocks, node)
+		if (mapping->start < block->start + (block->pages << PAGE_SHIFT) &&
+		    end > block->start)
+			block->spoilt = true;
 }
 
 static int map_locked(struct memtype_request *request, struct driver_mapping *mapping)
@@ -86,7 +102,7 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 	/* Cyclic: an old handle must not come to mean somebody else's mapping. */
 	handle = idr_alloc_cyclic(&mappings, mapping, 1, 0, GFP_KERNEL);
 	if (handle < 0) {
-		mapping->call->unmap(mapping);
+		unmap(mapping);
 		if (mapping->record)
 			verifier_release(&memtype_verifier, mapping->record);
 		return handle;
@@ -123,7 +139,7 @@ int driver_map(struct memtype_request *request)
 
 static void release_locked(struct driver_mapping *mapping)
 {
-	mapping->call->unmap(mapping);
+	unmap(mapping);
 	if (mapping->record)
 		verifier_release(&memtype_verifier, mapping->record);
 	kfree(mapping);
@@ -186,6 +202,42 @@ int driver_allocate_ram(struct memtype_ram *ram)
 	return 0;
 }
 
+/*
+ * RAM that is not as it was, or that a process still maps, would be given to somebody who takes
+ * it for his own and for write-back. The kernel's own callers of set_memory_wb() leak it then too
+ * (drivers/char/agp/generic.c).
+ */
+static bool can_be_freed(const struct ram_block *block)
+{
+	u64 first = block->start >> PAGE_SHIFT;
+
+	return !block->spoilt && !user_mapping_of(first, first + block->pages - 1) &&
+	       page_table_is_write_back((unsigned long)phys_to_virt(block->start), block->pages);
+}
+
+static void free_block(struct ram_block *block)
+{
+	list_del(&block->node);
+	if (can_be_freed(block)) {
+		atomic_long_sub(block->pages, &ram_pages);
+		__free_pages(pfn_to_page(block->start >> PAGE_SHIFT),
+			     get_order(block->pages << PAGE_SHIFT));
+	} else {
+		kept_pages += block->pages;
+		pr_notice("memtype: %llu pages of RAM at %#llx are kept: still mapped, or not write-back again\n",
+			  block->pages, block->start);
+	}
+	kfree(block);
+}
+
+int driver_statistics(struct memtype_statistics *statistics)
+{
+	mutex_lock(&memtype_lock);
+	statistics->kept_pages = kept_pages;
+	mutex_unlock(&memtype_lock);
+	return 0;
+}
+
 void driver_release_all(void)
 {
 	struct driver_mapping *mapping;
@@ -197,12 +249,7 @@ void driver_release_all(void)
 		idr_remove(&mappings, handle);
 		release_locked(mapping);
 	}
-	list_for_each_entry_safe(block, next, &ram_blocks, node) {
-		list_del(&block->node);
-		atomic_long_sub(block->pages, &ram_pages);
-		__free_pages(pfn_to_page(block->start >> PAGE_SHIFT),
-			     get_order(block->pages << PAGE_SHIFT));
-		kfree(block);
-	}
+	list_for_each_entry_safe(block, next, &ram_blocks, node)
+		free_block(block);
 	mutex_unlock(&memtype_lock);
 }

@@ -25,7 +25,7 @@ struct fault {
 	char function[MEMTYPE_FUNCTION_LENGTH];
 	u64 handle;
 	unsigned long returns;
-	int pid;
+	struct pid *pid;	/* held: its number may become another process's */
 	int after;
 	int times;
 	atomic_t calls;		/* by that task */
@@ -47,7 +47,7 @@ static int fail_or_not(struct kprobe *probe, struct pt_regs *regs)
 	struct fault *fault = container_of(probe, struct fault, probe);
 	int call;
 
-	if (task_tgid_nr(current) != fault->pid)
+	if (task_tgid(current) != fault->pid)
 		return 0;
 	call = atomic_inc_return(&fault->calls) - 1;
 	if (call < fault->after || call - fault->after >= fault->times)
@@ -83,13 +83,18 @@ int fault_arm(struct memtype_fault *asked)
 	fault->probe.pre_handler = fail_or_not;
 	fault->probe.post_handler = after_nothing;
 	fault->returns = asked->returns;
-	fault->pid = asked->pid;
+	fault->pid = find_get_pid(asked->pid);
 	fault->after = asked->after;
 	fault->times = asked->times;
+	if (!fault->pid) {
+		kfree(fault);
+		return -ESRCH;
+	}
 	mutex_lock(&fault_lock);
 	/* One that could not be registered must never be unregistered: that oopses on 6.1 and 7.3. */
 	error = register_kprobe(&fault->probe);
 	if (error) {
+		put_pid(fault->pid);
 		kfree(fault);
 	} else {
 		fault->handle = asked->handle = ++last_handle;
@@ -130,6 +135,7 @@ static void end(struct fault *fault)
 	/* It waits for handlers that run. */
 	unregister_kprobe(&fault->probe);
 	list_del(&fault->node);
+	put_pid(fault->pid);
 	kfree(fault);
 }
 

@@ -195,7 +195,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return user_mapping_result(file, request);
 	case MEMTYPE_ADOPT:
 		range->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
-		return user_mapping_adopt(range);
+		return user_mapping_adopt(file, range);
 	case MEMTYPE_READ_PAGE_TABLE:
 		return user_mapping_read(range);
 	case MEMTYPE_ZAP:
@@ -216,6 +216,8 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return set_policy(argument);
 	case MEMTYPE_READ_REGISTERS:
 		return mtrr_read(argument);
+	case MEMTYPE_STATISTICS:
+		return driver_statistics(argument);
 	case MEMTYPE_SEED:
 		return observe_seed(argument);
 	case MEMTYPE_OBSERVATION:
@@ -304,6 +306,7 @@ static int __init agent_init(void)
 
 	if (error)
 		return error;
+	mtrr_init();
 	smram_init();
 	arch_x86_refresh();
 	verifier_init(&memtype_verifier, &arch_x86);
@@ -327,6 +330,7 @@ static void __exit agent_exit(void)
 {
 	misc_deregister(&agent_device);
 	fault_disarm_all();
+	user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
 	observe_stop();
 	driver_release_all();
 	verifier_destroy(&memtype_verifier);

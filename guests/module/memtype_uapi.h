@@ -157,6 +157,10 @@ struct memtype_ram {
 	__u64 start;		/* out */
 };
 
+struct memtype_statistics {
+	__u64 kept_pages;	/* of RAM, which could not be given back as it came */
+};
+
 struct memtype_policy {
 	__u32 enforce;
 	__u32 one_ioremap;
@@ -204,6 +208,12 @@ struct memtype_registers {
 	__u64 mtrr_default_type;
 	__u64 mtrr_fixed[MEMTYPE_FIXED_REGISTERS];
 	__u64 mtrr_variable[MEMTYPE_VARIABLE_REGISTERS][2];
+	__u32 has_smrr;
+	__u32 has_amd;
+	__u64 smrr[2];		/* IA32_SMRR_PHYSBASE and _PHYSMASK */
+	__u64 amd_syscfg;	/* and TOP_MEM and TOP_MEM2 */
+	__u64 amd_top_mem;
+	__u64 amd_top_mem2;
 	__u64 cr0;
 	__u64 cr3;
 	__u64 cr4;
@@ -335,6 +345,7 @@ struct memtype_fault {
 #define MEMTYPE_READ_REGISTERS	_IOWR(MEMTYPE_IOC, 0x4d, struct memtype_registers)
 /* EPERM: this machine's owner hasn't allowed tests to use that memory. */
 #define MEMTYPE_MAY_USE		_IOW(MEMTYPE_IOC, 0x52, struct memtype_range)
+#define MEMTYPE_STATISTICS	_IOR(MEMTYPE_IOC, 0x53, struct memtype_statistics)
 #define MEMTYPE_SEED		_IOW(MEMTYPE_IOC, 0x60, struct memtype_seed)
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)

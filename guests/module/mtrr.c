@@ -23,6 +23,22 @@
 #define DEFAULT_ENABLED (1u << 11)
 #define MASK_VALID (1u << 11)
 #define TYPE_UNDEFINED 0x100u
+#define CAPABILITY_SMRR (1u << 11)
+#define SMRR_PHYSBASE 0x1f2
+#define SMRR_PHYSMASK 0x1f3
+#define SMRR_ADDRESS 0xfffff000ULL
+/* AMD APM vol. 2, "System Configuration Register (SYSCFG)" and "Top-of-Memory Registers". */
+#define AMD_SYSCFG 0xc0010010
+#define AMD_TOP_MEM 0xc001001a
+#define AMD_TOP_MEM2 0xc001001d
+#define SYSCFG_FIX_DRAM_MODIFY (1u << 19)
+#define SYSCFG_TOM2_ENABLE (1u << 21)
+#define SYSCFG_TOM2_FORCE_WB (1u << 22)
+#define TOP_ADDRESS GENMASK_ULL(51, 23)
+#define FIXED_DRAM 0x18
+
+/* As firmware left them to the CPU on which the module was loaded. */
+static struct memtype_registers of_firmware;
 
 static const u32 fixed_msr[MEMTYPE_FIXED_REGISTERS] = {
 	0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
@@ -36,6 +52,29 @@ static u64 read_msr(u32 msr)
 	if (rdmsr_safe(msr, &low, &high))
 		return 0;
 	return (u64)high << 32 | low;
+}
+
+/* False where the CPU has none. Then it reads as 0. */
+static bool find_msr(u32 msr, u64 *value)
+{
+	u32 low = 0, high = 0;
+	bool found = !rdmsr_safe(msr, &low, &high);
+
+	*value = found ? (u64)high << 32 | low : 0;
+	return found;
+}
+
+static void read_of_firmware(struct memtype_registers *registers)
+{
+	bool amd = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
+		   boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
+
+	registers->has_smrr = registers->mtrr_capability & CAPABILITY_SMRR &&
+			      find_msr(SMRR_PHYSBASE, &registers->smrr[0]) &&
+			      find_msr(SMRR_PHYSMASK, &registers->smrr[1]);
+	registers->has_amd = amd && find_msr(AMD_SYSCFG, &registers->amd_syscfg) &&
+			     find_msr(AMD_TOP_MEM, &registers->amd_top_mem) &&
+			     find_msr(AMD_TOP_MEM2, &registers->amd_top_mem2);
 }
 
 static u64 read_cr4(void)
@@ -72,17 +111,50 @@ static void read_here(void *data)
 	}
 }
 
-int mtrr_read(struct memtype_registers *registers)
+static void read_features(struct memtype_registers *registers, unsigned int cpu)
 {
-	unsigned int cpu = registers->cpu;
-
 	memset(registers, 0, sizeof(*registers));
 	registers->cpu = cpu;
 	registers->physical_bits = boot_cpu_data.x86_phys_bits;
 	registers->has_mtrr = boot_cpu_has(X86_FEATURE_MTRR);
 	registers->has_pat = boot_cpu_has(X86_FEATURE_PAT);
 	strscpy(registers->vendor, boot_cpu_data.x86_vendor_id, sizeof(registers->vendor));
-	return smp_call_function_single(cpu, read_here, registers, 1);
+}
+
+static void read_all_here(void *data)
+{
+	read_here(data);
+	read_of_firmware(data);
+}
+
+void mtrr_init(void)
+{
+	read_features(&of_firmware, get_cpu());
+	read_all_here(&of_firmware);
+	put_cpu();
+}
+
+void mtrr_read_here(struct memtype_registers *registers)
+{
+	read_features(registers, get_cpu());
+	read_here(registers);
+	put_cpu();
+	/* Where a host has to be asked for each, they would take longer than a verdict. */
+	registers->has_smrr = of_firmware.has_smrr;
+	registers->smrr[0] = of_firmware.smrr[0];
+	registers->smrr[1] = of_firmware.smrr[1];
+	registers->has_amd = of_firmware.has_amd;
+	registers->amd_syscfg = of_firmware.amd_syscfg;
+	registers->amd_top_mem = of_firmware.amd_top_mem;
+	registers->amd_top_mem2 = of_firmware.amd_top_mem2;
+}
+
+int mtrr_read(struct memtype_registers *registers)
+{
+	unsigned int cpu = registers->cpu;
+
+	read_features(registers, cpu);
+	return smp_call_function_single(cpu, read_all_here, registers, 1);
 }
 
 /* The fixed ranges: 8 of 64K, 16 of 16K, 64 of 4K. Returns the type and where its range ends. */
@@ -101,7 +173,9 @@ static unsigned int fixed_type(const struct memtype_registers *registers, u64 ad
 		index = 24 + ((address - 0xc0000) >> shift);
 	}
 	*end = address | ((1u << shift) - 1);
-	return registers->mtrr_fixed[index / 8] >> (8 * (index % 8)) & 0xff;
+	/* Two bits of each byte may say where an access goes. */
+	return registers->mtrr_fixed[index / 8] >> (8 * (index % 8)) & 0xff &
+	       ~(registers->amd_syscfg & SYSCFG_FIX_DRAM_MODIFY ? FIXED_DRAM : 0);
 }
 
 /*
@@ -142,7 +216,28 @@ static unsigned int combine(unsigned int seen)
 	return TYPE_UNDEFINED;
 }
 
-static unsigned int type_at(const struct memtype_registers *registers, u64 address, u64 *end)
+/* No further than to where something else begins. */
+static void end_before(u64 border, u64 address, u64 *end)
+{
+	if (address < border)
+		*end = min(*end, border - 1);
+}
+
+/* What no MTRR covers: AMD's firmware may have all RAM above 4 GiB write-back. */
+static unsigned int default_type(const struct memtype_registers *registers, u64 address, u64 *end)
+{
+	u64 top = registers->amd_syscfg & SYSCFG_TOM2_ENABLE ? registers->amd_top_mem2 & TOP_ADDRESS : 0;
+
+	if (top > BIT_ULL(32) && registers->amd_syscfg & SYSCFG_TOM2_FORCE_WB) {
+		end_before(BIT_ULL(32), address, end);
+		end_before(top, address, end);
+		if (address >= BIT_ULL(32) && address < top)
+			return MEMTYPE_WB;
+	}
+	return registers->mtrr_default_type & 0xff;
+}
+
+static unsigned int type_by_mtrrs(const struct memtype_registers *registers, u64 address, u64 *end)
 {
 	u64 width = GENMASK_ULL(registers->physical_bits - 1, PAGE_SHIFT);
 	unsigned int n, seen = 0;
@@ -164,7 +259,26 @@ static unsigned int type_at(const struct memtype_registers *registers, u64 addre
 			seen |= BIT(registers->mtrr_variable[n][0] & 7);
 		*end = min(*end, same_until(address, base, mask));
 	}
-	return seen ? combine(seen) : registers->mtrr_default_type & 0xff;
+	return seen ? combine(seen) : default_type(registers, address, end);
+}
+
+/* Outside of SMM its memory is UC, whatever the MTRRs say and whether they are in force. */
+static unsigned int type_at(const struct memtype_registers *registers, u64 address, u64 *end)
+{
+	u64 mask = registers->smrr[1] & SMRR_ADDRESS, first, last;
+	unsigned int type;
+
+	if (!(registers->smrr[1] & MASK_VALID))
+		return type_by_mtrrs(registers, address, end);
+	first = registers->smrr[0] & mask;
+	last = first | (~mask & U32_MAX);
+	if (address >= first && address <= last) {
+		*end = last;
+		return MEMTYPE_UC;
+	}
+	type = type_by_mtrrs(registers, address, end);
+	end_before(first, address, end);
+	return type;
 }
 
 /*

@@ -5,6 +5,9 @@
 
 #include "memtype_uapi.h"
 
+/* Reads what only firmware writes, once. Before all else. */
+void mtrr_init(void);
+
 /* What the MTRRs say about a range. */
 struct mtrr_summary {
 	u32 types;		/* a bit for each encoding found */
@@ -12,10 +15,13 @@ struct mtrr_summary {
 	bool splits_large_page;	/* two types within one large page of the range */
 };
 
-/* Reads registers->cpu's. Returns 0 or a negative errno. */
+/* Reads registers->cpu's. Returns 0 or a negative errno: that CPU may be turned off. */
 int mtrr_read(struct memtype_registers *registers);
 
-/* Intel SDM, "MTRR Precedences", for the bytes [first, last]. */
+/* Reads those of the CPU that this runs on, which is there. */
+void mtrr_read_here(struct memtype_registers *registers);
+
+/* Intel SDM, "MTRR Precedences", with SMRR outside SMM and AMD's TOP_MEM2, for the bytes [first, last]. */
 struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u64 first, u64 last);
 
 #endif

@@ -8,6 +8,7 @@
  * it. What is seeded is counted with the type in the kernel's list: what it
  * was asked for nobody knows any more.
  */
+#include <linux/delay.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -20,6 +21,8 @@
 
 #define MOST_OBSERVATIONS 4096
 #define MOST_SEEDS 65536
+/* Of some dozens of microseconds each: one whose CPU was taken away may last. */
+#define MOST_TRIES 10000
 #define SEED_OWNER "before the module"
 
 struct observation {
@@ -27,10 +30,20 @@ struct observation {
 	struct memtype_observation what;
 };
 
+struct event {
+	struct list_head node;
+	struct probe_event what;
+};
+
 /* All under memtype_lock. */
 static LIST_HEAD(observations);
 static unsigned int observations_count;
 static u64 observations_dropped;
+/* What the ring gave, in the order in which it returned, and is not in the records yet. */
+static LIST_HEAD(events);
+/* Are the probes to run, and how many measurements are there that want them to stand still? */
+static bool probes_wanted = true;
+static unsigned int pauses;
 /* Calls that were seen, but could not be counted for want of memory. */
 static u64 uncounted;
 
@@ -186,24 +199,106 @@ static void freed(const struct probe_event *event)
 	} while (search.found && search.ram);
 }
 
-/* memtype_lock is held. */
-static void bring_up_to_date(void)
+/*
+ * Does what the kernel answered go with the records as they are? It gives a mapping the type of
+ * those in the way, or refuses (memtype_check_conflict(); of RAM reserve_ram_pages_type(), which
+ * takes any type but WB for one that is in use; 5.10 to 7.3).
+ */
+static bool goes_with_records(const struct probe_event *event)
 {
-	struct probe_event event;
+	u64 first = first_page(event), last = last_page(event);
+	bool in_use = false, in_the_way;
+	unsigned int memtype = 0, free;
 
-	while (probe_take(&event)) {
-		if (event.operation == PROBE_RESERVE)
-			reserved(&event);
-		else
-			freed(&event);
+	free = arch_x86.any_ram(first, last) ? MEMTYPE_WB : event->requested;
+	in_the_way = (verifier_lookup(&memtype_verifier, first, last - first + 1, &memtype, &in_use) ||
+		      memtype != free) && in_use;
+	return in_the_way == (event->error || event->granted != event->requested);
+}
+
+static bool overlap(const struct probe_event *event, const struct probe_event *other)
+{
+	return event->start < other->end && event->end > other->start;
+}
+
+/*
+ * Which of the events comes next: the one that returned first, unless there are others that had
+ * been entered before it did, and so may have come before it. Then one that makes sense now, which
+ * a call that frees always does.
+ */
+static struct event *next_event(void)
+{
+	struct event *oldest = list_first_entry(&events, struct event, node);
+	struct event *event, *free = NULL;
+
+	list_for_each_entry(event, &events, node) {
+		if (event->what.entered > oldest->what.returned || !overlap(&event->what, &oldest->what))
+			continue;
+		if (event->what.operation == PROBE_FREE)
+			free = free ?: event;
+		else if (goes_with_records(&event->what))
+			return event;
 	}
+	return free ?: oldest;
+}
+
+static void take_events(void)
+{
+	struct event *event;
+
+	for (;;) {
+		event = kmalloc(sizeof(*event), GFP_KERNEL);
+		/* The ring keeps it, as long as it has room. */
+		if (!event)
+			return;
+		if (!probe_take(&event->what))
+			break;
+		list_add_tail(&event->node, &events);
+	}
+	kfree(event);
+}
+
+/*
+ * memtype_lock is held. Returns whether all that had returned by a moment of the probes' clock is
+ * in the records now: it has to wait for calls under way that may come before it.
+ */
+static bool bring_up_to_date(u64 moment)
+{
+	u64 under_way = probe_under_way();
+	struct event *event;
+
+	/* In this order: what is entered and returns meanwhile is not among what may come next. */
+	take_events();
+	while (!list_empty(&events)) {
+		event = list_first_entry(&events, struct event, node);
+		if (event->what.returned >= under_way)
+			return event->what.returned >= moment;
+		event = next_event();
+		list_del(&event->node);
+		if (event->what.operation == PROBE_RESERVE)
+			reserved(&event->what);
+		else
+			freed(&event->what);
+		kfree(event);
+	}
+	return true;
 }
 
 void observe_update(void)
 {
-	mutex_lock(&memtype_lock);
-	bring_up_to_date();
-	mutex_unlock(&memtype_lock);
+	u64 now = probe_now();
+	unsigned int tries;
+	bool done;
+
+	/* The calls waited for last as long as the kernel's own lock is held. */
+	for (tries = 0; tries < MOST_TRIES; tries++) {
+		mutex_lock(&memtype_lock);
+		done = bring_up_to_date(now);
+		mutex_unlock(&memtype_lock);
+		if (done)
+			return;
+		usleep_range(20, 100);
+	}
 }
 
 static void work_update(struct work_struct *work)
@@ -238,8 +333,12 @@ static void forget_after(struct list_head *last)
 
 void observe_stop(void)
 {
+	struct event *event, *next;
+
 	probe_stop();
 	cancel_work_sync(&update_work);
+	list_for_each_entry_safe(event, next, &events, node)
+		kfree(event);
 	forget_after(&observations);
 }
 
@@ -315,13 +414,13 @@ int observe_seed(const struct memtype_seed *seed)
 	if (copy_from_user(ranges, u64_to_user_ptr(seed->buffer), seed->count * sizeof(*ranges)))
 		goto free;
 	mutex_lock(&memtype_lock);
+	/* What was seen so far is in the list as well; what is seen from here on may be not. */
+	bring_up_to_date(0);
 	error = probe_sequence(&sequence);
 	if (!error && sequence != seed->sequence)
 		error = -EAGAIN;
 	if (error)
 		goto unlock;
-	/* What was seen so far is in the list as well. */
-	bring_up_to_date();
 	verifier_each(&memtype_verifier, 0, U64_MAX, release_observed, NULL);
 	forget_after(&observations);
 	owner = verifier_owner(&memtype_verifier, SEED_OWNER);
@@ -379,7 +478,32 @@ int observe_set_armed(const struct memtype_observe *observe)
 	int error;
 
 	mutex_lock(&memtype_lock);
-	error = probe_set_armed(observe->armed);
+	error = probe_set_armed(observe->armed && !pauses);
+	if (!error)
+		probes_wanted = observe->armed;
+	mutex_unlock(&memtype_lock);
+	return error;
+}
+
+int observe_pause(void)
+{
+	int error;
+
+	mutex_lock(&memtype_lock);
+	error = probe_set_armed(false);
+	if (!error)
+		pauses++;
+	mutex_unlock(&memtype_lock);
+	return error;
+}
+
+int observe_resume(void)
+{
+	int error;
+
+	mutex_lock(&memtype_lock);
+	pauses--;
+	error = probe_set_armed(probes_wanted && !pauses);
 	mutex_unlock(&memtype_lock);
 	return error;
 }

@@ -21,6 +21,10 @@ int observe_list(struct memtype_observed *observed);
 /* Stops the probes, or starts them again; what is mapped meanwhile is not seen. */
 int observe_set_armed(const struct memtype_observe *observe);
 
+/* Stops them for a measurement; what was asked of observe_set_armed() is so again afterwards. */
+int observe_pause(void);
+int observe_resume(void);
+
 /* Forgets the observations that were recorded since seeding, and none of the records. */
 void observe_forget(void);
 

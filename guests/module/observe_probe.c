@@ -34,7 +34,10 @@
 static DEFINE_RAW_SPINLOCK(ring_lock);
 static struct probe_event ring[RING_SIZE];
 static u64 ring_written, ring_read, ring_lost;
-static atomic_t under_way;
+/* When each call under way was entered; 0 where there is none. Each of the two probes has room for so many. */
+static u64 under_way[2 * MOST_CALLS];
+/* Counts what is entered and what returns. */
+static u64 ring_clock;
 static void (*event_arrived)(void);
 
 /* The program of the agent's user half: what it asks for is asked, not observed. */
@@ -164,34 +167,59 @@ static u8 encoding(unsigned long mode)
 
 struct call {
 	struct probe_event event;
+	unsigned int place;	/* in under_way */
 	const enum page_cache_mode *granted;
 };
 
-static void begin(struct probe_event *event, struct pt_regs *regs, enum probe_operation operation)
+static void begin(struct call *call, struct pt_regs *regs, enum probe_operation operation)
 {
-	*event = (struct probe_event){
+	call->event = (struct probe_event){
 		.operation = operation,
 		/* memtype_reserve() takes off what isn't address: set_mce_nospec() passes a decoy. */
 		.start = regs_get_kernel_argument(regs, 0) & __PHYSICAL_MASK,
 		.end = (regs_get_kernel_argument(regs, 1) - 1) & __PHYSICAL_MASK,
 		.pid = task_tgid_nr(current),
 	};
-	event->end++;
-	strscpy(event->task, current->comm, sizeof(event->task));
-	atomic_inc(&under_way);
+	call->event.end++;
+	strscpy(call->event.task, current->comm, sizeof(call->event.task));
 }
 
-static void end(struct probe_event *event, struct pt_regs *regs)
+/*
+ * Last of all before the function itself runs. Returns what the probe's entry handler does: not 0
+ * when the call isn't to be followed, here because there are more than room is for (since 6.7 the
+ * kernel rounds maxactive up to a multiple of the CPUs, lib/objpool.c).
+ */
+static int enter(struct call *call)
 {
+	unsigned long flags;
+	bool room;
+
+	raw_spin_lock_irqsave(&ring_lock, flags);
+	for (call->place = 0; call->place < ARRAY_SIZE(under_way); call->place++)
+		if (!under_way[call->place])
+			break;
+	room = call->place < ARRAY_SIZE(under_way);
+	if (room)
+		call->event.entered = under_way[call->place] = ++ring_clock;
+	else
+		ring_lost++;
+	raw_spin_unlock_irqrestore(&ring_lock, flags);
+	return !room;
+}
+
+static void end(struct call *call, struct pt_regs *regs)
+{
+	struct probe_event *event = &call->event;
 	unsigned long flags;
 
 	event->error = -(int)regs_return_value(regs);
 	raw_spin_lock_irqsave(&ring_lock, flags);
+	event->returned = ++ring_clock;
 	if (ring_written - ring_read < RING_SIZE)
 		ring[ring_written++ % RING_SIZE] = *event;
 	else
 		ring_lost++;
-	atomic_dec(&under_way);
+	under_way[call->place] = 0;
 	raw_spin_unlock_irqrestore(&ring_lock, flags);
 	event_arrived();
 }
@@ -202,12 +230,12 @@ static int reserve_entered(struct kretprobe_instance *instance, struct pt_regs *
 
 	if (not_observed(PROBE_RESERVE))
 		return 1;
-	begin(&call->event, regs, PROBE_RESERVE);
+	begin(call, regs, PROBE_RESERVE);
 	call->event.requested = encoding(regs_get_kernel_argument(regs, 2));
 	/* The caller's variable, or NULL when it wants the type it asked for and no other. */
 	call->granted = (const enum page_cache_mode *)regs_get_kernel_argument(regs, 3);
 	find_caller(&call->event, regs);
-	return 0;
+	return enter(call);
 }
 
 static int reserve_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
@@ -217,21 +245,23 @@ static int reserve_returned(struct kretprobe_instance *instance, struct pt_regs 
 	call->event.granted = call->event.requested;
 	if (call->granted && !regs_return_value(regs))
 		call->event.granted = encoding(*call->granted);
-	end(&call->event, regs);
+	end(call, regs);
 	return 0;
 }
 
 static int free_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
+	struct call *call = (struct call *)instance->data;
+
 	if (not_observed(PROBE_FREE))
 		return 1;
-	begin((struct probe_event *)instance->data, regs, PROBE_FREE);
-	return 0;
+	begin(call, regs, PROBE_FREE);
+	return enter(call);
 }
 
 static int free_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
-	end((struct probe_event *)instance->data, regs);
+	end((struct call *)instance->data, regs);
 	return 0;
 }
 
@@ -258,7 +288,7 @@ static struct {
 		.probe = {
 			.entry_handler = free_entered,
 			.handler = free_returned,
-			.data_size = sizeof(struct probe_event),
+			.data_size = sizeof(struct call),
 			.maxactive = MOST_CALLS,
 		},
 	},
@@ -336,6 +366,40 @@ bool probe_take(struct probe_event *event)
 	return taken;
 }
 
+/* ring_lock is held. */
+static u64 earliest_under_way(void)
+{
+	u64 earliest = ring_clock + 1;
+	unsigned int n;
+
+	for (n = 0; n < ARRAY_SIZE(under_way); n++)
+		if (under_way[n])
+			earliest = min(earliest, under_way[n]);
+	return earliest;
+}
+
+u64 probe_now(void)
+{
+	unsigned long flags;
+	u64 now;
+
+	raw_spin_lock_irqsave(&ring_lock, flags);
+	now = ring_clock + 1;
+	raw_spin_unlock_irqrestore(&ring_lock, flags);
+	return now;
+}
+
+u64 probe_under_way(void)
+{
+	unsigned long flags;
+	u64 earliest;
+
+	raw_spin_lock_irqsave(&ring_lock, flags);
+	earliest = earliest_under_way();
+	raw_spin_unlock_irqrestore(&ring_lock, flags);
+	return earliest;
+}
+
 int probe_sequence(u64 *sequence)
 {
 	unsigned long flags;
@@ -343,7 +407,7 @@ int probe_sequence(u64 *sequence)
 
 	raw_spin_lock_irqsave(&ring_lock, flags);
 	*sequence = ring_written + ring_lost;
-	busy = atomic_read(&under_way);
+	busy = earliest_under_way() <= ring_clock;
 	raw_spin_unlock_irqrestore(&ring_lock, flags);
 	return busy ? -EAGAIN : 0;
 }
@@ -372,18 +436,28 @@ void probe_status(struct memtype_probe status[MEMTYPE_PROBES])
 	}
 }
 
+static int set_armed(struct kretprobe *probe, bool armed)
+{
+	return armed ? enable_kretprobe(probe) : disable_kretprobe(probe);
+}
+
 int probe_set_armed(bool armed)
 {
-	unsigned int n;
+	unsigned int n, changed = 0;
 	int error = 0;
 
 	for (n = 0; n < ARRAY_SIZE(probes) && !error; n++) {
-		if (probes[n].error)
+		if (probes[n].error || armed == !kprobe_disabled(&probes[n].probe.kp))
 			continue;
-		if (armed)
-			error = enable_kretprobe(&probes[n].probe);
-		else
-			error = disable_kretprobe(&probes[n].probe);
+		error = set_armed(&probes[n].probe, armed);
+		if (!error)
+			changed |= BIT(n);
 	}
+	for (n = 0; n < ARRAY_SIZE(probes) && error; n++)
+		if (changed & BIT(n) && set_armed(&probes[n].probe, !armed))
+			pr_err("memtype: %s can't be put back: what others map is not observed\n",
+			       probes[n].probe.kp.symbol_name);
+	/* Where one of them is off, nothing may be recorded. */
+	test_probes();
 	return error;
 }

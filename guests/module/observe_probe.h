@@ -15,6 +15,12 @@ enum probe_operation {
 
 /* One call of memtype_reserve() or memtype_free() that has returned. Types are IA32_PAT's encodings. */
 struct probe_event {
+	/*
+	 * When it was entered and when it returned, on a clock that counts these. Of two calls that
+	 * overlap in time nobody sees in which order the kernel took them.
+	 */
+	u64 entered;
+	u64 returned;
 	u64 start;
 	u64 end;		/* exclusive, as the kernel has it */
 	int error;		/* positive errno */
@@ -32,8 +38,15 @@ struct probe_event {
 void probe_start(void (*arrived)(void));
 void probe_stop(void);
 
-/* Takes the oldest event. False when there is none. */
+/* Takes the event that returned first. False when there is none. */
 bool probe_take(struct probe_event *event);
+/* What the clock will show next. */
+u64 probe_now(void);
+/*
+ * When the earliest of the calls under way was entered; without any, what probe_now() gives. All
+ * calls that were entered before have returned, and are in the ring.
+ */
+u64 probe_under_way(void);
 
 /* How many calls have been seen so far. -EAGAIN: one is under way. */
 int probe_sequence(u64 *sequence);
@@ -41,6 +54,7 @@ int probe_sequence(u64 *sequence);
 u64 probe_missed(void);
 
 void probe_status(struct memtype_probe probes[MEMTYPE_PROBES]);
+/* All that are attached, or none is changed. */
 int probe_set_armed(bool armed);
 
 #endif

@@ -78,5 +78,23 @@ void page_table_read(unsigned long address, u64 pages, struct memtype_page_table
 		}
 		run->pages += (next - address) >> PAGE_SHIFT;
 		address = next;
+		cond_resched();
 	}
+}
+
+bool page_table_is_write_back(unsigned long address, u64 pages)
+{
+	unsigned long end = address + pages * PAGE_SIZE;
+	unsigned int shift;
+
+	for (; address < end; address = (address | ((1UL << shift) - 1)) + 1) {
+		u64 entry = leaf(address, &shift);
+		u64 cache = _PAGE_PWT | _PAGE_PCD |
+			    (shift > PAGE_SHIFT ? ENTRY_LARGE_PAT : _PAGE_PAT);
+
+		/* The PAT's first slot is write-back in Linux: arch/x86/mm/pat/memtype.c, pat_bp_init(). */
+		if (!entry || entry & cache)
+			return false;
+	}
+	return true;
 }

@@ -11,4 +11,7 @@
  */
 void page_table_read(unsigned long address, u64 pages, struct memtype_page_table *table);
 
+/* Are they all mapped, as pages of the kernel's are whose type nobody has changed? */
+bool page_table_is_write_back(unsigned long address, u64 pages);
+
 #endif

@@ -7,8 +7,8 @@
  * Which type SMM uses: it begins without paging, so that no page table and no
  * PAT has a say (Intel SDM vol. 3, "SMM Execution Environment"), only the MTRRs
  * have; or the SMRR where it covers the memory ("System-Management Range Register
- * Interface"). A mapping is compared by the type that is asked for, as in every
- * other rule: UC- is not UC, because somebody may add a WC MTRR behind it.
+ * Interface"). What counts of a mapping is the type that comes of the page table
+ * and the MTRRs together: UC- over UC MTRRs is UC, as SMM's accesses are.
  */
 #include <linux/bits.h>
 #include <linux/ioport.h>
@@ -38,10 +38,6 @@
 #define HIGH_WINDOW 0xfeda0000ULL
 #define WINDOW_SIZE 0x20000
 
-#define MTRR_CAPABILITY 0xfe
-#define CAPABILITY_SMRR BIT(11)
-#define SMRR_BASE 0x1f2
-#define SMRR_MASK 0x1f3
 #define SMRR_VALID BIT(11)
 #define SMRR_ADDRESS GENMASK(31, 12)
 
@@ -64,7 +60,7 @@ static void find_bus_start(void)
 
 void smram_init(void)
 {
-	u32 capability, high;
+	struct memtype_registers registers;
 
 	host_bridge = pci_get_domain_bus_and_slot(0, 0, PCI_DEVFN(0, 0));
 	if (host_bridge &&
@@ -72,10 +68,10 @@ void smram_init(void)
 		smram_exit();
 	if (host_bridge)
 		find_bus_start();
-	/* Only SMM can write it, and firmware does before there is a kernel: read once. */
-	if (boot_cpu_has(X86_FEATURE_MTRR) && !rdmsr_safe(MTRR_CAPABILITY, &capability, &high) &&
-	    capability & CAPABILITY_SMRR && !rdmsr_safe(SMRR_BASE, &smrr_base, &high))
-		rdmsr_safe(SMRR_MASK, &smrr_mask, &high);
+	/* Only SMM can write it, and firmware does before there is a kernel. */
+	mtrr_read_here(&registers);
+	smrr_base = registers.smrr[0];
+	smrr_mask = registers.smrr[1];
 }
 
 void smram_exit(void)
@@ -84,32 +80,86 @@ void smram_exit(void)
 	host_bridge = NULL;
 }
 
-static u32 smrr_memtypes(u64 start, u64 end)
+/*
+ * The page attributes that leave an MTRR's type as it is: "Effective Page-Level Memory Types" of the
+ * Intel SDM, and "Combined Effect of MTRRs and PAT" of AMD's APM, whose CD is uncached too. They
+ * say the same here.
+ */
+static u32 keeping(unsigned int mtrr)
 {
-	u64 size = (~(smrr_mask & SMRR_ADDRESS) & U32_MAX) + 1ULL;
-	u64 base = smrr_base & smrr_mask & SMRR_ADDRESS;
-
-	if (!(smrr_mask & SMRR_VALID) || start >= base + size || end <= base)
+	switch (mtrr) {
+	case MEMTYPE_UC:
+		return BIT(MEMTYPE_UC) | BIT(MEMTYPE_UC_MINUS) | BIT(MEMTYPE_WT) |
+		       BIT(MEMTYPE_WP) | BIT(MEMTYPE_WB);
+	case MEMTYPE_WC:
+		return BIT(MEMTYPE_WC) | BIT(MEMTYPE_UC_MINUS) | BIT(MEMTYPE_WB);
+	case MEMTYPE_WT:
+		return BIT(MEMTYPE_WT) | BIT(MEMTYPE_WB);
+	case MEMTYPE_WP:
+		return BIT(MEMTYPE_WP) | BIT(MEMTYPE_WB);
+	case MEMTYPE_WB:
+		return BIT(MEMTYPE_WB);
+	default:
 		return 0;
-	return BIT(smrr_base & 0x1f);
+	}
 }
 
-/* What the MTRRs say about the part of [start, end) that lies in a window. */
-static u32 window_memtypes(u64 start, u64 end, u64 window, u64 size)
+static u64 smrr_start(void)
 {
-	struct memtype_registers registers = { .cpu = raw_smp_processor_id() };
+	return smrr_base & smrr_mask & SMRR_ADDRESS;
+}
+
+/* Of a SMRR that isn't valid the same as where it starts. */
+static u64 smrr_end(void)
+{
+	u64 size = (~(smrr_mask & SMRR_ADDRESS) & U32_MAX) + 1ULL;
+
+	return smrr_start() + (smrr_mask & SMRR_VALID ? size : 0);
+}
+
+/* Outside SMM it is UC, as if by an MTRR, where SMM has the register's type. */
+static u32 smrr_memtypes(u64 start, u64 end)
+{
+	if (start >= smrr_end() || end <= smrr_start())
+		return SMRAM_NONE;
+	switch (smrr_base & 0xff) {
+	case MEMTYPE_UC:
+		return keeping(MEMTYPE_UC);
+	case MEMTYPE_WC:
+		return BIT(MEMTYPE_WC);
+	default:
+		return 0;
+	}
+}
+
+/* By what the MTRRs say about [start, end), all of which is SMRAM. */
+static u32 mtrr_memtypes(u64 start, u64 end)
+{
+	struct memtype_registers registers;
+	u32 found = SMRAM_NONE, n;
 	struct mtrr_summary mtrr;
 
+	if (start >= end)
+		return SMRAM_NONE;
+	/* Without MTRRs memory is write-back, but for what a page table says. */
+	if (!boot_cpu_has(X86_FEATURE_MTRR))
+		return BIT(MEMTYPE_WB);
+	mtrr_read_here(&registers);
+	mtrr = mtrr_summarise(&registers, start, end - 1);
+	for (n = 0; n < 32; n++)
+		if (mtrr.types & BIT(n))
+			found &= keeping(n);
+	/* No type is the one of an overlap without a defined type. */
+	return mtrr.undefined ? 0 : found;
+}
+
+/* Of the part of [start, end) that lies in a window; where the SMRR is, the MTRRs have no say. */
+static u32 window_memtypes(u64 start, u64 end, u64 window, u64 size)
+{
 	start = max(start, window);
 	end = min(end, window + size);
-	if (start >= end)
-		return 0;
-	/* Without MTRRs memory is write-back, but for what a page table says. */
-	if (!boot_cpu_has(X86_FEATURE_MTRR) || mtrr_read(&registers))
-		return BIT(MEMTYPE_WB);
-	mtrr = mtrr_summarise(&registers, start, end - 1);
-	/* No type that can be asked for is the one of an overlap without a defined type. */
-	return mtrr.types | (mtrr.undefined ? BIT(31) : 0);
+	return mtrr_memtypes(start, min(end, smrr_start())) &
+	       mtrr_memtypes(max(start, smrr_end()), end);
 }
 
 /* [TSEGMB, BGSM): a size of its own is known for three of the four codes, the fourth is QEMU's. */
@@ -140,18 +190,18 @@ static u32 chipset_memtypes(u64 start, u64 end)
 	pci_read_config_byte(host_bridge, SMRAM, &smram);
 	pci_read_config_byte(host_bridge, ESMRAMC, &esmramc);
 	if (!(smram & SMRAM_G_SMRAME))
-		return 0;
+		return SMRAM_NONE;
 	if (esmramc & ESMRAMC_H_SMRAME)
 		found = window_memtypes(start, end, HIGH_WINDOW, WINDOW_SIZE);
 	else
 		found = window_memtypes(start, end, LEGACY_WINDOW, WINDOW_SIZE);
 	/* Open, the window is everybody's memory. */
 	if (smram & SMRAM_D_OPEN)
-		found = 0;
+		found = SMRAM_NONE;
 	if (!(esmramc & ESMRAMC_T_EN))
 		return found;
 	pci_read_config_dword(host_bridge, TSEGMB, &tsegmb);
-	return found | window_memtypes(start, end, tsegmb & MEGABYTES, tseg_size(esmramc, tsegmb));
+	return found & window_memtypes(start, end, tsegmb & MEGABYTES, tseg_size(esmramc, tsegmb));
 }
 
 u32 smram_memtypes(u64 first, u64 last)
@@ -162,6 +212,6 @@ u32 smram_memtypes(u64 first, u64 last)
 
 	/* Reading a register of the chipset costs more than all the rest of a verdict. */
 	if (host_bridge && (start < bus_start || high))
-		found |= chipset_memtypes(start, end);
+		found &= chipset_memtypes(start, end);
 	return found;
 }

@@ -8,9 +8,12 @@
 void smram_init(void);
 void smram_exit(void);
 
+#define SMRAM_NONE U32_MAX
+
 /*
- * A bit for each memory type with which SMM uses a page of [first, last]; 0
- * where no page is SMRAM, or the chipset isn't one whose registers we know.
+ * A bit for each memory type that may be asked for so that all of [first, last] that is SMRAM has,
+ * together with the MTRRs, the type SMM uses. SMRAM_NONE where no page is SMRAM, or the chipset
+ * isn't one whose registers we know.
  */
 u32 smram_memtypes(u64 first, u64 last);
 

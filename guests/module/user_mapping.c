@@ -29,20 +29,34 @@
  * (drivers/pci/mmap.c, pci_mmap_resource_range()), and remap_pfn_range() sets
  * it for private mappings.
  */
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "page_table.h"
 #include "user_mapping.h"
 
 /* How many there are. Each holds a name. */
 static atomic_t user_mappings;
+/* Under memtype_lock. */
+static LIST_HEAD(all_mappings);
 
 bool user_mapping_any(void)
 {
 	return atomic_read(&user_mappings);
+}
+
+bool user_mapping_of(u64 first, u64 last)
+{
+	struct user_mapping *mapping;
+
+	list_for_each_entry(mapping, &all_mappings, node)
+		if (mapping->mapped_first <= last && mapping->mapped_last >= first)
+			return true;
+	return false;
 }
 
 static struct user_mapping *mapping_of(struct vm_area_struct *vma)
@@ -95,7 +109,6 @@ static void vma_open(struct vm_area_struct *vma)
 	struct verifier_request request;
 
 	kref_get(&mapping->references);
-	__module_get(THIS_MODULE);
 	if (mapping->original && mapping->original->open)
 		mapping->original->open(vma);
 	mutex_lock(&memtype_lock);
@@ -110,10 +123,20 @@ static void vma_open(struct vm_area_struct *vma)
 	mutex_unlock(&memtype_lock);
 }
 
+/*
+ * The file holds the module, and is let go of by the kernel's own text, after this has returned:
+ * fput() leaves that to the task's way back to user space or out (task_work_add(), 5.10 to 7.3).
+ */
 void user_mapping_free(struct user_mapping *mapping)
 {
+	struct file *file = mapping->file;
+
+	mutex_lock(&memtype_lock);
+	list_del(&mapping->node);
+	mutex_unlock(&memtype_lock);
 	atomic_dec(&user_mappings);
 	kfree(mapping);
+	fput(file);
 }
 
 static void mapping_free(struct kref *references)
@@ -135,10 +158,10 @@ static void vma_close(struct vm_area_struct *vma)
 		mapping->original->close(vma);
 	/* Nobody looks at vm_ops after close(); 6.13 on even points them elsewhere. */
 	kref_put(&mapping->references, mapping_free);
-	module_put(THIS_MODULE);
 }
 
-struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_struct *original,
+struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *vma,
+				      u32 memtype, const struct vm_operations_struct *original,
 				      const char *owner)
 {
 	struct user_mapping *mapping = kzalloc(sizeof(*mapping), GFP_KERNEL);
@@ -154,7 +177,11 @@ struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_st
 	mapping->operations.open = vma_open;
 	mapping->operations.close = vma_close;
 	mapping->first = 1;
+	mapping->mapped_first = vma->vm_pgoff;
+	mapping->mapped_last = vma->vm_pgoff + vma_pages(vma) - 1;
+	mapping->file = get_file(file);
 	mutex_lock(&memtype_lock);
+	list_add(&mapping->node, &all_mappings);
 	mapping->owner = verifier_owner(&memtype_verifier, owner);
 	mutex_unlock(&memtype_lock);
 	if (!mapping->owner) {
@@ -172,11 +199,10 @@ void user_mapping_count(struct user_mapping *mapping, u64 first, u64 pages)
 
 void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vma)
 {
-	__module_get(THIS_MODULE);
 	vma->vm_ops = &mapping->operations;
 }
 
-int user_mapping_adopt(const struct memtype_address *range)
+int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 {
 	struct mm_struct *mm = current->mm;
 	struct user_mapping *mapping;
@@ -195,7 +221,7 @@ int user_mapping_adopt(const struct memtype_address *range)
 	if (vma->vm_ops && vma->vm_ops->open == vma_open)
 		goto unlock;
 	error = -ENOMEM;
-	mapping = user_mapping_new(range->memtype, vma->vm_ops, range->owner);
+	mapping = user_mapping_new(file, vma, range->memtype, vma->vm_ops, range->owner);
 	if (!mapping)
 		goto unlock;
 	user_mapping_count(mapping, vma->vm_pgoff, range->pages);
@@ -207,6 +233,8 @@ int user_mapping_adopt(const struct memtype_address *range)
 		user_mapping_free(mapping);
 		goto unlock;
 	}
+	/* Faults look at vm_ops with the VMA's own lock alone. */
+	compat_vma_start_write(vma);
 	user_mapping_follow(mapping, vma);
 	error = 0;
 unlock:

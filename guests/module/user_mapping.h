@@ -11,19 +11,24 @@
 /* One mmap() and all that became of it. */
 struct user_mapping {
 	struct kref references;
+	struct list_head node;
+	struct file *file;	/* an open /dev/memtype, which keeps the module from being unloaded */
 	struct vm_operations_struct operations;
 	const struct vm_operations_struct *original;
 	const struct verifier_owner *owner;
 	u64 first;		/* the page frames that are counted; none of what was refused: */
 	u64 last;		/* then it lies below first */
+	u64 mapped_first;	/* those of the VMA, counted or not */
+	u64 mapped_last;
 	u32 memtype;
 };
 
 /*
  * Counts nothing yet. The operations are the original ones, if any, with
- * open() and close() put before theirs. NULL when there is no memory.
+ * open() and close() put before theirs. file is one of our device's. NULL when there is no memory.
  */
-struct user_mapping *user_mapping_new(u32 memtype, const struct vm_operations_struct *original,
+struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *vma,
+				      u32 memtype, const struct vm_operations_struct *original,
 				      const char *owner);
 /* One that follows no VMA. */
 void user_mapping_free(struct user_mapping *mapping);

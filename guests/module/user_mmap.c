@@ -23,24 +23,29 @@ struct user_file {
 	struct memtype_request result;
 };
 
-/* The process that is to be killed, and when. One at a time is enough for tests. */
+/*
+ * The process that is to be killed, and when. One at a time is enough for tests. Held, because
+ * another may get the number of one that ends before its moment.
+ */
 static struct {
-	pid_t pid;
+	struct pid *pid;
 	u32 moment;
 } killed;
 
 void user_mapping_moment(enum memtype_moment moment)
 {
-	if (killed.pid != task_tgid_nr(current) || killed.moment != moment)
+	if (!killed.pid || killed.pid != task_tgid(current) || killed.moment != moment)
 		return;
-	killed.pid = 0;
+	put_pid(killed.pid);
+	killed.pid = NULL;
 	send_sig(SIGKILL, current, 1);
 }
 
 void user_mapping_kill_at(u32 moment)
 {
 	mutex_lock(&memtype_lock);
-	killed.pid = moment == MEMTYPE_MOMENT_NEVER ? 0 : task_tgid_nr(current);
+	put_pid(killed.pid);
+	killed.pid = moment == MEMTYPE_MOMENT_NEVER ? NULL : get_pid(task_tgid(current));
 	killed.moment = moment;
 	mutex_unlock(&memtype_lock);
 }
@@ -136,9 +141,10 @@ static bool take_prepared(struct user_file *user, struct vm_area_struct *vma,
 	return fits;
 }
 
-static int map_prepared(struct user_file *user, struct vm_area_struct *vma,
+static int map_prepared(struct file *file, struct vm_area_struct *vma,
 			struct memtype_prepare *next)
 {
+	struct user_file *user = file->private_data;
 	struct memtype_request *request = &next->request;
 	bool insert = next->way == MEMTYPE_WAY_INSERT;
 	struct verifier_verdict verdict;
@@ -146,7 +152,7 @@ static int map_prepared(struct user_file *user, struct vm_area_struct *vma,
 	struct verifier_record *record;
 	struct user_mapping *mapping;
 
-	mapping = user_mapping_new(request->memtype, insert ? &insert_operations : NULL,
+	mapping = user_mapping_new(file, vma, request->memtype, insert ? &insert_operations : NULL,
 				   request->owner);
 	if (!mapping)
 		return -ENOMEM;
@@ -190,7 +196,7 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!next)
 		return -ENOMEM;
 	if (take_prepared(file->private_data, vma, next))
-		error = map_prepared(file->private_data, vma, next);
+		error = map_prepared(file, vma, next);
 	kfree(next);
 	return error;
 }

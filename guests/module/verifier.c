@@ -3,6 +3,7 @@
 #include <linux/errno.h>
 #include <linux/interval_tree_generic.h>
 #include <linux/kernel.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -64,8 +65,10 @@ void verifier_destroy(struct verifier *verifier)
 	struct verifier_owner *owner, *next;
 	struct verifier_record *record;
 
-	while ((record = first_overlap(verifier, ALL_TREES, 0, U64_MAX)))
+	while ((record = first_overlap(verifier, ALL_TREES, 0, U64_MAX))) {
 		verifier_release(verifier, record);
+		cond_resched();
+	}
 	list_for_each_entry_safe(owner, next, &verifier->owners, node) {
 		list_del(&owner->node);
 		kfree(owner);
@@ -145,6 +148,8 @@ static bool no_alias(struct verifier *verifier, const struct verifier_request *r
 			return refuse(verdict, VERIFIER_ALIAS, EBUSY, record);
 		if (pfn++ == last)
 			break;
+		/* As many steps as there are pages. */
+		cond_resched();
 	}
 	return true;
 }
@@ -161,13 +166,13 @@ static bool exclusive(struct verifier *verifier, const struct verifier_request *
 	return !record || refuse(verdict, VERIFIER_EXCLUSIVE, EBUSY, record);
 }
 
-/* Rule 5: firmware's own memory has the type that firmware uses. */
+/* Rule 5: firmware's own memory is used with the type that firmware uses. */
 static bool firmware_agrees(const struct verifier *verifier,
 			    const struct verifier_request *request, u64 last,
 			    struct verifier_verdict *verdict)
 {
 	if (!verifier->arch->firmware_memtypes ||
-	    !(verifier->arch->firmware_memtypes(request->first, last) & ~(1U << request->memtype)))
+	    verifier->arch->firmware_memtypes(request->first, last) & 1U << request->memtype)
 		return true;
 	return refuse(verdict, VERIFIER_FIRMWARE, EPERM, NULL);
 }
@@ -275,6 +280,7 @@ u64 verifier_cut(struct verifier *verifier, const void *space, u64 address, u64 
 			    record->address + (record->last - record->first + 1) * PAGE_BYTES >
 				    address)
 				taken += cut_record(tree, record, pfn, last);
+			cond_resched();
 		}
 	}
 	return taken;
@@ -315,5 +321,6 @@ void verifier_each(struct verifier *verifier, u64 first, u64 last,
 		next[lowest] = records_iter_next(record, first, last);
 		if (!visit(record, data))
 			return;
+		cond_resched();
 	}
 }

@@ -24,8 +24,9 @@ struct verifier_arch {
 	/* Does any page of [first, last] have a struct page of RAM? */
 	bool (*any_ram)(u64 first, u64 last);
 	/*
-	 * A bit for each type with which firmware that runs beside the kernel uses a page of
-	 * [first, last] that is its own (x86: SMRAM); 0 where there is none. May be NULL.
+	 * A bit for each type that may be asked for so that every page of [first, last] that is the
+	 * own of firmware, which runs beside the kernel (x86: SMRAM), is used as firmware uses it; all
+	 * bits where there is no such page. May be NULL.
 	 */
 	u32 (*firmware_memtypes)(u64 first, u64 last);
 	/* Hazards of mapping [first, last] with this type: a bit mask, reported, never refused. */

@@ -18,7 +18,15 @@ from pytest_memtype.errors import (
     UsageError,
 )
 from pytest_memtype.guest.mailbox import Mailbox
-from pytest_memtype.guest.protocol import DamagedLine, ForeignLine, Line, decode_line, encode_request, plain
+from pytest_memtype.guest.protocol import (
+    DamagedLine,
+    ForeignLine,
+    Line,
+    decode_line,
+    encode_request,
+    new_token,
+    plain,
+)
 from pytest_memtype.machine.any_machine import AnyMachine
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import qemu_of
@@ -135,8 +143,9 @@ class Agent:
         if self._stand_in is not None:
             return self._stand_in(verb, fields)
         self._sequence += 1
+        token = new_token()
         try:
-            request = encode_request(self._sequence, verb, fields)
+            request = encode_request(self._sequence, token, verb, fields)
         except ValueError as error:
             raise UsageError(str(error)) from None
         self.machine.agent_port.purpose = f"the answer to {verb!r}"
@@ -145,7 +154,7 @@ class Agent:
         for _attempt in range(_ATTEMPTS):
             self.note(request)
             self.machine.agent_port.send(request)
-            line = self._answer(deadline)
+            line = self._answer(token, deadline)
             if line is not None:
                 self.machine.activity = GuestState.READY
                 return self.accept(verb, line.content)
@@ -180,7 +189,7 @@ class Agent:
         with (self.machine.logs / "requests.log").open("ab") as log:
             log.write(line)
 
-    def _answer(self, deadline: float) -> Line | None:
+    def _answer(self, token: str, deadline: float) -> Line | None:
         """The line that answers the present request, None when the request or the answer was damaged."""
         purpose = self.machine.agent_port.purpose
         while True:
@@ -193,8 +202,9 @@ class Agent:
                 continue
             if line.sequence == 0:
                 return None
-            # An answer to a request that was sent again may arrive twice.
-            if line.sequence == self._sequence:
+            # An answer to a request that was sent again may arrive twice. Without the token it is no answer:
+            # somebody in the guest has left it on the port before there was a request.
+            if (line.sequence, line.token) == (self._sequence, token):
                 return line
 
     def _line(self, deadline: float) -> Line:

@@ -18,7 +18,7 @@ from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine import command, template_store
 from pytest_memtype.machine.boot_rom import boot_rom
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import Layout, register_writes
+from pytest_memtype.machine.layout import Layout, check_bootable, register_writes
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, clone
 from pytest_memtype.machine.timeouts import BOOT
@@ -93,6 +93,7 @@ class Blueprint:
 
         :raises LayoutError: the MTRRs can't express the layout, or the firmware runs no such ROM.
         """
+        check_bootable(self.layout)
         writes = register_writes(self.layout, physical_bits=self.hardware.physical_bits)
         if not writes or "-mtrr" in self.hardware.cpu.split(","):
             return None

@@ -42,7 +42,7 @@ from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import Layout, intended
+from pytest_memtype.machine.layout import Layout, check_bootable, intended
 from pytest_memtype.machine.machine import Machine, qemu_of
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.registers_outside import outside_registers
@@ -250,6 +250,14 @@ class Guest:
         """Which probes work at this moment, and what was not seen."""
         return self._agent.call("observation").decode(decode_status)
 
+    def kept_pages(self) -> int:
+        """Pages of RAM from :meth:`ram` that the agent could not give back as they came, and keeps for ever.
+
+        Because they could not be made write-back again, or because a process still had them mapped. Whoever
+        got them next would take them for ordinary memory.
+        """
+        return self._agent.call("statistics").decode(lambda content: int(content["kept_pages"]))
+
     def observe(self, armed: bool) -> None:
         """Stop the probes, or start them again. What others map or unmap in between is never made good.
 
@@ -313,6 +321,7 @@ class Guest:
         :raises LayoutError: the MTRRs can't express the layout.
         """
         if isinstance(change, Layout):
+            check_bootable(change)
             mtrrs = self._intended(change, physical_bits=self.hardware.physical_bits)
             change = functools.partial(with_mtrrs, mtrrs)
         give = change

@@ -3,10 +3,12 @@
 One request, one reply, each a line; ``guests/agent/protocol.h`` is the other
 side::
 
-    @SEQUENCE verb key=value key=value *CRC
-    @SEQUENCE {"log": [...], "reply": {...}} *CRC
+    @SEQUENCE:TOKEN verb key=value key=value *CRC
+    @SEQUENCE:TOKEN {"log": [...], "reply": {...}} *CRC
 
-The sequence number is decimal, and 0 for what nobody asked for. The checksum is
+The sequence number is decimal, and 0, without a token, for what nobody asked for. The token is random: who
+is root in the guest can write a line to the port before it is asked for, with the next number and a right
+checksum, but not with a token that isn't chosen yet. The checksum is
 zlib's CRC-32, eight hexadecimal digits, of everything from ``@`` to the byte
 before the last space.
 """
@@ -14,6 +16,7 @@ before the last space.
 from __future__ import annotations
 
 import json
+import secrets
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +26,8 @@ from pytest_memtype.machine.console import sanitize
 
 REQUEST_LENGTH = 4096
 """Bytes the agent has room for, its final zero included."""
+
+_TOKEN_BYTES = 8
 
 
 class DamagedLine(ValueError):
@@ -35,9 +40,13 @@ class ForeignLine(DamagedLine):
 
 @dataclass(frozen=True)
 class Line:
-    """A line from the agent, checked and decoded."""
+    """A line from the agent, checked and decoded.
+
+    :param token: Of the request that it answers; empty for what nobody asked for.
+    """
 
     sequence: int
+    token: str
     content: Any
 
 
@@ -55,12 +64,17 @@ def request_text(verb: str, fields: dict[str, str | int]) -> bytes:
     return " ".join([verb, *words]).encode("ascii")
 
 
-def encode_request(sequence: int, verb: str, fields: dict[str, str | int]) -> bytes:
+def new_token() -> str:
+    """What nobody in a guest can foresee."""
+    return secrets.token_hex(_TOKEN_BYTES)
+
+
+def encode_request(sequence: int, token: str, verb: str, fields: dict[str, str | int]) -> bytes:
     """The line for a request.
 
     :raises ValueError: it is longer than the agent has room for.
     """
-    payload = b"@%d %s" % (sequence, request_text(verb, fields))
+    payload = b"@%d:%s %s" % (sequence, token.encode("ascii"), request_text(verb, fields))
     line = payload + b" *%08x\n" % zlib.crc32(payload)
     if len(line) >= REQUEST_LENGTH:
         raise ValueError(
@@ -80,8 +94,9 @@ def decode_line(line: bytes) -> Line:
     payload, star, checksum = line.rstrip(b"\r\n").rpartition(b" *")
     if not star or checksum != b"%08x" % zlib.crc32(payload) or not payload.startswith(b"@"):
         raise DamagedLine(f"damaged line from the agent: {line[:80]!r}")
-    number, _, text = payload[1:].partition(b" ")
+    head, _, text = payload[1:].partition(b" ")
+    number, _, token = head.partition(b":")
     try:
-        return Line(sequence=int(number), content=json.loads(text))
+        return Line(sequence=int(number), token=token.decode("ascii"), content=json.loads(text))
     except (ValueError, RecursionError):
         raise DamagedLine(f"line from the agent that checks but isn't JSON: {line[:80]!r}") from None

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_memtype.x86 import pat
+from pytest_memtype.x86.amd import AmdMemory
 from pytest_memtype.x86.effective import Vendor, vendor_from_cpuid
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import DEFAULT_TYPE, FIXED_MSRS, MtrrState
+from pytest_memtype.x86.mtrr import DEFAULT_TYPE, FIXED_MSRS, VALID, MtrrState
+from pytest_memtype.x86.smrr import Smrr
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,22 @@ def _by_number(mtrrs: MtrrState) -> Iterator[tuple[int, int]]:
     yield from zip(FIXED_MSRS, mtrrs.fixed, strict=True)
 
 
+def _smrr(pair: list[int] | None) -> Smrr | None:
+    """None too where the pair isn't in use: what it says then means nothing."""
+    if pair is None:
+        return None
+    base, mask = pair
+    return Smrr(base, mask) if mask & VALID else None
+
+
+def _amd(registers: list[int] | None) -> AmdMemory | None:
+    """None too where none is in force: QEMU has no such registers, and they read as 0 there."""
+    if registers is None or not any(registers):
+        return None
+    syscfg, top_mem, top_mem2 = registers
+    return AmdMemory(syscfg, top_mem, top_mem2)
+
+
 def decode_registers(content: dict[str, Any]) -> Registers:
     """The registers in a reply of the agent."""
     mtrr = None
@@ -88,6 +106,8 @@ def decode_registers(content: dict[str, Any]) -> Registers:
             default_type_register=content["default_type"],
             fixed=tuple(content["fixed"]),
             variable=tuple((base, mask) for base, mask in content["variable"]),
+            smrr=_smrr(content["smrr"]),
+            amd=_amd(content["amd"]),
         )
     return Registers(
         cpu=content["cpu"],

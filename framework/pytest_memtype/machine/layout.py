@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_memtype.errors import LayoutError
+from pytest_memtype.x86.amd import TOM2_ENABLE, TOM2_FORCE_WB, AmdMemory
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import (
     DEFAULT_TYPE,
@@ -23,6 +24,8 @@ from pytest_memtype.x86.mtrr import (
     decode_fixed,
     encode_range,
 )
+from pytest_memtype.x86.size import parse_size
+from pytest_memtype.x86.smrr import Smrr
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -31,6 +34,8 @@ VARIABLE_REGISTERS: Final = 8
 
 CAPABILITY: Final = 0x500 | VARIABLE_REGISTERS
 """MTRRcap of a guest's CPU: besides VCNT, FIX and WC."""
+
+_TOM2_GRANULE: Final = 8 << 20
 
 FIRMWARE_FIXED: Final = (0x0606060606060606, 0x0606060606060606, 0, *(0x0505050505050505,) * 8)
 """The fixed ranges as SeaBIOS 1.16 leaves them (src/fw/mtrr.c): up to 9FFFF WB, A0000-BFFFF UC, then WP."""
@@ -51,6 +56,9 @@ class Layout:
         first MiB as the firmware set it.
     :param enabled: Whether the MTRRs are in force at all (E). Without, all memory is UC.
     :param fixed_enabled: Whether the fixed ranges are (FE). Without, the first MiB belongs to the others.
+    :param tom2: AMD's TOP_MEM2: where RAM above 4 GiB ends. None is for a CPU without, or not in force.
+    :param tom2_write_back: Whether what no range covers there is WB (Tom2ForceMemTypeWB).
+    :param smrr: The system-management range register, on a CPU of Intel's that has one.
     :param other_cpus: What the other CPUs are given where they are programmed one by one; no boot ROM can.
         Linux copies the boot CPU's MTRRs to all of them at boot, whatever they hold.
     :param description: What it is for, one line. Layouts that differ in nothing else are equal.
@@ -62,6 +70,9 @@ class Layout:
     fixed: tuple[int, ...] | None
     enabled: bool
     fixed_enabled: bool
+    tom2: int | None
+    tom2_write_back: bool
+    smrr: MtrrRange | None
     other_cpus: Layout | None
     description: str = field(compare=False)
 
@@ -74,6 +85,9 @@ class Layout:
         fixed: Sequence[int] | None = None,
         enabled: bool = True,
         fixed_enabled: bool = True,
+        tom2: int | str | None = None,
+        tom2_write_back: bool = False,
+        smrr: MtrrRange | None = None,
         other_cpus: Layout | None = None,
         description: str = "",
     ) -> None:
@@ -83,6 +97,9 @@ class Layout:
         object.__setattr__(self, "fixed", None if fixed is None else tuple(fixed))
         object.__setattr__(self, "enabled", enabled)
         object.__setattr__(self, "fixed_enabled", fixed_enabled)
+        object.__setattr__(self, "tom2", None if tom2 is None else parse_size(tom2))
+        object.__setattr__(self, "tom2_write_back", tom2_write_back)
+        object.__setattr__(self, "smrr", smrr)
         object.__setattr__(self, "other_cpus", other_cpus)
         object.__setattr__(self, "description", description)
 
@@ -98,13 +115,33 @@ def validate(layout: Layout, *, physical_bits: int, variable_registers: int = VA
     if not isinstance(layout.name, str) or not NAME.fullmatch(layout.name):
         raise LayoutError(f"{where}: a name is made of letters, digits, '-', '_' and '.'")
     _encode(layout, where, physical_bits=physical_bits, variable_registers=variable_registers)
+    _amd(layout, where, physical_bits=physical_bits)
+    _smrr(layout, where)
     if layout.other_cpus is not None:
         where += ": other CPUs"
+        if layout.other_cpus.tom2 is not None or layout.other_cpus.smrr is not None:
+            raise LayoutError(f"{where} can't have tom2 or smrr of their own; firmware sets them alike")
         if layout.other_cpus.default is None:
             raise LayoutError(f"{where} have no default type; give default=, e.g. MemType.UC")
         if layout.other_cpus.other_cpus is not None:
             raise LayoutError(f"{where} can't have other CPUs themselves")
         _encode(layout.other_cpus, where, physical_bits=physical_bits, variable_registers=variable_registers)
+
+
+def check_bootable(layout: Layout) -> None:
+    """Check that a guest can have what a layout says.
+
+    :raises LayoutError: QEMU's CPUs don't have all of its registers; it can be drawn.
+    """
+    for key, given, why in (
+        ("tom2", layout.tom2 is not None, "have no SYSCFG and TOP_MEM2: they read as 0 and keep nothing"),
+        ("smrr", layout.smrr is not None, "have no SMRR, as bit 11 of their MTRRcap says"),
+    ):
+        if given:
+            raise LayoutError(
+                f"layout {layout.name!r}: {key} can't be given to a guest: QEMU's CPUs {why}; "
+                f"memtype layouts show {layout.name} draws it"
+            )
 
 
 def register_writes(
@@ -150,7 +187,35 @@ def intended(layout: Layout, *, physical_bits: int, firmware: Layout = SEABIOS) 
         variable=tuple(
             (registers[0x200 + 2 * n], registers[0x201 + 2 * n]) for n in range(VARIABLE_REGISTERS)
         ),
+        smrr=_smrr(layout, f"layout {layout.name!r}"),
+        amd=_amd(layout, f"layout {layout.name!r}", physical_bits=physical_bits),
     )
+
+
+def _amd(layout: Layout, where: str, *, physical_bits: int) -> AmdMemory | None:
+    """AMD's registers, TOP_MEM apart, which has no say in types."""
+    if layout.tom2 is None:
+        if layout.tom2_write_back:
+            raise LayoutError(f"{where}: tom2_write_back means nothing without tom2")
+        return None
+    if layout.tom2 % _TOM2_GRANULE or not 1 << 32 < layout.tom2 <= 1 << physical_bits:
+        raise LayoutError(
+            f"{where}: tom2 {layout.tom2:#x} isn't a multiple of 8M above 4G that the CPU can address"
+        )
+    return AmdMemory(TOM2_ENABLE | TOM2_FORCE_WB * layout.tom2_write_back, 0, layout.tom2)
+
+
+def _smrr(layout: Layout, where: str) -> Smrr | None:
+    if layout.smrr is None:
+        return None
+    if layout.smrr.ignored_bits or layout.smrr.register is not None:
+        raise LayoutError(f"{where}: smrr has a base, a size and a type, and nothing else")
+    try:
+        # Its registers know 32 bits of address.
+        base, mask = encode_range(layout.smrr, 32)
+    except ValueError as error:
+        raise LayoutError(f"{where}: smrr: {error}") from None
+    return Smrr(base, mask)
 
 
 def _encode(
@@ -159,6 +224,7 @@ def _encode(
     """The (PHYSBASE, PHYSMASK) of each variable register; (0, 0) for those that aren't needed."""
     if layout.default is None:
         extras = layout.ranges or layout.fixed is not None or layout.other_cpus is not None
+        extras = extras or layout.tom2 is not None or layout.tom2_write_back or layout.smrr is not None
         if extras or not (layout.enabled and layout.fixed_enabled):
             raise LayoutError(
                 f"{where} says what registers hold but has no default type; give default=, e.g. MemType.UC"

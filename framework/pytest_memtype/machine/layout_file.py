@@ -11,8 +11,10 @@
 A range may have ``ignored_bits = "0xC00000"``, address bits that the mask leaves out (a mask with holes), and
 ``register = 7``, the number of the variable MTRR that holds it. ``enabled = false`` switches all MTRRs off,
 ``fixed_enabled = false`` the fixed ones. ``fixed`` may hold the eleven fixed-range registers in MSR order,
-each as text such as ``"0x0606060606060606"``, because TOML integers end at 63 bits. What CPUs other than the
-boot CPU hold is a table ``[other_cpus]`` with the same keys.
+each as text such as ``"0x0606060606060606"``, because TOML integers end at 63 bits. ``tom2 = "9200M"`` is
+AMD's TOP_MEM2, with ``tom2_write_back = true`` for RAM that it alone makes write-back, and a table ``[smrr]``
+with base, size and type is Intel's SMRR: for real machines and pictures, as QEMU's CPUs have neither. What
+CPUs other than the boot CPU hold is a table ``[other_cpus]`` with the same keys.
 """
 
 from __future__ import annotations
@@ -96,7 +98,14 @@ def _found(folders: Sequence[Path]) -> dict[str, Traversable]:
 
 
 _REGISTER_KEYS = {"default": str, "enabled": bool, "fixed_enabled": bool, "ranges": list, "fixed": list}
-_LAYOUT_KEYS = {"description": str, **_REGISTER_KEYS, "other_cpus": dict}
+_LAYOUT_KEYS = {
+    "description": str,
+    **_REGISTER_KEYS,
+    "tom2": int | str,
+    "tom2_write_back": bool,
+    "smrr": dict,
+    "other_cpus": dict,
+}
 _RANGE_KEYS = {"base": int | str, "size": int | str, "type": str, "ignored_bits": int | str, "register": int}
 
 
@@ -124,15 +133,18 @@ def _layout(name: str, table: Mapping[str, Any], **rest: Any) -> Layout:
     return Layout(
         name,
         default=parse_memtype(table["default"]) if "default" in table else None,
-        ranges=[_range(number, each) for number, each in enumerate(table.get("ranges", ()), start=1)],
+        ranges=[_range(f"range {n}", each) for n, each in enumerate(table.get("ranges", ()), start=1)],
         fixed=[parse_size(value) for value in table["fixed"]] if "fixed" in table else None,
         enabled=table.get("enabled", True),
         fixed_enabled=table.get("fixed_enabled", True),
+        tom2=table.get("tom2"),
+        tom2_write_back=table.get("tom2_write_back", False),
+        smrr=_range("smrr", table["smrr"]) if "smrr" in table else None,
         **rest,
     )
 
 
-def _range(number: int, table: object) -> MtrrRange:
+def _range(what: str, table: object) -> MtrrRange:
     try:
         if not isinstance(table, dict):
             raise ValueError("isn't a table")
@@ -145,7 +157,7 @@ def _range(number: int, table: object) -> MtrrRange:
             register=table.get("register"),
         )
     except ValueError as error:
-        raise ValueError(f"range {number}: {error}") from None
+        raise ValueError(f"{what}: {error}") from None
 
 
 def _check_keys(

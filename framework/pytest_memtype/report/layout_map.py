@@ -40,7 +40,8 @@ _COLOURS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 class Row:
     """Neighbouring addresses with one MTRR type for one reason, and one owner.
 
-    :param source: What gives the type: ``fixed``, ``default``, ``off``, or the variable registers.
+    :param source: What gives the type: ``fixed``, ``default``, ``off``, the variable registers, ``TOM2``, or
+        ``SMRR``, which is UC outside of system-management mode.
     """
 
     start: int
@@ -86,12 +87,17 @@ def _type_and_source(state: MtrrState, piece: Run) -> tuple[MtrrType, str]:
 
 def _source(state: MtrrState, address: int) -> str:
     mtrrs = decode(state)
+    if state.smrr is not None and state.smrr.covers(address):
+        return f"SMRR ({state.smrr.memtype} in SMM)"
     if not mtrrs.enabled:
         return "off"
     if address < FIXED_END and mtrrs.fixed_enabled:
         return "fixed"
     numbers = [str(each.register) for each in mtrrs.variable if each.covers(address)]
-    return f"variable {', '.join(numbers)}" if numbers else "default"
+    if numbers:
+        return f"variable {', '.join(numbers)}"
+    forced = state.amd is not None and state.amd.forces_write_back(address)
+    return "TOM2" if forced else "default"
 
 
 def table(picture: Map) -> Table:

@@ -113,6 +113,10 @@ def _no_smram(_pfn: int) -> MemType | None:
     return None
 
 
+def _as_asked(_pfn: int, memtype: MemType) -> MemType | None:
+    return memtype
+
+
 @dataclass(frozen=True)
 class Machine:
     """What the verifier asks of the architecture.
@@ -123,6 +127,8 @@ class Machine:
     :param default: The type of memory (pfn, pages) that nothing maps and nobody cares about.
     :param hazards: What is to be reported beside the acceptance of (pfn, pages, memtype).
     :param smram: The type SMM uses for a page frame of SMRAM, None when it is no SMRAM or open to all.
+    :param effective: The type that comes of a page frame's MTRRs and a page attribute together, as outside
+        of SMM; None where the manuals leave it undefined.
     """
 
     physical_bits: int
@@ -131,6 +137,7 @@ class Machine:
     default: Callable[[int, int], MemType]
     hazards: Callable[[int, int, MemType], frozenset[str]] = _no_hazards
     smram: Callable[[int], MemType | None] = _no_smram
+    effective: Callable[[int, MemType], MemType | None] = _as_asked
 
 
 @dataclass
@@ -168,7 +175,7 @@ class Verifier:
         kernels = [page for page in mapped if not page.user]
         if self.one_ioremap and not request.user and kernels:
             return Verdict("exclusive", errno.EBUSY, tuple(kernels))
-        if any(self.machine.smram(pfn) not in (None, request.memtype) for pfn in frames):
+        if any(not self._as_smm_uses_it(pfn, request.memtype) for pfn in frames):
             return Verdict("smram", errno.EPERM)
         return Verdict(hazards=self.machine.hazards(request.pfn, request.pages, request.memtype))
 
@@ -248,6 +255,10 @@ class Verifier:
 
     def _sane(self, pfn: int, pages: int) -> bool:
         return pages > 0 and pfn >= 0 and pfn + pages <= 1 << (self.machine.physical_bits - PAGE_SHIFT)
+
+    def _as_smm_uses_it(self, pfn: int, memtype: MemType) -> bool:
+        theirs = self.machine.smram(pfn)
+        return theirs is None or self.machine.effective(pfn, memtype) is theirs
 
     def _user(self, pid: int) -> Counter[TrackedPage]:
         return Counter({page: n for page, n in self.tracked().items() if page.user and page.pid == pid})

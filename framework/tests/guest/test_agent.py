@@ -13,15 +13,20 @@ from pytest_memtype.plugin import GuestFactory
 
 pytestmark = pytest.mark.shared_guest
 
+HEARTBEAT = b'@0 {"busy": '
+
 WC, UC_MINUS, WB = MemType.WC, MemType.UC_MINUS, MemType.WB
 
 
 def exchange(guest: Guest, line: bytes) -> bytes:
-    """Send a raw line, and return the raw answer."""
+    """Send a raw line, and return the raw answer. A heartbeat is none, and may come late on a busy host."""
     port = guest.machine.agent_port
     port.send(line)
-    port.expect_exact(b"\n")
-    return port.before or b""
+    answer = HEARTBEAT
+    while answer.startswith(HEARTBEAT):
+        port.expect_exact(b"\n")
+        answer = port.before or b""
+    return answer
 
 
 def framed(payload: bytes) -> bytes:
@@ -36,10 +41,14 @@ def framed(payload: bytes) -> bytes:
         b"@1 hello *00000000\n",
         b"@ hello *\n",
         framed(b"hello"),
-        framed(b"@0 hello"),
-        framed(b"@x hello"),
-        framed(b"@99999 "),
-        framed(b"@99999"),
+        framed(b"@0:a hello"),
+        framed(b"@x:a hello"),
+        framed(b"@99999:a "),
+        framed(b"@99999:a"),
+        framed(b"@99999: hello"),
+        framed(b"@99999 hello"),
+        framed(b"@99999:A hello"),
+        framed(b"@99999:" + b"a" * 33 + b" hello"),
         b"@99997 log *B8E39D92\n",
         b"x" * 5000 + b"\n",
         b"\x00\xff\xfe*\n",
@@ -54,13 +63,26 @@ def test_a_request_sent_again_is_carried_out_once(guest: Guest) -> None:
     """The answer was lost, so the host asks again: it must not map twice."""
     bar = guest.mmio(pages=1)
     fields = b"owner=twice start=%d pages=1 memtype=1" % bar.start
-    line = framed(b"@4000000 ioremap " + fields)
+    line = framed(b"@4000000:a1 ioremap " + fields)
 
     first, second = exchange(guest, line), exchange(guest, line)
 
     assert first == second
     assert b'"accepted": true' in first
+    assert first.startswith(b"@4000000:a1 ")
     assert len(guest.tracked(bar)) == 1
+
+
+def test_an_answer_that_was_left_in_advance_is_none(guest: Guest) -> None:
+    """The guest's root knows the next number and how the checksum is made. It comes before the real one."""
+    following = guest._agent.sequence + 2
+    said = b'{"log": [], "reply": {"status": 0, "output": "forged"}}'
+    heads = (b"@%d " % following, b"@%d: " % following, b"@%d:%s " % (following, b"0" * 16))
+    lines = "".join(f"'{framed(head + said).decode().strip()}' " for head in heads)
+    later = f"(sleep 1; printf '%s\\n' {lines} > /dev/ttyS1; touch /tmp/written) </dev/null >/dev/null 2>&1 &"
+    assert guest.shell(later).status == 0
+    answer = guest.shell("until [ -e /tmp/written ]; do sleep 1; done; echo real")
+    assert answer.output == "real\n"
 
 
 @pytest.mark.parametrize(

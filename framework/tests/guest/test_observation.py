@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype import Hardware, MemType
+from pytest_memtype.errors import AgentError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.observation import decode_observation, decode_status
 from pytest_memtype.plugin import GuestFactory
@@ -214,4 +215,44 @@ def test_more_calls_than_the_ring_holds(guest_factory: GuestFactory) -> None:
     assert guest.shell(f"n=0; while [ $n -lt 300 ]; do {once}; n=$((n+1)); done").status == 0
     assert len(guest.observed(bar)) == 300
     assert guest.observation().missed == 0
+    assert guest.tracked(bar) == ()
+
+
+def test_what_was_stopped_the_benchmark_does_not_start(guest_factory: GuestFactory) -> None:
+    guest = guest_factory(kernel="debian:bookworm")
+    guest.observe(armed=False)
+    guest._agent.call("benchmark", records=10, operations=1, rounds=1)
+    assert not guest.observation().works
+    guest.observe(armed=True)
+    guest._agent.call("benchmark", records=10, operations=1, rounds=1)
+    assert guest.observation().works
+
+
+@pytest.mark.parametrize(("armed", "function"), [(True, "enable_kprobe"), (False, "disable_kprobe")])
+def test_both_probes_or_none(guest_factory: GuestFactory, armed: bool, function: str) -> None:
+    """One that fails leaves the other as it was before."""
+    guest = guest_factory(kernel="debian:bookworm")
+    guest.observe(armed=not armed)
+    with guest.faults.fail(function, after=1, returns=-errno.EINVAL) as fault:
+        with pytest.raises(AgentError, match="Invalid argument"):
+            guest.observe(armed=armed)
+        assert fault.counts.failed == 1
+    assert [probe.armed for probe in guest.observation().probes] == [not armed] * 2
+    guest.observe(armed=True)
+    assert guest.observation().works
+
+
+def test_nothing_is_recorded_while_one_probe_is_stopped(guest_factory: GuestFactory) -> None:
+    """Neither could be stopped or started as a whole: nobody would see a mapping go."""
+    guest = guest_factory(kernel="debian:bookworm")
+    bar = guest.mmio(pages=1)
+    with (
+        # The second is not stopped, nor is the first started again.
+        guest.faults.fail("disable_kprobe", after=1, returns=-errno.EINVAL),
+        guest.faults.fail("enable_kprobe", returns=-errno.EINVAL),
+        pytest.raises(AgentError, match="Invalid argument"),
+    ):
+        guest.observe(armed=False)
+    devmem(guest, bar.start)
+    assert guest.observed(bar) == []
     assert guest.tracked(bar) == ()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from pytest_memtype import Guest, MemType
-from pytest_memtype.errors import AgentError, UsageError
+from pytest_memtype.errors import AgentError, ProcessDied, UsageError
+from pytest_memtype.guest.process import Process
 
 pytestmark = pytest.mark.shared_guest
 
@@ -115,3 +118,55 @@ def test_nobody_else_can_pass_for_a_process(guest: Guest) -> None:
 def test_no_other_user_can_keep_an_agent_out(guest: Guest) -> None:
     """What one agent locks is root's alone."""
     assert guest.shell("ls -l /proc/vmallocinfo").output.startswith("-r--------")
+
+
+def give_away(guest: Guest, process: Process) -> None:
+    """End a process behind the agent's back; the next that starts in the guest has its number."""
+    guest.shell(f"kill -9 {process.pid}")
+    # A request of its own: before each one the agent waits for its children that have ended.
+    assert guest.shell(f"echo {process.pid - 1} > /proc/sys/kernel/ns_last_pid").status == 0
+
+
+def bystander_with_the_number_of(guest: Guest, process: Process) -> None:
+    guest.shell(f"kill -9 {process.pid}")
+    before = f"echo {process.pid - 1} > /proc/sys/kernel/ns_last_pid"
+    started = guest.shell(f"{before}; sleep 1000 </dev/null >/dev/null 2>&1 & echo $!")
+    assert int(started.output) == process.pid
+
+
+def test_who_has_got_the_number_of_a_process_is_not_killed_for_it(guest: Guest) -> None:
+    process = guest.process("X")
+    bystander_with_the_number_of(guest, process)
+    process.kill()
+    assert guest.shell(f"cat /proc/{process.pid}/comm").output == "sleep\n"
+    # Nor when the guest is given back.
+    other = guest.process("Y")
+    bystander_with_the_number_of(guest, other)
+    guest.reset()
+    assert guest.shell(f"cat /proc/{other.pid}/comm").output == "sleep\n"
+
+
+def test_who_has_got_the_number_of_a_process_is_not_asked_for_its_areas(guest: Guest) -> None:
+    process = guest.process("X")
+    bystander_with_the_number_of(guest, process)
+    with pytest.raises(ProcessDied, match=f"^process X \\(pid {process.pid}\\) died"):
+        process.vmas()
+
+
+def test_who_has_got_the_number_of_a_process_is_not_killed_at_its_moment(guest: Guest) -> None:
+    process = guest.process("X")
+    process.kill(at="mmap")
+    give_away(guest, process)
+    heir = guest.process("Y")
+    assert heir.pid == process.pid
+    assert heir.mmap(guest.mmio(pages=1), WC).accepted
+
+
+def test_who_has_got_the_number_of_a_process_does_not_fail_for_it(guest: Guest) -> None:
+    process = guest.process("X")
+    with guest.faults.fail("remap_pfn_range", task=process, returns=-errno.ENOMEM) as fault:
+        give_away(guest, process)
+        heir = guest.process("Y")
+        assert heir.pid == process.pid
+        assert heir.mmap(guest.mmio(pages=1), WC).accepted
+        assert fault.counts.calls == 0

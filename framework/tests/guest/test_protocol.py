@@ -14,18 +14,26 @@ from pytest_memtype.guest.protocol import (
     ForeignLine,
     decode_line,
     encode_request,
+    new_token,
 )
 
 
 def test_a_request_is_one_line() -> None:
-    # CRC-32 of "@7 shell command=echo%20%2A%0A" as zlib's manual defines it.
-    payload = b"@7 shell command=echo%20%2A%0A"
-    assert encode_request(7, "shell", {"command": "echo *\n"}) == payload + b" *%08x\n" % zlib.crc32(payload)
+    # CRC-32 of "@7:0af shell command=echo%20%2A%0A" as zlib's manual defines it.
+    payload = b"@7:0af shell command=echo%20%2A%0A"
+    line = payload + b" *%08x\n" % zlib.crc32(payload)
+    assert encode_request(7, "0af", "shell", {"command": "echo *\n"}) == line
+
+
+def test_no_two_requests_have_the_same_token() -> None:
+    tokens = {new_token() for _ in range(1000)}
+    assert len(tokens) == 1000
+    assert {len(token) for token in tokens} == {16}
 
 
 def test_a_request_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than the 4096"):
-        encode_request(1, "shell", {"command": "x" * REQUEST_LENGTH})
+        encode_request(1, "a", "shell", {"command": "x" * REQUEST_LENGTH})
 
 
 def reply(payload: bytes) -> bytes:
@@ -33,9 +41,11 @@ def reply(payload: bytes) -> bytes:
 
 
 def test_a_reply_is_decoded() -> None:
-    line = decode_line(reply(b'@12 {"log": [], "reply": {"a": " *"}}'))
-    assert line.sequence == 12
+    line = decode_line(reply(b'@12:0af {"log": [], "reply": {"a": " *"}}'))
+    assert (line.sequence, line.token) == (12, "0af")
     assert line.content == {"log": [], "reply": {"a": " *"}}
+    line = decode_line(reply(b'@0 {"busy": 1}'))
+    assert (line.sequence, line.token, line.content) == (0, "", {"busy": 1})
 
 
 @settings(deadline=None)
@@ -59,7 +69,7 @@ def test_a_lost_character_is_noticed(cut: int) -> None:
         decode_line(line[:cut] + line[cut + 1 :])
 
 
-@pytest.mark.parametrize("payload", [b"", b"12 {}", b"@x {}", b"@1 {", b"@1 nonsense"])
+@pytest.mark.parametrize("payload", [b"", b"12 {}", b"@x {}", b"@1 {", b"@1 nonsense", b"@1:\xff {}"])
 def test_nonsense_that_checks_is_damaged_too(payload: bytes) -> None:
     with pytest.raises(DamagedLine):
         decode_line(reply(payload))

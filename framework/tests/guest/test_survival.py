@@ -113,7 +113,7 @@ def framed(payload: bytes) -> bytes:
 
 def damaged(dice: random.Random) -> bytes:
     """A line without its newline that can't pass for a request."""
-    line = bytearray(framed(b"@%d " % dice.randrange(1, 1 << 40) + request(dice)))
+    line = bytearray(framed(b"@%d:0af " % dice.randrange(1, 1 << 40) + request(dice)))
     match dice.randrange(6):
         case 0:
             line = bytearray(dice.randbytes(dice.randrange(200)))
@@ -122,7 +122,7 @@ def damaged(dice: random.Random) -> bytes:
         case 2:
             line[dice.randrange(len(line))] ^= 1 << dice.randrange(8)
         case 3:
-            line = bytearray(framed(b"@0 " + request(dice)))
+            line = bytearray(framed(dice.choice([b"@0:0af ", b"@1 ", b"@1: "]) + request(dice)))
         case 4:
             line[dice.randrange(len(line))] = 0
         case 5 if dice.randrange(20) == 0:
@@ -149,7 +149,7 @@ def test_each_damaged_line_is_answered_with_one_error(guest: Guest) -> None:
     for start in range(0, LINES, LINES_AT_ONCE):
         lines = [damaged(dice) for _ in range(LINES_AT_ONCE)]
         # The last is a request: were there more answers than lines, it would not be the last answer.
-        last = framed(b"@%d log" % (1 << 50 | start))
+        last = framed(b"@%d:0af log" % (1 << 50 | start))
         said = answers(guest, b"\n".join([*lines, last, b""]), len(lines) + 1)
         decoded = [decode_line(line) for line in said]
         for line, answer in zip(lines, decoded[:-1], strict=True):

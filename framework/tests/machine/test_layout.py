@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_memtype.errors import LayoutError
 from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import Layout, intended, register_writes, validate
+from pytest_memtype.machine.layout import Layout, check_bootable, intended, register_writes, validate
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.strategies import layouts, mtrr_ranges
 from pytest_memtype.x86.memtype import MemType
@@ -400,3 +401,58 @@ def test_refusals(layout: Layout, message: str) -> None:
     with pytest.raises(LayoutError, match=message) as refusal:
         register_writes(layout, physical_bits=PHYSICAL_BITS)
     assert "\n" not in str(refusal.value)
+
+
+def test_what_firmware_of_real_machines_sets_beside_the_mtrrs() -> None:
+    layout = Layout(
+        "amd",
+        default=UC,
+        ranges=[MtrrRange(0, "2G", WB)],
+        tom2="9200M",
+        tom2_write_back=True,
+        smrr=MtrrRange("2040M", "8M", WB),
+    )
+    state = intended(layout, physical_bits=40)
+    below, top = 1 << 32, 9200 << 20
+    # AMD APM vol. 2, Tom2ForceMemTypeWB; Intel SDM vol. 3, "System-Management Range Register Interface".
+    assert [memory_type_at(state, each) for each in (below - 4096, below, top - 4096, top)] == [
+        UC,
+        WB,
+        WB,
+        UC,
+    ]
+    assert memory_type_at(state, 2040 << 20) is UC
+    assert memory_type_at(state, 2040 << 20, in_smm=True) is WB
+    plain = intended(Layout("amd", default=UC, tom2="9200M"), physical_bits=40)
+    assert memory_type_at(plain, below) is UC
+
+
+@pytest.mark.parametrize(
+    ("extra", "why"),
+    [
+        ({"tom2": "4G"}, "tom2 0x100000000 isn't a multiple of 8M above 4G that the CPU can address"),
+        ({"tom2": "9201M"}, "tom2 0x23f100000 isn't a multiple"),
+        ({"tom2": 1 << 41}, "tom2 0x20000000000 isn't a multiple"),
+        ({"tom2_write_back": True}, "tom2_write_back means nothing without tom2"),
+        ({"smrr": MtrrRange("4G", "8M", WB)}, "smrr: end 0x100800000 lies beyond the CPU's 32 bits"),
+        ({"smrr": MtrrRange(0, "3M", WB)}, "smrr: size 0x300000 isn't a power of two"),
+        (
+            {"smrr": MtrrRange(0, "8M", WB, register=1)},
+            "smrr has a base, a size and a type, and nothing else",
+        ),
+    ],
+)
+def test_what_no_cpu_can_hold_of_them(extra: dict[str, Any], why: str) -> None:
+    with pytest.raises(LayoutError, match=f"^layout 'x': {re.escape(why)}"):
+        validate(Layout("x", default=UC, **extra), physical_bits=40)
+
+
+@pytest.mark.parametrize("extra", [{"tom2": "8G"}, {"smrr": MtrrRange("248M", "8M", WB)}])
+def test_what_no_guest_has_is_not_booted(extra: dict[str, Any]) -> None:
+    (key,) = extra
+    with pytest.raises(
+        LayoutError, match=rf"^layout 'x': {key} can't be given to a guest: QEMU's CPUs have no "
+    ):
+        check_bootable(Layout("x", default=UC, **extra))
+    with pytest.raises(LayoutError, match="has no default type"):
+        validate(Layout("x", **extra), physical_bits=40)

@@ -168,3 +168,16 @@ def test_files_that_are_listed(tmp_path: Path) -> None:
     assert listed["firmware"].where == str(tmp_path / "firmware.toml")
     assert listed["uc-default"].where == "built in"
     assert str(listed["broken"].layout).startswith(f"{folder / 'broken.toml'}: default = 1 has")
+
+
+def test_what_real_machines_have_beside_the_mtrrs(tmp_path: Path) -> None:
+    (tmp_path / "amd.toml").write_text(
+        'description = "a laptop"\ndefault = "UC"\ntom2 = "9200M"\ntom2_write_back = true\n'
+        '[smrr]\nbase = "2040M"\nsize = "8M"\ntype = "WB"\n'
+    )
+    assert load_layout("amd", [tmp_path]) == Layout(
+        "amd", default=UC, tom2=9200 << 20, tom2_write_back=True, smrr=MtrrRange(2040 << 20, 8 << 20, WB)
+    )
+    (tmp_path / "amd.toml").write_text('description = "a laptop"\ndefault = "UC"\n[smrr]\nbase = 0\n')
+    with pytest.raises(LayoutError, match="smrr: size is missing"):
+        load_layout("amd", [tmp_path])

@@ -113,3 +113,19 @@ def test_hostile_text_stays_text() -> None:
 def test_memory_moves_with_the_hardware() -> None:
     picture = layout_map(load_layout("firmware"), Hardware(memory="1G"))
     assert (0x100000, 1 << 30) in {(row.start, row.end) for row in picture.rows}
+
+
+def test_what_amds_firmware_makes_write_back_above_4g() -> None:
+    """From a laptop's report: 2296M below 4G, and TOM2 9200M covers the rest, which no MTRR does."""
+    laptop = Layout(
+        "laptop",
+        default=UC,
+        ranges=[MtrrRange(0, "2G", WB), MtrrRange("2G", "256M", WB), MtrrRange(0x8F800000, "8M", UC)],
+        tom2="9200M",
+        tom2_write_back=True,
+        smrr=MtrrRange("8M", "8M", WB),
+    )
+    found = [(row.start, row.end, row.memtype, row.source) for row in layout_map(laptop, HARDWARE).rows]
+    assert (1 << 32, 9200 << 20, WB, "TOM2") in found
+    assert (9200 << 20, 1 << 40, UC, "default") in found
+    assert (8 << 20, 16 << 20, UC, "SMRR (WB in SMM)") in found

@@ -107,6 +107,24 @@ def test_one_ioremap_counts_kernel_mappings_only(verifier: Verifier) -> None:
     assert verifier.track(Request(BAR, 1, UC, "drm")).rule == "alias"
 
 
+def test_smram_is_used_with_the_type_of_smm() -> None:
+    """The mapping's effective type counts, not the one asked for: UC- over UC MTRRs is right."""
+    machine = Machine(
+        physical_bits=40,
+        possible=lambda: frozenset(MemType),
+        is_ram=lambda _pfn: False,
+        default=lambda _pfn, _pages: UC_MINUS,
+        smram=lambda pfn: UC if pfn in (SMRAM, SMRAM + 1) else None,
+        # As over UC MTRRs (Intel SDM vol. 3, "Effective Page-Level Memory Types"), and undefined ones.
+        effective=lambda pfn, memtype: None if pfn == SMRAM + 1 else WC if memtype is WC else UC,
+    )
+    verifier = Verifier(machine)
+    answers = {memtype: verifier.verify(Request(SMRAM, 1, memtype, "dosemu")).rule for memtype in MemType}
+    assert answers == {memtype: "smram" if memtype is WC else None for memtype in MemType}
+    assert verifier.verify(Request(SMRAM, 2, UC, "dosemu")).rule == "smram"
+    assert verifier.verify(Request(SMRAM - 1, 1, WC, "drm")).accepted
+
+
 def test_smram_has_the_type_of_smm(verifier: Verifier) -> None:
     assert verifier.verify(Request(SMRAM - 1, 2, WC, "drm")) == Verdict("smram", errno.EPERM)
     assert verifier.verify(Request(SMRAM, 1, WB, "drm")).accepted

@@ -121,6 +121,10 @@ class Library:
         """What the machine answers."""
         return int(self._library.library_hazards(first, last, memtype))
 
+    def rescheduled(self) -> int:
+        """How often others would have been let run so far."""
+        return int(self._library.library_rescheduled())
+
     def check(self, request: Request, *, memtype: int | None = None) -> Answer:
         """``verifier_check()``.
 

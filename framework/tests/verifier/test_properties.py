@@ -104,6 +104,7 @@ class Differential(RuleBasedStateMachine):
                     MemType.WB if any(page in RAM for page in range(pfn, pfn + pages)) else MemType.UC_MINUS
                 ),
                 smram=lambda pfn: SMM_TYPE if pfn in SMRAM else None,
+                effective=lambda _pfn, memtype: MemType.WC if memtype is MemType.WC else SMM_TYPE,
                 hazards=lambda pfn, pages, memtype: bit_names(library.hazards(pfn, pfn + pages - 1, memtype)),
             )
         )
@@ -116,7 +117,7 @@ class Differential(RuleBasedStateMachine):
             default_memtype=MemType.UC_MINUS,
             firmware_first=SMRAM.start,
             firmware_pages=len(SMRAM),
-            firmware_memtype=SMM_TYPE,
+            firmware_memtypes=reduce(lambda mask, each: mask | 1 << each, EVERY_TYPE - {MemType.WC}, 0),
         )
         self.names = 0
         for name in (*DRIVERS, *(f"process{pid}" for pid in PROCESSES)):
@@ -306,6 +307,28 @@ def test_what_was_adopted_is_in_the_way_where_it_is_not_ram(library: Library) ->
         answer = library.check(replace(across, memtype=MemType.WB))
         assert answer.rule == "alias"
         assert answer.conflict == tuple(pages_of(across))
+
+
+def test_who_walks_over_much_lets_others_run(library: Library) -> None:
+    """Page by page over RAM that somebody has with another type; record by record."""
+    with library.started(**MACHINE):
+        library.adopt(Request(RAM[0], len(RAM), MemType.WC, "agp"))
+        before = library.rescheduled()
+        assert library.check(Request(RAM[0], len(RAM), MemType.WB, "drm")).rule is None
+        assert library.rescheduled() >= before + len(RAM) - 1
+        for page in range(8):
+            library.adopt(
+                Request(page, 1, MemType.WC, "process1", pid=1, address=WINDOWS[0] + page * PAGE_SIZE)
+            )
+        before = library.rescheduled()
+        assert len(library.records()) == 9
+        assert library.rescheduled() >= before + 9
+        before = library.rescheduled()
+        assert library.cut(pid=1, address=WINDOWS[0], pfn=0, pages=8) == 8
+        assert library.rescheduled() >= before + 8
+        library.adopt(Request(0, 1, MemType.WC, "drm"))
+        before = library.rescheduled()
+    assert library.rescheduled() >= before + 2
 
 
 def test_one_ioremap_counts_the_kernels_mappings_alone(library: Library) -> None:

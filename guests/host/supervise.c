@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+/*
+ * guests/agent/supervise.c with a worker that does nothing, on this host: what it would undo is the
+ * folder that is given. SIGHUP comes as soon as there is a worker, before anything else is done.
+ */
+#include <signal.h>
+#include <stdbool.h>
+#include <unistd.h>
+
+#include "../agent/agent.h"
+#include "../agent/options.h"
+#include "../agent/supervise.h"
+
+struct options options;
+int device = -1;
+
+bool options_own_machine(void)
+{
+	return true;
+}
+
+void mtrr_remember(void)
+{
+}
+
+bool mtrr_restore(void)
+{
+	return true;
+}
+
+bool system_write_file(const char *path, const char *text)
+{
+	return true;
+}
+
+pid_t __real_fork(void);
+pid_t __wrap_fork(void);
+
+/* The linker's --wrap gives the supervisor this one. */
+pid_t __wrap_fork(void)
+{
+	pid_t child = __real_fork();
+
+	if (child > 0)
+		raise(SIGHUP);
+	return child;
+}
+
+static void work(void)
+{
+	for (;;)
+		pause();
+}
+
+int main(int count, char **arguments)
+{
+	if (count != 2)
+		return 2;
+	options.folder = arguments[1];
+	return supervise(work);
+}
