@@ -13,7 +13,7 @@ from pytest_memtype.audit.path import paths
 from pytest_memtype.audit.regions import IDENTITY_MAP, Regions, regions
 from pytest_memtype.audit.roots import Root
 from pytest_memtype.audit.walk import PAGE_SIZES
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, EffectiveType
+from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Effective
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pte import PageSize
 
@@ -45,7 +45,7 @@ class PageMapping:
     page_size: PageSize
     entry: int
     memtype: MemType
-    effective: EffectiveType
+    effective: Effective
     region: str
     root: int
     process: tuple[int, str] | None

@@ -100,7 +100,6 @@ class Driver:
         :raises AgentError: the region is empty.
         """
         reply = self._agent.call("zap", start=region.start, pages=region.pages)
-        self._journal.zapped(region)
         arguments = {"start": region.start, "pages": region.pages}
         self._journal.done("zap", actor=self.name, arguments=arguments, result=None, log=reply.log)
 

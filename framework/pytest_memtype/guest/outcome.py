@@ -10,7 +10,7 @@ from pytest_memtype.errors import ModuleMissing
 from pytest_memtype.guest.page_table import Leaves
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
-from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
 _T = TypeVar("_T")
@@ -139,7 +139,7 @@ class Outcome:
     judged: Verdict | None
     kernel: KernelAnswer
     granted_pages: tuple[MemType | None, ...]
-    effective_pages: tuple[EffectiveType | None, ...]
+    effective_pages: tuple[Effective | None, ...]
     mapping: Mapping | None
     address: int = 0
     leaves: tuple[Leaves, ...] = ()
@@ -159,7 +159,7 @@ class Outcome:
         return _only(self.granted_pages)
 
     @property
-    def effective(self) -> EffectiveType | None:
+    def effective(self) -> Effective | None:
         return _only(self.effective_pages)
 
     @property
@@ -178,7 +178,7 @@ class Outcome:
         )
 
 
-def _only(values: tuple[_T | None, ...]) -> _T | None:
+def _only(values: tuple[_T, ...]) -> _T | None:
     """The one value, or None when there are none or several."""
     return values[0] if len(set(values)) == 1 else None
 
