@@ -20,6 +20,7 @@ from pytest_memtype.x86.effective import (
     effective_code,
     effective_type,
 )
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
@@ -32,6 +33,7 @@ _DENSE: Final = 1 << 20
 _GIGABYTE: Final = 1 << 18
 
 
+@shown_in_hexadecimal("pat")
 @dataclass(frozen=True)
 class Typing:
     """The registers that give an entry its meaning.

@@ -25,6 +25,7 @@ from pytest_memtype.x86.effective import (
     danger_reason,
     effective_code,
 )
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, memory_type_at
 
@@ -53,6 +54,7 @@ class FindingKind(enum.Enum):
         return self.value
 
 
+@shown_in_hexadecimal("start", "size")
 @dataclass(frozen=True)
 class Tracked:
     """Memory that somebody keeps the type of.
@@ -67,6 +69,7 @@ class Tracked:
     who: str
 
 
+@shown_in_hexadecimal("start")
 @dataclass(frozen=True)
 class Finding:
     """One fault.

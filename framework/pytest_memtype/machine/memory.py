@@ -12,11 +12,13 @@ from pathlib import Path
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.hardware import RamRange
 from pytest_memtype.machine.wait import Waiter
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 # proc(5), /proc/pid/maps: addresses, permissions, offset, device and inode (0: no file), path.
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+ [1-9]\d*) .*")
 
 
+@shown_in_hexadecimal("first", "last", "address")
 @dataclass(frozen=True)
 class _Window:
     """A mapping of RAM in QEMU: its offsets [first, last) are at ``address`` of the process."""
