@@ -27,8 +27,6 @@ int driver_map(struct memtype_request *request);
 int driver_release(u64 handle);
 int driver_read(u64 handle, struct memtype_page_table *table);
 int driver_allocate_ram(struct memtype_ram *ram);
-/* Is all of this RAM that driver_allocate_ram() gave? */
-bool driver_owns_ram(u64 start, u64 pages);
 void driver_release_all(void);
 
 /* user_mmap.c: the device as one whose memory processes map. */

@@ -11,4 +11,7 @@
  */
 void page_table_read(unsigned long address, u64 pages, struct memtype_page_table *table);
 
+/* Whether the pages at address are those from the physical address start on. May sleep. */
+bool page_table_maps(unsigned long address, u64 start, u64 pages);
+
 #endif
