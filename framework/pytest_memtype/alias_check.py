@@ -15,6 +15,7 @@ from pytest_memtype.errors import HostError, MemtypeError, Unavailable, UsageErr
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.life import GuestState
+from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
     from pytest_memtype.audit.findings import Finding
@@ -62,14 +63,15 @@ class Checked:
     since_boot: tuple[str, ...] = ()
 
 
-def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
+def check(guest: Guest, *, told: dict[tuple[int, int], frozenset[Effective]]) -> Checked:
     """Audit a guest.
 
     An alias is excused where the verifier refused a mapping that is still there and the kernel made it: then
     it is what the test is about, and what its records show. One that the guest had when it had booted, or its
     template has, is the boot's and no test's. All others are somebody's mistake.
 
-    :param told: Address and pages of the aliases that were told before; those found are added.
+    :param told: Address and pages of the aliases that were told before, with the types that they had; those
+        found are added. One that has got a type since is told again.
     :raises GuestError: QEMU ended.
     """
     start = time.perf_counter()
@@ -84,8 +86,12 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
             found = guest.audit(tracked=False)
     except (HostError, Unavailable, UsageError) as error:
         return Checked(guest.version, (), (), 0, error.message)
-    conflicts = tuple(each for each in found.conflicts if (each.start, each.pages) not in told)
-    told |= {(each.start, each.pages) for each in conflicts}
+    conflicts = tuple(
+        each
+        for each in found.conflicts
+        if not told.get((each.start, each.pages), frozenset()).issuperset(each.effective)
+    )
+    told |= {(each.start, each.pages): frozenset(each.effective) for each in conflicts}
     unexcused = tuple(each for each in conflicts if not guest.journal.excuses(Region(each.start, each.pages)))
     milliseconds = (time.perf_counter() - start) * 1000
     try:

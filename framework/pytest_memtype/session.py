@@ -32,6 +32,7 @@ from pytest_memtype.qualification import chosen
 from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
+from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
     from pytest_memtype.target.target import Target
@@ -188,7 +189,7 @@ class _Started:
     guest: Guest
     how: str
     # Aliases that earlier tests have left in a shared guest.
-    told: set[tuple[int, int]] = field(default_factory=set)
+    told: dict[tuple[int, int], frozenset[Effective]] = field(default_factory=dict)
 
 
 @dataclass

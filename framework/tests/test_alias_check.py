@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from empty_cache import empty_cache
 
-from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
+from pytest_memtype import Guest, MemType
+from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary, check
 from pytest_memtype.audit.findings import Finding, FindingKind
-from pytest_memtype.x86.effective import Danger, EffectiveType
+from pytest_memtype.x86.effective import Danger, Effective, EffectiveType
 
 ALIAS = Finding(
     FindingKind.CONFLICT,
@@ -63,6 +64,26 @@ def test_refused_by_the_verifier(guest):
     guest.process("X").mmap(ram, WB)
     guest.driver("agp").set_memory(ram, WC)
 """
+
+
+@pytest.mark.layout("wb-device")
+@pytest.mark.expect_alias
+def test_an_alias_is_told_again_when_it_has_got_worse(guest: Guest) -> None:
+    """What an earlier test left in a shared guest, and this one has added a type to."""
+    bar = guest.mmio(pages=1)
+    process = guest.process("X")
+    mapping = process.mmap(bar, MemType.WB, via="insert_pfn").mapping
+    assert mapping is not None
+    process.read(mapping, 0)
+    guest.driver("fb").ioremap(bar, MemType.WC)
+    pages = (bar.start, 1)
+    told = {pages: frozenset[Effective]({EffectiveType.CD, EffectiveType.WC})}
+    assert check(guest, told=told).conflicts == ()
+    told[pages] = frozenset({EffectiveType.CD, EffectiveType.WT})
+    assert [set(each.effective) for each in check(guest, told=told).conflicts] == [
+        {EffectiveType.CD, EffectiveType.WC}
+    ]
+    assert told[pages] == {EffectiveType.CD, EffectiveType.WC}
 
 
 def test_in_a_run(pytester: pytest.Pytester) -> None:
