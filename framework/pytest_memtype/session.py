@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_memtype.alias_check import Checked, check, note_boot
+from pytest_memtype.alias_check import Checked, check, note_boot, note_start
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import Unavailable
@@ -173,13 +173,16 @@ class Session:
             return Ready(self._booted(blueprint, logs), "boot")
         try:
             cache = cache_directory() / "templates"
-            return Ready(cloned(blueprint, logs=logs, cache=cache, progress=self._progress), "clone")
+            guest = cloned(blueprint, logs=logs, cache=cache, progress=self._progress)
+            note_start(guest)
+            return Ready(guest, "clone")
         except TemplateError as error:
             return Ready(self._booted(blueprint, logs), f"boot, because a clone failed: {error}")
 
     def _booted(self, blueprint: Blueprint, logs: Path) -> Guest:
         guest = booted(blueprint, logs=logs)
         note_boot(guest)
+        note_start(guest)
         return guest
 
 

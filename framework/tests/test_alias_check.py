@@ -183,3 +183,46 @@ def test_summary() -> None:
         "not audited: may not be read",
         f"there since boot: {boot[0]}",
     ]
+
+
+OBSERVED = """
+import pytest
+from pytest_memtype import MemType
+
+
+def others(guest):
+    bar = guest.mmio(pages=1)
+    guest.driver("drm").ioremap(bar, MemType.WC)
+    # /dev/mem asks for UC-.
+    assert guest.shell(f"busybox devmem {bar.start:#x}").status == 0
+    return bar
+
+
+def test_unseen(guest):
+    others(guest)
+
+
+def test_asked_for(guest):
+    bar = others(guest)
+    assert guest.observed(bar)[-1].rule == "alias"
+
+
+def test_no_alias(guest):
+    bar = guest.mmio(pages=1)
+    guest.driver("drm").ioremap(bar, MemType.UC_MINUS)
+    guest.shell(f"busybox devmem {bar.start:#x}")
+
+
+def test_beside(guest):
+    bar = others(guest)
+"""
+
+
+@pytest.mark.parametrize("shared", [(), ("--shared-guest",)], ids=["fresh", "shared"])
+def test_an_alias_of_somebody_elses_fails_the_test_that_does_not_ask(
+    pytester: pytest.Pytester, shared: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(OBSERVED)
+    result = pytester.runpytest_subprocess("-rf", "--kernel", "debian:bookworm", *shared)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["an alias of somebody else's: *busybox*: UC- -> WC * alias with drm: WC *"])

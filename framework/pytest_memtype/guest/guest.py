@@ -69,6 +69,7 @@ class Guest:
     :ivar policy: The verifier's modes.
     :ivar faults: Functions of the kernel that are told to fail.
     :ivar journal: All that was done in it.
+    :ivar others_before: How many of the first observations are of the time before the test.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Guest:
                 f"the test device's memory is at {bar.start:#x}, but the layout {layout.name} "
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
+        self.others_before = 0
         self.mark()
 
     @property
@@ -242,9 +244,26 @@ class Guest:
 
         :param region: Of those that overlap it.
         """
+        self._looked_at_others = True
+        return [each for each in self._observations() if region is None or each.region.overlaps(region)]
+
+    def note_others(self) -> int:
+        """Take what others have mapped so far for the boot's doing; returns how much that is."""
+        self.others_before = len(self._observations())
+        return self.others_before
+
+    def unseen_aliases(self) -> list[Observation]:
+        """What others have mapped since the test began although it breaks the rule ``alias``; none where the
+        test has asked what there is (:meth:`observed`).
+        """
+        if self._looked_at_others:
+            return []
+        since = self._observations()[self.others_before :]
+        return [each for each in since if each.rule == "alias" and not each.errno and not each.seeded]
+
+    def _observations(self) -> list[Observation]:
         reply = self._agent.call("observed")
-        found = reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
-        return [each for each in found if region is None or each.region.overlaps(region)]
+        return reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
 
     def observation(self) -> ObservationStatus:
         """Which probes work at this moment, and what was not seen."""
@@ -409,10 +428,12 @@ class Guest:
         self._agent.call("reset")
         self.journal.forget()
         self.policy = Policy(self._agent)
+        self.others_before = 0
         self.mark()
 
     def mark(self) -> None:
         """Hand the guest to a test: log and reports begin here."""
+        self._looked_at_others = False
         self._log_start = len(self._agent.log)
         self._console_start = _size(self._console_log)
 

@@ -73,6 +73,9 @@ class Journal:
         beside += [
             each for mapping, each in self._reserved.items() if mapping.region.overlaps(outcome.region)
         ]
+        conflict = outcome.judged.conflict if outcome.judged else None
+        if conflict is not None and conflict.observed:
+            beside.append(f"observed {conflict.memtype}")
         self._add(
             operation=label,
             actor=outcome.actor,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_memtype import KernelAnswer, Mapping, MemType, Outcome, Region, Verdict
+from pytest_memtype import KernelAnswer, Mapping, MemType, Outcome, Region, TrackedMapping, Verdict
 from pytest_memtype.guest.journal import Journal
 
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
@@ -82,3 +82,11 @@ def test_a_childs_mapping_goes_by_its_own_name(journal: Journal) -> None:
     assert held(journal) == [{7}] * 4
     journal.exited("X")
     assert held(journal) == [set()] * 4
+
+
+def test_an_observed_mapping_in_the_way_is_named(journal: Journal) -> None:
+    """It is what the verdict is about, and no mapping of the test's."""
+    theirs = TrackedMapping("mmap_mem", BAR, UC_MINUS, "user", observed=True)
+    refused = Verdict(accepted=False, rule="alias", errno=16, conflict=theirs, hazards=())
+    journal.mapped(replace(outcome((None,) * 4), judged=refused, mapping=None), "ioremap")
+    assert journal.entries[-1]["beside"] == ["mmap driver WC", "observed UC-"]
