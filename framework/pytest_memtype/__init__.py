@@ -17,13 +17,14 @@ from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import RegisterChange, Registers
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.effective import Effective, EffectiveType
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange
 from pytest_memtype.x86.pte import PageSize
 
 __all__ = [
     "Driver",
+    "Effective",
     "EffectiveType",
     "Guest",
     "Hardware",

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from pytest_memtype.errors import HostError, MemtypeError, Unavailable, UsageError
+from pytest_memtype.errors import HostError, MemtypeError, ModuleMissing, Unavailable, UsageError
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.observation import Observation
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.life import GuestState
+from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
     from pytest_memtype.audit.findings import Finding
@@ -51,6 +53,7 @@ class Checked:
     :param unexcused: Those on pages for which the verifier refused no live mapping.
     :param milliseconds: What it took.
     :param since_boot: Those that are neither excused nor the test's, in words.
+    :param observed: Mappings of others that the verifier calls aliases, and the test didn't ask about.
     :param trouble: Why there was no audit, empty where there was one.
     """
 
@@ -60,16 +63,18 @@ class Checked:
     milliseconds: float
     trouble: str = ""
     since_boot: tuple[str, ...] = ()
+    observed: tuple[Observation, ...] = ()
 
 
-def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
+def check(guest: Guest, *, told: dict[tuple[int, int], frozenset[Effective]]) -> Checked:
     """Audit a guest.
 
     An alias is excused where the verifier refused a mapping that is still there and the kernel made it: then
     it is what the test is about, and what its records show. One that the guest had when it had booted, or its
     template has, is the boot's and no test's. All others are somebody's mistake.
 
-    :param told: Address and pages of the aliases that were told before; those found are added.
+    :param told: Address and pages of the aliases that were told before, with the types that they had; those
+        found are added. One that has got a type since is told again.
     :raises GuestError: QEMU ended.
     """
     start = time.perf_counter()
@@ -84,8 +89,13 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
             found = guest.audit(tracked=False)
     except (HostError, Unavailable, UsageError) as error:
         return Checked(guest.version, (), (), 0, error.message)
-    conflicts = tuple(each for each in found.conflicts if (each.start, each.pages) not in told)
-    told |= {(each.start, each.pages) for each in conflicts}
+    observed = _observed(guest)
+    conflicts = tuple(
+        each
+        for each in found.conflicts
+        if not told.get((each.start, each.pages), frozenset()).issuperset(each.effective)
+    )
+    told |= {(each.start, each.pages): frozenset(each.effective) for each in conflicts}
     unexcused = tuple(each for each in conflicts if not guest.journal.excuses(Region(each.start, each.pages)))
     milliseconds = (time.perf_counter() - start) * 1000
     try:
@@ -99,11 +109,38 @@ def check(guest: Guest, *, told: set[tuple[int, int]]) -> Checked:
         tuple(each for each in unexcused if _key(each) not in booted_with),
         milliseconds,
         since_boot=tuple(str(each) for each in unexcused if _key(each) in booted_with),
+        observed=observed,
     )
+
+
+def _observed(guest: Guest) -> tuple[Observation, ...]:
+    if guest.machine.state is GuestState.STOPPED:
+        return ()
+    try:
+        return tuple(guest.unseen_aliases())
+    except ModuleMissing:
+        return ()
 
 
 def _key(finding: Finding) -> tuple[int, int, str]:
     return finding.start, finding.pages, "/".join(map(str, finding.effective))
+
+
+# By the template's RAM file, how much others had mapped in it.
+_others: dict[Path, int] = {}
+
+
+def note_start(guest: Guest) -> None:
+    """Have what others mapped before the test not be taken for its doing."""
+    file = guest.machine.guest.ram_file
+    if file in _others:
+        guest.others_before = _others[file]
+        return
+    with contextlib.suppress(ModuleMissing):
+        count = guest.note_others()
+        # A clone has them from its template, as all others have.
+        if file is not None:
+            _others[file] = count
 
 
 # By the template's RAM file.
@@ -137,15 +174,19 @@ def alias_complaint(checked: Sequence[Checked], expected: ExpectedAlias | None) 
     ]
     if having and not any(each.conflicts for each in having):
         return "expect_alias: no page has two conflicting types at the end of the test"
-    return (
-        "\n".join(
-            f"the audit found a {conflict}"
-            for each in checked
-            if each not in having
-            for conflict in each.unexcused
-        )
-        or None
-    )
+    return "\n".join(
+        f"the audit found a {conflict}"
+        for each in checked
+        if each not in having
+        for conflict in each.unexcused
+    ) or _observed_complaint(checked)
+
+
+def _observed_complaint(checked: Sequence[Checked]) -> str | None:
+    lines = [f"an alias of somebody else's: {alias}" for each in checked for alias in each.observed]
+    if lines:
+        lines.append("a test that expects it asks guest.observed() what there is")
+    return "\n".join(lines) or None
 
 
 def audit_summary(audits: Sequence[tuple[float, str, Sequence[str]]]) -> list[str]:

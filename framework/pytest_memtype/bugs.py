@@ -13,6 +13,7 @@ from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.process import Process
 from pytest_memtype.spec.linux_versions import Version, parse_version, reached
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 KINDS = ("known", "by design", "observed")
@@ -180,6 +181,7 @@ class Sighting:
         return _Reached(holder.name, mapping.kind, mapping.address + page * 4096, physical, types[page])
 
 
+@shown_in_hexadecimal("address", "physical")
 @dataclass(frozen=True)
 class _Reached:
     holder: str

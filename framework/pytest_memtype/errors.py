@@ -95,10 +95,11 @@ class GuestFlooded(GuestError):
     """The guest printed more than any healthy guest does."""
 
 
-class Unavailable(GuestError):
+class Unavailable(MemtypeError):
     """This guest can't do what was asked for, and isn't broken.
 
-    A test that meets this is skipped with the message as the reason.
+    A test that meets this is skipped with the message as the reason. It is no :class:`GuestError`:
+    a test that expects one would take the lack for it, and pass.
     """
 
 

@@ -19,7 +19,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.progress import Progress
 from pytest_memtype.session import GuestKind, Session
-from pytest_memtype.x86.effective import EffectiveType, Vendor, effective_type
+from pytest_memtype.x86.effective import Effective, Vendor, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, memory_type_at
 
@@ -57,8 +57,8 @@ class Cell:
     mtrr: MemType
     requested: MemType
     granted: MemType | None
-    effective: EffectiveType | None
-    manual: EffectiveType
+    effective: Effective | None
+    manual: Effective
 
     @property
     def differs(self) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 KEPT_RUNS = 10
@@ -34,9 +34,11 @@ def new_run(base: Path, name: str) -> Path:
         # It isn't the newest where the clock was set back.
         if old != directory:
             shutil.rmtree(old, ignore_errors=True)
-    link = base / f"latest.{os.getpid()}"
-    link.symlink_to(directory.relative_to(base))
-    link.replace(base / "latest")
+    # In a folder of its own, as another run's link, or one that a killed run left, may have any name.
+    with tempfile.TemporaryDirectory(prefix=".latest-", dir=directory) as place:
+        link = Path(place) / "latest"
+        link.symlink_to(directory.relative_to(base))
+        link.replace(base / "latest")
     return directory
 
 

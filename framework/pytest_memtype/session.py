@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_memtype.alias_check import Checked, check, note_boot
+from pytest_memtype.alias_check import Checked, check, note_boot, note_start
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import Unavailable
@@ -32,6 +32,7 @@ from pytest_memtype.qualification import chosen
 from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
+from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
     from pytest_memtype.target.target import Target
@@ -172,13 +173,16 @@ class Session:
             return Ready(self._booted(blueprint, logs), "boot")
         try:
             cache = cache_directory() / "templates"
-            return Ready(cloned(blueprint, logs=logs, cache=cache, progress=self._progress), "clone")
+            guest = cloned(blueprint, logs=logs, cache=cache, progress=self._progress)
+            note_start(guest)
+            return Ready(guest, "clone")
         except TemplateError as error:
             return Ready(self._booted(blueprint, logs), f"boot, because a clone failed: {error}")
 
     def _booted(self, blueprint: Blueprint, logs: Path) -> Guest:
         guest = booted(blueprint, logs=logs)
         note_boot(guest)
+        note_start(guest)
         return guest
 
 
@@ -188,7 +192,7 @@ class _Started:
     guest: Guest
     how: str
     # Aliases that earlier tests have left in a shared guest.
-    told: set[tuple[int, int]] = field(default_factory=set)
+    told: dict[tuple[int, int], frozenset[Effective]] = field(default_factory=dict)
 
 
 @dataclass

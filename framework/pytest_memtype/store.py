@@ -20,6 +20,8 @@ from pathlib import Path
 from pytest_memtype.errors import HostError, reason
 from pytest_memtype.progress import Progress
 
+_NOTHING = ("lock", "partial")
+
 # Longer than a cold build of several kernels over a slow line takes.
 _LOCK_SECONDS = 3600.0
 
@@ -87,6 +89,17 @@ def clear_unfinished(cache: Path) -> None:
     """Remove what a killed run left unfinished, unless somebody is making something there now."""
     with exclusive_if_free(cache):
         pass
+
+
+def remove_unused(cache: Path) -> None:
+    """Remove the folder of something that is gone, unless somebody has its lock or is making it anew."""
+    with exclusive_if_free(cache) as free:
+        if not free or any(path.name not in _NOTHING for path in cache.iterdir()):
+            return
+        with suppress(OSError):
+            # Whoever waits for it sees that it is nobody's any more, and makes another.
+            (cache / "lock").unlink()
+            cache.rmdir()
 
 
 @contextmanager

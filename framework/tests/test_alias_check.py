@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from empty_cache import empty_cache
 
-from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary
+from pytest_memtype import Guest, MemType
+from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary, check
 from pytest_memtype.audit.findings import Finding, FindingKind
-from pytest_memtype.x86.effective import Danger, EffectiveType
+from pytest_memtype.x86.effective import Danger, Effective, EffectiveType
 
 ALIAS = Finding(
     FindingKind.CONFLICT,
@@ -63,6 +64,26 @@ def test_refused_by_the_verifier(guest):
     guest.process("X").mmap(ram, WB)
     guest.driver("agp").set_memory(ram, WC)
 """
+
+
+@pytest.mark.layout("wb-device")
+@pytest.mark.expect_alias
+def test_an_alias_is_told_again_when_it_has_got_worse(guest: Guest) -> None:
+    """What an earlier test left in a shared guest, and this one has added a type to."""
+    bar = guest.mmio(pages=1)
+    process = guest.process("X")
+    mapping = process.mmap(bar, MemType.WB, via="insert_pfn").mapping
+    assert mapping is not None
+    process.read(mapping, 0)
+    guest.driver("fb").ioremap(bar, MemType.WC)
+    pages = (bar.start, 1)
+    told = {pages: frozenset[Effective]({EffectiveType.CD, EffectiveType.WC})}
+    assert check(guest, told=told).conflicts == ()
+    told[pages] = frozenset({EffectiveType.CD, EffectiveType.WT})
+    assert [set(each.effective) for each in check(guest, told=told).conflicts] == [
+        {EffectiveType.CD, EffectiveType.WC}
+    ]
+    assert told[pages] == {EffectiveType.CD, EffectiveType.WC}
 
 
 def test_in_a_run(pytester: pytest.Pytester) -> None:
@@ -162,3 +183,46 @@ def test_summary() -> None:
         "not audited: may not be read",
         f"there since boot: {boot[0]}",
     ]
+
+
+OBSERVED = """
+import pytest
+from pytest_memtype import MemType
+
+
+def others(guest):
+    bar = guest.mmio(pages=1)
+    guest.driver("drm").ioremap(bar, MemType.WC)
+    # /dev/mem asks for UC-.
+    assert guest.shell(f"busybox devmem {bar.start:#x}").status == 0
+    return bar
+
+
+def test_unseen(guest):
+    others(guest)
+
+
+def test_asked_for(guest):
+    bar = others(guest)
+    assert guest.observed(bar)[-1].rule == "alias"
+
+
+def test_no_alias(guest):
+    bar = guest.mmio(pages=1)
+    guest.driver("drm").ioremap(bar, MemType.UC_MINUS)
+    guest.shell(f"busybox devmem {bar.start:#x}")
+
+
+def test_beside(guest):
+    bar = others(guest)
+"""
+
+
+@pytest.mark.parametrize("shared", [(), ("--shared-guest",)], ids=["fresh", "shared"])
+def test_an_alias_of_somebody_elses_fails_the_test_that_does_not_ask(
+    pytester: pytest.Pytester, shared: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(OBSERVED)
+    result = pytester.runpytest_subprocess("-rf", "--kernel", "debian:bookworm", *shared)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["an alias of somebody else's: *busybox*: UC- -> WC * alias with drm: WC *"])

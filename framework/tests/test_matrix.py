@@ -7,11 +7,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from pytest_memtype import EffectiveType, Guest, MemType
+from pytest_memtype import Effective, Guest, MemType
 from pytest_memtype.cli import main
 from pytest_memtype.errors import GuestError, UsageError
 from pytest_memtype.matrix import LAYOUT, MTRR_ROWS, REQUESTED, measure
-from pytest_memtype.x86.effective import Vendor
+from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor
 
 UC, UC_MINUS, WC, WT, WP, WB = (MemType[name] for name in ("UC", "UC_MINUS", "WC", "WT", "WP", "WB"))
 
@@ -35,8 +35,9 @@ MANUALS = {
 }
 
 
-def manual(vendor: Vendor, mtrr: MemType, memtype: MemType) -> EffectiveType:
-    return EffectiveType(MANUALS[vendor][mtrr].split()[REQUESTED.index(memtype)])
+def manual(vendor: Vendor, mtrr: MemType, memtype: MemType) -> Effective:
+    name = MANUALS[vendor][mtrr].split()[REQUESTED.index(memtype)]
+    return next(each for each in EFFECTIVE_TYPES if each.name == name)
 
 
 def granted(way: str, mtrr: MemType, requested: MemType) -> MemType:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pytest_memtype.run_directory import KEPT_RUNS, new_run
@@ -25,6 +26,14 @@ def test_what_is_somebody_elses_stays(tmp_path: Path) -> None:
     made = [new_run(tmp_path, f"20261123-0407{second:02}-4711") for second in range(KEPT_RUNS + 1)]
     assert names(tmp_path / "runs") == theirs | {path.name for path in made[1:]}
     assert names(tmp_path) == {"runs", "latest"}
+
+
+def test_a_link_that_a_killed_run_left(tmp_path: Path) -> None:
+    """It may have had our number: those are given out again."""
+    (tmp_path / f"latest.{os.getpid()}").symlink_to("runs/20261122-040712-4711")
+    made = new_run(tmp_path, "20261123-040712-4711")
+    assert (tmp_path / "latest").resolve() == made.resolve()
+    assert names(made) == set()
 
 
 def test_a_clock_that_was_set_back(tmp_path: Path) -> None:

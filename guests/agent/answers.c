@@ -102,6 +102,9 @@ void write_refusal(const struct request *request, struct buffer *reply)
 {
 	if (errno == EPERM)
 		write_not_allowed(reply);
+	else if (errno == ENXIO)
+		buffer_error(reply, "%s: this memory has no direct map, whose type could be changed",
+			     request->verb);
 	else
 		buffer_error(reply, "%s: the module says %s", request->verb, strerror(errno));
 }

@@ -27,8 +27,6 @@ int driver_map(struct memtype_request *request);
 int driver_release(u64 handle);
 int driver_read(u64 handle, struct memtype_page_table *table);
 int driver_allocate_ram(struct memtype_ram *ram);
-/* Is all of this RAM that driver_allocate_ram() gave? */
-bool driver_owns_ram(u64 start, u64 pages);
 /* RAM that can't be given back as it came is kept. */
 void driver_release_all(void);
 int driver_statistics(struct memtype_statistics *statistics);

@@ -8,18 +8,40 @@
 #include "arch_x86.h"
 #include "compat.h"
 #include "driver_calls.h"
+#include "page_table.h"
 
-static bool any_type(const struct memtype_request *request)
+static int any_type(const struct memtype_request *request)
 {
-	return true;
+	return 0;
 }
 
-/* Ours alone: changing the direct map of somebody else's page is not a test. */
-static bool own_ram(const struct memtype_request *request)
+/*
+ * Anybody's memory, as drivers may ask for it. Without a direct map the kernel either warns or says that
+ * it has done it (__cpa_process_fault(), 5.10 to 7.3), depending on where RAM ends.
+ */
+static int direct_map(const struct memtype_request *request)
 {
-	return (request->memtype == MEMTYPE_WB || request->memtype == MEMTYPE_WC ||
-		request->memtype == MEMTYPE_UC_MINUS) &&
-	       driver_owns_ram(request->start, request->pages);
+	if (request->memtype != MEMTYPE_WB && request->memtype != MEMTYPE_WC &&
+	    request->memtype != MEMTYPE_UC_MINUS)
+		return -EINVAL;
+	if (offset_in_page(request->start) || request->start > PHYSICAL_PAGE_MASK ||
+	    request->pages > (PHYSICAL_PAGE_MASK - request->start) >> PAGE_SHIFT ||
+	    !page_table_maps((unsigned long)phys_to_virt(request->start), request->start,
+			     request->pages))
+		return -ENXIO;
+	return 0;
+}
+
+/* The array is one of struct pages. */
+static int direct_map_of_pages(const struct memtype_request *request)
+{
+	int error = direct_map(request);
+	u64 n;
+
+	for (n = 0; !error && n < request->pages; n++)
+		if (!pfn_valid((request->start >> PAGE_SHIFT) + n))
+			error = -ENXIO;
+	return error;
 }
 
 static bool is_ram(u64 start, u64 pages)
@@ -67,10 +89,10 @@ static int unmap_io(const struct driver_mapping *mapping)
 	return 0;
 }
 
-static bool has_flag(const struct memtype_request *request)
+static int has_flag(const struct memtype_request *request)
 {
 	return request->memtype == MEMTYPE_WB || request->memtype == MEMTYPE_WT ||
-	       request->memtype == MEMTYPE_WC;
+	       request->memtype == MEMTYPE_WC ? 0 : -EINVAL;
 }
 
 static int map_memory(const struct memtype_request *request, struct driver_mapping *mapping)
@@ -146,15 +168,17 @@ static int unset_pages_array(const struct driver_mapping *mapping)
 	return error;
 }
 
-static bool combining(const struct memtype_request *request)
+static int combining(const struct memtype_request *request)
 {
-	return request->memtype == MEMTYPE_WC;
+	return request->memtype == MEMTYPE_WC ? 0 : -EINVAL;
 }
 
-static bool combining_not_foreign_ram(const struct memtype_request *request)
+/* Of RAM it changes the direct map. */
+static int combining_as_mapped(const struct memtype_request *request)
 {
-	return combining(request) && (!is_ram(request->start, request->pages) ||
-				      driver_owns_ram(request->start, request->pages));
+	if (is_ram(request->start, request->pages))
+		return combining(request) ?: direct_map(request);
+	return combining(request);
 }
 
 static int reserve_wc(const struct memtype_request *request, struct driver_mapping *mapping)
@@ -188,9 +212,9 @@ const struct driver_call *driver_call(u32 number)
 	static const struct driver_call calls[] = {
 		[MEMTYPE_CALL_IOREMAP] = { any_type, map_io, unmap_io, true },
 		[MEMTYPE_CALL_MEMREMAP] = { has_flag, map_memory, unmap_memory, true },
-		[MEMTYPE_CALL_SET_MEMORY] = { own_ram, set_memory, unset_memory, true },
-		[MEMTYPE_CALL_SET_PAGES_ARRAY] = { own_ram, set_pages_array, unset_pages_array, true },
-		[MEMTYPE_CALL_RESERVE_WC] = { combining_not_foreign_ram, reserve_wc, unreserve_wc, true },
+		[MEMTYPE_CALL_SET_MEMORY] = { direct_map, set_memory, unset_memory, true },
+		[MEMTYPE_CALL_SET_PAGES_ARRAY] = { direct_map_of_pages, set_pages_array, unset_pages_array, true },
+		[MEMTYPE_CALL_RESERVE_WC] = { combining_as_mapped, reserve_wc, unreserve_wc, true },
 		/* It asks for an MTRR, and only where page tables can't say WC: no page gets a type from it. */
 		[MEMTYPE_CALL_PHYS_WC_ADD] = { combining, phys_wc_add, phys_wc_del, false },
 	};

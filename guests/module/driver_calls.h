@@ -18,8 +18,8 @@ struct driver_mapping {
 };
 
 struct driver_call {
-	/* Is there such a function for the type, and may the agent ask it for this memory? */
-	bool (*possible)(const struct memtype_request *request);
+	/* 0; -EINVAL: no such function for the type; -ENXIO: no direct map. */
+	int (*possible)(const struct memtype_request *request);
 	/* Returns 0 or a positive errno: the kernel's own answer. */
 	int (*map)(const struct memtype_request *request, struct driver_mapping *mapping);
 	/* Returns 0 or a negative errno: then the pages may have kept their type. */

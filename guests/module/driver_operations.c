@@ -24,17 +24,6 @@ static LIST_HEAD(ram_blocks);
 static atomic_long_t ram_pages;
 static u64 kept_pages;
 
-bool driver_owns_ram(u64 start, u64 pages)
-{
-	struct ram_block *block;
-
-	list_for_each_entry(block, &ram_blocks, node)
-		if (start >= block->start && start < block->start + (block->pages << PAGE_SHIFT) &&
-		    pages <= block->pages - ((start - block->start) >> PAGE_SHIFT))
-			return true;
-	return false;
-}
-
 /* Empty for what only reserves: there is no address to look at. */
 static void read_page_table(const struct driver_mapping *mapping, struct memtype_page_table *table)
 {
@@ -129,7 +118,9 @@ int driver_map(struct memtype_request *request)
 	mapping->start = request->start;
 	mapping->pages = request->pages;
 	mutex_lock(&memtype_lock);
-	if (mapping->call && mapping->call->possible(request))
+	if (mapping->call)
+		error = mapping->call->possible(request);
+	if (!error)
 		error = map_locked(request, mapping);
 	mutex_unlock(&memtype_lock);
 	if (!request->handle)

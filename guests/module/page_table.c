@@ -5,6 +5,7 @@
  */
 #include <linux/kernel.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <asm/io.h>
 #include <asm/special_insns.h>
 
@@ -50,6 +51,26 @@ static u64 attributes(u64 entry, unsigned int shift)
 	u64 page = ENTRY_ADDRESS & ~(shift > PAGE_SHIFT ? ENTRY_LARGE_PAT : 0);
 
 	return entry & ~(page | ENTRY_ACCESSED | ENTRY_DIRTY);
+}
+
+bool page_table_maps(unsigned long address, u64 start, u64 pages)
+{
+	unsigned long end = address + pages * PAGE_SIZE;
+
+	while (address < end) {
+		unsigned int shift;
+		u64 entry = leaf(address, &shift);
+		unsigned long inside = (1UL << shift) - 1;
+		u64 page = entry & ENTRY_ADDRESS & ~(u64)inside;
+		unsigned long next = min(end, (address | inside) + 1);
+
+		if (!entry || (page | (address & inside)) != start)
+			return false;
+		start += next - address;
+		address = next;
+		cond_resched();
+	}
+	return true;
 }
 
 void page_table_read(unsigned long address, u64 pages, struct memtype_page_table *table)

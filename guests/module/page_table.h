@@ -14,4 +14,7 @@ void page_table_read(unsigned long address, u64 pages, struct memtype_page_table
 /* Are they all mapped, as pages of the kernel's are whose type nobody has changed? */
 bool page_table_is_write_back(unsigned long address, u64 pages);
 
+/* Whether the pages at address are those from the physical address start on. May sleep. */
+bool page_table_maps(unsigned long address, u64 start, u64 pages);
+
 #endif

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_memtype import EffectiveType, Guest, MemType, Region
+from pytest_memtype import Effective, EffectiveType, Guest, MemType, Region
 from pytest_memtype.guest.x_server import on_region, run
 
 pytestmark = pytest.mark.distribution
@@ -84,7 +84,7 @@ def listed(guest: Guest, regions: dict[int, Region]) -> set[tuple[Region, MemTyp
     return {(each.region, each.memtype) for region in regions.values() for each in guest.memtype_list(region)}
 
 
-def mapped(guest: Guest, region: Region) -> set[tuple[MemType, EffectiveType]]:
+def mapped(guest: Guest, region: Region) -> set[tuple[MemType, Effective]]:
     """The types in all page tables, read from outside."""
     return {(each.memtype, each.effective) for each in on_region(guest.audit(), region)}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_memtype import EffectiveType, Guest, MemType, Region
+from pytest_memtype import Effective, EffectiveType, Guest, MemType, Region
 from pytest_memtype.errors import GuestError
 from pytest_memtype.guest.proc_mtrr import ProcMtrr
 from pytest_memtype.guest.x_server import XServer, on_region, run, start
@@ -77,7 +77,7 @@ def kernels_list(guest: Guest, region: Region) -> list[tuple[int, int, MemType]]
     return [(each.region.start, each.region.pages, each.memtype) for each in guest.memtype_list(region)]
 
 
-def types(guest: Guest, region: Region) -> set[tuple[str, MemType, EffectiveType]]:
+def types(guest: Guest, region: Region) -> set[tuple[str, MemType, Effective]]:
     """Who has any page of it, in all page tables: process or part of the kernel, type, effective type."""
     return {
         (each.process[1] if each.process else each.region, each.memtype, each.effective)

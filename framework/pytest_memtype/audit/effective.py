@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from pytest_memtype.audit.pieces import Pieces, dense, overlaid, together
 from pytest_memtype.audit.ram import Frames
 from pytest_memtype.audit.walk import PAGE_SIZES, Leaves, Walk
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, Vendor, danger, effective_type
+from pytest_memtype.x86.effective import (
+    EFFECTIVE_TYPES,
+    Danger,
+    Vendor,
+    danger,
+    effective_code,
+    effective_type,
+)
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
@@ -25,6 +33,7 @@ _DENSE: Final = 1 << 20
 _GIGABYTE: Final = 1 << 18
 
 
+@shown_in_hexadecimal("pat")
 @dataclass(frozen=True)
 class Typing:
     """The registers that give an entry its meaning.
@@ -44,7 +53,7 @@ class Typed:
 
     :param frame: First frame of each page.
     :param memtype: Page attribute: ``MemType`` encodings.
-    :param effective: :attr:`EffectiveType.code`; of a page over several MTRR types, that of its first frame.
+    :param effective: :func:`effective_code`; of a page over several MTRR types, that of its first frame.
     :param mixed: Which pages lie over several MTRR types: indices.
     """
 
@@ -127,7 +136,7 @@ def conflicts(walk: TypedWalk) -> Pieces:
 @functools.cache
 def grade(bits: int) -> Danger:
     """How bad it is that a page has all types of a bit mask: the worst pair of them."""
-    types = [memtype for memtype in EFFECTIVE_TYPES if bits >> memtype.code & 1]
+    types = [memtype for memtype in EFFECTIVE_TYPES if bits >> effective_code(memtype) & 1]
     return max((danger(a, b) for a in types for b in types), default=Danger.OK)
 
 
@@ -150,7 +159,7 @@ def _typed(leaves: Leaves, size: PageSize, typing: Typing) -> Typed:
 def _without_mtrrs(vendor: Vendor) -> NDArray[np.uint8]:
     table = np.zeros(max(MemType) + 1, np.uint8)
     for memtype in MemType:
-        table[memtype] = effective_type(MemType.WB, memtype, vendor).code
+        table[memtype] = effective_code(effective_type(MemType.WB, memtype, vendor))
     return table
 
 
@@ -162,7 +171,9 @@ def _mixed_pieces(each: Typed, index: int, pages: int, typing: Typing) -> Pieces
     return Pieces(
         first=np.array([run.start >> 12 for run in found]),
         frames=np.array([(run.end - run.start) >> 12 for run in found]),
-        bits=np.array([1 << effective_type(run.memtype, memtype, typing.vendor).code for run in found]),
+        bits=np.array(
+            [1 << effective_code(effective_type(run.memtype, memtype, typing.vendor)) for run in found]
+        ),
     )
 
 

@@ -16,11 +16,21 @@ from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
 from pytest_memtype.audit.mappings import Mappings, PageMapping
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.machine.memory_map import Kind, Owner
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, EffectiveType, danger, danger_reason
-from pytest_memtype.x86.mtrr import memory_type_at
+from pytest_memtype.x86.effective import (
+    EFFECTIVE_TYPES,
+    Danger,
+    Effective,
+    EffectiveType,
+    danger,
+    danger_reason,
+    effective_code,
+)
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import UNDEFINED, memory_type_at
 
-_WB: Final = 1 << EffectiveType.WB.code
-_UNDEFINED: Final = 1 << EffectiveType.UNDEFINED.code
+_WB: Final = 1 << effective_code(MemType.WB)
+_UNDEFINED: Final = 1 << effective_code(EffectiveType.UNDEFINED)
 #: Where SMM has its memory when the chipset has no TSEG (Intel SDM vol. 3, "SMRAM"; q35 with SeaBIOS).
 LEGACY_SMRAM: Final = (0xA0000, 0xC0000)
 
@@ -44,6 +54,7 @@ class FindingKind(enum.Enum):
         return self.value
 
 
+@shown_in_hexadecimal("start", "size")
 @dataclass(frozen=True)
 class Tracked:
     """Memory that somebody keeps the type of.
@@ -58,6 +69,7 @@ class Tracked:
     who: str
 
 
+@shown_in_hexadecimal("start")
 @dataclass(frozen=True)
 class Finding:
     """One fault.
@@ -75,7 +87,7 @@ class Finding:
     danger: Danger
     start: int
     pages: int
-    effective: tuple[EffectiveType, ...]
+    effective: tuple[Effective, ...]
     owner: str
     reason: str
     benign: str | None = None
@@ -176,7 +188,7 @@ def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[
     for frame, frames, bits in walk.pieces.within(first, last):
         # SMM uses its memory without paging, so the MTRRs alone give the type there.
         theirs = memory_type_at(mtrr, frame << 12)
-        smm = EffectiveType.UNDEFINED if str(theirs) == "undefined" else EffectiveType[theirs.name]
+        smm = EffectiveType.UNDEFINED if theirs is UNDEFINED else theirs
         worst = max(danger(each, smm) for each in _types(bits))
         reason = f"system-management mode uses this memory as {smm}"
         yield Finding(FindingKind.SMRAM, worst, frame << 12, frames, _types(bits), "SMRAM", reason, seen=seen)
@@ -228,8 +240,8 @@ def _finding(
 
 
 @functools.cache
-def _types(bits: int) -> tuple[EffectiveType, ...]:
-    return tuple(each for each in EFFECTIVE_TYPES if bits >> each.code & 1)
+def _types(bits: int) -> tuple[Effective, ...]:
+    return tuple(each for each in EFFECTIVE_TYPES if bits >> effective_code(each) & 1)
 
 
 @functools.cache

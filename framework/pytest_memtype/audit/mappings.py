@@ -13,7 +13,8 @@ from pytest_memtype.audit.path import paths
 from pytest_memtype.audit.regions import IDENTITY_MAP, Regions, regions
 from pytest_memtype.audit.roots import Root
 from pytest_memtype.audit.walk import PAGE_SIZES
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, EffectiveType
+from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Effective
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pte import PageSize
 
@@ -23,6 +24,7 @@ MOST: Final = 256
 _KERNEL_HALF: Final = 1 << 63
 
 
+@shown_in_hexadecimal("virtual", "start", "entry", "root")
 @dataclass(frozen=True)
 class PageMapping:
     """Pages mapped in a row, virtually and physically, by entries that say the same.
@@ -45,7 +47,7 @@ class PageMapping:
     page_size: PageSize
     entry: int
     memtype: MemType
-    effective: EffectiveType
+    effective: Effective
     region: str
     root: int
     process: tuple[int, str] | None

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_memtype.audit.walk import Walk
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 
+@shown_in_hexadecimal("root", "virtual")
 @dataclass(frozen=True)
 class Path:
     """One way to a page.

@@ -17,7 +17,7 @@ class Pieces:
 
     :param first: First frame.
     :param frames: How many.
-    :param bits: A bit for each :attr:`EffectiveType.code` that they are mapped with.
+    :param bits: A bit for each :func:`effective_code` that they are mapped with.
     """
 
     first: NDArray[np.int64]

@@ -12,6 +12,7 @@ from typing import Final
 
 from pytest_memtype.audit.path import canonical
 from pytest_memtype.audit.walk import Walk
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 USER: Final = "user"
 #: The page tables for waking CPUs: their first 512 GiB are the direct map's, at physical addresses
@@ -44,6 +45,7 @@ _FIXED: Final = (
 _LDT: Final = {4: range(0xFFFF880000000000, 0xFFFF888000000000), 5: range(0xFF10 << 48, 0xFF11 << 48)}
 
 
+@shown_in_hexadecimal("direct_map", "vmalloc", "vmemmap")
 @dataclass(frozen=True)
 class Regions:
     """The three that move, by the start of their first 512 GiB unit; None where there is none."""

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 #: Accessed and dirty: the processor sets them in one root and not in another.
 _CHANGING: Final = np.uint64(1 << 5 | 1 << 6)
@@ -29,6 +30,7 @@ _LDT: Final = 272
 _CHUNK: Final = 1 << 14
 
 
+@shown_in_hexadecimal("frame")
 @dataclass(frozen=True)
 class Root:
     """One address space.

@@ -10,6 +10,7 @@ from typing import Final
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.memory_map import Kind, Owner
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END
 
 # QEMU 7.2 (softmmu/memory.c, mtree_print_flatview); with KVM or Xen a line may end in their name.
@@ -22,6 +23,7 @@ _ISA_HOLE: Final = 0xA0000
 _OPTION_ROMS: Final = 0xC0000
 
 
+@shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class _Region:
     start: int

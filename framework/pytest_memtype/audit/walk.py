@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.pte import PS, PageSize
 
 PRESENT: Final = np.uint64(1)
@@ -44,6 +45,7 @@ _MANY_TABLES: Final = 2
 _CHUNK: Final = 64
 
 
+@shown_in_hexadecimal("table", "entry")
 @dataclass(frozen=True)
 class Unfollowed:
     """Entries that lead nowhere.

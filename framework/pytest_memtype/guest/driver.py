@@ -40,10 +40,12 @@ class Driver:
         return self._map("memremap", region, memtype)
 
     def set_memory(self, region: Region, memtype: MemType) -> Outcome:
-        """Change the type of the kernel's direct map of RAM: UC_MINUS is ``set_memory_uc()``, WC
+        """Change the type of the kernel's direct map: UC_MINUS is ``set_memory_uc()``, WC
         ``set_memory_wc()`` and WB ``set_memory_wb()``. Releasing is ``set_memory_wb()`` too.
 
-        :param region: RAM of :meth:`Guest.ram`; the agent refuses any other.
+        :param region: Whatever has a direct map: RAM of :meth:`Guest.ram`, RAM of somebody else, the
+            first MiB.
+        :raises AgentError: there is no direct map of all of it, as of a BAR.
         :raises UsageError: there is no such function for the type.
         """
         _check("set_memory", memtype, _SET_MEMORY)
@@ -53,7 +55,8 @@ class Driver:
         """The same page by page: UC_MINUS is ``set_pages_array_uc()``, WC ``set_pages_array_wc()`` and WB
         ``set_pages_array_wb()``. Releasing is ``set_pages_array_wb()`` too.
 
-        :param region: RAM of :meth:`Guest.ram`; the agent refuses any other.
+        :param region: As of :meth:`set_memory`.
+        :raises AgentError: there is no direct map of all of it.
         :raises UsageError: there is no such function for the type.
         """
         _check("set_pages_array", memtype, _SET_MEMORY)
@@ -65,7 +68,8 @@ class Driver:
         The verifier counts it as a mapping of this driver, for it says which type the pages have.
         ``granted`` is None: there is no page table to ask.
 
-        :param region: Not RAM, except RAM of :meth:`Guest.ram`.
+        :param region: Any; of RAM the direct map changes too.
+        :raises AgentError: it is RAM without a direct map.
         """
         return self._map("reserve_wc", region, MemType.WC)
 
@@ -100,7 +104,6 @@ class Driver:
         :raises AgentError: the region is empty.
         """
         reply = self._agent.call("zap", start=region.start, pages=region.pages)
-        self._journal.zapped(region)
         arguments = {"start": region.start, "pages": region.pages}
         self._journal.done("zap", actor=self.name, arguments=arguments, result=None, log=reply.log)
 

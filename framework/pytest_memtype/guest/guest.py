@@ -16,6 +16,7 @@ from pytest_memtype.guest.answers import ShellResult, TypeInUse
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.device_memory import DEVICE_MEMORY, DeviceMemory
 from pytest_memtype.guest.driver import Driver
+from pytest_memtype.guest.effective_now import effective_now
 from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
@@ -27,7 +28,6 @@ from pytest_memtype.guest.observation import (
     decode_status,
 )
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
-from pytest_memtype.guest.page_table import effective_types
 from pytest_memtype.guest.policy import Policy
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
@@ -48,7 +48,7 @@ from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.registers_outside import outside_registers
 from pytest_memtype.machine.rewrite import rewrite_registers, with_mtrrs
 from pytest_memtype.x86 import pat
-from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState
 
@@ -69,6 +69,7 @@ class Guest:
     :ivar policy: The verifier's modes.
     :ivar faults: Functions of the kernel that are told to fail.
     :ivar journal: All that was done in it.
+    :ivar others_before: How many of the first observations are of the time before the test.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Guest:
                 f"the test device's memory is at {bar.start:#x}, but the layout {layout.name} "
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
+        self.others_before = 0
         self.mark()
 
     @property
@@ -242,9 +244,26 @@ class Guest:
 
         :param region: Of those that overlap it.
         """
+        self._looked_at_others = True
+        return [each for each in self._observations() if region is None or each.region.overlaps(region)]
+
+    def note_others(self) -> int:
+        """Take what others have mapped so far for the boot's doing; returns how much that is."""
+        self.others_before = len(self._observations())
+        return self.others_before
+
+    def unseen_aliases(self) -> list[Observation]:
+        """What others have mapped since the test began although it breaks the rule ``alias``; none where the
+        test has asked what there is (:meth:`observed`).
+        """
+        if self._looked_at_others:
+            return []
+        since = self._observations()[self.others_before :]
+        return [each for each in since if each.rule == "alias" and not each.errno and not each.seeded]
+
+    def _observations(self) -> list[Observation]:
         reply = self._agent.call("observed")
-        found = reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
-        return [each for each in found if region is None or each.region.overlaps(region)]
+        return reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
 
     def observation(self) -> ObservationStatus:
         """Which probes work at this moment, and what was not seen."""
@@ -347,19 +366,13 @@ class Guest:
     def _intended(self, layout: Layout, *, physical_bits: int) -> MtrrState:
         return intended(layout, physical_bits=physical_bits, firmware=firmware_layout(self.hardware))
 
-    def effective(self, region: Region) -> tuple[EffectiveType | None, ...]:
-        """The effective type per page: what the MTRRs make of the type in the page tables.
+    def effective(self, region: Region) -> tuple[Effective | None, ...]:
+        """The effective type of each page now: its type in the page tables combined with the MTRRs.
 
-        None where this test has nothing mapped; ``EffectiveType.UNDEFINED`` where its live mappings
-        are aliases, that is, have different types.
+        None where this test has nothing mapped; ``EffectiveType.ALIASED`` where its live mappings of the page
+        have different effective types. What others have mapped is the audit's to tell (:meth:`audit`).
         """
-        types = [self.journal.granted(address) for address in region.addresses()]
-        granted = tuple(next(iter(each)) if each else None for each in types)
-        effective = effective_types(region, granted, self.registers()[0])
-        return tuple(
-            EffectiveType.UNDEFINED if len(each) > 1 else one
-            for each, one in zip(types, effective, strict=True)
-        )
+        return effective_now(self._agent, self.journal, region, self.registers()[0])
 
     def audit(self, *, scan: bool = False, tracked: bool = True) -> Audit:
         """What the page tables of all processes and the kernel really hold, read from outside: conflicts,
@@ -424,10 +437,12 @@ class Guest:
         self._agent.call("reset")
         self.journal.forget()
         self.policy = Policy(self._agent)
+        self.others_before = 0
         self.mark()
 
     def mark(self) -> None:
         """Hand the guest to a test: log and reports begin here."""
+        self._looked_at_others = False
         self._log_start = len(self._agent.log)
         self._console_start = _size(self._console_log)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_memtype.guest.outcome import Mapping, Outcome, TrackedMapping, Verdict
-from pytest_memtype.guest.region import PAGE_SIZE, Region
-from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.guest.region import Region
+from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
 _WHEN_TOUCHED = "mmap insert_pfn"
@@ -22,7 +22,6 @@ _OWN_DEVICE = ("mmap driver", "mmap noncached_writecombine", _WHEN_TOUCHED)
 class _Live:
     """A mapping, page by page.
 
-    :param granted: The types in the page table as it was read last, None for a page that isn't there.
     :param held: Which pages the mapping still covers. One that wasn't touched yet, or was taken out
         of the page table, is held without being there.
     :param refused: Did the verifier refuse it? Also where there is no verifier to ask.
@@ -30,7 +29,6 @@ class _Live:
 
     label: str
     mapping: Mapping
-    granted: tuple[MemType | None, ...]
     held: tuple[bool, ...]
     refused: bool
 
@@ -45,13 +43,9 @@ class _Live:
         """Is it the process's mapping? A child's goes by its parent's handle."""
         return self.mapping == replace(mapping, holder=process)
 
-    def without(self, gone: Sequence[bool], *, held: bool) -> _Live:
-        """The same without some pages in the page table, which it still holds or doesn't."""
-        return replace(
-            self,
-            granted=tuple(None if out else memtype for out, memtype in zip(gone, self.granted, strict=True)),
-            held=tuple(was and (held or not out) for out, was in zip(gone, self.held, strict=True)),
-        )
+    def without(self, gone: Sequence[bool]) -> _Live:
+        """The same, which some pages are no longer part of."""
+        return replace(self, held=tuple(was and not out for out, was in zip(gone, self.held, strict=True)))
 
 
 class Journal:
@@ -79,6 +73,9 @@ class Journal:
         beside += [
             each for mapping, each in self._reserved.items() if mapping.region.overlaps(outcome.region)
         ]
+        conflict = outcome.judged.conflict if outcome.judged else None
+        if conflict is not None and conflict.observed:
+            beside.append(f"observed {conflict.memtype}")
         self._add(
             operation=label,
             actor=outcome.actor,
@@ -109,7 +106,7 @@ class Journal:
         absent = label.startswith(_WHEN_TOUCHED)
         held = tuple(absent or memtype is not None for memtype in outcome.granted_pages)
         refused = outcome.judged is None or outcome.judged.rejected
-        self._live.append(_Live(live, outcome.mapping, outcome.granted_pages, held, refused))
+        self._live.append(_Live(live, outcome.mapping, held, refused))
 
     def forget(self) -> None:
         """All mappings are gone."""
@@ -158,9 +155,7 @@ class Journal:
         """A part of a process's mapping is gone, counted in pages; to its end without a number."""
         end = mapping.region.pages if pages is None else offset + pages
         gone = [offset <= page < end for page in range(mapping.region.pages)]
-        self._live = [
-            each.without(gone, held=False) if each.belongs(mapping, process) else each for each in self._live
-        ]
+        self._live = [each.without(gone) if each.belongs(mapping, process) else each for each in self._live]
         # With thousands of operations, what is gone must not cost those that follow.
         self._live = [each for each in self._live if any(each.held)]
 
@@ -172,26 +167,12 @@ class Journal:
             replace(
                 each,
                 mapping=to,
-                granted=each.granted[kept] + (None,) * padding,
                 held=each.held[kept] + (False,) * padding,
             )
             for each in self._live
             if each.belongs(mapping, process)
         ]
         self.unmapped(mapping, process, offset=offset, pages=pages)
-
-    def seen(self, mapping: Mapping, process: str, granted: tuple[MemType | None, ...]) -> None:
-        """The page table of a process's mapping was read again."""
-        self._live = [
-            replace(each, granted=granted) if each.belongs(mapping, process) else each for each in self._live
-        ]
-
-    def zapped(self, region: Region) -> None:
-        """Pages went from the page tables of all that map the agent's device."""
-        for index, each in enumerate(self._live):
-            if each.label.startswith(_OWN_DEVICE):
-                gone = [region.start <= page < region.end for page in each.mapping.region.addresses()]
-                self._live[index] = each.without(gone, held=True)
 
     def exited(self, process: str) -> None:
         """A process is gone, with all its mappings."""
@@ -207,14 +188,9 @@ class Journal:
             if (each.mapping.kind, each.mapping.holder) == ("user", parent)
         ]
 
-    def granted(self, address: int) -> set[MemType]:
-        """The types that the live mappings of a page have in their page tables."""
-        types = set()
-        for each in self._live:
-            region = each.mapping.region
-            if region.start <= address < region.end:
-                types.add(each.granted[(address - region.start) // PAGE_SIZE])
-        return {memtype for memtype in types if memtype is not None}
+    def live(self, region: Region) -> list[Mapping]:
+        """The mappings that still cover a page of a region."""
+        return [each.mapping for each in self._live if each.overlaps(region)]
 
     def excuses(self, region: Region) -> bool:
         """Does each page of a region have a live mapping that the verifier refused, and the kernel made all
@@ -232,7 +208,7 @@ def _region(region: Region) -> dict[str, int]:
     return {"start": region.start, "pages": region.pages}
 
 
-def _types(pages: Sequence[MemType | EffectiveType | None]) -> str | list[str | None] | None:
+def _types(pages: Sequence[MemType | Effective | None]) -> str | list[str | None] | None:
     """The type that all pages have, or that of each; None when nothing is mapped."""
     # A mapping of 1 GiB has 262,144 pages, of a few types.
     names = {each: None if each is None else str(each) for each in dict.fromkeys(pages)}

@@ -10,7 +10,7 @@ from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode
 from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, types_of
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import decode_registers
-from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
 _WITHOUT_PAGES = ("reserve_wc", "phys_wc_add")
@@ -42,7 +42,7 @@ def request_mapping(
         address = int(content["address"])
         mapping = None if handle is None else Mapping(kind, actor, handle, region, address)
         leaves: tuple[Leaves, ...] = ()
-        effective: tuple[EffectiveType | None, ...] = ()
+        effective: tuple[Effective | None, ...] = ()
         if mapping is not None and verb not in _WITHOUT_PAGES:
             leaves, effective = _types(content, region)
         return Outcome(
@@ -67,7 +67,7 @@ def request_mapping(
 
 def _types(
     content: dict[str, Any], region: Region
-) -> tuple[tuple[Leaves, ...], tuple[EffectiveType | None, ...]]:
+) -> tuple[tuple[Leaves, ...], tuple[Effective | None, ...]]:
     """What maps the pages, and what the MTRRs make of their types."""
     if content["verdict"] is None:
         # Without the module nobody reads the MTRRs, and the PAT is what the kernel says of it.

@@ -59,7 +59,11 @@ class Observation:
         who = "before the module" if self.seeded else f"{self.caller}, {self.task}:{self.pid}"
         requested = "?" if self.requested is None else self.requested
         granted = os.strerror(self.errno) if self.granted is None else self.granted
-        return f"{who}: {requested} -> {granted} {self.region}"
+        broken = "" if self.rule is None else f", {self.rule}"
+        conflict = "" if self.conflict is None else f" with {self.conflict}"
+        return f"{who}: {requested} -> {granted} {self.region}{broken}{conflict}"
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)

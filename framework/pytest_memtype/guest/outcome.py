@@ -10,12 +10,14 @@ from pytest_memtype.errors import ModuleMissing
 from pytest_memtype.guest.page_table import Leaves
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
-from pytest_memtype.x86.effective import EffectiveType
+from pytest_memtype.x86.effective import Effective
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 _T = TypeVar("_T")
 
 
+@shown_in_hexadecimal("address")
 @dataclass(frozen=True)
 class TrackedMapping:
     """A mapping the verifier keeps count of.
@@ -72,8 +74,9 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.accepted:
-            return "accepted"
-        return f"{errno.errorcode.get(self.errno, self.errno)} {self.rule}"
+            return f"accepted ({', '.join(self.hazards)})" if self.hazards else "accepted"
+        conflict = "" if self.conflict is None else f" with {self.conflict}"
+        return f"{errno.errorcode.get(self.errno, self.errno)} {self.rule}{conflict}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class KernelAnswer:
         return "accepted" if self.accepted else errno.errorcode.get(self.errno, str(self.errno))
 
 
+@shown_in_hexadecimal("address")
 @dataclass(frozen=True)
 class Mapping:
     """A live mapping, by which it is released, read and changed.
@@ -139,7 +143,7 @@ class Outcome:
     judged: Verdict | None
     kernel: KernelAnswer
     granted_pages: tuple[MemType | None, ...]
-    effective_pages: tuple[EffectiveType | None, ...]
+    effective_pages: tuple[Effective | None, ...]
     mapping: Mapping | None
     address: int = 0
     leaves: tuple[Leaves, ...] = ()
@@ -159,7 +163,7 @@ class Outcome:
         return _only(self.granted_pages)
 
     @property
-    def effective(self) -> EffectiveType | None:
+    def effective(self) -> Effective | None:
         return _only(self.effective_pages)
 
     @property
@@ -174,11 +178,20 @@ class Outcome:
     def __str__(self) -> str:
         return (
             f"{self.actor} {self.operation} {self.requested} {self.region}: "
-            f"verifier {self.judged}, kernel {self.kernel}, page table {self.granted}"
+            f"verifier {'-' if self.judged is None else self.judged}, kernel {self.kernel}, "
+            f"page table {_all(self.granted_pages)}"
         )
 
+    # pytest shows it of a failed assertion, and would cut a list of all fields in the middle, at the verdict.
+    __repr__ = __str__
 
-def _only(values: tuple[_T | None, ...]) -> _T | None:
+
+def _all(types: tuple[MemType | None, ...]) -> str:
+    """The types in a page table in words: one, or all that there are."""
+    return "/".join(dict.fromkeys("-" if each is None else str(each) for each in types)) or "-"
+
+
+def _only(values: tuple[_T, ...]) -> _T | None:
     """The one value, or None when there are none or several."""
     return values[0] if len(set(values)) == 1 else None
 

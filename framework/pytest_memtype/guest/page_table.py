@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.registers import Registers
-from pytest_memtype.x86.effective import EffectiveType, effective_type
+from pytest_memtype.x86.effective import Effective, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, MtrrType
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
@@ -67,6 +67,25 @@ def granted_types(content: dict[str, Any], registers: HoldsPat, *, pages: int) -
     return types_of(decode_leaves(content, registers.pat_value, pages=pages))
 
 
+def types_by_address(content: dict[str, Any], region: Region, pat_value: int) -> tuple[MemType | None, ...]:
+    """The memory type of each 4 KiB page of a region, where it is this region that the entries map.
+
+    After a part of a mapping was unmapped, another may be at its addresses; a private page that was written
+    is a copy elsewhere. Such pages are None here, as those that nothing maps.
+
+    :param content: As of :func:`decode_leaves`; it has as many pages as the region.
+    :raises ValueError: as there.
+    """
+    types: list[MemType | None] = []
+    leaves = decode_leaves(content, pat_value, pages=region.pages)
+    for (entry, shift, _), run in zip(content["runs"], leaves, strict=True):
+        start = region.start + len(types) * PAGE_SIZE
+        # A large page's addresses, virtual and physical, have the same low bits.
+        maps = leaf_address(entry, _PAGE_SIZES[shift]) | start & (1 << shift) - 1
+        types += [run.memtype if entry and maps == start else None] * run.pages
+    return tuple(types)
+
+
 def types_of(leaves: Iterable[Leaves]) -> tuple[MemType | None, ...]:
     """The memory type of each 4 KiB page, None where nothing is mapped."""
     return tuple(itertools.chain.from_iterable([each.memtype] * each.pages for each in leaves))
@@ -85,7 +104,7 @@ def physical_address(content: dict[str, Any], *, virtual: int) -> int | None:
 
 def effective_types(
     region: Region, granted: tuple[MemType | None, ...], registers: Registers
-) -> tuple[EffectiveType | None, ...]:
+) -> tuple[Effective | None, ...]:
     """The effective type of each page: its type in the page table combined with the MTRRs'.
 
     A CPU without MTRRs has no say besides the page table; the WB row of the

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 MTRR_NAMES = {
@@ -22,6 +23,7 @@ _LINE = re.compile(r"reg(\d+): base=0x([0-9a-f]+) \( *\d+MB\), size= *(\d+)([KM]
 _UNITS = {"K": 1 << 10, "M": 1 << 20}
 
 
+@shown_in_hexadecimal("base", "size")
 @dataclass(frozen=True)
 class ProcMtrr:
     """One range.

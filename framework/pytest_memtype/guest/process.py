@@ -192,7 +192,6 @@ class Process:
         reply = self._call("user_page_table", handle=mapping.handle)
         pages = mapping.region.pages
         types = reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
-        self._journal.seen(mapping, self.name, types)
         names = [None if each is None else str(each) for each in types]
         arguments = {"handle": mapping.handle}
         self._journal.done("page_table", actor=self.name, arguments=arguments, result=names, log=())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
+
 PAGE_SIZE = 4096
 
 
+@shown_in_hexadecimal("start")
 @dataclass(frozen=True)
 class Region:
     """Guest-physical memory, in whole pages of 4 KiB.

@@ -9,11 +9,13 @@ from typing import Any
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.amd import AmdMemory
 from pytest_memtype.x86.effective import Vendor, vendor_from_cpuid
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import DEFAULT_TYPE, FIXED_MSRS, VALID, MtrrState
 from pytest_memtype.x86.smrr import Smrr
 
 
+@shown_in_hexadecimal("pat_value", "cr0", "cr3", "cr4")
 @dataclass(frozen=True)
 class Registers:
     """One CPU's, as the guest's own kernel reads them.
@@ -40,6 +42,7 @@ class Registers:
         return pat.decode(self.pat_value)
 
 
+@shown_in_hexadecimal("msr", "intended", "found")
 @dataclass(frozen=True)
 class RegisterChange:
     """An MTRR that isn't what the layout says.

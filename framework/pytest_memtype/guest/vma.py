@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 _DEVICES = ("/dev/memtype", "/dev/mem")
 
 
+@shown_in_hexadecimal("address")
 @dataclass(frozen=True)
 class Vma:
     """One area.

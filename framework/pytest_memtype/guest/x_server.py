@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_memtype.errors import GuestError
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 if TYPE_CHECKING:
     from pytest_memtype.audit.audit import Audit
@@ -28,6 +29,7 @@ _START: Final = 50
 _SHARED: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S{3}s ([0-9a-f]+) \S+ \d+ +(/(?:dev|sys)/\S+)", re.M)
 
 
+@shown_in_hexadecimal("offset", "size")
 @dataclass(frozen=True)
 class DeviceFile:
     """A device file that the server has mapped.

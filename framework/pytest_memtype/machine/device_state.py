@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import MtrrState
 
 #: Names of registers and those of the fields they are saved in (QEMU 7.2, target/i386/machine.c,
@@ -47,6 +48,9 @@ class DeviceStateError(ValueError):
     """A device state that is damaged, or of another QEMU than it should be. The message says how."""
 
 
+@shown_in_hexadecimal(
+    "cr0", "cr3", "cr4", "efer", "pat_value", "mtrr_default_type", "mtrr_fixed", "mtrr_variable"
+)
 @dataclass(frozen=True)
 class CpuRegisters:
     """The registers of one CPU that decide on memory types and translate addresses.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.size import format_size, parse_size
 
 MIB: Final = 1 << 20
@@ -41,6 +42,7 @@ DISPLAYS: Final = ("", "VGA", "qxl-vga", "virtio-vga", "cirrus-vga")
 _PHYSICAL_BITS = re.compile(r"(?:^|,)phys-bits=(\d+)(?:,|$)")
 
 
+@shown_in_hexadecimal("start", "size", "offset")
 @dataclass(frozen=True)
 class RamRange:
     """Where some of the guest's RAM is kept.

@@ -12,6 +12,7 @@ from typing import Final
 
 from pytest_memtype.errors import LayoutError
 from pytest_memtype.x86.amd import TOM2_ENABLE, TOM2_FORCE_WB, AmdMemory
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import (
     DEFAULT_TYPE,
@@ -44,6 +45,7 @@ FIRMWARE_RANGES: Final = (MtrrRange(0xC0000000, "1G", MemType.UC),)
 """The variable ranges as SeaBIOS leaves them on q35 (1.16): the PCI hole. The default type is WB."""
 
 
+@shown_in_hexadecimal("fixed")
 @dataclass(frozen=True, init=False)
 class Layout:
     """What the MTRRs are programmed with before the kernel starts.

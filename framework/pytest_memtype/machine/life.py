@@ -36,7 +36,7 @@ def state_of(*, activity: GuestState, status: int | None, panicked: bool, paused
     :param activity: ``booting``, ``ready``, ``busy`` or ``hung``, as its user sees it.
     :param status: Of QEMU: None while it runs, its exit status, or the negative number of a signal.
     :param panicked: The console says that the kernel panicked.
-    :param paused: QEMU's last word was STOP and not RESUME.
+    :param paused: QEMU's last word was STOP and not RESUME, or it was started so.
     """
     if status is not None:
         if panicked:

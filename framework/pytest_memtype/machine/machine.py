@@ -203,7 +203,8 @@ class Machine:
             status=self.process.status,
             # All of the console's text is looked through for it, so only when it matters.
             panicked=self.process.status is not None and console is not None and console.panic() is not None,
-            paused=switches[-1:] == ["STOP"],
+            # QEMU says nothing of the pause in which it is started to load a state.
+            paused=switches[-1] == "STOP" if switches else self.guest.state is not None,
         )
 
     def at_end(self, callback: Callable[[], None]) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.hardware import RamRange
 from pytest_memtype.machine.wait import Waiter
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 # proc(5), /proc/pid/maps: addresses, permissions, offset, device and inode (0: no file), path.
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+ [1-9]\d*) .*")
 
 
+@shown_in_hexadecimal("first", "last", "address")
 @dataclass(frozen=True)
 class _Window:
     """A mapping of RAM in QEMU: its offsets [first, last) are at ``address`` of the process."""
@@ -36,7 +38,8 @@ class GuestMemory:
     :param ram: Where it is, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
     :param waiter: The machine.
     :ivar ranges: The RAM by guest-physical address, with offsets that are addresses in QEMU.
-    :raises HostError: this host doesn't let a process look into its child.
+    :raises HostError: this host doesn't let a process look into its child, or doesn't show where RAM is.
+    :raises GuestExited: QEMU ended.
     """
 
     def __init__(self, pid: int, ram: Sequence[RamRange], *, waiter: Waiter) -> None:
@@ -49,10 +52,13 @@ class GuestMemory:
                 f"the guest's memory can't be reached from outside: /proc/{pid}/mem may not be opened; "
                 "set the sysctl kernel.yama.ptrace_scope to 0 or 1"
             ) from None
-        self._windows = _windows(Path(f"/proc/{pid}/maps").read_text(), sum(each.size for each in ram))
-        self.ranges = [
-            RamRange(each.start, each.size, self._in_process(each.offset, each.size) or 0) for each in ram
-        ]
+        try:
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            self._windows = _windows(maps, sum(each.size for each in ram))
+            self.ranges = [RamRange(each.start, each.size, self._mapped(each, pid)) for each in ram]
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes at a guest-physical address.
@@ -89,6 +95,19 @@ class GuestMemory:
                 if found is not None:
                     return found
         raise UsageError(f"guest-physical {address:#x}, {length} bytes: the guest has no such RAM")
+
+    def _mapped(self, piece: RamRange, pid: int) -> int:
+        """Where a piece of RAM is in QEMU."""
+        place = self._in_process(piece.offset, piece.size)
+        if place is None:
+            # Of a process that is gone the file is empty.
+            if not self._windows and not Path(f"/proc/{pid}/maps").read_text():
+                raise self._waiter.ended("looking for the guest's memory")
+            raise HostError(
+                f"the guest's memory can't be reached from outside: /proc/{pid}/maps has no mapping of its "
+                f"{piece.size:#x} bytes at {piece.start:#x}"
+            )
+        return place
 
     def _in_process(self, offset: int, length: int) -> int | None:
         for window in self._windows:

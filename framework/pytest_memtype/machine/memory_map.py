@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 _4G = 1 << 32
 
@@ -30,6 +31,7 @@ class Kind(enum.Enum):
         return self.value
 
 
+@shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class Owner:
     """Addresses from ``start`` up to, without, ``end`` that belong to one owner."""

@@ -22,21 +22,22 @@ from pytest_memtype.machine.device_state import (
 )
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import load_state, save_state, take_ram_along
+from pytest_memtype.machine.registers_outside import stopped
 from pytest_memtype.x86.mtrr import MtrrState
 
 
 def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegisters]) -> None:
-    """Let the guest go on with other registers, in memory of its own.
+    """Let the guest go on with other registers, in memory of its own; one that is stopped stays so.
 
     Nothing checks them: TCG takes a reserved memory type, which hardware would answer with #GP.
 
     :param machine: Its channels, its ``memory`` and its ``process`` are others afterwards.
-    :param change: Called for each CPU, the boot CPU first; what it returns is loaded.
+    :param change: Called for each CPU, the boot CPU first; what it returns is loaded. When it raises, the
+        guest is as it was.
     :raises GuestError: QEMU ended, or could not save or load the state.
     """
-    with tempfile.TemporaryDirectory(prefix="memtype-state-") as name:
+    with tempfile.TemporaryDirectory(prefix="memtype-state-") as name, stopped(machine):
         file = Path(name) / "state"
-        machine.qmp.execute("stop")
         take_ram_along(machine)
         try:
             save_state(machine, file)
@@ -45,12 +46,10 @@ def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegi
             changed = [change(cpu) for cpu in read_cpus(state, shape)]
             file.write_bytes(with_registers(state, shape, changed))
         except (DeviceStateError, OSError) as error:
-            machine.qmp.execute("cont")
             raise GuestError(f"the registers can't be changed from outside: {error}") from None
         machine.replace(dataclasses.replace(machine.guest, ram_file=None, ram_share=True, state=file))
         take_ram_along(machine)
         load_state(machine)
-    machine.resume()
 
 
 def with_mtrrs(mtrrs: MtrrState, cpu: CpuRegisters) -> CpuRegisters:

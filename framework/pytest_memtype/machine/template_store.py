@@ -16,7 +16,13 @@ from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, load, save, template_key
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import clear_unfinished, exclusive, exclusive_if_free, under_construction
+from pytest_memtype.store import (
+    clear_unfinished,
+    exclusive,
+    exclusive_if_free,
+    remove_unused,
+    under_construction,
+)
 
 #: Bytes on the disk that the suite's templates of one kernel take: 47, of 115 MiB most. When there is less
 #: room than they need, each has gone by the time that it is wanted again, and every run boots them all.
@@ -153,6 +159,8 @@ def prune(cache: Path, *, limit: int, keep: Path | None = None) -> None:
     for folder in cache.iterdir() if cache.is_dir() else ():
         if (folder / "partial").is_dir():
             clear_unfinished(folder)
+        if not (folder / _READY).is_dir():
+            remove_unused(folder)
     templates = stored(cache)
     total = sum(template.size for template in templates)
     for template in templates:
@@ -164,3 +172,4 @@ def prune(cache: Path, *, limit: int, keep: Path | None = None) -> None:
             if free:
                 discard(template.directory)
                 total -= template.size
+        remove_unused(template.directory)

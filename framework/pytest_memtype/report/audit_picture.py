@@ -9,7 +9,7 @@ from xml.etree import ElementTree as Xml
 import numpy as np
 
 from pytest_memtype.audit.audit import Audit
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES
+from pytest_memtype.x86.effective import EFFECTIVE_TYPES, effective_code
 from pytest_memtype.x86.size import format_size
 
 _COLOURS: Final = {
@@ -77,7 +77,7 @@ def _part(
     columns = max(1, round(width))
     edges = [first + frames * column // columns for column in range(columns + 1)]
     for number, memtype in enumerate(EFFECTIVE_TYPES):
-        bit = 1 << memtype.code
+        bit = 1 << effective_code(memtype)
         used = [bool(_bits(audit, a, max(b, a + 1)) & bit) for a, b in itertools.pairwise(edges)]
         for start, count in _runs(used):
             _rect(root, left + start * width / columns, 44 + _LANE * number, count * width / columns,

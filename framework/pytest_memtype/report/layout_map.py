@@ -16,6 +16,7 @@ from rich.text import Text
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.memory_map import Kind, Owner, owners
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode
 from pytest_memtype.x86.size import format_size
 from pytest_memtype.x86.uniform import Run, pieces
@@ -36,6 +37,7 @@ _COLOURS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 
 
+@shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class Row:
     """Neighbouring addresses with one MTRR type for one reason, and one owner.
@@ -51,6 +53,7 @@ class Row:
     source: str
 
 
+@shown_in_hexadecimal("shown_to")
 @dataclass(frozen=True)
 class Map:
     """The rows of a layout, ascending.

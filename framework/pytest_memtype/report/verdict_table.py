@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.report.record import Record
 
 
@@ -38,12 +39,13 @@ class Answer:
 class Row:
     """Operations that were answered alike.
 
+    :param where: Layout and hardware, ``"firmware"``, ``"firmware, cpu=Nehalem"``.
     :param first: What was mapped already, ``"ioremap WC"``, ``"nothing"``, ``"nothing (RAM)"``.
     :param asked: The calls that were made, each with the types it asked for.
     :param count: How many operations of the run this row stands for.
     """
 
-    layout: str
+    where: str
     first: str
     answer: Answer
     asked: dict[str, list[str]] = field(default_factory=dict)
@@ -75,7 +77,7 @@ def answer(record: Record) -> Answer:
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
-    """The rows of a run: by layout, then by what was mapped already, in the order of the run."""
+    """The rows of a run: by layout and hardware, then by what was mapped already, in the order of the run."""
     found: dict[tuple[str, str, Answer], Row] = {}
     for record in records:
         if "kernel_answer" not in record:
@@ -84,27 +86,35 @@ def rows(records: Iterable[Record]) -> list[Row]:
         if record["memory"] == "ram":
             first += " (RAM)"
         given = answer(record)
-        row = found.setdefault((record["layout"], first, given), Row(record["layout"], first, given))
+        where = _where(record)
+        row = found.setdefault((where, first, given), Row(where, first, given))
         row.count += 1
         types = row.asked.setdefault(record["operation"], [])
         if record["requested"] not in types:
             types.append(record["requested"])
-    return sorted(
-        found.values(), key=lambda row: (row.layout, not row.first.startswith("nothing"), row.first)
-    )
+    return sorted(found.values(), key=lambda row: (row.where, not row.first.startswith("nothing"), row.first))
 
 
 def verdict_table(kernel: str, records: Iterable[Record]) -> Group:
-    """One kernel's records, a table for each layout. Where verifier and Linux disagree stands a mark."""
-    by_layout: dict[str, list[Row]] = {}
+    """One kernel's records, a table for each layout and hardware; ≠ where verifier and Linux disagree."""
+    by_guest: dict[str, list[Row]] = {}
     for row in rows(records):
-        by_layout.setdefault(row.layout, []).append(row)
-    return Group(*(_layout_table(kernel, layout, its) for layout, its in by_layout.items()))
+        by_guest.setdefault(row.where, []).append(row)
+    return Group(*(_table(kernel, where, its) for where, its in by_guest.items()))
 
 
-def _layout_table(kernel: str, layout: str, its_rows: list[Row]) -> Table:
+def _where(record: Record) -> str:
+    """The layout, and the hardware as far as it isn't what a guest has by default."""
+    usual = asdict(Hardware())
+    other = [
+        f"{name}={value}" for name, value in record.get("hardware", {}).items() if value != usual.get(name)
+    ]
+    return ", ".join([record["layout"], *other])
+
+
+def _table(kernel: str, where: str, its_rows: list[Row]) -> Table:
     table = Table(
-        title=Text(f"{kernel}, layout {layout}", style="bold"),
+        title=Text(f"{kernel}, layout {where}", style="bold"),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pytest_memtype.spec.linux_processes import Processes, Vma
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservation, Reservations
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, Version, behaviours
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT, possible_types
 
@@ -53,6 +54,7 @@ class Answer:
     granted: tuple[MemType | None, ...] = ()
 
 
+@shown_in_hexadecimal("pfn")
 @dataclass(frozen=True)
 class _KernelMapping:
     """:param memtypes: None where the page table is the direct map."""
@@ -64,6 +66,7 @@ class _KernelMapping:
     changed_direct_map: bool = False
 
 
+@shown_in_hexadecimal("pat_value")
 @dataclass
 class Linux:
     """A kernel, with what drivers and processes have of it.

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservations
 from pytest_memtype.spec.linux_versions import Behaviour, Topic
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 SIGBUS, SIGSEGV = 7, 11
 
 
+@shown_in_hexadecimal("first", "end")
 @dataclass
 class Context:
     """``struct pfnmap_track_ctx``, 6.16 on: a reservation, and how many VMAs share it."""
@@ -26,6 +28,7 @@ class Context:
     references: int = 0
 
 
+@shown_in_hexadecimal("first", "end", "pfn")
 @dataclass
 class Vma:
     """A VM_PFNMAP VMA.
@@ -50,6 +53,7 @@ class Vma:
     context: Context | None = None
 
 
+@shown_in_hexadecimal("pfn")
 @dataclass(frozen=True)
 class Entry:
     """A page-table entry.

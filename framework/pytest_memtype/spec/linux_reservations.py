@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pytest_memtype.spec.linux_versions import Behaviour
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 REFUSED_SUBSTITUTES = frozenset(
@@ -28,6 +29,7 @@ _ISA_FIRST, _ISA_END = 0xA0, 0x100
 """``is_ISA_range()``: never tracked, always WB."""
 
 
+@shown_in_hexadecimal("first", "end")
 @dataclass(frozen=True)
 class Reservation:
     """A line of ``pat_memtype_list``."""

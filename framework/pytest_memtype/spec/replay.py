@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from pytest_memtype.spec.linux import Answer, Linux, Platform
 from pytest_memtype.spec.linux_versions import Version
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType, parse_memtype
 
 PAGE_SIZE = 4096
@@ -28,6 +29,7 @@ class NotModelledError(Exception):
     """The model has nothing to say from here on. The message names the step."""
 
 
+@shown_in_hexadecimal("pat_value")
 @dataclass(frozen=True)
 class Expected:
     """What a step gives; the one of these that fits it is there.

@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 
 
+@shown_in_hexadecimal("pfn", "address")
 @dataclass(frozen=True)
 class Request:
     """Somebody wants pages mapped.
@@ -39,6 +41,7 @@ class Request:
         return self.pid != 0
 
 
+@shown_in_hexadecimal("pfn", "address")
 @dataclass(frozen=True)
 class TrackedPage:
     """One page of one tracked mapping.

@@ -9,6 +9,7 @@ from typing import Final
 
 from pytest_memtype.errors import SshError
 from pytest_memtype.ssh.connection import Connection
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 #: include/linux/ioport.h
 RESOURCE_MEMORY: Final = 0x200
@@ -35,6 +36,7 @@ exit 0
 _IOMEM = re.compile(r"iomem ( *)([0-9a-f]+)-([0-9a-f]+) : (.*)")
 
 
+@shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class Resource:
     """A line of ``/proc/iomem``.
@@ -49,6 +51,7 @@ class Resource:
     name: str
 
 
+@shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class Bar:
     """Memory of a PCI device.
@@ -76,6 +79,7 @@ class Bar:
         return f"BAR {self.number} of PCI device {self.device} ({driver})"
 
 
+@shown_in_hexadecimal("memory")
 @dataclass(frozen=True)
 class Facts:
     """A target.

@@ -17,6 +17,7 @@ from pytest_memtype.errors import (
     GuestExited,
     GuestHung,
     GuestPanicked,
+    MemtypeError,
     SshError,
     SshLost,
     Unavailable,
@@ -79,12 +80,19 @@ class TargetMachine:
         self._release.callback(connection.close)
         try:
             self._start(permission)
-        except BaseException:
+        except BaseException as error:
             if not hasattr(self, "_channel"):
                 # No agent is there yet that would remove itself. Where the connection broke that is all.
                 with contextlib.suppress(SshError):
                     withdraw(connection, deployed)
-            self.close()
+            try:
+                self.close()
+            except SshError as second:
+                # Beside the first, which says why.
+                if isinstance(error, MemtypeError):
+                    error.details += (second.message, *second.details)
+                else:
+                    error.add_note(str(second))
             raise
 
     def _start(self, permission: Permission) -> None:

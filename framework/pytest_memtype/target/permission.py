@@ -10,6 +10,7 @@ from typing import Any, Final
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.region import PAGE_SIZE
 from pytest_memtype.target.facts import Bar, Facts
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.size import format_size, parse_size
 
 _RAM = ("System RAM", "Persistent Memory", "RAM buffer", "Crash kernel", "ACPI")
@@ -21,6 +22,7 @@ _LEASES = range(5, 3601)
 _PRINTK = range(1, 9)
 
 
+@shown_in_hexadecimal("start", "size")
 @dataclass(frozen=True)
 class Named:
     """A piece of device memory.

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
+
 if TYPE_CHECKING:
     from pytest_memtype.x86.array import Booleans, Words
 
@@ -36,6 +38,7 @@ _4G = 1 << 32
 _TOP_FIELD = (1 << 52) - (8 << 20)
 
 
+@shown_in_hexadecimal("syscfg", "top_mem", "top_mem2")
 @dataclass(frozen=True)
 class AmdMemory:
     """The three registers as read from one CPU."""

@@ -7,7 +7,7 @@ nowhere else in the package, because importing it takes as long as all the rest 
 ======================  ===========================================================================
 addresses, entries      any integer dtype, any shape; ``uint64`` is the fastest
 memory types            ``uint8``: the architectural encoding, and ``mtrr.UNDEFINED_CODE``
-effective types         ``uint8``: :attr:`pytest_memtype.x86.effective.EffectiveType.code`
+effective types         ``uint8``: :func:`pytest_memtype.x86.effective.effective_code`
 PAT slots, dangers      ``uint8``: their value
 ======================  ===========================================================================
 
@@ -24,7 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_memtype.x86 import pat as pat_register
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, EffectiveType, Vendor, danger, effective_type
+from pytest_memtype.x86.effective import (
+    EFFECTIVE_TYPES,
+    Effective,
+    EffectiveType,
+    Vendor,
+    danger,
+    effective_code,
+    effective_type,
+)
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import (
     FIXED_END,
@@ -175,11 +183,11 @@ def _effective_table(vendor: Vendor) -> Codes:
     table = np.full((256, 256), _NO_CELL, np.uint8)
     mtrrs: list[MtrrType] = [*MTRR_TYPES, UNDEFINED]
     for mtrr, pat_type in product(mtrrs, MemType):
-        table[_code(mtrr), pat_type] = effective_type(mtrr, pat_type, vendor).code
+        table[_code(mtrr), pat_type] = effective_code(effective_type(mtrr, pat_type, vendor))
     return table
 
 
-def dangers(a: Codes | EffectiveType, b: Codes | EffectiveType) -> Codes:
+def dangers(a: Codes | Effective, b: Codes | Effective) -> Codes:
     """See :func:`pytest_memtype.x86.effective.danger`."""
     return _cells(
         _danger_table(),
@@ -193,7 +201,7 @@ def dangers(a: Codes | EffectiveType, b: Codes | EffectiveType) -> Codes:
 def _danger_table() -> Codes:
     table = np.full((256, 256), _NO_CELL, np.uint8)
     for a, b in product(EFFECTIVE_TYPES, repeat=2):
-        table[a.code, b.code] = danger(a, b)
+        table[effective_code(a), effective_code(b)] = danger(a, b)
     return table
 
 
@@ -210,8 +218,8 @@ def _code_array(types: Codes | MtrrType) -> Codes:
     return _bytes(np.asarray(UNDEFINED_CODE if types is UNDEFINED else types))
 
 
-def _effective_array(types: Codes | EffectiveType) -> Codes:
-    return _bytes(np.asarray(types.code if isinstance(types, EffectiveType) else types))
+def _effective_array(types: Codes | Effective) -> Codes:
+    return _bytes(np.asarray(effective_code(types) if isinstance(types, MemType | EffectiveType) else types))
 
 
 def _bytes(array: NDArray[np.generic]) -> Codes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Final, TypeAlias, overload
 
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MTRR_TYPES, UNDEFINED, MtrrType, Undefined
@@ -22,30 +22,49 @@ class Vendor(enum.Enum):
 
 
 class EffectiveType(enum.Enum):
-    """What a memory access is done as.
+    """The effective types; those that page attributes or MTRRs have too are :class:`MemType`'s own members.
 
-    ``CD`` ("cache disable") is AMD's name for uncached accesses that still probe the caches. Intel's
-    tables say UC for it, with the note that the caches must be checked.
+    ``EffectiveType.WB is MemType.WB``, so that an effective type can be compared with either. ``CD`` ("cache
+    disable") is AMD's name for uncached accesses that still probe the caches. Intel's tables say UC for it,
+    with the note that the caches must be checked.
     """
 
-    UC = "UC"
+    UC = enum.nonmember(MemType.UC)
+    WC = enum.nonmember(MemType.WC)
+    WT = enum.nonmember(MemType.WT)
+    WP = enum.nonmember(MemType.WP)
+    WB = enum.nonmember(MemType.WB)
     CD = "CD"
-    WC = "WC"
-    WT = "WT"
-    WP = "WP"
-    WB = "WB"
     UNDEFINED = "undefined"
-
-    @property
-    def code(self) -> int:
-        """What stands for it in arrays: its index in :data:`EFFECTIVE_TYPES`."""
-        return EFFECTIVE_TYPES.index(self)
+    """MTRRs overlap in a way that the manuals leave undefined."""
+    ALIASED = "aliased"
+    """Mappings of one page have several effective types; :meth:`Guest.effective` alone says so."""
 
     def __str__(self) -> str:
         return self.value
 
 
-EFFECTIVE_TYPES = tuple(EffectiveType)
+Effective: TypeAlias = MemType | EffectiveType
+"""The type that a memory access is done as: any :class:`MemType` but UC-, or an :class:`EffectiveType`."""
+
+EFFECTIVE_TYPES: Final[tuple[Effective, ...]] = (
+    EffectiveType.UC,
+    EffectiveType.CD,
+    EffectiveType.WC,
+    EffectiveType.WT,
+    EffectiveType.WP,
+    EffectiveType.WB,
+    EffectiveType.UNDEFINED,
+)
+"""What an access through one mapping can be done as."""
+
+
+def effective_code(effective: Effective) -> int:
+    """The number that stands for an effective type in arrays: its index in :data:`EFFECTIVE_TYPES`.
+
+    :raises ValueError: no access is done as that: UC-, or ``ALIASED``.
+    """
+    return EFFECTIVE_TYPES.index(effective)
 
 
 class Danger(enum.IntEnum):
@@ -68,12 +87,12 @@ class Danger(enum.IntEnum):
 _PAT_COLUMNS = (MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WP, MemType.WB)
 
 
-def _table(text: str) -> Mapping[tuple[MemType, MemType], EffectiveType]:
+def _table(text: str) -> Mapping[tuple[MemType, MemType], Effective]:
     cells = {}
     for line in text.strip().splitlines():
         row, *row_cells = line.split()
         for column, cell in zip(_PAT_COLUMNS, row_cells, strict=True):
-            cells[MemType[row], column] = EffectiveType[cell]
+            cells[MemType[row], column] = getattr(EffectiveType, cell)
     return MappingProxyType(cells)
 
 
@@ -127,21 +146,19 @@ def vendor_from_cpuid(text: str) -> Vendor:
 
 
 @overload
-def effective_type(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> EffectiveType: ...
+def effective_type(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> Effective: ...
 @overload
 def effective_type(mtrr: Codes, pat_type: Codes | MemType, vendor: Vendor) -> Codes: ...
 @overload
 def effective_type(mtrr: MtrrType, pat_type: Codes, vendor: Vendor) -> Codes: ...
-def effective_type(
-    mtrr: MtrrType | Codes, pat_type: MemType | Codes, vendor: Vendor
-) -> EffectiveType | Codes:
+def effective_type(mtrr: MtrrType | Codes, pat_type: MemType | Codes, vendor: Vendor) -> Effective | Codes:
     """The effective type of an access, with caching on (CR0.CD = 0).
 
     :param mtrr: What :func:`pytest_memtype.x86.mtrr.memory_type_at` says of the address, or an array of
         such answers.
     :param pat_type: The page attribute of the mapping, or an array of them. Two arrays are broadcast.
     :returns: ``UNDEFINED`` where the MTRRs are, whatever the page attribute. With an array,
-        :attr:`EffectiveType.code` as ``uint8``.
+        :func:`effective_code` as ``uint8``.
     :raises ValueError: A type has no row or column: UC- is no MTRR type, and some encodings are reserved.
     """
     if not isinstance(mtrr, MemType | Undefined) or not isinstance(pat_type, MemType):
@@ -164,7 +181,7 @@ _COMBINED_ALIAS = (
     "combined writes don't check the caches: a line that the cacheable mapping brought in, be it by "
     "speculation, may be written back over them"
 )
-_DANGERS: Mapping[frozenset[EffectiveType], tuple[Danger, str]] = {
+_DANGERS: Mapping[frozenset[Effective], tuple[Danger, str]] = {
     frozenset({EffectiveType.UC, EffectiveType.CD}): (Danger.OK, "both are uncached"),
     **{
         frozenset({uncached, EffectiveType.WC}): (
@@ -197,33 +214,33 @@ _DANGERS: Mapping[frozenset[EffectiveType], tuple[Danger, str]] = {
 
 
 @overload
-def danger(a: EffectiveType, b: EffectiveType) -> Danger: ...
+def danger(a: Effective, b: Effective) -> Danger: ...
 @overload
-def danger(a: Codes, b: Codes | EffectiveType) -> Codes: ...
+def danger(a: Codes, b: Codes | Effective) -> Codes: ...
 @overload
-def danger(a: EffectiveType, b: Codes) -> Codes: ...
-def danger(a: EffectiveType | Codes, b: EffectiveType | Codes) -> Danger | Codes:
+def danger(a: Effective, b: Codes) -> Codes: ...
+def danger(a: Effective | Codes, b: Effective | Codes) -> Danger | Codes:
     """How bad it is when one page is mapped with both types; the order doesn't matter.
 
     CD counts as UC. ``UNDEFINED`` counts as the worst it may turn out to be.
 
-    :param a: A type, or an array of :attr:`EffectiveType.code`. Two arrays are broadcast.
+    :param a: A type, or an array of :func:`effective_code`. Two arrays are broadcast.
     :returns: The grade; with an array, its value as ``uint8``.
     :raises ValueError: An array holds what is no such code.
     """
-    if isinstance(a, EffectiveType) and isinstance(b, EffectiveType):
+    if isinstance(a, Effective) and isinstance(b, Effective):
         return _graded(a, b)[0]
     from pytest_memtype.x86 import array
 
     return array.dangers(a, b)
 
 
-def danger_reason(a: EffectiveType, b: EffectiveType) -> str:
+def danger_reason(a: Effective, b: Effective) -> str:
     """Why two effective types on one page are as dangerous as :func:`danger` says, as half a sentence."""
     return _graded(a, b)[1]
 
 
-def _graded(a: EffectiveType, b: EffectiveType) -> tuple[Danger, str]:
+def _graded(a: Effective, b: Effective) -> tuple[Danger, str]:
     if a is EffectiveType.UNDEFINED:
         worst, reason = max(_graded(defined, b) for defined in EFFECTIVE_TYPES[:-1])
         return worst, f"{a} may turn out to be any type: {reason}"

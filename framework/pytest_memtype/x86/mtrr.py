@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, overload
 
 from pytest_memtype.x86.amd import RD_WR_MEM, AmdMemory
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import format_size, parse_size
 from pytest_memtype.x86.smrr import Smrr
@@ -67,6 +68,7 @@ UNDEFINED_CODE = 0xFF
 """What stands for :data:`UNDEFINED` in arrays, beside the architectural encodings of the types."""
 
 
+@shown_in_hexadecimal("base", "size", "ignored_bits")
 @dataclass(frozen=True, init=False)
 class MtrrRange:
     """A range of physical addresses and its memory type.
@@ -107,6 +109,7 @@ class MtrrRange:
         return f"{format_size(self.size)} {self.memtype} at {self.base:#x}{again}"
 
 
+@shown_in_hexadecimal("base", "mask")
 @dataclass(frozen=True)
 class VariableMtrr:
     """A valid variable MTRR: covers the addresses with ``address & mask == base & mask``.
@@ -129,6 +132,7 @@ class VariableMtrr:
         return address & self.mask == self.base & self.mask
 
 
+@shown_in_hexadecimal("capability", "default_type_register", "fixed", "variable")
 @dataclass(frozen=True)
 class MtrrState:
     """The MTRRs as read from one CPU.

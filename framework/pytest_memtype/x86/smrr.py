@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _VALID = 1 << 11
 _ADDRESS_FIELD = 0xFFFFF000
 
 
+@shown_in_hexadecimal("physbase", "physmask")
 @dataclass(frozen=True)
 class Smrr:
     """The pair of registers as read from one CPU.

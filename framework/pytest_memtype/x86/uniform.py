@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode, memory_type_at
 from pytest_memtype.x86.pte import PageSize
 
@@ -21,6 +22,7 @@ _PAGE = 1 << 12
 _4G = 1 << 32
 
 
+@shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class Run:
     """Addresses from ``start`` up to, without, ``end`` that have one MTRR type."""
@@ -66,6 +68,7 @@ def pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
         start += size
 
 
+@shown_in_hexadecimal("below", "borders", "ranges")
 @dataclass(frozen=True)
 class Dividers:
     """What tells two addresses apart.

@@ -17,7 +17,7 @@ from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.regions import DIRECT_MAP, KERNEL_IMAGE, USER
 from pytest_memtype.audit.roots import Root, find_roots
 from pytest_memtype.machine.registers_outside import outside_registers, stopped
-from pytest_memtype.x86.effective import Danger, EffectiveType, danger
+from pytest_memtype.x86.effective import Danger, Effective, danger
 from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PWT
 
 PLACES = 200
@@ -52,7 +52,7 @@ def copy(guest: Guest) -> Copy:
     return Copy(guest)
 
 
-def graded(types: set[EffectiveType]) -> Danger:
+def graded(types: set[Effective]) -> Danger:
     return max(danger(a, b) for a in types for b in types)
 
 

@@ -10,7 +10,7 @@ from pytest_memtype.audit.effective import Typing, conflicts, typed
 from pytest_memtype.audit.path import Path, paths
 from pytest_memtype.audit.roots import Root, find_roots
 from pytest_memtype.audit.walk import Walk, walk
-from pytest_memtype.x86.effective import EffectiveType, Vendor
+from pytest_memtype.x86.effective import EffectiveType, Vendor, effective_code
 from pytest_memtype.x86.pat import RESET_PAT
 
 # Intel SDM vol. 3, "4-Level Paging and 5-Level Paging": present and writable; PCD and PWT choose UC by the
@@ -64,7 +64,7 @@ def test_a_page_of_1_gib_beside_one_of_4_kib() -> None:
         }
     )
     found = typed(walk(ram, [1]), TYPING, frames=ram.frames)
-    both = 1 << EffectiveType.WB.code | 1 << EffectiveType.UC.code
+    both = 1 << effective_code(EffectiveType.WB) | 1 << effective_code(EffectiveType.UC)
     assert list(conflicts(found)) == [((1 << 18) + 5, 1, both)]
     assert reached(found.walk, 3) == [Path(1, 1 << 30)]
 

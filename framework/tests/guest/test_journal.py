@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_memtype import KernelAnswer, Mapping, MemType, Outcome, Region, Verdict
+from pytest_memtype import KernelAnswer, Mapping, MemType, Outcome, Region, TrackedMapping, Verdict
 from pytest_memtype.guest.journal import Journal
 
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
@@ -42,13 +42,14 @@ def beside(journal: Journal, region: Region) -> list[str]:
     return found
 
 
-def types(journal: Journal) -> list[set[MemType]]:
-    return [journal.granted(page) for page in BAR.addresses()]
+def held(journal: Journal) -> list[set[int]]:
+    """The handles of the live mappings of each page."""
+    return [{each.handle for each in journal.live(Region(page, 1))} for page in BAR.addresses()]
 
 
 def test_a_part_unmapped(journal: Journal) -> None:
     journal.unmapped(MAPPING, "X", offset=1, pages=2)
-    assert types(journal) == [{WC}, set(), set(), {WC}]
+    assert held(journal) == [{7}, set(), set(), {7}]
     assert beside(journal, BAR[1:3]) == []
     assert beside(journal, BAR[2:]) == ["mmap driver WC"]
 
@@ -56,44 +57,36 @@ def test_a_part_unmapped(journal: Journal) -> None:
 def test_a_part_moved(journal: Journal) -> None:
     to = Mapping("user", "X", 8, BAR[2:])
     journal.moved(MAPPING, to, "X", offset=2, pages=2)
+    assert held(journal) == [{7}, {7}, {8}, {8}]
     journal.unmapped(MAPPING, "X", offset=0, pages=None)
-    assert types(journal) == [set(), set(), {WC}, {WC}]
+    assert held(journal) == [set(), set(), {8}, {8}]
     journal.unmapped(to, "X", offset=0, pages=1)
-    assert types(journal) == [set(), set(), set(), {WC}]
+    assert held(journal) == [set(), set(), set(), {8}]
 
 
 def test_moved_and_shrunk(journal: Journal) -> None:
     journal.moved(MAPPING, Mapping("user", "X", 8, BAR[0]), "X", offset=0, pages=4)
-    assert types(journal) == [{WC}, set(), set(), set()]
-
-
-def test_zapped_pages_are_held_but_not_there(journal: Journal) -> None:
-    journal.zapped(BAR[0])
-    assert types(journal) == [set(), {WC}, {WC}, {WC}]
-    assert beside(journal, BAR[0]) == ["mmap driver WC"]
-    journal.unmapped(MAPPING, "X", offset=0, pages=1)
-    assert beside(journal, BAR[0]) == []
-
-
-def test_zapping_leaves_other_devices_alone() -> None:
-    journal = Journal()
-    journal.mapped(outcome((WC,) * 4), "mmap sysfs")
-    journal.zapped(BAR)
-    assert types(journal) == [{WC}] * 4
+    assert held(journal) == [{8}, set(), set(), set()]
 
 
 def test_pages_that_come_when_touched() -> None:
     journal = Journal()
     journal.mapped(outcome((None,) * 4), "mmap insert_pfn")
-    assert types(journal) == [set()] * 4
+    assert held(journal) == [{7}] * 4
     assert beside(journal, BAR[3]) == ["mmap insert_pfn WC"]
-    journal.seen(MAPPING, "X", (None, UC_MINUS, None, None))
-    assert types(journal) == [set(), {UC_MINUS}, set(), set()]
 
 
 def test_a_childs_mapping_goes_by_its_own_name(journal: Journal) -> None:
     journal.inherited("X", "Y")
     journal.unmapped(MAPPING, "Y", offset=0, pages=None)
-    assert types(journal) == [{WC}] * 4
+    assert held(journal) == [{7}] * 4
     journal.exited("X")
-    assert types(journal) == [set()] * 4
+    assert held(journal) == [set()] * 4
+
+
+def test_an_observed_mapping_in_the_way_is_named(journal: Journal) -> None:
+    """It is what the verdict is about, and no mapping of the test's."""
+    theirs = TrackedMapping("mmap_mem", BAR, UC_MINUS, "user", observed=True)
+    refused = Verdict(accepted=False, rule="alias", errno=16, conflict=theirs, hazards=())
+    journal.mapped(replace(outcome((None,) * 4), judged=refused, mapping=None), "ioremap")
+    assert journal.entries[-1]["beside"] == ["mmap driver WC", "observed UC-"]

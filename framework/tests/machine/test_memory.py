@@ -12,9 +12,9 @@ import pytest
 
 from pytest_memtype.errors import GuestExited, HostError, UsageError
 from pytest_memtype.machine.command import Guest
-from pytest_memtype.machine.hardware import MIB, Hardware
+from pytest_memtype.machine.hardware import MIB, Hardware, RamRange
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.memory import _windows
+from pytest_memtype.machine.memory import GuestMemory, _windows
 
 Start = Callable[..., Machine]
 
@@ -46,6 +46,19 @@ def test_above_the_hole(start: Start, address: int) -> None:
     seen = machine.qmp.execute("human-monitor-command", {"command-line": f"xp /1xg {address:#x}"})
     assert "0x0807060504030201" in str(seen)
     assert machine.memory.read(address, 8) == bytes(range(1, 9))
+
+
+def test_ram_that_is_mapped_nowhere(start: Start) -> None:
+    """Not taken for address 0 of QEMU, and no descriptor stays."""
+    machine = start(Guest(hardware=HARDWARE))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(HostError, match="has no mapping of its 0x6000000 bytes at 0x0"):
+        GuestMemory(
+            machine.process.pid,
+            [*HARDWARE.ram, RamRange(1 << 32, SIZE, SIZE)],
+            waiter=machine,
+        )
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 @pytest.mark.parametrize("address", [0x7FFFFFFC, 0x80000000, 0xFFFFFFFC, (1 << 32) + 0x2FFFFFFC])

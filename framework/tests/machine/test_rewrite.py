@@ -79,3 +79,22 @@ def test_what_is_no_register_set_leaves_the_guest_as_it_was(guest: Guest) -> Non
     assert guest.machine.state is not GuestState.STOPPED
     assert guest.shell("echo on").output == "on\n"
     assert guest.register_disagreements() == ()
+
+
+def test_what_the_callers_function_raises_leaves_the_guest_as_it_was(guest: Guest) -> None:
+    def fails(cpu: CpuRegisters) -> CpuRegisters:
+        raise ZeroDivisionError(cpu.cpu)
+
+    with pytest.raises(ZeroDivisionError):
+        guest.change_registers(fails)
+    assert guest.machine.state is not GuestState.STOPPED
+    assert guest.shell("echo on").output == "on\n"
+
+
+def test_a_guest_that_is_stopped_stays_so(guest: Guest) -> None:
+    guest.qmp.execute("stop")
+    guest.change_registers(lambda cpu: replace(cpu, pat_value=RESET_PAT))
+    assert guest.machine.state is GuestState.STOPPED
+    assert [each.pat_value for each in guest.registers_outside()] == [RESET_PAT]
+    guest.machine.resume()
+    assert [each.pat_value for each in guest.registers()] == [RESET_PAT]

@@ -258,6 +258,8 @@ def test_least_recently_used_go_first_and_their_clones_live_on(maker: Maker, tmp
         # All of its RAM comes from a file that has no name any more, and is still to be found from outside.
         answers(machine, "text")
         assert machine.memory.read(0, 4096)
+    # Of those that are gone not even a lock is left.
+    assert list(maker.cache.iterdir()) == [folders[2]]
     maker(cpu="qemu64")
     assert maker.made == 4
 

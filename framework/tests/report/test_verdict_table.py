@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.report.terminal import drawn
 from pytest_memtype.report.verdict_table import answer, rows, summary, verdict_table
 
@@ -73,6 +75,18 @@ def test_the_table_is_text() -> None:
     line = next(line for line in text.get().splitlines() if "alias" in line)
     assert line.split() == ["ioremap", "WC", "ioremap", "UC-", "alias", "substituted", "WC", "≠", "1"]
     assert summary(records).startswith("2 mappings asked for; the verifier refused 1;")
+
+
+def test_guests_of_other_hardware_have_a_table_of_their_own() -> None:
+    usual = asdict(Hardware())
+    without = {**usual, "cpu": "qemu64,-mtrr", "cpus": 2}
+    records = [{**record(), "hardware": each} for each in (usual, without, usual)]
+    console = Console(width=100, record=True, file=None, force_terminal=False)
+    with console.capture() as text:
+        console.print(verdict_table("6.1.0-test", records))
+    titles = [line.strip() for line in text.get().splitlines() if "layout" in line]
+    assert titles == ["6.1.0-test, layout firmware", "6.1.0-test, layout firmware, cpu=qemu64,-mtrr, cpus=2"]
+    assert [row.count for row in rows(records)] == [2, 1]
 
 
 def test_ram_is_told_from_device_memory() -> None:

@@ -13,6 +13,7 @@ from hand_started import MEMORY, HandStarted, Wire, one_line
 from pytest_memtype import MemType
 from pytest_memtype.errors import (
     GuestExited,
+    GuestHung,
     HeadersMissing,
     MemtypeError,
     NotAllowed,
@@ -101,6 +102,21 @@ def test_what_a_target_is_not(target: Targets) -> None:
     for use_qemu in (lambda: guest.qmp, lambda: guest.registers_outside(), lambda: guest.audit()):
         with pytest.raises(Unavailable, match="needs a guest of our own in QEMU"):
             use_qemu()
+
+
+def test_of_two_errors_the_first_is_raised_and_tells_the_second(
+    target: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at the start, and one when it is undone."""
+
+    def refuse(*_args: object, **_fields: object) -> None:
+        raise GuestHung("the first")
+
+    monkeypatch.setattr(target_machine, "agent_command", lambda *_: "exit 7")
+    monkeypatch.setattr(target_machine, "Port", refuse)
+    with pytest.raises(GuestHung, match=r"^the first") as caught:
+        target().guest()
+    assert "the agent ended with status 7" in str(caught.value)
 
 
 def test_a_batch_is_carried_out_one_by_one(target: Targets) -> None:

@@ -113,18 +113,19 @@ UNDEFINED WP FATAL
 UNDEFINED WB FATAL
 UNDEFINED UNDEFINED FATAL
 """
+BY_NAME = {each.name: each for each in EFFECTIVE_TYPES}
 PAIRS = [tuple(line.split()) for line in DANGERS.split("\n") if line]
 
 
 @pytest.mark.parametrize(("a", "b", "grade"), PAIRS)
 def test_danger(a: str, b: str, grade: str) -> None:
-    assert danger(EffectiveType[a], EffectiveType[b]) is Danger[grade]
-    assert danger(EffectiveType[b], EffectiveType[a]) is Danger[grade]
+    assert danger(BY_NAME[a], BY_NAME[b]) is Danger[grade]
+    assert danger(BY_NAME[b], BY_NAME[a]) is Danger[grade]
 
 
 def test_every_pair_is_graded() -> None:
     graded = {frozenset(pair[:2]) for pair in PAIRS}
-    assert graded == {frozenset({a.name, b.name}) for a in EffectiveType for b in EffectiveType}
+    assert graded == {frozenset({a, b}) for a in BY_NAME for b in BY_NAME}
 
 
 def test_reasons() -> None:
