@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from pytest_memtype.errors import HostError
+from pytest_memtype.trust import require_ours
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -44,7 +45,7 @@ def cache_directory() -> Path:
 
     ``MEMTYPE_CACHE`` in the environment names another folder.
 
-    :raises HostError: it can't be made, or not be written to.
+    :raises HostError: it can't be made, or not be written to, or others than this user can write to it.
     """
     named = os.environ.get("MEMTYPE_CACHE")
     path = Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("memtype")
@@ -56,4 +57,6 @@ def cache_directory() -> Path:
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise HostError(f"{path}: the cache folder isn't yours to write; set MEMTYPE_CACHE to one that is")
+    # What is made in it is looked at where it is used.
+    require_ours(path, contents=False)
     return path
