@@ -44,12 +44,14 @@ class Template:
     :param console: What its console printed until it was saved.
     :param notes: What :func:`save`'s caller wants to know again about the guest; JSON.
     :param ram: How its RAM was when it was found whole.
+    :param boot_rom: What it was booted with: its file may be gone by the time that somebody boots it again.
     """
 
     guest: Guest
     console: bytes
     notes: Any
     ram: Seen
+    boot_rom: bytes | None
 
 
 class TemplateError(Exception):
@@ -195,17 +197,16 @@ def load(guest: Guest, directory: Path) -> Template:
         if changed or ram is None or state is None:
             raise TemplateError(f"{', '.join(changed)} has changed since it was saved")
         console = (directory / "logs" / "console.log").read_bytes()
+        rom = (directory / "boot-rom.bin").read_bytes() if "boot-rom.bin" in sums else None
     except FileNotFoundError as error:
         # Such as one that another run removes at this moment.
         gone = NoTemplate if not directory.is_dir() else TemplateError
         raise gone(f"{directory}: no template can be read: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TemplateError(f"{directory}: no template can be read: {error}") from None
-    rom = directory / "boot-rom.bin"
     return Template(
         guest=replace(
             guest,
-            boot_rom=rom if rom.exists() else None,
             ram_file=directory / "ram",
             ram_share=False,
             state=directory / "state",
@@ -213,6 +214,7 @@ def load(guest: Guest, directory: Path) -> Template:
         console=console,
         notes=notes,
         ram=ram,
+        boot_rom=rom,
     )
 
 
@@ -222,7 +224,7 @@ def clone(template: Template, *, logs: Path) -> Machine:
     :raises GuestError: QEMU didn't start, or couldn't load the state.
     :raises OSError: The template is gone.
     """
-    machine = Machine.start(template.guest, logs=logs, history=template.console)
+    machine = Machine.start(template.guest, logs=logs, boot_rom=template.boot_rom, history=template.console)
     try:
         assert template.guest.ram_file is not None
         machine.stands_on(template.guest.ram_file, template.ram)

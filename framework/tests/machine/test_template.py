@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import GuestError, GuestExited, HostError
+from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.machine import template as template_module
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
@@ -230,6 +231,17 @@ def test_a_template_that_others_can_write_to_is_refused(saved: Path) -> None:
             load(GUEST, saved)
         path.chmod(mode)
     load(GUEST, saved)
+
+
+def test_what_failed_beside_a_removed_template_can_be_run_again(saved: Path, tmp_path: Path) -> None:
+    own = tmp_path / "test" / "guest-1"
+    with clone(load(GUEST, saved), logs=own) as machine:
+        # As memtype cache prune does beside a run.
+        shutil.rmtree(saved)
+        leave(own.parent, records=[], guests=[Evidence({}, machine.guest)])
+    script = (own / "rerun.sh").read_text()
+    assert f"-option-rom {own / 'boot-rom.bin'} " in script
+    assert (own / "boot-rom.bin").read_bytes() == ECHO
 
 
 def test_a_guest_says_when_its_template_changes_below_it(saved: Path, tmp_path: Path) -> None:
