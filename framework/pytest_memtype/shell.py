@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.files import opened
+from pytest_memtype.files import WRITTEN_BY_HAND, opened
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.machine.folder import temporary_folder
@@ -84,7 +84,7 @@ def typed(prompt: str) -> Iterator[str]:
 
 
 def _only_test(path: Path) -> Callable[[Guest], Any]:
-    with opened(path):
+    with opened(path, most=WRITTEN_BY_HAND):
         pass
     found = [value for name, value in runpy.run_path(str(path)).items() if name.startswith("test_")]
     if len(found) != 1 or found[0].__code__.co_varnames[: found[0].__code__.co_argcount] != ("guest",):

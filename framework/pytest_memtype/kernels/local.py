@@ -60,6 +60,9 @@ def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
         return _find(_of_the_host(spec) if isinstance(spec, HostSpec) else spec, what)
     except OSError as error:
         raise KernelError(f"{what}: {reason(error)}; make it readable for you") from None
+    except UsageError as error:
+        # What the user named is the folder, and this is a file in it.
+        raise KernelError(f"{what}: {error.message}") from None
 
 
 def _find(spec: BuildSpec, what: str) -> LocalKernel:
