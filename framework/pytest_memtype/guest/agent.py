@@ -208,16 +208,19 @@ class Agent:
         :param silence: Seconds within which a part of it has to come.
         """
         port = self.machine.agent_port
+        seen = 0
         while True:
-            before = len(port.buffer or b"")
             remaining = max(0.0, deadline - deadline_after(0))
             wait = remaining if silence is None else min(remaining, silence)
-            if port.expect_exact([b"\n", pexpect.TIMEOUT], timeout=wait) == 0:
-                return decode_line(port.before or b"")
-            length = len(port.buffer or b"")
-            if length == before:
+            index = port.expect_exact([b"\n", pexpect.TIMEOUT], timeout=wait)
+            # At the deadline it is all that has come since the line before.
+            said = port.before or b""
+            if index == 0:
+                return decode_line(said)
+            if len(said) == seen:
                 raise port.silent(wait)
-            if length > _LONGEST:
+            seen = len(said)
+            if seen > _LONGEST:
                 raise AgentError(
                     f"{port.purpose} is longer than {_LONGEST >> 20} MiB, which no agent of ours sends"
                 )
