@@ -327,7 +327,7 @@ def test_a_guest_that_hangs_is_noticed(guest_factory: GuestFactory) -> None:
     assert any("console.log" in line for line in error.value.details)
 
 
-@pytest.mark.parametrize("size", [400_000, 100_000_000])
+@pytest.mark.parametrize("size", [400_000, 20_000_000])
 def test_a_long_output_is_cut_and_said_and_spoils_nothing(guest: Guest, size: int) -> None:
     """A NUL takes six bytes of an answer."""
     done = guest.shell(f"head -c {size} /dev/zero; exit 3")
