@@ -9,7 +9,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.changelog import about_memory_types, changelog, new_series
 from pytest_memtype.kernels.index import Kernel, every
 from pytest_memtype.kernels.spec import BuildSpec, parse
+from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.progress import Progress
 from pytest_memtype.resources import cache_directory
 from pytest_memtype.spec.linux_versions import changed, parse_version
@@ -172,7 +172,7 @@ def bisect(
 
 def attempt_apart(spec: str, test: str) -> Attempt:
     """Try a kernel in a process of its own: what goes wrong there ends one attempt."""
-    with tempfile.TemporaryDirectory(prefix="memtype-attempt-") as name:
+    with temporary_folder("attempt") as name:
         file = Path(name) / "attempt.json"
         command = [sys.executable, "-m", "pytest_memtype.attempt", spec, test, str(file)]
         try:

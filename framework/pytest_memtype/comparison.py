@@ -24,6 +24,9 @@ _RECORDS = "records.jsonl"
 _WIDTH = 160
 """Columns of a table that goes into a file or a pipe."""
 
+_NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
+"""What comes of records that hold other things than they should."""
+
 _THIS = "this run"
 """Of which the first record is known, not yet the folder's name."""
 
@@ -93,7 +96,15 @@ def compare_runs(paths: Iterable[Path]) -> Comparison:
     :param paths: Of their folders, or of record files.
     :raises UsageError: one is neither.
     """
-    return compared([read_run(path) for path in paths])
+    runs = [read_run(path) for path in paths]
+    try:
+        return compared(runs)
+    except _NONSENSE as error:
+        # Each line is a record; what stands in it was written by somebody else.
+        names = ", ".join(run.name for run in runs)
+        raise UsageError(
+            f"{names}: a record makes no sense ({type(error).__name__}: {error}); name runs of memtype's own"
+        ) from error
 
 
 def read_run(path: Path) -> Run:

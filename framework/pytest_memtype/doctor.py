@@ -18,7 +18,7 @@ from pytest_memtype.kernels.sandbox import bwrap_problem
 from pytest_memtype.kernels.sources import debian_keyring
 from pytest_memtype.machine import template_store
 from pytest_memtype.machine.accelerator import recall
-from pytest_memtype.machine.qemu_versions import QEMU, TESTED, tested_versions
+from pytest_memtype.machine.qemu_versions import QEMU, TESTED, Qemu, tested_versions
 from pytest_memtype.machine.registers_outside import trial_guest, usable_qemu
 
 _VERSION_SECONDS = 30
@@ -47,10 +47,12 @@ class Check:
 
 def checks() -> list[Check]:
     """Look at everything pytest-memtype needs of a host. Changes nothing but the cache folder."""
+    # One that hangs takes half a minute to be given up, and is asked once.
+    qemu = _usable()
     inspect: tuple[Callable[[], Check], ...] = (
         _python,
-        _qemu,
-        _outside,
+        lambda: _qemu(qemu),
+        lambda: _outside(qemu),
         _mmdebstrap,
         _bubblewrap,
         _namespaces,
@@ -70,15 +72,20 @@ def _python() -> Check:
     return Check("Python", ok, found, "" if ok else "use Python 3.11 or newer")
 
 
-def _qemu() -> Check:
+def _usable() -> Qemu | HostError:
+    try:
+        # It starts a guest without a kernel, saves it and reads its registers.
+        return usable_qemu()
+    except HostError as error:
+        return error
+
+
+def _qemu(qemu: Qemu | HostError) -> Check:
     advice = "install the package qemu-system-x86"
     if shutil.which(QEMU) is None:
         return Check("QEMU", False, f"{QEMU} is not on the PATH", advice)
-    try:
-        # It starts a guest without a kernel, saves it and reads its registers.
-        qemu = usable_qemu()
-    except HostError as error:
-        return Check("QEMU", False, error.message, f"{advice} again")
+    if isinstance(qemu, HostError):
+        return Check("QEMU", False, qemu.message, f"{advice} again")
     found = f"{qemu.banner} ({qemu.program})"
     if qemu.newer_than_tested:
         advice = (
@@ -91,9 +98,11 @@ def _qemu() -> Check:
     )
 
 
-def _outside() -> Check:
+def _outside(qemu: Qemu | HostError) -> Check:
     """Whether a guest's memory can be read, without which nothing is audited."""
     name = "guest's memory"
+    if isinstance(qemu, HostError):
+        return Check(name, False, "not looked at: there is no QEMU that can be used", "see QEMU above")
     try:
         with trial_guest() as machine:
             machine.memory.read(0, 16)

@@ -18,6 +18,17 @@ def reason(error: OSError) -> str:
     return f"{error.filename}: {why}" if error.filename else why
 
 
+def harmless(text: str) -> str:
+    """Text for a terminal: what is not to be printed there is written as Python writes it."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(each if each == "\n" or each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
 class MemtypeError(Exception):
     """Base of the tree.
 
@@ -28,6 +39,7 @@ class MemtypeError(Exception):
     exit_status = 3
 
     def __init__(self, message: str, *, details: tuple[str, ...] = ()) -> None:
+        message = harmless(message)
         super().__init__(message)
         self.message = message
         self.details = details

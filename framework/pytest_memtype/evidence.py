@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -41,10 +42,11 @@ def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[Evidence]
         if guest is None:
             continue
         if guest.boot_rom is not None and guest.boot_rom.parent != own:
-            # A clone's lies with its template, which may be removed.
             rom = own / "boot-rom.bin"
-            shutil.copyfile(guest.boot_rom, rom)
-            guest = dataclasses.replace(guest, boot_rom=rom)
+            # What is gone keeps nobody from what is left.
+            with contextlib.suppress(OSError):
+                shutil.copyfile(guest.boot_rom, rom)
+                guest = dataclasses.replace(guest, boot_rom=rom)
         script = own / "rerun.sh"
         script.write_text(
             "#!/bin/sh\n# Boots the same guest, with a shell on its console. Ctrl-A X ends QEMU.\n"

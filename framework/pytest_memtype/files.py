@@ -1,15 +1,101 @@
-"""Writing files that somebody else may read at the same time."""
+"""Files that the user names: regular ones are read and written, and nothing else.
+
+A pipe never ends or never begins, a device has no end, and who writes as root would put a file in the place
+of a device, or of what the link of somebody leads to.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, Final
 
 from pytest_memtype.errors import UsageError
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link",
+}
+
+#: Bytes that what people write by hand never has.
+WRITTEN_BY_HAND: Final = 1 << 20
+
+
+def named_path(text: str, *, what: str) -> Path:
+    """The absolute path that a user has written, with ``~`` as a shell has it.
+
+    :param what: What it is, for the message of an error.
+    :raises UsageError: it names the home of nobody, or can be no path.
+    """
+    if "\0" in text:
+        raise UsageError(f"{what} {text!r}: no path has a NUL in it")
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, OSError):
+        raise UsageError(f"{what} {text!r}: there is no such home folder; write the path in full") from None
+
+
+def _check_kind(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise UsageError(f"{path}: is {kind}; name a regular file")
+
+
+@contextmanager
+def opened(path: Path, *, most: int | None = None) -> Iterator[BinaryIO]:
+    """A regular file that the user named, to be read.
+
+    :param most: Bytes that it may have; None for any number.
+    :raises UsageError: it can't be read, is larger, or no regular file.
+    """
+    try:
+        # Opening a pipe would wait for who writes to it, and opening a terminal could make it ours.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{path}: can't be read ({why}); name another file") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        _check_kind(path, status)
+        if most is not None and status.st_size > most:
+            raise UsageError(f"{path}: is larger than the {most >> 20} MiB of any such file; name another")
+        yield file
+
+
+def read_file(path: Path, *, most: int) -> bytes:
+    """All of a regular file that the user named.
+
+    :param most: Bytes that it may have.
+    :raises UsageError: it can't be read, is larger, or no regular file.
+    """
+    with opened(path, most=most) as file:
+        try:
+            # It may have grown; one of /proc says that it is empty.
+            content = file.read(most + 1)
+        except OSError as error:
+            raise UsageError(f"{path}: can't be read ({error.strerror}); name another file") from None
+    if len(content) > most:
+        raise UsageError(f"{path}: is larger than the {most >> 20} MiB of any such file; name another")
+    return content
+
+
+def read_text(path: Path, *, most: int = WRITTEN_BY_HAND) -> str:
+    """The text of a regular file that the user named, in UTF-8.
+
+    :raises UsageError: it can't be read, is larger, no regular file, or no text.
+    """
+    try:
+        return read_file(path, most=most).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is no text in UTF-8; name another file") from None
 
 
 def umask() -> int:
@@ -35,9 +121,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 def atomically(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that gets the name the user gave it when the block ends well, and goes otherwise.
 
-    :raises UsageError: it can't be written there.
+    :raises UsageError: it can't be written there, or there is something that is no regular file.
     """
     try:
+        with suppress(FileNotFoundError):
+            _check_kind(path, path.lstat())
         with tempfile.NamedTemporaryFile(
             dir=path.absolute().parent, prefix=f".{path.name}-", delete=False
         ) as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -15,6 +14,7 @@ from pytest_memtype.guest.outcome import Outcome
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels.sets import DEFAULT
+from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.progress import Progress
@@ -91,7 +91,7 @@ def matrices(kernels: Iterable[str], *, cpu: str = Hardware.cpu, progress: Progr
     hardware = Hardware(cpu=cpu)
     for status in ready(list(kernels) or DEFAULT):
         assert status.made is not None
-        with tempfile.TemporaryDirectory(prefix="memtype-matrix-") as folder:
+        with temporary_folder("matrix") as folder:
             session = Session(Path(folder), progress=progress, fresh="clone", accelerator="auto")
             kind = GuestKind(status.made.spec, LAYOUT, hardware)
             guest = session.start(kind, logs=Path(folder) / "guest").guest

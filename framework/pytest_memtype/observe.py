@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.drivers import FOLDER, drivers
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.accelerator import Wanted
+from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import load_layout
@@ -113,7 +113,7 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
     choice = chosen(made, accelerator, progress=progress).accelerator
     kept = drivers(made, progress=progress)
     notes = [] if kept else [f"no drivers were loaded: {made.spec} is not one of Debian's kernels"]
-    with tempfile.TemporaryDirectory(prefix="memtype-observe-") as name:
+    with temporary_folder("observe") as name:
         archive = Path(name) / "initramfs.cpio"
         # The kernel unpacks archives one behind the other (Documentation/driver-api/early-userspace/
         # buffer-format.rst).

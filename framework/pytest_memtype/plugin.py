@@ -31,7 +31,7 @@ from pytest_memtype.markers import (
 )
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
-from pytest_memtype.run_config import base_of, progress_of, run_name, run_of
+from pytest_memtype.run_config import base_of, progress_of, run_name, run_of, say_the_rest
 from pytest_memtype.run_directory import test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
 from pytest_memtype.target_options import add_target_options, the_target
@@ -49,7 +49,7 @@ _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
 _audited = pytest.StashKey[list[Checked]]()
-_remarked = pytest.StashKey[bool]()
+_remarked = pytest.StashKey[set[str]]()
 _next = pytest.StashKey[pytest.Item | None]()
 
 
@@ -156,10 +156,15 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A worker ends, which could print nothing: what it had to say is said once for all of them."""
-    remarks = getattr(node, "workeroutput", {}).get("memtype_remarks", ())
-    if remarks and not node.config.stash.get(_remarked, False):
-        node.config.stash[_remarked] = True
-        progress_of(node.config)(remarks[0])
+    said = node.config.stash.setdefault(_remarked, set())
+    for remark in getattr(node, "workeroutput", {}).get("memtype_remarks", ()):
+        if remark not in said:
+            said.add(remark)
+            progress_of(node.config)(remark)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    say_the_rest(session.config)
 
 
 def _the_session(config: pytest.Config) -> Session:
@@ -318,8 +323,9 @@ def guest_factory(
         failed = node.stash.get(_failed, False)
         try:
             # Answers that were made up are no records.
+            nothing = dry or guests.shaken() is not None
             node.stash[_records] = (
-                [] if dry else guests.records(node.nodeid, tested=memtype_tested.name, since=before)
+                [] if nothing else guests.records(node.nodeid, tested=memtype_tested.name, since=before)
             )
             if failed:
                 node.getparent(pytest.Module).stash[_failed] = True
@@ -377,6 +383,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         result, skipped = None, error
     except GuestPanicked as error:
         result, panic = None, error
+    except BaseException:
+        # Whatever it was: it may be none of the test's.
+        _not_shaken(guests)
+        raise
+    _not_shaken(guests)
     expected = expected_reports(item)
     wrong = complaint(guests.reports(), expected, finished=skipped is None)
     if panic is not None and (wrong or not expected):
@@ -394,6 +405,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         if wrong and not item.get_closest_marker("bug"):
             pytest.fail(wrong, pytrace=False)
     return result
+
+
+def _not_shaken(guests: TestGuests) -> None:
+    """Check that a test's guests ran on the memory that they were saved with.
+
+    :raises HostError: they didn't; nothing counts that was seen in them.
+    """
+    wrong = guests.shaken()
+    if wrong is not None:
+        raise wrong
 
 
 def _expect_next(node: pytest.Item) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import platformdirs
 
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.files import named_path
+from pytest_memtype.trust import require_ours
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -44,10 +46,15 @@ def cache_directory() -> Path:
 
     ``MEMTYPE_CACHE`` in the environment names another folder.
 
-    :raises HostError: it can't be made, or not be written to.
+    :raises HostError: it can't be made, or not be written to, or others than this user can write to it.
     """
     named = os.environ.get("MEMTYPE_CACHE")
-    path = Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("memtype")
+    try:
+        path = named_path(named, what="MEMTYPE_CACHE") if named else platformdirs.user_cache_path("memtype")
+    except UsageError as error:
+        raise HostError(f"{error.message}, or unset MEMTYPE_CACHE") from None
+    if not path.is_absolute():
+        raise HostError(f"{path}: you have no home folder; set MEMTYPE_CACHE to one for the cache")
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -56,4 +63,6 @@ def cache_directory() -> Path:
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise HostError(f"{path}: the cache folder isn't yours to write; set MEMTYPE_CACHE to one that is")
+    # What is made in it is looked at where it is used.
+    require_ours(path, contents=False)
     return path

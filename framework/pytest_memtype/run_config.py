@@ -15,6 +15,7 @@ from pytest_memtype.progress import Remark
 from pytest_memtype.run_directory import new_run
 
 _run_directory = pytest.StashKey[Path]()
+_later = pytest.StashKey[list[Remark]]()
 
 
 def run_of(config: pytest.Config) -> Path:
@@ -46,12 +47,15 @@ def progress_of(config: pytest.Config) -> Callable[[str], None]:
     def show(stage: str) -> None:
         if threading.current_thread() is not threading.main_thread():
             # The guest of the next test is being started, and the output is the present test's.
+            if isinstance(stage, Remark):
+                config.stash.setdefault(_later, []).append(stage)
             return
         capture = config.pluginmanager.getplugin("capturemanager")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if isinstance(stage, Remark) and hasattr(config, "workeroutput"):
             # The controller of pytest-xdist says it.
             config.workeroutput.setdefault("memtype_remarks", []).append(str(stage))
+            return
         if reporter is None or capture is None:
             return
         with capture.global_and_fixture_disabled():
@@ -59,3 +63,11 @@ def progress_of(config: pytest.Config) -> Callable[[str], None]:
             reporter.write_line(f"memtype: {stage}")
 
     return show
+
+
+def say_the_rest(config: pytest.Config) -> None:
+    """Print the remarks that came while a test had the output."""
+    remarks = config.stash.get(_later, [])
+    config.stash[_later] = []
+    for remark in dict.fromkeys(remarks):
+        progress_of(config)(remark)

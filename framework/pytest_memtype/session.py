@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_memtype import checksum
 from pytest_memtype.alias_check import Checked, check, note_boot, note_start
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
-from pytest_memtype.errors import Unavailable
+from pytest_memtype.errors import MemtypeError, Unavailable
 from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
@@ -83,6 +84,8 @@ class Session:
         )
         self._fresh = fresh
         self._ahead: Ahead[GuestKind, Guest] = Ahead(self._make)
+        # The processes of a run check each template once.
+        checksum.share_through(run / ".checked")
 
     def start(self, kind: GuestKind, *, logs: Path) -> Ready[Guest]:
         """A fresh guest, and how it came to be.
@@ -256,6 +259,12 @@ class TestGuests:
     def reports(self) -> list[ConsoleReport]:
         """What the kernels reported since :meth:`mark`."""
         return [report for each in self.guests for report in each.guest.reports()]
+
+    def shaken(self) -> MemtypeError | None:
+        """What to say where somebody has changed what a guest stands on; None if nobody has."""
+        machines = [each.guest.runs_on for each in self.guests]
+        found = (machine.shaken() for machine in machines if isinstance(machine, Machine))
+        return next(filter(None, found), None)
 
     def audit(self) -> list[Checked]:
         """Audit the guests that live, at the end of a test that went well."""

@@ -8,14 +8,15 @@ import runpy
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.files import WRITTEN_BY_HAND, opened
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.command import rerun_command
+from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.progress import Progress
 from pytest_memtype.session import GuestKind, Session
 
@@ -25,7 +26,7 @@ def on_console(kind: GuestKind, *, progress: Progress) -> int:
 
     :returns: QEMU's exit status.
     """
-    with tempfile.TemporaryDirectory(prefix="memtype-shell-") as folder:
+    with temporary_folder("shell") as folder:
         blueprint = _session(Path(folder), progress).blueprint(kind)
         command = blueprint.command
         rom = blueprint.boot_rom()
@@ -48,7 +49,7 @@ def after_test(
     :raises UsageError: there isn't one test that takes a guest and nothing else.
     """
     function = _only_test(test)
-    with tempfile.TemporaryDirectory(prefix="memtype-shell-") as folder:
+    with temporary_folder("shell") as folder:
         session = _session(Path(folder), progress)
         guest: Guest = session.start(kind, logs=Path(folder) / "guest").guest
         try:
@@ -83,6 +84,8 @@ def typed(prompt: str) -> Iterator[str]:
 
 
 def _only_test(path: Path) -> Callable[[Guest], Any]:
+    with opened(path, most=WRITTEN_BY_HAND):
+        pass
     found = [value for name, value in runpy.run_path(str(path)).items() if name.startswith("test_")]
     if len(found) != 1 or found[0].__code__.co_varnames[: found[0].__code__.co_argcount] != ("guest",):
         raise UsageError(f"{path}: there has to be one test in it that takes a guest and nothing else")

@@ -10,15 +10,23 @@ want.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
+from pytest_memtype.checksum import checksum_of, whole
 from pytest_memtype.errors import HostError, reason
-from pytest_memtype.progress import Progress
+from pytest_memtype.progress import Progress, Remark
+from pytest_memtype.trust import require_ours
+
+#: In a folder that is finished: the checksums of its files.
+SUMS: Final = "sums.json"
 
 _NOTHING = ("lock", "partial")
 
@@ -29,8 +37,15 @@ _LOCK_SECONDS = 3600.0
 def workshop(cache: Path, name: str) -> Path:
     """The folder in which one thing is made: a kernel's kit and bundles, or an index."""
     folder = cache / "work" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
+
+
+def make_folder(folder: Path) -> None:
+    """A folder that nobody but this user can write to, whatever the umask says, and those above it."""
+    for each in (*reversed(folder.parents), folder):
+        if not each.is_dir():
+            each.mkdir(mode=0o755, exist_ok=True)
 
 
 def clear_workshops(cache: Path) -> None:
@@ -109,7 +124,7 @@ def scratch(cache: Path) -> Iterator[Path]:
     :raises HostError: the disk is full.
     """
     try:
-        (cache / "partial").mkdir(parents=True, exist_ok=True)
+        make_folder(cache / "partial")
         # A name of its own: the mmdebstrap of a killed run may still be writing under the name it was given.
         with tempfile.TemporaryDirectory(dir=cache / "partial", ignore_cleanup_errors=True) as name:
             yield Path(name)
@@ -130,8 +145,53 @@ def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
     with scratch(cache) as folder:
         unfinished = folder / final.name
         yield unfinished
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
+        _take_from_others(unfinished)
         unfinished.rename(final)
+
+
+def _take_from_others(folder: Path) -> None:
+    """Nobody else shall write to anything in it, whatever the umask or the modes of packages say."""
+    for path in (folder, *folder.rglob("*")):
+        mode = path.lstat().st_mode
+        # A kit's /tmp is everybody's.
+        if mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(mode) and not mode & stat.S_ISVTX:
+            path.chmod(stat.S_IMODE(mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
+
+
+def seal(folder: Path) -> None:
+    """Note the checksums of a folder's files, which nothing changes from now on, and have all on the disk."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    sums = {name: checksum_of(folder / name) for name in names}
+    unfinished = folder / f".{SUMS}-{os.getpid()}"
+    unfinished.write_text(json.dumps(sums, indent=2) + "\n")
+    unfinished.chmod(0o644)
+    unfinished.replace(folder / SUMS)
+    flush(folder)
+
+
+def is_whole(folder: Path, progress: Progress) -> bool:
+    """Whether a finished folder of files is there and as it was when it was sealed.
+
+    One of an earlier version of this package has no checksums; then they are made.
+
+    :param progress: Told what is damaged.
+    :raises NotOurs: others than this user could have changed it.
+    """
+    if not folder.is_dir():
+        return False
+    try:
+        require_ours(folder)
+        if not (folder / SUMS).exists():
+            seal(folder)
+        sums = json.loads((folder / SUMS).read_bytes())
+        changed = [name for name, expected in sums.items() if whole(folder / name, expected) is None]
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        changed = [f"{SUMS}: {reason(error)}" if isinstance(error, OSError) else SUMS]
+    if changed:
+        what = ", ".join(changed)
+        progress(Remark(f"{folder} is damaged, and made again: {what} has changed since it was made"))
+    return not changed
 
 
 def discard(path: Path, *, cache: Path) -> None:
@@ -139,6 +199,8 @@ def discard(path: Path, *, cache: Path) -> None:
 
     :raises HostError: it can't be removed.
     """
+    if not path.exists():
+        return
     grave = cache / "partial"
     try:
         # A folder of its own only where one must be made: a full disk, why things are removed, has no room.

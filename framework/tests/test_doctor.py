@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from pytest_memtype import doctor
 from pytest_memtype.cli import main
 from pytest_memtype.doctor import Check, checks
+from pytest_memtype.machine import qemu_versions
 
 
 def test_a_host_that_runs_this_suite_is_well() -> None:
@@ -30,7 +31,7 @@ def test_missing_programs_are_named_with_what_to_install(
 
 
 @pytest.mark.parametrize(
-    "wrong", ["status 127", "no version", "too old", "no bochs-display", "no description"]
+    "wrong", ["status 127", "no version", "too old", "no bochs-display", "no description", "no answer"]
 )
 def test_a_qemu_that_can_not_be_used_is_not_well(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -38,8 +39,12 @@ def test_a_qemu_that_can_not_be_used_is_not_well(
     monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
     broken = broken_qemu.make(tmp_path / "bin", wrong)
     monkeypatch.setenv("PATH", str(broken.parent), prepend=os.pathsep)
-    (qemu,) = (check for check in checks() if check.name == "QEMU")
+    monkeypatch.setattr(qemu_versions, "_SECONDS", 2.0 if wrong == "no answer" else 30.0)
+    found = {check.name: check for check in checks()}
+    qemu = found["QEMU"]
     assert not qemu.ok
+    # What can't be looked at isn't well either.
+    assert not found["guest's memory"].ok
     assert str(broken) in qemu.found
     assert "\n" not in qemu.found + qemu.advice
 

@@ -19,8 +19,11 @@ def test_new_and_old_file(tmp_path: Path) -> None:
 def test_old_file_stays_when_the_new_cannot_be_written(tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.mkdir()
-    for path in (taken, tmp_path / "missing" / "picture.svg"):
-        with pytest.raises(UsageError, match=r"can't be written \(.*\); name another file") as refusal:
+    for path, says in (
+        (taken, "is a folder; name a regular file"),
+        (tmp_path / "missing" / "picture.svg", r"can't be written \(.*\); name another file"),
+    ):
+        with pytest.raises(UsageError, match=says) as refusal:
             write_atomically(path, b"content")
         assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == [taken]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import pytest
 from empty_cache import empty_cache
 
+from pytest_memtype.checksum import checksum_of
 from pytest_memtype.guest import boot
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
+from pytest_memtype.machine.template import sealed
 from pytest_memtype.progress import silent
 from pytest_memtype.session import GuestKind, Session
 from pytest_memtype.session import TestGuests as Guests
@@ -41,8 +42,8 @@ def damage_state(templates: Path) -> None:
     (state,) = templates.glob("*/ready/state")
     state.write_bytes(b"QEVM nonsense" * 1000)
     facts = state.with_name("template.json")
-    digest = hashlib.sha256(state.read_bytes()).hexdigest()
-    facts.write_text(json.dumps({**json.loads(facts.read_text()), "state": digest}))
+    content = json.loads(facts.read_text())
+    facts.write_text(sealed({**content, "sums": {**content["sums"], "state": checksum_of(state)}}))
 
 
 def test_a_guest_is_a_clone_unless_it_should_be_booted(session: Session, tmp_path: Path) -> None:

@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import HostError
-from pytest_memtype.progress import silent
+from pytest_memtype.progress import Remark, silent
 from pytest_memtype.store import (
+    SUMS,
     discard,
     exclusive,
     exclusive_if_free,
+    is_whole,
     require_space,
     scratch,
+    seal,
     under_construction,
 )
+from pytest_memtype.trust import NotOurs
 
 
 def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
@@ -151,3 +155,55 @@ def test_nobody_waits_who_only_clears_up(tmp_path: Path) -> None:
             assert not again
     with exclusive_if_free(tmp_path) as free:
         assert free
+
+
+def finished(tmp_path: Path) -> Path:
+    """A folder like a bundle, made as all of them are."""
+    final = tmp_path / "bundles" / "one"
+    with exclusive(tmp_path, silent), under_construction(final, cache=tmp_path) as folder:
+        folder.mkdir()
+        (folder / "image").write_bytes(bytes(100_000) + b"kernel")
+        (folder / "launcher.so").write_bytes(b"code")
+        seal(folder)
+    return final
+
+
+@pytest.mark.parametrize("damaged", ["image", "launcher.so", SUMS])
+def test_one_flipped_bit_is_found_and_said(tmp_path: Path, damaged: str) -> None:
+    folder = finished(tmp_path)
+    said: list[str] = []
+    assert is_whole(folder, said.append)
+    assert said == []
+    path = folder / damaged
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not is_whole(folder, said.append)
+    assert len(said) == 1
+    assert isinstance(said[0], Remark)
+    assert said[0].startswith(f"{folder} is damaged, and made again: ")
+    path.unlink()
+    assert is_whole(folder, silent) == (damaged == SUMS)
+
+
+def test_a_folder_of_an_earlier_version_is_sealed_where_it_is(tmp_path: Path) -> None:
+    folder = finished(tmp_path)
+    (folder / SUMS).unlink()
+    assert is_whole(folder, silent)
+    (folder / "image").write_bytes(b"")
+    assert not is_whole(folder, silent)
+    assert not is_whole(tmp_path / "nowhere", silent)
+
+
+def test_whatever_the_umask_what_is_made_is_nobody_elses(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = finished(tmp_path)
+        (folder / "image").chmod(0o644)
+    finally:
+        os.umask(before)
+    assert is_whole(folder, silent)
+    folder.chmod(0o777)
+    with pytest.raises(NotOurs, match="everybody can write to it"):
+        is_whole(folder, silent)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
 from pytest_memtype.audit.audit import Audit, audit
 from pytest_memtype.audit.live import learned_shape
@@ -10,11 +12,15 @@ from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import UsageError
+from pytest_memtype.files import opened, read_file
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.hardware import ram_ranges
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.x86.effective import Vendor
+
+#: Bytes. Without the guest's RAM a state has 0.3 MiB, and what its displays have as memory of their own.
+_LARGEST_STATE: Final = 1 << 30
 
 
 def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -> Audit:
@@ -29,10 +35,9 @@ def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -
     :raises UsageError: a file can't be read, or isn't what it should be.
     :raises HostError: the state doesn't describe itself, and QEMU isn't installed.
     """
-    try:
-        saved, size = state.read_bytes(), ram.stat().st_size
-    except OSError as error:
-        raise UsageError(f"{error.filename}: can't be read: {error.strerror}; name another file") from None
+    saved = read_file(state, most=_LARGEST_STATE)
+    with opened(ram, most=1 << physical_bits) as file:
+        size = os.fstat(file.fileno()).st_size
     try:
         processors = Processors(read_cpus(saved, _shape(saved)), vendor, physical_bits)
     except DeviceStateError as error:

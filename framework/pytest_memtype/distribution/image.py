@@ -11,8 +11,17 @@ from pytest_memtype import resources
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.kernels.mmdebstrap import install
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.progress import Progress
-from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
+from pytest_memtype.progress import Progress, silent
+from pytest_memtype.store import (
+    discard,
+    exclusive,
+    is_whole,
+    require_space,
+    scratch,
+    seal,
+    under_construction,
+    workshop,
+)
 
 FOLDER = "images"
 """Of the cache."""
@@ -60,11 +69,12 @@ def image(suite: str, *, progress: Progress) -> Path:
     """
     cache = resources.cache_directory()
     folder = cache / FOLDER / f"debian-{suite}-{_digest(suite)}"
-    if not folder.is_dir():
+    if not is_whole(folder, progress):
         place = workshop(cache, folder.name)
         with exclusive(place, progress):
             # Another run may have made it while this one waited.
-            if not folder.is_dir():
+            if not is_whole(folder, silent):
+                discard(folder, cache=place)
                 kit = packing_kit(progress=progress)
                 progress(f"building the image of debian:{suite}")
                 _build(suite, folder, kit=kit, cache=cache, place=place)
@@ -102,4 +112,4 @@ def _build(suite: str, folder: Path, *, kit: Path, cache: Path, place: Path) -> 
         pack(kit, _PACK, work=work, what=what)
         target.mkdir()
         (work / "root.sqfs").rename(target / "root.sqfs")
-        flush(target)
+        seal(target)

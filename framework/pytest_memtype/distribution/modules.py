@@ -15,8 +15,17 @@ from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
-from pytest_memtype.progress import Progress
-from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
+from pytest_memtype.progress import Progress, silent
+from pytest_memtype.store import (
+    discard,
+    exclusive,
+    is_whole,
+    require_space,
+    scratch,
+    seal,
+    under_construction,
+    workshop,
+)
 
 FOLDER = "modules"
 """Of the cache."""
@@ -49,11 +58,12 @@ def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
     parts = (kernel.suite, module_packages(kernel), HOOK, _PACK, *_TO_BOOT, init.decode())
     name = f"{kernel.release}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}"
     folder = cache / FOLDER / name
-    if not folder.is_dir():
+    if not is_whole(folder, progress):
         place = workshop(cache, f"modules-{name}")
         with exclusive(place, progress):
             # Another run may have made it while this one waited.
-            if not folder.is_dir():
+            if not is_whole(folder, silent):
+                discard(folder, cache=place)
                 kit = packing_kit(progress=progress)
                 progress(f"downloading the modules of {kernel.release}")
                 _make(kernel, folder, init=init, kit=kit, cache=cache, place=place)
@@ -73,7 +83,7 @@ def _make(kernel: Kernel, folder: Path, *, init: bytes, kit: Path, cache: Path, 
         own.folder.rename(tree / kernel.release)
         pack(kit, _PACK.format(release=kernel.release), work=work / "src", what=what)
         (work / "src" / "modules.sqfs").rename(target / "modules.sqfs")
-        flush(target)
+        seal(target)
 
 
 def _initramfs(found: dict[str, bytes], *, init: bytes, busybox: Path) -> Iterator[initramfs.Entry]:

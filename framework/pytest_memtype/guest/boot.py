@@ -23,6 +23,7 @@ from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, clone
 from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.progress import Progress
+from pytest_memtype.trust import NotOurs
 
 if TYPE_CHECKING:
     from pytest_memtype.guest.access import BootKeys
@@ -139,6 +140,7 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         ``template`` in it.
     :param cache: Folder for templates.
     :raises LayoutError: the MTRRs can't express the layout.
+    :raises NotOurs: others than this user could have changed the template.
     :raises TemplateError: there is no template and none can be made, or it can't be restored. A boot
         may do better.
     """
@@ -172,6 +174,9 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
             failed_logs=logs / "template",
         )
         machine = clone(template, logs=logs)
+    except NotOurs:
+        # What others could have changed isn't booted in another way either.
+        raise
     except (GuestError, HostError) as error:
         left = f"; logs in {logs.parent.name}/{logs.name}/template" if (logs / "template").exists() else ""
         raise TemplateError(f"{error.message}{left}") from error

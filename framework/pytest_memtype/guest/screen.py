@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_memtype.errors import GuestError
+from pytest_memtype.machine.folder import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def screenshot(qmp: Qmp, *, device: str | None = None) -> Picture:
     :param device: QEMU's id of the display, None for its first.
     :raises GuestError: there is no such display, or it shows nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="memtype-screen-") as folder:
+    with temporary_folder("screen") as folder:
         file = Path(folder) / "screen.ppm"
         qmp.execute("screendump", {"filename": os.fspath(file), **({"device": device} if device else {})})
         return read_ppm(file.read_bytes())

@@ -21,11 +21,11 @@ from pytest_memtype.kernels.index import Kernel, decode, in_order, path_of
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import exclusive, flush, require_space, scratch, workshop
+from pytest_memtype.store import SUMS, exclusive, flush, make_folder, require_space, scratch, seal, workshop
 
 # What the other machine boots from; of a bundle without a module some are missing.
 _BUNDLE = frozenset(
-    ("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json", "config", "memtype.ko", STRIPPED_MODULE)
+    ("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json", "config", "memtype.ko", STRIPPED_MODULE, SUMS)
 )
 _NEEDED = frozenset(("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json"))
 # A folder of a kit that code of the host's reads or writes in: no link may lead elsewhere from there.
@@ -75,6 +75,7 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
         if kernel_of(folder) is None:
             # A bundle of an earlier version doesn't say what it is of.
             note_kernel(kernel, folder)
+            seal(folder)
         folders[f"bundles/{folder.name}"] = folder
         if with_toolchain and not kit.is_dir():
             raise KernelError(
@@ -155,7 +156,7 @@ def _allowed(name: str, member: sealed_tar.Member) -> bool:
         case ["bundles", _, file]:
             return member.kind == "file" and file in _BUNDLE
         case [firmware.FOLDER, _, file]:
-            return member.kind == "file" and file in firmware.FILES
+            return member.kind == "file" and file in (*firmware.FILES, SUMS)
         case ["kits", _, *inside]:
             return member.kind != "link" or _stays_inside(inside, member.target)
     return False
@@ -247,8 +248,12 @@ def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
 
 def _move(unpacked: Path, final: Path) -> bool:
     """Put a folder into its place; False when it is there already."""
-    flush(unpacked)
-    final.parent.mkdir(exist_ok=True)
+    if unpacked.parent.name == "kits":
+        flush(unpacked)
+    else:
+        # All of it was checked as it came out of the file.
+        seal(unpacked)
+    make_folder(final.parent)
     try:
         # Of a folder in its place nothing is replaced.
         unpacked.rename(final)

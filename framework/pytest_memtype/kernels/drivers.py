@@ -17,7 +17,16 @@ from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
 from pytest_memtype.progress import Progress, silent
 from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
+from pytest_memtype.store import (
+    discard,
+    exclusive,
+    is_whole,
+    require_space,
+    scratch,
+    seal,
+    under_construction,
+    workshop,
+)
 
 WANTED = (
     "ahci",
@@ -69,10 +78,11 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     recipe = "\n".join((kernel.suite, module_packages(kernel), HOOK, *WANTED))
     name = f"{kernel.release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     folder = cache / FOLDER / name
-    if not folder.is_dir():
+    if not is_whole(folder, progress):
         place = workshop(cache, f"drivers-{name}")
         with exclusive(place, progress):
-            if not folder.is_dir():
+            if not is_whole(folder, silent):
+                discard(folder, cache=place)
                 progress(f"downloading the drivers of {kernel.release}")
                 _make(kernel, folder, cache=cache, place=place)
     facts = json.loads((folder / "drivers.json").read_bytes())
@@ -98,4 +108,4 @@ def _make(kernel: Kernel, folder: Path, *, cache: Path, place: Path) -> None:
             "missing": [name for name in WANTED if name not in found and name not in tree.built_in],
         }
         (target / "drivers.json").write_text(json.dumps(facts))
-        flush(target)
+        seal(target)

@@ -10,7 +10,16 @@ from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.progress import Progress, silent
 from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import exclusive, flush, require_space, scratch, under_construction, workshop
+from pytest_memtype.store import (
+    discard,
+    exclusive,
+    is_whole,
+    require_space,
+    scratch,
+    seal,
+    under_construction,
+    workshop,
+)
 
 FOLDER = "firmware"
 """Of the cache."""
@@ -44,11 +53,12 @@ def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
         return ()
     cache = cache_directory()
     folder = _folder(firmware, cache=cache)
-    if not folder.is_dir():
+    if not is_whole(folder, progress):
         place = workshop(cache, folder.name)
         with exclusive(place, progress):
             # Another run may have made it while this one waited.
-            if not folder.is_dir():
+            if not is_whole(folder, silent):
+                discard(folder, cache=place)
                 progress(f"downloading the firmware {firmware}")
                 _make(folder, cache=cache, place=place)
     return tuple(folder / name for name in FILES)
@@ -71,4 +81,4 @@ def _make(folder: Path, *, cache: Path, place: Path) -> None:
         target.mkdir()
         for name in FILES:
             shutil.copyfile(work / "root" / "package" / "usr" / "share" / "OVMF" / name, target / name)
-        flush(target)
+        seal(target)

@@ -11,7 +11,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_memtype.errors import KernelError, reason
+from pytest_memtype.errors import KernelError, UsageError, reason
+from pytest_memtype.files import read_file
 from pytest_memtype.kernels import requirements
 from pytest_memtype.kernels.spec import BuildSpec, HostSpec
 
@@ -23,6 +24,8 @@ _LONGEST_VERSION = 256
 # What modules are built for. Debian's headers have another name in include/config/kernel.release.
 _RELEASE = "include/generated/utsrelease.h"
 _COMPILER_SECONDS = 30
+# Bytes; a bzImage has 15 MiB, and Module.symvers of all modules 3.
+_LARGEST = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
         return _find(_of_the_host(spec) if isinstance(spec, HostSpec) else spec, what)
     except OSError as error:
         raise KernelError(f"{what}: {reason(error)}; make it readable for you") from None
+    except UsageError as error:
+        # What the user named is the folder, and this is a file in it.
+        raise KernelError(f"{what}: {error.message}") from None
 
 
 def _find(spec: BuildSpec, what: str) -> LocalKernel:
@@ -111,9 +117,11 @@ def _of_the_host(spec: HostSpec) -> BuildSpec:
 def _release_of(image: Path, what: str) -> str:
     """The release that a bzImage says it is."""
     try:
-        data = image.read_bytes()
-    except FileNotFoundError:
-        raise KernelError(f"{what}: there is no {image}; build the kernel first (make bzImage)") from None
+        data = read_file(image, most=_LARGEST)
+    except UsageError as error:
+        if not image.exists():
+            raise KernelError(f"{what}: there is no {image}; build the kernel first (make bzImage)") from None
+        raise KernelError(f"{what}: {error.message}") from None
     offset, magic = _MAGIC
     if data[offset : offset + len(magic)] != magic:
         raise KernelError(f"{what}: {image} is no bzImage of an x86 kernel")
@@ -159,5 +167,5 @@ def _version_of(program: str) -> str:
 def _identity(spec: BuildSpec, config: Path, compiler: tuple[str, ...]) -> str:
     digest = hashlib.sha256(f"{spec.build}\0{compiler}\0".encode())
     for path in (spec.image, config, spec.build / "Module.symvers"):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(hashlib.sha256(read_file(path, most=_LARGEST)).digest())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.trust import require_ours
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
 _PROBE_SECONDS = 30
@@ -46,9 +47,12 @@ def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
     """Run shell lines inside a kit, ``source`` being its ``/src``, the one folder they can write to.
 
     :param limit: Seconds until the run counts as hung.
-    :raises HostError: neither bubblewrap nor chroot can be used.
+    :raises HostError: neither bubblewrap nor chroot can be used, or others than this user could have changed
+        the kit.
     :raises KernelError: the run took longer than ``limit``.
     """
+    # Inside it the packages say whose things are.
+    require_ours(kit, contents=False)
     problem = bwrap_problem()
     if problem is None:
         writable = ["--bind", str(source), "/src", "--tmpfs", "/tmp", "--chdir", "/src"]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from pytest_memtype.errors import UsageError, reason
+from pytest_memtype.files import opened
 
 MANIFEST: Final = "memtype-export.json"
 """The first member's name."""
@@ -104,7 +105,7 @@ def unpack(
     :raises OSError: something can't be written.
     """
     try:
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw, mode="rb") as packed:
+        with opened(path) as raw, gzip.GzipFile(fileobj=raw, mode="rb") as packed:
             bounded = _Bounded(packed)
             with tarfile.open(fileobj=bounded, mode="r|") as tar:
                 return _unpack(tar, bounded, target, allowed=allowed, on_size=on_size)

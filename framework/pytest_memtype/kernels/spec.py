@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.files import named_path
 
 SUITES = (
     "bullseye",
@@ -80,14 +81,14 @@ def parse(text: str) -> Spec:
     if text == "host":
         return HostSpec(text)
     if kind == "tree" and name:
-        tree = Path(name).expanduser().absolute()
+        tree = named_path(name, what="the tree")
         return BuildSpec(text, image=tree / "arch" / "x86" / "boot" / "bzImage", build=tree)
     if kind == "image" and colon:
         image, _, build = name.partition(",build=")
         if not image or not build:
             raise UsageError(f"kernel {text!r}: write image:BZIMAGE,build=PATH, the folder it was built in")
         return BuildSpec(
-            text, image=Path(image).expanduser().absolute(), build=Path(build).expanduser().absolute()
+            text, image=named_path(image, what="the image"), build=named_path(build, what="the folder")
         )
     if kind == "set" and colon:
         raise UsageError(f"kernel {text!r}: a set stands for several kernels, and one is wanted here")

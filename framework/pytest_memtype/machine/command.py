@@ -38,7 +38,7 @@ EXTENDED_TSEG: Final = 16 * MIB
 #:   TSC unstable, in the middle of whatever the test prints.
 #: - ``no_timer_check``: there they are also late enough for the kernel's test of its timer, which panics then
 #:   ("IO-APIC + timer doesn't work!", 6.1). KVM's guests go without that test, too.
-KERNEL_CMDLINE: Final = "console=ttyS0 panic=-1 oops=panic loglevel=7 tsc=reliable"
+KERNEL_CMDLINE: Final = "console=ttyS0 panic=-1 oops=panic loglevel=7 tsc=reliable no_timer_check"
 
 # OVMF leaves a picture in the test device's memory, and Linux goes on drawing there through a mapping of its
 # own (efifb, 5.10 to 7.3).

@@ -1,17 +1,97 @@
-"""A private folder that never outlives its process by more than the next start."""
+"""Folders for temporary files that don't outlive their process, however it ends.
+
+A process that is killed can remove nothing, and QEMU and its launcher, which would see its end, are killed
+with it. So a shell waits for the end of a pipe that the process alone holds open, and then removes what bears
+the process's mark. Should it be killed too, the next start removes the folders of guests.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
+import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 #: The start of such a folder's name, in the system's folder for temporary files.
 PREFIX: Final = "memtype-guest-"
+
+#: Its first argument is the mark. What it is told are folders, a line each.
+_WATCH: Final = """
+mark=$1
+shift
+while IFS= read -r folder; do set -- "$@" "$folder"; done
+for folder; do rm -rf -- "$folder"/memtype-*-"$mark"-*; done
+"""
+
+
+class _Watcher:
+    """The shell that waits for this process's end."""
+
+    def __init__(self) -> None:
+        self.mark = secrets.token_hex(6)
+        self._told: set[str] = set()
+        ours = -1
+        theirs, ours = os.pipe()
+        try:
+            with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
+                os.posix_spawn(
+                    "/bin/sh",
+                    ["sh", "-c", _WATCH, "sh", self.mark],
+                    os.environ,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, theirs, 0),
+                        (os.POSIX_SPAWN_DUP2, nothing.fileno(), 1),
+                        (os.POSIX_SPAWN_DUP2, nothing.fileno(), 2),
+                    ],
+                    # Ctrl-C, and whoever kills all of the terminal's processes, mean this one.
+                    setsid=True,
+                )
+        except OSError:
+            # Then the next start has to do.
+            os.close(ours)
+            ours = -1
+        finally:
+            os.close(theirs)
+        self._pipe = ours
+
+    def look_at(self, folder: str) -> None:
+        """Have it clear this folder, too."""
+        if self._pipe < 0 or folder in self._told or "\n" in folder:
+            return
+        self._told.add(folder)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._pipe, os.fsencode(folder) + b"\n")
+
+
+# Keyed by the process id: a forked process isn't what the shell waits for.
+@functools.cache
+def _watcher(_pid: int) -> _Watcher:
+    return _Watcher()
+
+
+def _new_folder(what: str) -> Path:
+    watcher = _watcher(os.getpid())
+    watcher.look_at(tempfile.gettempdir())
+    return Path(tempfile.mkdtemp(prefix=f"memtype-{what}-{watcher.mark}-"))
+
+
+@contextlib.contextmanager
+def temporary_folder(what: str) -> Iterator[Path]:
+    """A new folder, mode 0700, that is gone after the block, or with this process.
+
+    :param what: A word for its name.
+    """
+    path = _new_folder(what)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class PrivateFolder:
@@ -24,7 +104,7 @@ class PrivateFolder:
     def __init__(self) -> None:
         remove_leftovers()
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self.path = _new_folder("guest")
             lock = _lock(self.path)
             if lock is not None:
                 break

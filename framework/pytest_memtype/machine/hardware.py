@@ -92,6 +92,9 @@ class Hardware:
             )
         _check_cpus(self.cpus)
         _check_cmdline(self.cmdline)
+        for name, text in (("memory", self.memory), ("firmware", self.firmware), ("display", self.display)):
+            if not isinstance(text, str):
+                raise UsageError(f"hardware: {name} {text!r} is not text")
         if self.firmware not in FIRMWARES:
             raise UsageError(
                 f"hardware: firmware {self.firmware!r} is not known; use {' or '.join(FIRMWARES)}"
@@ -137,12 +140,15 @@ def ram_ranges(size: int) -> tuple[RamRange, ...]:
 
 
 def _check_cpu(cpu: object) -> None:
-    if not isinstance(cpu, str) or re.fullmatch(r"[^\s,][^\s]*", cpu) is None:
+    # Printable ASCII: QEMU takes a NUL for the end of its argument, and the rest goes to people's terminals.
+    if not isinstance(cpu, str) or re.fullmatch(r"[!-+\--~][!-~]*", cpu) is None:
         raise UsageError(f"hardware: cpu {cpu!r} is not a QEMU CPU; write it like 'qemu64' or 'qemu64,-mtrr'")
     match = _PHYSICAL_BITS.search(cpu)
     # Python reads no number of thousands of digits.
     if match and (len(match[1]) > 2 or int(match[1]) not in (0, *_WIDTHS)):
         raise UsageError(f"hardware: cpu {cpu!r} has addresses no CPU has; use phys-bits of 32 to 52")
+    if len(cpu) > CMDLINE_LIMIT:
+        raise UsageError(f"hardware: cpu has {len(cpu)} characters; use {CMDLINE_LIMIT} at most")
 
 
 def _check_memory(memory: object) -> None:

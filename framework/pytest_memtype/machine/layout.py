@@ -93,6 +93,11 @@ class Layout:
         other_cpus: Layout | None = None,
         description: str = "",
     ) -> None:
+        for what, value in (("ranges", ranges), ("fixed", fixed)):
+            if what == "fixed" and value is None:
+                continue
+            if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+                raise LayoutError(f"layout {name!r}: {what} {value!r} is no list")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "default", default)
         object.__setattr__(self, "ranges", tuple(ranges))
@@ -114,6 +119,7 @@ def validate(layout: Layout, *, physical_bits: int, variable_registers: int = VA
     :raises LayoutError: They can't; one line that names the layout and the range.
     """
     where = f"layout {layout.name!r}"
+    _check_types(layout, where)
     if not isinstance(layout.name, str) or not NAME.fullmatch(layout.name):
         raise LayoutError(f"{where}: a name is made of letters, digits, '-', '_' and '.'")
     _encode(layout, where, physical_bits=physical_bits, variable_registers=variable_registers)
@@ -121,6 +127,7 @@ def validate(layout: Layout, *, physical_bits: int, variable_registers: int = VA
     _smrr(layout, where)
     if layout.other_cpus is not None:
         where += ": other CPUs"
+        _check_types(layout.other_cpus, where)
         if layout.other_cpus.tom2 is not None or layout.other_cpus.smrr is not None:
             raise LayoutError(f"{where} can't have tom2 or smrr of their own; firmware sets them alike")
         if layout.other_cpus.default is None:
@@ -144,6 +151,31 @@ def check_bootable(layout: Layout) -> None:
                 f"layout {layout.name!r}: {key} can't be given to a guest: QEMU's CPUs {why}; "
                 f"memtype layouts show {layout.name} draws it"
             )
+
+
+def _check_types(layout: Layout, where: str) -> None:
+    """Check what type checkers would find, which not everybody uses."""
+    for name, value in (("enabled", layout.enabled), ("fixed_enabled", layout.fixed_enabled)):
+        if not isinstance(value, bool):
+            raise LayoutError(f"{where}: {name} {value!r} is neither True nor False")
+    if layout.default is not None and not isinstance(layout.default, MemType):
+        raise LayoutError(
+            f"{where}: the default {layout.default!r} isn't a memory type; give e.g. MemType.UC"
+        )
+    if not isinstance(layout.description, str) or not layout.description.isprintable():
+        raise LayoutError(f"{where}: description isn't one line of printable text")
+    if layout.other_cpus is not None and not isinstance(layout.other_cpus, Layout):
+        raise LayoutError(f"{where}: other_cpus {layout.other_cpus!r} is no Layout")
+    for number, each in enumerate(layout.ranges, start=1):
+        if not isinstance(each, MtrrRange) or not isinstance(each.memtype, MemType):
+            raise LayoutError(f"{where}: range {number} ({each}) is no MtrrRange with a MemType")
+        if each.register is not None and (
+            not isinstance(each.register, int) or isinstance(each.register, bool)
+        ):
+            raise LayoutError(f"{where}: range {number} ({each}): register {each.register!r} is no number")
+    for number in layout.fixed or ():
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise LayoutError(f"{where}: fixed ranges: {number!r} is no number")
 
 
 def register_writes(

@@ -28,7 +28,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from pytest_memtype.errors import LayoutError
+from pytest_memtype.errors import LayoutError, UsageError
+from pytest_memtype.files import read_text
 from pytest_memtype.machine.layout import NAME, Layout
 from pytest_memtype.x86.memtype import parse_memtype
 from pytest_memtype.x86.mtrr import MtrrRange
@@ -111,7 +112,7 @@ _RANGE_KEYS = {"base": int | str, "size": int | str, "type": str, "ignored_bits"
 
 def _read(name: str, file: Traversable) -> Layout:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(_text(file))
         _check_keys(table, _LAYOUT_KEYS, required={"description"})
         if not table["description"].isprintable():
             raise ValueError("description isn't one line of printable text")
@@ -125,8 +126,14 @@ def _read(name: str, file: Traversable) -> Layout:
         return _layout(name, table, description=table["description"], other_cpus=others)
     except RecursionError:
         raise LayoutError(f"{file}: nested too deeply for a layout") from None
+    except UsageError as error:
+        raise LayoutError(error.message) from None
     except (OSError, ValueError) as error:
         raise LayoutError(f"{file}: {error}") from None
+
+
+def _text(file: Traversable) -> str:
+    return read_text(file) if isinstance(file, Path) else file.read_text(encoding="utf-8")
 
 
 def _layout(name: str, table: Mapping[str, Any], **rest: Any) -> Layout:

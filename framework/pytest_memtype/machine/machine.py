@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
-from pytest_memtype.errors import GuestError, GuestExited, Unavailable
+from pytest_memtype.checksum import Seen, still_whole
+from pytest_memtype.errors import GuestError, GuestExited, HostError, Unavailable
 from pytest_memtype.machine.any_machine import AnyMachine
 from pytest_memtype.machine.command import Channels, Guest, qemu_command, rerun_command
 from pytest_memtype.machine.console import Console, sanitize
@@ -104,6 +106,7 @@ class Machine:
         self._release = contextlib.ExitStack()
         self._console: Console | None = None
         self._qmp: Qmp | None = None
+        self._ground: tuple[Path, int, Seen] | None = None
         try:
             self._start(history, handed_in, timeout)
         except BaseException:
@@ -146,6 +149,36 @@ class Machine:
         self._release.callback(self.console.close)
         self.agent_port = Port(agent, self, name="the agent's port")
         self._release.callback(self.agent_port.close)
+
+    def stands_on(self, file: Path, seen: Seen) -> None:
+        """Note that its RAM is a private copy of a file, which shows in it wherever it hasn't written.
+
+        :param seen: How the file was when it was found whole.
+        :raises OSError: the file is gone.
+        """
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._ground = (file, descriptor, seen)
+
+        def leave() -> None:
+            self._ground = None
+            os.close(descriptor)
+
+        self._release.callback(leave)
+
+    def shaken(self) -> HostError | None:
+        """What to say where somebody has changed the file that its RAM is a copy of; None if nobody has.
+
+        Nothing counts that such a guest has done.
+        """
+        if self._ground is None:
+            return None
+        file, descriptor, seen = self._ground
+        if still_whole(descriptor, seen):
+            return None
+        return HostError(
+            f"{file}: somebody has changed it while a guest ran whose memory it is; run this test again, and "
+            "find out who writes there"
+        )
 
     def resume(self) -> None:
         """Let the guest run."""

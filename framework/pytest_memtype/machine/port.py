@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pexpect
 from pexpect.fdpexpect import fdspawn
 
+from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.timeouts import COMMAND
 from pytest_memtype.machine.wait import Waiter, deadline_after
 
@@ -106,6 +107,10 @@ class Port(_Spawn):
             self.flag_eof = True
             raise pexpect.EOF(self.name)
         return data
+
+    def silent(self, seconds: float) -> GuestError:
+        """The error that explains why nothing came for so long."""
+        return self._waiter.hung(f"waiting for {self.purpose} on {self.name}", seconds)
 
     def _take(self, size: int) -> bytes | None:
         """What can be read now: None if there is nothing, no bytes at the end of file."""

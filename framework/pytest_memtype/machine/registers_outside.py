@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from pytest_memtype.errors import GuestError, HostError
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, DeviceStateError, read_cpus, shape_of
+from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
@@ -46,7 +46,7 @@ def save_devices(machine: Machine) -> bytes:
 
     :raises GuestError: QEMU ended, or could not save it.
     """
-    with stopped(machine), tempfile.TemporaryDirectory(prefix="memtype-state-") as name:
+    with stopped(machine), temporary_folder("state") as name:
         file = Path(name) / "state"
         # Not "live": that would let the guest run on while it is being read.
         machine.qmp.execute("xen-save-devices-state", {"filename": str(file), "live": False})
@@ -89,7 +89,7 @@ def trial_guest() -> Iterator[Machine]:
     hardware = Hardware()
     with (
         os.fdopen(memory_file(), "r+b") as memory,
-        tempfile.TemporaryDirectory(prefix="memtype-trial-") as name,
+        temporary_folder("trial") as name,
     ):
         memory.truncate(hardware.memory_bytes)
         guest = Guest(hardware, ram_file=Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}"))
@@ -125,7 +125,7 @@ def _described(state: Path) -> CpuShape:
 @functools.cache
 def _learned(_qemu: Qemu, cpu: str, accelerator: str) -> CpuShape:
     guest = Guest(hardware=replace(Hardware(), cpu=cpu), accelerator="kvm" if accelerator == "kvm" else "tcg")
-    with tempfile.TemporaryDirectory(prefix="memtype-shape-") as name:
+    with temporary_folder("shape") as name:
         state = Path(name) / "state"
         with Machine.start(guest, logs=Path(name) / "logs") as machine:
             leave_ram_out(machine)

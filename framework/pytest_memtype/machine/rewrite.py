@@ -8,7 +8,6 @@ to which its saved state is edited (seen with QEMU 7.2).
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pytest_memtype.machine.device_state import (
     shape_of,
     with_registers,
 )
+from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import load_state, save_state, take_ram_along
 from pytest_memtype.machine.registers_outside import stopped
@@ -36,7 +36,7 @@ def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegi
         guest is as it was.
     :raises GuestError: QEMU ended, or could not save or load the state.
     """
-    with tempfile.TemporaryDirectory(prefix="memtype-state-") as name, stopped(machine):
+    with temporary_folder("state") as name, stopped(machine):
         file = Path(name) / "state"
         take_ram_along(machine)
         try:

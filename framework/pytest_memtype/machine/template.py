@@ -21,15 +21,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from pytest_memtype.checksum import Seen, checksum_of, whole
 from pytest_memtype.errors import HostError
 from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.migration import leave_ram_out, load_state, save_state
 from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.store import flush
+from pytest_memtype.trust import require_ours
 
 #: Raise it when templates of earlier versions of this code can't be used.
-_FORMAT: Final = 4
+_FORMAT: Final = 5
+
+_FACTS: Final = "template.json"
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,23 @@ class Template:
     :param guest: What to start to restore it.
     :param console: What its console printed until it was saved.
     :param notes: What :func:`save`'s caller wants to know again about the guest; JSON.
+    :param ram: How its RAM was when it was found whole.
+    :param boot_rom: What it was booted with: its file may be gone by the time that somebody boots it again.
     """
 
     guest: Guest
     console: bytes
     notes: Any
+    ram: Seen
+    boot_rom: bytes | None
 
 
 class TemplateError(Exception):
-    """A template is damaged. The message says how."""
+    """A template is damaged, or isn't there. The message says how."""
+
+
+class NoTemplate(TemplateError):
+    """There is none."""
 
 
 def template_key(guest: Guest, *, boot_rom: bytes | None, deployed: Iterable[Path] = ()) -> str:
@@ -105,13 +117,28 @@ def save(
         with ram.open("xb") as file:
             _copy_with_holes(memory, file)
     facts = {
-        "ram": _fingerprint(ram),
-        "state": hashlib.sha256(state.read_bytes()).hexdigest(),
+        "sums": {name: checksum_of(directory / name) for name in _files(directory)},
         "notes": notes,
     }
-    (directory / "template.json").write_text(json.dumps(facts))
+    (directory / _FACTS).write_text(sealed(facts))
     # A power cut must not leave a template that looks whole.
     flush(directory)
+
+
+def _files(directory: Path) -> list[str]:
+    """What a clone is made from, and what there is to run it again."""
+    names = ("ram", "state", "logs/console.log", "boot-rom.bin")
+    return [name for name in names if (directory / name).exists()]
+
+
+def sealed(facts: Mapping[str, Any]) -> str:
+    """The text of ``template.json``, which has a checksum of its own."""
+    plain = {key: value for key, value in facts.items() if key != "sum"}
+    return json.dumps({**plain, "sum": _sum_of(plain)})
+
+
+def _sum_of(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def memory_file() -> int:
@@ -152,45 +179,55 @@ def load(guest: Guest, directory: Path) -> Template:
     """The template in a folder.
 
     :param guest: What it was saved from.
-    :raises TemplateError: It is damaged or isn't there.
+    :raises NoTemplate: There is none.
+    :raises TemplateError: It is damaged.
+    :raises NotOurs: Others than this user could have changed it.
     """
+    if not directory.is_dir():
+        raise NoTemplate(f"{directory}: no template can be read: there is none")
     try:
-        facts = json.loads((directory / "template.json").read_text())
-        if facts["ram"] != _fingerprint(directory / "ram"):
-            raise TemplateError(f"{directory / 'ram'} has changed since it was saved")
-        if facts["state"] != hashlib.sha256((directory / "state").read_bytes()).hexdigest():
-            raise TemplateError(f"{directory / 'state'} has changed since it was saved")
-        notes = facts["notes"]
+        require_ours(directory)
+        facts = json.loads((directory / _FACTS).read_text())
+        sums, notes = facts["sums"], facts["notes"]
+        if facts.pop("sum") != _sum_of(facts):
+            raise TemplateError(f"{directory / _FACTS} has changed since it was saved")
+        found = {name: whole(directory / name, expected) for name, expected in sums.items()}
+        ram, state = found["ram"], found["state"]
+        changed = [str(directory / name) for name, seen in found.items() if seen is None]
+        if changed or ram is None or state is None:
+            raise TemplateError(f"{', '.join(changed)} has changed since it was saved")
         console = (directory / "logs" / "console.log").read_bytes()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rom = (directory / "boot-rom.bin").read_bytes() if "boot-rom.bin" in sums else None
+    except FileNotFoundError as error:
+        # Such as one that another run removes at this moment.
+        gone = NoTemplate if not directory.is_dir() else TemplateError
+        raise gone(f"{directory}: no template can be read: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TemplateError(f"{directory}: no template can be read: {error}") from None
-    rom = directory / "boot-rom.bin"
     return Template(
         guest=replace(
             guest,
-            boot_rom=rom if rom.exists() else None,
             ram_file=directory / "ram",
             ram_share=False,
             state=directory / "state",
         ),
         console=console,
         notes=notes,
+        ram=ram,
+        boot_rom=rom,
     )
-
-
-def _fingerprint(ram: Path) -> list[int]:
-    # Hashing 256 MiB for every test would cost more than the clone itself.
-    status = ram.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def clone(template: Template, *, logs: Path) -> Machine:
     """A fresh guest, running, that goes on where the template was saved.
 
     :raises GuestError: QEMU didn't start, or couldn't load the state.
+    :raises OSError: The template is gone.
     """
-    machine = Machine.start(template.guest, logs=logs, history=template.console)
+    machine = Machine.start(template.guest, logs=logs, boot_rom=template.boot_rom, history=template.console)
     try:
+        assert template.guest.ram_file is not None
+        machine.stands_on(template.guest.ram_file, template.ram)
         leave_ram_out(machine)
         load_state(machine)
         machine.resume()

@@ -14,12 +14,13 @@ from pytest_memtype import store
 from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import NOTHING, Machine
-from pytest_memtype.machine.template import Template, TemplateError, load, save, template_key
-from pytest_memtype.progress import Progress
+from pytest_memtype.machine.template import NoTemplate, Template, TemplateError, load, save, template_key
+from pytest_memtype.progress import Progress, Remark
 from pytest_memtype.store import (
     clear_unfinished,
     exclusive,
     exclusive_if_free,
+    make_folder,
     remove_unused,
     under_construction,
 )
@@ -61,7 +62,7 @@ def get(
     deployed: Iterable[Path] = (),
     failed_logs: Path | None = None,
 ) -> Template:
-    """The template of a guest, made if there is none, or none that is whole.
+    """The template of a guest, made if there is none, or none that is whole; the latter is said.
 
     :param cache: The folder of all templates.
     :param prepare: See :func:`pytest_memtype.machine.template.save`.
@@ -69,19 +70,23 @@ def get(
     :param deployed: Files that ``prepare`` brings into it.
     :param failed_logs: A folder, made if need be, for the logs of a guest that can't be booted or saved.
     :raises GuestError: the guest can't be booted or saved.
-    :raises HostError: the disk is full, or another run doesn't finish the same template.
+    :raises HostError: the disk is full, another run doesn't finish the same template, or others than this
+        user could have changed it.
     """
     folder = cache / template_key(guest, boot_rom=boot_rom, deployed=deployed)
     ready = folder / _READY
     try:
         return _used(folder, load(guest, ready))
     except TemplateError:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     with exclusive(folder, progress):
         try:
             # Another run may have made it while this one waited.
             return _used(folder, load(guest, ready))
-        except TemplateError:
+        except NoTemplate:
+            pass
+        except TemplateError as error:
+            progress(Remark(f"a template is damaged, and made again: {error}"))
             discard(folder)
         progress(f"booting a template on {guest.hardware.cpu}")
         # Before, too: others may have filled the disk.

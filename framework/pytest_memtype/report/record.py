@@ -23,15 +23,20 @@ things looked at.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, UsageError, harmless
+from pytest_memtype.files import opened
 
 SCHEMA = 2
+
+# Bytes; the suite's records of one kernel take 2 MiB.
+_LARGEST = 1 << 28
 
 Record: TypeAlias = dict[str, Any]
 
@@ -47,8 +52,14 @@ _IN_EACH = {
     "operation": str,
     "actor": str,
 }
-_OF_A_MAPPING = {"requested": str, "region": dict}
+_OF_A_MAPPING = {"requested": str, "region": dict, "verdict": dict | None}
 _OF_ANYTHING_ELSE = {"arguments": dict}
+# Where a mapping was asked for at all.
+_OF_AN_ANSWER = {
+    "kernel_answer": dict,
+    "granted": str | list | None,
+    "effective": str | list | None,
+}
 
 
 def case_of(test: str, kernel: str) -> str:
@@ -102,9 +113,9 @@ def read(path: Path) -> list[Record]:
     """
     records = []
     try:
-        with path.open(encoding="ascii") as lines:
+        with opened(path, most=_LARGEST) as file, io.TextIOWrapper(file, encoding="ascii") as lines:
             for number, line in enumerate(lines, start=1):
-                record = json.loads(line)
+                record = _plain(json.loads(line))
                 schema = record.get("schema") if isinstance(record, dict) else None
                 if schema not in (1, SCHEMA):
                     raise UsageError(f"{path}:{number}: not a record of schema 1 to {SCHEMA}")
@@ -121,10 +132,31 @@ def read(path: Path) -> list[Record]:
     return records
 
 
+def _plain(value: Any) -> Any:
+    """JSON whose texts can go to any terminal: whoever wrote the file may have meant ill."""
+    match value:
+        case str():
+            return harmless(value)
+        case list():
+            return [_plain(each) for each in value]
+        case dict():
+            return {harmless(key): _plain(each) for key, each in value.items()}
+    return value
+
+
+def _are_types(value: Any) -> bool:
+    """Whether it is what stands for the types of a mapping's pages."""
+    return not isinstance(value, list) or all(isinstance(each, str | None) for each in value)
+
+
 def _lacking(record: Record) -> list[str]:
     """What a line must have for whoever reads it, and hasn't, or of another type."""
     needed = _IN_EACH | (_OF_A_MAPPING if "requested" in record else _OF_ANYTHING_ELSE)
-    return [key for key, kind in needed.items() if not isinstance(record.get(key), kind)]
+    if "kernel_answer" in record:
+        needed |= _OF_AN_ANSWER
+    wrong = [key for key, kind in needed.items() if not isinstance(record.get(key, ...), kind)]
+    wrong += [key for key in ("granted", "effective") if not _are_types(record.get(key))]
+    return wrong
 
 
 def _append_all(descriptor: int, data: bytes) -> None:

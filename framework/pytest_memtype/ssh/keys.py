@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.files import WRITTEN_BY_HAND, opened
 from pytest_memtype.machine.console import sanitize
 
 _COMMENT = "memtype"
@@ -59,9 +60,11 @@ def identity(path: Path) -> paramiko.PKey:
     :raises UsageError: it can't be read, or is none.
     """
     try:
-        return paramiko.PKey.from_path(path)
-    except OSError as error:
-        raise UsageError(f"{path}: the identity can't be read: {error.strerror}") from None
+        # A pipe would be waited for.
+        with opened(path, most=WRITTEN_BY_HAND):
+            return paramiko.PKey.from_path(path)
+    except UsageError as error:
+        raise UsageError(f"the identity: {error.message}") from None
     except (TypeError, paramiko.PasswordRequiredException):
         # cryptography says TypeError for a passphrase that isn't given.
         raise UsageError(

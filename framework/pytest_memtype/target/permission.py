@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.files import read_text
 from pytest_memtype.guest.region import PAGE_SIZE
 from pytest_memtype.target.facts import Bar, Facts
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
@@ -71,10 +72,10 @@ def load_permission(path: Path) -> Permission:
     :raises UsageError: it can't be read, or says something else than it may.
     """
     try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"{path}: the target's configuration can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_text(path))
+    except UsageError as error:
+        raise UsageError(f"the target's configuration: {error.message}") from None
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from None
     except RecursionError:
         raise UsageError(f"{path}: nested too deeply for a target's configuration") from None

@@ -347,3 +347,17 @@ def test_a_guest_that_hangs_is_noticed(guest_factory: GuestFactory) -> None:
     with pytest.raises(GuestHung, match=r"no answer for 3 s \(waiting for the answer to 'shell'") as error:
         guest.shell("echo freeze > /sys/power/state")
     assert any("console.log" in line for line in error.value.details)
+
+
+@pytest.mark.parametrize("size", [400_000, 20_000_000])
+def test_a_long_output_is_cut_and_said_and_spoils_nothing(guest: Guest, size: int) -> None:
+    """A NUL takes six bytes of an answer."""
+    done = guest.shell(f"head -c {size} /dev/zero; exit 3")
+    limit = 256 << 10
+    assert done.output == r"\x00" * limit + f"\n[more than {limit} bytes: the rest is left out]\n"
+    assert done.status == 3
+    assert guest.shell("echo next").output == "next\n"
+
+
+def test_an_output_below_the_limit_is_whole(guest: Guest) -> None:
+    assert guest.shell("head -c 262144 /dev/zero").output == r"\x00" * 262144

@@ -19,13 +19,14 @@ import pytest
 from small_files import files_at_most
 
 from pytest_memtype import Guest, MemType
+from pytest_memtype.checksum import checksum_of
 from pytest_memtype.errors import LayoutError
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.machine.template import TemplateError
+from pytest_memtype.machine.template import TemplateError, sealed
 from pytest_memtype.progress import silent
 from pytest_memtype.resources import cache_directory
 
@@ -209,10 +210,11 @@ def test_a_template_that_can_not_be_restored_is_one_line(start: Start, tmp_path:
     assert good.state is not None
     facts = good.state.with_name("template.json")
     good_facts = facts.read_text()
-    # QEMU's own checks find it: the hash is that of the damaged state.
+    # QEMU's own checks find it: the checksum is that of the damaged state.
     good.state.write_bytes(b"QEVM nonsense" * 1000)
-    digest = hashlib.sha256(good.state.read_bytes()).hexdigest()
-    facts.write_text(json.dumps({**json.loads(good_facts), "state": digest}))
+    content = json.loads(good_facts)
+    sums = {**content["sums"], "state": checksum_of(good.state)}
+    facts.write_text(sealed({**content, "sums": sums}))
     with pytest.raises(TemplateError) as caught:
         start(plan, cache=cache)
     assert "\n" not in str(caught.value)
@@ -224,7 +226,7 @@ def test_notes_that_make_no_sense_are_one_line(start: Start, tmp_path: Path) -> 
     good = start(plan, cache=cache).machine.guest
     assert good.state is not None
     facts = good.state.with_name("template.json")
-    facts.write_text(json.dumps({**json.loads(facts.read_text()), "notes": None}))
+    facts.write_text(sealed({**json.loads(facts.read_text()), "notes": None}))
     with pytest.raises(TemplateError, match="the template's notes make no sense"):
         start(plan, cache=cache)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import KernelError
+from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.kernels import Bundle, bundle
 
 DEFAULT = "debian:bookworm"
@@ -97,6 +97,28 @@ def test_new_sources_are_built_once_without_a_download(sources: Path) -> None:
         changed, _ = built(sources)
         shutil.rmtree(changed.directory)
         assert changed.key != first.key
+    finally:
+        shutil.rmtree(first.directory)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("default")
+def test_a_damaged_bundle_is_built_again_and_that_is_said(sources: Path) -> None:
+    first, _ = built(sources)
+    try:
+        good = first.image.read_bytes()
+        with first.image.open("r+b") as file:
+            file.seek(1 << 20)
+            file.write(bytes(each ^ 0xFF for each in good[1 << 20 : (1 << 20) + 2000]))
+        told: list[str] = []
+        again = bundle(DEFAULT, sources=sources, progress=told.append)
+        assert again == first
+        assert told[0] == f"{first.directory} is damaged, and made again: image has changed since it was made"
+        assert told[1].startswith("building the guest for ")
+        assert again.image.read_bytes() == good
+        first.launcher.chmod(0o666)
+        with pytest.raises(HostError, match=r"launcher\.so: everybody can write to it"):
+            bundle(DEFAULT, sources=sources)
     finally:
         shutil.rmtree(first.directory)
 

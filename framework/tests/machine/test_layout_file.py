@@ -127,7 +127,7 @@ def test_a_file_that_is_no_layout_is_not_known(tmp_path: Path) -> None:
             "other_cpus: range 1: base is missing",
         ),
         ("x = " + "[" * 5000, "nested too deeply"),
-        ("\udcff", "can't decode"),
+        ("\udcff", "no text in UTF-8"),
     ],
 )
 def test_file_that_is_no_layout(tmp_path: Path, content: str, message: str) -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import GuestError, GuestExited, HostError
+from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.machine import template as template_module
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_versions import QEMU, this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save, template_key
+from pytest_memtype.trust import NotOurs
 
 from .conftest import CONSOLE, ENDS, option_rom, write
 
@@ -138,6 +140,29 @@ def write_ram(saved: Path) -> None:
         file.write(b"changed")
 
 
+def write_ram_and_set_its_time_back(saved: Path) -> None:
+    """As a disk that returns other bytes than it was given, of which no time tells."""
+    ram = saved / "ram"
+    before = ram.stat()
+    with ram.open("r+b") as file:
+        start = os.lseek(file.fileno(), 0, os.SEEK_DATA)
+        file.seek(start + 4096 + 17)
+        (byte,) = file.read(1)
+        file.seek(start + 4096 + 17)
+        file.write(bytes([byte ^ 0x40]))
+    os.utime(ram, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def fill_a_hole_of_ram(saved: Path) -> None:
+    with (saved / "ram").open("r+b") as file:
+        file.seek(os.lseek(file.fileno(), 0, os.SEEK_HOLE) + 123)
+        file.write(b"\x01")
+
+
+def write_console(saved: Path) -> None:
+    (saved / "logs" / "console.log").write_bytes(b"hear")
+
+
 def truncate_state(saved: Path) -> None:
     os.truncate(saved / "state", 100)
 
@@ -157,6 +182,12 @@ def write_facts(text: str) -> Callable[[Path], object]:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "ram truncated": (truncate_ram, "ram has changed since it was saved"),
     "ram changed": (write_ram, "ram has changed since it was saved"),
+    "ram changed, but for its times": (
+        write_ram_and_set_its_time_back,
+        "ram has changed since it was saved",
+    ),
+    "a hole of ram filled": (fill_a_hole_of_ram, "ram has changed since it was saved"),
+    "console changed": (write_console, "console.log has changed since it was saved"),
     "ram gone": (lambda saved: (saved / "ram").unlink(), "no template can be read: .*ram"),
     "state truncated": (truncate_state, "state has changed since it was saved"),
     "state changed": (flip_a_bit_of_state, "state has changed since it was saved"),
@@ -164,7 +195,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "facts empty": (write_facts(""), "no template can be read"),
     "facts garbage": (write_facts("\0\xff{"), "no template can be read"),
     "facts of another form": (write_facts("[1, 2]"), "no template can be read"),
-    "facts incomplete": (write_facts("{}"), "no template can be read: 'ram'"),
+    "facts incomplete": (write_facts("{}"), "no template can be read: 'sums'"),
     "console gone": (lambda saved: (saved / "logs" / "console.log").unlink(), "console.log"),
     "facts gone": (lambda saved: (saved / "template.json").unlink(), "no template can be read"),
 }
@@ -180,6 +211,53 @@ def test_damage_is_seen(saved: Path, tmp_path: Path) -> None:
         with pytest.raises(TemplateError, match=message):
             load(GUEST, damaged)
         shutil.rmtree(damaged)
+
+
+def test_what_was_copied_is_no_damage(saved: Path, tmp_path: Path) -> None:
+    """A copy has other times, and holes where others were zeros, or zeros where others were holes."""
+    copy = tmp_path / "copy"
+    shutil.copytree(saved, copy, copy_function=shutil.copyfile)
+    content = (copy / "ram").read_bytes()
+    (copy / "ram").write_bytes(content)
+    assert (copy / "ram").stat().st_blocks > (saved / "ram").stat().st_blocks
+    load(GUEST, copy)
+
+
+def test_a_template_that_others_can_write_to_is_refused(saved: Path) -> None:
+    for path in (saved / "ram", saved / "logs", saved):
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o002)
+        with pytest.raises(NotOurs, match="everybody can write to it"):
+            load(GUEST, saved)
+        path.chmod(mode)
+    load(GUEST, saved)
+
+
+def test_what_failed_beside_a_removed_template_can_be_run_again(saved: Path, tmp_path: Path) -> None:
+    own = tmp_path / "test" / "guest-1"
+    with clone(load(GUEST, saved), logs=own) as machine:
+        # As memtype cache prune does beside a run.
+        shutil.rmtree(saved)
+        leave(own.parent, records=[], guests=[Evidence({}, machine.guest)])
+    script = (own / "rerun.sh").read_text()
+    assert f"-option-rom {own / 'boot-rom.bin'} " in script
+    assert (own / "boot-rom.bin").read_bytes() == ECHO
+
+
+def test_a_guest_says_when_its_template_changes_below_it(saved: Path, tmp_path: Path) -> None:
+    with clone(load(GUEST, saved), logs=tmp_path / "clone") as machine:
+        assert machine.shaken() is None
+        # Another run takes it away, which changes nothing for this one.
+        (saved / "ram").rename(saved / "elsewhere")
+        (saved / "elsewhere").chmod(0o600)
+        assert machine.shaken() is None
+        with (saved / "elsewhere").open("r+b") as file:
+            file.write(b"changed")
+        (saved / "elsewhere").unlink()
+        wrong = machine.shaken()
+        assert wrong is not None
+        assert "somebody has changed it while a guest ran" in wrong.message
+        assert wrong.exit_status == 3
 
 
 def test_a_state_that_qemu_does_not_take_is_an_error_at_once(saved: Path, tmp_path: Path) -> None:

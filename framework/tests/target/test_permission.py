@@ -79,7 +79,7 @@ def test_one_line_says_what_is_wrong_with_it(tmp_path: Path, text: str, why: str
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="can't be read: No such file"):
+    with pytest.raises(UsageError, match=r"can't be read \(No such file"):
         load_permission(tmp_path / "lab.toml")
 
 

@@ -1,0 +1,130 @@
+"""Whether what lies in the cache is this user's alone: it is preloaded into QEMU, run and booted."""
+
+from __future__ import annotations
+
+import functools
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.errors import HostError
+
+_ROOT: Final = 0
+
+#: More links in one path than Linux follows (fs/namei.c, MAXSYMLINKS).
+_MOST_LINKS: Final = 40
+
+
+class NotOurs(HostError):
+    """Somebody else could have put it there, or could change it."""
+
+
+def require_ours(path: Path, *, contents: bool = True) -> None:
+    """Check that nobody but this user and root can replace or change something, as ssh does with its files.
+
+    It belongs to one of the two and others can't write to it, nor to a folder above it; sticky ones, such as
+    /tmp, are fine there: nobody can rename in them what isn't his. A group of which its owner is the only
+    member is no others. The same holds for links on the way.
+
+    :param path: A file or folder that there is.
+    :param contents: Look at all that is in the folder, too.
+    :raises NotOurs: somebody can; one line says who, and what to do.
+    :raises OSError: it is gone.
+    """
+    steps = list(_steps(path.absolute()))
+    for place, status in steps[:-1]:
+        _check(place, status, above=True)
+    place, status = steps[-1]
+    _check(place, status, above=False)
+    if contents and stat.S_ISDIR(status.st_mode):
+        for folder, folders, files in os.walk(place):
+            for name in (*folders, *files):
+                inside = f"{folder}/{name}"
+                _check(inside, os.lstat(inside), above=False)
+
+
+def _steps(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything that leads to a path, from the root on, what links lead to behind the links."""
+    pending = list(reversed(path.parts[1:]))
+    at, links = "/", 0
+    yield at, os.lstat(at)
+    while pending:
+        part = pending.pop()
+        if part == "..":
+            at = os.path.dirname(at)  # noqa: PTH120
+            continue
+        here = os.path.join(at, part)  # noqa: PTH118
+        status = os.lstat(here)
+        if stat.S_ISLNK(status.st_mode):
+            # Its mode says nothing, only who made it. What it leads to follows.
+            yield here, status
+            links += 1
+            if links > _MOST_LINKS:
+                raise NotOurs(f"{path}: goes through more than {_MOST_LINKS} links; name it without")
+            target = Path(os.readlink(here))  # noqa: PTH115
+            if target.is_absolute():
+                at = "/"
+            pending += reversed([each for each in target.parts if each != "/"])
+            continue
+        at = here
+        yield at, status
+
+
+def _check(place: str, status: os.stat_result, *, above: bool) -> None:
+    if status.st_uid not in (os.geteuid(), _ROOT) and not (above and _is_unknown(status.st_uid)):
+        raise NotOurs(
+            f"{place}: belongs to {_user(status.st_uid)}, and what it leads to is run and booted as "
+            f"{_user(os.geteuid())}; set MEMTYPE_CACHE to a folder of your own"
+        )
+    if stat.S_ISLNK(status.st_mode):
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    if above and mode & stat.S_ISVTX:
+        return
+    writers = [
+        *(["everybody"] if mode & stat.S_IWOTH else []),
+        *(["its group"] if mode & stat.S_IWGRP and not _is_private(status.st_gid, status.st_uid) else []),
+    ]
+    if writers:
+        raise NotOurs(
+            f"{place}: {writers[0]} can write to it (mode {mode:04o}), and what is there is run as "
+            f"{_user(os.geteuid())}; chmod go-w it, or set MEMTYPE_CACHE to a folder of your own"
+        )
+
+
+@functools.cache
+def _is_private(group: int, owner: int) -> bool:
+    """Whether a user is alone in a group, as Debian gives one to each: then it is nobody else."""
+    try:
+        members = grp.getgrgid(group).gr_mem
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return False
+    if any(member != name for member in members):
+        return False
+    return all(each.pw_uid == owner for each in pwd.getpwall() if each.pw_gid == group)
+
+
+@functools.cache
+def _is_unknown(user: int) -> bool:
+    """Whether the number stands for all users that are unknown in this process's user namespace.
+
+    The host's root is one of them there, whose are the folders at the top.
+    """
+    try:
+        unknown = int(Path("/proc/sys/kernel/overflowuid").read_text())
+        maps = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    except OSError:
+        return False
+    return user == unknown and sum(int(length) for _, _, length in maps) < (1 << 32) - 1
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
