@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_memtype.machine.command import Guest, rerun_command
+from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.rerun import write_rerun
 from pytest_memtype.report.record import Record, append
 
 
@@ -38,18 +36,5 @@ def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[Evidence]
         own = folder / f"guest-{number}"
         own.mkdir(exist_ok=True)
         (own / "guest.json").write_text(json.dumps(each.about, indent=2) + "\n")
-        guest = each.guest
-        if guest is None:
-            continue
-        if guest.boot_rom is not None and guest.boot_rom.parent != own:
-            rom = own / "boot-rom.bin"
-            # What is gone keeps nobody from what is left.
-            with contextlib.suppress(OSError):
-                shutil.copyfile(guest.boot_rom, rom)
-                guest = dataclasses.replace(guest, boot_rom=rom)
-        script = own / "rerun.sh"
-        script.write_text(
-            "#!/bin/sh\n# Boots the same guest, with a shell on its console. Ctrl-A X ends QEMU.\n"
-            f'exec {rerun_command(guest)} "$@"\n'
-        )
-        script.chmod(0o755)
+        if each.guest is not None:
+            write_rerun(each.guest, own)

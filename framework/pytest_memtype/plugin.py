@@ -465,5 +465,10 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
     guests = item.stash.get(_guests, None)
     if guests is not None and guests.guests:
         lines = [f"logs: {guests.logs}"]
-        lines += [f"run guest {number} again: {command}" for number, command in guests.rerun_commands()]
+        lines += [
+            f"run guest {number} again: {command}"
+            for number, command in guests.rerun_commands()
+            # A guest that ended has said so itself.
+            if command not in str(report.longrepr)
+        ]
         report.sections.append(("memtype", "\n".join(lines)))

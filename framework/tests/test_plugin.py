@@ -97,7 +97,7 @@ def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytes
             r"\((waiting|writing to the agent's port) for the answer to 'ioremap'.*\)",
             "last console lines:",
             "kernel console: .*console.log",
-            "run this guest again: qemu-system-x86_64 .*",
+            r"run this guest again: /.*/guest-1/rerun\.sh",
         ]
     )
     assert qemus_of(pytester.path) == []

@@ -16,7 +16,7 @@ from typing import Final, Self
 from pytest_memtype.checksum import Seen, still_whole
 from pytest_memtype.errors import GuestError, GuestExited, HostError, Unavailable
 from pytest_memtype.machine.any_machine import AnyMachine
-from pytest_memtype.machine.command import Channels, Guest, qemu_command, rerun_command
+from pytest_memtype.machine.command import Channels, Guest, qemu_command
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.death import PANIC_LINES, Remains, explain_end, explain_hang
 from pytest_memtype.machine.folder import PrivateFolder
@@ -27,6 +27,7 @@ from pytest_memtype.machine.port import Port, make_fifos
 from pytest_memtype.machine.process import Process
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 from pytest_memtype.machine.qmp import Qmp
+from pytest_memtype.machine.rerun import write_rerun
 from pytest_memtype.machine.timeouts import EXIT, START
 from pytest_memtype.machine.wait import deadline_after, poll
 
@@ -218,8 +219,8 @@ class Machine:
 
     @property
     def rerun(self) -> str:
-        """A QEMU command that boots the same guest."""
-        return rerun_command(self.guest)
+        """The path of a script that boots the same guest."""
+        return write_rerun(self.guest, self.logs)
 
     @property
     def alive(self) -> bool:
@@ -344,7 +345,7 @@ class Machine:
             output=_lines(self.logs / "qemu.log"),
             logs=[
                 *((what, str(path)) for what, path in logs.items() if path.exists()),
-                ("run this guest again", rerun_command(self.guest)),
+                ("run this guest again", self.rerun),
             ],
         )
 

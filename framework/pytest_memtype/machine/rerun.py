@@ -1,0 +1,35 @@
+"""The script that boots a guest of a test again, by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from pathlib import Path
+
+from pytest_memtype.machine.command import Guest, rerun_command
+
+
+def write_rerun(guest: Guest, folder: Path) -> str:
+    """Write ``rerun.sh``, and beside it the boot ROM that it needs.
+
+    A clone's ROM lies with its template, which may be removed.
+
+    :param folder: Where the guest's logs are.
+    :returns: The script's path, for people; where it can't be written, the command that it would have.
+    """
+    with contextlib.suppress(OSError):
+        rom = folder / "boot-rom.bin"
+        if guest.boot_rom is not None and guest.boot_rom != rom:
+            # What is gone keeps nobody from what is left.
+            with contextlib.suppress(OSError):
+                shutil.copyfile(guest.boot_rom, rom)
+                guest = dataclasses.replace(guest, boot_rom=rom)
+        script = folder / "rerun.sh"
+        script.write_text(
+            "#!/bin/sh\n# Boots the same guest, with a shell on its console. Ctrl-A X ends QEMU.\n"
+            f'exec {rerun_command(guest)} "$@"\n'
+        )
+        script.chmod(0o755)
+        return str(script)
+    return rerun_command(guest)
