@@ -5,7 +5,7 @@ What a test imports; the fixtures ``guest`` and ``guest_factory`` come from the 
 
 from pytest_memtype.bugs import Sighting
 from pytest_memtype.errors import ProcessDied
-from pytest_memtype.guest.answers import ShellResult, TypeInUse
+from pytest_memtype.guest.answers import ShellResult, SyscallAnswer, SyscallRefused, TypeInUse
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.kernel_list import ListEntry
@@ -47,6 +47,8 @@ __all__ = [
     "Registers",
     "ShellResult",
     "Sighting",
+    "SyscallAnswer",
+    "SyscallRefused",
     "TrackedMapping",
     "TypeInUse",
     "Verdict",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pytest_memtype.errors import ProcessDied, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.answers import SyscallAnswer, SyscallRefused
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
@@ -108,13 +109,10 @@ class Process:
                 fields={"process": self.name, **fields},
             )
 
-    def munmap(self, mapping: Mapping, *, offset: int = 0, pages: int | None = None) -> int:
-        """Unmap all of a mapping or a part of it, counted in pages.
-
-        :returns: 0, or the errno.
-        """
+    def munmap(self, mapping: Mapping, *, offset: int = 0, pages: int | None = None) -> SyscallAnswer:
+        """Unmap all of a mapping or a part of it, counted in pages."""
         _, result = self._do("munmap", mapping, offset=offset, pages=pages)
-        if result == 0:
+        if result.accepted:
             self._journal.unmapped(mapping, self.name, offset=offset, pages=pages)
         return result
 
@@ -138,16 +136,18 @@ class Process:
         :param move: Move it to an address that nothing was at before (MREMAP_FIXED).
         :param dont_unmap: MREMAP_DONTUNMAP.
         :returns: The mapping that has the pages now.
-        :raises OSError: mremap() failed in the guest; ``errno`` says how. Every mapping made here is
+        :raises SyscallRefused: mremap() failed in the guest; ``errno`` says how. Every mapping made here is
             VM_PFNMAP and VM_DONTEXPAND, so growing is EFAULT and ``dont_unmap`` EINVAL
             (``mm/mremap.c``, 5.10 to 7.3).
         """
         arguments: dict[str, int] = {"offset": offset, "move": int(move), "dont_unmap": int(dont_unmap)}
         if new_pages is not None:
             arguments["new_pages"] = new_pages
-        reply, error = self._do("mremap", mapping, pages=pages, **arguments)
-        if error:
-            raise OSError(error, f"mremap of process {self.name} failed in the guest")
+        reply, answer = self._do("mremap", mapping, pages=pages, **arguments)
+        if answer.rejected:
+            raise SyscallRefused(
+                answer.errno, f"mremap of process {self.name} failed in the guest", answer.log
+            )
         old = mapping.region.pages - offset if pages is None else pages
         new = old if new_pages is None else new_pages
         handle = reply.decode(lambda content: None if content["handle"] is None else int(content["handle"]))
@@ -162,11 +162,8 @@ class Process:
 
     def mprotect(
         self, mapping: Mapping, protection: str, *, offset: int = 0, pages: int | None = None
-    ) -> int:
-        """Change what may be done with a part of a mapping.
-
-        :returns: 0, or the errno.
-        """
+    ) -> SyscallAnswer:
+        """Change what may be done with a part of a mapping."""
         _check_protection(protection)
         return self._do("mprotect", mapping, offset=offset, pages=pages, protection=protection)[1]
 
@@ -219,7 +216,7 @@ class Process:
         """Fork; the child has copies of all mappings, under the same handles.
 
         :param name: The child's; ``NAME-child`` if not given.
-        :raises OSError: fork() failed in the guest; ``errno`` says how.
+        :raises SyscallRefused: fork() failed in the guest; ``errno`` says how.
         """
         child = name or f"{self.name}-child"
         reply = self._call("fork", name=child)
@@ -228,7 +225,7 @@ class Process:
             self._journal.done(
                 "fork", actor=self.name, arguments={"name": child}, result=error, log=reply.log
             )
-            raise OSError(error, f"fork of process {self.name} failed in the guest")
+            raise SyscallRefused(error, f"fork of process {self.name} failed in the guest", reply.log)
         self._journal.inherited(self.name, child)
         self._journal.done("fork", actor=self.name, arguments={"name": child}, result=0, log=reply.log)
         return Process(child, reply.decode(lambda content: int(content["pid"])), self._agent, self._journal)
@@ -317,8 +314,8 @@ class Process:
 
     def _do(
         self, verb: str, mapping: Mapping, *, pages: int | None, **fields: str | int
-    ) -> tuple[Reply, int]:
-        """Do something with a mapping or a part of it; gives the reply, and the errno in it."""
+    ) -> tuple[Reply, SyscallAnswer]:
+        """Do something with a mapping or a part of it; gives the reply, and the answer in it."""
         self._check_user(mapping)
         arguments: dict[str, str | int] = {"handle": mapping.handle, **fields}
         if pages is not None:
@@ -329,7 +326,7 @@ class Process:
             lambda content: {name: content[name] for name in ("handle", "address") if name in content}
         )
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log, **where)
-        return reply, result
+        return reply, SyscallAnswer(result, reply.log)
 
     def _change_mtrr(self, verb: str, **arguments: int) -> MtrrAnswer:
         reply = self._call(verb, **arguments)

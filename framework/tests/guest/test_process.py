@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from pytest_memtype import Guest, MemType
+from pytest_memtype import Guest, MemType, SyscallAnswer, SyscallRefused
 from pytest_memtype.errors import AgentError, ProcessDied, UsageError
 from pytest_memtype.guest.process import Process
 
@@ -68,6 +68,27 @@ def test_no_size_is_too_large(guest: Guest) -> None:
         process.mremap(mapping, new_pages=1 << 60, move=True)
     with pytest.raises(OSError, match="mremap"):
         process.mremap(mapping, new_pages=1 << 40, move=True)
+
+
+def test_all_system_calls_answer_alike(guest: Guest) -> None:
+    """Those that give something raise where there is none, with the same in the exception."""
+    process = guest.process("X")
+    mapping = process.mmap(guest.mmio(pages=2), WC).mapping
+    assert mapping is not None
+    protected = process.mprotect(mapping, "r", offset=1)
+    assert (protected.accepted, protected.rejected, protected.errno) == (True, False, 0)
+    assert protected == 0
+    unmapped = process.munmap(mapping, pages=1)
+    assert (unmapped.accepted, str(unmapped)) == (True, "accepted")
+    refused = SyscallAnswer(errno.EINVAL)
+    assert (refused.accepted, refused.rejected, refused.errno, str(refused)) == (False, True, 22, "EINVAL")
+    assert refused == errno.EINVAL
+    with pytest.raises(SyscallRefused) as caught:
+        process.mremap(mapping, offset=1, dont_unmap=True)
+    moved = caught.value
+    assert (moved.accepted, moved.rejected, moved.errno, moved.log) == (False, True, errno.EINVAL, ())
+    added = process.mtrr_add(0xFD000000, 4097, WC)
+    assert (added.accepted, added.rejected, added.errno) == (False, True, errno.EINVAL)
 
 
 def test_no_two_mappings_share_a_handle_or_an_address(guest: Guest) -> None:
