@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype import qualification
+from pytest_memtype import Guest, qualification
 from pytest_memtype.errors import GuestExited, HostError
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.machine import accelerator
@@ -17,6 +17,7 @@ from pytest_memtype.machine.accelerator import Choice, Qualification, recall
 from pytest_memtype.machine.command import Accelerator
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.template import TemplateError
+from pytest_memtype.progress import silent
 from pytest_memtype.qualification import Programmed, QualificationError, chosen, compared
 
 pytestmark = [
@@ -185,11 +186,54 @@ def test_kvm_that_fails_differs_and_tcg_that_fails_says_nothing(error: Exception
     assert str(caught.value) == "the program doesn't run under TCG: QEMU ended"
 
 
-def test_a_full_disk_is_no_difference() -> None:
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_no_difference(wrapped: bool) -> None:
+    """As cloned() raises it: whatever keeps a template from being made is a template error."""
+
     def full(under: Accelerator) -> Programmed:
+        if under == "kvm" and wrapped:
+            raise TemplateError("disk is full") from HostError("disk is full")
         if under == "kvm":
             raise HostError("disk is full")
         return one(result="1")
 
-    with pytest.raises(HostError):
+    with pytest.raises(HostError, match="disk is full"):
         compared(full)
+
+
+def test_what_did_not_finish_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that was too busy says nothing about KVM: the next run compares again."""
+    found = [
+        Qualification(664, "the program doesn't run under KVM: this host was too busy", finished=False),
+        Qualification(664, None),
+    ]
+    asked: list[str] = []
+
+    def qualify() -> Qualification:
+        asked.append("once more")
+        return found[len(asked) - 1]
+
+    def choose_kvm() -> str:
+        nothing = tmp_path / "nothing"
+        return accelerator.choose(
+            nothing, nothing, "kvm", cache=tmp_path, progress=silent, qualify=qualify
+        ).reason
+
+    monkeypatch.setattr(accelerator, "kvm_problem", lambda: None)
+    assert "not to be trusted: the program doesn't run under KVM" in choose_kvm()
+    assert choose_kvm() == "asked for"
+    assert choose_kvm() == "asked for"
+    assert len(asked) == 2
+
+
+def test_a_host_without_a_look_into_its_children_compares_the_rest(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ptrace_scope 3: tests go without the audit there."""
+
+    def refuse(*_arguments: object, **_fields: object) -> None:
+        raise HostError("the guest's memory can't be reached from outside: /proc/1/mem may not be opened")
+
+    monkeypatch.setattr(Guest, "audit", refuse)
+    qualification._note_findings(guest, "audit without an alias")
+    assert guest.journal.entries[-1]["result"].startswith("not audited: the guest's memory can't be reached")

@@ -154,8 +154,12 @@ def _saved(control: Control) -> bytes:
 
 def _peer(path: Path) -> int:
     with socket.socket(socket.AF_UNIX) as probe:
+        # QEMU accepts nobody while somebody is connected, and one more may wait.
+        probe.settimeout(COMMAND)
         try:
             probe.connect(str(path))
+        except (TimeoutError, BlockingIOError):
+            raise UsageError(f"QEMU at {path} is busy with somebody else; have him leave it first") from None
         except OSError as error:
             raise UsageError(
                 f"no QEMU answers at {path}: {error.strerror}; start it with "
@@ -208,20 +212,49 @@ def learned_shape(binary: Path, *, pid: int | None = None) -> CpuShape:
 
 
 def _beside(binary: Path, pid: int | None) -> list[str]:
-    """The start of a command that runs a program where a process runs it.
+    """The start of a command that runs a program where, and as whom, a process runs it.
+
+    Root runs it as that process's user: in a mount namespace that he may have made himself, the user decides
+    what lies at the program's path, and what libraries it loads.
 
     :raises HostError: that is in another mount namespace, such as a container's, and this user isn't root.
     """
     if pid is None:
         return [str(binary)]
     theirs = Path(f"/proc/{pid}/ns/mnt")
-    if theirs.samefile("/proc/self/ns/mnt"):
-        return [str(binary)]
+    same = theirs.samefile("/proc/self/ns/mnt")
     if os.geteuid() != 0:
+        if same:
+            return [str(binary)]
         raise HostError(
             f"process {pid} has a mount namespace of its own, as in a container; audit it as root"
         )
-    return ["nsenter", f"--mount={theirs}", "--", str(binary.readlink())]
+    user, group = _ids(pid)
+    if not same:
+        return [
+            *("nsenter", f"--mount={theirs}", f"--setuid={user}", f"--setgid={group}"),
+            *("--", str(binary.readlink())),
+        ]
+    if user == 0:
+        return [str(binary)]
+    # By its path: /proc/PID/exe is root's to look at when the process has changed its user (ptrace(2)).
+    return [
+        *("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--pdeathsig", "KILL"),
+        *("--", str(binary.resolve())),
+    ]
+
+
+def _ids(pid: int) -> tuple[int, int]:
+    """The effective user and group of a process, as this process's user namespace numbers them.
+
+    :raises HostError: it is gone.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError as error:
+        raise HostError(f"process {pid} can't be looked at: {error.strerror}") from None
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    return int(fields["Uid"][1]), int(fields["Gid"][1])
 
 
 def _migrated(control: Control) -> bytes:

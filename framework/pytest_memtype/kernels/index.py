@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_memtype.errors import HostError, KernelError, Unreachable
+from pytest_memtype.errors import HostError, KernelError, Unreachable, reason
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.mmdebstrap import require_network, unpack
+from pytest_memtype.kernels.mmdebstrap import interrupt, require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import Progress, Remark
@@ -203,7 +203,6 @@ def _refresh_all(
     answered = threading.Event()
 
     def refresh(suite: str) -> KernelError | HostError | None:
-        place = workshop(cache, f"index-{suite}")
         what = f"{_WHAT} {suite}"
 
         def on_contact() -> None:
@@ -212,6 +211,7 @@ def _refresh_all(
                 progress(f"reading {what}")
 
         try:
+            place = workshop(cache, f"index-{suite}")
             require_network(what, cache=cache)
             lost_before = mirror.lately_lost(cache)
             with exclusive(place, progress):
@@ -227,15 +227,24 @@ def _refresh_all(
                 _refresh(cache, suite, place, impatient=impatient, on_contact=on_contact)
         except (KernelError, HostError) as error:
             return error
+        except OSError as error:
+            return HostError(f"{what}: {reason(error)}")
         finally:
             answered.set()
         return None
 
-    with ThreadPoolExecutor(min(_AT_ONCE, len(suites))) as pool:
+    pool = ThreadPoolExecutor(min(_AT_ONCE, len(suites)), thread_name_prefix="index")
+    try:
         first = pool.submit(refresh, suites[0])
         answered.wait()
         others = [pool.submit(refresh, suite) for suite in suites[1:]]
         done = [each.result() for each in (first, *others)]
+    except BaseException:
+        # Ctrl-C reaches this thread alone.
+        interrupt()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     return {suite: error for suite, error in zip(suites, done, strict=True) if error is not None}
 
 

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pytest_memtype.errors import GuestError, GuestHung, HostError
-from pytest_memtype.machine.command import Accelerator, Guest
+from pytest_memtype.machine.command import Accelerator, Guest, rerun_command
 from pytest_memtype.machine.folder import PrivateFolder
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.timeouts import BOOT
-from pytest_memtype.progress import Progress
+from pytest_memtype.progress import Progress, Remark
 
 Wanted = Literal["auto", "tcg", "kvm"]
 
@@ -66,11 +66,17 @@ class Qualification:
 
     :param records: How many were compared.
     :param difference: The first that differs, on one line with both values; None where all are the same.
+    :param finished: False where KVM's half ended before that, which may be for want of time or disk: the next
+        run compares again.
     """
 
     records: int
     difference: str | None
+    finished: bool = True
 
+
+#: Part of what a kept qualification is good for: raise it when the program that compares does something else.
+PROGRAM: Final = 1
 
 #: Compares KVM with TCG. Raises GuestError when there is nothing to compare with, because TCG fails.
 Qualify = Callable[[], Qualification]
@@ -155,6 +161,8 @@ def _host() -> dict[str, Any]:
         "boot_id": _BOOT_ID.read_text().strip(),
         "qemu": {"path": qemu, "size": status.st_size, "mtime_ns": status.st_mtime_ns},
         "kvm": {module: parameters for module in _KVM_MODULES if (parameters := _parameters(module))},
+        # How guests are started by this version of the package, and what is compared.
+        "program": f"{PROGRAM} {rerun_command(Guest(accelerator='kvm'))}",
     }
 
 
@@ -216,12 +224,15 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, quali
         folder.remove()
     if choice.accelerator == "kvm":
         try:
-            choice = trusted(choice, _qualification(cache=cache, qualify=qualify))
+            found = _qualification(cache=cache, qualify=qualify)
+            choice = trusted(choice, found)
         except GuestError as error:
             # About the kernel, too.
             return Choice("tcg", f"KVM was not compared with TCG: {error.message}")
         if choice.accelerator == "tcg":
-            progress(f"TCG it is: {choice.reason}")
+            progress(Remark(f"TCG it is: {choice.reason}"))
+        if not found.finished:
+            return choice
     _keep({"choice": dataclasses.asdict(choice)}, host=host, file=cache / _FILE)
     return choice
 
@@ -243,11 +254,11 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
             with _alone(cache):
                 qualification = _qualification(cache=cache, qualify=qualify)
     except GuestError as error:
-        progress(f"--accel=kvm: not compared with TCG: {error.message}")
+        progress(Remark(f"--accel=kvm: not compared with TCG: {error.message}"))
         return Choice("kvm", f"asked for; not compared with TCG: {error.message}")
     if qualification.difference is None:
         return Choice("kvm", "asked for")
-    progress(f"--accel=kvm: not to be trusted: {qualification.difference}")
+    progress(Remark(f"--accel=kvm: not to be trusted: {qualification.difference}"))
     return Choice("kvm", f"asked for, though not to be trusted: {qualification.difference}")
 
 
@@ -261,7 +272,8 @@ def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
         return known
     host = _host()
     found = qualify()
-    keep_qualification(found, cache=cache, host=host)
+    if found.finished:
+        keep_qualification(found, cache=cache, host=host)
     return found
 
 
