@@ -82,7 +82,7 @@ BAD = {
     ),
     "panic": (
         "guest.shell('echo c > /proc/sysrq-trigger')",
-        r"GuestPanicked: the guest's kernel panicked \(waiting for the answer to 'shell' .*"
+        r"GuestPanicked: the guest's kernel panicked \(waiting for the answer to 'shell'.*"
         r"Kernel panic - not syncing: sysrq triggered crash",
     ),
     "power-off": (
