@@ -101,7 +101,12 @@ class Session:
             if reason is not None:
                 raise reason
             return Ready(self.target.guest(), "target")
-        return self._ahead.take(kind, logs)
+        ready = self._ahead.take(kind, logs)
+        if ready.guest.machine.shaken() is None:
+            return ready
+        # Its template was damaged while it waited; that is found, and another made.
+        ready.guest.machine.close()
+        return self._make(kind, logs)
 
     def expect(self, kind: GuestKind, *, logs: Path) -> None:
         """Start the guest that will be asked for next, while something else goes on."""

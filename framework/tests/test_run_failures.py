@@ -82,7 +82,7 @@ BAD = {
     ),
     "panic": (
         "guest.shell('echo c > /proc/sysrq-trigger')",
-        r"GuestPanicked: the guest's kernel panicked \(waiting for the answer to 'shell' .*"
+        r"GuestPanicked: the guest's kernel panicked \(waiting for the answer to 'shell'.*"
         r"Kernel panic - not syncing: sysrq triggered crash",
     ),
     "power-off": (
@@ -189,6 +189,34 @@ def test_killing_pytest_leaves_no_process_and_the_next_run_clears_up(
 
 
 SMALL = 'import pytest\npytestmark = pytest.mark.hardware(memory="96M")\n'
+
+
+DAMAGES_ITS_TEMPLATE = """
+with guest.machine.guest.ram_file.open("r+b") as ram:
+    ram.seek(os.lseek(ram.fileno(), 0, os.SEEK_DATA) + 4097)
+    (byte,) = ram.read(1)
+    ram.seek(-1, os.SEEK_CUR)
+    ram.write(bytes([byte ^ 1]))
+map_twice(guest)
+"""
+
+
+def test_a_template_that_changes_below_a_guest_fails_its_test_alone(
+    pytester: pytest.Pytester, temporary_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = pytester.path / ".cache"
+    empty_cache(cache)
+    monkeypatch.setenv("MEMTYPE_CACHE", str(cache))
+    pytester.makepyfile(SMALL + with_bad_test(DAMAGES_ITS_TEMPLATE, imports=IMPORTS))
+    result = run(pytester, "-n0")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.re_match_lines([r".*HostError: \S+/ram: somebody has changed it while a guest ran"])
+    # What such a guest answers is no record, and the next has a template that was made again.
+    assert not any("::test_bad[" in str(each["test"]) for each in records(pytester))
+    after = [each["granted"] for each in records(pytester) if "::test_after[" in str(each["test"])]
+    assert after == ["WC", "WC"]
+    result.stdout.re_match_lines([r"memtype: a template is damaged, and made again: \S+/ram has changed.*"])
+    nothing_is_left(pytester, temporary_files)
 
 
 def test_two_workers_with_an_empty_cache_make_one_template(

@@ -228,7 +228,8 @@ class Agent:
             if index == 0:
                 return decode_line(said)
             if len(said) == seen:
-                raise port.silent(wait)
+                # What is left of the whole time says nothing to anybody.
+                raise port.silent(wait if wait == silence or silence is None else self.timeout)
             seen = len(said)
             if seen > _LONGEST:
                 raise AgentError(

@@ -181,3 +181,9 @@ def test_time_by_instructions_is_for_who_asks_for_it() -> None:
     assert values(qemu_command(KERNEL, CHANNELS), "-icount") == []
     counted = dataclasses.replace(KERNEL, icount=2)
     assert values(qemu_command(counted, CHANNELS), "-icount") == ["shift=2,sleep=on"]
+
+
+def test_the_kernel_does_not_test_its_timer() -> None:
+    """Linux, Documentation/admin-guide/kernel-parameters.txt. On a busy host that test panics (6.1, TCG)."""
+    (cmdline,) = values(qemu_command(KERNEL, CHANNELS), "-append")
+    assert "no_timer_check" in cmdline.split()
