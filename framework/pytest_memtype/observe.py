@@ -26,6 +26,7 @@ from pytest_memtype.machine.accelerator import Wanted
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import load_layout
+from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.progress import Progress, is_terminal, shown
 from pytest_memtype.qualification import chosen
 
@@ -113,6 +114,8 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
     choice = chosen(made, accelerator, progress=progress).accelerator
     kept = drivers(made, progress=progress)
     notes = [] if kept else [f"no drivers were loaded: {made.spec} is not one of Debian's kernels"]
+    uncovered = uncovered_ram(layout, Hardware())
+    notes += [uncovered] if uncovered else []
     with tempfile.TemporaryDirectory(prefix="memtype-observe-") as name:
         archive = Path(name) / "initramfs.cpio"
         # The kernel unpacks archives one behind the other (Documentation/driver-api/early-userspace/

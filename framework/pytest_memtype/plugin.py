@@ -49,7 +49,7 @@ _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
 _audited = pytest.StashKey[list[Checked]]()
-_remarked = pytest.StashKey[bool]()
+_remarked = pytest.StashKey[set[str]]()
 _next = pytest.StashKey[pytest.Item | None]()
 
 
@@ -156,10 +156,11 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A worker ends, which could print nothing: what it had to say is said once for all of them."""
-    remarks = getattr(node, "workeroutput", {}).get("memtype_remarks", ())
-    if remarks and not node.config.stash.get(_remarked, False):
-        node.config.stash[_remarked] = True
-        progress_of(node.config)(remarks[0])
+    said = node.config.stash.setdefault(_remarked, set())
+    for remark in getattr(node, "workeroutput", {}).get("memtype_remarks", ()):
+        if remark not in said:
+            said.add(remark)
+            progress_of(node.config)(remark)
 
 
 def _the_session(config: pytest.Config) -> Session:
