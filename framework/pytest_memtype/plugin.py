@@ -12,15 +12,21 @@ import pytest
 
 from pytest_memtype.alias_check import Checked, alias_complaint
 from pytest_memtype.distribution.system import MINIMAL, check_guest
-from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable
+from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable, UsageError
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.sets import check as check_specs
+from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.markers import (
+    DEFAULT_LAYOUT,
     add_markers,
+    check_distribution,
+    check_layout_option,
+    check_markers,
     expected_alias,
     expected_reports,
     hardware_of,
@@ -29,6 +35,7 @@ from pytest_memtype.markers import (
     provokes,
     shares_guest,
 )
+from pytest_memtype.nearest import check_choice
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
 from pytest_memtype.run_config import base_of, progress_of, run_name, run_of
@@ -72,7 +79,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--layout",
-        default="firmware",
+        default=DEFAULT_LAYOUT,
         metavar="NAME",
         help="MTRR layout for tests that choose none (default: firmware)",
     )
@@ -83,13 +90,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--fresh",
-        choices=("clone", "boot"),
+        metavar="{clone,boot}",
         default="clone",
         help="how a fresh guest comes to be: cloned from a template, or booted (default: clone)",
     )
     group.addoption(
         "--accel",
-        choices=("auto", "tcg", "kvm"),
+        metavar=f"{{{','.join(ACCELERATORS)}}}",
         default="auto",
         help="what runs the guests; auto takes KVM if a timed boot is faster with it (default: auto)",
     )
@@ -115,12 +122,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     # Once and at once, whatever is wrong with it, and not for each module of tests.
+    config = session.config
     try:
-        the_target(session.config)
-        for guest in session.config.getoption("--guest") or ():
+        _check_that_tests_are_there(config)
+        check_choice("--fresh", config.getoption("--fresh"), ("clone", "boot"))
+        check_choice("--accel", config.getoption("--accel"), ACCELERATORS)
+        the_target(config)
+        for guest in config.getoption("--guest") or ():
             check_guest(guest)
+        check_specs(config.getoption("--kernel") or ())
+        check_layout_option(config)
+    except UsageError as error:
+        raise pytest.UsageError(f"memtype: {error.message}") from None
     except MemtypeError as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
+
+
+def _check_that_tests_are_there(config: pytest.Config) -> None:
+    # With workers of pytest-xdist pytest says that no tests ran, and not why (3.6).
+    if not config.getoption("numprocesses", None) or config.getoption("pyargs"):
+        return
+    for argument in config.args:
+        if not (config.invocation_params.dir / argument.partition("::")[0]).exists():
+            raise UsageError(f"file or directory not found: {argument}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -173,6 +197,10 @@ def _the_session(config: pytest.Config) -> Session:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "memtype_tested" not in metafunc.fixturenames:
         return
+    try:
+        check_distribution(metafunc.definition)
+    except UsageError as error:
+        raise pytest.Collector.CollectError(error.message) from None
     tested = _tested_by(metafunc)
     names = [each.name for each in tested]
     metafunc.parametrize("memtype_tested", tested, ids=names, indirect=True, scope="session")
@@ -189,6 +217,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
     if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):
         importlib.import_module("pytest_memtype.guest.audited")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    """A marker that can't be used is an error of its file, before any test runs."""
+    made = yield
+    for item in made if isinstance(made, list) else ():
+        # Other suites may have markers of these names, which mean something else.
+        if isinstance(item, pytest.Function) and "guest_factory" in item.fixturenames:
+            try:
+                check_markers(item)
+            except UsageError as error:
+                raise pytest.Collector.CollectError(error.message) from None
+    return made
 
 
 def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.mmdebstrap import require_network, unpack
+from pytest_memtype.kernels.mmdebstrap import interrupt, require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import Progress, Remark
@@ -232,10 +232,15 @@ def _refresh_all(
         return None
 
     with ThreadPoolExecutor(min(_AT_ONCE, len(suites))) as pool:
-        first = pool.submit(refresh, suites[0])
-        answered.wait()
-        others = [pool.submit(refresh, suite) for suite in suites[1:]]
-        done = [each.result() for each in (first, *others)]
+        try:
+            first = pool.submit(refresh, suites[0])
+            answered.wait()
+            others = [pool.submit(refresh, suite) for suite in suites[1:]]
+            done = [each.result() for each in (first, *others)]
+        except BaseException:
+            # Ctrl-C reaches this thread alone, and the others have a minute of patience.
+            interrupt()
+            raise
     return {suite: error for suite, error in zip(suites, done, strict=True) if error is not None}
 
 

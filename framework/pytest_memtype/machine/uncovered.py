@@ -1,8 +1,8 @@
-"""RAM that Linux gives up because no MTRR makes it write-back, and what a guest with such RAM is started with.
+"""RAM that Linux gives up because no MTRR makes it write-back, and how a guest with such RAM is started.
 
-Linux counts what the variable ranges cover and marks other RAM as reserved ("MTRRs don't cover all of memory",
-mtrr_trim_uncached_memory(), arch/x86/kernel/cpu/mtrr/cleanup.c; seen with 5.10 to 7.3). That is long after
-address randomisation has chosen a place for the kernel, from all RAM that the firmware told of
+Linux counts what the variable ranges cover and marks other RAM as reserved ("MTRRs don't cover all of
+memory", mtrr_trim_uncached_memory(), arch/x86/kernel/cpu/mtrr/cleanup.c; seen with 5.10 to 7.3). That
+is long after address randomisation has chosen a place for the kernel, from all RAM that the firmware told of
 (arch/x86/boot/compressed/kaslr.c knows nothing of MTRRs). A kernel that lies in what it then gives up dies
 before it has a console.
 """
