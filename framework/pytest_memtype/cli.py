@@ -18,6 +18,7 @@ from pytest_memtype.commands.compare import compare
 from pytest_memtype.commands.doctor import doctor
 from pytest_memtype.commands.kernels import kernels
 from pytest_memtype.commands.layouts import layouts
+from pytest_memtype.commands.output import print_anywhere
 from pytest_memtype.commands.run import run
 from pytest_memtype.commands.shell import shell
 from pytest_memtype.errors import INTERRUPTED, HostError, MemtypeError, reason
@@ -28,6 +29,10 @@ class _Commands(click.Group):
 
     What the system refuses is one line too, where nobody knew what to say of it.
     """
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        print_anywhere()
+        return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

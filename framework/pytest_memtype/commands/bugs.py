@@ -30,7 +30,8 @@ def bugs(ctx: click.Context) -> None:
 
         table, problems = listing()
         stdout().print(table)
-        click.echo(LEGEND)
+        # Not click.echo(), which writes UTF-8 to an output that says it is ASCII (8.1).
+        stdout().print(LEGEND, markup=False, highlight=False, soft_wrap=True)
         for problem in problems:
             click.echo(f"memtype: not read: {problem}", err=True)
 

@@ -101,7 +101,7 @@ class Agent:
         deadline = deadline_after(timeout)
         while True:
             try:
-                content = self._line(deadline).content
+                content = self._line(deadline, timeout).content
                 break
             except ForeignLine:
                 continue
@@ -183,13 +183,19 @@ class Agent:
     def _answer(self, deadline: float) -> Line | None:
         """The line that answers the present request, None when the request or the answer was damaged."""
         purpose = self.machine.agent_port.purpose
+        busy = False
         while True:
+            silent = deadline_after(self.heartbeat)
+            is_last = deadline <= silent
+            if busy:
+                how = "lives, and is still busy with it" if is_last else "was busy with it, and fell silent"
+                self.machine.agent_port.purpose = f"{purpose}; the agent {how}"
             try:
-                line = self._line(min(deadline, deadline_after(self.heartbeat)))
+                line = self._line(min(deadline, silent), self.timeout if is_last else self.heartbeat)
             except DamagedLine:
                 return None
             if _is_heartbeat(line):
-                self.machine.agent_port.purpose = f"{purpose}; the agent lives, and is still busy with it"
+                busy = True
                 continue
             if line.sequence == 0:
                 return None
@@ -197,10 +203,18 @@ class Agent:
             if line.sequence == self._sequence:
                 return line
 
-    def _line(self, deadline: float) -> Line:
+    def _line(self, deadline: float, limit: float) -> Line:
+        """The next line.
+
+        :param limit: Seconds that all had until the deadline, for the message of an error.
+        """
         port = self.machine.agent_port
         remaining = max(0.0, deadline - deadline_after(0))
-        port.expect_exact(b"\n", timeout=remaining)
+        port.limit = limit
+        try:
+            port.expect_exact(b"\n", timeout=remaining)
+        finally:
+            port.limit = None
         return decode_line(port.before or b"")
 
     def accept(self, verb: str, answer: Any) -> Reply:

@@ -40,6 +40,8 @@ class Port(_Spawn):
     :param waiter: The machine.
     :param name: What messages call it.
     :ivar purpose: What messages say is waited for; None makes them name the patterns.
+    :ivar limit: Seconds that what is waited for has in all, which messages name; None is for those of the
+        call, which may only be the last of several.
     """
 
     def __init__(self, path: Path, waiter: Waiter, *, name: str) -> None:
@@ -47,6 +49,7 @@ class Port(_Spawn):
         super().__init__(descriptor, timeout=COMMAND, maxread=1 << 16)
         self.name = name
         self.purpose: str | None = None
+        self.limit: float | None = None
         self._waiter = waiter
         self._input = -1
         # Who has many pipes open already may not make this one larger; pipe(7), "pipe-user-pages-soft".
@@ -133,7 +136,7 @@ class Port(_Spawn):
         except pexpect.EOF:
             raise self._waiter.ended(doing) from None
         except pexpect.TIMEOUT:
-            raise self._waiter.hung(doing, seconds) from None
+            raise self._waiter.hung(doing, seconds if self.limit is None else self.limit) from None
         return index
 
 
