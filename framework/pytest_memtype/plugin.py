@@ -12,7 +12,15 @@ import pytest
 
 from pytest_memtype.alias_check import Checked, alias_complaint
 from pytest_memtype.distribution.system import MINIMAL, check_guest
-from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable, UsageError
+from pytest_memtype.errors import (
+    GuestPanicked,
+    HostError,
+    MemtypeError,
+    ModuleMissing,
+    Unavailable,
+    UsageError,
+    reason,
+)
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels import mirror
@@ -38,6 +46,7 @@ from pytest_memtype.markers import (
 from pytest_memtype.nearest import check_choice
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
+from pytest_memtype.resources import cache_directory
 from pytest_memtype.run_config import base_of, progress_of, run_name, run_of
 from pytest_memtype.run_directory import test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
@@ -51,7 +60,7 @@ GuestFactory = Callable[..., Guest]
 _session = pytest.StashKey[Session]()
 _tested = pytest.StashKey[list[Tested]]()
 _trouble = pytest.StashKey[MemtypeError]()
-_unfound = pytest.StashKey[str]()
+_workers_trouble = pytest.StashKey[tuple[str, int]]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -180,6 +189,9 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A worker ends, which could print nothing: what it had to say is said once for all of them."""
+    trouble = getattr(node, "workeroutput", {}).get("memtype_trouble")
+    if trouble is not None:
+        node.config.stash[_workers_trouble] = trouble
     said = node.config.stash.setdefault(_remarked, set())
     for remark in getattr(node, "workeroutput", {}).get("memtype_remarks", ()):
         if remark not in said:
@@ -210,11 +222,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load what each test ends with, which imports numpy: no test shall take longer for being the first."""
+    if _trouble in session.config.stash and not hasattr(session.config, "workerinput"):
+        error = session.config.stash[_trouble]
+        pytest.exit(f"memtype: {error.message}", returncode=_status_of(error))
     if session.config.option.collectonly:
         return
-    if _trouble in session.config.stash:
-        error = session.config.stash[_trouble]
-        pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
     if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):
         importlib.import_module("pytest_memtype.guest.audited")
 
@@ -244,41 +256,55 @@ def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
     return all_tested(None, marker.args, progress=progress_of(metafunc.config))
 
 
-def _qemu_fails(config: pytest.Config) -> bool:
-    """Whether QEMU is needed and can't be used, which ends the run and not each of its tests."""
-    # The end of a worker of pytest-xdist would only be a riddle.
-    if config.option.collectonly or hasattr(config, "workerinput") or the_target(config) is not None:
-        return False
-    try:
-        usable_qemu()
-    except MemtypeError as error:
-        config.stash[_trouble] = error
-        return True
-    return False
-
-
 def _all_tested(config: pytest.Config) -> list[Tested]:
-    """What the command line asks for."""
-    if _tested not in config.stash and _qemu_fails(config):
-        # Nothing is fetched for it. The run ends when its tests are collected, before the first.
-        config.stash[_tested] = [Tested("none", "none")]
-    if _unfound in config.stash:
-        raise pytest.UsageError(config.stash[_unfound])
+    """What the command line asks for, looked for once in a run.
+
+    Where it can't be had, the run ends when its tests are collected, before the first and with one line.
+    """
     if _tested not in config.stash:
         try:
-            target = the_target(config)
-            config.stash[_tested] = (
-                [Tested(target.name, target.name)]
-                if target is not None
-                else all_tested(
-                    config.getoption("--kernel"), config.getoption("--guest"), progress=progress_of(config)
-                )
-            )
+            config.stash[_tested] = _look_for_tested(config)
         except MemtypeError as error:
-            # A mirror that takes a minute to fail isn't asked again for each file of tests.
-            config.stash[_unfound] = str(error)
-            raise pytest.UsageError(str(error)) from None
+            config.stash[_trouble] = error
+            config.stash[_tested] = [Tested("none", "none")]
     return config.stash[_tested]
+
+
+def _look_for_tested(config: pytest.Config) -> list[Tested]:
+    target = the_target(config)
+    if target is not None:
+        return [Tested(target.name, target.name)]
+    try:
+        if not config.option.collectonly:
+            # Nothing is fetched for a QEMU that can't be used.
+            cache_directory()
+            usable_qemu()
+        kernels, guests = config.getoption("--kernel"), config.getoption("--guest")
+        return all_tested(kernels, guests, progress=progress_of(config))
+    except OSError as error:
+        raise HostError(reason(error)) from error
+
+
+def _status_of(error: MemtypeError) -> int:
+    is_usage = isinstance(error, UsageError)
+    return int(pytest.ExitCode.USAGE_ERROR) if is_usage else error.exit_status
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A worker of pytest-xdist that can run nothing has nothing to run: its end would only be a riddle."""
+    if _trouble in config.stash and hasattr(config, "workeroutput"):
+        error = config.stash[_trouble]
+        config.workeroutput["memtype_trouble"] = error.message, _status_of(error)
+        items.clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Say what kept the workers from running anything, once and with its status."""
+    if _workers_trouble in session.config.stash:
+        message, status = session.config.stash[_workers_trouble]
+        pytest.exit(f"memtype: {message}", returncode=status)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import broken_qemu
 import pexpect
 import pytest
 from processes import qemus_of
@@ -184,8 +185,40 @@ def test_a_kernel_that_can_not_be_had_is_looked_for_once(
     monkeypatch.setattr(plugin, "all_tested", never)
     pytester.makepyfile(test_one="def test_it(guest): ...", test_two="def test_it(guest): ...")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(errors=2)
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["*memtype: the mirror is gone*"])
+    assert str(result.stdout).count("the mirror is gone") == 1
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "workers"])
+@pytest.mark.parametrize("trouble", ["no QEMU", "broken QEMU", "cache", "kernel"])
+def test_a_host_that_can_run_nothing_is_one_line_and_status_3(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, trouble: str, workers: list[str]
+) -> None:
+    cases = {
+        "no QEMU": "qemu-system-x86_64 is not on this host",
+        "broken QEMU": "--version ended with status 127",
+        "cache": "the cache folder can't be made",
+        "kernel": "nearest are debian:",
+    }
+    arguments = ["--kernel", "debian:6.999", "--offline"] if trouble == "kernel" else []
+    folder = pytester.path / ".bin"
+    if trouble == "no QEMU":
+        folder.mkdir()
+        monkeypatch.setenv("PATH", str(folder))
+    if trouble == "broken QEMU":
+        broken_qemu.make(folder, "status 127")
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    if trouble == "cache":
+        (pytester.path / ".file").touch()
+        monkeypatch.setenv("MEMTYPE_CACHE", str(pytester.path / ".file" / "cache"))
+    pytester.makepyfile(test_one=EXAMPLE, test_two=EXAMPLE)
+    result = run(pytester, *workers, *arguments)
+    lines = [*result.outlines, *result.errlines]
+    assert result.ret == 3, lines
+    assert len([line for line in lines if cases[trouble] in line]) == 1, lines
+    assert not [line for line in lines if "INTERNALERROR" in line or "Traceback" in line], lines
 
 
 @pytest.mark.parametrize(
