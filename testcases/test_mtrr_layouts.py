@@ -39,8 +39,6 @@ WINDOWS: dict[str, dict[int, MemType | None]] = {
 
 HARDWARE = {
     "inconsistent-cpus": pytest.mark.hardware(cpus=2),
-    # The layout's file says what happens with address randomisation.
-    "ram-not-covered": pytest.mark.hardware(cmdline="nokaslr"),
 }
 
 LAYOUTS = [
@@ -157,12 +155,12 @@ def end_of_ram(guest: Guest) -> int:
     ("end", "said"),
     [
         # mtrr_trim_uncached_memory(), arch/x86/kernel/cpu/mtrr/cleanup.c.
-        pytest.param(128 * MIB, True, marks=pytest.mark.hardware(cmdline="nokaslr"), id="trimmed"),
+        pytest.param(128 * MIB, True, id="trimmed"),
         # SeaBIOS has its ACPI tables in the last 128 KiB.
         pytest.param(
             256 * MIB - (128 << 10),
             False,
-            marks=pytest.mark.hardware(cmdline="nokaslr disable_mtrr_trim"),
+            marks=pytest.mark.hardware(cmdline="disable_mtrr_trim"),
             id="kept",
         ),
     ],

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype import resources
-from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
 from pytest_memtype.report.record import case_of
 from pytest_memtype.run import run_suite
 
@@ -131,6 +131,9 @@ def main() -> int:
     kernel, test, *file = sys.argv[1:]
     try:
         made = attempt(kernel, find_test(test))
+    except KeyboardInterrupt:
+        # More than 127 ends git bisect, too.
+        return INTERRUPTED
     except MemtypeError as error:
         print(f"memtype: {error}", file=sys.stderr)
         return error.exit_status

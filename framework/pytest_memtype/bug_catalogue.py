@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_memtype.bugs import Bug, facts
 from pytest_memtype.errors import UsageError
+from pytest_memtype.nearest import did_you_mean
+from pytest_memtype.project import folders_here
 from pytest_memtype.resources import testcases
 
 
@@ -26,6 +29,58 @@ class Reproducer:
     path: Path
     story: str
     source: str
+
+
+def known_here() -> tuple[list[Reproducer], list[str]]:
+    """All of the suite's, and the user's own where the command runs: those by id, then what is wrong.
+
+    A file of the user's that can't be used doesn't hide the others.
+
+    :raises UsageError: as :func:`catalogue`.
+    """
+    found = {each.bug.id: each for each in catalogue()}
+    problems = []
+    for path in _of_the_user():
+        try:
+            each = _read(path)
+        except UsageError as error:
+            problems.append(error.message)
+            continue
+        twin = found.setdefault(each.bug.id, each)
+        if twin is not each:
+            problems.append(f"{path}: {twin.path} reproduces bug {each.bug.id!r} already")
+    return [found[name] for name in sorted(found)], problems
+
+
+def _of_the_user() -> list[Path]:
+    """Files of tests that speak of a bug."""
+    ours = testcases().resolve()
+    paths = [
+        path
+        for folder in folders_here()
+        for pattern in ("test_*.py", "*_test.py")
+        for path in sorted(folder.glob(pattern))
+    ]
+    return [
+        path
+        for path in dict.fromkeys(path.resolve() for path in paths)
+        if not path.is_relative_to(ours) and _is_marked(path)
+    ]
+
+
+def _is_marked(path: Path) -> bool:
+    """Whether the file's ``pytestmark`` speaks of a bug; what can't be read doesn't."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        statements = ast.parse(text).body if "mark.bug(" in text else []
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return False
+    return any(
+        isinstance(each, ast.Assign)
+        and any(isinstance(name, ast.Name) and name.id == "pytestmark" for name in each.targets)
+        and "mark.bug(" in ast.unparse(each.value)
+        for each in statements
+    )
 
 
 def catalogue(folder: Path | None = None) -> list[Reproducer]:
@@ -48,9 +103,12 @@ def find(name: str) -> Reproducer:
 
     :raises UsageError: there is none.
     """
-    known = {each.bug.id: each for each in catalogue()}
+    found, problems = known_here()
+    known = {each.bug.id: each for each in found}
     if name not in known:
-        raise UsageError(f"no bug is called {name!r}; memtype bugs lists them")
+        also = f"; not read: {problems[0]}" if problems else ""
+        near = did_you_mean(name, known) or ";"
+        raise UsageError(f"no bug is called {name!r}{near} memtype bugs lists them{also}")
     return known[name]
 
 
@@ -72,7 +130,12 @@ def _loaded(path: Path) -> Any:
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    # As pytest does, so that a test may import what is beside it.
+    sys.path.insert(0, str(path.parent))
+    try:
+        specification.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 

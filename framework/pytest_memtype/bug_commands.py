@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_memtype.bug_catalogue import Reproducer, catalogue, find
+from pytest_memtype.bug_catalogue import Reproducer, find, known_here
 from pytest_memtype.bug_pages import lines_about
 from pytest_memtype.kernel_commands import cached
 from pytest_memtype.report.bug_matrix import Cell, read_cells
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 LEGEND = "● has it, ○ has not, by what is known; last run here: R reproduced, A absent, F failed, S skipped"
 
 
-def listing() -> Table:
-    """One row for each bug, one column for each kernel in the cache."""
+def listing() -> tuple[Table, list[str]]:
+    """One row for each bug, one column for each kernel in the cache; and what couldn't be read."""
     from rich.table import Table
+    from rich.text import Text
 
     kernels = sorted({parse_version(each.kernel.version) for each in cached() if each.kernel})
     seen = {(cell.bug, parse_version(cell.version)): cell.status for _, cell in _cells()}
@@ -32,13 +33,14 @@ def listing() -> Table:
     for kernel in kernels:
         table.add_column(_heading(kernel), no_wrap=True)
     table.add_column("what goes wrong", overflow="fold")
-    for each in catalogue():
+    found, problems = known_here()
+    for each in found:
         marks = [
             ("●" if each.bug.present(kernel) else "○") + seen.get((each.bug.id, kernel), "")[:1]
             for kernel in kernels
         ]
-        table.add_row(each.bug.id, *marks, each.bug.title)
-    return table
+        table.add_row(each.bug.id, *marks, Text(each.bug.title))
+    return table, problems
 
 
 def run(names: Sequence[str], kernels: Iterable[str]) -> int:
@@ -47,7 +49,7 @@ def run(names: Sequence[str], kernels: Iterable[str]) -> int:
     :returns: As :func:`run_suite`.
     :raises UsageError: there is no such bug.
     """
-    chosen = [find(name) for name in names] or catalogue()
+    chosen = [find(name) for name in names] or known_here()[0]
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     return run_suite([*(str(each.path) for each in chosen), *options, "-q"])
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import signal
 from typing import Any
 
 import click
@@ -15,9 +18,10 @@ from pytest_memtype.commands.compare import compare
 from pytest_memtype.commands.doctor import doctor
 from pytest_memtype.commands.kernels import kernels
 from pytest_memtype.commands.layouts import layouts
+from pytest_memtype.commands.output import print_anywhere
 from pytest_memtype.commands.run import run
 from pytest_memtype.commands.shell import shell
-from pytest_memtype.errors import HostError, MemtypeError, reason
+from pytest_memtype.errors import INTERRUPTED, HostError, MemtypeError, reason
 
 
 class _Commands(click.Group):
@@ -26,9 +30,21 @@ class _Commands(click.Group):
     What the system refuses is one line too, where nobody knew what to say of it.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        print_anywhere()
+        return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if ctx.params["debug"]:
+                raise
+            # Python waits for threads at its end. Who can't wait for them shall see no traceback.
+            with contextlib.suppress(ValueError):  # It isn't the main thread.
+                signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+            click.echo("memtype: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
         except MemtypeError as error:
             if ctx.params["debug"]:
                 raise

@@ -34,15 +34,17 @@ class Check:
     """One thing looked at.
 
     :param name: What was looked at.
-    :param ok: Whether guests can run with it as it is.
+    :param ok: Whether it is as it should be.
     :param found: What was found.
     :param advice: What to do; empty when nothing need be done.
+    :param needed: Whether guests can't run without it.
     """
 
     name: str
     ok: bool
     found: str
     advice: str = ""
+    needed: bool = True
 
 
 def checks() -> list[Check]:
@@ -109,7 +111,7 @@ def _outside(qemu: Qemu | HostError) -> Check:
     except HostError as error:
         # Runs go on without the audit, and say so.
         advice = "allow it: without it no page tables are read from outside, and tests are not audited"
-        return Check(name, True, error.message, advice)
+        return Check(name, False, error.message, advice, needed=False)
     except GuestError as error:
         return Check(name, False, str(error).partition("\n")[0], "see QEMU above")
     return Check(name, True, "read from outside; QEMU isn't confined")
@@ -144,13 +146,14 @@ def _bubblewrap() -> Check:
 
 
 def _namespaces() -> Check:
-    """Only the images of distributions take them, so nothing about them is a fault."""
+    """Only the images of distributions take them: other guests run all the same."""
     if os.geteuid() == 0:
         return Check("Debian images", True, "built as root")
     problem = namespace_problem()
     if problem is None:
         return Check("Debian images", True, "built in a user namespace")
-    return Check("Debian images", True, "can't be built, which only --guest debian:... takes", problem)
+    found = "can't be built, which only --guest debian:... takes"
+    return Check("Debian images", False, found, problem, needed=False)
 
 
 def _keyring() -> Check:
@@ -178,13 +181,13 @@ def _cache() -> Check:
 
 
 def _offline() -> Check:
-    """What a run would find if the network went away. Nothing about it is a fault."""
+    """What a run would find if the network went away. Guests run all the same while it is there."""
     try:
         state = readiness(resources.cache_directory())
     except HostError:  # Told by the check of the cache folder.
-        return Check("without a network", True, "no cache folder")
+        return Check("without a network", False, "no cache folder", needed=False)
     advice = "" if state.ready else "run memtype kernels fetch set:default while there is one"
-    return Check("without a network", True, state.line(), advice)
+    return Check("without a network", state.ready, state.line(), advice, needed=False)
 
 
 def _memory() -> Check:

@@ -10,6 +10,9 @@ below it.
 
 from __future__ import annotations
 
+INTERRUPTED = 130
+"""What a command ends with after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+
 
 def reason(error: OSError) -> str:
     """What the system refuses, on one line: the file, where it says which, and why."""

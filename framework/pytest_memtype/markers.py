@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from pytest_memtype.alias_check import ExpectedAlias
-from pytest_memtype.errors import UsageError
+from pytest_memtype.distribution.system import check_guest
+from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.machine.layout_file import folders_of_tests, load_layout
+from pytest_memtype.machine.layout_file import folders_of_tests, layout_folders, load_layout
+from pytest_memtype.nearest import unknown
+
+DEFAULT_LAYOUT: Final = "firmware"
 
 _PROVOKING: Final = ("expect_oops", "bug")
+
+_wanted = pytest.StashKey[Layout]()
 
 
 def add_markers(config: pytest.Config) -> None:
@@ -64,20 +73,79 @@ def layout_of(node: pytest.Item) -> Layout:
     """
     marker = node.get_closest_marker("layout")
     if marker is None:
-        return named_layout(node.config.getoption("--layout"), node)
+        return _layout_of_command_line(node)
     if len(marker.args) != 1 or marker.kwargs:
-        raise UsageError(f"{node.nodeid}: the marker layout takes one argument, a name or a Layout")
-    return named_layout(marker.args[0], node)
+        raise UsageError(f"{_where(node, marker)}: the marker layout takes one argument, a name or a Layout")
+    try:
+        return named_layout(marker.args[0], node)
+    except LayoutError as error:
+        raise UsageError(f"{_where(node, marker)}: marker layout: {error.message}") from None
+
+
+def check_markers(node: pytest.Item) -> None:
+    """Look at what a test's markers say of its guest, before any test runs.
+
+    :raises UsageError: one can't be used; the message names the file and the line.
+    """
+    if node.get_closest_marker("layout") is not None:
+        layout_of(node)
+    hardware_of(node)
+    expected_alias(node)
+    expected_reports(node)
+
+
+def check_distribution(node: pytest.Item) -> None:
+    """The same for the marker that says what the test is run in, and so how often there is one.
+
+    :raises UsageError: it names no guest.
+    """
+    for marker in node.iter_markers("distribution"):
+        try:
+            for name in marker.args:
+                check_guest(name)
+        except UsageError as error:
+            raise UsageError(f"{_where(node, marker)}: marker distribution: {error.message}") from None
+
+
+def check_layout_option(config: pytest.Config) -> None:
+    """Look at ``--layout``, before anything is collected.
+
+    :raises LayoutError: there is no such layout, or it is none.
+    """
+    name = config.getoption("--layout")
+    if name != DEFAULT_LAYOUT:
+        config.stash[_wanted] = load_layout(name, _folders_of_command_line(config))
+
+
+def _layout_of_command_line(node: pytest.Item) -> Layout:
+    name = node.config.getoption("--layout")
+    try:
+        return named_layout(name, node)
+    except LayoutError:
+        # It is beside other tests of the run.
+        if _wanted not in node.config.stash:
+            raise
+        return node.config.stash[_wanted]
+
+
+def _folders_of_command_line(config: pytest.Config) -> list[Path]:
+    start = config.invocation_params.dir
+    named = [start / argument.partition("::")[0] for argument in config.args]
+    return layout_folders([each for each in named if each.exists()], start=start)
 
 
 def named_layout(layout: Layout | str, node: pytest.Item) -> Layout:
-    """A layout, found by its name if need be: the test's own folders come first.
+    """A layout, found by its name if need be: in the test's own folder, then in those above it.
 
     :raises UsageError: there is none.
     """
     if isinstance(layout, Layout):
         return layout
-    return load_layout(layout, folders_of_tests(node.path.parent))
+    if not isinstance(layout, str):
+        raise LayoutError(f"{layout!r} is neither a name nor a Layout")
+    own, root = node.path.parent, node.config.rootpath
+    above = [each for each in own.parents if each.is_relative_to(root)]
+    return load_layout(layout, [found for each in (own, *above) for found in folders_of_tests(each)])
 
 
 def hardware_of(node: pytest.Item) -> Hardware:
@@ -88,10 +156,21 @@ def hardware_of(node: pytest.Item) -> Hardware:
     marker = node.get_closest_marker("hardware")
     if marker is None:
         return Hardware()
+    known = [each.name for each in fields(Hardware)]
+    for name in marker.kwargs:
+        if name not in known:
+            raise UsageError(
+                f"{_where(node, marker)}: marker hardware: nothing is called {name!r}{unknown(name, known)}"
+            )
     try:
         return Hardware(*marker.args, **marker.kwargs)
-    except TypeError as error:
-        raise UsageError(f"{node.nodeid}: marker hardware: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"{_where(node, marker)}: {error.message}") from None
+    except TypeError:
+        # One thing was given twice, or too many without their names.
+        raise UsageError(
+            f"{_where(node, marker)}: marker hardware: give each by its name, once, such as memory='1G'"
+        ) from None
 
 
 def expected_alias(item: pytest.Item) -> ExpectedAlias | None:
@@ -106,7 +185,7 @@ def expected_alias(item: pytest.Item) -> ExpectedAlias | None:
         return ExpectedAlias(*marker.args, **marker.kwargs)
     except (TypeError, ValueError):
         raise UsageError(
-            f"{item.nodeid}: expect_alias takes before=, a kernel version such as (6, 16)"
+            f"{_where(item, marker)}: expect_alias takes before=, a kernel version such as (6, 16)"
         ) from None
 
 
@@ -121,6 +200,23 @@ def expected_reports(item: pytest.Item) -> list[str]:
             match = marker.kwargs["match"] if marker.kwargs else marker.args[0]
             re.compile(match)
         except (IndexError, KeyError, TypeError, re.error):
-            raise UsageError(f"{item.nodeid}: expect_oops wants match=, a regular expression") from None
+            raise UsageError(
+                f"{_where(item, marker)}: expect_oops wants match=, a regular expression"
+            ) from None
         expected.append(match)
     return expected
+
+
+def _where(node: pytest.Item, marker: pytest.Mark) -> str:
+    """The test and its line: that of the marker, where it stands at the function."""
+    path, first, name = node.location
+    line = first or 0
+    with contextlib.suppress(OSError, UnicodeDecodeError, IndexError):
+        lines = node.path.read_text(encoding="utf-8").splitlines()
+        for number in range(line, len(lines)):
+            if f"mark.{marker.name}" in lines[number]:
+                line = number
+                break
+            if lines[number].lstrip().startswith(("def ", "async def ")):
+                break
+    return f"{path}:{line + 1}: {name}"

@@ -21,11 +21,13 @@ from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.drivers import FOLDER, drivers
 from pytest_memtype.kernels.sets import DEFAULT
-from pytest_memtype.machine.accelerator import Wanted
+from pytest_memtype.machine.accelerator import ACCELERATORS, Wanted
 from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.machine.layout_file import load_layout
+from pytest_memtype.machine.layout_file import layout_folders, load_layout
+from pytest_memtype.machine.uncovered import uncovered_ram
+from pytest_memtype.nearest import check_choice
 from pytest_memtype.progress import Progress, is_terminal, shown
 from pytest_memtype.qualification import chosen
 
@@ -83,12 +85,13 @@ def run_observe(arguments: Sequence[str]) -> int:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--kernel", action="append")
     parser.add_argument("--layout", default="firmware")
-    parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
+    parser.add_argument("--accel", default="auto")
     parser.add_argument("--offline", action="store_true")
     known = parser.parse_args(list(arguments))
     if known.offline:
         mirror.stay_offline()
-    layout = load_layout(known.layout, [Path.cwd()])
+    check_choice("--accel", known.accel, ACCELERATORS)
+    layout = load_layout(known.layout, layout_folders())
     found = unseen = False
     for status in ready(known.kernel or DEFAULT):
         assert status.made is not None
@@ -113,6 +116,8 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
     choice = chosen(made, accelerator, progress=progress).accelerator
     kept = drivers(made, progress=progress)
     notes = [] if kept else [f"no drivers were loaded: {made.spec} is not one of Debian's kernels"]
+    uncovered = uncovered_ram(layout, Hardware())
+    notes += [uncovered] if uncovered else []
     with temporary_folder("observe") as name:
         archive = Path(name) / "initramfs.cpio"
         # The kernel unpacks archives one behind the other (Documentation/driver-api/early-userspace/

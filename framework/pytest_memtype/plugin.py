@@ -12,15 +12,29 @@ import pytest
 
 from pytest_memtype.alias_check import Checked, alias_complaint
 from pytest_memtype.distribution.system import MINIMAL, check_guest
-from pytest_memtype.errors import GuestPanicked, MemtypeError, ModuleMissing, Unavailable
+from pytest_memtype.errors import (
+    GuestPanicked,
+    HostError,
+    MemtypeError,
+    ModuleMissing,
+    Unavailable,
+    UsageError,
+    reason,
+)
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.sets import check as check_specs
+from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.markers import (
+    DEFAULT_LAYOUT,
     add_markers,
+    check_distribution,
+    check_layout_option,
+    check_markers,
     expected_alias,
     expected_reports,
     hardware_of,
@@ -29,8 +43,10 @@ from pytest_memtype.markers import (
     provokes,
     shares_guest,
 )
+from pytest_memtype.nearest import check_choice
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
+from pytest_memtype.resources import cache_directory
 from pytest_memtype.run_config import base_of, progress_of, run_name, run_of, say_the_rest
 from pytest_memtype.run_directory import test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests
@@ -44,7 +60,7 @@ GuestFactory = Callable[..., Guest]
 _session = pytest.StashKey[Session]()
 _tested = pytest.StashKey[list[Tested]]()
 _trouble = pytest.StashKey[MemtypeError]()
-_unfound = pytest.StashKey[str]()
+_workers_trouble = pytest.StashKey[tuple[str, int]]()
 _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
@@ -72,7 +88,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--layout",
-        default="firmware",
+        default=DEFAULT_LAYOUT,
         metavar="NAME",
         help="MTRR layout for tests that choose none (default: firmware)",
     )
@@ -83,13 +99,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--fresh",
-        choices=("clone", "boot"),
+        metavar="{clone,boot}",
         default="clone",
         help="how a fresh guest comes to be: cloned from a template, or booted (default: clone)",
     )
     group.addoption(
         "--accel",
-        choices=("auto", "tcg", "kvm"),
+        metavar=f"{{{','.join(ACCELERATORS)}}}",
         default="auto",
         help="what runs the guests; auto takes KVM if a timed boot is faster with it (default: auto)",
     )
@@ -115,12 +131,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     # Once and at once, whatever is wrong with it, and not for each module of tests.
+    config = session.config
     try:
-        the_target(session.config)
-        for guest in session.config.getoption("--guest") or ():
+        _check_that_tests_are_there(config)
+        check_choice("--fresh", config.getoption("--fresh"), ("clone", "boot"))
+        check_choice("--accel", config.getoption("--accel"), ACCELERATORS)
+        the_target(config)
+        for guest in config.getoption("--guest") or ():
             check_guest(guest)
+        check_specs(config.getoption("--kernel") or ())
+        check_layout_option(config)
+    except UsageError as error:
+        raise pytest.UsageError(f"memtype: {error.message}") from None
     except MemtypeError as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
+
+
+def _check_that_tests_are_there(config: pytest.Config) -> None:
+    # With workers of pytest-xdist pytest says that no tests ran, and not why (3.6).
+    if not config.getoption("numprocesses", None) or config.getoption("pyargs"):
+        return
+    for argument in config.args:
+        if not (config.invocation_params.dir / argument.partition("::")[0]).exists():
+            raise UsageError(f"file or directory not found: {argument}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -156,15 +189,14 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A worker ends, which could print nothing: what it had to say is said once for all of them."""
+    trouble = getattr(node, "workeroutput", {}).get("memtype_trouble")
+    if trouble is not None:
+        node.config.stash[_workers_trouble] = trouble
     said = node.config.stash.setdefault(_remarked, set())
     for remark in getattr(node, "workeroutput", {}).get("memtype_remarks", ()):
         if remark not in said:
             said.add(remark)
             progress_of(node.config)(remark)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    say_the_rest(session.config)
 
 
 def _the_session(config: pytest.Config) -> Session:
@@ -177,6 +209,10 @@ def _the_session(config: pytest.Config) -> Session:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "memtype_tested" not in metafunc.fixturenames:
         return
+    try:
+        check_distribution(metafunc.definition)
+    except UsageError as error:
+        raise pytest.Collector.CollectError(error.message) from None
     tested = _tested_by(metafunc)
     names = [each.name for each in tested]
     metafunc.parametrize("memtype_tested", tested, ids=names, indirect=True, scope="session")
@@ -186,13 +222,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load what each test ends with, which imports numpy: no test shall take longer for being the first."""
+    if _trouble in session.config.stash and not hasattr(session.config, "workerinput"):
+        error = session.config.stash[_trouble]
+        pytest.exit(f"memtype: {error.message}", returncode=_status_of(error))
     if session.config.option.collectonly:
         return
-    if _trouble in session.config.stash:
-        error = session.config.stash[_trouble]
-        pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
     if any("guest_factory" in getattr(item, "fixturenames", ()) for item in session.items):
         importlib.import_module("pytest_memtype.guest.audited")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    """A marker that can't be used is an error of its file, before any test runs."""
+    made = yield
+    for item in made if isinstance(made, list) else ():
+        # Other suites may have markers of these names, which mean something else.
+        if isinstance(item, pytest.Function) and "guest_factory" in item.fixturenames:
+            try:
+                check_markers(item)
+            except UsageError as error:
+                raise pytest.Collector.CollectError(error.message) from None
+    return made
 
 
 def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
@@ -206,41 +256,56 @@ def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
     return all_tested(None, marker.args, progress=progress_of(metafunc.config))
 
 
-def _qemu_fails(config: pytest.Config) -> bool:
-    """Whether QEMU is needed and can't be used, which ends the run and not each of its tests."""
-    # The end of a worker of pytest-xdist would only be a riddle.
-    if config.option.collectonly or hasattr(config, "workerinput") or the_target(config) is not None:
-        return False
-    try:
-        usable_qemu()
-    except MemtypeError as error:
-        config.stash[_trouble] = error
-        return True
-    return False
-
-
 def _all_tested(config: pytest.Config) -> list[Tested]:
-    """What the command line asks for."""
-    if _tested not in config.stash and _qemu_fails(config):
-        # Nothing is fetched for it. The run ends when its tests are collected, before the first.
-        config.stash[_tested] = [Tested("none", "none")]
-    if _unfound in config.stash:
-        raise pytest.UsageError(config.stash[_unfound])
+    """What the command line asks for, looked for once in a run.
+
+    Where it can't be had, the run ends when its tests are collected, before the first and with one line.
+    """
     if _tested not in config.stash:
         try:
-            target = the_target(config)
-            config.stash[_tested] = (
-                [Tested(target.name, target.name)]
-                if target is not None
-                else all_tested(
-                    config.getoption("--kernel"), config.getoption("--guest"), progress=progress_of(config)
-                )
-            )
+            config.stash[_tested] = _look_for_tested(config)
         except MemtypeError as error:
-            # A mirror that takes a minute to fail isn't asked again for each file of tests.
-            config.stash[_unfound] = str(error)
-            raise pytest.UsageError(str(error)) from None
+            config.stash[_trouble] = error
+            config.stash[_tested] = [Tested("none", "none")]
     return config.stash[_tested]
+
+
+def _look_for_tested(config: pytest.Config) -> list[Tested]:
+    target = the_target(config)
+    if target is not None:
+        return [Tested(target.name, target.name)]
+    try:
+        if not config.option.collectonly:
+            # Nothing is fetched for a QEMU that can't be used.
+            cache_directory()
+            usable_qemu()
+        kernels, guests = config.getoption("--kernel"), config.getoption("--guest")
+        return all_tested(kernels, guests, progress=progress_of(config))
+    except OSError as error:
+        raise HostError(reason(error)) from error
+
+
+def _status_of(error: MemtypeError) -> int:
+    is_usage = isinstance(error, UsageError)
+    return int(pytest.ExitCode.USAGE_ERROR) if is_usage else error.exit_status
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A worker of pytest-xdist that can run nothing has nothing to run: its end would only be a riddle."""
+    if _trouble in config.stash and hasattr(config, "workeroutput"):
+        error = config.stash[_trouble]
+        config.workeroutput["memtype_trouble"] = error.message, _status_of(error)
+        items.clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Say the remarks that are left, and once, with its status, what kept the workers from running."""
+    say_the_rest(session.config)
+    if _workers_trouble in session.config.stash:
+        message, status = session.config.stash[_workers_trouble]
+        pytest.exit(f"memtype: {message}", returncode=status)
 
 
 @pytest.fixture(scope="session")

@@ -7,21 +7,32 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from rich.console import Console
 
 from pytest_memtype import resources
-from pytest_memtype.distribution.system import MINIMAL, distribution
-from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.distribution.system import MINIMAL, check_guest, distribution
+from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
 from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.sets import check
+from pytest_memtype.machine.accelerator import ACCELERATORS
+from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.registers_outside import usable_qemu
+from pytest_memtype.markers import DEFAULT_LAYOUT
+from pytest_memtype.nearest import check_choice, did_you_mean
 from pytest_memtype.progress import Remark, shown
 from pytest_memtype.qualification import chosen
 from pytest_memtype.target.address import QEMU
 from pytest_memtype.tested import all_tested
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
 
 
 class Failures:
@@ -30,15 +41,21 @@ class Failures:
     :ivar failures: Those that say nothing about memory types: the host or a guest couldn't be used.
     :ivar others: The other failures.
     :ivar broken: Tests that couldn't even be collected.
+    :ivar interrupted: By Ctrl-C.
     """
 
     def __init__(self) -> None:
         self.failures = 0
         self.others = 0
         self.broken = False
+        self.interrupted = False
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.broken = self.broken or report.failed
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        # pytest.exit() comes here, too.
+        self.interrupted = self.interrupted or isinstance(excinfo.value, KeyboardInterrupt)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -56,21 +73,30 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     :param plugins: More of pytest's.
     :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
     :raises MemtypeError: a kernel can't be had.
+    :raises KeyboardInterrupt: pytest was interrupted, and has said so.
     """
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--kernel", action="append")
     parser.add_argument("--guest", action="append")
     parser.add_argument("--target", default=QEMU)
-    parser.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto")
+    parser.add_argument("--accel", default="auto")
+    parser.add_argument("--layout", default=DEFAULT_LAYOUT)
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("--collect-only", "--co", action="store_true")
     parser.add_argument("--offline", action="store_true")
-    known, _ = parser.parse_known_args(arguments)
+    known, others = parser.parse_known_args(arguments)
+    # Before anything is fetched for it.
+    check_choice("--accel", known.accel, ACCELERATORS)
+    check(known.kernel or ())
+    for guest in known.guest or ():
+        check_guest(guest)
+    named = _named_tests(others)
+    if known.layout != DEFAULT_LAYOUT:
+        load_layout(known.layout, layout_folders(named or [resources.testcases()]))
     if known.offline:
         mirror.stay_offline()
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
-            # Before anything is fetched for it.
             warning = age_warning(usable_qemu())
             if warning:
                 progress(Remark(warning))
@@ -97,6 +123,8 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         command += ["-n", str(workers)]
     failures = Failures()
     status = pytest.main(command, plugins=[failures, *plugins])
+    if failures.interrupted:
+        raise KeyboardInterrupt
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:
         return MemtypeError.exit_status
     if status == pytest.ExitCode.INTERRUPTED and failures.broken:
@@ -104,7 +132,29 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     return {
         pytest.ExitCode.OK: 0,
         pytest.ExitCode.TESTS_FAILED: 1,
-        pytest.ExitCode.INTERRUPTED: 130,
+        pytest.ExitCode.INTERRUPTED: INTERRUPTED,
         pytest.ExitCode.USAGE_ERROR: 2,
         pytest.ExitCode.NO_TESTS_COLLECTED: 2,
     }.get(pytest.ExitCode(status), MemtypeError.exit_status)
+
+
+def _named_tests(arguments: Sequence[str]) -> list[Path]:
+    """The files and folders among arguments of pytest's, as far as their look tells.
+
+    :raises UsageError: a file of tests isn't there. Of what may belong to an option pytest finds that out.
+    """
+    named = []
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        path = Path(argument.partition("::")[0])
+        if argument.startswith("-"):
+            continue
+        if path.exists():
+            named.append(path)
+        elif path.suffix == ".py" and not before.startswith("-"):
+            raise UsageError(f"{path}: no such file{did_you_mean(path.name, _beside(path))}")
+    return named
+
+
+def _beside(path: Path) -> list[str]:
+    folder = path.parent
+    return [each.name for each in folder.glob("*.py")] if folder.is_dir() else []

@@ -27,8 +27,9 @@ from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import TemplateError
+from pytest_memtype.machine.uncovered import as_started, uncovered_ram
 from pytest_memtype.pool import Ahead, Ready
-from pytest_memtype.progress import Progress
+from pytest_memtype.progress import Progress, Remark
 from pytest_memtype.qualification import chosen
 from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
@@ -83,6 +84,7 @@ class Session:
             lambda name, spec: distribution(name, self.bundle(spec), progress=progress)
         )
         self._fresh = fresh
+        self._remarked: set[str] = set()
         self._ahead: Ahead[GuestKind, Guest] = Ahead(self._make)
         # The processes of a run check each template once.
         checksum.share_through(run / ".checked")
@@ -101,12 +103,18 @@ class Session:
             if reason is not None:
                 raise reason
             return Ready(self.target.guest(), "target")
+        self._remark(uncovered_ram(kind.layout, kind.hardware))
         ready = self._ahead.take(kind, logs)
         if ready.guest.machine.shaken() is None:
             return ready
         # Its template was damaged while it waited; that is found, and another made.
         ready.guest.machine.close()
         return self._make(kind, logs)
+
+    def _remark(self, line: str) -> None:
+        if line and line not in self._remarked:
+            self._remarked.add(line)
+            self._progress(Remark(line))
 
     def expect(self, kind: GuestKind, *, logs: Path) -> None:
         """Start the guest that will be asked for next, while something else goes on."""
@@ -257,7 +265,7 @@ class TestGuests:
             "system": started.kind.system,
             "layout": started.kind.layout.name,
             "mtrr_enabled": started.kind.layout.enabled,
-            "hardware": asdict(started.kind.hardware),
+            "hardware": asdict(as_started(started.kind.layout, started.kind.hardware)),
             "boot": started.how,
         }
 

@@ -17,7 +17,8 @@ from pytest_memtype.files import WRITTEN_BY_HAND, opened
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.command import rerun_command
 from pytest_memtype.machine.folder import temporary_folder
-from pytest_memtype.progress import Progress
+from pytest_memtype.machine.uncovered import uncovered_ram
+from pytest_memtype.progress import Progress, Remark
 from pytest_memtype.session import GuestKind, Session
 
 
@@ -28,6 +29,9 @@ def on_console(kind: GuestKind, *, progress: Progress) -> int:
     """
     with temporary_folder("shell") as folder:
         blueprint = _session(Path(folder), progress).blueprint(kind)
+        uncovered = uncovered_ram(kind.layout, kind.hardware)
+        if uncovered:
+            progress(Remark(uncovered))
         command = blueprint.command
         rom = blueprint.boot_rom()
         if rom is not None:

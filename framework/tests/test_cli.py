@@ -66,6 +66,34 @@ def test_usage_errors_end_with_2(arguments: list[str]) -> None:
         (["run", "--kernel", "set:nothing"], "memtype: no set of kernels is called 'nothing'"),
         (["kernels", "fetch", "windows:11"], "memtype: kernel 'windows:11': no such kind of kernel"),
         (["kernels", "remove", "nothing"], "memtype: "),
+        (
+            ["kernels", "fetch", "debian:bokworm"],
+            "memtype: kernel 'debian:bokworm': no such Debian suite; did you",
+        ),
+        (["run", "--accel", "kvmm"], "memtype: --accel 'kvmm': there is no such choice; did you mean 'kvm'?"),
+        (
+            ["run", "--layout", "wb-devise"],
+            "memtype: no layout is called 'wb-devise'; did you mean 'wb-device'?",
+        ),
+        (["run", "--guest", "debian:bookwurm"], "memtype: guest 'debian:bookwurm': not known; did you mean"),
+        (["run", "nosuch.py"], "memtype: nosuch.py: no such file"),
+        (["run", "nosuch.py::test_it"], "memtype: nosuch.py: no such file"),
+        (["run", "--kernel"], "memtype: argument --kernel: expected one argument"),
+        (
+            ["run", "--observe", "--layout", "wb-devise"],
+            "memtype: no layout is called 'wb-devise'; did you mean",
+        ),
+        (
+            ["run", "--observe", "--accel", "kvmm"],
+            "memtype: --accel 'kvmm': there is no such choice; did you",
+        ),
+        (["shell", "--layout", "wb-devise"], "memtype: no layout is called 'wb-devise'; did you mean"),
+        (["layouts", "show", "wb-devise"], "memtype: no layout is called 'wb-devise'; did you mean"),
+        (
+            ["bugs", "show", "vma-split-laek"],
+            "memtype: no bug is called 'vma-split-laek'; did you mean 'vma-",
+        ),
+        (["bugs", "run", "vma-split-laek"], "memtype: no bug is called 'vma-split-laek'; did you mean 'vma-"),
     ],
 )
 @pytest.mark.usefixtures("cache")
@@ -83,18 +111,16 @@ def test_debug_shows_the_traceback() -> None:
     assert "nothing called 'nothing'" in str(result.exception)
 
 
-def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_system_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(folder: Path) -> list[Path]:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f"{folder}/layouts")
 
     # Which calls of pathlib pass a refusal on differs from one Python to the next.
     monkeypatch.setattr(layout_file, "folders_of_tests", refused)
-    arguments = ["layouts", "--tests", "x" * 300]
+    arguments = ["layouts", "--tests", str(tmp_path)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 3
-    assert result.stderr.startswith(
-        f"memtype: {'x' * 300}/layouts: File name too long; memtype --debug shows"
-    )
+    assert result.stderr.startswith(f"memtype: {tmp_path}/layouts: File name too long; memtype --debug shows")
     assert result.stderr.count("\n") == 1
     assert isinstance(CliRunner().invoke(main, ["--debug", *arguments]).exception, OSError)
 
@@ -154,6 +180,44 @@ def test_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"wrote {drawing}\n"
     )
     assert drawing.read_bytes().startswith(b"<?xml")
+
+
+def test_every_command_knows_the_layouts_and_bugs_of_the_users_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the root of his project and from below; what lies elsewhere isn't known."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = checks\n")
+    for folder in ("checks/layouts", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    broken = (
+        'description = "mine alone"\ndefault = "UC"\n[[ranges]]\nbase = 4096\nsize = "16K"\ntype = "WB"\n'
+    )
+    (tmp_path / "checks" / "layouts" / "mine.toml").write_text(broken)
+    (tmp_path / "checks" / "helper.py").write_text("TITLE = 'it leaks [bold]here'\n")
+    (tmp_path / "checks" / "test_leak.py").write_text(
+        '"""It leaks."""\nimport pytest\nfrom helper import TITLE\n'
+        'pytestmark = pytest.mark.bug(id="my-leak", title=TITLE, core="Process.write", fixed="6.16")\n'
+        "def test_leak(guest, bug): ...\n"
+    )
+    (tmp_path / "checks" / "test_broken.py").write_text(
+        "import pytest, nosuch\npytestmark = pytest.mark.bug(id='b', title='t', core='c')\n"
+    )
+    for here in (tmp_path, tmp_path / "elsewhere", tmp_path / "checks"):
+        monkeypatch.chdir(here)
+        assert "mine alone" in CliRunner().invoke(main, ["layouts"]).output
+        # Found by each, and none of them is started: the MTRRs can't hold it.
+        for command in (["layouts", "show"], ["run", "--observe", "--layout"], ["shell", "--layout"]):
+            result = CliRunner().invoke(
+                main, [*command, "mine", *(["--offline"] * (command[0] != "layouts"))]
+            )
+            assert "layout 'mine': range 1 (16K WB at 0x1000): base 0x1000 isn't a multiple" in result.output
+        listed = CliRunner().invoke(main, ["bugs"])
+        assert "my-leak" in listed.output
+        assert "it leaks [bold]here" in listed.output
+        assert "memtype: not read: " in listed.stderr
+        assert "No module named 'nosuch'" in listed.stderr
+        missing = CliRunner().invoke(main, ["bugs", "show", "my-laek"])
+        assert "did you mean 'my-leak'" in missing.stderr
 
 
 @pytest.mark.parametrize(

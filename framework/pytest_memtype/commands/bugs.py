@@ -16,6 +16,9 @@ from pytest_memtype.commands.output import stdout
 def bugs(ctx: click.Context) -> None:
     """List the reported bugs that have a reproducer, and which kernels in the cache have them.
 
+    Known are those of the suite, and test files with a pytestmark bug: in the current folder, below it, and
+    above it up to the root folder of pytest's settings, and in its testpaths.
+
     \b
     Examples:
       memtype bugs
@@ -25,8 +28,12 @@ def bugs(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         from pytest_memtype.bug_commands import LEGEND, listing
 
-        stdout().print(listing())
-        click.echo(LEGEND)
+        table, problems = listing()
+        stdout().print(table)
+        # Not click.echo(), which writes UTF-8 to an output that says it is ASCII (8.1).
+        stdout().print(LEGEND, markup=False, highlight=False, soft_wrap=True)
+        for problem in problems:
+            click.echo(f"memtype: not read: {problem}", err=True)
 
 
 @bugs.command(name="run")

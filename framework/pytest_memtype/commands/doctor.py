@@ -30,7 +30,7 @@ def doctor(as_json: bool) -> None:
     from pytest_memtype.doctor import checks
 
     found = checks()
-    well = all(check.ok for check in found)
+    well = all(check.ok for check in found if check.needed)
     if as_json:
         click.echo(json.dumps({"ok": well, "checks": [dataclasses.asdict(check) for check in found]}))
         sys.exit(0 if well else HostError.exit_status)
@@ -38,7 +38,7 @@ def doctor(as_json: bool) -> None:
     for column in ("", "what", "found", "what to do"):
         table.add_column(column, overflow="fold")
     for check in found:
-        mark = "[green]ok[/]" if check.ok else "[red]no[/]"
+        mark = "[green]ok[/]" if check.ok else "[red]no[/]" if check.needed else "[yellow]part[/]"
         table.add_row(mark, check.name, literal(check.found), literal(check.advice))
     stdout().print(table)
     if not well:

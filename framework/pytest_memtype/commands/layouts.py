@@ -16,13 +16,16 @@ from pytest_memtype.commands.output import literal, stdout
     "--tests",
     "folders",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Test folder whose layouts are known too; may be given several times (default: the current folder).",
+    help="Test folder whose layouts are known first; may be given several times.",
 )
 @click.pass_context
 def layouts(ctx: click.Context, folders: tuple[Path, ...]) -> None:
     """List the MTRR layouts that --layout and the marker layout know by name.
+
+    Known are those of the package, and TOML files beside tests or in a folder layouts: in the current folder,
+    below it, and above it up to the root folder of pytest's settings, and in its testpaths.
 
     \b
     Examples:
@@ -32,9 +35,9 @@ def layouts(ctx: click.Context, folders: tuple[Path, ...]) -> None:
       memtype layouts show wc-framebuffer --memory 1G --svg layout.svg
       memtype layouts matrix --kernel debian:trixie
     """
-    from pytest_memtype.machine.layout_file import folders_of_tests
+    from pytest_memtype.machine.layout_file import layout_folders
 
-    ctx.obj = [each for folder in folders or (Path(),) for each in folders_of_tests(folder)]
+    ctx.obj = layout_folders(folders)
     if ctx.invoked_subcommand is None:
         _print_layouts(ctx.obj)
 

@@ -42,16 +42,20 @@ def shell(
       memtype shell --kernel debian:6.1 --after disagreement.py
     """
     from pytest_memtype.machine.hardware import Hardware
-    from pytest_memtype.machine.layout_file import load_layout
+    from pytest_memtype.machine.layout_file import layout_folders, load_layout
     from pytest_memtype.progress import shown
     from pytest_memtype.session import GuestKind
     from pytest_memtype.shell import after_test, on_console, typed
     from pytest_memtype.tested import all_tested
 
+    # What is written wrongly is found before anything is fetched.
+    found, hardware = (
+        load_layout(layout, layout_folders([after] if after else [])),
+        Hardware(cpu=cpu, cmdline=cmdline),
+    )
     with shown(Console(stderr=True)) as progress:
         tested = all_tested([kernel] if kernel else None, [guest] if guest else None, progress=progress)[0]
-        hardware = Hardware(cpu=cpu, cmdline=cmdline)
-        kind = GuestKind(tested.kernel, load_layout(layout, [Path()]), hardware, tested.system)
+        kind = GuestKind(tested.kernel, found, hardware, tested.system)
         if after is None:
             sys.exit(on_console(kind, progress=progress))
         after_test(kind, after, lines=typed("guest# "), show=click.echo, progress=progress)

@@ -9,6 +9,7 @@ from pytest_memtype.distribution.image import SUITES, image
 from pytest_memtype.distribution.modules import modules
 from pytest_memtype.errors import UsageError
 from pytest_memtype.kernels.bundle import Bundle, resolve
+from pytest_memtype.nearest import unknown
 from pytest_memtype.progress import Progress
 
 #: The guest that has nothing but the agent.
@@ -23,8 +24,8 @@ def check_guest(name: str) -> str:
     :raises UsageError: there is none.
     """
     if name != MINIMAL and name not in (f"debian:{suite}" for suite in SUITES):
-        known = ", ".join((MINIMAL, *(f"debian:{suite}" for suite in SUITES)))
-        raise UsageError(f"guest {name!r}: not known; known are {known}")
+        known = (MINIMAL, *(f"debian:{suite}" for suite in SUITES))
+        raise UsageError(f"guest {name!r}: not known{unknown(name, known)}")
     return name
 
 

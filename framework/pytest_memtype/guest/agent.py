@@ -114,7 +114,7 @@ class Agent:
         deadline = deadline_after(timeout)
         while True:
             try:
-                content = self._line(deadline).content
+                content = self._line(deadline, limit=timeout).content
                 break
             except ForeignLine:
                 continue
@@ -197,13 +197,19 @@ class Agent:
     def _answer(self, token: str, deadline: float) -> Line | None:
         """The line that answers the present request, None when the request or the answer was damaged."""
         purpose = self.machine.agent_port.purpose
+        busy = False
         while True:
+            silent = deadline_after(self.heartbeat)
+            is_last = deadline <= silent
+            if busy:
+                how = "lives, and is still busy with it" if is_last else "was busy with it, and fell silent"
+                self.machine.agent_port.purpose = f"{purpose}; the agent {how}"
             try:
-                line = self._line(deadline, silence=self.heartbeat)
+                line = self._line(deadline, limit=self.timeout, silence=self.heartbeat)
             except DamagedLine:
                 return None
             if _is_heartbeat(line):
-                self.machine.agent_port.purpose = f"{purpose}; the agent lives, and is still busy with it"
+                busy = True
                 continue
             if line.sequence == 0:
                 return None
@@ -212,9 +218,10 @@ class Agent:
             if (line.sequence, line.token) == (self._sequence, token):
                 return line
 
-    def _line(self, deadline: float, *, silence: float | None = None) -> Line:
+    def _line(self, deadline: float, *, limit: float, silence: float | None = None) -> Line:
         """The next line. Neither time counts while more of it comes: TCG's serial line takes 0.2 MB/s.
 
+        :param limit: Seconds that all had until the deadline, for the message of an error.
         :param silence: Seconds within which a part of it has to come.
         """
         port = self.machine.agent_port
@@ -229,7 +236,7 @@ class Agent:
                 return decode_line(said)
             if len(said) == seen:
                 # What is left of the whole time says nothing to anybody.
-                raise port.silent(wait if wait == silence or silence is None else self.timeout)
+                raise port.silent(silence if wait == silence else limit)
             seen = len(said)
             if seen > _LONGEST:
                 raise AgentError(

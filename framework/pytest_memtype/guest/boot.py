@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import pexpect
 
 from pytest_memtype.distribution.distribution import Distribution
-from pytest_memtype.errors import GuestError, HostError, LayoutError
+from pytest_memtype.errors import (
+    GuestError,
+    GuestExited,
+    GuestHung,
+    GuestPanicked,
+    HostError,
+    LayoutError,
+)
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine import command, template_store
@@ -22,6 +29,7 @@ from pytest_memtype.machine.layout import Layout, check_bootable, register_write
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, clone
 from pytest_memtype.machine.timeouts import BOOT
+from pytest_memtype.machine.uncovered import as_started, uncovered_ram
 from pytest_memtype.progress import Progress
 from pytest_memtype.trust import NotOurs
 
@@ -68,7 +76,7 @@ class Blueprint:
     @property
     def command(self) -> command.Guest:
         return command.Guest(
-            hardware=self.hardware,
+            hardware=as_started(self.layout, self.hardware),
             kernel=self.image,
             initrd=self.initramfs,
             accelerator=self.accelerator,
@@ -218,7 +226,16 @@ def _greeted(
 
         bring_up(machine, blueprint.distribution, keys)
     agent = Agent(machine)
-    greeting = agent.greet(timeout=timeout)
+    try:
+        greeting = agent.greet(timeout=timeout)
+    except (GuestHung, GuestExited, GuestPanicked) as error:
+        uncovered = uncovered_ram(blueprint.layout, blueprint.command.hardware)
+        if uncovered:
+            # A kernel that lies there dies before it has a console to say so.
+            raise type(error)(
+                f"{error.message}; {uncovered}, perhaps with what the kernel needs", details=error.details
+            ) from error
+        raise
     # Takes the messages of the boot out of the way.
     agent.call("log")
     return agent, greeting

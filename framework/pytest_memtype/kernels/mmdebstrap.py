@@ -19,6 +19,7 @@ from pathlib import Path
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
+from pytest_memtype.machine.process import describe_status
 from pytest_memtype.store import disk_full
 
 # Bounds a mirror that trickles.
@@ -142,7 +143,7 @@ def unpack(
         mirror.lost(cache)
         raise
     if status != 0:
-        error = failure(output, what=what, cache=cache)
+        error = failure(output, status=status, what=what, cache=cache)
         if not heard() and re.search(_UNREACHABLE, output):
             mirror.lost(cache)
             raise Unreachable(error.message, details=error.details)
@@ -192,7 +193,7 @@ def install(
     command += [f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT]
     status, output = _run([*command, *sources.arguments(tarball)], what=what)
     if status != 0:
-        raise failure(output, what=what, cache=cache)
+        raise failure(output, status=status, what=what, cache=cache)
 
 
 def namespace_problem() -> str | None:
@@ -215,12 +216,14 @@ def namespace_problem() -> str | None:
 
 
 _running: set[subprocess.Popen[str]] = set()
+_interrupted: set[subprocess.Popen[str]] = set()
 
 
 def interrupt() -> None:
-    """End every mmdebstrap of this process; whoever waits for one is told that it failed."""
+    """End every mmdebstrap of this process; whoever waits for one is interrupted."""
     for process in tuple(_running):
         if process.poll() is None:
+            _interrupted.add(process)
             os.killpg(process.pid, signal.SIGTERM)
 
 
@@ -232,6 +235,7 @@ def _run(
     :param patience: Seconds that the mirror has to send something; None for as long as apt waits.
     :param heard: Has it?
     :raises Unreachable: it hasn't, or others have found meanwhile that it can't be reached.
+    :raises KeyboardInterrupt: :func:`interrupt` has ended it.
     """
     for program in ("mmdebstrap", "setpriv"):
         if shutil.which(program) is None:
@@ -257,6 +261,8 @@ def _run(
             left = start + _LIMIT_SECONDS - time.monotonic()
             try:
                 output, _ = process.communicate(timeout=_LOOK_SECONDS if waiting else left)
+                if process in _interrupted:
+                    raise KeyboardInterrupt
                 return process.returncode, output
             except subprocess.TimeoutExpired:
                 if not waiting or left <= 0:
@@ -275,6 +281,7 @@ def _run(
                 )
     finally:
         _running.discard(process)
+        _interrupted.discard(process)
         _end(process, patient)
 
 
@@ -293,12 +300,16 @@ def _end(process: subprocess.Popen[str], seconds: int) -> None:
             continue
 
 
-def failure(output: str, *, what: str, cache: Path) -> KernelError | HostError:
-    """Why mmdebstrap failed, by what it and apt printed."""
+def failure(output: str, *, status: int, what: str, cache: Path) -> KernelError | HostError:
+    """Why mmdebstrap failed, by what it and apt printed.
+
+    :param status: What it ended with, negative for a signal.
+    """
     details = tuple(line for line in output.splitlines() if line.strip())[-_DETAIL_LINES:]
     if re.search(_DISK_FULL, output):
         return HostError(disk_full(cache).message, details=details)
     for pattern, cause in _CAUSES:
         if re.search(pattern, output):
             return KernelError(f"{what}: {cause}", details=details)
-    return KernelError(f"{what}: mmdebstrap failed; its last lines follow", details=details)
+    said = "its last lines follow" if details else "it printed nothing"
+    return KernelError(f"{what}: mmdebstrap {describe_status(status)}; {said}", details=details)

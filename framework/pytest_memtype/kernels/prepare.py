@@ -92,6 +92,9 @@ def prepare(
                 made = bundle(spec, progress=progress)
             become("ready", made=made, text="" if made.module else "without the module")
         except MemtypeError as error:
+            if stopping.is_set():
+                # What it needed was ended for that.
+                raise KeyboardInterrupt from None
             become("failed", error=error, text=error.message)
         return status
 

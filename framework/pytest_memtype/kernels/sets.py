@@ -18,6 +18,7 @@ from pytest_memtype.kernels.index import (
     suites_of,
 )
 from pytest_memtype.kernels.spec import SUITES, DebianSpec, parse
+from pytest_memtype.nearest import unknown
 from pytest_memtype.progress import Progress, silent
 
 DEFAULT = ("set:default",)
@@ -39,6 +40,7 @@ def expand(specs: Iterable[str], *, progress: Progress = silent) -> tuple[str, .
     :raises KernelError: a set is a query, and there is no index to ask.
     """
     given = tuple(specs)
+    check(given)
     _read_indexes(given, progress=progress)
     expanded: list[str] = []
     for spec in given:
@@ -47,6 +49,18 @@ def expand(specs: Iterable[str], *, progress: Progress = silent) -> tuple[str, .
         else:
             expanded.append(spec)
     return tuple(dict.fromkeys(expanded))
+
+
+def check(specs: Iterable[str]) -> None:
+    """Look at what the user wrote, before anything is looked up.
+
+    :raises UsageError: something is no spec, or there is no such set.
+    """
+    for spec in specs:
+        if spec.startswith(_PREFIX):
+            _content(spec.removeprefix(_PREFIX))
+        else:
+            parse(spec)
 
 
 def kernel_set(name: str, *, progress: Progress = silent) -> tuple[str, ...]:
@@ -73,7 +87,7 @@ def _content(name: str) -> str | tuple[str, ...]:
     path = resources.kernel_sets() / f"{name}.toml"
     known = sorted(file.stem for file in resources.kernel_sets().glob("*.toml"))
     if name not in known:
-        raise UsageError(f"no set of kernels is called {name!r}; known are {', '.join(known)}")
+        raise UsageError(f"no set of kernels is called {name!r}{unknown(name, known)}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

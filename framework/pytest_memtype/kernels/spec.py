@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.files import named_path
+from pytest_memtype.nearest import did_you_mean, unknown
 
 SUITES = (
     "bullseye",
@@ -93,7 +94,8 @@ def parse(text: str) -> Spec:
     if kind == "set" and colon:
         raise UsageError(f"kernel {text!r}: a set stands for several kernels, and one is wanted here")
     if kind != "debian" or not colon:
-        raise UsageError(f"kernel {text!r}: no such kind of kernel; known are {_KNOWN}")
+        near = did_you_mean(text, (*(f"debian:{suite}" for suite in SUITES), "host", "tree:", "image:"))
+        raise UsageError(f"kernel {text!r}: no such kind of kernel{near or ';'} known are {_KNOWN}")
     return _debian(text, name)
 
 
@@ -109,4 +111,4 @@ def _debian(text: str, name: str) -> DebianSpec:
             f"kernel {text!r}: write a series such as debian:6.1 or a whole release such as "
             "debian:6.1.0-50-cloud-amd64 (as uname -r prints it)"
         )
-    raise UsageError(f"kernel {text!r}: no such Debian suite; known are {', '.join(SUITES)}")
+    raise UsageError(f"kernel {text!r}: no such Debian suite{unknown(name, SUITES)}")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pytest_memtype.errors import GuestError, GuestHung, HostError
 from pytest_memtype.machine.command import Accelerator, Guest, rerun_command
@@ -30,6 +30,9 @@ from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.progress import Progress, Remark
 
 Wanted = Literal["auto", "tcg", "kvm"]
+
+ACCELERATORS: Final[tuple[Wanted, ...]] = get_args(Wanted)
+"""What ``--accel`` takes."""
 
 KVM: Final = Path("/dev/kvm")
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked
+from pytest_memtype.machine.console_report import find_reports
 from pytest_memtype.machine.process import describe_status
 
 #: How many of the console's last lines an error shows.
 CONSOLE_LINES: Final = 20
 
-#: The same for a panic: room for an oops with its registers and call trace.
+#: The most of a panic's report: room for an oops with its registers and call trace.
 PANIC_LINES: Final = 80
 
 #: QMP's ShutdownCause (QEMU 7.2, qapi/run-state.json), for ends that are not an error to QEMU.
@@ -93,7 +94,11 @@ def explain_hang(remains: Remains, doing: str, timeout: float) -> GuestError:
 
 def _details(remains: Remains) -> tuple[str, ...]:
     lines = []
-    if remains.console:
+    panicked = [each for each in find_reports(remains.console) if each.panicked] if remains.panic else []
+    if panicked:
+        # Without what was printed before: the log has that.
+        lines += ["the kernel reported:", *(f"    {line}" for line in panicked[-1].lines[-PANIC_LINES:])]
+    elif remains.console:
         count = CONSOLE_LINES if remains.panic is None else PANIC_LINES
         lines += ["last console lines:", *(f"    {line}" for line in remains.console[-count:])]
     if remains.output:

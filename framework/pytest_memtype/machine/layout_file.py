@@ -20,7 +20,7 @@ CPUs other than the boot CPU hold is a table ``[other_cpus]`` with the same keys
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -31,9 +31,14 @@ from typing import Any
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.files import read_text
 from pytest_memtype.machine.layout import NAME, Layout
+from pytest_memtype.nearest import unknown
+from pytest_memtype.project import folders_here
 from pytest_memtype.x86.memtype import parse_memtype
 from pytest_memtype.x86.mtrr import MtrrRange
 from pytest_memtype.x86.size import parse_size
+
+#: Beside these a TOML file may be a layout.
+_TESTS = ("test_*.py", "*_test.py", "conftest.py")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,26 @@ class LayoutFile:
 def folders_of_tests(folder: Path) -> list[Path]:
     """Where the layouts of the tests in a folder are: in its ``layouts/``, then beside them."""
     return [folder / "layouts", folder]
+
+
+def layout_folders(named: Iterable[Path] = (), *, start: Path | None = None) -> list[Path]:
+    """Where the layouts are that a command knows where it is started, nearest first.
+
+    :param named: Folders or files of tests that the user named.
+    :param start: Where it is started; None is for the current folder.
+    """
+    named = list(named)
+    found = []
+    for folder in folders_here(start, named=named):
+        if folder.name == "layouts":
+            found.append(folder)
+        elif folder in named or _has_tests(folder) or folder == (start or Path()).absolute():
+            found += folders_of_tests(folder)
+    return list(dict.fromkeys(found))
+
+
+def _has_tests(folder: Path) -> bool:
+    return any(True for pattern in _TESTS for _ in folder.glob(pattern))
 
 
 def layout_files(folders: Sequence[Path] = ()) -> tuple[LayoutFile, ...]:
@@ -79,8 +104,9 @@ def load_layout(name: str, folders: Sequence[Path] = ()) -> Layout:
     """
     found = _found(folders)
     if name not in found:
-        known = ", ".join(each.name for each in layout_files(folders))
-        raise LayoutError(f"no layout is called {name!r}; known are {known}")
+        raise LayoutError(
+            f"no layout is called {name!r}{unknown(name, [each.name for each in layout_files(folders)])}"
+        )
     return _read(name, found[name])
 
 
@@ -172,7 +198,7 @@ def _check_keys(
 ) -> None:
     for key, value in table.items():
         if key not in keys:
-            raise ValueError(f"unknown key {key!r}; known are {', '.join(keys)}")
+            raise ValueError(f"unknown key {key!r}{unknown(key, keys)}")
         if not isinstance(value, keys[key]) or (isinstance(value, bool) and keys[key] is not bool):
             raise ValueError(f"{key} = {value!r} has the wrong type; see pytest_memtype.machine.layout_file")
     for key in keys:

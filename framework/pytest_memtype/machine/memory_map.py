@@ -9,11 +9,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 _4G = 1 << 32
+
+TEST_DEVICE_MEMORY: Final = "test device, BAR 0"
+"""The owner of what tests map."""
 
 
 class Kind(enum.Enum):
@@ -56,7 +60,7 @@ _CONFIGURATION = (Owner(0xB0000000, 0xC0000000, Kind.CHIPSET, "PCI configuration
 _WITH_A_DISPLAY = (Owner(0xC0000000, 0xFEC00000, Kind.PCI_HOLE, "PCI hole"),)
 _DEVICES = (
     Owner(0xC0000000, 0xFD000000, Kind.PCI_HOLE, "PCI hole"),
-    Owner(0xFD000000, 0xFE000000, Kind.BAR, "test device, BAR 0"),
+    Owner(0xFD000000, 0xFE000000, Kind.BAR, TEST_DEVICE_MEMORY),
     Owner(0xFE000000, 0xFEBF8000, Kind.PCI_HOLE, "PCI hole"),
     Owner(0xFEBF8000, 0xFEBF9000, Kind.BAR, "test device, BAR 2"),
     Owner(0xFEBF9000, 0xFEBFA000, Kind.BAR, "AHCI"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.memory_map import TEST_DEVICE_MEMORY, Kind, owners
 from pytest_memtype.report.answer import (
     KERNEL,
     answers,
@@ -18,7 +21,7 @@ from pytest_memtype.report.compare import OTHERWISE, Column, differences
 from pytest_memtype.report.page_types import page_types
 from pytest_memtype.report.record import Record
 from pytest_memtype.spec.linux_versions import parse_version
-from pytest_memtype.spec.replay import Expected, Replay, replay
+from pytest_memtype.spec.replay import PAGE_SIZE, Expected, Replay, replay
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.size import parse_size
 
@@ -110,6 +113,7 @@ def said(expected: Expected, record: Record) -> str:
 def model(record: Record) -> Replay:
     """The model of a record's guest, as it is when the guest has booted."""
     cpu, cmdline = record["hardware"]["cpu"].split(","), record["hardware"]["cmdline"].split()
+    claimed = _claimed(record["hardware"])
     return Replay(
         parse_version(record["kernel_version"]),
         parse_size(record["hardware"]["memory"]),
@@ -117,7 +121,19 @@ def model(record: Record) -> Replay:
         # of older runs don't say it.
         has_mtrr="-mtrr" not in cpu and record.get("mtrr_enabled", True),
         pat="-pat" not in cpu and "nopat" not in cmdline,
+        is_claimed=lambda pfn: any(start <= pfn * PAGE_SIZE < end for start, end in claimed),
     )
+
+
+def _claimed(recorded: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """What the kernel or a driver of it may have claimed: all devices but the one that tests map."""
+    hardware = Hardware(cpu=recorded["cpu"], memory=recorded["memory"], display=recorded.get("display", ""))
+    kinds = (Kind.CHIPSET, Kind.FIRMWARE, Kind.BAR)
+    return [
+        (each.start, each.end)
+        for each in owners(hardware)
+        if each.kind in kinds and each.name != TEST_DEVICE_MEMORY
+    ]
 
 
 def _can_be_modelled(record: Record) -> bool:

@@ -16,6 +16,7 @@ from rich.text import Text
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.memory_map import Kind, Owner, owners
+from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode
 from pytest_memtype.x86.size import format_size
@@ -142,15 +143,17 @@ def _title(picture: Map) -> Text:
 
 
 def remark(picture: Map, hardware: Hardware) -> str:
-    """What the picture doesn't show, as one line; empty when it shows all."""
+    """What the picture doesn't show, a line each; empty when it shows all."""
+    lines = []
     if picture.shown_to < 1 << hardware.physical_bits:
-        return (
+        lines.append(
             f"the layout has more than {MOST_ROWS} ranges, by a mask with holes; "
             f"shown is what lies below {picture.shown_to:#x}"
         )
-    if picture.layout.other_cpus is not None:
-        return "this is the boot CPU's memory; the layout names other types for the other CPUs"
-    return ""
+    elif picture.layout.other_cpus is not None:
+        lines.append("this is the boot CPU's memory; the layout names other types for the other CPUs")
+    uncovered = uncovered_ram(picture.layout, hardware)
+    return "\n".join([*lines, *([uncovered] if uncovered else [])])
 
 
 _ROW = 22

@@ -77,9 +77,19 @@ class Reservations:
         self.entries = sorted(entries, key=lambda entry: entry.first)
 
     def ram(self, first: int, end: int) -> bool | None:
-        """``pat_pagerange_is_ram()``: all, none, or None for a part; below 1 MiB there is none."""
-        kinds = {pfn >= _ISA_END and self.is_ram(pfn) for pfn in range(first, end)}
-        return None if len(kinds) == 2 else kinds == {True}
+        """``pat_pagerange_is_ram()``: True for RAM from the first page on, None for a hole before.
+
+        A hole behind the last RAM isn't seen: ``pagerange_is_ram_callback()`` is only called for RAM. Below
+        1 MiB nothing is RAM, but the walk that begins there begins with a hole.
+        """
+        reached, found = first, False
+        for pfn in range(max(first, _ISA_END), end):
+            if not self.is_ram(pfn):
+                continue
+            if pfn > reached:
+                return None
+            reached, found = pfn + 1, True
+        return found
 
     def reserve(self, first: int, end: int, asked: MemType, *, substitute: bool = True) -> MemType:
         """``memtype_reserve()``.

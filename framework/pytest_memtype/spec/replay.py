@@ -54,12 +54,15 @@ class Replay:
 
     :param version: The kernel's.
     :param memory: Bytes of RAM, which begins at 0.
+    :param is_claimed: Does a page frame belong to what may be a busy resource (``/proc/iomem``)? With
+        CONFIG_IO_STRICT_DEVMEM, ``/dev/mem`` is refused there while a driver has it; no record says which.
     """
 
     version: Version
     memory: int
     has_mtrr: bool
     pat: bool
+    is_claimed: Callable[[int], bool] = lambda _: False
     linux: Linux = field(init=False)
     _mtrr: dict[int, str | None] = field(default_factory=dict)
     _pids: dict[str, int] = field(default_factory=dict)
@@ -135,6 +138,9 @@ class Replay:
         arguments, process = step["arguments"], step["actor"]
         if self._uids.get(process) and arguments["via"] in _FOR_ROOT:
             return Answer(errno.EACCES)
+        # iomem_is_exclusive(), kernel/resource.c. The first MiB is exempt (devmem_is_allowed()).
+        if arguments["via"] == "devmem" and any(map(self.is_claimed, range(max(pfn, 0x100), pfn + pages))):
+            raise NotModelledError("mmap of /dev/mem over a resource that may be busy")
         # Where a refused one would have come to lie doesn't matter.
         vpage = step["address"] // PAGE_SIZE or next(self._numbers) << 40
         part = (arguments["part_first"], arguments["part_pages"]) if "part_first" in arguments else None

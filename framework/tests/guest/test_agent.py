@@ -338,6 +338,17 @@ def test_a_long_request_is_accompanied_by_a_heartbeat(guest: Guest) -> None:
     assert guest.shell("echo next").output == "next\n"
 
 
+def test_a_busy_agent_is_told_by_the_limit_of_its_request(guest_factory: GuestFactory) -> None:
+    """Not by what was left of it after its last sign of life."""
+    guest = guest_factory()
+    guest._agent.timeout = 3
+    message = (
+        r"no answer for 3 s \(waiting for the answer to 'shell'; the agent lives, and is still busy with it"
+    )
+    with pytest.raises(GuestHung, match=message):
+        guest.shell("while :; do :; done")
+
+
 def test_a_guest_that_hangs_is_noticed(guest_factory: GuestFactory) -> None:
     """Suspended to idle, with nothing that could wake it: no process runs any more, the agent included."""
     guest = guest_factory()

@@ -31,7 +31,15 @@ END = "E: mmdebstrap failed to run\n"
 def test_a_failure_is_told_in_one_line_with_the_output_below(
     output: str, told: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    error = failure(output + END, what="kernel 6.1.0-56-cloud-amd64", cache=tmp_path_factory.getbasetemp())
+    error = failure(
+        output + END, status=25, what="kernel 6.1.0-56-cloud-amd64", cache=tmp_path_factory.getbasetemp()
+    )
     assert told in error.message
     assert "\n" not in error.message
     assert error.details == (output.rstrip("\n"), END.rstrip("\n"))
+
+
+def test_a_failure_without_a_word_promises_none(tmp_path_factory: pytest.TempPathFactory) -> None:
+    error = failure("", status=-15, what="kernel x", cache=tmp_path_factory.getbasetemp())
+    assert error.message == "kernel x: mmdebstrap was killed by SIGTERM; it printed nothing"
+    assert error.details == ()

@@ -49,6 +49,29 @@ def test_end_without_error(reason: str | None, message: str) -> None:
     assert explain_end(dataclasses.replace(KILLED, status=0, reason=reason)).message == message
 
 
+def test_a_panic_is_shown_without_the_boot_before_it() -> None:
+    # As Linux 6.1 prints it (kernel/panic.c, panic()), behind what it prints at each boot.
+    boot = [f"[    0.{number:06}] something: of the boot" for number in range(45)]
+    panic = [
+        "[    9.000000] Kernel panic - not syncing: sysrq triggered crash",
+        "[    9.000001] CPU: 0 PID: 70 Comm: sh Not tainted 6.1.0-56-cloud-amd64 #1",
+        "[    9.000002] Call Trace:",
+        "[    9.000003]  <TASK>",
+        "[    9.000004]  dump_stack_lvl+0x44/0x5c",
+        "[    9.000005]  panic+0x118/0x2ed",
+        "[    9.000006]  </TASK>",
+        "[    9.000007] Kernel Offset: disabled",
+        "[    9.000008] ---[ end Kernel panic - not syncing: sysrq triggered crash ]---",
+    ]
+    remains = dataclasses.replace(
+        KILLED, status=0, reason="guest-reset", panic=panic[0].partition("] ")[2], console=[*boot, *panic]
+    )
+    details = explain_end(remains).details
+    assert details[0] == "the kernel reported:"
+    assert details[1 : 1 + len(panic)] == tuple(f"    {line}" for line in panic)
+    assert not [line for line in details if "of the boot" in line]
+
+
 def test_panic_wins_and_shows_the_oops_before_it() -> None:
     remains = dataclasses.replace(
         KILLED, status=0, reason="guest-reset", panic="Kernel panic - not syncing: Oops"

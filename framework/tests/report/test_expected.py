@@ -86,3 +86,37 @@ def test_a_test_that_changed_is_no_surprise() -> None:
 def test_a_kernel_of_ones_own_is_not_modelled() -> None:
     own = mapping(1, "UC-")
     assert unexpected([{**own, "kernel_version": "local"}]) == []
+
+
+def devmem(start: int, *, errno: int, via: str = "devmem") -> list[dict[str, Any]]:
+    """A process maps a page, and the kernel refuses it or not."""
+    process = record(1, operation="process", actor="test", arguments={"name": "tool", "uid": 0}, result=None)
+    asked = mapping(2, "UC-") | {
+        "operation": f"mmap {via}",
+        "actor": "tool",
+        "region": {"start": start, "pages": 1},
+        "arguments": {"via": via, "private": 0, "protection": "rw"},
+        "requested": "UC-",
+        "kernel_answer": {"asked": True, "accepted": not errno, "errno": errno},
+    }
+    return [process, asked | ({"granted": None, "effective": None, "handle": None} if errno else {})]
+
+
+@pytest.mark.parametrize(
+    "start", [0xFEC00000, 0xFED00000, 0xFEE00000, 0xB0000000, 0xFEBF9000], ids="{:#x}".format
+)
+@pytest.mark.parametrize("errno", [0, 1])
+def test_a_busy_resource_is_beyond_the_model(start: int, errno: int) -> None:
+    """IOAPIC, HPET, local APIC, MMCONFIG, AHCI: refused or not, by CONFIG_IO_STRICT_DEVMEM and drivers."""
+    assert unexpected(devmem(start, errno=errno)) == []
+
+
+def test_what_nobody_claims_is_not_refused() -> None:
+    assert unexpected(devmem(BAR, errno=0)) == []
+    (one,) = unexpected(devmem(BAR, errno=1))
+    assert (one.step, one.source) == (2, MODEL)
+
+
+def test_only_dev_mem_is_refused_there() -> None:
+    (one,) = unexpected(devmem(0xFEC00000, errno=1, via="driver"))
+    assert (one.step, one.source) == (2, MODEL)

@@ -7,8 +7,16 @@ import errno
 import pytest
 
 from pytest_memtype.spec.linux import Answer, Linux, Platform
-from pytest_memtype.spec.linux_reservations import Reservation
-from pytest_memtype.spec.linux_versions import TABLE, Topic, Version, behaviours, changed, parse_version
+from pytest_memtype.spec.linux_reservations import Reservation, Reservations
+from pytest_memtype.spec.linux_versions import (
+    TABLE,
+    Behaviour,
+    Topic,
+    Version,
+    behaviours,
+    changed,
+    parse_version,
+)
 from pytest_memtype.x86.memtype import MemType
 
 WB, WC, WT, WP, UC, UC_MINUS = (
@@ -175,6 +183,50 @@ def test_partly_ram_is_decided_by_the_first_page_and_not_reserved() -> None:
     assert linux.memtype_list(RAM_END - 1, 2) == ()
     assert linux.memremap(1, RAM_END - 1, 2, WB) == Answer(errno.ENOMEM)
     assert linux.ioremap(1, RAM_END - 1, 2, WB) == Answer(errno.ENOMEM)
+
+
+# pat_pagerange_is_ram() and pagerange_is_ram_callback(), arch/x86/mm/pat/memtype.c, followed by hand: all
+# versions that were looked at have the same. "walk" is the page frames that are RAM, of 0x200 to 0x207.
+@pytest.mark.parametrize(
+    ("walk", "answer"),
+    [
+        ("", False),
+        ("01234567", True),
+        ("0123", True),  # The callback isn't called for the hole behind it.
+        ("0", True),
+        ("4567", None),
+        ("7", None),
+        ("01267", None),  # A hole before more RAM.
+        ("0167", None),
+    ],
+)
+def test_what_counts_as_ram(walk: str, answer: bool | None) -> None:
+    frames = {0x200 + int(number) for number in walk}
+    reservations = Reservations(
+        tracking=True,
+        free_behaviour=Behaviour.EXACT,
+        is_ram=frames.__contains__,
+        is_write_back=lambda _: True,
+    )
+    assert reservations.ram(0x200, 0x208) is answer
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "answer"),
+    [
+        (0x80, 0x90, False),  # Below 1 MiB nothing is RAM,
+        (0xF0, 0x110, None),  # and a walk from there begins with a hole.
+        (0x100, 0x110, True),
+    ],
+)
+def test_what_counts_as_ram_at_the_first_mebibyte(first: int, end: int, answer: bool | None) -> None:
+    reservations = Reservations(
+        tracking=True,
+        free_behaviour=Behaviour.EXACT,
+        is_ram=lambda _: True,
+        is_write_back=lambda _: True,
+    )
+    assert reservations.ram(first, end) is answer
 
 
 def test_a_page_copied_on_write_gets_the_type_of_vm_page_prot() -> None:

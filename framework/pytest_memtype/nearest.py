@@ -1,0 +1,41 @@
+"""What somebody may have meant who wrote a name that nobody knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from pytest_memtype.errors import UsageError
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: ``; did you mean 'layout' or 'layouts'?``.
+
+    :param known: What could have been written.
+    :return: Empty when nothing resembles it.
+    """
+    names = sorted(set(known))
+    lowered = {name.lower(): name for name in names}
+    near = [lowered[each] for each in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.6)]
+    # Who stops in the middle of a long name means what begins like it.
+    near = near or [name for name in names if len(word) > 1 and name.lower().startswith(word.lower())][:3]
+    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+
+
+def check_choice(option: str, given: str, known: Sequence[str]) -> None:
+    """Look at what was given to an option that takes one of a few words.
+
+    :raises UsageError: it is none of them.
+    """
+    if given not in known:
+        raise UsageError(f"{option} {given!r}: there is no such choice{unknown(given, known)}")
+
+
+def unknown(what: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: what is near it, and all there are.
+
+    :param what: What was written.
+    """
+    names = list(known)
+    near = did_you_mean(what, names)
+    return f"{near} known are {', '.join(names)}" if near else f"; known are {', '.join(names)}"

@@ -1,0 +1,120 @@
+"""What is the user's own where a command is started: the folders in which his tests may have something.
+
+Pytest has a root folder, which it finds by a configuration file, and ``testpaths`` in that file. Commands
+that run no test look in the same places, so that a name means the same to all of them.
+"""
+
+from __future__ import annotations
+
+import configparser
+import itertools
+import os
+import shlex
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+#: Where pytest reads its settings, in this order, and in which section.
+_FILES: Final = (
+    ("pytest.ini", "pytest"),
+    (".pytest.ini", "pytest"),
+    ("pyproject.toml", "tool.pytest.ini_options"),
+    ("tox.ini", "pytest"),
+    ("setup.cfg", "tool:pytest"),
+)
+
+#: What pytest doesn't enter by itself (norecursedirs), and what holds other people's files.
+_SKIPPED: Final = frozenset({"build", "dist", "node_modules", "venv", "_darcs", "CVS", "__pycache__"})
+
+#: A folder deeper below the root than this one isn't looked into, nor are more than so many.
+_DEPTH: Final = 5
+_MOST_FOLDERS: Final = 2000
+
+
+def root_of(folder: Path) -> Path:
+    """The nearest folder from there upwards that has settings of pytest's; the folder itself if none has."""
+    start = folder.absolute()
+    for each in (start, *start.parents):
+        if _settings(each) is not None:
+            return each
+    return start
+
+
+def folders_here(start: Path | None = None, *, named: Iterable[Path] = ()) -> list[Path]:
+    """Folders that may hold something of the user's, nearest first.
+
+    Those that are named come first, then the folder where the command runs with those above it up to the
+    root, ``testpaths``, and what lies below.
+
+    :param start: Where the command runs; None is for the current folder.
+    :param named: Folders or files that the user named.
+    """
+    here = (start or Path()).absolute()
+    root = root_of(here)
+    own = [each if each.is_dir() else each.parent for each in (Path(each).absolute() for each in named)]
+    upwards = [each for each in (here, *here.parents) if each.is_relative_to(root)]
+    patterns = _settings(root) or ()
+    paths = [each for pattern in patterns for each in _matching(root, pattern) if each.is_dir()]
+    below = [folder for each in (*own, here, *paths) for folder in _below(each)]
+    return list(dict.fromkeys([*own, *upwards, *paths, *below]))
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(root.glob(pattern))
+    except (ValueError, NotImplementedError):  # It is empty, or absolute.
+        return [root / pattern]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The folder and what lies below it, as pytest would look through it."""
+    for place, names, _ in itertools.islice(os.walk(folder), _MOST_FOLDERS):
+        path = Path(place)
+        yield path
+        deep = len(path.relative_to(folder).parts) >= _DEPTH
+        names[:] = [] if deep else sorted(name for name in names if _entered(path / name))
+
+
+def _entered(folder: Path) -> bool:
+    name = folder.name
+    return (
+        not name.startswith(".")
+        and name not in _SKIPPED
+        and not name.endswith(".egg")
+        and not (folder / "pyvenv.cfg").exists()
+    )
+
+
+def _settings(folder: Path) -> list[str] | None:
+    """``testpaths`` in a folder's settings of pytest's; None if it has none."""
+    for name, section in _FILES:
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            text = file.read_text(encoding="utf-8")
+            found = _of_toml(text) if name.endswith(".toml") else _of_ini(text, section)
+        except (OSError, ValueError, configparser.Error):
+            continue  # Pytest says what is wrong with it.
+        if found is not None:
+            return found
+        if name in ("pytest.ini", ".pytest.ini"):
+            return []
+    return None
+
+
+def _of_toml(text: str) -> list[str] | None:
+    table = tomllib.loads(text).get("tool", {}).get("pytest", {}).get("ini_options")
+    if table is None:
+        return None
+    paths = table.get("testpaths", [])
+    return shlex.split(paths) if isinstance(paths, str) else [str(each) for each in paths]
+
+
+def _of_ini(text: str, section: str) -> list[str] | None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(text)
+    if not parser.has_section(section):
+        return None
+    return shlex.split(parser.get(section, "testpaths", fallback=""))
