@@ -14,10 +14,12 @@ import numpy as np
 
 from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
 from pytest_memtype.audit.mappings import Mappings, PageMapping
+from pytest_memtype.audit.pieces import Pieces
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, EffectiveType, danger, danger_reason
-from pytest_memtype.x86.mtrr import memory_type_at
+from pytest_memtype.x86.mtrr import UNDEFINED, memory_type_at
+from pytest_memtype.x86.uniform import runs
 
 _WB: Final = 1 << EffectiveType.WB.code
 _UNDEFINED: Final = 1 << EffectiveType.UNDEFINED.code
@@ -136,7 +138,7 @@ def find_all(
 
 
 def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
-    for frame, frames, bits in conflicts(walk):
+    for frame, frames, bits in by_owner(conflicts(walk), owners):
         if grade(bits) is not Danger.OK:
             reason = _reason(bits)
             yield _finding(FindingKind.CONFLICT, grade(bits), frame, frames, bits, owners, reason, seen)
@@ -144,7 +146,8 @@ def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iter
 
 def _undefined(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
     reason = "MTRRs overlap here with types for which the manuals define no result"
-    for frame, frames, _ in walk.pieces.only(walk.pieces.bits == _UNDEFINED):
+    pieces = by_owner(walk.pieces.only(walk.pieces.bits == _UNDEFINED), owners)
+    for frame, frames, _ in pieces:
         yield _finding(FindingKind.UNDEFINED, Danger.ERROR, frame, frames, _UNDEFINED, owners, reason, seen)
 
 
@@ -174,12 +177,17 @@ def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[
         return
     first, last = (address >> 12 for address in LEGACY_SMRAM)
     for frame, frames, bits in walk.pieces.within(first, last):
-        # SMM uses its memory without paging, so the MTRRs alone give the type there.
-        theirs = memory_type_at(mtrr, frame << 12)
-        smm = EffectiveType.UNDEFINED if str(theirs) == "undefined" else EffectiveType[theirs.name]
-        worst = max(danger(each, smm) for each in _types(bits))
-        reason = f"system-management mode uses this memory as {smm}"
-        yield Finding(FindingKind.SMRAM, worst, frame << 12, frames, _types(bits), "SMRAM", reason, seen=seen)
+        # SMM uses its memory without paging, so the MTRRs alone give the type there; one run of mappings may
+        # lie over several of theirs.
+        for run in runs(mtrr, frame << 12, (frame + frames) << 12):
+            theirs = memory_type_at(mtrr, run.start, in_smm=True)
+            smm = EffectiveType.UNDEFINED if theirs is UNDEFINED else EffectiveType[theirs.name]
+            worst = max(danger(each, smm) for each in _types(bits))
+            reason = f"system-management mode uses this memory as {smm}"
+            pages = (run.end - run.start) >> 12
+            yield Finding(
+                FindingKind.SMRAM, worst, run.start, pages, _types(bits), "SMRAM", reason, seen=seen
+            )
 
 
 def _unmapped(
@@ -208,6 +216,12 @@ def _untracked(
                 yield _finding(
                     FindingKind.UNTRACKED, Danger.INFO, first, last - first, bits, owners, reason, seen
                 )
+
+
+def by_owner(pieces: Pieces, owners: Sequence[Owner]) -> Pieces:
+    """The same pieces, cut where another's memory begins."""
+    borders = {border >> 12 for each in owners for border in (each.start, each.end)}
+    return pieces.cut(np.array(sorted(borders), np.int64))
 
 
 def _finding(
