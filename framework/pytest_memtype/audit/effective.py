@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from pytest_memtype.audit.pieces import Pieces, dense, overlaid, together
 from pytest_memtype.audit.ram import Frames
 from pytest_memtype.audit.walk import PAGE_SIZES, Leaves, Walk
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, Vendor, danger, effective_type
+from pytest_memtype.x86.effective import (
+    EFFECTIVE_TYPES,
+    Danger,
+    EffectiveType,
+    Vendor,
+    danger,
+    effective_type,
+)
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
@@ -129,6 +136,12 @@ def grade(bits: int) -> Danger:
     """How bad it is that a page has all types of a bit mask: the worst pair of them."""
     types = [memtype for memtype in EFFECTIVE_TYPES if bits >> memtype.code & 1]
     return max((danger(a, b) for a in types for b in types), default=Danger.OK)
+
+
+def effective_at(frame: int, memtype: MemType, typing: Typing) -> EffectiveType:
+    """What a page is accessed as that an entry maps with this page attribute."""
+    mtrr = MemType.WB if typing.mtrr is None else memory_type_at(typing.mtrr, frame << 12)
+    return effective_type(mtrr, memtype, typing.vendor)
 
 
 def _typed(leaves: Leaves, size: PageSize, typing: Typing) -> Typed:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
-from pytest_memtype.audit.mappings import Mappings, PageMapping
+from pytest_memtype.audit.mappings import Listing, Mappings, PageMapping
 from pytest_memtype.audit.pieces import Pieces
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.machine.memory_map import Kind, Owner
@@ -88,14 +88,30 @@ class Finding:
         """Address of the first byte behind it."""
         return self.start + (self.pages << 12)
 
-    @functools.cached_property
+    @property
     def mappings(self) -> tuple[PageMapping, ...]:
         """All mappings of the pages, looked for when asked; at most
         :data:`pytest_memtype.audit.mappings.MOST`."""
+        return self._listing.mappings
+
+    @property
+    def complete(self) -> bool:
+        """Are :attr:`mappings` all there are?"""
+        return self._listing.complete
+
+    @functools.cached_property
+    def _listing(self) -> Listing:
         # What CPUs disagree on is no page's.
         if self.seen is None or self.kind is FindingKind.CPUS_DISAGREE:
-            return ()
-        return self.seen.of(self.start >> 12, self.pages)
+            return Listing((), True)
+        return self.seen.listing(self.start >> 12, self.pages)
+
+    def more(self, shown: int) -> str:
+        """How many mappings there are beside those shown, in words; empty when there are none."""
+        rest = len(self.mappings) - shown
+        if not self.complete:
+            return f"and at least {max(rest, 0) + 1} more"
+        return f"and {rest} more" if rest > 0 else ""
 
     def __str__(self) -> str:
         types = "/".join(map(str, self.effective))
@@ -103,8 +119,9 @@ class Finding:
         seen = "; ".join(
             f"{each.memtype} at {each.virtual:#x} ({each.where})" for each in self.mappings[:_SHOWN]
         )
-        more = f" and {len(self.mappings) - _SHOWN} more" if len(self.mappings) > _SHOWN else ""
-        return f"{self.kind} ({self.danger.name}) {where} {self.owner}, {types}: {seen}{more}: {self.reason}"
+        more = self.more(_SHOWN)
+        seen = f"{seen} {more}" if more else seen
+        return f"{self.kind} ({self.danger.name}) {where} {self.owner}, {types}: {seen}: {self.reason}"
 
 
 _SHOWN: Final = 8

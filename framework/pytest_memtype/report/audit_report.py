@@ -48,8 +48,8 @@ def audit_table(audit: Audit) -> Table:
 
 def _mapped(finding: Finding) -> str:
     lines = [f"{each.memtype} {each.virtual:x} {each.where}" for each in finding.mappings[:_SHOWN]]
-    more = len(finding.mappings) - _SHOWN
-    return "\n".join(lines + ([f"and {more} more"] if more > 0 else []))
+    more = finding.more(_SHOWN)
+    return "\n".join([*lines, more] if more else lines)
 
 
 def audit_lines(audit: Audit) -> list[str]:
@@ -90,6 +90,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "reason": finding.reason,
         "benign": finding.benign,
         "mappings": [_mapping(each) for each in finding.mappings],
+        "complete": finding.complete,
     }
 
 

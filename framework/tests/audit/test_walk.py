@@ -7,7 +7,7 @@ import pytest
 from naive_tables import ArrayRam
 
 from pytest_memtype.audit.effective import Typing, conflicts, typed
-from pytest_memtype.audit.path import Path, paths
+from pytest_memtype.audit.path import Path, Paths
 from pytest_memtype.audit.roots import Root, find_roots
 from pytest_memtype.audit.walk import Walk, walk
 from pytest_memtype.x86.effective import EffectiveType, Vendor
@@ -33,7 +33,7 @@ def reached(found: Walk, level: int) -> list[Path]:
     return [
         path
         for table, slot in zip(leaves.table.tolist(), leaves.slot.tolist(), strict=True)
-        for path in paths(found, level, table, slot)
+        for path in Paths(found).to(level, table, slot)
     ]
 
 
@@ -149,11 +149,19 @@ def test_a_table_of_dubious_pages_is_none(
     )
 
 
-def test_shared_tables_are_walked_once_and_reached_from_each_root() -> None:
+@pytest.mark.parametrize(
+    ("slot", "ways"),
+    [
+        (255, [Path(1, 0x7F8000000000), Path(2, 0x7F8000000000)]),
+        # The kernel's half is all address spaces'.
+        (256, [Path(1, 0xFFFF800000000000)]),
+    ],
+)
+def test_shared_tables_are_walked_once(slot: int, ways: list[Path]) -> None:
     ram = memory(
         {
-            (1, 256): 3 << 12 | POINTER,
-            (2, 256): 3 << 12 | POINTER,
+            (1, slot): 3 << 12 | POINTER,
+            (2, slot): 3 << 12 | POINTER,
             (3, 0): 4 << 12 | POINTER,
             (4, 0): 5 << 12 | POINTER,
             (5, 0): 9 << 12 | PAGE,
@@ -161,8 +169,7 @@ def test_shared_tables_are_walked_once_and_reached_from_each_root() -> None:
     )
     found = walk(ram, [1, 2])
     assert len(found) == 1
-    assert sorted(path.root for path in reached(found, 1)) == [1, 2]
-    assert {path.virtual for path in reached(found, 1)} == {0xFFFF800000000000}
+    assert reached(found, 1) == ways
 
 
 def test_roots_that_share_the_kernels_half_and_their_twins() -> None:
