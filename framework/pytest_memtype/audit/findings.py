@@ -16,9 +16,11 @@ from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
 from pytest_memtype.audit.mappings import Listing, Mappings, PageMapping
 from pytest_memtype.audit.pieces import Pieces
 from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Danger, EffectiveType, danger, danger_reason
 from pytest_memtype.x86.mtrr import UNDEFINED, memory_type_at
+from pytest_memtype.x86.pte import pat_index
 from pytest_memtype.x86.uniform import runs
 
 _WB: Final = 1 << EffectiveType.WB.code
@@ -145,10 +147,7 @@ def find_all(
     yield from _ram_not_wb(walk, seen, owners)
     yield from _mixed(walk, seen, owners)
     yield from _smram(walk, seen, processors)
-    for difference in processors.disagreements():
-        pages = 1 << processors.physical_bits - 12
-        reason = f"{difference}: a page's type depends on the CPU that uses it"
-        yield Finding(FindingKind.CPUS_DISAGREE, Danger.ERROR, 0, pages, (), "all memory", reason, seen=seen)
+    yield from _cpus_disagree(walk, seen, processors)
     if tracked is not None:
         yield from _unmapped(walk, seen, owners, tracked)
         yield from _untracked(walk, seen, owners, tracked)
@@ -205,6 +204,23 @@ def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[
             yield Finding(
                 FindingKind.SMRAM, worst, run.start, pages, _types(bits), "SMRAM", reason, seen=seen
             )
+
+
+def _cpus_disagree(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[Finding]:
+    pages = 1 << processors.physical_bits - 12
+    for each in processors.disagreements():
+        how_bad, reason = Danger.ERROR, f"{each.text}: a page's type depends on the CPU that uses it"
+        if each.slot is not None and not _is_used(walk, each.slot):
+            how_bad, reason = Danger.INFO, f"{each.text}; no entry uses it now"
+        yield Finding(FindingKind.CPUS_DISAGREE, how_bad, 0, pages, (), "all memory", reason, seen=seen)
+
+
+def _is_used(walk: TypedWalk, slot: int) -> bool:
+    """Does an entry that maps a page choose this slot of the PAT?"""
+    return any(
+        bool((pat_index(each.leaves.entry, PAGE_SIZES[level]) == slot).any())
+        for level, each in walk.levels.items()
+    )
 
 
 def _unmapped(
