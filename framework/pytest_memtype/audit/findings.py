@@ -5,16 +5,17 @@ from __future__ import annotations
 import bisect
 import enum
 import functools
+import itertools
 import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
-from pytest_memtype.audit.mappings import Listing, Mappings, PageMapping
-from pytest_memtype.audit.pieces import Pieces
+from pytest_memtype.audit.mappings import MOST, Listing, Mappings, PageMapping
+from pytest_memtype.audit.pieces import Pieces, overlaid
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.machine.memory_map import Kind, Owner
@@ -73,6 +74,7 @@ class Finding:
     :param owner: Whose the memory is.
     :param reason: Why it is a fault, as half a sentence.
     :param benign: Why it is none after all, where :mod:`pytest_memtype.audit.benign` knows.
+    :param most: Mappings that are listed.
     """
 
     kind: FindingKind
@@ -84,6 +86,7 @@ class Finding:
     reason: str
     benign: str | None = None
     seen: Mappings | None = field(default=None, repr=False, compare=False)
+    most: int = field(default=MOST, repr=False, compare=False)
 
     @property
     def end(self) -> int:
@@ -92,8 +95,7 @@ class Finding:
 
     @property
     def mappings(self) -> tuple[PageMapping, ...]:
-        """All mappings of the pages, looked for when asked; at most
-        :data:`pytest_memtype.audit.mappings.MOST`."""
+        """All mappings of the pages, looked for when asked; at most :attr:`most`."""
         return self._listing.mappings
 
     @property
@@ -106,7 +108,7 @@ class Finding:
         # What CPUs disagree on is no page's.
         if self.seen is None or self.kind is FindingKind.CPUS_DISAGREE:
             return Listing((), True)
-        return self.seen.listing(self.start >> 12, self.pages)
+        return self.seen.listing(self.start >> 12, self.pages, most=self.most)
 
     def more(self, shown: int) -> str:
         """How many mappings there are beside those shown, in words; empty when there are none."""
@@ -127,6 +129,11 @@ class Finding:
 
 
 _SHOWN: Final = 8
+#: Of one kind. Nobody reads more, and a guest can map every other page otherwise.
+MOST_FINDINGS: Final = 4096
+#: Findings, of all kinds, that have :data:`MOST` mappings listed; those behind have a few.
+_LISTED: Final = 256
+_FEW: Final = 8
 _START: Final = operator.attrgetter("start")
 
 
@@ -136,21 +143,34 @@ def find_all(
     processors: Processors,
     owners: Sequence[Owner],
     tracked: Sequence[Tracked] | None,
+    cut: list[str],
 ) -> Iterator[Finding]:
-    """All findings, by kind and address.
+    """All findings, by kind and address, of each kind at most :data:`MOST_FINDINGS`.
 
     :param owners: Whose memory is where, ascending; without any, RAM and devices can't be told apart.
     :param tracked: What the guest keeps track of; None when nobody was asked.
+    :param cut: What was left out for being too much is added here, in words.
     """
-    yield from _conflicts(walk, seen, owners)
-    yield from _undefined(walk, seen, owners)
-    yield from _ram_not_wb(walk, seen, owners)
-    yield from _mixed(walk, seen, owners)
-    yield from _smram(walk, seen, processors)
-    yield from _cpus_disagree(walk, seen, processors)
+    kinds = [
+        _conflicts(walk, seen, owners),
+        _undefined(walk, seen, owners),
+        _ram_not_wb(walk, seen, owners),
+        _mixed(walk, seen, owners),
+        _smram(walk, seen, processors),
+        _cpus_disagree(walk, seen, processors),
+    ]
     if tracked is not None:
-        yield from _unmapped(walk, seen, owners, tracked)
-        yield from _untracked(walk, seen, owners, tracked)
+        kinds += [_unmapped(walk, seen, owners, tracked), _untracked(walk, seen, owners, tracked)]
+    count = 0
+    for each in kinds:
+        found = list(itertools.islice(each, MOST_FINDINGS + 1))
+        if len(found) > MOST_FINDINGS:
+            cut.append(f"there are more than {MOST_FINDINGS} findings of the kind {found[0].kind}")
+        for number, finding in enumerate(found[:MOST_FINDINGS], start=count):
+            yield finding if number < _LISTED else replace(finding, most=_FEW)
+        count += len(found)
+    if walk.unseen:
+        cut.append(f"{walk.unseen} large pages over several MTRR types were not looked at page by page")
 
 
 def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
@@ -182,7 +202,7 @@ def _mixed(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator
     reason = "the TLB may use one MTRR type for all of the page, and it isn't said which"
     for level, each in walk.levels.items():
         pages = 1 << 9 * (level - 1)
-        for frame in sorted({int(each.frame[index]) for index in each.mixed}):
+        for frame in np.unique(each.frame[each.mixed])[: MOST_FINDINGS + 1].tolist():
             bits = int(np.bitwise_or.reduce(walk.pieces.within(frame, frame + pages).bits))
             yield _finding(FindingKind.MIXED, Danger.WARNING, frame, pages, bits, owners, reason, seen)
 
@@ -231,7 +251,7 @@ def _unmapped(
         place = each.start >> 12, -(-(each.start + each.size) >> 12)
         records.setdefault(place, []).append(each.who)
     for (first, last), who in sorted(records.items()):
-        if not len(walk.pieces.within(first, last)):
+        if not walk.pieces.any_within(first, last):
             reason = f"{' and '.join(who)}: nothing maps it"
             yield _finding(FindingKind.UNMAPPED, Danger.INFO, first, last - first, 0, owners, reason, seen)
 
@@ -240,12 +260,19 @@ def _untracked(
     walk: TypedWalk, seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
 ) -> Iterator[Finding]:
     reason = "no record says which type this device memory has, so nobody would notice another"
-    known = sorted((each.start >> 12, -(-(each.start + each.size) >> 12)) for each in tracked)
+    everything = Pieces(
+        np.array([each.start >> 12 for each in tracked], np.int64),
+        np.array([-(-(each.start + each.size) >> 12) - (each.start >> 12) for each in tracked], np.int64),
+        np.ones(len(tracked), np.int64),
+    )
+    # Apart, so that none is looked at twice.
+    known = overlaid(everything)
     for owner in owners:
         if owner.kind is Kind.RAM:
             continue
         for frame, frames, bits in walk.pieces.within(owner.start >> 12, -(-owner.end >> 12)):
-            for first, last in _without(frame, frame + frames, known):
+            covering = ((start, start + count) for start, count, _ in known.within(frame, frame + frames))
+            for first, last in _without(frame, frame + frames, covering):
                 yield _finding(
                     FindingKind.UNTRACKED, Danger.INFO, first, last - first, bits, owners, reason, seen
                 )
@@ -285,7 +312,7 @@ def _reason(bits: int) -> str:
     return danger_reason(*max(((a, b) for a in types for b in types), key=lambda pair: danger(*pair)))
 
 
-def _without(first: int, last: int, known: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _without(first: int, last: int, known: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """What is left of [first, last) when the known ranges, ascending, are taken out."""
     for start, end in known:
         if end <= first:

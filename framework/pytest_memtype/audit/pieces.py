@@ -44,6 +44,11 @@ class Pieces:
         ends = np.minimum(self.first[low:high] + self.frames[low:high], last)
         return Pieces(starts, ends - starts, self.bits[low:high]).only(starts < ends)
 
+    def any_within(self, first: int, last: int) -> bool:
+        """Is there anything from frame ``first`` up to ``last``, of pieces that are ascending and apart?"""
+        place = int(np.searchsorted(self.first, last))
+        return place > 0 and first < last and int(self.first[place - 1] + self.frames[place - 1]) > first
+
     def cut(self, borders: NDArray[np.int64]) -> Pieces:
         """The same, in more rows: none goes over one of some frames, ascending."""
         ends = self.first + self.frames

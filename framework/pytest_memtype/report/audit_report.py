@@ -66,6 +66,7 @@ def audit_lines(audit: Audit) -> list[str]:
         f"{each.table << 12:#x}, slot {each.slot}: {each.entry:#x}"
         for each in audit.unfollowed
     ]
+    lines += [f"not all is told: {each}" for each in audit.cut]
     faults = sum(each.benign is None for each in audit.findings)
     return [*lines, f"{len(audit.conflicts)} conflicts, {faults - len(audit.conflicts)} other findings"]
 
@@ -76,6 +77,7 @@ def audit_json(audit: Audit) -> dict[str, Any]:
         "findings": [_finding(each) for each in audit.findings],
         "figures": {**vars(audit.figures), "audit_ms": audit.figures.audit_ms},
         "unfollowed": [vars(each) for each in audit.unfollowed],
+        "cut": list(audit.cut),
     }
 
 

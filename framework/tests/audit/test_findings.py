@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hand_made import (
     MTRRS_ON,
+    PAGE,
+    POINTER,
     SEABIOS_FIXED,
     UC,
     audited,
@@ -14,7 +16,7 @@ from hand_made import (
     pages,
 )
 
-from pytest_memtype.audit.findings import FindingKind
+from pytest_memtype.audit.findings import MOST_FINDINGS, FindingKind, Tracked
 from pytest_memtype.x86.effective import Danger, EffectiveType
 
 TABLES = chain(1, 2, 3, 4)
@@ -66,3 +68,38 @@ def test_an_info_of_the_first_mib_stays_benign_beside_one_above() -> None:
         (0xFF, 1, True),
         (0x100, 1, False),
     ]
+
+
+def test_findings_of_a_kind_have_a_bound_and_what_is_cut_is_said() -> None:
+    """Every other page of RAM is UC, in 20 tables: 5,120 findings of RAM that isn't write-back."""
+    entries = {**chain(1, 2, 3)}
+    entries |= {(3, slot): 100 + slot << 12 | POINTER for slot in range(20)}
+    for table in range(20):
+        entries |= {
+            (100 + table, slot): 0x1000 + table * 512 + slot << 12 | PAGE | (UC if slot % 2 else 0)
+            for slot in range(512)
+        }
+    found = audited(entries, frames=1024)
+    assert len(of_kind(found, FindingKind.RAM_NOT_WB)) == MOST_FINDINGS
+    assert found.cut == (f"there are more than {MOST_FINDINGS} findings of the kind RAM not write-back",)
+
+
+def test_tracked_memory_is_not_untracked_however_records_overlap() -> None:
+    bar = range(0xFD000, 0xFD010)
+    records = [
+        Tracked(0xFD001000, 0x3000, "A"),
+        Tracked(0xFD002000, 0x4000, "B"),
+        Tracked(0xFD001000, 0x1000, "C"),
+    ]
+    found = of_kind(audited({**TABLES, **pages(4, bar)}, tracked=records), FindingKind.UNTRACKED)
+    assert [(each.start, each.pages) for each in found] == [(0xFD000000, 1), (0xFD006000, 10)]
+
+
+def test_what_is_tracked_and_mapped_nowhere() -> None:
+    records = [
+        Tracked(0xFD001000, 0x1000, "A"),
+        Tracked(0xFD004000, 0x1000, "B"),
+        Tracked(0xFD004000, 0x1000, "C"),
+    ]
+    found = of_kind(audited({**TABLES, **pages(4, [0xFD001])}, tracked=records), FindingKind.UNMAPPED)
+    assert [(each.start, each.reason) for each in found] == [(0xFD004000, "B and C: nothing maps it")]
