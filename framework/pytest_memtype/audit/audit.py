@@ -56,12 +56,15 @@ class Audit:
     :param findings: By kind and address, the benign ones too.
     :param unfollowed: Entries that lead nowhere.
     :param seen: To ask for the mappings of any page.
+    :param cut: What is missing, in words, because there is too much of it. Tables that weren't read are
+        among the unfollowed.
     """
 
     findings: tuple[Finding, ...]
     figures: Figures
     unfollowed: tuple[Unfollowed, ...]
     seen: Mappings = field(repr=False, compare=False)
+    cut: tuple[str, ...] = ()
 
     @property
     def conflicts(self) -> tuple[Finding, ...]:
@@ -93,7 +96,11 @@ def look(ram: Ram, processors: Processors, roots: Sequence[Root]) -> Look:
     """
     started = time.perf_counter()
     tables = walk(
-        ram, [root.frame for root in roots], depth=processors.depth, physical_bits=processors.physical_bits
+        # Those that are loaded come first: of too many roots the last are left out.
+        ram,
+        [root.frame for root in sorted(roots, key=lambda root: not root.cpus)],
+        depth=processors.depth,
+        physical_bits=processors.physical_bits,
     )
     return Look(tables, tuple(roots), ram.frames, (time.perf_counter() - started) * 1000)
 
@@ -111,7 +118,8 @@ def judge(
     types = typed(tables, typing, frames=looked.frames)
     grouped = time.perf_counter()
     seen = mappings(types, typing, looked.roots)
-    findings = tuple(judged(each) for each in find_all(types, seen, processors, owners, tracked))
+    cut: list[str] = []
+    findings = tuple(judged(each) for each in find_all(types, seen, processors, owners, tracked, cut))
     ended = time.perf_counter()
     figures = Figures(
         roots=len(looked.roots),
@@ -122,7 +130,7 @@ def judge(
         types_ms=(grouped - started) * 1000,
         findings_ms=(ended - grouped) * 1000,
     )
-    return Audit(findings, figures, tables.unfollowed, seen)
+    return Audit(findings, figures, tables.unfollowed, seen, tuple(cut))
 
 
 def audit(

@@ -34,7 +34,8 @@ def _low(finding: Finding) -> bool:
 
 def _only_in(*names: str) -> Callable[[Finding], bool]:
     def check(finding: Finding) -> bool:
-        return bool(finding.mappings) and all(each.region in names for each in finding.mappings)
+        known = all(each.region in names for each in finding.mappings)
+        return bool(finding.mappings) and finding.complete and known
 
     return check
 

@@ -15,6 +15,7 @@ from pytest_memtype.audit.walk import PAGE_SIZES, Leaves, Walk
 from pytest_memtype.x86.effective import (
     EFFECTIVE_TYPES,
     Danger,
+    Effective,
     Vendor,
     danger,
     effective_code,
@@ -24,13 +25,17 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
-from pytest_memtype.x86.uniform import Run, is_mixed, runs
+from pytest_memtype.x86.uniform import is_mixed
 
 #: Frames below 4 GiB, where all RAM of small guests and all firmware's device memory is, have a place in one
 #: array of bytes; those above are few or counted apart.
 _DENSE: Final = 1 << 20
 
 _GIGABYTE: Final = 1 << 18
+
+#: Frames in large pages over several MTRR types that are looked at one by one: 4 GiB. A sound guest has as
+#: many such pages as its MTRRs have borders; one with masks full of holes may have nothing else.
+MOST_MIXED: Final = 1 << 20
 
 
 @shown_in_hexadecimal("pat")
@@ -54,14 +59,14 @@ class Typed:
     :param frame: First frame of each page.
     :param memtype: Page attribute: ``MemType`` encodings.
     :param effective: :func:`effective_code`; of a page over several MTRR types, that of its first frame.
-    :param mixed: Which pages lie over several MTRR types: indices.
+    :param mixed: Which pages lie over several MTRR types: indices, ascending.
     """
 
     leaves: Leaves
     frame: Frames
     memtype: NDArray[np.uint8]
     effective: NDArray[np.uint8]
-    mixed: frozenset[int]
+    mixed: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,14 @@ class TypedWalk:
 
     :param levels: By level.
     :param pieces: All that is mapped, ascending and apart.
+    :param unseen: Large pages over several MTRR types that are not among the pieces, because there are too
+        many.
     """
 
     walk: Walk
     levels: dict[int, Typed]
     pieces: Pieces
+    unseen: int = 0
 
 
 def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
@@ -86,6 +94,7 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
     # Whole gigabytes, so that large pages are rows of it.
     seen = np.zeros(-(-max(frames, _DENSE) // _GIGABYTE) * _GIGABYTE, np.uint8)
     beyond: list[Pieces] = []
+    left, unseen = MOST_MIXED, 0
     for level, each in levels.items():
         pages = 1 << 9 * (level - 1)
         inside = each.frame < np.uint64(len(seen) - pages + 1)
@@ -101,8 +110,12 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
         else:
             _see_large(seen, each, inside, pages)
             # Damaged tables have the same large page many times.
-            mixed = {(int(each.frame[index]), int(each.memtype[index])): index for index in each.mixed}
-            for index in mixed.values():
+            keys = each.frame[each.mixed] << np.uint64(3) | each.memtype[each.mixed]
+            several = each.mixed[np.unique(keys, return_index=True)[1]]
+            fitting = several[: left // pages]
+            unseen += len(several) - len(fitting)
+            left -= len(fitting) * pages
+            for index in fitting.tolist():
                 found = _mixed_pieces(each, index, pages, typing)
                 if inside[index]:
                     for start, count, mask in found:
@@ -111,17 +124,17 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
                     beyond.append(found)
         outside = ~inside
         if outside.any():
-            outside[list(each.mixed)] = False
+            outside[each.mixed] = False
             first = each.frame[outside].astype(np.int64)
             bits = 1 << each.effective[outside].astype(np.int64)
             beyond.append(Pieces(first, np.full(len(first), pages), bits))
-    return TypedWalk(walk, levels, together([dense(seen), overlaid(together(beyond))]))
+    return TypedWalk(walk, levels, together([dense(seen), overlaid(together(beyond))]), unseen)
 
 
 def _see_large(seen: NDArray[np.uint8], each: Typed, inside: NDArray[np.bool_], pages: int) -> None:
     """Mark large pages, but for those that have several types."""
     plain = inside.copy()
-    plain[list(each.mixed)] = False
+    plain[each.mixed] = False
     codes = each.effective[plain]
     rows = (each.frame[plain] // np.uint64(pages)).astype(np.intp)
     for code in np.flatnonzero(np.bincount(codes)).tolist():
@@ -140,17 +153,23 @@ def grade(bits: int) -> Danger:
     return max((danger(a, b) for a in types for b in types), default=Danger.OK)
 
 
+def effective_at(frame: int, memtype: MemType, typing: Typing) -> Effective:
+    """What a page is accessed as that an entry maps with this page attribute."""
+    mtrr = MemType.WB if typing.mtrr is None else memory_type_at(typing.mtrr, frame << 12)
+    return effective_type(mtrr, memtype, typing.vendor)
+
+
 def _typed(leaves: Leaves, size: PageSize, typing: Typing) -> Typed:
     address = leaf_address(leaves.entry, size)
     memtype = memtype_of_entry(leaves.entry, page_size=size, pat=typing.pat)
-    mixed: frozenset[int] = frozenset()
+    mixed = np.empty(0, np.int64)
     if typing.mtrr is None:
         # As if they all said write-back, which lets every page attribute through (both vendors' tables).
         effective = _without_mtrrs(typing.vendor)[memtype]
     else:
         effective = effective_type(memory_type_at(typing.mtrr, address), memtype, typing.vendor)
         if size is not PageSize.SIZE_4K and len(leaves):
-            mixed = frozenset(np.flatnonzero(is_mixed(typing.mtrr, address, size)).tolist())
+            mixed = np.flatnonzero(is_mixed(typing.mtrr, address, size))
     frame: Frames = (address >> np.uint64(12)).astype(np.uint64, copy=False)
     return Typed(leaves, frame, memtype, effective, mixed)
 
@@ -167,17 +186,15 @@ def _mixed_pieces(each: Typed, index: int, pages: int, typing: Typing) -> Pieces
     """A page over several MTRR types, as runs of one effective type."""
     assert typing.mtrr is not None
     first, memtype = int(each.frame[index]), MemType(int(each.memtype[index]))
-    found = _runs(typing.mtrr, first << 12, (first + pages) << 12)
-    return Pieces(
-        first=np.array([run.start >> 12 for run in found]),
-        frames=np.array([(run.end - run.start) >> 12 for run in found]),
-        bits=np.array(
-            [1 << effective_code(effective_type(run.memtype, memtype, typing.vendor)) for run in found]
-        ),
-    )
+    starts, types = _runs(typing.mtrr, first, pages)
+    effective = effective_type(types, memtype, typing.vendor).astype(np.int64)
+    return Pieces(starts, np.diff(starts, append=first + pages), np.int64(1) << effective)
 
 
-@functools.lru_cache(maxsize=1024)
-def _runs(mtrr: MtrrState, start: int, end: int) -> tuple[Run, ...]:
-    # Every audit of a guest has the same few, and the 88 fixed ranges take as long as all the rest.
-    return tuple(runs(mtrr, start, end))
+@functools.lru_cache(maxsize=64)
+def _runs(mtrr: MtrrState, first: int, pages: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """First frames and types of the runs in a page; every audit of a guest has the same few."""
+    frames = np.arange(first, first + pages, dtype=np.uint64)
+    types = memory_type_at(mtrr, frames << np.uint64(12))
+    begins = np.concatenate([[0], np.flatnonzero(types[1:] != types[:-1]) + 1])
+    return begins + first, types[begins]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import bisect
 import enum
 import functools
+import itertools
 import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
-from pytest_memtype.audit.mappings import Mappings, PageMapping
+from pytest_memtype.audit.mappings import MOST, Listing, Mappings, PageMapping
+from pytest_memtype.audit.pieces import Pieces, overlaid
 from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.x86.effective import (
     EFFECTIVE_TYPES,
@@ -28,6 +31,8 @@ from pytest_memtype.x86.effective import (
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, memory_type_at
+from pytest_memtype.x86.pte import pat_index
+from pytest_memtype.x86.uniform import runs
 
 _WB: Final = 1 << effective_code(MemType.WB)
 _UNDEFINED: Final = 1 << effective_code(EffectiveType.UNDEFINED)
@@ -81,6 +86,7 @@ class Finding:
     :param owner: Whose the memory is.
     :param reason: Why it is a fault, as half a sentence.
     :param benign: Why it is none after all, where :mod:`pytest_memtype.audit.benign` knows.
+    :param most: Mappings that are listed.
     """
 
     kind: FindingKind
@@ -92,20 +98,36 @@ class Finding:
     reason: str
     benign: str | None = None
     seen: Mappings | None = field(default=None, repr=False, compare=False)
+    most: int = field(default=MOST, repr=False, compare=False)
 
     @property
     def end(self) -> int:
         """Address of the first byte behind it."""
         return self.start + (self.pages << 12)
 
-    @functools.cached_property
+    @property
     def mappings(self) -> tuple[PageMapping, ...]:
-        """All mappings of the pages, looked for when asked; at most
-        :data:`pytest_memtype.audit.mappings.MOST`."""
+        """All mappings of the pages, looked for when asked; at most :attr:`most`."""
+        return self._listing.mappings
+
+    @property
+    def complete(self) -> bool:
+        """Are :attr:`mappings` all there are?"""
+        return self._listing.complete
+
+    @functools.cached_property
+    def _listing(self) -> Listing:
         # What CPUs disagree on is no page's.
         if self.seen is None or self.kind is FindingKind.CPUS_DISAGREE:
-            return ()
-        return self.seen.of(self.start >> 12, self.pages)
+            return Listing((), True)
+        return self.seen.listing(self.start >> 12, self.pages, most=self.most)
+
+    def more(self, shown: int) -> str:
+        """How many mappings there are beside those shown, in words; empty when there are none."""
+        rest = len(self.mappings) - shown
+        if not self.complete:
+            return f"and at least {max(rest, 0) + 1} more"
+        return f"and {rest} more" if rest > 0 else ""
 
     def __str__(self) -> str:
         types = "/".join(map(str, self.effective))
@@ -113,11 +135,17 @@ class Finding:
         seen = "; ".join(
             f"{each.memtype} at {each.virtual:#x} ({each.where})" for each in self.mappings[:_SHOWN]
         )
-        more = f" and {len(self.mappings) - _SHOWN} more" if len(self.mappings) > _SHOWN else ""
-        return f"{self.kind} ({self.danger.name}) {where} {self.owner}, {types}: {seen}{more}: {self.reason}"
+        more = self.more(_SHOWN)
+        seen = f"{seen} {more}" if more else seen
+        return f"{self.kind} ({self.danger.name}) {where} {self.owner}, {types}: {seen}: {self.reason}"
 
 
 _SHOWN: Final = 8
+#: Of one kind. Nobody reads more, and a guest can map every other page otherwise.
+MOST_FINDINGS: Final = 4096
+#: Findings, of all kinds, that have :data:`MOST` mappings listed; those behind have a few.
+_LISTED: Final = 256
+_FEW: Final = 8
 _START: Final = operator.attrgetter("start")
 
 
@@ -127,28 +155,38 @@ def find_all(
     processors: Processors,
     owners: Sequence[Owner],
     tracked: Sequence[Tracked] | None,
+    cut: list[str],
 ) -> Iterator[Finding]:
-    """All findings, by kind and address.
+    """All findings, by kind and address, of each kind at most :data:`MOST_FINDINGS`.
 
     :param owners: Whose memory is where, ascending; without any, RAM and devices can't be told apart.
     :param tracked: What the guest keeps track of; None when nobody was asked.
+    :param cut: What was left out for being too much is added here, in words.
     """
-    yield from _conflicts(walk, seen, owners)
-    yield from _undefined(walk, seen, owners)
-    yield from _ram_not_wb(walk, seen, owners)
-    yield from _mixed(walk, seen, owners)
-    yield from _smram(walk, seen, processors)
-    for difference in processors.disagreements():
-        pages = 1 << processors.physical_bits - 12
-        reason = f"{difference}: a page's type depends on the CPU that uses it"
-        yield Finding(FindingKind.CPUS_DISAGREE, Danger.ERROR, 0, pages, (), "all memory", reason, seen=seen)
+    kinds = [
+        _conflicts(walk, seen, owners),
+        _undefined(walk, seen, owners),
+        _ram_not_wb(walk, seen, owners),
+        _mixed(walk, seen, owners),
+        _smram(walk, seen, processors),
+        _cpus_disagree(walk, seen, processors),
+    ]
     if tracked is not None:
-        yield from _unmapped(walk, seen, owners, tracked)
-        yield from _untracked(walk, seen, owners, tracked)
+        kinds += [_unmapped(walk, seen, owners, tracked), _untracked(walk, seen, owners, tracked)]
+    count = 0
+    for each in kinds:
+        found = list(itertools.islice(each, MOST_FINDINGS + 1))
+        if len(found) > MOST_FINDINGS:
+            cut.append(f"there are more than {MOST_FINDINGS} findings of the kind {found[0].kind}")
+        for number, finding in enumerate(found[:MOST_FINDINGS], start=count):
+            yield finding if number < _LISTED else replace(finding, most=_FEW)
+        count += len(found)
+    if walk.unseen:
+        cut.append(f"{walk.unseen} large pages over several MTRR types were not looked at page by page")
 
 
 def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
-    for frame, frames, bits in conflicts(walk):
+    for frame, frames, bits in by_owner(conflicts(walk), owners):
         if grade(bits) is not Danger.OK:
             reason = _reason(bits)
             yield _finding(FindingKind.CONFLICT, grade(bits), frame, frames, bits, owners, reason, seen)
@@ -156,7 +194,8 @@ def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iter
 
 def _undefined(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
     reason = "MTRRs overlap here with types for which the manuals define no result"
-    for frame, frames, _ in walk.pieces.only(walk.pieces.bits == _UNDEFINED):
+    pieces = by_owner(walk.pieces.only(walk.pieces.bits == _UNDEFINED), owners)
+    for frame, frames, _ in pieces:
         yield _finding(FindingKind.UNDEFINED, Danger.ERROR, frame, frames, _UNDEFINED, owners, reason, seen)
 
 
@@ -175,7 +214,7 @@ def _mixed(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator
     reason = "the TLB may use one MTRR type for all of the page, and it isn't said which"
     for level, each in walk.levels.items():
         pages = 1 << 9 * (level - 1)
-        for frame in sorted({int(each.frame[index]) for index in each.mixed}):
+        for frame in np.unique(each.frame[each.mixed])[: MOST_FINDINGS + 1].tolist():
             bits = int(np.bitwise_or.reduce(walk.pieces.within(frame, frame + pages).bits))
             yield _finding(FindingKind.MIXED, Danger.WARNING, frame, pages, bits, owners, reason, seen)
 
@@ -186,12 +225,34 @@ def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[
         return
     first, last = (address >> 12 for address in LEGACY_SMRAM)
     for frame, frames, bits in walk.pieces.within(first, last):
-        # SMM uses its memory without paging, so the MTRRs alone give the type there.
-        theirs = memory_type_at(mtrr, frame << 12)
-        smm = EffectiveType.UNDEFINED if theirs is UNDEFINED else theirs
-        worst = max(danger(each, smm) for each in _types(bits))
-        reason = f"system-management mode uses this memory as {smm}"
-        yield Finding(FindingKind.SMRAM, worst, frame << 12, frames, _types(bits), "SMRAM", reason, seen=seen)
+        # SMM uses its memory without paging, so the MTRRs alone give the type there; one run of mappings may
+        # lie over several of theirs.
+        for run in runs(mtrr, frame << 12, (frame + frames) << 12):
+            theirs = memory_type_at(mtrr, run.start, in_smm=True)
+            smm = EffectiveType.UNDEFINED if theirs is UNDEFINED else theirs
+            worst = max(danger(each, smm) for each in _types(bits))
+            reason = f"system-management mode uses this memory as {smm}"
+            pages = (run.end - run.start) >> 12
+            yield Finding(
+                FindingKind.SMRAM, worst, run.start, pages, _types(bits), "SMRAM", reason, seen=seen
+            )
+
+
+def _cpus_disagree(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[Finding]:
+    pages = 1 << processors.physical_bits - 12
+    for each in processors.disagreements():
+        how_bad, reason = Danger.ERROR, f"{each.text}: a page's type depends on the CPU that uses it"
+        if each.slot is not None and not _is_used(walk, each.slot):
+            how_bad, reason = Danger.INFO, f"{each.text}; no entry uses it now"
+        yield Finding(FindingKind.CPUS_DISAGREE, how_bad, 0, pages, (), "all memory", reason, seen=seen)
+
+
+def _is_used(walk: TypedWalk, slot: int) -> bool:
+    """Does an entry that maps a page choose this slot of the PAT?"""
+    return any(
+        bool((pat_index(each.leaves.entry, PAGE_SIZES[level]) == slot).any())
+        for level, each in walk.levels.items()
+    )
 
 
 def _unmapped(
@@ -202,7 +263,7 @@ def _unmapped(
         place = each.start >> 12, -(-(each.start + each.size) >> 12)
         records.setdefault(place, []).append(each.who)
     for (first, last), who in sorted(records.items()):
-        if not len(walk.pieces.within(first, last)):
+        if not walk.pieces.any_within(first, last):
             reason = f"{' and '.join(who)}: nothing maps it"
             yield _finding(FindingKind.UNMAPPED, Danger.INFO, first, last - first, 0, owners, reason, seen)
 
@@ -211,15 +272,28 @@ def _untracked(
     walk: TypedWalk, seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
 ) -> Iterator[Finding]:
     reason = "no record says which type this device memory has, so nobody would notice another"
-    known = sorted((each.start >> 12, -(-(each.start + each.size) >> 12)) for each in tracked)
+    everything = Pieces(
+        np.array([each.start >> 12 for each in tracked], np.int64),
+        np.array([-(-(each.start + each.size) >> 12) - (each.start >> 12) for each in tracked], np.int64),
+        np.ones(len(tracked), np.int64),
+    )
+    # Apart, so that none is looked at twice.
+    known = overlaid(everything)
     for owner in owners:
         if owner.kind is Kind.RAM:
             continue
         for frame, frames, bits in walk.pieces.within(owner.start >> 12, -(-owner.end >> 12)):
-            for first, last in _without(frame, frame + frames, known):
+            covering = ((start, start + count) for start, count, _ in known.within(frame, frame + frames))
+            for first, last in _without(frame, frame + frames, covering):
                 yield _finding(
                     FindingKind.UNTRACKED, Danger.INFO, first, last - first, bits, owners, reason, seen
                 )
+
+
+def by_owner(pieces: Pieces, owners: Sequence[Owner]) -> Pieces:
+    """The same pieces, cut where another's memory begins."""
+    borders = {border >> 12 for each in owners for border in (each.start, each.end)}
+    return pieces.cut(np.array(sorted(borders), np.int64))
 
 
 def _finding(
@@ -250,7 +324,7 @@ def _reason(bits: int) -> str:
     return danger_reason(*max(((a, b) for a in types for b in types), key=lambda pair: danger(*pair)))
 
 
-def _without(first: int, last: int, known: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _without(first: int, last: int, known: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """What is left of [first, last) when the known ranges, ascending, are taken out."""
     for start, end in known:
         if end <= first:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pytest_memtype.audit.effective import Typed, TypedWalk, Typing
-from pytest_memtype.audit.path import paths
+from pytest_memtype.audit.effective import Typed, TypedWalk, Typing, effective_at
+from pytest_memtype.audit.path import Paths
 from pytest_memtype.audit.regions import IDENTITY_MAP, Regions, regions
 from pytest_memtype.audit.roots import Root
 from pytest_memtype.audit.walk import PAGE_SIZES
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Effective
+from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pte import PageSize
@@ -22,6 +25,8 @@ from pytest_memtype.x86.pte import PageSize
 MOST: Final = 256
 
 _KERNEL_HALF: Final = 1 << 63
+#: Accessed and dirty: the processor sets them, and in one table and not in another.
+_CHANGING: Final = 1 << 5 | 1 << 6
 
 
 @shown_in_hexadecimal("virtual", "start", "entry", "root")
@@ -35,9 +40,10 @@ class PageMapping:
     :param page_size: Of the entries.
     :param entry: The first, as written in the table.
     :param memtype: Page attribute.
-    :param effective: With the MTRRs; of a large page over several MTRR types, that of its first 4 KiB.
+    :param effective: With the MTRRs; of a large page over several MTRR types, that of the first 4 KiB
+        that were asked for.
     :param region: What Linux has there: ``user``, ``direct map``, ``vmalloc``, ``module`` and so on.
-    :param root: Frame of the highest table; of the kernel's half, which all share, one of them.
+    :param root: Frame of the highest table; of the kernel's half, one of those that have this.
     :param process: (pid, name), where the guest says whose a user mapping is.
     """
 
@@ -59,6 +65,17 @@ class PageMapping:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """Mappings of some pages.
+
+    :param complete: Are these all?
+    """
+
+    mappings: tuple[PageMapping, ...]
+    complete: bool
+
+
+@dataclass(frozen=True)
 class Mappings:
     """What a walk found, asked page by page.
 
@@ -72,39 +89,74 @@ class Mappings:
 
     def of(self, frame: int, frames: int, *, most: int = MOST) -> tuple[PageMapping, ...]:
         """Those of some pages, by address, the kernel's behind the processes'; at most so many."""
-        found: dict[tuple[int, int], PageMapping] = {}
-        for level, each in self.walk.levels.items():
-            pages = 1 << 9 * (level - 1)
-            first = each.frame.astype(np.int64)
-            for index in np.flatnonzero((first < frame + frames) & (first + pages > frame)).tolist():
-                for one in self._of_leaf(each, level, index):
-                    # The kernel's half is every root's; its mappings are told once.
-                    key = (one.virtual, 0 if one.virtual >= _KERNEL_HALF else one.root)
-                    found.setdefault(key, one)
-                if len(found) >= 8 * most:
-                    break
-        return tuple(_merged(sorted(found.values(), key=_order)))[:most]
+        return self.listing(frame, frames, most=most).mappings
 
-    def _of_leaf(self, each: Typed, level: int, index: int) -> Iterator[PageMapping]:
-        leaves = each.leaves
-        processes = {root.frame: root.process for root in self.roots}
-        for path in paths(self.walk.walk, level, int(leaves.table[index]), int(leaves.slot[index])):
+    def listing(self, frame: int, frames: int, *, most: int = MOST) -> Listing:
+        """The same, and whether that is all.
+
+        The work has a bound: no more ways to entries are followed than eight times ``most``.
+        """
+        ways = list(itertools.islice(self._ways(frame, frames), 8 * most + 1))
+        # An entry that is reached through several tables of the kernel's half, all of which say the same, is
+        # told once; tables that say something else at the same address are another mapping.
+        found = {
+            (
+                one.virtual,
+                0 if one.virtual >= _KERNEL_HALF else one.root,
+                one.start,
+                one.entry & ~_CHANGING,
+            ): one
+            for one in reversed(ways[: 8 * most])
+        }
+        merged = sorted(_merged(sorted(found.values(), key=_row)), key=_order)
+        return Listing(tuple(merged[:most]), len(ways) <= 8 * most and len(merged) <= most)
+
+    def _ways(self, frame: int, frames: int) -> Iterator[PageMapping]:
+        for level, each in self.walk.levels.items():
+            order, first = self._by_frame[level]
+            pages = 1 << 9 * (level - 1)
+            # Pages are aligned to their size, and those of one level have one size.
+            low, high = np.searchsorted(first, (frame - pages + 1, frame + frames)).tolist()
+            for index in order[low:high].tolist():
+                yield from self._of_leaf(each, level, index, frame)
+
+    def _of_leaf(self, each: Typed, level: int, index: int, frame: int) -> Iterator[PageMapping]:
+        leaves, first = each.leaves, int(each.frame[index])
+        memtype = MemType(int(each.memtype[index]))
+        effective = effective_at(max(first, frame), memtype, self.typing)
+        for path in self._paths.to(level, int(leaves.table[index]), int(leaves.slot[index])):
             kernel = path.virtual >= _KERNEL_HALF
-            start = int(each.frame[index]) << 12
-            process = None if kernel else processes.get(path.root)
-            identity = not kernel and process is None and path.virtual == start
+            process = None if kernel else self._processes.get(path.root)
+            identity = not kernel and process is None and path.virtual == first << 12
             yield PageMapping(
                 virtual=path.virtual,
-                start=start,
+                start=first << 12,
                 pages=1 << 9 * (level - 1),
                 page_size=PAGE_SIZES[level],
                 entry=int(leaves.entry[index]),
-                memtype=MemType(int(each.memtype[index])),
-                effective=EFFECTIVE_TYPES[int(each.effective[index])],
+                memtype=memtype,
+                effective=effective,
                 region=IDENTITY_MAP if identity else self.regions.name(path.virtual),
                 root=path.root,
                 process=process,
             )
+
+    @functools.cached_property
+    def _by_frame(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """By level: indices of the leaves in the order of their frames, and those frames."""
+        found = {}
+        for level, each in self.walk.levels.items():
+            order = np.argsort(each.frame, kind="stable")
+            found[level] = (order, each.frame[order].astype(np.int64))
+        return found
+
+    @functools.cached_property
+    def _paths(self) -> Paths:
+        return Paths(self.walk.walk)
+
+    @functools.cached_property
+    def _processes(self) -> dict[int, tuple[int, str] | None]:
+        return {root.frame: root.process for root in self.roots}
 
 
 def mappings(walk: TypedWalk, typing: Typing, roots: tuple[Root, ...]) -> Mappings:
@@ -112,9 +164,15 @@ def mappings(walk: TypedWalk, typing: Typing, roots: tuple[Root, ...]) -> Mappin
     return Mappings(walk, typing, roots, regions(walk.walk))
 
 
-def _order(each: PageMapping) -> tuple[bool, int, int]:
+def _order(each: PageMapping) -> tuple[bool, int, int, int]:
     kernel = each.virtual >= _KERNEL_HALF
-    return kernel, 0 if kernel else each.root, each.virtual
+    return kernel, 0 if kernel else each.root, each.virtual, each.root
+
+
+def _row(each: PageMapping) -> tuple[bool, int, int, MemType, int]:
+    """What may go on in a row stands beside each other, whatever other tables have at these addresses."""
+    kernel = each.virtual >= _KERNEL_HALF
+    return kernel, 0 if kernel else each.root, each.virtual - each.start, each.memtype, each.virtual
 
 
 def _merged(found: list[PageMapping]) -> Iterator[PageMapping]:

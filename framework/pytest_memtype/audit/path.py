@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pytest_memtype.audit.ram import ENTRIES
 from pytest_memtype.audit.walk import Walk
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
@@ -24,22 +26,50 @@ class Path:
     virtual: int
 
 
-def paths(walk: Walk, level: int, table: int, slot: int) -> Iterator[Path]:
-    """All ways to an entry. A kernel mapping has one in each address space.
+class Paths:
+    """The ways to the entries of a walk, found one by one: there may be more than anybody could tell.
 
-    :param table: The table that holds it: an index into the level's ``tables``.
+    :param walk: Nothing of it is copied but the order of who points to a table.
     """
-    stack = [(level, table, slot << _shift(level))]
-    while stack:
-        level, table, virtual = stack.pop()
-        if level == walk.depth:
-            yield Path(root=int(walk.levels[level].tables[table]), virtual=canonical(virtual, walk.depth))
-            continue
-        here = walk.levels[level]
-        for edge in np.flatnonzero(here.child == table).tolist():
-            stack.append(
-                (level + 1, int(here.parent[edge]), virtual | int(here.slot[edge]) << _shift(level + 1))
-            )
+
+    def __init__(self, walk: Walk) -> None:
+        self._depth = walk.depth
+        self._levels = walk.levels
+        # By child; at the top the kernel's half of all roots that share a table is one way.
+        self._edges = {level: _edges(walk, level) for level in walk.levels}
+
+    def to(self, level: int, table: int, slot: int) -> Iterator[Path]:
+        """All ways to an entry, but those through the kernel's half once: all address spaces share it.
+
+        :param table: The table that holds it: an index into the level's ``tables``.
+        """
+        return self._up(level, table, slot << _shift(level))
+
+    def _up(self, level: int, table: int, virtual: int) -> Iterator[Path]:
+        if level == self._depth:
+            root = int(self._levels[level].tables[table])
+            yield Path(root=root, virtual=canonical(virtual, self._depth))
+            return
+        child, parent, slot = self._edges[level]
+        first, end = np.searchsorted(child, (table, table + 1)).tolist()
+        for edge in range(first, end):
+            above = virtual | int(slot[edge]) << _shift(level + 1)
+            yield from self._up(level + 1, int(parent[edge]), above)
+
+
+def _edges(walk: Walk, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """(child, parent, slot) by child, then as they were."""
+    here = walk.levels[level]
+    order = np.argsort(here.child, kind="stable")
+    child, parent, slot = here.child[order], here.parent[order], here.slot[order].astype(np.int64)
+    if level == walk.depth - 1:
+        kernel = slot >= ENTRIES // 2
+        # One number for each table and slot; in the processes' half each edge has its own.
+        same = np.where(kernel, child * ENTRIES + slot, -1 - np.arange(len(child)))
+        _, first = np.unique(same, return_index=True)
+        first.sort()
+        child, parent, slot = child[first], parent[first], slot[first]
+    return child, parent, slot
 
 
 def canonical(virtual: int, depth: int) -> int:

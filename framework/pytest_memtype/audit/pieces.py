@@ -44,6 +44,26 @@ class Pieces:
         ends = np.minimum(self.first[low:high] + self.frames[low:high], last)
         return Pieces(starts, ends - starts, self.bits[low:high]).only(starts < ends)
 
+    def any_within(self, first: int, last: int) -> bool:
+        """Is there anything from frame ``first`` up to ``last``, of pieces that are ascending and apart?"""
+        place = int(np.searchsorted(self.first, last))
+        return place > 0 and first < last and int(self.first[place - 1] + self.frames[place - 1]) > first
+
+    def cut(self, borders: NDArray[np.int64]) -> Pieces:
+        """The same, in more rows: none goes over one of some frames, ascending."""
+        ends = self.first + self.frames
+        low = np.searchsorted(borders, self.first, side="right")
+        inside = np.searchsorted(borders, ends) - low
+        rows = np.repeat(np.arange(len(self)), inside + 1)
+        # Of each row's parts, the number.
+        part = np.arange(len(rows)) - np.repeat(np.cumsum(inside + 1) - inside - 1, inside + 1)
+        padded = np.concatenate([borders, [0]])
+        starts = np.where(part == 0, self.first[rows], padded[low[rows] + part - 1])
+        stops = np.where(
+            part == inside[rows], ends[rows], padded[low[rows] + np.minimum(part, inside[rows] - 1)]
+        )
+        return Pieces(starts, stops - starts, self.bits[rows])
+
 
 def together(parts: list[Pieces]) -> Pieces:
     """All of them, in this order."""

@@ -10,12 +10,26 @@ from pytest_memtype.audit.effective import Typing
 from pytest_memtype.audit.roots import Root, loaded_roots
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.device_state import CpuRegisters
+from pytest_memtype.x86.difference import Undecided, first_difference
 from pytest_memtype.x86.effective import Vendor
-from pytest_memtype.x86.mtrr import FIXED_MSRS
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import FIXED_ENABLE, FIXED_MSRS, VALID, decode, memory_type_at
+from pytest_memtype.x86.pat import decode as decode_pat
 
 _PAGING: Final = 1 << 31  # CR0.PG
 _LONG_MODE: Final = 1 << 10  # EFER.LMA
 _FIVE_LEVELS: Final = 1 << 12  # CR4.LA57
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Something that two CPUs make differently of page-table entries.
+
+    :param slot: Of the PAT: then entries that choose it are meant, and no others. None: it is the MTRRs.
+    """
+
+    text: str
+    slot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,9 +63,16 @@ class Processors:
     def typing(self) -> Typing:
         """What the first running CPU makes of an entry.
 
-        :raises UsageError: no CPU is in 64-bit mode.
+        :raises UsageError: no CPU is in 64-bit mode, or its registers hold reserved types.
         """
         cpu = self._first
+        _pat(cpu)
+        if self.has_mtrr:
+            # TCG (QEMU 7.2) stores what hardware answers with #GP.
+            try:
+                decode(cpu.mtrr)
+            except ValueError as error:
+                raise UsageError(f"CPU {cpu.cpu} can't be one that runs: {error}") from None
         return Typing(cpu.pat_value, cpu.mtrr if self.has_mtrr else None, self.vendor)
 
     @property
@@ -59,17 +80,15 @@ class Processors:
         """The roots in CR3, by frame."""
         return loaded_roots({each.cpu: each.cr3 for each in self.running})
 
-    def disagreements(self) -> list[str]:
-        """The registers that two running CPUs have different values in."""
+    def disagreements(self) -> list[Disagreement]:
+        """What two running CPUs make differently of an entry, by what their registers mean."""
         first, others = self._first, self.running[1:]
-        return [
-            f"{name} is {value:#x} on CPU {first.cpu} and {theirs:#x} on CPU {cpu.cpu}"
-            for cpu in others
-            for (name, value), (_, theirs) in zip(
-                _registers(first, mtrrs=self.has_mtrr), _registers(cpu, mtrrs=self.has_mtrr), strict=True
-            )
-            if value != theirs
-        ]
+        found = []
+        for cpu in others:
+            found += list(_pats(first, cpu))
+            if self.has_mtrr:
+                found += list(_mtrrs(first, cpu, self.physical_bits))
+        return found
 
     @property
     def _first(self) -> CpuRegisters:
@@ -78,13 +97,46 @@ class Processors:
         return self.running[0]
 
 
-def _registers(cpu: CpuRegisters, *, mtrrs: bool) -> Iterator[tuple[str, int]]:
-    yield "IA32_PAT", cpu.pat_value
-    if not mtrrs:
+def _pats(one: CpuRegisters, other: CpuRegisters) -> Iterator[Disagreement]:
+    for slot, (ours, theirs) in enumerate(zip(_pat(one), _pat(other), strict=True)):
+        if ours is not theirs:
+            text = f"slot {slot} of the PAT is {ours} on CPU {one.cpu} and {theirs} on CPU {other.cpu}"
+            yield Disagreement(text, slot=slot)
+
+
+def _mtrrs(one: CpuRegisters, other: CpuRegisters, physical_bits: int) -> Iterator[Disagreement]:
+    try:
+        address = first_difference(one.mtrr, other.mtrr, physical_bits=physical_bits)
+    except Undecided as undecided:
+        yield Disagreement(f"CPUs {one.cpu} and {other.cpu}: {undecided}")
         return
-    yield "IA32_MTRR_DEF_TYPE", cpu.mtrr_default_type
-    for msr, value in zip(FIXED_MSRS, cpu.mtrr_fixed, strict=True):
-        yield f"the fixed-range MTRR {msr:#x}", value
-    for number, (base, mask) in enumerate(cpu.mtrr_variable):
-        yield f"IA32_MTRR_PHYSBASE{number}", base
-        yield f"IA32_MTRR_PHYSMASK{number}", mask
+    except ValueError as error:
+        raise UsageError(f"CPU {other.cpu} can't be one that runs: {error}") from None
+    if address is None:
+        return
+    ours, theirs = memory_type_at(one.mtrr, address), memory_type_at(other.mtrr, address)
+    names = ", ".join(_written_differently(one, other))
+    yield Disagreement(
+        f"by the MTRRs {address:#x} is {ours} on CPU {one.cpu} and {theirs} on CPU {other.cpu} ({names})"
+    )
+
+
+def _pat(cpu: CpuRegisters) -> tuple[MemType, ...]:
+    try:
+        return decode_pat(cpu.pat_value)
+    except ValueError as error:
+        raise UsageError(f"CPU {cpu.cpu} can't be one that runs: {error}") from None
+
+
+def _written_differently(one: CpuRegisters, other: CpuRegisters) -> Iterator[str]:
+    """Registers that are in force on one of the CPUs at least."""
+    if one.mtrr_default_type != other.mtrr_default_type:
+        yield "IA32_MTRR_DEF_TYPE"
+    if (one.mtrr_default_type | other.mtrr_default_type) & FIXED_ENABLE:
+        for msr, *values in zip(FIXED_MSRS, one.mtrr_fixed, other.mtrr_fixed, strict=True):
+            if values[0] != values[1]:
+                yield f"the fixed-range MTRR {msr:#x}"
+    pairs = zip(one.mtrr_variable, other.mtrr_variable, strict=True)
+    for number, (ours, theirs) in enumerate(pairs):
+        if ours != theirs and (ours[1] | theirs[1]) & VALID:
+            yield f"IA32_MTRR_PHYSBASE{number} and PHYSMASK{number}"

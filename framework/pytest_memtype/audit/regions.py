@@ -7,10 +7,14 @@ keeps their order (arch/x86/mm/kaslr.c, kaslr_regions: direct map, vmalloc, vmem
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from pytest_memtype.audit.path import canonical
+from pytest_memtype.audit.ram import ENTRIES
 from pytest_memtype.audit.walk import Walk
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
@@ -26,6 +30,8 @@ KERNEL_IMAGE: Final = "kernel image"
 MODULE: Final = "module"
 
 _UNIT: Final = 1 << 39
+#: Entries of the highest of five levels that are looked at: those of 32 roots that share nothing.
+_MOST: Final = 1 << 14
 _KERNEL_HALF: Final = 1 << 63
 
 # (start, name), ascending. CONFIG_RANDOMIZE_BASE gives the image 1 GiB, randomised or not.
@@ -81,7 +87,8 @@ def regions(walk: Walk) -> Regions:
         return Regions(walk.depth, None, None, None)
     # A direct map of more than 512 GiB goes on in the next unit; vmalloc keeps at least one unit's distance
     # of what memory there could be (CONFIG_RANDOMIZE_MEMORY_PHYSICAL_PADDING), or starts there.
-    between = [unit for unit in used[1:-1] if not _continues(unit, used)]
+    continued = _continued(used)
+    between = [unit for unit in used[1:-1] if unit > continued]
     return Regions(
         walk.depth,
         direct_map=used[0],
@@ -90,24 +97,27 @@ def regions(walk: Walk) -> Regions:
     )
 
 
-def _continues(unit: int, used: list[int]) -> bool:
-    """Is it reached from the first unit without a gap, while another unit could be vmalloc's?"""
+def _continued(used: list[int]) -> int:
+    """The last unit that is reached from the first without a gap, while another unit could be vmalloc's."""
     run = 0
     while run + 1 < len(used) and used[run + 1] == used[run] + _UNIT:
         run += 1
-    return unit <= used[run] and run < len(used) - 2
+    return used[run] if run < len(used) - 2 else -1
 
 
 def _units(walk: Walk) -> list[int]:
     """The 512 GiB units with anything in them, ascending."""
     below = walk.levels[3]
     if walk.depth == 4:
-        return sorted({canonical(slot << 39, 4) for slot in set(below.slot.tolist())})
+        return sorted(canonical(slot << 39, 4) for slot in np.unique(below.slot).tolist())
     above = walk.levels[4]
-    highs: dict[int, set[int]] = {}
-    for child, slot in zip(above.child.tolist(), above.slot.tolist(), strict=True):
-        highs.setdefault(child, set()).add(slot)
-    edges = set(zip(below.parent.tolist(), below.slot.tolist(), strict=True))
-    return sorted(
-        {canonical(high << 48 | slot << 39, 5) for parent, slot in edges for high in highs.get(parent, ())}
-    )
+    # (table, slot): a table of the fourth level may be at several places, such as in each address space.
+    high = np.unique(above.child * ENTRIES + above.slot)
+    low = np.unique(below.parent * ENTRIES + below.slot)
+    used = np.zeros((ENTRIES, ENTRIES), np.bool_)
+    for table, slot in itertools.islice(
+        zip((high // ENTRIES).tolist(), (high % ENTRIES).tolist(), strict=True), _MOST
+    ):
+        first, end = np.searchsorted(low, (table * ENTRIES, (table + 1) * ENTRIES))
+        used[slot, low[first:end] % ENTRIES] = True
+    return sorted(canonical(int(high) << 48 | int(low) << 39, 5) for high, low in np.argwhere(used))

@@ -7,13 +7,15 @@ process's is only found empty, since Linux clears the user half before it frees 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
+from pytest_memtype.audit.walk import most_tables
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 #: Accessed and dirty: the processor sets them in one root and not in another.
@@ -28,6 +30,8 @@ _LDT: Final = 272
 
 #: Frames looked at at once.
 _CHUNK: Final = 1 << 14
+#: Frames read whole at once: 2 MiB.
+_READ: Final = 512
 
 
 @shown_in_hexadecimal("frame")
@@ -72,10 +76,11 @@ def vouched_roots(
     """
     found = _with_partners(ram, loaded)
     pattern = _kernel_half(ram, found)
-    frames = np.array(sorted(address >> 12 for address in spaces), np.uint64)
+    frames = np.array(sorted(address >> 12 for address in spaces)[: most_tables(ram) + 1], np.uint64)
     frames = frames[ram.holds(frames)]
     if pattern is not None and len(frames):
-        frames = frames[_share(ram, frames, pattern)]
+        same = [_share(ram, frames[start : start + _READ], pattern) for start in range(0, len(frames), _READ)]
+        frames = frames[np.concatenate(same)]
     for frame in frames.tolist():
         known = found.get(frame)
         found[frame] = Root(frame, cpus=known.cpus if known else (), process=spaces[frame << 12])
@@ -85,12 +90,13 @@ def vouched_roots(
 def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
     """Those that are known, and all others in RAM that share the kernel's half with them.
 
-    It reads all of RAM.
+    It reads all of RAM, or until there are more roots than a walk would take.
     """
     found = _with_partners(ram, known)
     pattern = _kernel_half(ram, found)
     if pattern is not None:
-        for frame in _alike(ram, pattern):
+        # One more than are walked, so that the walk says that there are more.
+        for frame in itertools.islice(_alike(ram, pattern), most_tables(ram) + 1):
             found.setdefault(frame, Root(frame))
     return _with_twins(ram, found)
 
@@ -110,8 +116,12 @@ def _kernel_half(ram: Ram, known: Iterable[int]) -> Entries | None:
     frames = frames[ram.holds(frames)]
     if not len(frames):
         return None
-    halves = ram.read(frames)[:, _HALF:] & ~_CHANGING
-    fullest: Entries = halves[np.argmax(np.count_nonzero(halves, axis=1))]
+    fullest: Entries = np.zeros(_HALF, np.uint64)
+    for start in range(0, len(frames), _READ):
+        halves = ram.read(frames[start : start + _READ])[:, _HALF:] & ~_CHANGING
+        best = halves[np.argmax(np.count_nonzero(halves, axis=1))]
+        if np.count_nonzero(best) > np.count_nonzero(fullest):
+            fullest = best
     # One entry alone would match too much.
     return fullest if np.count_nonzero(fullest) > 1 else None
 
@@ -124,7 +134,7 @@ def _with_partners(ram: Ram, loaded: Iterable[Root]) -> dict[int, Root]:
     return found
 
 
-def _alike(ram: Ram, pattern: Entries) -> Iterable[int]:
+def _alike(ram: Ram, pattern: Entries) -> Iterator[int]:
     used = np.flatnonzero(pattern)
     used = used[used != _LDT - _HALF]
     last = used[-1]
@@ -135,7 +145,9 @@ def _alike(ram: Ram, pattern: Entries) -> Iterable[int]:
         likely = frames[column & ~_CHANGING == pattern[last]]
         if not len(likely):
             continue
-        yield from likely[_share(ram, likely, pattern)].tolist()
+        for start in range(0, len(likely), _READ):
+            some = likely[start : start + _READ]
+            yield from some[_share(ram, some, pattern)].tolist()
 
 
 def _share(ram: Ram, frames: Frames, pattern: Entries) -> Booleans:
@@ -153,8 +165,12 @@ def _twins(ram: Ram, roots: list[int]) -> list[int]:
     """The user halves beside roots, which are pairs of frames under page-table isolation."""
     pairs = np.array([root for root in roots if root % 2 == 0], np.uint64)
     pairs = pairs[ram.holds(pairs) & ram.holds(pairs + np.uint64(1))]
-    if not len(pairs):
-        return []
+    return [
+        twin for start in range(0, len(pairs), _READ) for twin in _twins_of(ram, pairs[start : start + _READ])
+    ]
+
+
+def _twins_of(ram: Ram, pairs: Frames) -> list[int]:
     ignored = ~(_CHANGING | _NX)
     kernel = ram.read(pairs)[:, :_HALF] & ignored
     user = ram.read(pairs + np.uint64(1))[:, :_HALF] & ignored

@@ -40,6 +40,14 @@ _SAMPLE: Final = 8
 #: Sound tables point to none.
 _MANY_TABLES: Final = 2
 
+#: Bits of a pointer to a table that hardware ignores or that choose how the table is cached. A kernel has
+#: the same in all of them (Linux 5.10 to 7.3: none, __KERNPG_TABLE and _PAGE_TABLE), and a page of data has
+#: any. Execution (63), which page-table isolation forbids in some, isn't among them.
+_MARK: Final = np.uint64(0x7FF << 52 | 0xF << 8 | 0x18)
+#: Tables of a level that are read though no pointer to them is as usual. There may be more only where there
+#: are as many others: so nonsense takes no longer than what it is found beside.
+_FEW: Final = 64
+
 #: Tables read at once: 256 KiB, which stay in a core's cache while they are looked through, and which malloc
 #: has at hand; memory that it asks the kernel for takes ten times as long (1 MiB, glibc 2.36).
 _CHUNK: Final = 64
@@ -125,7 +133,10 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
     :param physical_bits: MAXPHYADDR; address bits above are reserved.
     """
     unfollowed: list[Unfollowed] = []
-    top = np.unique(np.array(roots, np.uint64))
+    limit = most_tables(ram)
+    # Of too many, the first that were named.
+    wanted = np.array(roots, np.uint64)
+    top = np.unique(wanted[:limit])
     nobody = np.empty(0, np.int64)
     tables = top[ram.holds(top)]
     if len(tables) < len(top):
@@ -133,19 +144,42 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
         unfollowed.append(
             Unfollowed("a root isn't RAM", depth + 1, len(top) - len(tables), lost, 0, lost << 12)
         )
+    if len(wanted) > limit:
+        lost = int(wanted[limit])
+        reason = f"there are more than {limit} roots"
+        unfollowed.append(Unfollowed(reason, depth + 1, len(wanted) - limit, lost, 0, lost << 12))
     levels = {depth: Level(tables, nobody, nobody, nobody)}
     leaves: dict[int, Leaves] = {}
-    # More tables than any kernel could use of its memory: what is being followed isn't tables any more.
-    limit = ram.frames // 32 + 1024
+    left, usual = limit - len(tables), np.uint64(0)
     for level in range(depth, 0, -1):
         complaints = _Complaints(level, levels[level].tables)
         found, down = _read_level(ram, levels[level].tables, level, physical_bits, complaints)
         if level in PAGE_SIZES:
             leaves[level] = found
+        if level == depth:
+            usual = _usual_mark(down.entry)
         if level > 1:
-            levels[level - 1] = _next_level(ram, down, physical_bits, complaints, limit)
+            levels[level - 1] = _next_level(ram, down, physical_bits, complaints, left, usual)
+            left -= len(levels[level - 1].tables)
         unfollowed += complaints
     return Walk(depth=depth, levels=levels, leaves=leaves, unfollowed=tuple(unfollowed))
+
+
+def most_tables(ram: Ram) -> int:
+    """How many tables a walk reads at most, of all levels.
+
+    A thirty-second of memory is more than any kernel could use of it for page tables; the rest is for guests
+    with little of it.
+    """
+    return ram.frames // 32 + 1024
+
+
+def _usual_mark(entries: Entries) -> np.uint64:
+    """What most pointers of the roots have in the bits that a kernel may choose."""
+    if not len(entries):
+        return np.uint64(0)
+    marks, counts = np.unique(entries & _MARK, return_counts=True)
+    return np.uint64(marks[np.argmax(counts)])
 
 
 class _Complaints:
@@ -246,7 +280,9 @@ def _dubious(wrongs: NDArray[np.int64], present: NDArray[np.int64]) -> Booleans:
     return (wrongs >= _MANY) & (8 * wrongs > present)
 
 
-def _in_no_directory(ram: Ram, frames: Frames, parents: NDArray[np.int32], physical_bits: int) -> Booleans:
+def _in_no_directory(
+    ram: Ram, frames: Frames, parents: NDArray[np.int32], physical_bits: int, most: int
+) -> Booleans:
     """Which pointers are in tables that point to what are no tables.
 
     One that maps pages, reached from a level too high, has 512 pages of data for tables: much to read, and
@@ -254,17 +290,29 @@ def _in_no_directory(ram: Ram, frames: Frames, parents: NDArray[np.int32], physi
 
     :param frames: Where they point to.
     :param parents: The table that holds each, ascending.
+    :param most: Pages that are looked at.
     """
-    strays = np.zeros(len(frames), np.bool_)
-    for parent in np.flatnonzero(np.bincount(parents) >= _CROWD):
-        first, end = np.searchsorted(parents, (parent, parent + 1))
-        entries = ram.read(frames[first:end:_SAMPLE]).reshape(-1)
+    crowded = np.bincount(parents) >= _CROWD if len(parents) else np.empty(0, np.bool_)
+    if not crowded.any():
+        return np.zeros(len(frames), np.bool_)
+    first = np.searchsorted(parents, np.arange(len(crowded)))
+    looked_at = crowded[parents] & ((np.arange(len(frames)) - first[parents]) % _SAMPLE == 0)
+    # Each page once, however many point to it, and no more than may be read at all.
+    pages, place = np.unique(frames[looked_at], return_inverse=True)
+    dubious, empty = np.zeros(len(pages), np.bool_), np.ones(len(pages), np.bool_)
+    for start in range(0, min(len(pages), most), _CHUNK):
+        chunk = slice(start, min(start + _CHUNK, most))
+        entries = ram.read(pages[chunk]).reshape(-1)
         places = np.flatnonzero(_present(entries))
         tables, wrong = places >> _SLOT_BITS, entries[places] & _reserved(physical_bits) != 0
-        presents = np.bincount(tables)
-        wrongs = np.bincount(tables[wrong], minlength=len(presents))
-        dubious = np.count_nonzero(_dubious(wrongs, presents))
-        strays[first:end] = dubious >= _MANY_TABLES and 8 * dubious > np.count_nonzero(presents)
+        count = len(pages[chunk])
+        presents = np.bincount(tables, minlength=count)
+        wrongs = np.bincount(tables[wrong], minlength=count)
+        dubious[chunk], empty[chunk] = _dubious(wrongs, presents), presents == 0
+    owners = parents[looked_at]
+    bad = np.bincount(owners, dubious[place], len(crowded))
+    there = np.bincount(owners, ~empty[place], len(crowded))
+    strays: Booleans = (crowded & (bad >= _MANY_TABLES) & (8 * bad > there))[parents]
     return strays
 
 
@@ -294,25 +342,48 @@ def _together(parts: list[Leaves]) -> Leaves:
     )
 
 
-def _next_level(ram: Ram, pointers: Leaves, physical_bits: int, complaints: _Complaints, limit: int) -> Level:
+def _next_level(
+    ram: Ram, pointers: Leaves, physical_bits: int, complaints: _Complaints, limit: int, usual: np.uint64
+) -> Level:
     frames = (pointers.entry & _ADDRESS) >> np.uint64(12)
     held = ram.holds(frames)
     if not held.all():
         complaints.note("a table isn't RAM", ~held, pointers.entry, _places(pointers))
         pointers, frames = _take(pointers, held), frames[held]
-    stray = _in_no_directory(ram, frames, pointers.table, physical_bits)
+    stray = _in_no_directory(ram, frames, pointers.table, physical_bits, limit)
     if stray.any():
         complaints.note("tables beside it are pages of nonsense", stray, pointers.entry, _places(pointers))
         pointers, frames = _take(pointers, ~stray), frames[~stray]
     tables, child = np.unique(frames, return_inverse=True)
-    if len(tables) > limit:
-        beyond = child >= limit
-        reason = f"there are more than {limit} tables of one level"
-        complaints.note(reason, beyond, pointers.entry, _places(pointers))
-        pointers, child, tables = _take(pointers, ~beyond), child[~beyond], tables[:limit]
+    likely = np.zeros(len(tables), np.bool_)
+    likely[child[pointers.entry & _MARK == usual]] = True
+    for reason, beyond in _too_many(likely, limit):
+        complaints.note(reason, beyond[child], pointers.entry, _places(pointers))
+        keep = ~beyond
+        pointers, child = _take(pointers, keep[child]), (np.cumsum(keep) - 1)[child[keep[child]]]
+        tables, likely = tables[keep], likely[keep]
     return Level(
         tables=tables,
         child=child.astype(np.int64),
         parent=pointers.table.astype(np.int64),
         slot=pointers.slot.astype(np.int64),
     )
+
+
+def _too_many(likely: Booleans, limit: int) -> Iterator[tuple[str, Booleans]]:
+    """Tables that aren't read: which, and why. Each answer is of those that the one before left.
+
+    What a page of data looks like by chance is no reason to read more of it than there is of what the kernel
+    made.
+    """
+    allowed = max(_FEW, int(np.count_nonzero(likely)))
+    beyond = ~likely & (np.cumsum(~likely) > allowed)
+    if beyond.any():
+        yield f"more than {allowed} tables of a level are pointed to by entries unlike the kernel's", beyond
+    likely = likely[~beyond]
+    if len(likely) > limit:
+        # The likely ones first.
+        order = np.argsort(~likely, kind="stable")
+        late = np.zeros(len(likely), np.bool_)
+        late[order[max(limit, 0) :]] = True
+        yield "there are more tables than a kernel could use of this memory", late

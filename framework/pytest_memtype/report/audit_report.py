@@ -48,8 +48,8 @@ def audit_table(audit: Audit) -> Table:
 
 def _mapped(finding: Finding) -> str:
     lines = [f"{each.memtype} {each.virtual:x} {each.where}" for each in finding.mappings[:_SHOWN]]
-    more = len(finding.mappings) - _SHOWN
-    return "\n".join(lines + ([f"and {more} more"] if more > 0 else []))
+    more = finding.more(_SHOWN)
+    return "\n".join([*lines, more] if more else lines)
 
 
 def audit_lines(audit: Audit) -> list[str]:
@@ -66,6 +66,7 @@ def audit_lines(audit: Audit) -> list[str]:
         f"{each.table << 12:#x}, slot {each.slot}: {each.entry:#x}"
         for each in audit.unfollowed
     ]
+    lines += [f"not all is told: {each}" for each in audit.cut]
     faults = sum(each.benign is None for each in audit.findings)
     return [*lines, f"{len(audit.conflicts)} conflicts, {faults - len(audit.conflicts)} other findings"]
 
@@ -76,6 +77,7 @@ def audit_json(audit: Audit) -> dict[str, Any]:
         "findings": [_finding(each) for each in audit.findings],
         "figures": {**vars(audit.figures), "audit_ms": audit.figures.audit_ms},
         "unfollowed": [vars(each) for each in audit.unfollowed],
+        "cut": list(audit.cut),
     }
 
 
@@ -90,6 +92,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "reason": finding.reason,
         "benign": finding.benign,
         "mappings": [_mapping(each) for each in finding.mappings],
+        "complete": finding.complete,
     }
 
 

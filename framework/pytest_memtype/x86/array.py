@@ -58,6 +58,9 @@ _NO_CELL = 0xFF
 # Addresses handled at a time: temporaries that stay in the second-level cache make it twice as fast.
 _BLOCK = 1 << 15
 
+# Registers whose answers are put in one number at a time.
+_AT_ONCE = 32
+
 
 def memory_types(state: MtrrState, addresses: Words, *, in_smm: bool) -> Codes:
     """See :func:`pytest_memtype.x86.mtrr.memory_type_at`."""
@@ -124,10 +127,25 @@ def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
     for base, mask in known.ranges:
         if mask & inside:
             divided |= (words ^ np.uint64(base)) & np.uint64(mask & ~inside) == 0
-    # What a register divides may have one type yet. A mapping repeats in every root of page tables: each of
-    # the few that are left is asked for once.
-    pages, places = np.unique(words[divided], return_inverse=True)
-    answers = np.fromiter((is_mixed(state, int(page), page_size) for page in pages), np.bool_, pages.size)
+    # What a register divides may have one type yet. A mapping repeats in every root of page tables, and pages
+    # that the same registers match have the same answer: one of each kind is asked for.
+    chosen = words[divided]
+    kinds = np.zeros(chosen.shape, np.int64)
+    # Without a border inside, and above the fixed ranges.
+    plain = (chosen >= np.uint64(known.below)) & (chosen & np.uint64(inside) == 0)
+    for border in known.borders:
+        kinds = 2 * kinds + (chosen >= np.uint64(border))
+        plain &= (chosen >= np.uint64(border)) | (chosen <= np.uint64(border) - np.uint64(page_size))
+    for number, (base, mask) in enumerate(known.ranges):
+        matches = (chosen ^ np.uint64(base)) & np.uint64(mask & ~inside) == 0
+        kinds = 2 * kinds + matches
+        if number % _AT_ONCE == _AT_ONCE - 1:
+            kinds = np.unique(kinds, return_inverse=True)[1]
+    kinds[~plain] = -1 - np.unique(chosen[~plain], return_inverse=True)[1]
+    _, first, places = np.unique(kinds, return_index=True, return_inverse=True)
+    answers = np.fromiter(
+        (is_mixed(state, int(page), page_size) for page in chosen[first]), np.bool_, first.size
+    )
     divided[divided] = answers[places]
     return divided
 

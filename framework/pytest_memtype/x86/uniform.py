@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode, memory_type_at
@@ -40,8 +40,10 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
     :param start: A multiple of 4 KiB, like ``end``.
     :raises ValueError: It isn't, or see :func:`pytest_memtype.x86.mtrr.memory_type_at`.
     """
+    if start % _PAGE or end % _PAGE:
+        raise ValueError(f"{start:#x} to {end:#x} aren't whole pages of 4 KiB")
     current = None
-    for piece in pieces(state, start, end):
+    for piece in _alike(state, start, end, 0, 1 << max(0, end - 1).bit_length()):
         if current is not None and current.memtype is piece.memtype:
             current = Run(current.start, piece.end, piece.memtype)
             continue
@@ -50,6 +52,20 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
         current = piece
     if current is not None:
         yield current
+
+
+def _alike(state: MtrrState, start: int, end: int, block: int, size: int) -> Iterator[Run]:
+    """What of a naturally aligned block lies in [start, end), cut where its halves differ in type."""
+    first, last = max(start, block), min(end, block + size)
+    if first >= last:
+        return
+    found = types_within(state, block, size)
+    if len(found) == 1:
+        yield Run(first, last, next(iter(found)))
+        return
+    half = size // 2
+    yield from _alike(state, start, end, block, half)
+    yield from _alike(state, start, end, block + half, half)
 
 
 def pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
@@ -125,10 +141,51 @@ def is_mixed(state: MtrrState, address: int | Words, page_size: PageSize) -> boo
         return array.mixed(state, address, page_size)
     if address % page_size:
         raise ValueError(f"{address:#x} isn't the address of a {page_size} page")
-    return _has_several(state, address, page_size)
+    return len(types_within(state, address, page_size)) > 1
 
 
-@functools.lru_cache(maxsize=4096)
-def _has_several(state: MtrrState, address: int, page_size: PageSize) -> bool:
-    # The first MiB alone is 256 pages to ask for, and every audit of a guest asks for the same large pages.
-    return next(runs(state, address, address + page_size)).end != address + page_size
+def types_within(state: MtrrState, start: int, size: int) -> frozenset[MtrrType]:
+    """All MTRR types in a naturally aligned block.
+
+    However many holes the masks have, the work has a bound: below an address bit nothing but the set of
+    registers that still match decides, and n registers have 2**n sets.
+
+    :param size: A power of two, of 4 KiB or more.
+    :raises ValueError: See :func:`pytest_memtype.x86.mtrr.memory_type_at`.
+    """
+    return _types(state, dividers(state), _answers(state), start, size)
+
+
+#: Size of a block, the registers that match as far as the block decides, and the segment between borders.
+_Question: TypeAlias = tuple[int, int, int]
+
+
+@functools.lru_cache(maxsize=64)
+def _answers(_state: MtrrState) -> dict[_Question, frozenset[MtrrType]]:
+    """Those that some registers have given; for :func:`_types` to fill."""
+    return {}
+
+
+def _types(
+    state: MtrrState,
+    known: Dividers,
+    answers: dict[_Question, frozenset[MtrrType]],
+    start: int,
+    size: int,
+) -> frozenset[MtrrType]:
+    inside, half = size - 1, size // 2
+    low, border = start < known.below, any(start < each < start + size for each in known.borders)
+    matching = dividing = 0
+    for number, (base, mask) in enumerate(known.ranges):
+        if not (start ^ base) & mask & ~inside:
+            matching |= 1 << number
+            dividing |= mask & inside
+    if size == _PAGE or not (low or border or dividing):
+        return frozenset({memory_type_at(state, start)})
+    segment = sum(each <= start for each in known.borders)
+    # The fixed ranges make each page below 1 MiB a case of its own, and a block with a border in it.
+    question = (size, -1 - start, segment) if low or border else (size, matching, segment)
+    if question not in answers:
+        lower = _types(state, known, answers, start, half)
+        answers[question] = lower | _types(state, known, answers, start + half, half)
+    return answers[question]

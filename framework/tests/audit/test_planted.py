@@ -18,7 +18,7 @@ from pytest_memtype.audit.regions import DIRECT_MAP, KERNEL_IMAGE, USER
 from pytest_memtype.audit.roots import Root, find_roots
 from pytest_memtype.machine.registers_outside import outside_registers, stopped
 from pytest_memtype.x86.effective import Danger, Effective, danger
-from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PWT
+from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PWT, memtype_of_entry
 
 PLACES = 200
 
@@ -105,22 +105,29 @@ def test_planted_conflicts_are_found(copy: Copy) -> None:
 def test_every_mapping_of_a_page_is_told(copy: Copy) -> None:
     """Against the naive walk: all addresses at which the pages of the kernel's image and of a process are."""
     found = copy.audit()
-    expected: dict[int, set[tuple[int, int]]] = {}
+    # (root, virtual address, page attribute). What is in the kernel's half has no root: all have it, unless
+    # they say something else there.
+    expected: dict[int, set[tuple[int | None, int, MemType]]] = {}
+    pat = copy.processors.typing.pat
     for root in copy.roots:
         for virtual, leaf in leaves(copy.ram, root.frame, 4):
             where = virtual | 0xFFFF << 48 if virtual >> 47 else virtual
+            memtype = memtype_of_entry(leaf.entry, page_size=SIZES[leaf.level], pat=pat)
             for offset, frame in enumerate(leaf.frames):
-                # The kernel's half is told once.
-                key = 0 if virtual >> 47 else root.frame
-                expected.setdefault(frame, set()).add((key, where + (offset << 12)))
+                whose = None if virtual >> 47 else root.frame
+                expected.setdefault(frame, set()).add((whose, where + (offset << 12), memtype))
     regions = set()
     for frame in random.Random(1).sample(sorted(expected), 300):
         seen = found.seen.of(frame, 1)
-        told = {
-            (0 if each.virtual >> 63 else each.root, each.virtual + (frame << 12) - each.start)
+        told = [
+            (
+                None if each.virtual >> 63 else each.root,
+                each.virtual + (frame << 12) - each.start,
+                each.memtype,
+            )
             for each in seen
-        }
-        assert told == expected[frame]
+        ]
+        assert sorted(map(str, told)) == sorted(map(str, expected[frame]))
         regions |= {each.region for each in seen}
     assert DIRECT_MAP in regions
     assert USER in regions or KERNEL_IMAGE in regions

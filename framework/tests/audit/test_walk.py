@@ -7,9 +7,9 @@ import pytest
 from naive_tables import ArrayRam
 
 from pytest_memtype.audit.effective import Typing, conflicts, typed
-from pytest_memtype.audit.path import Path, paths
+from pytest_memtype.audit.path import Path, Paths
 from pytest_memtype.audit.roots import Root, find_roots
-from pytest_memtype.audit.walk import Walk, walk
+from pytest_memtype.audit.walk import Walk, most_tables, walk
 from pytest_memtype.x86.effective import EffectiveType, Vendor, effective_code
 from pytest_memtype.x86.pat import RESET_PAT
 
@@ -33,7 +33,7 @@ def reached(found: Walk, level: int) -> list[Path]:
     return [
         path
         for table, slot in zip(leaves.table.tolist(), leaves.slot.tolist(), strict=True)
-        for path in paths(found, level, table, slot)
+        for path in Paths(found).to(level, table, slot)
     ]
 
 
@@ -149,11 +149,19 @@ def test_a_table_of_dubious_pages_is_none(
     )
 
 
-def test_shared_tables_are_walked_once_and_reached_from_each_root() -> None:
+@pytest.mark.parametrize(
+    ("slot", "ways"),
+    [
+        (255, [Path(1, 0x7F8000000000), Path(2, 0x7F8000000000)]),
+        # The kernel's half is all address spaces'.
+        (256, [Path(1, 0xFFFF800000000000)]),
+    ],
+)
+def test_shared_tables_are_walked_once(slot: int, ways: list[Path]) -> None:
     ram = memory(
         {
-            (1, 256): 3 << 12 | POINTER,
-            (2, 256): 3 << 12 | POINTER,
+            (1, slot): 3 << 12 | POINTER,
+            (2, slot): 3 << 12 | POINTER,
             (3, 0): 4 << 12 | POINTER,
             (4, 0): 5 << 12 | POINTER,
             (5, 0): 9 << 12 | PAGE,
@@ -161,8 +169,7 @@ def test_shared_tables_are_walked_once_and_reached_from_each_root() -> None:
     )
     found = walk(ram, [1, 2])
     assert len(found) == 1
-    assert sorted(path.root for path in reached(found, 1)) == [1, 2]
-    assert {path.virtual for path in reached(found, 1)} == {0xFFFF800000000000}
+    assert reached(found, 1) == ways
 
 
 def test_roots_that_share_the_kernels_half_and_their_twins() -> None:
@@ -179,3 +186,42 @@ def test_roots_that_share_the_kernels_half_and_their_twins() -> None:
     assert [(root.frame, root.twin) for root in found] == [(8, False), (12, False), (13, True)]
     # A CPU in user mode has the twin in CR3.
     assert [root.frame for root in find_roots(ram, [Root(13, cpus=(0,))])] == [8, 12, 13]
+
+
+def test_a_walk_reads_no_more_tables_than_a_kernel_could_have() -> None:
+    """A thirty-second of 2,048 frames, and 1,024 more: of 1,500 last tables 1,085 are read, and the rest is
+    named."""
+    entries = {(1, 0): 2 << 12 | POINTER}
+    entries |= {(2, slot): 3 + slot << 12 | POINTER for slot in range(3)}
+    entries |= {(3 + table // 500, table % 500): 100 + table << 12 | POINTER for table in range(1500)}
+    entries |= {(100 + table, 0): 9 << 12 | PAGE for table in range(1500)}
+    found = walk(memory(entries, frames=2048), [1])
+    limit = 2048 // 32 + 1024
+    assert most_tables(memory({}, frames=2048)) == limit
+    assert sum(len(level.tables) for level in found.levels.values()) == limit
+    (cut,) = found.unfollowed
+    assert cut.reason == "there are more tables than a kernel could use of this memory"
+    assert cut.count == 1500 - (limit - 5)
+
+
+@pytest.mark.parametrize("odd", [64, 65, 100])
+@pytest.mark.parametrize("others", [1, 80])
+def test_pointers_unlike_the_others_are_followed_to_as_many_tables_as_those(odd: int, others: int) -> None:
+    """Odd ones have bit 9, which hardware ignores; 64 are allowed in any case."""
+    entries = {(1, 0): 2 << 12 | POINTER, (2, 0): 3 << 12 | POINTER, (2, 1): 4 << 12 | POINTER}
+    entries |= {(3, slot): 100 + slot << 12 | POINTER for slot in range(others)}
+    entries |= {(4, slot): 300 + slot << 12 | POINTER | 1 << 9 for slot in range(odd)}
+    entries |= {(table, 0): 9 << 12 | PAGE for table in range(100, 500)}
+    found = walk(memory(entries, frames=512), [1])
+    followed = min(odd, max(64, others))
+    assert len(found.leaves[1]) == others + followed
+    assert [each.count for each in found.unfollowed] == ([odd - followed] if odd > followed else [])
+
+
+def test_of_too_many_roots_the_first_are_walked() -> None:
+    limit = most_tables(memory({}, frames=2000))
+    found = walk(memory({}, frames=2000), [1999, *range(1500)])
+    assert 1999 in found.levels[4].tables
+    assert len(found.levels[4].tables) == limit
+    (cut,) = found.unfollowed
+    assert (cut.reason, cut.count) == (f"there are more than {limit} roots", 1501 - limit)

@@ -9,7 +9,7 @@ from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
 from pytest_memtype.x86.pte import PageSize
 from pytest_memtype.x86.smrr import Smrr
-from pytest_memtype.x86.uniform import Run, is_mixed, runs
+from pytest_memtype.x86.uniform import Run, is_mixed, runs, types_within
 
 UC, WC, WT, WP, WB = (MemType[name] for name in ("UC", "WC", "WT", "WP", "WB"))
 FIXED = (0x0606060606060606, 0x0606060606060606, 0, *(0x0505050505050505,) * 8)
@@ -84,3 +84,27 @@ def test_large_pages() -> None:
 def test_whole_pages_only() -> None:
     with pytest.raises(ValueError, match="aren't whole pages"):
         list(runs(state(), 0, 100))
+
+
+@given(
+    st.lists(st.tuples(BITS, BITS, st.sampled_from([UC, WC, WT, WP, WB])), max_size=4),
+    st.integers(14, 22),
+    st.integers(0, 255),
+)
+def test_types_within_a_block_are_those_of_its_pages(
+    ranges: list[tuple[int, int, MemType]], shift: int, where: int
+) -> None:
+    registers = state(*((base | memtype, mask | 1 << 11) for base, mask, memtype in ranges))
+    size, start = 1 << shift, (where << 14) & -(1 << shift)
+    pages = {memory_type_at(registers, address) for address in range(start, start + size, 1 << 12)}
+    assert types_within(registers, start, size) == pages
+
+
+def test_holes_at_every_other_bit_cost_no_more_than_others() -> None:
+    """Page by page, 2**28 pages of 1 TiB would be asked for. Masks have every other bit."""
+    holes = 0x5555555000 & ~0xFFF
+    registers = state((0x0 | WT, holes | 1 << 11), (0x1000 | WT, holes | 1 << 11))
+    assert types_within(registers, 1 << 39, 1 << 39) == {WB, WT}
+    same = state((0x0 | WB, holes | 1 << 11), (0x1000 | WB, holes | 1 << 11))
+    assert not is_mixed(same, 1 << 39, PageSize.SIZE_1G)
+    assert list(runs(same, 1 << 39, 1 << 40)) == [Run(1 << 39, 1 << 40, WB)]
