@@ -200,16 +200,23 @@ def namespace_problem() -> str | None:
     """Why this user can't be root in a namespace of his own, and what to do; None when he can."""
     if shutil.which("newuidmap") is None:
         return "newuidmap is missing; install the package uidmap"
-    name = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        # As in a container that is run with a number.
+        return f"user {os.geteuid()} has no name, and so no line in /etc/subuid; run as a user that has"
     for file in (Path("/etc/subuid"), Path("/etc/subgid")):
         lines = file.read_text().splitlines() if file.exists() else []
         if not any(line.split(":")[0] in (name, str(os.geteuid())) for line in lines):
             return f"{file} has no line for {name}; as root: usermod --add-subuids 100000-165535 " + (
                 f"--add-subgids 100000-165535 {name}"
             )
-    done = subprocess.run(
-        ["unshare", "--user", "true"], capture_output=True, text=True, timeout=_END_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["unshare", "--user", "true"], capture_output=True, text=True, timeout=_END_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"unshare --user was not done in {_END_SECONDS:.0f} s"
     if done.returncode != 0:
         return f"user namespaces are not allowed ({done.stderr.strip()}); allow them"
     return None

@@ -54,3 +54,13 @@ def test_user_without_namespaces_is_told_what_is_missing(
     said = mmdebstrap.namespace_problem()
     assert said is not None
     assert "has no line for nobody; as root: usermod --add-subuids" in said
+
+
+def test_a_user_without_a_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started with a number."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "newuidmap").touch(mode=0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 3_141_592)
+    assert mmdebstrap.namespace_problem() == (
+        "user 3141592 has no name, and so no line in /etc/subuid; run as a user that has"
+    )

@@ -11,7 +11,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +56,9 @@ _PACKAGES: Final = (
 _MODULES: Final = ("virtio_pci", "virtio_blk", "squashfs", "kvm_amd")
 _HERE: Final = Path(__file__).resolve().parent
 PROJECT: Final = _HERE.parents[2]
+
+#: What the project depends on, as ./hil run installs it.
+_LOCK: Final = PROJECT / "requirements" / "run.txt"
 # Without their scripts packages make no users, and QEMU asks for root's.
 _HOOK: Final = """
 cd "$1"
@@ -126,15 +128,9 @@ def keep_latest(pattern: str, *, place: Path) -> None:
         discard(old, cache=place)
 
 
-def dependencies() -> list[str]:
-    """What the project depends on, as pip takes it."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    return [str(each) for each in project["dependencies"]]
-
-
 def digest() -> str:
     scripts = ((_HERE / name).read_text() for name in ("init", "start"))
-    parts = (SUITE, _PYTHON, *_PACKAGES, *_MODULES, _HOOK, _PACK, _COMPILE, *dependencies(), *scripts)
+    parts = (SUITE, _PYTHON, *_PACKAGES, *_MODULES, _HOOK, _PACK, _COMPILE, _LOCK.read_text(), *scripts)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -161,7 +157,7 @@ def _install_dependencies(folder: Path) -> None:
     """Let this Python's pip fetch them for the image's Python."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--target", str(folder), "--python-version", _PYTHON, "--implementation", "cp"]
-    command += ["--only-binary=:all:", "--no-compile", *dependencies()]
+    command += ["--only-binary=:all:", "--no-compile", "--require-hashes", "--requirement", str(_LOCK)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)
     except subprocess.TimeoutExpired:
