@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from rich.console import Console
 
+from pytest_memtype.errors import LayoutError
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import layout_files, load_layout
@@ -21,7 +22,7 @@ from pytest_memtype.x86.mtrr import UNDEFINED, MtrrRange
 
 UC, WC, WP, WT, WB = MemType.UC, MemType.WC, MemType.WP, MemType.WT, MemType.WB
 HARDWARE = Hardware()
-HOSTILE = '<script>alert(1)</script>" & ]]> \x1b[31m \x00 \ud800 [red]x[/]'
+HOSTILE = '<script>alert(1)</script>" & ]]> [red]x[/]'
 
 
 def drawn(picture: Map) -> str:
@@ -104,10 +105,15 @@ def test_hostile_text_stays_text() -> None:
     document = Xml.fromstring(svg(picture))
     assert {each.tag.partition("}")[2] for each in document.iter()} == {"svg", "title", "rect", "text"}
     texts = [each.text for each in document.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts[1] == '<script>alert(1)</script>" & ]]> �[31m � � [red]x[/]'
-    text = drawn(picture)
-    assert "\x1b" not in text
-    assert "[red]x[/]" in text
+    assert texts[1] == HOSTILE
+    assert "[red]x[/]" in drawn(picture)
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\0", "\n", "\u202e", "\ud800"])
+def test_what_a_terminal_would_obey_is_no_description(character: str) -> None:
+    layout = Layout("mine", default=WB, description=f"a{character}b")
+    with pytest.raises(LayoutError, match="description isn't one line of printable text"):
+        layout_map(layout, HARDWARE)
 
 
 def test_memory_moves_with_the_hardware() -> None:
