@@ -28,7 +28,12 @@ void write_record(struct buffer *reply, const struct memtype_record *record)
 
 void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
 {
-	static const char *const hazards[] = { "mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined" };
+	static const char *const hazards[] = {
+		"mtrr-wb-uncached",
+		"mtrr-mixed",
+		"mtrr-undefined",
+		"mtrr-uncached-combines",
+	};
 	const char *separator = "";
 	unsigned int n;
 

@@ -99,6 +99,21 @@ def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
     return _with_twins(ram, found)
 
 
+def still_roots(ram: Ram, loaded: Iterable[Root], likely: Iterable[Root]) -> tuple[Root, ...]:
+    """Those that are loaded, and those found while the guest ran that still are roots."""
+    found = _with_partners(ram, loaded)
+    pattern = _kernel_half(ram, found)
+    # Twins have little of the kernel's half; they come with their partners.
+    frames = np.array(sorted(root.frame for root in likely if not root.twin), np.uint64)
+    frames = frames[ram.holds(frames)]
+    if pattern is not None:
+        for start in range(0, len(frames), _READ):
+            some = frames[start : start + _READ]
+            for frame in some[_share(ram, some, pattern)].tolist():
+                found.setdefault(frame, Root(frame))
+    return _with_twins(ram, found)
+
+
 def _with_twins(ram: Ram, found: dict[int, Root]) -> tuple[Root, ...]:
     for frame in _twins(ram, sorted(found)):
         known, other = found.get(frame), found.get(frame - 1)
