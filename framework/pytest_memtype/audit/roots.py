@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
-from pytest_memtype.audit.walk import most_tables
+from pytest_memtype.audit.walk import most_roots
 
 #: Accessed and dirty: the processor sets them in one root and not in another.
 _CHANGING: Final = np.uint64(1 << 5 | 1 << 6)
@@ -74,7 +74,7 @@ def vouched_roots(
     """
     found = _with_partners(ram, loaded)
     pattern = _kernel_half(ram, found)
-    frames = np.array(sorted(address >> 12 for address in spaces)[: most_tables(ram) + 1], np.uint64)
+    frames = np.array(sorted(address >> 12 for address in spaces)[: most_roots(ram) + 1], np.uint64)
     frames = frames[ram.holds(frames)]
     if pattern is not None and len(frames):
         same = [_share(ram, frames[start : start + _READ], pattern) for start in range(0, len(frames), _READ)]
@@ -94,7 +94,7 @@ def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
     pattern = _kernel_half(ram, found)
     if pattern is not None:
         # One more than are walked, so that the walk says that there are more.
-        for frame in itertools.islice(_alike(ram, pattern), most_tables(ram) + 1):
+        for frame in itertools.islice(_alike(ram, pattern), most_roots(ram) + 1):
             found.setdefault(frame, Root(frame))
     return _with_twins(ram, found)
 

@@ -8,7 +8,7 @@ from hand_made import KERNEL, POINTER, memory
 from naive_tables import ArrayRam
 
 from pytest_memtype.audit.roots import Root, find_roots, loaded_roots, still_roots, vouched_roots
-from pytest_memtype.audit.walk import most_tables
+from pytest_memtype.audit.walk import most_roots
 
 SLOTS = {KERNEL: 20, 300: 21, 510: 22, 511: 23}
 
@@ -75,6 +75,6 @@ def test_no_more_are_found_than_would_be_walked() -> None:
     for slot, table in SLOTS.items():
         words[:, slot] = table << 12 | POINTER
     ram = ArrayRam(words)
-    limit = most_tables(ram)
+    limit = most_roots(ram)
     assert limit < 4000
     assert limit < len(find_roots(ram, [Root(8, cpus=(0,))])) <= limit + 2
