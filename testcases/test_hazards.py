@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memtype import EffectiveType, Guest, Layout, MemType, MtrrRange
+from pytest_memtype import EffectiveType, Guest, Hardware, Layout, MemType, MtrrRange
+from pytest_memtype.plugin import GuestFactory
 
 pytestmark = pytest.mark.needs_module
 
@@ -25,6 +26,34 @@ def test_write_back_memory_mapped_uncached(guest: Guest, memtype: MemType) -> No
 
     assert verdict.accepted
     assert verdict.hazards == (("mtrr-wb-uncached",) if memtype in (UC, UC_MINUS) else ())
+
+
+@pytest.mark.layout(
+    Layout("combining", default=UC, ranges=[MtrrRange(0, "256M", WB), MtrrRange(BAR, "16M", WC)])
+)
+@every_type
+def test_uncached_memory_that_the_mtrrs_make_combine(guest: Guest, memtype: MemType) -> None:
+    """UC- gives way to WC, UC doesn't (Intel SDM and AMD APM, tables of effective types)."""
+    verdict = guest.verify(guest.mmio(pages=1), memtype)
+
+    assert verdict.accepted
+    assert verdict.hazards == (("mtrr-uncached-combines",) if memtype is UC_MINUS else ())
+
+
+@pytest.mark.layout(
+    Layout("protected", default=UC, ranges=[MtrrRange(0, "256M", WB), MtrrRange(BAR, "16M", WP)])
+)
+@pytest.mark.parametrize(
+    ("vendor", "combines"), [("GenuineIntel", True), ("AuthenticAMD", False)], ids=["Intel", "AMD"]
+)
+def test_uncached_over_write_protected_combines_on_intel(
+    guest_factory: GuestFactory, vendor: str, *, combines: bool
+) -> None:
+    """Intel SDM: UC- over WP is WC. AMD APM: CD."""
+    guest = guest_factory(hardware=Hardware(cpu=f"qemu64,vendor={vendor}"))
+    verdict = guest.verify(guest.mmio(pages=1), UC_MINUS)
+
+    assert verdict.hazards == (("mtrr-uncached-combines",) if combines else ())
 
 
 PATCHWORK = Layout(
@@ -96,7 +125,12 @@ def test_all_hazards_at_once(guest: Guest) -> None:
     outcome = guest.driver("drm").ioremap(guest.region(BAR, 2 << 20), UC_MINUS)
 
     assert outcome.verdict.accepted
-    assert set(outcome.verdict.hazards) == {"mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined"}
+    assert set(outcome.verdict.hazards) == {
+        "mtrr-wb-uncached",
+        "mtrr-mixed",
+        "mtrr-undefined",
+        "mtrr-uncached-combines",
+    }
 
 
 @pytest.mark.layout("wb-device")

@@ -107,7 +107,12 @@ def test_inline_layout(guest: Guest) -> None:
         EffectiveType.CD,
         EffectiveType.UC,
     ]
-    assert [outcome.verdict.hazards for outcome in outcomes] == [(), (), ("mtrr-wb-uncached",), ()]
+    assert [outcome.verdict.hazards for outcome in outcomes] == [
+        ("mtrr-uncached-combines",),
+        (),
+        ("mtrr-wb-uncached",),
+        (),
+    ]
     assert guest.effective(quarters[1]) == (EffectiveType.CD, EffectiveType.CD)
 
 
@@ -129,4 +134,5 @@ def test_uncached_minus_over_write_combining_mtrr(guest: Guest) -> None:
 
     assert minus.effective is EffectiveType.WC
     assert strong.effective is EffectiveType.CD
-    assert minus.verdict.hazards == strong.verdict.hazards == ()
+    assert minus.verdict.hazards == ("mtrr-uncached-combines",)
+    assert strong.verdict.hazards == ()

@@ -28,7 +28,12 @@ void write_record(struct buffer *reply, const struct memtype_record *record)
 
 void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
 {
-	static const char *const hazards[] = { "mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined" };
+	static const char *const hazards[] = {
+		"mtrr-wb-uncached",
+		"mtrr-mixed",
+		"mtrr-undefined",
+		"mtrr-uncached-combines",
+	};
 	const char *separator = "";
 	unsigned int n;
 
@@ -38,7 +43,7 @@ void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
 	else
 		buffer_print(reply, "null");
 	buffer_print(reply, ", \"errno\": %d, \"hazards\": [", verdict->error);
-	for (n = 0; n < 3; n++)
+	for (n = 0; n < sizeof(hazards) / sizeof(hazards[0]); n++)
 		if (verdict->hazards & 1u << n) {
 			buffer_print(reply, "%s\"%s\"", separator, hazards[n]);
 			separator = ", ";

@@ -48,6 +48,19 @@ static bool any_ram(u64 first, u64 last)
 				 IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) != REGION_DISJOINT;
 }
 
+/*
+ * The MTRR types that make UC- write-combining. Write-protected does so by Intel's table and not by AMD's (SDM
+ * vol. 3, "Effective Page-Level Memory Types for Pentium III and More Recent Processor Families"; APM vol. 2,
+ * "Combined Effect of MTRRs and PAT").
+ */
+static u32 combining(void)
+{
+	bool amd = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
+		   boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
+
+	return BIT(MEMTYPE_WC) | (amd ? 0 : BIT(MEMTYPE_WP));
+}
+
 static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
 {
 	bool uncached = memtype == MEMTYPE_UC || memtype == MEMTYPE_UC_MINUS;
@@ -61,6 +74,8 @@ static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
 	/* The thread's painful case: somebody else, SMM say, may use the same memory write-back. */
 	if (uncached && mtrr.types & BIT(MEMTYPE_WB))
 		found |= MEMTYPE_HAZARD_MTRR_WB_UNCACHED;
+	if (memtype == MEMTYPE_UC_MINUS && mtrr.types & combining())
+		found |= MEMTYPE_HAZARD_MTRR_UNCACHED_COMBINES;
 	if (mtrr.splits_large_page)
 		found |= MEMTYPE_HAZARD_MTRR_MIXED;
 	if (mtrr.undefined)

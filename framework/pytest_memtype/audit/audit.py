@@ -31,6 +31,8 @@ class Figures:
     :param findings_ms: The rest.
     :param roots_ms: Finding the roots; 0 where they were given.
     :param stop_ms: How long the guest stood still for it all.
+    :param first_stop_ms: How long it stood still before that, to learn which roots are loaded.
+    :param search_ms: Looking for roots while it ran.
     """
 
     roots: int
@@ -42,6 +44,8 @@ class Figures:
     findings_ms: float
     roots_ms: float = 0.0
     stop_ms: float = 0.0
+    first_stop_ms: float = 0.0
+    search_ms: float = 0.0
 
     @property
     def audit_ms(self) -> float:

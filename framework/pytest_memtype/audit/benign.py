@@ -41,6 +41,18 @@ def _only_in(*names: str) -> Callable[[Finding], bool]:
 
 
 TABLE: Final = (
+    # Linux, arch/x86/mm/pat/memtype.c, memtype_reserve(): below 1 MiB whatever is asked for is mapped
+    # write-back.
+    Benign(
+        FindingKind.TRACKED_OTHERWISE,
+        _low,
+        "Linux keeps no types of the first MiB, and maps it write-back whatever is asked for",
+    ),
+    Benign(
+        FindingKind.TRACKED_OTHERWISE,
+        lambda finding: finding.danger is Danger.OK,
+        "the MTRRs make the same of both",
+    ),
     # Linux, arch/x86/mm/pat/memtype.c, is_ISA_range(): no types are kept below 1 MiB (5.10 to 7.3).
     Benign(
         FindingKind.UNTRACKED,

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from pytest_memtype.audit.effective import TypedWalk, conflicts, grade
+from pytest_memtype.audit.effective import TypedWalk, conflicts, effective_at, grade
 from pytest_memtype.audit.mappings import MOST, Listing, Mappings, PageMapping
 from pytest_memtype.audit.pieces import Pieces, overlaid
 from pytest_memtype.audit.processors import Processors
@@ -54,6 +54,8 @@ class FindingKind(enum.Enum):
     SMRAM = "SMRAM is reachable"
     UNMAPPED = "tracked, but not mapped"
     UNTRACKED = "device memory that nobody tracks"
+    TRACKED_OTHERWISE = "tracked with another type"
+    """A record says one page attribute, and the page tables another."""
 
     def __str__(self) -> str:
         return self.value
@@ -67,11 +69,13 @@ class Tracked:
     :param start: Guest-physical address.
     :param size: In bytes.
     :param who: Whose, for people.
+    :param memtype: The page attribute that its mappings should have; None where that isn't said.
     """
 
     start: int
     size: int
     who: str
+    memtype: MemType | None = None
 
 
 @shown_in_hexadecimal("start")
@@ -172,7 +176,11 @@ def find_all(
         _cpus_disagree(walk, seen, processors),
     ]
     if tracked is not None:
-        kinds += [_unmapped(walk, seen, owners, tracked), _untracked(walk, seen, owners, tracked)]
+        kinds += [
+            _unmapped(walk, seen, owners, tracked),
+            _untracked(walk, seen, owners, tracked),
+            _tracked_otherwise(seen, owners, tracked),
+        ]
     count = 0
     for each in kinds:
         found = list(itertools.islice(each, MOST_FINDINGS + 1))
@@ -272,13 +280,8 @@ def _untracked(
     walk: TypedWalk, seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
 ) -> Iterator[Finding]:
     reason = "no record says which type this device memory has, so nobody would notice another"
-    everything = Pieces(
-        np.array([each.start >> 12 for each in tracked], np.int64),
-        np.array([-(-(each.start + each.size) >> 12) - (each.start >> 12) for each in tracked], np.int64),
-        np.ones(len(tracked), np.int64),
-    )
     # Apart, so that none is looked at twice.
-    known = overlaid(everything)
+    known = _places(tracked)
     for owner in owners:
         if owner.kind is Kind.RAM:
             continue
@@ -288,6 +291,39 @@ def _untracked(
                 yield _finding(
                     FindingKind.UNTRACKED, Danger.INFO, first, last - first, bits, owners, reason, seen
                 )
+
+
+def _tracked_otherwise(
+    seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
+) -> Iterator[Finding]:
+    """Of device memory; the types of RAM are kept in page flags and in no list (reserve_ram_pages_type())."""
+    ram = [(each.start >> 12, each.end >> 12) for each in owners if each.kind is Kind.RAM]
+    for memtype in MemType:
+        records = [each for each in tracked if each.memtype is memtype]
+        if not records:
+            continue
+        wrong = by_owner(seen.mapped_otherwise(_places(records), memtype), owners)
+        for frame, frames, bits in wrong:
+            if any(first <= frame < last for first, last in ram):
+                continue
+            address = frame << 12
+            who = sorted({each.who for each in records if each.start <= address < each.start + each.size})
+            for run in seen.mtrr_runs(frame, frames):
+                theirs = [each for each in MemType if bits >> each & 1]
+                types = [effective_at(run[0], each, seen.typing) for each in (memtype, *theirs)]
+                how_bad = max(danger(types[0], each) for each in types[1:])
+                mask = functools.reduce(operator.or_, (1 << effective_code(each) for each in types[1:]))
+                says = " and ".join(map(str, theirs))
+                reason = f"{', '.join(who)}: {memtype} is recorded, and the page tables say {says}"
+                kind = FindingKind.TRACKED_OTHERWISE
+                yield _finding(kind, how_bad, *run, mask, owners, reason, seen)
+
+
+def _places(records: Sequence[Tracked]) -> Pieces:
+    """The frames that some records cover, apart."""
+    first = np.array([each.start >> 12 for each in records], np.int64)
+    last = np.array([-(-(each.start + each.size) >> 12) for each in records], np.int64)
+    return overlaid(Pieces(first, last - first, np.ones(len(records), np.int64)))
 
 
 def by_owner(pieces: Pieces, owners: Sequence[Owner]) -> Pieces:

@@ -22,7 +22,7 @@ from pytest_memtype.audit.audit import Audit, judge, look
 from pytest_memtype.audit.features import features
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import ProcessRam, RamRange
-from pytest_memtype.audit.roots import find_roots
+from pytest_memtype.audit.roots import find_roots, still_roots
 from pytest_memtype.audit.tree import host_address, owners_in_tree
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
@@ -83,7 +83,10 @@ class Control:
 
 
 def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
-    """Stop the guest, read registers and page tables, let it go on as it was, and judge what was read.
+    """Look for roots while the guest runs, stop it to read its page tables, and judge what was read.
+
+    It goes on as it was. It stands still twice: for a moment to learn which roots are loaded, and to read. A
+    process that began in between and isn't loaded then is missed.
 
     :param path: Of the QMP socket.
     :param pid: QEMU's; None asks the socket.
@@ -104,20 +107,39 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
             for each in owners
             if each.kind is Kind.RAM
         ]
-        with contextlib.closing(ProcessRam(process, ranges)) as ram, _stopped(control):
-            started = time.perf_counter()
+
+        def read() -> Processors:
             try:
                 cpus = read_cpus(_saved(control), shape)
             except DeviceStateError as error:
                 raise UsageError(f"the registers of process {process} can't be read: {error}") from None
-            processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+            return Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
+
+        with contextlib.closing(ProcessRam(process, ranges)) as ram:
+            # All of RAM is looked through while the guest runs: that takes a second for some gigabytes. What
+            # is found may have changed meanwhile, and is looked at again when the guest stands still.
+            first = time.perf_counter()
+            with _stopped(control):
+                loaded = read().roots
+            learned = time.perf_counter()
+            likely = find_roots(ram, loaded)
             searched = time.perf_counter()
-            roots = find_roots(ram, processors.roots)
-            found = time.perf_counter()
-            looked = look(ram, processors, roots)
+            with _stopped(control):
+                started = time.perf_counter()
+                processors = read()
+                verified = time.perf_counter()
+                roots = still_roots(ram, processors.roots, likely)
+                found = time.perf_counter()
+                looked = look(ram, processors, roots)
             stop = time.perf_counter() - started
     result = judge(looked, processors, owners=owners)
-    figures = replace(result.figures, roots_ms=(found - searched) * 1000, stop_ms=stop * 1000)
+    figures = replace(
+        result.figures,
+        roots_ms=(found - verified) * 1000,
+        stop_ms=stop * 1000,
+        first_stop_ms=(learned - first) * 1000,
+        search_ms=(searched - learned) * 1000,
+    )
     return replace(result, figures=figures)
 
 

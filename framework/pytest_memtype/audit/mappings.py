@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pytest_memtype.audit.effective import Typed, TypedWalk, Typing, effective_at
 from pytest_memtype.audit.path import Paths
+from pytest_memtype.audit.pieces import Pieces, overlaid, together
 from pytest_memtype.audit.regions import IDENTITY_MAP, Regions, regions
 from pytest_memtype.audit.roots import Root
 from pytest_memtype.audit.walk import PAGE_SIZES
@@ -20,6 +21,7 @@ from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pte import PageSize
+from pytest_memtype.x86.uniform import runs
 
 #: Of one finding: a reader wants no more, and page tables gone mad may have millions.
 MOST: Final = 256
@@ -110,6 +112,32 @@ class Mappings:
         }
         merged = sorted(_merged(sorted(found.values(), key=_row)), key=_order)
         return Listing(tuple(merged[:most]), len(ways) <= 8 * most and len(merged) <= most)
+
+    def mapped_otherwise(self, places: Pieces, memtype: MemType) -> Pieces:
+        """Pages of some places that entries map with another page attribute, with a bit for each of those.
+
+        :param places: Ascending and apart.
+        """
+        parts: list[Pieces] = []
+        for level, each in self.walk.levels.items():
+            order, first = self._by_frame[level]
+            pages = 1 << 9 * (level - 1)
+            for start, count, _ in places:
+                low, high = np.searchsorted(first, (start - pages + 1, start + count)).tolist()
+                found = each.memtype[order[low:high]]
+                wrong = found != memtype
+                begins = np.maximum(first[low:high][wrong], start)
+                ends = np.minimum(first[low:high][wrong] + pages, start + count)
+                parts.append(Pieces(begins, ends - begins, np.int64(1) << found[wrong].astype(np.int64)))
+        return overlaid(together(parts))
+
+    def mtrr_runs(self, frame: int, frames: int) -> Iterator[tuple[int, int]]:
+        """(first frame, frames) of what has one MTRR type."""
+        if self.typing.mtrr is None:
+            yield frame, frames
+            return
+        for run in runs(self.typing.mtrr, frame << 12, (frame + frames) << 12):
+            yield run.start >> 12, (run.end - run.start) >> 12
 
     def _ways(self, frame: int, frames: int) -> Iterator[PageMapping]:
         for level, each in self.walk.levels.items():

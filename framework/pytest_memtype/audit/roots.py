@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
-from pytest_memtype.audit.walk import most_tables
+from pytest_memtype.audit.walk import most_roots
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 #: Accessed and dirty: the processor sets them in one root and not in another.
@@ -76,7 +76,7 @@ def vouched_roots(
     """
     found = _with_partners(ram, loaded)
     pattern = _kernel_half(ram, found)
-    frames = np.array(sorted(address >> 12 for address in spaces)[: most_tables(ram) + 1], np.uint64)
+    frames = np.array(sorted(address >> 12 for address in spaces)[: most_roots(ram) + 1], np.uint64)
     frames = frames[ram.holds(frames)]
     if pattern is not None and len(frames):
         same = [_share(ram, frames[start : start + _READ], pattern) for start in range(0, len(frames), _READ)]
@@ -96,8 +96,23 @@ def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
     pattern = _kernel_half(ram, found)
     if pattern is not None:
         # One more than are walked, so that the walk says that there are more.
-        for frame in itertools.islice(_alike(ram, pattern), most_tables(ram) + 1):
+        for frame in itertools.islice(_alike(ram, pattern), most_roots(ram) + 1):
             found.setdefault(frame, Root(frame))
+    return _with_twins(ram, found)
+
+
+def still_roots(ram: Ram, loaded: Iterable[Root], likely: Iterable[Root]) -> tuple[Root, ...]:
+    """Those that are loaded, and those found while the guest ran that still are roots."""
+    found = _with_partners(ram, loaded)
+    pattern = _kernel_half(ram, found)
+    # Twins have little of the kernel's half; they come with their partners.
+    frames = np.array(sorted(root.frame for root in likely if not root.twin), np.uint64)
+    frames = frames[ram.holds(frames)]
+    if pattern is not None:
+        for start in range(0, len(frames), _READ):
+            some = frames[start : start + _READ]
+            for frame in some[_share(ram, some, pattern)].tolist():
+                found.setdefault(frame, Root(frame))
     return _with_twins(ram, found)
 
 

@@ -136,7 +136,7 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
     limit = most_tables(ram)
     # Of too many, the first that were named.
     wanted = np.array(roots, np.uint64)
-    top = np.unique(wanted[:limit])
+    top = np.unique(wanted[: most_roots(ram)])
     nobody = np.empty(0, np.int64)
     tables = top[ram.holds(top)]
     if len(tables) < len(top):
@@ -144,10 +144,10 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
         unfollowed.append(
             Unfollowed("a root isn't RAM", depth + 1, len(top) - len(tables), lost, 0, lost << 12)
         )
-    if len(wanted) > limit:
-        lost = int(wanted[limit])
-        reason = f"there are more than {limit} roots"
-        unfollowed.append(Unfollowed(reason, depth + 1, len(wanted) - limit, lost, 0, lost << 12))
+    if len(wanted) > most_roots(ram):
+        lost, count = int(wanted[most_roots(ram)]), len(wanted) - most_roots(ram)
+        reason = f"there are more than {most_roots(ram)} roots"
+        unfollowed.append(Unfollowed(reason, depth + 1, count, lost, 0, lost << 12))
     levels = {depth: Level(tables, nobody, nobody, nobody)}
     leaves: dict[int, Leaves] = {}
     left, usual = limit - len(tables), np.uint64(0)
@@ -172,6 +172,11 @@ def most_tables(ram: Ram) -> int:
     with little of it.
     """
     return ram.frames // 32 + 1024
+
+
+def most_roots(ram: Ram) -> int:
+    """How many address spaces a walk begins with at most: they leave as much for the tables below."""
+    return most_tables(ram) // 2
 
 
 def _usual_mark(entries: Entries) -> np.uint64:

@@ -41,11 +41,13 @@ def _tracked(guest: Guest) -> list[Tracked] | None:
     # With the PAT off Linux keeps no list, and the verifier's records are all there is.
     with contextlib.suppress(AgentError):
         found += [
-            Tracked(each.region.start, each.region.size, f"Linux' list: {each.memtype}")
+            Tracked(each.region.start, each.region.size, f"Linux' list: {each.memtype}", each.memtype)
             for each in guest.memtype_list()
         ]
     try:
-        found += [Tracked(each.region.start, each.region.size, str(each)) for each in guest.tracked()]
+        found += [
+            Tracked(each.region.start, each.region.size, str(each), each.memtype) for each in guest.tracked()
+        ]
     except ModuleMissing:
         return found or None
     return found

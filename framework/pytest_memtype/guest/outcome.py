@@ -59,7 +59,8 @@ class Verdict:
         ``exclusive``, ``smram``; None when accepted.
     :param errno: Positive, 0 when accepted.
     :param conflict: The mapping in the way, where the rule has one.
-    :param hazards: ``mtrr-wb-uncached``, ``mtrr-mixed``, ``mtrr-undefined``; of accepted requests.
+    :param hazards: ``mtrr-wb-uncached``, ``mtrr-mixed``, ``mtrr-undefined``, ``mtrr-uncached-combines``; of
+        accepted requests.
     """
 
     accepted: bool
@@ -210,7 +211,7 @@ def decode_tracked(content: dict[str, Any]) -> TrackedMapping:
 
 
 RULES = ("malformed", "impossible", "ram-not-wb", "alias", "exclusive", "smram")
-HAZARDS = ("mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined")
+HAZARDS = ("mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined", "mtrr-uncached-combines")
 
 
 def decode_verdict(content: dict[str, Any]) -> Verdict:

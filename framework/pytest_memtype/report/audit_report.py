@@ -61,6 +61,11 @@ def audit_lines(audit: Audit) -> list[str]:
         f"stopped {figures.stop_ms:.0f} ms; roots {figures.roots_ms:.0f}, walk {figures.walk_ms:.1f}, "
         f"types {figures.types_ms:.1f}, findings {figures.findings_ms:.1f} ms",
     ]
+    if figures.search_ms:
+        lines.append(
+            f"before that it ran for {figures.search_ms:.0f} ms while roots were looked for, and stood still "
+            f"{figures.first_stop_ms:.0f} ms"
+        )
     lines += [
         f"not followed: {each.reason}: {each.count} of level {each.level}, the first in table "
         f"{each.table << 12:#x}, slot {each.slot}: {each.entry:#x}"

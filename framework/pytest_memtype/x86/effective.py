@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MTRR_TYPES, UNDEFINED, MtrrType, Undefined
@@ -21,7 +21,24 @@ class Vendor(enum.Enum):
     AMD = "AuthenticAMD"
 
 
-class EffectiveType(enum.Enum):
+class _WithMemTypes(enum.EnumMeta):
+    """Finds those of an enumeration's names that are memory types as it finds its own members."""
+
+    def __call__(cls, value: Any, *args: Any, **kwargs: Any) -> Any:
+        shared = _shared(cls, value)
+        return super().__call__(value, *args, **kwargs) if shared is None else shared
+
+    def __getitem__(cls, name: str) -> Any:
+        shared = _shared(cls, name)
+        return super().__getitem__(name) if shared is None else shared
+
+
+def _shared(cls: type, name: object) -> MemType | None:
+    found = vars(cls).get(name) if isinstance(name, str) else None
+    return found if isinstance(found, MemType) else None
+
+
+class EffectiveType(enum.Enum, metaclass=_WithMemTypes):
     """The effective types; those that page attributes or MTRRs have too are :class:`MemType`'s own members.
 
     ``EffectiveType.WB is MemType.WB``, so that an effective type can be compared with either. ``CD`` ("cache

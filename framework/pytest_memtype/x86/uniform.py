@@ -43,7 +43,22 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
     if start % _PAGE or end % _PAGE:
         raise ValueError(f"{start:#x} to {end:#x} aren't whole pages of 4 KiB")
     current = None
-    for piece in _alike(state, start, end, 0, 1 << max(0, end - 1).bit_length()):
+    # Asked for once: to find them by the registers' values takes longer than to use them.
+    known, answers = dividers(state), _answers(state)
+
+    def alike(block: int, size: int) -> Iterator[Run]:
+        """What of a naturally aligned block lies in [start, end), cut where its halves differ in type."""
+        first, last = max(start, block), min(end, block + size)
+        if first >= last:
+            return
+        found = _types(state, known, answers, block, size)
+        if len(found) == 1:
+            yield Run(first, last, next(iter(found)))
+            return
+        yield from alike(block, size // 2)
+        yield from alike(block + size // 2, size // 2)
+
+    for piece in alike(0, 1 << max(0, end - 1).bit_length()):
         if current is not None and current.memtype is piece.memtype:
             current = Run(current.start, piece.end, piece.memtype)
             continue
@@ -52,20 +67,6 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
         current = piece
     if current is not None:
         yield current
-
-
-def _alike(state: MtrrState, start: int, end: int, block: int, size: int) -> Iterator[Run]:
-    """What of a naturally aligned block lies in [start, end), cut where its halves differ in type."""
-    first, last = max(start, block), min(end, block + size)
-    if first >= last:
-        return
-    found = types_within(state, block, size)
-    if len(found) == 1:
-        yield Run(first, last, next(iter(found)))
-        return
-    half = size // 2
-    yield from _alike(state, start, end, block, half)
-    yield from _alike(state, start, end, block + half, half)
 
 
 def pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:

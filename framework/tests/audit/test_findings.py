@@ -9,6 +9,7 @@ from hand_made import (
     POINTER,
     SEABIOS_FIXED,
     UC,
+    WT,
     audited,
     chain,
     cpu,
@@ -18,6 +19,7 @@ from hand_made import (
 
 from pytest_memtype.audit.findings import MOST_FINDINGS, FindingKind, Tracked
 from pytest_memtype.x86.effective import Danger, EffectiveType
+from pytest_memtype.x86.memtype import MemType
 
 TABLES = chain(1, 2, 3, 4)
 WINDOW = range(0xA0, 0xC0)
@@ -103,3 +105,60 @@ def test_what_is_tracked_and_mapped_nowhere() -> None:
     ]
     found = of_kind(audited({**TABLES, **pages(4, [0xFD001])}, tracked=records), FindingKind.UNMAPPED)
     assert [(each.start, each.reason) for each in found] == [(0xFD004000, "B and C: nothing maps it")]
+
+
+BAR = range(0xFD000, 0xFD004)
+
+
+@pytest.mark.parametrize(
+    ("listed", "bits", "variable", "expected"),
+    [
+        # The BAR is WB by the default type: what the list means would be WC, and what is mapped is WT.
+        (MemType.WC, WT, (), [("FATAL", (EffectiveType.WT,), False)]),
+        (MemType.WT, WT, (), []),
+        # UC and UC- differ in the page table, and are one where the MTRRs aren't WC.
+        (MemType.UC_MINUS, UC, (), [("OK", (EffectiveType.UC,), True)]),
+        (MemType.UC_MINUS, UC, ((0xFD000000 | 1, 0xFFFF000800),), [("INFO", (EffectiveType.UC,), False)]),
+    ],
+)
+def test_tracked_with_another_type(
+    listed: MemType, bits: int, variable: tuple[tuple[int, int], ...], expected: list[tuple[object, ...]]
+) -> None:
+    records = [Tracked(0xFD001000, 0x2000, "the list", listed)]
+    entries = {**TABLES, **pages(4, BAR, bits)}
+    found = of_kind(audited(entries, cpu(variable=variable), tracked=records), FindingKind.TRACKED_OTHERWISE)
+    assert [(each.danger.name, each.effective, each.benign is not None) for each in found] == expected
+    assert all((each.start, each.pages) == (0xFD001000, 2) for each in found)
+
+
+def test_of_what_is_tracked_otherwise_each_mtrr_type_is_told() -> None:
+    """UC- is listed and UC is mapped: the second of two pages is WC by the MTRRs, which UC- gives way to."""
+    one_page = (0xFD002000 | 1, (1 << 40) - (1 << 12) | 1 << 11)
+    records = [Tracked(0xFD001000, 0x2000, "the list", MemType.UC_MINUS)]
+    entries = {**TABLES, **pages(4, BAR, UC)}
+    found = of_kind(
+        audited(entries, cpu(variable=[one_page]), tracked=records), FindingKind.TRACKED_OTHERWISE
+    )
+    assert [(each.start, each.pages, each.danger) for each in found] == [
+        (0xFD001000, 1, Danger.OK),
+        (0xFD002000, 1, Danger.INFO),
+    ]
+
+
+def test_a_record_without_a_mapping_or_of_ram_is_not_tracked_otherwise() -> None:
+    """RAM has page flags for it. Nothing maps the second device page."""
+    records = [
+        Tracked(0x200000, 0x1000, "RAM", MemType.WC),
+        Tracked(0xFD001000, 0x1000, "device", MemType.WC),
+        Tracked(0xFD000000, 0x1000, "no type"),
+    ]
+    entries = {**TABLES, **pages(4, [0x200, 0xFD000])}
+    assert of_kind(audited(entries, tracked=records), FindingKind.TRACKED_OTHERWISE) == []
+
+
+def test_below_1_mib_linux_maps_what_it_likes() -> None:
+    records = [Tracked(0xC0000, 0x1000, "the verifier", MemType.UC)]
+    (found,) = of_kind(
+        audited({**TABLES, **pages(4, [0xC0])}, tracked=records), FindingKind.TRACKED_OTHERWISE
+    )
+    assert found.benign is not None

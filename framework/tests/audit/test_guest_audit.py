@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from system_ram import ram_pages
 
@@ -11,6 +13,7 @@ from pytest_memtype.audit.regions import DIRECT_MAP, VMALLOC
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.plugin import GuestFactory
 from pytest_memtype.x86.effective import Danger, EffectiveType
+from pytest_memtype.x86.pat import RESET_PAT
 
 SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
 UC_MINUS, WB, WC = MemType.UC_MINUS, MemType.WB, MemType.WC
@@ -87,3 +90,17 @@ def test_the_guest_goes_on_as_it_was(guest: Guest) -> None:
     assert guest.machine.state is GuestState.STOPPED
     guest.qmp.execute("cont")
     assert guest.shell("echo on").output == "on\n"
+
+
+@pytest.mark.layout("wb-device")
+def test_linux_list_says_what_no_page_table_does(guest: Guest) -> None:
+    """Under another PAT: the slot that Linux chose for WC is WT at reset (Intel SDM, IA32_PAT)."""
+    bar = guest.mmio(pages=1)
+    guest.driver("fb").ioremap(bar, WC)
+    questions = [each.kind for each in guest.audit().findings if each.start == bar.start]
+    assert FindingKind.TRACKED_OTHERWISE not in questions
+    guest.change_registers(lambda cpu: replace(cpu, pat_value=RESET_PAT))
+    found = [each for each in guest.audit().findings if each.kind is FindingKind.TRACKED_OTHERWISE]
+    (here,) = [each for each in found if each.start == bar.start]
+    assert (here.effective, here.benign) == ((EffectiveType.WT,), None)
+    assert "Linux' list: WC" in here.reason

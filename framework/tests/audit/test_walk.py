@@ -9,7 +9,7 @@ from naive_tables import ArrayRam
 from pytest_memtype.audit.effective import Typing, conflicts, typed
 from pytest_memtype.audit.path import Path, Paths
 from pytest_memtype.audit.roots import Root, find_roots
-from pytest_memtype.audit.walk import Walk, most_tables, walk
+from pytest_memtype.audit.walk import Walk, most_roots, most_tables, walk
 from pytest_memtype.x86.effective import EffectiveType, Vendor, effective_code
 from pytest_memtype.x86.pat import RESET_PAT
 
@@ -219,7 +219,7 @@ def test_pointers_unlike_the_others_are_followed_to_as_many_tables_as_those(odd:
 
 
 def test_of_too_many_roots_the_first_are_walked() -> None:
-    limit = most_tables(memory({}, frames=2000))
+    limit = most_roots(memory({}, frames=2000))
     found = walk(memory({}, frames=2000), [1999, *range(1500)])
     assert 1999 in found.levels[4].tables
     assert len(found.levels[4].tables) == limit

@@ -142,3 +142,20 @@ def test_reasons() -> None:
 
 def test_grades_are_ordered() -> None:
     assert Danger.OK < Danger.INFO < Danger.WARNING < Danger.ERROR < Danger.FATAL
+
+
+@pytest.mark.parametrize("name", ["UC", "WC", "WT", "WP", "WB"])
+def test_effective_types_that_are_memory_types(name: str) -> None:
+    """One object by either name, so that a comparison says what it seems to say."""
+    found: list[object] = [getattr(EffectiveType, name), EffectiveType(name), EffectiveType[name]]
+    assert all(each is MemType[name] for each in found)
+
+
+def test_those_of_their_own() -> None:
+    assert list(EffectiveType) == [EffectiveType.CD, EffectiveType.UNDEFINED, EffectiveType.ALIASED]
+    assert EffectiveType("CD") is EffectiveType["CD"] is EffectiveType.CD
+    for unknown in ("UC_MINUS", "name", "_value_"):
+        with pytest.raises(ValueError, match="is not a valid EffectiveType"):
+            EffectiveType(unknown)
+        with pytest.raises(KeyError):
+            EffectiveType[unknown]

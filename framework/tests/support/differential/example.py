@@ -76,6 +76,8 @@ def facts(guest: Guest) -> Facts:
         types = {mtrr(each) for each in range(pfn, pfn + pages)}
         uncached = memtype in (MemType.UC, MemType.UC_MINUS)
         found = {"mtrr-wb-uncached"} if uncached and MemType.WB in types else set()
+        if memtype is MemType.UC_MINUS and MemType.WC in types:
+            found.add("mtrr-uncached-combines")
         # A window is smaller than any large page, so there is no mtrr-mixed.
         return frozenset(found | ({"mtrr-undefined"} if UNDEFINED in types else set()))
 
