@@ -14,8 +14,8 @@ from pytest_memtype.x86.effective import Vendor
 @pytest.mark.parametrize(
     ("ram", "state", "message"),
     [
-        (None, b"QEVM", "ram: can't be read: No such file or directory"),
-        (b"", None, "state: can't be read: No such file or directory"),
+        (None, b"QEVM", r"ram: can't be read \(No such file or directory\)"),
+        (b"", None, r"state: can't be read \(No such file or directory\)"),
         (bytes(4096), b"", "state: "),
         (bytes(4096), b"nonsense", "state: "),
         # The magic of a migration stream, which then ends.
