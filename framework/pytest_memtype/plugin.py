@@ -142,7 +142,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         check_specs(config.getoption("--kernel") or ())
         check_layout_option(config)
     except UsageError as error:
-        raise pytest.UsageError(f"memtype: {error.message}") from None
+        raise pytest.UsageError(f"memtype: {error}") from None
     except MemtypeError as error:
         pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
 

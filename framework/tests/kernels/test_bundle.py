@@ -114,7 +114,7 @@ def test_a_damaged_bundle_is_built_again_and_that_is_said(sources: Path) -> None
         again = bundle(DEFAULT, sources=sources, progress=told.append)
         assert again == first
         assert told[0] == f"{first.directory} is damaged, and made again: image has changed since it was made"
-        assert told[1].startswith("building the guest for ")
+        assert any(stage.startswith("building the guest for ") for stage in told)
         assert again.image.read_bytes() == good
         first.launcher.chmod(0o666)
         with pytest.raises(HostError, match=r"launcher\.so: everybody can write to it"):

@@ -32,7 +32,7 @@ def test_ovmf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         # UEFI Platform Initialization Specification vol. 3, EFI_FIRMWARE_VOLUME_HEADER.Signature.
         assert path.read_bytes()[40:44] == b"_FVH"
     # Nothing but the two files is kept.
-    assert {path.name for path in code.parent.iterdir()} == {code.name, variables.name}
+    assert {path.name for path in code.parent.iterdir()} == {code.name, variables.name, "sums.json"}
     assert not list((tmp_path / "work").glob("*/partial/*"))
 
 

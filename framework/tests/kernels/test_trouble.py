@@ -154,7 +154,7 @@ def test_a_disk_that_fills_up(cache: Path) -> None:
     disk = cache.parent / "disk"
     disk.mkdir()
     script = f"""
-mount -t tmpfs -o size=100m none "{disk}"
+mount -t tmpfs -o size=100m,mode=755 none "{disk}"
 cp -r "{cache / "index"}" "{disk}"
 "{sys.executable}" -c '{FETCHES.replace("'", '"')}' {SPEC}
 find "{disk}" -type f ! -path "*/index/*" ! -name lock | sed "s/^/left: /"
