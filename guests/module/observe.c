@@ -223,23 +223,29 @@ static bool overlap(const struct probe_event *event, const struct probe_event *o
 
 /*
  * Which of the events comes next: the one that returned first, unless there are others that had
- * been entered before it did, and so may have come before it. Then one that makes sense now, which
- * a call that frees always does.
+ * been entered before it did, and so may have come before it. What a call that frees takes away may
+ * be what one that was given another type, or refused, had in its way: that one comes first, if it
+ * goes with the records now. One that got what it asked for goes with fewer records as well.
  */
 static struct event *next_event(void)
 {
 	struct event *oldest = list_first_entry(&events, struct event, node);
-	struct event *event, *free = NULL;
+	struct event *event, *free = NULL, *fits = NULL;
 
 	list_for_each_entry(event, &events, node) {
 		if (event->what.entered > oldest->what.returned || !overlap(&event->what, &oldest->what))
 			continue;
-		if (event->what.operation == PROBE_FREE)
+		if (event->what.operation == PROBE_FREE) {
 			free = free ?: event;
-		else if (goes_with_records(&event->what))
+			continue;
+		}
+		if (!goes_with_records(&event->what))
+			continue;
+		if (event == oldest || event->what.error || event->what.granted != event->what.requested)
 			return event;
+		fits = fits ?: event;
 	}
-	return free ?: oldest;
+	return free ?: fits ?: oldest;
 }
 
 static void take_events(void)
