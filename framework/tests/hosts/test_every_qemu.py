@@ -17,6 +17,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 from qemu_of_suite import SUITES, program_of, series_of
 
+from pytest_memtype.errors import Unreachable
 from pytest_memtype.machine.qemu_versions import QEMU, TESTED, ask, this_qemu
 
 ROOT = Path(__file__).parents[3]
@@ -119,14 +120,25 @@ def short_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("suite", SUITES)
-def test_selection(suite: str, tmp_path: Path, short_folder: Path) -> None:
+def _at_hand(suite: str) -> tuple[str, Path]:
+    """The series of a suite's QEMU, and the folder with its program; or the test is skipped.
+
+    :raises Unreachable: it isn't in the cache, and no mirror can be asked.
+    """
     series = series_of(suite)
     reason = f"{suite} has no QEMU of its own" if series is None else _reason_not_to_run(suite, series)
     if series is None or reason:
         pytest.skip(reason)
-    program = program_of(suite)
+    return series, program_of(suite)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("suite", SUITES)
+def test_selection(suite: str, tmp_path: Path, short_folder: Path) -> None:
+    try:
+        series, program = _at_hand(suite)
+    except Unreachable as error:
+        pytest.skip(error.message)
     asked = ask(str(program / QEMU))
     assert asked.version[:2] == tuple(map(int, series.split(".")))
     environment = {**_environment(), "PATH": f"{program}{os.pathsep}{os.environ['PATH']}"}
@@ -158,4 +170,9 @@ def test_selection(suite: str, tmp_path: Path, short_folder: Path) -> None:
     assert len(printed) >= 60
     complaints = {line for path in printed for line in path.read_text(errors="replace").splitlines()}
     # Of what tests provoke QEMU says other things.
-    assert [line for line in complaints if "deprecated" in line or "warning" in line] == []
+    unasked = sorted(line for line in complaints if "deprecated" in line or "warning" in line)
+    # What a new micro version of QEMU finds deprecated is no fault of whoever tests a change on that day.
+    if os.environ.get("MEMTYPE_HOSTS") == "1":
+        assert unasked == []
+    for line in unasked:
+        warnings.warn(f"QEMU {series} says: {line}", stacklevel=1)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import cast
 
 import kvm_run
+import outer_guest
 import outer_image
 import pytest
 from kvm_command import complaints
 from kvm_run import LANDING, Held, Ran, counts, hold
-from outer_guest import Done, Livelock, Outer
+from outer_guest import NEEDED_MEMORY, Done, Livelock, Outer, memory_problem
 
 from pytest_memtype.comparison import Comparison
 from pytest_memtype.errors import HostError
@@ -37,12 +38,26 @@ _LEAST = 8
 @pytest.mark.timeout(3 * _SECONDS)
 @pytest.mark.xdist_group("kvm")
 def test_records_on_kvm_are_those_under_tcg(tmp_path: Path) -> None:
+    problem = memory_problem()
+    if problem is not None:
+        pytest.skip(problem)
     held = hold(LANDING, tmp_path / "held", timeout=_SECONDS, progress=print)
     print(held.kvm.output)
     assert complaints(held, least=_LEAST) == []
     assert "boot, because" not in held.kvm.records.read_text()
     assert '"accelerator":"kvm"' in held.kvm.records.read_text()
     assert "page tables audited after" in held.kvm.output
+
+
+def test_a_host_without_the_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full host ends other programs than the one that filled it."""
+    assert memory_problem(NEEDED_MEMORY) is None
+    monkeypatch.setattr(outer_guest, "available_memory", lambda: 4 << 30)
+    with pytest.raises(
+        HostError, match=r"^the outer guest takes 6 GiB of memory, and 4\.0 GiB are available"
+    ):
+        hold(LANDING, tmp_path / "held", timeout=_SECONDS, progress=print)
+    assert not (tmp_path / "held").exists()
 
 
 # What the above is judged by.
