@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outer_guest import Livelock, Outer, make_payload, outer_guest
+from outer_guest import Livelock, Outer, make_payload, memory_problem, outer_guest
 from outer_image import PROJECT, outer_image
 
 from pytest_memtype.comparison import Comparison, compare_runs
-from pytest_memtype.errors import GuestError, UsageError
+from pytest_memtype.errors import GuestError, HostError, UsageError
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.progress import Progress
 
@@ -100,7 +100,11 @@ def hold(
     :param qualify: Let ``--accel auto`` decide in there before, and insist that it takes KVM.
     :param echo: Show what happens in there.
     :raises GuestError: the outer guest ended, or what is in there can't be used.
+    :raises HostError: the host hasn't the memory for it.
     """
+    problem = memory_problem()
+    if problem is not None:
+        raise HostError(problem)
     image = outer_image(progress=progress)
     # One look at the index: the outer guest has a copy of it.
     made = bundle(_KERNEL, progress=progress)

@@ -26,6 +26,7 @@ from outer_image import PROJECT, OuterImage, keep_latest
 
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.errors import GuestError, GuestHung, KernelError
+from pytest_memtype.host import available_memory
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.command import Guest, rerun_command
@@ -63,6 +64,9 @@ _COMPILE_SECONDS: Final = 600
 _BOOT_SECONDS: Final = 300.0
 #: Seconds for what a test or a command does at most between two lines.
 SILENCE: Final = 1800.0
+#: Bytes of memory that it is started with: its RAM is mapped privately, and what is written inside stays.
+#: QEMU itself and whatever else runs need some, too.
+NEEDED_MEMORY: Final = HARDWARE.memory_bytes + (1 << 30)
 #: Raise it when :func:`_prepare` does something else.
 _FORMAT: Final = 1
 #: How a guest inside is waited for: each of its exits to QEMU takes a millisecond.
@@ -201,6 +205,20 @@ class Outer:
         command += ["-o", f"timeout={SILENCE:.0f}", "--memtype-dir", "/tmp/runs", "--accel", "kvm"]
         line = " ".join([*command[:2], *map(shlex.quote, [*command[2:], *arguments])])
         return self.run(f"cd /src/project && {line}", timeout=timeout, check=False)
+
+
+def memory_problem(available: int | None = None) -> str | None:
+    """Why the outer guest would have the host run out of memory, and what to do; None where it wouldn't.
+
+    :param available: Bytes, where it isn't those of this host now.
+    """
+    has = available_memory() if available is None else available
+    if has >= NEEDED_MEMORY:
+        return None
+    return (
+        f"the outer guest takes {NEEDED_MEMORY / (1 << 30):.0f} GiB of memory, and {has / (1 << 30):.1f} GiB "
+        "are available; end other programs"
+    )
 
 
 def make_payload(image: OuterImage, bundle: Bundle, folder: Path, *, progress: Progress) -> Path:

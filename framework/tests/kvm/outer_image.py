@@ -56,9 +56,8 @@ _PACKAGES: Final = (
 _MODULES: Final = ("virtio_pci", "virtio_blk", "squashfs", "kvm_amd")
 _HERE: Final = Path(__file__).resolve().parent
 PROJECT: Final = _HERE.parents[2]
-
-#: What the project depends on, as ./hil run installs it.
-_LOCK: Final = PROJECT / "requirements" / "run.txt"
+#: What the project depends on, in the versions that ./hil run installs.
+LOCK = PROJECT / "requirements" / "run.txt"
 # Without their scripts packages make no users, and QEMU asks for root's.
 _HOOK: Final = """
 cd "$1"
@@ -129,8 +128,9 @@ def keep_latest(pattern: str, *, place: Path) -> None:
 
 
 def digest() -> str:
+    """Stands for all that the image is made from."""
     scripts = ((_HERE / name).read_text() for name in ("init", "start"))
-    parts = (SUITE, _PYTHON, *_PACKAGES, *_MODULES, _HOOK, _PACK, _COMPILE, _LOCK.read_text(), *scripts)
+    parts = (SUITE, _PYTHON, *_PACKAGES, *_MODULES, _HOOK, _PACK, _COMPILE, LOCK.read_text(), *scripts)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -142,7 +142,7 @@ def _build(folder: Path, *, kit: Path, cache: Path, place: Path) -> None:
         root = work / "root"
         unpack(sources_of(SUITE), root, packages=_PACKAGES, hook=_HOOK, what=what, cache=cache)
         shutil.copyfile(_HERE / "start", root / "memtype" / "start")
-        _install_dependencies(work / "site")
+        install_dependencies(work / "site")
         shutil.move(work / "site", root / "memtype" / "site")
         _compile(root, work)
         shutil.copyfile(next((root / "boot").glob("vmlinuz-*")), target / "kernel")
@@ -153,18 +153,22 @@ def _build(folder: Path, *, kit: Path, cache: Path, place: Path) -> None:
         flush(target)
 
 
-def _install_dependencies(folder: Path) -> None:
-    """Let this Python's pip fetch them for the image's Python."""
+def install_dependencies(folder: Path) -> None:
+    """Let this Python's pip fetch what the lock names for the image's Python.
+
+    :raises HostError: pip can't, or what came hasn't the hash that the lock has.
+    """
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--target", str(folder), "--python-version", _PYTHON, "--implementation", "cp"]
-    command += ["--only-binary=:all:", "--no-compile", "--require-hashes", "--requirement", str(_LOCK)]
+    command += ["--only-binary=:all:", "--no-compile"]
+    command += ["--require-hashes", "--requirement", str(LOCK)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise HostError(f"pip was not done in {_PIP_SECONDS} s; check the network") from None
     if done.returncode != 0:
         raise HostError(
-            "pip could not fetch what the project depends on for the outer guest; check the network",
+            f"pip could not fetch {LOCK.name} of requirements/ for the outer guest; check the network",
             details=tuple(done.stderr.splitlines()[-10:]),
         )
 

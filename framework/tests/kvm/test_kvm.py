@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,13 +16,15 @@ from pathlib import Path
 from typing import cast
 
 import kvm_run
+import outer_guest
 import outer_image
 import pytest
 from kvm_command import complaints
 from kvm_run import LANDING, Held, Ran, counts, hold
-from outer_guest import Done, Livelock, Outer
+from outer_guest import NEEDED_MEMORY, Done, Livelock, Outer, memory_problem
 
 from pytest_memtype.comparison import Comparison
+from pytest_memtype.errors import HostError
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.report.compare import Change
 
@@ -34,12 +38,26 @@ _LEAST = 8
 @pytest.mark.timeout(3 * _SECONDS)
 @pytest.mark.xdist_group("kvm")
 def test_records_on_kvm_are_those_under_tcg(tmp_path: Path) -> None:
+    problem = memory_problem()
+    if problem is not None:
+        pytest.skip(problem)
     held = hold(LANDING, tmp_path / "held", timeout=_SECONDS, progress=print)
     print(held.kvm.output)
     assert complaints(held, least=_LEAST) == []
     assert "boot, because" not in held.kvm.records.read_text()
     assert '"accelerator":"kvm"' in held.kvm.records.read_text()
     assert "page tables audited after" in held.kvm.output
+
+
+def test_a_host_without_the_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full host ends other programs than the one that filled it."""
+    assert memory_problem(NEEDED_MEMORY) is None
+    monkeypatch.setattr(outer_guest, "available_memory", lambda: 4 << 30)
+    with pytest.raises(
+        HostError, match=r"^the outer guest takes 6 GiB of memory, and 4\.0 GiB are available"
+    ):
+        hold(LANDING, tmp_path / "held", timeout=_SECONDS, progress=print)
+    assert not (tmp_path / "held").exists()
 
 
 # What the above is judged by.
@@ -94,13 +112,50 @@ def test_figures_of_the_last_line(line: str, found: dict[str, int]) -> None:
     assert counts(f"=== test session starts ===\n{line}\n") == found
 
 
-def test_each_input_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_input_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = outer_image.digest()
     assert outer_image.digest() == before
     monkeypatch.setattr(outer_image, "_PACKAGES", ("base-files",))
     packages = outer_image.digest()
-    monkeypatch.setattr(outer_image, "dependencies", lambda: ["pytest>=9"])
+    (tmp_path / "run.txt").write_text(f"{outer_image.LOCK.read_text()}\npytest-randomly==1\n")
+    monkeypatch.setattr(outer_image, "LOCK", tmp_path / "run.txt")
     assert len({before, packages, outer_image.digest()}) == 3
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All that pip finds: two versions of one package. The file that it returns is the lock."""
+    for version in ("1.0", "2.0"):
+        with zipfile.ZipFile(tmp_path / f"needed-{version}-py3-none-any.whl", "w") as wheel:
+            facts = f"needed-{version}.dist-info"
+            wheel.writestr("needed.py", f"VERSION = {version!r}\n")
+            wheel.writestr(f"{facts}/METADATA", f"Metadata-Version: 2.1\nName: needed\nVersion: {version}\n")
+            wheel.writestr(f"{facts}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{facts}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(outer_image, "LOCK", tmp_path / "run.txt")
+    return tmp_path / "run.txt"
+
+
+def _locked(lock: Path, *, of: str) -> None:
+    """Name version 1.0 with the hash of a version."""
+    wheel = (lock.parent / f"needed-{of}-py3-none-any.whl").read_bytes()
+    lock.write_text(f"needed==1.0 --hash=sha256:{hashlib.sha256(wheel).hexdigest()}\n")
+
+
+def test_the_image_has_the_versions_of_the_lock(index: Path, tmp_path: Path) -> None:
+    _locked(index, of="1.0")
+    outer_image.install_dependencies(tmp_path / "site")
+    assert (tmp_path / "site" / "needed.py").read_text() == "VERSION = '1.0'\n"
+
+
+def test_what_the_lock_has_no_hash_of_is_refused(index: Path, tmp_path: Path) -> None:
+    _locked(index, of="2.0")
+    with pytest.raises(HostError) as caught:
+        outer_image.install_dependencies(tmp_path / "site")
+    assert "HASH" in "".join(caught.value.details).upper()
+    assert not (tmp_path / "site" / "needed.py").exists()
 
 
 def test_the_two_latest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,13 @@ import os
 import re
 import shlex
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.kernels.index import age_text
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.machine.qemu_versions import QEMU
@@ -84,27 +87,42 @@ def program_of(suite: str) -> Path:
 
 
 def _kit(suite: str) -> Path:
-    """A folder with the suite's QEMU and all that it needs, at most a week old."""
+    """A folder with the suite's QEMU and all that it needs, at most a week old where that can be had.
+
+    :raises Unreachable: there is none, and the mirror can't be reached or may not be asked.
+    :raises KernelError: there is none, and the mirror doesn't have it.
+    """
     cache = cache_directory()
     final = cache / "suite-qemus" / suite
     place = workshop(cache, f"suite-qemu-{suite}")
     with exclusive(place, silent):
-        if final.is_dir() and 0 <= time.time() - final.stat().st_mtime < _FRESH_SECONDS:
+        age = time.time() - final.stat().st_mtime if final.is_dir() else None
+        if age is not None and 0 <= age < _FRESH_SECONDS:
             return final
-        require_space(cache, _NEEDED_BYTES)
-        sources = sources_of(
-            suite if suite.endswith("-backports") or suite == "sid" else f"{suite}-backports"
-        )
-        if suite.endswith("-backports"):
-            default = f'APT::Default-Release "{suite}";'
-            sources = replace(sources, options=(*sources.options, default))
-        with under_construction(final, cache=place) as kit:
-            hook = _HOOK.format(package=_PACKAGE)
-            unpack(sources, kit, packages=[_PACKAGE], hook=hook, what=f"QEMU of {suite}", cache=cache)
-            if final.is_dir():
-                final.rename(kit.with_name("old"))
-        os.utime(final)
+        try:
+            _fetch(suite, final, cache=cache, place=place, impatient=age is not None)
+        except (KernelError, HostError) as error:
+            if age is None:
+                raise
+            # Of a test that passes nobody sees what it prints.
+            warnings.warn(f"QEMU of {suite} is {age_text(age)}: {error.message}", stacklevel=2)
     return final
+
+
+def _fetch(suite: str, final: Path, *, cache: Path, place: Path, impatient: bool) -> None:
+    """Unpack the suite's QEMU into the place of what is there."""
+    require_space(cache, _NEEDED_BYTES)
+    sources = sources_of(suite if suite.endswith("-backports") or suite == "sid" else f"{suite}-backports")
+    if suite.endswith("-backports"):
+        default = f'APT::Default-Release "{suite}";'
+        sources = replace(sources, options=(*sources.options, default))
+    with under_construction(final, cache=place) as kit:
+        hook = _HOOK.format(package=_PACKAGE)
+        what = f"QEMU of {suite}"
+        unpack(sources, kit, packages=[_PACKAGE], hook=hook, what=what, cache=cache, impatient=impatient)
+        if final.is_dir():
+            final.rename(kit.with_name("old"))
+    os.utime(final)
 
 
 def _installed(kit: Path) -> str:

@@ -1,0 +1,124 @@
+"""``./hil``: when ``.venv`` counts as good, and what is installed for it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+#: What pip would take minutes for.
+_NO_PIP = f"""
+without_pip() {{ '{sys.executable}' "$@" --without-pip; }}
+find_python() {{ echo without_pip; }}
+install_lock() {{ echo "lock of $1"; }}
+pip_install() {{ (cd "$venv"/lib/python3.*/site-packages && mkdir -p pytest_memtype); }}
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the script, what it looks at, and a .venv that it has made for ``./hil run``."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for name in ("hil", "pyproject.toml"):
+        shutil.copy(_ROOT / name, folder)
+    shutil.copytree(_ROOT / "requirements", folder / "requirements")
+    venv.create(folder / ".venv", symlinks=True)
+    (site,) = folder.glob(".venv/lib/python3.*/site-packages")
+    (site / "pytest_memtype").mkdir()
+    assert hil(folder, 'stamp_for run >"$stamp"') == (0, "")
+    return folder
+
+
+def hil(checkout: Path, script: str, *, path: Path | None = None) -> tuple[int, str]:
+    """Status and output of shell lines that know the script's functions.
+
+    :param path: The only folder in which they find programs.
+    """
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"source {checkout}/hil help >/dev/null\n{script}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PATH": str(path) if path else f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": "/nonexistent",
+        },
+    )
+    return done.returncode, done.stdout
+
+
+def upgrade(checkout: Path) -> None:
+    """Leave .venv as an upgrade of the system does, whose python3 is another one from then on."""
+    (library,) = checkout.glob(".venv/lib/python3.*")
+    library.rename(library.with_name("python3.0"))
+
+
+def change_the_lock(checkout: Path) -> None:
+    with (checkout / "requirements" / "run.txt").open("a") as file:
+        file.write("more==1\n")
+
+
+def change_the_metadata(checkout: Path) -> None:
+    with (checkout / "pyproject.toml").open("a") as file:
+        file.write("# more\n")
+
+
+def lose_python(checkout: Path) -> None:
+    for program in (checkout / ".venv" / "bin").glob("python*"):
+        program.unlink()
+
+
+def be_cut_off(checkout: Path) -> None:
+    (checkout / ".venv" / ".hil-stamp").unlink()
+
+
+CHANGES = [upgrade, change_the_lock, change_the_metadata, lose_python, be_cut_off]
+
+
+def test_a_venv_is_good_for_what_it_was_made_for(checkout: Path) -> None:
+    assert hil(checkout, "venv_is_for run")[0] == 0
+    assert hil(checkout, "venv_is_for test")[0] == 1
+    assert hil(checkout, f"{_NO_PIP} command=run; make_venv") == (0, "")
+    moved = checkout.rename(checkout.with_name("elsewhere"))
+    assert hil(moved, "venv_is_for run")[0] == 1
+
+
+def test_the_tools_of_the_tests_are_added(checkout: Path) -> None:
+    assert hil(checkout, f"{_NO_PIP} command=test; make_venv") == (0, "lock of test\n")
+    assert hil(checkout, "venv_is_for test")[0] == 0
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_it_is_made_anew(checkout: Path, change: object) -> None:
+    assert callable(change)
+    change(checkout)
+    assert hil(checkout, "venv_is_for run test")[0] == 1
+    assert hil(checkout, f"{_NO_PIP} command=run; make_venv") == (0, "lock of run\n")
+    assert hil(checkout, "venv_is_for run")[0] == 0
+    assert not list(checkout.glob(".venv/lib/python3.0"))
+
+
+@pytest.mark.parametrize("change", [None, *CHANGES])
+def test_pythons_packages_are_wanted_where_it_has_to_be_made(
+    checkout: Path, tmp_path: Path, change: object
+) -> None:
+    """On a host that has what checks it, and no Python with venv."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("cat", "cut", "dirname", "sha256sum"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    script = "find_python() { return 1; }; command=run; missing_packages"
+    if callable(change):
+        change(checkout)
+    status, output = hil(checkout, script, path=programs)
+    assert status == 0
+    assert ("python3-venv" in output.splitlines()) == (change is not None)
