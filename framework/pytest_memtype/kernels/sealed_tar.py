@@ -93,12 +93,12 @@ def unpack(
     path: Path,
     target: Path,
     *,
-    allowed: Callable[[str, Member], bool],
+    allowed: Callable[[str, Member, Mapping[str, Member]], bool],
     on_size: Callable[[int], None],
 ) -> Mapping[str, Any]:
     """Unpack a file that :func:`write` has made into an empty folder, and return its facts.
 
-    :param allowed: May there be such a member? Folders above it are asked for as well.
+    :param allowed: May there be such a member, among all the others? Folders above it are asked for as well.
     :param on_size: Called with the bytes that all files will take, before the first is made.
     :raises UsageError: it is damaged, or no such file; the caller removes what is in ``target``.
     :raises OSError: something can't be written.
@@ -150,13 +150,13 @@ def _unpack(
     bounded: _Bounded,
     target: Path,
     *,
-    allowed: Callable[[str, Member], bool],
+    allowed: Callable[[str, Member, Mapping[str, Member]], bool],
     on_size: Callable[[int], None],
 ) -> Mapping[str, Any]:
     facts, members = _read_manifest(tar, bounded)
     for name, member in members.items():
         _check(name, member, members)
-        if not allowed(name, member):
+        if not allowed(name, member, members):
             raise _Refused(f"{name!r}: no {member.kind} of that name belongs to a kernel")
     total = sum(member.size for member in members.values())
     if total > _MOST_BYTES:

@@ -162,7 +162,7 @@ def load(guest: Guest, directory: Path) -> Template:
             raise TemplateError(f"{directory / 'state'} has changed since it was saved")
         notes = facts["notes"]
         console = (directory / "logs" / "console.log").read_bytes()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TemplateError(f"{directory}: no template can be read: {error}") from None
     rom = directory / "boot-rom.bin"
     return Template(

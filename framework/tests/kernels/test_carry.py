@@ -48,6 +48,11 @@ def fill(cache: Path, *, release: str = KERNEL, sources: str = "") -> Path:
     (kit / "usr" / "bin" / "gcc-12").chmod(0o4755)
     (kit / "usr" / "bin" / "gcc").symlink_to("gcc-12")
     (kit / "bin").symlink_to("/usr/bin")
+    # As Debian's have it: through other links, and back out of what those lead to.
+    (kit / "usr" / "bin" / "cc").symlink_to("../../bin/gcc")
+    (kit / "lib").symlink_to("usr/lib")
+    (kit / "usr" / "lib").mkdir()
+    (kit / "usr" / "lib" / "awk").symlink_to("/lib/../bin/mawk")
     folder = bundle_path(kernel, sources or source_hash(guest_sources()), cache=cache)
     folder.mkdir(parents=True)
     for name in FILES:
@@ -131,6 +136,8 @@ def test_the_toolchain_goes_along_when_it_is_asked_for(
     kit = kit_path(small_kernel(KERNEL), cache=here)
     assert (kit / "usr" / "bin" / "gcc").readlink() == Path("gcc-12")
     assert (kit / "bin").readlink() == Path("/usr/bin")
+    assert (kit / "usr" / "bin" / "cc").readlink() == Path("../../bin/gcc")
+    assert (kit / "usr" / "lib" / "awk").readlink() == Path("/lib/../bin/mawk")
     # Nothing of a kit is run as another user.
     assert (kit / "usr" / "bin" / "gcc-12").stat().st_mode & 0o7777 == 0o755
 
@@ -279,6 +286,45 @@ def link_out_of_the_kit(forged: Forged) -> None:
     forged.add("kits/x/usr/out", type=tarfile.SYMTYPE, linkname="../../../../etc")
 
 
+def links_out_of_the_kit_together(forged: Forged) -> None:
+    """By its text alone each stays inside."""
+    for name in ("kits", "kits/x", "kits/x/usr", "kits/x/usr/lib"):
+        forged.add(name, type=tarfile.DIRTYPE)
+    forged.add("kits/x/usr/lib/up", type=tarfile.SYMTYPE, linkname="..")
+    forged.add("kits/x/usr/lib/out", type=tarfile.SYMTYPE, linkname="up/../..")
+
+
+def links_in_a_circle(forged: Forged) -> None:
+    for name in ("kits", "kits/x"):
+        forged.add(name, type=tarfile.DIRTYPE)
+    forged.add("kits/x/a", type=tarfile.SYMTYPE, linkname="b")
+    forged.add("kits/x/b", type=tarfile.SYMTYPE, linkname="a/a")
+
+
+def file_that_never_ends(forged: Forged) -> None:
+    for name in ("kits", "kits/x"):
+        forged.add(name, type=tarfile.DIRTYPE)
+    forged.add("kits/x/kernel.json", type=tarfile.SYMTYPE, linkname="/dev/zero")
+
+
+def a_kernel_nested_deeply(forged: Forged) -> None:
+    forged.replace("/kernel.json", b"[" * 50_000)
+
+
+def a_kernel_of_mebibytes(forged: Forged) -> None:
+    forged.replace("/kernel.json", b" " * (8 << 20))
+
+
+def an_index_from(fetched: str) -> Callable[[Forged], None]:
+    """From a time that is no number of seconds."""
+    text = f'{{"fetched": {fetched}, "newest": null, "kernels": []}}'
+    return lambda forged: forged.replace("bookworm.2.json", text.encode())
+
+
+def an_index_of_mebibytes(forged: Forged) -> None:
+    forged.replace("bookworm.2.json", b" " * (32 << 20))
+
+
 def file_behind_a_link(forged: Forged) -> None:
     for name in ("kits", "kits/x"):
         forged.add(name, type=tarfile.DIRTYPE)
@@ -362,6 +408,15 @@ def no_launcher(forged: Forged) -> None:
         pytest.param(member("{bundle}/memtype.ko", type=tarfile.FIFOTYPE), "is not what the", id="pipe"),
         pytest.param(member("bundles/x y", type=tarfile.DIRTYPE), "no folder of that name", id="name"),
         (link_out_of_the_kit, "no link of that name belongs"),
+        (links_out_of_the_kit_together, "'kits/x/usr/lib/out': no link of that name belongs"),
+        (links_in_a_circle, "no link of that name belongs"),
+        (file_that_never_ends, "no link of that name belongs"),
+        (a_kernel_nested_deeply, "doesn't say which kernel it is of"),
+        (a_kernel_of_mebibytes, "no file of that name belongs"),
+        pytest.param(an_index_from("9" * 400), "its index of bookworm makes no sense", id="too large"),
+        pytest.param(an_index_from("Infinity"), "its index of bookworm makes no sense", id="infinite"),
+        pytest.param(an_index_from("NaN"), "its index of bookworm makes no sense", id="no number"),
+        (an_index_of_mebibytes, "no file of that name belongs"),
         (link_where_the_host_writes, "no link of that name belongs"),
         (file_behind_a_link, "is in no folder of the file's own"),
         (a_file_twice, "is not in its manifest, or is there twice"),
