@@ -92,7 +92,8 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
     folders |= {f"index/{path.name}": path for path in kept.values()}
     progress(f"writing {file}")
     with atomically(file) as unfinished:
-        sealed_tar.write(unfinished, folders, {"kernels": [asdict(kernel) for kernel in kernels]})
+        facts = {"kernels": [asdict(kernel) for kernel in kernels]}
+        sealed_tar.write(unfinished, folders, facts, allowed=_allowed, left_out=_left_out)
     return Carried(
         tuple(kernels), tuple(folders), len(kernels) * with_toolchain, bool(firmware.kept(cache)), tuple(kept)
     )
@@ -170,6 +171,18 @@ def _allowed(name: str, member: sealed_tar.Member, members: Mapping[str, sealed_
             return member.kind == "file" and file in firmware.FILES
         case ["kits", folder, *inside]:
             return member.kind != "link" or _stays_inside(f"kits/{folder}", inside, members)
+    return False
+
+
+def _left_out(name: str, member: sealed_tar.Member) -> bool:
+    """Does this version of the package do without it?"""
+    match name.split("/"):
+        case ["kits", _, "dev", *_]:
+            # mmdebstrap makes links as dev/fd, which no build looks at.
+            return member.kind == "link"
+        case ["bundles" | firmware.FOLDER as kind, _, file]:
+            # Another version, which shares the cache, may have put more there.
+            return file not in (_BUNDLE if kind == "bundles" else firmware.FILES)
     return False
 
 

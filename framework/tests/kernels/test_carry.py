@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,7 +23,7 @@ from small_indexes import DAY, fill_with_indexes, pretend_kit, small_kernel
 from stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.cli import main
-from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels import mirror, sealed_tar
 from pytest_memtype.kernels.bundle import bundle, bundle_path, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
 from pytest_memtype.kernels.sealed_tar import MANIFEST
@@ -53,6 +54,9 @@ def fill(cache: Path, *, release: str = KERNEL, sources: str = "") -> Path:
     (kit / "lib").symlink_to("usr/lib")
     (kit / "usr" / "lib").mkdir()
     (kit / "usr" / "lib" / "awk").symlink_to("/lib/../bin/mawk")
+    (kit / "dev").mkdir()
+    # mmdebstrap makes them.
+    (kit / "dev" / "fd").symlink_to("/proc/self/fd")
     folder = bundle_path(kernel, sources or source_hash(guest_sources()), cache=cache)
     folder.mkdir(parents=True)
     for name in FILES:
@@ -133,6 +137,7 @@ def test_the_toolchain_goes_along_when_it_is_asked_for(
     monkeypatch.setenv("MEMTYPE_CACHE", str(here))
     assert "1 with toolchain" in memtype("cache", "import", path).stdout
     assert contents(here) == contents(there)
+    assert list((kit_path(small_kernel(KERNEL), cache=here) / "dev").iterdir()) == []
     kit = kit_path(small_kernel(KERNEL), cache=here)
     assert (kit / "usr" / "bin" / "gcc").readlink() == Path("gcc-12")
     assert (kit / "bin").readlink() == Path("/usr/bin")
@@ -153,6 +158,68 @@ def test_what_is_not_cached_is_one_line(there: Path, tmp_path: Path) -> None:
     assert not path.exists()
     assert memtype("cache", "export", tmp_path / "no" / "x", "set:cached").exit_code == 2
     assert not [each for each in tmp_path.iterdir() if each not in (there, tmp_path / "there")]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "said"),
+    [
+        ("_MANIFEST_BYTES", 1000, "its manifest takes 0 MiB, and 0 are the most"),
+        ("_MOST_MEMBERS", 5, "it has 25 files, and 5 are the most"),
+        ("_MOST_BYTES", 10, "its files take 0 GiB, and 0 are the most"),
+    ],
+)
+def test_what_import_would_refuse_is_not_written(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, said: str
+) -> None:
+    monkeypatch.setattr(sealed_tar, limit, most)
+    result = memtype("cache", "export", tmp_path / "x", f"debian:{KERNEL}", "--with-toolchain")
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr.splitlines()[-1]
+    assert "export fewer kernels at a time" in result.stderr
+    assert list(tmp_path.iterdir()) == [there]
+
+
+def test_what_another_version_put_beside_is_left_out(
+    there: Path, file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = (there / "bundles").iterdir()
+    (folder / "of-a-later-version").write_text("{}")
+    monkeypatch.setenv("MEMTYPE_CACHE", str(there))
+    assert memtype("cache", "export", file, f"debian:{KERNEL}").exit_code == 0
+    monkeypatch.setenv("MEMTYPE_CACHE", str(here))
+    assert memtype("cache", "import", file).exit_code == 0
+    assert {path.name for path in (here / "bundles" / folder.name).iterdir()} == {*FILES, "kernel.json"}
+
+
+def test_a_link_that_import_would_refuse_is_not_written(there: Path, tmp_path: Path) -> None:
+    kit = kit_path(small_kernel(KERNEL), cache=there)
+    (kit / "usr" / "up").symlink_to("../..")
+    result = memtype("cache", "export", tmp_path / "x", f"debian:{KERNEL}", "--with-toolchain")
+    assert result.exit_code == 2, result.output
+    assert f"'kits/{kit.name}/usr/up': no link of that name belongs to a kernel; remove" in result.stderr
+    assert list(tmp_path.iterdir()) == [there]
+
+
+@pytest.mark.timeout(600)
+def test_a_real_toolchain_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest is built with it, of other sources, as another version of the package does."""
+    made = bundle("debian:bookworm")
+    if not made.kit.is_dir():
+        pytest.skip(f"the cache has a guest for {made.release}, and not the toolchain that built it")
+    file = tmp_path / "all.tar.gz"
+    done = memtype("cache", "export", file, f"debian:{made.release}", "--with-toolchain")
+    assert done.exit_code == 0, done.output
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "here"))
+    done = memtype("cache", "import", file)
+    assert done.exit_code == 0, done.output
+    mirror.stay_offline()
+    sources = tmp_path / "guests"
+    shutil.copytree(guest_sources(), sources)
+    with next(sources.rglob("*.c")).open("a") as source:
+        source.write("\n")
+    built = bundle(f"debian:{made.release}", sources=sources)
+    assert built.directory.name not in (made.directory.name, "")
+    assert built.module is not None
 
 
 @pytest.mark.usefixtures("there")
@@ -422,7 +489,7 @@ def no_launcher(forged: Forged) -> None:
         (a_file_twice, "is not in its manifest, or is there twice"),
         (not_in_the_manifest, "is not in its manifest, or is there twice"),
         (another_size, "is not what the manifest says"),
-        (a_hundred_gibibytes, "it says that it takes 100 GiB"),
+        (a_hundred_gibibytes, "its files take 100 GiB, and 64 are the most"),
         (a_header_of_mebibytes, "header is larger than any"),
         (a_shell_command, "doesn't say which kernel it is of"),
         (a_shell_command_in_an_index, "its index of bookworm makes no sense"),
