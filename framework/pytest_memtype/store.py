@@ -110,15 +110,27 @@ def scratch(cache: Path) -> Iterator[Path]:
 def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
     """A folder to fill, not there yet, that becomes ``final`` when the block ends well and goes otherwise.
 
-    The caller holds :func:`exclusive`.
+    A ``final`` that is there by then is as good, and stays. The caller holds :func:`exclusive`.
 
     :raises HostError: the disk is full.
     """
     with scratch(cache) as folder:
         unfinished = folder / final.name
         yield unfinished
-        final.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.rename(final)
+        put_into_place(unfinished, final)
+
+
+def put_into_place(finished: Path, final: Path) -> bool:
+    """Give a finished folder its name; False when there is one of that name, which stays."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # An empty folder is replaced: nothing that was finished is one.
+        finished.rename(final)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def discard(path: Path, *, cache: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import time
 from collections import deque
@@ -22,7 +21,7 @@ from pytest_memtype.kernels.index import INDEX_BYTES, Kernel, decode, in_order, 
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import exclusive, flush, require_space, scratch, workshop
+from pytest_memtype.store import exclusive, flush, put_into_place, require_space, scratch, workshop
 
 # What the other machine boots from; of a bundle without a module some are missing.
 _BUNDLE = frozenset(
@@ -120,8 +119,8 @@ def import_kernels(file: Path, *, progress: Progress) -> Carried:
         kernels = list(_checked(file, folder, cache=cache))
         suites = list(_checked_indexes(file, folder))
         names = list(_folders(folder))
-        new = [name for name in names if _move(folder / name, cache / name)]
-        taken = [suite for suite in suites if _move_index(folder, cache, suite)]
+        new = [name for name in names if _move(folder, name, cache=cache, progress=progress)]
+        taken = [suite for suite in suites if _move_index(folder, cache, suite, progress=progress)]
     return Carried(
         tuple(in_order(kernels)),
         tuple(new),
@@ -290,30 +289,37 @@ def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
         yield suite
 
 
-def _move(unpacked: Path, final: Path) -> bool:
-    """Put a folder into its place; False when it is there already."""
+def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
+    """Put a folder of an unpacked export into its place; False when it is there already.
+
+    :param name: Such as ``bundles/X``.
+    """
+    unpacked, final = folder / name, cache / name
+    if final.is_dir():
+        return False
     flush(unpacked)
-    final.parent.mkdir(exist_ok=True)
-    try:
-        # Of a folder in its place nothing is replaced.
-        unpacked.rename(final)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    return True
+    # Who is making the same holds this lock, and would not find it before he is done.
+    with exclusive(workshop(cache, _maker(unpacked, cache=cache)), progress):
+        return put_into_place(unpacked, final)
 
 
-def _move_index(folder: Path, cache: Path, suite: str) -> bool:
+def _maker(unpacked: Path, *, cache: Path) -> str:
+    """The workshop in which such a folder is made: that of a kit is its bundles', too."""
+    kernel = kernel_of(unpacked) if unpacked.parent.name == "bundles" else None
+    return unpacked.name if kernel is None else kit_path(kernel, cache=cache).name
+
+
+def _move_index(folder: Path, cache: Path, suite: str, *, progress: Progress) -> bool:
     """Take over an index that is newer than the cache's own; False when the cache's stays."""
     unpacked, final = path_of(folder, suite), path_of(cache, suite)
     _, fetched = decode(unpacked.read_bytes())
-    own = -1.0
-    with contextlib.suppress(OSError, ValueError):
-        own = decode(read_small(final, most=INDEX_BYTES))[1]
-    # One from the future would never be replaced.
-    if not own < fetched <= time.time():
-        return False
-    final.parent.mkdir(exist_ok=True)
-    unpacked.replace(final)
+    with exclusive(workshop(cache, f"index-{suite}"), progress):
+        own = -1.0
+        with contextlib.suppress(OSError, ValueError):
+            own = decode(read_small(final, most=INDEX_BYTES))[1]
+        # One from the future would never be replaced.
+        if not own < fetched <= time.time():
+            return False
+        final.parent.mkdir(exist_ok=True)
+        unpacked.replace(final)
     return True

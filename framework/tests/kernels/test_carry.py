@@ -27,7 +27,9 @@ from pytest_memtype.kernels import mirror, sealed_tar
 from pytest_memtype.kernels.bundle import bundle, bundle_path, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
 from pytest_memtype.kernels.sealed_tar import MANIFEST
+from pytest_memtype.progress import silent
 from pytest_memtype.resources import cache_directory, guest_sources
+from pytest_memtype.store import exclusive, workshop
 
 KERNEL = "6.1.0-56-cloud-amd64"
 FILES = ("image", "agent", "initramfs.cpio", "launcher.so", "config")
@@ -227,6 +229,40 @@ def test_a_kernel_of_this_host_stays_here(tmp_path: Path) -> None:
     result = memtype("cache", "export", tmp_path / "x", "tree:/nonexistent")
     assert result.exit_code == 3
     assert "there is no folder /nonexistent" in result.stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", ["kit", "bundle", "index"])
+def test_nothing_is_moved_under_a_run_that_is_making_it(
+    there: Path, file: Path, here: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(there))
+    assert memtype("cache", "export", file, f"debian:{KERNEL}", "--with-toolchain").exit_code == 0
+    monkeypatch.setenv("MEMTYPE_CACHE", str(here))
+    kit = kit_path(small_kernel(KERNEL), cache=here)
+    # A guest is built under the lock of its kit.
+    place = workshop(here, "index-bookworm" if what == "index" else kit.name)
+    if what == "bundle":
+        shutil.copytree(there / "kits" / kit.name, kit, symlinks=True)
+    made = {"kit": kit, "bundle": here / "bundles", "index": here / "index" / "bookworm.2.json"}[what]
+    command = [
+        sys.executable,
+        "-c",
+        "from pytest_memtype.cli import main; main()",
+        "cache",
+        "import",
+        str(file),
+    ]
+    with exclusive(place, silent):
+        importing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert importing.stderr is not None
+        said = iter(importing.stderr.readline, "")
+        assert "waiting for another run that is preparing the same\n" in said
+        assert not made.exists()
+    with importing:
+        importing.stderr.read()
+    assert importing.returncode == 0
+    assert made.exists()
 
 
 @pytest.mark.parametrize("toolchain", [False, True])
