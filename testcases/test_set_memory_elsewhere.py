@@ -72,6 +72,13 @@ def test_addresses_beyond_all_memory(guest: Guest, start: int) -> None:
         guest.driver("drm").set_memory(guest.region(start, 0x1000), WC)
 
 
+@pytest.mark.parametrize("pages", [1 << 36, 1 << 44], ids=hex)
+def test_more_pages_than_there_are(guest: Guest, pages: int) -> None:
+    """Not even where the count wraps: the kernel's functions take an int."""
+    with pytest.raises(AgentError, match="this memory has no direct map"):
+        guest.driver("drm").set_memory(Region(SOMEBODYS.start, pages), WC)
+
+
 def test_reserving_ram_of_somebody_else(guest: Guest) -> None:
     outcome = guest.driver("drm").reserve_wc(SOMEBODYS)
     assert outcome.verdict.rule == "ram-not-wb"

@@ -126,25 +126,41 @@ def _key(finding: Finding) -> tuple[int, int, str]:
     return finding.start, finding.pages, "/".join(map(str, finding.effective))
 
 
-# By the template's RAM file, how much others had mapped in it.
-_others: dict[Path, int] = {}
+_Template = tuple[Path, int, int]
+"""A template's RAM file: path, inode, and when it was written."""
+
+# How much others had mapped in each template.
+_others: dict[_Template, int] = {}
+_grounds: WeakKeyDictionary[Guest, _Template | None] = WeakKeyDictionary()
 
 
 def note_start(guest: Guest) -> None:
     """Have what others mapped before the test not be taken for its doing."""
-    file = guest.machine.guest.ram_file
-    if file in _others:
-        guest.others_before = _others[file]
+    template = _grounds[guest] = _template_of(guest)
+    if template in _others:
+        guest.others_before = _others[template]
         return
-    with contextlib.suppress(ModuleMissing):
+    # What is the matter with a guest that can't answer its test will say.
+    with contextlib.suppress(MemtypeError):
         count = guest.note_others()
         # A clone has them from its template, as all others have.
-        if file is not None:
-            _others[file] = count
+        if template is not None:
+            _others[template] = count
 
 
-# By the template's RAM file.
-_templates: dict[Path | None, frozenset[tuple[int, int, str]]] = {}
+def _template_of(guest: Guest) -> _Template | None:
+    """What a guest was cloned from; another may be made at the same place, when that is damaged or pruned."""
+    file = guest.machine.guest.ram_file
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except OSError:
+        return file, 0, 0
+    return file, status.st_ino, status.st_mtime_ns
+
+
+_templates: dict[_Template, frozenset[tuple[int, int, str]]] = {}
 _booted: WeakKeyDictionary[Guest, frozenset[tuple[int, int, str]]] = WeakKeyDictionary()
 
 
@@ -158,13 +174,21 @@ def note_boot(guest: Guest) -> None:
 def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
     if guest in _booted:
         return _booted[guest]
-    file = guest.machine.guest.ram_file
-    if file not in _templates:
+    template = _template_of(guest)
+    if template is None:
+        return frozenset()
+    # Of one that was only removed the audit says so.
+    if template[1] and template != _grounds.get(guest, template):
+        raise HostError(
+            f"{template[0].parent}: the template was made again while its clone lived; nobody knows any more "
+            "what it had when it had booted"
+        )
+    if template not in _templates:
         from pytest_memtype.audit.machine import audit_template
 
         found = audit_template(guest.machine)
-        _templates[file] = frozenset(map(_key, found.conflicts)) if found else frozenset()
-    return _templates[file]
+        _templates[template] = frozenset(map(_key, found.conflicts)) if found else frozenset()
+    return _templates[template]
 
 
 def alias_complaint(checked: Sequence[Checked], expected: ExpectedAlias | None) -> str | None:
@@ -179,7 +203,7 @@ def alias_complaint(checked: Sequence[Checked], expected: ExpectedAlias | None) 
         for each in checked
         if each not in having
         for conflict in each.unexcused
-    ) or _observed_complaint(checked)
+    ) or _observed_complaint([each for each in checked if each not in having])
 
 
 def _observed_complaint(checked: Sequence[Checked]) -> str | None:

@@ -101,7 +101,7 @@ class State:
                 release: Attempt(each["answer"], tuple(each["tries"]), each["reason"])
                 for release, each in content.items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def save(self, tried: dict[str, Attempt]) -> None:

@@ -111,7 +111,7 @@ def _release(template: Path) -> str:
     try:
         notes = json.loads((template / "ready" / "template.json").read_text())["notes"]
         return sanitize(str(notes["greeting"]["release"]).encode())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "damaged"
 
 

@@ -6,6 +6,7 @@ of a device, or of what the link of somebody leads to.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -106,6 +107,24 @@ def umask() -> int:
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("Umask:"))
     return int(line.split()[1], 8)
+
+
+def read_small(path: Path, *, most: int) -> bytes:
+    """The contents of a small file that somebody else may have put there, whatever it is instead.
+
+    :param most: Bytes that it has at most.
+    :raises OSError: it can't be read, is a link, a device or a pipe, or is larger.
+    """
+    # Opening a pipe waits for a writer, and what some devices give never ends.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file", str(path))
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
+    return content
 
 
 def write_atomically(path: Path, content: bytes) -> None:

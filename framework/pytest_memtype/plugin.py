@@ -448,6 +448,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         result, skipped = None, error
     except GuestPanicked as error:
         result, panic = None, error
+    except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
+        raise
     except BaseException:
         # Whatever it was: it may be none of the test's.
         _not_shaken(guests)

@@ -138,16 +138,28 @@ def scratch(cache: Path) -> Iterator[Path]:
 def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
     """A folder to fill, not there yet, that becomes ``final`` when the block ends well and goes otherwise.
 
-    The caller holds :func:`exclusive`.
+    A ``final`` that is there by then is as good, and stays. The caller holds :func:`exclusive`.
 
     :raises HostError: the disk is full.
     """
     with scratch(cache) as folder:
         unfinished = folder / final.name
         yield unfinished
-        make_folder(final.parent)
         _take_from_others(unfinished)
-        unfinished.rename(final)
+        put_into_place(unfinished, final)
+
+
+def put_into_place(finished: Path, final: Path) -> bool:
+    """Give a finished folder its name; False when there is one of that name, which stays."""
+    make_folder(final.parent)
+    try:
+        # An empty folder is replaced: nothing that was finished is one.
+        finished.rename(final)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _take_from_others(folder: Path) -> None:
@@ -161,7 +173,7 @@ def _take_from_others(folder: Path) -> None:
 
 def seal(folder: Path) -> None:
     """Note the checksums of a folder's files, which nothing changes from now on, and have all on the disk."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and SUMS not in path.name)
     sums = {name: checksum_of(folder / name) for name in names}
     unfinished = folder / f".{SUMS}-{os.getpid()}"
     unfinished.write_text(json.dumps(sums, indent=2) + "\n")
@@ -186,8 +198,13 @@ def is_whole(folder: Path, progress: Progress) -> bool:
             seal(folder)
         sums = json.loads((folder / SUMS).read_bytes())
         changed = [name for name, expected in sums.items() if whole(folder / name, expected) is None]
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        changed = [f"{SUMS}: {reason(error)}" if isinstance(error, OSError) else SUMS]
+    except FileNotFoundError as error:
+        changed = [reason(error)]
+    except OSError as error:
+        # A full disk, or too many open files, says nothing about the folder.
+        raise HostError(f"{folder}: can't be checked ({reason(error)})") from None
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        changed = [SUMS]
     if changed:
         what = ", ".join(changed)
         progress(Remark(f"{folder} is damaged, and made again: {what} has changed since it was made"))

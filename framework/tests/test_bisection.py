@@ -66,8 +66,9 @@ def test_the_state_outlives_an_interruption(tmp_path: Path) -> None:
     state.save(tried)
     assert State(tmp_path / "new", test="t", good="a", bad="b").load() == tried
     assert State(tmp_path / "new", test="other", good="a", bad="b").load() == {}
-    state.path.write_text("{")
-    assert state.load() == {}
+    for text in ("{", "[" * 100_000):
+        state.path.write_text(text)
+        assert state.load() == {}
     state.forget()
     assert not state.path.exists()
 

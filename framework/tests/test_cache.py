@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
+from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.progress import silent
 from pytest_memtype.store import exclusive, workshop
 
@@ -105,6 +106,17 @@ def test_all_kinds_are_removed(cache: Path) -> None:
     assert result.exit_code == 0
     assert result.output.count("removed ") == len(folders)
     assert not any(folder.exists() for folder in folders)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[" * 100_000])
+def test_a_damaged_template_is_listed(cache: Path, text: str) -> None:
+    folder = cache / "templates" / "00ff" / "ready"
+    folder.mkdir(parents=True)
+    (folder / "template.json").write_text(text)
+    result = CliRunner().invoke(main, ["cache"])
+    assert result.exit_code == 0, result.output
+    assert "damaged" in result.output
+    assert readiness(cache).templates == 0
 
 
 def test_names_are_no_markup(cache: Path) -> None:

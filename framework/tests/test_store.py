@@ -32,6 +32,17 @@ def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
     assert list((tmp_path / "partial").iterdir()) == []
 
 
+def test_what_another_has_finished_meanwhile_stays(tmp_path: Path) -> None:
+    final = tmp_path / "kits" / "one"
+    with exclusive(tmp_path, silent), under_construction(final, cache=tmp_path) as folder:
+        folder.mkdir()
+        (folder / "file").write_text("ours")
+        final.mkdir(parents=True)
+        (final / "file").write_text("theirs")
+    assert (final / "file").read_text() == "theirs"
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
 def interrupted_while_making(final: Path, cache: Path) -> None:
     with exclusive(cache, silent), under_construction(final, cache=cache) as folder:
         folder.mkdir()

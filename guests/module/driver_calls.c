@@ -24,6 +24,9 @@ static int direct_map(const struct memtype_request *request)
 	if (request->memtype != MEMTYPE_WB && request->memtype != MEMTYPE_WC &&
 	    request->memtype != MEMTYPE_UC_MINUS)
 		return -EINVAL;
+	/* The functions take an int. */
+	if (request->pages > INT_MAX)
+		return -ENXIO;
 	if (offset_in_page(request->start) || request->start > PHYSICAL_PAGE_MASK ||
 	    request->pages > (PHYSICAL_PAGE_MASK - request->start) >> PAGE_SHIFT ||
 	    !page_table_maps((unsigned long)phys_to_virt(request->start), request->start,

@@ -57,6 +57,8 @@ bool page_table_maps(unsigned long address, u64 start, u64 pages)
 {
 	unsigned long end = address + pages * PAGE_SIZE;
 
+	if (end < address)
+		return false;
 	while (address < end) {
 		unsigned int shift;
 		u64 entry = leaf(address, &shift);

@@ -26,6 +26,8 @@ def effective_now(
     """
     pages: dict[int, set[Effective]] = {address: set() for address in region.addresses()}
     for mapping in journal.live(region):
+        if mapping not in journal.live(region):
+            continue  # Its process was found dead with another of its mappings.
         types = _types_of(agent, journal, mapping, registers)
         effective = effective_types(mapping.region, types, registers)
         for address, one in zip(mapping.region.addresses(), effective, strict=True):

@@ -209,7 +209,7 @@ class Process:
 
         :raises AgentError: the process is gone.
         """
-        reply = self._agent.call("maps", process=self.name)
+        reply = self._call("maps")
         return reply.decode(lambda content: parse_maps(content["text"]))
 
     def fork(self, name: str | None = None) -> Process:

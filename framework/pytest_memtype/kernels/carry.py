@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pytest_memtype import resources
 from pytest_memtype.errors import KernelError, UsageError, reason
-from pytest_memtype.files import atomically
+from pytest_memtype.files import atomically, read_small
 from pytest_memtype.kernels import firmware, sealed_tar
 from pytest_memtype.kernels.build import AGENT, LAUNCHER, STRIPPED_MODULE
 from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, kept_kernels, source_hash
-from pytest_memtype.kernels.fetch import kernel_of, kit_path, note_kernel
-from pytest_memtype.kernels.index import Kernel, decode, in_order, path_of
+from pytest_memtype.kernels.fetch import KERNEL, KERNEL_BYTES, kernel_of, kit_path, note_kernel
+from pytest_memtype.kernels.index import INDEX_BYTES, Kernel, decode, in_order, path_of
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 from pytest_memtype.progress import Progress
-from pytest_memtype.store import SUMS, exclusive, flush, make_folder, require_space, scratch, seal, workshop
+from pytest_memtype.store import (
+    SUMS,
+    exclusive,
+    flush,
+    put_into_place,
+    require_space,
+    scratch,
+    seal,
+    workshop,
+)
 
 # What the other machine boots from; of a bundle without a module some are missing.
 _BUNDLE = frozenset(
     ("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json", "config", "memtype.ko", STRIPPED_MODULE, SUMS)
 )
 _NEEDED = frozenset(("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json"))
-# A folder of a kit that code of the host's reads or writes in: no link may lead elsewhere from there.
-_HOSTS = frozenset(("memtype", "src", "dev", "proc"))
+# What code of the host's reads or writes of a kit: no link may lead elsewhere from there.
+_HOSTS = frozenset(("memtype", "src", "dev", "proc", KERNEL))
+# Links that lead from one to the next; three are usual.
+_MOST_LINKS = 10
+_LINK_BYTES = 255
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*")
 # They become part of shell commands when a kit is fetched.
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+~:-]*")
@@ -89,7 +101,8 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
     folders |= {f"index/{path.name}": path for path in kept.values()}
     progress(f"writing {file}")
     with atomically(file) as unfinished:
-        sealed_tar.write(unfinished, folders, {"kernels": [asdict(kernel) for kernel in kernels]})
+        facts = {"kernels": [asdict(kernel) for kernel in kernels]}
+        sealed_tar.write(unfinished, folders, facts, allowed=_allowed, left_out=_left_out)
     return Carried(
         tuple(kernels), tuple(folders), len(kernels) * with_toolchain, bool(firmware.kept(cache)), tuple(kept)
     )
@@ -116,8 +129,8 @@ def import_kernels(file: Path, *, progress: Progress) -> Carried:
         kernels = list(_checked(file, folder, cache=cache))
         suites = list(_checked_indexes(file, folder))
         names = list(_folders(folder))
-        new = [name for name in names if _move(folder / name, cache / name)]
-        taken = [suite for suite in suites if _move_index(folder, cache, suite)]
+        new = [name for name in names if _move(folder, name, cache=cache, progress=progress)]
+        taken = [suite for suite in suites if _move_index(folder, cache, suite, progress=progress)]
     return Carried(
         tuple(in_order(kernels)),
         tuple(new),
@@ -144,33 +157,73 @@ def _chosen(specs: Iterable[str], *, cache: Path, progress: Progress) -> list[Ke
     return in_order(found.values())
 
 
-def _allowed(name: str, member: sealed_tar.Member) -> bool:
+def _allowed(name: str, member: sealed_tar.Member, members: Mapping[str, sealed_tar.Member]) -> bool:
     """May an export hold that? Links are in toolchains alone, which are root folders of their own."""
     match name.split("/"):
         case ["bundles" | "kits" | firmware.FOLDER | "index"]:
             return member.kind == "folder"
         case ["index", file]:
-            return member.kind == "file" and file in {path_of(Path(), suite).name for suite in SUITES}
+            return (
+                member.kind == "file"
+                and member.size <= INDEX_BYTES
+                and file in {path_of(Path(), suite).name for suite in SUITES}
+            )
         case ["bundles" | "kits" | firmware.FOLDER, folder]:
             return member.kind == "folder" and bool(_FOLDER.fullmatch(folder))
+        case ["bundles", _, "kernel.json"] | ["kits", _, "memtype", "kernel.json"] if (
+            member.size > KERNEL_BYTES
+        ):
+            return False
         case ["bundles", _, file]:
             return member.kind == "file" and file in _BUNDLE
         case [firmware.FOLDER, _, file]:
             return member.kind == "file" and file in (*firmware.FILES, SUMS)
-        case ["kits", _, *inside]:
-            return member.kind != "link" or _stays_inside(inside, member.target)
+        case ["kits", folder, *inside]:
+            return member.kind != "link" or _stays_inside(f"kits/{folder}", inside, members)
     return False
 
 
-def _stays_inside(name: Sequence[str], target: str) -> bool:
-    """Does a link of a toolchain lead to a place in it? One that begins with "/" begins at its root."""
+def _left_out(name: str, member: sealed_tar.Member) -> bool:
+    """Does this version of the package do without it?"""
+    match name.split("/"):
+        case ["kits", _, "dev", *_]:
+            # mmdebstrap makes links as dev/fd, which no build looks at.
+            return member.kind == "link"
+        case ["bundles" | firmware.FOLDER as kind, _, file]:
+            # Another version, which shares the cache, may have put more there.
+            return file not in (_BUNDLE if kind == "bundles" else (*firmware.FILES, SUMS))
+    return False
+
+
+def _stays_inside(root: str, name: Sequence[str], members: Mapping[str, sealed_tar.Member]) -> bool:
+    """Does a link of a toolchain lead to a place in it, through whatever other links are there?
+
+    One that begins with "/" begins at the toolchain's root.
+
+    :param root: The toolchain's folder.
+    :param name: The link's name in it, in parts.
+    """
     if name[0] in _HOSTS:
         return False
-    depth = 0 if target.startswith("/") else len(name) - 1
-    for part in target.split("/"):
-        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
-        if depth < 0:
+    at, left, links = list(name[:-1]), deque(name[-1:]), 0
+    while left:
+        part = left.popleft()
+        if part == "..":
+            if not at:
+                return False
+            at.pop()
+            continue
+        if part in ("", "."):
+            continue
+        at.append(part)
+        there = members.get("/".join((root, *at)))
+        if there is None or there.kind != "link":
+            continue
+        links += 1
+        if links > _MOST_LINKS or len(there.target) > _LINK_BYTES:
             return False
+        at = [] if there.target.startswith("/") else at[:-1]
+        left.extendleft(reversed(there.target.split("/")))
     return True
 
 
@@ -235,8 +288,8 @@ def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
         if not path.is_file():
             continue
         try:
-            index, _ = decode(path.read_bytes())
-        except (ValueError, KeyError, TypeError, RecursionError):
+            index, _ = decode(read_small(path, most=INDEX_BYTES))
+        except (OSError, ValueError):
             raise UsageError(f"{file}: damaged: its index of {suite} makes no sense") from None
         newest = index.newest is None or (
             isinstance(index.newest, str) and bool(RELEASE.fullmatch(index.newest))
@@ -246,34 +299,41 @@ def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
         yield suite
 
 
-def _move(unpacked: Path, final: Path) -> bool:
-    """Put a folder into its place; False when it is there already."""
+def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
+    """Put a folder of an unpacked export into its place; False when it is there already.
+
+    :param name: Such as ``bundles/X``.
+    """
+    unpacked, final = folder / name, cache / name
+    if final.is_dir():
+        return False
     if unpacked.parent.name == "kits":
         flush(unpacked)
     else:
         # All of it was checked as it came out of the file.
         seal(unpacked)
-    make_folder(final.parent)
-    try:
-        # Of a folder in its place nothing is replaced.
-        unpacked.rename(final)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    return True
+    # Who is making the same holds this lock, and would not find it before he is done.
+    with exclusive(workshop(cache, _maker(unpacked, cache=cache)), progress):
+        return put_into_place(unpacked, final)
 
 
-def _move_index(folder: Path, cache: Path, suite: str) -> bool:
+def _maker(unpacked: Path, *, cache: Path) -> str:
+    """The workshop in which such a folder is made: that of a kit is its bundles', too."""
+    kernel = kernel_of(unpacked) if unpacked.parent.name == "bundles" else None
+    return unpacked.name if kernel is None else kit_path(kernel, cache=cache).name
+
+
+def _move_index(folder: Path, cache: Path, suite: str, *, progress: Progress) -> bool:
     """Take over an index that is newer than the cache's own; False when the cache's stays."""
     unpacked, final = path_of(folder, suite), path_of(cache, suite)
     _, fetched = decode(unpacked.read_bytes())
-    own = -1.0
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        own = decode(final.read_bytes())[1]
-    # One from the future would never be replaced.
-    if not own < fetched <= time.time():
-        return False
-    final.parent.mkdir(exist_ok=True)
-    unpacked.replace(final)
+    with exclusive(workshop(cache, f"index-{suite}"), progress):
+        own = -1.0
+        with contextlib.suppress(OSError, ValueError):
+            own = decode(read_small(final, most=INDEX_BYTES))[1]
+        # One from the future would never be replaced.
+        if not own < fetched <= time.time():
+            return False
+        final.parent.mkdir(exist_ok=True)
+        unpacked.replace(final)
     return True

@@ -6,7 +6,9 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
+from pytest_memtype.files import read_small
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -52,7 +54,10 @@ rm -rf usr/share/doc usr/share/info usr/share/locale usr/share/man var/cache/apt
 [ -e usr/bin/awk ] || ln -s mawk usr/bin/awk
 """
 _NEEDED_BYTES = 1 << 30
-_KERNEL = "kernel.json"
+KERNEL: Final = "kernel.json"
+"""The file that says which kernel a kit or a bundle is of."""
+KERNEL_BYTES: Final = 64 << 10
+"""What it has at most; 200 bytes are usual."""
 
 _TOOLS_SUITE = "bookworm"
 """Where the tools come from that build the agent for a kernel which isn't Debian's."""
@@ -72,17 +77,17 @@ def config(kit: Path) -> Path | None:
 def kernel_of(folder: Path) -> Kernel | None:
     """The kernel that a kit or a bundle is of; None when it is of none, or another version of this package
     made it."""
-    for path in (folder / "memtype" / _KERNEL, folder / _KERNEL):
+    for path in (folder / "memtype" / KERNEL, folder / KERNEL):
         try:
-            return Kernel(**json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            return Kernel(**json.loads(read_small(path, most=KERNEL_BYTES)))
+        except (OSError, ValueError, TypeError, RecursionError):
             continue
     return None
 
 
 def note_kernel(kernel: Kernel, folder: Path) -> None:
     """Keep in a folder which kernel it is of, for :func:`kernel_of`."""
-    (folder / _KERNEL).write_text(json.dumps(asdict(kernel)))
+    (folder / KERNEL).write_text(json.dumps(asdict(kernel)))
 
 
 def kits(cache: Path) -> list[Path]:

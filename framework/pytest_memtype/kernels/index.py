@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -12,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable, reason
+from pytest_memtype.files import read_small
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.mmdebstrap import interrupt, require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 # Debian publishes a kernel every week or so.
 _FRESH_SECONDS = 24 * 3600
 _FORMAT = 2
+INDEX_BYTES: Final = 16 << 20
+"""What an index has at most; 16 KiB are usual."""
 _WHAT = "Debian's index of"
 _ARCHIVE = "Debian's archive"
 # Reading an index is half waiting for the mirror, half work of one core.
@@ -423,19 +427,26 @@ def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | N
 def _read(cache: Path, suite: str) -> tuple[Index, float] | None:
     """The index kept on disk, and when it was fetched; None when there is none or it is damaged."""
     try:
-        return decode(path_of(cache, suite).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return decode(read_small(path_of(cache, suite), most=INDEX_BYTES))
+    except (OSError, ValueError):
         return None
 
 
 def decode(content: bytes) -> tuple[Index, float]:
     """An index as it is kept, and when it was fetched, seconds since the epoch.
 
-    :raises ValueError: it is damaged; KeyError, TypeError and RecursionError mean the same.
+    :raises ValueError: it is damaged.
     """
-    stored = json.loads(content)
-    kernels = tuple(Kernel(**kernel) for kernel in stored["kernels"])
-    return Index(newest=stored["newest"], kernels=kernels), float(stored["fetched"])
+    try:
+        stored = json.loads(content)
+        index = Index(newest=stored["newest"], kernels=tuple(Kernel(**each) for each in stored["kernels"]))
+        fetched = float(stored["fetched"])
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"no index: {error}") from None
+    # JSON as Python reads it has infinities.
+    if not math.isfinite(fetched):
+        raise ValueError("no index: it was fetched at no time")
+    return index, fetched
 
 
 def encode(index: Index, *, fetched: float) -> bytes:

@@ -85,6 +85,6 @@ def _templates(cache: Path, release: str) -> int:
     """How many templates are of a kernel, by what they say of themselves: they belong to a room above."""
     count = 0
     for path in (cache / "templates").glob("*/ready/template.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             count += json.loads(path.read_bytes())["notes"]["greeting"]["release"] == release
     return count

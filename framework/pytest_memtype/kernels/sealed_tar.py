@@ -19,7 +19,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -33,10 +33,11 @@ _FORMAT = 1
 # Kernels are compressed already; what else there is gets half as large, at the speed of a disk.
 _LEVEL = 1
 _PIECE = 1 << 20
-# A toolchain has 20,000 files; of each the manifest has 200 bytes.
-_MANIFEST_BYTES = 64 << 20
-_MOST_MEMBERS = 500_000
+# A toolchain has 20,000 files; of each the manifest has 250 bytes. So fifty kernels' fit.
+_MANIFEST_BYTES = 256 << 20
+_MOST_MEMBERS = 1_000_000
 _MOST_BYTES = 64 << 30
+_NO_DIGEST = "0" * 64
 # Of a member's header, with a long name, and of what tarfile reads ahead.
 _HEADER_BYTES = 1 << 20
 _NAME = re.compile(r"[^\0-\x1f\x7f]{1,4000}")
@@ -60,23 +61,43 @@ class Member:
     target: str = ""
 
 
-def write(file: IO[bytes], folders: Mapping[str, Path], facts: Mapping[str, Any]) -> None:
-    """Write files and folders with all that is in them.
+Allowed = Callable[[str, Member, Mapping[str, Member]], bool]
+"""May there be such a member, among all the others?"""
+
+
+def write(
+    file: IO[bytes],
+    folders: Mapping[str, Path],
+    facts: Mapping[str, Any],
+    *,
+    allowed: Allowed,
+    left_out: Callable[[str, Member], bool],
+) -> None:
+    """Write files and folders with all that is in them, if :func:`unpack` would take them.
 
     Device nodes and the like are left out.
 
     :param folders: By their names in the tar file, such as ``bundles/X``.
     :param facts: What the manifest says beside.
+    :param allowed: As of :func:`unpack`.
+    :param left_out: Is such a member not to be written?
+    :raises UsageError: it would be refused; nothing was written.
     :raises OSError: something can't be read or written.
     """
     found = dict(_found(folders))
     members = {name: _described(path) for name, path in found.items()}
-    content = {
-        "format": _FORMAT,
-        "facts": facts,
-        "members": {name: asdict(member) for name, member in members.items()},
-    }
-    manifest = json.dumps(content).encode()
+    members = {name: member for name, member in members.items() if not left_out(name, member)}
+    try:
+        _check_all(members, len(_manifest(members, facts)), allowed=allowed)
+    except _Refused as error:
+        what = (
+            "export fewer kernels at a time"
+            if isinstance(error, _TooLarge)
+            else "remove it and fetch it anew"
+        )
+        raise UsageError(f"nothing was written that import would refuse: {error}; {what}") from None
+    members = {name: _with_digest(member, found[name]) for name, member in members.items()}
+    manifest = _manifest(members, facts)
     with (
         gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_LEVEL, filename="", mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
@@ -94,12 +115,12 @@ def unpack(
     path: Path,
     target: Path,
     *,
-    allowed: Callable[[str, Member], bool],
+    allowed: Allowed,
     on_size: Callable[[int], None],
 ) -> Mapping[str, Any]:
     """Unpack a file that :func:`write` has made into an empty folder, and return its facts.
 
-    :param allowed: May there be such a member? Folders above it are asked for as well.
+    :param allowed: May a file have this member? Folders above it are asked for as well.
     :param on_size: Called with the bytes that all files will take, before the first is made.
     :raises UsageError: it is damaged, or no such file; the caller removes what is in ``target``.
     :raises OSError: something can't be written.
@@ -122,6 +143,10 @@ def unpack(
 
 class _Refused(Exception):
     """What the file holds may not be there."""
+
+
+class _TooLarge(_Refused):
+    """There is more of it than can be checked."""
 
 
 class _Bounded(io.RawIOBase):
@@ -151,18 +176,11 @@ def _unpack(
     bounded: _Bounded,
     target: Path,
     *,
-    allowed: Callable[[str, Member], bool],
+    allowed: Allowed,
     on_size: Callable[[int], None],
 ) -> Mapping[str, Any]:
     facts, members = _read_manifest(tar, bounded)
-    for name, member in members.items():
-        _check(name, member, members)
-        if not allowed(name, member):
-            raise _Refused(f"{name!r}: no {member.kind} of that name belongs to a kernel")
-    total = sum(member.size for member in members.values())
-    if total > _MOST_BYTES:
-        raise _Refused(f"it says that it takes {total >> 30} GiB")
-    on_size(total)
+    on_size(_check_all(members, 0, allowed=allowed))
     left = dict(members)
     while True:
         bounded.allow(0)
@@ -191,8 +209,7 @@ def _read_manifest(tar: tarfile.TarFile, bounded: _Bounded) -> tuple[Mapping[str
     header = tar.next()
     if header is None or header.name != MANIFEST or not header.isreg():
         raise ValueError(f"it doesn't begin with {MANIFEST}")
-    if header.size > _MANIFEST_BYTES:
-        raise _Refused(f"its manifest is said to take {header.size >> 20} MiB")
+    _check_manifest(header.size)
     bounded.allow(header.size)
     file = tar.extractfile(header)
     assert file is not None
@@ -204,8 +221,7 @@ def _read_manifest(tar: tarfile.TarFile, bounded: _Bounded) -> tuple[Mapping[str
             pass
         case _:
             raise ValueError("its manifest makes no sense")
-    if len(members) > _MOST_MEMBERS:
-        raise _Refused(f"it says that it has {len(members)} files")
+    _check_count(len(members))
     return facts, {name: _member(name, each) for name, each in members.items()}
 
 
@@ -220,6 +236,34 @@ def _member(name: str, content: Any) -> Member:
         } if size >= 0 and not isinstance(size, bool):
             return Member(kind, size if kind == "file" else 0, digest, executable, target)
     raise ValueError(f"its manifest makes no sense at {name[:80]!r}")
+
+
+def _check_all(members: Mapping[str, Member], manifest: int, *, allowed: Allowed) -> int:
+    """Check all that a manifest says, and return the bytes that all files take.
+
+    :param manifest: The bytes that it has.
+    :raises _Refused: something of it may not be there.
+    """
+    _check_manifest(manifest)
+    _check_count(len(members))
+    for name, member in members.items():
+        _check(name, member, members)
+        if not allowed(name, member, members):
+            raise _Refused(f"{name!r}: no {member.kind} of that name belongs to a kernel")
+    total = sum(member.size for member in members.values())
+    if total > _MOST_BYTES:
+        raise _TooLarge(f"its files take {total >> 30} GiB, and {_MOST_BYTES >> 30} are the most")
+    return total
+
+
+def _check_manifest(size: int) -> None:
+    if size > _MANIFEST_BYTES:
+        raise _TooLarge(f"its manifest takes {size >> 20} MiB, and {_MANIFEST_BYTES >> 20} are the most")
+
+
+def _check_count(count: int) -> None:
+    if count > _MOST_MEMBERS:
+        raise _TooLarge(f"it has {count} files, and {_MOST_MEMBERS} are the most")
 
 
 def _check(name: str, member: Member, members: Mapping[str, Member]) -> None:
@@ -290,14 +334,29 @@ def _found(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _described(path: Path) -> Member:
+    """What is at a path, as yet without its digest, which takes long."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return Member("link", target=str(path.readlink()))
     if stat.S_ISDIR(status.st_mode):
         return Member("folder")
+    return Member("file", status.st_size, _NO_DIGEST, executable=bool(status.st_mode & 0o111))
+
+
+def _with_digest(member: Member, path: Path) -> Member:
+    if member.kind != "file":
+        return member
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Member("file", status.st_size, digest, executable=bool(status.st_mode & 0o111))
+        return replace(member, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _manifest(members: Mapping[str, Member], facts: Mapping[str, Any]) -> bytes:
+    content = {
+        "format": _FORMAT,
+        "facts": facts,
+        "members": {name: asdict(member) for name, member in members.items()},
+    }
+    return json.dumps(content).encode()
 
 
 def _header(name: str, member: Member) -> tarfile.TarInfo:

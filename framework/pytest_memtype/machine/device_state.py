@@ -159,7 +159,7 @@ def _description(state: bytes) -> list[dict[str, Any]]:
         if int.from_bytes(state[start - _LENGTH : start], "big") == len(state) - start > 0:
             try:
                 devices: list[dict[str, Any]] = json.loads(state[start:])["devices"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DeviceStateError(f"the device state's description is damaged: {error}") from None
             return devices
     raise DeviceStateError("the device state doesn't describe itself; was it cut short?")

@@ -258,6 +258,9 @@ def danger_reason(a: Effective, b: Effective) -> str:
 
 
 def _graded(a: Effective, b: Effective) -> tuple[Danger, str]:
+    for each in (a, b):
+        if each not in EFFECTIVE_TYPES:
+            raise ValueError(f"{each} isn't a type that one access is done as")
     if a is EffectiveType.UNDEFINED:
         worst, reason = max(_graded(defined, b) for defined in EFFECTIVE_TYPES[:-1])
         return worst, f"{a} may turn out to be any type: {reason}"

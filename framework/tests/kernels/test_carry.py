@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,11 +23,13 @@ from small_indexes import DAY, fill_with_indexes, pretend_kit, small_kernel
 from stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.cli import main
-from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels import mirror, sealed_tar
 from pytest_memtype.kernels.bundle import bundle, bundle_path, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
 from pytest_memtype.kernels.sealed_tar import MANIFEST
+from pytest_memtype.progress import silent
 from pytest_memtype.resources import cache_directory, guest_sources
+from pytest_memtype.store import exclusive, workshop
 
 KERNEL = "6.1.0-56-cloud-amd64"
 FILES = ("image", "agent", "initramfs.cpio", "launcher.so", "config")
@@ -48,6 +51,14 @@ def fill(cache: Path, *, release: str = KERNEL, sources: str = "") -> Path:
     (kit / "usr" / "bin" / "gcc-12").chmod(0o4755)
     (kit / "usr" / "bin" / "gcc").symlink_to("gcc-12")
     (kit / "bin").symlink_to("/usr/bin")
+    # As Debian's have it: through other links, and back out of what those lead to.
+    (kit / "usr" / "bin" / "cc").symlink_to("../../bin/gcc")
+    (kit / "lib").symlink_to("usr/lib")
+    (kit / "usr" / "lib").mkdir()
+    (kit / "usr" / "lib" / "awk").symlink_to("/lib/../bin/mawk")
+    (kit / "dev").mkdir()
+    # mmdebstrap makes them.
+    (kit / "dev" / "fd").symlink_to("/proc/self/fd")
     folder = bundle_path(kernel, sources or source_hash(guest_sources()), cache=cache)
     folder.mkdir(parents=True)
     for name in FILES:
@@ -128,9 +139,12 @@ def test_the_toolchain_goes_along_when_it_is_asked_for(
     monkeypatch.setenv("MEMTYPE_CACHE", str(here))
     assert "1 with toolchain" in memtype("cache", "import", path).stdout
     assert contents(here) == contents(there)
+    assert list((kit_path(small_kernel(KERNEL), cache=here) / "dev").iterdir()) == []
     kit = kit_path(small_kernel(KERNEL), cache=here)
     assert (kit / "usr" / "bin" / "gcc").readlink() == Path("gcc-12")
     assert (kit / "bin").readlink() == Path("/usr/bin")
+    assert (kit / "usr" / "bin" / "cc").readlink() == Path("../../bin/gcc")
+    assert (kit / "usr" / "lib" / "awk").readlink() == Path("/lib/../bin/mawk")
     # Nothing of a kit is run as another user.
     assert (kit / "usr" / "bin" / "gcc-12").stat().st_mode & 0o7777 == 0o755
 
@@ -148,11 +162,111 @@ def test_what_is_not_cached_is_one_line(there: Path, tmp_path: Path) -> None:
     assert not [each for each in tmp_path.iterdir() if each not in (there, tmp_path / "there")]
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "said"),
+    [
+        ("_MANIFEST_BYTES", 1000, "its manifest takes 0 MiB, and 0 are the most"),
+        ("_MOST_MEMBERS", 5, "it has 26 files, and 5 are the most"),
+        ("_MOST_BYTES", 10, "its files take 0 GiB, and 0 are the most"),
+    ],
+)
+def test_what_import_would_refuse_is_not_written(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, said: str
+) -> None:
+    monkeypatch.setattr(sealed_tar, limit, most)
+    result = memtype("cache", "export", tmp_path / "x", f"debian:{KERNEL}", "--with-toolchain")
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr.splitlines()[-1]
+    assert "export fewer kernels at a time" in result.stderr
+    assert list(tmp_path.iterdir()) == [there]
+
+
+def test_what_another_version_put_beside_is_left_out(
+    there: Path, file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = (there / "bundles").iterdir()
+    (folder / "of-a-later-version").write_text("{}")
+    monkeypatch.setenv("MEMTYPE_CACHE", str(there))
+    assert memtype("cache", "export", file, f"debian:{KERNEL}").exit_code == 0
+    monkeypatch.setenv("MEMTYPE_CACHE", str(here))
+    assert memtype("cache", "import", file).exit_code == 0
+    assert {path.name for path in (here / "bundles" / folder.name).iterdir()} == {
+        *FILES,
+        "kernel.json",
+        "sums.json",
+    }
+
+
+def test_a_link_that_import_would_refuse_is_not_written(there: Path, tmp_path: Path) -> None:
+    kit = kit_path(small_kernel(KERNEL), cache=there)
+    (kit / "usr" / "up").symlink_to("../..")
+    result = memtype("cache", "export", tmp_path / "x", f"debian:{KERNEL}", "--with-toolchain")
+    assert result.exit_code == 2, result.output
+    assert f"'kits/{kit.name}/usr/up': no link of that name belongs to a kernel; remove" in result.stderr
+    assert list(tmp_path.iterdir()) == [there]
+
+
+@pytest.mark.timeout(600)
+def test_a_real_toolchain_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest is built with it, of other sources, as another version of the package does."""
+    made = bundle("debian:bookworm")
+    if not made.kit.is_dir():
+        pytest.skip(f"the cache has a guest for {made.release}, and not the toolchain that built it")
+    file = tmp_path / "all.tar.gz"
+    done = memtype("cache", "export", file, f"debian:{made.release}", "--with-toolchain")
+    assert done.exit_code == 0, done.output
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "here"))
+    done = memtype("cache", "import", file)
+    assert done.exit_code == 0, done.output
+    mirror.stay_offline()
+    sources = tmp_path / "guests"
+    shutil.copytree(guest_sources(), sources)
+    with next(sources.rglob("*.c")).open("a") as source:
+        source.write("\n")
+    built = bundle(f"debian:{made.release}", sources=sources)
+    assert built.directory.name not in (made.directory.name, "")
+    assert built.module is not None
+
+
 @pytest.mark.usefixtures("there")
 def test_a_kernel_of_this_host_stays_here(tmp_path: Path) -> None:
     result = memtype("cache", "export", tmp_path / "x", "tree:/nonexistent")
     assert result.exit_code == 3
     assert "there is no folder /nonexistent" in result.stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", ["kit", "bundle", "index"])
+def test_nothing_is_moved_under_a_run_that_is_making_it(
+    there: Path, file: Path, here: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(there))
+    assert memtype("cache", "export", file, f"debian:{KERNEL}", "--with-toolchain").exit_code == 0
+    monkeypatch.setenv("MEMTYPE_CACHE", str(here))
+    kit = kit_path(small_kernel(KERNEL), cache=here)
+    # A guest is built under the lock of its kit.
+    place = workshop(here, "index-bookworm" if what == "index" else kit.name)
+    if what == "bundle":
+        shutil.copytree(there / "kits" / kit.name, kit, symlinks=True)
+    made = {"kit": kit, "bundle": here / "bundles", "index": here / "index" / "bookworm.2.json"}[what]
+    command = [
+        sys.executable,
+        "-c",
+        "from pytest_memtype.cli import main; main()",
+        "cache",
+        "import",
+        str(file),
+    ]
+    with exclusive(place, silent):
+        importing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert importing.stderr is not None
+        said = iter(importing.stderr.readline, "")
+        assert "waiting for another run that is preparing the same\n" in said
+        assert not made.exists()
+    with importing:
+        importing.stderr.read()
+    assert importing.returncode == 0
+    assert made.exists()
 
 
 @pytest.mark.parametrize("toolchain", [False, True])
@@ -279,6 +393,45 @@ def link_out_of_the_kit(forged: Forged) -> None:
     forged.add("kits/x/usr/out", type=tarfile.SYMTYPE, linkname="../../../../etc")
 
 
+def links_out_of_the_kit_together(forged: Forged) -> None:
+    """By its text alone each stays inside."""
+    for name in ("kits", "kits/x", "kits/x/usr", "kits/x/usr/lib"):
+        forged.add(name, type=tarfile.DIRTYPE)
+    forged.add("kits/x/usr/lib/up", type=tarfile.SYMTYPE, linkname="..")
+    forged.add("kits/x/usr/lib/out", type=tarfile.SYMTYPE, linkname="up/../..")
+
+
+def links_in_a_circle(forged: Forged) -> None:
+    for name in ("kits", "kits/x"):
+        forged.add(name, type=tarfile.DIRTYPE)
+    forged.add("kits/x/a", type=tarfile.SYMTYPE, linkname="b")
+    forged.add("kits/x/b", type=tarfile.SYMTYPE, linkname="a/a")
+
+
+def file_that_never_ends(forged: Forged) -> None:
+    for name in ("kits", "kits/x"):
+        forged.add(name, type=tarfile.DIRTYPE)
+    forged.add("kits/x/kernel.json", type=tarfile.SYMTYPE, linkname="/dev/zero")
+
+
+def a_kernel_nested_deeply(forged: Forged) -> None:
+    forged.replace("/kernel.json", b"[" * 50_000)
+
+
+def a_kernel_of_mebibytes(forged: Forged) -> None:
+    forged.replace("/kernel.json", b" " * (8 << 20))
+
+
+def an_index_from(fetched: str) -> Callable[[Forged], None]:
+    """From a time that is no number of seconds."""
+    text = f'{{"fetched": {fetched}, "newest": null, "kernels": []}}'
+    return lambda forged: forged.replace("bookworm.2.json", text.encode())
+
+
+def an_index_of_mebibytes(forged: Forged) -> None:
+    forged.replace("bookworm.2.json", b" " * (32 << 20))
+
+
 def file_behind_a_link(forged: Forged) -> None:
     for name in ("kits", "kits/x"):
         forged.add(name, type=tarfile.DIRTYPE)
@@ -362,12 +515,21 @@ def no_launcher(forged: Forged) -> None:
         pytest.param(member("{bundle}/memtype.ko", type=tarfile.FIFOTYPE), "is not what the", id="pipe"),
         pytest.param(member("bundles/x y", type=tarfile.DIRTYPE), "no folder of that name", id="name"),
         (link_out_of_the_kit, "no link of that name belongs"),
+        (links_out_of_the_kit_together, "'kits/x/usr/lib/out': no link of that name belongs"),
+        (links_in_a_circle, "no link of that name belongs"),
+        (file_that_never_ends, "no link of that name belongs"),
+        (a_kernel_nested_deeply, "doesn't say which kernel it is of"),
+        (a_kernel_of_mebibytes, "no file of that name belongs"),
+        pytest.param(an_index_from("9" * 400), "its index of bookworm makes no sense", id="too large"),
+        pytest.param(an_index_from("Infinity"), "its index of bookworm makes no sense", id="infinite"),
+        pytest.param(an_index_from("NaN"), "its index of bookworm makes no sense", id="no number"),
+        (an_index_of_mebibytes, "no file of that name belongs"),
         (link_where_the_host_writes, "no link of that name belongs"),
         (file_behind_a_link, "is in no folder of the file's own"),
         (a_file_twice, "is not in its manifest, or is there twice"),
         (not_in_the_manifest, "is not in its manifest, or is there twice"),
         (another_size, "is not what the manifest says"),
-        (a_hundred_gibibytes, "it says that it takes 100 GiB"),
+        (a_hundred_gibibytes, "its files take 100 GiB, and 64 are the most"),
         (a_header_of_mebibytes, "header is larger than any"),
         (a_shell_command, "doesn't say which kernel it is of"),
         (a_shell_command_in_an_index, "its index of bookworm makes no sense"),

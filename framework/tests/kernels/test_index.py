@@ -253,6 +253,8 @@ def test_a_kept_index_is_used_for_a_day(
         "[" * 100_000,
         "[]",
         "{}",
+        f'{{"fetched": {"9" * 400}, "newest": null, "kernels": []}}',
+        '{"fetched": -Infinity, "newest": null, "kernels": []}',
         '{"fetched": "now", "newest": null, "kernels": []}',
         '{"fetched": 0, "kernels": []}',
         '{"fetched": 0, "newest": null, "kernels": [{"release": "6.1"}]}',

@@ -16,6 +16,7 @@ SHAPE = CpuShape(version=12, offsets={"cr3": (0, 1)})
         (b'{"page_size": 4096, "devices": []}', "doesn't describe itself"),
         (b'\x06\x00\x00\x00\x22{"page_size": 4096, "devices": []}', "describes no CPU"),
         (b'\x06\x00\x00\x00\x22{"page_size": 4096, "devices": [}}', "description is damaged"),
+        (b'\x06\x00\x01\x86\xa5{"x":' + b"[" * 100_000, "description is damaged"),
     ],
 )
 def test_no_shape(state: bytes, message: str) -> None:

@@ -195,6 +195,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "facts empty": (write_facts(""), "no template can be read"),
     "facts garbage": (write_facts("\0\xff{"), "no template can be read"),
     "facts of another form": (write_facts("[1, 2]"), "no template can be read"),
+    "facts nested deeply": (write_facts("[" * 100_000), "no template can be read"),
     "facts incomplete": (write_facts("{}"), "no template can be read: 'sums'"),
     "console gone": (lambda saved: (saved / "logs" / "console.log").unlink(), "console.log"),
     "facts gone": (lambda saved: (saved / "template.json").unlink(), "no template can be read"),

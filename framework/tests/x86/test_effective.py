@@ -159,3 +159,9 @@ def test_those_of_their_own() -> None:
             EffectiveType(unknown)
         with pytest.raises(KeyError):
             EffectiveType[unknown]
+
+
+def test_what_no_access_is_done_as_has_no_danger() -> None:
+    for wrong in (EffectiveType.ALIASED, MemType.UC_MINUS):
+        with pytest.raises(ValueError, match="isn't a type that one access is done as"):
+            danger(wrong, MemType.WB)
