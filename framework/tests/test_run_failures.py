@@ -242,7 +242,7 @@ def test_a_disk_that_is_full_is_said_and_changes_no_verdict(
     links = {path.name: path.readlink() for path in disk.iterdir()}
     pytester.makepyfile(SMALL + GOOD)
     # In a mount namespace of its own, where it needs no root.
-    script = [f'mount -t tmpfs -o size=32m none "{disk}"']
+    script = [f'mount -t tmpfs -o size=32m,mode=755 none "{disk}"']
     script += [f'ln -s "{target}" "{disk}/{name}"' for name, target in links.items()]
     script += [f'"{sys.executable}" -m pytest {" ".join(OPTIONS)} -n0']
     script += [f'find "{disk}/templates" -type f ! -name lock | sed "s/^/left: /"']
