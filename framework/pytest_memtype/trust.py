@@ -43,38 +43,38 @@ def require_ours(path: Path, *, contents: bool = True) -> None:
     if contents and stat.S_ISDIR(status.st_mode):
         for folder, folders, files in os.walk(place):
             for name in (*folders, *files):
-                inside = f"{folder}/{name}"
-                _check(inside, os.lstat(inside), above=False)
+                inside = Path(folder) / name
+                _check(inside, inside.lstat(), above=False)
 
 
-def _steps(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Everything that leads to a path, from the root on, what links lead to behind the links."""
     pending = list(reversed(path.parts[1:]))
-    at, links = "/", 0
-    yield at, os.lstat(at)
+    at, links = Path("/"), 0
+    yield at, at.lstat()
     while pending:
         part = pending.pop()
         if part == "..":
-            at = os.path.dirname(at)  # noqa: PTH120
+            at = at.parent
             continue
-        here = os.path.join(at, part)  # noqa: PTH118
-        status = os.lstat(here)
+        here = at / part
+        status = here.lstat()
         if stat.S_ISLNK(status.st_mode):
             # Its mode says nothing, only who made it. What it leads to follows.
             yield here, status
             links += 1
             if links > _MOST_LINKS:
                 raise NotOurs(f"{path}: goes through more than {_MOST_LINKS} links; name it without")
-            target = Path(os.readlink(here))  # noqa: PTH115
+            target = here.readlink()
             if target.is_absolute():
-                at = "/"
+                at = Path("/")
             pending += reversed([each for each in target.parts if each != "/"])
             continue
         at = here
         yield at, status
 
 
-def _check(place: str, status: os.stat_result, *, above: bool) -> None:
+def _check(place: Path, status: os.stat_result, *, above: bool) -> None:
     if status.st_uid not in (os.geteuid(), _ROOT) and not (above and _is_unknown(status.st_uid)):
         raise NotOurs(
             f"{place}: belongs to {_user(status.st_uid)}, and what it leads to is run and booted as "

@@ -39,7 +39,7 @@ class _Watcher:
         ours = -1
         theirs, ours = os.pipe()
         try:
-            with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
+            with Path(os.devnull).open("r+b") as nothing:
                 os.posix_spawn(
                     "/bin/sh",
                     ["sh", "-c", _WATCH, "sh", self.mark],

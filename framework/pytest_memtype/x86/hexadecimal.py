@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_T = TypeVar("_T", bound="DataclassInstance")
 
 
 def shown_in_hexadecimal(*names: str) -> Callable[[type[_T]], type[_T]]:
@@ -21,7 +24,7 @@ def shown_in_hexadecimal(*names: str) -> Callable[[type[_T]], type[_T]]:
     """
 
     def decorate(cls: type[_T]) -> type[_T]:
-        fields = [field.name for field in dataclasses.fields(cls) if field.repr]  # type: ignore[arg-type]
+        fields = [field.name for field in dataclasses.fields(cls) if field.repr]
         if unknown := set(names) - set(fields):
             raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
 
@@ -32,7 +35,7 @@ def shown_in_hexadecimal(*names: str) -> Callable[[type[_T]], type[_T]]:
             )
             return f"{cls.__name__}({', '.join(shown)})"
 
-        cls.__repr__ = show  # type: ignore[method-assign, assignment]
+        type.__setattr__(cls, "__repr__", show)
         return cls
 
     return decorate

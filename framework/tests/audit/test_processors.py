@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hand_made import FIXED_ON, MTRRS_ON, WT, audited, chain, cpu, of_kind, pages, processors
 
 from pytest_memtype.audit.findings import FindingKind
 from pytest_memtype.audit.roots import Root
 from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.x86.effective import Danger
 from pytest_memtype.x86.pat import RESET_PAT
 
@@ -24,8 +27,8 @@ TABLES = {**chain(1, 2, 3, 4), **pages(4, [0x20])}
         (cpu(), cpu(1, pat=LINUX_PAT, default_type=0, running=False)),
     ],
 )
-def test_registers_without_effect(one: object, other: object) -> None:
-    assert processors(one, other).disagreements() == []  # type: ignore[arg-type]
+def test_registers_without_effect(one: CpuRegisters, other: CpuRegisters) -> None:
+    assert processors(one, other).disagreements() == []
 
 
 def test_what_has_an_effect_is_told_once_with_the_address() -> None:
@@ -58,12 +61,12 @@ def test_without_mtrrs_they_are_not_compared() -> None:
         ({"variable": [(7, 1 << 11)]}, "0x200 holds the reserved memory type 0x07"),
     ],
 )
-def test_reserved_types_are_one_line(wrong: dict[str, int], what: str) -> None:
+def test_reserved_types_are_one_line(wrong: dict[str, Any], what: str) -> None:
     """TCG (QEMU 7.2) stores what hardware answers with #GP."""
     with pytest.raises(UsageError, match=what):
-        audited(TABLES, cpu(**wrong))  # type: ignore[arg-type]
+        audited(TABLES, cpu(**wrong))
     with pytest.raises(UsageError, match=what):
-        audited(TABLES, cpu(), cpu(1, **wrong))  # type: ignore[arg-type]
+        audited(TABLES, cpu(), cpu(1, **wrong))
 
 
 def test_cpus_that_never_started_are_left_out() -> None:

@@ -12,6 +12,7 @@ import random
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chaos_run import KINDS, Round, count, damage, planned, wrong
@@ -69,12 +70,12 @@ class Chaos:
     def faults(self) -> int:
         return sum(len(each.made) for each in self.rounds) + self.damaged
 
-    def _round(self, plan: dict[tuple[int, int], str], *, workers: int, **rest: object) -> Round:
+    def _round(self, plan: dict[tuple[int, int], str], *, workers: int, **rest: Any) -> Round:
         number = len(self.rounds)
         return Round(
             *(self.folder / f"{number}", self.cache, self.kernel, workers, plan),
             seed=SEED + number,
-            **rest,  # type: ignore[arg-type]
+            **rest,
         )
 
     def one(self) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outer_guest import Livelock, Outer, make_payload, memory_problem, outer_guest
+from outer_guest import RUNS, Livelock, Outer, make_payload, memory_problem, outer_guest
 from outer_image import PROJECT, outer_image
 
 from pytest_memtype.comparison import Comparison, compare_runs
@@ -44,7 +44,7 @@ LANDING: Final = (
     "touching or wc-framebuffer and (requests or registers_stay)",
 )
 _KERNEL: Final = "debian:bookworm"
-_FOLDER: Final = "/tmp/runs/runs"
+_FOLDER: Final = f"{RUNS}/runs"
 _COUNTS: Final = re.compile(r"(\d+) (passed|failed|skipped|error|errors|xfailed|xpassed)\b")
 _HOST_SECONDS: Final = 3600
 #: Tests that run in one clone of the outer guest: less than it takes for a livelock, as a rule.

@@ -62,6 +62,10 @@ _PACK: Final = (
 _COMPILE_SECONDS: Final = 600
 #: Seconds until the outer guest has booted: 9 on an idle host.
 _BOOT_SECONDS: Final = 300.0
+#: In the outer guest, whose /tmp is memory of its own and nothing of this machine's: its cache, as the script
+#: ``start`` names it too, and where pytest leaves its runs.
+CACHE: Final = "/tmp/cache"
+RUNS: Final = "/tmp/runs"
 #: Seconds for what a test or a command does at most between two lines.
 SILENCE: Final = 1800.0
 #: Bytes of memory that it is started with: its RAM is mapped privately, and what is written inside stays.
@@ -182,7 +186,7 @@ class Outer:
         :raises GuestError: it doesn't.
         """
         # TCG in there is emulated twice.
-        line = "cd /src/project && rm -f /tmp/cache/accelerator.json /tmp/cache/qualification.json && "
+        line = f"cd /src/project && rm -f {CACHE}/accelerator.json {CACHE}/qualification.json && "
         line += f"MEMTYPE_PATIENCE={PATIENCE} python3 /src/project/framework/tests/kvm/decide.py"
         done = self.run(line, timeout=timeout)
         accelerator, _, reason = done.output.splitlines()[-1].partition(": ")
@@ -191,7 +195,7 @@ class Outer:
         return reason
 
     def test(self, arguments: list[str], *, timeout: float) -> Done:
-        """Run pytest there, on KVM. Records go to ``/tmp/runs``."""
+        """Run pytest there, on KVM. Records go to :data:`RUNS`."""
         # Its own plugins alone, each of which takes seconds to load.
         command = [
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
@@ -202,7 +206,7 @@ class Outer:
         ]
         command += ["-p", "pytest_memtype.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
         command += ["-c", "/src/project/pyproject.toml", "--rootdir", "/src/project", "-v", "--durations=8"]
-        command += ["-o", f"timeout={SILENCE:.0f}", "--memtype-dir", "/tmp/runs", "--accel", "kvm"]
+        command += ["-o", f"timeout={SILENCE:.0f}", "--memtype-dir", RUNS, "--accel", "kvm"]
         line = " ".join([*command[:2], *map(shlex.quote, [*command[2:], *arguments])])
         return self.run(f"cd /src/project && {line}", timeout=timeout, check=False)
 
@@ -300,10 +304,10 @@ def _prepare(machine: Machine) -> None:
     outer = Outer(machine)
     outer.run("test -c /dev/kvm && qemu-system-x86_64 --version", timeout=120)
     outer.hand_over()
-    outer.run("cp -a /src/cache /tmp/cache", timeout=120)
+    outer.run(f"cp -a /src/cache {CACHE}", timeout=120)
     # Nothing is compared here: that takes a guest under TCG, which is emulated twice then.
     keep = "from pytest_memtype.machine.accelerator import Qualification, keep_qualification; "
-    keep += "keep_qualification(Qualification(0, None), cache=Path('/tmp/cache'))"
+    keep += f"keep_qualification(Qualification(0, None), cache=Path('{CACHE}'))"
     outer.run(f'python3 -c "from pathlib import Path; {keep}"', timeout=300)
     done = outer.test(
         ["testcases/test_multi_driver.py", "-k", "touching and UC_MINUS and before"], timeout=1800
@@ -313,4 +317,4 @@ def _prepare(machine: Machine) -> None:
             "no guest can be tested on KVM in the outer guest", details=tuple(done.output.splitlines()[-20:])
         )
     # Another disk will be there; what is known of this one must go.
-    outer.run("umount /src && blockdev --flushbufs /dev/vdb && rm -rf /tmp/runs", timeout=60)
+    outer.run(f"umount /src && blockdev --flushbufs /dev/vdb && rm -rf {RUNS}", timeout=60)
