@@ -15,14 +15,14 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from pytest_memtype.checksum import checksum_of, whole
 from pytest_memtype.errors import HostError, reason
-from pytest_memtype.progress import Progress, Remark
+from pytest_memtype.progress import Progress, Remark, silent
 from pytest_memtype.trust import require_ours
 
 #: In a folder that is finished: the checksums of its files.
@@ -209,6 +209,26 @@ def is_whole(folder: Path, progress: Progress) -> bool:
         what = ", ".join(changed)
         progress(Remark(f"{folder} is damaged, and made again: {what} has changed since it was made"))
     return not changed
+
+
+def made_once(
+    folder: Path, make: Callable[[Path], None], *, cache: Path, work: str, progress: Progress
+) -> None:
+    """Have a folder made that isn't there or is damaged, once even where several runs want it.
+
+    :param make: Called with the workshop, whose lock is held then; makes it :func:`under_construction`.
+    :param work: The workshop's name.
+    :raises HostError: it can't be read, or another run doesn't finish the same.
+    :raises NotOurs: others than this user could have changed it.
+    """
+    if is_whole(folder, progress):
+        return
+    place = workshop(cache, work)
+    with exclusive(place, progress):
+        # Another run may have made it while this one waited.
+        if not is_whole(folder, silent):
+            discard(folder, cache=place)
+            make(place)
 
 
 def discard(path: Path, *, cache: Path) -> None:

@@ -11,17 +11,8 @@ from pytest_memtype import resources
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.kernels.mmdebstrap import install
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.progress import Progress, silent
-from pytest_memtype.store import (
-    discard,
-    exclusive,
-    is_whole,
-    require_space,
-    scratch,
-    seal,
-    under_construction,
-    workshop,
-)
+from pytest_memtype.progress import Progress
+from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 FOLDER = "images"
 """Of the cache."""
@@ -69,15 +60,13 @@ def image(suite: str, *, progress: Progress) -> Path:
     """
     cache = resources.cache_directory()
     folder = cache / FOLDER / f"debian-{suite}-{_digest(suite)}"
-    if not is_whole(folder, progress):
-        place = workshop(cache, folder.name)
-        with exclusive(place, progress):
-            # Another run may have made it while this one waited.
-            if not is_whole(folder, silent):
-                discard(folder, cache=place)
-                kit = packing_kit(progress=progress)
-                progress(f"building the image of debian:{suite}")
-                _build(suite, folder, kit=kit, cache=cache, place=place)
+
+    def make(place: Path) -> None:
+        kit = packing_kit(progress=progress)
+        progress(f"building the image of debian:{suite}")
+        _build(suite, folder, kit=kit, cache=cache, place=place)
+
+    made_once(folder, make, cache=cache, work=folder.name, progress=progress)
     return folder / "root.sqfs"
 
 

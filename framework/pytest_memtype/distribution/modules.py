@@ -15,17 +15,8 @@ from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
-from pytest_memtype.progress import Progress, silent
-from pytest_memtype.store import (
-    discard,
-    exclusive,
-    is_whole,
-    require_space,
-    scratch,
-    seal,
-    under_construction,
-    workshop,
-)
+from pytest_memtype.progress import Progress
+from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 FOLDER = "modules"
 """Of the cache."""
@@ -58,15 +49,13 @@ def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
     parts = (kernel.suite, module_packages(kernel), HOOK, _PACK, *_TO_BOOT, init.decode())
     name = f"{kernel.release}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}"
     folder = cache / FOLDER / name
-    if not is_whole(folder, progress):
-        place = workshop(cache, f"modules-{name}")
-        with exclusive(place, progress):
-            # Another run may have made it while this one waited.
-            if not is_whole(folder, silent):
-                discard(folder, cache=place)
-                kit = packing_kit(progress=progress)
-                progress(f"downloading the modules of {kernel.release}")
-                _make(kernel, folder, init=init, kit=kit, cache=cache, place=place)
+
+    def make(place: Path) -> None:
+        kit = packing_kit(progress=progress)
+        progress(f"downloading the modules of {kernel.release}")
+        _make(kernel, folder, init=init, kit=kit, cache=cache, place=place)
+
+    made_once(folder, make, cache=cache, work=f"modules-{name}", progress=progress)
     return folder / "modules.sqfs", folder / "initramfs.cpio"
 
 

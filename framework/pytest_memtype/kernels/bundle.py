@@ -33,7 +33,7 @@ from pytest_memtype.kernels.index import Kernel, find, listed, newest
 from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.spec import DebianSpec, Spec, parse
 from pytest_memtype.progress import Progress, silent
-from pytest_memtype.store import discard, exclusive, is_whole, scratch, seal, under_construction, workshop
+from pytest_memtype.store import made_once, scratch, seal, under_construction
 
 # Part of every bundle's key: raise it when the code of this room makes other files from the same sources.
 _RECIPE = "4"
@@ -93,14 +93,12 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
     kit = tools_path(cache=cache) if isinstance(kernel, LocalKernel) else kit_path(kernel, cache=cache)
     key = _key(kernel, own_hash, cache=cache)
     directory = bundle_path(kernel, own_hash, cache=cache)
-    if not is_whole(directory, progress):
-        # The lock of the kit covers its bundles: a build without bubblewrap writes to the kit.
-        place = workshop(cache, kit.name)
-        with exclusive(place, progress):
-            # Another run may have made it while this one waited.
-            if not is_whole(directory, silent):
-                discard(directory, cache=place)
-                _make(kernel, kit, guests, directory, cache=cache, place=place, progress=progress)
+
+    def make(place: Path) -> None:
+        _make(kernel, kit, guests, directory, cache=cache, place=place, progress=progress)
+
+    # The lock of the kit covers its bundles: a build without bubblewrap writes to the kit.
+    made_once(directory, make, cache=cache, work=kit.name, progress=progress)
     module, settings = directory / "memtype.ko", directory / "config"
     return Bundle(
         spec=spec,

@@ -17,16 +17,7 @@ from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
 from pytest_memtype.progress import Progress, silent
 from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import (
-    discard,
-    exclusive,
-    is_whole,
-    require_space,
-    scratch,
-    seal,
-    under_construction,
-    workshop,
-)
+from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 WANTED = (
     "ahci",
@@ -78,13 +69,12 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     recipe = "\n".join((kernel.suite, module_packages(kernel), HOOK, *WANTED))
     name = f"{kernel.release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     folder = cache / FOLDER / name
-    if not is_whole(folder, progress):
-        place = workshop(cache, f"drivers-{name}")
-        with exclusive(place, progress):
-            if not is_whole(folder, silent):
-                discard(folder, cache=place)
-                progress(f"downloading the drivers of {kernel.release}")
-                _make(kernel, folder, cache=cache, place=place)
+
+    def make(place: Path) -> None:
+        progress(f"downloading the drivers of {kernel.release}")
+        _make(kernel, folder, cache=cache, place=place)
+
+    made_once(folder, make, cache=cache, work=f"drivers-{name}", progress=progress)
     facts = json.loads((folder / "drivers.json").read_bytes())
     return Drivers(folder / "drivers.cpio", **{key: tuple(names) for key, names in facts.items()})
 

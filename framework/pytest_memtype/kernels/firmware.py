@@ -10,16 +10,7 @@ from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.progress import Progress, silent
 from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import (
-    discard,
-    exclusive,
-    is_whole,
-    require_space,
-    scratch,
-    seal,
-    under_construction,
-    workshop,
-)
+from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 FOLDER = "firmware"
 """Of the cache."""
@@ -53,14 +44,12 @@ def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
         return ()
     cache = cache_directory()
     folder = _folder(firmware, cache=cache)
-    if not is_whole(folder, progress):
-        place = workshop(cache, folder.name)
-        with exclusive(place, progress):
-            # Another run may have made it while this one waited.
-            if not is_whole(folder, silent):
-                discard(folder, cache=place)
-                progress(f"downloading the firmware {firmware}")
-                _make(folder, cache=cache, place=place)
+
+    def make(place: Path) -> None:
+        progress(f"downloading the firmware {firmware}")
+        _make(folder, cache=cache, place=place)
+
+    made_once(folder, make, cache=cache, work=folder.name, progress=progress)
     return tuple(folder / name for name in FILES)
 
 
