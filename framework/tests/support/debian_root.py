@@ -81,6 +81,12 @@ os.execv("/usr/bin/env", ["env", *sys.argv[1:]])
 """
 
 
+def require_root() -> None:
+    """:raises HostError: this user isn't root."""
+    if os.geteuid() != 0:
+        raise HostError("the root of another Debian is made and entered by root only; run this as root")
+
+
 def make(suite: str, root: Path, *, packages: Sequence[str] = PACKAGES) -> None:
     """Install a minimal system of a Debian suite, with apt, into a new folder. This takes root.
 
@@ -88,8 +94,7 @@ def make(suite: str, root: Path, *, packages: Sequence[str] = PACKAGES) -> None:
     :param root: Made by the call.
     :raises HostError: this user isn't root, or mmdebstrap failed.
     """
-    if os.geteuid() != 0:
-        raise HostError("the root of another Debian is made and entered by root only; run this as root")
+    require_root()
     command = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(packages)}"]
     done = subprocess.run(
         [*command, *sources_of(suite).arguments(root)],
