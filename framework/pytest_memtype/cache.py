@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine import template_store
@@ -14,14 +15,19 @@ from pytest_memtype.progress import Progress
 from pytest_memtype.resources import cache_directory
 from pytest_memtype.store import discard, exclusive, workshop
 
+#: Folders of the cache that only tests of the project fill.
+SUITE_QEMUS: Final = "suite-qemus"
+OUTER_GUESTS: Final = "kvm"
+
 
 @dataclass(frozen=True)
 class Entry:
     """One thing in the cache.
 
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
-        and ``firmware`` (likewise), ``image`` (a distribution's), ``bundle`` (built from a kit) or
-        ``template`` (booted from that).
+        and ``firmware`` (likewise), ``image`` (a distribution's), ``bundle`` (built from a kit),
+        ``template`` (booted from that), or of the project's own tests ``qemu`` (another suite's) and
+        ``outer`` (the guest in which KVM is tested, and its template).
     :param kernel: The release, where it is known.
     :param size: Bytes on the disk.
     :param used: When it was last used or made, seconds since the epoch.
@@ -45,6 +51,8 @@ def entries() -> list[Entry]:
         *_folders("image", cache / "images"),
         *_folders("firmware", cache / "firmware"),
         *_folders("bundle", cache / "bundles"),
+        *_folders_of_tests("qemu", cache / SUITE_QEMUS),
+        *_folders_of_tests("outer", cache / OUTER_GUESTS),
         *_templates(cache),
     ]
 
@@ -91,6 +99,8 @@ def _workshop_of(path: Path) -> str:
             return "bundles"
         case "drivers" | "modules" as kind:
             return f"{kind}-{path.name}"
+        case parent if parent == SUITE_QEMUS:
+            return f"suite-qemu-{path.name}"
     return path.name
 
 
@@ -99,6 +109,11 @@ def _folders(kind: str, folder: Path) -> Iterator[Entry]:
         # Both are named RELEASE-HASH.
         kernel = path.name.rpartition("-")[0]
         yield Entry(kind, path.name, kernel, path, size_of(path), path.stat().st_mtime)
+
+
+def _folders_of_tests(kind: str, folder: Path) -> Iterator[Entry]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        yield Entry(kind, path.name, "", path, size_of(path), path.stat().st_mtime)
 
 
 def _templates(cache: Path) -> Iterator[Entry]:

@@ -98,6 +98,7 @@ def test_nothing_is_removed_under_a_run_that_builds_with_it(
 
 def test_all_kinds_are_removed(cache: Path) -> None:
     folders = [cache / kind / f"{kind}-1" for kind in ("drivers", "modules", "images", "firmware", "bundles")]
+    folders += [cache / "suite-qemus" / "trixie", cache / "kvm" / "outer-1", cache / "kvm" / "template-1"]
     folders.append(cache / "templates" / "00ff" / "ready")
     for folder in folders:
         folder.mkdir(parents=True)
@@ -117,6 +118,27 @@ def test_a_damaged_template_is_listed(cache: Path, text: str) -> None:
     assert result.exit_code == 0, result.output
     assert "damaged" in result.output
     assert readiness(cache).templates == 0
+
+
+def test_all_that_takes_room_is_listed(cache: Path) -> None:
+    """By the sizes of files that the tests of the project leave there, too."""
+    for name in ("kits/a-1", "suite-qemus/sid", "kvm/outer-1", "kvm/template-1"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "file").write_bytes(bytes(3 << 20))
+    rows = CliRunner().invoke(main, ["cache"]).stdout.splitlines()
+    assert rows[-1] == f"{cache}: 12 MiB in 4 entries"
+    assert [row.split()[0] for row in rows[1:-1]] == ["kit", "qemu", "outer", "outer"]
+
+
+@pytest.mark.timeout(60)
+def test_a_suites_qemu_is_not_removed_while_it_is_fetched(cache: Path) -> None:
+    (cache / "suite-qemus" / "sid").mkdir(parents=True)
+    with exclusive(workshop(cache, "suite-qemu-sid"), silent):
+        removal = start("from pytest_memtype.cli import main; main()", ["cache", "remove", "sid"])
+        assert removal.stderr is not None
+        assert removal.stderr.readline() == "waiting for another run that is preparing the same\n"
+    with removal:
+        assert removal.communicate(timeout=60)[0].startswith("removed qemu sid")
 
 
 def test_names_are_no_markup(cache: Path) -> None:

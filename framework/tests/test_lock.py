@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import tomllib
 from importlib.metadata import version
@@ -60,6 +61,19 @@ def test_versions_and_hashes_and_no_place(lock: Path) -> None:
     for entry in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]:
         assert re.match(r"[\w.-]+==\S+", entry)
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
+
+
+def test_nothing_is_compiled() -> None:
+    """A source distribution fetches tools that no lock names; ./hil and tox are what installs a lock."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(_ROOT / "tox.ini")
+    assert "--only-binary :all:" in tox["testenv"]["install_command"]
+    # tox's own sections have it too, unless they say otherwise.
+    own = [name for name in tox.sections() if name != "testenv" and "install_command" in tox[name]]
+    assert own == []
+    installs = [line for line in (_ROOT / "hil").read_text().splitlines() if "--require-hashes" in line]
+    assert installs
+    assert all("--only-binary :all:" in line for line in installs)
 
 
 def test_a_package_in_two_versions_is_refused(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def age_text(seconds: float) -> str:
         if seconds >= size:
             number = int(seconds // size)
             return f"{number} {unit}{'s' if number > 1 else ''} old"
-    return "from this minute" if seconds >= 0 else "from the future by this host's clock"
+    return "seconds old" if seconds >= 0 else "from the future by this host's clock"
 
 
 def _ages(cache: Path, suites: Iterable[str]) -> str:

@@ -45,7 +45,11 @@ class Readiness:
 
     def line(self) -> str:
         """All of it for people, on one line."""
-        oldest = f"indexes up to {age_text(max(self.indexes.values()))}" if self.indexes else "no index"
+        if self.indexes:
+            age = max(self.indexes.values())
+            oldest = f"indexes {'up to ' if age >= 0 else ''}{age_text(age)}"
+        else:
+            oldest = "no index"
         if self.kernel is None:
             return f"no: {oldest} says which kernel is the default"
         if not self.ready:

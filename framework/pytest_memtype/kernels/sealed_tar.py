@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
-from pytest_memtype.errors import UsageError, reason
+from pytest_memtype.errors import HostError, UsageError, reason
 from pytest_memtype.files import opened
 
 MANIFEST: Final = "memtype-export.json"
@@ -82,7 +82,8 @@ def write(
     :param allowed: As of :func:`unpack`.
     :param left_out: Is such a member not to be written?
     :raises UsageError: it would be refused; nothing was written.
-    :raises OSError: something can't be read or written.
+    :raises HostError: something can't be read.
+    :raises OSError: something can't be written.
     """
     found = dict(_found(folders))
     members = {name: _described(path) for name, path in found.items()}
@@ -105,7 +106,7 @@ def write(
         tar.addfile(_header(MANIFEST, Member("file", len(manifest))), io.BytesIO(manifest))
         for name, member in members.items():
             if member.kind == "file":
-                with found[name].open("rb") as contents:
+                with _opened(found[name]) as contents:
                     tar.addfile(_header(name, member), contents)
             else:
                 tar.addfile(_header(name, member))
@@ -322,7 +323,7 @@ def _found(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
                 yield str(parent), path.parent
         yield name, path
         # Path.rglob() follows links to folders in some versions of Python.
-        for folder, _, files in os.walk(path) if path.is_dir() else ():
+        for folder, _, files in os.walk(path, onerror=_raise) if path.is_dir() else ():
             inside = Path(folder)
             if inside != path:
                 yield f"{name}/{inside.relative_to(path)}", inside
@@ -331,6 +332,22 @@ def _found(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
                 status = (inside / file).lstat()
                 if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                     yield f"{name}/{(inside / file).relative_to(path)}", inside / file
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> HostError:
+    """What to say of a file of the cache: an OSError would be taken for one of the file that is written."""
+    return HostError(f"{reason(error)}: it can't be read; make it yours to read, or remove it")
+
+
+def _raise(error: OSError) -> None:
+    raise _unreadable(error) from None
 
 
 def _described(path: Path) -> Member:
@@ -346,7 +363,7 @@ def _described(path: Path) -> Member:
 def _with_digest(member: Member, path: Path) -> Member:
     if member.kind != "file":
         return member
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return replace(member, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 

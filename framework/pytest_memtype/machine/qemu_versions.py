@@ -240,7 +240,22 @@ def _known(program: str, identity: str) -> Qemu:
         unfinished = kept.with_suffix(f".{os.getpid()}")
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
         unfinished.replace(kept)
+        _forget_others(program, kept)
     return qemu
+
+
+def _forget_others(program: str, kept: Path) -> None:
+    """Remove what a program said before it was upgraded, and what programs did that are gone.
+
+    :raises OSError: something can't be removed.
+    """
+    for path in kept.parent.glob("*.json"):
+        try:
+            about = str(json.loads(path.read_bytes())["program"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            about = ""
+        if path != kept and (about == program or not Path(about).is_file()):
+            path.unlink(missing_ok=True)
 
 
 def _identity(program: str) -> str:

@@ -23,6 +23,7 @@ from small_indexes import DAY, fill_with_indexes, pretend_kit, small_kernel
 from stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.cli import main
+from pytest_memtype.errors import HostError
 from pytest_memtype.kernels import mirror, sealed_tar
 from pytest_memtype.kernels.bundle import bundle, bundle_path, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
@@ -190,11 +191,25 @@ def test_what_another_version_put_beside_is_left_out(
     assert memtype("cache", "export", file, f"debian:{KERNEL}").exit_code == 0
     monkeypatch.setenv("MEMTYPE_CACHE", str(here))
     assert memtype("cache", "import", file).exit_code == 0
-    assert {path.name for path in (here / "bundles" / folder.name).iterdir()} == {
-        *FILES,
-        "kernel.json",
-        "sums.json",
-    }
+    names = {path.name for path in (here / "bundles" / folder.name).iterdir()}
+    assert {*FILES, "kernel.json", "sums.json"} == names
+
+
+def test_what_can_not_be_read_is_not_said_to_be_unwritable(there: Path, tmp_path: Path) -> None:
+    (image,) = there.glob("bundles/*/image")
+    # A file of that name opens for nobody, root included.
+    image.unlink()
+    image.symlink_to("image")
+    with pytest.raises(HostError, match="Too many levels of symbolic links: it can't be read; make it yours"):
+        sealed_tar._opened(image)
+    image.unlink()
+    image.write_text("image")
+    agent = image.with_name("agent")
+    if os.geteuid() != 0:
+        agent.chmod(0)
+        result = memtype("cache", "export", tmp_path / "x", f"debian:{KERNEL}")
+        assert result.exit_code == 3
+        assert f"{agent}: Permission denied: it can't be read" in result.stderr
 
 
 def test_a_link_that_import_would_refuse_is_not_written(there: Path, tmp_path: Path) -> None:

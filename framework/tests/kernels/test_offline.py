@@ -329,9 +329,22 @@ def test_a_plain_run_of_pytest_says_one_line(
         (DAY - 1, "23 hours old"),
         (3600, "1 hour old"),
         (120, "2 minutes old"),
-        (0, "from this minute"),
+        (0, "seconds old"),
         (-5, "from the future by this host's clock"),
     ],
 )
 def test_ages(seconds: float, text: str) -> None:
     assert age_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [
+        (3 * DAY, "indexes up to 3 days old"),
+        (0.0, "indexes up to seconds old"),
+        (-DAY, "indexes from the future by this host's clock"),
+    ],
+)
+def test_the_age_of_indexes_is_a_sentence(cache: Path, age: float, text: str) -> None:
+    fill_with_indexes(cache, age=age)
+    assert readiness(cache).line().endswith(text)

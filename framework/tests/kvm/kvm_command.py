@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import click
-from kvm_run import NIGHTLY, Held, hold
+from kvm_run import NIGHTLY, Held, hold, on_this_host
 from outer_image import PROJECT
 from rich.console import Console
 
-from pytest_memtype.errors import MemtypeError
+from pytest_memtype.errors import HostError, MemtypeError
 from pytest_memtype.progress import shown
 
 _LEAST = 150
@@ -41,11 +40,11 @@ def main(selection: tuple[str, ...], minutes: int, qualify: bool) -> None:
                 qualify=qualify,
                 echo=True,
             )
+        wrong = complaints(held, least=0 if selection else _LEAST)
+        status = compare(held)
     except MemtypeError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_status)
-    wrong = complaints(held, least=0 if selection else _LEAST)
-    status = compare(held)
     took = (time.monotonic() - start) / 60
     click.echo(f"KVM: {held.kvm.counts} in {held.kvm.seconds:.0f} s; records in {held.kvm.records}")
     if held.kvm.livelocks:
@@ -80,9 +79,19 @@ def complaints(held: Held, *, least: int) -> list[str]:
 
 
 def compare(held: Held) -> int:
-    """Show what ``memtype compare --json`` says; its exit status."""
+    """Show what ``memtype compare --json`` says; its exit status.
+
+    :raises HostError: it says nothing that is understood, or takes too long.
+    """
     command = [str(Path(sys.executable).with_name("memtype")), "compare", "--json"]
     command += [str(held.kvm.records), str(held.tcg.records)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPARE_SECONDS, check=False)
-    click.echo(f"memtype compare --json: {json.dumps(json.loads(done.stdout))}")
+    done = on_this_host(command, what="memtype compare", timeout=_COMPARE_SECONDS)
+    try:
+        said = json.dumps(json.loads(done.stdout))
+    except ValueError:
+        raise HostError(
+            f"memtype compare ended with status {done.returncode} and without an answer",
+            details=tuple(done.stderr.splitlines()[-10:]),
+        ) from None
+    click.echo(f"memtype compare --json: {said}")
     return done.returncode

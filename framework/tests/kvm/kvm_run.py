@@ -134,19 +134,15 @@ def portions(tests: Sequence[str]) -> list[list[str]]:
 
 def _collected(made: Bundle, selection: tuple[str, ...]) -> list[str]:
     """The ids of the selected tests."""
-    done = subprocess.run(
+    done = on_this_host(
         [*_PYTEST, "--kernel", made.spec, "--collect-only", "-q", "--no-header", *selection],
-        cwd=PROJECT,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=_HOST_SECONDS,
-        check=False,
+        what="collecting the tests",
     )
     # A last line with their number has none.
     found = [line for line in done.stdout.splitlines() if "::" in line]
     if not found:
-        raise UsageError(f"no test is selected by {' '.join(selection)}", details=(done.stdout[-2000:],))
+        said = (done.stdout + done.stderr)[-2000:]
+        raise UsageError(f"no test is selected by {' '.join(selection)}", details=(said,))
     return found
 
 
@@ -184,6 +180,31 @@ def _on_kvm(
     return Ran(dict(totals), records, seconds, "\n".join(outputs), livelocks)
 
 
+def on_this_host(
+    command: Sequence[str], *, what: str, timeout: float = _HOST_SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the checkout.
+
+    :param what: It, as the beginning of a sentence.
+    :param timeout: Seconds that it has.
+    :raises HostError: it takes longer.
+    """
+    try:
+        return subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{what} took more than {timeout:.0f} s; is the host busy?") from None
+
+
 def _environment() -> dict[str, str]:
     """Of a pytest whose options aren't those of one that runs this."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -193,19 +214,12 @@ def _under_tcg(made: Bundle, selection: tuple[str, ...], folder: Path) -> Ran:
     start = time.monotonic()
     command = [*_PYTEST, "-n0", "-v", "--memtype-dir", str(folder), "--accel", "tcg", "--kernel", made.spec]
     command += selection
-    done = subprocess.run(
-        command,
-        cwd=PROJECT,
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_HOST_SECONDS,
-        check=False,
-    )
+    done = on_this_host(command, what="the tests under TCG")
     runs = sorted((folder / "runs").glob("*/records.jsonl"))
     if not runs:
-        raise GuestError("no test ran under TCG", details=tuple(done.stdout.splitlines()[-30:]))
+        raise GuestError(
+            "no test ran under TCG", details=tuple((done.stdout + done.stderr).splitlines()[-30:])
+        )
     return Ran(counts(done.stdout), runs[-1], time.monotonic() - start, done.stdout)
 
 

@@ -24,6 +24,7 @@ from typing import Final
 
 from outer_image import PROJECT, OuterImage, keep_latest
 
+from pytest_memtype.cache import OUTER_GUESTS
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.errors import GuestError, GuestHung, KernelError
 from pytest_memtype.host import available_memory
@@ -280,9 +281,8 @@ def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Pro
     # It has a template in it of a guest that is started so.
     inside = rerun_command(Guest(accelerator="kvm"))
     parts = (image.key, bundle.key, this_qemu().banner, command, inside, str(_FORMAT))
-    folder = (
-        cache_directory() / "kvm" / f"template-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
-    )
+    key = hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]
+    folder = cache_directory() / OUTER_GUESTS / f"template-{key}"
     with contextlib.suppress(TemplateError):
         return load(guest, folder)
     place = workshop(cache_directory(), folder.name)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.cache import OUTER_GUESTS
 from pytest_memtype.distribution.packing import busybox, pack, packing_kit
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.kernels import initramfs, sandbox
@@ -104,7 +105,7 @@ def outer_image(*, progress: Progress) -> OuterImage:
     :raises HostError: the host lacks a program or space.
     """
     cache = cache_directory()
-    folder = cache / "kvm" / f"outer-{digest()}"
+    folder = cache / OUTER_GUESTS / f"outer-{digest()}"
     if not folder.is_dir():
         place = workshop(cache, folder.name)
         with exclusive(place, progress):
@@ -122,7 +123,7 @@ def keep_latest(pattern: str, *, place: Path) -> None:
 
     :param place: The folder of whose lock the caller is the holder.
     """
-    found = (cache_directory() / "kvm").glob(pattern)
+    found = (cache_directory() / OUTER_GUESTS).glob(pattern)
     for old in sorted(found, key=lambda each: each.stat().st_mtime, reverse=True)[_KEPT:]:
         discard(old, cache=place)
 

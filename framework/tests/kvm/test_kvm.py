@@ -19,7 +19,7 @@ import kvm_run
 import outer_guest
 import outer_image
 import pytest
-from kvm_command import complaints
+from kvm_command import compare, complaints
 from kvm_run import LANDING, Held, Ran, counts, hold
 from outer_guest import NEEDED_MEMORY, Done, Livelock, Outer, memory_problem
 
@@ -58,6 +58,17 @@ def test_a_host_without_the_memory_is_one_line(tmp_path: Path, monkeypatch: pyte
     ):
         hold(LANDING, tmp_path / "held", timeout=_SECONDS, progress=print)
     assert not (tmp_path / "held").exists()
+
+
+def test_a_comparison_that_fails_is_one_line(tmp_path: Path) -> None:
+    ran = replace(RAN, records=tmp_path / "none")
+    with pytest.raises(HostError, match="memtype compare ended with status 2 and without an answer"):
+        compare(replace(FINE, kvm=ran, tcg=ran))
+
+
+def test_what_takes_too_long_is_one_line() -> None:
+    with pytest.raises(HostError, match=r"^sleeping took more than 0 s; is the host busy\?$"):
+        kvm_run.on_this_host(["sleep", "60"], what="sleeping", timeout=0.1)
 
 
 # What the above is judged by.

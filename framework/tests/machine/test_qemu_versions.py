@@ -81,6 +81,19 @@ def test_another_program_under_the_same_name_is_asked_anew(
         this_qemu()
 
 
+def test_what_it_said_before_an_upgrade_is_dropped(own_cache: Path, tmp_path: Path) -> None:
+    own, other = own_cache / "qemu", shutil.which(QEMU)
+    own.mkdir(parents=True)
+    for name, program in {"other": other, "gone": str(tmp_path / "gone")}.items():
+        (own / f"{name}.json").write_text(json.dumps({"program": program}))
+    (own / "damaged.json").write_text("[" * 100_000)
+    upgraded = broken_qemu.make(tmp_path / "bin", "newer")
+    # An upgrade changes the hash by which a program's answer is kept.
+    for identity in ("before", "after"):
+        assert qemu_versions._known(str(upgraded), identity).release == "99.1.0"
+    assert {path.name for path in own.iterdir()} == {"other.json", "after.json"}
+
+
 def test_none_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HostError, match="not on this host; install the package qemu-system-x86"):

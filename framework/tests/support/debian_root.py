@@ -22,9 +22,8 @@ from pytest_memtype.kernels.sources import sources_of
 #: What a fresh machine has, beside what apt itself needs; passwd makes its users.
 PACKAGES: Final = ("ca-certificates", "git", "passwd")
 
-_BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
 # How this host reaches its networks: without them a root reaches none.
-_CARRIED = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", f"/{_BUNDLE}")
+_CARRIED = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 _VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -32,12 +31,11 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PIVOT_ROOT = 155
 _MNT_DETACH = 2
 
-# $1 the root, $2 a folder of this host that the root finds at /host (or empty), $3 and $4 Python and what it
-# is to do at the end, then the command.
+# $1 the root, $2 and $3 Python and what it is to do at the end, then the command.
 _ENTER: Final = r"""
 set -eu
-root=$1 shared=$2 python=$3 pivot=$4
-shift 4
+root=$1 python=$2 pivot=$3
+shift 3
 mount --make-rprivate /
 mount --bind "$root" "$root"
 cd "$root"
@@ -57,10 +55,6 @@ ln -s /proc/self/fd dev/fd
 ln -s fd/0 dev/stdin
 ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
-if [ -n "$shared" ]; then
-    mkdir -p host
-    mount --rbind "$shared" host
-fi
 exec "$python" -c "$pivot" "$@"
 """
 
@@ -81,6 +75,12 @@ os.execv("/usr/bin/env", ["env", *sys.argv[1:]])
 """
 
 
+def require_root() -> None:
+    """:raises HostError: this user isn't root."""
+    if os.geteuid() != 0:
+        raise HostError("the root of another Debian is made and entered by root only; run this as root")
+
+
 def make(suite: str, root: Path, *, packages: Sequence[str] = PACKAGES) -> None:
     """Install a minimal system of a Debian suite, with apt, into a new folder. This takes root.
 
@@ -88,8 +88,7 @@ def make(suite: str, root: Path, *, packages: Sequence[str] = PACKAGES) -> None:
     :param root: Made by the call.
     :raises HostError: this user isn't root, or mmdebstrap failed.
     """
-    if os.geteuid() != 0:
-        raise HostError("the root of another Debian is made and entered by root only; run this as root")
+    require_root()
     command = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(packages)}"]
     done = subprocess.run(
         [*command, *sources_of(suite).arguments(root)],
@@ -110,13 +109,10 @@ def make(suite: str, root: Path, *, packages: Sequence[str] = PACKAGES) -> None:
             shutil.copyfile(name, root / name.lstrip("/"))
 
 
-def entering(
-    root: Path, command: Sequence[str], *, user: str | None = None, shared: Path | None = None
-) -> list[str]:
+def entering(root: Path, command: Sequence[str], *, user: str | None = None) -> list[str]:
     """The command that runs another one in a root, which this process must be root for.
 
     :param user: Who runs it there; None for root.
-    :param shared: A folder of this host that it finds at ``/host``.
     """
     home = f"/home/{user}" if user else "/root"
     own = {name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith("PIP_")}
@@ -126,7 +122,7 @@ def entering(
         inner = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--", *inner]
     return [
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--"),
-        *("sh", "-c", _ENTER, "enter", str(root), str(shared) if shared else "", sys.executable, _PIVOT),
+        *("sh", "-c", _ENTER, "enter", str(root), sys.executable, _PIVOT),
         *inner,
     ]
 

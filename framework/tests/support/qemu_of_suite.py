@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.cache import SUITE_QEMUS
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.kernels.index import age_text
 from pytest_memtype.kernels.mmdebstrap import unpack
@@ -93,7 +94,7 @@ def _kit(suite: str) -> Path:
     :raises KernelError: there is none, and the mirror doesn't have it.
     """
     cache = cache_directory()
-    final = cache / "suite-qemus" / suite
+    final = cache / SUITE_QEMUS / suite
     place = workshop(cache, f"suite-qemu-{suite}")
     with exclusive(place, silent):
         age = time.time() - final.stat().st_mtime if final.is_dir() else None
