@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -21,13 +20,13 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 from pytest_memtype.audit.audit import Audit, judge, look
 from pytest_memtype.audit.features import features
 from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.program import Program, program_of
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.audit.tree import host_address, owners_in_tree
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.memory_map import Kind
-from pytest_memtype.machine.process import dying_with_us
 from pytest_memtype.machine.timeouts import COMMAND, START
 
 _FD_SET: Final = 8086
@@ -92,9 +91,8 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
     :raises HostError: its kind of saved state can't be learned.
     """
     process = pid if pid is not None else _peer(path)
-    binary = Path(f"/proc/{process}/exe")
-    _check_owner(binary)
-    shape = learned_shape(binary, pid=process)
+    with program_of(process) as program:
+        shape = learned_shape(program)
     with contextlib.closing(Control(str(path))) as control:
         known = features(control.execute)
         backends = {each["id"] for each in control.execute("query-memdev") if "id" in each}
@@ -165,35 +163,23 @@ def _peer(path: Path) -> int:
     return int(pid)
 
 
-def _check_owner(binary: Path) -> None:
-    """Whoever listens on a socket chooses what is learned from, and that is run as who we are."""
-    try:
-        owner = binary.stat().st_uid
-    except OSError as error:
-        raise UsageError(f"{binary} can't be looked at: {error.strerror}; name QEMU with --pid") from None
-    if owner not in (0, os.geteuid()):
-        raise UsageError(f"{binary} belongs to user {owner} and is not run as another; audit as that user")
-
-
-def learned_shape(binary: Path, *, pid: int | None = None) -> CpuShape:
+def learned_shape(program: Program) -> CpuShape:
     """How a QEMU saves CPUs, from a guest of its own that never runs.
 
-    :param binary: Such as ``/proc/PID/exe``.
-    :param pid: A process that it is to be started beside, in whose mount namespace its libraries are.
+    :param program: That QEMU.
     :raises HostError: it can't be started, or says nothing that is understood.
     """
-    if shutil.which(binary) is None:
-        raise HostError(f"{binary} can't be started; name QEMU with --pid")
     ours, theirs = socket.socketpair()
     # fmt: off
     command = [
-        *dying_with_us(), *_beside(binary, pid), "-nodefaults", "-no-user-config", "-display", "none",
+        *program.command, "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", "q35", "-accel", "tcg", "-m", "16M", "-S",
         "-chardev", f"socket,id=control,fd={theirs.fileno()}", "-qmp", "chardev:control",
     ]
     # fmt: on
     with ours, theirs, tempfile.TemporaryFile() as output:
-        qemu = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=output, stderr=output)
+        descriptors = [theirs.fileno(), *program.descriptors]
+        qemu = subprocess.Popen(command, pass_fds=descriptors, stdout=output, stderr=output)
         try:
             theirs.close()
             with contextlib.closing(Control(ours)) as control:
@@ -201,27 +187,12 @@ def learned_shape(binary: Path, *, pid: int | None = None) -> CpuShape:
         except (UsageError, DeviceStateError) as error:
             output.seek(0)
             said = tuple(output.read().decode(errors="replace").splitlines()[-5:])
-            raise HostError(f"how {binary} saves CPUs can't be learned: {error}", details=said) from None
+            raise HostError(
+                f"how {program.name} saves CPUs can't be learned: {error}", details=said
+            ) from None
         finally:
             qemu.kill()
             qemu.wait()
-
-
-def _beside(binary: Path, pid: int | None) -> list[str]:
-    """The start of a command that runs a program where a process runs it.
-
-    :raises HostError: that is in another mount namespace, such as a container's, and this user isn't root.
-    """
-    if pid is None:
-        return [str(binary)]
-    theirs = Path(f"/proc/{pid}/ns/mnt")
-    if theirs.samefile("/proc/self/ns/mnt"):
-        return [str(binary)]
-    if os.geteuid() != 0:
-        raise HostError(
-            f"process {pid} has a mount namespace of its own, as in a container; audit it as root"
-        )
-    return ["nsenter", f"--mount={theirs}", "--", str(binary.readlink())]
 
 
 def _migrated(control: Control) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pytest_memtype.audit.audit import Audit, audit
 from pytest_memtype.audit.live import learned_shape
 from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.program import installed
 from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import UsageError
@@ -52,4 +53,4 @@ def _shape(saved: bytes) -> CpuShape:
     except DeviceStateError:
         if not saved.startswith(b"QEVM"):
             raise
-        return learned_shape(Path(QEMU))
+        return learned_shape(installed(QEMU))

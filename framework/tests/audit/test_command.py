@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as Xml
@@ -122,6 +124,91 @@ def test_the_program_of_another_user_is_not_run(tmp_path: Path) -> None:
         theirs.kill()
     assert result.exit_code == 2
     assert "belongs to user 65534 and is not run as another" in result.output
+
+
+#: Another program takes the place of the one that runs, and of a library of it, for whoever enters.
+LURE = """
+sleep 600 &
+echo "$!"
+for replaced in /usr/bin/sleep /bin/sleep; do mount --bind "$1" "$replaced"; done
+echo laid
+wait
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter and write to; those of pytest are root's."""
+    with tempfile.TemporaryDirectory(prefix="memtype-open-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_a_mount_namespace_of_another_user_is_not_entered(open_folder: Path) -> None:
+    """A program is root's by its file, and another in the namespace that a plain user made for himself."""
+    if os.geteuid() != 0:
+        pytest.skip("only root would enter it")
+    ran = open_folder / "ran"
+    evil = open_folder / "evil"
+    evil.write_text(f'#!/bin/sh\nid -u >"{ran}"\n')
+    evil.chmod(0o755)
+    # fmt: off
+    command = [
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+        "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", LURE, "sh", str(evil),
+    ]
+    # fmt: on
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as theirs:
+        assert theirs.stdout is not None
+        assert theirs.stderr is not None
+        try:
+            pid = theirs.stdout.readline().strip()
+            if not pid or theirs.stdout.readline() != "laid\n":
+                pytest.skip(f"no namespaces for plain users here: {theirs.stderr.read()}")
+            result = run("--qmp", open_folder / "qmp", "--pid", pid)
+        finally:
+            os.killpg(theirs.pid, signal.SIGKILL)
+    assert not ran.exists(), f"it ran as user {ran.read_text()}"
+    assert result.exit_code == 3
+    assert "user namespace of its own" in result.output
+    assert "\n" not in result.output.strip()
+
+
+#: Stands for QEMU: it says who runs it, and leaves.
+WHO = """
+#include <stdio.h>
+#include <unistd.h>
+int main(int count, char **arguments)
+{
+	if (count == 1)
+		return pause();
+	printf("user %d %d group %d %d\\n", getuid(), geteuid(), getgid(), getegid());
+	return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("namespace", [False, True], ids=["one namespace", "another mount namespace"])
+def test_the_program_is_run_as_the_user_of_its_process(open_folder: Path, *, namespace: bool) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    program = open_folder / "qemu"
+    subprocess.run(["gcc", "-x", "c", "-", "-o", program], input=WHO, text=True, check=True)
+    # As libvirt starts it.
+    command = ["unshare", "--mount"] if namespace else []
+    command += ["setpriv", "--reuid=65534", "--regid=65533", "--clear-groups", str(program)]
+    with subprocess.Popen(command) as theirs:
+        exe = Path(f"/proc/{theirs.pid}/exe")
+        while exe.readlink() != program:
+            assert theirs.poll() is None
+        try:
+            result = run("--qmp", open_folder / "qmp", "--pid", theirs.pid)
+        finally:
+            theirs.kill()
+    assert result.exit_code == 3, result.output
+    assert "user 65534 65534 group 65533 65533" in result.output
 
 
 @pytest.mark.parametrize(
