@@ -8,7 +8,7 @@ import threading
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.mmdebstrap import require_network, unpack
+from pytest_memtype.kernels.mmdebstrap import interrupt_all, require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import Progress, Remark
-from pytest_memtype.store import exclusive, flush, scratch, workshop
+from pytest_memtype.store import exclusive, flush, interruptions, scratch, workshop
 
 # A warm start reads JSON only; python-debian is slow to load.
 if TYPE_CHECKING:
@@ -201,9 +201,12 @@ def _refresh_all(
     :param impatient: See :func:`unpack`: there are older ones.
     """
     answered = threading.Event()
+    before = interruptions()
+
+    def stopped() -> bool:
+        return interruptions() != before
 
     def refresh(suite: str) -> KernelError | HostError | None:
-        place = workshop(cache, f"index-{suite}")
         what = f"{_WHAT} {suite}"
 
         def on_contact() -> None:
@@ -211,10 +214,14 @@ def _refresh_all(
             if impatient:
                 progress(f"reading {what}")
 
+        # Whatever comes of it, the others don't wait for this one.
         try:
             require_network(what, cache=cache)
             lost_before = mirror.lately_lost(cache)
+            place = workshop(cache, f"index-{suite}")
             with exclusive(place, progress):
+                if stopped():
+                    return HostError(f"{what}: interrupted")
                 # Another run may have done it while this one waited, or have found that it can't be done.
                 if _load(cache, suite, max_age=_FRESH_SECONDS) is not None:
                     return None
@@ -231,11 +238,20 @@ def _refresh_all(
             answered.set()
         return None
 
-    with ThreadPoolExecutor(min(_AT_ONCE, len(suites))) as pool:
-        first = pool.submit(refresh, suites[0])
+    pool = ThreadPoolExecutor(min(_AT_ONCE, len(suites)))
+    reading: list[Future[KernelError | HostError | None]] = []
+    try:
+        reading.append(pool.submit(refresh, suites[0]))
         answered.wait()
-        others = [pool.submit(refresh, suite) for suite in suites[1:]]
-        done = [each.result() for each in (first, *others)]
+        reading += [pool.submit(refresh, suite) for suite in suites[1:]]
+        done = [each.result() for each in reading]
+    except BaseException:
+        # Ctrl-C reaches this thread alone.
+        pool.shutdown(wait=False, cancel_futures=True)
+        interrupt_all(reading)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     return {suite: error for suite, error in zip(suites, done, strict=True) if error is not None}
 
 

@@ -13,13 +13,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import Any
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
-from pytest_memtype.store import disk_full
+from pytest_memtype.store import disk_full, interrupt_waiting
 
 # Bounds a mirror that trickles.
 _LIMIT_SECONDS = 1800
@@ -217,8 +219,16 @@ def namespace_problem() -> str | None:
 _running: set[subprocess.Popen[str]] = set()
 
 
+def interrupt_all(working: Collection[Future[Any]]) -> None:
+    """:func:`interrupt`, until some threads are done: one may be about to start its mmdebstrap."""
+    interrupt()
+    while wait(working, timeout=_LOOK_SECONDS).not_done:
+        interrupt()
+
+
 def interrupt() -> None:
-    """End every mmdebstrap of this process; whoever waits for one is told that it failed."""
+    """End each mmdebstrap of this process and each wait for another run; who waits is told that it failed."""
+    interrupt_waiting()
     for process in tuple(_running):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
