@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_memtype.alias_check import Checked, check, note_boot
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
-from pytest_memtype.errors import Unavailable
+from pytest_memtype.errors import HostError, Unavailable
 from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
@@ -173,7 +173,7 @@ class Session:
         try:
             cache = cache_directory() / "templates"
             return Ready(cloned(blueprint, logs=logs, cache=cache, progress=self._progress), "clone")
-        except TemplateError as error:
+        except (TemplateError, HostError) as error:
             return Ready(self._booted(blueprint, logs), f"boot, because a clone failed: {error}")
 
     def _booted(self, blueprint: Blueprint, logs: Path) -> Guest:

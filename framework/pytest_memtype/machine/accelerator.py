@@ -72,7 +72,7 @@ class Qualification:
     difference: str | None
 
 
-#: Compares KVM with TCG. Raises GuestError when there is nothing to compare with, because TCG fails.
+#: Compares KVM with TCG. Raises GuestError or HostError when one didn't come to its end, which may pass.
 Qualify = Callable[[], Qualification]
 
 
@@ -217,9 +217,11 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, quali
     if choice.accelerator == "kvm":
         try:
             choice = trusted(choice, _qualification(cache=cache, qualify=qualify))
-        except GuestError as error:
-            # About the kernel, too.
-            return Choice("tcg", f"KVM was not compared with TCG: {error.message}")
+        except (GuestError, HostError) as error:
+            # About the kernel, too, or about this host at this moment.
+            choice = Choice("tcg", f"KVM was not compared with TCG: {error.message}")
+            progress(f"TCG it is: {choice.reason}")
+            return choice
         if choice.accelerator == "tcg":
             progress(f"TCG it is: {choice.reason}")
     _keep({"choice": dataclasses.asdict(choice)}, host=host, file=cache / _FILE)
@@ -242,7 +244,7 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
         if qualification is None:
             with _alone(cache):
                 qualification = _qualification(cache=cache, qualify=qualify)
-    except GuestError as error:
+    except (GuestError, HostError) as error:
         progress(f"--accel=kvm: not compared with TCG: {error.message}")
         return Choice("kvm", f"asked for; not compared with TCG: {error.message}")
     if qualification.difference is None:
@@ -254,7 +256,8 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
 def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
     """What comparing gave, now or before. The caller is :func:`_alone`.
 
-    :raises GuestError: there is nothing to compare with.
+    :raises GuestError: there is nothing to compare.
+    :raises HostError: there is, and this host can't do it now.
     """
     known = _recall_qualification(cache)
     if known is not None:
