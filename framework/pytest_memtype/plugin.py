@@ -18,6 +18,7 @@ from pytest_memtype.guest.guest import Guest
 from pytest_memtype.kernels import mirror
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.markers import (
     add_markers,
@@ -29,6 +30,7 @@ from pytest_memtype.markers import (
     provokes,
     shares_guest,
 )
+from pytest_memtype.progress import Remark
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
 from pytest_memtype.run_config import base_of, progress_of, run_name, run_of
@@ -49,7 +51,6 @@ _failed = pytest.StashKey[bool]()
 _records = pytest.StashKey[list[Record]]()
 _guests = pytest.StashKey[TestGuests]()
 _audited = pytest.StashKey[list[Checked]]()
-_remarked = pytest.StashKey[bool]()
 _next = pytest.StashKey[pytest.Item | None]()
 
 
@@ -156,10 +157,8 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A worker ends, which could print nothing: what it had to say is said once for all of them."""
-    remarks = getattr(node, "workeroutput", {}).get("memtype_remarks", ())
-    if remarks and not node.config.stash.get(_remarked, False):
-        node.config.stash[_remarked] = True
-        progress_of(node.config)(remarks[0])
+    for remark in getattr(node, "workeroutput", {}).get("memtype_remarks", ()):
+        progress_of(node.config)(Remark(remark))
 
 
 def _the_session(config: pytest.Config) -> Session:
@@ -203,14 +202,18 @@ def _tested_by(metafunc: pytest.Metafunc) -> list[Tested]:
 
 def _qemu_fails(config: pytest.Config) -> bool:
     """Whether QEMU is needed and can't be used, which ends the run and not each of its tests."""
-    # The end of a worker of pytest-xdist would only be a riddle.
-    if config.option.collectonly or hasattr(config, "workerinput") or the_target(config) is not None:
+    if config.option.collectonly or the_target(config) is not None:
         return False
     try:
-        usable_qemu()
+        warning = age_warning(usable_qemu())
     except MemtypeError as error:
+        # The end of a worker of pytest-xdist would only be a riddle.
+        if hasattr(config, "workerinput"):
+            return False
         config.stash[_trouble] = error
         return True
+    if warning:
+        progress_of(config)(Remark(warning))
     return False
 
 

@@ -18,7 +18,7 @@ from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels import mirror
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.registers_outside import usable_qemu
-from pytest_memtype.progress import shown
+from pytest_memtype.progress import Remark, shown
 from pytest_memtype.qualification import chosen
 from pytest_memtype.target.address import QEMU
 from pytest_memtype.tested import all_tested
@@ -73,7 +73,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
             # Before anything is fetched for it.
             warning = age_warning(usable_qemu())
             if warning:
-                progress(warning)
+                progress(Remark(warning))
             tested = all_tested(known.kernel, known.guest, progress=progress)
         bundles = {
             each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))

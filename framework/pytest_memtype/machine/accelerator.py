@@ -27,7 +27,7 @@ from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.timeouts import BOOT
-from pytest_memtype.progress import Progress
+from pytest_memtype.progress import Progress, Remark
 
 Wanted = Literal["auto", "tcg", "kvm"]
 
@@ -220,10 +220,10 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, quali
         except (GuestError, HostError) as error:
             # About the kernel, too, or about this host at this moment.
             choice = Choice("tcg", f"KVM was not compared with TCG: {error.message}")
-            progress(f"TCG it is: {choice.reason}")
+            progress(Remark(f"TCG it is: {choice.reason}"))
             return choice
         if choice.accelerator == "tcg":
-            progress(f"TCG it is: {choice.reason}")
+            progress(Remark(f"TCG it is: {choice.reason}"))
     _keep({"choice": dataclasses.asdict(choice)}, host=host, file=cache / _FILE)
     return choice
 
@@ -245,11 +245,11 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
             with _alone(cache):
                 qualification = _qualification(cache=cache, qualify=qualify)
     except (GuestError, HostError) as error:
-        progress(f"--accel=kvm: not compared with TCG: {error.message}")
+        progress(Remark(f"--accel=kvm: not compared with TCG: {error.message}"))
         return Choice("kvm", f"asked for; not compared with TCG: {error.message}")
     if qualification.difference is None:
         return Choice("kvm", "asked for")
-    progress(f"--accel=kvm: not to be trusted: {qualification.difference}")
+    progress(Remark(f"--accel=kvm: not to be trusted: {qualification.difference}"))
     return Choice("kvm", f"asked for, though not to be trusted: {qualification.difference}")
 
 

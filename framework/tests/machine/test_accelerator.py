@@ -31,6 +31,7 @@ from pytest_memtype.machine.command import Accelerator, Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.progress import Remark
 
 FILE = "accelerator.json"
 
@@ -301,6 +302,7 @@ def test_kvm_is_not_taken_when_a_record_differs(fast: Host, monkeypatch: pytest.
     assert choice.accelerator == "tcg"
     assert choice.reason == f"KVM is faster, but not to be trusted: {OTHERWISE.difference}"
     assert said[-1] == f"TCG it is: {choice.reason}"
+    assert isinstance(said[-1], Remark)
     assert fast.choose(qualify=compared) == choice
     assert compared.times == 1
     monkeypatch.setenv("MEMTYPE_CACHE", str(fast.cache))
@@ -314,6 +316,7 @@ def test_kvm_that_is_asked_for_is_taken_and_warned_of(fast: Host) -> None:
     choice = fast.choose(wanted="kvm", qualify=compared, progress=said.append)
     assert choice.accelerator == "kvm"
     assert said == [f"--accel=kvm: not to be trusted: {OTHERWISE.difference}"]
+    assert isinstance(said[0], Remark)
     assert OTHERWISE.difference is not None
     assert OTHERWISE.difference in choice.reason
     # Each run is warned; one compares.
