@@ -47,7 +47,7 @@ class Check:
 
 def checks() -> list[Check]:
     """Look at everything pytest-memtype needs of a host. Changes nothing but the cache folder."""
-    inspect: tuple[Callable[[], Check], ...] = (
+    inspect: tuple[Callable[[], Check | None], ...] = (
         _python,
         _qemu,
         _outside,
@@ -61,7 +61,13 @@ def checks() -> list[Check]:
         _cores,
         _accelerator,
     )
-    return [look() for look in inspect]
+    found: list[Check] = []
+    for look in inspect:
+        # Without a QEMU that can be used there is no guest whose memory could be read.
+        check = None if look is _outside and not found[-1].ok else look()
+        if check is not None:
+            found.append(check)
+    return found
 
 
 def _python() -> Check:
@@ -74,9 +80,10 @@ def _qemu() -> Check:
     advice = "install the package qemu-system-x86"
     if shutil.which(QEMU) is None:
         return Check("QEMU", False, f"{QEMU} is not on the PATH", advice)
+    remarks: list[str] = []
     try:
         # It starts a guest without a kernel, saves it and reads its registers.
-        qemu = usable_qemu()
+        qemu = usable_qemu(progress=remarks.append)
     except HostError as error:
         return Check("QEMU", False, error.message, f"{advice} again")
     found = f"{qemu.banner} ({qemu.program})"
@@ -84,26 +91,29 @@ def _qemu() -> Check:
         advice = (
             "if a run fails here and not with a tested version, report it; docs/hosts.md has what was seen"
         )
-        return Check("QEMU", True, f"{found}; newer than those tested ({tested_versions()})", advice)
-    tested = qemu.version[:2] in TESTED
-    return Check(
-        "QEMU", True, f"{found}; {'tested' if tested else f'between those tested ({tested_versions()})'}"
-    )
+        found = f"{found}; newer than those tested ({tested_versions()})"
+        return Check("QEMU", True, found, "; ".join((*remarks, advice)))
+    tested = "tested" if qemu.version[:2] in TESTED else f"between those tested ({tested_versions()})"
+    return Check("QEMU", True, f"{found}; {tested}", "; ".join(remarks))
 
 
-def _outside() -> Check:
-    """Whether a guest's memory can be read, without which nothing is audited."""
+def _outside() -> Check | None:
+    """Whether a guest's memory can be read, without which nothing is audited; None without a guest."""
     name = "guest's memory"
     try:
         with trial_guest() as machine:
-            machine.memory.read(0, 16)
-    except HostError as error:
-        # Runs go on without the audit, and say so.
-        advice = "allow it: without it no page tables are read from outside, and tests are not audited"
-        return Check(name, True, error.message, advice)
-    except GuestError as error:
-        return Check(name, False, str(error).partition("\n")[0], "see QEMU above")
-    return Check(name, True, "read from outside; QEMU isn't confined")
+            try:
+                machine.memory.read(0, 16)
+            except HostError as error:
+                # Runs go on without the audit, and say so.
+                advice = (
+                    "allow it: without it no page tables are read from outside, and tests are not audited"
+                )
+                return Check(name, True, error.message, advice)
+    except (GuestError, HostError):
+        # Told by the check of QEMU.
+        return None
+    return Check(name, True, "read from outside")
 
 
 def _mmdebstrap() -> Check:

@@ -205,7 +205,7 @@ def _qemu_fails(config: pytest.Config) -> bool:
     if config.option.collectonly or the_target(config) is not None:
         return False
     try:
-        warning = age_warning(usable_qemu())
+        warning = age_warning(usable_qemu(progress=progress_of(config)))
     except MemtypeError as error:
         # The end of a worker of pytest-xdist would only be a riddle.
         if hasattr(config, "workerinput"):

@@ -71,7 +71,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
             # Before anything is fetched for it.
-            warning = age_warning(usable_qemu())
+            warning = age_warning(usable_qemu(progress=progress))
             if warning:
                 progress(Remark(warning))
             tested = all_tested(known.kernel, known.guest, progress=progress)
