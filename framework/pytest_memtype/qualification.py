@@ -9,7 +9,8 @@ times and the kernel's messages, which differ between any two guests, have no pa
 The program: a guest with two CPUs and a layout of its own boots, is saved as a template and cloned; its
 registers are read inside and outside; drivers and a process map device memory and RAM with each type; MTRRs
 and PAT are changed from outside, those of each CPU to other values, and through ``/proc/mtrr``, and read back
-on each CPU; an alias is made, and the audit must find it.
+on each CPU; an alias is made, and the audit must find it. Who has it do something else raises
+:data:`pytest_memtype.machine.accelerator.PROGRAM`, so that what was kept of it is compared anew.
 """
 
 from __future__ import annotations
@@ -38,9 +39,6 @@ from pytest_memtype.resources import cache_directory
 from pytest_memtype.store import exclusive, scratch, workshop
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, MtrrState
-
-#: Part of what a kept qualification is good for: raise it when the program does something else.
-PROGRAM: Final = 1
 
 HARDWARE: Final = Hardware(cpus=2)
 

@@ -3,7 +3,7 @@
 Hosts exist where ``/dev/kvm`` opens and SeaBIOS runs, yet the kernel's decompressor crawls for minutes, so
 only booting a real kernel tells. Other hosts have a KVM that is fast and answers otherwise than TCG, because
 the hypervisor below it drops what is written to a register; only comparing tells. Both are done once for each
-boot of the host, each QEMU and each set of parameters of KVM's modules.
+boot of the host, each QEMU, each set of parameters of KVM's modules, and each way this package starts KVM.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -21,13 +22,16 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pytest_memtype.errors import GuestError, GuestHung, HostError
-from pytest_memtype.machine.command import Accelerator, Guest
+from pytest_memtype.machine.command import Accelerator, Guest, rerun_command
 from pytest_memtype.machine.folder import PrivateFolder
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.port import Port
-from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.machine.qemu_versions import QEMU, identity
 from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.progress import Progress, Remark
+
+#: Part of what a kept choice is good for: raise it when :mod:`pytest_memtype.qualification` does otherwise.
+PROGRAM: Final = 1
 
 Wanted = Literal["auto", "tcg", "kvm"]
 
@@ -146,14 +150,17 @@ def kvm_problem() -> str | None:
 
 
 def _host() -> dict[str, Any]:
-    """What a choice is good for. QEMU is known by its file, because asking it for its version starts it."""
+    """What a choice is good for."""
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise HostError(f"{QEMU} is not on this host; install the package qemu-system-x86")
-    status = Path(qemu).stat()
+    command = rerun_command(Guest(accelerator="kvm"))
     return {
         "boot_id": _BOOT_ID.read_text().strip(),
-        "qemu": {"path": qemu, "size": status.st_size, "mtime_ns": status.st_mtime_ns},
+        "qemu": identity(qemu),
+        # Another release of this package starts KVM otherwise, or compares something else.
+        "program": PROGRAM,
+        "command": hashlib.sha256(command.encode()).hexdigest(),
         "kvm": {module: parameters for module in _KVM_MODULES if (parameters := _parameters(module))},
     }
 

@@ -83,6 +83,24 @@ def test_another_program_under_the_same_name_is_asked_anew(
         this_qemu()
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_another_program_behind_the_same_script_is_asked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = broken_qemu.make(tmp_path / "inner", "newer")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / QEMU
+    script.write_text(f'#!/bin/sh\nexec {inner} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    assert this_qemu().release == "99.1.0"
+    inner.write_text(inner.read_text().replace("99", "98"))
+    # As the next process asks.
+    for known in (qemu_versions._known, qemu_versions._asked):
+        known.cache_clear()
+    assert this_qemu().release == "98.1.0"
+
+
 def test_none_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HostError, match="not on this host; install the package qemu-system-x86"):
