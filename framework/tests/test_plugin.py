@@ -116,7 +116,8 @@ def test_a_newer_qemu_than_was_tested_is_still_on_the_terminal_afterwards(tmp_pa
     terminal = pexpect.spawn(sys.executable, arguments, cwd=str(tmp_path), dimensions=(24, 200))
     terminal.expect(pexpect.EOF)
     terminal.close()
-    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", terminal.before or b"")
+    assert isinstance(terminal.before, bytes)
+    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", terminal.before)
     lines = [line.strip(b"\r") for line in plain.split(b"\n")]
     assert b"QEMU 99.1.0 is newer than the newest that was tested, 11.1" in lines, plain
 

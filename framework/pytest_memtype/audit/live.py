@@ -24,7 +24,7 @@ from pytest_memtype.audit.program import Program, program_of
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.audit.tree import host_address, owners_in_tree
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, UsageError, reason
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.memory_map import Kind
 from pytest_memtype.machine.timeouts import COMMAND, START
@@ -35,20 +35,21 @@ _FD_SET: Final = 8086
 class Control:
     """QMP, one call at a time, of a QEMU that isn't ours.
 
-    :param address: Path of its socket, or our end of one that is connected.
+    :param connection: Our end of one that is connected.
+    :param name: What it is connected to, for messages.
     :raises UsageError: nobody answers there, or somebody else than QEMU.
     """
 
-    def __init__(self, address: str | socket.socket) -> None:
+    def __init__(self, connection: socket.socket, name: object) -> None:
         self._runner = asyncio.Runner()
         self._client = QMPClient("memtype-audit")
         try:
-            self._run(self._client.connect(address), START)
+            self._run(self._client.connect(connection), START)
         except (QMPError, OSError, TimeoutError) as error:
             self._runner.close()
             raise UsageError(
-                f"no QEMU answers at {address}: {error}; start it with -qmp unix:PATH,server=on,wait=off, "
-                "and let nobody else be connected to it"
+                f"no QEMU answers at {name}: {error or type(error).__name__}; start it with "
+                "-qmp unix:PATH,server=on,wait=off, and let nobody else be connected to it"
             ) from None
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
@@ -90,10 +91,16 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
         read.
     :raises HostError: its kind of saved state can't be learned.
     """
-    process = pid if pid is not None else _peer(path)
-    with program_of(process) as program:
-        shape = learned_shape(program)
-    with contextlib.closing(Control(str(path))) as control:
+    # One connection for both: whoever is asked who he is may not be whom the next one reaches.
+    with connected(path) as connection:
+        process = pid if pid is not None else _peer(connection)
+        with program_of(process) as program:
+            shape = learned_shape(program)
+        return _audit(connection, path, process, shape)
+
+
+def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape) -> Audit:
+    with contextlib.closing(Control(connection, path)) as control:
         known = features(control.execute)
         backends = {each["id"] for each in control.execute("query-memdev") if "id" in each}
         owners = owners_in_tree(control.monitor("info mtree -f"), backends=backends)
@@ -150,16 +157,38 @@ def _saved(control: Control) -> bytes:
         return file.read()
 
 
-def _peer(path: Path) -> int:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            raise UsageError(
-                f"no QEMU answers at {path}: {error.strerror}; start it with "
-                "-qmp unix:PATH,server=on,wait=off"
-            ) from None
-        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+def connected(path: Path) -> socket.socket:
+    """A connection to a socket of QMP.
+
+    :raises UsageError: nobody listens there, or accepts it in time.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        # Who doesn't accept lets the next one wait for ever once his queue is full.
+        # Python's own timeout doesn't wait at all on such a socket, but fails at once (unix(7), EAGAIN).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(START))
+        connection.connect(str(path))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
+    except BlockingIOError:
+        connection.close()
+        raise UsageError(
+            f"no QEMU answers at {path}: it takes no connection in {START:.0f} s; "
+            "let nobody else be connected to it"
+        ) from None
+    except OSError as error:
+        connection.close()
+        raise UsageError(
+            f"no QEMU answers at {path}: {reason(error)}; start it with -qmp unix:PATH,server=on,wait=off"
+        ) from None
+    return connection
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def _peer(connection: socket.socket) -> int:
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid)
 
 
@@ -182,7 +211,7 @@ def learned_shape(program: Program) -> CpuShape:
         qemu = subprocess.Popen(command, pass_fds=descriptors, stdout=output, stderr=output)
         try:
             theirs.close()
-            with contextlib.closing(Control(ours)) as control:
+            with contextlib.closing(Control(ours, program.name)) as control:
                 return shape_of(_migrated(control))
         except (UsageError, DeviceStateError) as error:
             output.seek(0)
