@@ -39,6 +39,7 @@ _IMPATIENT_OPTIONS = (
     'Acquire::https::Timeout "10"',
 )
 _LISTS = Path("var", "lib", "apt", "lists")
+_SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 _DETAIL_LINES = 12
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 
@@ -201,16 +202,28 @@ def namespace_problem() -> str | None:
     """Why this user can't be root in a namespace of his own, and what to do; None when he can."""
     if shutil.which("newuidmap") is None:
         return "newuidmap is missing; install the package uidmap"
-    name = pwd.getpwuid(os.geteuid()).pw_name
-    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        # As in a container that was started with some number.
+        return f"user {os.geteuid()} has no entry in /etc/passwd, which newuidmap asks for; add one"
+    for file in _SUBORDINATE:
         lines = file.read_text().splitlines() if file.exists() else []
         if not any(line.split(":")[0] in (name, str(os.geteuid())) for line in lines):
             return f"{file} has no line for {name}; as root: usermod --add-subuids 100000-165535 " + (
                 f"--add-subgids 100000-165535 {name}"
             )
-    done = subprocess.run(
-        ["unshare", "--user", "true"], capture_output=True, text=True, timeout=_END_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["unshare", "--user", "true"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_END_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"user namespaces can't be tried ({error}); install the package util-linux"
     if done.returncode != 0:
         return f"user namespaces are not allowed ({done.stderr.strip()}); allow them"
     return None
