@@ -50,10 +50,11 @@ class Check:
 def checks() -> list[Check]:
     """Look at everything pytest-memtype needs of a host. Changes nothing but the cache folder."""
     # One that hangs takes half a minute to be given up, and is asked once.
-    qemu = _usable()
+    remarks: list[str] = []
+    qemu = _usable(remarks)
     inspect: tuple[Callable[[], Check], ...] = (
         _python,
-        lambda: _qemu(qemu),
+        lambda: _qemu(qemu, remarks),
         lambda: _outside(qemu),
         _mmdebstrap,
         _bubblewrap,
@@ -74,15 +75,15 @@ def _python() -> Check:
     return Check("Python", ok, found, "" if ok else "use Python 3.11 or newer")
 
 
-def _usable() -> Qemu | HostError:
+def _usable(remarks: list[str]) -> Qemu | HostError:
     try:
         # It starts a guest without a kernel, saves it and reads its registers.
-        return usable_qemu()
+        return usable_qemu(progress=remarks.append)
     except HostError as error:
         return error
 
 
-def _qemu(qemu: Qemu | HostError) -> Check:
+def _qemu(qemu: Qemu | HostError, remarks: list[str]) -> Check:
     advice = "install the package qemu-system-x86"
     if shutil.which(QEMU) is None:
         return Check("QEMU", False, f"{QEMU} is not on the PATH", advice)
@@ -93,11 +94,10 @@ def _qemu(qemu: Qemu | HostError) -> Check:
         advice = (
             "if a run fails here and not with a tested version, report it; docs/hosts.md has what was seen"
         )
-        return Check("QEMU", True, f"{found}; newer than those tested ({tested_versions()})", advice)
-    tested = qemu.version[:2] in TESTED
-    return Check(
-        "QEMU", True, f"{found}; {'tested' if tested else f'between those tested ({tested_versions()})'}"
-    )
+        found = f"{found}; newer than those tested ({tested_versions()})"
+        return Check("QEMU", True, found, "; ".join((*remarks, advice)))
+    tested = "tested" if qemu.version[:2] in TESTED else f"between those tested ({tested_versions()})"
+    return Check("QEMU", True, f"{found}; {tested}", "; ".join(remarks))
 
 
 def _outside(qemu: Qemu | HostError) -> Check:
@@ -114,7 +114,7 @@ def _outside(qemu: Qemu | HostError) -> Check:
         return Check(name, False, error.message, advice, needed=False)
     except GuestError as error:
         return Check(name, False, str(error).partition("\n")[0], "see QEMU above")
-    return Check(name, True, "read from outside; QEMU isn't confined")
+    return Check(name, True, "read from outside")
 
 
 def _mmdebstrap() -> Check:

@@ -19,6 +19,19 @@ class Remark(str):
     __slots__ = ()
 
 
+_said: set[str] = set()
+
+
+def say_once(remark: str) -> bool:
+    """Whether this process hasn't said it yet; from now on it has.
+
+    What is wrong with a host is found by each part of a run, and by each of its workers.
+    """
+    is_new = remark not in _said
+    _said.add(remark)
+    return is_new
+
+
 def silent(stage: str) -> None:
     """The progress of a caller that shows none."""
 
@@ -37,9 +50,15 @@ def shown(console: Console) -> Iterator[Progress]:
 
     Nothing is printed when nothing slow happens.
     """
-    if not is_terminal(console):
+
+    def line(stage: str) -> None:
+        if isinstance(stage, Remark):
+            say_once(stage)
         # A line is for programs too: nothing of it is wrapped.
-        yield lambda stage: console.print(stage, highlight=False, markup=False, soft_wrap=True)
+        console.print(stage, highlight=False, markup=False, soft_wrap=True)
+
+    if not is_terminal(console):
+        yield line
         return
     # Imported here because a warm start draws no spinner and rich is slow to load.
     from rich.markup import escape
@@ -49,7 +68,7 @@ def shown(console: Console) -> Iterator[Progress]:
 
     def show(stage: str) -> None:
         if isinstance(stage, Remark):
-            console.print(stage, highlight=False, markup=False, soft_wrap=True)
+            line(stage)
             return
         status.update(escape(stage))
         status.start()

@@ -97,7 +97,8 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         mirror.stay_offline()
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
-            warning = age_warning(usable_qemu())
+            # Before anything is fetched for it.
+            warning = age_warning(usable_qemu(progress=progress))
             if warning:
                 progress(Remark(warning))
             tested = all_tested(known.kernel, known.guest, progress=progress)

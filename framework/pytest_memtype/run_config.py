@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.progress import Remark
+from pytest_memtype.progress import Remark, say_once
 from pytest_memtype.run_directory import new_run
 
 _run_directory = pytest.StashKey[Path]()
@@ -49,6 +49,8 @@ def progress_of(config: pytest.Config) -> Callable[[str], None]:
             # The guest of the next test is being started, and the output is the present test's.
             if isinstance(stage, Remark):
                 config.stash.setdefault(_later, []).append(stage)
+            return
+        if isinstance(stage, Remark) and not say_once(stage):
             return
         capture = config.pluginmanager.getplugin("capturemanager")
         reporter = config.pluginmanager.getplugin("terminalreporter")

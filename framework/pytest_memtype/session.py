@@ -14,7 +14,7 @@ from pytest_memtype import checksum
 from pytest_memtype.alias_check import Checked, check, note_boot, note_start
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
-from pytest_memtype.errors import MemtypeError, Unavailable
+from pytest_memtype.errors import HostError, MemtypeError, Unavailable
 from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
@@ -34,6 +34,7 @@ from pytest_memtype.qualification import chosen
 from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.resources import cache_directory
+from pytest_memtype.trust import NotOurs
 from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
@@ -192,7 +193,10 @@ class Session:
             guest = cloned(blueprint, logs=logs, cache=cache, progress=self._progress)
             note_start(guest)
             return Ready(guest, "clone")
-        except TemplateError as error:
+        except NotOurs:
+            # What others could have changed isn't booted in another way either.
+            raise
+        except (TemplateError, HostError) as error:
             return Ready(self._booted(blueprint, logs), f"boot, because a clone failed: {error}")
 
     def _booted(self, blueprint: Blueprint, logs: Path) -> Guest:

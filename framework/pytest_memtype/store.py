@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,12 +33,38 @@ _NOTHING = ("lock", "partial")
 
 # Longer than a cold build of several kernels over a slow line takes.
 _LOCK_SECONDS = 3600.0
+# How long somebody who waits for it doesn't look at anything else.
+_LOOK_SECONDS = 1.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_interruptions = 0
+
+
+def interruptions() -> int:
+    """How often :func:`interrupt_waiting` was called. Who finds more than before starts nothing new."""
+    return _interruptions
+
+
+def interrupt_waiting() -> None:
+    """End each wait of this process for another run: Ctrl-C reaches the main thread alone."""
+    global _interruptions
+    _interruptions += 1
 
 
 def workshop(cache: Path, name: str) -> Path:
-    """The folder in which one thing is made: a kernel's kit and bundles, or an index."""
+    """The folder in which one thing is made: a kernel's kit and bundles, or an index.
+
+    :raises HostError: it can't be made.
+    """
     folder = cache / "work" / name
-    make_folder(folder)
+    try:
+        make_folder(folder)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full(cache) from error
+        raise HostError(
+            f"{reason(error)}; make {cache / 'work'} a folder that you may write to, or set MEMTYPE_CACHE"
+        ) from None
     return folder
 
 
@@ -59,7 +86,7 @@ def clear_workshops(cache: Path) -> None:
 def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
     """Hold the cache's lock, and clear what earlier runs left unfinished.
 
-    :raises HostError: another run held it for an hour.
+    :raises HostError: another run held it for an hour, or the wait was interrupted.
     """
     # A warm start never gets here, and filelock is slow to load.
     from filelock import FileLock, Timeout
@@ -69,12 +96,18 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         progress("waiting for another run that is preparing the same")
-        try:
-            lock.acquire(timeout=_LOCK_SECONDS)
-        except Timeout:
-            raise HostError(
-                f"{cache / 'lock'}: another run has been preparing the same for an hour; end it and try again"
-            ) from None
+        deadline = time.monotonic() + _LOCK_SECONDS
+        before = interruptions()
+        while not lock.is_locked:
+            if interruptions() != before:
+                raise HostError(f"{cache / 'lock'}: interrupted while it was waited for") from None
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"{cache / 'lock'}: another run has been preparing the same for an hour; "
+                    "end it and try again"
+                ) from None
+            with suppress(Timeout):
+                lock.acquire(timeout=_LOOK_SECONDS)
     try:
         shutil.rmtree(cache / "partial", ignore_errors=True)
         yield
@@ -129,7 +162,7 @@ def scratch(cache: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=cache / "partial", ignore_cleanup_errors=True) as name:
             yield Path(name)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise disk_full(cache) from error
         raise
 

@@ -73,6 +73,16 @@ def test_a_qemu_that_can_not_be_used_is_not_well(
     assert "\n" not in qemu.found + qemu.advice
 
 
+def test_a_confined_qemu_is_well_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
+    confined = broken_qemu.make(tmp_path / "bin", "confined")
+    monkeypatch.setenv("PATH", str(confined.parent), prepend=os.pathsep)
+    found = {check.name: check for check in checks()}
+    assert found["QEMU"].ok
+    assert found["QEMU"].advice.startswith("nothing can be cloned")
+    assert found["guest's memory"].found == "read from outside"
+
+
 def test_a_newer_qemu_than_was_tested_is_well_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import broken_qemu
 import pexpect
 import pytest
+from empty_cache import empty_cache
 from processes import qemus_of
 
 from pytest_memtype import plugin
@@ -87,6 +89,39 @@ def test_example_writes_records_and_prints_the_table(pytester: pytest.Pytester) 
     # What the processes of a run tell each other is hidden.
     left = [path.name for path in (pytester.path / ".memtype" / "latest").iterdir() if path.name[0] != "."]
     assert left == ["records.jsonl"]
+
+
+@pytest.fixture
+def newer_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's QEMU says that it is one that nobody has tested."""
+    empty_cache(tmp_path / "cache")
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
+    newer = broken_qemu.make(tmp_path / "bin", "newer")
+    monkeypatch.setenv("PATH", str(newer.parent), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("newer_qemu")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_newer_qemu_than_was_tested_is_told_once(pytester: pytest.Pytester, workers: int) -> None:
+    pytester.makepyfile("def test_a(memtype_kernel): pass\ndef test_b(memtype_kernel): pass\n")
+    result = run(pytester, "-n", str(workers), "--kernel", "debian:bookworm")
+    result.assert_outcomes(passed=2)
+    said = [line for line in result.outlines if "newer than the newest that was tested" in line]
+    assert said == ["memtype: QEMU 99.1.0 is newer than the newest that was tested, 11.1"]
+
+
+@pytest.mark.usefixtures("newer_qemu")
+def test_a_newer_qemu_than_was_tested_is_still_on_the_terminal_afterwards(tmp_path: Path) -> None:
+    """A stage is drawn over by the next one."""
+    program = "from pytest_memtype.cli import main; main()"
+    arguments = ["-c", program, "run", "--kernel", "tree:/nonexistent"]
+    terminal = pexpect.spawn(sys.executable, arguments, cwd=str(tmp_path), dimensions=(24, 200))
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert isinstance(terminal.before, bytes)
+    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", terminal.before)
+    lines = [line.strip(b"\r") for line in plain.split(b"\n")]
+    assert b"QEMU 99.1.0 is newer than the newest that was tested, 11.1" in lines, plain
 
 
 def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytester, temporary: Path) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from small_files import files_at_most
 
-from pytest_memtype import Guest, qualification
-from pytest_memtype.errors import GuestExited, HostError
+from pytest_memtype import qualification
+from pytest_memtype.errors import GuestExited
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.machine import accelerator
 from pytest_memtype.machine.accelerator import Choice, Qualification, recall
 from pytest_memtype.machine.command import Accelerator
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.template import TemplateError
-from pytest_memtype.progress import silent
 from pytest_memtype.qualification import Programmed, QualificationError, chosen, compared
 
 pytestmark = [
@@ -147,6 +149,40 @@ def test_the_program_reaches_all_that_is_to_be_compared(under_tcg: Programmed) -
     assert str(results["audit with an alias"]).startswith("conflict ")
 
 
+def test_a_host_that_forbids_to_read_memory_has_no_audit_to_compare(
+    kernel: Bundle, under_tcg: Programmed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Yama's ptrace_scope is the host's own: here, only what it makes of open() can be had."""
+    allowed = os.open
+
+    def forbidden(path: Any, *rest: Any, **options: Any) -> int:
+        if re.fullmatch(r"/proc/\d+/mem", str(path)):
+            raise PermissionError(1, "Operation not permitted")
+        return allowed(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", forbidden)
+    found = qualification.run_program(kernel, "tcg", work=tmp_path, progress=lambda _: None)
+    without, with_one = (
+        str(record["result"]) for record in found.records if record["operation"].startswith("audit with")
+    )
+    assert without == with_one
+    assert without.startswith("not audited: the guest's memory can't be reached from outside")
+    assert len(found.records) == len(under_tcg.records)
+
+
+@pytest.mark.parametrize("stand_in", [False], indirect=True, ids=["honest"])
+@pytest.mark.parametrize("wanted", ["auto", "kvm"])
+def test_a_store_that_is_full_says_nothing_about_kvm(stand_in: StandIn, wanted: accelerator.Wanted) -> None:
+    """As soon as there is room, it is compared."""
+    with files_at_most(64 << 20):
+        choice = stand_in.choose(wanted)
+    assert "not compared with TCG: the program doesn't run to its end under KVM: " in choice.reason
+    assert choice.accelerator == ("kvm" if wanted == "kvm" else "tcg")
+    assert choice.reason in stand_in.said[-1] or "not compared with TCG" in stand_in.said[-1]
+    assert recall(stand_in.cache) is None
+    assert not (stand_in.cache / "qualification.json").exists()
+
+
 def one(**fields: object) -> Programmed:
     """A program of one step."""
     record = {"case": "qualification", "guest": 1, "step": 1, "operation": "x", "arguments": {}, **fields}
@@ -172,68 +208,15 @@ def test_a_missing_record_differs() -> None:
 
 
 @pytest.mark.parametrize("error", [GuestExited("QEMU ended\nmore"), TemplateError("QEMU ended\nmore")])
-def test_kvm_that_fails_differs_and_tcg_that_fails_says_nothing(error: Exception) -> None:
+@pytest.mark.parametrize("failing", ["tcg", "kvm"])
+def test_a_program_that_does_not_end_says_nothing(error: Exception, failing: Accelerator) -> None:
+    """It may be the host's fault, and pass."""
+
     def fails(under: Accelerator) -> Programmed:
         if under == failing:
             raise error
         return one(result="1")
 
-    failing: Accelerator = "kvm"
-    assert compared(fails).difference == "the program doesn't run under KVM: QEMU ended"
-    failing = "tcg"
     with pytest.raises(QualificationError) as caught:
         compared(fails)
-    assert str(caught.value) == "the program doesn't run under TCG: QEMU ended"
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_full_disk_is_no_difference(wrapped: bool) -> None:
-    """As cloned() raises it: whatever keeps a template from being made is a template error."""
-
-    def full(under: Accelerator) -> Programmed:
-        if under == "kvm" and wrapped:
-            raise TemplateError("disk is full") from HostError("disk is full")
-        if under == "kvm":
-            raise HostError("disk is full")
-        return one(result="1")
-
-    with pytest.raises(HostError, match="disk is full"):
-        compared(full)
-
-
-def test_what_did_not_finish_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that was too busy says nothing about KVM: the next run compares again."""
-    found = [
-        Qualification(664, "the program doesn't run under KVM: this host was too busy", finished=False),
-        Qualification(664, None),
-    ]
-    asked: list[str] = []
-
-    def qualify() -> Qualification:
-        asked.append("once more")
-        return found[len(asked) - 1]
-
-    def choose_kvm() -> str:
-        nothing = tmp_path / "nothing"
-        return accelerator.choose(
-            nothing, nothing, "kvm", cache=tmp_path, progress=silent, qualify=qualify
-        ).reason
-
-    monkeypatch.setattr(accelerator, "kvm_problem", lambda: None)
-    assert "not to be trusted: the program doesn't run under KVM" in choose_kvm()
-    assert choose_kvm() == "asked for"
-    assert choose_kvm() == "asked for"
-    assert len(asked) == 2
-
-
-def test_a_host_without_a_look_into_its_children_compares_the_rest(
-    guest: Guest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with ptrace_scope 3: tests go without the audit there."""
-
-    def refuse(*_arguments: object, **_fields: object) -> None:
-        raise HostError("the guest's memory can't be reached from outside: /proc/1/mem may not be opened")
-
-    monkeypatch.setattr(Guest, "audit", refuse)
-    qualification._note_findings(guest, "audit without an alias")
-    assert guest.journal.entries[-1]["result"].startswith("not audited: the guest's memory can't be reached")
+    assert str(caught.value) == f"the program doesn't run to its end under {failing.upper()}: QEMU ended"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -21,13 +20,13 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 from pytest_memtype.audit.audit import Audit, judge, look
 from pytest_memtype.audit.features import features
 from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.program import Program, program_of
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots, still_roots
 from pytest_memtype.audit.tree import host_address, owners_in_tree
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, UsageError, reason
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.memory_map import Kind
-from pytest_memtype.machine.process import dying_with_us
 from pytest_memtype.machine.timeouts import COMMAND, START
 
 _FD_SET: Final = 8086
@@ -36,20 +35,21 @@ _FD_SET: Final = 8086
 class Control:
     """QMP, one call at a time, of a QEMU that isn't ours.
 
-    :param address: Path of its socket, or our end of one that is connected.
+    :param connection: Our end of one that is connected.
+    :param name: What it is connected to, for messages.
     :raises UsageError: nobody answers there, or somebody else than QEMU.
     """
 
-    def __init__(self, address: str | socket.socket) -> None:
+    def __init__(self, connection: socket.socket, name: object) -> None:
         self._runner = asyncio.Runner()
         self._client = QMPClient("memtype-audit")
         try:
-            self._run(self._client.connect(address), START)
+            self._run(self._client.connect(connection), START)
         except (QMPError, OSError, TimeoutError) as error:
             self._runner.close()
             raise UsageError(
-                f"no QEMU answers at {address}: {error}; start it with -qmp unix:PATH,server=on,wait=off, "
-                "and let nobody else be connected to it"
+                f"no QEMU answers at {name}: {error or type(error).__name__}; start it with "
+                "-qmp unix:PATH,server=on,wait=off, and let nobody else be connected to it"
             ) from None
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
@@ -94,11 +94,16 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
         read.
     :raises HostError: its kind of saved state can't be learned.
     """
-    process = pid if pid is not None else _peer(path)
-    binary = Path(f"/proc/{process}/exe")
-    _check_owner(binary)
-    shape = learned_shape(binary, pid=process)
-    with contextlib.closing(Control(str(path))) as control:
+    # One connection for both: whoever is asked who he is may not be whom the next one reaches.
+    with connected(path) as connection:
+        process = pid if pid is not None else _peer(connection)
+        with program_of(process) as program:
+            shape = learned_shape(program)
+        return _audit(connection, path, process, shape)
+
+
+def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape) -> Audit:
+    with contextlib.closing(Control(connection, path)) as control:
         known = features(control.execute)
         backends = {each["id"] for each in control.execute("query-memdev") if "id" in each}
         owners = owners_in_tree(control.monitor("info mtree -f"), backends=backends)
@@ -174,109 +179,71 @@ def _saved(control: Control) -> bytes:
         return file.read()
 
 
-def _peer(path: Path) -> int:
-    with socket.socket(socket.AF_UNIX) as probe:
-        # QEMU accepts nobody while somebody is connected, and one more may wait.
-        probe.settimeout(COMMAND)
-        try:
-            probe.connect(str(path))
-        except (TimeoutError, BlockingIOError):
-            raise UsageError(f"QEMU at {path} is busy with somebody else; have him leave it first") from None
-        except OSError as error:
-            raise UsageError(
-                f"no QEMU answers at {path}: {error.strerror}; start it with "
-                "-qmp unix:PATH,server=on,wait=off"
-            ) from None
-        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+def connected(path: Path) -> socket.socket:
+    """A connection to a socket of QMP.
+
+    :raises UsageError: nobody listens there, or accepts it in time.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        # Who doesn't accept lets the next one wait for ever once his queue is full.
+        # Python's own timeout doesn't wait at all on such a socket, but fails at once (unix(7), EAGAIN).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(START))
+        connection.connect(str(path))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
+    except BlockingIOError:
+        connection.close()
+        raise UsageError(
+            f"no QEMU answers at {path}: it takes no connection in {START:.0f} s; "
+            "let nobody else be connected to it"
+        ) from None
+    except OSError as error:
+        connection.close()
+        raise UsageError(
+            f"no QEMU answers at {path}: {reason(error)}; start it with -qmp unix:PATH,server=on,wait=off"
+        ) from None
+    return connection
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def _peer(connection: socket.socket) -> int:
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid)
 
 
-def _check_owner(binary: Path) -> None:
-    """Whoever listens on a socket chooses what is learned from, and that is run as who we are."""
-    try:
-        owner = binary.stat().st_uid
-    except OSError as error:
-        raise UsageError(f"{binary} can't be looked at: {error.strerror}; name QEMU with --pid") from None
-    if owner not in (0, os.geteuid()):
-        raise UsageError(f"{binary} belongs to user {owner} and is not run as another; audit as that user")
-
-
-def learned_shape(binary: Path, *, pid: int | None = None) -> CpuShape:
+def learned_shape(program: Program) -> CpuShape:
     """How a QEMU saves CPUs, from a guest of its own that never runs.
 
-    :param binary: Such as ``/proc/PID/exe``.
-    :param pid: A process that it is to be started beside, in whose mount namespace its libraries are.
+    :param program: That QEMU.
     :raises HostError: it can't be started, or says nothing that is understood.
     """
-    if shutil.which(binary) is None:
-        raise HostError(f"{binary} can't be started; name QEMU with --pid")
     ours, theirs = socket.socketpair()
     # fmt: off
     command = [
-        *dying_with_us(), *_beside(binary, pid), "-nodefaults", "-no-user-config", "-display", "none",
+        *program.command, "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", "q35", "-accel", "tcg", "-m", "16M", "-S",
         "-chardev", f"socket,id=control,fd={theirs.fileno()}", "-qmp", "chardev:control",
     ]
     # fmt: on
     with ours, theirs, tempfile.TemporaryFile() as output:
-        qemu = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=output, stderr=output)
+        descriptors = [theirs.fileno(), *program.descriptors]
+        qemu = subprocess.Popen(command, pass_fds=descriptors, stdout=output, stderr=output)
         try:
             theirs.close()
-            with contextlib.closing(Control(ours)) as control:
+            with contextlib.closing(Control(ours, program.name)) as control:
                 return shape_of(_migrated(control))
         except (UsageError, DeviceStateError) as error:
             output.seek(0)
             said = tuple(output.read().decode(errors="replace").splitlines()[-5:])
-            raise HostError(f"how {binary} saves CPUs can't be learned: {error}", details=said) from None
+            raise HostError(
+                f"how {program.name} saves CPUs can't be learned: {error}", details=said
+            ) from None
         finally:
             qemu.kill()
             qemu.wait()
-
-
-def _beside(binary: Path, pid: int | None) -> list[str]:
-    """The start of a command that runs a program where, and as whom, a process runs it.
-
-    Root runs it as that process's user: in a mount namespace that he may have made himself, the user decides
-    what lies at the program's path, and what libraries it loads.
-
-    :raises HostError: that is in another mount namespace, such as a container's, and this user isn't root.
-    """
-    if pid is None:
-        return [str(binary)]
-    theirs = Path(f"/proc/{pid}/ns/mnt")
-    same = theirs.samefile("/proc/self/ns/mnt")
-    if os.geteuid() != 0:
-        if same:
-            return [str(binary)]
-        raise HostError(
-            f"process {pid} has a mount namespace of its own, as in a container; audit it as root"
-        )
-    user, group = _ids(pid)
-    if not same:
-        return [
-            *("nsenter", f"--mount={theirs}", f"--setuid={user}", f"--setgid={group}"),
-            *("--", str(binary.readlink())),
-        ]
-    if user == 0:
-        return [str(binary)]
-    # By its path: /proc/PID/exe is root's to look at when the process has changed its user (ptrace(2)).
-    return [
-        *("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--pdeathsig", "KILL"),
-        *("--", str(binary.resolve())),
-    ]
-
-
-def _ids(pid: int) -> tuple[int, int]:
-    """The effective user and group of a process, as this process's user namespace numbers them.
-
-    :raises HostError: it is gone.
-    """
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError as error:
-        raise HostError(f"process {pid} can't be looked at: {error.strerror}") from None
-    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-    return int(fields["Uid"][1]), int(fields["Gid"][1])
 
 
 def _migrated(control: Control) -> bytes:

@@ -9,6 +9,7 @@ from typing import Final
 from pytest_memtype.audit.audit import Audit, audit
 from pytest_memtype.audit.live import learned_shape
 from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.program import installed
 from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import UsageError
@@ -57,4 +58,4 @@ def _shape(saved: bytes) -> CpuShape:
     except DeviceStateError:
         if not saved.startswith(b"QEVM"):
             raise
-        return learned_shape(Path(QEMU))
+        return learned_shape(installed(QEMU))

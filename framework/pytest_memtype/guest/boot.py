@@ -151,6 +151,7 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
     :raises NotOurs: others than this user could have changed the template.
     :raises TemplateError: there is no template and none can be made, or it can't be restored. A boot
         may do better.
+    :raises HostError: the same, by a fault of this host that may pass: a full disk, no time for QEMU.
     """
     rom = blueprint.boot_rom()
     keys = _boot_keys(blueprint)
@@ -186,8 +187,10 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         # What others could have changed isn't booted in another way either.
         raise
     except (GuestError, HostError) as error:
+        # The host's fault says nothing about the guest, nor about what it runs on.
+        kind = HostError if isinstance(error, HostError) else TemplateError
         left = f"; logs in {logs.parent.name}/{logs.name}/template" if (logs / "template").exists() else ""
-        raise TemplateError(f"{error.message}{left}") from error
+        raise kind(f"{error.message}{left}") from error
     except OSError as error:
         # Such as a template that another run removes at this moment, or a file that may not grow.
         raise TemplateError(str(error)) from error
@@ -246,14 +249,14 @@ def _check_clock(agent: Agent, *, since: float) -> None:
     time for QEMU just then, it is wrong ever after, and every clone with it (6.1, TCG: 6 times too fast).
 
     :param since: When the guest was started, by ``time.monotonic()``.
-    :raises GuestError: it is wrong.
+    :raises HostError: it is wrong.
     """
     reply = agent.call("shell", command="cat /proc/uptime")
     uptime = reply.decode(lambda content: float(content["output"].split()[0]))
     rate = uptime / (time.monotonic() - since)
     slowest, fastest = _CLOCK
     if not slowest <= rate <= fastest:
-        raise GuestError(
+        raise HostError(
             f"the guest's clock counts {rate:.2g} seconds for each: this host was too busy while it booted"
         )
 

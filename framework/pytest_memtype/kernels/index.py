@@ -9,7 +9,7 @@ import threading
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Final
 from pytest_memtype.errors import HostError, KernelError, Unreachable, reason
 from pytest_memtype.files import read_small
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.mmdebstrap import interrupt, require_network, unpack
+from pytest_memtype.kernels.mmdebstrap import interrupt_all, require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import Progress, Remark
-from pytest_memtype.store import exclusive, flush, scratch, workshop
+from pytest_memtype.store import exclusive, flush, interruptions, scratch, workshop
 
 # A warm start reads JSON only; python-debian is slow to load.
 if TYPE_CHECKING:
@@ -205,6 +205,10 @@ def _refresh_all(
     :param impatient: See :func:`unpack`: there are older ones.
     """
     answered = threading.Event()
+    before = interruptions()
+
+    def stopped() -> bool:
+        return interruptions() != before
 
     def refresh(suite: str) -> KernelError | HostError | None:
         what = f"{_WHAT} {suite}"
@@ -214,11 +218,15 @@ def _refresh_all(
             if impatient:
                 progress(f"reading {what}")
 
+        # Whatever comes of it, the others don't wait for this one.
         try:
             place = workshop(cache, f"index-{suite}")
             require_network(what, cache=cache)
             lost_before = mirror.lately_lost(cache)
+            place = workshop(cache, f"index-{suite}")
             with exclusive(place, progress):
+                if stopped():
+                    return HostError(f"{what}: interrupted")
                 # Another run may have done it while this one waited, or have found that it can't be done.
                 if _load(cache, suite, max_age=_FRESH_SECONDS) is not None:
                     return None
@@ -237,15 +245,17 @@ def _refresh_all(
             answered.set()
         return None
 
-    pool = ThreadPoolExecutor(min(_AT_ONCE, len(suites)), thread_name_prefix="index")
+    pool = ThreadPoolExecutor(min(_AT_ONCE, len(suites)))
+    reading: list[Future[KernelError | HostError | None]] = []
     try:
-        first = pool.submit(refresh, suites[0])
+        reading.append(pool.submit(refresh, suites[0]))
         answered.wait()
-        others = [pool.submit(refresh, suite) for suite in suites[1:]]
-        done = [each.result() for each in (first, *others)]
+        reading += [pool.submit(refresh, suite) for suite in suites[1:]]
+        done = [each.result() for each in reading]
     except BaseException:
         # Ctrl-C reaches this thread alone.
-        interrupt()
+        pool.shutdown(wait=False, cancel_futures=True)
+        interrupt_all(reading)
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -13,14 +13,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import Any
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
 from pytest_memtype.machine.process import describe_status
-from pytest_memtype.store import disk_full
+from pytest_memtype.store import disk_full, interrupt_waiting
 
 # Bounds a mirror that trickles.
 _LIMIT_SECONDS = 1800
@@ -38,6 +40,7 @@ _IMPATIENT_OPTIONS = (
     'Acquire::https::Timeout "10"',
 )
 _LISTS = Path("var", "lib", "apt", "lists")
+_SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 _DETAIL_LINES = 12
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 
@@ -203,9 +206,9 @@ def namespace_problem() -> str | None:
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        # As in a container that is run with a number.
-        return f"user {os.geteuid()} has no name, and so no line in /etc/subuid; run as a user that has"
-    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+        # As in a container that was started with some number.
+        return f"user {os.geteuid()} has no entry in /etc/passwd, which newuidmap asks for; add one"
+    for file in _SUBORDINATE:
         lines = file.read_text().splitlines() if file.exists() else []
         if not any(line.split(":")[0] in (name, str(os.geteuid())) for line in lines):
             return f"{file} has no line for {name}; as root: usermod --add-subuids 100000-165535 " + (
@@ -213,10 +216,15 @@ def namespace_problem() -> str | None:
             )
     try:
         done = subprocess.run(
-            ["unshare", "--user", "true"], capture_output=True, text=True, timeout=_END_SECONDS, check=False
+            ["unshare", "--user", "true"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_END_SECONDS,
+            check=False,
         )
-    except subprocess.TimeoutExpired:
-        return f"unshare --user was not done in {_END_SECONDS:.0f} s"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"user namespaces can't be tried ({error}); install the package util-linux"
     if done.returncode != 0:
         return f"user namespaces are not allowed ({done.stderr.strip()}); allow them"
     return None
@@ -226,8 +234,16 @@ _running: set[subprocess.Popen[str]] = set()
 _interrupted: set[subprocess.Popen[str]] = set()
 
 
+def interrupt_all(working: Collection[Future[Any]]) -> None:
+    """:func:`interrupt`, until some threads are done: one may be about to start its mmdebstrap."""
+    interrupt()
+    while wait(working, timeout=_LOOK_SECONDS).not_done:
+        interrupt()
+
+
 def interrupt() -> None:
-    """End every mmdebstrap of this process; whoever waits for one is interrupted."""
+    """End each mmdebstrap of this process and each wait for another run; who waits is told that it failed."""
+    interrupt_waiting()
     for process in tuple(_running):
         if process.poll() is None:
             _interrupted.add(process)

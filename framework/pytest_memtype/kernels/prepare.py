@@ -6,13 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from pytest_memtype import resources
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.kernels.mmdebstrap import interrupt
+from pytest_memtype.kernels.mmdebstrap import interrupt_all
 from pytest_memtype.store import clear_workshops
 
 WORKERS = 2
@@ -99,12 +99,15 @@ def prepare(
         return status
 
     pool = ThreadPoolExecutor(len(turns) * workers, thread_name_prefix="kernel")
+    working: list[Future[Status]] = []
     try:
-        return list(pool.map(one, specs))
+        working += [pool.submit(one, spec) for spec in specs]
+        return [each.result() for each in working]
     except BaseException:
         # Ctrl-C reaches this thread alone.
         stopping.set()
-        interrupt()
+        pool.shutdown(wait=False, cancel_futures=True)
+        interrupt_all(working)
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -3,7 +3,7 @@
 Hosts exist where ``/dev/kvm`` opens and SeaBIOS runs, yet the kernel's decompressor crawls for minutes, so
 only booting a real kernel tells. Other hosts have a KVM that is fast and answers otherwise than TCG, because
 the hypervisor below it drops what is written to a register; only comparing tells. Both are done once for each
-boot of the host, each QEMU and each set of parameters of KVM's modules.
+boot of the host, each QEMU, each set of parameters of KVM's modules, and each way this package starts KVM.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -25,9 +26,12 @@ from pytest_memtype.machine.command import Accelerator, Guest, rerun_command
 from pytest_memtype.machine.folder import PrivateFolder
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.port import Port
-from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.machine.qemu_versions import QEMU, identity
 from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.progress import Progress, Remark
+
+#: Part of what a kept choice is good for: raise it when :mod:`pytest_memtype.qualification` does otherwise.
+PROGRAM: Final = 1
 
 Wanted = Literal["auto", "tcg", "kvm"]
 
@@ -69,19 +73,13 @@ class Qualification:
 
     :param records: How many were compared.
     :param difference: The first that differs, on one line with both values; None where all are the same.
-    :param finished: False where KVM's half ended before that, which may be for want of time or disk: the next
-        run compares again.
     """
 
     records: int
     difference: str | None
-    finished: bool = True
 
 
-#: Part of what a kept qualification is good for: raise it when the program that compares does something else.
-PROGRAM: Final = 1
-
-#: Compares KVM with TCG. Raises GuestError when there is nothing to compare with, because TCG fails.
+#: Compares KVM with TCG. Raises GuestError or HostError when one didn't come to its end, which may pass.
 Qualify = Callable[[], Qualification]
 
 
@@ -155,17 +153,18 @@ def kvm_problem() -> str | None:
 
 
 def _host() -> dict[str, Any]:
-    """What a choice is good for. QEMU is known by its file, because asking it for its version starts it."""
+    """What a choice is good for."""
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise HostError(f"{QEMU} is not on this host; install the package qemu-system-x86")
-    status = Path(qemu).stat()
+    command = rerun_command(Guest(accelerator="kvm"))
     return {
         "boot_id": _BOOT_ID.read_text().strip(),
-        "qemu": {"path": qemu, "size": status.st_size, "mtime_ns": status.st_mtime_ns},
+        "qemu": identity(qemu),
+        # Another release of this package starts KVM otherwise, or compares something else.
+        "program": PROGRAM,
+        "command": hashlib.sha256(command.encode()).hexdigest(),
         "kvm": {module: parameters for module in _KVM_MODULES if (parameters := _parameters(module))},
-        # How guests are started by this version of the package, and what is compared.
-        "program": f"{PROGRAM} {rerun_command(Guest(accelerator='kvm'))}",
     }
 
 
@@ -227,15 +226,14 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, quali
         folder.remove()
     if choice.accelerator == "kvm":
         try:
-            found = _qualification(cache=cache, qualify=qualify)
-            choice = trusted(choice, found)
-        except GuestError as error:
-            # About the kernel, too.
-            return Choice("tcg", f"KVM was not compared with TCG: {error.message}")
+            choice = trusted(choice, _qualification(cache=cache, qualify=qualify))
+        except (GuestError, HostError) as error:
+            # About the kernel, too, or about this host at this moment.
+            choice = Choice("tcg", f"KVM was not compared with TCG: {error.message}")
+            progress(Remark(f"TCG it is: {choice.reason}"))
+            return choice
         if choice.accelerator == "tcg":
             progress(Remark(f"TCG it is: {choice.reason}"))
-        if not found.finished:
-            return choice
     _keep({"choice": dataclasses.asdict(choice)}, host=host, file=cache / _FILE)
     return choice
 
@@ -256,7 +254,7 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
         if qualification is None:
             with _alone(cache):
                 qualification = _qualification(cache=cache, qualify=qualify)
-    except GuestError as error:
+    except (GuestError, HostError) as error:
         progress(Remark(f"--accel=kvm: not compared with TCG: {error.message}"))
         return Choice("kvm", f"asked for; not compared with TCG: {error.message}")
     if qualification.difference is None:
@@ -268,15 +266,15 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
 def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
     """What comparing gave, now or before. The caller is :func:`_alone`.
 
-    :raises GuestError: there is nothing to compare with.
+    :raises GuestError: there is nothing to compare.
+    :raises HostError: there is, and this host can't do it now.
     """
     known = _recall_qualification(cache)
     if known is not None:
         return known
     host = _host()
     found = qualify()
-    if found.finished:
-        keep_qualification(found, cache=cache, host=host)
+    keep_qualification(found, cache=cache, host=host)
     return found
 
 

@@ -73,12 +73,16 @@ def describe_status(status: int) -> str:
     return f"was killed by {name}"
 
 
-def dying_with_us() -> list[str]:
-    """The start of a command that the kernel kills when the thread that started it ends."""
+def dying_with_us(*options: str) -> list[str]:
+    """The start of a command that the kernel kills when the thread that started it ends.
+
+    :param options: More of setpriv's, such as ``--reuid=1000``. Those of users have to be here and not behind
+        it: who becomes another user loses the signal that he asked for (Linux 6.1, commit_creds).
+    """
     # Not preexec_fn, which is unsafe in a process with threads, and this one has some. The shell sees to
     # the moment before setpriv asked for its signal: whose parent is another by then must not start.
     return [
-        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *("setpriv", *options, "--pdeathsig", "KILL", "--"),
         *("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
     ]
 

@@ -95,7 +95,7 @@ def this_qemu() -> Qemu:
     program = shutil.which(QEMU)
     if program is None:
         raise HostError(f"{QEMU} is not on this host; {_INSTALL}")
-    return _known(program, _identity(program))
+    return _known(program, _stat_hash(program)) if _is_elf(program) else ask_once(program)
 
 
 def tested_versions() -> str:
@@ -258,8 +258,38 @@ def _forget_others(program: str, kept: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _identity(program: str) -> str:
-    """Hash of all that tells this program from another without starting it."""
+def identity(program: str) -> str:
+    """Hash of all that tells this program from another: what is kept for it is good for no other.
+
+    A script's file stays the same when the QEMU behind it is another, so it is started and asked.
+
+    :raises HostError: it isn't there; a script fails, or what it starts can't be used.
+    """
+    if _is_elf(program):
+        return _stat_hash(program)
+    said = ask_once(program)
+    content = json.dumps({**dataclasses.asdict(said), "types": sorted(said.types)})
+    return hashlib.sha256(f"{_stat_hash(program)} {content}".encode()).hexdigest()[:16]
+
+
+def _is_elf(program: str) -> bool:
+    # One that may be started and not read is asked each time, too.
+    with contextlib.suppress(OSError), Path(program).open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+    return False
+
+
+def ask_once(program: str) -> Qemu:
+    """:func:`ask`, once in a process for as long as the file stays the same."""
+    return _asked(program, _stat_hash(program))
+
+
+@functools.cache
+def _asked(program: str, _stat: str) -> Qemu:
+    return ask(program)
+
+
+def _stat_hash(program: str) -> str:
     try:
         status = Path(program).stat()
     except OSError as error:

@@ -19,6 +19,7 @@ from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import leave_ram_out, save_state
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 from pytest_memtype.machine.template import memory_file
+from pytest_memtype.progress import Progress, Remark, silent
 
 
 @contextlib.contextmanager
@@ -80,41 +81,53 @@ def cpu_shape(guest: Guest) -> CpuShape:
 
 
 @contextlib.contextmanager
-def trial_guest() -> Iterator[Machine]:
-    """A guest without a kernel, paused for good, whose memory is a template's while it boots.
+def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
+    """A guest without a kernel, paused for good.
 
+    :param as_template: Its memory is what a template's is while it boots, a file of this process.
     :raises HostError: QEMU isn't installed, is none that can be used, or this host has no files in memory.
-    :raises GuestError: QEMU doesn't start; one that is confined can't open the memory.
+    :raises GuestError: QEMU doesn't start; one that is confined can't open the memory of a template.
     """
-    hardware = Hardware()
-    with (
-        os.fdopen(memory_file(), "r+b") as memory,
-        temporary_folder("trial") as name,
-    ):
-        memory.truncate(hardware.memory_bytes)
-        guest = Guest(hardware, ram_file=Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}"))
-        with Machine.start(guest, logs=Path(name)) as machine:
-            yield machine
+    with contextlib.ExitStack() as stack:
+        hardware, ram_file = Hardware(), None
+        if as_template:
+            memory = stack.enter_context(os.fdopen(memory_file(), "r+b"))
+            memory.truncate(hardware.memory_bytes)
+            ram_file = Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}")
+        name = stack.enter_context(temporary_folder("trial"))
+        yield stack.enter_context(Machine.start(Guest(hardware, ram_file=ram_file), logs=Path(name)))
 
 
-def usable_qemu() -> Qemu:
+def usable_qemu(*, progress: Progress = silent) -> Qemu:
     """This host's QEMU, once a guest of it was started and saved, and its registers read from outside.
 
     The guest has no kernel and never runs, so this takes as long as QEMU needs to start.
 
+    :param progress: Called with a :class:`Remark` where guests can be booted, and not cloned.
     :raises HostError: it can't be used; the message is one line that says why.
     """
     qemu = this_qemu()
     try:
-        with trial_guest() as machine:
-            read_cpus(save_devices(machine), cpu_shape(machine.guest))
+        try:
+            _try_to_read(as_template=True)
+        except (GuestError, HostError) as error:
+            _try_to_read(as_template=False)
+            progress(Remark(f"nothing can be cloned, so that each guest boots: {_first_line(error)}"))
     except (GuestError, DeviceStateError) as error:
-        message = str(error).partition("\n")[0]
         raise HostError(
-            f"{qemu.program} (QEMU {qemu.release}) can't be used: {message}; install the package "
+            f"{qemu.program} (QEMU {qemu.release}) can't be used: {_first_line(error)}; install the package "
             "qemu-system-x86 again"
         ) from None
     return qemu
+
+
+def _try_to_read(*, as_template: bool) -> None:
+    with trial_guest(as_template=as_template) as machine:
+        read_cpus(save_devices(machine), cpu_shape(machine.guest))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 @functools.cache

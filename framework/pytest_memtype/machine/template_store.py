@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype import store
-from pytest_memtype.errors import GuestError
+from pytest_memtype.errors import GuestError, HostError
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import NoTemplate, Template, TemplateError, load, save, template_key
@@ -95,7 +95,7 @@ def get(
             directory.mkdir()
             try:
                 save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare, handed_in=handed_in)
-            except GuestError:
+            except (GuestError, HostError):
                 if failed_logs is not None:
                     with contextlib.suppress(OSError):
                         shutil.copytree(directory / "logs", failed_logs, dirs_exist_ok=True)

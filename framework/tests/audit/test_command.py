@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as Xml
@@ -16,6 +20,7 @@ from click.testing import CliRunner, Result
 from system_ram import ram_pages
 
 from pytest_memtype import Guest, MemType
+from pytest_memtype.audit import live
 from pytest_memtype.audit.live import Control
 from pytest_memtype.cli import main
 from pytest_memtype.machine.qemu_versions import this_qemu
@@ -54,7 +59,7 @@ def foreign(guest: Guest, tmp_path: Path) -> Iterator[Path]:
     try:
         assert qemu.stdout is not None
         assert qemu.stdout.readline(), "QEMU didn't start"
-        control = Control(str(path))
+        control = Control(live.connected(path), path)
         capabilities = [{"capability": "x-ignore-shared", "state": True}]
         control.execute("migrate-set-capabilities", {"capabilities": capabilities})
         control.execute("migrate-incoming", {"uri": uri})
@@ -81,12 +86,12 @@ def test_a_qemu_of_somebody_elses(guest: Guest, foreign: Path, tmp_path: Path) -
     lanes = {each.text for each in root.iter(f"{SVG}text")}
     assert {"UC", "WC", "WT", "WP", "WB", "conflicts"} <= lanes
     # It goes on as it was, and whoever comes next finds it so.
-    control = Control(str(foreign))
+    control = Control(live.connected(foreign), foreign)
     assert control.execute("query-status")["running"] is True
     control.execute("stop")
     control.close()
     assert "0 conflicts" in run("--qmp", foreign).output
-    control = Control(str(foreign))
+    control = Control(live.connected(foreign), foreign)
     assert control.execute("query-status")["running"] is False
     control.close()
 
@@ -117,11 +122,122 @@ def test_the_program_of_another_user_is_not_run(tmp_path: Path) -> None:
     program = tmp_path / "qemu"
     shutil.copy("/bin/sleep", program)
     os.chown(program, 65534, -1)
-    with subprocess.Popen([program, "600"]) as theirs:
+    with listening_at(tmp_path / "qmp"), subprocess.Popen([program, "600"]) as theirs:
         result = run("--qmp", tmp_path / "qmp", "--pid", theirs.pid)
         theirs.kill()
     assert result.exit_code == 2
     assert "belongs to user 65534 and is not run as another" in result.output
+
+
+@pytest.mark.timeout(60)
+def test_who_takes_no_connection_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a QEMU that is stopped, once others wait for it."""
+    monkeypatch.setattr(live, "START", 0.5)
+    path = tmp_path / "qmp"
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(path))
+        listening.listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(str(path))
+        result = run("--qmp", path)
+    assert result.exit_code == 2
+    assert f"no QEMU answers at {path}: it takes no connection in" in result.output
+
+
+#: Another program takes the place of the one that runs, and of a library of it, for whoever enters.
+LURE = """
+sleep 600 &
+until [ "$(readlink "/proc/$!/exe" | grep -c sleep)" = 1 ]; do :; done
+echo "$!"
+for replaced in /usr/bin/sleep /bin/sleep; do mount --bind "$1" "$replaced"; done
+echo laid
+wait
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter and write to, with a socket ``qmp``; those of pytest are root's."""
+    with tempfile.TemporaryDirectory(prefix="memtype-open-") as name, listening_at(Path(name) / "qmp"):
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def listening_at(path: Path) -> Iterator[None]:
+    """Somebody who takes connections and says nothing."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        yield
+
+
+def test_a_mount_namespace_of_another_user_is_not_entered(open_folder: Path) -> None:
+    """A program is root's by its file, and another in the namespace that a plain user made for himself."""
+    if os.geteuid() != 0:
+        pytest.skip("only root would enter it")
+    ran = open_folder / "ran"
+    evil = open_folder / "evil"
+    evil.write_text(f'#!/bin/sh\ncat /proc/self/uid_map >"{ran}"; id -u >>"{ran}"\n')
+    evil.chmod(0o755)
+    # fmt: off
+    command = [
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+        "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", LURE, "sh", str(evil),
+    ]
+    # fmt: on
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as theirs:
+        assert theirs.stdout is not None
+        assert theirs.stderr is not None
+        try:
+            pid = theirs.stdout.readline().strip()
+            if not pid or theirs.stdout.readline() != "laid\n":
+                pytest.skip(f"no namespaces for plain users here: {theirs.stderr.read()}")
+            result = run("--qmp", open_folder / "qmp", "--pid", pid)
+        finally:
+            os.killpg(theirs.pid, signal.SIGKILL)
+    assert not ran.exists(), f"it ran as user {ran.read_text()}"
+    assert result.exit_code == 3
+    assert "user namespace of its own" in result.output
+    assert "\n" not in result.output.strip()
+
+
+#: Stands for QEMU: it says who runs it, and leaves.
+WHO = """
+#include <stdio.h>
+#include <unistd.h>
+int main(int count, char **arguments)
+{
+	if (count == 1)
+		return pause();
+	printf("user %d %d group %d %d\\n", getuid(), geteuid(), getgid(), getegid());
+	return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("namespace", [False, True], ids=["one namespace", "another mount namespace"])
+def test_the_program_is_run_as_the_user_of_its_process(open_folder: Path, *, namespace: bool) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    program = open_folder / "qemu"
+    subprocess.run(["gcc", "-x", "c", "-", "-o", program], input=WHO, text=True, check=True)
+    # As libvirt starts it.
+    command = ["unshare", "--mount"] if namespace else []
+    command += ["setpriv", "--reuid=65534", "--regid=65533", "--clear-groups", str(program)]
+    with subprocess.Popen(command) as theirs:
+        exe = Path(f"/proc/{theirs.pid}/exe")
+        while exe.readlink() != program:
+            assert theirs.poll() is None
+        try:
+            result = run("--qmp", open_folder / "qmp", "--pid", theirs.pid)
+        finally:
+            theirs.kill()
+    assert result.exit_code == 3, result.output
+    assert "user 65534 65534 group 65533 65533" in result.output
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 from pathlib import Path
 
@@ -58,11 +59,37 @@ def test_user_without_namespaces_is_told_what_is_missing(
     assert "has no line for nobody; as root: usermod --add-subuids" in said
 
 
-def test_a_user_without_a_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container that was started with a number."""
+def test_a_user_without_a_name_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "newuidmap").touch(mode=0o755)
-    monkeypatch.setattr(os, "geteuid", lambda: 3_141_592)
+    unnamed = next(uid for uid in range(54321, 65534) if not is_named(uid))
+    monkeypatch.setattr(os, "geteuid", lambda: unnamed)
     assert mmdebstrap.namespace_problem() == (
-        "user 3141592 has no name, and so no line in /etc/subuid; run as a user that has"
+        f"user {unnamed} has no entry in /etc/passwd, which newuidmap asks for; add one"
     )
+
+
+def is_named(uid: int) -> bool:
+    return any(entry.pw_uid == uid for entry in pwd.getpwall())
+
+
+@pytest.mark.parametrize("script", ["exec sleep 1000", None], ids=["hangs", "is missing"])
+def test_namespaces_that_can_not_be_tried_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "newuidmap").touch(mode=0o755)
+    (folder / "sleep").symlink_to(shutil.which("sleep") or "")
+    if script is not None:
+        (folder / "unshare").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(mmdebstrap, "_END_SECONDS", 1)
+    lists = tmp_path / "subids"
+    lists.write_text(f"{os.geteuid()}:100000:65536\n")
+    monkeypatch.setattr(mmdebstrap, "_SUBORDINATE", (lists,))
+    said = mmdebstrap.namespace_problem()
+    assert said is not None
+    assert said.startswith("user namespaces can't be tried (")
+    assert "\n" not in said

@@ -20,7 +20,7 @@ from small_files import files_at_most
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.checksum import checksum_of
-from pytest_memtype.errors import LayoutError
+from pytest_memtype.errors import HostError, LayoutError
 from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.firmware import flash
@@ -234,7 +234,7 @@ def test_notes_that_make_no_sense_are_one_line(start: Start, tmp_path: Path) -> 
 def test_a_clock_that_a_busy_host_has_put_out_makes_no_template(start: Start, tmp_path: Path) -> None:
     """Told to the kernel, because how busy a host must be is beyond a test."""
     plan = blueprint(hardware=Hardware(cmdline="tsc_early_khz=200000"))
-    with pytest.raises(TemplateError, match=r"the guest's clock counts \S+ seconds for each"):
+    with pytest.raises(HostError, match=r"the guest's clock counts \S+ seconds for each"):
         start(plan, cache=tmp_path / "templates")
     assert not list((tmp_path / "templates").rglob("ram"))
 

@@ -1,17 +1,22 @@
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from stub_mmdebstrap import StubMmdebstrap
 
-from pytest_memtype.errors import KernelError
+from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.kernels import index
 from pytest_memtype.kernels.index import Index, Kernel, choose, newest_of_each_series, parse
 from pytest_memtype.kernels.sources import AptSources
-from pytest_memtype.kernels.spec import DebianSpec
+from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.progress import silent
+from pytest_memtype.store import exclusive, workshop
 
 # In the shape of Debian's own: bookworm-security has bookworm's 6.1 and a backport of trixie's 6.12.
 BOOKWORM = """\
@@ -296,3 +301,68 @@ def test_an_index_is_on_the_disk_before_it_has_its_name(
     assert index.indexes(["bookworm"], cache=tmp_path, progress=silent) == {"bookworm": Index(None, ())}
     (file,) = (tmp_path / "index").iterdir()
     assert file.stat().st_ino in flushed
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("suites", [["bookworm"], ["bookworm", "trixie"]])
+def test_a_cache_that_can_not_be_worked_in_is_told_and_not_waited_for(
+    tmp_path: Path, suites: list[str]
+) -> None:
+    (tmp_path / "work").write_text("")
+    with pytest.raises(HostError) as caught:
+        index.indexes(suites, cache=tmp_path, progress=silent)
+    assert caught.value.message.startswith(f"{tmp_path / 'work'}")
+    assert "MEMTYPE_CACHE" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+READS = """
+import sys
+from pathlib import Path
+from pytest_memtype.kernels.index import indexes
+from pytest_memtype.kernels.spec import SUITES
+cache = Path(sys.argv[1])
+indexes(SUITES, cache=cache, progress=lambda _: (cache / "began").touch())
+"""
+#: As a mirror that answers, and then sends nothing more.
+ANSWERS_ONCE = """
+for target; do [ "$target" = "${target#/}" ] || lists=$target/var/lib/apt/lists/partial; done
+mkdir -p "$lists"; echo Origin: Debian >"$lists/InRelease"
+exec sleep 3600
+"""
+
+
+def interrupted(cache: Path, began: Path) -> int:
+    """The status of a process that reads all indexes and gets Ctrl-C when a file is there."""
+    command = [sys.executable, "-c", READS, str(cache)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as reading:
+        while not began.exists():
+            assert reading.poll() is None
+        reading.send_signal(signal.SIGINT)
+        try:
+            # As long as a test may take, and no measure of anything: it took half an hour.
+            _, said = reading.communicate(timeout=50)
+        finally:
+            reading.kill()
+    assert b"KeyboardInterrupt" in said, said
+    return reading.returncode
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_the_reading_of_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = StubMmdebstrap(tmp_path / "bin", monkeypatch, ANSWERS_ONCE)
+    interrupted(tmp_path, tmp_path / "bin" / "calls")
+    # Those that waited for their turn were never started, and those that ran are gone.
+    assert len(stub.calls) <= 4
+    assert not any(Path(f"/proc/{pid}").exists() for pid in stub.calls)
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_the_wait_for_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = tmp_path / "began"
+    stub = StubMmdebstrap(tmp_path / "bin", monkeypatch)
+    place = workshop(tmp_path, f"index-{SUITES[0]}")
+    with exclusive(place, silent):
+        interrupted(tmp_path, began)
+    assert stub.calls == []

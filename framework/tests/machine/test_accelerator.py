@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import broken_qemu
 import pytest
 
 from pytest_memtype.doctor import checks
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, HostError
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.machine import accelerator
+from pytest_memtype.machine import accelerator, command, qemu_versions
 from pytest_memtype.machine.accelerator import (
     MILESTONES,
     Choice,
@@ -31,6 +32,7 @@ from pytest_memtype.machine.command import Accelerator, Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.progress import Remark
 
 FILE = "accelerator.json"
 
@@ -194,7 +196,7 @@ def change(path: tuple[str, ...], value: object) -> Callable[[bytes], bytes]:
         pytest.param(change(("choice", "tcg_seconds"), -1.0), id="negative seconds"),
         pytest.param(change(("choice", "new"), 1), id="unknown field"),
         pytest.param(change(("host", "boot_id"), "another"), id="host booted again"),
-        pytest.param(change(("host", "qemu", "mtime_ns"), 0), id="another QEMU"),
+        pytest.param(change(("host", "qemu"), "another"), id="another QEMU"),
         pytest.param(change(("host", "kvm"), {"kvm_amd": {"npt": "N"}}), id="another KVM"),
     ],
 )
@@ -301,6 +303,7 @@ def test_kvm_is_not_taken_when_a_record_differs(fast: Host, monkeypatch: pytest.
     assert choice.accelerator == "tcg"
     assert choice.reason == f"KVM is faster, but not to be trusted: {OTHERWISE.difference}"
     assert said[-1] == f"TCG it is: {choice.reason}"
+    assert isinstance(said[-1], Remark)
     assert fast.choose(qualify=compared) == choice
     assert compared.times == 1
     monkeypatch.setenv("MEMTYPE_CACHE", str(fast.cache))
@@ -314,6 +317,7 @@ def test_kvm_that_is_asked_for_is_taken_and_warned_of(fast: Host) -> None:
     choice = fast.choose(wanted="kvm", qualify=compared, progress=said.append)
     assert choice.accelerator == "kvm"
     assert said == [f"--accel=kvm: not to be trusted: {OTHERWISE.difference}"]
+    assert isinstance(said[0], Remark)
     assert OTHERWISE.difference is not None
     assert OTHERWISE.difference in choice.reason
     # Each run is warned; one compares.
@@ -375,6 +379,39 @@ def test_parameters_of_kvm_are_part_of_what_is_kept(
     assert fast.choose().accelerator == "kvm"
     assert recall(fast.cache) is not None
     (parameters / "npt").write_text("N\n")
+    assert recall(fast.cache) is None
+
+
+def test_what_was_compared_and_how_it_was_started_are_part_of_what_is_kept(
+    fast: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fast.choose().accelerator == "kvm"
+    compared = Compared(OTHERWISE)
+    assert fast.choose(wanted="kvm", qualify=compared) == Choice("kvm", "asked for")
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerator, "PROGRAM", accelerator.PROGRAM + 1)
+        assert recall(fast.cache) is None
+        assert "not to be trusted" in fast.choose(wanted="kvm", qualify=compared).reason
+    with monkeypatch.context() as patch:
+        # As fill-mtrr-mask=off came to it.
+        patch.setattr(command, "_cpu", lambda _: "qemu64,kvm=off")
+        assert recall(fast.cache) is None
+
+
+def test_a_script_in_front_of_another_qemu_is_another(
+    fast: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = broken_qemu.make(tmp_path / "inner", "newer")
+    folder = tmp_path / "outer"
+    folder.mkdir()
+    (folder / QEMU).write_text(f'#!/bin/sh\nexec {inner} "$@"\n')
+    (folder / QEMU).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    assert fast.choose().accelerator == "kvm"
+    assert recall(fast.cache) is not None
+    inner.write_text(inner.read_text().replace("99", "98"))
+    # As in the next process.
+    qemu_versions._asked.cache_clear()
     assert recall(fast.cache) is None
 
 

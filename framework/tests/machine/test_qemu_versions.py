@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import select
@@ -19,6 +20,7 @@ from pytest_memtype.errors import HostError
 from pytest_memtype.machine import qemu_versions
 from pytest_memtype.machine.qemu_versions import QEMU, age_warning, ask, this_qemu
 from pytest_memtype.machine.registers_outside import usable_qemu
+from pytest_memtype.progress import Remark
 
 #: What the one line says for each thing that is wrong.
 SAYS = {
@@ -94,6 +96,24 @@ def test_what_it_said_before_an_upgrade_is_dropped(own_cache: Path, tmp_path: Pa
     assert {path.name for path in own.iterdir()} == {"other.json", "after.json"}
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_another_program_behind_the_same_script_is_asked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = broken_qemu.make(tmp_path / "inner", "newer")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / QEMU
+    script.write_text(f'#!/bin/sh\nexec {inner} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    assert this_qemu().release == "99.1.0"
+    inner.write_text(inner.read_text().replace("99", "98"))
+    # As the next process asks.
+    for known in (qemu_versions._known, qemu_versions._asked):
+        known.cache_clear()
+    assert this_qemu().release == "98.1.0"
+
+
 def test_none_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HostError, match="not on this host; install the package qemu-system-x86"):
@@ -111,6 +131,33 @@ def test_what_is_wrong_is_one_line(wrong: str, tmp_path: Path, monkeypatch: pyte
     assert SAYS[wrong] in message
     assert str(program) in message
     assert "\n" not in message
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_one_that_is_confined_is_used_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_qemu.make(tmp_path / "bin", "confined")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    said: list[str] = []
+    usable_qemu(progress=said.append)
+    (remark,) = said
+    assert isinstance(remark, Remark)
+    assert remark.startswith("nothing can be cloned, so that each guest boots: QEMU (process ")
+    assert "can't open backing store" in remark
+    assert "\n" not in remark
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_host_without_memory_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused to this process, and QEMU has its own."""
+
+    def forbidden(*_: object) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "memfd_create", forbidden)
+    said: list[str] = []
+    usable_qemu(progress=said.append)
+    assert [line.partition(": ")[0] for line in said] == ["nothing can be cloned, so that each guest boots"]
+    assert "memfd_create" in said[0]
 
 
 def test_one_that_hangs_is_given_up_with_its_children(

@@ -27,6 +27,9 @@ WRONG: Final = {
     "no bochs-display": _ALTERED.replace("{script}", "s/bochs-display/nothing/g"),
     "no description": '[ "$1" != -nodefaults ] || set -- "$@" -machine suppress-vmdesc=on\n' + _REAL,
     "no guest": '[ "$1" != -nodefaults ] || set -- "$@" -device nosuch\n' + _REAL,
+    # As one that a profile or another process namespace confines.
+    "confined": 'case "$*" in *mem-path=/proc/*) '
+    'echo "can\'t open backing store for guest RAM: Permission denied" >&2; exit 1 ;; esac\n' + _REAL,
     "text for JSON": '[ "$1" = --version ] || { echo hello; exit 0; }\n' + _REAL,
 }
 
