@@ -28,6 +28,7 @@ from pytest_memtype.kernels.sets import check as check_specs
 from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.markers import (
     DEFAULT_LAYOUT,
@@ -44,6 +45,7 @@ from pytest_memtype.markers import (
     shares_guest,
 )
 from pytest_memtype.nearest import check_choice
+from pytest_memtype.progress import Remark
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
 from pytest_memtype.resources import cache_directory
@@ -278,7 +280,9 @@ def _look_for_tested(config: pytest.Config) -> list[Tested]:
         if not config.option.collectonly:
             # Nothing is fetched for a QEMU that can't be used.
             cache_directory()
-            usable_qemu()
+            warning = age_warning(usable_qemu(progress=progress_of(config)))
+            if warning:
+                progress_of(config)(Remark(warning))
         kernels, guests = config.getoption("--kernel"), config.getoption("--guest")
         return all_tested(kernels, guests, progress=progress_of(config))
     except OSError as error:

@@ -67,11 +67,18 @@ def test_what_could_not_be_seen(armed: bool, missed: int, dropped: int, complete
     assert ObservationStatus(probes, missed, dropped).complete is complete
 
 
-@pytest.mark.parametrize("arguments", [["tests/"], ["--kernels", "x"], ["--accel", "magic"]])
-def test_usage(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tests/"], "run --observe: "),
+        (["--kernels", "x"], "run --observe: "),
+        (["--accel", "magic"], "--accel 'magic': "),
+    ],
+)
+def test_usage(arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["run", "--observe", *arguments])
     assert result.exit_code == 2
-    assert result.stderr.startswith("memtype: run --observe: ")
+    assert result.stderr.startswith(f"memtype: {said}")
     assert result.stderr.count("\n") == 1
 
 
