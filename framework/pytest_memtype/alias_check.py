@@ -82,7 +82,7 @@ def check(guest: Guest, *, told: dict[tuple[int, int], frozenset[Effective]]) ->
         if guest.machine.state is GuestState.STOPPED:
             # Its agent can't be asked, and looking through all of RAM is too slow for each test.
             # It imports numpy, which a run takes the time for when there is something to audit.
-            from pytest_memtype.audit.machine import audit_machine
+            from pytest_memtype.audit.own_guest import audit_machine
 
             found = audit_machine(guest.machine, spaces={})
         else:
@@ -184,7 +184,7 @@ def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
             "what it had when it had booted"
         )
     if template not in _templates:
-        from pytest_memtype.audit.machine import audit_template
+        from pytest_memtype.audit.own_guest import audit_template
 
         found = audit_template(guest.machine)
         _templates[template] = frozenset(map(_key, found.conflicts)) if found else frozenset()

@@ -9,8 +9,8 @@ from typing import Final
 import click
 from rich.console import Console
 
+from pytest_memtype.audit.any_qemu import audit_qemu
 from pytest_memtype.audit.audit import Audit
-from pytest_memtype.audit.live import audit_qemu
 from pytest_memtype.audit.saved import audit_files
 from pytest_memtype.errors import UsageError
 from pytest_memtype.files import write_atomically

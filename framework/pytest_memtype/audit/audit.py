@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_memtype.audit.benign import judged
-from pytest_memtype.audit.effective import typed
 from pytest_memtype.audit.findings import Finding, FindingKind, Tracked, find_all
 from pytest_memtype.audit.mappings import Mappings, mappings
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import Ram
 from pytest_memtype.audit.roots import Root
+from pytest_memtype.audit.types import typed
 from pytest_memtype.audit.walk import Unfollowed, Walk, walk
 from pytest_memtype.machine.memory_map import Owner
 from pytest_memtype.x86.effective import Danger

@@ -13,10 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from pytest_memtype.audit.effective import TypedWalk, conflicts, effective_at, grade
+from pytest_memtype.audit.frame_runs import Pieces, overlaid
 from pytest_memtype.audit.mappings import MOST, Listing, Mappings, PageMapping
-from pytest_memtype.audit.pieces import Pieces, overlaid
 from pytest_memtype.audit.processors import Processors
+from pytest_memtype.audit.types import TypedWalk, conflicts, effective_at, grade
 from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.x86.effective import (

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_memtype.audit.effective import Typed, TypedWalk, Typing, effective_at
-from pytest_memtype.audit.path import Paths
-from pytest_memtype.audit.pieces import Pieces, overlaid, together
+from pytest_memtype.audit.frame_runs import Pieces, overlaid, together
 from pytest_memtype.audit.regions import IDENTITY_MAP, Regions, regions
+from pytest_memtype.audit.reverse import Paths
 from pytest_memtype.audit.roots import Root
+from pytest_memtype.audit.types import Typed, TypedWalk, Typing, effective_at
 from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal

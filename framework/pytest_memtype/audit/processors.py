@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pytest_memtype.audit.effective import Typing
 from pytest_memtype.audit.roots import Root, loaded_roots
+from pytest_memtype.audit.types import Typing
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.x86.difference import Undecided, first_difference

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from pytest_memtype.audit.path import canonical
 from pytest_memtype.audit.ram import ENTRIES
+from pytest_memtype.audit.reverse import canonical
 from pytest_memtype.audit.walk import Walk
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.audit.any_qemu import learned_shape
 from pytest_memtype.audit.audit import Audit, audit
-from pytest_memtype.audit.live import learned_shape
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.program import installed
 from pytest_memtype.audit.ram import RamFile

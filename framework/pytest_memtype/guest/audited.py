@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_memtype.audit.audit import Audit
 from pytest_memtype.audit.findings import Tracked
-from pytest_memtype.audit.machine import audit_machine
+from pytest_memtype.audit.own_guest import audit_machine
 from pytest_memtype.errors import AgentError, ModuleMissing
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.protocol import plain

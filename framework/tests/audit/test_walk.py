@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from naive_tables import ArrayRam
 
-from pytest_memtype.audit.effective import Typing, conflicts, typed
-from pytest_memtype.audit.path import Path, Paths
+from pytest_memtype.audit.reverse import Path, Paths
 from pytest_memtype.audit.roots import Root, find_roots
+from pytest_memtype.audit.types import Typing, conflicts, typed
 from pytest_memtype.audit.walk import Walk, most_roots, most_tables, walk
 from pytest_memtype.x86.effective import EffectiveType, Vendor, effective_code
 from pytest_memtype.x86.pat import RESET_PAT

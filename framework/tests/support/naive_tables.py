@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_memtype.audit.effective import Typing
 from pytest_memtype.audit.ram import Booleans, Entries, Frames
+from pytest_memtype.audit.types import Typing
 from pytest_memtype.x86.effective import Effective, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import memory_type_at

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_memtype.audit.pieces import Pieces, dense, overlaid, together
+from pytest_memtype.audit.frame_runs import Pieces, dense, overlaid, together
 
 END = 40
 RUNS = st.lists(

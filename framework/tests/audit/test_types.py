@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 from hand_made import LARGE, POINTER, UC, WT, audited, chain, cpu, memory, of_kind, pages
 
-from pytest_memtype.audit.effective import MOST_MIXED, Typing, conflicts, effective_at, grade, typed
 from pytest_memtype.audit.findings import FindingKind
+from pytest_memtype.audit.types import MOST_MIXED, Typing, conflicts, effective_at, grade, typed
 from pytest_memtype.audit.walk import walk
 from pytest_memtype.x86.effective import Danger, EffectiveType, Vendor, effective_code
 from pytest_memtype.x86.memtype import MemType

@@ -19,11 +19,11 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from pytest_memtype.audit.audit import Audit, judge, look
 from pytest_memtype.audit.features import features
+from pytest_memtype.audit.mtree import host_address, owners_in_tree
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.program import Program, program_of
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots, still_roots
-from pytest_memtype.audit.tree import host_address, owners_in_tree
 from pytest_memtype.errors import HostError, UsageError, reason
 from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.memory_map import Kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memtype.audit.tree import host_address, owners_in_tree
+from pytest_memtype.audit.mtree import host_address, owners_in_tree
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.memory_map import Kind
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_memtype import Guest
-from pytest_memtype.audit.machine import audit_machine, audit_template
+from pytest_memtype.audit.own_guest import audit_machine, audit_template
 
 
 def test_the_roots_that_the_guest_names_are_found_without_it(guest: Guest) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_memtype.audit.pieces import Pieces, dense, overlaid, together
+from pytest_memtype.audit.frame_runs import Pieces, dense, overlaid, together
 from pytest_memtype.audit.ram import Frames
 from pytest_memtype.audit.walk import PAGE_SIZES, Leaves, Walk
 from pytest_memtype.x86.effective import (
