@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common import Bench, bench, finish, show
 
-from pytest_memtype.machine.folder import PREFIX
+from pytest_memtype.host.private_folder import PREFIX
 
 #: What the interpreter, the allocator and the libraries keep is there after so many.
 WARM_UP = 20

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from common import KERNEL, finish, show
 
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.resources import testcases
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.progress import silent
-from pytest_memtype.resources import testcases
 
 TESTS = 20
 ROUNDS = 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import show
 
-from pytest_memtype.resources import guest_sources
+from pytest_memtype.host.resources import guest_sources
 
 _LIMIT_SECONDS = 600
 

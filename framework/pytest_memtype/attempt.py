@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype import resources
 from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
+from pytest_memtype.host import resources
 from pytest_memtype.report.record import case_of
 from pytest_memtype.run import run_suite
 

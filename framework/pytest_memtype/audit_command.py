@@ -13,7 +13,7 @@ from pytest_memtype.audit.any_qemu import audit_qemu
 from pytest_memtype.audit.audit import Audit
 from pytest_memtype.audit.saved import audit_files
 from pytest_memtype.errors import UsageError
-from pytest_memtype.files import write_atomically
+from pytest_memtype.host.files import write_atomically
 from pytest_memtype.report.audit_picture import audit_svg
 from pytest_memtype.report.audit_report import audit_json, audit_lines, audit_table
 from pytest_memtype.x86.effective import vendor_from_cpuid

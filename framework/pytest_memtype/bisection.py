@@ -15,15 +15,15 @@ from pathlib import Path
 
 from pytest_memtype.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
 from pytest_memtype.errors import KernelError, UsageError
-from pytest_memtype.files import write_atomically
+from pytest_memtype.host.files import write_atomically
+from pytest_memtype.host.private_folder import temporary_folder
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.changelog import about_memory_types, changelog, new_series
 from pytest_memtype.kernels.index import Kernel, every
 from pytest_memtype.kernels.spec import BuildSpec, parse
-from pytest_memtype.machine.folder import temporary_folder
-from pytest_memtype.progress import Progress
-from pytest_memtype.resources import cache_directory
 from pytest_memtype.spec.linux_versions import changed, parse_version
 
 # A cold fetch and build, and three tries of a test.

@@ -12,9 +12,9 @@ from typing import Any
 
 from pytest_memtype.bugs import Bug, facts
 from pytest_memtype.errors import UsageError
-from pytest_memtype.nearest import did_you_mean
-from pytest_memtype.project import folders_here
-from pytest_memtype.resources import testcases
+from pytest_memtype.host.nearest import did_you_mean
+from pytest_memtype.host.project import folders_here
+from pytest_memtype.host.resources import testcases
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_memtype.bug_catalogue import Reproducer
 from pytest_memtype.bugs import Bug
 from pytest_memtype.errors import UsageError
-from pytest_memtype.files import write_atomically
+from pytest_memtype.host.files import write_atomically
 
 _INDEX = "README.md"
 _MADE = '<!-- Made by "memtype bugs pages"'

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pytest_memtype import resources
 from pytest_memtype.errors import GuestError, HostError
-from pytest_memtype.host import available_memory
+from pytest_memtype.host import resources
+from pytest_memtype.host.memory import available_memory
 from pytest_memtype.kernels.mmdebstrap import namespace_problem
 from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.kernels.sandbox import bwrap_problem

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from pytest_memtype.cache import remove_folder, size_of
 from pytest_memtype.errors import KernelError, Unreachable, UsageError
+from pytest_memtype.host.progress import Progress, shown
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.at_hand import check_at_hand
 from pytest_memtype.kernels.bundle import resolve
@@ -19,8 +21,6 @@ from pytest_memtype.kernels.prepare import Status, prepare
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.kernels.table import live_table
-from pytest_memtype.progress import Progress, shown
-from pytest_memtype.resources import cache_directory
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from pytest_memtype.guest.device_memory import DEVICE_MEMORY
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.outcome import Outcome
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.host.private_folder import temporary_folder
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels.sets import DEFAULT
-from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.progress import Progress
 from pytest_memtype.session import GuestKind, Session
 from pytest_memtype.x86.effective import Effective, Vendor, effective_type
 from pytest_memtype.x86.memtype import MemType

@@ -16,19 +16,19 @@ from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.observation import Observation, ObservationStatus
+from pytest_memtype.host.nearest import check_choice
+from pytest_memtype.host.private_folder import temporary_folder
+from pytest_memtype.host.progress import Progress, is_terminal, shown
 from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.drivers import FOLDER, drivers
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.accelerator import ACCELERATORS, Wanted
-from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.uncovered import uncovered_ram
-from pytest_memtype.nearest import check_choice
-from pytest_memtype.progress import Progress, is_terminal, shown
 from pytest_memtype.qualification import chosen
 
 BROKEN = 1

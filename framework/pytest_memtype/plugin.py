@@ -23,6 +23,9 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.nearest import check_choice
+from pytest_memtype.host.progress import Remark
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.sets import check as check_specs
 from pytest_memtype.machine.accelerator import ACCELERATORS
@@ -44,11 +47,8 @@ from pytest_memtype.markers import (
     provokes,
     shares_guest,
 )
-from pytest_memtype.nearest import check_choice
-from pytest_memtype.progress import Remark
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
-from pytest_memtype.resources import cache_directory
 from pytest_memtype.run_config import base_of, progress_of, run_name, run_of, say_the_rest
 from pytest_memtype.run_directory import test_folder
 from pytest_memtype.session import GuestKind, Session, TestGuests

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from pytest_memtype.host import available_memory
+from pytest_memtype.host.memory import available_memory
 
 
 class _HasMachine(Protocol):

@@ -25,6 +25,9 @@ from pytest_memtype.errors import GuestError, HostError, MemtypeError, Unavailab
 from pytest_memtype.guest.boot import Blueprint, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.registers import Registers
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.host.store import exclusive, scratch, workshop
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.accelerator import Choice, Qualification, Wanted, choose
 from pytest_memtype.machine.command import Accelerator
@@ -32,11 +35,8 @@ from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.template import TemplateError
-from pytest_memtype.progress import Progress
 from pytest_memtype.report.compare import Column, Difference, differences
 from pytest_memtype.report.record import Record
-from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import exclusive, scratch, workshop
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, MtrrState
 

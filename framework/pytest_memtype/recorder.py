@@ -9,9 +9,9 @@ import pytest
 
 from pytest_memtype.alias_check import audit_summary
 from pytest_memtype.errors import HostError
-from pytest_memtype.files import write_atomically
 from pytest_memtype.guest.kernel_list import ListEntry
-from pytest_memtype.machine.folder import remove_leftovers
+from pytest_memtype.host.files import write_atomically
+from pytest_memtype.host.private_folder import remove_leftovers
 from pytest_memtype.report.compare_table import between_kernels
 from pytest_memtype.report.overview_table import overview
 from pytest_memtype.report.record import Record, append, where_of

@@ -12,9 +12,11 @@ from typing import NoReturn
 import pytest
 from rich.console import Console
 
-from pytest_memtype import resources
 from pytest_memtype.distribution.system import MINIMAL, check_guest, distribution
 from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
+from pytest_memtype.host import resources
+from pytest_memtype.host.nearest import check_choice, did_you_mean
+from pytest_memtype.host.progress import Remark, shown
 from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.sets import check
@@ -23,8 +25,6 @@ from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.registers_outside import usable_qemu
 from pytest_memtype.markers import DEFAULT_LAYOUT
-from pytest_memtype.nearest import check_choice, did_you_mean
-from pytest_memtype.progress import Remark, shown
 from pytest_memtype.qualification import chosen
 from pytest_memtype.target.address import QEMU
 from pytest_memtype.tested import all_tested

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.progress import Remark, say_once
+from pytest_memtype.host.progress import Remark, say_once
 from pytest_memtype.run_directory import new_run
 
 _run_directory = pytest.StashKey[Path]()

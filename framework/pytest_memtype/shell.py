@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.files import WRITTEN_BY_HAND, opened
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.files import WRITTEN_BY_HAND, opened
+from pytest_memtype.host.private_folder import temporary_folder
+from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.machine.command import rerun_command
-from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.uncovered import uncovered_ram
-from pytest_memtype.progress import Progress, Remark
 from pytest_memtype.session import GuestKind, Session
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_memtype.distribution.system import MINIMAL, check_guest, own_kernel
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.at_hand import check_at_hand
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import DEFAULT, expand
-from pytest_memtype.progress import Progress
 
 
 @dataclass(frozen=True)

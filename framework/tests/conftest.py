@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
-from pytest_memtype.resources import cache_directory
 
 # pytester gives the pytest it runs another home, where kernels would be built anew.
 os.environ.setdefault("MEMTYPE_CACHE", str(cache_directory()))
@@ -46,3 +48,12 @@ def _a_process_that_knows_of_no_mirror() -> Iterator[None]:
     known = mirror.state()
     yield
     mirror.restore(known)
+
+
+@pytest.fixture
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, shared with no other test."""
+    path = tmp_path / "temporary"
+    path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    return path

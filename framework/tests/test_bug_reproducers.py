@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import pytest_memtype
-from pytest_memtype import resources
 from pytest_memtype.bug_catalogue import catalogue
 from pytest_memtype.bug_pages import pages
+from pytest_memtype.host import resources
 
 SUPPORT = Path(__file__).parent / "support"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "bugs"

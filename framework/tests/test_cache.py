@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.store import exclusive, workshop
 from pytest_memtype.kernels.offline import readiness
-from pytest_memtype.progress import silent
-from pytest_memtype.store import exclusive, workshop
 
 NAME = "6.1.0-1-cloud-amd64-0123456789abcdef"
 REMOVALS = (["cache", "remove", NAME], ["kernels", "remove", "6.1.0-1-cloud-amd64"])

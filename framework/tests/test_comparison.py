@@ -12,8 +12,8 @@ import pytest
 
 from pytest_memtype.comparison import compare_runs, show
 from pytest_memtype.errors import UsageError
+from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.progress import silent
 from pytest_memtype.report.record import SCHEMA, append
 
 TEST = """

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from pytest_memtype import Hardware, Layout, MemType, MtrrRange
 from pytest_memtype.cli import main
 from pytest_memtype.errors import HostError, LayoutError, MemtypeError, UsageError
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.spec import parse
 from pytest_memtype.machine.layout import validate
-from pytest_memtype.resources import cache_directory
 
 BAD = ("\0", "a\0-name\0injected", "\x1b[2J", "\ud800", "a b", "\n", "\u2028", "\x9b2J", "é" * 3, "x" * 5000)
 OTHER_TYPES: tuple[Any, ...] = (None, 5, -1, 1.5, True, b"bytes", [], {}, object, ["x"], "x")

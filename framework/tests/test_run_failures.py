@@ -13,7 +13,7 @@ import pytest
 from empty_cache import empty_cache
 from processes import qemus_of
 
-from pytest_memtype.machine.folder import PREFIX
+from pytest_memtype.host.private_folder import PREFIX
 
 #: In the order of the file, and without a trial of accelerators, which an empty cache would cause.
 OPTIONS = ("-p", "no:cacheprovider", "-p", "no:randomly", "--accel", "tcg")

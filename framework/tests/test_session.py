@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from empty_cache import empty_cache
 
-from pytest_memtype.checksum import checksum_of
 from pytest_memtype.guest import boot
+from pytest_memtype.host.checksum import checksum_of
+from pytest_memtype.host.progress import silent
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import sealed
-from pytest_memtype.progress import silent
 from pytest_memtype.session import GuestKind, Session
 from pytest_memtype.session import TestGuests as Guests
 

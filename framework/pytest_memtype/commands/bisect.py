@@ -28,7 +28,7 @@ def bisect(test: str, good: str, bad: str) -> None:
       memtype bisect my_test.py::test_it --good tree:$HOME/linux --bad tree:$HOME/linux > bisect.sh
     """
     from pytest_memtype import bisection
-    from pytest_memtype.progress import shown
+    from pytest_memtype.host.progress import shown
 
     if "tree" in (good.partition(":")[0], bad.partition(":")[0]):
         click.echo(bisection.git_script(test, good=good, bad=bad), nl=False)

@@ -47,7 +47,7 @@ def _print_cache() -> None:
     from rich.table import Table
 
     from pytest_memtype.cache import entries
-    from pytest_memtype.resources import cache_directory
+    from pytest_memtype.host.resources import cache_directory
 
     found = entries()
     table = Table(box=None, header_style="bold")
@@ -86,7 +86,7 @@ def remove_entries(names: tuple[str, ...]) -> None:
     from rich.console import Console
 
     from pytest_memtype.cache import remove
-    from pytest_memtype.progress import shown
+    from pytest_memtype.host.progress import shown
 
     with shown(Console(stderr=True)) as progress:
         for entry in remove(names, progress=progress):
@@ -111,9 +111,9 @@ def export_kernels(file: Path, specs: tuple[str, ...], with_toolchain: bool) -> 
     """
     from rich.console import Console
 
+    from pytest_memtype.host.progress import shown
     from pytest_memtype.kernels import mirror
     from pytest_memtype.kernels.carry import export
-    from pytest_memtype.progress import shown
 
     mirror.stay_offline()
     with shown(Console(stderr=True)) as progress:
@@ -138,8 +138,8 @@ def import_file(file: Path) -> None:
     """
     from rich.console import Console
 
+    from pytest_memtype.host.progress import shown
     from pytest_memtype.kernels.carry import import_kernels
-    from pytest_memtype.progress import shown
 
     with shown(Console(stderr=True)) as progress:
         done = import_kernels(file, progress=progress)

@@ -96,8 +96,8 @@ def remove_kernels(names: tuple[str, ...]) -> None:
     """
     from rich.console import Console
 
+    from pytest_memtype.host.progress import shown
     from pytest_memtype.kernel_commands import remove
-    from pytest_memtype.progress import shown
 
     with shown(Console(stderr=True)) as progress:
         for each in remove(names, progress=progress):
@@ -109,8 +109,8 @@ def _print_cached_kernels() -> None:
 
     from rich.table import Table
 
+    from pytest_memtype.host.resources import cache_directory
     from pytest_memtype.kernel_commands import cached
-    from pytest_memtype.resources import cache_directory
 
     found = cached()
     table = Table(box=None, header_style="bold")

@@ -77,7 +77,7 @@ def show(folders: list[Path], name: str, memory: str, drawing: Path | None) -> N
     if drawing is None:
         stdout().print(layout_map.table(picture))
     else:
-        from pytest_memtype.files import write_atomically
+        from pytest_memtype.host.files import write_atomically
 
         write_atomically(drawing, layout_map.svg(picture))
         click.echo(f"wrote {drawing}")
@@ -112,8 +112,8 @@ def print_matrix(specs: tuple[str, ...], cpu: str, as_json: bool) -> None:
       memtype layouts matrix --kernel debian:bullseye --kernel debian:trixie
       memtype layouts matrix --cpu qemu64,vendor=GenuineIntel --json
     """
+    from pytest_memtype.host.progress import shown
     from pytest_memtype.matrix import matrices
-    from pytest_memtype.progress import shown
     from pytest_memtype.report import matrix_table
 
     with shown(Console(stderr=True)) as progress:

@@ -9,7 +9,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-from pytest_memtype.progress import is_terminal
+from pytest_memtype.host.progress import is_terminal
 
 #: What stands for characters of ours that an output of another encoding hasn't, one for one: columns stay.
 _INSTEAD = str.maketrans({"●": "*", "○": "o", "█": "#", "≠": "!", "…": ".", "→": ">"})

@@ -41,9 +41,9 @@ def shell(
       memtype shell --guest debian:trixie
       memtype shell --kernel debian:6.1 --after disagreement.py
     """
+    from pytest_memtype.host.progress import shown
     from pytest_memtype.machine.hardware import Hardware
     from pytest_memtype.machine.layout_file import layout_folders, load_layout
-    from pytest_memtype.progress import shown
     from pytest_memtype.session import GuestKind
     from pytest_memtype.shell import after_test, on_console, typed
     from pytest_memtype.tested import all_tested

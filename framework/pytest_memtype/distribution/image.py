@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_memtype import resources
 from pytest_memtype.distribution.packing import pack, packing_kit
+from pytest_memtype.host import resources
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
 from pytest_memtype.kernels.mmdebstrap import install
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.progress import Progress
-from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 FOLDER = "images"
 """Of the cache."""

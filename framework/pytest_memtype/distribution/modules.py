@@ -7,16 +7,16 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_memtype import resources
 from pytest_memtype.distribution.image import recipe
 from pytest_memtype.distribution.packing import busybox, pack, packing_kit
 from pytest_memtype.errors import UsageError
+from pytest_memtype.host import resources
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
 from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
-from pytest_memtype.progress import Progress
-from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 FOLDER = "modules"
 """Of the cache."""

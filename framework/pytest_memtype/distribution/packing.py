@@ -6,12 +6,12 @@ import hashlib
 from pathlib import Path
 
 from pytest_memtype.errors import KernelError
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.host.store import exclusive, require_space, under_construction, workshop
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.progress import Progress
-from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import exclusive, require_space, under_construction, workshop
 
 _SUITE = "bookworm"
 _PACKAGES = ("base-files", "busybox-static", "coreutils", "dash", "kmod", "squashfs-tools")

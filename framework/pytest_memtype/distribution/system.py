@@ -8,9 +8,9 @@ from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.image import SUITES, image
 from pytest_memtype.distribution.modules import modules
 from pytest_memtype.errors import UsageError
+from pytest_memtype.host.nearest import unknown
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.bundle import Bundle, resolve
-from pytest_memtype.nearest import unknown
-from pytest_memtype.progress import Progress
 
 #: The guest that has nothing but the agent.
 MINIMAL: Final = "minimal"

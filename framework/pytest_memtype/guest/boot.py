@@ -22,6 +22,8 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.trust import NotOurs
 from pytest_memtype.machine import command, template_store
 from pytest_memtype.machine.boot_rom import boot_rom
 from pytest_memtype.machine.hardware import Hardware
@@ -30,8 +32,6 @@ from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.template import Template, TemplateError, clone
 from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.machine.uncovered import as_started, uncovered_ram
-from pytest_memtype.progress import Progress
-from pytest_memtype.trust import NotOurs
 
 if TYPE_CHECKING:
     from pytest_memtype.guest.access import BootKeys

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_memtype.errors import GuestError
-from pytest_memtype.machine.folder import temporary_folder
+from pytest_memtype.host.private_folder import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np

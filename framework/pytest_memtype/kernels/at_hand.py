@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pytest_memtype import resources
 from pytest_memtype.errors import Unreachable
+from pytest_memtype.host import resources
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import bundle_path, find_kernel, source_hash
 from pytest_memtype.kernels.fetch import kit_path
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.spec import parse
-from pytest_memtype.progress import Progress
 
 
 def check_at_hand(kernels: Sequence[str], *, asked: Sequence[str], progress: Progress) -> None:

@@ -8,7 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_memtype import resources
+from pytest_memtype.host import resources
+from pytest_memtype.host.progress import Progress, silent
+from pytest_memtype.host.store import made_once, scratch, seal, under_construction
 from pytest_memtype.kernels import mirror, requirements
 from pytest_memtype.kernels.build import (
     AGENT,
@@ -32,8 +34,6 @@ from pytest_memtype.kernels.fetch import (
 from pytest_memtype.kernels.index import Kernel, find, listed, newest
 from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.spec import DebianSpec, Spec, parse
-from pytest_memtype.progress import Progress, silent
-from pytest_memtype.store import made_once, scratch, seal, under_construction
 
 # Part of every bundle's key: raise it when the code of this room makes other files from the same sources.
 _RECIPE = "4"

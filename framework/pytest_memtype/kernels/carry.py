@@ -10,18 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pytest_memtype import resources
 from pytest_memtype.errors import KernelError, UsageError, reason
-from pytest_memtype.files import atomically, read_small
-from pytest_memtype.kernels import firmware, sealed_tar
-from pytest_memtype.kernels.build import AGENT, LAUNCHER, STRIPPED_MODULE
-from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, kept_kernels, source_hash
-from pytest_memtype.kernels.fetch import KERNEL, KERNEL_BYTES, kernel_of, kit_path, note_kernel
-from pytest_memtype.kernels.index import INDEX_BYTES, Kernel, decode, in_order, path_of
-from pytest_memtype.kernels.sets import expand
-from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
-from pytest_memtype.progress import Progress
-from pytest_memtype.store import (
+from pytest_memtype.host import resources
+from pytest_memtype.host.files import atomically, read_small
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.store import (
     SUMS,
     exclusive,
     flush,
@@ -31,6 +24,13 @@ from pytest_memtype.store import (
     seal,
     workshop,
 )
+from pytest_memtype.kernels import firmware, sealed_tar
+from pytest_memtype.kernels.build import AGENT, LAUNCHER, STRIPPED_MODULE
+from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, kept_kernels, source_hash
+from pytest_memtype.kernels.fetch import KERNEL, KERNEL_BYTES, kernel_of, kit_path, note_kernel
+from pytest_memtype.kernels.index import INDEX_BYTES, Kernel, decode, in_order, path_of
+from pytest_memtype.kernels.sets import expand
+from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 
 # What the other machine boots from; of a bundle without a module some are missing.
 _BUNDLE = frozenset(

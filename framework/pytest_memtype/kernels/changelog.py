@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_memtype.errors import KernelError
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.store import exclusive, require_space, scratch, workshop
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.progress import Progress
-from pytest_memtype.store import exclusive, require_space, scratch, workshop
 
 _HOOK = """
 mkdir "$1/changelog"

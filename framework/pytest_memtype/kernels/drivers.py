@@ -11,13 +11,13 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_memtype.host.progress import Progress, silent
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
 from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
-from pytest_memtype.progress import Progress, silent
-from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 WANTED = (
     "ahci",

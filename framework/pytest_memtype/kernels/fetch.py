@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.files import read_small
+from pytest_memtype.host.files import read_small
+from pytest_memtype.host.store import require_space, under_construction
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.store import require_space, under_construction
 
 _PACKAGES = (
     "base-files",

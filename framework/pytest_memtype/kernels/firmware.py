@@ -6,11 +6,11 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from pytest_memtype.host.progress import Progress, silent
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.progress import Progress, silent
-from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import made_once, require_space, scratch, seal, under_construction
 
 FOLDER = "firmware"
 """Of the cache."""

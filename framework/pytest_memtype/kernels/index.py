@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable, reason
-from pytest_memtype.files import read_small
+from pytest_memtype.host.files import read_small
+from pytest_memtype.host.progress import Progress, Remark
+from pytest_memtype.host.store import exclusive, flush, interruptions, scratch, workshop
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.mmdebstrap import interrupt_all, require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
-from pytest_memtype.progress import Progress, Remark
-from pytest_memtype.store import exclusive, flush, interruptions, scratch, workshop
 
 # A warm start reads JSON only; python-debian is slow to load.
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype.errors import KernelError, UsageError, reason
-from pytest_memtype.files import read_file
+from pytest_memtype.host.files import read_file
 from pytest_memtype.kernels import requirements
 from pytest_memtype.kernels.spec import BuildSpec, HostSpec
 

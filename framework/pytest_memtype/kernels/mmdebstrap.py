@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
+from pytest_memtype.host.store import disk_full, interrupt_waiting
 from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
 from pytest_memtype.machine.process import describe_status
-from pytest_memtype.store import disk_full, interrupt_waiting
 
 # Bounds a mirror that trickles.
 _LIMIT_SECONDS = 1800

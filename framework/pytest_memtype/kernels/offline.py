@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_memtype import resources
 from pytest_memtype.errors import MemtypeError
+from pytest_memtype.host import resources
 from pytest_memtype.kernels import firmware
 from pytest_memtype.kernels.bundle import bundle_path, kept_kernels, source_hash
 from pytest_memtype.kernels.fetch import kit_path

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from pytest_memtype import resources
 from pytest_memtype.errors import MemtypeError
+from pytest_memtype.host import resources
+from pytest_memtype.host.store import clear_workshops
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.mmdebstrap import interrupt_all
-from pytest_memtype.store import clear_workshops
 
 WORKERS = 2
 """How many kernels are in one stage at a time. While two are downloaded and unpacked, others are built:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype.errors import HostError, KernelError
-from pytest_memtype.trust import require_ours
+from pytest_memtype.host.trust import require_ours
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
 _PROBE_SECONDS = 30

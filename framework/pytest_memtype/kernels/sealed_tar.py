@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from pytest_memtype.errors import HostError, UsageError, reason
-from pytest_memtype.files import opened
+from pytest_memtype.host.files import opened
 
 MANIFEST: Final = "memtype-export.json"
 """The first member's name."""

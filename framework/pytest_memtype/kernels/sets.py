@@ -6,8 +6,10 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from pytest_memtype import resources
 from pytest_memtype.errors import KernelError, UsageError
+from pytest_memtype.host import resources
+from pytest_memtype.host.nearest import unknown
+from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.kernels.bundle import kept_kernels, source_hash
 from pytest_memtype.kernels.index import (
     Kernel,
@@ -18,8 +20,6 @@ from pytest_memtype.kernels.index import (
     suites_of,
 )
 from pytest_memtype.kernels.spec import SUITES, DebianSpec, parse
-from pytest_memtype.nearest import unknown
-from pytest_memtype.progress import Progress, silent
 
 DEFAULT = ("set:default",)
 """What is tested when nobody names a kernel."""

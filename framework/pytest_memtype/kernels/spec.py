@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.files import named_path
-from pytest_memtype.nearest import did_you_mean, unknown
+from pytest_memtype.host.files import named_path
+from pytest_memtype.host.nearest import did_you_mean, unknown
 
 SUITES = (
     "bullseye",

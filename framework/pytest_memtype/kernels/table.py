@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_memtype.host.progress import is_terminal
 from pytest_memtype.kernels.prepare import Status
-from pytest_memtype.progress import is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.files import umask
+from pytest_memtype.host.files import umask
 
 _VARIABLE: Final = "MEMTYPE_LAUNCHER"
 

@@ -29,10 +29,10 @@ from types import UnionType
 from typing import Any
 
 from pytest_memtype.errors import LayoutError, UsageError
-from pytest_memtype.files import read_text
+from pytest_memtype.host.files import read_text
+from pytest_memtype.host.nearest import unknown
+from pytest_memtype.host.project import folders_here
 from pytest_memtype.machine.layout import NAME, Layout
-from pytest_memtype.nearest import unknown
-from pytest_memtype.project import folders_here
 from pytest_memtype.x86.memtype import parse_memtype
 from pytest_memtype.x86.mtrr import MtrrRange
 from pytest_memtype.x86.size import parse_size

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
-from pytest_memtype.checksum import Seen, still_whole
 from pytest_memtype.errors import GuestError, GuestExited, HostError, Unavailable
+from pytest_memtype.host.checksum import Seen, still_whole
+from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.machine.any_machine import AnyMachine
 from pytest_memtype.machine.command import Channels, Guest, qemu_command
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.death import PANIC_LINES, Remains, explain_end, explain_hang
-from pytest_memtype.machine.folder import PrivateFolder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.life import GuestState, state_of
 from pytest_memtype.machine.memory import GuestMemory

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pytest_memtype.errors import HostError
-from pytest_memtype.machine import background
+from pytest_memtype.host import background
 from pytest_memtype.machine.launcher import Child, launch
 
 _Started: TypeAlias = subprocess.Popen[bytes] | Child

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype.errors import HostError, reason
-from pytest_memtype.resources import cache_directory
+from pytest_memtype.host.resources import cache_directory
 
 QEMU: Final = "qemu-system-x86_64"
 

@@ -17,7 +17,7 @@ from typing import Any
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from pytest_memtype.errors import GuestError, GuestExited, GuestPanicked
-from pytest_memtype.machine import background
+from pytest_memtype.host import background
 from pytest_memtype.machine.timeouts import COMMAND, EXIT, START
 from pytest_memtype.machine.wait import Waiter, deadline_after
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_memtype.errors import GuestError
+from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.machine.device_state import (
     CpuRegisters,
     DeviceStateError,
@@ -19,7 +20,6 @@ from pytest_memtype.machine.device_state import (
     shape_of,
     with_registers,
 )
-from pytest_memtype.machine.folder import temporary_folder
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import load_state, save_state, take_ram_along
 from pytest_memtype.machine.registers_outside import stopped

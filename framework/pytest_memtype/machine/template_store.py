@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_memtype import store
 from pytest_memtype.errors import GuestError, HostError
-from pytest_memtype.machine.command import Guest
-from pytest_memtype.machine.machine import NOTHING, Machine
-from pytest_memtype.machine.template import NoTemplate, Template, TemplateError, load, save, template_key
-from pytest_memtype.progress import Progress, Remark
-from pytest_memtype.store import (
+from pytest_memtype.host import store
+from pytest_memtype.host.progress import Progress, Remark
+from pytest_memtype.host.store import (
     clear_unfinished,
     exclusive,
     exclusive_if_free,
@@ -24,6 +21,9 @@ from pytest_memtype.store import (
     remove_unused,
     under_construction,
 )
+from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.machine import NOTHING, Machine
+from pytest_memtype.machine.template import NoTemplate, Template, TemplateError, load, save, template_key
 
 #: Bytes on the disk that the suite's templates of one kernel take: 47, of 115 MiB most. When there is less
 #: room than they need, each has gone by the time that it is wanted again, and every run boots them all.

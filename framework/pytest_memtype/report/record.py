@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pytest_memtype.errors import HostError, UsageError, harmless
-from pytest_memtype.files import opened
+from pytest_memtype.host.files import opened
 
 SCHEMA = 2
 

@@ -22,9 +22,9 @@ from pytest_memtype.errors import (
     SshLost,
     Unavailable,
 )
+from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.death import CONSOLE_LINES, PANIC_LINES
-from pytest_memtype.machine.folder import PrivateFolder
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.port import Port

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pytest_memtype import resources
 from pytest_memtype.errors import HeadersMissing, KernelError, SshError, UsageError
+from pytest_memtype.host import resources
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.build import copy_sources
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.progress import Progress
 from pytest_memtype.ssh.connection import Connection
 from pytest_memtype.ssh.deploy import Deployed, deploy, withdraw
 from pytest_memtype.target.facts import Facts

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.files import read_text
 from pytest_memtype.guest.region import PAGE_SIZE
+from pytest_memtype.host.files import read_text
 from pytest_memtype.target.facts import Bar, Facts
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.size import format_size, parse_size

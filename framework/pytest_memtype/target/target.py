@@ -23,9 +23,9 @@ from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.machine.hardware import MIB, MOST_CPUS, Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.progress import Progress
 from pytest_memtype.ssh import keys
 from pytest_memtype.ssh.connection import Connection
 from pytest_memtype.ssh.deploy import refusal

@@ -18,11 +18,11 @@ import pytest
 from chaos_run import KINDS, Round, count, damage, planned, wrong
 from chaos_suite import TESTS
 
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.host.store import is_whole
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.sandbox import bwrap_problem
-from pytest_memtype.progress import silent
-from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import is_whole
 
 FAULTS = int(os.environ.get("MEMTYPE_CHAOS_FAULTS", "60"))
 SEED = int(

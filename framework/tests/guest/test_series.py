@@ -6,11 +6,11 @@ import pytest
 from effort import effort
 
 from pytest_memtype import MemType
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.index import every, newest_of_each_series
 from pytest_memtype.kernels.prepare import prepare
 from pytest_memtype.plugin import GuestFactory
-from pytest_memtype.progress import silent
-from pytest_memtype.resources import cache_directory
 
 RELEASED = ("debian:bullseye", "debian:bookworm", "debian:trixie")
 

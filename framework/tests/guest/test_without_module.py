@@ -6,11 +6,11 @@ import pytest
 
 from pytest_memtype import MemType
 from pytest_memtype.errors import KernelError, ModuleMissing
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.index import Kernel, every
 from pytest_memtype.plugin import GuestFactory
-from pytest_memtype.progress import silent
-from pytest_memtype.resources import cache_directory
 
 # The first download takes a while.
 pytestmark = pytest.mark.timeout(1200)

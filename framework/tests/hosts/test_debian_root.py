@@ -12,7 +12,7 @@ from debian_root import entering, remove
 
 from pytest_memtype.distribution.packing import busybox, packing_kit
 from pytest_memtype.errors import HostError
-from pytest_memtype.progress import silent
+from pytest_memtype.host.progress import silent
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a root folder is entered by root only")
 

@@ -24,13 +24,13 @@ from stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.cli import main
 from pytest_memtype.errors import HostError
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.resources import cache_directory, guest_sources
+from pytest_memtype.host.store import exclusive, workshop
 from pytest_memtype.kernels import mirror, sealed_tar
 from pytest_memtype.kernels.bundle import bundle, bundle_path, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
 from pytest_memtype.kernels.sealed_tar import MANIFEST
-from pytest_memtype.progress import silent
-from pytest_memtype.resources import cache_directory, guest_sources
-from pytest_memtype.store import exclusive, workshop
 
 KERNEL = "6.1.0-56-cloud-amd64"
 FILES = ("image", "agent", "initramfs.cpio", "launcher.so", "config")

@@ -11,12 +11,12 @@ import pytest
 from stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.store import exclusive, workshop
 from pytest_memtype.kernels import index
 from pytest_memtype.kernels.index import Index, Kernel, choose, newest_of_each_series, parse
 from pytest_memtype.kernels.sources import AptSources
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
-from pytest_memtype.progress import silent
-from pytest_memtype.store import exclusive, workshop
 
 # In the shape of Debian's own: bookworm-security has bookworm's 6.1 and a backport of trixie's 6.12.
 BOOKWORM = """\

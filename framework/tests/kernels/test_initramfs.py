@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype import resources
 from pytest_memtype.errors import UsageError
+from pytest_memtype.host import resources
 from pytest_memtype.kernels.initramfs import Entry, archive, read_list, write
 
 # Documentation/driver-api/early-userspace/buffer-format.rst: the magic, then 13 fields of 8 hex digits.

@@ -20,6 +20,8 @@ from stub_mmdebstrap import NO_SUITE, SILENT, UNREACHABLE, StubMmdebstrap
 
 from pytest_memtype.cli import main
 from pytest_memtype.errors import KernelError, Unreachable
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.resources import guest_sources
 from pytest_memtype.kernels import mirror, mmdebstrap
 from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
@@ -27,8 +29,6 @@ from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.kernels.index import age_text, indexes
 from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.kernels.spec import SUITES, parse
-from pytest_memtype.progress import silent
-from pytest_memtype.resources import guest_sources
 from pytest_memtype.tested import all_tested
 
 KERNEL = "6.1.0-56-cloud-amd64"

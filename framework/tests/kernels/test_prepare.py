@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import KernelError
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels import prepare as room
 from pytest_memtype.kernels.bundle import Bundle
-from pytest_memtype.progress import Progress
 
 PATIENCE = 30.0
 """Seconds until a thread that waits for another gives up."""

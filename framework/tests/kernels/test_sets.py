@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from small_indexes import fill_with_indexes, pretend_kit
 
-from pytest_memtype import resources
 from pytest_memtype.errors import UsageError
+from pytest_memtype.host import resources
 from pytest_memtype.kernels import sets
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.sets import expand, kernel_set

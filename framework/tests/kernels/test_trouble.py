@@ -18,13 +18,13 @@ from apt_proxy import Spoil, apt_proxy
 from small_indexes import fill_with_indexes
 
 from pytest_memtype.errors import KernelError
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.index import find
 from pytest_memtype.kernels.prepare import prepare
 from pytest_memtype.kernels.spec import DebianSpec
-from pytest_memtype.progress import silent
-from pytest_memtype.resources import cache_directory
 
 SPEC = "debian:bookworm"
 # apt tries an unreachable host several times.

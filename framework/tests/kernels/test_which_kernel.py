@@ -8,9 +8,9 @@ import pytest
 from small_indexes import fill_with_indexes
 
 from pytest_memtype.errors import KernelError
+from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import kernel_set
-from pytest_memtype.progress import silent
 from pytest_memtype.tested import all_tested
 
 

@@ -14,7 +14,7 @@ from outer_image import PROJECT
 from rich.console import Console
 
 from pytest_memtype.errors import HostError, MemtypeError
-from pytest_memtype.progress import shown
+from pytest_memtype.host.progress import shown
 
 _LEAST = 150
 _FOLDER = PROJECT / ".memtype" / "kvm"

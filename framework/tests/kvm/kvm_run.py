@@ -19,8 +19,8 @@ from outer_image import PROJECT, outer_image
 
 from pytest_memtype.comparison import Comparison, compare_runs
 from pytest_memtype.errors import GuestError, HostError, UsageError
+from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.progress import Progress
 
 #: What each night runs.
 NIGHTLY: Final = (

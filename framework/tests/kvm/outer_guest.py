@@ -27,7 +27,10 @@ from outer_image import PROJECT, OuterImage, keep_latest
 from pytest_memtype.cache import OUTER_GUESTS
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.errors import GuestError, GuestHung, KernelError
-from pytest_memtype.host import available_memory
+from pytest_memtype.host.memory import available_memory
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.host.store import discard, exclusive, under_construction, workshop
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.command import Guest, rerun_command
@@ -35,9 +38,6 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
-from pytest_memtype.progress import Progress
-from pytest_memtype.resources import cache_directory
-from pytest_memtype.store import discard, exclusive, under_construction, workshop
 
 # One CPU: what KVM does at each exit of its guest is emulated, and a second CPU would only wait for it.
 # CMPXCHG16B is on, because numpy is built for CPUs that have it; Linux, which TCG's fault in it crashes (see

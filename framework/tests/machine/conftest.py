@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,12 +40,8 @@ def option_rom(code: bytes) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, shared with no other test."""
-    path = tmp_path / "temporary"
-    path.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(path))
-    return path
+def _temporary_files_of_its_own(temporary_files: Path) -> None:
+    """What a machine leaves behind is seen by its own test alone."""
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from pytest_memtype.doctor import checks
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, HostError
+from pytest_memtype.host.progress import Remark
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.machine import accelerator, command, qemu_versions
 from pytest_memtype.machine.accelerator import (
@@ -32,7 +33,6 @@ from pytest_memtype.machine.command import Accelerator, Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_versions import QEMU
-from pytest_memtype.progress import Remark
 
 FILE = "accelerator.json"
 

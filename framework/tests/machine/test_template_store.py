@@ -14,13 +14,13 @@ from typing import NoReturn
 import pytest
 
 from pytest_memtype.errors import GuestError
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.store import exclusive
 from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.template import Template, clone
 from pytest_memtype.machine.template_store import RESERVE, discard, get, prune, stored
-from pytest_memtype.progress import silent
-from pytest_memtype.store import exclusive
 
 from .conftest import CONSOLE, ENDS, option_rom, write
 

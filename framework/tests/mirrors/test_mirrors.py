@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.index import Index, choose, indexes, newest_of_each_series
 from pytest_memtype.kernels.sets import kernel_set
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
-from pytest_memtype.progress import silent
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mutant_catalogue import Mutant, StaleMutantError, apply, catalogue
 
-from pytest_memtype.resources import guest_sources
+from pytest_memtype.host.resources import guest_sources
 
 MUTANTS = catalogue()
 PROJECT = guest_sources().parent

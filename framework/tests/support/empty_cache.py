@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_memtype.resources import cache_directory
+from pytest_memtype.host.resources import cache_directory
 
 
 def empty_cache(folder: Path) -> None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from pytest_memtype import resources
 from pytest_memtype.distribution.system import distribution, own_kernel
 from pytest_memtype.errors import HostError, MemtypeError
+from pytest_memtype.host import resources
+from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.process import Process
 from pytest_memtype.machine.wait import deadline_after, poll
-from pytest_memtype.progress import silent
 from pytest_memtype.ssh import keys
 from pytest_memtype.ssh.connection import Address, Connection
 from pytest_memtype.target.address import TargetAddress

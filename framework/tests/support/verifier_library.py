@@ -13,7 +13,7 @@ from typing import Any
 import cffi
 
 from pytest_memtype.errors import HostError
-from pytest_memtype.resources import guest_sources
+from pytest_memtype.host.resources import guest_sources
 from pytest_memtype.spec.verifier import Request, TrackedPage, pages_of
 from pytest_memtype.x86.memtype import MemType
 

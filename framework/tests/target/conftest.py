@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hand_started import CONFIG, HandStarted, hand_started
 
-from pytest_memtype.progress import silent
+from pytest_memtype.host.progress import silent
 from pytest_memtype.target.target import Target
 
 

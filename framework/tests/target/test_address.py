@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.progress import silent
+from pytest_memtype.host.progress import silent
 from pytest_memtype.ssh.connection import Address
 from pytest_memtype.ssh.keys import new_private_key
 from pytest_memtype.target.address import TargetAddress, parse_target

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hand_started import CONFIG, HandStarted
 
-from pytest_memtype import resources
+from pytest_memtype.host import resources
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("target")]
 

@@ -25,8 +25,8 @@ from pytest_memtype.errors import (
     UsageError,
 )
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.progress import silent
 from pytest_memtype.machine.life import GuestState
-from pytest_memtype.progress import silent
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
 from pytest_memtype.target import machine as target_machine
 from pytest_memtype.target.module import halves

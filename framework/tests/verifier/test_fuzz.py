@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from verifier_fuzzer import FaultFound, fuzz
 
-from pytest_memtype.resources import guest_sources
+from pytest_memtype.host.resources import guest_sources
 
 _SECONDS = 10
 

@@ -21,10 +21,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.checksum import checksum_of, whole
 from pytest_memtype.errors import HostError, reason
-from pytest_memtype.progress import Progress, Remark, silent
-from pytest_memtype.trust import require_ours
+from pytest_memtype.host.checksum import checksum_of, whole
+from pytest_memtype.host.progress import Progress, Remark, silent
+from pytest_memtype.host.trust import require_ours
 
 #: In a folder that is finished: the checksums of its files.
 SUMS: Final = "sums.json"

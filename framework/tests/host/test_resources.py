@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype import resources
 from pytest_memtype.errors import HostError
+from pytest_memtype.host import resources
 
 
 def test_the_folders_of_the_package() -> None:

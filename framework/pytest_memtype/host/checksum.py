@@ -1,8 +1,9 @@
 """Checksums of large files that are to be what they were when they were saved.
 
 Against a disk, a program or a person that has damaged them, not against one who means ill: nobody but this
-user can write to them, see :mod:`pytest_memtype.trust`. So zlib's CRC-32 will do, which takes 0.1 s for the
-113 MiB of a default template, where SHA-256 takes 0.2 and BLAKE2b 0.4 (Python 3.11, one core of a busy host).
+user can write to them, see :mod:`pytest_memtype.host.trust`. So zlib's CRC-32 will do, which takes 0.1 s for
+the 113 MiB of a default template, where SHA-256 takes 0.2 and BLAKE2b 0.4 (Python 3.11, one core of a busy
+host).
 
 What was found whole isn't read again by this process while its inode says that nobody has written to it; nor
 by the other processes of a run, which share a folder of notes.

@@ -1,6 +1,6 @@
 import threading
 
-from pytest_memtype.machine import background
+from pytest_memtype.host import background
 
 
 async def thread() -> threading.Thread:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pytest_memtype.host import available_memory
+from pytest_memtype.host.memory import available_memory
 
 
 def test_memory_is_counted_in_bytes() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import platformdirs
 
 from pytest_memtype.errors import HostError, UsageError
-from pytest_memtype.files import named_path
-from pytest_memtype.trust import require_ours
+from pytest_memtype.host.files import named_path
+from pytest_memtype.host.trust import require_ours
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def _folder(name: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.project import folders_here, root_of
+from pytest_memtype.host.project import folders_here, root_of
 
 
 def folder(path: Path) -> Path:

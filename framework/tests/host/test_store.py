@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import HostError
-from pytest_memtype.progress import Remark, silent
-from pytest_memtype.store import (
+from pytest_memtype.host.progress import Remark, silent
+from pytest_memtype.host.store import (
     SUMS,
     discard,
     exclusive,
@@ -19,7 +19,7 @@ from pytest_memtype.store import (
     seal,
     under_construction,
 )
-from pytest_memtype.trust import NotOurs
+from pytest_memtype.host.trust import NotOurs
 
 
 def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_nothing_appears_when_making_it_fails(tmp_path: Path) -> None:
 
 DIES_WHILE_BUILDING = """
 import os, pathlib, signal, sys
-from pytest_memtype.progress import silent
-from pytest_memtype.store import exclusive, under_construction
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.store import exclusive, under_construction
 cache = pathlib.Path(sys.argv[1])
 with exclusive(cache, silent), under_construction(cache / "kits" / "one", cache=cache) as folder:
     folder.mkdir()
@@ -83,8 +83,8 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None
 
 HOLDS_THE_LOCK = """
 import pathlib, sys
-from pytest_memtype.progress import silent
-from pytest_memtype.store import exclusive
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.store import exclusive
 with exclusive(pathlib.Path(sys.argv[1]), silent):
     print("held", flush=True)
     sys.stdin.read()

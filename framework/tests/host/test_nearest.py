@@ -1,7 +1,7 @@
 import pytest
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.nearest import check_choice, did_you_mean, unknown
+from pytest_memtype.host.nearest import check_choice, did_you_mean, unknown
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.files import read_small, write_atomically
+from pytest_memtype.host.files import read_small, write_atomically
 
 
 def test_new_and_old_file(tmp_path: Path) -> None:

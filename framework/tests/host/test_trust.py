@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype import resources
 from pytest_memtype.errors import HostError
-from pytest_memtype.trust import NotOurs, require_ours
+from pytest_memtype.host import resources
+from pytest_memtype.host.trust import NotOurs, require_ours
 
 #: Any user but root and the one who runs this.
 STRANGER = 65533
@@ -107,7 +107,7 @@ def test_a_link_to_itself_ends(tmp_path: Path) -> None:
 @needs_root
 def test_a_plain_user_trusts_root_and_root_no_plain_user(place: Path) -> None:
     # setpriv, because this process shall stay root.
-    code = "import sys; from pathlib import Path; from pytest_memtype.trust import require_ours; "
+    code = "import sys; from pathlib import Path; from pytest_memtype.host.trust import require_ours; "
     code += "require_ours(Path(sys.argv[1]))"
     top = next(each for each in place.parents if each.name == "above")
     # The folders of pytest are root's alone, so that the stranger needs a way in.

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.machine.folder import PREFIX, PrivateFolder, remove_leftovers
+from pytest_memtype.host.private_folder import PREFIX, PrivateFolder, remove_leftovers
 
 HOLD = """
 import sys, tempfile
-from pytest_memtype.machine.folder import PrivateFolder, temporary_folder
+from pytest_memtype.host.private_folder import PrivateFolder, temporary_folder
 tempfile.tempdir = sys.argv[1]
 print(PrivateFolder().path, flush=True)
 block = temporary_folder("state")
