@@ -37,7 +37,7 @@ from pytest_memtype.guest.boot import booted
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.memory_map import owners
-from pytest_memtype.machine.registers_outside import outside_registers, stopped
+from pytest_memtype.machine.vcpu_registers import outside_registers, stopped
 
 ROUNDS = 15
 PATIENCE = 300

@@ -15,7 +15,7 @@ from pytest_memtype.errors import HostError, MemtypeError, ModuleMissing, Unavai
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.observation import Observation
 from pytest_memtype.guest.region import Region
-from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pytest_memtype.kernels.sources import debian_keyring
 from pytest_memtype.machine import template_store
 from pytest_memtype.machine.accelerator import recall
 from pytest_memtype.machine.qemu_versions import QEMU, TESTED, Qemu, tested_versions
-from pytest_memtype.machine.registers_outside import trial_guest, usable_qemu
+from pytest_memtype.machine.vcpu_registers import trial_guest, usable_qemu
 
 _VERSION_SECONDS = 30
 _PYTHON = (3, 11)

@@ -32,7 +32,7 @@ from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.qemu_versions import age_warning
-from pytest_memtype.machine.registers_outside import usable_qemu
+from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.markers import (
     DEFAULT_LAYOUT,
     add_markers,

@@ -30,10 +30,10 @@ from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import exclusive, scratch, workshop
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.accelerator import Choice, Qualification, Wanted, choose
-from pytest_memtype.machine.command import Accelerator
 from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.qemu_command import Accelerator
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.report.compare import Column, Difference, differences
 from pytest_memtype.report.record import Record

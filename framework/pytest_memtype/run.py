@@ -23,7 +23,7 @@ from pytest_memtype.kernels.sets import check
 from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
-from pytest_memtype.machine.registers_outside import usable_qemu
+from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.markers import DEFAULT_LAYOUT
 from pytest_memtype.qualification import chosen
 from pytest_memtype.target.address import QEMU

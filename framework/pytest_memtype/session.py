@@ -27,8 +27,8 @@ from pytest_memtype.machine.accelerator import Choice, Wanted
 from pytest_memtype.machine.console_report import ConsoleReport
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.machine.uncovered import as_started, uncovered_ram
 from pytest_memtype.pool import Ahead, Ready

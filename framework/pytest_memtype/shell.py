@@ -17,7 +17,7 @@ from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.files import WRITTEN_BY_HAND, opened
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, Remark
-from pytest_memtype.machine.command import rerun_command
+from pytest_memtype.machine.qemu_command import rerun_command
 from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.session import GuestKind, Session
 

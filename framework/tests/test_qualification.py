@@ -17,7 +17,7 @@ from pytest_memtype.errors import GuestExited
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.machine import accelerator
 from pytest_memtype.machine.accelerator import Choice, Qualification, recall
-from pytest_memtype.machine.command import Accelerator
+from pytest_memtype.machine.qemu_command import Accelerator
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.qualification import Programmed, QualificationError, chosen, compared

@@ -18,7 +18,7 @@ from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.device_state import read_cpus
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory_map import owners
-from pytest_memtype.machine.registers_outside import cpu_shape, outside_registers, stopped
+from pytest_memtype.machine.vcpu_registers import cpu_shape, outside_registers, stopped
 
 # By -cpu and accelerator: asking QEMU takes longer than the walk.
 _features: dict[tuple[str, str], Features] = {}

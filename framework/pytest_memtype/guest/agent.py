@@ -29,9 +29,9 @@ from pytest_memtype.guest.protocol import (
     new_token,
     plain,
 )
-from pytest_memtype.machine.any_machine import AnyMachine
-from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.interface import AnyMachine
 from pytest_memtype.machine.machine import qemu_of
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.timeouts import BOOT, COMMAND, HEARTBEAT
 from pytest_memtype.machine.wait import deadline_after
 

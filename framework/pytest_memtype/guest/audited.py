@@ -11,7 +11,7 @@ from pytest_memtype.audit.own_guest import audit_machine
 from pytest_memtype.errors import AgentError, ModuleMissing
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.protocol import plain
-from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.state import GuestState
 
 if TYPE_CHECKING:
     from pytest_memtype.guest.guest import Guest

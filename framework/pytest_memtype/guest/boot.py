@@ -24,7 +24,7 @@ from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.trust import NotOurs
-from pytest_memtype.machine import command, template_store
+from pytest_memtype.machine import qemu_command, template_store
 from pytest_memtype.machine.boot_rom import boot_rom
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, check_bootable, register_writes
@@ -60,22 +60,22 @@ class Blueprint:
     :param initramfs: What it boots from; a distribution's mounts its drives.
     :param distribution: What it runs, None for the agent alone.
     :param devices: More than the test device, each an argument of QEMU's ``-device``.
-    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.command.Guest`.
+    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.qemu_command.Guest`.
     """
 
     image: Path
     initramfs: Path
     layout: Layout
     hardware: Hardware
-    accelerator: command.Accelerator = "tcg"
+    accelerator: qemu_command.Accelerator = "tcg"
     devices: tuple[str, ...] = ()
     flash: tuple[Path, ...] = ()
     distribution: Distribution | None = None
     launcher: Path | None = None
 
     @property
-    def command(self) -> command.Guest:
-        return command.Guest(
+    def command(self) -> qemu_command.Guest:
+        return qemu_command.Guest(
             hardware=as_started(self.layout, self.hardware),
             kernel=self.image,
             initrd=self.initramfs,

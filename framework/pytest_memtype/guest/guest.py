@@ -36,7 +36,7 @@ from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.screen import Picture, screenshot
-from pytest_memtype.machine.command import DISPLAY
+from pytest_memtype.machine.change_registers import rewrite_registers, with_mtrrs
 from pytest_memtype.machine.console import Console, sanitize
 from pytest_memtype.machine.console_report import ConsoleReport, find_reports
 from pytest_memtype.machine.device_state import CpuRegisters
@@ -44,9 +44,9 @@ from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, check_bootable, intended
 from pytest_memtype.machine.machine import Machine, qemu_of
+from pytest_memtype.machine.qemu_command import DISPLAY
 from pytest_memtype.machine.qmp import Qmp
-from pytest_memtype.machine.registers_outside import outside_registers
-from pytest_memtype.machine.rewrite import rewrite_registers, with_mtrrs
+from pytest_memtype.machine.vcpu_registers import outside_registers
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType

@@ -24,9 +24,9 @@ from typing import Any, Final, Literal, get_args
 from pytest_memtype.errors import GuestError, GuestHung, HostError
 from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.host.progress import Progress, Remark
-from pytest_memtype.machine.command import Accelerator, Guest, rerun_command
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.port import Port
+from pytest_memtype.machine.qemu_command import Accelerator, Guest, rerun_command
 from pytest_memtype.machine.qemu_versions import QEMU, identity
 from pytest_memtype.machine.timeouts import BOOT
 

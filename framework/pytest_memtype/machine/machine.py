@@ -16,18 +16,18 @@ from typing import Final, Self
 from pytest_memtype.errors import GuestError, GuestExited, HostError, Unavailable
 from pytest_memtype.host.checksum import Seen, still_whole
 from pytest_memtype.host.private_folder import PrivateFolder
-from pytest_memtype.machine.any_machine import AnyMachine
-from pytest_memtype.machine.command import Channels, Guest, qemu_command
 from pytest_memtype.machine.console import Console, sanitize
-from pytest_memtype.machine.death import PANIC_LINES, Remains, explain_end, explain_hang
+from pytest_memtype.machine.exit_report import PANIC_LINES, Remains, explain_end, explain_hang
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.life import GuestState, state_of
+from pytest_memtype.machine.interface import AnyMachine
 from pytest_memtype.machine.memory import GuestMemory
 from pytest_memtype.machine.port import Port, make_fifos
 from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.qemu_command import Channels, Guest, qemu_command
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.rerun import write_rerun
+from pytest_memtype.machine.state import GuestState, state_of
 from pytest_memtype.machine.timeouts import EXIT, START
 from pytest_memtype.machine.wait import deadline_after, poll
 

@@ -1,6 +1,6 @@
 """Who answers at which physical address of a guest: RAM, a device, the firmware, nobody.
 
-QEMU's q35 with SeaBIOS and the devices of :mod:`pytest_memtype.machine.command`; OVMF has PCI devices
+QEMU's q35 with SeaBIOS and the devices of :mod:`pytest_memtype.machine.qemu_command`; OVMF has PCI devices
 elsewhere. A test holds it against ``info mtree`` of a running guest.
 """
 

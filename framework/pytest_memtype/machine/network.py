@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from pytest_memtype.errors import GuestError
-from pytest_memtype.machine.command import NETWORK
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import NETWORK
 
 LOOPBACK = "127.0.0.1"
 _FORWARD = re.compile(rf"TCP\[HOST_FORWARD\]\s+\d+\s+{re.escape(LOOPBACK)}\s+(\d+)\s")

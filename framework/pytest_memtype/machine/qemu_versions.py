@@ -12,7 +12,7 @@ feature             since why it matters
 What differs besides is settled for every version alike:
 
 - ``-qmp`` in the place of ``-mon``, which warns that it is deprecated (11.1);
-- the extended TSEG has 16 MiB, which 11.1 made 64 (:data:`pytest_memtype.machine.command.EXTENDED_TSEG`);
+- the extended TSEG has 16 MiB, made 64 by 11.1 (:data:`pytest_memtype.machine.qemu_command.EXTENDED_TSEG`);
 - CMPXCHG16B is hidden from guests, which TCG gets wrong up to 7.2;
 - the description at the end of a saved state is found without its first member, which is another from 10.0 on
   (:mod:`pytest_memtype.machine.device_state`).

@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from pytest_memtype.machine.command import Guest, rerun_command
+from pytest_memtype.machine.qemu_command import Guest, rerun_command
 
 
 def write_rerun(guest: Guest, folder: Path) -> str:

@@ -25,9 +25,9 @@ from pytest_memtype.errors import HostError
 from pytest_memtype.host.checksum import Seen, checksum_of, whole
 from pytest_memtype.host.store import flush
 from pytest_memtype.host.trust import require_ours
-from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.migration import leave_ram_out, load_state, save_state
+from pytest_memtype.machine.qemu_command import Guest, rerun_command
 from pytest_memtype.machine.qemu_versions import this_qemu
 
 #: Raise it when templates of earlier versions of this code can't be used.

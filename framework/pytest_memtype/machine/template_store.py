@@ -21,8 +21,8 @@ from pytest_memtype.host.store import (
     remove_unused,
     under_construction,
 )
-from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import NOTHING, Machine
+from pytest_memtype.machine.qemu_command import Guest
 from pytest_memtype.machine.template import NoTemplate, Template, TemplateError, load, save, template_key
 
 #: Bytes on the disk that the suite's templates of one kernel take: 47, of 115 MiB most. When there is less

@@ -17,8 +17,8 @@ from pytest_memtype.guest.agent import Reply
 from pytest_memtype.guest.region import PAGE_SIZE
 from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.port import Port
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.target.facts import Facts
 from pytest_memtype.target.permission import Permission
 from pytest_memtype.x86 import pat

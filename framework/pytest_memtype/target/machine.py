@@ -24,10 +24,10 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.machine.console import Console, sanitize
-from pytest_memtype.machine.death import CONSOLE_LINES, PANIC_LINES
+from pytest_memtype.machine.exit_report import CONSOLE_LINES, PANIC_LINES
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.port import Port
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.wait import deadline_after, poll
 from pytest_memtype.ssh.connection import Connection
 from pytest_memtype.ssh.deploy import Deployed, withdraw
@@ -42,7 +42,7 @@ _SIGN_OF_LIFE: Final = 5.0
 
 
 class TargetMachine:
-    """A target, with the agent running. Use it as :class:`~pytest_memtype.machine.any_machine.AnyMachine`.
+    """A target, with the agent running. Use it as :class:`~pytest_memtype.machine.interface.AnyMachine`.
 
     :param connection: Closed with this.
     :param deployed: Where the agent is.

@@ -24,7 +24,7 @@ from pytest_memtype.audit import any_qemu
 from pytest_memtype.audit.any_qemu import Control
 from pytest_memtype.cli import main
 from pytest_memtype.machine.qemu_versions import this_qemu
-from pytest_memtype.machine.registers_outside import save_devices
+from pytest_memtype.machine.vcpu_registers import save_devices
 
 SVG = "{http://www.w3.org/2000/svg}"
 

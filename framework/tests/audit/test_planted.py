@@ -16,7 +16,7 @@ from pytest_memtype.audit.features import features
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.regions import DIRECT_MAP, KERNEL_IMAGE, USER
 from pytest_memtype.audit.roots import Root, find_roots
-from pytest_memtype.machine.registers_outside import outside_registers, stopped
+from pytest_memtype.machine.vcpu_registers import outside_registers, stopped
 from pytest_memtype.x86.effective import Danger, Effective, danger
 from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PWT, memtype_of_entry
 

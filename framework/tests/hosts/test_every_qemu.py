@@ -32,8 +32,8 @@ SELECTION = (
     "testcases/test_smm.py",
     # change_registers(), with 2 CPUs too; registers inside and outside.
     "testcases/test_changed_behind_the_kernel.py",
-    "framework/tests/machine/test_rewrite.py",
-    "framework/tests/machine/test_registers_outside.py",
+    "framework/tests/machine/test_change_registers.py",
+    "framework/tests/machine/test_vcpu_registers.py",
     # A clone beside a boot; no launcher, since these QEMUs are started by a script.
     "framework/tests/guest/test_boot.py",
     "framework/tests/machine/test_template.py",

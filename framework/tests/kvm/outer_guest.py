@@ -33,15 +33,15 @@ from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import discard, exclusive, under_construction, workshop
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle
-from pytest_memtype.machine.command import Guest, rerun_command
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import Guest, rerun_command
 from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
 
 # One CPU: what KVM does at each exit of its guest is emulated, and a second CPU would only wait for it.
 # CMPXCHG16B is on, because numpy is built for CPUs that have it; Linux, which TCG's fault in it crashes (see
-# machine/command.py), is told not to use it. Nobody attacks the outer guest.
+# machine/qemu_command.py), is told not to use it. Nobody attacks the outer guest.
 HARDWARE: Final = Hardware(cpu="EPYC-Rome,cx16=on", memory="5G", cmdline="mitigations=off clearcpuid=cx16")
 
 # By the host's clock a guest inside comes to nothing where the host is busy: an exit to QEMU takes 0.4 ms of

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import Guest
 
 CONSOLE, AGENT = 0x3F8, 0x2F8
 

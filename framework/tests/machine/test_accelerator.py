@@ -17,7 +17,7 @@ from pytest_memtype.doctor import checks
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, HostError
 from pytest_memtype.host.progress import Remark
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.machine import accelerator, command, qemu_versions
+from pytest_memtype.machine import accelerator, qemu_command, qemu_versions
 from pytest_memtype.machine.accelerator import (
     MILESTONES,
     Choice,
@@ -29,9 +29,9 @@ from pytest_memtype.machine.accelerator import (
     recall,
     trusted,
 )
-from pytest_memtype.machine.command import Accelerator, Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import Accelerator, Guest
 from pytest_memtype.machine.qemu_versions import QEMU
 
 FILE = "accelerator.json"
@@ -394,7 +394,7 @@ def test_what_was_compared_and_how_it_was_started_are_part_of_what_is_kept(
         assert "not to be trusted" in fast.choose(wanted="kvm", qualify=compared).reason
     with monkeypatch.context() as patch:
         # As fill-mtrr-mask=off came to it.
-        patch.setattr(command, "_cpu", lambda _: "qemu64,kvm=off")
+        patch.setattr(qemu_command, "_cpu", lambda _: "qemu64,kvm=off")
         assert recall(fast.cache) is None
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import GuestExited, GuestHung, GuestPanicked
-from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import Guest
 
 Start = Callable[..., Machine]
 BeforeWaiting = Callable[[Machine, Callable[[], object]], None]
@@ -21,7 +21,7 @@ BeforeWaiting = Callable[[Machine, Callable[[], object]], None]
 WAITING = """
 import sys, tempfile
 from pathlib import Path
-from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.qemu_command import Guest
 from pytest_memtype.machine.machine import Machine
 tempfile.tempdir = sys.argv[1]
 with Machine.start(Guest(), logs=Path(sys.argv[2])) as machine:

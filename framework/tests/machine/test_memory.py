@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_memtype.errors import GuestExited, HostError, UsageError
-from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import MIB, Hardware, RamRange
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory import GuestMemory, _windows
+from pytest_memtype.machine.qemu_command import Guest
 
 Start = Callable[..., Machine]
 

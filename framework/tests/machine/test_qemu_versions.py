@@ -20,7 +20,7 @@ from pytest_memtype.errors import HostError
 from pytest_memtype.host.progress import Remark
 from pytest_memtype.machine import qemu_versions
 from pytest_memtype.machine.qemu_versions import QEMU, age_warning, ask, this_qemu
-from pytest_memtype.machine.registers_outside import usable_qemu
+from pytest_memtype.machine.vcpu_registers import usable_qemu
 
 #: What the one line says for each thing that is wrong.
 SAYS = {

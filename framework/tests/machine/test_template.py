@@ -17,9 +17,9 @@ from pytest_memtype.errors import GuestError, GuestExited, HostError
 from pytest_memtype.evidence import Evidence, leave
 from pytest_memtype.host.trust import NotOurs
 from pytest_memtype.machine import template as template_module
-from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import Guest
 from pytest_memtype.machine.qemu_versions import QEMU, this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save, template_key
 

@@ -16,9 +16,9 @@ import pytest
 from pytest_memtype.errors import GuestError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.store import exclusive
-from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import Guest
 from pytest_memtype.machine.template import Template, clone
 from pytest_memtype.machine.template_store import RESERVE, discard, get, prune, stored
 
@@ -32,7 +32,7 @@ ASKS = """
 import sys, tempfile
 from pathlib import Path
 from pytest_memtype.errors import MemtypeError
-from pytest_memtype.machine.command import Guest
+from pytest_memtype.machine.qemu_command import Guest
 from pytest_memtype.machine import template
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.template_store import get

@@ -26,7 +26,7 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.progress import silent
-from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
 from pytest_memtype.target import machine as target_machine
 from pytest_memtype.target.module import halves

@@ -25,7 +25,7 @@ from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.initramfs import Entry, archive
-from pytest_memtype.machine import command
+from pytest_memtype.machine import qemu_command
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.machine import Machine
 
@@ -197,7 +197,7 @@ def play(scene: Scene, *, image: Path, initramfs: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         if scene.act is None:
-            guest = command.Guest(
+            guest = qemu_command.Guest(
                 hardware=scene.hardware, kernel=image, initrd=initramfs if scene.initramfs else None
             )
             with Machine.start(guest, logs=logs) as machine, suppress(GuestError):

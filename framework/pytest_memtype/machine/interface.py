@@ -8,8 +8,8 @@ from typing import Protocol
 from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.port import Port
+from pytest_memtype.machine.state import GuestState
 
 
 class AnyMachine(Protocol):

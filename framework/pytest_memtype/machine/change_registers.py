@@ -22,7 +22,7 @@ from pytest_memtype.machine.device_state import (
 )
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import load_state, save_state, take_ram_along
-from pytest_memtype.machine.registers_outside import stopped
+from pytest_memtype.machine.vcpu_registers import stopped
 from pytest_memtype.x86.mtrr import MtrrState
 
 

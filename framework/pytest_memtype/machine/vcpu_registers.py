@@ -12,13 +12,13 @@ from pathlib import Path
 from pytest_memtype.errors import GuestError, HostError
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, Remark, silent
-from pytest_memtype.machine.command import Guest
 from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, DeviceStateError, read_cpus, shape_of
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.life import GuestState
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import leave_ram_out, save_state
+from pytest_memtype.machine.qemu_command import Guest
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.template import memory_file
 
 

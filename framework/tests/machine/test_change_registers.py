@@ -10,7 +10,7 @@ from small_files import files_at_most
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
 from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.device_state import CpuRegisters
-from pytest_memtype.machine.life import GuestState
+from pytest_memtype.machine.state import GuestState
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
 
 WC, WB, UC, UC_MINUS = MemType.WC, MemType.WB, MemType.UC, MemType.UC_MINUS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memtype.machine.life import GuestState, state_of
+from pytest_memtype.machine.state import GuestState, state_of
 
 BUSY, READY = GuestState.BUSY, GuestState.READY
 

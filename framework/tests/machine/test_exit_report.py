@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from pytest_memtype.errors import GuestExited, GuestHung, GuestPanicked
-from pytest_memtype.machine.death import Remains, explain_end, explain_hang
+from pytest_memtype.machine.exit_report import Remains, explain_end, explain_hang
 
 KILLED = Remains(
     pid=42,

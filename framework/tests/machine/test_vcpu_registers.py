@@ -8,8 +8,8 @@ import pytest
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
 from pytest_memtype.machine.device_state import read_cpus, shape_of, with_registers
-from pytest_memtype.machine.life import GuestState
-from pytest_memtype.machine.registers_outside import cpu_shape, outside_registers, save_devices, stopped
+from pytest_memtype.machine.state import GuestState
+from pytest_memtype.machine.vcpu_registers import cpu_shape, outside_registers, save_devices, stopped
 
 LAYOUT = Layout(
     "two-ranges",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.machine.command import Channels, Guest, qemu_command, rerun_command
 from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.qemu_command import Channels, Guest, qemu_command, rerun_command
 
 CHANNELS = Channels(
     control_fd=7,
