@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pytest_memtype.machine.console_report import ConsoleReport
+from pytest_memtype.console.reports import ConsoleReport
 
 
 def complaint(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.alias_check import Checked, check, note_boot, note_start
+from pytest_memtype.console.reports import ConsoleReport
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import HostError, MemtypeError, Unavailable
@@ -24,7 +25,6 @@ from pytest_memtype.host.trust import NotOurs
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.accelerator import Choice, Wanted
-from pytest_memtype.machine.console_report import ConsoleReport
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.machine import Machine

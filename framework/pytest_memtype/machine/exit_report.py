@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pytest_memtype.console.reports import find_reports
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked
-from pytest_memtype.machine.console_report import find_reports
 from pytest_memtype.machine.process import describe_status
 
 #: How many of the console's last lines an error shows.

@@ -20,8 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pytest_memtype.machine.console import sanitize
-from pytest_memtype.machine.console_header import (
+from pytest_memtype.console.headers import (
     BOOT,
     CONSEQUENCE,
     DIE,
@@ -39,7 +38,8 @@ from pytest_memtype.machine.console_header import (
     Header,
     ReportKind,
 )
-from pytest_memtype.machine.console_line import ConsoleLine, read_line
+from pytest_memtype.console.line import ConsoleLine, read_line
+from pytest_memtype.machine.console import sanitize
 
 __all__ = ["ConsoleReport", "ConsoleReports", "ReportKind", "find_reports"]
 

@@ -1,4 +1,4 @@
-"""The corpus in console/ was printed by real guests: console/produce.py says how, and makes it again.
+"""The corpus in corpus/ was printed by real guests: corpus/produce.py says how, and makes it again.
 
 MEMTYPE_UPDATE_REPORTS=1 writes what is found now into the .json files, for a review by hand.
 """
@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_memtype.machine.console import sanitize
-from pytest_memtype.machine.console_report import (
+from pytest_memtype.console.reports import (
     LONGEST_LINE,
     MOST_LINES,
     MOST_LINES_OF_WORDS,
@@ -25,8 +24,9 @@ from pytest_memtype.machine.console_report import (
     ReportKind,
     find_reports,
 )
+from pytest_memtype.machine.console import sanitize
 
-CORPUS = Path(__file__).parent / "console"
+CORPUS = Path(__file__).parent / "corpus"
 REPORTS = sorted((CORPUS / "reports").glob("*.log"))
 HEALTHY = sorted((CORPUS / "healthy").glob("*.log"))
 

@@ -1,6 +1,6 @@
 """Produce the corpus of kernel reports and healthy boots: boot real guests, and provoke each report in one.
 
-    python framework/tests/machine/console/produce.py [--kernel SPEC]... [NAME]...
+    python framework/tests/console/corpus/produce.py [--kernel SPEC]... [NAME]...
 
 Without a name everything is produced again, on every kernel: some 260 guests, 20 minutes under TCG.
 A log that exists is replaced; what is expected of it (the .json file of the same name) is left alone.

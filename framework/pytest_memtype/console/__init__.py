@@ -1,0 +1,1 @@
+"""Serial consoles: kernel log in, reports out. It knows nothing of QEMU."""
