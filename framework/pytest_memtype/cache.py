@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import discard, exclusive, workshop
 from pytest_memtype.machine import template_store
-from pytest_memtype.machine.console import sanitize
 
 #: Folders of the cache that only tests of the project fill.
 SUITE_QEMUS: Final = "suite-qemus"

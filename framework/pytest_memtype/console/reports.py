@@ -39,7 +39,7 @@ from pytest_memtype.console.headers import (
     ReportKind,
 )
 from pytest_memtype.console.line import ConsoleLine, read_line
-from pytest_memtype.machine.console import sanitize
+from pytest_memtype.console.text import sanitize
 
 __all__ = ["ConsoleReport", "ConsoleReports", "ReportKind", "find_reports"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.console.reports import ConsoleReport, find_reports
+from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import AgentError, GuestError, Unavailable, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.answers import ShellResult, TypeInUse
@@ -38,7 +39,7 @@ from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.screen import Picture, screenshot
 from pytest_memtype.machine.change_registers import rewrite_registers, with_mtrrs
-from pytest_memtype.machine.console import Console, sanitize
+from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware

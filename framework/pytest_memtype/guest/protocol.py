@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pytest_memtype.machine.console import sanitize
+from pytest_memtype.console.text import sanitize
 
 REQUEST_LENGTH = 4096
 """Bytes the agent has room for, its final zero included."""

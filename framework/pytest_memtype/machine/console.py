@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.console.text import panic_line, sanitize
 from pytest_memtype.errors import GuestFlooded
 from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.wait import Waiter
@@ -16,30 +17,6 @@ FLOOD: Final = 16 << 20
 
 #: What is kept in memory for the end of a message; the log file has all of it.
 TAIL: Final = 64 << 10
-
-_PANIC: Final = "Kernel panic - not syncing"
-
-
-def sanitize(data: bytes) -> str:
-    """Text that a terminal shows as it is: what could move its cursor or hide text becomes an escape.
-
-    Lines end with a bare newline.
-    """
-    text = data.decode(errors="backslashreplace").replace("\r\n", "\n")
-    return "".join(
-        character
-        if character.isprintable() or character in "\n\t"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
-def panic_line(text: str) -> str | None:
-    """The line in which a kernel says that it panicked, from there on."""
-    for line in text.splitlines():
-        if _PANIC in line:
-            return line[line.index(_PANIC) :]
-    return None
 
 
 class Console(Port):

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
+from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import GuestError, GuestExited, HostError, Unavailable
 from pytest_memtype.host.checksum import Seen, still_whole
 from pytest_memtype.host.private_folder import PrivateFolder
-from pytest_memtype.machine.console import Console, sanitize
+from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.exit_report import PANIC_LINES, Remains, explain_end, explain_hang
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.interface import AnyMachine

@@ -17,6 +17,7 @@ from typing import Final, Self
 
 import paramiko
 
+from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import (
     GuestError,
     SshDiskFull,
@@ -26,7 +27,6 @@ from pytest_memtype.errors import (
     SshLost,
     SshRefused,
 )
-from pytest_memtype.machine.console import sanitize
 from pytest_memtype.machine.timeouts import COMMAND
 
 #: Seconds for each step of coming to an understanding: TCP, keys, authentication.

@@ -9,9 +9,9 @@ import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.files import WRITTEN_BY_HAND, opened
-from pytest_memtype.machine.console import sanitize
 
 _COMMENT = "memtype"
 

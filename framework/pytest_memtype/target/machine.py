@@ -12,6 +12,7 @@ from typing import Final
 
 import paramiko
 
+from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import (
     GuestError,
     GuestExited,
@@ -23,7 +24,7 @@ from pytest_memtype.errors import (
     Unavailable,
 )
 from pytest_memtype.host.private_folder import PrivateFolder
-from pytest_memtype.machine.console import Console, sanitize
+from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.exit_report import CONSOLE_LINES, PANIC_LINES
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.port import Port

@@ -24,7 +24,7 @@ from pytest_memtype.console.reports import (
     ReportKind,
     find_reports,
 )
-from pytest_memtype.machine.console import sanitize
+from pytest_memtype.console.text import sanitize
 
 CORPUS = Path(__file__).parent / "corpus"
 REPORTS = sorted((CORPUS / "reports").glob("*.log"))

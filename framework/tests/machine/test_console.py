@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_memtype.console.text import panic_line, sanitize
 from pytest_memtype.errors import GuestFlooded, GuestHung, GuestPanicked
 from pytest_memtype.machine import console as console_module
-from pytest_memtype.machine.console import panic_line, sanitize
 from pytest_memtype.machine.machine import Machine
 
 Start = Callable[..., Machine]
