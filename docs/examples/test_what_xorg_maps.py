@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_memtype import Guest
-from pytest_memtype.guest.x_server import on_region, run, start
+from pytest_memtype.distribution.x_server import on_region, run, start
 
 LATE = "modprobe.blacklist=bochs,qxl,virtio_gpu,cirrus"
 

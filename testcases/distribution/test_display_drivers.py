@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_memtype import Effective, EffectiveType, Guest, MemType, Region
-from pytest_memtype.guest.x_server import on_region, run
+from pytest_memtype.distribution.x_server import on_region, run
 
 pytestmark = pytest.mark.distribution
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from pytest_memtype import Effective, EffectiveType, Guest, MemType, Region
+from pytest_memtype.distribution.x_server import XServer, on_region, run, start
 from pytest_memtype.errors import GuestError
 from pytest_memtype.guest.proc_mtrr import ProcMtrr
-from pytest_memtype.guest.x_server import XServer, on_region, run, start
 
 pytestmark = pytest.mark.distribution
 

@@ -34,7 +34,7 @@ from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.machine.uncovered import as_started, uncovered_ram
 
 if TYPE_CHECKING:
-    from pytest_memtype.guest.access import BootKeys
+    from pytest_memtype.distribution.bring_up import BootKeys
 
 _SETTLED = rb"Switched to clocksource tsc\b(?!-early)"
 """The last of what the kernel does by itself after a boot (5.10 to 7.3)."""
@@ -216,7 +216,7 @@ def _boot_keys(blueprint: Blueprint) -> BootKeys | None:
     if blueprint.distribution is None:
         return None
     # paramiko takes longer to load than a clone of the minimal guest to start.
-    from pytest_memtype.guest.access import BootKeys
+    from pytest_memtype.distribution.bring_up import BootKeys
 
     return BootKeys.new()
 
@@ -225,7 +225,7 @@ def _greeted(
     machine: Machine, blueprint: Blueprint, keys: BootKeys | None, *, timeout: float
 ) -> tuple[Agent, Reply]:
     if blueprint.distribution is not None and keys is not None:
-        from pytest_memtype.guest.access import bring_up
+        from pytest_memtype.distribution.bring_up import bring_up
 
         bring_up(machine, blueprint.distribution, keys)
     agent = Agent(machine)

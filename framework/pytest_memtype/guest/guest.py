@@ -133,14 +133,14 @@ class Guest:
         if not self.machine.guest.network:
             raise UsageError("guest.ssh() wants a guest with a distribution; use --guest debian:bookworm")
         # paramiko takes longer to load than a clone to start, and few tests want it.
-        from pytest_memtype.guest import access
+        from pytest_memtype.distribution import bring_up
         from pytest_memtype.ssh.keys import public_key, public_line
 
-        line = shlex.quote(public_line(access.own_key()))
-        done = self.shell(f"umask 077; echo {line} > {access.AUTHORIZED_KEYS} && cat {access.HOST_KEY}")
+        line = shlex.quote(public_line(bring_up.own_key()))
+        done = self.shell(f"umask 077; echo {line} > {bring_up.AUTHORIZED_KEYS} && cat {bring_up.HOST_KEY}")
         if done.status != 0:
             raise GuestError(f"the guest can't be told this run's key: {done.output.strip()}")
-        return access.connected(self.machine, public_key(done.output, where="the guest's host key"))
+        return bring_up.connected(self.machine, public_key(done.output, where="the guest's host key"))
 
     def mmio(self, pages: int, align: int = 16) -> Region:
         """Device memory nothing has touched yet: a window of the test device's prefetchable BAR.
