@@ -5,7 +5,6 @@ What a test imports; the fixtures ``guest`` and ``guest_factory`` come from the 
 
 from pytest_memtype.bugs import Sighting
 from pytest_memtype.errors import ProcessDied
-from pytest_memtype.guest.answers import ShellResult, SyscallAnswer, SyscallRefused, TypeInUse
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.kernel_list import ListEntry
@@ -15,6 +14,7 @@ from pytest_memtype.guest.proc_mtrr import MtrrAnswer, ProcMtrr
 from pytest_memtype.guest.process import Process, ProcessFault
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import RegisterChange, Registers
+from pytest_memtype.guest.results import ShellResult, SyscallAnswer, SyscallRefused, TypeInUse
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.x86.effective import Effective, EffectiveType

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
-from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, physical_address, types_of
 from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.request_mapping import request_mapping
 from pytest_memtype.x86.memtype import MemType
 
 _MEMREMAP = (MemType.WB, MemType.WT, MemType.WC)

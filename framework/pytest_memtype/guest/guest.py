@@ -14,15 +14,14 @@ from pytest_memtype.console.reports import ConsoleReport, find_reports
 from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import AgentError, GuestError, Unavailable, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
-from pytest_memtype.guest.answers import ShellResult, TypeInUse
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.device_memory import DEVICE_MEMORY, DeviceMemory
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.effective_now import effective_now
 from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.journal_values import listed, mtrr_type, pat_text, type_by, type_or_errno
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
-from pytest_memtype.guest.noted import listed, mtrr_type, pat_text, type_by, type_or_errno
 from pytest_memtype.guest.observation import (
     Observation,
     ObservationStatus,
@@ -37,7 +36,8 @@ from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
-from pytest_memtype.guest.screen import Picture, screenshot
+from pytest_memtype.guest.results import ShellResult, TypeInUse
+from pytest_memtype.guest.screenshot import Picture, screenshot
 from pytest_memtype.machine.change_registers import rewrite_registers, with_mtrrs
 from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.device_state import CpuRegisters

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from pytest_memtype.errors import ProcessDied, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
-from pytest_memtype.guest.answers import SyscallAnswer, SyscallRefused
 from pytest_memtype.guest.journal import Journal
-from pytest_memtype.guest.mapping_call import request_mapping
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.request_mapping import request_mapping
+from pytest_memtype.guest.results import SyscallAnswer, SyscallRefused
 from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import parse_size

@@ -10,7 +10,7 @@ import pytest
 from pytest_memtype import Guest
 from pytest_memtype.distribution.x_server import DeviceFile, XServer, run, start
 from pytest_memtype.errors import GuestError
-from pytest_memtype.guest.answers import ShellResult
+from pytest_memtype.guest.results import ShellResult
 
 # Of a real one: Linux 6.1, Xorg 21.1 with modesetting.
 MAPS = """\

@@ -38,7 +38,7 @@ SELECTION = (
     "framework/tests/guest/test_boot.py",
     "framework/tests/machine/test_template.py",
     # A display and its picture, audit --qmp of a foreign QEMU, memtype shell.
-    "framework/tests/guest/test_screen.py",
+    "framework/tests/guest/test_screenshot.py",
     "framework/tests/audit/test_command.py",
     "framework/tests/test_shell.py",
 )

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.errors import GuestError
-from pytest_memtype.guest.screen import Picture, read_ppm, screenshot
+from pytest_memtype.guest.screenshot import Picture, read_ppm, screenshot
 
 # The format's definition: magic number, width and height, largest value, then rows of red, green, blue.
 PPM = b"P6\n2 3\n255\n" + bytes([1, 2, 3, 10, 10, 10] + [10, 10, 10] * 4)

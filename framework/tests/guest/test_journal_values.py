@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_memtype import Hardware, Layout, ListEntry, MemType, MtrrRange, Region
-from pytest_memtype.guest.noted import listed, mtrr_type, pat_text, type_or_errno
+from pytest_memtype.guest.journal_values import listed, mtrr_type, pat_text, type_or_errno
 from pytest_memtype.x86.pat import LINUX_PAT, decode
 
 LAYOUT = Layout("two-types", default=MemType.UC, ranges=[MtrrRange(0, "256M", MemType.WB)])
