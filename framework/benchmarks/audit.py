@@ -33,11 +33,11 @@ from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import ProcessRam, Ram, RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.audit.walk import Walk
-from pytest_memtype.guest.boot import booted
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.memory_map import owners
 from pytest_memtype.machine.vcpu_registers import outside_registers, stopped
+from pytest_memtype.run.boot import booted
 
 ROUNDS = 15
 PATIENCE = 300

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from common import Bench, bench, finish, milliseconds, show
 
-from pytest_memtype.guest.boot import booted
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.run.boot import booted
 
 ROUNDS = 20
 BOOTS = 5

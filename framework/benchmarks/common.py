@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pytest_memtype.commands.output import stdout
-from pytest_memtype.guest.boot import Blueprint, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.progress import shown
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
+from pytest_memtype.run.boot import Blueprint, cloned
 
 KERNEL = "debian:bookworm"
 

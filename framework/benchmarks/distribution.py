@@ -18,13 +18,13 @@ from common import finish, milliseconds, show
 from rich.console import Console
 
 from pytest_memtype.distribution.system import distribution, own_kernel
-from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.progress import shown
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
+from pytest_memtype.run.boot import Blueprint, booted, cloned
 
 GUEST = "debian:bookworm"
 ROUNDS = 20

@@ -16,7 +16,7 @@ import pytest
 from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
 from pytest_memtype.host import resources
 from pytest_memtype.report.record import case_of
-from pytest_memtype.run import run_suite
+from pytest_memtype.run.suite import run_suite
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
 _STATUS = {PASSED: 0, FAILED: 1, UNKNOWN: 125}

@@ -12,7 +12,7 @@ from pytest_memtype.kernel_commands import cached
 from pytest_memtype.report.bug_matrix import Cell, read_cells
 from pytest_memtype.report.operations import told
 from pytest_memtype.report.record import read
-from pytest_memtype.run import run_suite
+from pytest_memtype.run.suite import run_suite
 from pytest_memtype.spec.linux_versions import Version, parse_version
 
 if TYPE_CHECKING:

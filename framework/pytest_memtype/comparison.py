@@ -17,7 +17,7 @@ from pytest_memtype.report.compare import Change, Column, changes, differences
 from pytest_memtype.report.compare_table import as_json, compare_table, markdown, short
 from pytest_memtype.report.expected import Unexpected, unexpected
 from pytest_memtype.report.record import Record, read
-from pytest_memtype.run import run_suite
+from pytest_memtype.run.suite import run_suite
 
 _RECORDS = "records.jsonl"
 

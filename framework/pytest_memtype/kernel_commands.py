@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pytest_memtype.cache import remove_folder, size_of
 from pytest_memtype.errors import KernelError, Unreachable, UsageError
 from pytest_memtype.host.progress import Progress, shown
 from pytest_memtype.host.resources import cache_directory
@@ -21,6 +20,7 @@ from pytest_memtype.kernels.prepare import Status, prepare
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.kernels.table import live_table
+from pytest_memtype.run.cache import remove_folder, size_of
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Final
 
 import pytest
 
-from pytest_memtype.alias_check import ExpectedAlias
 from pytest_memtype.distribution.system import check_guest
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.host.nearest import unknown
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, layout_folders, load_layout
+from pytest_memtype.run.alias_check import ExpectedAlias
 
 DEFAULT_LAYOUT: Final = "firmware"
 

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_memtype.errors import HostError, UsageError
-from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.observation import Observation, ObservationStatus
 from pytest_memtype.host.nearest import check_choice
@@ -29,7 +28,8 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.uncovered import uncovered_ram
-from pytest_memtype.qualification import chosen
+from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.qualification import chosen
 
 BROKEN = 1
 

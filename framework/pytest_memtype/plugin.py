@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pytest_memtype.alias_check import Checked, alias_complaint
 from pytest_memtype.distribution.system import MINIMAL, check_guest
 from pytest_memtype.errors import (
     GuestPanicked,
@@ -21,7 +20,6 @@ from pytest_memtype.errors import (
     UsageError,
     reason,
 )
-from pytest_memtype.expectation import complaint
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.nearest import check_choice
 from pytest_memtype.host.progress import Remark
@@ -49,11 +47,13 @@ from pytest_memtype.markers import (
 )
 from pytest_memtype.recorder import Recorder
 from pytest_memtype.report.record import Record
+from pytest_memtype.run.alias_check import Checked, alias_complaint
+from pytest_memtype.run.expected_reports import complaint
+from pytest_memtype.run.folder import test_folder
+from pytest_memtype.run.session import GuestKind, Session, TestGuests
+from pytest_memtype.run.variants import Tested, all_tested
 from pytest_memtype.run_config import base_of, progress_of, run_name, run_of, say_the_rest
-from pytest_memtype.run_directory import test_folder
-from pytest_memtype.session import GuestKind, Session, TestGuests
 from pytest_memtype.target_options import add_target_options, the_target
-from pytest_memtype.tested import Tested, all_tested
 
 pytest_plugins = ["pytest_memtype.bug_plugin"]
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pytest
 
-from pytest_memtype.alias_check import audit_summary
 from pytest_memtype.errors import HostError
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.host.files import write_atomically
@@ -17,6 +16,7 @@ from pytest_memtype.report.overview_table import overview
 from pytest_memtype.report.record import Record, append, where_of
 from pytest_memtype.report.terminal import drawn, print_to
 from pytest_memtype.report.verdict_table import notes, rows, summary, verdict_table
+from pytest_memtype.run.alias_check import audit_summary
 from pytest_memtype.run_config import run_of
 from pytest_memtype.target_options import the_target
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.host.progress import Remark, say_once
-from pytest_memtype.run_directory import new_run
+from pytest_memtype.run.folder import new_run
 
 _run_directory = pytest.StashKey[Path]()
 _later = pytest.StashKey[list[Remark]]()

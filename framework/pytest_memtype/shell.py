@@ -19,7 +19,7 @@ from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.machine.qemu_command import rerun_command
 from pytest_memtype.machine.uncovered import uncovered_ram
-from pytest_memtype.session import GuestKind, Session
+from pytest_memtype.run.session import GuestKind, Session
 
 
 def on_console(kind: GuestKind, *, progress: Progress) -> int:

@@ -19,7 +19,7 @@ from processes import qemus_of
 from pytest_memtype import plugin
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.private_folder import PREFIX
-from pytest_memtype.tested import Tested as TestedKernel
+from pytest_memtype.run.variants import Tested as TestedKernel
 
 # As docs and api.md show it.
 EXAMPLE = """

@@ -46,8 +46,8 @@ def _print_cache() -> None:
 
     from rich.table import Table
 
-    from pytest_memtype.cache import entries
     from pytest_memtype.host.resources import cache_directory
+    from pytest_memtype.run.cache import entries
 
     found = entries()
     table = Table(box=None, header_style="bold")
@@ -67,8 +67,8 @@ def _print_cache() -> None:
 @click.option("--limit", default="0", metavar="SIZE", help="What may stay, such as 2G (default: nothing).")
 def prune(limit: str) -> None:
     """Remove the least recently used templates. They are made again when needed, in seconds."""
-    from pytest_memtype.cache import prune_templates
     from pytest_memtype.errors import UsageError
+    from pytest_memtype.run.cache import prune_templates
     from pytest_memtype.x86.size import parse_size
 
     try:
@@ -85,8 +85,8 @@ def remove_entries(names: tuple[str, ...]) -> None:
     """Remove entries by the names that memtype cache lists."""
     from rich.console import Console
 
-    from pytest_memtype.cache import remove
     from pytest_memtype.host.progress import shown
+    from pytest_memtype.run.cache import remove
 
     with shown(Console(stderr=True)) as progress:
         for entry in remove(names, progress=progress):

@@ -113,8 +113,8 @@ def print_matrix(specs: tuple[str, ...], cpu: str, as_json: bool) -> None:
       memtype layouts matrix --cpu qemu64,vendor=GenuineIntel --json
     """
     from pytest_memtype.host.progress import shown
-    from pytest_memtype.matrix import matrices
     from pytest_memtype.report import matrix_table
+    from pytest_memtype.run.matrix import matrices
 
     with shown(Console(stderr=True)) as progress:
         found = list(matrices(specs, cpu=cpu, progress=progress))

@@ -64,6 +64,6 @@ def run(arguments: tuple[str, ...]) -> None:
         from pytest_memtype.observe import run_observe
 
         sys.exit(run_observe([argument for argument in arguments if argument != "--observe"]))
-    from pytest_memtype.run import run_suite
+    from pytest_memtype.run.suite import run_suite
 
     sys.exit(run_suite(list(arguments)))

@@ -44,9 +44,9 @@ def shell(
     from pytest_memtype.host.progress import shown
     from pytest_memtype.machine.hardware import Hardware
     from pytest_memtype.machine.layout_file import layout_folders, load_layout
-    from pytest_memtype.session import GuestKind
+    from pytest_memtype.run.session import GuestKind
+    from pytest_memtype.run.variants import all_tested
     from pytest_memtype.shell import after_test, on_console, typed
-    from pytest_memtype.tested import all_tested
 
     # What is written wrongly is found before anything is fetched.
     found, hardware = (

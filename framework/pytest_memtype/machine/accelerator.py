@@ -30,7 +30,7 @@ from pytest_memtype.machine.qemu_command import Accelerator, Guest, rerun_comman
 from pytest_memtype.machine.qemu_versions import QEMU, identity
 from pytest_memtype.machine.timeouts import BOOT
 
-#: Part of what a kept choice is good for: raise it when :mod:`pytest_memtype.qualification` does otherwise.
+#: Part of what a kept choice is good for. Raise it when :mod:`pytest_memtype.run.qualification` changes.
 PROGRAM: Final = 1
 
 Wanted = Literal["auto", "tcg", "kvm"]

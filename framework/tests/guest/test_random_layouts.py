@@ -12,9 +12,9 @@ from effort import effort
 from hypothesis import Phase, given, seed, settings
 
 from pytest_memtype import Hardware, Layout, MemType, MtrrRange
-from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.run.boot import Blueprint, booted
 from pytest_memtype.strategies import layouts
 
 MEMORY = "128M"

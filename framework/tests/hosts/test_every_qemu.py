@@ -35,7 +35,7 @@ SELECTION = (
     "framework/tests/machine/test_change_registers.py",
     "framework/tests/machine/test_vcpu_registers.py",
     # A clone beside a boot; no launcher, since these QEMUs are started by a script.
-    "framework/tests/guest/test_boot.py",
+    "framework/tests/run/test_boot.py",
     "framework/tests/machine/test_template.py",
     # A display and its picture, audit --qmp of a foreign QEMU, memtype shell.
     "framework/tests/guest/test_screenshot.py",

@@ -29,7 +29,7 @@ from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.kernels.index import age_text, indexes
 from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.kernels.spec import SUITES, parse
-from pytest_memtype.tested import all_tested
+from pytest_memtype.run.variants import all_tested
 
 KERNEL = "6.1.0-56-cloud-amd64"
 SPEC = f"debian:{KERNEL}"

@@ -11,7 +11,7 @@ from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import kernel_set
-from pytest_memtype.tested import all_tested
+from pytest_memtype.run.variants import all_tested
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.cache import OUTER_GUESTS
 from pytest_memtype.distribution.packing import busybox, pack, packing_kit
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import Progress
@@ -34,6 +33,7 @@ from pytest_memtype.kernels import initramfs, sandbox
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.module_tree import ModuleTree, module_name
 from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.run.cache import OUTER_GUESTS
 
 SUITE: Final = "trixie"
 _PYTHON: Final = "3.13"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.firmware import flash
@@ -14,6 +13,7 @@ from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import intended
 from pytest_memtype.machine.layout_file import load_layout
+from pytest_memtype.run.boot import Blueprint, booted
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import memory_type_at
 

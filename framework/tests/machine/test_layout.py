@@ -14,10 +14,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.errors import LayoutError
-from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, check_bootable, intended, register_writes, validate
 from pytest_memtype.machine.layout_file import load_layout
+from pytest_memtype.run.boot import Blueprint, booted
 from pytest_memtype.strategies import layouts, mtrr_ranges
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED_CODE, MtrrRange, memory_type_at

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked
-from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
@@ -15,6 +14,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import layout_files
 from pytest_memtype.machine.uncovered import as_started, given_up, uncovered_ram
+from pytest_memtype.run.boot import Blueprint, booted
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.cache import SUITE_QEMUS
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
@@ -20,6 +19,7 @@ from pytest_memtype.kernels.index import age_text
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.run.cache import SUITE_QEMUS
 
 #: Oldest first.
 SUITES: Final = ("bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid")

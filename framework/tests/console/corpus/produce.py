@@ -21,13 +21,13 @@ from pathlib import Path
 
 from pytest_memtype import Guest, Hardware, MemType
 from pytest_memtype.errors import GuestError, KernelError
-from pytest_memtype.guest.boot import Blueprint, booted
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.initramfs import Entry, archive
 from pytest_memtype.machine import qemu_command
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.run.boot import Blueprint, booted
 
 HERE = Path(__file__).resolve().parent
 

@@ -20,7 +20,6 @@ from small_files import files_at_most
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.errors import HostError, LayoutError
-from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
@@ -29,6 +28,7 @@ from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import TemplateError, sealed
+from pytest_memtype.run.boot import Blueprint, booted, cloned
 
 SMALL = Hardware(memory="96M")
 

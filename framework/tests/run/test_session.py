@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from empty_cache import empty_cache
 
-from pytest_memtype.guest import boot
 from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.host.progress import silent
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import sealed
-from pytest_memtype.session import GuestKind, Session
-from pytest_memtype.session import TestGuests as Guests
+from pytest_memtype.run import boot
+from pytest_memtype.run.session import GuestKind, Session
+from pytest_memtype.run.session import TestGuests as Guests
 
 KIND = GuestKind("debian:bookworm", load_layout("firmware", []), Hardware(memory="96M"))
 

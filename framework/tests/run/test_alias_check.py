@@ -6,8 +6,8 @@ import pytest
 from empty_cache import empty_cache
 
 from pytest_memtype import Guest, MemType
-from pytest_memtype.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary, check
 from pytest_memtype.audit.findings import Finding, FindingKind
+from pytest_memtype.run.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary, check
 from pytest_memtype.x86.effective import Danger, Effective, EffectiveType
 
 ALIAS = Finding(

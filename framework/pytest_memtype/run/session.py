@@ -10,13 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_memtype.alias_check import Checked, check, note_boot, note_start
 from pytest_memtype.console.reports import ConsoleReport
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import HostError, MemtypeError, Unavailable
-from pytest_memtype.evidence import Evidence, leave
-from pytest_memtype.guest.boot import Blueprint, booted, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host import checksum
 from pytest_memtype.host.progress import Progress, Remark
@@ -31,10 +28,13 @@ from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.machine.uncovered import as_started, uncovered_ram
-from pytest_memtype.pool import Ahead, Ready
-from pytest_memtype.qualification import chosen
 from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
+from pytest_memtype.run.alias_check import Checked, check, note_boot, note_start
+from pytest_memtype.run.artifacts import Evidence, leave
+from pytest_memtype.run.boot import Blueprint, booted, cloned
+from pytest_memtype.run.prefetch import Ahead, Ready
+from pytest_memtype.run.qualification import chosen
 from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
-from pytest_memtype.session import GuestKind, Session
+from pytest_memtype.run.session import GuestKind, Session
 from pytest_memtype.x86.effective import Effective, Vendor, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, memory_type_at

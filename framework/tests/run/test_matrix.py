@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pytest_memtype import Effective, Guest, MemType
 from pytest_memtype.cli import main
 from pytest_memtype.errors import GuestError, UsageError
-from pytest_memtype.matrix import LAYOUT, MTRR_ROWS, REQUESTED, measure
+from pytest_memtype.run.matrix import LAYOUT, MTRR_ROWS, REQUESTED, measure
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor
 
 UC, UC_MINUS, WC, WT, WP, WB = (MemType[name] for name in ("UC", "UC_MINUS", "WC", "WT", "WP", "WB"))

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.errors import GuestError, HostError, MemtypeError, Unavailable, UsageError
-from pytest_memtype.guest.boot import Blueprint, cloned
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.host.progress import Progress
@@ -37,6 +36,7 @@ from pytest_memtype.machine.qemu_command import Accelerator
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.report.compare import Column, Difference, differences
 from pytest_memtype.report.record import Record
+from pytest_memtype.run.boot import Blueprint, cloned
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, MtrrState
 

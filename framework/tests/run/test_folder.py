@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pytest_memtype.run_directory import KEPT_RUNS, new_run
+from pytest_memtype.run.folder import KEPT_RUNS, new_run
 
 
 def names(folder: Path) -> set[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype import pool
 from pytest_memtype.errors import HostError
-from pytest_memtype.pool import Ahead, Ready
+from pytest_memtype.run import prefetch
+from pytest_memtype.run.prefetch import Ahead, Ready
 
 GUEST_MEMORY = 256 << 20
 
@@ -56,7 +56,7 @@ def maker() -> Maker:
 
 @pytest.fixture
 def ahead(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ahead[str, Guest]]:
-    monkeypatch.setattr(pool, "available_memory", lambda: 1 << 40)
+    monkeypatch.setattr(prefetch, "available_memory", lambda: 1 << 40)
     before = threading.active_count()
     made = Ahead(maker)
     yield made
@@ -124,7 +124,7 @@ def test_at_most_one_is_started_ahead(ahead: Ahead[str, Guest], maker: Maker, tm
 def test_a_host_short_of_memory_starts_none(
     ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "available_memory", lambda: GUEST_MEMORY + pool.SPARE_MEMORY - 1)
+    monkeypatch.setattr(prefetch, "available_memory", lambda: GUEST_MEMORY + prefetch.SPARE_MEMORY - 1)
     ahead.expect("one", tmp_path / "1", memory=GUEST_MEMORY)
     assert ahead._next is None
     assert maker.made == []
