@@ -18,10 +18,10 @@ from pytest_memtype.guest.observation import Observation, ObservationStatus
 from pytest_memtype.host.nearest import check_choice
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, is_terminal, shown
-from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.drivers import FOLDER, drivers
+from pytest_memtype.kernels.ready import ready
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.accelerator import ACCELERATORS, Wanted
 from pytest_memtype.machine.hardware import Hardware

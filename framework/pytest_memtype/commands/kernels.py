@@ -73,7 +73,7 @@ def fetch(specs: tuple[str, ...]) -> None:
       memtype kernels fetch debian:bullseye debian:6.12
       memtype kernels fetch tree:$HOME/linux
     """
-    from pytest_memtype.kernel_commands import fetch as fetch_kernels
+    from pytest_memtype.kernels.ready import fetch as fetch_kernels
 
     done = fetch_kernels(specs)
     failed = [status for status in done if status.error is not None]
@@ -97,7 +97,7 @@ def remove_kernels(names: tuple[str, ...]) -> None:
     from rich.console import Console
 
     from pytest_memtype.host.progress import shown
-    from pytest_memtype.kernel_commands import remove
+    from pytest_memtype.kernels.ready import remove
 
     with shown(Console(stderr=True)) as progress:
         for each in remove(names, progress=progress):
@@ -110,7 +110,7 @@ def _print_cached_kernels() -> None:
     from rich.table import Table
 
     from pytest_memtype.host.resources import cache_directory
-    from pytest_memtype.kernel_commands import cached
+    from pytest_memtype.kernels.ready import cached
 
     found = cached()
     table = Table(box=None, header_style="bold")
@@ -134,7 +134,7 @@ def _print_cached_kernels() -> None:
 def _print_available_kernels() -> None:
     from rich.table import Table
 
-    from pytest_memtype.kernel_commands import available
+    from pytest_memtype.kernels.ready import available
 
     table = Table(box=None, header_style="bold")
     for column in ("kernel", "package", "suite", "module", "signed", "also meant by"):

@@ -14,7 +14,7 @@ from pytest_memtype.guest.outcome import Outcome
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress
-from pytest_memtype.kernel_commands import ready
+from pytest_memtype.kernels.ready import ready
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout

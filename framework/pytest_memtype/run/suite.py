@@ -17,8 +17,8 @@ from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
 from pytest_memtype.host import resources
 from pytest_memtype.host.nearest import check_choice, did_you_mean
 from pytest_memtype.host.progress import Remark, shown
-from pytest_memtype.kernel_commands import ready
 from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.ready import ready
 from pytest_memtype.kernels.sets import check
 from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
