@@ -27,13 +27,13 @@ def bisect(test: str, good: str, bad: str) -> None:
       memtype bisect testcases/test_ram.py::test_it --good debian:6.1 --bad debian:6.12
       memtype bisect my_test.py::test_it --good tree:$HOME/linux --bad tree:$HOME/linux > bisect.sh
     """
-    from pytest_memtype import bisection
+    from pytest_memtype.bisect import search
     from pytest_memtype.host.progress import shown
 
     if "tree" in (good.partition(":")[0], bad.partition(":")[0]):
-        click.echo(bisection.git_script(test, good=good, bad=bad), nl=False)
+        click.echo(search.git_script(test, good=good, bad=bad), nl=False)
         return
     with shown(Console(stderr=True)) as progress:
-        bisection.bisect(
+        search.bisect(
             test, good=good, bad=bad, folder=Path.cwd() / ".memtype", say=click.echo, progress=progress
         )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_memtype.attempt import FAILED, PASSED, UNKNOWN, Attempt
-from pytest_memtype.bisection import Search, State, between, git_script
+from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt
+from pytest_memtype.bisect.search import Search, State, between, git_script
 from pytest_memtype.errors import UsageError
 from pytest_memtype.kernels.index import Kernel
 
@@ -92,6 +92,6 @@ def test_the_script_for_git(tmp_path: Path) -> None:
     test.write_text("")
     script = git_script(f"{test}::test_it", good=f"tree:{tmp_path}", bad="debian:6.1")
     assert script.startswith("#!/bin/sh\n")
-    assert f"pytest_memtype.attempt tree:{tmp_path} {test}::test_it\n" in script
+    assert f"pytest_memtype.bisect.attempt tree:{tmp_path} {test}::test_it\n" in script
     with pytest.raises(UsageError, match="no git repository"):
         git_script(f"{test}::test_it", good="debian:6.1", bad=f"tree:{tmp_path / 'elsewhere'}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pytest_memtype.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
+from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
 from pytest_memtype.errors import KernelError, UsageError
 from pytest_memtype.host.files import write_atomically
 from pytest_memtype.host.private_folder import temporary_folder
@@ -174,7 +174,7 @@ def attempt_apart(spec: str, test: str) -> Attempt:
     """Try a kernel in a process of its own: what goes wrong there ends one attempt."""
     with temporary_folder("attempt") as name:
         file = Path(name) / "attempt.json"
-        command = [sys.executable, "-m", "pytest_memtype.attempt", spec, test, str(file)]
+        command = [sys.executable, "-m", "pytest_memtype.bisect.attempt", spec, test, str(file)]
         try:
             subprocess.run(
                 command,
@@ -240,7 +240,7 @@ def git_script(test: str, *, good: str, bad: str) -> str:
             f"bisect: {tree.build}: no git repository; name the tree of one, or Debian's kernels"
         )
     name = f"{test_file.file}::{test_file.name}"
-    attempt = shlex.join([sys.executable, "-m", "pytest_memtype.attempt", f"tree:{tree.build}", name])
+    attempt = shlex.join([sys.executable, "-m", "pytest_memtype.bisect.attempt", f"tree:{tree.build}", name])
     return (
         "#!/bin/sh\n"
         "# In the repository: git bisect start BAD GOOD && git bisect run THIS\n"

@@ -1,0 +1,1 @@
+"""The bisection of kernel versions: the search, and one attempt of it."""
