@@ -3,7 +3,7 @@
 What a test imports; the fixtures ``guest`` and ``guest_factory`` come from the pytest plugin.
 """
 
-from pytest_memtype.bugs import Sighting
+from pytest_memtype.bugs.facts import Sighting
 from pytest_memtype.errors import ProcessDied
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest

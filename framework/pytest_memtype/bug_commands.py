@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_memtype.bug_catalogue import Reproducer, find, known_here
-from pytest_memtype.bug_pages import lines_about
+from pytest_memtype.bugs.catalogue import Reproducer, find, known_here
+from pytest_memtype.bugs.matrix import Cell, read_cells
+from pytest_memtype.bugs.pages import lines_about
 from pytest_memtype.kernels.ready import cached
-from pytest_memtype.report.bug_matrix import Cell, read_cells
 from pytest_memtype.report.operations import told
 from pytest_memtype.report.record import read
 from pytest_memtype.run.suite import run_suite

@@ -1,4 +1,4 @@
-"""Does a test pass on a kernel? ``python -m pytest_memtype.bisect.attempt KERNEL TEST``, for ``git bisect run``.
+"""Whether a test passes on a kernel: ``python -m pytest_memtype.bisect.attempt KERNEL TEST``.
 
 Ends with status 0 when the test passes, 1 when it fails, and 125, which tells git to skip a commit, when that
 can't be known: the kernel doesn't build or boot, or the test is skipped on it.

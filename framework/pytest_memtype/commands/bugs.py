@@ -85,7 +85,7 @@ def bug_pages(folder: Path) -> None:
     Examples:
       memtype bugs pages
     """
-    from pytest_memtype.bug_catalogue import catalogue
-    from pytest_memtype.bug_pages import write_pages
+    from pytest_memtype.bugs.catalogue import catalogue
+    from pytest_memtype.bugs.pages import write_pages
 
     click.echo(f"wrote {len(write_pages(folder, catalogue()))} pages to {folder}")

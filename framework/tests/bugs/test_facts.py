@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_memtype.bugs import Sighting, Status, facts
+from pytest_memtype.bugs.facts import Sighting, Status, facts
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.spec.linux_versions import Version

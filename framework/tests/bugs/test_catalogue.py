@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.bug_catalogue import catalogue, find
-from pytest_memtype.bug_pages import pages, write_pages
+from pytest_memtype.bugs.catalogue import catalogue, find
+from pytest_memtype.bugs.pages import pages, write_pages
 from pytest_memtype.errors import UsageError
 
 REPRODUCER = '''"""It leaks.

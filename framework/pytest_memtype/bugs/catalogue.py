@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_memtype.bugs import Bug, facts
+from pytest_memtype.bugs.facts import Bug, facts
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.nearest import did_you_mean
 from pytest_memtype.host.project import folders_here

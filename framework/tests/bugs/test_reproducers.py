@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import pytest_memtype
-from pytest_memtype.bug_catalogue import catalogue
-from pytest_memtype.bug_pages import pages
+from pytest_memtype.bugs.catalogue import catalogue
+from pytest_memtype.bugs.pages import pages
 from pytest_memtype.host import resources
 
-SUPPORT = Path(__file__).parent / "support"
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "bugs"
+SUPPORT = Path(__file__).parents[1] / "support"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "bugs"
 
 
 @pytest.mark.parametrize("kernel", ["debian:bookworm", "debian:bullseye", "debian:trixie-backports"])

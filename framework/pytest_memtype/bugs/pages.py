@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pytest_memtype.bug_catalogue import Reproducer
-from pytest_memtype.bugs import Bug
+from pytest_memtype.bugs.catalogue import Reproducer
+from pytest_memtype.bugs.facts import Bug
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.files import write_atomically
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pytest_memtype.report.bug_matrix import Cell, combined, matrix, read_cells
+from pytest_memtype.bugs.matrix import Cell, combined, matrix, read_cells
 
 
 def cell(bug: str, version: str, status: str) -> Cell:
