@@ -22,7 +22,7 @@ class _Run(click.Command):
 
 def _options() -> list[tuple[str, str]]:
     """What the plugin tells pytest of its options."""
-    from pytest_memtype.plugin import pytest_addoption
+    from pytest_memtype.plugin.hooks import pytest_addoption
 
     options: list[tuple[str, str]] = []
 

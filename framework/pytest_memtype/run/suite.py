@@ -24,7 +24,7 @@ from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
-from pytest_memtype.markers import DEFAULT_LAYOUT
+from pytest_memtype.plugin.markers import DEFAULT_LAYOUT
 from pytest_memtype.run.qualification import chosen
 from pytest_memtype.run.variants import all_tested
 from pytest_memtype.target.address import QEMU

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype import Driver, Guest, KernelAnswer, Mapping, MemType, Outcome, Process, Region, Verdict
-from pytest_memtype.bug_plugin import marker_of
+from pytest_memtype.plugin.bugs import marker_of
 
 
 def _request(operation: str) -> Callable[..., Outcome]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.run_config import progress_of, run_of
+from pytest_memtype.plugin.config import progress_of, run_of
 
 if TYPE_CHECKING:
     from pytest_memtype.target.target import Target

@@ -13,8 +13,8 @@ from pytest_memtype.bugs.facts import Bug, Sighting, Status, facts
 from pytest_memtype.bugs.matrix import Cell, matrix
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.plugin.config import run_of
 from pytest_memtype.report.terminal import print_to
-from pytest_memtype.run_config import run_of
 from pytest_memtype.spec.linux_versions import parse_version
 
 _sighting = pytest.StashKey[Sighting]()

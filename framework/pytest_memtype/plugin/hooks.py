@@ -31,7 +31,8 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
-from pytest_memtype.markers import (
+from pytest_memtype.plugin.config import base_of, progress_of, run_name, run_of, say_the_rest
+from pytest_memtype.plugin.markers import (
     DEFAULT_LAYOUT,
     add_markers,
     check_distribution,
@@ -45,17 +46,14 @@ from pytest_memtype.markers import (
     provokes,
     shares_guest,
 )
-from pytest_memtype.recorder import Recorder
+from pytest_memtype.plugin.recorder import Recorder
+from pytest_memtype.plugin.target import add_target_options, the_target
 from pytest_memtype.report.record import Record
 from pytest_memtype.run.alias_check import Checked, alias_complaint
 from pytest_memtype.run.expected_reports import complaint
 from pytest_memtype.run.folder import test_folder
 from pytest_memtype.run.session import GuestKind, Session, TestGuests
 from pytest_memtype.run.variants import Tested, all_tested
-from pytest_memtype.run_config import base_of, progress_of, run_name, run_of, say_the_rest
-from pytest_memtype.target_options import add_target_options, the_target
-
-pytest_plugins = ["pytest_memtype.bug_plugin"]
 
 GuestFactory = Callable[..., Guest]
 

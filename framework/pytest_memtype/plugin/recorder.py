@@ -11,14 +11,14 @@ from pytest_memtype.errors import HostError
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.host.files import write_atomically
 from pytest_memtype.host.private_folder import remove_leftovers
+from pytest_memtype.plugin.config import run_of
+from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.compare_table import between_kernels
 from pytest_memtype.report.overview_table import overview
 from pytest_memtype.report.record import Record, append, where_of
 from pytest_memtype.report.terminal import drawn, print_to
 from pytest_memtype.report.verdict_table import notes, rows, summary, verdict_table
 from pytest_memtype.run.alias_check import audit_summary
-from pytest_memtype.run_config import run_of
-from pytest_memtype.target_options import the_target
 
 MOST_ROWS: Final = 40
 """Of the verdict tables; a run with more prints the overview."""

@@ -26,7 +26,7 @@ _wanted = pytest.StashKey[Layout]()
 
 
 def add_markers(config: pytest.Config) -> None:
-    """Make pytest know them, but for ``bug``: see :mod:`pytest_memtype.bug_plugin`."""
+    """Make pytest know them, but for ``bug``: see :mod:`pytest_memtype.plugin.bugs`."""
     config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
     config.addinivalue_line(
         "markers",
