@@ -37,6 +37,6 @@ def audit(**options: Any) -> None:
       memtype audit --qmp /run/vm.sock --json > audit.json
       memtype audit --ram ram --state state --svg memory.svg
     """
-    from pytest_memtype.audit_command import run_audit
+    from pytest_memtype.commands.audit_work import run_audit
 
     sys.exit(run_audit(stdout(), **options))

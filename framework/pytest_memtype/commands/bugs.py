@@ -26,7 +26,7 @@ def bugs(ctx: click.Context) -> None:
       memtype bugs show vma-split-leak
     """
     if ctx.invoked_subcommand is None:
-        from pytest_memtype.bug_commands import LEGEND, listing
+        from pytest_memtype.commands.bugs_work import LEGEND, listing
 
         table, problems = listing()
         stdout().print(table)
@@ -51,7 +51,7 @@ def run_bugs(names: tuple[str, ...], kernels: tuple[str, ...]) -> None:
       memtype bugs run --kernel debian:bullseye --kernel debian:bookworm
       memtype bugs run set-memory-alias nopat-devmem --kernel set:lts
     """
-    from pytest_memtype.bug_commands import run
+    from pytest_memtype.commands.bugs_work import run
 
     sys.exit(run(names, kernels))
 
@@ -70,7 +70,7 @@ def show_bug(name: str, kernel: str | None) -> None:
       memtype bugs show fork-frees-parents
       memtype bugs show fork-frees-parents --kernel debian:bullseye
     """
-    from pytest_memtype.bug_commands import show
+    from pytest_memtype.commands.bugs_work import show
 
     for line in show(name, kernel):
         click.echo(line)

@@ -28,7 +28,7 @@ def compare(kernels: tuple[str, ...], form: str | None, arguments: tuple[str, ..
       memtype compare --kernel set:lts -k fork --markdown
       memtype compare .memtype/runs/20261123-040712-4711 .memtype/latest
     """
-    from pytest_memtype.comparison import compare_kernels, compare_runs, show
+    from pytest_memtype.commands.compare_kernels import compare_kernels, compare_runs, show
 
     if kernels:
         status, comparison = compare_kernels(kernels, arguments)

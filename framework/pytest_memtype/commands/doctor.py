@@ -27,7 +27,7 @@ def doctor(as_json: bool) -> None:
 
     from rich.table import Table
 
-    from pytest_memtype.doctor import checks
+    from pytest_memtype.commands.doctor_work import checks
 
     found = checks()
     well = all(check.ok for check in found if check.needed)

@@ -61,7 +61,7 @@ def run(arguments: tuple[str, ...]) -> None:
       memtype run --observe --kernel debian:bookworm
     """
     if "--observe" in arguments:
-        from pytest_memtype.observe import run_observe
+        from pytest_memtype.commands.observe import run_observe
 
         sys.exit(run_observe([argument for argument in arguments if argument != "--observe"]))
     from pytest_memtype.run.suite import run_suite

@@ -41,12 +41,12 @@ def shell(
       memtype shell --guest debian:trixie
       memtype shell --kernel debian:6.1 --after disagreement.py
     """
+    from pytest_memtype.commands.shell_work import after_test, on_console, typed
     from pytest_memtype.host.progress import shown
     from pytest_memtype.machine.hardware import Hardware
     from pytest_memtype.machine.layout_file import layout_folders, load_layout
     from pytest_memtype.run.session import GuestKind
     from pytest_memtype.run.variants import all_tested
-    from pytest_memtype.shell import after_test, on_console, typed
 
     # What is written wrongly is found before anything is fetched.
     found, hardware = (

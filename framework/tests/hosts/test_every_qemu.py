@@ -40,7 +40,7 @@ SELECTION = (
     # A display and its picture, audit --qmp of a foreign QEMU, memtype shell.
     "framework/tests/guest/test_screenshot.py",
     "framework/tests/audit/test_command.py",
-    "framework/tests/test_shell.py",
+    "framework/tests/commands/test_shell.py",
 )
 CHOSEN = (
     "touching or painful-case or other_cpus or uefi or ram_above or tseg or window or behind_the_kernel "

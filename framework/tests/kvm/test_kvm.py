@@ -23,7 +23,7 @@ from kvm_command import compare, complaints
 from kvm_run import LANDING, Held, Ran, counts, hold
 from outer_guest import NEEDED_MEMORY, Done, Livelock, Outer, memory_problem
 
-from pytest_memtype.comparison import Comparison
+from pytest_memtype.commands.compare_kernels import Comparison
 from pytest_memtype.errors import HostError
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.report.compare import Change

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_memtype.comparison import compare_runs, show
+from pytest_memtype.commands.compare_kernels import compare_runs, show
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.cli import main
+from pytest_memtype.commands.observe import Observed, observe, show
 from pytest_memtype.guest.observation import ObservationStatus, Probe
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.observe import Observed, observe, show
 
 SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
 
