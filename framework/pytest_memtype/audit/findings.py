@@ -31,8 +31,8 @@ from pytest_memtype.x86.effective import (
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, memory_type_at
+from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.pte import pat_index
-from pytest_memtype.x86.uniform import runs
 
 _WB: Final = 1 << effective_code(MemType.WB)
 _UNDEFINED: Final = 1 << effective_code(EffectiveType.UNDEFINED)

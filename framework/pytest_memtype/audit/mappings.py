@@ -20,8 +20,8 @@ from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.pte import PageSize
-from pytest_memtype.x86.uniform import runs
 
 #: Of one finding: a reader wants no more, and page tables gone mad may have millions.
 MOST: Final = 256

@@ -24,8 +24,8 @@ from pytest_memtype.x86.effective import (
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
+from pytest_memtype.x86.mtrr_runs import is_mixed
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
-from pytest_memtype.x86.uniform import is_mixed
 
 #: Frames below 4 GiB, where all RAM of small guests and all firmware's device memory is, have a place in one
 #: array of bytes; those above are few or counted apart.

@@ -13,7 +13,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState
-from pytest_memtype.x86.uniform import runs
+from pytest_memtype.x86.mtrr_runs import runs
 
 
 def pat_text(slots: Iterable[MemType]) -> str:

@@ -13,8 +13,8 @@ from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.effective import Effective, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, MtrrType
+from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
-from pytest_memtype.x86.uniform import runs
 
 _PAGE_SHIFT = 12
 _PAGE_SIZES = {size.shift: size for size in PageSize}

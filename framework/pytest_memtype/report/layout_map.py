@@ -19,8 +19,8 @@ from pytest_memtype.machine.memory_map import Kind, Owner, owners
 from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode
+from pytest_memtype.x86.mtrr_runs import Run, pieces
 from pytest_memtype.x86.size import format_size
-from pytest_memtype.x86.uniform import Run, pieces
 
 MOST_ROWS: Final = 256
 """A mask with many holes makes millions of ranges; more than these say nothing to a reader."""

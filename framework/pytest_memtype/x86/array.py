@@ -45,8 +45,8 @@ from pytest_memtype.x86.mtrr import (
     decode,
     precedence,
 )
+from pytest_memtype.x86.mtrr_runs import dividers, is_mixed
 from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PS, PWT, PageSize
-from pytest_memtype.x86.uniform import dividers, is_mixed
 
 Words: TypeAlias = NDArray[np.unsignedinteger] | NDArray[np.signedinteger]
 Codes: TypeAlias = NDArray[np.uint8]
@@ -118,7 +118,7 @@ def _code(memtype: MtrrType) -> int:
 
 
 def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
-    """See :func:`pytest_memtype.x86.uniform.is_mixed`."""
+    """See :func:`pytest_memtype.x86.mtrr_runs.is_mixed`."""
     words = _words(addresses, bits=52, what="a physical address")
     known, inside = dividers(state), page_size - 1
     divided: Booleans = np.asarray((words < np.uint64(known.below)) | (words & np.uint64(inside) != 0))

@@ -16,6 +16,7 @@ from pytest_memtype.x86.array import Codes
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor, danger, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, UNDEFINED_CODE, MtrrState, MtrrType, decode, memory_type_at
+from pytest_memtype.x86.mtrr_runs import is_mixed
 from pytest_memtype.x86.pte import (
     PageSize,
     leaf_address,
@@ -24,7 +25,6 @@ from pytest_memtype.x86.pte import (
     table_pat_index,
 )
 from pytest_memtype.x86.smrr import Smrr
-from pytest_memtype.x86.uniform import is_mixed
 
 MTRR_TYPES = [memtype for memtype in MemType if memtype is not MemType.UC_MINUS]
 WORDS = st.integers(0, (1 << 64) - 1)

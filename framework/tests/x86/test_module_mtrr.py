@@ -17,8 +17,8 @@ from verifier_library import make
 from pytest_memtype.x86.amd import TOM2_ENABLE, TOM2_FORCE_WB, AmdMemory
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, MtrrState
+from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.smrr import Smrr
-from pytest_memtype.x86.uniform import runs
 
 DECLARATIONS = """
 struct memtype_registers {

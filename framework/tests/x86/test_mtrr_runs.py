@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from pytest_memtype.x86.amd import AmdMemory
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
+from pytest_memtype.x86.mtrr_runs import Run, is_mixed, runs, types_within
 from pytest_memtype.x86.pte import PageSize
 from pytest_memtype.x86.smrr import Smrr
-from pytest_memtype.x86.uniform import Run, is_mixed, runs, types_within
 
 UC, WC, WT, WP, WB = (MemType[name] for name in ("UC", "WC", "WT", "WP", "WB"))
 FIXED = (0x0606060606060606, 0x0606060606060606, 0, *(0x0505050505050505,) * 8)
