@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import signal
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from pytest_memtype.commands.audit import audit
-from pytest_memtype.commands.bisect import bisect
-from pytest_memtype.commands.bugs import bugs
-from pytest_memtype.commands.cache import cache
-from pytest_memtype.commands.compare import compare
-from pytest_memtype.commands.doctor import doctor
-from pytest_memtype.commands.kernels import kernels
-from pytest_memtype.commands.layouts import layouts
 from pytest_memtype.commands.output import print_anywhere
-from pytest_memtype.commands.run import run
-from pytest_memtype.commands.shell import shell
 from pytest_memtype.errors import INTERRUPTED, HostError, MemtypeError, reason
+
+#: The verbs, in the order of the help, each with its line there. Each has a file of that name in
+#: :mod:`pytest_memtype.commands`, which is imported when it is used: numpy, rich and paramiko take longer
+#: to load than most verbs take to run.
+_VERBS: Final = {
+    "doctor": "Tell what this host can do, and what to do about the rest.",
+    "run": "Run the suite, or your tests, against real kernels.",
+    "compare": "Run tests on several kernels, and show what differs.",
+    "bisect": "Find the kernel with which a test began to fail.",
+    "layouts": "List, draw and try MTRR layouts.",
+    "shell": "Open a shell in a guest.",
+    "audit": "List pages that a guest maps with conflicting types.",
+    "cache": "List and prune what the cache holds.",
+    "kernels": "List, fetch and remove kernels.",
+    "bugs": "List, show and run reproducers of reported bugs.",
+}
 
 
 class _Commands(click.Group):
-    """Prints our own errors as one line, with what belongs below it, and ends with their status.
+    """The verbs of the command line.
+
+    Prints our own errors as one line, with what belongs below it, and ends with their status.
 
     What the system refuses is one line too, where nobody knew what to say of it.
     """
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command = getattr(importlib.import_module(f"pytest_memtype.commands.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
 
     def main(self, *args: Any, **extra: Any) -> Any:
         print_anywhere()
@@ -70,7 +93,3 @@ def main(debug: bool) -> None:
       memtype run
       memtype run --kernel debian:bullseye --kernel debian:bookworm -k two_drivers
     """
-
-
-for _command in (doctor, run, compare, bisect, layouts, shell, audit, cache, kernels, bugs):
-    main.add_command(_command)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+from rich.console import Console
 
+from pytest_memtype.audit.any_qemu import audit_qemu
+from pytest_memtype.audit.audit import Audit
+from pytest_memtype.audit.saved import audit_files
 from pytest_memtype.commands.output import stdout
+from pytest_memtype.errors import UsageError
+from pytest_memtype.host.files import write_atomically
+from pytest_memtype.report.audit_picture import audit_svg
+from pytest_memtype.report.audit_report import audit_json, audit_lines, audit_table
+from pytest_memtype.x86.effective import vendor_from_cpuid
 
 
 @click.command()
@@ -37,6 +47,52 @@ def audit(**options: Any) -> None:
       memtype audit --qmp /run/vm.sock --json > audit.json
       memtype audit --ram ram --state state --svg memory.svg
     """
-    from pytest_memtype.commands.audit_work import run_audit
-
     sys.exit(run_audit(stdout(), **options))
+
+
+CONFLICTS: Final = 1
+
+
+def run_audit(
+    console: Console,
+    *,
+    qmp: Path | None,
+    pid: int | None,
+    ram: Path | None,
+    state: Path | None,
+    vendor: str,
+    physical_bits: int,
+    as_json: bool,
+    svg: Path | None,
+) -> int:
+    """Audit a guest and print what was found.
+
+    :returns: 0 without a conflict, 1 with one.
+    :raises UsageError: the options don't say which guest, or it can't be audited.
+    """
+    found = _audited(qmp, pid, ram, state, vendor, physical_bits)
+    if svg is not None:
+        write_atomically(svg, audit_svg(found))
+    if as_json:
+        click.echo(json.dumps(audit_json(found), indent=2))
+    else:
+        if found.findings:
+            console.print(audit_table(found))
+        for line in audit_lines(found):
+            console.print(line, markup=False, highlight=False)
+    return CONFLICTS if found.conflicts else 0
+
+
+def _audited(
+    qmp: Path | None, pid: int | None, ram: Path | None, state: Path | None, vendor: str, physical_bits: int
+) -> Audit:
+    if qmp is not None and ram is None and state is None:
+        return audit_qemu(qmp, pid=pid)
+    if qmp is None and pid is None and ram is not None and state is not None:
+        if not 32 <= physical_bits <= 52:
+            raise UsageError(f"--physical-bits {physical_bits}: an x86-64 CPU has 32 to 52")
+        try:
+            return audit_files(ram, state, vendor=vendor_from_cpuid(vendor), physical_bits=physical_bits)
+        except ValueError as error:
+            raise UsageError(f"--vendor: {error}") from None
+    raise UsageError("audit: name a guest, either by --qmp SOCKET, or by --ram FILE and --state FILE")

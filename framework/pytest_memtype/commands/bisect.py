@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from pytest_memtype.bisect import search
 from pytest_memtype.commands.offline import offline
+from pytest_memtype.host.progress import shown
 
 
 @click.command()
@@ -27,9 +29,6 @@ def bisect(test: str, good: str, bad: str) -> None:
       memtype bisect testcases/test_ram.py::test_it --good debian:6.1 --bad debian:6.12
       memtype bisect my_test.py::test_it --good tree:$HOME/linux --bad tree:$HOME/linux > bisect.sh
     """
-    from pytest_memtype.bisect import search
-    from pytest_memtype.host.progress import shown
-
     if "tree" in (good.partition(":")[0], bad.partition(":")[0]):
         click.echo(search.git_script(test, good=good, bad=bad), nl=False)
         return

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pytest_memtype.bugs.catalogue import Reproducer, catalogue, find, known_here
+from pytest_memtype.bugs.matrix import Cell, read_cells
+from pytest_memtype.bugs.pages import lines_about, write_pages
 from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import stdout
+from pytest_memtype.kernels.ready import cached
+from pytest_memtype.report.operations import told
+from pytest_memtype.report.record import read
+from pytest_memtype.run.suite import run_suite
+from pytest_memtype.spec.linux_versions import Version, parse_version
 
 
 @click.group(invoke_without_command=True)
@@ -26,7 +36,7 @@ def bugs(ctx: click.Context) -> None:
       memtype bugs show vma-split-leak
     """
     if ctx.invoked_subcommand is None:
-        from pytest_memtype.commands.bugs_work import LEGEND, listing
+        from pytest_memtype.commands.bugs import LEGEND, listing
 
         table, problems = listing()
         stdout().print(table)
@@ -51,8 +61,6 @@ def run_bugs(names: tuple[str, ...], kernels: tuple[str, ...]) -> None:
       memtype bugs run --kernel debian:bullseye --kernel debian:bookworm
       memtype bugs run set-memory-alias nopat-devmem --kernel set:lts
     """
-    from pytest_memtype.commands.bugs_work import run
-
     sys.exit(run(names, kernels))
 
 
@@ -70,8 +78,6 @@ def show_bug(name: str, kernel: str | None) -> None:
       memtype bugs show fork-frees-parents
       memtype bugs show fork-frees-parents --kernel debian:bullseye
     """
-    from pytest_memtype.commands.bugs_work import show
-
     for line in show(name, kernel):
         click.echo(line)
 
@@ -85,7 +91,98 @@ def bug_pages(folder: Path) -> None:
     Examples:
       memtype bugs pages
     """
-    from pytest_memtype.bugs.catalogue import catalogue
-    from pytest_memtype.bugs.pages import write_pages
-
     click.echo(f"wrote {len(write_pages(folder, catalogue()))} pages to {folder}")
+
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LEGEND = "● has it, ○ has not, by what is known; last run here: R reproduced, A absent, F failed, S skipped"
+
+
+def listing() -> tuple[Table, list[str]]:
+    """One row for each bug, one column for each kernel in the cache; and what couldn't be read."""
+    from rich.table import Table
+    from rich.text import Text
+
+    kernels = sorted({parse_version(each.kernel.version) for each in cached() if each.kernel})
+    seen = {(cell.bug, parse_version(cell.version)): cell.status for _, cell in _cells()}
+    table = Table(box=None, header_style="bold")
+    table.add_column("bug", no_wrap=True)
+    for kernel in kernels:
+        table.add_column(_heading(kernel), no_wrap=True)
+    table.add_column("what goes wrong", overflow="fold")
+    found, problems = known_here()
+    for each in found:
+        marks = [
+            ("●" if each.bug.present(kernel) else "○") + seen.get((each.bug.id, kernel), "")[:1]
+            for kernel in kernels
+        ]
+        table.add_row(each.bug.id, *marks, Text(each.bug.title))
+    return table, problems
+
+
+def run(names: Sequence[str], kernels: Iterable[str]) -> int:
+    """Run reproducers, all without a name; the matrix comes last.
+
+    :returns: As :func:`run_suite`.
+    :raises UsageError: there is no such bug.
+    """
+    chosen = [find(name) for name in names] or known_here()[0]
+    options = [option for kernel in kernels for option in ("--kernel", kernel)]
+    return run_suite([*(str(each.path) for each in chosen), *options, "-q"])
+
+
+def show(name: str, kernel: str | None) -> Iterable[str]:
+    """The story of a bug, and each operation of its reproducer's last run in this folder; it is run if
+    there was none.
+
+    :param kernel: The kernel's spec; without it whichever there are records of.
+    :raises UsageError: there is no such bug.
+    """
+    reproducer = find(name)
+    yield f"{reproducer.bug.id}: {reproducer.bug.title}"
+    yield ""
+    yield from (f"  {what:15} {text}" for what, text in lines_about(reproducer.bug))
+    yield f"  {'reproducer':15} {reproducer.path}"
+    yield ""
+    yield from reproducer.story.splitlines()
+    found = _last(reproducer, kernel)
+    if not found:
+        yield ""
+        yield "There is no record of it in this folder, so it is run now."
+        run([name], [kernel] if kernel else [])
+        found = _last(reproducer, kernel)
+    for folder, cell in found:
+        yield ""
+        yield f"{cell.kernel} ({cell.version}): {cell.status}, {cell.test}"
+        yield from told(record for record in read(folder / "records.jsonl") if record["test"] == cell.test)
+        yield from (f"    {line}" for line in cell.evidence)
+
+
+def _last(reproducer: Reproducer, kernel: str | None) -> list[tuple[Path, Cell]]:
+    """The newest run's cells of a bug on each kernel."""
+    release = None if kernel is None else _release(kernel)
+    newest: dict[str, tuple[Path, Cell]] = {}
+    for folder, cell in _cells():
+        if cell.bug == reproducer.bug.id and release in (None, cell.kernel):
+            newest[cell.test] = folder, cell
+    return list(newest.values())
+
+
+def _release(spec: str) -> str:
+    from pytest_memtype.kernels.bundle import resolve
+
+    return resolve(spec).removeprefix("debian:")
+
+
+def _cells() -> Iterable[tuple[Path, Cell]]:
+    """Those of all runs in the current folder, the oldest first."""
+    for folder in sorted(Path.cwd().glob(".memtype/runs/*")):
+        for cell in read_cells(folder / "bugs.jsonl"):
+            yield folder, cell
+
+
+def _heading(version: Version) -> str:
+    major, minor, patch = version
+    return f"{major}.{minor}\n.{patch}"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.errors import UsageError
+from pytest_memtype.host.progress import shown
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.carry import export, import_kernels
+from pytest_memtype.run.cache import entries, prune_templates, remove
+from pytest_memtype.x86.size import parse_size
 
 if TYPE_CHECKING:
     from pytest_memtype.kernels.carry import Carried
@@ -42,13 +52,6 @@ def cache(ctx: click.Context) -> None:
 
 
 def _print_cache() -> None:
-    import time
-
-    from rich.table import Table
-
-    from pytest_memtype.host.resources import cache_directory
-    from pytest_memtype.run.cache import entries
-
     found = entries()
     table = Table(box=None, header_style="bold")
     for column in ("what", "kernel", "last used", "name"):
@@ -67,10 +70,6 @@ def _print_cache() -> None:
 @click.option("--limit", default="0", metavar="SIZE", help="What may stay, such as 2G (default: nothing).")
 def prune(limit: str) -> None:
     """Remove the least recently used templates. They are made again when needed, in seconds."""
-    from pytest_memtype.errors import UsageError
-    from pytest_memtype.run.cache import prune_templates
-    from pytest_memtype.x86.size import parse_size
-
     try:
         size = parse_size(limit)
     except ValueError as error:
@@ -83,11 +82,6 @@ def prune(limit: str) -> None:
 @click.argument("names", nargs=-1, required=True)
 def remove_entries(names: tuple[str, ...]) -> None:
     """Remove entries by the names that memtype cache lists."""
-    from rich.console import Console
-
-    from pytest_memtype.host.progress import shown
-    from pytest_memtype.run.cache import remove
-
     with shown(Console(stderr=True)) as progress:
         for entry in remove(names, progress=progress):
             click.echo(f"removed {entry.kind} {entry.name}, {entry.size >> 20} MiB")
@@ -109,12 +103,6 @@ def export_kernels(file: Path, specs: tuple[str, ...], with_toolchain: bool) -> 
       memtype cache export kernels.tar.gz debian:bookworm
       memtype cache export kernels.tar.gz set:cached --with-toolchain
     """
-    from rich.console import Console
-
-    from pytest_memtype.host.progress import shown
-    from pytest_memtype.kernels import mirror
-    from pytest_memtype.kernels.carry import export
-
     mirror.stay_offline()
     with shown(Console(stderr=True)) as progress:
         done = export(file, specs, with_toolchain=with_toolchain, progress=progress)
@@ -136,11 +124,6 @@ def import_file(file: Path) -> None:
     Examples:
       memtype cache import kernels.tar.gz
     """
-    from rich.console import Console
-
-    from pytest_memtype.host.progress import shown
-    from pytest_memtype.kernels.carry import import_kernels
-
     with shown(Console(stderr=True)) as progress:
         done = import_kernels(file, progress=progress)
     for kernel in done.kernels:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pytest_memtype.commands.compare_kernels import compare_kernels, compare_runs, show
 from pytest_memtype.commands.offline import offline
 
 
@@ -28,8 +29,6 @@ def compare(kernels: tuple[str, ...], form: str | None, arguments: tuple[str, ..
       memtype compare --kernel set:lts -k fork --markdown
       memtype compare .memtype/runs/20261123-040712-4711 .memtype/latest
     """
-    from pytest_memtype.commands.compare_kernels import compare_kernels, compare_runs, show
-
     if kernels:
         status, comparison = compare_kernels(kernels, arguments)
     else:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.host.progress import shown
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.kernels.ready import available, cached, remove
+from pytest_memtype.kernels.ready import fetch as fetch_kernels
 
 _WHY_THEY_DIFFER = (
     "debian:SUITE is what the suite's own package linux-image-cloud-amd64 names, so what its users get;\n"
@@ -73,8 +80,6 @@ def fetch(specs: tuple[str, ...]) -> None:
       memtype kernels fetch debian:bullseye debian:6.12
       memtype kernels fetch tree:$HOME/linux
     """
-    from pytest_memtype.kernels.ready import fetch as fetch_kernels
-
     done = fetch_kernels(specs)
     failed = [status for status in done if status.error is not None]
     for status in failed:
@@ -94,24 +99,12 @@ def remove_kernels(names: tuple[str, ...]) -> None:
       memtype kernels remove 6.1.0-50-cloud-amd64
       memtype kernels remove debian:bookworm
     """
-    from rich.console import Console
-
-    from pytest_memtype.host.progress import shown
-    from pytest_memtype.kernels.ready import remove
-
     with shown(Console(stderr=True)) as progress:
         for each in remove(names, progress=progress):
             click.echo(f"removed {each.release}, {(each.kit + each.bundles) >> 20} MiB")
 
 
 def _print_cached_kernels() -> None:
-    import time
-
-    from rich.table import Table
-
-    from pytest_memtype.host.resources import cache_directory
-    from pytest_memtype.kernels.ready import cached
-
     found = cached()
     table = Table(box=None, header_style="bold")
     for column in ("kernel", "package", "suite", "fetched", "module"):
@@ -132,10 +125,6 @@ def _print_cached_kernels() -> None:
 
 
 def _print_available_kernels() -> None:
-    from rich.table import Table
-
-    from pytest_memtype.kernels.ready import available
-
     table = Table(box=None, header_style="bold")
     for column in ("kernel", "package", "suite", "module", "signed", "also meant by"):
         table.add_column(column, no_wrap=True)

@@ -6,9 +6,16 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.host.progress import shown
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.layout_file import layout_files, layout_folders, load_layout
+from pytest_memtype.report import layout_map, matrix_table
+from pytest_memtype.run.matrix import matrices
 
 
 @click.group(invoke_without_command=True)
@@ -35,19 +42,12 @@ def layouts(ctx: click.Context, folders: tuple[Path, ...]) -> None:
       memtype layouts show wc-framebuffer --memory 1G --svg layout.svg
       memtype layouts matrix --kernel debian:trixie
     """
-    from pytest_memtype.machine.layout_file import layout_folders
-
     ctx.obj = layout_folders(folders)
     if ctx.invoked_subcommand is None:
         _print_layouts(ctx.obj)
 
 
 def _print_layouts(folders: list[Path]) -> None:
-    from rich.table import Table
-
-    from pytest_memtype.machine.layout import Layout
-    from pytest_memtype.machine.layout_file import layout_files
-
     table = Table(box=None, header_style="bold")
     table.add_column("layout", no_wrap=True)
     table.add_column("what it is for", overflow="fold")
@@ -68,10 +68,6 @@ def _print_layouts(folders: list[Path]) -> None:
 @click.pass_obj
 def show(folders: list[Path], name: str, memory: str, drawing: Path | None) -> None:
     """Show the map of memory that a layout makes: ranges, their MTRR type, whose they are."""
-    from pytest_memtype.machine.hardware import Hardware
-    from pytest_memtype.machine.layout_file import load_layout
-    from pytest_memtype.report import layout_map
-
     hardware = Hardware(memory=memory)
     picture = layout_map.layout_map(load_layout(name, folders), hardware)
     if drawing is None:
@@ -112,10 +108,6 @@ def print_matrix(specs: tuple[str, ...], cpu: str, as_json: bool) -> None:
       memtype layouts matrix --kernel debian:bullseye --kernel debian:trixie
       memtype layouts matrix --cpu qemu64,vendor=GenuineIntel --json
     """
-    from pytest_memtype.host.progress import shown
-    from pytest_memtype.report import matrix_table
-    from pytest_memtype.run.matrix import matrices
-
     with shown(Console(stderr=True)) as progress:
         found = list(matrices(specs, cpu=cpu, progress=progress))
     if as_json:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import runpy
+import shlex
+import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from pytest_memtype.commands.offline import offline
+from pytest_memtype.errors import UsageError
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.files import WRITTEN_BY_HAND, opened
+from pytest_memtype.host.private_folder import temporary_folder
+from pytest_memtype.host.progress import Progress, Remark, shown
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout_file import layout_folders, load_layout
+from pytest_memtype.machine.qemu_command import rerun_command
+from pytest_memtype.machine.uncovered import uncovered_ram
+from pytest_memtype.run.session import GuestKind, Session
+from pytest_memtype.run.variants import all_tested
 
 
 @click.command()
@@ -41,13 +59,6 @@ def shell(
       memtype shell --guest debian:trixie
       memtype shell --kernel debian:6.1 --after disagreement.py
     """
-    from pytest_memtype.commands.shell_work import after_test, on_console, typed
-    from pytest_memtype.host.progress import shown
-    from pytest_memtype.machine.hardware import Hardware
-    from pytest_memtype.machine.layout_file import layout_folders, load_layout
-    from pytest_memtype.run.session import GuestKind
-    from pytest_memtype.run.variants import all_tested
-
     # What is written wrongly is found before anything is fetched.
     found, hardware = (
         load_layout(layout, layout_folders([after] if after else [])),
@@ -59,3 +70,81 @@ def shell(
         if after is None:
             sys.exit(on_console(kind, progress=progress))
         after_test(kind, after, lines=typed("guest# "), show=click.echo, progress=progress)
+
+
+def on_console(kind: GuestKind, *, progress: Progress) -> int:
+    """Boot a guest with its console on this terminal; returns when it is powered off.
+
+    :returns: QEMU's exit status.
+    """
+    with temporary_folder("shell") as folder:
+        blueprint = _session(Path(folder), progress).blueprint(kind)
+        uncovered = uncovered_ram(kind.layout, kind.hardware)
+        if uncovered:
+            progress(Remark(uncovered))
+        command = blueprint.command
+        rom = blueprint.boot_rom()
+        if rom is not None:
+            path = Path(folder) / "boot-rom.bin"
+            path.write_bytes(rom)
+            command = dataclasses.replace(command, boot_rom=path)
+        return subprocess.run(shlex.split(rerun_command(command)), check=False).returncode
+
+
+def after_test(
+    kind: GuestKind, test: Path, *, lines: Iterable[str], show: Callable[[str], None], progress: Progress
+) -> None:
+    """Run the only test of a file in a fresh guest, then shell commands in the guest as it is now.
+
+    The processes and mappings that the test made are there for as long as the commands go on.
+
+    :param lines: The commands.
+    :param show: Is given what each printed.
+    :raises UsageError: there isn't one test that takes a guest and nothing else.
+    """
+    function = _only_test(test)
+    with temporary_folder("shell") as folder:
+        session = _session(Path(folder), progress)
+        guest: Guest = session.start(kind, logs=Path(folder) / "guest").guest
+        try:
+            # The test may well end with the assertion that it is about; the guest is what matters.
+            try:
+                function(guest)
+            except AssertionError as error:
+                show(f"the test failed: {error}")
+            show(f"{guest.release}, layout {guest.layout.name}; end with Ctrl-D")
+            for line in lines:
+                result = guest.shell(line)
+                show(result.output.rstrip("\n"))
+                if result.status:
+                    show(f"status {result.status}")
+        finally:
+            guest.machine.close()
+            session.close()
+
+
+def typed(prompt: str) -> Iterator[str]:
+    """Lines typed by a person, or piped in; empty ones are left out."""
+    if sys.stdin.isatty():
+        # Lets input() edit lines and remember them.
+        import readline  # noqa: F401
+    else:
+        prompt = ""
+    with contextlib.suppress(EOFError):
+        while True:
+            line = input(prompt)
+            if line.strip():
+                yield line
+
+
+def _only_test(path: Path) -> Callable[[Guest], Any]:
+    with opened(path, most=WRITTEN_BY_HAND):
+        pass
+    found = [value for name, value in runpy.run_path(str(path)).items() if name.startswith("test_")]
+    if len(found) != 1 or found[0].__code__.co_varnames[: found[0].__code__.co_argcount] != ("guest",):
+        raise UsageError(f"{path}: there has to be one test in it that takes a guest and nothing else")
+    return found[0]  # type: ignore[no-any-return]
+
+
+def _session(folder: Path, progress: Progress) -> Session:
+    return Session(folder, progress=progress, fresh="clone", accelerator="auto")

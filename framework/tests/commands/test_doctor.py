@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
-from pytest_memtype.commands import doctor_work
-from pytest_memtype.commands.doctor_work import Check, checks
+from pytest_memtype.commands import doctor
+from pytest_memtype.commands.doctor import Check, checks
 from pytest_memtype.machine import qemu_versions
 
 
@@ -37,7 +37,7 @@ def test_a_busy_host_with_a_new_qemu_is_no_fault_of_the_suite(
     monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
     newer = broken_qemu.make(tmp_path / "bin", "newer")
     monkeypatch.setenv("PATH", str(newer.parent), prepend=os.pathsep)
-    monkeypatch.setattr(doctor_work, "available_memory", lambda: 1 << 30)
+    monkeypatch.setattr(doctor, "available_memory", lambda: 1 << 30)
     found = checks()
     (memory,) = (check for check in found if check.name == "memory")
     assert not memory.ok
@@ -98,7 +98,7 @@ def test_a_newer_qemu_than_was_tested_is_well_and_told(
 @pytest.mark.parametrize("ok", [True, False])
 def test_json_for_machines(monkeypatch: pytest.MonkeyPatch, *, ok: bool) -> None:
     found = [Check("a", True, "found"), Check("b", ok, "found\x1b[31m", "advice")]
-    monkeypatch.setattr(doctor_work, "checks", lambda: found)
+    monkeypatch.setattr(doctor, "checks", lambda: found)
     done = CliRunner().invoke(main, ["doctor", "--json"])
     assert done.exit_code == (0 if ok else 3)
     (line,) = done.output.splitlines()
@@ -113,13 +113,11 @@ def test_json_for_machines(monkeypatch: pytest.MonkeyPatch, *, ok: bool) -> None
 
 def test_what_can_not_be_built_is_not_ok_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(
-        doctor_work, "namespace_problem", lambda: "user namespaces are not allowed; allow them"
-    )
-    images = doctor_work._namespaces()
+    monkeypatch.setattr(doctor, "namespace_problem", lambda: "user namespaces are not allowed; allow them")
+    images = doctor._namespaces()
     assert (images.ok, images.needed) == (False, False)
     assert images.advice == "user namespaces are not allowed; allow them"
-    monkeypatch.setattr(doctor_work, "checks", lambda: [images])
+    monkeypatch.setattr(doctor, "checks", lambda: [images])
     done = CliRunner().invoke(main, ["doctor"])
     assert done.exit_code == 0
     assert done.output.splitlines()[-1].split()[0] == "part"

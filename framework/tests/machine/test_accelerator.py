@@ -13,7 +13,7 @@ from typing import Any
 import broken_qemu
 import pytest
 
-from pytest_memtype.commands.doctor_work import checks
+from pytest_memtype.commands.doctor import checks
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, HostError
 from pytest_memtype.host.progress import Remark
 from pytest_memtype.kernels.bundle import Bundle, bundle
