@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.errors import HostError, UsageError
-from pytest_memtype.machine.process import dying_with_us
+from pytest_memtype.host.child import dying_with_us
 
 # Linux 4.9, include/uapi/linux/nsfs.h: the user namespace that owns a namespace.
 _NS_GET_USERNS: Final = 0xB701

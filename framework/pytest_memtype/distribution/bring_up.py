@@ -1,28 +1,23 @@
-"""SSH into a distribution guest: how its agent gets there, and a way in for tests."""
+"""How the agent gets into a distribution that boots: by SSH, with keys for this boot alone."""
 
 from __future__ import annotations
 
-import functools
 import shlex
 from dataclasses import dataclass
 
 import paramiko
 
 from pytest_memtype.distribution.distribution import Distribution
-from pytest_memtype.errors import BootError, GuestError, SshError
+from pytest_memtype.errors import BootError, SshError
+from pytest_memtype.guest.ssh import AUTHORIZED_KEYS, SSH_PORT, connection
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.network import LOOPBACK, close_port, open_port
+from pytest_memtype.machine.network import close_port, open_port
 from pytest_memtype.machine.timeouts import DISTRIBUTION_BOOT
-from pytest_memtype.ssh.connection import Address, Connection
 from pytest_memtype.ssh.deploy import deploy
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
 
-SSH_PORT = 22
 READY = b"memtype: sshd listens"
 """What memtype-ready.service in ``guests/debian`` says on the console."""
-
-AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
-HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 
 # As a service it outlives the connection that starts it. It is as free as the init of the minimal guest:
 # no limit on tasks, and the last that the kernel kills when memory is short.
@@ -66,40 +61,17 @@ def bring_up(machine: Machine, distribution: Distribution, keys: BootKeys) -> No
     machine.console.purpose = None
     port = open_port(machine, SSH_PORT)
     try:
-        with _connection(machine, port, keys.identity, key_of(keys.host)) as connection:
-            deployed = deploy(connection, agent=distribution.agent, module=distribution.module)
+        with connection(machine, port, keys.identity, key_of(keys.host)) as link:
+            deployed = deploy(link, agent=distribution.agent, module=distribution.module)
             arguments = [str(deployed.agent), "--port", "/dev/ttyS1", "--folder", str(deployed.folder)]
             if deployed.module is not None:
                 arguments += ["--module", str(deployed.module)]
             arguments += ["--allow", "all", "--printk", "8", "--shell"]
             # Whoever wants in from now on is let in by the agent.
             for command in (f"{_START} {shlex.join(arguments)}", _SETTLED, f"rm {AUTHORIZED_KEYS}"):
-                done = connection.run(command)
+                done = link.run(command)
                 if done.status != 0:
-                    raise connection.failed(f"running {command}", done)
+                    raise link.failed(f"running {command}", done)
     except SshError as error:
         raise BootError(f"{distribution.name}: the agent can't be deployed: {error.message}") from error
     close_port(machine, port)
-
-
-def connected(machine: Machine, host_key: paramiko.PKey) -> Connection:
-    """A connection into a guest that lets :func:`own_key` in. It ends with the machine.
-
-    :param host_key: The guest's.
-    """
-    connection = _connection(machine, open_port(machine, SSH_PORT), own_key(), host_key)
-    machine.at_end(connection.close)
-    return connection
-
-
-@functools.cache
-def own_key() -> paramiko.PKey:
-    """This process's own key, in memory alone."""
-    return key_of(new_private_key())
-
-
-def _connection(machine: Machine, port: int, identity: paramiko.PKey, host_key: paramiko.PKey) -> Connection:
-    def death() -> GuestError | None:
-        return machine.death(within=1.0)
-
-    return Connection(Address(LOOPBACK, port), identity=identity, host_key=host_key, death=death)

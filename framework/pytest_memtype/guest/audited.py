@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from pytest_memtype.audit.audit import Audit
 from pytest_memtype.audit.findings import Tracked
 from pytest_memtype.audit.own_guest import audit_machine
 from pytest_memtype.errors import AgentError, ModuleMissing
 from pytest_memtype.guest.agent import Agent
+from pytest_memtype.guest.kernel_list import ListEntry
+from pytest_memtype.guest.outcome import TrackedMapping
 from pytest_memtype.guest.protocol import plain
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.state import GuestState
 
-if TYPE_CHECKING:
-    from pytest_memtype.guest.guest import Guest
 
+def audited(
+    machine: Machine,
+    agent: Agent,
+    *,
+    scan: bool,
+    listed: Callable[[], Iterable[ListEntry]] | None,
+    recorded: Callable[[], Iterable[TrackedMapping]],
+) -> Audit:
+    """See :meth:`Guest.audit`.
 
-def audited(guest: Guest, agent: Agent, *, scan: bool, tracked: bool) -> Audit:
-    """See :meth:`Guest.audit`."""
-    if guest.machine.state is GuestState.STOPPED:
-        return audit_machine(guest.machine)
+    :param listed: Gives the kernel's own list; None where nothing tracked is to be compared.
+    :param recorded: Gives the verifier's records.
+    """
+    if machine.state is GuestState.STOPPED:
+        return audit_machine(machine)
     spaces = None if scan else _spaces(agent)
-    return audit_machine(guest.machine, spaces=spaces, tracked=_tracked(guest) if tracked else None)
+    tracked = None if listed is None else _tracked(listed, recorded)
+    return audit_machine(machine, spaces=spaces, tracked=tracked)
 
 
 def _spaces(agent: Agent) -> dict[int, tuple[int, str]] | None:
@@ -36,17 +48,19 @@ def _spaces(agent: Agent) -> dict[int, tuple[int, str]] | None:
     )
 
 
-def _tracked(guest: Guest) -> list[Tracked] | None:
+def _tracked(
+    listed: Callable[[], Iterable[ListEntry]], recorded: Callable[[], Iterable[TrackedMapping]]
+) -> list[Tracked] | None:
     found: list[Tracked] = []
     # With the PAT off Linux keeps no list, and the verifier's records are all there is.
     with contextlib.suppress(AgentError):
         found += [
             Tracked(each.region.start, each.region.size, f"Linux' list: {each.memtype}", each.memtype)
-            for each in guest.memtype_list()
+            for each in listed()
         ]
     try:
         found += [
-            Tracked(each.region.start, each.region.size, str(each), each.memtype) for each in guest.tracked()
+            Tracked(each.region.start, each.region.size, str(each), each.memtype) for each in recorded()
         ]
     except ModuleMissing:
         return found or None

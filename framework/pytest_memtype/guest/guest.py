@@ -133,14 +133,14 @@ class Guest:
         if not self.machine.guest.network:
             raise UsageError("guest.ssh() wants a guest with a distribution; use --guest debian:bookworm")
         # paramiko takes longer to load than a clone to start, and few tests want it.
-        from pytest_memtype.distribution import bring_up
+        from pytest_memtype.guest import ssh
         from pytest_memtype.ssh.keys import public_key, public_line
 
-        line = shlex.quote(public_line(bring_up.own_key()))
-        done = self.shell(f"umask 077; echo {line} > {bring_up.AUTHORIZED_KEYS} && cat {bring_up.HOST_KEY}")
+        line = shlex.quote(public_line(ssh.own_key()))
+        done = self.shell(f"umask 077; echo {line} > {ssh.AUTHORIZED_KEYS} && cat {ssh.HOST_KEY}")
         if done.status != 0:
             raise GuestError(f"the guest can't be told this run's key: {done.output.strip()}")
-        return bring_up.connected(self.machine, public_key(done.output, where="the guest's host key"))
+        return ssh.connected(self.machine, public_key(done.output, where="the guest's host key"))
 
     def mmio(self, pages: int, align: int = 16) -> Region:
         """Device memory nothing has touched yet: a window of the test device's prefetchable BAR.
@@ -387,7 +387,13 @@ class Guest:
         # It imports numpy, which takes as long as importing the rest.
         from pytest_memtype.guest.audited import audited
 
-        return audited(self, self._agent, scan=scan, tracked=tracked)
+        return audited(
+            self.machine,
+            self._agent,
+            scan=scan,
+            listed=self.memtype_list if tracked else None,
+            recorded=self.tracked,
+        )
 
     def shell(self, command: str) -> ShellResult:
         """Run a command in the guest's shell (busybox), without standard input."""

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
+from pytest_memtype.host.child import describe_status, dying_with_us
 from pytest_memtype.host.store import disk_full, interrupt_waiting
 from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
-from pytest_memtype.machine.process import describe_status
 
 # Bounds a mirror that trickles.
 _LIMIT_SECONDS = 1800
@@ -266,7 +266,7 @@ def _run(
     start = time.monotonic()
     process = subprocess.Popen(
         # The signal makes mmdebstrap stop writing to the cache when this process is killed.
-        ["setpriv", "--pdeathsig", "TERM", *command],
+        [*dying_with_us(by="TERM"), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pytest_memtype.errors import KernelError, Unreachable, UsageError
+from pytest_memtype.host.cached_folders import remove_folder, size_of
 from pytest_memtype.host.progress import Progress, shown
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
@@ -20,7 +21,6 @@ from pytest_memtype.kernels.prepare import Status, prepare
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.kernels.table import live_table
-from pytest_memtype.run.cache import remove_folder, size_of
 
 
 @dataclass(frozen=True)

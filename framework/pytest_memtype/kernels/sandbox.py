@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.host.child import dying_with_us
 from pytest_memtype.host.trust import require_ours
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
@@ -93,17 +94,7 @@ def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finis
     inside = kit / "src"
     shutil.copytree(source, inside, dirs_exist_ok=True)
     try:
-        # setpriv ends the build when this process is killed.
-        command = [
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            "chroot",
-            str(kit),
-            "/bin/sh",
-            "-c",
-            f"cd /src\n{script}",
-        ]
+        command = [*dying_with_us(), "chroot", str(kit), "/bin/sh", "-c", f"cd /src\n{script}"]
         finished = _finish(command, limit=limit)
         shutil.copytree(inside, source, symlinks=True, dirs_exist_ok=True)
     finally:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pytest_memtype.console.reports import find_reports
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked
-from pytest_memtype.machine.process import describe_status
+from pytest_memtype.host.child import describe_status
 
 #: How many of the console's last lines an error shows.
 CONSOLE_LINES: Final = 20

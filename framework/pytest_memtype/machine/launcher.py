@@ -100,7 +100,7 @@ def _can_wait(program: str) -> bool:
 class Launcher:
     """A program that is loaded and waits to be forked. It ends with this process.
 
-    :param before: Start of the command, see :func:`pytest_memtype.machine.process.dying_with_us`.
+    :param before: Start of the command, see :func:`pytest_memtype.host.child.dying_with_us`.
     :raises OSError: it can't be started.
     """
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TypeAlias
 
 from pytest_memtype.errors import HostError
 from pytest_memtype.host import background
+from pytest_memtype.host.child import dying_with_us
 from pytest_memtype.machine.launcher import Child, launch
 
 _Started: TypeAlias = subprocess.Popen[bytes] | Child
@@ -61,30 +60,6 @@ class Process:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-
-
-def describe_status(status: int) -> str:
-    """``ended with status 1``, ``was killed by SIGKILL``."""
-    if status >= 0:
-        return f"ended with status {status}"
-    name = f"signal {-status}"
-    with contextlib.suppress(ValueError):
-        name = signal.Signals(-status).name
-    return f"was killed by {name}"
-
-
-def dying_with_us(*options: str) -> list[str]:
-    """The start of a command that the kernel kills when the thread that started it ends.
-
-    :param options: More of setpriv's, such as ``--reuid=1000``. Those of users have to be here and not behind
-        it: who becomes another user loses the signal that he asked for (Linux 6.1, commit_creds).
-    """
-    # Not preexec_fn, which is unsafe in a process with threads, and this one has some. The shell sees to
-    # the moment before setpriv asked for its signal: whose parent is another by then must not start.
-    return [
-        *("setpriv", *options, "--pdeathsig", "KILL", "--"),
-        *("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
-    ]
 
 
 def _spawn(command: Sequence[str], pass_fds: Sequence[int], output: Path, launcher: Path | None) -> _Started:

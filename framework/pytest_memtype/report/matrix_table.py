@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pytest_memtype.run.matrix import MTRR_ROWS, REQUESTED, Cell, Matrix
+from pytest_memtype.report.matrix import MTRR_ROWS, REQUESTED, Cell, Matrix
 from pytest_memtype.x86.effective import Vendor
 
 _MANUALS = {

@@ -6,18 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import UsageError
+from pytest_memtype.host.cached_folders import OUTER_GUESTS, SUITE_QEMUS, remove_folder, size_of
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import discard, exclusive, workshop
+from pytest_memtype.host.store import exclusive
 from pytest_memtype.machine import template_store
-
-#: Folders of the cache that only tests of the project fill.
-SUITE_QEMUS: Final = "suite-qemus"
-OUTER_GUESTS: Final = "kvm"
 
 
 @dataclass(frozen=True)
@@ -74,34 +70,12 @@ def remove(names: tuple[str, ...], *, progress: Progress) -> Iterator[Entry]:
             raise UsageError(f"the cache holds nothing called {name!r}; memtype cache lists what there is")
     for entry in known:
         if entry.name in names:
-            remove_folder(entry.path, progress=progress)
+            if entry.kind == "template":
+                with exclusive(entry.path, progress):
+                    template_store.discard(entry.path)
+            else:
+                remove_folder(entry.path, progress=progress)
             yield entry
-
-
-def remove_folder(path: Path, *, progress: Progress) -> None:
-    """Remove the folder of an entry, once nobody is making it or something of it.
-
-    :raises HostError: it can't be removed.
-    """
-    if path.parent.name == "templates":
-        with exclusive(path, progress):
-            template_store.discard(path)
-        return
-    place = workshop(cache_directory(), _workshop_of(path))
-    with exclusive(place, progress):
-        discard(path, cache=place)
-
-
-def _workshop_of(path: Path) -> str:
-    match path.parent.name:
-        case "bundles":
-            # A bundle doesn't say which kit it was made in; nobody writes to one that is finished.
-            return "bundles"
-        case "drivers" | "modules" as kind:
-            return f"{kind}-{path.name}"
-        case parent if parent == SUITE_QEMUS:
-            return f"suite-qemu-{path.name}"
-    return path.name
 
 
 def _folders(kind: str, folder: Path) -> Iterator[Entry]:
@@ -128,8 +102,3 @@ def _release(template: Path) -> str:
         return sanitize(str(notes["greeting"]["release"]).encode())
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "damaged"
-
-
-def size_of(path: Path) -> int:
-    """Bytes that a folder takes on the disk."""
-    return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -18,14 +17,11 @@ from pytest_memtype.kernels.ready import ready
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.report.matrix import MTRR_ROWS, REQUESTED, Cell, Matrix
 from pytest_memtype.run.session import GuestKind, Session
-from pytest_memtype.x86.effective import Effective, Vendor, effective_type
+from pytest_memtype.x86.effective import effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, memory_type_at
-
-MTRR_ROWS = (MemType.UC, MemType.WC, MemType.WT, MemType.WP, MemType.WB)
-REQUESTED = (MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WP, MemType.WB)
-"""Rows and columns, in the order of the manuals' tables."""
 
 _WINDOW = 1 << 20
 
@@ -42,42 +38,6 @@ LAYOUT = Layout(
     ],
     description="a megabyte of the test device's memory for each MTRR type",
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One request.
-
-    :param mtrr: What the MTRRs of the guest say of the memory.
-    :param granted: What the page table then held; None when the kernel refused, and so for ``effective``.
-    :param effective: ``granted`` combined with ``mtrr``.
-    :param manual: ``requested`` combined with ``mtrr`` by the manual of the CPU's vendor.
-    """
-
-    mtrr: MemType
-    requested: MemType
-    granted: MemType | None
-    effective: Effective | None
-    manual: Effective
-
-    @property
-    def differs(self) -> bool:
-        """Does the access work in another way than the manual says of what was asked for?"""
-        return self.effective is not self.manual
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """All requests that were made in one way.
-
-    :param way: ``ioremap``, or ``mmap`` of a process through a driver.
-    :param cells: By row, then by column.
-    """
-
-    kernel: str
-    vendor: Vendor
-    way: str
-    cells: tuple[Cell, ...]
 
 
 def matrices(kernels: Iterable[str], *, cpu: str = Hardware.cpu, progress: Progress) -> Iterator[Matrix]:

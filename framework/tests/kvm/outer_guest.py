@@ -26,6 +26,7 @@ from outer_image import PROJECT, OuterImage, keep_latest
 
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.errors import GuestError, GuestHung, KernelError
+from pytest_memtype.host.cached_folders import OUTER_GUESTS
 from pytest_memtype.host.memory import available_memory
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
@@ -37,7 +38,6 @@ from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_command import Guest, rerun_command
 from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
-from pytest_memtype.run.cache import OUTER_GUESTS
 
 # One CPU: what KVM does at each exit of its guest is emulated, and a second CPU would only wait for it.
 # CMPXCHG16B is on, because numpy is built for CPUs that have it; Linux, which TCG's fault in it crashes (see

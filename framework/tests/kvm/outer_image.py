@@ -18,6 +18,7 @@ from typing import Final
 
 from pytest_memtype.distribution.packing import busybox, pack, packing_kit
 from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.host.cached_folders import OUTER_GUESTS
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import (
@@ -33,7 +34,6 @@ from pytest_memtype.kernels import initramfs, sandbox
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.module_tree import ModuleTree, module_name
 from pytest_memtype.kernels.sources import sources_of
-from pytest_memtype.run.cache import OUTER_GUESTS
 
 SUITE: Final = "trixie"
 _PYTHON: Final = "3.13"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.errors import HostError
+from pytest_memtype.host.child import describe_status, dying_with_us
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.machine.process import Process, describe_status, dying_with_us
+from pytest_memtype.machine.process import Process
 
 #: Starts a child on a thread that ends at once, and says its process id.
 PARENT = """

@@ -8,8 +8,8 @@ from itertools import product
 
 from rich.console import Console
 
+from pytest_memtype.report.matrix import MTRR_ROWS, REQUESTED, Cell, Matrix
 from pytest_memtype.report.matrix_table import as_json, table
-from pytest_memtype.run.matrix import MTRR_ROWS, REQUESTED, Cell, Matrix
 from pytest_memtype.x86.effective import EffectiveType, Vendor
 from pytest_memtype.x86.memtype import MemType
 

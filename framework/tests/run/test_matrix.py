@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from pytest_memtype import Effective, Guest, MemType
 from pytest_memtype.cli import main
 from pytest_memtype.errors import GuestError, UsageError
-from pytest_memtype.run.matrix import LAYOUT, MTRR_ROWS, REQUESTED, measure
+from pytest_memtype.report.matrix import MTRR_ROWS, REQUESTED
+from pytest_memtype.run.matrix import LAYOUT, measure
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor
 
 UC, UC_MINUS, WC, WT, WP, WB = (MemType[name] for name in ("UC", "UC_MINUS", "WC", "WT", "WP", "WB"))

@@ -16,7 +16,6 @@ import pytest
 from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from pytest_memtype import Guest
-from pytest_memtype.distribution import bring_up
 from pytest_memtype.errors import (
     GuestError,
     GuestExited,
@@ -29,6 +28,7 @@ from pytest_memtype.errors import (
     SshLost,
     SshRefused,
 )
+from pytest_memtype.guest import ssh
 from pytest_memtype.machine.network import LOOPBACK, close_port, open_port
 from pytest_memtype.ssh.connection import Address, Connection
 from pytest_memtype.ssh.deploy import deploy, refusal, withdraw
@@ -82,7 +82,7 @@ def test_only_loopback_leads_there(guest: Guest) -> None:
 
 
 def test_wrong_key(guest: Guest) -> None:
-    host_key = public_key(guest.shell(f"cat {bring_up.HOST_KEY}").output, where="the guest")
+    host_key = public_key(guest.shell(f"cat {ssh.HOST_KEY}").output, where="the guest")
     address = Address(LOOPBACK, open_port(guest.machine, 22))
     with pytest.raises(SshKeyRefused, match=r"doesn't let the key SHA256:.* in; add its public half"):
         Connection(address, identity=key_of(new_private_key()), host_key=host_key)
@@ -92,20 +92,20 @@ def test_changed_host_key(guest: Guest) -> None:
     guest.ssh()
     address = Address(LOOPBACK, open_port(guest.machine, 22))
     with pytest.raises(SshHostKeyChanged, match=r"its host key is SHA256:.*, not the expected SHA256:"):
-        Connection(address, identity=bring_up.own_key(), host_key=key_of(new_private_key()))
+        Connection(address, identity=ssh.own_key(), host_key=key_of(new_private_key()))
 
 
 def test_nobody_listens(guest: Guest) -> None:
     opened = open_port(guest.machine, 22)
     close_port(guest.machine, opened)
     with pytest.raises(SshRefused, match=rf"127\.0\.0\.1:{opened}: can't be reached \(Connection refused\)"):
-        Connection(Address(LOOPBACK, opened), identity=bring_up.own_key(), host_key=key_of(new_private_key()))
+        Connection(Address(LOOPBACK, opened), identity=ssh.own_key(), host_key=key_of(new_private_key()))
 
 
 def reach(server: socket.socket) -> None:
     """What listens there is taken for an sshd."""
     address = Address(LOOPBACK, server.getsockname()[1])
-    Connection(address, identity=bring_up.own_key(), host_key=key_of(new_private_key()), timeout=60)
+    Connection(address, identity=ssh.own_key(), host_key=key_of(new_private_key()), timeout=60)
 
 
 def test_what_does_not_speak_ssh() -> None:
@@ -231,7 +231,7 @@ def test_a_command_that_is_never_answered() -> None:
         thread.start()
         address = Address(LOOPBACK, listening.getsockname()[1])
         with (
-            Connection(address, identity=bring_up.own_key(), host_key=host_key) as connection,
+            Connection(address, identity=ssh.own_key(), host_key=host_key) as connection,
             pytest.raises(SshError, match="not done in 1 s: true"),
         ):
             connection.run("true", timeout=1)

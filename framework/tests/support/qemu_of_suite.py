@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.errors import HostError, KernelError
+from pytest_memtype.host.cached_folders import SUITE_QEMUS
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import exclusive, require_space, under_construction, workshop
@@ -19,7 +20,6 @@ from pytest_memtype.kernels.index import age_text
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.machine.qemu_versions import QEMU
-from pytest_memtype.run.cache import SUITE_QEMUS
 
 #: Oldest first.
 SUITES: Final = ("bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid")

@@ -1,0 +1,41 @@
+"""Folders of the cache that are made whole and never change: how large one is, and how it is removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.host.store import discard, exclusive, workshop
+
+#: Folders of the cache that only tests of the project fill.
+SUITE_QEMUS: Final = "suite-qemus"
+OUTER_GUESTS: Final = "kvm"
+
+
+def remove_folder(path: Path, *, progress: Progress) -> None:
+    """Remove a folder of the cache, once nobody is making it or something of it.
+
+    :raises HostError: it can't be removed.
+    """
+    place = workshop(cache_directory(), _workshop_of(path))
+    with exclusive(place, progress):
+        discard(path, cache=place)
+
+
+def _workshop_of(path: Path) -> str:
+    match path.parent.name:
+        case "bundles":
+            # A bundle doesn't say which kit it was made in; nobody writes to one that is finished.
+            return "bundles"
+        case "drivers" | "modules" as kind:
+            return f"{kind}-{path.name}"
+        case parent if parent == SUITE_QEMUS:
+            return f"suite-qemu-{path.name}"
+    return path.name
+
+
+def size_of(path: Path) -> int:
+    """Bytes that a folder takes on the disk."""
+    return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))
