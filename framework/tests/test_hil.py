@@ -48,7 +48,7 @@ def hil(checkout: Path, script: str, *, path: Path | None = None) -> tuple[int, 
         check=False,
         env={
             "PATH": str(path) if path else f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": "/nonexistent",
+            "HOME": "/dev/null/none",
         },
     )
     return done.returncode, done.stdout

@@ -9,7 +9,6 @@ import threading
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +19,10 @@ from pytest_memtype.host.files import read_small
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.store import exclusive, flush, interruptions, scratch, workshop
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.mmdebstrap import interrupt_all, require_network, unpack
+from pytest_memtype.kernels.mmdebstrap import require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
+from pytest_memtype.kernels.together import together
 
 # A warm start reads JSON only; python-debian is slow to load.
 if TYPE_CHECKING:
@@ -218,9 +218,10 @@ def _refresh_all(
             if impatient:
                 progress(f"reading {what}")
 
+        if suite != suites[0]:
+            answered.wait()
         # Whatever comes of it, the others don't wait for this one.
         try:
-            place = workshop(cache, f"index-{suite}")
             require_network(what, cache=cache)
             lost_before = mirror.lately_lost(cache)
             place = workshop(cache, f"index-{suite}")
@@ -245,20 +246,7 @@ def _refresh_all(
             answered.set()
         return None
 
-    pool = ThreadPoolExecutor(min(_AT_ONCE, len(suites)))
-    reading: list[Future[KernelError | HostError | None]] = []
-    try:
-        reading.append(pool.submit(refresh, suites[0]))
-        answered.wait()
-        reading += [pool.submit(refresh, suite) for suite in suites[1:]]
-        done = [each.result() for each in reading]
-    except BaseException:
-        # Ctrl-C reaches this thread alone.
-        pool.shutdown(wait=False, cancel_futures=True)
-        interrupt_all(reading)
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    done = together(refresh, suites, at_once=min(_AT_ONCE, len(suites)))
     return {suite: error for suite, error in zip(suites, done, strict=True) if error is not None}
 
 

@@ -6,14 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.host import resources
 from pytest_memtype.host.store import clear_workshops
 from pytest_memtype.kernels.bundle import Bundle, bundle
-from pytest_memtype.kernels.mmdebstrap import interrupt_all
+from pytest_memtype.kernels.together import together
 
 WORKERS = 2
 """How many kernels are in one stage at a time. While two are downloaded and unpacked, others are built:
@@ -98,16 +97,4 @@ def prepare(
             become("failed", error=error, text=error.message)
         return status
 
-    pool = ThreadPoolExecutor(len(turns) * workers, thread_name_prefix="kernel")
-    working: list[Future[Status]] = []
-    try:
-        working += [pool.submit(one, spec) for spec in specs]
-        return [each.result() for each in working]
-    except BaseException:
-        # Ctrl-C reaches this thread alone.
-        stopping.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        interrupt_all(working)
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return together(one, list(specs), at_once=len(turns) * workers, stop=stopping.set)

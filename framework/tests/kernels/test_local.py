@@ -18,7 +18,7 @@ from pytest_memtype.kernels.bundle import Bundle, bundle, resolve
 from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.requirements import settings
 from pytest_memtype.kernels.spec import BuildSpec, parse
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 DEFAULT = "debian:bookworm"
 

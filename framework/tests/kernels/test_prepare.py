@@ -23,7 +23,7 @@ def an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(spec: str) -> Bundle:
-    nowhere = Path("/nonexistent")
+    nowhere = Path("/dev/null/none")
     return Bundle(spec, spec, "", nowhere, None, None, nowhere, nowhere, nowhere, None, "", nowhere, nowhere)
 
 

@@ -306,7 +306,7 @@ def test_300_corrupted_layouts_are_refused_before_qemu_starts(
 ) -> None:
     validate(layout, physical_bits=PHYSICAL_BITS)
     corrupted = corruption(layout, data)
-    nothing = Path("/nonexistent")
+    nothing = Path("/dev/null/none")
     # Were it to start, it would be refused for its kernel or its log folder, and not as a layout.
     with pytest.raises(LayoutError) as refusal:
         booted(Blueprint(nothing, nothing, corrupted, Hardware()), logs=Path("/dev/null/logs"))
