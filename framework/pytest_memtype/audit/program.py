@@ -83,13 +83,36 @@ def program_of(pid: int) -> Iterator[Program]:
         # The real ones: the effective ones may be those of a program that is set-user-ID.
         user, group = who["Uid"][0], who["Gid"][0]
         others = () if os.geteuid() != 0 else (f"--reuid={user}", f"--regid={group}", "--clear-groups")
-        command = [*dying_with_us(*others, "--no-new-privs"), f"/proc/self/fd/{binary}"]
+        program = f"/proc/self/fd/{binary}"
+        command = [*dying_with_us(*others, "--no-new-privs"), program]
         descriptors = [binary]
         if not _is_ours(mounts, "mnt"):
             _require_enterable(pid, mounts=mounts, processes=processes)
-            command = ["nsenter", f"--mount=/proc/self/fd/{mounts}", "--", *command]
+            enter = ["nsenter", f"--mount=/proc/self/fd/{mounts}"]
+            if all(_has(process, f"root/usr/bin/{each}") for each in ("setpriv", "sh")):
+                command = [*enter, "--", *command]
+            else:
+                # A namespace may hold QEMU and its libraries alone. Then nsenter changes the user, with
+                # which a command loses the signal that it asked for.
+                command = [
+                    *dying_with_us("--no-new-privs"),
+                    *enter,
+                    f"--setuid={user}",
+                    f"--setgid={group}",
+                    "--",
+                ]
+                command.append(program)
             descriptors.append(mounts)
         yield Program(name, tuple(command), tuple(descriptors))
+
+
+def _has(process: int, path: str) -> bool:
+    """Whether a process, by the descriptor of its folder in /proc, has a file."""
+    try:
+        os.stat(path, dir_fd=process)
+    except OSError:
+        return False
+    return True
 
 
 def _require_enterable(pid: int, *, mounts: int, processes: int) -> None:
