@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_memtype import EffectiveType, Guest, Hardware, Layout, MemType, MtrrRange
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 pytestmark = pytest.mark.needs_module
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.observation import Observation, ObservationStatus
 from pytest_memtype.host.nearest import check_choice
@@ -29,6 +27,7 @@ from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.options import OPTIONS, OptionParser
 from pytest_memtype.run.qualification import chosen
 
 BROKEN = 1
@@ -68,11 +67,6 @@ class Observed:
         return tuple(each for each in self.observations if each.rule is not None)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"run --observe: {message}; it takes --kernel, --layout, --accel and --offline only")
-
-
 def run_observe(arguments: Sequence[str]) -> int:
     """Observe a guest of each kernel and print what was seen.
 
@@ -82,11 +76,10 @@ def run_observe(arguments: Sequence[str]) -> int:
     :raises UsageError: an argument can't be used.
     :raises MemtypeError: a kernel can't be had, or its guest can't be used.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--kernel", action="append")
-    parser.add_argument("--layout", default="firmware")
-    parser.add_argument("--accel", default="auto")
-    parser.add_argument("--offline", action="store_true")
+    takes = [option for option in OPTIONS if option.observes]
+    *names, last = (option.name for option in takes)
+    advice = f"; it takes {', '.join(names)} and {last} only"
+    parser = OptionParser(takes, before="run --observe: ", advice=advice)
     known = parser.parse_args(list(arguments))
     if known.offline:
         mirror.stay_offline()

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-if TYPE_CHECKING:
-    import pytest
+from pytest_memtype.run.options import OPTIONS
 
 
 class _Run(click.Command):
-    """Its options are those of the plugin, which pytest knows."""
+    """Its options are pytest's, and those that the plugin adds."""
 
     def format_options(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Options (pytest's own are taken, too: pytest --help)"):
             observe = ("--observe", "test nothing, and list what the kernel's drivers map")
-            formatter.write_dl([observe, *_options()])
-
-
-def _options() -> list[tuple[str, str]]:
-    """What the plugin tells pytest of its options."""
-    from pytest_memtype.plugin.hooks import pytest_addoption
-
-    options: list[tuple[str, str]] = []
-
-    class Group:
-        def addoption(self, name: str, **about: Any) -> None:
-            choices = about.get("choices")
-            takes = "{" + ",".join(choices) + "}" if choices else about.get("metavar", "")
-            options.append((f"{name} {takes}".rstrip(), about["help"]))
-
-    class Parser:
-        def getgroup(self, *_: str) -> Group:
-            return Group()
-
-    pytest_addoption(cast("pytest.Parser", Parser()))
-    return options
+            formatter.write_dl([observe, *((option.usage, option.help) for option in OPTIONS)])
 
 
 @click.command(cls=_Run, context_settings={"ignore_unknown_options": True})

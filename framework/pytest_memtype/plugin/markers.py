@@ -17,8 +17,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, layout_folders, load_layout
 from pytest_memtype.run.alias_check import ExpectedAlias
-
-DEFAULT_LAYOUT: Final = "firmware"
+from pytest_memtype.run.options import DEFAULT_LAYOUT
 
 _PROVOKING: Final = ("expect_oops", "bug")
 

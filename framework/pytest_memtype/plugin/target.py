@@ -1,15 +1,15 @@
-"""The part of the pytest plugin for a machine that somebody owns: its options, and which one it is."""
+"""The part of the pytest plugin for a machine that somebody owns: which one it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.plugin.config import progress_of, run_of
+from pytest_memtype.target import QEMU
 
 if TYPE_CHECKING:
     from pytest_memtype.target.target import Target
@@ -19,40 +19,13 @@ _ALONE_USELESS = ("--console", "--target-config", "--dry-run")
 _target = pytest.StashKey["Target | None"]()
 
 
-def add_target_options(group: pytest.OptionGroup) -> None:
-    """``--target``, ``--console``, ``--target-config`` and ``--dry-run``."""
-    group.addoption(
-        "--target",
-        default="qemu",
-        metavar="ADDRESS",
-        help="qemu, or a machine that somebody owns: "
-        "ssh://root@host:port?identity=FILE&host-key=FILE[&console=...][&config=FILE] (default: qemu)",
-    )
-    group.addoption(
-        "--console",
-        metavar="WHERE",
-        help="the target's console: a serial device, or socket://host:port",
-    )
-    group.addoption(
-        "--target-config",
-        type=Path,
-        metavar="FILE",
-        help="the file that names the device memory of the target that tests may use",
-    )
-    group.addoption(
-        "--dry-run",
-        action="store_true",
-        help="with a target: print every operation instead of carrying it out",
-    )
-
-
 def the_target(config: pytest.Config) -> Target | None:
     """The machine to test instead of guests of our own, None for those.
 
     :raises UsageError: it isn't named well, or several processes would use it at once.
     """
     if _target not in config.stash:
-        if config.getoption("--target") == "qemu":
+        if config.getoption("--target") == QEMU:
             given = [name for name in _ALONE_USELESS if config.getoption(name)]
             if given:
                 raise UsageError(f"{', '.join(given)}: for a --target alone; name the machine with it")

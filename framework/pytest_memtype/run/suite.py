@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from rich.console import Console
@@ -24,15 +22,10 @@ from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
-from pytest_memtype.plugin.markers import DEFAULT_LAYOUT
+from pytest_memtype.run.options import DEFAULT_LAYOUT, OptionParser
 from pytest_memtype.run.qualification import chosen
-from pytest_memtype.run.variants import all_tested
-from pytest_memtype.target.address import QEMU
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+from pytest_memtype.run.variants import Resolved, all_tested
+from pytest_memtype.target import QEMU
 
 
 class Failures:
@@ -75,15 +68,10 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     :raises MemtypeError: a kernel can't be had.
     :raises KeyboardInterrupt: pytest was interrupted, and has said so.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--kernel", action="append")
-    parser.add_argument("--guest", action="append")
-    parser.add_argument("--target", default=QEMU)
-    parser.add_argument("--accel", default="auto")
-    parser.add_argument("--layout", default=DEFAULT_LAYOUT)
+    parser = OptionParser()
+    # Pytest's own, of which something has to be known before it starts.
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("--collect-only", "--co", action="store_true")
-    parser.add_argument("--offline", action="store_true")
     known, others = parser.parse_known_args(arguments)
     # Before anything is fetched for it.
     check_choice("--accel", known.accel, ACCELERATORS)
@@ -95,6 +83,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         load_layout(known.layout, layout_folders(named or [resources.testcases()]))
     if known.offline:
         mirror.stay_offline()
+    handed_in: list[object] = []
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
             # Before anything is fetched for it.
@@ -105,6 +94,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         bundles = {
             each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))
         }
+        handed_in.append(Resolved(tuple(tested)))
         made = next(iter(bundles.values()))
         assert made is not None
         with shown(Console(stderr=True)) as progress:
@@ -113,7 +103,9 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
                 if each.system != MINIMAL and runs is not None:
                     distribution(each.system, runs, progress=progress)
             chosen(made, known.accel, progress=progress)
-    command = ["--memtype-dir", str(Path.cwd() / ".memtype"), *arguments]
+    command = list(arguments)
+    if known.memtype_dir is None:
+        command += ["--memtype-dir", str(Path.cwd() / ".memtype")]
     # Which of the arguments name tests only pytest can tell. It looks at testpaths when none does, and
     # only when it runs in its root folder.
     command += ["--rootdir", str(Path.cwd()), "-o", f"testpaths={glob.escape(str(resources.testcases()))}"]
@@ -123,7 +115,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         workers = len(os.sched_getaffinity(0)) if known.target == QEMU else 0
         command += ["-n", str(workers)]
     failures = Failures()
-    status = pytest.main(command, plugins=[failures, *plugins])
+    status = pytest.main(command, plugins=[failures, *handed_in, *plugins])
     if failures.interrupted:
         raise KeyboardInterrupt
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:

@@ -26,6 +26,16 @@ class Tested:
     system: str = MINIMAL
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """A plugin for pytest by which ``memtype run`` hands in what it has found: no spec is looked up twice.
+
+    :param variants: What the run tests.
+    """
+
+    variants: tuple[Tested, ...]
+
+
 def all_tested(
     kernels: Sequence[str] | None, guests: Sequence[str] | None, *, progress: Progress
 ) -> list[Tested]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.ssh.connection import Address
-
-QEMU: Final = "qemu"
+from pytest_memtype.target import QEMU
 
 _EXAMPLE = (
     "write it like ssh://root@host:22?identity=FILE&host-key=FILE&console=/dev/ttyUSB0&config=FILE.toml"

@@ -11,7 +11,7 @@ from pytest_memtype import Guest, MemType
 from pytest_memtype.audit.findings import FindingKind
 from pytest_memtype.audit.regions import DIRECT_MAP, VMALLOC
 from pytest_memtype.machine.state import GuestState
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 from pytest_memtype.x86.effective import Danger, EffectiveType
 from pytest_memtype.x86.pat import RESET_PAT
 

@@ -45,7 +45,7 @@ from hypothesis.stateful import (
 
 from pytest_memtype import Guest, Hardware, MemType
 from pytest_memtype.errors import UsageError
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 PROFILES = {
     # (examples, steps) for each of the usual guests: sequences are nearly always as long as they may be.

@@ -9,7 +9,7 @@ import pytest
 from pytest_memtype import EffectiveType, Guest, MemType, Region
 from pytest_memtype.errors import AgentError, GuestHung, UsageError
 from pytest_memtype.guest.process import ProcessFault
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 pytestmark = pytest.mark.shared_guest
 

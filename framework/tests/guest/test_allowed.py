@@ -12,7 +12,7 @@ from pytest_memtype.guest.device_memory import DEVICE_MEMORY
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.region import PAGE_SIZE
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 WC, UC_MINUS = MemType.WC, MemType.UC_MINUS
 

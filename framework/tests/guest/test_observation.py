@@ -11,7 +11,7 @@ from pytest_memtype import Hardware, MemType
 from pytest_memtype.errors import AgentError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.observation import decode_observation, decode_status
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC

@@ -8,7 +8,7 @@ import pytest
 from tiny_program import install_program
 
 from pytest_memtype import Hardware
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
 

@@ -10,7 +10,7 @@ import pytest
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 from pytest_memtype.x86.mtrr import UNDEFINED_CODE, MtrrState, memory_type_at
 from pytest_memtype.x86.size import parse_size
 

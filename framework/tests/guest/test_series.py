@@ -10,7 +10,7 @@ from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.index import every, newest_of_each_series
 from pytest_memtype.kernels.prepare import prepare
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 RELEASED = ("debian:bullseye", "debian:bookworm", "debian:trixie")
 

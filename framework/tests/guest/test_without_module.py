@@ -10,7 +10,7 @@ from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.index import Kernel, every
-from pytest_memtype.plugin.hooks import GuestFactory
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 # The first download takes a while.
 pytestmark = pytest.mark.timeout(1200)

@@ -114,7 +114,7 @@ def test_a_newer_qemu_than_was_tested_is_told_once(pytester: pytest.Pytester, wo
 def test_a_newer_qemu_than_was_tested_is_still_on_the_terminal_afterwards(tmp_path: Path) -> None:
     """A stage is drawn over by the next one."""
     program = "from pytest_memtype.cli import main; main()"
-    arguments = ["-c", program, "run", "--kernel", "tree:/nonexistent"]
+    arguments = ["-c", program, "run", "--kernel", "tree:/dev/null/none"]
     terminal = pexpect.spawn(sys.executable, arguments, cwd=str(tmp_path), dimensions=(24, 200))
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -1,0 +1,165 @@
+"""The fixtures: guests for tests, and what a test may know of what it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pytest_memtype.distribution.system import MINIMAL
+from pytest_memtype.errors import (
+    MemtypeError,
+    ModuleMissing,
+    Unavailable,
+)
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import Layout
+from pytest_memtype.plugin.markers import (
+    hardware_of,
+    layout_of,
+    named_layout,
+    provokes,
+    shares_guest,
+)
+from pytest_memtype.plugin.session import session_of
+from pytest_memtype.plugin.target import the_target
+from pytest_memtype.report.record import Record
+from pytest_memtype.run.folder import test_folder
+from pytest_memtype.run.session import GuestKind, Session, TestGuests
+from pytest_memtype.run.variants import Tested
+
+GuestFactory = Callable[..., Guest]
+
+FAILED = pytest.StashKey[bool]()
+"""Of a test, or of a module with one that failed."""
+
+RECORDS = pytest.StashKey[list[Record]]()
+GUESTS = pytest.StashKey[TestGuests]()
+NEXT = pytest.StashKey[pytest.Item | None]()
+
+
+@pytest.fixture(scope="session")
+def memtype_tested(request: pytest.FixtureRequest) -> Tested:
+    """The kernel and the guest of the test."""
+    assert isinstance(request.param, Tested)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def memtype_kernel(memtype_tested: Tested) -> str:
+    """The kernel of the test: one of those given with ``--kernel``, or its guest's own."""
+    return memtype_tested.kernel
+
+
+@pytest.fixture(scope="session")
+def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) -> str:
+    """The version of that kernel's package, ``local`` for one that was built on this host."""
+    return session_of(request.config).about(memtype_kernel)["kernel_version"]
+
+
+@pytest.fixture(scope="module")
+def _module_guests(request: pytest.FixtureRequest) -> Iterator[TestGuests]:
+    session = session_of(request.config)
+    # Workers of pytest-xdist may share a module, but not a guest.
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "")
+    guests = TestGuests(session, test_folder(session.run, f"{request.node.nodeid}-{worker}"))
+    try:
+        yield guests
+    finally:
+        failed = request.node.stash.get(FAILED, False)
+        guests.close(keep_logs=failed or request.config.getoption("--keep-logs"))
+
+
+@pytest.fixture
+def guest_factory(
+    request: pytest.FixtureRequest, memtype_tested: Tested, _module_guests: TestGuests
+) -> Iterator[GuestFactory]:
+    """Starts guests: ``guest_factory(kernel=, layout=, hardware=)``.
+
+    What isn't given comes from the test's markers, then from the command line. The guests end
+    with the test.
+    """
+    config, node = request.config, request.node
+    target = the_target(config)
+    if target is not None and provokes(node):
+        raise Unavailable("it provokes a report of the kernel, for which a target isn't ours enough")
+    if memtype_tested.system == MINIMAL and node.get_closest_marker("distribution"):
+        raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
+    system = memtype_tested.system
+    default = GuestKind(memtype_tested.kernel, layout_of(node), hardware_of(node), system)
+    # A target is shared by all tests anyway, and each finds it as the first did.
+    share = shares_guest(node) and target is None
+    dry = target is not None and target.dry_run is not None
+    session = session_of(config)
+    if _lacks_module(node, memtype_tested, session):
+        raise ModuleMissing("the test")
+    own = TestGuests(session, test_folder(session.run, node.nodeid))
+    guests = _module_guests if share else own
+    node.stash[GUESTS] = guests
+    before = guests.positions()
+    guests.reset()
+
+    def start(
+        *,
+        kernel: str = default.kernel,
+        layout: Layout | str = default.layout,
+        hardware: Hardware = default.hardware,
+    ) -> Guest:
+        kind = GuestKind(kernel, named_layout(layout, node), hardware, system)
+        if share:
+            return guests.shared(kind)
+        guest = guests.start(kind)
+        _expect_next(node)
+        return guest
+
+    try:
+        yield start
+    finally:
+        failed = node.stash.get(FAILED, False)
+        try:
+            # Answers that were made up are no records.
+            nothing = dry or guests.shaken() is not None
+            node.stash[RECORDS] = (
+                [] if nothing else guests.records(node.nodeid, tested=memtype_tested.name, since=before)
+            )
+            if failed:
+                node.getparent(pytest.Module).stash[FAILED] = True
+                guests.leave_evidence(guests.logs, node.stash.get(RECORDS, []))
+        finally:
+            own.close(keep_logs=failed or config.getoption("--keep-logs"))
+
+
+@pytest.fixture
+def guest(guest_factory: GuestFactory) -> Guest:
+    """A fresh guest for this test, on the kernel and layout of the run."""
+    return guest_factory()
+
+
+def _lacks_module(node: pytest.Item, tested: Tested, session: Session) -> bool:
+    # Tests find out by themselves. What the marker saves is a template for each of their layouts.
+    return bool(
+        node.get_closest_marker("needs_module")
+        and session.target is None
+        and session.bundle(tested.kernel).module is None
+    )
+
+
+def _expect_next(node: pytest.Item) -> None:
+    """Have the guest of the next test started while this test runs."""
+    following = node.stash.get(NEXT, None)
+    callspec = getattr(following, "callspec", None)
+    if following is None or callspec is None or shares_guest(following):
+        return
+    # Another fixture of that name, of the user's own, doesn't lead to our kernels.
+    tested = callspec.params.get("memtype_tested")
+    if tested is None or "guest" not in getattr(following, "fixturenames", ()):
+        return
+    session = session_of(node.config)
+    try:
+        if _lacks_module(following, tested, session):
+            return
+        kind = GuestKind(tested.kernel, layout_of(following), hardware_of(following), tested.system)
+    except MemtypeError:
+        return  # It is for the next test to fail with that.
+    session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")

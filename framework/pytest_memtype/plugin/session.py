@@ -1,0 +1,116 @@
+"""What a run of pytest tests and with which session, each found when it is first asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.distribution.system import MINIMAL
+from pytest_memtype.errors import (
+    HostError,
+    MemtypeError,
+    UsageError,
+    reason,
+)
+from pytest_memtype.host.progress import Remark
+from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.machine.qemu_versions import age_warning
+from pytest_memtype.machine.vcpu_registers import usable_qemu
+from pytest_memtype.plugin.config import progress_of, run_of
+from pytest_memtype.plugin.target import the_target
+from pytest_memtype.run.session import Session
+from pytest_memtype.run.variants import Resolved, Tested, all_tested
+
+_session = pytest.StashKey[Session]()
+_variants = pytest.StashKey[list[Tested]]()
+_trouble = pytest.StashKey[MemtypeError]()
+
+
+def _resolved(config: pytest.Config) -> Resolved | None:
+    return next((each for each in config.pluginmanager.get_plugins() if isinstance(each, Resolved)), None)
+
+
+def for_workers(config: pytest.Config) -> list[tuple[str, str, str]] | None:
+    """What a worker of pytest-xdist is told of it, as it can be sent; None where each looks for itself."""
+    resolved = _resolved(config)
+    if resolved is None:
+        return None
+    return [(each.name, each.kernel, each.system) for each in resolved.variants]
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The session of this process, with its guests; opened when the first test needs it."""
+    run = run_of(config)
+    if _session not in config.stash:
+        _open_session(config, run)
+    return config.stash[_session]
+
+
+def _open_session(config: pytest.Config, run: Path) -> None:
+    session = Session(
+        run,
+        progress=progress_of(config),
+        fresh=config.getoption("--fresh"),
+        accelerator=config.getoption("--accel"),
+        target=the_target(config),
+    )
+    config.add_cleanup(session.close)
+    config.stash[_session] = session
+
+
+def variants_of_test(metafunc: pytest.Metafunc) -> list[Tested]:
+    """What a test tests: what the user asked for, or the distribution of its marker where he wants none."""
+    tested = variants_of_run(metafunc.config)
+    marker = metafunc.definition.get_closest_marker("distribution")
+    if marker is None or not marker.args or the_target(metafunc.config) is not None:
+        return tested
+    if any(each.system != MINIMAL for each in tested):
+        return tested
+    return all_tested(None, marker.args, progress=progress_of(metafunc.config))
+
+
+def variants_of_run(config: pytest.Config) -> list[Tested]:
+    """What the command line asks for, looked for once in a run.
+
+    Where it can't be had, the run ends when its tests are collected, before the first and with one line.
+    """
+    if _variants not in config.stash:
+        try:
+            config.stash[_variants] = _look_for_tested(config)
+        except MemtypeError as error:
+            config.stash[_trouble] = error
+            config.stash[_variants] = [Tested("none", "none")]
+    return config.stash[_variants]
+
+
+def _look_for_tested(config: pytest.Config) -> list[Tested]:
+    target = the_target(config)
+    if target is not None:
+        return [Tested(target.name, target.name)]
+    resolved = _resolved(config)
+    if resolved is not None:
+        return list(resolved.variants)
+    told = getattr(config, "workerinput", {}).get("memtype_variants")
+    if told is not None:
+        return [Tested(*each) for each in told]
+    try:
+        if not config.option.collectonly:
+            # Nothing is fetched for a QEMU that can't be used.
+            cache_directory()
+            warning = age_warning(usable_qemu(progress=progress_of(config)))
+            if warning:
+                progress_of(config)(Remark(warning))
+        kernels, guests = config.getoption("--kernel"), config.getoption("--guest")
+        return all_tested(kernels, guests, progress=progress_of(config))
+    except OSError as error:
+        raise HostError(reason(error)) from error
+
+
+def trouble_of(config: pytest.Config) -> tuple[str, int] | None:
+    """A line that says why nothing can be tested, and pytest's exit status for it; None when all is well."""
+    error = config.stash.get(_trouble, None)
+    if error is None:
+        return None
+    is_usage = isinstance(error, UsageError)
+    return error.message, int(pytest.ExitCode.USAGE_ERROR) if is_usage else error.exit_status

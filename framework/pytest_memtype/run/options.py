@@ -1,0 +1,158 @@
+"""The options of a run, in one table: pytest, ``memtype run``, ``run --observe`` and the docs all read it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn, Protocol
+
+from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.accelerator import ACCELERATORS
+from pytest_memtype.target import QEMU
+
+DEFAULT_LAYOUT: Final = "firmware"
+FRESH: Final = ("clone", "boot")
+
+
+class TakesOptions(Protocol):
+    """What has pytest's ``addoption()``."""
+
+    def addoption(self, *names: str, **about: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line.
+
+    :param name: With its two dashes.
+    :param help: What it does, in one sentence without a full stop.
+    :param metavar: What it takes; empty for a switch.
+    :param default: Its value where it isn't given.
+    :param repeated: It may be given several times, and its value is the list of all.
+    :param is_path: Its value is a path.
+    :param observes: ``memtype run --observe`` takes it as well.
+    """
+
+    name: str
+    help: str
+    metavar: str = ""
+    default: str | None = None
+    repeated: bool = False
+    is_path: bool = False
+    observes: bool = False
+
+    @property
+    def usage(self) -> str:
+        """As the help shows it: ``--kernel SPEC``."""
+        return f"{self.name} {self.metavar}".rstrip()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The keywords of ``add_argument()``, which argparse and pytest both know."""
+        if not self.metavar:
+            return {"action": "store_true", "help": self.help}
+        about: dict[str, Any] = {"metavar": self.metavar, "default": self.default, "help": self.help}
+        if self.repeated:
+            about["action"] = "append"
+        if self.is_path:
+            about["type"] = Path
+        return about
+
+
+OPTIONS: Final = (
+    Option(
+        "--kernel",
+        "kernel to test, such as debian:bookworm, debian:6.1, debian:6.1.0-50-cloud-amd64, tree:PATH, "
+        "image:BZIMAGE,build=PATH, host or set:lts; "
+        "may be given several times (default: the set 'default')",
+        metavar="SPEC",
+        repeated=True,
+        observes=True,
+    ),
+    Option(
+        "--guest",
+        "guest to test in: minimal, debian:bookworm or debian:trixie, which have Debian's own kernel "
+        "unless --kernel names another; may be given several times (default: minimal)",
+        metavar="NAME",
+        repeated=True,
+    ),
+    Option(
+        "--layout",
+        "MTRR layout for tests that choose none (default: firmware)",
+        metavar="NAME",
+        default=DEFAULT_LAYOUT,
+        observes=True,
+    ),
+    Option("--shared-guest", "one guest per test module instead of a fresh one for each test"),
+    Option(
+        "--fresh",
+        "how a fresh guest comes to be: cloned from a template, or booted (default: clone)",
+        metavar=f"{{{','.join(FRESH)}}}",
+        default=FRESH[0],
+    ),
+    Option(
+        "--accel",
+        "what runs the guests; auto takes KVM if a timed boot is faster with it (default: auto)",
+        metavar=f"{{{','.join(ACCELERATORS)}}}",
+        default="auto",
+        observes=True,
+    ),
+    Option("--no-audit", "don't look for conflicting mappings in all page tables after each test"),
+    Option(
+        "--offline",
+        "ask no mirror: kernels are found by the last indexes and have to be in the cache",
+        observes=True,
+    ),
+    Option(
+        "--target",
+        "qemu, or a machine that somebody owns: "
+        "ssh://root@host:port?identity=FILE&host-key=FILE[&console=...][&config=FILE] (default: qemu)",
+        metavar="ADDRESS",
+        default=QEMU,
+    ),
+    Option("--console", "the target's console: a serial device, or socket://host:port", metavar="WHERE"),
+    Option(
+        "--target-config",
+        "the file that names the device memory of the target that tests may use",
+        metavar="FILE",
+        is_path=True,
+    ),
+    Option("--dry-run", "with a target: print every operation instead of carrying it out"),
+    Option("--keep-logs", "keep the logs of tests that pass, too"),
+    Option(
+        "--memtype-dir",
+        "where records and logs go (default: .memtype in pytest's root folder)",
+        metavar="DIR",
+        is_path=True,
+    ),
+)
+
+
+def add_options(group: TakesOptions) -> None:
+    """Tell pytest of all of them."""
+    for option in OPTIONS:
+        group.addoption(option.name, **option.about)
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Reads options of the table from a command line, beside whatever else there may be in it.
+
+    :param options: The ones it reads.
+    :param advice: What follows an error's message.
+    :param before: What an error's message begins with.
+    """
+
+    def __init__(self, options: Sequence[Option] = OPTIONS, *, before: str = "", advice: str = "") -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        self._before, self._advice = before, advice
+        for option in options:
+            self.add_argument(option.name, **option.about)
+
+    def error(self, message: str) -> NoReturn:
+        """End with a line instead of argparse's usage.
+
+        :raises UsageError: always.
+        """
+        raise UsageError(f"{self._before}{message}{self._advice}")
