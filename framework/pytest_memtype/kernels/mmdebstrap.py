@@ -237,7 +237,9 @@ _interrupted: set[subprocess.Popen[str]] = set()
 def interrupt_all(working: Collection[Future[Any]]) -> None:
     """:func:`interrupt`, until some threads are done: one may be about to start its mmdebstrap."""
     interrupt()
-    while wait(working, timeout=_LOOK_SECONDS).not_done:
+    # One that was cancelled before a thread took it is never done for wait() (Python 3.11 to 3.14).
+    begun = [each for each in working if not each.cancelled()]
+    while wait(begun, timeout=_LOOK_SECONDS).not_done:
         interrupt()
 
 
