@@ -54,6 +54,17 @@ def hil(checkout: Path, script: str, *, path: Path | None = None) -> tuple[int, 
     return done.returncode, done.stdout
 
 
+def few_programs(tmp_path: Path) -> Path:
+    """A folder with what the script looks at ``.venv`` with, and no other program."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("cat", "cut", "dirname", "sha256sum"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    return programs
+
+
 def upgrade(checkout: Path) -> None:
     """Leave .venv as an upgrade of the system does, whose python3 is another one from then on."""
     (library,) = checkout.glob(".venv/lib/python3.*")
@@ -90,9 +101,24 @@ def test_a_venv_is_good_for_what_it_was_made_for(checkout: Path) -> None:
     assert hil(moved, "venv_is_for run")[0] == 1
 
 
-def test_the_tools_of_the_tests_are_added(checkout: Path) -> None:
-    assert hil(checkout, f"{_NO_PIP} command=test; make_venv") == (0, "lock of test\n")
+@pytest.mark.parametrize("command", ["test", "lint"])
+def test_the_tools_of_the_tests_are_added(checkout: Path, command: str) -> None:
+    assert hil(checkout, f"{_NO_PIP} command={command}; make_venv") == (0, "lock of test\n")
     assert hil(checkout, "venv_is_for test")[0] == 0
+
+
+def test_checks_need_no_package_of_the_host_but_python(checkout: Path, tmp_path: Path) -> None:
+    programs = few_programs(tmp_path)
+    assert hil(checkout, "command=lint; missing_packages", path=programs) == (0, "")
+    assert "qemu-system-x86" in hil(checkout, "command=run; missing_packages", path=programs)[1]
+
+
+def test_a_tool_that_is_not_there_ends_with_3(checkout: Path) -> None:
+    assert hil(checkout, "run_checks nonsense")[0] == 3
+    tool = checkout / ".venv" / "bin" / "tool"
+    tool.write_text('#!/bin/sh\necho "$@"\n')
+    tool.chmod(0o755)
+    assert hil(checkout, "run_checks tool one 'two three'") == (0, "one two three\n")
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -110,12 +136,7 @@ def test_pythons_packages_are_wanted_where_it_has_to_be_made(
     checkout: Path, tmp_path: Path, change: object
 ) -> None:
     """On a host that has what checks it, and no Python with venv."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name in ("cat", "cut", "dirname", "sha256sum"):
-        found = shutil.which(name)
-        assert found is not None
-        (programs / name).symlink_to(found)
+    programs = few_programs(tmp_path)
     script = "find_python() { return 1; }; command=run; missing_packages"
     if callable(change):
         change(checkout)
