@@ -52,7 +52,7 @@ _CLOCK = (0.1, 1.2)
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class GuestPlan:
     """All that a guest is made from.
 
     :param image: The kernel, a bzImage.
@@ -60,7 +60,7 @@ class Blueprint:
     :param initramfs: What it boots from; a distribution's mounts its drives.
     :param distribution: What it runs, None for the agent alone.
     :param devices: More than the test device, each an argument of QEMU's ``-device``.
-    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.qemu_command.Guest`.
+    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.qemu_command.QemuConfig`.
     """
 
     image: Path
@@ -74,8 +74,8 @@ class Blueprint:
     launcher: Path | None = None
 
     @property
-    def command(self) -> qemu_command.Guest:
-        return qemu_command.Guest(
+    def command(self) -> qemu_command.QemuConfig:
+        return qemu_command.QemuConfig(
             hardware=as_started(self.layout, self.hardware),
             kernel=self.image,
             initrd=self.initramfs,
@@ -115,7 +115,7 @@ class Blueprint:
         return boot_rom(writes)
 
 
-def booted(blueprint: Blueprint, *, logs: Path, timeout: float = BOOT) -> Guest:
+def booted(blueprint: GuestPlan, *, logs: Path, timeout: float = BOOT) -> Guest:
     """A guest that has just booted. The caller closes its ``machine``.
 
     :param logs: Folder for the logs of this guest alone.
@@ -127,7 +127,7 @@ def booted(blueprint: Blueprint, *, logs: Path, timeout: float = BOOT) -> Guest:
         blueprint.command,
         logs=logs,
         boot_rom=blueprint.boot_rom(),
-        handed_in=keys.handed_in if keys else NOTHING,
+        fw_cfg_files=keys.fw_cfg_files if keys else NOTHING,
     )
     try:
         machine.resume()
@@ -138,7 +138,7 @@ def booted(blueprint: Blueprint, *, logs: Path, timeout: float = BOOT) -> Guest:
         raise
 
 
-def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress) -> Guest:
+def cloned(blueprint: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> Guest:
     """A guest restored from the template of the blueprint, which is made if there is none yet.
 
     It differs from a booted guest in nothing that the guest can see but its age: the time of day and
@@ -178,7 +178,7 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
             cache=cache,
             prepare=prepare,
             progress=progress,
-            handed_in=keys.handed_in if keys else NOTHING,
+            fw_cfg_files=keys.fw_cfg_files if keys else NOTHING,
             deployed=blueprint.deployed,
             failed_logs=logs / "template",
         )
@@ -212,7 +212,7 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         raise
 
 
-def _boot_keys(blueprint: Blueprint) -> BootKeys | None:
+def _boot_keys(blueprint: GuestPlan) -> BootKeys | None:
     if blueprint.distribution is None:
         return None
     # paramiko takes longer to load than a clone of the minimal guest to start.
@@ -222,7 +222,7 @@ def _boot_keys(blueprint: Blueprint) -> BootKeys | None:
 
 
 def _greeted(
-    machine: Machine, blueprint: Blueprint, keys: BootKeys | None, *, timeout: float
+    machine: Machine, blueprint: GuestPlan, keys: BootKeys | None, *, timeout: float
 ) -> tuple[Agent, Reply]:
     if blueprint.distribution is not None and keys is not None:
         from pytest_memtype.distribution.bring_up import bring_up

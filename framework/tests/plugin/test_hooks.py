@@ -19,7 +19,7 @@ from processes import qemus_of
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.private_folder import PREFIX
 from pytest_memtype.plugin import hooks
-from pytest_memtype.run.variants import Tested as TestedKernel
+from pytest_memtype.run.variants import Variant as TestedKernel
 
 # As docs and api.md show it.
 EXAMPLE = """
@@ -219,7 +219,7 @@ def test_a_kernel_that_can_not_be_had_is_looked_for_once(
         asked.append(specs)
         raise KernelError("the mirror is gone")
 
-    monkeypatch.setattr(hooks, "all_tested", never)
+    monkeypatch.setattr(hooks, "all_variants", never)
     pytester.makepyfile(test_one="def test_it(guest): ...", test_two="def test_it(guest): ...")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.ret == 3

@@ -28,7 +28,7 @@ from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import TemplateError, sealed
-from pytest_memtype.run.boot import Blueprint, booted, cloned
+from pytest_memtype.run.boot import GuestPlan, booted, cloned
 
 SMALL = Hardware(memory="96M")
 
@@ -47,9 +47,9 @@ TOGETHER = 6
 Start = Callable[..., Guest]
 
 
-def blueprint(layout: str = "firmware", hardware: Hardware = SMALL) -> Blueprint:
+def blueprint(layout: str = "firmware", hardware: Hardware = SMALL) -> GuestPlan:
     made = bundle("debian:bookworm", progress=silent)
-    return Blueprint(
+    return GuestPlan(
         made.image, made.initramfs, load_layout(layout, []), hardware, flash=flash(hardware.firmware)
     )
 
@@ -65,7 +65,7 @@ def start(tmp_path: Path, templates: Path) -> Iterator[Start]:
     """Starts guests of a blueprint, each with its own logs."""
     with ExitStack() as stack:
 
-        def start_guest(plan: Blueprint, *, fresh: str = "clone", cache: Path = templates) -> Guest:
+        def start_guest(plan: GuestPlan, *, fresh: str = "clone", cache: Path = templates) -> Guest:
             logs = tmp_path / f"logs{len(list(tmp_path.glob('logs*')))}"
             if fresh == "boot":
                 guest = booted(plan, logs=logs)
@@ -131,7 +131,7 @@ def test_a_layout_that_the_firmware_can_not_be_given_is_one_line(start: Start) -
 def test_clones_know_nothing_of_each_other(start: Start) -> None:
     plan = blueprint()
     one = start(plan)
-    template = one.machine.guest.ram_file
+    template = one.machine.config.ram_file
     assert template is not None
     before = hashlib.sha256(template.read_bytes()).digest()
     one.driver("drm").ioremap(one.mmio(pages=1), MemType.WC)
@@ -206,7 +206,7 @@ def test_fifty_clones_leave_nothing(tmp_path: Path, templates: Path, monkeypatch
 
 def test_a_template_that_can_not_be_restored_is_one_line(start: Start, tmp_path: Path) -> None:
     plan, cache = blueprint(), tmp_path / "templates"
-    good = start(plan, cache=cache).machine.guest
+    good = start(plan, cache=cache).machine.config
     assert good.state is not None
     facts = good.state.with_name("template.json")
     good_facts = facts.read_text()
@@ -223,7 +223,7 @@ def test_a_template_that_can_not_be_restored_is_one_line(start: Start, tmp_path:
 
 def test_notes_that_make_no_sense_are_one_line(start: Start, tmp_path: Path) -> None:
     plan, cache = blueprint(), tmp_path / "templates"
-    good = start(plan, cache=cache).machine.guest
+    good = start(plan, cache=cache).machine.config
     assert good.state is not None
     facts = good.state.with_name("template.json")
     facts.write_text(sealed({**json.loads(facts.read_text()), "notes": None}))
