@@ -182,7 +182,7 @@ def info_tlb(guest: Guest) -> None:
 
 
 def of(on: Bench, hardware: Hardware) -> Cost:
-    guest = booted(replace(on.blueprint, hardware=hardware), logs=on.logs(), timeout=PATIENCE)
+    guest = booted(replace(on.plan, hardware=hardware), logs=on.logs(), timeout=PATIENCE)
     with guest.machine:
         return measure(guest)
 

@@ -23,7 +23,7 @@ BOOTS = 5
 
 def bare(on: Bench) -> float:
     machines: list[Machine] = []
-    command = replace(on.blueprint.command, launcher=None)
+    command = replace(on.plan.command, launcher=None)
     took = milliseconds(lambda: machines.append(Machine.start(command, logs=on.logs())))
     machines.pop().close()
     return took
@@ -38,7 +38,7 @@ def clone(on: Bench) -> float:
 
 def boot(on: Bench) -> float:
     machines: list[Machine] = []
-    took = milliseconds(lambda: machines.append(booted(on.blueprint, logs=on.logs()).machine))
+    took = milliseconds(lambda: machines.append(booted(on.plan, logs=on.logs()).machine))
     machines.pop().close()
     return took
 

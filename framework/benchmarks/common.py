@@ -20,7 +20,7 @@ from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.run.boot import Blueprint, cloned
+from pytest_memtype.run.boot import GuestPlan, cloned
 
 KERNEL = "debian:bookworm"
 
@@ -37,7 +37,7 @@ class Bench:
         with shown(Console(stderr=True)) as progress:
             made = bundle(KERNEL, progress=progress)
             layout = load_layout("firmware", [])
-            self.blueprint = Blueprint(made.image, made.initramfs, layout, Hardware(), launcher=made.launcher)
+            self.plan = GuestPlan(made.image, made.initramfs, layout, Hardware(), launcher=made.launcher)
             self._progress = progress
             self.clone().machine.close()
 
@@ -49,7 +49,7 @@ class Bench:
     def clone(self) -> Guest:
         """A fresh clone."""
         cache = cache_directory() / "templates"
-        return cloned(self.blueprint, logs=self.logs(), cache=cache, progress=self._progress)
+        return cloned(self.plan, logs=self.logs(), cache=cache, progress=self._progress)
 
 
 @contextlib.contextmanager

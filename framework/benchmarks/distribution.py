@@ -24,7 +24,7 @@ from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.run.boot import Blueprint, booted, cloned
+from pytest_memtype.run.boot import GuestPlan, booted, cloned
 
 GUEST = "debian:bookworm"
 ROUNDS = 20
@@ -36,19 +36,19 @@ def main() -> None:
     with shown(Console(stderr=True)) as progress, tempfile.TemporaryDirectory() as folder:
         made = bundle(own_kernel(GUEST, progress=progress), progress=progress)
         runs = distribution(GUEST, made, progress=progress)
-        minimal = Blueprint(made.image, made.initramfs, load_layout("firmware", []), Hardware())
+        minimal = GuestPlan(made.image, made.initramfs, load_layout("firmware", []), Hardware())
         debian = replace(minimal, initramfs=runs.initramfs, distribution=runs)
 
-        def clone(blueprint: Blueprint) -> Guest:
+        def clone(plan: GuestPlan) -> Guest:
             cache, logs = cache_directory() / "templates", Path(folder) / str(len(guests))
-            guests.append(cloned(blueprint, logs=logs, cache=cache, progress=progress))
+            guests.append(cloned(plan, logs=logs, cache=cache, progress=progress))
             return guests[-1]
 
-        for blueprint in (minimal, debian):
-            clone(blueprint).machine.close()
+        for plan in (minimal, debian):
+            clone(plan).machine.close()
         for turn in range(ROUNDS):
-            for name, blueprint in (("minimal", minimal), ("debian", debian)):
-                figures[name].append(milliseconds(functools.partial(clone, blueprint)))
+            for name, plan in (("minimal", minimal), ("debian", debian)):
+                figures[name].append(milliseconds(functools.partial(clone, plan)))
                 if name == "debian" and turn % 4 == 0:
                     figures["ssh"].append(milliseconds(lambda: guests[-1].ssh().run("true")))
                 guests[-1].machine.close()

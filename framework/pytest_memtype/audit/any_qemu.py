@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
-from pytest_memtype.audit.audit import Audit, judge, look
+from pytest_memtype.audit.audit import Audit, analyse, snapshot
 from pytest_memtype.audit.features import features
 from pytest_memtype.audit.mtree import host_address, owners_in_tree
 from pytest_memtype.audit.processors import Processors
@@ -135,9 +135,9 @@ def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape)
                 verified = time.perf_counter()
                 roots = still_roots(ram, processors.roots, likely)
                 found = time.perf_counter()
-                looked = look(ram, processors, roots)
+                taken = snapshot(ram, processors, roots)
             stop = time.perf_counter() - started
-    result = judge(looked, processors, owners=owners)
+    result = analyse(taken, processors, owners=owners)
     figures = replace(
         result.figures,
         roots_ms=(found - verified) * 1000,

@@ -6,16 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pytest_memtype.audit.benign import judged
+from pytest_memtype.audit.benign import mark_benign
 from pytest_memtype.audit.findings import Finding, FindingKind, Tracked, find_all
 from pytest_memtype.audit.mappings import Mappings, mappings
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import Ram
 from pytest_memtype.audit.roots import Root
-from pytest_memtype.audit.types import typed
+from pytest_memtype.audit.types import assign_types
 from pytest_memtype.audit.walk import Unfollowed, Walk, walk
 from pytest_memtype.machine.memory_map import Owner
-from pytest_memtype.x86.effective import Danger
+from pytest_memtype.x86.effective import Severity
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Audit:
 
     findings: tuple[Finding, ...]
     figures: Figures
-    unfollowed: tuple[Unfollowed, ...]
+    dangling_entries: tuple[Unfollowed, ...]
     seen: Mappings = field(repr=False, compare=False)
     cut: tuple[str, ...] = ()
 
@@ -78,13 +78,13 @@ class Audit:
         )
 
     @property
-    def worst(self) -> Danger:
+    def worst(self) -> Severity:
         """Of the findings that aren't benign."""
-        return max((each.danger for each in self.findings if each.benign is None), default=Danger.OK)
+        return max((each.danger for each in self.findings if each.benign is None), default=Severity.OK)
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """All that needs the guest to stand still: its page tables, read."""
 
     tables: Walk
@@ -93,7 +93,7 @@ class Look:
     walk_ms: float
 
 
-def look(ram: Ram, processors: Processors, roots: Sequence[Root]) -> Look:
+def snapshot(ram: Ram, processors: Processors, roots: Sequence[Root]) -> Snapshot:
     """Read all page tables that some roots lead to. The guest may go on afterwards.
 
     :raises UsageError: no CPU is in 64-bit mode, or the memory can't be read.
@@ -106,11 +106,11 @@ def look(ram: Ram, processors: Processors, roots: Sequence[Root]) -> Look:
         depth=processors.depth,
         physical_bits=processors.physical_bits,
     )
-    return Look(tables, tuple(roots), ram.frames, (time.perf_counter() - started) * 1000)
+    return Snapshot(tables, tuple(roots), ram.frames, (time.perf_counter() - started) * 1000)
 
 
-def judge(
-    looked: Look,
+def analyse(
+    taken: Snapshot,
     processors: Processors,
     *,
     owners: Sequence[Owner] = (),
@@ -118,23 +118,23 @@ def judge(
 ) -> Audit:
     """Find the faults in what was read; parameters as of :func:`audit`."""
     started = time.perf_counter()
-    typing, tables = processors.typing, looked.tables
-    types = typed(tables, typing, frames=looked.frames)
+    typing, tables = processors.typing, taken.tables
+    types = assign_types(tables, typing, frames=taken.frames)
     grouped = time.perf_counter()
-    seen = mappings(types, typing, looked.roots)
+    seen = mappings(types, typing, taken.roots)
     cut: list[str] = []
-    findings = tuple(judged(each) for each in find_all(types, seen, processors, owners, tracked, cut))
+    findings = tuple(mark_benign(each) for each in find_all(types, seen, processors, owners, tracked, cut))
     ended = time.perf_counter()
     figures = Figures(
-        roots=len(looked.roots),
+        roots=len(taken.roots),
         tables=sum(len(level.tables) for level in tables.levels.values()),
         leaves=len(tables),
         pages=int(types.pieces.frames.sum()),
-        walk_ms=looked.walk_ms,
+        walk_ms=taken.walk_ms,
         types_ms=(grouped - started) * 1000,
         findings_ms=(ended - grouped) * 1000,
     )
-    return Audit(findings, figures, tables.unfollowed, seen, tuple(cut))
+    return Audit(findings, figures, tables.dangling_entries, seen, tuple(cut))
 
 
 def audit(
@@ -153,4 +153,4 @@ def audit(
     :param tracked: What the guest keeps track of; None when it wasn't asked.
     :raises UsageError: no CPU is in 64-bit mode, or the memory can't be read.
     """
-    return judge(look(ram, processors, roots), processors, owners=owners, tracked=tracked)
+    return analyse(snapshot(ram, processors, roots), processors, owners=owners, tracked=tracked)

@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_memtype.audit.findings import Finding, FindingKind
 from pytest_memtype.audit.regions import FIXMAP
-from pytest_memtype.x86.effective import Danger
+from pytest_memtype.x86.effective import Severity
 from pytest_memtype.x86.mtrr import FIXED_END
 
 
@@ -50,7 +50,7 @@ TABLE: Final = (
     ),
     Benign(
         FindingKind.TRACKED_OTHERWISE,
-        lambda finding: finding.danger is Danger.OK,
+        lambda finding: finding.danger is Severity.OK,
         "the MTRRs make the same of both",
     ),
     # Linux, arch/x86/mm/pat/memtype.c, is_ISA_range(): no types are kept below 1 MiB (5.10 to 7.3).
@@ -61,7 +61,7 @@ TABLE: Final = (
     ),
     Benign(
         FindingKind.CONFLICT,
-        lambda finding: _low(finding) and finding.danger <= Danger.INFO,
+        lambda finding: _low(finding) and finding.danger <= Severity.INFO,
         "Linux keeps no types of the first MiB: its direct map is uncached there by the MTRRs, and a driver "
         "of the VGA window may combine writes",
     ),
@@ -73,13 +73,13 @@ TABLE: Final = (
     ),
     Benign(
         FindingKind.SMRAM,
-        lambda finding: finding.danger is Danger.OK,
+        lambda finding: finding.danger is Severity.OK,
         "it is mapped with the type that system-management mode uses",
     ),
 )
 
 
-def judged(finding: Finding) -> Finding:
+def mark_benign(finding: Finding) -> Finding:
     """The finding, marked if a row of the table has it."""
     for row in TABLE:
         if row.kind is finding.kind and row.applies(finding):

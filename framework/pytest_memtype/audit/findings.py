@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from pytest_memtype.audit.frame_runs import Pieces, overlaid
+from pytest_memtype.audit.frame_runs import FrameRuns, merge_overlapping
 from pytest_memtype.audit.mappings import MOST, Listing, Mappings, PageMapping
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.types import TypedWalk, conflicts, effective_at, grade
@@ -21,9 +21,9 @@ from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.x86.effective import (
     EFFECTIVE_TYPES,
-    Danger,
     Effective,
     EffectiveType,
+    Severity,
     danger,
     danger_reason,
     effective_code,
@@ -94,7 +94,7 @@ class Finding:
     """
 
     kind: FindingKind
-    danger: Danger
+    danger: Severity
     start: int
     pages: int
     effective: tuple[Effective, ...]
@@ -195,7 +195,7 @@ def find_all(
 
 def _conflicts(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
     for frame, frames, bits in by_owner(conflicts(walk), owners):
-        if grade(bits) is not Danger.OK:
+        if grade(bits) is not Severity.OK:
             reason = _reason(bits)
             yield _finding(FindingKind.CONFLICT, grade(bits), frame, frames, bits, owners, reason, seen)
 
@@ -204,7 +204,7 @@ def _undefined(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iter
     reason = "MTRRs overlap here with types for which the manuals define no result"
     pieces = by_owner(walk.pieces.only(walk.pieces.bits == _UNDEFINED), owners)
     for frame, frames, _ in pieces:
-        yield _finding(FindingKind.UNDEFINED, Danger.ERROR, frame, frames, _UNDEFINED, owners, reason, seen)
+        yield _finding(FindingKind.UNDEFINED, Severity.ERROR, frame, frames, _UNDEFINED, owners, reason, seen)
 
 
 def _ram_not_wb(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
@@ -215,7 +215,9 @@ def _ram_not_wb(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Ite
         for frame, frames, bits in walk.pieces.within(owner.start >> 12, owner.end >> 12):
             # Those of several types are conflicts, and told as such.
             if bits not in (_WB, _UNDEFINED) and not bits & (bits - 1):
-                yield _finding(FindingKind.RAM_NOT_WB, Danger.INFO, frame, frames, bits, owners, reason, seen)
+                yield _finding(
+                    FindingKind.RAM_NOT_WB, Severity.INFO, frame, frames, bits, owners, reason, seen
+                )
 
 
 def _mixed(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator[Finding]:
@@ -224,7 +226,7 @@ def _mixed(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Iterator
         pages = 1 << 9 * (level - 1)
         for frame in np.unique(each.frame[each.mixed])[: MOST_FINDINGS + 1].tolist():
             bits = int(np.bitwise_or.reduce(walk.pieces.within(frame, frame + pages).bits))
-            yield _finding(FindingKind.MIXED, Danger.WARNING, frame, pages, bits, owners, reason, seen)
+            yield _finding(FindingKind.MIXED, Severity.WARNING, frame, pages, bits, owners, reason, seen)
 
 
 def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[Finding]:
@@ -249,9 +251,9 @@ def _smram(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[
 def _cpus_disagree(walk: TypedWalk, seen: Mappings, processors: Processors) -> Iterator[Finding]:
     pages = 1 << processors.physical_bits - 12
     for each in processors.disagreements():
-        how_bad, reason = Danger.ERROR, f"{each.text}: a page's type depends on the CPU that uses it"
+        how_bad, reason = Severity.ERROR, f"{each.text}: a page's type depends on the CPU that uses it"
         if each.slot is not None and not _is_used(walk, each.slot):
-            how_bad, reason = Danger.INFO, f"{each.text}; no entry uses it now"
+            how_bad, reason = Severity.INFO, f"{each.text}; no entry uses it now"
         yield Finding(FindingKind.CPUS_DISAGREE, how_bad, 0, pages, (), "all memory", reason, seen=seen)
 
 
@@ -273,7 +275,7 @@ def _unmapped(
     for (first, last), who in sorted(records.items()):
         if not walk.pieces.any_within(first, last):
             reason = f"{' and '.join(who)}: nothing maps it"
-            yield _finding(FindingKind.UNMAPPED, Danger.INFO, first, last - first, 0, owners, reason, seen)
+            yield _finding(FindingKind.UNMAPPED, Severity.INFO, first, last - first, 0, owners, reason, seen)
 
 
 def _untracked(
@@ -289,7 +291,7 @@ def _untracked(
             covering = ((start, start + count) for start, count, _ in known.within(frame, frame + frames))
             for first, last in _without(frame, frame + frames, covering):
                 yield _finding(
-                    FindingKind.UNTRACKED, Danger.INFO, first, last - first, bits, owners, reason, seen
+                    FindingKind.UNTRACKED, Severity.INFO, first, last - first, bits, owners, reason, seen
                 )
 
 
@@ -319,14 +321,14 @@ def _tracked_otherwise(
                 yield _finding(kind, how_bad, *run, mask, owners, reason, seen)
 
 
-def _places(records: Sequence[Tracked]) -> Pieces:
+def _places(records: Sequence[Tracked]) -> FrameRuns:
     """The frames that some records cover, apart."""
     first = np.array([each.start >> 12 for each in records], np.int64)
     last = np.array([-(-(each.start + each.size) >> 12) for each in records], np.int64)
-    return overlaid(Pieces(first, last - first, np.ones(len(records), np.int64)))
+    return merge_overlapping(FrameRuns(first, last - first, np.ones(len(records), np.int64)))
 
 
-def by_owner(pieces: Pieces, owners: Sequence[Owner]) -> Pieces:
+def by_owner(pieces: FrameRuns, owners: Sequence[Owner]) -> FrameRuns:
     """The same pieces, cut where another's memory begins."""
     borders = {border >> 12 for each in owners for border in (each.start, each.end)}
     return pieces.cut(np.array(sorted(borders), np.int64))
@@ -334,7 +336,7 @@ def by_owner(pieces: Pieces, owners: Sequence[Owner]) -> Pieces:
 
 def _finding(
     kind: FindingKind,
-    how_bad: Danger,
+    how_bad: Severity,
     frame: int,
     frames: int,
     bits: int,

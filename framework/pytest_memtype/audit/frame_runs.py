@@ -12,7 +12,7 @@ from pytest_memtype.audit.ram import Booleans
 
 
 @dataclass(frozen=True)
-class Pieces:
+class FrameRuns:
     """Columns of a table: a row for each run of frames that are mapped with the same effective types.
 
     :param first: First frame.
@@ -30,11 +30,11 @@ class Pieces:
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         return zip(self.first.tolist(), self.frames.tolist(), self.bits.tolist(), strict=True)
 
-    def only(self, which: Booleans) -> Pieces:
+    def only(self, which: Booleans) -> FrameRuns:
         """The rows chosen."""
-        return Pieces(self.first[which], self.frames[which], self.bits[which])
+        return FrameRuns(self.first[which], self.frames[which], self.bits[which])
 
-    def within(self, first: int, last: int) -> Pieces:
+    def within(self, first: int, last: int) -> FrameRuns:
         """What there is from frame ``first`` up to ``last``, of pieces that are ascending and apart."""
         low = int(np.searchsorted(self.first, first, side="right"))
         high = int(np.searchsorted(self.first, last))
@@ -42,14 +42,14 @@ class Pieces:
         low = max(0, low - 1)
         starts = np.maximum(self.first[low:high], first)
         ends = np.minimum(self.first[low:high] + self.frames[low:high], last)
-        return Pieces(starts, ends - starts, self.bits[low:high]).only(starts < ends)
+        return FrameRuns(starts, ends - starts, self.bits[low:high]).only(starts < ends)
 
     def any_within(self, first: int, last: int) -> bool:
         """Is there anything from frame ``first`` up to ``last``, of pieces that are ascending and apart?"""
         place = int(np.searchsorted(self.first, last))
         return place > 0 and first < last and int(self.first[place - 1] + self.frames[place - 1]) > first
 
-    def cut(self, borders: NDArray[np.int64]) -> Pieces:
+    def cut(self, borders: NDArray[np.int64]) -> FrameRuns:
         """The same, in more rows: none goes over one of some frames, ascending."""
         ends = self.first + self.frames
         low = np.searchsorted(borders, self.first, side="right")
@@ -62,28 +62,28 @@ class Pieces:
         stops = np.where(
             part == inside[rows], ends[rows], padded[low[rows] + np.minimum(part, inside[rows] - 1)]
         )
-        return Pieces(starts, stops - starts, self.bits[rows])
+        return FrameRuns(starts, stops - starts, self.bits[rows])
 
 
-def together(parts: list[Pieces]) -> Pieces:
+def concatenate(parts: list[FrameRuns]) -> FrameRuns:
     """All of them, in this order."""
     nothing = np.empty(0, np.int64)
-    return Pieces(
+    return FrameRuns(
         first=np.concatenate([nothing, *(part.first for part in parts)]),
         frames=np.concatenate([nothing, *(part.frames for part in parts)]),
         bits=np.concatenate([nothing, *(part.bits for part in parts)]),
     )
 
 
-def dense(seen: NDArray[np.uint8]) -> Pieces:
+def runs_of_bitmap(seen: NDArray[np.uint8]) -> FrameRuns:
     """Those of an array that has the bits of each frame."""
     first = np.concatenate([[0], np.flatnonzero(seen[1:] != seen[:-1]) + 1]).astype(np.int64)
     bits = seen[first].astype(np.int64)
-    return Pieces(first, np.diff(first, append=len(seen)), bits).only(bits != 0)
+    return FrameRuns(first, np.diff(first, append=len(seen)), bits).only(bits != 0)
 
 
-def overlaid(pieces: Pieces) -> Pieces:
-    """Pieces that overlap, as pieces that don't, with the bits of all that cover them."""
+def merge_overlapping(pieces: FrameRuns) -> FrameRuns:
+    """Runs that overlap, as runs that don't, with the bits of all that cover them."""
     ends = pieces.first + pieces.frames
     borders = np.unique(np.concatenate([pieces.first, ends]))
     bits = np.zeros(len(borders), np.int64)
@@ -95,5 +95,5 @@ def overlaid(pieces: Pieces) -> Pieces:
             bits |= (np.cumsum(begun - ended) > 0).astype(np.int64) << code
     # Behind the last border is nothing, so the last change is to no bits at all.
     changes = np.flatnonzero(np.diff(bits, prepend=0))
-    found = Pieces(borders[changes], np.diff(borders[changes], append=0), bits[changes])
+    found = FrameRuns(borders[changes], np.diff(borders[changes], append=0), bits[changes])
     return found.only(found.bits != 0)

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_memtype.audit.frame_runs import Pieces, overlaid, together
+from pytest_memtype.audit.frame_runs import FrameRuns, concatenate, merge_overlapping
 from pytest_memtype.audit.regions import IDENTITY_MAP, Regions, regions
 from pytest_memtype.audit.reverse import Paths
 from pytest_memtype.audit.roots import Root
-from pytest_memtype.audit.types import Typed, TypedWalk, Typing, effective_at
+from pytest_memtype.audit.types import CacheRegisters, TypedLeaves, TypedWalk, effective_at
 from pytest_memtype.audit.walk import PAGE_SIZES
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
@@ -85,7 +85,7 @@ class Mappings:
     """
 
     walk: TypedWalk
-    typing: Typing
+    typing: CacheRegisters
     roots: tuple[Root, ...]
     regions: Regions
 
@@ -113,12 +113,12 @@ class Mappings:
         merged = sorted(_merged(sorted(found.values(), key=_row)), key=_order)
         return Listing(tuple(merged[:most]), len(ways) <= 8 * most and len(merged) <= most)
 
-    def mapped_otherwise(self, places: Pieces, memtype: MemType) -> Pieces:
+    def mapped_otherwise(self, places: FrameRuns, memtype: MemType) -> FrameRuns:
         """Pages of some places that entries map with another page attribute, with a bit for each of those.
 
         :param places: Ascending and apart.
         """
-        parts: list[Pieces] = []
+        parts: list[FrameRuns] = []
         for level, each in self.walk.levels.items():
             order, first = self._by_frame[level]
             pages = 1 << 9 * (level - 1)
@@ -128,8 +128,8 @@ class Mappings:
                 wrong = found != memtype
                 begins = np.maximum(first[low:high][wrong], start)
                 ends = np.minimum(first[low:high][wrong] + pages, start + count)
-                parts.append(Pieces(begins, ends - begins, np.int64(1) << found[wrong].astype(np.int64)))
-        return overlaid(together(parts))
+                parts.append(FrameRuns(begins, ends - begins, np.int64(1) << found[wrong].astype(np.int64)))
+        return merge_overlapping(concatenate(parts))
 
     def mtrr_runs(self, frame: int, frames: int) -> Iterator[tuple[int, int]]:
         """(first frame, frames) of what has one MTRR type."""
@@ -148,7 +148,7 @@ class Mappings:
             for index in order[low:high].tolist():
                 yield from self._of_leaf(each, level, index, frame)
 
-    def _of_leaf(self, each: Typed, level: int, index: int, frame: int) -> Iterator[PageMapping]:
+    def _of_leaf(self, each: TypedLeaves, level: int, index: int, frame: int) -> Iterator[PageMapping]:
         leaves, first = each.leaves, int(each.frame[index])
         memtype = MemType(int(each.memtype[index]))
         effective = effective_at(max(first, frame), memtype, self.typing)
@@ -187,7 +187,7 @@ class Mappings:
         return {root.frame: root.process for root in self.roots}
 
 
-def mappings(walk: TypedWalk, typing: Typing, roots: tuple[Root, ...]) -> Mappings:
+def mappings(walk: TypedWalk, typing: CacheRegisters, roots: tuple[Root, ...]) -> Mappings:
     """Make a walk ready to be asked."""
     return Mappings(walk, typing, roots, regions(walk.walk))
 

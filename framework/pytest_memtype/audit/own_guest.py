@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_memtype.audit.audit import Audit, audit, judge, look
+from pytest_memtype.audit.audit import Audit, analyse, audit, snapshot
 from pytest_memtype.audit.features import Features, features
 from pytest_memtype.audit.findings import Tracked
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import ProcessRam, RamFile
-from pytest_memtype.audit.roots import find_roots, vouched_roots
+from pytest_memtype.audit.roots import find_roots, roots_from_guest
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.device_state import read_cpus
 from pytest_memtype.machine.machine import Machine
@@ -48,11 +48,11 @@ def audit_machine(
             if spaces is None:
                 roots = find_roots(ram, processors.roots)
             else:
-                roots = vouched_roots(ram, processors.roots, spaces)
+                roots = roots_from_guest(ram, processors.roots, spaces)
             found = time.perf_counter()
-            looked = look(ram, processors, roots)
+            taken = snapshot(ram, processors, roots)
         stop = time.perf_counter() - started
-    result = judge(looked, processors, owners=owners(machine.guest.hardware), tracked=tracked)
+    result = analyse(taken, processors, owners=owners(machine.config.hardware), tracked=tracked)
     figures = replace(result.figures, roots_ms=(found - searched) * 1000, stop_ms=stop * 1000)
     return replace(result, figures=figures)
 
@@ -62,7 +62,7 @@ def audit_template(machine: Machine) -> Audit | None:
 
     :raises HostError: the template is gone.
     """
-    guest = machine.guest
+    guest = machine.config
     if guest.state is None or guest.ram_file is None:
         return None
     known = _known(machine)
@@ -80,7 +80,7 @@ def audit_template(machine: Machine) -> Audit | None:
 
 
 def _known(machine: Machine) -> Features:
-    kind = (machine.guest.hardware.cpu, machine.guest.accelerator)
+    kind = (machine.config.hardware.cpu, machine.config.accelerator)
     if kind not in _features:
 
         def execute(command: str, arguments: dict[str, Any]) -> Any:

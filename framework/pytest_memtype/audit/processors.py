@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.audit.roots import Root, loaded_roots
-from pytest_memtype.audit.types import Typing
+from pytest_memtype.audit.types import CacheRegisters
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.x86.difference import Undecided, first_difference
@@ -60,7 +60,7 @@ class Processors:
         return 5 if self._first.cr4 & _FIVE_LEVELS else 4
 
     @property
-    def typing(self) -> Typing:
+    def typing(self) -> CacheRegisters:
         """What the first running CPU makes of an entry.
 
         :raises UsageError: no CPU is in 64-bit mode, or its registers hold reserved types.
@@ -73,7 +73,7 @@ class Processors:
                 decode(cpu.mtrr)
             except ValueError as error:
                 raise UsageError(f"CPU {cpu.cpu} can't be one that runs: {error}") from None
-        return Typing(cpu.pat_value, cpu.mtrr if self.has_mtrr else None, self.vendor)
+        return CacheRegisters(cpu.pat_value, cpu.mtrr if self.has_mtrr else None, self.vendor)
 
     @property
     def roots(self) -> tuple[Root, ...]:

@@ -47,7 +47,7 @@ class Root:
 
     frame: int
     cpus: tuple[int, ...] = ()
-    twin: bool = False
+    pti_user_half: bool = False
     process: tuple[int, str] | None = field(default=None, compare=False)
 
 
@@ -64,7 +64,7 @@ def loaded_roots(cr3s: Mapping[int, int]) -> tuple[Root, ...]:
     )
 
 
-def vouched_roots(
+def roots_from_guest(
     ram: Ram, loaded: Iterable[Root], spaces: Mapping[int, tuple[int, str]]
 ) -> tuple[Root, ...]:
     """Those that are loaded, and those that the guest says are processes', with their twins.
@@ -106,7 +106,7 @@ def still_roots(ram: Ram, loaded: Iterable[Root], likely: Iterable[Root]) -> tup
     found = _with_partners(ram, loaded)
     pattern = _kernel_half(ram, found)
     # Twins have little of the kernel's half; they come with their partners.
-    frames = np.array(sorted(root.frame for root in likely if not root.twin), np.uint64)
+    frames = np.array(sorted(root.frame for root in likely if not root.pti_user_half), np.uint64)
     frames = frames[ram.holds(frames)]
     if pattern is not None:
         for start in range(0, len(frames), _READ):
@@ -120,7 +120,10 @@ def _with_twins(ram: Ram, found: dict[int, Root]) -> tuple[Root, ...]:
     for frame in _twins(ram, sorted(found)):
         known, other = found.get(frame), found.get(frame - 1)
         found[frame] = Root(
-            frame, cpus=known.cpus if known else (), twin=True, process=other.process if other else None
+            frame,
+            cpus=known.cpus if known else (),
+            pti_user_half=True,
+            process=other.process if other else None,
         )
     return tuple(found[frame] for frame in sorted(found))
 
@@ -144,8 +147,8 @@ def _kernel_half(ram: Ram, known: Iterable[int]) -> Entries | None:
 def _with_partners(ram: Ram, loaded: Iterable[Root]) -> dict[int, Root]:
     """By frame. A twin that is loaded brings the root that it is the twin of."""
     found = {root.frame: root for root in loaded}
-    for twin in _twins(ram, [frame - 1 for frame in found if frame % 2]):
-        found.setdefault(twin - 1, Root(twin - 1))
+    for pti_user_half in _twins(ram, [frame - 1 for frame in found if frame % 2]):
+        found.setdefault(pti_user_half - 1, Root(pti_user_half - 1))
     return found
 
 
@@ -181,7 +184,9 @@ def _twins(ram: Ram, roots: list[int]) -> list[int]:
     pairs = np.array([root for root in roots if root % 2 == 0], np.uint64)
     pairs = pairs[ram.holds(pairs) & ram.holds(pairs + np.uint64(1))]
     return [
-        twin for start in range(0, len(pairs), _READ) for twin in _twins_of(ram, pairs[start : start + _READ])
+        pti_user_half
+        for start in range(0, len(pairs), _READ)
+        for pti_user_half in _twins_of(ram, pairs[start : start + _READ])
     ]
 
 

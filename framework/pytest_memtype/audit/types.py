@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_memtype.audit.frame_runs import Pieces, dense, overlaid, together
+from pytest_memtype.audit.frame_runs import FrameRuns, concatenate, merge_overlapping, runs_of_bitmap
 from pytest_memtype.audit.ram import Frames
 from pytest_memtype.audit.walk import PAGE_SIZES, Leaves, Walk
 from pytest_memtype.x86.effective import (
     EFFECTIVE_TYPES,
-    Danger,
     Effective,
+    Severity,
     Vendor,
     danger,
     effective_code,
@@ -24,7 +24,7 @@ from pytest_memtype.x86.effective import (
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
-from pytest_memtype.x86.mtrr_runs import is_mixed
+from pytest_memtype.x86.mtrr_runs import spans_types
 from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
 
 #: Frames below 4 GiB, where all RAM of small guests and all firmware's device memory is, have a place in one
@@ -40,7 +40,7 @@ MOST_MIXED: Final = 1 << 20
 
 @shown_in_hexadecimal("pat")
 @dataclass(frozen=True)
-class Typing:
+class CacheRegisters:
     """The registers that give an entry its meaning.
 
     :param pat: IA32_PAT.
@@ -53,7 +53,7 @@ class Typing:
 
 
 @dataclass(frozen=True)
-class Typed:
+class TypedLeaves:
     """The leaves of one level, with their types.
 
     :param frame: First frame of each page.
@@ -80,12 +80,12 @@ class TypedWalk:
     """
 
     walk: Walk
-    levels: dict[int, Typed]
-    pieces: Pieces
+    levels: dict[int, TypedLeaves]
+    pieces: FrameRuns
     unseen: int = 0
 
 
-def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
+def assign_types(walk: Walk, typing: CacheRegisters, *, frames: int) -> TypedWalk:
     """Work out all types.
 
     :param frames: One more than the highest frame of RAM.
@@ -93,7 +93,7 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
     levels = {level: _typed(leaves, PAGE_SIZES[level], typing) for level, leaves in walk.leaves.items()}
     # Whole gigabytes, so that large pages are rows of it.
     seen = np.zeros(-(-max(frames, _DENSE) // _GIGABYTE) * _GIGABYTE, np.uint8)
-    beyond: list[Pieces] = []
+    beyond: list[FrameRuns] = []
     left, unseen = MOST_MIXED, 0
     for level, each in levels.items():
         pages = 1 << 9 * (level - 1)
@@ -127,11 +127,13 @@ def typed(walk: Walk, typing: Typing, *, frames: int) -> TypedWalk:
             outside[each.mixed] = False
             first = each.frame[outside].astype(np.int64)
             bits = 1 << each.effective[outside].astype(np.int64)
-            beyond.append(Pieces(first, np.full(len(first), pages), bits))
-    return TypedWalk(walk, levels, together([dense(seen), overlaid(together(beyond))]), unseen)
+            beyond.append(FrameRuns(first, np.full(len(first), pages), bits))
+    return TypedWalk(
+        walk, levels, concatenate([runs_of_bitmap(seen), merge_overlapping(concatenate(beyond))]), unseen
+    )
 
 
-def _see_large(seen: NDArray[np.uint8], each: Typed, inside: NDArray[np.bool_], pages: int) -> None:
+def _see_large(seen: NDArray[np.uint8], each: TypedLeaves, inside: NDArray[np.bool_], pages: int) -> None:
     """Mark large pages, but for those that have several types."""
     plain = inside.copy()
     plain[each.mixed] = False
@@ -141,25 +143,25 @@ def _see_large(seen: NDArray[np.uint8], each: Typed, inside: NDArray[np.bool_], 
         seen.reshape(-1, pages)[np.unique(rows[codes == code])] |= np.uint8(1 << code)
 
 
-def conflicts(walk: TypedWalk) -> Pieces:
+def conflicts(walk: TypedWalk) -> FrameRuns:
     """Those frames that have more than one effective type."""
     return walk.pieces.only(walk.pieces.bits & (walk.pieces.bits - 1) != 0)
 
 
 @functools.cache
-def grade(bits: int) -> Danger:
+def grade(bits: int) -> Severity:
     """How bad it is that a page has all types of a bit mask: the worst pair of them."""
     types = [memtype for memtype in EFFECTIVE_TYPES if bits >> effective_code(memtype) & 1]
-    return max((danger(a, b) for a in types for b in types), default=Danger.OK)
+    return max((danger(a, b) for a in types for b in types), default=Severity.OK)
 
 
-def effective_at(frame: int, memtype: MemType, typing: Typing) -> Effective:
+def effective_at(frame: int, memtype: MemType, typing: CacheRegisters) -> Effective:
     """What a page is accessed as that an entry maps with this page attribute."""
     mtrr = MemType.WB if typing.mtrr is None else memory_type_at(typing.mtrr, frame << 12)
     return effective_type(mtrr, memtype, typing.vendor)
 
 
-def _typed(leaves: Leaves, size: PageSize, typing: Typing) -> Typed:
+def _typed(leaves: Leaves, size: PageSize, typing: CacheRegisters) -> TypedLeaves:
     address = leaf_address(leaves.entry, size)
     memtype = memtype_of_entry(leaves.entry, page_size=size, pat=typing.pat)
     mixed = np.empty(0, np.int64)
@@ -169,9 +171,9 @@ def _typed(leaves: Leaves, size: PageSize, typing: Typing) -> Typed:
     else:
         effective = effective_type(memory_type_at(typing.mtrr, address), memtype, typing.vendor)
         if size is not PageSize.SIZE_4K and len(leaves):
-            mixed = np.flatnonzero(is_mixed(typing.mtrr, address, size))
+            mixed = np.flatnonzero(spans_types(typing.mtrr, address, size))
     frame: Frames = (address >> np.uint64(12)).astype(np.uint64, copy=False)
-    return Typed(leaves, frame, memtype, effective, mixed)
+    return TypedLeaves(leaves, frame, memtype, effective, mixed)
 
 
 @functools.cache
@@ -182,13 +184,13 @@ def _without_mtrrs(vendor: Vendor) -> NDArray[np.uint8]:
     return table
 
 
-def _mixed_pieces(each: Typed, index: int, pages: int, typing: Typing) -> Pieces:
+def _mixed_pieces(each: TypedLeaves, index: int, pages: int, typing: CacheRegisters) -> FrameRuns:
     """A page over several MTRR types, as runs of one effective type."""
     assert typing.mtrr is not None
     first, memtype = int(each.frame[index]), MemType(int(each.memtype[index]))
     starts, types = _runs(typing.mtrr, first, pages)
     effective = effective_type(types, memtype, typing.vendor).astype(np.int64)
-    return Pieces(starts, np.diff(starts, append=first + pages), np.int64(1) << effective)
+    return FrameRuns(starts, np.diff(starts, append=first + pages), np.int64(1) << effective)
 
 
 @functools.lru_cache(maxsize=64)

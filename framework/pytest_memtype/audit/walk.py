@@ -119,7 +119,7 @@ class Walk:
     depth: int
     levels: dict[int, Level]
     leaves: dict[int, Leaves]
-    unfollowed: tuple[Unfollowed, ...]
+    dangling_entries: tuple[Unfollowed, ...]
 
     def __len__(self) -> int:
         return sum(map(len, self.leaves.values()))
@@ -132,7 +132,7 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
     :param depth: 5 when CR4.LA57 is set, else 4.
     :param physical_bits: MAXPHYADDR; address bits above are reserved.
     """
-    unfollowed: list[Unfollowed] = []
+    dangling_entries: list[Unfollowed] = []
     limit = most_tables(ram)
     # Of too many, the first that were named.
     wanted = np.array(roots, np.uint64)
@@ -141,13 +141,13 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
     tables = top[ram.holds(top)]
     if len(tables) < len(top):
         lost = int(top[~ram.holds(top)][0])
-        unfollowed.append(
+        dangling_entries.append(
             Unfollowed("a root isn't RAM", depth + 1, len(top) - len(tables), lost, 0, lost << 12)
         )
     if len(wanted) > most_roots(ram):
         lost, count = int(wanted[most_roots(ram)]), len(wanted) - most_roots(ram)
         reason = f"there are more than {most_roots(ram)} roots"
-        unfollowed.append(Unfollowed(reason, depth + 1, count, lost, 0, lost << 12))
+        dangling_entries.append(Unfollowed(reason, depth + 1, count, lost, 0, lost << 12))
     levels = {depth: Level(tables, nobody, nobody, nobody)}
     leaves: dict[int, Leaves] = {}
     left, usual = limit - len(tables), np.uint64(0)
@@ -161,8 +161,8 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
         if level > 1:
             levels[level - 1] = _next_level(ram, down, physical_bits, complaints, left, usual)
             left -= len(levels[level - 1].tables)
-        unfollowed += complaints
-    return Walk(depth=depth, levels=levels, leaves=leaves, unfollowed=tuple(unfollowed))
+        dangling_entries += complaints
+    return Walk(depth=depth, levels=levels, leaves=leaves, dangling_entries=tuple(dangling_entries))
 
 
 def most_tables(ram: Ram) -> int:
@@ -231,9 +231,9 @@ def _read_level(
         wrong = present & _reserved(physical_bits) != 0
         if wrong.any():
             complaints.note("reserved bits are set", wrong, present, places)
-            stray = _in_no_table(wrong, places) & ~wrong
-            complaints.note("most entries beside it have reserved bits set", stray, present, places)
-            wrong |= stray
+            garbage = _in_no_table(wrong, places) & ~wrong
+            complaints.note("most entries beside it have reserved bits set", garbage, present, places)
+            wrong |= garbage
             present, places = present[~wrong], places[~wrong]
         if level == 1:
             mapping.append(_at(present, places))
@@ -355,10 +355,10 @@ def _next_level(
     if not held.all():
         complaints.note("a table isn't RAM", ~held, pointers.entry, _places(pointers))
         pointers, frames = _take(pointers, held), frames[held]
-    stray = _in_no_directory(ram, frames, pointers.table, physical_bits, limit)
-    if stray.any():
-        complaints.note("tables beside it are pages of nonsense", stray, pointers.entry, _places(pointers))
-        pointers, frames = _take(pointers, ~stray), frames[~stray]
+    garbage = _in_no_directory(ram, frames, pointers.table, physical_bits, limit)
+    if garbage.any():
+        complaints.note("tables beside it are pages of nonsense", garbage, pointers.entry, _places(pointers))
+        pointers, frames = _take(pointers, ~garbage), frames[~garbage]
     tables, child = np.unique(frames, return_inverse=True)
     likely = np.zeros(len(tables), np.bool_)
     likely[child[pointers.entry & _MARK == usual]] = True

@@ -44,7 +44,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class TestName:
+class NodeSelector:
     """A test as the user names it, whatever the kernel.
 
     :param file: Where it is.
@@ -63,7 +63,7 @@ class TestName:
         return file == self.file and self.name in (plain, plain.partition("[")[0])
 
 
-def find_test(test: str) -> TestName:
+def find_test(test: str) -> NodeSelector:
     """The test of a node id; its file is looked for here, then in the project's suite.
 
     :raises UsageError: there is no such file, or the id names no test in it.
@@ -71,14 +71,14 @@ def find_test(test: str) -> TestName:
     path, _, name = test.partition("::")
     for file in (Path(path), resources.testcases().parent / path):
         if file.is_file() and name:
-            return TestName(file.resolve(), name)
+            return NodeSelector(file.resolve(), name)
     raise UsageError(f"{test!r}: no test; name it as pytest does, such as testcases/test_ram.py::test_it")
 
 
 class _Only:
     """Selects the test, and notes how it ends."""
 
-    def __init__(self, test: TestName, kernel: str) -> None:
+    def __init__(self, test: NodeSelector, kernel: str) -> None:
         self._test = test
         self._kernel = kernel
         self.outcomes: list[str] = []
@@ -101,7 +101,7 @@ class _Only:
             self.outcomes.append(report.outcome)
 
 
-def attempt(kernel: str, test: TestName) -> Attempt:
+def attempt(kernel: str, test: NodeSelector) -> Attempt:
     """Run a test until two tries agree, three times at most.
 
     :param kernel: An exact one, as test ids name it.

@@ -26,7 +26,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.uncovered import uncovered_ram
-from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.run.options import OPTIONS, OptionParser
 from pytest_memtype.run.qualification import chosen
 
@@ -116,9 +116,9 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
         # The kernel unpacks archives one behind the other (Documentation/driver-api/early-userspace/
         # buffer-format.rst).
         archive.write_bytes(made.initramfs.read_bytes() + (kept.archive.read_bytes() if kept else b""))
-        blueprint = Blueprint(made.image, archive, layout, Hardware(), choice, DEVICES)
+        plan = GuestPlan(made.image, archive, layout, Hardware(), choice, DEVICES)
         progress(f"booting {made.release}")
-        guest = booted(blueprint, logs=Path(name) / "logs")
+        guest = booted(plan, logs=Path(name) / "logs")
         with guest.machine:
             status = guest.observation()
             notes += (str(probe) for probe in status.probes if not probe.armed)

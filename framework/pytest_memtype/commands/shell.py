@@ -25,8 +25,8 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_command import rerun_command
 from pytest_memtype.machine.uncovered import uncovered_ram
-from pytest_memtype.run.session import GuestKind, Session
-from pytest_memtype.run.variants import all_tested
+from pytest_memtype.run.session import GuestSpec, Session
+from pytest_memtype.run.variants import all_variants
 
 
 @click.command()
@@ -65,25 +65,25 @@ def shell(
         Hardware(cpu=cpu, cmdline=cmdline),
     )
     with shown(Console(stderr=True)) as progress:
-        tested = all_tested([kernel] if kernel else None, [guest] if guest else None, progress=progress)[0]
-        kind = GuestKind(tested.kernel, found, hardware, tested.system)
+        tested = all_variants([kernel] if kernel else None, [guest] if guest else None, progress=progress)[0]
+        kind = GuestSpec(tested.kernel, found, hardware, tested.system)
         if after is None:
             sys.exit(on_console(kind, progress=progress))
         after_test(kind, after, lines=typed("guest# "), show=click.echo, progress=progress)
 
 
-def on_console(kind: GuestKind, *, progress: Progress) -> int:
+def on_console(kind: GuestSpec, *, progress: Progress) -> int:
     """Boot a guest with its console on this terminal; returns when it is powered off.
 
     :returns: QEMU's exit status.
     """
     with temporary_folder("shell") as folder:
-        blueprint = _session(Path(folder), progress).blueprint(kind)
+        plan = _session(Path(folder), progress).plan(kind)
         uncovered = uncovered_ram(kind.layout, kind.hardware)
         if uncovered:
             progress(Remark(uncovered))
-        command = blueprint.command
-        rom = blueprint.boot_rom()
+        command = plan.command
+        rom = plan.boot_rom()
         if rom is not None:
             path = Path(folder) / "boot-rom.bin"
             path.write_bytes(rom)
@@ -92,7 +92,7 @@ def on_console(kind: GuestKind, *, progress: Progress) -> int:
 
 
 def after_test(
-    kind: GuestKind, test: Path, *, lines: Iterable[str], show: Callable[[str], None], progress: Progress
+    kind: GuestSpec, test: Path, *, lines: Iterable[str], show: Callable[[str], None], progress: Progress
 ) -> None:
     """Run the only test of a file in a fresh guest, then shell commands in the guest as it is now.
 

@@ -42,7 +42,7 @@ class BootKeys:
         return cls(key_of(new_private_key()), new_private_key())
 
     @property
-    def handed_in(self) -> dict[str, bytes]:
+    def fw_cfg_files(self) -> dict[str, bytes]:
         """For :meth:`Machine.start`; take-keys in ``guests/debian`` looks for these names."""
         return {
             "opt/memtype/host_key": self.host.encode(),

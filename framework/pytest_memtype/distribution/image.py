@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.host import resources
 from pytest_memtype.host.progress import Progress
-from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
+from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
 from pytest_memtype.kernels.mmdebstrap import install
 from pytest_memtype.kernels.sources import sources_of
 
@@ -88,7 +88,7 @@ def _inputs() -> Iterator[Path]:
 def _build(suite: str, folder: Path, *, kit: Path, cache: Path, place: Path) -> None:
     what = f"the image of debian:{suite}"
     require_space(cache, _NEEDED_BYTES)
-    with scratch(place) as work, under_construction(folder, cache=place) as target:
+    with temp_dir(place) as work, staged(folder, cache=place) as target:
         masked = " ".join(lines_of(recipe() / "masked"))
         install(
             sources_of(suite),

@@ -12,7 +12,7 @@ from pytest_memtype.distribution.packing import busybox, pack, packing_kit
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host import resources
 from pytest_memtype.host.progress import Progress
-from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
+from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
 from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.index import Kernel
@@ -62,7 +62,7 @@ def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
 def _make(kernel: Kernel, folder: Path, *, init: bytes, kit: Path, cache: Path, place: Path) -> None:
     what = f"the modules of {kernel.release}"
     require_space(cache, _NEEDED_BYTES)
-    with scratch(place) as work, under_construction(folder, cache=place) as target:
+    with temp_dir(place) as work, staged(folder, cache=place) as target:
         own = unpacked(kernel, work / "root", what=what, cache=cache)
         found = own.load_order(_TO_BOOT)
         tree = work / "src" / "tree" / "lib" / "modules"

@@ -8,7 +8,7 @@ from pathlib import Path
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import exclusive, require_space, under_construction, workshop
+from pytest_memtype.host.store import build_dir, exclusive, require_space, staged
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -34,13 +34,13 @@ def packing_kit(*, progress: Progress) -> Path:
     recipe = "\n".join((_SUITE, *_PACKAGES, _HOOK))
     kit = cache / "kits" / f"packing-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if not kit.is_dir():
-        place = workshop(cache, kit.name)
+        place = build_dir(cache, kit.name)
         with exclusive(place, progress):
             if not kit.is_dir():
                 progress("downloading the tools that pack file systems")
                 require_space(cache, _NEEDED_BYTES)
                 what = "the tools that pack file systems"
-                with under_construction(kit, cache=place) as target:
+                with staged(kit, cache=place) as target:
                     unpack(sources_of(_SUITE), target, packages=_PACKAGES, hook=_HOOK, what=what, cache=cache)
     return kit
 

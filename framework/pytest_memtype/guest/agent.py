@@ -29,7 +29,7 @@ from pytest_memtype.guest.protocol import (
     new_token,
     plain,
 )
-from pytest_memtype.machine.interface import AnyMachine
+from pytest_memtype.machine.interface import AgentHost
 from pytest_memtype.machine.machine import qemu_of
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.timeouts import BOOT, COMMAND, HEARTBEAT
@@ -84,25 +84,25 @@ class Agent:
     :param heartbeat: Seconds that it may be silent during a request: an agent that is busy says so once a
         second, so one that doesn't is in a guest that hangs.
     :param sequence: Number of the last request it has carried out: of a clone, its template's.
-    :param stand_in: What answers in its place, as in a dry run.
+    :param stub: What answers in its place, as in a dry run.
     :ivar log: All messages of the kernel so far, sanitised.
     """
 
     def __init__(
         self,
-        machine: AnyMachine,
+        machine: AgentHost,
         *,
         timeout: float = COMMAND,
         heartbeat: float = HEARTBEAT,
         sequence: int = 0,
-        stand_in: StandIn | None = None,
+        stub: StandIn | None = None,
     ) -> None:
         self.machine = machine
         self.timeout = timeout
         self.heartbeat = heartbeat
         self.log: list[str] = []
         self._sequence = sequence
-        self._stand_in = stand_in
+        self._stand_in = stub
 
     def greet(self, *, timeout: float = BOOT) -> Reply:
         """Wait until the agent of a guest that boots says it is there.
@@ -166,9 +166,9 @@ class Agent:
         raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
 
     @contextlib.contextmanager
-    def answered_by(self, stand_in: StandIn) -> Iterator[None]:
-        """Have ``stand_in`` answer all calls in place of the guest, until the end of the block."""
-        before, self._stand_in = self._stand_in, stand_in
+    def answered_by(self, stub: StandIn) -> Iterator[None]:
+        """Have ``stub`` answer all calls in place of the guest, until the end of the block."""
+        before, self._stand_in = self._stand_in, stub
         try:
             yield
         finally:

@@ -136,5 +136,5 @@ class Faults:
         if error:
             reason = _REASONS.get(error, os.strerror(error))
             raise UsageError(f"faults: {function} can't be made to fail: {reason}")
-        self._journal.looked("fault", function)
+        self._journal.record_query("fault", function)
         return Fault(self._agent, function, handle)

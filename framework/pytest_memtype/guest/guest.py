@@ -38,7 +38,7 @@ from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.results import ShellResult, TypeInUse
 from pytest_memtype.guest.screenshot import Picture, screenshot
-from pytest_memtype.machine.change_registers import rewrite_registers, with_mtrrs
+from pytest_memtype.machine.change_registers import change_vcpu_registers, with_mtrrs
 from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.firmware_layout import firmware_layout
@@ -63,7 +63,7 @@ _NAME_LENGTH = 31
 class Guest:
     """A running guest with its agent.
 
-    :ivar runs_on: Its machine, of whatever kind.
+    :ivar host_machine: Its machine, of whatever kind.
     :ivar release: The kernel's, as ``uname -r`` prints it.
     :ivar layout: What its MTRRs were programmed with.
     :ivar hardware: What it runs on.
@@ -86,7 +86,7 @@ class Guest:
         :param memory: On somebody's machine, the memory that tests may use.
         :param taken: Parts of it that :meth:`mmio` doesn't give.
         """
-        self.runs_on = agent.machine
+        self.host_machine = agent.machine
         self.layout = layout
         self.hardware: Hardware = agent.machine.hardware
         self._agent = agent
@@ -106,7 +106,7 @@ class Guest:
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
         self.others_before = 0
-        self.mark()
+        self.begin_test()
 
     @property
     def machine(self) -> Machine:
@@ -114,7 +114,7 @@ class Guest:
 
         :raises Unavailable: it runs on somebody's machine.
         """
-        return qemu_of(self.runs_on)
+        return qemu_of(self.host_machine)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -130,7 +130,7 @@ class Guest:
         :raises UsageError: the guest runs no distribution.
         :raises GuestError: the guest ended, or sshd can't be reached.
         """
-        if not self.machine.guest.network:
+        if not self.machine.config.network:
             raise UsageError("guest.ssh() wants a guest with a distribution; use --guest debian:bookworm")
         # paramiko takes longer to load than a clone to start, and few tests want it.
         from pytest_memtype.guest import ssh
@@ -219,7 +219,7 @@ class Guest:
             return TypeInUse(memtype=memtype, errno=content["errno"], in_use=content["in_use"])
 
         found = reply.decode(decode)
-        self.journal.looked("lookup", type_or_errno(found.memtype, found.errno), region)
+        self.journal.record_query("lookup", type_or_errno(found.memtype, found.errno), region)
         return found
 
     def tracked(
@@ -293,12 +293,12 @@ class Guest:
         try:
             reply = self._agent.call("memtype_list")
         except AgentError:
-            self.journal.looked("memtype_list", None, region)
+            self.journal.record_query("memtype_list", None, region)
             raise
         entries = reply.decode(lambda content: parse_memtype_list(content["text"]))
         found = tuple(entry for entry in entries if region is None or entry.region.overlaps(region))
         if region is not None:
-            self.journal.looked("memtype_list", listed(found), region)
+            self.journal.record_query("memtype_list", listed(found), region)
         return found
 
     def mtrr_list(self) -> tuple[ProcMtrr, ...]:
@@ -312,7 +312,7 @@ class Guest:
     def registers(self) -> tuple[Registers, ...]:
         """PAT, MTRRs and control registers of each CPU, as read inside the guest."""
         found = self._read_registers()
-        self.journal.looked("registers", [pat_text(each.pat) for each in found])
+        self.journal.record_query("registers", [pat_text(each.pat) for each in found])
         return found
 
     def _read_registers(self) -> tuple[Registers, ...]:
@@ -322,7 +322,9 @@ class Guest:
     def registers_outside(self) -> tuple[CpuRegisters, ...]:
         """The same registers as QEMU has them: neither the guest's kernel nor its agent has a say in that."""
         found = outside_registers(self.machine)
-        self.journal.looked("registers_outside", [pat_text(pat.decode(each.pat_value)) for each in found])
+        self.journal.record_query(
+            "registers_outside", [pat_text(pat.decode(each.pat_value)) for each in found]
+        )
         return found
 
     def change_registers(
@@ -345,9 +347,9 @@ class Guest:
             mtrrs = self._intended(change, physical_bits=self.hardware.physical_bits)
             change = functools.partial(with_mtrrs, mtrrs)
         give = change
-        rewrite_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
+        change_vcpu_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
         self._agent.forget_memory()
-        self.journal.looked("change_registers", None)
+        self.journal.record_query("change_registers", None)
 
     def register_disagreements(self) -> tuple[Disagreement, ...]:
         """Where the three ways to read the registers don't agree: in the guest, ``/proc/mtrr``, outside."""
@@ -413,7 +415,7 @@ class Guest:
     @property
     def console(self) -> Console:
         """The kernel console, for pexpect."""
-        return self.runs_on.console
+        return self.host_machine.console
 
     @property
     def qmp(self) -> Qmp:
@@ -427,8 +429,8 @@ class Guest:
         return screenshot(self.qmp, device=DISPLAY if self.hardware.display else None)
 
     def reports(self) -> tuple[ConsoleReport, ...]:
-        """What the kernel reported on its console since :meth:`mark`: warnings, oopses, lockups, a panic."""
-        if not isinstance(self.runs_on, Machine) and self.runs_on.alive:
+        """The kernel's reports on its console since :meth:`begin_test`: oopses, warnings, lockups, panics."""
+        if not isinstance(self.host_machine, Machine) and self.host_machine.alive:
             # Its console may be quiet, or nobody's to see.
             return find_reports("\n".join(self.log))
         with self._console_log.open("rb") as file:
@@ -445,9 +447,9 @@ class Guest:
         self.journal.forget()
         self.policy = Policy(self._agent)
         self.others_before = 0
-        self.mark()
+        self.begin_test()
 
-    def mark(self) -> None:
+    def begin_test(self) -> None:
         """Hand the guest to a test: log and reports begin here."""
         self._looked_at_others = False
         self._log_start = len(self._agent.log)
@@ -455,7 +457,7 @@ class Guest:
 
     @property
     def _console_log(self) -> Path:
-        return self.runs_on.logs / "console.log"
+        return self.host_machine.logs / "console.log"
 
     @property
     def log(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ class Journal:
         beside += [
             each for mapping, each in self._reserved.items() if mapping.region.overlaps(outcome.region)
         ]
-        conflict = outcome.judged.conflict if outcome.judged else None
+        conflict = outcome.verdict_or_none.conflict if outcome.verdict_or_none else None
         if conflict is not None and conflict.observed:
             beside.append(f"observed {conflict.memtype}")
         self._add(
@@ -87,7 +87,7 @@ class Journal:
             address=outcome.address,
             beside=list(dict.fromkeys(beside)),
             requested=str(outcome.requested),
-            verdict=None if outcome.judged is None else _verdict(outcome.judged),
+            verdict=None if outcome.verdict_or_none is None else _verdict(outcome.verdict_or_none),
             kernel_answer={
                 "asked": outcome.kernel.asked,
                 "accepted": outcome.kernel.accepted,
@@ -105,7 +105,7 @@ class Journal:
             return
         absent = label.startswith(_WHEN_TOUCHED)
         held = tuple(absent or memtype is not None for memtype in outcome.granted_pages)
-        refused = outcome.judged is None or outcome.judged.rejected
+        refused = outcome.verdict_or_none is None or outcome.verdict_or_none.rejected
         self._live.append(_Live(live, outcome.mapping, held, refused))
 
     def forget(self) -> None:
@@ -130,7 +130,7 @@ class Journal:
         """
         self._add(operation=operation, actor=actor, arguments=arguments, result=result, **more, log=list(log))
 
-    def looked(self, what: str, result: Any, region: Region | None = None) -> None:
+    def record_query(self, what: str, result: Any, region: Region | None = None) -> None:
         """Note what the test looked at: something of the guest's state."""
         arguments = {} if region is None else _region(region)
         self._add(operation=what, actor="test", arguments=arguments, result=result, log=[])

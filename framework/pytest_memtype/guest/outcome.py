@@ -141,7 +141,7 @@ class Outcome:
     actor: str
     region: Region
     requested: MemType
-    judged: Verdict | None
+    verdict_or_none: Verdict | None
     kernel: KernelAnswer
     granted_pages: tuple[MemType | None, ...]
     effective_pages: tuple[Effective | None, ...]
@@ -155,9 +155,9 @@ class Outcome:
 
         :raises ModuleMissing: the guest has no verifier.
         """
-        if self.judged is None:
+        if self.verdict_or_none is None:
             raise ModuleMissing("the verdict")
-        return self.judged
+        return self.verdict_or_none
 
     @property
     def granted(self) -> MemType | None:
@@ -177,10 +177,10 @@ class Outcome:
         return self.verdict.accepted and self.kernel.accepted and as_asked
 
     def __str__(self) -> str:
+        verifier = "-" if self.verdict_or_none is None else self.verdict_or_none
         return (
             f"{self.actor} {self.operation} {self.requested} {self.region}: "
-            f"verifier {'-' if self.judged is None else self.judged}, kernel {self.kernel}, "
-            f"page table {_all(self.granted_pages)}"
+            f"verifier {verifier}, kernel {self.kernel}, page table {_all(self.granted_pages)}"
         )
 
     # pytest shows it of a failed assertion, and would cut a list of all fields in the middle, at the verdict.

@@ -50,7 +50,7 @@ def request_mapping(
             actor=actor,
             region=region,
             requested=memtype,
-            judged=None if content["verdict"] is None else decode_verdict(content["verdict"]),
+            verdict_or_none=None if content["verdict"] is None else decode_verdict(content["verdict"]),
             kernel=decode_kernel(content["kernel"], reply.log),
             granted_pages=types_of(leaves),
             effective_pages=effective,

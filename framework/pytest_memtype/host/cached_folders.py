@@ -7,7 +7,7 @@ from typing import Final
 
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import discard, exclusive, workshop
+from pytest_memtype.host.store import build_dir, discard, exclusive
 
 #: Folders of the cache that only tests of the project fill.
 SUITE_QEMUS: Final = "suite-qemus"
@@ -19,7 +19,7 @@ def remove_folder(path: Path, *, progress: Progress) -> None:
 
     :raises HostError: it can't be removed.
     """
-    place = workshop(cache_directory(), _workshop_of(path))
+    place = build_dir(cache_directory(), _workshop_of(path))
     with exclusive(place, progress):
         discard(path, cache=place)
 

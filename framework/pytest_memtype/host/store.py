@@ -51,7 +51,7 @@ def interrupt_waiting() -> None:
     _interruptions += 1
 
 
-def workshop(cache: Path, name: str) -> Path:
+def build_dir(cache: Path, name: str) -> Path:
     """The folder in which one thing is made: a kernel's kit and bundles, or an index.
 
     :raises HostError: it can't be made.
@@ -151,7 +151,7 @@ def remove_unused(cache: Path) -> None:
 
 
 @contextmanager
-def scratch(cache: Path) -> Iterator[Path]:
+def temp_dir(cache: Path) -> Iterator[Path]:
     """An empty folder that is gone after the block. The caller holds :func:`exclusive`.
 
     :raises HostError: the disk is full.
@@ -168,14 +168,14 @@ def scratch(cache: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def under_construction(final: Path, *, cache: Path) -> Iterator[Path]:
+def staged(final: Path, *, cache: Path) -> Iterator[Path]:
     """A folder to fill, not there yet, that becomes ``final`` when the block ends well and goes otherwise.
 
     A ``final`` that is there by then is as good, and stays. The caller holds :func:`exclusive`.
 
     :raises HostError: the disk is full.
     """
-    with scratch(cache) as folder:
+    with temp_dir(cache) as folder:
         unfinished = folder / final.name
         yield unfinished
         _take_from_others(unfinished)
@@ -249,14 +249,14 @@ def made_once(
 ) -> None:
     """Have a folder made that isn't there or is damaged, once even where several runs want it.
 
-    :param make: Called with the workshop, whose lock is held then; makes it :func:`under_construction`.
+    :param make: Called with the workshop, whose lock is held then; makes it :func:`staged`.
     :param work: The workshop's name.
     :raises HostError: it can't be read, or another run doesn't finish the same.
     :raises NotOurs: others than this user could have changed it.
     """
     if is_whole(folder, progress):
         return
-    place = workshop(cache, work)
+    place = build_dir(cache, work)
     with exclusive(place, progress):
         # Another run may have made it while this one waited.
         if not is_whole(folder, silent):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_memtype.host import resources
 from pytest_memtype.host.progress import Progress, silent
-from pytest_memtype.host.store import made_once, scratch, seal, under_construction
+from pytest_memtype.host.store import made_once, seal, staged, temp_dir
 from pytest_memtype.kernels import mirror, requirements
 from pytest_memtype.kernels.build import (
     AGENT,
@@ -224,7 +224,7 @@ def _make(
         requirements.check(settings, what=what, module=with_module)
     without = "" if with_module else ", without the module: the mirror has dropped the headers of this kernel"
     progress(f"building the guest for {kernel.release}{without}")
-    with scratch(place) as work, under_construction(directory, cache=place) as target:
+    with temp_dir(place) as work, staged(directory, cache=place) as target:
         target.mkdir()
         copy_sources(guests, work)
         release = kernel.release if with_module else None

@@ -16,13 +16,13 @@ from pytest_memtype.host.files import atomically, read_small
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.store import (
     SUMS,
+    build_dir,
     exclusive,
     flush,
     put_into_place,
     require_space,
-    scratch,
     seal,
-    workshop,
+    temp_dir,
 )
 from pytest_memtype.kernels import firmware, sealed_tar
 from pytest_memtype.kernels.build import AGENT, LAUNCHER, STRIPPED_MODULE
@@ -117,8 +117,8 @@ def import_kernels(file: Path, *, progress: Progress) -> Carried:
     :raises HostError: the disk is full.
     """
     cache = resources.cache_directory()
-    place = workshop(cache, "import")
-    with exclusive(place, progress), scratch(place) as folder:
+    place = build_dir(cache, "import")
+    with exclusive(place, progress), temp_dir(place) as folder:
         progress(f"reading {file}")
         try:
             sealed_tar.unpack(
@@ -313,7 +313,7 @@ def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
         # All of it was checked as it came out of the file.
         seal(unpacked)
     # Who is making the same holds this lock, and would not find it before he is done.
-    with exclusive(workshop(cache, _maker(unpacked, cache=cache)), progress):
+    with exclusive(build_dir(cache, _maker(unpacked, cache=cache)), progress):
         return put_into_place(unpacked, final)
 
 
@@ -327,7 +327,7 @@ def _move_index(folder: Path, cache: Path, suite: str, *, progress: Progress) ->
     """Take over an index that is newer than the cache's own; False when the cache's stays."""
     unpacked, final = path_of(folder, suite), path_of(cache, suite)
     _, fetched = decode(unpacked.read_bytes())
-    with exclusive(workshop(cache, f"index-{suite}"), progress):
+    with exclusive(build_dir(cache, f"index-{suite}"), progress):
         own = -1.0
         with contextlib.suppress(OSError, ValueError):
             own = decode(read_small(final, most=INDEX_BYTES))[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import Progress
-from pytest_memtype.host.store import exclusive, require_space, scratch, workshop
+from pytest_memtype.host.store import build_dir, exclusive, require_space, temp_dir
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -44,8 +44,8 @@ def changelog(kernel: Kernel, *, cache: Path, progress: Progress) -> str:
     """
     kept = cache / "changelogs" / f"{kernel.release}_{kernel.version}.gz"
     if not kept.exists():
-        place = workshop(cache, f"changelog-{kernel.release}")
-        with exclusive(place, progress), scratch(place) as folder:
+        place = build_dir(cache, f"changelog-{kernel.release}")
+        with exclusive(place, progress), temp_dir(place) as folder:
             progress(f"downloading the changelog of {kernel.release}")
             require_space(cache, _NEEDED_BYTES)
             root = folder / "root"

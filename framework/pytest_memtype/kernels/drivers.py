@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
+from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
 from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.index import Kernel
@@ -82,7 +82,7 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
 def _make(kernel: Kernel, folder: Path, *, cache: Path, place: Path) -> None:
     what = f"the drivers of {kernel.release}"
     require_space(cache, _NEEDED_BYTES)
-    with scratch(place) as work, under_construction(folder, cache=place) as target:
+    with temp_dir(place) as work, staged(folder, cache=place) as target:
         tree = unpacked(kernel, work / "root", what=what, cache=cache)
         found = tree.load_order(WANTED)
         target.mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.host.files import read_small
-from pytest_memtype.host.store import require_space, under_construction
+from pytest_memtype.host.store import require_space, staged
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -115,7 +115,7 @@ def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
     :raises HostError: the disk is full.
     """
     final = kit_path(kernel, cache=cache)
-    with under_construction(final, cache=place) as kit:
+    with staged(final, cache=place) as kit:
         _unpack(kernel.suite, kit, _packages(kernel), _hook(kernel), f"kernel {kernel.release}", cache=cache)
         note_kernel(kernel, kit / "memtype")
     return final
@@ -128,7 +128,7 @@ def fetch_tools(*, cache: Path, place: Path) -> Path:
     :raises HostError: the disk is full.
     """
     final = tools_path(cache=cache)
-    with under_construction(final, cache=place) as kit:
+    with staged(final, cache=place) as kit:
         _unpack(_TOOLS_SUITE, kit, _tools(), _HOOK.format(image=""), "the tools for the guest", cache=cache)
     return final
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import made_once, require_space, scratch, seal, under_construction
+from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 
@@ -65,7 +65,7 @@ def _folder(firmware: str, *, cache: Path) -> Path:
 
 def _make(folder: Path, *, cache: Path, place: Path) -> None:
     require_space(cache, _NEEDED_BYTES)
-    with scratch(place) as work, under_construction(folder, cache=place) as target:
+    with temp_dir(place) as work, staged(folder, cache=place) as target:
         unpack(sources_of(_SUITE), work / "root", hook=_HOOK, what="the firmware OVMF", cache=cache)
         target.mkdir()
         for name in FILES:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_memtype.errors import HostError, KernelError, Unreachable, reason
 from pytest_memtype.host.files import read_small
 from pytest_memtype.host.progress import Progress, Remark
-from pytest_memtype.host.store import exclusive, flush, interruptions, scratch, workshop
+from pytest_memtype.host.store import build_dir, exclusive, flush, interruptions, temp_dir
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.mmdebstrap import require_network, unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -224,7 +224,7 @@ def _refresh_all(
         try:
             require_network(what, cache=cache)
             lost_before = mirror.lately_lost(cache)
-            place = workshop(cache, f"index-{suite}")
+            place = build_dir(cache, f"index-{suite}")
             with exclusive(place, progress):
                 if stopped():
                     return HostError(f"{what}: interrupted")
@@ -458,7 +458,7 @@ def _refresh(
     cache: Path, suite: str, place: Path, *, impatient: bool, on_contact: Callable[[], None]
 ) -> None:
     """Fetch the index of a suite and keep it. The caller holds the lock of ``place``."""
-    with scratch(place) as folder:
+    with temp_dir(place) as folder:
         root = folder / "root"
         sources = sources_of(suite)
         unpack(

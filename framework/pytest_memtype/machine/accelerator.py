@@ -26,7 +26,7 @@ from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.port import Port
-from pytest_memtype.machine.qemu_command import Accelerator, Guest, rerun_command
+from pytest_memtype.machine.qemu_command import Accelerator, QemuConfig, rerun_command
 from pytest_memtype.machine.qemu_versions import QEMU, identity
 from pytest_memtype.machine.timeouts import BOOT
 
@@ -157,7 +157,7 @@ def _host() -> dict[str, Any]:
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise HostError(f"{QEMU} is not on this host; install the package qemu-system-x86")
-    command = rerun_command(Guest(accelerator="kvm"))
+    command = rerun_command(QemuConfig(accelerator="kvm"))
     return {
         "boot_id": _BOOT_ID.read_text().strip(),
         "qemu": identity(qemu),
@@ -342,7 +342,7 @@ def _trial(
     image: Path, initramfs: Path, logs: Path, accelerator: Accelerator, milestone: Milestone, timeout: float
 ) -> float:
     start = time.monotonic()
-    guest = Guest(kernel=image, initrd=initramfs, accelerator=accelerator)
+    guest = QemuConfig(kernel=image, initrd=initramfs, accelerator=accelerator)
     with Machine.start(guest, logs=logs, timeout=timeout) as machine:
         machine.resume()
         remaining = max(0.0, timeout - (time.monotonic() - start))

@@ -26,7 +26,7 @@ from pytest_memtype.machine.vcpu_registers import stopped
 from pytest_memtype.x86.mtrr import MtrrState
 
 
-def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegisters]) -> None:
+def change_vcpu_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegisters]) -> None:
     """Let the guest go on with other registers, in memory of its own; one that is stopped stays so.
 
     Nothing checks them: TCG takes a reserved memory type, which hardware would answer with #GP.
@@ -47,7 +47,7 @@ def rewrite_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegi
             file.write_bytes(with_registers(state, shape, changed))
         except (DeviceStateError, OSError) as error:
             raise GuestError(f"the registers can't be changed from outside: {error}") from None
-        machine.replace(dataclasses.replace(machine.guest, ram_file=None, ram_share=True, state=file))
+        machine.replace(dataclasses.replace(machine.config, ram_file=None, ram_share=True, state=file))
         take_ram_along(machine)
         load_state(machine)
 

@@ -31,7 +31,7 @@ _REASONS: Final = {
 #: which containers' seccomp filters answer to system calls they don't know; and the name of memory that this
 #: process has open, of which a QEMU in another process namespace sees nothing.
 _FORBIDDEN: Final = re.compile(
-    r"Permission denied|Operation not permitted|Function not implemented|/proc/\d+/fd/\d+"
+    r"TargetConfig denied|Operation not permitted|Function not implemented|/proc/\d+/fd/\d+"
 )
 _CONFINED: Final = (
     "; where this process may do that, QEMU is confined: by a profile of AppArmor (aa-status) or SELinux, by "
@@ -41,7 +41,7 @@ _FILTERED: Final = "; a seccomp filter forbids one of its system calls"
 
 
 @dataclass(frozen=True)
-class Remains:
+class ExitFacts:
     """What is known about a guest that ended, or that is given up.
 
     :param pid: QEMU's process id.
@@ -62,7 +62,7 @@ class Remains:
     logs: Sequence[tuple[str, str]]
 
 
-def explain_end(remains: Remains, doing: str = "") -> GuestError:
+def explain_end(remains: ExitFacts, doing: str = "") -> GuestError:
     """The error for a guest that ended, while its user was ``doing`` something."""
     context = f" ({doing})" if doing else ""
     if remains.panic is not None:
@@ -84,7 +84,7 @@ def explain_end(remains: Remains, doing: str = "") -> GuestError:
     return GuestExited(f"{what}{context}", details=_details(remains))
 
 
-def explain_hang(remains: Remains, doing: str, timeout: float) -> GuestError:
+def explain_hang(remains: ExitFacts, doing: str, timeout: float) -> GuestError:
     """The error for a guest that is alive but did not answer within ``timeout`` seconds."""
     if remains.panic is not None:
         return explain_end(remains, doing)
@@ -92,7 +92,7 @@ def explain_hang(remains: Remains, doing: str, timeout: float) -> GuestError:
     return GuestHung(f"the guest gave no answer for {seconds} ({doing})", details=_details(remains))
 
 
-def _details(remains: Remains) -> tuple[str, ...]:
+def _details(remains: ExitFacts) -> tuple[str, ...]:
     lines = []
     panicked = [each for each in find_reports(remains.console) if each.panicked] if remains.panic else []
     if panicked:

@@ -12,7 +12,7 @@ from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.state import GuestState
 
 
-class AnyMachine(Protocol):
+class AgentHost(Protocol):
     """A machine with an agent.
 
     :ivar logs: Folder of its logs.

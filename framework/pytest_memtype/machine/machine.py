@@ -18,13 +18,13 @@ from pytest_memtype.errors import GuestError, GuestExited, HostError, Unavailabl
 from pytest_memtype.host.checksum import Seen, still_whole
 from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.machine.console import Console
-from pytest_memtype.machine.exit_report import PANIC_LINES, Remains, explain_end, explain_hang
+from pytest_memtype.machine.exit_report import PANIC_LINES, ExitFacts, explain_end, explain_hang
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.interface import AnyMachine
+from pytest_memtype.machine.interface import AgentHost
 from pytest_memtype.machine.memory import GuestMemory
 from pytest_memtype.machine.port import Port, make_fifos
 from pytest_memtype.machine.process import Process
-from pytest_memtype.machine.qemu_command import Channels, Guest, qemu_command
+from pytest_memtype.machine.qemu_command import Channels, QemuConfig, qemu_command
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.rerun import write_rerun
@@ -49,7 +49,7 @@ class Machine:
     :ivar process: QEMU.
     :ivar directory: Private folder, mode 0700, that is gone after :meth:`close`.
     :ivar logs: The folder of :meth:`start`.
-    :ivar guest: What was started.
+    :ivar config: What was started.
     :ivar activity: What its user has it do: ``booting``, ``ready``, ``busy`` or ``hung``.
     :ivar qemu: The program.
     :ivar state_fd: Number under which QEMU has ``guest.state`` open, -1 without one.
@@ -65,22 +65,22 @@ class Machine:
     @classmethod
     def start(
         cls,
-        guest: Guest,
+        config: QemuConfig,
         *,
         logs: Path,
         boot_rom: bytes | None = None,
         history: bytes = b"",
-        handed_in: Mapping[str, bytes] = NOTHING,
+        fw_cfg_files: Mapping[str, bytes] = NOTHING,
         timeout: float = START,
     ) -> Machine:
         """Start QEMU, paused.
 
-        :param guest: What to start.
+        :param config: What to start.
         :param logs: Folder, made if need be, for this machine alone; it stays. It takes ``console.log``,
             ``agent.log``, ``qmp.log``, ``qemu.log`` (what QEMU itself printed) and ``boot-rom.bin``.
         :param boot_rom: Bytes of an option ROM, to be written there and given to the guest.
         :param history: What the console of a restored guest printed before it was saved.
-        :param handed_in: Contents of files that the guest may read through fw_cfg, by name. They are kept
+        :param fw_cfg_files: Contents of files that the guest may read through fw_cfg, by name. They are kept
             from other users of this host.
         :param timeout: Seconds that QEMU has for its start.
         :raises HostError: QEMU isn't installed, or not one that can be used.
@@ -92,15 +92,20 @@ class Machine:
         if boot_rom is not None:
             path = logs / "boot-rom.bin"
             path.write_bytes(boot_rom)
-            guest = dataclasses.replace(guest, boot_rom=path)
+            config = dataclasses.replace(config, boot_rom=path)
         # QEMU appends to it.
         (logs / "console.log").write_bytes(history)
-        return cls(guest, logs, history, handed_in, timeout)
+        return cls(config, logs, history, fw_cfg_files, timeout)
 
     def __init__(
-        self, guest: Guest, logs: Path, history: bytes, handed_in: Mapping[str, bytes], timeout: float
+        self,
+        config: QemuConfig,
+        logs: Path,
+        history: bytes,
+        fw_cfg_files: Mapping[str, bytes],
+        timeout: float,
     ) -> None:
-        self.guest = guest
+        self.config = config
         self.logs = logs
         self.activity = GuestState.BOOTING
         self._closed = False
@@ -110,12 +115,12 @@ class Machine:
         self._qmp: Qmp | None = None
         self._ground: tuple[Path, int, Seen] | None = None
         try:
-            self._start(history, handed_in, timeout)
+            self._start(history, fw_cfg_files, timeout)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, history: bytes, handed_in: Mapping[str, bytes], timeout: float) -> None:
+    def _start(self, history: bytes, fw_cfg_files: Mapping[str, bytes], timeout: float) -> None:
         self.qemu = this_qemu()
         folder = PrivateFolder()
         self._release.callback(folder.remove)
@@ -123,25 +128,25 @@ class Machine:
         console, agent = folder.path / "console", folder.path / "agent"
         make_fifos(console)
         make_fifos(agent)
-        files = tuple((name, folder.path / f"handed-in-{number}") for number, name in enumerate(handed_in))
+        files = tuple((name, folder.path / f"handed-in-{number}") for number, name in enumerate(fw_cfg_files))
         for name, file in files:
-            file.write_bytes(handed_in[name])
+            file.write_bytes(fw_cfg_files[name])
         ours, theirs = socket.socketpair()
         self._release.callback(ours.close)
-        with theirs, _opened(self.guest.state) as self.state_fd:
+        with theirs, _opened(self.config.state) as self.state_fd:
             channels = Channels(
                 control_fd=theirs.fileno(),
                 console=console,
                 agent=agent,
                 console_log=self.logs / "console.log",
                 agent_log=self.logs / "agent.log",
-                handed_in=files,
+                fw_cfg_files=files,
             )
             self.process = Process(
-                qemu_command(self.guest, channels),
+                qemu_command(self.config, channels),
                 pass_fds=[theirs.fileno(), *([self.state_fd] if self.state_fd >= 0 else [])],
                 output=self.logs / "qemu.log",
-                launcher=self.guest.launcher,
+                launcher=self.config.launcher,
             )
         self._kill.callback(self.process.close)
         self.qmp = self._qmp = Qmp(ours, transcript=self.logs / "qmp.log", waiter=self, timeout=timeout)
@@ -186,15 +191,15 @@ class Machine:
         """Let the guest run."""
         self.qmp.execute("cont")
 
-    def replace(self, guest: Guest, *, timeout: float = START) -> None:
+    def replace(self, config: QemuConfig, *, timeout: float = START) -> None:
         """End this QEMU and start another in its place, paused; logs go on where they are.
 
-        :param guest: What to start.
+        :param config: What to start.
         :raises GuestExited: QEMU didn't accept what it was given, and says why.
         :raises GuestHung: QEMU didn't start in time.
         """
         self._release_all()
-        self.guest = guest
+        self.config = config
         self._console = self._qmp = None
         # It is the old QEMU's.
         self.__dict__.pop("memory", None)
@@ -209,19 +214,19 @@ class Machine:
         """
         if not self.alive:
             raise self._explain_end("reaching the guest's memory")
-        memory = GuestMemory(self.process.pid, self.guest.hardware.ram, waiter=self)
+        memory = GuestMemory(self.process.pid, self.config.hardware.ram, waiter=self)
         self._release.callback(memory.close)
         return memory
 
     @property
     def hardware(self) -> Hardware:
         """What the guest runs on."""
-        return self.guest.hardware
+        return self.config.hardware
 
     @property
     def rerun(self) -> str:
         """The path of a script that boots the same guest."""
-        return write_rerun(self.guest, self.logs)
+        return write_rerun(self.config, self.logs)
 
     @property
     def alive(self) -> bool:
@@ -239,7 +244,7 @@ class Machine:
             # All of the console's text is looked through for it, so only when it matters.
             panicked=self.process.status is not None and console is not None and console.panic() is not None,
             # QEMU says nothing of the pause in which it is started to load a state.
-            paused=switches[-1] == "STOP" if switches else self.guest.state is not None,
+            paused=switches[-1] == "STOP" if switches else self.config.state is not None,
         )
 
     def at_end(self, callback: Callable[[], None]) -> None:
@@ -333,11 +338,11 @@ class Machine:
             self._qmp.settle()
         return explain_end(self._remains(), doing)
 
-    def _remains(self) -> Remains:
+    def _remains(self) -> ExitFacts:
         console, qmp = self._console, self._qmp
         logs = {"kernel console": self.logs / "console.log", "QMP messages": self.logs / "qmp.log"}
         shutdowns = [event for event in (qmp.events if qmp else ()) if event["event"] == "SHUTDOWN"]
-        return Remains(
+        return ExitFacts(
             pid=self.process.pid,
             status=self.process.status,
             reason=shutdowns[-1]["data"].get("reason") if shutdowns else None,
@@ -351,7 +356,7 @@ class Machine:
         )
 
 
-def qemu_of(machine: AnyMachine) -> Machine:
+def qemu_of(machine: AgentHost) -> Machine:
     """The machine as a QEMU of ours.
 
     :raises Unavailable: it is none.

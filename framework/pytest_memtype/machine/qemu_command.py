@@ -67,7 +67,7 @@ _NETWORK: Final = (
 
 
 @dataclass(frozen=True)
-class Guest:
+class QemuConfig:
     """All that makes one guest, apart from how this process talks to it.
 
     :param hardware: What the kernel finds below it.
@@ -114,7 +114,7 @@ class Channels:
     :param agent: The same for ttyS1.
     :param console_log: File that QEMU copies ttyS0 to.
     :param agent_log: The same for ttyS1.
-    :param handed_in: Files that the guest may read through fw_cfg while it boots, by name.
+    :param fw_cfg_files: Files that the guest may read through fw_cfg while it boots, by name.
     """
 
     control_fd: int
@@ -122,10 +122,10 @@ class Channels:
     agent: Path
     console_log: Path
     agent_log: Path
-    handed_in: tuple[tuple[str, Path], ...] = ()
+    fw_cfg_files: tuple[tuple[str, Path], ...] = ()
 
 
-def qemu_command(guest: Guest, channels: Channels) -> list[str]:
+def qemu_command(guest: QemuConfig, channels: Channels) -> list[str]:
     """The command that starts ``guest`` paused, talking through ``channels``."""
     # fmt: off
     return [
@@ -144,7 +144,7 @@ def qemu_command(guest: Guest, channels: Channels) -> list[str]:
         "-chardev", f"socket,id=control,fd={channels.control_fd}",
         # Not -mon, which is deprecated (QEMU 11.1).
         "-qmp", "chardev:control",
-        *(argument for name, file in channels.handed_in for argument in (
+        *(argument for name, file in channels.fw_cfg_files for argument in (
             "-fw_cfg", f"name={name},file={_value(file)}")),
         # Paused, so that QMP is there before the first instruction is.
         "-S",
@@ -152,7 +152,7 @@ def qemu_command(guest: Guest, channels: Channels) -> list[str]:
     # fmt: on
 
 
-def rerun_command(guest: Guest) -> str:
+def rerun_command(guest: QemuConfig) -> str:
     """The same guest as one line for a shell, with the console on the terminal (Ctrl-A X leaves it).
 
     It offers a shell there, which the agent of our initramfs gives for the last word of its command line. A
@@ -163,7 +163,7 @@ def rerun_command(guest: Guest) -> str:
     return shlex.join([QEMU, *_machine(fresh), *_boot(fresh), "-serial", "mon:stdio", "-serial", "null"])
 
 
-def _machine(guest: Guest) -> list[str]:
+def _machine(guest: QemuConfig) -> list[str]:
     hardware = guest.hardware
     smm = "" if hardware.smm is None else f",smm={'on' if hardware.smm else 'off'}"
     # fmt: off
@@ -203,7 +203,7 @@ def _drive(number: int, file: Path) -> list[str]:
     # fmt: on
 
 
-def _cpu(guest: Guest) -> str:
+def _cpu(guest: QemuConfig) -> str:
     """``-cpu``. KVM is told to show the CPU that TCG shows, as far as the host's CPU has its features."""
     model, comma, features = guest.hardware.cpu.partition(",")
     # TCG's CMPXCHG16B takes the flags from an instruction long past, and leaves an operand in EFLAGS: in VM,
@@ -234,7 +234,7 @@ def _cpu(guest: Guest) -> str:
     return f"{model},{','.join(ours)}{comma}{features}"
 
 
-def _ram(guest: Guest) -> str:
+def _ram(guest: QemuConfig) -> str:
     share = f"share={'on' if guest.ram_share else 'off'}"
     size = f"size={_megabytes(guest.hardware)}"
     if guest.ram_file is None:
@@ -246,7 +246,7 @@ def _megabytes(hardware: Hardware) -> str:
     return f"{hardware.memory_bytes // MIB}M"
 
 
-def _boot(guest: Guest) -> list[str]:
+def _boot(guest: QemuConfig) -> list[str]:
     command = []
     if guest.state is not None:
         # Deferred, because which memory the state leaves out is said over QMP. What firmware and loader read

@@ -7,10 +7,10 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from pytest_memtype.machine.qemu_command import Guest, rerun_command
+from pytest_memtype.machine.qemu_command import QemuConfig, rerun_command
 
 
-def write_rerun(guest: Guest, folder: Path) -> str:
+def write_rerun(guest: QemuConfig, folder: Path) -> str:
     """Write ``rerun.sh``, and beside it the boot ROM that it needs.
 
     A clone's ROM lies with its template, which may be removed.

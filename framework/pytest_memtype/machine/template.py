@@ -27,7 +27,7 @@ from pytest_memtype.host.store import flush
 from pytest_memtype.host.trust import require_ours
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.migration import leave_ram_out, load_state, save_state
-from pytest_memtype.machine.qemu_command import Guest, rerun_command
+from pytest_memtype.machine.qemu_command import QemuConfig, rerun_command
 from pytest_memtype.machine.qemu_versions import this_qemu
 
 #: Raise it when templates of earlier versions of this code can't be used.
@@ -47,7 +47,7 @@ class Template:
     :param boot_rom: What it was booted with: its file may be gone by the time that somebody boots it again.
     """
 
-    guest: Guest
+    guest: QemuConfig
     console: bytes
     notes: Any
     ram: Seen
@@ -62,7 +62,7 @@ class NoTemplate(TemplateError):
     """There is none."""
 
 
-def template_key(guest: Guest, *, boot_rom: bytes | None, deployed: Iterable[Path] = ()) -> str:
+def template_key(guest: QemuConfig, *, boot_rom: bytes | None, deployed: Iterable[Path] = ()) -> str:
     """Hash of all that makes a template different from another.
 
     :param deployed: Files that are brought into the guest before it is saved, which never change.
@@ -82,19 +82,19 @@ def template_key(guest: Guest, *, boot_rom: bytes | None, deployed: Iterable[Pat
 
 
 def save(
-    guest: Guest,
+    guest: QemuConfig,
     *,
     boot_rom: bytes | None,
     directory: Path,
     prepare: Callable[[Machine], Any],
-    handed_in: Mapping[str, bytes] = NOTHING,
+    fw_cfg_files: Mapping[str, bytes] = NOTHING,
 ) -> None:
     """Boot a guest and save it.
 
     :param directory: An empty folder, which must come to be at the place where :func:`load` reads it by
         a rename: until all of this has ended well it isn't a template.
     :param prepare: Called with the running guest; returns when it is ready to be saved, with the notes.
-    :param handed_in: See :meth:`Machine.start`.
+    :param fw_cfg_files: See :meth:`Machine.start`.
     :raises GuestError: The guest didn't become ready, or QEMU couldn't save it.
     :raises HostError: This host lets nobody make a file in memory.
     :raises OSError: The disk is full.
@@ -106,7 +106,7 @@ def save(
         memory.truncate(guest.hardware.memory_bytes)
         started = replace(guest, ram_file=Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}"), ram_share=True)
         logs = directory / "logs"
-        with Machine.start(started, logs=logs, boot_rom=boot_rom, handed_in=handed_in) as machine:
+        with Machine.start(started, logs=logs, boot_rom=boot_rom, fw_cfg_files=fw_cfg_files) as machine:
             machine.resume()
             notes = prepare(machine)
             machine.qmp.execute("stop")
@@ -175,7 +175,7 @@ def _next_data(file: BinaryIO, position: int) -> int | None:
         raise
 
 
-def load(guest: Guest, directory: Path) -> Template:
+def load(guest: QemuConfig, directory: Path) -> Template:
     """The template in a folder.
 
     :param guest: What it was saved from.

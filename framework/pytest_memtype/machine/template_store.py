@@ -19,10 +19,10 @@ from pytest_memtype.host.store import (
     exclusive_if_free,
     make_folder,
     remove_unused,
-    under_construction,
+    staged,
 )
 from pytest_memtype.machine.machine import NOTHING, Machine
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.template import NoTemplate, Template, TemplateError, load, save, template_key
 
 #: Bytes on the disk that the suite's templates of one kernel take: 47, of 115 MiB most. When there is less
@@ -52,13 +52,13 @@ class StoredTemplate:
 
 
 def get(
-    guest: Guest,
+    guest: QemuConfig,
     *,
     boot_rom: bytes | None,
     cache: Path,
     prepare: Callable[[Machine], Any],
     progress: Progress,
-    handed_in: Mapping[str, bytes] = NOTHING,
+    fw_cfg_files: Mapping[str, bytes] = NOTHING,
     deployed: Iterable[Path] = (),
     failed_logs: Path | None = None,
 ) -> Template:
@@ -66,7 +66,7 @@ def get(
 
     :param cache: The folder of all templates.
     :param prepare: See :func:`pytest_memtype.machine.template.save`.
-    :param handed_in: What a guest that must be booted first is handed; see :meth:`Machine.start`.
+    :param fw_cfg_files: What a guest that must be booted first is handed; see :meth:`Machine.start`.
     :param deployed: Files that ``prepare`` brings into it.
     :param failed_logs: A folder, made if need be, for the logs of a guest that can't be booted or saved.
     :raises GuestError: the guest can't be booted or saved.
@@ -91,10 +91,12 @@ def get(
         progress(f"booting a template on {guest.hardware.cpu}")
         # Before, too: others may have filled the disk.
         prune(cache, limit=room(cache), keep=folder)
-        with under_construction(ready, cache=folder) as directory:
+        with staged(ready, cache=folder) as directory:
             directory.mkdir()
             try:
-                save(guest, boot_rom=boot_rom, directory=directory, prepare=prepare, handed_in=handed_in)
+                save(
+                    guest, boot_rom=boot_rom, directory=directory, prepare=prepare, fw_cfg_files=fw_cfg_files
+                )
             except (GuestError, HostError):
                 if failed_logs is not None:
                     with contextlib.suppress(OSError):
@@ -119,7 +121,7 @@ def _used(folder: Path, template: Template) -> Template:
 
 
 def reject(
-    guest: Guest,
+    guest: QemuConfig,
     *,
     boot_rom: bytes | None,
     cache: Path,

@@ -16,7 +16,7 @@ from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, DeviceSt
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import leave_ram_out, save_state
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.template import memory_file
@@ -61,12 +61,12 @@ def outside_registers(machine: Machine) -> tuple[CpuRegisters, ...]:
     """
     state = save_devices(machine)
     try:
-        return read_cpus(state, cpu_shape(machine.guest))
+        return read_cpus(state, cpu_shape(machine.config))
     except DeviceStateError as error:
         raise GuestError(f"the registers can't be read from outside: {error}") from None
 
 
-def cpu_shape(guest: Guest) -> CpuShape:
+def cpu_shape(guest: QemuConfig) -> CpuShape:
     """How this host's QEMU saves the CPUs of such a guest.
 
     :raises GuestError: QEMU didn't start.
@@ -95,7 +95,7 @@ def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
             memory.truncate(hardware.memory_bytes)
             ram_file = Path(f"/proc/{os.getpid()}/fd/{memory.fileno()}")
         name = stack.enter_context(temporary_folder("trial"))
-        yield stack.enter_context(Machine.start(Guest(hardware, ram_file=ram_file), logs=Path(name)))
+        yield stack.enter_context(Machine.start(QemuConfig(hardware, ram_file=ram_file), logs=Path(name)))
 
 
 def usable_qemu(*, progress: Progress = silent) -> Qemu:
@@ -123,7 +123,7 @@ def usable_qemu(*, progress: Progress = silent) -> Qemu:
 
 def _try_to_read(*, as_template: bool) -> None:
     with trial_guest(as_template=as_template) as machine:
-        read_cpus(save_devices(machine), cpu_shape(machine.guest))
+        read_cpus(save_devices(machine), cpu_shape(machine.config))
 
 
 def _first_line(error: Exception) -> str:
@@ -137,7 +137,9 @@ def _described(state: Path) -> CpuShape:
 
 @functools.cache
 def _learned(_qemu: Qemu, cpu: str, accelerator: str) -> CpuShape:
-    guest = Guest(hardware=replace(Hardware(), cpu=cpu), accelerator="kvm" if accelerator == "kvm" else "tcg")
+    guest = QemuConfig(
+        hardware=replace(Hardware(), cpu=cpu), accelerator="kvm" if accelerator == "kvm" else "tcg"
+    )
     with temporary_folder("shape") as name:
         state = Path(name) / "state"
         with Machine.start(guest, logs=Path(name) / "logs") as machine:

@@ -26,8 +26,8 @@ from pytest_memtype.plugin.session import session_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.record import Record
 from pytest_memtype.run.folder import test_folder
-from pytest_memtype.run.session import GuestKind, Session, TestGuests
-from pytest_memtype.run.variants import Tested
+from pytest_memtype.run.session import GuestsOfTest, GuestSpec, Session
+from pytest_memtype.run.variants import Variant
 
 GuestFactory = Callable[..., Guest]
 
@@ -35,21 +35,21 @@ FAILED = pytest.StashKey[bool]()
 """Of a test, or of a module with one that failed."""
 
 RECORDS = pytest.StashKey[list[Record]]()
-GUESTS = pytest.StashKey[TestGuests]()
+GUESTS = pytest.StashKey[GuestsOfTest]()
 NEXT = pytest.StashKey[pytest.Item | None]()
 
 
 @pytest.fixture(scope="session")
-def memtype_tested(request: pytest.FixtureRequest) -> Tested:
+def memtype_variant(request: pytest.FixtureRequest) -> Variant:
     """The kernel and the guest of the test."""
-    assert isinstance(request.param, Tested)
+    assert isinstance(request.param, Variant)
     return request.param
 
 
 @pytest.fixture(scope="session")
-def memtype_kernel(memtype_tested: Tested) -> str:
+def memtype_kernel(memtype_variant: Variant) -> str:
     """The kernel of the test: one of those given with ``--kernel``, or its guest's own."""
-    return memtype_tested.kernel
+    return memtype_variant.kernel
 
 
 @pytest.fixture(scope="session")
@@ -59,11 +59,11 @@ def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) 
 
 
 @pytest.fixture(scope="module")
-def _module_guests(request: pytest.FixtureRequest) -> Iterator[TestGuests]:
+def _module_guests(request: pytest.FixtureRequest) -> Iterator[GuestsOfTest]:
     session = session_of(request.config)
     # Workers of pytest-xdist may share a module, but not a guest.
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
-    guests = TestGuests(session, test_folder(session.run, f"{request.node.nodeid}-{worker}"))
+    guests = GuestsOfTest(session, test_folder(session.run, f"{request.node.nodeid}-{worker}"))
     try:
         yield guests
     finally:
@@ -73,7 +73,7 @@ def _module_guests(request: pytest.FixtureRequest) -> Iterator[TestGuests]:
 
 @pytest.fixture
 def guest_factory(
-    request: pytest.FixtureRequest, memtype_tested: Tested, _module_guests: TestGuests
+    request: pytest.FixtureRequest, memtype_variant: Variant, _module_guests: GuestsOfTest
 ) -> Iterator[GuestFactory]:
     """Starts guests: ``guest_factory(kernel=, layout=, hardware=)``.
 
@@ -84,17 +84,17 @@ def guest_factory(
     target = the_target(config)
     if target is not None and provokes(node):
         raise Unavailable("it provokes a report of the kernel, for which a target isn't ours enough")
-    if memtype_tested.system == MINIMAL and node.get_closest_marker("distribution"):
+    if memtype_variant.system == MINIMAL and node.get_closest_marker("distribution"):
         raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
-    system = memtype_tested.system
-    default = GuestKind(memtype_tested.kernel, layout_of(node), hardware_of(node), system)
+    system = memtype_variant.system
+    default = GuestSpec(memtype_variant.kernel, layout_of(node), hardware_of(node), system)
     # A target is shared by all tests anyway, and each finds it as the first did.
     share = shares_guest(node) and target is None
     dry = target is not None and target.dry_run is not None
     session = session_of(config)
-    if _lacks_module(node, memtype_tested, session):
+    if _lacks_module(node, memtype_variant, session):
         raise ModuleMissing("the test")
-    own = TestGuests(session, test_folder(session.run, node.nodeid))
+    own = GuestsOfTest(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
     node.stash[GUESTS] = guests
     before = guests.positions()
@@ -106,7 +106,7 @@ def guest_factory(
         layout: Layout | str = default.layout,
         hardware: Hardware = default.hardware,
     ) -> Guest:
-        kind = GuestKind(kernel, named_layout(layout, node), hardware, system)
+        kind = GuestSpec(kernel, named_layout(layout, node), hardware, system)
         if share:
             return guests.shared(kind)
         guest = guests.start(kind)
@@ -121,7 +121,7 @@ def guest_factory(
             # Answers that were made up are no records.
             nothing = dry or guests.shaken() is not None
             node.stash[RECORDS] = (
-                [] if nothing else guests.records(node.nodeid, tested=memtype_tested.name, since=before)
+                [] if nothing else guests.records(node.nodeid, tested=memtype_variant.name, since=before)
             )
             if failed:
                 node.getparent(pytest.Module).stash[FAILED] = True
@@ -136,7 +136,7 @@ def guest(guest_factory: GuestFactory) -> Guest:
     return guest_factory()
 
 
-def _lacks_module(node: pytest.Item, tested: Tested, session: Session) -> bool:
+def _lacks_module(node: pytest.Item, tested: Variant, session: Session) -> bool:
     # Tests find out by themselves. What the marker saves is a template for each of their layouts.
     return bool(
         node.get_closest_marker("needs_module")
@@ -152,14 +152,14 @@ def _expect_next(node: pytest.Item) -> None:
     if following is None or callspec is None or shares_guest(following):
         return
     # Another fixture of that name, of the user's own, doesn't lead to our kernels.
-    tested = callspec.params.get("memtype_tested")
+    tested = callspec.params.get("memtype_variant")
     if tested is None or "guest" not in getattr(following, "fixturenames", ()):
         return
     session = session_of(node.config)
     try:
         if _lacks_module(following, tested, session):
             return
-        kind = GuestKind(tested.kernel, layout_of(following), hardware_of(following), tested.system)
+        kind = GuestSpec(tested.kernel, layout_of(following), hardware_of(following), tested.system)
     except MemtypeError:
         return  # It is for the next test to fail with that.
     session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")

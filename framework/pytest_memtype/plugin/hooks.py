@@ -31,7 +31,7 @@ from pytest_memtype.plugin.session import for_workers, trouble_of, variants_of_t
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.run.alias_check import Checked, alias_complaint
 from pytest_memtype.run.expected_reports import complaint
-from pytest_memtype.run.session import TestGuests
+from pytest_memtype.run.session import GuestsOfTest
 
 _workers_trouble = pytest.StashKey[tuple[str, int]]()
 _audited = pytest.StashKey[list[Checked]]()
@@ -71,7 +71,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "memtype_tested" not in metafunc.fixturenames:
+    if "memtype_variant" not in metafunc.fixturenames:
         return
     try:
         check_distribution(metafunc.definition)
@@ -79,7 +79,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.Collector.CollectError(error.message) from None
     tested = variants_of_test(metafunc)
     names = [each.name for each in tested]
-    metafunc.parametrize("memtype_tested", tested, ids=names, indirect=True, scope="session")
+    metafunc.parametrize("memtype_variant", tested, ids=names, indirect=True, scope="session")
 
 
 # First, so that a worker of pytest-xdist says it is ready when it is.
@@ -188,7 +188,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     return result
 
 
-def _not_shaken(guests: TestGuests) -> None:
+def _not_shaken(guests: GuestsOfTest) -> None:
     """Check that a test's guests ran on the memory that they were saved with.
 
     :raises HostError: they didn't; nothing counts that was seen in them.

@@ -20,10 +20,10 @@ from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.plugin.config import progress_of, run_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.run.session import Session
-from pytest_memtype.run.variants import Resolved, Tested, all_tested
+from pytest_memtype.run.variants import Resolved, Variant, all_variants
 
 _session = pytest.StashKey[Session]()
-_variants = pytest.StashKey[list[Tested]]()
+_variants = pytest.StashKey[list[Variant]]()
 _trouble = pytest.StashKey[MemtypeError]()
 
 
@@ -59,7 +59,7 @@ def _open_session(config: pytest.Config, run: Path) -> None:
     config.stash[_session] = session
 
 
-def variants_of_test(metafunc: pytest.Metafunc) -> list[Tested]:
+def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
     """What a test tests: what the user asked for, or the distribution of its marker where he wants none."""
     tested = variants_of_run(metafunc.config)
     marker = metafunc.definition.get_closest_marker("distribution")
@@ -67,10 +67,10 @@ def variants_of_test(metafunc: pytest.Metafunc) -> list[Tested]:
         return tested
     if any(each.system != MINIMAL for each in tested):
         return tested
-    return all_tested(None, marker.args, progress=progress_of(metafunc.config))
+    return all_variants(None, marker.args, progress=progress_of(metafunc.config))
 
 
-def variants_of_run(config: pytest.Config) -> list[Tested]:
+def variants_of_run(config: pytest.Config) -> list[Variant]:
     """What the command line asks for, looked for once in a run.
 
     Where it can't be had, the run ends when its tests are collected, before the first and with one line.
@@ -80,20 +80,20 @@ def variants_of_run(config: pytest.Config) -> list[Tested]:
             config.stash[_variants] = _look_for_tested(config)
         except MemtypeError as error:
             config.stash[_trouble] = error
-            config.stash[_variants] = [Tested("none", "none")]
+            config.stash[_variants] = [Variant("none", "none")]
     return config.stash[_variants]
 
 
-def _look_for_tested(config: pytest.Config) -> list[Tested]:
+def _look_for_tested(config: pytest.Config) -> list[Variant]:
     target = the_target(config)
     if target is not None:
-        return [Tested(target.name, target.name)]
+        return [Variant(target.name, target.name)]
     resolved = _resolved(config)
     if resolved is not None:
         return list(resolved.variants)
     told = getattr(config, "workerinput", {}).get("memtype_variants")
     if told is not None:
-        return [Tested(*each) for each in told]
+        return [Variant(*each) for each in told]
     try:
         if not config.option.collectonly:
             # Nothing is fetched for a QEMU that can't be used.
@@ -102,7 +102,7 @@ def _look_for_tested(config: pytest.Config) -> list[Tested]:
             if warning:
                 progress_of(config)(Remark(warning))
         kernels, guests = config.getoption("--kernel"), config.getoption("--guest")
-        return all_tested(kernels, guests, progress=progress_of(config))
+        return all_variants(kernels, guests, progress=progress_of(config))
     except OSError as error:
         raise HostError(reason(error)) from error
 

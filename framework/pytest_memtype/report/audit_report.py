@@ -10,15 +10,15 @@ from rich.text import Text
 from pytest_memtype.audit.audit import Audit
 from pytest_memtype.audit.findings import Finding
 from pytest_memtype.audit.mappings import PageMapping
-from pytest_memtype.x86.effective import Danger
+from pytest_memtype.x86.effective import Severity
 from pytest_memtype.x86.size import format_size
 
 _STYLES = {
-    Danger.OK: "dim",
-    Danger.INFO: "",
-    Danger.WARNING: "yellow",
-    Danger.ERROR: "red",
-    Danger.FATAL: "bold red",
+    Severity.OK: "dim",
+    Severity.INFO: "",
+    Severity.WARNING: "yellow",
+    Severity.ERROR: "red",
+    Severity.FATAL: "bold red",
 }
 _SHOWN = 4
 
@@ -69,7 +69,7 @@ def audit_lines(audit: Audit) -> list[str]:
     lines += [
         f"not followed: {each.reason}: {each.count} of level {each.level}, the first in table "
         f"{each.table << 12:#x}, slot {each.slot}: {each.entry:#x}"
-        for each in audit.unfollowed
+        for each in audit.dangling_entries
     ]
     lines += [f"not all is told: {each}" for each in audit.cut]
     faults = sum(each.benign is None for each in audit.findings)
@@ -81,7 +81,7 @@ def audit_json(audit: Audit) -> dict[str, Any]:
     return {
         "findings": [_finding(each) for each in audit.findings],
         "figures": {**vars(audit.figures), "audit_ms": audit.figures.audit_ms},
-        "unfollowed": [vars(each) for each in audit.unfollowed],
+        "unfollowed": [vars(each) for each in audit.dangling_entries],
         "cut": list(audit.cut),
     }
 

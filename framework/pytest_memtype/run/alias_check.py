@@ -150,7 +150,7 @@ def note_start(guest: Guest) -> None:
 
 def _template_of(guest: Guest) -> _Template | None:
     """What a guest was cloned from; another may be made at the same place, when that is damaged or pruned."""
-    file = guest.machine.guest.ram_file
+    file = guest.machine.config.ram_file
     if file is None:
         return None
     try:

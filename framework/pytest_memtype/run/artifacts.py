@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.rerun import write_rerun
 from pytest_memtype.report.record import Record, append
 
@@ -22,7 +22,7 @@ class Evidence:
     """
 
     about: dict[str, Any]
-    guest: Guest | None
+    guest: QemuConfig | None
 
 
 def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[Evidence]) -> None:

@@ -52,7 +52,7 @@ _CLOCK = (0.1, 1.2)
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class GuestPlan:
     """All that a guest is made from.
 
     :param image: The kernel, a bzImage.
@@ -60,7 +60,7 @@ class Blueprint:
     :param initramfs: What it boots from; a distribution's mounts its drives.
     :param distribution: What it runs, None for the agent alone.
     :param devices: More than the test device, each an argument of QEMU's ``-device``.
-    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.qemu_command.Guest`.
+    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.qemu_command.QemuConfig`.
     """
 
     image: Path
@@ -74,8 +74,8 @@ class Blueprint:
     launcher: Path | None = None
 
     @property
-    def command(self) -> qemu_command.Guest:
-        return qemu_command.Guest(
+    def command(self) -> qemu_command.QemuConfig:
+        return qemu_command.QemuConfig(
             hardware=as_started(self.layout, self.hardware),
             kernel=self.image,
             initrd=self.initramfs,
@@ -115,31 +115,31 @@ class Blueprint:
         return boot_rom(writes)
 
 
-def booted(blueprint: Blueprint, *, logs: Path, timeout: float = BOOT) -> Guest:
+def booted(plan: GuestPlan, *, logs: Path, timeout: float = BOOT) -> Guest:
     """A guest that has just booted. The caller closes its ``machine``.
 
     :param logs: Folder for the logs of this guest alone.
     :raises LayoutError: the MTRRs can't express the layout.
     :raises GuestError: the guest didn't reach its agent.
     """
-    keys = _boot_keys(blueprint)
+    keys = _boot_keys(plan)
     machine = Machine.start(
-        blueprint.command,
+        plan.command,
         logs=logs,
-        boot_rom=blueprint.boot_rom(),
-        handed_in=keys.handed_in if keys else NOTHING,
+        boot_rom=plan.boot_rom(),
+        fw_cfg_files=keys.fw_cfg_files if keys else NOTHING,
     )
     try:
         machine.resume()
-        agent, greeting = _greeted(machine, blueprint, keys, timeout=timeout)
-        return Guest(agent, greeting, layout=blueprint.layout)
+        agent, greeting = _greeted(machine, plan, keys, timeout=timeout)
+        return Guest(agent, greeting, layout=plan.layout)
     except BaseException:
         machine.close()
         raise
 
 
-def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress) -> Guest:
-    """A guest restored from the template of the blueprint, which is made if there is none yet.
+def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> Guest:
+    """A guest restored from the template of the plan, which is made if there is none yet.
 
     It differs from a booted guest in nothing that the guest can see but its age: the time of day and
     the random numbers are made anew.
@@ -153,12 +153,12 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         may do better.
     :raises HostError: the same, by a fault of this host that may pass: a full disk, no time for QEMU.
     """
-    rom = blueprint.boot_rom()
-    keys = _boot_keys(blueprint)
+    rom = plan.boot_rom()
+    keys = _boot_keys(plan)
 
     def prepare(machine: Machine) -> dict[str, object]:
         start = time.monotonic()
-        agent, greeting = _greeted(machine, blueprint, keys, timeout=BOOT)
+        agent, greeting = _greeted(machine, plan, keys, timeout=BOOT)
         # Clones are seeded again, but the kernel's work for the first seed of all is done once: it rewrites
         # code ("crng init done"; Linux 6.1, drivers/char/random.c, crng_set_ready), 5 of a clone's 70 ms.
         _refresh(agent)
@@ -173,13 +173,13 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
     shutil.rmtree(logs / "template", ignore_errors=True)
     try:
         template = template_store.get(
-            blueprint.command,
+            plan.command,
             boot_rom=rom,
             cache=cache,
             prepare=prepare,
             progress=progress,
-            handed_in=keys.handed_in if keys else NOTHING,
-            deployed=blueprint.deployed,
+            fw_cfg_files=keys.fw_cfg_files if keys else NOTHING,
+            deployed=plan.deployed,
             failed_logs=logs / "template",
         )
         machine = clone(template, logs=logs)
@@ -195,16 +195,16 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         # Such as a template that another run removes at this moment, or a file that may not grow.
         raise TemplateError(str(error)) from error
     try:
-        return _awakened(machine, template, layout=blueprint.layout)
+        return _awakened(machine, template, layout=plan.layout)
     except (GuestError, TemplateError) as error:
         machine.close()
         # The next test shall not try it again.
         template_store.reject(
-            blueprint.command,
+            plan.command,
             boot_rom=rom,
             cache=cache,
             progress=progress,
-            deployed=blueprint.deployed,
+            deployed=plan.deployed,
         )
         raise TemplateError(str(error).partition("\n")[0]) from error
     except BaseException:
@@ -212,8 +212,8 @@ def cloned(blueprint: Blueprint, *, logs: Path, cache: Path, progress: Progress)
         raise
 
 
-def _boot_keys(blueprint: Blueprint) -> BootKeys | None:
-    if blueprint.distribution is None:
+def _boot_keys(plan: GuestPlan) -> BootKeys | None:
+    if plan.distribution is None:
         return None
     # paramiko takes longer to load than a clone of the minimal guest to start.
     from pytest_memtype.distribution.bring_up import BootKeys
@@ -222,17 +222,17 @@ def _boot_keys(blueprint: Blueprint) -> BootKeys | None:
 
 
 def _greeted(
-    machine: Machine, blueprint: Blueprint, keys: BootKeys | None, *, timeout: float
+    machine: Machine, plan: GuestPlan, keys: BootKeys | None, *, timeout: float
 ) -> tuple[Agent, Reply]:
-    if blueprint.distribution is not None and keys is not None:
+    if plan.distribution is not None and keys is not None:
         from pytest_memtype.distribution.bring_up import bring_up
 
-        bring_up(machine, blueprint.distribution, keys)
+        bring_up(machine, plan.distribution, keys)
     agent = Agent(machine)
     try:
         greeting = agent.greet(timeout=timeout)
     except (GuestHung, GuestExited, GuestPanicked) as error:
-        uncovered = uncovered_ram(blueprint.layout, blueprint.command.hardware)
+        uncovered = uncovered_ram(plan.layout, plan.command.hardware)
         if uncovered:
             # A kernel that lies there dies before it has a console to say so.
             raise type(error)(

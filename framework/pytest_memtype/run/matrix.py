@@ -18,7 +18,7 @@ from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.report.matrix import MTRR_ROWS, REQUESTED, Cell, Matrix
-from pytest_memtype.run.session import GuestKind, Session
+from pytest_memtype.run.session import GuestSpec, Session
 from pytest_memtype.x86.effective import effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, memory_type_at
@@ -53,7 +53,7 @@ def matrices(kernels: Iterable[str], *, cpu: str = Hardware.cpu, progress: Progr
         assert status.made is not None
         with temporary_folder("matrix") as folder:
             session = Session(Path(folder), progress=progress, fresh="clone", accelerator="auto")
-            kind = GuestKind(status.made.spec, LAYOUT, hardware)
+            kind = GuestSpec(status.made.spec, LAYOUT, hardware)
             guest = session.start(kind, logs=Path(folder) / "guest").guest
             try:
                 yield from measure(guest)

@@ -72,7 +72,7 @@ class _Start(Generic[K, G]):
         shutil.rmtree(self.logs, ignore_errors=True)
 
 
-class Ahead(Generic[K, G]):
+class GuestPrefetch(Generic[K, G]):
     """Starts at most one guest ahead: with a worker per core a second would only take turns with the first.
 
     :param make: Starts a guest of a kind, with its logs in a folder. Called on another thread.

@@ -26,7 +26,7 @@ from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import exclusive, scratch, workshop
+from pytest_memtype.host.store import build_dir, exclusive, temp_dir
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.accelerator import Choice, Qualification, Wanted, choose
 from pytest_memtype.machine.device_state import CpuRegisters
@@ -36,7 +36,7 @@ from pytest_memtype.machine.qemu_command import Accelerator
 from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.report.compare import Column, Difference, differences
 from pytest_memtype.report.record import Record
-from pytest_memtype.run.boot import Blueprint, cloned
+from pytest_memtype.run.boot import GuestPlan, cloned
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange, MtrrState
 
@@ -105,14 +105,14 @@ def qualify(made: Bundle, *, cache: Path, progress: Progress) -> Qualification:
     if made.module is None:
         raise QualificationError(f"kernel {made.release} has no module; use another")
     progress("comparing KVM with TCG")
-    place = workshop(cache, _CASE)
+    place = build_dir(cache, _CASE)
     with exclusive(place, progress):
         return compared(lambda accelerator: _run_in_place(made, accelerator, place, progress))
 
 
 def _run_in_place(made: Bundle, accelerator: Accelerator, place: Path, progress: Progress) -> Programmed:
     # For each a folder of its own, so that two templates never need room at the same time.
-    with scratch(place) as work:
+    with temp_dir(place) as work:
         return run_program(made, accelerator, work=work, progress=progress)
 
 
@@ -161,8 +161,8 @@ def run_program(made: Bundle, accelerator: Accelerator, *, work: Path, progress:
     :raises MemtypeError: the guest can't be had, or ended.
     :raises TemplateError: it can't be saved or restored.
     """
-    blueprint = Blueprint(made.image, made.initramfs, LAYOUT, HARDWARE, accelerator, launcher=made.launcher)
-    guest = cloned(blueprint, logs=work / "logs", cache=work / "templates", progress=progress)
+    plan = GuestPlan(made.image, made.initramfs, LAYOUT, HARDWARE, accelerator, launcher=made.launcher)
+    guest = cloned(plan, logs=work / "logs", cache=work / "templates", progress=progress)
     with guest.machine:
         program(guest)
         about = {"case": _CASE, "guest": 1}
@@ -266,7 +266,7 @@ def _note_findings(guest: Guest, what: str) -> None:
         found = guest.audit().findings
     except (HostError, Unavailable, UsageError) as error:
         # Runs go on without the audit, too, and say so.
-        guest.journal.looked(what, f"not audited: {error.message}")
+        guest.journal.record_query(what, f"not audited: {error.message}")
         return
     # RAM and what the kernel has there is elsewhere after each boot (KASLR).
     device = (each for each in found if LAYOUT.ranges[1].base <= each.start < 1 << 32)
@@ -276,16 +276,16 @@ def _note_findings(guest: Guest, what: str) -> None:
         for each in device
         if each.benign is None
     )
-    guest.journal.looked(what, "; ".join(lines) or "nothing")
+    guest.journal.record_query(what, "; ".join(lines) or "nothing")
 
 
 def _read_registers(guest: Guest, when: str) -> None:
     for inside in guest.registers():
         for name, value in _inside(inside):
-            guest.journal.looked(f"{name} of CPU {inside.cpu} inside, {when}", value)
+            guest.journal.record_query(f"{name} of CPU {inside.cpu} inside, {when}", value)
     for outside in guest.registers_outside():
         for name, value in _outside(outside):
-            guest.journal.looked(f"{name} of CPU {outside.cpu} outside, {when}", value)
+            guest.journal.record_query(f"{name} of CPU {outside.cpu} outside, {when}", value)
 
 
 def _inside(registers: Registers) -> Iterator[tuple[str, str]]:

@@ -32,8 +32,8 @@ from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.run.alias_check import Checked, check, note_boot, note_start
 from pytest_memtype.run.artifacts import Evidence, leave
-from pytest_memtype.run.boot import Blueprint, booted, cloned
-from pytest_memtype.run.prefetch import Ahead, Ready
+from pytest_memtype.run.boot import GuestPlan, booted, cloned
+from pytest_memtype.run.prefetch import GuestPrefetch, Ready
 from pytest_memtype.run.qualification import chosen
 from pytest_memtype.x86.effective import Effective
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GuestKind:
+class GuestSpec:
     """What makes two guests interchangeable.
 
     :param system: What runs in it: ``minimal``, or a distribution such as ``debian:bookworm``.
@@ -86,11 +86,11 @@ class Session:
         )
         self._fresh = fresh
         self._remarked: set[str] = set()
-        self._ahead: Ahead[GuestKind, Guest] = Ahead(self._make)
+        self._ahead: GuestPrefetch[GuestSpec, Guest] = GuestPrefetch(self._make)
         # The processes of a run check each template once.
         checksum.share_through(run / ".checked")
 
-    def start(self, kind: GuestKind, *, logs: Path) -> Ready[Guest]:
+    def start(self, kind: GuestSpec, *, logs: Path) -> Ready[Guest]:
         """A fresh guest, and how it came to be.
 
         :raises MemtypeError: the kernel, the layout or the guest can't be had.
@@ -117,7 +117,7 @@ class Session:
             self._remarked.add(line)
             self._progress(Remark(line))
 
-    def expect(self, kind: GuestKind, *, logs: Path) -> None:
+    def expect(self, kind: GuestSpec, *, logs: Path) -> None:
         """Start the guest that will be asked for next, while something else goes on."""
         # Booting takes a core for seconds, which the present test should have.
         if self._fresh == "clone" and self.target is None:
@@ -129,7 +129,7 @@ class Session:
         :raises GuestError: on a target it has left something behind.
         """
         if self.target is None:
-            guest.runs_on.close()
+            guest.host_machine.close()
         else:
             self.target.hand_back(guest)
 
@@ -166,14 +166,14 @@ class Session:
             self._choice = chosen(self.bundle(kernel), self._wanted, progress=self._progress)
         return self._choice
 
-    def blueprint(self, kind: GuestKind) -> Blueprint:
+    def plan(self, kind: GuestSpec) -> GuestPlan:
         """What such a guest is made from; what is missing is fetched or built.
 
         :raises MemtypeError: the kernel, the distribution or the firmware can't be had.
         """
         made = self.bundle(kind.kernel)
         runs = None if kind.system == MINIMAL else self._distribution(kind.system, kind.kernel)
-        return Blueprint(
+        return GuestPlan(
             made.image,
             runs.initramfs if runs else made.initramfs,
             kind.layout,
@@ -184,23 +184,23 @@ class Session:
             launcher=made.launcher,
         )
 
-    def _make(self, kind: GuestKind, logs: Path) -> Ready[Guest]:
-        blueprint = self.blueprint(kind)
+    def _make(self, kind: GuestSpec, logs: Path) -> Ready[Guest]:
+        plan = self.plan(kind)
         if self._fresh == "boot":
-            return Ready(self._booted(blueprint, logs), "boot")
+            return Ready(self._booted(plan, logs), "boot")
         try:
             cache = cache_directory() / "templates"
-            guest = cloned(blueprint, logs=logs, cache=cache, progress=self._progress)
+            guest = cloned(plan, logs=logs, cache=cache, progress=self._progress)
             note_start(guest)
             return Ready(guest, "clone")
         except NotOurs:
             # What others could have changed isn't booted in another way either.
             raise
         except (TemplateError, HostError) as error:
-            return Ready(self._booted(blueprint, logs), f"boot, because a clone failed: {error}")
+            return Ready(self._booted(plan, logs), f"boot, because a clone failed: {error}")
 
-    def _booted(self, blueprint: Blueprint, logs: Path) -> Guest:
-        guest = booted(blueprint, logs=logs)
+    def _booted(self, plan: GuestPlan, logs: Path) -> Guest:
+        guest = booted(plan, logs=logs)
         note_boot(guest)
         note_start(guest)
         return guest
@@ -208,7 +208,7 @@ class Session:
 
 @dataclass
 class _Started:
-    kind: GuestKind
+    kind: GuestSpec
     guest: Guest
     how: str
     # Aliases that earlier tests have left in a shared guest.
@@ -216,7 +216,7 @@ class _Started:
 
 
 @dataclass
-class TestGuests:
+class GuestsOfTest:
     """The guests of one test, or of a module whose tests share them.
 
     :param logs: Folder for the logs, one below it for each guest.
@@ -226,7 +226,7 @@ class TestGuests:
     logs: Path
     guests: list[_Started] = field(default_factory=list)
 
-    def start(self, kind: GuestKind) -> Guest:
+    def start(self, kind: GuestSpec) -> Guest:
         """One more guest."""
         if self.session.target is not None and self.guests:
             raise Unavailable("a target is one machine, and this test wants several guests")
@@ -234,10 +234,10 @@ class TestGuests:
         self.guests.append(_Started(kind, ready.guest, ready.how))
         return ready.guest
 
-    def shared(self, kind: GuestKind) -> Guest:
+    def shared(self, kind: GuestSpec) -> Guest:
         """The live guest of that kind, or a new one."""
         for other in self.guests:
-            if other.kind == kind and other.guest.runs_on.alive:
+            if other.kind == kind and other.guest.host_machine.alive:
                 return other.guest
         return self.start(kind)
 
@@ -274,12 +274,12 @@ class TestGuests:
         }
 
     def reports(self) -> list[ConsoleReport]:
-        """What the kernels reported since :meth:`mark`."""
+        """What the kernels reported since :meth:`begin_test`."""
         return [report for each in self.guests for report in each.guest.reports()]
 
     def shaken(self) -> MemtypeError | None:
         """What to say where somebody has changed what a guest stands on; None if nobody has."""
-        machines = [each.guest.runs_on for each in self.guests]
+        machines = [each.guest.host_machine for each in self.guests]
         found = (machine.shaken() for machine in machines if isinstance(machine, Machine))
         return next(filter(None, found), None)
 
@@ -288,18 +288,19 @@ class TestGuests:
         return [
             check(each.guest, told=each.told)
             for each in self.guests
-            if each.guest.runs_on.alive and each.guest.runs_on.state in (GuestState.READY, GuestState.STOPPED)
+            if each.guest.host_machine.alive
+            and each.guest.host_machine.state in (GuestState.READY, GuestState.STOPPED)
         ]
 
     def reset(self) -> None:
         """A test begins that shares these guests."""
         for each in self.guests:
-            if each.guest.runs_on.alive:
+            if each.guest.host_machine.alive:
                 each.guest.reset()
 
     def rerun_commands(self) -> list[tuple[int, str]]:
         """For each guest, its number and a command that gets the same one again."""
-        return [(number, each.guest.runs_on.rerun) for number, each in enumerate(self.guests, start=1)]
+        return [(number, each.guest.host_machine.rerun) for number, each in enumerate(self.guests, start=1)]
 
     def leave_evidence(self, folder: Path, records: list[Record]) -> None:
         """Write down what a failed test did, and on what."""
@@ -307,8 +308,8 @@ class TestGuests:
 
     def _evidence(self, started: _Started) -> Evidence:
         ranges = [str(each) for each in started.kind.layout.ranges]
-        machine = started.guest.runs_on
-        own = machine.guest if isinstance(machine, Machine) else None
+        machine = started.guest.host_machine
+        own = machine.config if isinstance(machine, Machine) else None
         return Evidence({**self._context(started), "ranges": ranges}, own)
 
     def close(self, *, keep_logs: bool) -> None:

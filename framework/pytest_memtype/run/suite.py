@@ -24,7 +24,7 @@ from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.run.options import DEFAULT_LAYOUT, OptionParser
 from pytest_memtype.run.qualification import chosen
-from pytest_memtype.run.variants import Resolved, all_tested
+from pytest_memtype.run.variants import Resolved, all_variants
 from pytest_memtype.target import QEMU
 
 
@@ -83,18 +83,18 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         load_layout(known.layout, layout_folders(named or [resources.testcases()]))
     if known.offline:
         mirror.stay_offline()
-    handed_in: list[object] = []
+    fw_cfg_files: list[object] = []
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
             # Before anything is fetched for it.
             warning = age_warning(usable_qemu(progress=progress))
             if warning:
                 progress(Remark(warning))
-            tested = all_tested(known.kernel, known.guest, progress=progress)
+            tested = all_variants(known.kernel, known.guest, progress=progress)
         bundles = {
             each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))
         }
-        handed_in.append(Resolved(tuple(tested)))
+        fw_cfg_files.append(Resolved(tuple(tested)))
         made = next(iter(bundles.values()))
         assert made is not None
         with shown(Console(stderr=True)) as progress:
@@ -115,7 +115,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         workers = len(os.sched_getaffinity(0)) if known.target == QEMU else 0
         command += ["-n", str(workers)]
     failures = Failures()
-    status = pytest.main(command, plugins=[failures, *handed_in, *plugins])
+    status = pytest.main(command, plugins=[failures, *fw_cfg_files, *plugins])
     if failures.interrupted:
         raise KeyboardInterrupt
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:

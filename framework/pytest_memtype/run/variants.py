@@ -13,7 +13,7 @@ from pytest_memtype.kernels.sets import DEFAULT, expand
 
 
 @dataclass(frozen=True)
-class Tested:
+class Variant:
     """A kernel in a guest.
 
     :param name: In the ids of tests and in records.
@@ -33,12 +33,12 @@ class Resolved:
     :param variants: What the run tests.
     """
 
-    variants: tuple[Tested, ...]
+    variants: tuple[Variant, ...]
 
 
-def all_tested(
+def all_variants(
     kernels: Sequence[str] | None, guests: Sequence[str] | None, *, progress: Progress
-) -> list[Tested]:
+) -> list[Variant]:
     """What ``--kernel`` and ``--guest`` ask for.
 
     Each is named by the exact kernel, ``debian:6.1.0-56-cloud-amd64``; with a distribution after it,
@@ -49,7 +49,7 @@ def all_tested(
     :raises UsageError: there is no such kernel or guest.
     :raises KernelError: a kernel can't be found, or isn't in the cache of a run that asks no mirror.
     """
-    found: dict[str, Tested] = {}
+    found: dict[str, Variant] = {}
     exact: list[str] = []
     for system in dict.fromkeys(guests or (MINIMAL,)):
         check_guest(system)
@@ -57,7 +57,7 @@ def all_tested(
         for spec in expand(kernels or own, progress=progress):
             exact.append(resolve(spec, progress=progress))
             name = _name(exact[-1], system)
-            found.setdefault(name, Tested(name, spec, system))
+            found.setdefault(name, Variant(name, spec, system))
     check_at_hand(exact, asked=kernels or guests or DEFAULT, progress=progress)
     return list(found.values())
 

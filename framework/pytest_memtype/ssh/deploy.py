@@ -60,12 +60,12 @@ def deploy(connection: Connection, *, agent: Path, module: Path | None) -> Deplo
     except BaseException:
         # Where the connection is what broke nothing more can be done.
         with contextlib.suppress(SshError):
-            withdraw(connection, deployed)
+            undeploy(connection, deployed)
         raise
     return deployed
 
 
-def withdraw(connection: Connection, deployed: Deployed) -> None:
+def undeploy(connection: Connection, deployed: Deployed) -> None:
     """Remove what :func:`deploy` brought.
 
     :raises SshError: it can't be removed, or the connection broke.

@@ -20,7 +20,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.target.facts import Facts
-from pytest_memtype.target.permission import Permission
+from pytest_memtype.target.permission import TargetConfig
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.memtype import MemType
 
@@ -61,7 +61,7 @@ class DryRun:
     :ivar operations: How many there were.
     """
 
-    permission: Permission
+    permission: TargetConfig
     say: Callable[[str], None]
     operations: int = 0
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))

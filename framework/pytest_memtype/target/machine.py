@@ -31,8 +31,8 @@ from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.wait import deadline_after, poll
 from pytest_memtype.ssh.connection import Connection
-from pytest_memtype.ssh.deploy import Deployed, withdraw
-from pytest_memtype.target.permission import Permission
+from pytest_memtype.ssh.deploy import Deployed, undeploy
+from pytest_memtype.target.permission import TargetConfig
 from pytest_memtype.target.pump import Pump, SerialConsole, from_channel
 
 #: Seconds that the agent has to undo everything once it is told to end.
@@ -43,7 +43,7 @@ _SIGN_OF_LIFE: Final = 5.0
 
 
 class TargetMachine:
-    """A target, with the agent running. Use it as :class:`~pytest_memtype.machine.interface.AnyMachine`.
+    """A target, with the agent running. Use it as :class:`~pytest_memtype.machine.interface.AgentHost`.
 
     :param connection: Closed with this.
     :param deployed: Where the agent is.
@@ -56,7 +56,7 @@ class TargetMachine:
         self,
         connection: Connection,
         deployed: Deployed,
-        permission: Permission,
+        permission: TargetConfig,
         *,
         console: SerialConsole | None,
         hardware: Hardware,
@@ -85,7 +85,7 @@ class TargetMachine:
             if not hasattr(self, "_channel"):
                 # No agent is there yet that would remove itself. Where the connection broke that is all.
                 with contextlib.suppress(SshError):
-                    withdraw(connection, deployed)
+                    undeploy(connection, deployed)
             try:
                 self.close()
             except SshError as second:
@@ -96,7 +96,7 @@ class TargetMachine:
                     error.add_note(str(second))
             raise
 
-    def _start(self, permission: Permission) -> None:
+    def _start(self, permission: TargetConfig) -> None:
         folder = PrivateFolder()
         self._release.callback(folder.remove)
         (self.logs / "console.log").touch()
@@ -283,7 +283,7 @@ class TargetMachine:
         return f"ended with status {status}{said}" if status >= 0 else f"was killed{said}"
 
 
-def agent_command(deployed: Deployed, permission: Permission) -> str:
+def agent_command(deployed: Deployed, permission: TargetConfig) -> str:
     """The shell line that starts the agent."""
     words = [str(deployed.agent), "--port", "-", "--module", str(deployed.module)]
     words += ["--allow", permission.allowed, "--folder", str(deployed.folder)]

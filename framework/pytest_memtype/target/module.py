@@ -17,7 +17,7 @@ from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.build import copy_sources
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.ssh.connection import Connection
-from pytest_memtype.ssh.deploy import Deployed, deploy, withdraw
+from pytest_memtype.ssh.deploy import Deployed, deploy, undeploy
 from pytest_memtype.target.facts import Facts
 
 _ANY = "debian:bookworm"
@@ -27,7 +27,7 @@ BUILD: Final = 600.0
 
 
 @dataclass(frozen=True)
-class Halves:
+class AgentFiles:
     """What is to be brought there.
 
     :param module: None where it is to be built there.
@@ -39,14 +39,14 @@ class Halves:
     made: str
 
 
-def halves(facts: Facts, *, where: str, progress: Progress) -> Halves:
+def halves(facts: Facts, *, where: str, progress: Progress) -> AgentFiles:
     """The agent, and the module unless the target can build it.
 
     :raises HeadersMissing: nobody can build it.
     """
     if facts.headers:
         # Static, so that of any kernel will do.
-        return Halves(bundle(_ANY, progress=progress).agent, None, "built there, with its own headers")
+        return AgentFiles(bundle(_ANY, progress=progress).agent, None, "built there, with its own headers")
     try:
         made: Bundle | None = bundle(f"debian:{facts.release}", progress=progress)
         why = "its Debian package's headers are gone"
@@ -57,10 +57,10 @@ def halves(facts: Facts, *, where: str, progress: Progress) -> Halves:
             f"{where}: no module for its kernel {facts.release}: it has no headers with a compiler "
             f"(/lib/modules/{facts.release}/build, make, gcc), and no Debian package fits: {why}"
         )
-    return Halves(made.agent, made.stripped_module, f"from Debian's headers of {made.version}")
+    return AgentFiles(made.agent, made.stripped_module, f"from Debian's headers of {made.version}")
 
 
-def bring(connection: Connection, made: Halves) -> Deployed:
+def deploy_module(connection: Connection, made: AgentFiles) -> Deployed:
     """Deploy both halves.
 
     :raises SshError: see :func:`pytest_memtype.ssh.deploy.deploy`; or the module doesn't build there.
@@ -77,7 +77,7 @@ def bring(connection: Connection, made: Halves) -> Deployed:
         # Where the connection is what broke the script does so by itself, once make has ended.
         with contextlib.suppress(SshError):
             connection.run(_END_BUILD.format(shlex.quote(f"{deployed.folder}/build")))
-            withdraw(connection, deployed)
+            undeploy(connection, deployed)
         raise
     return Deployed(deployed.folder, deployed.agent, module)
 

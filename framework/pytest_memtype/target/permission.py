@@ -25,7 +25,7 @@ _PRINTK = range(1, 9)
 
 @shown_in_hexadecimal("start", "size")
 @dataclass(frozen=True)
-class Named:
+class AllowedRange:
     """A piece of device memory.
 
     :param size: In bytes.
@@ -46,7 +46,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Permission:
+class TargetConfig:
     """What the file says.
 
     :param memory: What may be mapped; the first is what tests get.
@@ -55,7 +55,7 @@ class Permission:
     :param lease: Seconds without a sign of life after which the agent ends itself.
     """
 
-    memory: tuple[Named, ...]
+    memory: tuple[AllowedRange, ...]
     shell: bool = False
     printk: int | None = None
     lease: int = LEASE
@@ -66,7 +66,7 @@ class Permission:
         return ",".join(f"{each.start:#x}-{each.end:#x}" for each in self.memory) or "none"
 
 
-def load_permission(path: Path) -> Permission:
+def load_permission(path: Path) -> TargetConfig:
     """Read the file.
 
     :raises UsageError: it can't be read, or says something else than it may.
@@ -88,7 +88,7 @@ def load_permission(path: Path) -> Permission:
     tables = content.get("memory", [])
     if not isinstance(tables, list):
         raise UsageError(f"{path}: memory is a table for each piece; write [[memory]]")
-    return Permission(
+    return TargetConfig(
         memory=tuple(_named(table, f"{path}: memory {n}") for n, table in enumerate(tables, start=1)),
         shell=shell,
         printk=_number(content, "printk", _PRINTK, path) if "printk" in content else None,
@@ -103,7 +103,7 @@ def _number(content: dict[str, Any], name: str, allowed: range, path: Path) -> i
     return value
 
 
-def _named(table: Any, where: str) -> Named:
+def _named(table: Any, where: str) -> AllowedRange:
     if not isinstance(table, dict) or table.keys() != {"address", "size", "what"}:
         raise UsageError(f"{where}: it has address, size and what, and nothing else")
     try:
@@ -114,10 +114,10 @@ def _named(table: Any, where: str) -> Named:
         raise UsageError(f"{where}: {start:#x} and {size:#x} bytes are not whole pages of 4 KiB")
     if not isinstance(table["what"], str) or not table["what"].strip():
         raise UsageError(f"{where}: what says in words what the memory is")
-    return Named(start, size, table["what"].strip())
+    return AllowedRange(start, size, table["what"].strip())
 
 
-def check(permission: Permission, facts: Facts, *, where: str) -> None:
+def check(permission: TargetConfig, facts: Facts, *, where: str) -> None:
     """Is everything that is named the memory of a PCI device of that target, and none of it RAM?
 
     :param where: The file, for messages.

@@ -33,8 +33,8 @@ from pytest_memtype.target.address import TargetAddress
 from pytest_memtype.target.dry_run import DryMachine, DryRun
 from pytest_memtype.target.facts import Facts, read_facts
 from pytest_memtype.target.machine import UNDOING, TargetMachine
-from pytest_memtype.target.module import bring, halves
-from pytest_memtype.target.permission import Permission, check, load_permission, missing
+from pytest_memtype.target.module import deploy_module, halves
+from pytest_memtype.target.permission import TargetConfig, check, load_permission, missing
 from pytest_memtype.target.pump import SerialConsole
 
 _FIRMWARE: Final = Layout("firmware")
@@ -48,7 +48,7 @@ class Prepared:
     """What is known of a target before anything is changed there."""
 
     facts: Facts
-    permission: Permission
+    permission: TargetConfig
 
 
 class Target:
@@ -157,7 +157,7 @@ class Target:
     def _begin(self) -> None:
         if self.dry_run is not None:
             self.dry_run.say(f"bring the agent and the module to {self.address}, and start the agent")
-            self._agent = Agent(DryMachine(self._logs, self._hardware), stand_in=self.dry_run.answer)
+            self._agent = Agent(DryMachine(self._logs, self._hardware), stub=self.dry_run.answer)
             self._greeting = self.dry_run.greeting(self.prepared.facts)
             return
         self._progress(f"preparing {self.address}")
@@ -167,7 +167,7 @@ class Target:
         connection = self._connect()
         try:
             _wait_until_free(connection, permission.lease)
-            deployed = bring(connection, made)
+            deployed = deploy_module(connection, made)
         except BaseException:
             connection.close()
             if console is not None:
@@ -190,7 +190,7 @@ class Target:
                 self._drop()
             raise
 
-    def _greet(self, machine: TargetMachine, permission: Permission) -> None:
+    def _greet(self, machine: TargetMachine, permission: TargetConfig) -> None:
         agent = Agent(machine)
         try:
             self._greeting = agent.greet(timeout=GREETING)

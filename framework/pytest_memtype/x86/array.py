@@ -45,7 +45,7 @@ from pytest_memtype.x86.mtrr import (
     decode,
     precedence,
 )
-from pytest_memtype.x86.mtrr_runs import dividers, is_mixed
+from pytest_memtype.x86.mtrr_runs import boundaries, spans_types
 from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PS, PWT, PageSize
 
 Words: TypeAlias = NDArray[np.unsignedinteger] | NDArray[np.signedinteger]
@@ -118,9 +118,9 @@ def _code(memtype: MtrrType) -> int:
 
 
 def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
-    """See :func:`pytest_memtype.x86.mtrr_runs.is_mixed`."""
+    """See :func:`pytest_memtype.x86.mtrr_runs.spans_types`."""
     words = _words(addresses, bits=52, what="a physical address")
-    known, inside = dividers(state), page_size - 1
+    known, inside = boundaries(state), page_size - 1
     divided: Booleans = np.asarray((words < np.uint64(known.below)) | (words & np.uint64(inside) != 0))
     for border in known.borders:
         divided |= (words < np.uint64(border)) & (words > np.uint64(border) - np.uint64(page_size))
@@ -144,7 +144,7 @@ def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
     kinds[~plain] = -1 - np.unique(chosen[~plain], return_inverse=True)[1]
     _, first, places = np.unique(kinds, return_index=True, return_inverse=True)
     answers = np.fromiter(
-        (is_mixed(state, int(page), page_size) for page in chosen[first]), np.bool_, first.size
+        (spans_types(state, int(page), page_size) for page in chosen[first]), np.bool_, first.size
     )
     divided[divided] = answers[places]
     return divided

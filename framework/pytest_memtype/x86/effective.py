@@ -84,7 +84,7 @@ def effective_code(effective: Effective) -> int:
     return EFFECTIVE_TYPES.index(effective)
 
 
-class Danger(enum.IntEnum):
+class Severity(enum.IntEnum):
     """How bad it is to have two effective types on one page; a greater value is worse.
 
     The manuals only say "not supported" and "never"; the grading is this project's.
@@ -198,45 +198,45 @@ _COMBINED_ALIAS = (
     "combined writes don't check the caches: a line that the cacheable mapping brought in, be it by "
     "speculation, may be written back over them"
 )
-_DANGERS: Mapping[frozenset[Effective], tuple[Danger, str]] = {
-    frozenset({EffectiveType.UC, EffectiveType.CD}): (Danger.OK, "both are uncached"),
+_DANGERS: Mapping[frozenset[Effective], tuple[Severity, str]] = {
+    frozenset({EffectiveType.UC, EffectiveType.CD}): (Severity.OK, "both are uncached"),
     **{
         frozenset({uncached, EffectiveType.WC}): (
-            Danger.INFO,
+            Severity.INFO,
             "no cache holds a copy; they differ in the order and the combining of writes",
         )
         for uncached in (EffectiveType.UC, EffectiveType.CD)
     },
     frozenset({EffectiveType.WT, EffectiveType.WB}): (
-        Danger.WARNING,
+        Severity.WARNING,
         "both are cacheable; what is written through the one reaches memory at once, through the other late",
     ),
     **{
         frozenset({EffectiveType.WP, cached}): (
-            Danger.WARNING,
+            Severity.WARNING,
             "both are cacheable; a write through WP goes to memory and drops the line from all caches",
         )
         for cached in (EffectiveType.WT, EffectiveType.WB)
     },
     **{
-        frozenset({uncached, cached}): (Danger.ERROR, _UNCACHED_ALIAS)
+        frozenset({uncached, cached}): (Severity.ERROR, _UNCACHED_ALIAS)
         for uncached in (EffectiveType.UC, EffectiveType.CD)
         for cached in (EffectiveType.WT, EffectiveType.WP, EffectiveType.WB)
     },
     **{
-        frozenset({EffectiveType.WC, cached}): (Danger.FATAL, _COMBINED_ALIAS)
+        frozenset({EffectiveType.WC, cached}): (Severity.FATAL, _COMBINED_ALIAS)
         for cached in (EffectiveType.WT, EffectiveType.WP, EffectiveType.WB)
     },
 }
 
 
 @overload
-def danger(a: Effective, b: Effective) -> Danger: ...
+def danger(a: Effective, b: Effective) -> Severity: ...
 @overload
 def danger(a: Codes, b: Codes | Effective) -> Codes: ...
 @overload
 def danger(a: Effective, b: Codes) -> Codes: ...
-def danger(a: Effective | Codes, b: Effective | Codes) -> Danger | Codes:
+def danger(a: Effective | Codes, b: Effective | Codes) -> Severity | Codes:
     """How bad it is when one page is mapped with both types; the order doesn't matter.
 
     CD counts as UC. ``UNDEFINED`` counts as the worst it may turn out to be.
@@ -257,7 +257,7 @@ def danger_reason(a: Effective, b: Effective) -> str:
     return _graded(a, b)[1]
 
 
-def _graded(a: Effective, b: Effective) -> tuple[Danger, str]:
+def _graded(a: Effective, b: Effective) -> tuple[Severity, str]:
     for each in (a, b):
         if each not in EFFECTIVE_TYPES:
             raise ValueError(f"{each} isn't a type that one access is done as")
@@ -267,5 +267,5 @@ def _graded(a: Effective, b: Effective) -> tuple[Danger, str]:
     if b is EffectiveType.UNDEFINED:
         return _graded(b, a)
     if a is b:
-        return Danger.OK, "both are the same"
+        return Severity.OK, "both are the same"
     return _DANGERS[frozenset({a, b})]

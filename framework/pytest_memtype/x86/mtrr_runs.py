@@ -44,7 +44,7 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
         raise ValueError(f"{start:#x} to {end:#x} aren't whole pages of 4 KiB")
     current = None
     # Asked for once: to find them by the registers' values takes longer than to use them.
-    known, answers = dividers(state), _answers(state)
+    known, answers = boundaries(state), _answers(state)
 
     def alike(block: int, size: int) -> Iterator[Run]:
         """What of a naturally aligned block lies in [start, end), cut where its halves differ in type."""
@@ -101,7 +101,7 @@ class Dividers:
 
 
 @functools.lru_cache(maxsize=256)
-def dividers(state: MtrrState) -> Dividers:
+def boundaries(state: MtrrState) -> Dividers:
     """Those of some registers."""
     mtrrs = decode(state)
     ranges = [(each.base, each.mask) for each in mtrrs.variable] if mtrrs.enabled else []
@@ -119,17 +119,17 @@ def _has_one_answer(state: MtrrState, start: int, size: int) -> bool:
     """Whether no register tells two addresses of a naturally aligned block apart."""
     if size == _PAGE:
         return True
-    known, inside = dividers(state), size - 1
+    known, inside = boundaries(state), size - 1
     if start < known.below or any(start < border < start + size for border in known.borders):
         return False
     return not any(mask & inside and not (start ^ base) & mask & ~inside for base, mask in known.ranges)
 
 
 @overload
-def is_mixed(state: MtrrState, address: int, page_size: PageSize) -> bool: ...
+def spans_types(state: MtrrState, address: int, page_size: PageSize) -> bool: ...
 @overload
-def is_mixed(state: MtrrState, address: Words, page_size: PageSize) -> Booleans: ...
-def is_mixed(state: MtrrState, address: int | Words, page_size: PageSize) -> bool | Booleans:
+def spans_types(state: MtrrState, address: Words, page_size: PageSize) -> Booleans: ...
+def spans_types(state: MtrrState, address: int | Words, page_size: PageSize) -> bool | Booleans:
     """Whether the page at an address lies over more than one MTRR type.
 
     :param address: A multiple of the page size, or an array of them of any shape.
@@ -154,7 +154,7 @@ def types_within(state: MtrrState, start: int, size: int) -> frozenset[MtrrType]
     :param size: A power of two, of 4 KiB or more.
     :raises ValueError: See :func:`pytest_memtype.x86.mtrr.memory_type_at`.
     """
-    return _types(state, dividers(state), _answers(state), start, size)
+    return _types(state, boundaries(state), _answers(state), start, size)
 
 
 #: Size of a block, the registers that match as far as the block decides, and the segment between borders.

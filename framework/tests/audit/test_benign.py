@@ -5,41 +5,41 @@ from __future__ import annotations
 import pytest
 from hand_made import UC, audited, chain, cpu, of_kind, pages
 
-from pytest_memtype.audit.benign import judged
+from pytest_memtype.audit.benign import mark_benign
 from pytest_memtype.audit.findings import Finding, FindingKind
-from pytest_memtype.x86.effective import Danger
+from pytest_memtype.x86.effective import Severity
 
 #: Tables at 0xFFFFFFFFFF400000 and, as a vmalloc would be, elsewhere.
 FIXMAP, ELSEWHERE = (511, 511, 506), (402, 0, 0)
 
 
-def finding(kind: FindingKind, danger: Danger, start: int, pages: int = 1) -> Finding:
+def finding(kind: FindingKind, danger: Severity, start: int, pages: int = 1) -> Finding:
     return Finding(kind, danger, start, pages, (), "somebody", "because")
 
 
 @pytest.mark.parametrize(
     ("kind", "danger", "start", "benign"),
     [
-        (FindingKind.UNTRACKED, Danger.INFO, 0xA0000, True),
-        (FindingKind.UNTRACKED, Danger.INFO, 0x100000, False),
-        (FindingKind.CONFLICT, Danger.INFO, 0xA0000, True),
-        (FindingKind.CONFLICT, Danger.ERROR, 0xA0000, False),
-        (FindingKind.CONFLICT, Danger.INFO, 0x100000, False),
-        (FindingKind.SMRAM, Danger.OK, 0xA0000, True),
-        (FindingKind.SMRAM, Danger.INFO, 0xA0000, False),
-        (FindingKind.TRACKED_OTHERWISE, Danger.ERROR, 0xC0000, True),
-        (FindingKind.TRACKED_OTHERWISE, Danger.OK, 0xFD000000, True),
-        (FindingKind.TRACKED_OTHERWISE, Danger.INFO, 0xFD000000, False),
-        (FindingKind.RAM_NOT_WB, Danger.INFO, 0x1000, False),
-        (FindingKind.CPUS_DISAGREE, Danger.ERROR, 0, False),
+        (FindingKind.UNTRACKED, Severity.INFO, 0xA0000, True),
+        (FindingKind.UNTRACKED, Severity.INFO, 0x100000, False),
+        (FindingKind.CONFLICT, Severity.INFO, 0xA0000, True),
+        (FindingKind.CONFLICT, Severity.ERROR, 0xA0000, False),
+        (FindingKind.CONFLICT, Severity.INFO, 0x100000, False),
+        (FindingKind.SMRAM, Severity.OK, 0xA0000, True),
+        (FindingKind.SMRAM, Severity.INFO, 0xA0000, False),
+        (FindingKind.TRACKED_OTHERWISE, Severity.ERROR, 0xC0000, True),
+        (FindingKind.TRACKED_OTHERWISE, Severity.OK, 0xFD000000, True),
+        (FindingKind.TRACKED_OTHERWISE, Severity.INFO, 0xFD000000, False),
+        (FindingKind.RAM_NOT_WB, Severity.INFO, 0x1000, False),
+        (FindingKind.CPUS_DISAGREE, Severity.ERROR, 0, False),
     ],
 )
-def test_by_kind_danger_and_place(kind: FindingKind, danger: Danger, start: int, *, benign: bool) -> None:
-    assert (judged(finding(kind, danger, start)).benign is not None) == benign
+def test_by_kind_danger_and_place(kind: FindingKind, danger: Severity, start: int, *, benign: bool) -> None:
+    assert (mark_benign(finding(kind, danger, start)).benign is not None) == benign
 
 
 def test_a_finding_that_goes_over_1_mib_is_not_below_it() -> None:
-    assert judged(finding(FindingKind.UNTRACKED, Danger.INFO, 0xFF000, 2)).benign is None
+    assert mark_benign(finding(FindingKind.UNTRACKED, Severity.INFO, 0xFF000, 2)).benign is None
 
 
 @pytest.mark.parametrize(("slots", "benign"), [((FIXMAP,), True), ((FIXMAP, ELSEWHERE), False)])

@@ -36,7 +36,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def foreign(guest: Guest, tmp_path: Path) -> Iterator[Path]:
     """The QMP socket of a QEMU that this package doesn't know of: it runs a copy of a booted guest."""
-    ours = guest.machine.guest
+    ours = guest.machine.config
     if ours.state is None or ours.ram_file is None:
         pytest.skip("this guest was booted and not restored")
     path = tmp_path / "qmp"

@@ -18,7 +18,7 @@ from hand_made import (
 )
 
 from pytest_memtype.audit.findings import MOST_FINDINGS, FindingKind, Tracked
-from pytest_memtype.x86.effective import Danger, EffectiveType
+from pytest_memtype.x86.effective import EffectiveType, Severity
 from pytest_memtype.x86.memtype import MemType
 
 TABLES = chain(1, 2, 3, 4)
@@ -54,8 +54,8 @@ def test_a_conflict_over_two_owners_is_told_to_both() -> None:
     entries = {**TABLES, **pages(4, both), **pages(4, both, UC, first_slot=100)}
     found = of_kind(audited(entries), FindingKind.CONFLICT)
     assert [(each.start, each.pages, each.owner, each.danger) for each in found] == [
-        (0xFDFFE000, 2, "BAR 0", Danger.ERROR),
-        (0xFE000000, 1, "BAR 1", Danger.ERROR),
+        (0xFDFFE000, 2, "BAR 0", Severity.ERROR),
+        (0xFE000000, 1, "BAR 1", Severity.ERROR),
     ]
 
 
@@ -140,8 +140,8 @@ def test_of_what_is_tracked_otherwise_each_mtrr_type_is_told() -> None:
         audited(entries, cpu(variable=[one_page]), tracked=records), FindingKind.TRACKED_OTHERWISE
     )
     assert [(each.start, each.pages, each.danger) for each in found] == [
-        (0xFD001000, 1, Danger.OK),
-        (0xFD002000, 1, Danger.INFO),
+        (0xFD001000, 1, Severity.OK),
+        (0xFD002000, 1, Severity.INFO),
     ]
 
 

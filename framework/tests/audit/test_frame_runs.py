@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_memtype.audit.frame_runs import Pieces, dense, overlaid, together
+from pytest_memtype.audit.frame_runs import FrameRuns, concatenate, merge_overlapping, runs_of_bitmap
 
 END = 40
 RUNS = st.lists(
@@ -15,12 +15,12 @@ RUNS = st.lists(
 Run = tuple[int, int, int]
 
 
-def pieces(runs: list[Run]) -> Pieces:
+def pieces(runs: list[Run]) -> FrameRuns:
     columns = [np.array([run[column] for run in runs], np.int64) for column in range(3)]
-    return Pieces(*columns)
+    return FrameRuns(*columns)
 
 
-def by_frame(found: Pieces) -> dict[int, int]:
+def by_frame(found: FrameRuns) -> dict[int, int]:
     """Every frame with its bits; none may be in two pieces."""
     frames = [(frame, bits) for first, count, bits in found for frame in range(first, first + count)]
     assert len({frame for frame, _ in frames}) == len(frames)
@@ -37,12 +37,12 @@ def union(runs: list[Run]) -> dict[int, int]:
 
 @given(RUNS)
 def test_overlaid(runs: list[Run]) -> None:
-    assert by_frame(overlaid(pieces(runs))) == union(runs)
+    assert by_frame(merge_overlapping(pieces(runs))) == union(runs)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
 def test_dense(seen: list[int]) -> None:
-    found = dense(np.array(seen, np.uint8))
+    found = runs_of_bitmap(np.array(seen, np.uint8))
     assert by_frame(found) == {frame: bits for frame, bits in enumerate(seen) if bits}
     # As few as can be.
     assert all(a[2] != b[2] or a[0] + a[1] < b[0] for a, b in zip(list(found), list(found)[1:], strict=False))
@@ -50,7 +50,7 @@ def test_dense(seen: list[int]) -> None:
 
 @given(RUNS, st.integers(0, END), st.integers(0, END))
 def test_within(runs: list[Run], first: int, last: int) -> None:
-    apart = overlaid(pieces(runs))
+    apart = merge_overlapping(pieces(runs))
     expected = {frame: bits for frame, bits in union(runs).items() if first <= frame < last}
     assert by_frame(apart.within(first, last)) == expected
     assert apart.any_within(first, last) == bool(expected)
@@ -58,7 +58,7 @@ def test_within(runs: list[Run], first: int, last: int) -> None:
 
 @given(RUNS, st.sets(st.integers(0, END + 10)))
 def test_cut(runs: list[Run], borders: set[int]) -> None:
-    apart = overlaid(pieces(runs))
+    apart = merge_overlapping(pieces(runs))
     found = apart.cut(np.array(sorted(borders), np.int64))
     assert by_frame(found) == union(runs)
     assert not [border for border in borders for first, count, _ in found if first < border < first + count]
@@ -68,7 +68,7 @@ def test_cut(runs: list[Run], borders: set[int]) -> None:
 
 
 def test_together_and_only() -> None:
-    both = together([pieces([(1, 2, 1)]), pieces([(9, 1, 2)])])
+    both = concatenate([pieces([(1, 2, 1)]), pieces([(9, 1, 2)])])
     assert list(both) == [(1, 2, 1), (9, 1, 2)]
     assert list(both.only(both.bits == 2)) == [(9, 1, 2)]
-    assert list(together([])) == []
+    assert list(concatenate([])) == []

@@ -12,7 +12,7 @@ from pytest_memtype.audit.findings import FindingKind
 from pytest_memtype.audit.regions import DIRECT_MAP, VMALLOC
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.plugin.fixtures import GuestFactory
-from pytest_memtype.x86.effective import Danger, EffectiveType
+from pytest_memtype.x86.effective import EffectiveType, Severity
 from pytest_memtype.x86.pat import RESET_PAT
 
 SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
@@ -24,7 +24,7 @@ def test_a_healthy_guest(guest_factory: GuestFactory, series: str) -> None:
     guest = guest_factory(kernel=series)
     process = guest.process("X", uid=1000)
     for result in (guest.audit(), guest.audit(scan=True)):
-        assert result.unfollowed == ()
+        assert result.dangling_entries == ()
         assert [str(each) for each in result.findings if each.benign is None] == []
         assert result.figures.pages >= ram_pages(guest)
     owners = {root.process for root in guest.audit().seen.roots if root.process}
@@ -32,7 +32,7 @@ def test_a_healthy_guest(guest_factory: GuestFactory, series: str) -> None:
 
 
 # vmf_insert_pfn() reserves nothing (5.10 to 7.3, mm/memory.c), so that Linux gives the driver what it asks
-# for. UC by MTRR and WC on one page are Danger.INFO (x86/effective.py).
+# for. UC by MTRR and WC on one page are Severity.INFO (x86/effective.py).
 def test_an_alias_on_device_memory(guest: Guest) -> None:
     bar = guest.mmio(pages=2)
     process = guest.process("X")
@@ -42,7 +42,7 @@ def test_an_alias_on_device_memory(guest: Guest) -> None:
     guest.driver("drm").ioremap(bar, WC)
     (conflict,) = guest.audit().conflicts
     assert (conflict.start, conflict.pages) == (bar.start + 4096, 1)
-    assert conflict.danger is Danger.INFO
+    assert conflict.danger is Severity.INFO
     assert set(conflict.effective) == {EffectiveType.UC, EffectiveType.WC}
     user, kernel = conflict.mappings
     assert (user.memtype, user.virtual, user.process) == (
@@ -60,7 +60,7 @@ def test_an_alias_on_ram(guest: Guest) -> None:
     assert mapping is not None
     guest.driver("agp").set_memory(ram[:1], WC)
     (conflict,) = guest.audit().conflicts
-    assert (conflict.start, conflict.pages, conflict.danger) == (ram.start, 1, Danger.FATAL)
+    assert (conflict.start, conflict.pages, conflict.danger) == (ram.start, 1, Severity.FATAL)
     assert [each.memtype for each in conflict.mappings] == [WB, WC]
     assert conflict.mappings[1].region == DIRECT_MAP
 

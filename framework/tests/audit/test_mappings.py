@@ -21,7 +21,7 @@ from hand_made import (
 
 from pytest_memtype.audit.findings import FindingKind
 from pytest_memtype.audit.mappings import MOST
-from pytest_memtype.x86.effective import Danger, EffectiveType
+from pytest_memtype.x86.effective import EffectiveType, Severity
 from pytest_memtype.x86.memtype import MemType
 
 SLOTS = (KERNEL + 17, 0, 0)
@@ -39,7 +39,7 @@ def test_two_address_spaces_that_differ_at_one_kernel_address() -> None:
     """The conflict is between the two, so both are told."""
     entries = two_spaces(pages(10, range(0x100, 0x104)), pages(20, range(0x100, 0x104), UC))
     (conflict,) = of_kind(audited(entries, roots=[1, 2]), FindingKind.CONFLICT)
-    assert conflict.danger is Danger.ERROR
+    assert conflict.danger is Severity.ERROR
     assert [(each.virtual, each.pages, each.memtype, each.root) for each in conflict.mappings] == [
         (ADDRESS, 4, MemType.WB, 1),
         (ADDRESS, 4, MemType.UC, 2),

@@ -23,7 +23,7 @@ def test_what_the_guest_says_of_a_space_that_is_none_is_not_believed(guest: Gues
 
 def test_the_template_of_a_clone(guest: Guest) -> None:
     found = audit_template(guest.machine)
-    if guest.machine.guest.ram_file is None:
+    if guest.machine.config.ram_file is None:
         assert found is None
         return
     assert found is not None

@@ -17,7 +17,7 @@ from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.regions import DIRECT_MAP, KERNEL_IMAGE, USER
 from pytest_memtype.audit.roots import Root, find_roots
 from pytest_memtype.machine.vcpu_registers import outside_registers, stopped
-from pytest_memtype.x86.effective import Danger, Effective, danger
+from pytest_memtype.x86.effective import Effective, Severity, danger
 from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PWT, memtype_of_entry
 
 PLACES = 200
@@ -52,11 +52,11 @@ def copy(guest: Guest) -> Copy:
     return Copy(guest)
 
 
-def graded(types: set[Effective]) -> Danger:
+def graded(types: set[Effective]) -> Severity:
     return max(danger(a, b) for a in types for b in types)
 
 
-def conflicts(found: Audit) -> dict[int, Danger]:
+def conflicts(found: Audit) -> dict[int, Severity]:
     """By frame."""
     return {
         frame: each.danger
@@ -92,7 +92,7 @@ def test_planted_conflicts_are_found(copy: Copy) -> None:
         for frame in leaf.frames:
             types = {effective_of(other, frame, typing) for other in mapped[frame] if other != leaf}
             grade = graded(types | {effective_of(leaf, frame, typing, entry=changed)})
-            if grade is not Danger.OK:
+            if grade is not Severity.OK:
                 expected[frame] = grade
         copy.ram.words[leaf.table, leaf.slot] = changed
         try:
@@ -140,5 +140,5 @@ def test_corrupted_memories_are_survived(copy: Copy) -> None:
     assert {leaf.table for root in copy.roots for _, leaf in leaves(copy.ram, root.frame, 4)} <= set(tables)
     told = 0
     for _ in corrupted(copy.ram.words, tables, effort(quick=60, long=1000), seed=5):
-        told += bool(copy.audit_saved().unfollowed)
+        told += bool(copy.audit_saved().dangling_entries)
     assert told, "not one of them had an entry that leads nowhere"

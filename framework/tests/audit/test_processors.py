@@ -11,7 +11,7 @@ from pytest_memtype.audit.findings import FindingKind
 from pytest_memtype.audit.roots import Root
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.device_state import CpuRegisters
-from pytest_memtype.x86.effective import Danger
+from pytest_memtype.x86.effective import Severity
 from pytest_memtype.x86.pat import RESET_PAT
 
 LINUX_PAT = 0x0407050600070106  # slots 1, 5 and 7 are others than at reset
@@ -39,8 +39,8 @@ def test_what_has_an_effect_is_told_once_with_the_address() -> None:
     assert "IA32_MTRR_PHYSBASE0" in found.text
 
 
-@pytest.mark.parametrize(("bits", "expected"), [(0, Danger.INFO), (WT, Danger.ERROR)])
-def test_a_slot_of_the_pat_matters_where_an_entry_uses_it(bits: int, expected: Danger) -> None:
+@pytest.mark.parametrize(("bits", "expected"), [(0, Severity.INFO), (WT, Severity.ERROR)])
+def test_a_slot_of_the_pat_matters_where_an_entry_uses_it(bits: int, expected: Severity) -> None:
     """Slot 1 is chosen by PWT alone."""
     other = RESET_PAT & ~0xFF00 | 0x0100
     entries = {**TABLES, **pages(4, [0x21], bits, first_slot=9)}

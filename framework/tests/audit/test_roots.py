@@ -7,7 +7,7 @@ import pytest
 from hand_made import KERNEL, POINTER, memory
 from naive_tables import ArrayRam
 
-from pytest_memtype.audit.roots import Root, find_roots, loaded_roots, still_roots, vouched_roots
+from pytest_memtype.audit.roots import Root, find_roots, loaded_roots, roots_from_guest, still_roots
 from pytest_memtype.audit.walk import most_roots
 
 SLOTS = {KERNEL: 20, 300: 21, 510: 22, 511: 23}
@@ -47,7 +47,7 @@ def test_pages_that_share_the_kernels_half(change: dict[tuple[int, int], int], e
 
 def test_roots_that_the_guest_vouches_for_must_still_share_it() -> None:
     ram = memory(kernel_half(8, 12))
-    found = vouched_roots(
+    found = roots_from_guest(
         ram, [Root(8, cpus=(0,))], {12 << 12: (7, "X"), 14 << 12: (9, "gone"), 1 << 40: (1, "no")}
     )
     assert [(root.frame, root.process) for root in found] == [(8, None), (12, (7, "X"))]
@@ -66,7 +66,7 @@ def test_twins_come_with_their_roots() -> None:
     ram = memory(kernel_half(8, 12) | user)
     likely = find_roots(ram, [Root(8, cpus=(0,))])
     found = still_roots(ram, [Root(8, cpus=(0,))], likely)
-    assert [(root.frame, root.twin) for root in found] == [(8, False), (12, False), (13, True)]
+    assert [(root.frame, root.pti_user_half) for root in found] == [(8, False), (12, False), (13, True)]
 
 
 def test_no_more_are_found_than_would_be_walked() -> None:

@@ -7,23 +7,30 @@ import pytest
 from hand_made import LARGE, POINTER, UC, WT, audited, chain, cpu, memory, of_kind, pages
 
 from pytest_memtype.audit.findings import FindingKind
-from pytest_memtype.audit.types import MOST_MIXED, Typing, conflicts, effective_at, grade, typed
+from pytest_memtype.audit.types import (
+    MOST_MIXED,
+    CacheRegisters,
+    assign_types,
+    conflicts,
+    effective_at,
+    grade,
+)
 from pytest_memtype.audit.walk import walk
-from pytest_memtype.x86.effective import Danger, EffectiveType, Vendor, effective_code
+from pytest_memtype.x86.effective import EffectiveType, Severity, Vendor, effective_code
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pat import RESET_PAT
 
 MASK_1M = (1 << 40) - (1 << 20) | 1 << 11
 
 
-def pieces(entries: dict[tuple[int, int], int], typing: Typing) -> list[tuple[int, int, int]]:
-    return list(typed(walk(memory(entries), [1]), typing, frames=64).pieces)
+def pieces(entries: dict[tuple[int, int], int], typing: CacheRegisters) -> list[tuple[int, int, int]]:
+    return list(assign_types(walk(memory(entries), [1]), typing, frames=64).pieces)
 
 
 def test_pages_by_their_types_without_mtrrs() -> None:
     entries = {**chain(1, 2, 3, 4), **pages(4, [8, 9, 0x200000], WT), **pages(4, [9, 10], UC, first_slot=9)}
     wt, uc = 1 << effective_code(EffectiveType.WT), 1 << effective_code(EffectiveType.UC)
-    assert pieces(entries, Typing(RESET_PAT, None, Vendor.INTEL)) == [
+    assert pieces(entries, CacheRegisters(RESET_PAT, None, Vendor.INTEL)) == [
         (8, 1, wt),
         (9, 1, wt | uc),
         (10, 1, uc),
@@ -60,7 +67,9 @@ def test_mixed_pages_have_a_bound_and_what_is_cut_is_said() -> None:
 
 def test_conflicts_are_pages_of_more_than_one_type() -> None:
     entries = {**chain(1, 2, 3, 4), **pages(4, [8, 9]), **pages(4, [9], UC, first_slot=5)}
-    (found,) = conflicts(typed(walk(memory(entries), [1]), Typing(RESET_PAT, None, Vendor.INTEL), frames=64))
+    (found,) = conflicts(
+        assign_types(walk(memory(entries), [1]), CacheRegisters(RESET_PAT, None, Vendor.INTEL), frames=64)
+    )
     assert found[:2] == (9, 1)
 
 
@@ -68,25 +77,25 @@ def test_conflicts_are_pages_of_more_than_one_type() -> None:
     ("types", "expected"),
     [
         # The table in docs/audit.md's words: the worst pair decides.
-        ((), Danger.OK),
-        (("UC", "CD"), Danger.OK),
-        (("UC", "WC"), Danger.INFO),
-        (("WT", "WB"), Danger.WARNING),
-        (("UC", "WB"), Danger.ERROR),
-        (("UC", "WC", "WB"), Danger.FATAL),
+        ((), Severity.OK),
+        (("UC", "CD"), Severity.OK),
+        (("UC", "WC"), Severity.INFO),
+        (("WT", "WB"), Severity.WARNING),
+        (("UC", "WB"), Severity.ERROR),
+        (("UC", "WC", "WB"), Severity.FATAL),
     ],
 )
-def test_the_worst_pair_decides(types: tuple[str, ...], expected: Danger) -> None:
+def test_the_worst_pair_decides(types: tuple[str, ...], expected: Severity) -> None:
     assert grade(sum(1 << effective_code(getattr(EffectiveType, each)) for each in types)) is expected
 
 
 def test_the_type_of_one_page() -> None:
     # Intel SDM: UC- over WC is WC, UC stays UC.
-    wc = Typing(RESET_PAT, cpu(variable=[(0x40000001, MASK_1M)]).mtrr, Vendor.INTEL)
+    wc = CacheRegisters(RESET_PAT, cpu(variable=[(0x40000001, MASK_1M)]).mtrr, Vendor.INTEL)
     assert effective_at(0x40000, MemType.UC_MINUS, wc) is EffectiveType.WC
     assert effective_at(0x40000, MemType.UC, wc) is EffectiveType.UC
     assert effective_at(0x40100, MemType.UC_MINUS, wc) is EffectiveType.UC
 
 
 def test_pointers_are_no_pages() -> None:
-    assert pieces({(1, 0): 2 << 12 | POINTER}, Typing(RESET_PAT, None, Vendor.INTEL)) == []
+    assert pieces({(1, 0): 2 << 12 | POINTER}, CacheRegisters(RESET_PAT, None, Vendor.INTEL)) == []

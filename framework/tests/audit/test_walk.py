@@ -8,7 +8,7 @@ from naive_tables import ArrayRam
 
 from pytest_memtype.audit.reverse import Path, Paths
 from pytest_memtype.audit.roots import Root, find_roots
-from pytest_memtype.audit.types import Typing, conflicts, typed
+from pytest_memtype.audit.types import CacheRegisters, assign_types, conflicts
 from pytest_memtype.audit.walk import Walk, most_roots, most_tables, walk
 from pytest_memtype.x86.effective import EffectiveType, Vendor, effective_code
 from pytest_memtype.x86.pat import RESET_PAT
@@ -17,7 +17,7 @@ from pytest_memtype.x86.pat import RESET_PAT
 # PAT as it is at reset; bit 7 makes a page of an entry above the last level.
 POINTER, PAGE, UC, LARGE = 3, 3, 0x18, 1 << 7
 FRAMES = 64
-TYPING = Typing(RESET_PAT, None, Vendor.INTEL)
+TYPING = CacheRegisters(RESET_PAT, None, Vendor.INTEL)
 
 
 def memory(entries: dict[tuple[int, int], int], frames: int = FRAMES) -> ArrayRam:
@@ -49,7 +49,7 @@ def test_five_levels() -> None:
     )
     found = walk(ram, [1], depth=5)
     assert len(found) == 1
-    assert found.unfollowed == ()
+    assert found.dangling_entries == ()
     assert reached(found, 1) == [Path(1, 0xFFFFFFFF80001000)]
 
 
@@ -63,7 +63,7 @@ def test_a_page_of_1_gib_beside_one_of_4_kib() -> None:
             (4, 7): (1 << 30) + (5 << 12) | PAGE | UC,
         }
     )
-    found = typed(walk(ram, [1]), TYPING, frames=ram.frames)
+    found = assign_types(walk(ram, [1]), TYPING, frames=ram.frames)
     both = 1 << effective_code(EffectiveType.WB) | 1 << effective_code(EffectiveType.UC)
     assert list(conflicts(found)) == [((1 << 18) + 5, 1, both)]
     assert reached(found.walk, 3) == [Path(1, 1 << 30)]
@@ -88,7 +88,7 @@ def test_what_is_not_followed_is_named() -> None:
         }
     )
     found = walk(ram, [1, FRAMES + 5], physical_bits=40)
-    assert {(each.reason, each.level, each.slot) for each in found.unfollowed} == {
+    assert {(each.reason, each.level, each.slot) for each in found.dangling_entries} == {
         ("a root isn't RAM", 5, 0),
         ("a table isn't RAM", 4, 0),
         ("reserved bits are set", 4, 1),
@@ -107,10 +107,12 @@ def test_a_page_of_nonsense_is_no_table(wrong: int, followed: int) -> None:
     found = walk(ram, [1], physical_bits=40)
     assert len(found.leaves[1]) == 1 + followed
     beside = [
-        each for each in found.unfollowed if each.reason == "most entries beside it have reserved bits set"
+        each
+        for each in found.dangling_entries
+        if each.reason == "most entries beside it have reserved bits set"
     ]
     assert [(each.count, each.table, each.slot) for each in beside] == [(1, 4, 511)] * (1 - followed)
-    assert {each.count for each in found.unfollowed if each not in beside} == {1 + wrong}
+    assert {each.count for each in found.dangling_entries if each not in beside} == {1 + wrong}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,9 @@ def test_a_table_of_dubious_pages_is_none(
     entries |= {(4, 0): 5 << 12 | POINTER, (5, 0): 10 << 12 | PAGE}
     found = walk(memory(entries, frames=2000), [1], physical_bits=40)
     assert len(found.leaves[1]) == 1 + (dubious * (present - 8) + sensible if followed else 0)
-    unread = [each for each in found.unfollowed if each.reason == "tables beside it are pages of nonsense"]
+    unread = [
+        each for each in found.dangling_entries if each.reason == "tables beside it are pages of nonsense"
+    ]
     assert [(each.level, each.count, each.table, each.slot) for each in unread] == (
         [] if followed else [(2, pointers, 3, 0)]
     )
@@ -183,7 +187,7 @@ def test_roots_that_share_the_kernels_half_and_their_twins() -> None:
     }
     ram = memory(entries)
     found = find_roots(ram, [Root(8, cpus=(0,))])
-    assert [(root.frame, root.twin) for root in found] == [(8, False), (12, False), (13, True)]
+    assert [(root.frame, root.pti_user_half) for root in found] == [(8, False), (12, False), (13, True)]
     # A CPU in user mode has the twin in CR3.
     assert [root.frame for root in find_roots(ram, [Root(13, cpus=(0,))])] == [8, 12, 13]
 
@@ -199,7 +203,7 @@ def test_a_walk_reads_no_more_tables_than_a_kernel_could_have() -> None:
     limit = 2048 // 32 + 1024
     assert most_tables(memory({}, frames=2048)) == limit
     assert sum(len(level.tables) for level in found.levels.values()) == limit
-    (cut,) = found.unfollowed
+    (cut,) = found.dangling_entries
     assert cut.reason == "there are more tables than a kernel could use of this memory"
     assert cut.count == 1500 - (limit - 5)
 
@@ -215,7 +219,7 @@ def test_pointers_unlike_the_others_are_followed_to_as_many_tables_as_those(odd:
     found = walk(memory(entries, frames=512), [1])
     followed = min(odd, max(64, others))
     assert len(found.leaves[1]) == others + followed
-    assert [each.count for each in found.unfollowed] == ([odd - followed] if odd > followed else [])
+    assert [each.count for each in found.dangling_entries] == ([odd - followed] if odd > followed else [])
 
 
 def test_of_too_many_roots_the_first_are_walked() -> None:
@@ -223,5 +227,5 @@ def test_of_too_many_roots_the_first_are_walked() -> None:
     found = walk(memory({}, frames=2000), [1999, *range(1500)])
     assert 1999 in found.levels[4].tables
     assert len(found.levels[4].tables) == limit
-    (cut,) = found.unfollowed
+    (cut,) = found.dangling_entries
     assert (cut.reason, cut.count) == (f"there are more than {limit} roots", 1501 - limit)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt, attempt, find_test
-from pytest_memtype.bisect.attempt import TestName as Name
+from pytest_memtype.bisect.attempt import NodeSelector as Name
 from pytest_memtype.errors import UsageError
 
 KERNEL = "debian:6.1.0-1-cloud-amd64"

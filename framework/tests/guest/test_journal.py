@@ -20,7 +20,7 @@ def outcome(granted: tuple[MemType | None, ...], mapping: Mapping = MAPPING) -> 
         actor=mapping.holder,
         region=mapping.region,
         requested=WC,
-        judged=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
+        verdict_or_none=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
         kernel=KernelAnswer(asked=True, accepted=True, errno=0, log=()),
         granted_pages=granted,
         effective_pages=(None,) * len(granted),
@@ -88,5 +88,5 @@ def test_an_observed_mapping_in_the_way_is_named(journal: Journal) -> None:
     """It is what the verdict is about, and no mapping of the test's."""
     theirs = TrackedMapping("mmap_mem", BAR, UC_MINUS, "user", observed=True)
     refused = Verdict(accepted=False, rule="alias", errno=16, conflict=theirs, hazards=())
-    journal.mapped(replace(outcome((None,) * 4), judged=refused, mapping=None), "ioremap")
+    journal.mapped(replace(outcome((None,) * 4), verdict_or_none=refused, mapping=None), "ioremap")
     assert journal.entries[-1]["beside"] == ["mmap driver WC", "observed UC-"]

@@ -16,7 +16,7 @@ OUTCOME = Outcome(
     actor=LONGEST,
     region=Region(0x1FD000000, 16),
     requested=MemType.UC_MINUS,
-    judged=Verdict(accepted=False, rule="alias", errno=16, conflict=CONFLICT, hazards=()),
+    verdict_or_none=Verdict(accepted=False, rule="alias", errno=16, conflict=CONFLICT, hazards=()),
     kernel=KernelAnswer(asked=True, accepted=True, errno=0, log=("a line", "another") * 10),
     granted_pages=(MemType.WC,) * 16,
     effective_pages=(MemType.WC,) * 16,
@@ -35,13 +35,13 @@ def test_nothing_is_cut_of_the_longest_outcome() -> None:
 def test_an_accepted_one_tells_its_hazards_and_what_was_substituted() -> None:
     accepted = Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=("mtrr-mixed",))
     types = (MemType.WC, None, MemType.WC)
-    shown = repr(replace(OUTCOME, judged=accepted, granted_pages=types))
+    shown = repr(replace(OUTCOME, verdict_or_none=accepted, granted_pages=types))
     assert shown.endswith(": verifier accepted (mtrr-mixed), kernel accepted, page table WC/-")
 
 
 def test_without_a_verifier_and_without_a_mapping() -> None:
     refused = KernelAnswer(asked=True, accepted=False, errno=22, log=())
-    shown = repr(replace(OUTCOME, judged=None, kernel=refused, granted_pages=()))
+    shown = repr(replace(OUTCOME, verdict_or_none=None, kernel=refused, granted_pages=()))
     assert shown.endswith(": verifier -, kernel EINVAL, page table -")
 
 

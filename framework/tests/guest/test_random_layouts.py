@@ -14,7 +14,7 @@ from hypothesis import Phase, given, seed, settings
 from pytest_memtype import Hardware, Layout, MemType, MtrrRange
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.strategies import layouts
 
 MEMORY = "128M"
@@ -67,7 +67,7 @@ def test_registers_and_proc_mtrr(
     layout = drawn(number)
     made = bundle(memtype_kernel, progress=silent)
     hardware = Hardware(memory=MEMORY, cpus=1 + number % 2)
-    guest = booted(Blueprint(made.image, made.initramfs, layout, hardware), logs=tmp_path / "guest")
+    guest = booted(GuestPlan(made.image, made.initramfs, layout, hardware), logs=tmp_path / "guest")
     to_be_closed.callback(guest.machine.close)
 
     intended = registers_of(layout)

@@ -45,7 +45,7 @@ def test_user_mappings_and_their_page_tables(guest_factory: GuestFactory, kernel
     process = guest.process("X")
 
     first = process.mmap(bar, MemType.WC, via="sysfs")
-    assert first.judged is None
+    assert first.verdict_or_none is None
     assert first.kernel.accepted
     assert first.granted_pages == (MemType.WC,) * 4
     assert first.effective is None

@@ -15,16 +15,16 @@ from pytest_memtype.host.store import (
     exclusive_if_free,
     is_whole,
     require_space,
-    scratch,
     seal,
-    under_construction,
+    staged,
+    temp_dir,
 )
 from pytest_memtype.host.trust import NotOurs
 
 
 def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
     final = tmp_path / "kits" / "one"
-    with exclusive(tmp_path, silent), under_construction(final, cache=tmp_path) as folder:
+    with exclusive(tmp_path, silent), staged(final, cache=tmp_path) as folder:
         folder.mkdir()
         (folder / "file").write_text("whole")
         assert not final.exists()
@@ -34,7 +34,7 @@ def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:
 
 def test_what_another_has_finished_meanwhile_stays(tmp_path: Path) -> None:
     final = tmp_path / "kits" / "one"
-    with exclusive(tmp_path, silent), under_construction(final, cache=tmp_path) as folder:
+    with exclusive(tmp_path, silent), staged(final, cache=tmp_path) as folder:
         folder.mkdir()
         (folder / "file").write_text("ours")
         final.mkdir(parents=True)
@@ -44,7 +44,7 @@ def test_what_another_has_finished_meanwhile_stays(tmp_path: Path) -> None:
 
 
 def interrupted_while_making(final: Path, cache: Path) -> None:
-    with exclusive(cache, silent), under_construction(final, cache=cache) as folder:
+    with exclusive(cache, silent), staged(final, cache=cache) as folder:
         folder.mkdir()
         raise KeyboardInterrupt
 
@@ -60,9 +60,9 @@ def test_nothing_appears_when_making_it_fails(tmp_path: Path) -> None:
 DIES_WHILE_BUILDING = """
 import os, pathlib, signal, sys
 from pytest_memtype.host.progress import silent
-from pytest_memtype.host.store import exclusive, under_construction
+from pytest_memtype.host.store import exclusive, staged
 cache = pathlib.Path(sys.argv[1])
-with exclusive(cache, silent), under_construction(cache / "kits" / "one", cache=cache) as folder:
+with exclusive(cache, silent), staged(cache / "kits" / "one", cache=cache) as folder:
     folder.mkdir()
     (folder / "file").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -116,7 +116,7 @@ def test_a_second_run_says_that_it_waits_and_goes_on_after(tmp_path: Path) -> No
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="disk is full") as caught, scratch(tmp_path):
+    with pytest.raises(HostError, match="disk is full") as caught, temp_dir(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "\n" not in str(caught.value)
     with pytest.raises(HostError, match="disk is full"):
@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 
 def test_other_faults_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), scratch(tmp_path):
+    with pytest.raises(PermissionError), temp_dir(tmp_path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
@@ -171,7 +171,7 @@ def test_nobody_waits_who_only_clears_up(tmp_path: Path) -> None:
 def finished(tmp_path: Path) -> Path:
     """A folder like a bundle, made as all of them are."""
     final = tmp_path / "bundles" / "one"
-    with exclusive(tmp_path, silent), under_construction(final, cache=tmp_path) as folder:
+    with exclusive(tmp_path, silent), staged(final, cache=tmp_path) as folder:
         folder.mkdir()
         (folder / "image").write_bytes(bytes(100_000) + b"kernel")
         (folder / "launcher.so").write_bytes(b"code")

@@ -26,7 +26,7 @@ from pytest_memtype.cli import main
 from pytest_memtype.errors import HostError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory, guest_sources
-from pytest_memtype.host.store import exclusive, workshop
+from pytest_memtype.host.store import build_dir, exclusive
 from pytest_memtype.kernels import mirror, sealed_tar
 from pytest_memtype.kernels.bundle import bundle, bundle_path, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
@@ -209,7 +209,7 @@ def test_what_can_not_be_read_is_not_said_to_be_unwritable(there: Path, tmp_path
         agent.chmod(0)
         result = memtype("cache", "export", tmp_path / "x", f"debian:{KERNEL}")
         assert result.exit_code == 3
-        assert f"{agent}: Permission denied: it can't be read" in result.stderr
+        assert f"{agent}: TargetConfig denied: it can't be read" in result.stderr
 
 
 def test_a_link_that_import_would_refuse_is_not_written(there: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_nothing_is_moved_under_a_run_that_is_making_it(
     monkeypatch.setenv("MEMTYPE_CACHE", str(here))
     kit = kit_path(small_kernel(KERNEL), cache=here)
     # A guest is built under the lock of its kit.
-    place = workshop(here, "index-bookworm" if what == "index" else kit.name)
+    place = build_dir(here, "index-bookworm" if what == "index" else kit.name)
     if what == "bundle":
         shutil.copytree(there / "kits" / kit.name, kit, symlinks=True)
     made = {"kit": kit, "bundle": here / "bundles", "index": here / "index" / "bookworm.2.json"}[what]

@@ -12,7 +12,7 @@ from stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import silent
-from pytest_memtype.host.store import exclusive, workshop
+from pytest_memtype.host.store import build_dir, exclusive
 from pytest_memtype.kernels import index
 from pytest_memtype.kernels.index import Index, Kernel, choose, newest_of_each_series, parse
 from pytest_memtype.kernels.sources import AptSources
@@ -362,7 +362,7 @@ def test_ctrl_c_ends_the_reading_of_indexes(tmp_path: Path, monkeypatch: pytest.
 def test_ctrl_c_ends_the_wait_for_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = tmp_path / "began"
     stub = StubMmdebstrap(tmp_path / "bin", monkeypatch)
-    place = workshop(tmp_path, f"index-{SUITES[0]}")
+    place = build_dir(tmp_path, f"index-{SUITES[0]}")
     with exclusive(place, silent):
         interrupted(tmp_path, began)
     assert stub.calls == []

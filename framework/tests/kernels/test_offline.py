@@ -29,7 +29,7 @@ from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.kernels.index import age_text, indexes
 from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.kernels.spec import SUITES, parse
-from pytest_memtype.run.variants import all_tested
+from pytest_memtype.run.variants import all_variants
 
 KERNEL = "6.1.0-56-cloud-amd64"
 SPEC = f"debian:{KERNEL}"
@@ -68,7 +68,7 @@ def test_an_exact_kernel_of_the_cache_asks_nobody(
         path.unlink()
     said: list[str] = []
     assert resolve(SPEC, progress=said.append) == SPEC
-    assert [each.name for each in all_tested([SPEC], None, progress=said.append)] == [SPEC]
+    assert [each.name for each in all_variants([SPEC], None, progress=said.append)] == [SPEC]
     assert said == []
     assert unreachable.calls == []
 
@@ -112,7 +112,7 @@ def test_an_unreachable_mirror_is_asked_once_and_told_once(
 ) -> None:
     said: list[str] = []
     with contextlib.suppress(Unreachable):
-        all_tested(specs, None, progress=said.append)
+        all_variants(specs, None, progress=said.append)
     for spec in ("debian:sid", "debian:6.12"):
         resolve(spec, progress=said.append)
     assert said == [f"{line}; the Debian mirror can't be reached"]

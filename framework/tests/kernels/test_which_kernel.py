@@ -11,7 +11,7 @@ from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.sets import kernel_set
-from pytest_memtype.run.variants import all_tested
+from pytest_memtype.run.variants import all_variants
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_sets() -> None:
 
 
 def test_guests_times_kernels() -> None:
-    found = all_tested(
+    found = all_variants(
         ["debian:bookworm", "debian:6.1.0-56-cloud-amd64"], ["minimal", "debian:bookworm"], progress=silent
     )
     # Both specs mean one kernel, which is tested once in each guest.
@@ -81,10 +81,10 @@ def test_guests_times_kernels() -> None:
         "debian:6.1.0-56-cloud-amd64@bookworm",
     ]
     assert [each.system for each in found] == ["minimal", "debian:bookworm"]
-    own = all_tested(None, ["debian:bookworm"], progress=silent)
+    own = all_variants(None, ["debian:bookworm"], progress=silent)
     assert [each.kernel for each in own] == ["debian:6.1.0-56-amd64"]
 
 
 def test_two_specs_may_mean_two_kernels() -> None:
-    found = all_tested(["debian:bookworm", "debian:6.1"], None, progress=silent)
+    found = all_variants(["debian:bookworm", "debian:6.1"], None, progress=silent)
     assert [each.name for each in found] == ["debian:6.1.0-56-cloud-amd64", "debian:6.1.0-57-cloud-amd64"]

@@ -30,12 +30,12 @@ from pytest_memtype.host.cached_folders import OUTER_GUESTS
 from pytest_memtype.host.memory import available_memory
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import discard, exclusive, under_construction, workshop
+from pytest_memtype.host.store import build_dir, discard, exclusive, staged
 from pytest_memtype.kernels import sandbox
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qemu_command import Guest, rerun_command
+from pytest_memtype.machine.qemu_command import QemuConfig, rerun_command
 from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
 
@@ -273,26 +273,26 @@ def outer_guest(
 
 
 def _template(image: OuterImage, bundle: Bundle, payload: Path, *, progress: Progress) -> Template:
-    guest = Guest(
+    guest = QemuConfig(
         HARDWARE, kernel=image.kernel, initrd=image.initramfs, drives=(image.disk, payload), icount=_ICOUNT
     )
     # Whatever payload it is made with, others can be handed to its clones.
     command = rerun_command(dataclasses.replace(guest, drives=(image.disk,)))
     # It has a template in it of a guest that is started so.
-    inside = rerun_command(Guest(accelerator="kvm"))
+    inside = rerun_command(QemuConfig(accelerator="kvm"))
     parts = (image.key, bundle.key, this_qemu().banner, command, inside, str(_FORMAT))
     key = hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]
     folder = cache_directory() / OUTER_GUESTS / f"template-{key}"
     with contextlib.suppress(TemplateError):
         return load(guest, folder)
-    place = workshop(cache_directory(), folder.name)
+    place = build_dir(cache_directory(), folder.name)
     with exclusive(place, progress):
         # Another run may have made it while this one waited.
         with contextlib.suppress(TemplateError):
             return load(guest, folder)
         discard(folder, cache=place)
         progress("booting the outer guest, and a guest on KVM inside it")
-        with under_construction(folder, cache=place) as directory:
+        with staged(folder, cache=place) as directory:
             directory.mkdir()
             save(guest, boot_rom=None, directory=directory, prepare=_prepare)
         keep_latest("template-*", place=place)

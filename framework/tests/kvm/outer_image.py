@@ -22,13 +22,13 @@ from pytest_memtype.host.cached_folders import OUTER_GUESTS
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import (
+    build_dir,
     discard,
     exclusive,
     flush,
     require_space,
-    scratch,
-    under_construction,
-    workshop,
+    staged,
+    temp_dir,
 )
 from pytest_memtype.kernels import initramfs, sandbox
 from pytest_memtype.kernels.mmdebstrap import unpack
@@ -107,7 +107,7 @@ def outer_image(*, progress: Progress) -> OuterImage:
     cache = cache_directory()
     folder = cache / OUTER_GUESTS / f"outer-{digest()}"
     if not folder.is_dir():
-        place = workshop(cache, folder.name)
+        place = build_dir(cache, folder.name)
         with exclusive(place, progress):
             # Another run may have made it while this one waited.
             if not folder.is_dir():
@@ -138,7 +138,7 @@ def digest() -> str:
 def _build(folder: Path, *, kit: Path, cache: Path, place: Path) -> None:
     require_space(cache, _NEEDED_BYTES)
     what = "the outer guest's image"
-    with scratch(place) as work, under_construction(folder, cache=place) as target:
+    with temp_dir(place) as work, staged(folder, cache=place) as target:
         target.mkdir()
         root = work / "root"
         unpack(sources_of(SUITE), root, packages=_PACKAGES, hook=_HOOK, what=what, cache=cache)

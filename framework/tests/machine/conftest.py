@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 
 CONSOLE, AGENT = 0x3F8, 0x2F8
 
@@ -50,7 +50,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
     with ExitStack() as stack:
 
         def start_machine(
-            guest: Guest | None = None,
+            guest: QemuConfig | None = None,
             *,
             console: bytes = b"",
             agent: bytes = b"",
@@ -60,7 +60,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
             if then is not None:
                 rom = option_rom(write(CONSOLE, console) + write(AGENT, agent) + ENDS[then])
             logs = tmp_path / f"logs{len(list(tmp_path.glob('logs*')))}"
-            return stack.enter_context(Machine.start(guest or Guest(), logs=logs, boot_rom=rom))
+            return stack.enter_context(Machine.start(guest or QemuConfig(), logs=logs, boot_rom=rom))
 
         yield start_machine
 

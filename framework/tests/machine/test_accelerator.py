@@ -31,7 +31,7 @@ from pytest_memtype.machine.accelerator import (
 )
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qemu_command import Accelerator, Guest
+from pytest_memtype.machine.qemu_command import Accelerator, QemuConfig
 from pytest_memtype.machine.qemu_versions import QEMU
 
 FILE = "accelerator.json"
@@ -493,7 +493,7 @@ def test_tcg_that_fails_is_no_choice() -> None:
 def cpu_shown(accelerator: Accelerator, cpu: str, logs: Path) -> dict[str, Any]:
     """What QEMU says of the first CPU of a guest."""
     properties = ("vendor", "family", "model", "stepping", "phys-bits", "mtrr", "pat", "pge", "x2apic")
-    with Machine.start(Guest(Hardware(cpu=cpu), accelerator=accelerator), logs=logs) as machine:
+    with Machine.start(QemuConfig(Hardware(cpu=cpu), accelerator=accelerator), logs=logs) as machine:
         path = machine.qmp.execute("query-cpus-fast")[0]["qom-path"]
         return {name: machine.qmp.execute("qom-get", {"path": path, "property": name}) for name in properties}
 

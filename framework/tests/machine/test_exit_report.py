@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from pytest_memtype.errors import GuestExited, GuestHung, GuestPanicked
-from pytest_memtype.machine.exit_report import Remains, explain_end, explain_hang
+from pytest_memtype.machine.exit_report import ExitFacts, explain_end, explain_hang
 
-KILLED = Remains(
+KILLED = ExitFacts(
     pid=42,
     status=-9,
     reason=None,
@@ -93,7 +93,7 @@ def test_hang() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        "can't open backing store /proc/42/fd/7 for guest RAM: Permission denied",
+        "can't open backing store /proc/42/fd/7 for guest RAM: TargetConfig denied",
         "can't open backing store /proc/42/fd/7 for guest RAM: No such file or directory",
         "Could not access KVM kernel module: Operation not permitted",
         "failed to create memfd: Function not implemented",

@@ -13,7 +13,7 @@ from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import intended
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import memory_type_at
 
@@ -52,7 +52,7 @@ def test_types(hardware: Hardware, expected: dict[int, MemType]) -> None:
 def test_as_in_a_guest(hardware: Hardware, tmp_path: Path) -> None:
     """Booted, because templates of so much memory would push out all others."""
     made = bundle("debian:bookworm", progress=silent)
-    plan = Blueprint(
+    plan = GuestPlan(
         made.image, made.initramfs, load_layout("firmware", []), hardware, flash=flash(hardware.firmware)
     )
     guest = booted(plan, logs=tmp_path / "logs")

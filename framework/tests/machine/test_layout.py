@@ -17,7 +17,7 @@ from pytest_memtype.errors import LayoutError
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, check_bootable, intended, register_writes, validate
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.strategies import layouts, mtrr_ranges
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED_CODE, MtrrRange, memory_type_at
@@ -309,7 +309,7 @@ def test_300_corrupted_layouts_are_refused_before_qemu_starts(
     nothing = Path("/dev/null/none")
     # Were it to start, it would be refused for its kernel or its log folder, and not as a layout.
     with pytest.raises(LayoutError) as refusal:
-        booted(Blueprint(nothing, nothing, corrupted, Hardware()), logs=Path("/dev/null/logs"))
+        booted(GuestPlan(nothing, nothing, corrupted, Hardware()), logs=Path("/dev/null/logs"))
     message = str(refusal.value)
     assert "\n" not in message
     # The line names the range by its number and as it was given.

@@ -12,7 +12,7 @@ import pytest
 from pytest_memtype.errors import GuestExited, GuestHung, GuestPanicked
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 
 Start = Callable[..., Machine]
 BeforeWaiting = Callable[[Machine, Callable[[], object]], None]
@@ -21,10 +21,10 @@ BeforeWaiting = Callable[[Machine, Callable[[], object]], None]
 WAITING = """
 import sys, tempfile
 from pathlib import Path
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.machine import Machine
 tempfile.tempdir = sys.argv[1]
-with Machine.start(Guest(), logs=Path(sys.argv[2])) as machine:
+with Machine.start(QemuConfig(), logs=Path(sys.argv[2])) as machine:
     print(machine.process.pid, flush=True)
     machine.agent_port.expect_exact("never")
 """
@@ -162,31 +162,31 @@ def test_reset_without_panic(start: Start) -> None:
 
 def test_qemu_that_refuses(start: Start, temporary_files: Path) -> None:
     with pytest.raises(GuestExited, match=r"unable to find CPU model 'nope' \(starting QEMU\)"):
-        start(Guest(Hardware(cpu="nope")))
+        start(QemuConfig(Hardware(cpu="nope")))
     assert list(temporary_files.iterdir()) == []
 
 
 def test_qemu_that_does_not_start_in_time(tmp_path: Path, temporary_files: Path) -> None:
     with pytest.raises(GuestHung, match="starting QEMU"):
-        Machine.start(Guest(), logs=tmp_path / "logs", timeout=0)
+        Machine.start(QemuConfig(), logs=tmp_path / "logs", timeout=0)
     assert list(temporary_files.iterdir()) == []
 
 
 def test_ram_file_and_state(start: Start, tmp_path: Path) -> None:
     ram = tmp_path / "ram"
-    template = start(Guest(Hardware(memory="96M"), ram_file=ram))
+    template = start(QemuConfig(Hardware(memory="96M"), ram_file=ram))
     assert ram.stat().st_size == 96 << 20
     template.close()
     state = tmp_path / "state"
     state.touch()
-    clone = start(Guest(Hardware(memory="96M"), ram_file=ram, ram_share=False, state=state))
+    clone = start(QemuConfig(Hardware(memory="96M"), ram_file=ram, ram_share=False, state=state))
     assert clone.state_fd >= 0
     assert clone.qmp.execute("query-status")["status"] == "inmigrate"
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_test_device_is_16_mib_prefetchable(start: Start, cpus: int) -> None:
-    machine = start(Guest(Hardware(cpus=cpus)))
+    machine = start(QemuConfig(Hardware(cpus=cpus)))
     (bus,) = machine.qmp.execute("query-pci")
     (device,) = (device for device in bus["devices"] if device["qdev_id"] == "testdevice")
     (bar,) = (region for region in device["regions"] if region["bar"] == 0)

@@ -14,7 +14,7 @@ from pytest_memtype.errors import GuestExited, HostError, UsageError
 from pytest_memtype.machine.hardware import MIB, Hardware, RamRange
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory import GuestMemory, _windows
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 
 Start = Callable[..., Machine]
 
@@ -24,7 +24,7 @@ HARDWARE = Hardware(memory="96M")
 
 @pytest.mark.parametrize("address", [0x1000, 0x7FFFFF, SIZE - 5])
 def test_what_is_written_is_read(start: Start, address: int) -> None:
-    machine = start(Guest(hardware=HARDWARE))
+    machine = start(QemuConfig(hardware=HARDWARE))
     machine.memory.write(address, b"hello")
     assert machine.memory.read(address, 5) == b"hello"
     assert machine.memory.read(address - 1, 1) == b"\0"
@@ -32,7 +32,7 @@ def test_what_is_written_is_read(start: Start, address: int) -> None:
 
 def test_it_is_what_the_guest_sees(start: Start) -> None:
     """QEMU's own view of guest-physical memory, through its monitor."""
-    machine = start(Guest(hardware=HARDWARE))
+    machine = start(QemuConfig(hardware=HARDWARE))
     machine.memory.write(0x500000, bytes(range(1, 9)))
     seen = machine.qmp.execute("human-monitor-command", {"command-line": "xp /1xg 0x500000"})
     assert "0x0807060504030201" in str(seen)
@@ -41,7 +41,7 @@ def test_it_is_what_the_guest_sees(start: Start) -> None:
 @pytest.mark.parametrize("address", [0x7FFFF000, 1 << 32, (1 << 32) + 0x2FFFF000])
 def test_above_the_hole(start: Start, address: int) -> None:
     """2816 MiB: 2 GiB at 0, 768 MiB at 4 GiB. QEMU's own view says the same."""
-    machine = start(Guest(hardware=Hardware(memory="2816M")))
+    machine = start(QemuConfig(hardware=Hardware(memory="2816M")))
     machine.memory.write(address, bytes(range(1, 9)))
     seen = machine.qmp.execute("human-monitor-command", {"command-line": f"xp /1xg {address:#x}"})
     assert "0x0807060504030201" in str(seen)
@@ -50,7 +50,7 @@ def test_above_the_hole(start: Start, address: int) -> None:
 
 def test_ram_that_is_mapped_nowhere(start: Start) -> None:
     """Not taken for address 0 of QEMU, and no descriptor stays."""
-    machine = start(Guest(hardware=HARDWARE))
+    machine = start(QemuConfig(hardware=HARDWARE))
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(HostError, match="has no mapping of its 0x6000000 bytes at 0x0"):
         GuestMemory(
@@ -63,7 +63,7 @@ def test_ram_that_is_mapped_nowhere(start: Start) -> None:
 
 @pytest.mark.parametrize("address", [0x7FFFFFFC, 0x80000000, 0xFFFFFFFC, (1 << 32) + 0x2FFFFFFC])
 def test_ends_of_split_ram(start: Start, address: int) -> None:
-    machine = start(Guest(hardware=Hardware(memory="2816M")))
+    machine = start(QemuConfig(hardware=Hardware(memory="2816M")))
     with pytest.raises(UsageError, match="the guest has no such RAM"):
         machine.memory.read(address, 8)
 
@@ -75,7 +75,7 @@ def test_a_private_copy_of_a_file_stays_private(start: Start, tmp_path: Path) ->
         out.truncate(SIZE)
         out.seek(0x500000)
         out.write(b"template")
-    machine = start(Guest(hardware=HARDWARE, ram_file=file, ram_share=False))
+    machine = start(QemuConfig(hardware=HARDWARE, ram_file=file, ram_share=False))
     assert machine.memory.read(0x500000, 8) == b"template"
     machine.memory.write(0x500000, b"changed!")
     assert machine.memory.read(0x500000, 8) == b"changed!"
@@ -103,7 +103,7 @@ def test_ram_is_the_file_of_its_size() -> None:
 
 @pytest.mark.parametrize(("address", "length"), [(SIZE, 1), (SIZE - 4, 5), (0xFD000000, 4), (-1, 4)])
 def test_what_is_no_ram_is_refused(start: Start, address: int, length: int) -> None:
-    machine = start(Guest(hardware=HARDWARE))
+    machine = start(QemuConfig(hardware=HARDWARE))
     with pytest.raises(UsageError, match="the guest has no such RAM"):
         machine.memory.read(address, length)
     with pytest.raises(UsageError, match="the guest has no such RAM"):
@@ -111,7 +111,7 @@ def test_what_is_no_ram_is_refused(start: Start, address: int, length: int) -> N
 
 
 def test_the_memory_of_a_guest_that_ended_is_gone(start: Start) -> None:
-    machine = start(Guest(hardware=HARDWARE))
+    machine = start(QemuConfig(hardware=HARDWARE))
     memory = machine.memory
     os.kill(machine.process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, machine.process.pid, os.WEXITED | os.WNOWAIT)
@@ -122,7 +122,7 @@ def test_the_memory_of_a_guest_that_ended_is_gone(start: Start) -> None:
 
 
 def test_a_closed_machine_has_no_memory(start: Start) -> None:
-    machine = start(Guest(hardware=HARDWARE))
+    machine = start(QemuConfig(hardware=HARDWARE))
     machine.close()
     with pytest.raises(GuestExited):
         machine.memory.read(0, 1)
@@ -130,7 +130,7 @@ def test_a_closed_machine_has_no_memory(start: Start) -> None:
 
 def test_a_host_that_forbids_it_is_named(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Yama's ptrace_scope is the host's own: here, only what it makes of open() can be had."""
-    machine = start(Guest(hardware=HARDWARE))
+    machine = start(QemuConfig(hardware=HARDWARE))
     allowed = os.open
 
     def forbidden(path: Any, *rest: Any, **options: Any) -> int:

@@ -18,14 +18,14 @@ from pytest_memtype.host.trust import NotOurs
 from pytest_memtype.machine import template as template_module
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.qemu_versions import QEMU, this_qemu
 from pytest_memtype.machine.template import Template, TemplateError, clone, load, save, template_key
 from pytest_memtype.run.artifacts import Evidence, leave
 
 from .conftest import CONSOLE, ENDS, option_rom, write
 
-GUEST = Guest(Hardware(memory="96M"), kernel=Path("/kernel"), initrd=Path("/initrd"))
+GUEST = QemuConfig(Hardware(memory="96M"), kernel=Path("/kernel"), initrd=Path("/initrd"))
 
 #: Prints a word, then sends back what it is sent.
 ECHO = option_rom(write(CONSOLE, b"here") + ENDS["echo"])
@@ -51,7 +51,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_the_same_guest_has_the_same_key() -> None:
-    again = Guest(Hardware(memory="96M"), kernel=Path("/kernel"), initrd=Path("/initrd"))
+    again = QemuConfig(Hardware(memory="96M"), kernel=Path("/kernel"), initrd=Path("/initrd"))
     assert template_key(GUEST, boot_rom=b"rom") == template_key(again, boot_rom=b"rom")
 
 
@@ -67,7 +67,7 @@ def test_the_same_guest_has_the_same_key() -> None:
         replace(GUEST, hardware=Hardware(memory="96M", cmdline="nopat")),
     ],
 )
-def test_any_difference_makes_another_key(other: Guest) -> None:
+def test_any_difference_makes_another_key(other: QemuConfig) -> None:
     assert template_key(other, boot_rom=b"rom") != template_key(GUEST, boot_rom=b"rom")
 
 
@@ -239,7 +239,7 @@ def test_what_failed_beside_a_removed_template_can_be_run_again(saved: Path, tmp
     with clone(load(GUEST, saved), logs=own) as machine:
         # As memtype cache prune does beside a run.
         shutil.rmtree(saved)
-        leave(own.parent, records=[], guests=[Evidence({}, machine.guest)])
+        leave(own.parent, records=[], guests=[Evidence({}, machine.config)])
     script = (own / "rerun.sh").read_text()
     assert f"-option-rom {own / 'boot-rom.bin'} " in script
     assert (own / "boot-rom.bin").read_bytes() == ECHO

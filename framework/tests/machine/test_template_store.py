@@ -18,7 +18,7 @@ from pytest_memtype.host.progress import silent
 from pytest_memtype.host.store import exclusive
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.template import Template, clone
 from pytest_memtype.machine.template_store import RESERVE, discard, get, prune, stored
 
@@ -32,7 +32,7 @@ ASKS = """
 import sys, tempfile
 from pathlib import Path
 from pytest_memtype.errors import MemtypeError
-from pytest_memtype.machine.qemu_command import Guest
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine import template
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.template_store import get
@@ -56,7 +56,7 @@ def prepare(machine):
 
 try:
     got = get(
-        Guest(Hardware(memory="96M")), boot_rom=rom, cache=cache, prepare=prepare, progress=say
+        QemuConfig(Hardware(memory="96M")), boot_rom=rom, cache=cache, prepare=prepare, progress=say
     )
     say(f"got {got.notes}")
 except MemtypeError as error:
@@ -72,7 +72,7 @@ class Maker:
         self.made = 0
 
     def __call__(self, *, cpu: str = "qemu64") -> Template:
-        guest = Guest(Hardware(memory="96M", cpu=cpu))
+        guest = QemuConfig(Hardware(memory="96M", cpu=cpu))
         return get(guest, boot_rom=ECHO, cache=self.cache, prepare=self._prepare, progress=silent)
 
     def _prepare(self, machine: Machine) -> str:
@@ -274,7 +274,7 @@ def test_logs_of_a_template_that_can_not_be_made_are_the_last_ones(tmp_path: Pat
     for _ in range(2):
         with pytest.raises(GuestError, match="it isn't ready"):
             get(
-                Guest(Hardware(memory="96M")),
+                QemuConfig(Hardware(memory="96M")),
                 boot_rom=ECHO,
                 cache=tmp_path / "templates",
                 prepare=fails,
@@ -314,7 +314,7 @@ def test_room_is_made_where_others_have_filled_the_disk(
         assert stored(maker.cache) == []
         return "notes"
 
-    guest = Guest(Hardware(memory="96M", cpu="qemu64,-mtrr"))
+    guest = QemuConfig(Hardware(memory="96M", cpu="qemu64,-mtrr"))
     get(guest, boot_rom=ECHO, cache=maker.cache, prepare=nothing_is_there, progress=silent)
     assert len(stored(maker.cache)) == 1
 

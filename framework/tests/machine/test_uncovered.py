@@ -14,7 +14,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import layout_files
 from pytest_memtype.machine.uncovered import as_started, given_up, uncovered_ram
-from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange
 
@@ -92,7 +92,7 @@ def test_of_the_named_layouts_one_leaves_ram_uncovered() -> None:
 
 def boot(made: Layout, hardware: Hardware, folder: Path, *, timeout: float = 120) -> Guest:
     kernel = bundle("debian:bookworm", progress=silent)
-    plan = Blueprint(kernel.image, kernel.initramfs, made, hardware)
+    plan = GuestPlan(kernel.image, kernel.initramfs, made, hardware)
     return booted(plan, logs=folder / "guest", timeout=timeout)
 
 

@@ -47,14 +47,14 @@ def test_reading_changes_nothing(guest: Guest) -> None:
 
 
 def test_the_shape_learned_is_that_of_a_template(guest: Guest) -> None:
-    state = guest.machine.guest.state
+    state = guest.machine.config.state
     if state is None:
         pytest.skip("this guest was booted and not restored")
-    assert shape_of(state.read_bytes()) == cpu_shape(replace(guest.machine.guest, state=None))
+    assert shape_of(state.read_bytes()) == cpu_shape(replace(guest.machine.config, state=None))
 
 
 def test_registers_are_written_where_they_are_read(guest: Guest) -> None:
-    shape = cpu_shape(guest.machine.guest)
+    shape = cpu_shape(guest.machine.config)
     state = save_devices(guest.machine)
     (cpu,) = read_cpus(state, shape)
     other = replace(cpu, pat_value=0x0007010600070106, mtrr_variable=((1, 2), *cpu.mtrr_variable[1:]))

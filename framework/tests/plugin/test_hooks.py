@@ -19,7 +19,7 @@ from processes import qemus_of
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.private_folder import PREFIX
 from pytest_memtype.plugin import session
-from pytest_memtype.run.variants import Tested as TestedKernel
+from pytest_memtype.run.variants import Variant
 
 # As docs and api.md show it.
 EXAMPLE = """
@@ -215,11 +215,11 @@ def test_a_kernel_that_can_not_be_had_is_looked_for_once(
 ) -> None:
     asked: list[object] = []
 
-    def never(*specs: object, **_: object) -> list[TestedKernel]:
+    def never(*specs: object, **_: object) -> list[Variant]:
         asked.append(specs)
         raise KernelError("the mirror is gone")
 
-    monkeypatch.setattr(session, "all_tested", never)
+    monkeypatch.setattr(session, "all_variants", never)
     pytester.makepyfile(test_one="def test_it(guest): ...", test_two="def test_it(guest): ...")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.ret == 3

@@ -8,11 +8,11 @@ from empty_cache import empty_cache
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit.findings import Finding, FindingKind
 from pytest_memtype.run.alias_check import Checked, ExpectedAlias, alias_complaint, audit_summary, check
-from pytest_memtype.x86.effective import Danger, Effective, EffectiveType
+from pytest_memtype.x86.effective import Effective, EffectiveType, Severity
 
 ALIAS = Finding(
     FindingKind.CONFLICT,
-    Danger.FATAL,
+    Severity.FATAL,
     0x1000,
     1,
     (EffectiveType.WC, EffectiveType.WB),
@@ -122,7 +122,7 @@ def test_what_a_boot_leaves_is_no_tests(pytester: pytest.Pytester, fresh: str) -
 REMOVED = """
     from pytest_memtype.machine.template_store import discard
 
-    discard(guest.machine.guest.ram_file.parents[1])
+    discard(guest.machine.config.ram_file.parents[1])
 """
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from pytest_memtype.cli import main
 from pytest_memtype.host.progress import silent
-from pytest_memtype.host.store import exclusive, workshop
+from pytest_memtype.host.store import build_dir, exclusive
 from pytest_memtype.kernels.offline import readiness
 
 NAME = "6.1.0-1-cloud-amd64-0123456789abcdef"
@@ -60,7 +60,7 @@ def test_a_removal_that_was_killed_leaves_no_half_kit(cache: Path, kit: Path, ar
     assert killed.returncode == -signal.SIGKILL
     assert not kit.exists()
     # The next run that wants it clears up.
-    place = workshop(cache, NAME)
+    place = build_dir(cache, NAME)
     assert (place / "partial").exists()
     with exclusive(place, silent):
         assert not (place / "partial").exists()
@@ -68,7 +68,7 @@ def test_a_removal_that_was_killed_leaves_no_half_kit(cache: Path, kit: Path, ar
 
 @pytest.mark.parametrize("arguments", REMOVALS)
 def test_what_could_not_be_removed_is_not_said_to_be(cache: Path, kit: Path, arguments: list[str]) -> None:
-    (workshop(cache, NAME) / "partial").touch()
+    (build_dir(cache, NAME) / "partial").touch()
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 3
     assert result.stdout == ""
@@ -82,7 +82,7 @@ def test_what_could_not_be_removed_is_not_said_to_be(cache: Path, kit: Path, arg
 def test_nothing_is_removed_under_a_run_that_builds_with_it(
     cache: Path, kit: Path, arguments: list[str]
 ) -> None:
-    place = workshop(cache, NAME)
+    place = build_dir(cache, NAME)
     with exclusive(place, silent):
         removal = start("from pytest_memtype.cli import main; main()", arguments)
         assert removal.stderr is not None
@@ -133,7 +133,7 @@ def test_all_that_takes_room_is_listed(cache: Path) -> None:
 @pytest.mark.timeout(60)
 def test_a_suites_qemu_is_not_removed_while_it_is_fetched(cache: Path) -> None:
     (cache / "suite-qemus" / "sid").mkdir(parents=True)
-    with exclusive(workshop(cache, "suite-qemu-sid"), silent):
+    with exclusive(build_dir(cache, "suite-qemu-sid"), silent):
         removal = start("from pytest_memtype.cli import main; main()", ["cache", "remove", "sid"])
         assert removal.stderr is not None
         assert removal.stderr.readline() == "waiting for another run that is preparing the same\n"

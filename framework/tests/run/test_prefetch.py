@@ -11,7 +11,7 @@ import pytest
 
 from pytest_memtype.errors import HostError
 from pytest_memtype.run import prefetch
-from pytest_memtype.run.prefetch import Ahead, Ready
+from pytest_memtype.run.prefetch import GuestPrefetch, Ready
 
 GUEST_MEMORY = 256 << 20
 
@@ -55,21 +55,25 @@ def maker() -> Maker:
 
 
 @pytest.fixture
-def ahead(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ahead[str, Guest]]:
+def ahead(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuestPrefetch[str, Guest]]:
     monkeypatch.setattr(prefetch, "available_memory", lambda: 1 << 40)
     before = threading.active_count()
-    made = Ahead(maker)
+    made = GuestPrefetch(maker)
     yield made
     made.close()
     assert threading.active_count() == before
 
 
-def test_without_expecting_it_is_made_at_once(ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path) -> None:
+def test_without_expecting_it_is_made_at_once(
+    ahead: GuestPrefetch[str, Guest], maker: Maker, tmp_path: Path
+) -> None:
     assert ahead.take("one", tmp_path / "1").guest is maker.made[0]
     assert maker.threads == [threading.current_thread().name]
 
 
-def test_the_expected_one_is_handed_out_once(ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path) -> None:
+def test_the_expected_one_is_handed_out_once(
+    ahead: GuestPrefetch[str, Guest], maker: Maker, tmp_path: Path
+) -> None:
     ahead.expect("one", tmp_path / "1", memory=GUEST_MEMORY)
     ready = ahead.take("one", tmp_path / "1")
     assert ready == Ready(maker.made[0], "clone")
@@ -79,7 +83,7 @@ def test_the_expected_one_is_handed_out_once(ahead: Ahead[str, Guest], maker: Ma
 
 @pytest.mark.parametrize(("kind", "logs"), [("two", "1"), ("one", "2")])
 def test_another_than_the_expected_one(
-    ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path, kind: str, logs: str
+    ahead: GuestPrefetch[str, Guest], maker: Maker, tmp_path: Path, kind: str, logs: str
 ) -> None:
     ahead.expect("one", tmp_path / "1", memory=GUEST_MEMORY)
     taken = ahead.take(kind, tmp_path / logs).guest
@@ -91,7 +95,9 @@ def test_another_than_the_expected_one(
     assert [path.name for path in tmp_path.iterdir()] == [logs]
 
 
-def test_one_that_died_waiting_is_replaced(ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path) -> None:
+def test_one_that_died_waiting_is_replaced(
+    ahead: GuestPrefetch[str, Guest], maker: Maker, tmp_path: Path
+) -> None:
     ahead.expect("one", tmp_path / "1", memory=GUEST_MEMORY)
     assert ahead._next is not None
     ahead._next.result().guest.machine.alive = False
@@ -99,7 +105,7 @@ def test_one_that_died_waiting_is_replaced(ahead: Ahead[str, Guest], maker: Make
 
 
 def test_what_went_wrong_is_raised_where_the_guest_is_asked_for(
-    ahead: Ahead[str, Guest], tmp_path: Path
+    ahead: GuestPrefetch[str, Guest], tmp_path: Path
 ) -> None:
     ahead.expect("broken", tmp_path / "1", memory=GUEST_MEMORY)
     with pytest.raises(HostError, match="there is no QEMU"):
@@ -107,14 +113,14 @@ def test_what_went_wrong_is_raised_where_the_guest_is_asked_for(
 
 
 def test_what_went_wrong_with_one_that_nobody_wants_harms_nobody(
-    ahead: Ahead[str, Guest], tmp_path: Path
+    ahead: GuestPrefetch[str, Guest], tmp_path: Path
 ) -> None:
     ahead.expect("broken", tmp_path / "1", memory=GUEST_MEMORY)
     assert ahead.take("one", tmp_path / "2").guest.machine.alive
     assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
-def test_at_most_one_is_started_ahead(ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path) -> None:
+def test_at_most_one_is_started_ahead(ahead: GuestPrefetch[str, Guest], maker: Maker, tmp_path: Path) -> None:
     ahead.expect("one", tmp_path / "1", memory=GUEST_MEMORY)
     ahead.expect("two", tmp_path / "2", memory=GUEST_MEMORY)
     assert ahead.take("one", tmp_path / "1").guest.kind == "one"
@@ -122,7 +128,7 @@ def test_at_most_one_is_started_ahead(ahead: Ahead[str, Guest], maker: Maker, tm
 
 
 def test_a_host_short_of_memory_starts_none(
-    ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ahead: GuestPrefetch[str, Guest], maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefetch, "available_memory", lambda: GUEST_MEMORY + prefetch.SPARE_MEMORY - 1)
     ahead.expect("one", tmp_path / "1", memory=GUEST_MEMORY)
@@ -131,7 +137,7 @@ def test_a_host_short_of_memory_starts_none(
 
 
 def test_closing_ends_the_one_nobody_asked_for(
-    ahead: Ahead[str, Guest], maker: Maker, tmp_path: Path
+    ahead: GuestPrefetch[str, Guest], maker: Maker, tmp_path: Path
 ) -> None:
     ahead.expect("one", tmp_path / "1", memory=GUEST_MEMORY)
     ahead.close()

@@ -66,7 +66,7 @@ def under_tcg(kernel: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Progr
 
 
 @pytest.fixture
-def stand_in(
+def stub(
     request: pytest.FixtureRequest,
     kernel: Bundle,
     under_tcg: Programmed,
@@ -95,25 +95,25 @@ def stand_in(
     return StandIn(kernel, cache, [])
 
 
-@pytest.mark.parametrize("stand_in", [False], indirect=True, ids=["honest"])
-def test_kvm_that_answers_as_tcg_is_taken(stand_in: StandIn, under_tcg: Programmed) -> None:
-    choice = stand_in.choose()
+@pytest.mark.parametrize("stub", [False], indirect=True, ids=["honest"])
+def test_kvm_that_answers_as_tcg_is_taken(stub: StandIn, under_tcg: Programmed) -> None:
+    choice = stub.choose()
     assert choice.accelerator == "kvm"
     assert choice.reason == f"faster; {len(under_tcg.records)} records are the same under both"
-    assert stand_in.said[:2] == ["timing a boot under TCG and under KVM", "comparing KVM with TCG"]
+    assert stub.said[:2] == ["timing a boot under TCG and under KVM", "comparing KVM with TCG"]
     # Neither templates nor logs stay. What QEMU says of itself does, if this process hadn't asked it before.
-    assert {path.name for path in stand_in.cache.iterdir()} - {"qemu"} == {
+    assert {path.name for path in stub.cache.iterdir()} - {"qemu"} == {
         "accelerator.json",
         "accelerator.lock",
         "qualification.json",
         "work",
     }
-    assert not any((stand_in.cache / "work" / "qualification" / "partial").iterdir())
+    assert not any((stub.cache / "work" / "qualification" / "partial").iterdir())
 
 
-@pytest.mark.parametrize("stand_in", [True], indirect=True, ids=["lies"])
-def test_kvm_that_does_not_keep_mtrrs_is_not_taken(stand_in: StandIn) -> None:
-    choice = stand_in.choose()
+@pytest.mark.parametrize("stub", [True], indirect=True, ids=["lies"])
+def test_kvm_that_does_not_keep_mtrrs_is_not_taken(stub: StandIn) -> None:
+    choice = stub.choose()
     assert choice.accelerator == "tcg"
     assert choice.reason.startswith("KVM is faster, but not to be trusted: record "), choice.reason
     # The default type of the layout is UC, and with the fixed ranges on; the firmware's is WB.
@@ -121,13 +121,13 @@ def test_kvm_that_does_not_keep_mtrrs_is_not_taken(stand_in: StandIn) -> None:
         choice.reason
     )
     assert "\n" not in choice.reason
-    assert stand_in.said[-1] == f"TCG it is: {choice.reason}"
-    assert recall(stand_in.cache) == choice
+    assert stub.said[-1] == f"TCG it is: {choice.reason}"
+    assert recall(stub.cache) == choice
     # What was found holds for whoever asks for KVM all the same.
-    asked = stand_in.choose("kvm")
+    asked = stub.choose("kvm")
     assert asked.accelerator == "kvm"
     assert "0xc00 under TCG, 0xc06 under KVM" in asked.reason
-    assert stand_in.said[-1].startswith("--accel=kvm: not to be trusted: record ")
+    assert stub.said[-1].startswith("--accel=kvm: not to be trusted: record ")
 
 
 def test_the_program_reaches_all_that_is_to_be_compared(under_tcg: Programmed) -> None:
@@ -170,17 +170,17 @@ def test_a_host_that_forbids_to_read_memory_has_no_audit_to_compare(
     assert len(found.records) == len(under_tcg.records)
 
 
-@pytest.mark.parametrize("stand_in", [False], indirect=True, ids=["honest"])
+@pytest.mark.parametrize("stub", [False], indirect=True, ids=["honest"])
 @pytest.mark.parametrize("wanted", ["auto", "kvm"])
-def test_a_store_that_is_full_says_nothing_about_kvm(stand_in: StandIn, wanted: accelerator.Wanted) -> None:
+def test_a_store_that_is_full_says_nothing_about_kvm(stub: StandIn, wanted: accelerator.Wanted) -> None:
     """As soon as there is room, it is compared."""
     with files_at_most(64 << 20):
-        choice = stand_in.choose(wanted)
+        choice = stub.choose(wanted)
     assert "not compared with TCG: the program doesn't run to its end under KVM: " in choice.reason
     assert choice.accelerator == ("kvm" if wanted == "kvm" else "tcg")
-    assert choice.reason in stand_in.said[-1] or "not compared with TCG" in stand_in.said[-1]
-    assert recall(stand_in.cache) is None
-    assert not (stand_in.cache / "qualification.json").exists()
+    assert choice.reason in stub.said[-1] or "not compared with TCG" in stub.said[-1]
+    assert recall(stub.cache) is None
+    assert not (stub.cache / "qualification.json").exists()
 
 
 def one(**fields: object) -> Programmed:

@@ -192,7 +192,7 @@ SMALL = 'import pytest\npytestmark = pytest.mark.hardware(memory="96M")\n'
 
 
 DAMAGES_ITS_TEMPLATE = """
-with guest.machine.guest.ram_file.open("r+b") as ram:
+with guest.machine.config.ram_file.open("r+b") as ram:
     ram.seek(os.lseek(ram.fileno(), 0, os.SEEK_DATA) + 4097)
     (byte,) = ram.read(1)
     ram.seek(-1, os.SEEK_CUR)

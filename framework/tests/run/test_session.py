@@ -15,10 +15,10 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import sealed
 from pytest_memtype.run import boot
-from pytest_memtype.run.session import GuestKind, Session
-from pytest_memtype.run.session import TestGuests as Guests
+from pytest_memtype.run.session import GuestsOfTest as Guests
+from pytest_memtype.run.session import GuestSpec, Session
 
-KIND = GuestKind("debian:bookworm", load_layout("firmware", []), Hardware(memory="96M"))
+KIND = GuestSpec("debian:bookworm", load_layout("firmware", []), Hardware(memory="96M"))
 
 
 @pytest.fixture

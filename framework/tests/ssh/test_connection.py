@@ -31,7 +31,7 @@ from pytest_memtype.errors import (
 from pytest_memtype.guest import ssh
 from pytest_memtype.machine.network import LOOPBACK, close_port, open_port
 from pytest_memtype.ssh.connection import Address, Connection
-from pytest_memtype.ssh.deploy import deploy, refusal, withdraw
+from pytest_memtype.ssh.deploy import deploy, refusal, undeploy
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_key
 
 pytestmark = pytest.mark.distribution("debian:bookworm")
@@ -256,7 +256,7 @@ def test_deployed_and_withdrawn(guest: Guest, files: tuple[Path, Path]) -> None:
     deployed = deploy(connection, agent=files[0], module=files[1])
     assert connection.run(f"stat -c %a {deployed.folder}").output == "700\n"
     assert connection.run(str(deployed.agent)).output == "agent\n"
-    withdraw(connection, deployed)
+    undeploy(connection, deployed)
     assert guest.shell(FOLDERS).output == before
 
 

@@ -48,7 +48,7 @@ def point(request, guest):
             "point": number,
             "worker": os.getpid(),
             "qemu": machine.process.pid,
-            "ram": str(machine.guest.ram_file or ""),
+            "ram": str(machine.config.ram_file or ""),
         }
         with socket.socket(socket.AF_UNIX) as line:
             line.connect(PLACE + "/line")

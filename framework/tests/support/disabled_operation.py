@@ -20,7 +20,7 @@ def _request(operation: str) -> Callable[..., Outcome]:
             actor=self.name,
             region=region,
             requested=memtype,
-            judged=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
+            verdict_or_none=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
             kernel=KernelAnswer(asked=False, accepted=False, errno=0, log=()),
             granted_pages=(),
             effective_pages=(),

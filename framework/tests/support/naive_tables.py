@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_memtype.audit.ram import Booleans, Entries, Frames
-from pytest_memtype.audit.types import Typing
+from pytest_memtype.audit.types import CacheRegisters
 from pytest_memtype.x86.effective import Effective, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import memory_type_at
@@ -69,7 +69,7 @@ def leaves(ram: ArrayRam, root: int, depth: int) -> Iterator[tuple[int, Leaf]]:
                 stack.append((level - 1, (entry & ADDRESS) >> 12, address))
 
 
-def effective_of(leaf: Leaf, frame: int, typing: Typing, *, entry: int | None = None) -> Effective:
+def effective_of(leaf: Leaf, frame: int, typing: CacheRegisters, *, entry: int | None = None) -> Effective:
     """What one page of a leaf is accessed as, were ``entry`` written there."""
     written = leaf.entry if entry is None else entry
     memtype = memtype_of_entry(written, page_size=SIZES[leaf.level], pat=typing.pat)

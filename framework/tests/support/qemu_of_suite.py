@@ -15,7 +15,7 @@ from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.cached_folders import SUITE_QEMUS
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import exclusive, require_space, under_construction, workshop
+from pytest_memtype.host.store import build_dir, exclusive, require_space, staged
 from pytest_memtype.kernels.index import age_text
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -95,7 +95,7 @@ def _kit(suite: str) -> Path:
     """
     cache = cache_directory()
     final = cache / SUITE_QEMUS / suite
-    place = workshop(cache, f"suite-qemu-{suite}")
+    place = build_dir(cache, f"suite-qemu-{suite}")
     with exclusive(place, silent):
         age = time.time() - final.stat().st_mtime if final.is_dir() else None
         if age is not None and 0 <= age < _FRESH_SECONDS:
@@ -117,7 +117,7 @@ def _fetch(suite: str, final: Path, *, cache: Path, place: Path, impatient: bool
     if suite.endswith("-backports"):
         default = f'APT::Default-Release "{suite}";'
         sources = replace(sources, options=(*sources.options, default))
-    with under_construction(final, cache=place) as kit:
+    with staged(final, cache=place) as kit:
         hook = _HOOK.format(package=_PACKAGE)
         what = f"QEMU of {suite}"
         unpack(sources, kit, packages=[_PACKAGE], hook=hook, what=what, cache=cache, impatient=impatient)

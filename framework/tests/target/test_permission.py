@@ -11,8 +11,8 @@ from target_facts import SAID
 from pytest_memtype.errors import UsageError
 from pytest_memtype.target.facts import parse_facts
 from pytest_memtype.target.permission import (
-    Named,
-    Permission,
+    AllowedRange,
+    TargetConfig,
     candidate,
     check,
     load_permission,
@@ -35,8 +35,8 @@ def memory(address: str = "0xfd000000", size: str = '"16M"', what: str = '"VRAM"
 def test_everything_it_may_say(tmp_path: Path) -> None:
     text = f"shell = true\nprintk = 8\nlease = 20\n{memory()}{memory('0xfebc1000', '4096')}"
     found = load_permission(written(tmp_path, text))
-    assert found == Permission(
-        (Named(0xFD000000, 16 << 20, "VRAM"), Named(0xFEBC1000, 4096, "VRAM")),
+    assert found == TargetConfig(
+        (AllowedRange(0xFD000000, 16 << 20, "VRAM"), AllowedRange(0xFEBC1000, 4096, "VRAM")),
         shell=True,
         printk=8,
         lease=20,
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_what_is_no_devices_memory_there(start: int, size: int, why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        check(Permission((Named(start, size, "x"),)), FACTS, where="lab.toml")
+        check(TargetConfig((AllowedRange(start, size, "x"),)), FACTS, where="lab.toml")
 
 
 def test_a_file_to_write_names_a_device_of_the_target(tmp_path: Path) -> None:

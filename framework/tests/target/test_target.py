@@ -197,8 +197,8 @@ def test_the_connection_ends_in_the_middle(
         guest.shell("sleep 600")
     ending.join()
     one_line(raised.value)
-    assert not guest.runs_on.alive
-    assert guest.runs_on.state is GuestState.EXITED
+    assert not guest.host_machine.alive
+    assert guest.host_machine.state is GuestState.EXITED
     details = "\n".join(raised.value.details)
     assert "last console lines:" in details
     assert "is there" in details

@@ -16,7 +16,7 @@ from pytest_memtype.x86.array import Codes
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor, danger, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, UNDEFINED_CODE, MtrrState, MtrrType, decode, memory_type_at
-from pytest_memtype.x86.mtrr_runs import is_mixed
+from pytest_memtype.x86.mtrr_runs import spans_types
 from pytest_memtype.x86.pte import (
     PageSize,
     leaf_address,
@@ -83,8 +83,8 @@ def test_more_addresses_than_one_block() -> None:
 @given(state=states(), pages=st.lists(st.integers(0, 1 << 19), max_size=20))
 def test_is_mixed(state: MtrrState, pages: list[int]) -> None:
     addresses = [page << 21 for page in (*pages, 0)]
-    found = is_mixed(state, np.array(addresses, np.uint64), PageSize.SIZE_2M)
-    assert found.tolist() == [is_mixed(state, each, PageSize.SIZE_2M) for each in addresses]
+    found = spans_types(state, np.array(addresses, np.uint64), PageSize.SIZE_2M)
+    assert found.tolist() == [spans_types(state, each, PageSize.SIZE_2M) for each in addresses]
 
 
 @given(entries=st.lists(WORDS, min_size=1), page_size=st.sampled_from(PageSize))
@@ -134,7 +134,9 @@ def test_shapes(shape: tuple[int, ...]) -> None:
     words = np.zeros(shape, np.uint64)
     types = memory_type_at(state, words)
     assert types.shape == effective_type(types, types, Vendor.AMD).shape == shape
-    assert pat_index(words, PageSize.SIZE_4K).shape == is_mixed(state, words, PageSize.SIZE_4K).shape == shape
+    assert (
+        pat_index(words, PageSize.SIZE_4K).shape == spans_types(state, words, PageSize.SIZE_4K).shape == shape
+    )
     assert pat.decode(words).shape == (*shape, 8)
 
 
@@ -174,7 +176,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="no effective memory type has code 1 or 7"):
         danger(bad([1], "u1"), bad([7], "u1"))
     with pytest.raises(ValueError, match="0x1000 isn't the address of a 2M page"):
-        is_mixed(state, bad([0x1000]), PageSize.SIZE_2M)
+        spans_types(state, bad([0x1000]), PageSize.SIZE_2M)
 
 
 def test_numpy_is_imported_for_arrays_only() -> None:

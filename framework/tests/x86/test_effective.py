@@ -4,8 +4,8 @@ import pytest
 
 from pytest_memtype.x86.effective import (
     EFFECTIVE_TYPES,
-    Danger,
     EffectiveType,
+    Severity,
     Vendor,
     danger,
     danger_reason,
@@ -119,8 +119,8 @@ PAIRS = [tuple(line.split()) for line in DANGERS.split("\n") if line]
 
 @pytest.mark.parametrize(("a", "b", "grade"), PAIRS)
 def test_danger(a: str, b: str, grade: str) -> None:
-    assert danger(BY_NAME[a], BY_NAME[b]) is Danger[grade]
-    assert danger(BY_NAME[b], BY_NAME[a]) is Danger[grade]
+    assert danger(BY_NAME[a], BY_NAME[b]) is Severity[grade]
+    assert danger(BY_NAME[b], BY_NAME[a]) is Severity[grade]
 
 
 def test_every_pair_is_graded() -> None:
@@ -141,7 +141,7 @@ def test_reasons() -> None:
 
 
 def test_grades_are_ordered() -> None:
-    assert Danger.OK < Danger.INFO < Danger.WARNING < Danger.ERROR < Danger.FATAL
+    assert Severity.OK < Severity.INFO < Severity.WARNING < Severity.ERROR < Severity.FATAL
 
 
 @pytest.mark.parametrize("name", ["UC", "WC", "WT", "WP", "WB"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pytest_memtype.x86.amd import AmdMemory
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
-from pytest_memtype.x86.mtrr_runs import Run, is_mixed, runs, types_within
+from pytest_memtype.x86.mtrr_runs import Run, runs, spans_types, types_within
 from pytest_memtype.x86.pte import PageSize
 from pytest_memtype.x86.smrr import Smrr
 
@@ -65,20 +65,20 @@ def test_runs_are_the_answers_page_by_page(ranges: list[tuple[int, int, MemType]
     ]
     found = list(runs(mtrrs, 0, 4 * MIB))
     assert [(each.memtype, (each.end - each.start) // 4096) for each in found] == expected
-    assert is_mixed(mtrrs, 2 * MIB, PageSize.SIZE_2M) is (
+    assert spans_types(mtrrs, 2 * MIB, PageSize.SIZE_2M) is (
         len({memory_type_at(mtrrs, page) for page in pages if page >= 2 * MIB}) > 1
     )
 
 
 def test_large_pages() -> None:
     mtrrs = state((0xC0000000, 0xFFC0000800), (0xD0200000 | WC, 0xFFFFE00800))
-    assert is_mixed(mtrrs, 0, PageSize.SIZE_2M)
-    assert not is_mixed(mtrrs, 0, PageSize.SIZE_4K)
-    assert not is_mixed(mtrrs, 0xC0000000, PageSize.SIZE_1G)  # UC wins
-    assert is_mixed(state((0xD0200000 | WC, 0xFFFFE00800)), 0xC0000000, PageSize.SIZE_1G)
-    assert not is_mixed(state((0xD0200000 | WC, 0xFFFFE00800)), 0xD0200000, PageSize.SIZE_2M)
+    assert spans_types(mtrrs, 0, PageSize.SIZE_2M)
+    assert not spans_types(mtrrs, 0, PageSize.SIZE_4K)
+    assert not spans_types(mtrrs, 0xC0000000, PageSize.SIZE_1G)  # UC wins
+    assert spans_types(state((0xD0200000 | WC, 0xFFFFE00800)), 0xC0000000, PageSize.SIZE_1G)
+    assert not spans_types(state((0xD0200000 | WC, 0xFFFFE00800)), 0xD0200000, PageSize.SIZE_2M)
     with pytest.raises(ValueError, match="0x1000 isn't the address of a 2M page"):
-        is_mixed(mtrrs, 0x1000, PageSize.SIZE_2M)
+        spans_types(mtrrs, 0x1000, PageSize.SIZE_2M)
 
 
 def test_whole_pages_only() -> None:
@@ -106,5 +106,5 @@ def test_holes_at_every_other_bit_cost_no_more_than_others() -> None:
     registers = state((0x0 | WT, holes | 1 << 11), (0x1000 | WT, holes | 1 << 11))
     assert types_within(registers, 1 << 39, 1 << 39) == {WB, WT}
     same = state((0x0 | WB, holes | 1 << 11), (0x1000 | WB, holes | 1 << 11))
-    assert not is_mixed(same, 1 << 39, PageSize.SIZE_1G)
+    assert not spans_types(same, 1 << 39, PageSize.SIZE_1G)
     assert list(runs(same, 1 << 39, 1 << 40)) == [Run(1 << 39, 1 << 40, WB)]

@@ -27,7 +27,7 @@ from pytest_memtype.kernels.initramfs import Entry, archive
 from pytest_memtype.machine import qemu_command
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.run.boot import Blueprint, booted
+from pytest_memtype.run.boot import GuestPlan, booted
 
 HERE = Path(__file__).resolve().parent
 
@@ -197,7 +197,7 @@ def play(scene: Scene, *, image: Path, initramfs: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         if scene.act is None:
-            guest = qemu_command.Guest(
+            guest = qemu_command.QemuConfig(
                 hardware=scene.hardware, kernel=image, initrd=initramfs if scene.initramfs else None
             )
             with Machine.start(guest, logs=logs) as machine, suppress(GuestError):
@@ -206,7 +206,7 @@ def play(scene: Scene, *, image: Path, initramfs: Path) -> bytes:
                 machine.console.expect_exact("provoke: the end")
         else:
             layout = load_layout(scene.layout)
-            running = booted(Blueprint(image, initramfs, layout, scene.hardware), logs=logs)
+            running = booted(GuestPlan(image, initramfs, layout, scene.hardware), logs=logs)
             with running.machine, suppress(GuestError):
                 running.shell(f"echo provoke: {scene.name} > /dev/kmsg")
                 scene.act(running)

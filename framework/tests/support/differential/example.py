@@ -164,7 +164,7 @@ class Example:
     def _judge_reports(self, results: Sequence[object]) -> None:
         """The kernel may only have reported what the operations are known to make it report."""
         reports = [report for report in self.guest.reports() if not _EXPECTED_REPORTS.search(report.title)]
-        self.guest.mark()
+        self.guest.begin_test()
         if reports:
             titles = [f"the kernel reported {report.kind.value}: {report.title}" for report in reports]
             raise Disagreement(titles, self._test(self.operations, results), self.operations)
