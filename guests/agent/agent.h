@@ -111,8 +111,8 @@ void observe_run_observe(const struct request *request, struct buffer *reply);
 /* registers.c */
 void registers_run(const struct request *request, struct buffer *reply);
 
-/* spaces.c */
-void spaces_run(const struct request *request, struct buffer *reply);
+/* mm_list.c */
+void mm_list_run(const struct request *request, struct buffer *reply);
 
 /* system.c */
 #define DEBUGFS "/sys/kernel/debug"

@@ -145,7 +145,7 @@ static void tame(unsigned long command, void *content)
 		policy->enforce = 1;
 		break;
 	case MEMTYPE_KILL_AT:
-		kill->moment %= 8;
+		kill->kill_point %= 8;
 		break;
 	case MEMTYPE_SEED:
 		/* The one number that is right would make the contents count. */
@@ -282,7 +282,7 @@ static void map_prepared(void)
 	tame(MEMTYPE_PREPARE, &next);
 	next.part_pages = below(4) ? next.request.pages : some_number();
 	next.part_first = below(4) ? 0 : some_number();
-	next.way = below(4) ? below(2) : roll();
+	next.map_method = below(4) ? below(2) : roll();
 	count(ioctl(device, MEMTYPE_PREPARE, &next));
 	length = below(8) ? next.request.pages * PAGE_BYTES : some_number();
 	address = mmap(NULL, length, below(8), flags, device,

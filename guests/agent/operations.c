@@ -303,7 +303,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		{ "memtype_list", run_memtype_list },
 		{ "mtrr_list", process_mtrr_list },
 		{ "registers", registers_run },
-		{ "spaces", spaces_run },
+		{ "mm_list", mm_list_run },
 		{ "shell", system_shell },
 		{ "process", process_start },
 		{ "kill", process_kill },

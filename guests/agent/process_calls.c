@@ -162,27 +162,27 @@ static void run_write(const struct request *request, struct buffer *reply)
 /* Asks to be killed in the middle of what it does next. */
 static void run_kill_at(const struct request *request, struct buffer *reply)
 {
-	static const char *const moments[] = {
-		[MEMTYPE_MOMENT_NEVER] = "never", [MEMTYPE_MOMENT_MMAP] = "mmap",
-		[MEMTYPE_MOMENT_OPEN] = "open",	  [MEMTYPE_MOMENT_CLOSE] = "close",
-		[MEMTYPE_MOMENT_FAULT] = "fault",
+	static const char *const kill_points[] = {
+		[MEMTYPE_KILL_POINT_NEVER] = "never", [MEMTYPE_KILL_POINT_MMAP] = "mmap",
+		[MEMTYPE_KILL_POINT_OPEN] = "open",	  [MEMTYPE_KILL_POINT_CLOSE] = "close",
+		[MEMTYPE_KILL_POINT_FAULT] = "fault",
 	};
-	const char *wanted = request_text(request, "moment");
+	const char *wanted = request_text(request, "kill_point");
 	struct memtype_kill when = { 0 };
 
 	if (device < 0) {
 		write_no_module(reply);
 		return;
 	}
-	for (when.moment = 0; when.moment < sizeof(moments) / sizeof(moments[0]); when.moment++)
-		if (wanted && !strcmp(wanted, moments[when.moment])) {
+	for (when.kill_point = 0; when.kill_point < sizeof(kill_points) / sizeof(kill_points[0]); when.kill_point++)
+		if (wanted && !strcmp(wanted, kill_points[when.kill_point])) {
 			if (ioctl(device, MEMTYPE_KILL_AT, &when))
 				buffer_error(reply, "kill_at: the module says %s", strerror(errno));
 			else
 				buffer_print(reply, "{}");
 			return;
 		}
-	buffer_error(reply, "kill_at: moment=%s is not known", wanted ? wanted : "");
+	buffer_error(reply, "kill_at: kill_point=%s is not known", wanted ? wanted : "");
 }
 
 void process_call(const struct request *request, struct buffer *reply)

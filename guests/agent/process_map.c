@@ -62,17 +62,17 @@ static bool own_device(const char *via)
 }
 
 /* Which pages the module maps, and how. False with the error in the reply. */
-static bool fill_way(const struct request *request, struct memtype_prepare *next,
+static bool fill_map_method(const struct request *request, struct memtype_prepare *next,
 		     struct buffer *reply)
 {
 	const char *via = request_text(request, "via");
 	uint64_t pages = next->request.pages, first, count;
 
-	next->way = MEMTYPE_WAY_REMAP;
+	next->map_method = MEMTYPE_METHOD_REMAP;
 	if (via && !strcmp(via, "insert_pfn"))
-		next->way = MEMTYPE_WAY_INSERT;
+		next->map_method = MEMTYPE_METHOD_INSERT;
 	else if (via && !strcmp(via, "noncached_writecombine"))
-		next->way = MEMTYPE_WAY_COMBINE;
+		next->map_method = MEMTYPE_METHOD_COMBINE;
 	if (!request_number_or(request, "part_first", 0, &first, reply) ||
 	    !request_number_or(request, "part_pages", first < pages ? pages - first : 0, &count,
 			       reply))
@@ -100,7 +100,7 @@ static void *map_driver(const struct request *request, struct memtype_request *a
 		write_no_module(reply);
 		return MAP_FAILED;
 	}
-	if (!fill_way(request, &next, reply))
+	if (!fill_map_method(request, &next, reply))
 		return MAP_FAILED;
 	if (ioctl(device, MEMTYPE_PREPARE, &next)) {
 		write_refusal(request, reply);

@@ -15,7 +15,7 @@
 #include "mtrr.h"
 #include "observe.h"
 #include "smram.h"
-#include "spaces.h"
+#include "mm_list.h"
 
 DEFINE_MUTEX(memtype_lock);
 struct verifier memtype_verifier;
@@ -201,7 +201,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_ZAP:
 		return user_mapping_zap(file, argument);
 	case MEMTYPE_KILL_AT:
-		user_mapping_kill_at(kill->moment);
+		user_mapping_kill_at(kill->kill_point);
 		return 0;
 	case MEMTYPE_ALLOCATE_RAM:
 		return driver_allocate_ram(argument);
@@ -226,8 +226,8 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return observe_list(argument);
 	case MEMTYPE_OBSERVE:
 		return observe_set_armed(argument);
-	case MEMTYPE_SPACES:
-		return spaces_list(argument);
+	case MEMTYPE_MM_LIST:
+		return mm_list_read(argument);
 	case MEMTYPE_BENCHMARK:
 		/* It keeps a CPU busy for as long as it is told to. */
 		return capable(CAP_SYS_ADMIN) ? benchmark_run(argument) : -EPERM;
@@ -255,7 +255,7 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	if (command == MEMTYPE_RESET) {
 		fault_disarm_all();
 		driver_release_all();
-		user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
+		user_mapping_kill_at(MEMTYPE_KILL_POINT_NEVER);
 		observe_forget();
 		forget_owners();
 		return set_policy(&(struct memtype_policy){ 0 });
@@ -330,7 +330,7 @@ static void __exit agent_exit(void)
 {
 	misc_deregister(&agent_device);
 	fault_disarm_all();
-	user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
+	user_mapping_kill_at(MEMTYPE_KILL_POINT_NEVER);
 	observe_stop();
 	driver_release_all();
 	verifier_destroy(&memtype_verifier);

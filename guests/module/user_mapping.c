@@ -119,7 +119,7 @@ static void vma_open(struct vm_area_struct *vma)
 		if (!verifier_adopt(&memtype_verifier, &request))
 			pr_err("memtype: no memory to track a user mapping\n");
 	}
-	user_mapping_moment(MEMTYPE_MOMENT_OPEN);
+	user_mapping_moment(MEMTYPE_KILL_POINT_OPEN);
 	mutex_unlock(&memtype_lock);
 }
 
@@ -152,7 +152,7 @@ static void vma_close(struct vm_area_struct *vma)
 	mutex_lock(&memtype_lock);
 	if (user_mapping_request(vma, mapping, &request) && forget(&request) != request.pages)
 		pr_err("memtype: a user mapping ended that was not counted in full\n");
-	user_mapping_moment(MEMTYPE_MOMENT_CLOSE);
+	user_mapping_moment(MEMTYPE_KILL_POINT_CLOSE);
 	mutex_unlock(&memtype_lock);
 	if (mapping->original && mapping->original->close)
 		mapping->original->close(vma);

@@ -40,6 +40,6 @@ bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping 
 void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vma);
 
 /* Sends the process the SIGKILL it asked for at this moment. memtype_lock is held. */
-void user_mapping_moment(enum memtype_moment moment);
+void user_mapping_moment(enum memtype_kill_point moment);
 
 #endif

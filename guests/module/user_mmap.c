@@ -32,7 +32,7 @@ static struct {
 	u32 moment;
 } killed;
 
-void user_mapping_moment(enum memtype_moment moment)
+void user_mapping_moment(enum memtype_kill_point moment)
 {
 	if (!killed.pid || killed.pid != task_tgid(current) || killed.moment != moment)
 		return;
@@ -45,7 +45,7 @@ void user_mapping_kill_at(u32 moment)
 {
 	mutex_lock(&memtype_lock);
 	put_pid(killed.pid);
-	killed.pid = moment == MEMTYPE_MOMENT_NEVER ? NULL : get_pid(task_tgid(current));
+	killed.pid = moment == MEMTYPE_KILL_POINT_NEVER ? NULL : get_pid(task_tgid(current));
 	killed.moment = moment;
 	mutex_unlock(&memtype_lock);
 }
@@ -93,7 +93,7 @@ static vm_fault_t insert_fault(struct vm_fault *fault)
 	vm_fault_t result = vmf_insert_pfn(fault->vma, fault->address, fault->pgoff);
 
 	mutex_lock(&memtype_lock);
-	user_mapping_moment(MEMTYPE_MOMENT_FAULT);
+	user_mapping_moment(MEMTYPE_KILL_POINT_FAULT);
 	mutex_unlock(&memtype_lock);
 	return result;
 }
@@ -107,14 +107,14 @@ static int map_pages(struct vm_area_struct *vma, const struct memtype_prepare *n
 {
 	pgprot_t prot = vma->vm_page_prot;
 
-	if (next->way == MEMTYPE_WAY_COMBINE)
+	if (next->map_method == MEMTYPE_METHOD_COMBINE)
 		/* The same as pgprot_writecombine() alone only where that replaces what it is given. */
 		prot = pgprot_writecombine(pgprot_noncached(prot));
 	else if (!arch_x86_protection(next->request.memtype, &prot))
 		return EINVAL;
 	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
 	vma->vm_page_prot = prot;
-	if (next->way != MEMTYPE_WAY_INSERT)
+	if (next->map_method != MEMTYPE_METHOD_INSERT)
 		return -remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
 					vma->vm_pgoff + next->part_first,
 					next->part_pages << PAGE_SHIFT, prot);
@@ -146,7 +146,7 @@ static int map_prepared(struct file *file, struct vm_area_struct *vma,
 {
 	struct user_file *user = file->private_data;
 	struct memtype_request *request = &next->request;
-	bool insert = next->way == MEMTYPE_WAY_INSERT;
+	bool insert = next->map_method == MEMTYPE_METHOD_INSERT;
 	struct verifier_verdict verdict;
 	struct verifier_request asked;
 	struct verifier_record *record;
@@ -173,7 +173,7 @@ static int map_prepared(struct file *file, struct vm_area_struct *vma,
 	if (request->kernel_error && record)
 		verifier_release(&memtype_verifier, record);
 	user->result = *request;
-	user_mapping_moment(MEMTYPE_MOMENT_MMAP);
+	user_mapping_moment(MEMTYPE_KILL_POINT_MMAP);
 	mutex_unlock(&memtype_lock);
 	if (request->kernel_error) {
 		user_mapping_free(mapping);
