@@ -18,10 +18,10 @@
 #include <asm/memtype.h>
 #include <asm/msr.h>
 
-#include "agent.h"
 #include "arch_x86.h"
 #include "benchmark.h"
 #include "observe.h"
+#include "state.h"
 
 /* Clang's forward-edge checks want a type that a symbol looked up by name hasn't; 5.10 knows none. */
 #ifndef __nocfi
@@ -101,9 +101,9 @@ static u64 time_checks(const struct memtype_benchmark *wanted, u32 round,
 	for (n = 0; n < wanted->operations; n++) {
 		struct verifier_request request = request_for(operation_pfn(wanted, round, n), owner);
 
-		mutex_lock(&memtype_lock);
+		mutex_lock(&state_lock);
 		verifier_check(verifier, &request, &verdict);
-		mutex_unlock(&memtype_lock);
+		mutex_unlock(&state_lock);
 	}
 	return rdtsc_ordered() - start;
 }
@@ -119,14 +119,14 @@ static u64 time_tracks(const struct memtype_benchmark *wanted, u32 round,
 	for (n = 0; n < wanted->operations; n++) {
 		struct verifier_request request = request_for(operation_pfn(wanted, round, n), owner);
 
-		mutex_lock(&memtype_lock);
+		mutex_lock(&state_lock);
 		record = verifier_track(verifier, &request, &verdict);
-		mutex_unlock(&memtype_lock);
+		mutex_unlock(&state_lock);
 		if (!record)
 			return 0;
-		mutex_lock(&memtype_lock);
+		mutex_lock(&state_lock);
 		verifier_release(verifier, record);
-		mutex_unlock(&memtype_lock);
+		mutex_unlock(&state_lock);
 	}
 	return rdtsc_ordered() - start;
 }
@@ -234,9 +234,9 @@ int benchmark_run(struct memtype_benchmark *wanted)
 	if (!wanted->records || wanted->records > MOST_RECORDS || !wanted->operations ||
 	    wanted->operations > MOST_OPERATIONS || wanted->rounds > MEMTYPE_BENCHMARK_ROUNDS)
 		return -EINVAL;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	arch_x86_refresh();
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	/* Watching the kernel's functions takes longer than they do. */
 	error = observe_pause();
 	if (error)

@@ -5,7 +5,8 @@
 
 #include <linux/mm.h>
 
-#include "agent.h"
+#include "memtype_uapi.h"
+#include "verifier.h"
 
 struct driver_mapping {
 	const struct driver_call *call;

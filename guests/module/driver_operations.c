@@ -6,10 +6,12 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
-#include "agent.h"
 #include "arch_x86.h"
 #include "driver_calls.h"
+#include "driver_operations.h"
 #include "page_table.h"
+#include "state.h"
+#include "user_mapping.h"
 
 struct ram_block {
 	struct list_head node;
@@ -40,7 +42,7 @@ static void judge_range(const struct verifier_request *asked, struct verifier_ve
 	bool in_use;
 
 	*verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
-	if (verifier_lookup(&memtype_verifier, asked->first, asked->pages, &memtype, &in_use) == EINVAL)
+	if (verifier_lookup(&state_verifier, asked->first, asked->pages, &memtype, &in_use) == EINVAL)
 		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = EINVAL };
 }
 
@@ -63,7 +65,7 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 		.first = request->start >> PAGE_SHIFT,
 		.pages = request->pages,
 		.memtype = request->memtype,
-		.owner = verifier_owner(&memtype_verifier, request->owner),
+		.owner = verifier_owner(&state_verifier, request->owner),
 	};
 	struct verifier_verdict verdict;
 	int handle;
@@ -72,13 +74,13 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 		return -ENOMEM;
 	arch_x86_refresh();
 	if (mapping->call->judged)
-		mapping->record = verifier_track(&memtype_verifier, &asked, &verdict);
+		mapping->record = verifier_track(&state_verifier, &asked, &verdict);
 	else
 		judge_range(&asked, &verdict);
-	memtype_fill_verdict(&request->verdict, &verdict);
+	state_fill_verdict(&request->verdict, &verdict);
 	if (mapping->call->judged && !verdict.error && !mapping->record)
 		return -ENOMEM;
-	if (verdict.error && memtype_enforce)
+	if (verdict.error && state_enforce)
 		return 0;
 	request->asked_kernel = 1;
 	/* The functions take bytes, and a size that wraps would be a small one. */
@@ -93,7 +95,7 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 	if (handle < 0) {
 		unmap(mapping);
 		if (mapping->record)
-			verifier_release(&memtype_verifier, mapping->record);
+			verifier_release(&state_verifier, mapping->record);
 		return handle;
 	}
 	request->handle = handle;
@@ -102,7 +104,7 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 
 untrack:
 	if (mapping->record)
-		verifier_release(&memtype_verifier, mapping->record);
+		verifier_release(&state_verifier, mapping->record);
 	return 0;
 }
 
@@ -117,12 +119,12 @@ int driver_map(struct memtype_request *request)
 	mapping->call = driver_call(request->call);
 	mapping->start = request->start;
 	mapping->pages = request->pages;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	if (mapping->call)
 		error = mapping->call->possible(request);
 	if (!error)
 		error = map_locked(request, mapping);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	if (!request->handle)
 		kfree(mapping);
 	return error;
@@ -132,7 +134,7 @@ static void release_locked(struct driver_mapping *mapping)
 {
 	unmap(mapping);
 	if (mapping->record)
-		verifier_release(&memtype_verifier, mapping->record);
+		verifier_release(&state_verifier, mapping->record);
 	kfree(mapping);
 }
 
@@ -142,11 +144,11 @@ int driver_release(u64 handle)
 
 	if (handle > INT_MAX)
 		return -ENOENT;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	mapping = idr_remove(&mappings, handle);
 	if (mapping)
 		release_locked(mapping);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return mapping ? 0 : -ENOENT;
 }
 
@@ -156,11 +158,11 @@ int driver_read(u64 handle, struct memtype_page_table *table)
 
 	if (handle > INT_MAX)
 		return -ENOENT;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	mapping = idr_find(&mappings, handle);
 	if (mapping)
 		read_page_table(mapping, table);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return mapping ? 0 : -ENOENT;
 }
 
@@ -186,10 +188,10 @@ int driver_allocate_ram(struct memtype_ram *ram)
 	block->start = page_to_phys(page);
 	block->pages = ram->pages;
 	ram->start = block->start;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_add(&block->node, &ram_blocks);
 	atomic_long_add(block->pages, &ram_pages);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
@@ -223,9 +225,9 @@ static void free_block(struct ram_block *block)
 
 int driver_statistics(struct memtype_statistics *statistics)
 {
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	statistics->kept_pages = kept_pages;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
@@ -235,12 +237,12 @@ void driver_release_all(void)
 	struct ram_block *block, *next;
 	int handle;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	idr_for_each_entry(&mappings, mapping, handle) {
 		idr_remove(&mappings, handle);
 		release_locked(mapping);
 	}
 	list_for_each_entry_safe(block, next, &ram_blocks, node)
 		free_block(block);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 }

@@ -7,55 +7,19 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "agent.h"
 #include "allowed.h"
 #include "arch_x86.h"
-#include "fault.h"
 #include "benchmark.h"
+#include "driver_operations.h"
+#include "fault.h"
+#include "kill_point.h"
+#include "mm_list.h"
 #include "mtrr.h"
 #include "observe.h"
 #include "smram.h"
-#include "mm_list.h"
-
-DEFINE_MUTEX(memtype_lock);
-struct verifier memtype_verifier;
-bool memtype_enforce;
-
-void memtype_fill_record(struct memtype_record *to, const struct verifier_record *from)
-{
-	*to = (struct memtype_record){
-		.start = from->first << PAGE_SHIFT,
-		.pages = from->last - from->first + 1,
-		.address = from->address,
-		.memtype = from->memtype,
-		.kind = from->space ? MEMTYPE_USER : MEMTYPE_KERNEL,
-		.pid = from->pid,
-		.observed = from->observed,
-	};
-	strscpy(to->owner, from->owner->name, sizeof(to->owner));
-}
-
-void memtype_fill_verdict(struct memtype_verdict *to, const struct verifier_verdict *from)
-{
-	static const u32 rules[] = {
-		[VERIFIER_ACCEPTED] = MEMTYPE_RULE_NONE,
-		[VERIFIER_MALFORMED] = MEMTYPE_RULE_MALFORMED,
-		[VERIFIER_IMPOSSIBLE] = MEMTYPE_RULE_IMPOSSIBLE,
-		[VERIFIER_RAM_NOT_WB] = MEMTYPE_RULE_RAM_NOT_WB,
-		[VERIFIER_ALIAS] = MEMTYPE_RULE_ALIAS,
-		[VERIFIER_EXCLUSIVE] = MEMTYPE_RULE_EXCLUSIVE,
-		[VERIFIER_FIRMWARE] = MEMTYPE_RULE_SMRAM,
-	};
-
-	*to = (struct memtype_verdict){
-		.rule = rules[from->rule],
-		.error = from->error,
-		.hazards = from->hazards,
-		.has_conflict = from->conflict != NULL,
-	};
-	if (from->conflict)
-		memtype_fill_record(&to->conflict, from->conflict);
-}
+#include "state.h"
+#include "user_mapping.h"
+#include "user_mmap.h"
 
 static int verify(struct memtype_request *request)
 {
@@ -68,12 +32,12 @@ static int verify(struct memtype_request *request)
 	};
 	struct verifier_verdict verdict;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	arch_x86_refresh();
-	verifier_check(&memtype_verifier, &asked, &verdict);
-	memtype_fill_verdict(&request->verdict, &verdict);
-	request->asked_kernel = !verdict.error || !memtype_enforce;
-	mutex_unlock(&memtype_lock);
+	verifier_check(&state_verifier, &asked, &verdict);
+	state_fill_verdict(&request->verdict, &verdict);
+	request->asked_kernel = !verdict.error || !state_enforce;
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
@@ -82,10 +46,10 @@ static int lookup(struct memtype_lookup *lookup)
 	unsigned int memtype = 0;
 	bool in_use = false;
 
-	mutex_lock(&memtype_lock);
-	lookup->error = verifier_lookup(&memtype_verifier, lookup->start >> PAGE_SHIFT,
+	mutex_lock(&state_lock);
+	lookup->error = verifier_lookup(&state_verifier, lookup->start >> PAGE_SHIFT,
 					lookup->pages, &memtype, &in_use);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	lookup->memtype = memtype;
 	lookup->in_use = in_use;
 	return 0;
@@ -102,7 +66,7 @@ static bool list_record(struct verifier_record *record, void *data)
 	struct listing *listing = data;
 
 	if (listing->count < listing->capacity)
-		memtype_fill_record(&listing->records[listing->count], record);
+		state_fill_record(&listing->records[listing->count], record);
 	listing->count++;
 	return true;
 }
@@ -119,9 +83,9 @@ static int tracked(struct memtype_tracked *tracked)
 	listing.records = kvcalloc(tracked->capacity ?: 1, sizeof(*listing.records), GFP_KERNEL);
 	if (!listing.records)
 		return -ENOMEM;
-	mutex_lock(&memtype_lock);
-	verifier_each(&memtype_verifier, tracked->pages ? first : 0, last, list_record, &listing);
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	verifier_each(&state_verifier, tracked->pages ? first : 0, last, list_record, &listing);
+	mutex_unlock(&state_lock);
 	tracked->count = listing.count;
 	/* Copied without the lock: a page fault may need the mmap lock. */
 	if (copy_to_user(u64_to_user_ptr(tracked->buffer), listing.records,
@@ -133,20 +97,20 @@ static int tracked(struct memtype_tracked *tracked)
 
 static int set_policy(const struct memtype_policy *policy)
 {
-	mutex_lock(&memtype_lock);
-	memtype_enforce = policy->enforce;
-	memtype_verifier.one_ioremap = policy->one_ioremap;
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	state_enforce = policy->enforce;
+	state_verifier.one_ioremap = policy->one_ioremap;
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
 /* Whoever makes up names must not fill the memory with them. */
 static void forget_owners(void)
 {
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	if (!user_mapping_any())
-		verifier_forget_owners(&memtype_verifier);
-	mutex_unlock(&memtype_lock);
+		verifier_forget_owners(&state_verifier);
+	mutex_unlock(&state_lock);
 }
 
 /* Nothing that user space wrote where answers go may count as one. */
@@ -190,18 +154,18 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 			return -EINVAL;
 		forget_answer(&next->request);
 		next->request.owner[MEMTYPE_NAME_LENGTH - 1] = 0;
-		return user_mapping_prepare(file, next);
+		return user_mmap_prepare(file, next);
 	case MEMTYPE_RESULT:
-		return user_mapping_result(file, request);
+		return user_mmap_result(file, request);
 	case MEMTYPE_ADOPT:
 		range->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return user_mapping_adopt(file, range);
 	case MEMTYPE_READ_PAGE_TABLE:
 		return user_mapping_read(range);
 	case MEMTYPE_ZAP:
-		return user_mapping_zap(file, argument);
+		return user_mmap_zap(file, argument);
 	case MEMTYPE_KILL_AT:
-		user_mapping_kill_at(kill->kill_point);
+		kill_point_set(kill->kill_point);
 		return 0;
 	case MEMTYPE_ALLOCATE_RAM:
 		return driver_allocate_ram(argument);
@@ -255,7 +219,7 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	if (command == MEMTYPE_RESET) {
 		fault_disarm_all();
 		driver_release_all();
-		user_mapping_kill_at(MEMTYPE_KILL_POINT_NEVER);
+		kill_point_set(MEMTYPE_KILL_POINT_NEVER);
 		observe_forget();
 		forget_owners();
 		return set_policy(&(struct memtype_policy){ 0 });
@@ -278,12 +242,12 @@ free:
 
 static int agent_open(struct inode *inode, struct file *file)
 {
-	return user_mapping_open(file);
+	return user_mmap_open(file);
 }
 
 static int agent_release(struct inode *inode, struct file *file)
 {
-	return user_mapping_close(file);
+	return user_mmap_close(file);
 }
 
 static const struct file_operations agent_operations = {
@@ -291,7 +255,7 @@ static const struct file_operations agent_operations = {
 	.open = agent_open,
 	.release = agent_release,
 	.unlocked_ioctl = agent_ioctl,
-	.mmap = user_mapping_mmap,
+	.mmap = user_mmap_map,
 };
 
 static struct miscdevice agent_device = {
@@ -309,7 +273,7 @@ static int __init agent_init(void)
 	mtrr_init();
 	smram_init();
 	arch_x86_refresh();
-	verifier_init(&memtype_verifier, &arch_x86);
+	verifier_init(&state_verifier, &arch_x86);
 	/*
 	 * Processes of any user id are part of the tests, but other users of somebody's
 	 * machine must not come to its devices through us.
@@ -320,7 +284,7 @@ static int __init agent_init(void)
 	error = misc_register(&agent_device);
 	if (error) {
 		observe_stop();
-		verifier_destroy(&memtype_verifier);
+		verifier_destroy(&state_verifier);
 		smram_exit();
 	}
 	return error;
@@ -330,10 +294,10 @@ static void __exit agent_exit(void)
 {
 	misc_deregister(&agent_device);
 	fault_disarm_all();
-	user_mapping_kill_at(MEMTYPE_KILL_POINT_NEVER);
+	kill_point_set(MEMTYPE_KILL_POINT_NEVER);
 	observe_stop();
 	driver_release_all();
-	verifier_destroy(&memtype_verifier);
+	verifier_destroy(&state_verifier);
 	smram_exit();
 }
 

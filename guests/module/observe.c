@@ -14,10 +14,10 @@
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
-#include "agent.h"
 #include "arch_x86.h"
 #include "observe.h"
 #include "observe_probe.h"
+#include "state.h"
 
 #define MOST_OBSERVATIONS 4096
 #define MOST_SEEDS 65536
@@ -35,7 +35,7 @@ struct event {
 	struct probe_event what;
 };
 
-/* All under memtype_lock. */
+/* All under state_lock. */
 static LIST_HEAD(observations);
 static unsigned int observations_count;
 static u64 observations_dropped;
@@ -103,8 +103,8 @@ static void reserved(const struct probe_event *event)
 	struct verifier_verdict verdict;
 
 	arch_x86_refresh();
-	verifier_check(&memtype_verifier, &request, &verdict);
-	memtype_fill_verdict(&what.verdict, &verdict);
+	verifier_check(&state_verifier, &request, &verdict);
+	state_fill_verdict(&what.verdict, &verdict);
 	strscpy(what.task, event->task, sizeof(what.task));
 	strscpy(what.caller, event->caller, sizeof(what.caller));
 	note(&what);
@@ -113,8 +113,8 @@ static void reserved(const struct probe_event *event)
 		return;
 	if (verdict.error)
 		request.memtype = event->granted;
-	request.owner = verifier_owner(&memtype_verifier, event->user ? event->task : event->name);
-	if (!request.owner || !verifier_adopt(&memtype_verifier, &request))
+	request.owner = verifier_owner(&state_verifier, event->user ? event->task : event->name);
+	if (!request.owner || !verifier_adopt(&state_verifier, &request))
 		uncounted++;
 }
 
@@ -165,7 +165,7 @@ static void keep(const struct verifier_record *record, u64 first, u64 last)
 		.observed = true,
 	};
 
-	if (!verifier_adopt(&memtype_verifier, &request))
+	if (!verifier_adopt(&state_verifier, &request))
 		uncounted++;
 }
 
@@ -178,7 +178,7 @@ static void trim(struct verifier_record *record, const struct probe_event *event
 		keep(record, record->first, first - 1);
 	if (record->last > last)
 		keep(record, last + 1, record->last);
-	verifier_release(&memtype_verifier, record);
+	verifier_release(&state_verifier, record);
 }
 
 static void freed(const struct probe_event *event)
@@ -192,7 +192,7 @@ static void freed(const struct probe_event *event)
 	search.ram = arch_x86.any_ram(first, last);
 	do {
 		search.found = NULL;
-		verifier_each(&memtype_verifier, first, last, find_freed, &search);
+		verifier_each(&state_verifier, first, last, find_freed, &search);
 		/* What isn't there was mapped by our own process that called exec(), or was missed. */
 		if (search.found)
 			trim(search.found, event);
@@ -211,7 +211,7 @@ static bool goes_with_records(const struct probe_event *event)
 	unsigned int memtype = 0, free;
 
 	free = arch_x86.any_ram(first, last) ? MEMTYPE_WB : event->requested;
-	in_the_way = (verifier_lookup(&memtype_verifier, first, last - first + 1, &memtype, &in_use) ||
+	in_the_way = (verifier_lookup(&state_verifier, first, last - first + 1, &memtype, &in_use) ||
 		      memtype != free) && in_use;
 	return in_the_way == (event->error || event->granted != event->requested);
 }
@@ -265,7 +265,7 @@ static void take_events(void)
 }
 
 /*
- * memtype_lock is held. Returns whether all that had returned by a moment of the probes' clock is
+ * state_lock is held. Returns whether all that had returned by a moment of the probes' clock is
  * in the records now: it has to wait for calls under way that may come before it.
  */
 static bool bring_up_to_date(u64 moment)
@@ -298,9 +298,9 @@ void observe_update(void)
 
 	/* The calls waited for last as long as the kernel's own lock is held. */
 	for (tries = 0; tries < MOST_TRIES; tries++) {
-		mutex_lock(&memtype_lock);
+		mutex_lock(&state_lock);
 		done = bring_up_to_date(now);
-		mutex_unlock(&memtype_lock);
+		mutex_unlock(&state_lock);
 		if (done)
 			return;
 		usleep_range(20, 100);
@@ -353,19 +353,19 @@ void observe_forget(void)
 	struct observation *observation;
 	struct list_head *last_seed = &observations;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_for_each_entry(observation, &observations, node)
 		if (observation->what.seeded)
 			last_seed = &observation->node;
 	forget_after(last_seed);
 	observations_dropped = 0;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 }
 
 static bool release_observed(struct verifier_record *record, void *data)
 {
 	if (record->observed)
-		verifier_release(&memtype_verifier, record);
+		verifier_release(&state_verifier, record);
 	return true;
 }
 
@@ -388,12 +388,12 @@ static int add_seed(const struct memtype_listed *range, const struct verifier_ow
 	struct verifier_verdict verdict;
 
 	arch_x86_refresh();
-	verifier_check(&memtype_verifier, &request, &verdict);
+	verifier_check(&state_verifier, &request, &verdict);
 	if (verdict.rule == VERIFIER_MALFORMED)
 		return -EINVAL;
-	memtype_fill_verdict(&what.verdict, &verdict);
+	state_fill_verdict(&what.verdict, &verdict);
 	note(&what);
-	return verifier_adopt(&memtype_verifier, &request) ? 0 : -ENOMEM;
+	return verifier_adopt(&state_verifier, &request) ? 0 : -ENOMEM;
 }
 
 /*
@@ -419,7 +419,7 @@ int observe_seed(const struct memtype_seed *seed)
 	error = -EFAULT;
 	if (copy_from_user(ranges, u64_to_user_ptr(seed->buffer), seed->count * sizeof(*ranges)))
 		goto free;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	/* What was seen so far is in the list as well; what is seen from here on may be not. */
 	bring_up_to_date(0);
 	error = probe_sequence(&sequence);
@@ -427,14 +427,14 @@ int observe_seed(const struct memtype_seed *seed)
 		error = -EAGAIN;
 	if (error)
 		goto unlock;
-	verifier_each(&memtype_verifier, 0, U64_MAX, release_observed, NULL);
+	verifier_each(&state_verifier, 0, U64_MAX, release_observed, NULL);
 	forget_after(&observations);
-	owner = verifier_owner(&memtype_verifier, SEED_OWNER);
+	owner = verifier_owner(&state_verifier, SEED_OWNER);
 	error = owner ? 0 : -ENOMEM;
 	for (n = 0; n < seed->count && !error; n++)
 		error = add_seed(&ranges[n], owner);
 unlock:
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 free:
 	kvfree(ranges);
 	return error;
@@ -442,11 +442,11 @@ free:
 
 int observe_status(struct memtype_observation_status *status)
 {
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	probe_status(status->probes);
 	status->missed = probe_missed() + uncounted;
 	status->dropped = observations_dropped;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	/* While one is under way the number isn't final, and seeding with it will be refused. */
 	probe_sequence(&status->sequence);
 	return 0;
@@ -464,13 +464,13 @@ int observe_list(struct memtype_observed *observed)
 	copies = kvcalloc(observed->capacity ?: 1, sizeof(*copies), GFP_KERNEL);
 	if (!copies)
 		return -ENOMEM;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_for_each_entry(observation, &observations, node) {
 		if (count < observed->capacity)
 			copies[count] = observation->what;
 		count++;
 	}
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	observed->count = count;
 	if (copy_to_user(u64_to_user_ptr(observed->buffer), copies,
 			 min(count, observed->capacity) * sizeof(*copies)))
@@ -483,11 +483,11 @@ int observe_set_armed(const struct memtype_observe *observe)
 {
 	int error;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	error = probe_set_armed(observe->armed && !pauses);
 	if (!error)
 		probes_wanted = observe->armed;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return error;
 }
 
@@ -495,11 +495,11 @@ int observe_pause(void)
 {
 	int error;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	error = probe_set_armed(false);
 	if (!error)
 		pauses++;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return error;
 }
 
@@ -507,9 +507,9 @@ int observe_resume(void)
 {
 	int error;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	pauses--;
 	error = probe_set_armed(probes_wanted && !pauses);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return error;
 }

@@ -36,12 +36,14 @@
 #include <linux/slab.h>
 
 #include "compat.h"
+#include "kill_point.h"
 #include "page_table.h"
+#include "state.h"
 #include "user_mapping.h"
 
 /* How many there are. Each holds a name. */
 static atomic_t user_mappings;
-/* Under memtype_lock. */
+/* Under state_lock. */
 static LIST_HEAD(all_mappings);
 
 bool user_mapping_any(void)
@@ -87,7 +89,7 @@ bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping 
 /* Returns how many of its pages were counted. */
 static u64 forget(const struct verifier_request *request)
 {
-	return verifier_cut(&memtype_verifier, request->space, request->address, request->first,
+	return verifier_cut(&state_verifier, request->space, request->address, request->first,
 			    request->pages);
 }
 
@@ -111,16 +113,16 @@ static void vma_open(struct vm_area_struct *vma)
 	kref_get(&mapping->references);
 	if (mapping->original && mapping->original->open)
 		mapping->original->open(vma);
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	if (user_mapping_request(vma, mapping, &request)) {
-		verifier_each(&memtype_verifier, request.first, request.first + request.pages - 1,
+		verifier_each(&state_verifier, request.first, request.first + request.pages - 1,
 			      inherit_owner, &request);
 		forget(&request);
-		if (!verifier_adopt(&memtype_verifier, &request))
+		if (!verifier_adopt(&state_verifier, &request))
 			pr_err("memtype: no memory to track a user mapping\n");
 	}
-	user_mapping_moment(MEMTYPE_KILL_POINT_OPEN);
-	mutex_unlock(&memtype_lock);
+	kill_point_reached(MEMTYPE_KILL_POINT_OPEN);
+	mutex_unlock(&state_lock);
 }
 
 /*
@@ -131,9 +133,9 @@ void user_mapping_free(struct user_mapping *mapping)
 {
 	struct file *file = mapping->file;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_del(&mapping->node);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	atomic_dec(&user_mappings);
 	kfree(mapping);
 	fput(file);
@@ -149,11 +151,11 @@ static void vma_close(struct vm_area_struct *vma)
 	struct user_mapping *mapping = mapping_of(vma);
 	struct verifier_request request;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	if (user_mapping_request(vma, mapping, &request) && forget(&request) != request.pages)
 		pr_err("memtype: a user mapping ended that was not counted in full\n");
-	user_mapping_moment(MEMTYPE_KILL_POINT_CLOSE);
-	mutex_unlock(&memtype_lock);
+	kill_point_reached(MEMTYPE_KILL_POINT_CLOSE);
+	mutex_unlock(&state_lock);
 	if (mapping->original && mapping->original->close)
 		mapping->original->close(vma);
 	/* Nobody looks at vm_ops after close(); 6.13 on even points them elsewhere. */
@@ -180,10 +182,10 @@ struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *
 	mapping->mapped_first = vma->vm_pgoff;
 	mapping->mapped_last = vma->vm_pgoff + vma_pages(vma) - 1;
 	mapping->file = get_file(file);
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_add(&mapping->node, &all_mappings);
-	mapping->owner = verifier_owner(&memtype_verifier, owner);
-	mutex_unlock(&memtype_lock);
+	mapping->owner = verifier_owner(&state_verifier, owner);
+	mutex_unlock(&state_lock);
 	if (!mapping->owner) {
 		user_mapping_free(mapping);
 		return NULL;
@@ -226,9 +228,9 @@ int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 		goto unlock;
 	user_mapping_count(mapping, vma->vm_pgoff, range->pages);
 	user_mapping_request(vma, mapping, &asked);
-	mutex_lock(&memtype_lock);
-	record = verifier_adopt(&memtype_verifier, &asked);
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	record = verifier_adopt(&state_verifier, &asked);
+	mutex_unlock(&state_lock);
 	if (!record) {
 		user_mapping_free(mapping);
 		goto unlock;
@@ -273,10 +275,10 @@ int user_mapping_set_owner(const char *name)
 {
 	const struct verifier_owner *owner;
 
-	mutex_lock(&memtype_lock);
-	owner = verifier_owner(&memtype_verifier, name);
+	mutex_lock(&state_lock);
+	owner = verifier_owner(&state_verifier, name);
 	if (owner)
-		verifier_each(&memtype_verifier, 0, U64_MAX, rename_record, (void *)owner);
-	mutex_unlock(&memtype_lock);
+		verifier_each(&state_verifier, 0, U64_MAX, rename_record, (void *)owner);
+	mutex_unlock(&state_lock);
 	return owner ? 0 : -ENOMEM;
 }
