@@ -8,28 +8,14 @@
 
 #include "../module/memtype_uapi.h"
 #include "buffer.h"
-#include "protocol.h"
-
-#define PAGE_BYTES 4096UL
-
-/* The prefetchable BAR the tests use. */
-struct test_device {
-	char address[32];	/* 0000:00:01.0 */
-	unsigned int bar;
-	uint64_t start;
-	uint64_t size;
-};
-
-extern int device;		/* /dev/memtype; -1 on a kernel that the module can't be built for */
-extern struct test_device test_device;
+#include "device.h"
+#include "request.h"
 
 /*
- * main.c: carries out the request in text, which is taken apart, and writes the
- * answer with all that the kernel had to say meanwhile.
+ * batch.c: many requests in one message, in memory that the host reaches from outside. carry_out is
+ * given the text of each, takes it apart, and writes the answer with all that the kernel had to say.
  */
-void agent_carry_out(char *text, struct buffer *whole);
-
-/* batch.c: many requests in one message, in memory that the host reaches from outside. */
+void batch_start(void (*carry_out)(char *text, struct buffer *whole));
 void batch_mailbox(const struct request *request, struct buffer *reply);
 void batch_run(const struct request *request, struct buffer *reply);
 void batch_rest(const struct request *request, struct buffer *reply);
@@ -47,10 +33,6 @@ void fault_run_end(const struct request *request, struct buffer *reply);
 
 /* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
 bool operations_run(const struct request *request, struct buffer *reply);
-bool request_fill(const struct request *request, struct memtype_request *asked,
-		  struct buffer *reply);
-/* May tests use that memory? Else the reply says that they may not. */
-bool may_use(uint64_t start, uint64_t pages, struct buffer *reply);
 
 /* answers.c */
 /* "This needs the module, and there is none." */
@@ -79,8 +61,6 @@ void process_serve(const char *name, int to_agent) __attribute__((noreturn));
 void process_go_on(char **arguments) __attribute__((noreturn));
 /* Is this program a process that has just called exec()? */
 bool process_is_after_exec(int count, char **arguments);
-void process_fork(const struct request *request, struct buffer *reply);
-void process_exec(const struct request *request, struct buffer *reply);
 
 /* process_calls.c: what a process does when told. */
 void process_call(const struct request *request, struct buffer *reply);
@@ -95,9 +75,9 @@ void process_mtrr_add(const struct request *request, struct buffer *reply);
 void process_mtrr_delete(const struct request *request, struct buffer *reply);
 void process_mtrr_list(const struct request *request, struct buffer *reply);
 /* Which registers are in use on somebody's machine, before anything is done there. */
-void mtrr_remember(void);
+void process_mtrr_remember(void);
 /* Takes back what has been added since to memory that tests may use. False when that fails. */
-bool mtrr_restore(void);
+bool process_mtrr_restore(void);
 
 /* observe.c */
 /* Counts what was mapped before the module was there. Returns 0 or an errno. */
@@ -120,18 +100,9 @@ void mm_list_run(const struct request *request, struct buffer *reply);
 bool system_mount_debugfs(void);
 /* Loads the module; writes the error and returns false when it can't. */
 bool system_load_module(struct buffer *reply);
-/*
- * The largest prefetchable BAR there is; on a machine that isn't ours, the one that is allowed.
- * False when there is none.
- */
-bool system_find_device(struct test_device *found);
 /* Kernel messages since the last call, as a JSON array of strings. */
 void system_log(struct buffer *json);
 void system_shell(const struct request *request, struct buffer *reply);
-/* All of a file. Returns 0 or an errno. */
-int system_read_file(const char *path, struct buffer *text);
-/* At once. False with errno. */
-bool system_write_file(const char *path, const char *text);
 void system_memtype_list(struct buffer *reply);
 void system_refresh(const struct request *request, struct buffer *reply);
 /* What system_refresh() left to do. Returns 0 or an errno. */

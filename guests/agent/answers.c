@@ -124,7 +124,7 @@ void write_outcome(struct buffer *reply, const struct memtype_request *outcome)
 	struct memtype_registers registers = { 0 };
 
 	buffer_print(reply, "{\"verdict\": ");
-	if (device < 0)
+	if (device_fd < 0)
 		buffer_print(reply, "null, \"pat\": %llu", (unsigned long long)kcore_pat());
 	else
 		write_verdict(reply, &outcome->verdict);
@@ -141,7 +141,7 @@ void write_outcome(struct buffer *reply, const struct memtype_request *outcome)
 		     (unsigned long long)outcome->address);
 	write_page_table(reply, &outcome->page_table);
 	/* What the types in the entries mean at this moment: MTRRs may change between two operations. */
-	if (outcome->handle && !ioctl(device, MEMTYPE_READ_REGISTERS, &registers)) {
+	if (outcome->handle && !ioctl(device_fd, MEMTYPE_READ_REGISTERS, &registers)) {
 		buffer_print(reply, ", \"registers\": ");
 		write_registers(&registers, reply);
 	}

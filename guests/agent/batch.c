@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "protocol.h"
 
 #define MAILBOX_PAGES 256
 #define MAILBOX_BYTES (MAILBOX_PAGES * PAGE_BYTES)
@@ -27,6 +28,12 @@ static uint64_t handle_count, handle_capacity;
 /* The answers, of which the mailbox holds a part. */
 static struct buffer answers;
 static bool running;
+static void (*batch_carry_out)(char *text, struct buffer *whole);
+
+void batch_start(void (*carry_out)(char *text, struct buffer *whole))
+{
+	batch_carry_out = carry_out;
+}
 
 /* Locked pages are moved by compaction unless told not to, and the host goes by their frames. */
 static bool pin(void)
@@ -161,7 +168,7 @@ static void run_line(const char *line)
 		buffer_print(&whole, "{\"log\": [], \"reply\": {\"error\": \"request %llu of the batch %s\"}}",
 			     (unsigned long long)handle_count + 1, wrong);
 	} else {
-		agent_carry_out(text, &whole);
+		batch_carry_out(text, &whole);
 	}
 	remember_handle(whole.data);
 	buffer_bytes(&answers, whole.data, whole.length);

@@ -36,7 +36,7 @@ void benchmark_run(const struct request *request, struct buffer *reply)
 	wanted.rounds = rounds;
 	wanted.overlapping = overlapping != 0;
 	wanted.with_kernel = kernel != 0;
-	if (ioctl(device, MEMTYPE_BENCHMARK, &wanted)) {
+	if (ioctl(device_fd, MEMTYPE_BENCHMARK, &wanted)) {
 		write_refusal(request, reply);
 		return;
 	}

@@ -87,7 +87,7 @@ static uint64_t some_address(void)
 	case 4:
 		return below(1 << 16) * PAGE_BYTES;
 	default:
-		return test_device.start + below(test_device.size / PAGE_BYTES) * PAGE_BYTES;
+		return device_under_test.start + below(device_under_test.size / PAGE_BYTES) * PAGE_BYTES;
 	}
 }
 
@@ -138,7 +138,7 @@ static void tame(unsigned long command, void *content)
 		request->pages %= MOST_PAGES;
 		/* A driver's mapping must not meet RAM, which a guest has at the bottom. */
 		if (command == MEMTYPE_MAP && request->call == MEMTYPE_CALL_IOREMAP &&
-		    request->start < test_device.start)
+		    request->start < device_under_test.start)
 			request->start |= NOWHERE;
 		break;
 	case MEMTYPE_SET_POLICY:
@@ -173,7 +173,7 @@ static void enforce(void)
 {
 	struct memtype_policy policy = { .enforce = 1 };
 
-	ioctl(device, MEMTYPE_SET_POLICY, &policy);
+	ioctl(device_fd, MEMTYPE_SET_POLICY, &policy);
 }
 
 static void fill(char content[PAGE_BYTES], unsigned long command)
@@ -202,7 +202,7 @@ static void send_known(void)
 	if (command == MEMTYPE_KILL_AT && below(16))
 		return;
 	fill(content, command);
-	count(ioctl(device, command, content));
+	count(ioctl(device_fd, command, content));
 }
 
 /* The right content, where it can't be read or written. */
@@ -225,7 +225,7 @@ static void send_badly_placed(void)
 	default:
 		memcpy((void *)place, content, (uintptr_t)edge + PAGE_BYTES - place);
 	}
-	count(ioctl(device, command, place));
+	count(ioctl(device_fd, command, place));
 }
 
 static bool is_known(unsigned long command)
@@ -253,7 +253,7 @@ static void send_unknown(void)
 		return;
 	for (n = 0; n < sizeof(content); n += 64)
 		content[n] = roll();
-	count(ioctl(device, command, content));
+	count(ioctl(device_fd, command, content));
 }
 
 static void keep(char *address, size_t length)
@@ -283,9 +283,9 @@ static void map_prepared(void)
 	next.part_pages = below(4) ? next.request.pages : some_number();
 	next.part_first = below(4) ? 0 : some_number();
 	next.map_method = below(4) ? below(2) : roll();
-	count(ioctl(device, MEMTYPE_PREPARE, &next));
+	count(ioctl(device_fd, MEMTYPE_PREPARE, &next));
 	length = below(8) ? next.request.pages * PAGE_BYTES : some_number();
-	address = mmap(NULL, length, below(8), flags, device,
+	address = mmap(NULL, length, below(8), flags, device_fd,
 		       below(8) ? next.request.start : some_address());
 	keep(address, length);
 }
@@ -332,8 +332,8 @@ static void reopen(void)
 
 	if (file < 0)
 		return;
-	close(device);
-	device = file;
+	close(device_fd);
+	device_fd = file;
 }
 
 static void step(uint64_t seed, uint64_t number)
@@ -342,7 +342,7 @@ static void step(uint64_t seed, uint64_t number)
 
 	dice = seed ^ number * 0xd1342543de82ef95;
 	if (number % EVERY_RESET == EVERY_RESET - 1) {
-		ioctl(device, MEMTYPE_RESET);
+		ioctl(device_fd, MEMTYPE_RESET);
 		enforce();
 		return;
 	}
@@ -354,7 +354,7 @@ static void step(uint64_t seed, uint64_t number)
 		break;
 	case 3:
 		length = some_number();
-		keep(mmap(NULL, length, below(8), MAP_SHARED, device, some_address()), length);
+		keep(mmap(NULL, length, below(8), MAP_SHARED, device_fd, some_address()), length);
 		break;
 	case 4:
 	case 5:
@@ -378,9 +378,9 @@ static void step(uint64_t seed, uint64_t number)
 static void run_steps(uint64_t seed, uint64_t steps)
 {
 	/* A file of its own: the agent's must not be prepared for anything. */
-	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 	edge = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (device < 0 || edge == MAP_FAILED || mprotect(edge + PAGE_BYTES, PAGE_BYTES, PROT_NONE))
+	if (device_fd < 0 || edge == MAP_FAILED || mprotect(edge + PAGE_BYTES, PAGE_BYTES, PROT_NONE))
 		_exit(1);
 	enforce();
 	/* Counted before it is made: the step that kills is not made again. */
@@ -417,8 +417,8 @@ void fuzz_run(const struct request *request, struct buffer *reply)
 		else
 			break;
 	} while (progress->done < steps);
-	ioctl(device, MEMTYPE_RESET);
-	ioctl(device, MEMTYPE_OBSERVE, &observe);
+	ioctl(device_fd, MEMTYPE_RESET);
+	ioctl(device_fd, MEMTYPE_OBSERVE, &observe);
 	if (child < 0 || (status && progress->done < steps))
 		buffer_error(reply, "fuzz: step %llu of seed %llu ended with status %#x",
 			     (unsigned long long)progress->done, (unsigned long long)seed, status);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 
 #define MOST_SEGMENTS 64
 #define MOST_TASKS 65536
@@ -281,7 +282,7 @@ static uint64_t find_pat(void)
 static int count_levels(void)
 {
 	struct buffer text = { 0 };
-	bool five = !system_read_file("/proc/cpuinfo", &text) && strstr(text.data, " la57");
+	bool five = !file_read("/proc/cpuinfo", &text) && strstr(text.data, " la57");
 
 	buffer_free(&text);
 	return five ? 5 : 4;

@@ -17,16 +17,15 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 #include "heartbeat.h"
 #include "init.h"
 #include "options.h"
+#include "protocol.h"
 #include "supervise.h"
 
 /* Mode 0400: mm/vmalloc.c, proc_vmalloc_init(), 5.10 to 7.3. */
 #define LOCK "/proc/vmallocinfo"
-
-int device = -1;
-struct test_device test_device;
 
 /* The host watches for the end. */
 static void give_up(const char *what)
@@ -43,8 +42,8 @@ static void speak_up(void)
 
 	if (!options.printk)
 		return;
-	if (system_read_file("/proc/sys/kernel/printk", &before) ||
-	    !system_write_file("/proc/sys/kernel/printk", options.printk))
+	if (file_read("/proc/sys/kernel/printk", &before) ||
+	    !file_write("/proc/sys/kernel/printk", options.printk))
 		fprintf(stderr, "memtype agent: can't change the console's log level\n");
 	else
 		supervise_changed_printk(before.data);
@@ -53,7 +52,8 @@ static void speak_up(void)
 
 static int refresh_error;
 
-void agent_carry_out(char *text, struct buffer *whole)
+/* Carries out the request in text, which is taken apart, and writes the answer. */
+static void carry_out(char *text, struct buffer *whole)
 {
 	/* Not static: a batch is a request that carries out others. */
 	char original[REQUEST_LENGTH];
@@ -82,7 +82,7 @@ static void answer(char *text)
 {
 	struct buffer whole = { 0 };
 
-	agent_carry_out(text, &whole);
+	carry_out(text, &whole);
 	protocol_reply(&whole);
 	if (!refresh_error)
 		refresh_error = system_finish_refresh();
@@ -116,14 +116,14 @@ static void prepare(struct buffer *greeting)
 	if (with_module && !system_load_module(greeting))
 		return;
 	if (with_module)
-		device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-	if (with_module && device < 0)
+		device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	if (with_module && device_fd < 0)
 		buffer_error(greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
 	else if (!with_module && !kcore_open())
 		buffer_error(greeting, "there is no module, and page tables can't be read without");
 	else if (with_module && (error = observe_seed()))
 		buffer_error(greeting, "can't count what is mapped already: %s", strerror(error));
-	else if (!system_find_device(&test_device) && options_own_machine())
+	else if (!device_find(&device_under_test) && options_own_machine())
 		buffer_error(greeting, "there is no PCI device with prefetchable memory");
 	else
 		system_describe(greeting);
@@ -138,6 +138,7 @@ static void work(void)
 	signal(SIGPIPE, SIG_IGN);
 	if (!protocol_open(options.port))
 		give_up(options.port);
+	batch_start(carry_out);
 	if (!system_mount_debugfs())
 		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(errno));
 	buffer_clear(&greeting);
@@ -167,7 +168,7 @@ int main(int count, char **arguments)
 	if (init_is_us()) {
 		if (!init_mount())
 			give_up("mount");
-		mtrr_remember();
+		process_mtrr_remember();
 		work();
 		give_up("the serial port is gone");
 	}

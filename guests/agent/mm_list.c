@@ -19,7 +19,7 @@ void mm_list_run(const struct request *request, struct buffer *reply)
 		free(found);
 		found = calloc(list.capacity, sizeof(*found));
 		list.buffer = (uintptr_t)found;
-		if (!found || ioctl(device, MEMTYPE_MM_LIST, &list)) {
+		if (!found || ioctl(device_fd, MEMTYPE_MM_LIST, &list)) {
 			buffer_error(reply, "mm_list: %s", strerror(errno));
 			free(found);
 			return;

@@ -78,12 +78,12 @@ int observe_seed(void)
 		struct memtype_seed seed = { 0 };
 		struct memtype_listed *ranges;
 
-		if (ioctl(device, MEMTYPE_OBSERVATION, &status))
+		if (ioctl(device_fd, MEMTYPE_OBSERVATION, &status))
 			return errno;
 		seed.sequence = status.sequence;
 		ranges = read_list(&seed.count);
 		seed.buffer = (uintptr_t)ranges;
-		error = ioctl(device, MEMTYPE_SEED, &seed) ? errno : 0;
+		error = ioctl(device_fd, MEMTYPE_SEED, &seed) ? errno : 0;
 		free(ranges);
 		if (error != EAGAIN)
 			break;
@@ -96,7 +96,7 @@ void observe_describe(struct buffer *reply)
 	struct memtype_observation_status status = { 0 };
 	unsigned int n;
 
-	if (ioctl(device, MEMTYPE_OBSERVATION, &status)) {
+	if (ioctl(device_fd, MEMTYPE_OBSERVATION, &status)) {
 		buffer_print(reply, "null");
 		return;
 	}
@@ -122,7 +122,7 @@ void observe_run_observe(const struct request *request, struct buffer *reply)
 	if (!request_number(request, "armed", &armed, reply))
 		return;
 	observe.armed = armed != 0;
-	if (ioctl(device, MEMTYPE_OBSERVE, &observe))
+	if (ioctl(device_fd, MEMTYPE_OBSERVE, &observe))
 		buffer_error(reply, "observe: the module says %s", strerror(errno));
 	else
 		buffer_print(reply, "{}");
@@ -155,7 +155,7 @@ void observe_run_observed(const struct request *request, struct buffer *reply)
 		free(observations);
 		observations = calloc(observed.capacity + 1, sizeof(*observations));
 		observed.buffer = (uintptr_t)observations;
-		if (!observations || ioctl(device, MEMTYPE_OBSERVED, &observed)) {
+		if (!observations || ioctl(device_fd, MEMTYPE_OBSERVED, &observed)) {
 			buffer_error(reply, "observed: %s", strerror(errno));
 			free(observations);
 			return;

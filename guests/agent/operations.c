@@ -10,43 +10,10 @@
 #include "init.h"
 #include "options.h"
 
-bool may_use(uint64_t start, uint64_t pages, struct buffer *reply)
-{
-	struct memtype_range range = { .start = start, .pages = pages };
-
-	/* Without the module the machine is ours. */
-	if (device < 0 || !ioctl(device, MEMTYPE_MAY_USE, &range))
-		return true;
-	write_not_allowed(reply);
-	return false;
-}
-
-bool request_fill(const struct request *request, struct memtype_request *asked,
-		  struct buffer *reply)
-{
-	const char *owner = request_text(request, "owner");
-	uint64_t memtype;
-
-	memset(asked, 0, sizeof(*asked));
-	if (!request_number(request, "start", (uint64_t *)&asked->start, reply) ||
-	    !request_number(request, "pages", (uint64_t *)&asked->pages, reply) ||
-	    !request_number(request, "memtype", &memtype, reply))
-		return false;
-	asked->memtype = memtype;
-	if (asked->start % PAGE_BYTES) {
-		buffer_error(reply, "%s: start=%#llx is not the start of a page", request->verb,
-			     asked->start);
-		return false;
-	}
-	if (owner)
-		strncpy(asked->owner, owner, sizeof(asked->owner) - 1);
-	return true;
-}
-
 static bool call(unsigned long command, void *argument, const struct request *request,
 		 struct buffer *reply)
 {
-	if (!ioctl(device, command, argument))
+	if (!ioctl(device_fd, command, argument))
 		return true;
 	write_refusal(request, reply);
 	return false;
@@ -114,7 +81,7 @@ static void run_release(const struct request *request, struct buffer *reply)
 
 	if (!request_number(request, "handle", (uint64_t *)&handle.handle, reply))
 		return;
-	if (!ioctl(device, MEMTYPE_RELEASE, &handle))
+	if (!ioctl(device_fd, MEMTYPE_RELEASE, &handle))
 		buffer_print(reply, "{}");
 	else
 		buffer_error(reply, "release: there is no kernel mapping %llu", handle.handle);
@@ -180,9 +147,9 @@ static void run_reset(const struct request *request, struct buffer *reply)
 {
 	process_end_all();
 	/* A guest of our own keeps what it was given. */
-	if (!options_own_machine() && !mtrr_restore())
+	if (!options_own_machine() && !process_mtrr_restore())
 		buffer_error(reply, "reset: an MTRR can't be taken back");
-	else if (device < 0)
+	else if (device_fd < 0)
 		buffer_print(reply, "{}");
 	else if (call(MEMTYPE_RESET, NULL, request, reply))
 		buffer_print(reply, "{}");
@@ -323,7 +290,7 @@ bool operations_run(const struct request *request, struct buffer *reply)
 		if (!strcmp(request->verb, verbs[n].verb)) {
 			if (!is_allowed(request->verb))
 				write_not_allowed(reply);
-			else if (device < 0 && !works_without_module(request->verb))
+			else if (device_fd < 0 && !works_without_module(request->verb))
 				write_no_module(reply);
 			else
 				verbs[n].run(request, reply);

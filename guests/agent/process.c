@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 
 #define MOST_PROCESSES 256
 #define LARGEST_ANSWER (128 << 10)
@@ -269,7 +270,7 @@ void process_maps(const struct request *request, struct buffer *reply)
 	if (!process)
 		return;
 	snprintf(path, sizeof(path), "/proc/%d/maps", process->pid);
-	error = system_read_file(path, &text);
+	error = file_read(path, &text);
 	/* If it is there now, it was all the time: the file was its. */
 	if (is_gone(process)) {
 		died(process, request->verb, reply);

@@ -170,13 +170,13 @@ static void run_kill_at(const struct request *request, struct buffer *reply)
 	const char *wanted = request_text(request, "kill_point");
 	struct memtype_kill when = { 0 };
 
-	if (device < 0) {
+	if (device_fd < 0) {
 		write_no_module(reply);
 		return;
 	}
 	for (when.kill_point = 0; when.kill_point < sizeof(kill_points) / sizeof(kill_points[0]); when.kill_point++)
 		if (wanted && !strcmp(wanted, kill_points[when.kill_point])) {
-			if (ioctl(device, MEMTYPE_KILL_AT, &when))
+			if (ioctl(device_fd, MEMTYPE_KILL_AT, &when))
 				buffer_error(reply, "kill_at: the module says %s", strerror(errno));
 			else
 				buffer_print(reply, "{}");
@@ -201,8 +201,6 @@ void process_call(const struct request *request, struct buffer *reply)
 		{ "mtrr_add", process_mtrr_add },
 		{ "mtrr_delete", process_mtrr_delete },
 		{ "kill_at", run_kill_at },
-		{ "fork", process_fork },
-		{ "exec", process_exec },
 	};
 	unsigned int n;
 

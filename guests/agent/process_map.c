@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "allowed.h"
 #include "process_mappings.h"
 
 /*
@@ -27,14 +28,14 @@ static int open_source(const struct request *request, struct memtype_request *as
 			buffer_error(reply, "mmap: sysfs knows write-combining and uncached-minus only");
 			return -1;
 		}
-		if (asked->start < test_device.start ||
-		    asked->start - test_device.start >= test_device.size) {
+		if (asked->start < device_under_test.start ||
+		    asked->start - device_under_test.start >= device_under_test.size) {
 			buffer_error(reply, "mmap: %#llx is not in the test device's BAR", asked->start);
 			return -1;
 		}
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource%u%s",
-			 test_device.address, test_device.bar, combining ? "_wc" : "");
-		*offset = asked->start - test_device.start;
+			 device_under_test.address, device_under_test.bar, combining ? "_wc" : "");
+		*offset = asked->start - device_under_test.start;
 		file = open(path, O_RDWR | O_CLOEXEC);
 	} else if (via && !strcmp(via, "devmem")) {
 		if (asked->memtype != MEMTYPE_WB && asked->memtype != MEMTYPE_UC_MINUS) {
@@ -96,13 +97,13 @@ static void *map_driver(const struct request *request, struct memtype_request *a
 	void *address;
 	int error;
 
-	if (device < 0) {
+	if (device_fd < 0) {
 		write_no_module(reply);
 		return MAP_FAILED;
 	}
 	if (!fill_map_method(request, &next, reply))
 		return MAP_FAILED;
-	if (ioctl(device, MEMTYPE_PREPARE, &next)) {
+	if (ioctl(device_fd, MEMTYPE_PREPARE, &next)) {
 		write_refusal(request, reply);
 		return MAP_FAILED;
 	}
@@ -111,13 +112,13 @@ static void *map_driver(const struct request *request, struct memtype_request *a
 	address = asked->pages > SIZE_MAX / PAGE_BYTES ?
 			  MAP_FAILED :
 			  mmap(fresh_address(), asked->pages * PAGE_BYTES, protection_of(request),
-			       flags, device, asked->start);
+			       flags, device_fd, asked->start);
 	error = errno;
-	ioctl(device, MEMTYPE_RESULT, asked);
+	ioctl(device_fd, MEMTYPE_RESULT, asked);
 	if (address == MAP_FAILED && !asked->kernel_error) {
 		/* The kernel refused it before the module was asked: ask it now. */
 		asked->kind = MEMTYPE_USER;
-		ioctl(device, MEMTYPE_VERIFY, asked);
+		ioctl(device_fd, MEMTYPE_VERIFY, asked);
 		asked->kernel_error = asked->asked_kernel ? error : 0;
 	}
 	return address;
@@ -133,13 +134,13 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	int file;
 
 	/* The module isn't asked when these map: here it is. */
-	if (!may_use(asked->start, asked->pages, reply))
+	if (!allowed_memory(asked->start, asked->pages, reply))
 		return MAP_FAILED;
 	asked->kind = MEMTYPE_USER;
-	if (device < 0) {
+	if (device_fd < 0) {
 		/* Nobody judges. */
 		asked->asked_kernel = 1;
-	} else if (ioctl(device, MEMTYPE_VERIFY, asked)) {
+	} else if (ioctl(device_fd, MEMTYPE_VERIFY, asked)) {
 		buffer_error(reply, "mmap: the module says %s", strerror(errno));
 		return MAP_FAILED;
 	}
@@ -157,11 +158,11 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	if (address == MAP_FAILED)
 		asked->kernel_error = errno;
 	close(file);
-	if (address == MAP_FAILED || asked->verdict.error || device < 0)
+	if (address == MAP_FAILED || asked->verdict.error || device_fd < 0)
 		return address;
 	range.address = (uintptr_t)address;
 	memcpy(range.owner, asked->owner, sizeof(range.owner));
-	if (ioctl(device, MEMTYPE_ADOPT, &range)) {
+	if (ioctl(device_fd, MEMTYPE_ADOPT, &range)) {
 		buffer_error(reply, "mmap: the module can't track the mapping: %s", strerror(errno));
 		munmap(address, asked->pages * PAGE_BYTES);
 		return MAP_FAILED;

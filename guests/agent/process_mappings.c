@@ -103,8 +103,8 @@ void read_page_table(const void *address, uint64_t pages, struct memtype_page_ta
 {
 	struct memtype_address range = { .address = (uintptr_t)address, .pages = pages };
 
-	if (device < 0)
+	if (device_fd < 0)
 		kcore_page_table(address, pages, table);
-	else if (!ioctl(device, MEMTYPE_READ_PAGE_TABLE, &range))
+	else if (!ioctl(device_fd, MEMTYPE_READ_PAGE_TABLE, &range))
 		*table = range.page_table;
 }

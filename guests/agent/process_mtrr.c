@@ -15,6 +15,8 @@
 #include <asm/mtrr.h>
 
 #include "agent.h"
+#include "allowed.h"
+#include "file.h"
 
 #define PROC_MTRR "/proc/mtrr"
 
@@ -59,7 +61,7 @@ static void answer(int error, struct buffer *reply)
 	struct buffer text = { 0 };
 
 	buffer_print(reply, "{\"errno\": %d, \"text\": ", error);
-	if (system_read_file(PROC_MTRR, &text))
+	if (file_read(PROC_MTRR, &text))
 		buffer_print(reply, "null");
 	else
 		buffer_json(reply, text.data, text.length);
@@ -72,7 +74,7 @@ static bool may_change(uint64_t base, uint64_t size, struct buffer *reply)
 	uint64_t first = base & ~(PAGE_BYTES - 1);
 	uint64_t last = (base + size - 1) | (PAGE_BYTES - 1);
 
-	return may_use(first, last < first ? 0 : (last - first + 1) / PAGE_BYTES, reply);
+	return allowed_memory(first, last < first ? 0 : (last - first + 1) / PAGE_BYTES, reply);
 }
 
 struct mtrr {
@@ -101,7 +103,7 @@ static void read_registers(struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS])
 
 static struct mtrr found[MEMTYPE_VARIABLE_REGISTERS];
 
-void mtrr_remember(void)
+void process_mtrr_remember(void)
 {
 	read_registers(found);
 }
@@ -111,7 +113,7 @@ static bool same(const struct mtrr *one, const struct mtrr *other)
 	return one->used == other->used && one->base == other->base && one->size == other->size;
 }
 
-bool mtrr_restore(void)
+bool process_mtrr_restore(void)
 {
 	struct mtrr present[MEMTYPE_VARIABLE_REGISTERS];
 	struct buffer nowhere = { 0 };
@@ -178,7 +180,7 @@ void process_mtrr_delete(const struct request *request, struct buffer *reply)
 void process_mtrr_list(const struct request *request, struct buffer *reply)
 {
 	struct buffer text = { 0 };
-	int error = system_read_file(PROC_MTRR, &text);
+	int error = file_read(PROC_MTRR, &text);
 
 	if (error) {
 		buffer_error(reply, "the kernel has no %s (no MTRRs?): %s", PROC_MTRR, strerror(error));

@@ -26,7 +26,7 @@ static void take_name(const char *name)
 	strncpy(own_name, name, sizeof(own_name) - 1);
 	memcpy(owner.owner, own_name, sizeof(owner.owner));
 	prctl(PR_SET_NAME, own_name);
-	if (device >= 0 && ioctl(device, MEMTYPE_SET_OWNER, &owner))
+	if (device_fd >= 0 && ioctl(device_fd, MEMTYPE_SET_OWNER, &owner))
 		_exit(1);
 }
 
@@ -36,9 +36,9 @@ static void open_device(void)
 	int own = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 
 	if (own >= 0) {
-		close(device);
-		device = own;
-	} else if (errno != EACCES || device < 0) {
+		close(device_fd);
+		device_fd = own;
+	} else if (errno != EACCES || device_fd < 0) {
 		_exit(1);
 	}
 	/* Where only root may open it, the parent's will do, as only one request is carried out at a time. */
@@ -77,41 +77,7 @@ static ssize_t hear(char *text, size_t room)
 	return got > 0 ? got : 0;
 }
 
-/* Does as told until the agent goes. */
-static void __attribute__((noreturn)) obey(void)
-{
-	static char text[REQUEST_LENGTH];
-	struct buffer reply = { 0 };
-	ssize_t got;
-
-	while ((got = hear(text, sizeof(text) - 1))) {
-		struct request request;
-
-		text[got] = 0;
-		buffer_clear(&reply);
-		if (!request_parse(&request, text))
-			buffer_error(&reply, "not a request");
-		else if (!strcmp(request.verb, "exit"))
-			_exit(0);
-		else
-			process_call(&request, &reply);
-		answer(&reply);
-	}
-	_exit(0);
-}
-
-void process_serve(const char *name, int to_agent)
-{
-	connection = to_agent;
-	if (device >= 0)
-		open_device();
-	take_name(name);
-	/* Nothing of it is read: who is there the kernel tells the agent. */
-	send(connection, "here", 4, MSG_NOSIGNAL);
-	obey();
-}
-
-void process_fork(const struct request *request, struct buffer *reply)
+static void process_fork(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
 	pid_t child = fork();
@@ -128,11 +94,11 @@ void process_fork(const struct request *request, struct buffer *reply)
 }
 
 /* The connection and the name outlive it; mappings and the open device don't. */
-void process_exec(const struct request *request, struct buffer *reply)
+static void process_exec(const struct request *request, struct buffer *reply)
 {
 	char file[16], made[24];
 
-	if (device < 0) {
+	if (device_fd < 0) {
 		/* What reads page tables in its place doesn't outlive an exec. */
 		write_no_module(reply);
 		return;
@@ -143,6 +109,44 @@ void process_exec(const struct request *request, struct buffer *reply)
 	execl("/proc/self/exe", AFTER_EXEC, own_name, file, made, NULL);
 	buffer_print(reply, "{\"errno\": %d}", errno);
 	fcntl(connection, F_SETFD, FD_CLOEXEC);
+}
+
+/* Does as told until the agent goes. */
+static void __attribute__((noreturn)) obey(void)
+{
+	static char text[REQUEST_LENGTH];
+	struct buffer reply = { 0 };
+	ssize_t got;
+
+	while ((got = hear(text, sizeof(text) - 1))) {
+		struct request request;
+
+		text[got] = 0;
+		buffer_clear(&reply);
+		if (!request_parse(&request, text))
+			buffer_error(&reply, "not a request");
+		else if (!strcmp(request.verb, "exit"))
+			_exit(0);
+		else if (!strcmp(request.verb, "fork"))
+			process_fork(&request, &reply);
+		else if (!strcmp(request.verb, "exec"))
+			process_exec(&request, &reply);
+		else
+			process_call(&request, &reply);
+		answer(&reply);
+	}
+	_exit(0);
+}
+
+void process_serve(const char *name, int to_agent)
+{
+	connection = to_agent;
+	if (device_fd >= 0)
+		open_device();
+	take_name(name);
+	/* Nothing of it is read: who is there the kernel tells the agent. */
+	send(connection, "here", 4, MSG_NOSIGNAL);
+	obey();
 }
 
 bool process_is_after_exec(int count, char **arguments)
@@ -162,7 +166,7 @@ void process_go_on(char **arguments)
 	open_device();
 	take_name(arguments[1]);
 	buffer_clear(&reply);
-	if (!system_find_device(&test_device))
+	if (!device_find(&device_under_test))
 		buffer_error(&reply, "exec: the test device is gone");
 	else
 		buffer_print(&reply, "{\"errno\": 0}");

@@ -26,31 +26,9 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "request.h"
 
-#define REQUEST_LENGTH 4096
-#define REQUEST_FIELDS 24
 #define TOKEN_LENGTH 33
-
-/* A request, taken apart in place. */
-struct request {
-	char *verb;
-	unsigned int count;
-	struct {
-		char *key;
-		char *value;
-	} fields[REQUEST_FIELDS];
-};
-
-/* False when the text is no request. */
-bool request_parse(struct request *request, char *text);
-/* NULL when it isn't there. */
-const char *request_text(const struct request *request, const char *key);
-/* Writes the error into reply and returns false when the field is missing or no number. */
-bool request_number(const struct request *request, const char *key, uint64_t *number,
-		    struct buffer *reply);
-/* The same, but a field that isn't there has another value. */
-bool request_number_or(const struct request *request, const char *key, uint64_t otherwise,
-		       uint64_t *number, struct buffer *reply);
 
 /* The CRC-32 of zlib. */
 uint32_t protocol_crc(const char *bytes, size_t length);

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 
 #include "agent.h"
+#include "file.h"
 
 #define ONLINE "/sys/devices/system/cpu/online"
 
@@ -26,7 +27,7 @@ static bool next_range(const char **text, unsigned int *first, unsigned int *las
 void registers_run(const struct request *request, struct buffer *reply)
 {
 	struct buffer online = { 0 };
-	int error = system_read_file(ONLINE, &online);
+	int error = file_read(ONLINE, &online);
 	const char *text = online.data, *separator = "";
 	unsigned int cpu, last;
 
@@ -40,7 +41,7 @@ void registers_run(const struct request *request, struct buffer *reply)
 		for (; cpu <= last; cpu++) {
 			struct memtype_registers registers = { .cpu = cpu };
 
-			if (ioctl(device, MEMTYPE_READ_REGISTERS, &registers)) {
+			if (ioctl(device_fd, MEMTYPE_READ_REGISTERS, &registers)) {
 				buffer_clear(reply);
 				write_refusal(request, reply);
 				goto free;

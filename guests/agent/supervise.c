@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 #include "options.h"
 #include "supervise.h"
 
@@ -118,7 +119,7 @@ static bool unload(void)
 
 static bool restore_printk(void)
 {
-	return system_write_file("/proc/sys/kernel/printk", changed->printk) ||
+	return file_write("/proc/sys/kernel/printk", changed->printk) ||
 	       complain("can't put the console's log level back");
 }
 
@@ -142,11 +143,11 @@ static bool restore_mtrrs(void)
 	bool done;
 
 	/* Which memory may be changed is for the module to say. */
-	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-	if (device < 0)
+	device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	if (device_fd < 0)
 		return complain("/dev/" MEMTYPE_DEVICE);
-	done = mtrr_restore() || complain("can't take an MTRR back");
-	close(device);
+	done = process_mtrr_restore() || complain("can't take an MTRR back");
+	close(device_fd);
 	return done;
 }
 
@@ -205,7 +206,7 @@ int supervise(void (*work)(void))
 	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (changed == MAP_FAILED || prctl(PR_SET_CHILD_SUBREAPER, 1) || chdir("/"))
 		return !complain("start");
-	mtrr_remember();
+	process_mtrr_remember();
 	child = fork();
 	if (!child) {
 		/* Alone it would leave all behind. */

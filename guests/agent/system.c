@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* What the agent asks of the system it runs on: the module, PCI, logs, a shell. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -21,16 +20,12 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 #include "options.h"
 #include "supervise.h"
 
-#define ALLOWED "/sys/module/" MEMTYPE_DEVICE "/parameters/allowed"
-#define LARGEST_OUTPUT (1 << 20)
 /* Of a command: a byte takes up to six in JSON, and TCG's serial line 0.2 MB a second (QEMU 7.2). */
 #define LARGEST_SHELL (256 << 10)
-/* include/linux/ioport.h */
-#define RESOURCE_MEMORY 0x200
-#define RESOURCE_PREFETCH 0x2000
 
 /* Holds x86/pat_memtype_list, which doesn't exist when PAT is off. */
 bool system_mount_debugfs(void)
@@ -110,80 +105,6 @@ bool system_load_module(struct buffer *reply)
 	return !error;
 }
 
-/* Whose memory is the console's, from the firmware on: nothing for tests that nobody named it for. */
-static bool is_vga(const char *address)
-{
-	char path[300];
-	unsigned int class = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/class", address);
-	file = fopen(path, "re");
-	if (file) {
-		if (fscanf(file, "%x", &class) != 1)
-			class = 0;
-		fclose(file);
-	}
-	return class >> 8 == 0x0300;
-}
-
-/* The largest prefetchable BAR so far; or the one that this address is in. */
-static void find_bar(const char *address, const uint64_t *wanted, struct test_device *found)
-{
-	unsigned long long start, end, flags;
-	char path[300];
-	unsigned int bar;
-	FILE *file;
-
-	if (!wanted && is_vga(address))
-		return;
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", address);
-	file = fopen(path, "re");
-	if (!file)
-		return;
-	for (bar = 0; bar < 6 && fscanf(file, "%llx %llx %llx", &start, &end, &flags) == 3; bar++)
-		if (flags & RESOURCE_MEMORY &&
-		    (wanted ? *wanted >= start && *wanted <= end :
-			      flags & RESOURCE_PREFETCH && end - start + 1 > found->size)) {
-			snprintf(found->address, sizeof(found->address), "%.31s", address);
-			found->bar = bar;
-			found->start = start;
-			found->size = end - start + 1;
-		}
-	fclose(file);
-}
-
-/* Where the memory begins that tests may use. False when they may use any, or none. */
-static bool allowed_start(uint64_t *start)
-{
-	struct buffer text = { 0 };
-	bool is_range;
-	char *end;
-
-	if (system_read_file(ALLOWED, &text))
-		return false;
-	*start = strtoull(text.data, &end, 0);
-	is_range = *end == '-';
-	buffer_free(&text);
-	return is_range;
-}
-
-bool system_find_device(struct test_device *found)
-{
-	DIR *directory = opendir("/sys/bus/pci/devices");
-	struct dirent *entry;
-	uint64_t start = 0;
-	bool restricted = allowed_start(&start);
-
-	memset(found, 0, sizeof(*found));
-	while (directory && (entry = readdir(directory)))
-		if (entry->d_name[0] != '.')
-			find_bar(entry->d_name, restricted ? &start : NULL, found);
-	if (directory)
-		closedir(directory);
-	return found->size;
-}
-
 void system_log(struct buffer *json)
 {
 	static int kmsg = -1;
@@ -215,42 +136,10 @@ void system_log(struct buffer *json)
 	buffer_print(json, "]");
 }
 
-static void read_all(int file, struct buffer *text)
-{
-	char part[4096];
-	ssize_t got;
-
-	buffer_clear(text);
-	while ((got = read(file, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR))
-		if (got > 0 && text->length < LARGEST_OUTPUT)
-			buffer_bytes(text, part, got);
-}
-
-int system_read_file(const char *path, struct buffer *text)
-{
-	int file = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (file < 0)
-		return errno;
-	read_all(file, text);
-	close(file);
-	return 0;
-}
-
-bool system_write_file(const char *path, const char *text)
-{
-	int file = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (file >= 0)
-		close(file);
-	return done;
-}
-
 void system_memtype_list(struct buffer *reply)
 {
 	struct buffer text = { 0 };
-	int error = system_read_file(DEBUGFS "/x86/pat_memtype_list", &text);
+	int error = file_read(DEBUGFS "/x86/pat_memtype_list", &text);
 
 	if (error) {
 		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?): %s",
@@ -422,14 +311,14 @@ void system_describe(struct buffer *reply)
 	uname(&name);
 	buffer_print(reply, "{\"protocol\": 1, \"release\": ");
 	buffer_json(reply, name.release, strlen(name.release));
-	buffer_print(reply, ", \"module\": %s", device < 0 ? "false" : "true");
+	buffer_print(reply, ", \"module\": %s", device_fd < 0 ? "false" : "true");
 	buffer_print(reply, ", \"allowed\": ");
 	buffer_json(reply, options.allow, strlen(options.allow));
 	buffer_print(reply, ", \"cpus\": %ld, \"device\": {\"address\": ", sysconf(_SC_NPROCESSORS_ONLN));
-	buffer_json(reply, test_device.address, strlen(test_device.address));
+	buffer_json(reply, device_under_test.address, strlen(device_under_test.address));
 	buffer_print(reply, ", \"bar\": %u, \"start\": %llu, \"size\": %llu}, \"observation\": ",
-		     test_device.bar, (unsigned long long)test_device.start,
-		     (unsigned long long)test_device.size);
+		     device_under_test.bar, (unsigned long long)device_under_test.start,
+		     (unsigned long long)device_under_test.size);
 	observe_describe(reply);
 	buffer_print(reply, "}");
 }

@@ -8,27 +8,28 @@
 #include <unistd.h>
 
 #include "../agent/agent.h"
+#include "../agent/file.h"
 #include "../agent/options.h"
 #include "../agent/supervise.h"
 
 struct options options;
-int device = -1;
+int device_fd = -1;
 
 bool options_own_machine(void)
 {
 	return true;
 }
 
-void mtrr_remember(void)
+void process_mtrr_remember(void)
 {
 }
 
-bool mtrr_restore(void)
+bool process_mtrr_restore(void)
 {
 	return true;
 }
 
-bool system_write_file(const char *path, const char *text)
+bool file_write(const char *path, const char *text)
 {
 	return true;
 }

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Files of the kernel's, read and written at once. */
+#ifndef FILE_H
+#define FILE_H
+
+#include <stdbool.h>
+
+#include "buffer.h"
+
+/* All of a file. Returns 0 or an errno. */
+int file_read(const char *path, struct buffer *text);
+/* At once. False with errno. */
+bool file_write(const char *path, const char *text);
+
+#endif
