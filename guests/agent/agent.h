@@ -32,20 +32,20 @@ void fault_run_calls(const struct request *request, struct buffer *reply);
 void fault_run_end(const struct request *request, struct buffer *reply);
 
 /* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
-bool operations_run(const struct request *request, struct buffer *reply);
+bool operation_run(const struct request *request, struct buffer *reply);
 
 /* answers.c */
 /* "This needs the module, and there is none." */
-void write_no_module(struct buffer *reply);
+void answer_no_module(struct buffer *reply);
 /* "The machine is somebody's, who has not allowed that." */
-void write_not_allowed(struct buffer *reply);
+void answer_not_allowed(struct buffer *reply);
 /* That, or whatever else errno says about the module's refusal. */
-void write_refusal(const struct request *request, struct buffer *reply);
-void write_outcome(struct buffer *reply, const struct memtype_request *outcome);
-void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
-void write_page_table(struct buffer *reply, const struct memtype_page_table *table);
-void write_record(struct buffer *reply, const struct memtype_record *record);
-void write_registers(const struct memtype_registers *registers, struct buffer *reply);
+void answer_refusal(const struct request *request, struct buffer *reply);
+void answer_outcome(struct buffer *reply, const struct memtype_request *outcome);
+void answer_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
+void answer_page_table(struct buffer *reply, const struct memtype_page_table *table);
+void answer_record(struct buffer *reply, const struct memtype_record *record);
+void answer_registers(const struct memtype_registers *registers, struct buffer *reply);
 
 /* process.c: the agent's side of the user processes. */
 void process_start(const struct request *request, struct buffer *reply);
@@ -58,9 +58,9 @@ void process_end_all(void);
 
 /* process_serve.c: a process's own side. These two serve the agent, by the socket given, and don't return. */
 void process_serve(const char *name, int to_agent) __attribute__((noreturn));
-void process_go_on(char **arguments) __attribute__((noreturn));
+void process_serve_go_on(char **arguments) __attribute__((noreturn));
 /* Is this program a process that has just called exec()? */
-bool process_is_after_exec(int count, char **arguments);
+bool process_serve_is_after_exec(int count, char **arguments);
 
 /* process_calls.c: what a process does when told. */
 void process_call(const struct request *request, struct buffer *reply);

@@ -30,6 +30,6 @@ bool allowed_memory(uint64_t start, uint64_t pages, struct buffer *reply)
 	/* Without the module the machine is ours. */
 	if (device_fd < 0 || !ioctl(device_fd, MEMTYPE_MAY_USE, &range))
 		return true;
-	write_not_allowed(reply);
+	answer_not_allowed(reply);
 	return false;
 }

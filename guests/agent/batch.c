@@ -36,7 +36,7 @@ void batch_start(void (*carry_out)(char *text, struct buffer *whole))
 }
 
 /* Locked pages are moved by compaction unless told not to, and the host goes by their frames. */
-static bool pin(void)
+static bool batch_pin(void)
 {
 	int file = open("/proc/sys/vm/compact_unevictable_allowed", O_WRONLY | O_CLOEXEC);
 	bool done;
@@ -49,11 +49,11 @@ static bool pin(void)
 	return done;
 }
 
-static bool open_mailbox(void)
+static bool batch_open_mailbox(void)
 {
 	if (mailbox)
 		return true;
-	if (!pin())
+	if (!batch_pin())
 		return false;
 	mailbox = mmap(NULL, MAILBOX_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (mailbox == MAP_FAILED || mlock(mailbox, MAILBOX_BYTES)) {
@@ -64,7 +64,7 @@ static bool open_mailbox(void)
 	return mailbox;
 }
 
-static bool read_frames(uint64_t frames[MAILBOX_PAGES])
+static bool batch_read_frames(uint64_t frames[MAILBOX_PAGES])
 {
 	int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	off_t offset = (uintptr_t)mailbox / PAGE_BYTES * sizeof(*frames);
@@ -82,7 +82,7 @@ void batch_mailbox(const struct request *request, struct buffer *reply)
 	uint64_t frames[MAILBOX_PAGES];
 	unsigned int n, run;
 
-	if (!open_mailbox() || !read_frames(frames)) {
+	if (!batch_open_mailbox() || !batch_read_frames(frames)) {
 		buffer_error(reply, "mailbox: %s", strerror(errno));
 		return;
 	}
@@ -104,7 +104,7 @@ void batch_mailbox(const struct request *request, struct buffer *reply)
 }
 
 /* Puts the answers from offset on into the mailbox, as far as they fit, and says what is there. */
-static void deliver(size_t offset, struct buffer *reply)
+static void batch_deliver(size_t offset, struct buffer *reply)
 {
 	size_t length = answers.length - offset;
 
@@ -115,7 +115,7 @@ static void deliver(size_t offset, struct buffer *reply)
 		     protocol_crc(mailbox, length), answers.length);
 }
 
-static void remember_handle(const char *answer)
+static void batch_remember_handle(const char *answer)
 {
 	/* Inside of a JSON string its quotation marks would have backslashes. */
 	static const char key[] = "\"handle\": ";
@@ -135,7 +135,7 @@ static void remember_handle(const char *answer)
  * Writes a request with "handle=#N", the mapping that the batch's request N
  * has made, as one with the handle. Returns NULL, or what is wrong.
  */
-static const char *resolve(const char *text, char resolved[REQUEST_LENGTH])
+static const char *batch_resolve(const char *text, char resolved[REQUEST_LENGTH])
 {
 	static const char key[] = " handle=#";
 	const char *promise = strstr(text, key);
@@ -157,20 +157,20 @@ static const char *resolve(const char *text, char resolved[REQUEST_LENGTH])
 	return length < REQUEST_LENGTH ? NULL : "is too long";
 }
 
-static void run_line(const char *line)
+static void batch_run_line(const char *line)
 {
 	struct buffer whole = { 0 };
 	char text[REQUEST_LENGTH];
 	const char *wrong;
 
-	wrong = strlen(line) < REQUEST_LENGTH ? resolve(line, text) : "is too long";
+	wrong = strlen(line) < REQUEST_LENGTH ? batch_resolve(line, text) : "is too long";
 	if (wrong) {
 		buffer_print(&whole, "{\"log\": [], \"reply\": {\"error\": \"request %llu of the batch %s\"}}",
 			     (unsigned long long)handle_count + 1, wrong);
 	} else {
 		batch_carry_out(text, &whole);
 	}
-	remember_handle(whole.data);
+	batch_remember_handle(whole.data);
 	buffer_bytes(&answers, whole.data, whole.length);
 	buffer_bytes(&answers, "\n", 1);
 	buffer_free(&whole);
@@ -203,10 +203,10 @@ void batch_run(const struct request *request, struct buffer *reply)
 	running = true;
 	buffer_clear(&answers);
 	for (rest = requests; (line = strsep(&rest, "\n")) && *line;)
-		run_line(line);
+		batch_run_line(line);
 	running = false;
 	free(requests);
-	deliver(0, reply);
+	batch_deliver(0, reply);
 }
 
 /* Further answers of the last batch, which didn't fit into the mailbox with those before them. */
@@ -220,5 +220,5 @@ void batch_rest(const struct request *request, struct buffer *reply)
 		buffer_error(reply, "batch_rest: there are no answers from %llu on",
 			     (unsigned long long)offset);
 	else
-		deliver(offset, reply);
+		batch_deliver(offset, reply);
 }

@@ -15,7 +15,7 @@ int device_fd = -1;
 struct test_device device_under_test;
 
 /* Whose memory is the console's, from the firmware on: nothing for tests that nobody named it for. */
-static bool is_vga(const char *address)
+static bool device_is_vga(const char *address)
 {
 	char path[300];
 	unsigned int class = 0;
@@ -32,14 +32,14 @@ static bool is_vga(const char *address)
 }
 
 /* The largest prefetchable BAR so far; or the one that this address is in. */
-static void find_bar(const char *address, const uint64_t *wanted, struct test_device *found)
+static void device_find_bar(const char *address, const uint64_t *wanted, struct test_device *found)
 {
 	unsigned long long start, end, flags;
 	char path[300];
 	unsigned int bar;
 	FILE *file;
 
-	if (!wanted && is_vga(address))
+	if (!wanted && device_is_vga(address))
 		return;
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", address);
 	file = fopen(path, "re");
@@ -67,7 +67,7 @@ bool device_find(struct test_device *found)
 	memset(found, 0, sizeof(*found));
 	while (directory && (entry = readdir(directory)))
 		if (entry->d_name[0] != '.')
-			find_bar(entry->d_name, restricted ? &start : NULL, found);
+			device_find_bar(entry->d_name, restricted ? &start : NULL, found);
 	if (directory)
 		closedir(directory);
 	return found->size;

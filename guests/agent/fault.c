@@ -27,7 +27,7 @@ void fault_run(const struct request *request, struct buffer *reply)
 	fault.times = times;
 	fault.returns = returns;
 	if (ioctl(device_fd, MEMTYPE_FAULT, &fault))
-		write_refusal(request, reply);
+		answer_refusal(request, reply);
 	else
 		buffer_print(reply, "{\"handle\": %llu, \"errno\": %d}", fault.handle, fault.error);
 }

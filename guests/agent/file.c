@@ -9,7 +9,7 @@
 
 #define LARGEST_OUTPUT (1 << 20)
 
-static void read_all(int file, struct buffer *text)
+static void file_read_all(int file, struct buffer *text)
 {
 	char part[4096];
 	ssize_t got;
@@ -26,7 +26,7 @@ int file_read(const char *path, struct buffer *text)
 
 	if (file < 0)
 		return errno;
-	read_all(file, text);
+	file_read_all(file, text);
 	close(file);
 	return 0;
 }

@@ -28,7 +28,7 @@
 #define LOCK "/proc/vmallocinfo"
 
 /* The host watches for the end. */
-static void give_up(const char *what)
+static void main_give_up(const char *what)
 {
 	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
 	init_power_off();
@@ -36,7 +36,7 @@ static void give_up(const char *what)
 }
 
 /* Booting was quiet because it is faster, and a distribution's console is by itself. */
-static void speak_up(void)
+static void main_speak_up(void)
 {
 	struct buffer before = { 0 };
 
@@ -53,7 +53,7 @@ static void speak_up(void)
 static int refresh_error;
 
 /* Carries out the request in text, which is taken apart, and writes the answer. */
-static void carry_out(char *text, struct buffer *whole)
+static void main_carry_out(char *text, struct buffer *whole)
 {
 	/* Not static: a batch is a request that carries out others. */
 	char original[REQUEST_LENGTH];
@@ -67,7 +67,7 @@ static void carry_out(char *text, struct buffer *whole)
 			     strerror(refresh_error));
 	else if (!request_parse(&request, text))
 		buffer_error(&reply, "not a request: %.40s", original);
-	else if (!operations_run(&request, &reply))
+	else if (!operation_run(&request, &reply))
 		process_relay(&request, original, &reply);
 	/* Every reply carries what the kernel had to say meanwhile. */
 	buffer_print(whole, "{\"log\": ");
@@ -78,11 +78,11 @@ static void carry_out(char *text, struct buffer *whole)
 	buffer_free(&reply);
 }
 
-static void answer(char *text)
+static void main_answer(char *text)
 {
 	struct buffer whole = { 0 };
 
-	carry_out(text, &whole);
+	main_carry_out(text, &whole);
 	protocol_reply(&whole);
 	if (!refresh_error)
 		refresh_error = system_finish_refresh();
@@ -93,7 +93,7 @@ static void answer(char *text)
  * One agent at a time: the next may unload a module that this one hasn't opened yet. The file is
  * there anyway, and root's alone, so that no other user can hold the lock; it goes with the agent.
  */
-static bool take_machine(void)
+static bool main_take_machine(void)
 {
 	int lock = open(LOCK, O_RDONLY | O_CLOEXEC);
 
@@ -101,14 +101,14 @@ static bool take_machine(void)
 }
 
 /* Gets everything ready. What it says is the greeting: an error when that failed. */
-static void prepare(struct buffer *greeting)
+static void main_prepare(struct buffer *greeting)
 {
 	/* A kernel whose headers are gone has no module; user mappings can be tested all the same. */
 	bool with_module = !init_is_us() || !access(options.module, F_OK);
 	int error;
 
 	/* First, because nobody who has the lock has the module. */
-	if (!take_machine()) {
+	if (!main_take_machine()) {
 		buffer_error(greeting, "another agent runs here, or " LOCK " can't be locked: %s",
 			     strerror(errno));
 		return;
@@ -129,7 +129,7 @@ static void prepare(struct buffer *greeting)
 		system_describe(greeting);
 }
 
-static void work(void)
+static void main_work(void)
 {
 	static char text[REQUEST_LENGTH];
 	struct buffer greeting = { 0 };
@@ -137,24 +137,24 @@ static void work(void)
 	/* The host going away is the end of the port, which is read. */
 	signal(SIGPIPE, SIG_IGN);
 	if (!protocol_open(options.port))
-		give_up(options.port);
-	batch_start(carry_out);
+		main_give_up(options.port);
+	batch_start(main_carry_out);
 	if (!system_mount_debugfs())
 		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(errno));
 	buffer_clear(&greeting);
-	prepare(&greeting);
-	speak_up();
+	main_prepare(&greeting);
+	main_speak_up();
 	protocol_announce(&greeting);
 	init_offer_shell();
 	buffer_free(&greeting);
 	errno = heartbeat_start();
 	if (errno)
-		give_up("heartbeat");
+		main_give_up("heartbeat");
 	while (protocol_read(text)) {
 		heartbeat_busy();
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		answer(text);
+		main_answer(text);
 		heartbeat_idle();
 	}
 }
@@ -163,19 +163,19 @@ int main(int count, char **arguments)
 {
 	const char *wrong;
 
-	if (process_is_after_exec(count, arguments))
-		process_go_on(arguments);
+	if (process_serve_is_after_exec(count, arguments))
+		process_serve_go_on(arguments);
 	if (init_is_us()) {
 		if (!init_mount())
-			give_up("mount");
+			main_give_up("mount");
 		process_mtrr_remember();
-		work();
-		give_up("the serial port is gone");
+		main_work();
+		main_give_up("the serial port is gone");
 	}
 	wrong = options_parse(count, arguments);
 	if (wrong) {
 		options_usage(wrong);
 		return 2;
 	}
-	return supervise(work);
+	return supervise(main_work);
 }

@@ -15,8 +15,8 @@
  * Opens what the mapping goes through. Returns the file, or -1: with the error
  * in the reply when the request makes no sense, else with the kernel's errno.
  */
-static int open_source(const struct request *request, struct memtype_request *asked, off_t *offset,
-		       struct buffer *reply)
+static int process_map_open_source(const struct request *request, struct memtype_request *asked,
+				   off_t *offset, struct buffer *reply)
 {
 	const char *via = request_text(request, "via");
 	bool combining = asked->memtype == MEMTYPE_WC;
@@ -56,14 +56,14 @@ static int open_source(const struct request *request, struct memtype_request *as
 }
 
 /* Is it the module that maps? */
-static bool own_device(const char *via)
+static bool process_map_own_device(const char *via)
 {
 	return !via || !strcmp(via, "driver") || !strcmp(via, "insert_pfn") ||
 	       !strcmp(via, "noncached_writecombine");
 }
 
 /* Which pages the module maps, and how. False with the error in the reply. */
-static bool fill_map_method(const struct request *request, struct memtype_prepare *next,
+static bool process_map_fill_method(const struct request *request, struct memtype_prepare *next,
 		     struct buffer *reply)
 {
 	const char *via = request_text(request, "via");
@@ -90,29 +90,29 @@ static bool fill_map_method(const struct request *request, struct memtype_prepar
 }
 
 /* Through the module, which judges and tracks by itself. */
-static void *map_driver(const struct request *request, struct memtype_request *asked, int flags,
-			struct buffer *reply)
+static void *process_map_driver(const struct request *request, struct memtype_request *asked,
+				int flags, struct buffer *reply)
 {
 	struct memtype_prepare next = { .request = *asked };
 	void *address;
 	int error;
 
 	if (device_fd < 0) {
-		write_no_module(reply);
+		answer_no_module(reply);
 		return MAP_FAILED;
 	}
-	if (!fill_map_method(request, &next, reply))
+	if (!process_map_fill_method(request, &next, reply))
 		return MAP_FAILED;
 	if (ioctl(device_fd, MEMTYPE_PREPARE, &next)) {
-		write_refusal(request, reply);
+		answer_refusal(request, reply);
 		return MAP_FAILED;
 	}
 	/* A length that wraps must not become a small one. */
 	errno = EOVERFLOW;
 	address = asked->pages > SIZE_MAX / PAGE_BYTES ?
 			  MAP_FAILED :
-			  mmap(fresh_address(), asked->pages * PAGE_BYTES, protection_of(request),
-			       flags, device_fd, asked->start);
+			  mmap(process_mapping_fresh_address(), asked->pages * PAGE_BYTES,
+			       process_mapping_protection(request), flags, device_fd, asked->start);
 	error = errno;
 	ioctl(device_fd, MEMTYPE_RESULT, asked);
 	if (address == MAP_FAILED && !asked->kernel_error) {
@@ -125,8 +125,8 @@ static void *map_driver(const struct request *request, struct memtype_request *a
 }
 
 /* Through somebody else's file: judged before, tracked from then on when accepted. */
-static void *map_other(const struct request *request, struct memtype_request *asked, int flags,
-		       struct buffer *reply)
+static void *process_map_other(const struct request *request, struct memtype_request *asked,
+			       int flags, struct buffer *reply)
 {
 	struct memtype_address range = { .pages = asked->pages, .memtype = asked->memtype };
 	void *address;
@@ -150,11 +150,11 @@ static void *map_other(const struct request *request, struct memtype_request *as
 		asked->kernel_error = EOVERFLOW;
 		return MAP_FAILED;
 	}
-	file = open_source(request, asked, &offset, reply);
+	file = process_map_open_source(request, asked, &offset, reply);
 	if (file < 0)
 		return MAP_FAILED;
-	address = mmap(fresh_address(), asked->pages * PAGE_BYTES, protection_of(request), flags,
-		       file, offset);
+	address = mmap(process_mapping_fresh_address(), asked->pages * PAGE_BYTES,
+		       process_mapping_protection(request), flags, file, offset);
 	if (address == MAP_FAILED)
 		asked->kernel_error = errno;
 	close(file);
@@ -170,7 +170,7 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	return address;
 }
 
-void run_mmap(const struct request *request, struct buffer *reply)
+void process_map_run(const struct request *request, struct buffer *reply)
 {
 	const char *via = request_text(request, "via"), *name = request_text(request, "process");
 	struct memtype_request asked;
@@ -183,14 +183,14 @@ void run_mmap(const struct request *request, struct buffer *reply)
 		return;
 	flags = private ? MAP_PRIVATE : MAP_SHARED;
 	strncpy(asked.owner, name, sizeof(asked.owner) - 1);
-	if (own_device(via))
-		address = map_driver(request, &asked, flags, reply);
+	if (process_map_own_device(via))
+		address = process_map_driver(request, &asked, flags, reply);
 	else
-		address = map_other(request, &asked, flags, reply);
+		address = process_map_other(request, &asked, flags, reply);
 	if (reply->length)
 		return;
 	if (address != MAP_FAILED) {
-		asked.handle = add_mapping(address, asked.pages);
+		asked.handle = process_mapping_add(address, asked.pages);
 		if (!asked.handle) {
 			munmap(address, asked.pages * PAGE_BYTES);
 			buffer_error(reply, "mmap: the process has %d mappings already",
@@ -198,7 +198,7 @@ void run_mmap(const struct request *request, struct buffer *reply)
 			return;
 		}
 		asked.address = (uintptr_t)address;
-		read_page_table(address, asked.pages, &asked.page_table);
+		process_mapping_page_table(address, asked.pages, &asked.page_table);
 	}
-	write_outcome(reply, &asked);
+	answer_outcome(reply, &asked);
 }

@@ -28,7 +28,7 @@ static const char *const type_names[] = {
 };
 
 /* Returns 0 or an errno. */
-static int write_line(const char *line)
+static int process_mtrr_write_line(const char *line)
 {
 	int file = open(PROC_MTRR, O_WRONLY | O_CLOEXEC);
 	int error = 0;
@@ -42,7 +42,7 @@ static int write_line(const char *line)
 }
 
 /* Returns 0 or an errno. */
-static int add_for_file(uint64_t base, uint64_t size, uint64_t memtype)
+static int process_mtrr_add_for_file(uint64_t base, uint64_t size, uint64_t memtype)
 {
 	/* Never closed: the end of the process, or exec(), does that. Children have it too. */
 	static int file = -1;
@@ -56,7 +56,7 @@ static int add_for_file(uint64_t base, uint64_t size, uint64_t memtype)
 }
 
 /* The kernel's answer, and what it then shows: null to a process that may not read it. */
-static void answer(int error, struct buffer *reply)
+static void process_mtrr_answer(int error, struct buffer *reply)
 {
 	struct buffer text = { 0 };
 
@@ -69,7 +69,7 @@ static void answer(int error, struct buffer *reply)
 	buffer_free(&text);
 }
 
-static bool may_change(uint64_t base, uint64_t size, struct buffer *reply)
+static bool process_mtrr_may_change(uint64_t base, uint64_t size, struct buffer *reply)
 {
 	uint64_t first = base & ~(PAGE_BYTES - 1);
 	uint64_t last = (base + size - 1) | (PAGE_BYTES - 1);
@@ -84,7 +84,7 @@ struct mtrr {
 };
 
 /* The registers in use, each at its number. */
-static void read_registers(struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS])
+static void process_mtrr_read_registers(struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS])
 {
 	unsigned long long base, size;
 	unsigned int number, count;
@@ -105,10 +105,10 @@ static struct mtrr found[MEMTYPE_VARIABLE_REGISTERS];
 
 void process_mtrr_remember(void)
 {
-	read_registers(found);
+	process_mtrr_read_registers(found);
 }
 
-static bool same(const struct mtrr *one, const struct mtrr *other)
+static bool process_mtrr_same(const struct mtrr *one, const struct mtrr *other)
 {
 	return one->used == other->used && one->base == other->base && one->size == other->size;
 }
@@ -121,15 +121,16 @@ bool process_mtrr_restore(void)
 	unsigned int n, count;
 	char line[64];
 
-	read_registers(present);
+	process_mtrr_read_registers(present);
 	for (n = 0; n < MEMTYPE_VARIABLE_REGISTERS; n++) {
 		/* What lies elsewhere can't be ours. */
-		if (!present[n].used || !may_change(present[n].base, present[n].size, &nowhere))
+		if (!present[n].used ||
+		    !process_mtrr_may_change(present[n].base, present[n].size, &nowhere))
 			continue;
-		count = same(&present[n], &found[n]) ? found[n].count : 0;
+		count = process_mtrr_same(&present[n], &found[n]) ? found[n].count : 0;
 		snprintf(line, sizeof(line), "disable=%u\n", n);
 		for (; all && present[n].count > count; present[n].count--)
-			all = !write_line(line);
+			all = !process_mtrr_write_line(line);
 	}
 	buffer_free(&nowhere);
 	return all;
@@ -150,15 +151,15 @@ void process_mtrr_add(const struct request *request, struct buffer *reply)
 			     (unsigned long long)memtype);
 		return;
 	}
-	if (!may_change(base, size, reply))
+	if (!process_mtrr_may_change(base, size, reply))
 		return;
 	if (held) {
-		answer(add_for_file(base, size, memtype), reply);
+		process_mtrr_answer(process_mtrr_add_for_file(base, size, memtype), reply);
 		return;
 	}
 	snprintf(line, sizeof(line), "base=%#llx size=%#llx type=%s\n", (unsigned long long)base,
 		 (unsigned long long)size, type_names[memtype]);
-	answer(write_line(line), reply);
+	process_mtrr_answer(process_mtrr_write_line(line), reply);
 }
 
 void process_mtrr_delete(const struct request *request, struct buffer *reply)
@@ -169,12 +170,12 @@ void process_mtrr_delete(const struct request *request, struct buffer *reply)
 
 	if (!request_number(request, "index", &index, reply))
 		return;
-	read_registers(registers);
+	process_mtrr_read_registers(registers);
 	if (index < MEMTYPE_VARIABLE_REGISTERS &&
-	    !may_change(registers[index].base, registers[index].size, reply))
+	    !process_mtrr_may_change(registers[index].base, registers[index].size, reply))
 		return;
 	snprintf(line, sizeof(line), "disable=%llu\n", (unsigned long long)index);
-	answer(write_line(line), reply);
+	process_mtrr_answer(process_mtrr_write_line(line), reply);
 }
 
 void process_mtrr_list(const struct request *request, struct buffer *reply)

@@ -19,7 +19,7 @@ static int connection = -1;	/* to the agent */
 static int for_child = -1;	/* what the agent has sent for the child that is to be forked */
 
 /* The name goes to the kernel and to the module. */
-static void take_name(const char *name)
+static void process_serve_take_name(const char *name)
 {
 	struct memtype_owner owner = { 0 };
 
@@ -31,7 +31,7 @@ static void take_name(const char *name)
 }
 
 /* A file of its own: what it prepares must not mix with its parent's. */
-static void open_device(void)
+static void process_serve_open_device(void)
 {
 	int own = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 
@@ -44,7 +44,7 @@ static void open_device(void)
 	/* Where only root may open it, the parent's will do, as only one request is carried out at a time. */
 }
 
-static void answer(struct buffer *reply)
+static void process_serve_answer(struct buffer *reply)
 {
 	size_t length = reply->length;
 
@@ -57,7 +57,7 @@ static void answer(struct buffer *reply)
 }
 
 /* The next request, and the socket that comes with it. Returns 0 when the agent has gone. */
-static ssize_t hear(char *text, size_t room)
+static ssize_t process_serve_hear(char *text, size_t room)
 {
 	union {
 		struct cmsghdr header;
@@ -77,7 +77,7 @@ static ssize_t hear(char *text, size_t room)
 	return got > 0 ? got : 0;
 }
 
-static void process_fork(const struct request *request, struct buffer *reply)
+static void process_serve_fork(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
 	pid_t child = fork();
@@ -94,13 +94,13 @@ static void process_fork(const struct request *request, struct buffer *reply)
 }
 
 /* The connection and the name outlive it; mappings and the open device don't. */
-static void process_exec(const struct request *request, struct buffer *reply)
+static void process_serve_exec(const struct request *request, struct buffer *reply)
 {
 	char file[16], made[24];
 
 	if (device_fd < 0) {
 		/* What reads page tables in its place doesn't outlive an exec. */
-		write_no_module(reply);
+		answer_no_module(reply);
 		return;
 	}
 	snprintf(file, sizeof(file), "%d", connection);
@@ -112,13 +112,13 @@ static void process_exec(const struct request *request, struct buffer *reply)
 }
 
 /* Does as told until the agent goes. */
-static void __attribute__((noreturn)) obey(void)
+static void __attribute__((noreturn)) process_serve_obey(void)
 {
 	static char text[REQUEST_LENGTH];
 	struct buffer reply = { 0 };
 	ssize_t got;
 
-	while ((got = hear(text, sizeof(text) - 1))) {
+	while ((got = process_serve_hear(text, sizeof(text) - 1))) {
 		struct request request;
 
 		text[got] = 0;
@@ -128,12 +128,12 @@ static void __attribute__((noreturn)) obey(void)
 		else if (!strcmp(request.verb, "exit"))
 			_exit(0);
 		else if (!strcmp(request.verb, "fork"))
-			process_fork(&request, &reply);
+			process_serve_fork(&request, &reply);
 		else if (!strcmp(request.verb, "exec"))
-			process_exec(&request, &reply);
+			process_serve_exec(&request, &reply);
 		else
 			process_call(&request, &reply);
-		answer(&reply);
+		process_serve_answer(&reply);
 	}
 	_exit(0);
 }
@@ -142,20 +142,20 @@ void process_serve(const char *name, int to_agent)
 {
 	connection = to_agent;
 	if (device_fd >= 0)
-		open_device();
-	take_name(name);
+		process_serve_open_device();
+	process_serve_take_name(name);
 	/* Nothing of it is read: who is there the kernel tells the agent. */
 	send(connection, "here", 4, MSG_NOSIGNAL);
-	obey();
+	process_serve_obey();
 }
 
-bool process_is_after_exec(int count, char **arguments)
+bool process_serve_is_after_exec(int count, char **arguments)
 {
 	return count == 4 && !strcmp(arguments[0], AFTER_EXEC);
 }
 
 /* The new image answers for the old one, whose mappings are gone by now. */
-void process_go_on(char **arguments)
+void process_serve_go_on(char **arguments)
 {
 	struct buffer reply = { 0 };
 
@@ -163,14 +163,14 @@ void process_go_on(char **arguments)
 	fcntl(connection, F_SETFD, FD_CLOEXEC);
 	mappings_made = strtoull(arguments[3], NULL, 10);
 	/* There is a module, else exec() would have been refused. */
-	open_device();
-	take_name(arguments[1]);
+	process_serve_open_device();
+	process_serve_take_name(arguments[1]);
 	buffer_clear(&reply);
 	if (!device_find(&device_under_test))
 		buffer_error(&reply, "exec: the test device is gone");
 	else
 		buffer_print(&reply, "{\"errno\": 0}");
-	answer(&reply);
+	process_serve_answer(&reply);
 	buffer_free(&reply);
-	obey();
+	process_serve_obey();
 }

@@ -41,7 +41,7 @@ uint32_t protocol_crc(const char *bytes, size_t length)
 	return ~crc;
 }
 
-static bool open_serial(const char *device)
+static bool protocol_open_serial(const char *device)
 {
 	struct termios settings;
 
@@ -55,7 +55,7 @@ static bool open_serial(const char *device)
 }
 
 /* Taken away from standard input and output, which everything that is started has too. */
-static bool take_standard(void)
+static bool protocol_take_standard(void)
 {
 	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 	bool done;
@@ -71,7 +71,7 @@ static bool take_standard(void)
 
 bool protocol_open(const char *device)
 {
-	return strcmp(device, "-") ? open_serial(device) : take_standard();
+	return strcmp(device, "-") ? protocol_open_serial(device) : protocol_take_standard();
 }
 
 bool protocol_closed(void)
@@ -90,7 +90,7 @@ unsigned long protocol_received(void)
 }
 
 /* A line at a time: the heartbeat has a thread of its own. */
-static void write_all(const char *bytes, size_t length)
+static void protocol_write_all(const char *bytes, size_t length)
 {
 	static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 
@@ -108,7 +108,7 @@ static void write_all(const char *bytes, size_t length)
 	pthread_mutex_unlock(&one);
 }
 
-static void write_line(unsigned long long number, const struct buffer *json)
+static void protocol_write_line(unsigned long long number, const struct buffer *json)
 {
 	struct buffer line = { 0 };
 
@@ -118,7 +118,7 @@ static void write_line(unsigned long long number, const struct buffer *json)
 		buffer_print(&line, "@0 ");
 	buffer_bytes(&line, json->data, json->length);
 	buffer_print(&line, " *%08x\n", protocol_crc(line.data, line.length));
-	write_all(line.data, line.length);
+	protocol_write_all(line.data, line.length);
 	if (number) {
 		buffer_free(&last_reply);
 		last_reply = line;
@@ -130,16 +130,16 @@ static void write_line(unsigned long long number, const struct buffer *json)
 
 void protocol_reply(const struct buffer *json)
 {
-	write_line(sequence, json);
+	protocol_write_line(sequence, json);
 }
 
 void protocol_announce(const struct buffer *json)
 {
-	write_line(0, json);
+	protocol_write_line(0, json);
 }
 
 /* Reads up to a newline. Of a line that is too long nothing comes back that would check. */
-static bool read_line(char text[REQUEST_LENGTH])
+static bool protocol_read_line(char text[REQUEST_LENGTH])
 {
 	static char pending[REQUEST_LENGTH];
 	static size_t available, position;
@@ -175,7 +175,7 @@ static bool read_line(char text[REQUEST_LENGTH])
 }
 
 /* Checks a line and cuts it down to its payload; said_by is the token in front of that. */
-static char *check_line(char *text, unsigned long long *number, char said_by[TOKEN_LENGTH])
+static char *protocol_check_line(char *text, unsigned long long *number, char said_by[TOKEN_LENGTH])
 {
 	size_t length;
 	char *star = strrchr(text, '*'), *end;
@@ -204,14 +204,14 @@ bool protocol_read(char text[REQUEST_LENGTH])
 	static char line[REQUEST_LENGTH];
 	struct buffer complaint = { 0 };
 
-	while (read_line(line)) {
+	while (protocol_read_line(line)) {
 		char said_by[TOKEN_LENGTH];
 		unsigned long long number;
 		char *payload;
 
 		if (!strcmp(line, "alive"))
 			continue;
-		payload = check_line(line, &number, said_by);
+		payload = protocol_check_line(line, &number, said_by);
 		if (!payload) {
 			buffer_error(&complaint, "damaged line");
 			protocol_announce(&complaint);
@@ -219,7 +219,7 @@ bool protocol_read(char text[REQUEST_LENGTH])
 			continue;
 		}
 		if (number == last_sequence && !strcmp(said_by, token)) {
-			write_all(last_reply.data, last_reply.length);
+			protocol_write_all(last_reply.data, last_reply.length);
 			continue;
 		}
 		sequence = number;

@@ -10,7 +10,7 @@
 #define ONLINE "/sys/devices/system/cpu/online"
 
 /* The next range of a list such as "0,2-3"; text goes behind it. False at the end. */
-static bool next_range(const char **text, unsigned int *first, unsigned int *last)
+static bool registers_next_range(const char **text, unsigned int *first, unsigned int *last)
 {
 	int length;
 
@@ -37,17 +37,17 @@ void registers_run(const struct request *request, struct buffer *reply)
 	}
 	buffer_print(reply, "{\"cpus\": [");
 	/* With holes, where a CPU has been turned off or is a second thread under "nosmt". */
-	while (next_range(&text, &cpu, &last))
+	while (registers_next_range(&text, &cpu, &last))
 		for (; cpu <= last; cpu++) {
 			struct memtype_registers registers = { .cpu = cpu };
 
 			if (ioctl(device_fd, MEMTYPE_READ_REGISTERS, &registers)) {
 				buffer_clear(reply);
-				write_refusal(request, reply);
+				answer_refusal(request, reply);
 				goto free;
 			}
 			buffer_print(reply, "%s", separator);
-			write_registers(&registers, reply);
+			answer_registers(&registers, reply);
 			separator = ", ";
 		}
 	buffer_print(reply, "]}");

@@ -7,7 +7,7 @@
 #include "device.h"
 #include "request.h"
 
-static int hex_digit(char digit)
+static int request_hex_digit(char digit)
 {
 	if (digit >= '0' && digit <= '9')
 		return digit - '0';
@@ -18,7 +18,7 @@ static int hex_digit(char digit)
 	return -1;
 }
 
-static bool percent_decode(char *text)
+static bool request_percent_decode(char *text)
 {
 	char *to = text;
 
@@ -27,9 +27,9 @@ static bool percent_decode(char *text)
 			*to++ = *text;
 			continue;
 		}
-		if (hex_digit(text[1]) < 0 || hex_digit(text[2]) < 0)
+		if (request_hex_digit(text[1]) < 0 || request_hex_digit(text[2]) < 0)
 			return false;
-		*to++ = hex_digit(text[1]) << 4 | hex_digit(text[2]);
+		*to++ = request_hex_digit(text[1]) << 4 | request_hex_digit(text[2]);
 		text += 2;
 	}
 	*to = 0;
@@ -48,7 +48,7 @@ bool request_parse(struct request *request, char *text)
 		if (!value || request->count == REQUEST_FIELDS)
 			return false;
 		*value++ = 0;
-		if (!percent_decode(value))
+		if (!request_percent_decode(value))
 			return false;
 		request->fields[request->count].key = word;
 		request->fields[request->count++].value = value;
@@ -66,7 +66,7 @@ const char *request_text(const struct request *request, const char *key)
 	return NULL;
 }
 
-static bool parse_number(const char *text, uint64_t *number)
+static bool request_parse_number(const char *text, uint64_t *number)
 {
 	char *end;
 
@@ -82,7 +82,7 @@ bool request_number(const struct request *request, const char *key, uint64_t *nu
 {
 	const char *text = request_text(request, key);
 
-	if (parse_number(text, number))
+	if (request_parse_number(text, number))
 		return true;
 	if (text)
 		buffer_error(reply, "%s: %s=%s is not a number", request->verb, key, text);

@@ -40,7 +40,7 @@ bool system_mount_debugfs(void)
 	return true;
 }
 
-static int load(const char *parameters)
+static int system_load(const char *parameters)
 {
 	int file = open(options.module, O_RDONLY | O_CLOEXEC);
 	int error = 0;
@@ -56,7 +56,7 @@ static int load(const char *parameters)
  * The last line that the kernel has logged since this file was at its end: of the
  * module, or if there is none of whatever it is. Others log when they like.
  */
-static void kernel_says(int log, struct buffer *reply)
+static void system_kernel_says(int log, struct buffer *reply)
 {
 	static const char ours[] = MEMTYPE_DEVICE ": ";
 	char record[8192], last[8192] = "", *text;
@@ -85,17 +85,17 @@ bool system_load_module(struct buffer *reply)
 
 	lseek(log, 0, SEEK_END);
 	if (snprintf(parameters, sizeof(parameters), "allowed=%s", options.allow) < (int)sizeof(parameters))
-		error = load(parameters);
+		error = system_load(parameters);
 	/* Left behind by an agent that was killed with its supervisor: nobody has it open then. */
 	if (error == EEXIST && !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK))
-		error = load(parameters);
+		error = system_load(parameters);
 	if (error) {
 		buffer_error(reply, "can't load the module %s: %s", options.module,
 			     error == EEXIST ? "it is loaded already, and in use: another run uses this machine" :
 					       strerror(error));
 		reply->length--;
 		buffer_print(reply, ", \"module_errno\": %d", error);
-		kernel_says(log, reply);
+		system_kernel_says(log, reply);
 		buffer_print(reply, "}");
 	} else {
 		supervise_loaded();
@@ -156,7 +156,7 @@ void system_memtype_list(struct buffer *reply)
  * Reads what a child writes until it ends, and returns its status. Not until
  * the end of the pipe: something it left running in the background may hold that.
  */
-static int read_until_exit(pid_t child, int pipe, struct buffer *text)
+static int system_read_until_exit(pid_t child, int pipe, struct buffer *text)
 {
 	struct pollfd wait[] = {
 		{ .fd = pipe, .events = POLLIN },
@@ -228,7 +228,7 @@ void system_shell(const struct request *request, struct buffer *reply)
 		close(ends[0]);
 		return;
 	}
-	status = read_until_exit(child, ends[0], &text);
+	status = system_read_until_exit(child, ends[0], &text);
 	close(ends[0]);
 	buffer_print(reply, "{\"status\": %d, \"output\": ",
 		     WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
@@ -238,7 +238,7 @@ void system_shell(const struct request *request, struct buffer *reply)
 }
 
 /* Not by sscanf(): translating the C library's costs TCG 1 ms in each clone (QEMU 7.2). */
-static bool decode_hex(const char *text, unsigned char *bytes, size_t length)
+static bool system_decode_hex(const char *text, unsigned char *bytes, size_t length)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t n;
@@ -275,7 +275,8 @@ void system_refresh(const struct request *request, struct buffer *reply)
 
 	if (!request_number(request, "clock", &nanoseconds, reply))
 		return;
-	if (!decode_hex(request_text(request, "seed"), refresh.bytes, sizeof(refresh.bytes))) {
+	if (!system_decode_hex(request_text(request, "seed"), refresh.bytes,
+			       sizeof(refresh.bytes))) {
 		buffer_error(reply, "refresh: seed= wants 64 hexadecimal digits");
 		return;
 	}

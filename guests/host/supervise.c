@@ -47,7 +47,7 @@ pid_t __wrap_fork(void)
 	return child;
 }
 
-static void work(void)
+static void supervise_work(void)
 {
 	for (;;)
 		pause();
@@ -58,5 +58,5 @@ int main(int count, char **arguments)
 	if (count != 2)
 		return 2;
 	options.folder = arguments[1];
-	return supervise(work);
+	return supervise(supervise_work);
 }

@@ -27,7 +27,8 @@ static atomic_long_t ram_pages;
 static u64 kept_pages;
 
 /* Empty for what only reserves: there is no address to look at. */
-static void read_page_table(const struct driver_mapping *mapping, struct memtype_page_table *table)
+static void driver_read_page_table(const struct driver_mapping *mapping,
+				   struct memtype_page_table *table)
 {
 	if (mapping->address)
 		page_table_read((unsigned long)mapping->address, mapping->pages, table);
@@ -36,7 +37,8 @@ static void read_page_table(const struct driver_mapping *mapping, struct memtype
 }
 
 /* Of what asks for no type only the range is judged, as verifier_lookup() does. */
-static void judge_range(const struct verifier_request *asked, struct verifier_verdict *verdict)
+static void driver_judge_range(const struct verifier_request *asked,
+			       struct verifier_verdict *verdict)
 {
 	unsigned int memtype;
 	bool in_use;
@@ -46,7 +48,7 @@ static void judge_range(const struct verifier_request *asked, struct verifier_ve
 		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = EINVAL };
 }
 
-static void unmap(const struct driver_mapping *mapping)
+static void driver_unmap(const struct driver_mapping *mapping)
 {
 	u64 end = mapping->start + (mapping->pages << PAGE_SHIFT);
 	struct ram_block *block;
@@ -59,7 +61,7 @@ static void unmap(const struct driver_mapping *mapping)
 			block->spoilt = true;
 }
 
-static int map_locked(struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_map_locked(struct memtype_request *request, struct driver_mapping *mapping)
 {
 	struct verifier_request asked = {
 		.first = request->start >> PAGE_SHIFT,
@@ -76,7 +78,7 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 	if (mapping->call->judged)
 		mapping->record = verifier_track(&state_verifier, &asked, &verdict);
 	else
-		judge_range(&asked, &verdict);
+		driver_judge_range(&asked, &verdict);
 	state_fill_verdict(&request->verdict, &verdict);
 	if (mapping->call->judged && !verdict.error && !mapping->record)
 		return -ENOMEM;
@@ -93,13 +95,13 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 	/* Cyclic: an old handle must not come to mean somebody else's mapping. */
 	handle = idr_alloc_cyclic(&mappings, mapping, 1, 0, GFP_KERNEL);
 	if (handle < 0) {
-		unmap(mapping);
+		driver_unmap(mapping);
 		if (mapping->record)
 			verifier_release(&state_verifier, mapping->record);
 		return handle;
 	}
 	request->handle = handle;
-	read_page_table(mapping, &request->page_table);
+	driver_read_page_table(mapping, &request->page_table);
 	return 0;
 
 untrack:
@@ -123,16 +125,16 @@ int driver_map(struct memtype_request *request)
 	if (mapping->call)
 		error = mapping->call->possible(request);
 	if (!error)
-		error = map_locked(request, mapping);
+		error = driver_map_locked(request, mapping);
 	mutex_unlock(&state_lock);
 	if (!request->handle)
 		kfree(mapping);
 	return error;
 }
 
-static void release_locked(struct driver_mapping *mapping)
+static void driver_release_locked(struct driver_mapping *mapping)
 {
-	unmap(mapping);
+	driver_unmap(mapping);
 	if (mapping->record)
 		verifier_release(&state_verifier, mapping->record);
 	kfree(mapping);
@@ -147,7 +149,7 @@ int driver_release(u64 handle)
 	mutex_lock(&state_lock);
 	mapping = idr_remove(&mappings, handle);
 	if (mapping)
-		release_locked(mapping);
+		driver_release_locked(mapping);
 	mutex_unlock(&state_lock);
 	return mapping ? 0 : -ENOENT;
 }
@@ -161,7 +163,7 @@ int driver_read(u64 handle, struct memtype_page_table *table)
 	mutex_lock(&state_lock);
 	mapping = idr_find(&mappings, handle);
 	if (mapping)
-		read_page_table(mapping, table);
+		driver_read_page_table(mapping, table);
 	mutex_unlock(&state_lock);
 	return mapping ? 0 : -ENOENT;
 }
@@ -200,7 +202,7 @@ int driver_allocate_ram(struct memtype_ram *ram)
  * it for his own and for write-back. The kernel's own callers of set_memory_wb() leak it then too
  * (drivers/char/agp/generic.c).
  */
-static bool can_be_freed(const struct ram_block *block)
+static bool driver_can_be_freed(const struct ram_block *block)
 {
 	u64 first = block->start >> PAGE_SHIFT;
 
@@ -208,10 +210,10 @@ static bool can_be_freed(const struct ram_block *block)
 	       page_table_is_write_back((unsigned long)phys_to_virt(block->start), block->pages);
 }
 
-static void free_block(struct ram_block *block)
+static void driver_free_block(struct ram_block *block)
 {
 	list_del(&block->node);
-	if (can_be_freed(block)) {
+	if (driver_can_be_freed(block)) {
 		atomic_long_sub(block->pages, &ram_pages);
 		__free_pages(pfn_to_page(block->start >> PAGE_SHIFT),
 			     get_order(block->pages << PAGE_SHIFT));
@@ -240,9 +242,9 @@ void driver_release_all(void)
 	mutex_lock(&state_lock);
 	idr_for_each_entry(&mappings, mapping, handle) {
 		idr_remove(&mappings, handle);
-		release_locked(mapping);
+		driver_release_locked(mapping);
 	}
 	list_for_each_entry_safe(block, next, &ram_blocks, node)
-		free_block(block);
+		driver_free_block(block);
 	mutex_unlock(&state_lock);
 }

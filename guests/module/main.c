@@ -21,7 +21,7 @@
 #include "user_mapping.h"
 #include "user_mmap.h"
 
-static int verify(struct memtype_request *request)
+static int main_verify(struct memtype_request *request)
 {
 	struct verifier_request asked = {
 		.first = request->start >> PAGE_SHIFT,
@@ -41,7 +41,7 @@ static int verify(struct memtype_request *request)
 	return 0;
 }
 
-static int lookup(struct memtype_lookup *lookup)
+static int main_lookup(struct memtype_lookup *lookup)
 {
 	unsigned int memtype = 0;
 	bool in_use = false;
@@ -61,7 +61,7 @@ struct listing {
 	u32 count;
 };
 
-static bool list_record(struct verifier_record *record, void *data)
+static bool main_list_record(struct verifier_record *record, void *data)
 {
 	struct listing *listing = data;
 
@@ -71,7 +71,7 @@ static bool list_record(struct verifier_record *record, void *data)
 	return true;
 }
 
-static int tracked(struct memtype_tracked *tracked)
+static int main_tracked(struct memtype_tracked *tracked)
 {
 	struct listing listing = { .capacity = tracked->capacity };
 	u64 first = tracked->start >> PAGE_SHIFT;
@@ -84,7 +84,8 @@ static int tracked(struct memtype_tracked *tracked)
 	if (!listing.records)
 		return -ENOMEM;
 	mutex_lock(&state_lock);
-	verifier_each(&state_verifier, tracked->pages ? first : 0, last, list_record, &listing);
+	verifier_each(&state_verifier, tracked->pages ? first : 0, last, main_list_record,
+		      &listing);
 	mutex_unlock(&state_lock);
 	tracked->count = listing.count;
 	/* Copied without the lock: a page fault may need the mmap lock. */
@@ -95,7 +96,7 @@ static int tracked(struct memtype_tracked *tracked)
 	return error;
 }
 
-static int set_policy(const struct memtype_policy *policy)
+static int main_set_policy(const struct memtype_policy *policy)
 {
 	mutex_lock(&state_lock);
 	state_enforce = policy->enforce;
@@ -105,7 +106,7 @@ static int set_policy(const struct memtype_policy *policy)
 }
 
 /* Whoever makes up names must not fill the memory with them. */
-static void forget_owners(void)
+static void main_forget_owners(void)
 {
 	mutex_lock(&state_lock);
 	if (!user_mapping_any())
@@ -114,14 +115,14 @@ static void forget_owners(void)
 }
 
 /* Nothing that user space wrote where answers go may count as one. */
-static void forget_answer(struct memtype_request *request)
+static void main_forget_answer(struct memtype_request *request)
 {
 	size_t answer = offsetof(struct memtype_request, verdict);
 
 	memset((char *)request + answer, 0, sizeof(*request) - answer);
 }
 
-static int dispatch(struct file *file, unsigned int command, void *argument)
+static int main_dispatch(struct file *file, unsigned int command, void *argument)
 {
 	struct memtype_request *request = argument;
 	struct memtype_handle *handle = argument;
@@ -137,12 +138,12 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		/* Answered above. */
 		return 0;
 	case MEMTYPE_VERIFY:
-		return verify(request);
+		return main_verify(request);
 	case MEMTYPE_MAP:
 		/* One page less would be counted than the kernel maps. */
 		if (offset_in_page(request->start))
 			return -EINVAL;
-		forget_answer(request);
+		main_forget_answer(request);
 		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return driver_map(request);
 	case MEMTYPE_RELEASE:
@@ -152,7 +153,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_PREPARE:
 		if (offset_in_page(next->request.start))
 			return -EINVAL;
-		forget_answer(&next->request);
+		main_forget_answer(&next->request);
 		next->request.owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return user_mmap_prepare(file, next);
 	case MEMTYPE_RESULT:
@@ -170,14 +171,14 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_ALLOCATE_RAM:
 		return driver_allocate_ram(argument);
 	case MEMTYPE_TRACKED:
-		return tracked(argument);
+		return main_tracked(argument);
 	case MEMTYPE_LOOKUP:
-		return lookup(argument);
+		return main_lookup(argument);
 	case MEMTYPE_SET_OWNER:
 		owner->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return user_mapping_set_owner(owner->owner);
 	case MEMTYPE_SET_POLICY:
-		return set_policy(argument);
+		return main_set_policy(argument);
 	case MEMTYPE_READ_REGISTERS:
 		return mtrr_read(argument);
 	case MEMTYPE_STATISTICS:
@@ -207,7 +208,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	}
 }
 
-static long agent_ioctl(struct file *file, unsigned int command, unsigned long pointer)
+static long main_ioctl(struct file *file, unsigned int command, unsigned long pointer)
 {
 	size_t size = _IOC_SIZE(command);
 	void __user *user = (void __user *)pointer;
@@ -221,8 +222,8 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 		driver_release_all();
 		kill_point_set(MEMTYPE_KILL_POINT_NEVER);
 		observe_forget();
-		forget_owners();
-		return set_policy(&(struct memtype_policy){ 0 });
+		main_forget_owners();
+		return main_set_policy(&(struct memtype_policy){ 0 });
 	}
 	if (_IOC_TYPE(command) != MEMTYPE_IOC || !size || size > PAGE_SIZE)
 		return -ENOTTY;
@@ -232,7 +233,7 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	error = -EFAULT;
 	if (_IOC_DIR(command) & _IOC_WRITE && copy_from_user(argument, user, size))
 		goto free;
-	error = dispatch(file, command, argument);
+	error = main_dispatch(file, command, argument);
 	if (!error && _IOC_DIR(command) & _IOC_READ && copy_to_user(user, argument, size))
 		error = -EFAULT;
 free:
@@ -240,21 +241,21 @@ free:
 	return error;
 }
 
-static int agent_open(struct inode *inode, struct file *file)
+static int main_open(struct inode *inode, struct file *file)
 {
 	return user_mmap_open(file);
 }
 
-static int agent_release(struct inode *inode, struct file *file)
+static int main_release(struct inode *inode, struct file *file)
 {
 	return user_mmap_close(file);
 }
 
 static const struct file_operations agent_operations = {
 	.owner = THIS_MODULE,
-	.open = agent_open,
-	.release = agent_release,
-	.unlocked_ioctl = agent_ioctl,
+	.open = main_open,
+	.release = main_release,
+	.unlocked_ioctl = main_ioctl,
 	.mmap = user_mmap_map,
 };
 
@@ -264,7 +265,7 @@ static struct miscdevice agent_device = {
 	.fops = &agent_operations,
 };
 
-static int __init agent_init(void)
+static int __init main_init(void)
 {
 	int error = allowed_init();
 
@@ -290,7 +291,7 @@ static int __init agent_init(void)
 	return error;
 }
 
-static void __exit agent_exit(void)
+static void __exit main_exit(void)
 {
 	misc_deregister(&agent_device);
 	fault_disarm_all();
@@ -301,8 +302,8 @@ static void __exit agent_exit(void)
 	smram_exit();
 }
 
-module_init(agent_init);
-module_exit(agent_exit);
+module_init(main_init);
+module_exit(main_exit);
 
 MODULE_DESCRIPTION("Memory type verifier and test agent");
 /* kprobes, which observe what other drivers map, are for GPL modules. */

@@ -14,7 +14,7 @@
 #define MOST_MMS 65536
 
 /* The leader may have ended before its threads, so the first that still has its memory is asked. */
-static bool describe(struct task_struct *process, struct memtype_mm *mm)
+static bool mm_list_describe(struct task_struct *process, struct memtype_mm *mm)
 {
 	struct task_struct *thread;
 	bool found = false;
@@ -50,7 +50,7 @@ int mm_list_read(struct memtype_mm_list *list)
 	rcu_read_lock();
 	for_each_process(process) {
 		memset(&one, 0, sizeof(one));
-		if (!describe(process, &one))
+		if (!mm_list_describe(process, &one))
 			continue;
 		if (count < list->capacity)
 			found[count] = one;

@@ -53,17 +53,17 @@ static u64 uncounted;
  */
 static const char somebodys_space;
 
-static u64 first_page(const struct probe_event *event)
+static u64 observe_first_page(const struct probe_event *event)
 {
 	return event->start >> PAGE_SHIFT;
 }
 
-static u64 last_page(const struct probe_event *event)
+static u64 observe_last_page(const struct probe_event *event)
 {
 	return (event->end - 1) >> PAGE_SHIFT;
 }
 
-static void note(const struct memtype_observation *what)
+static void observe_note(const struct memtype_observation *what)
 {
 	struct observation *observation;
 
@@ -81,11 +81,11 @@ static void note(const struct memtype_observation *what)
 	observations_count++;
 }
 
-static void reserved(const struct probe_event *event)
+static void observe_reserved(const struct probe_event *event)
 {
 	struct verifier_request request = {
-		.first = first_page(event),
-		.pages = last_page(event) - first_page(event) + 1,
+		.first = observe_first_page(event),
+		.pages = observe_last_page(event) - observe_first_page(event) + 1,
 		.memtype = event->requested,
 		.space = event->user ? &somebodys_space : NULL,
 		.pid = event->user ? event->pid : 0,
@@ -107,7 +107,7 @@ static void reserved(const struct probe_event *event)
 	state_fill_verdict(&what.verdict, &verdict);
 	strscpy(what.task, event->task, sizeof(what.task));
 	strscpy(what.caller, event->caller, sizeof(what.caller));
-	note(&what);
+	observe_note(&what);
 	/* A malformed range can't be mapped either. */
 	if (event->error || verdict.rule == VERIFIER_MALFORMED)
 		return;
@@ -130,10 +130,10 @@ struct search {
  * range: then one of the same process, else any, since which of them the
  * kernel dropped it doesn't know itself.
  */
-static bool find_freed(struct verifier_record *record, void *data)
+static bool observe_find_freed(struct verifier_record *record, void *data)
 {
 	struct search *search = data;
-	u64 first = first_page(search->event), last = last_page(search->event);
+	u64 first = observe_first_page(search->event), last = observe_last_page(search->event);
 	bool same;
 
 	if (!record->observed)
@@ -153,7 +153,7 @@ static bool find_freed(struct verifier_record *record, void *data)
 	return true;
 }
 
-static void keep(const struct verifier_record *record, u64 first, u64 last)
+static void observe_keep(const struct verifier_record *record, u64 first, u64 last)
 {
 	struct verifier_request request = {
 		.first = first,
@@ -170,21 +170,21 @@ static void keep(const struct verifier_record *record, u64 first, u64 last)
 }
 
 /* Takes the event's pages out of a record. */
-static void trim(struct verifier_record *record, const struct probe_event *event)
+static void observe_trim(struct verifier_record *record, const struct probe_event *event)
 {
-	u64 first = first_page(event), last = last_page(event);
+	u64 first = observe_first_page(event), last = observe_last_page(event);
 
 	if (record->first < first)
-		keep(record, record->first, first - 1);
+		observe_keep(record, record->first, first - 1);
 	if (record->last > last)
-		keep(record, last + 1, record->last);
+		observe_keep(record, last + 1, record->last);
 	verifier_release(&state_verifier, record);
 }
 
-static void freed(const struct probe_event *event)
+static void observe_freed(const struct probe_event *event)
 {
 	struct search search = { .event = event };
-	u64 first = first_page(event), last = last_page(event);
+	u64 first = observe_first_page(event), last = observe_last_page(event);
 
 	if (event->error)
 		return;
@@ -192,10 +192,10 @@ static void freed(const struct probe_event *event)
 	search.ram = arch_x86.any_ram(first, last);
 	do {
 		search.found = NULL;
-		verifier_each(&state_verifier, first, last, find_freed, &search);
+		verifier_each(&state_verifier, first, last, observe_find_freed, &search);
 		/* What isn't there was mapped by our own process that called exec(), or was missed. */
 		if (search.found)
-			trim(search.found, event);
+			observe_trim(search.found, event);
 	} while (search.found && search.ram);
 }
 
@@ -204,9 +204,9 @@ static void freed(const struct probe_event *event)
  * those in the way, or refuses (memtype_check_conflict(); of RAM reserve_ram_pages_type(), which
  * takes any type but WB for one that is in use; 5.10 to 7.3).
  */
-static bool goes_with_records(const struct probe_event *event)
+static bool observe_goes_with_records(const struct probe_event *event)
 {
-	u64 first = first_page(event), last = last_page(event);
+	u64 first = observe_first_page(event), last = observe_last_page(event);
 	bool in_use = false, in_the_way;
 	unsigned int memtype = 0, free;
 
@@ -216,7 +216,7 @@ static bool goes_with_records(const struct probe_event *event)
 	return in_the_way == (event->error || event->granted != event->requested);
 }
 
-static bool overlap(const struct probe_event *event, const struct probe_event *other)
+static bool observe_overlap(const struct probe_event *event, const struct probe_event *other)
 {
 	return event->start < other->end && event->end > other->start;
 }
@@ -227,19 +227,20 @@ static bool overlap(const struct probe_event *event, const struct probe_event *o
  * be what one that was given another type, or refused, had in its way: that one comes first, if it
  * goes with the records now. One that got what it asked for goes with fewer records as well.
  */
-static struct event *next_event(void)
+static struct event *observe_next_event(void)
 {
 	struct event *oldest = list_first_entry(&events, struct event, node);
 	struct event *event, *free = NULL, *fits = NULL;
 
 	list_for_each_entry(event, &events, node) {
-		if (event->what.entered > oldest->what.returned || !overlap(&event->what, &oldest->what))
+		if (event->what.entered > oldest->what.returned ||
+		    !observe_overlap(&event->what, &oldest->what))
 			continue;
 		if (event->what.operation == PROBE_FREE) {
 			free = free ?: event;
 			continue;
 		}
-		if (!goes_with_records(&event->what))
+		if (!observe_goes_with_records(&event->what))
 			continue;
 		if (event == oldest || event->what.error || event->what.granted != event->what.requested)
 			return event;
@@ -248,7 +249,7 @@ static struct event *next_event(void)
 	return free ?: fits ?: oldest;
 }
 
-static void take_events(void)
+static void observe_take_events(void)
 {
 	struct event *event;
 
@@ -268,23 +269,23 @@ static void take_events(void)
  * state_lock is held. Returns whether all that had returned by a moment of the probes' clock is
  * in the records now: it has to wait for calls under way that may come before it.
  */
-static bool bring_up_to_date(u64 moment)
+static bool observe_bring_up_to_date(u64 moment)
 {
 	u64 under_way = probe_under_way();
 	struct event *event;
 
 	/* In this order: what is entered and returns meanwhile is not among what may come next. */
-	take_events();
+	observe_take_events();
 	while (!list_empty(&events)) {
 		event = list_first_entry(&events, struct event, node);
 		if (event->what.returned >= under_way)
 			return event->what.returned >= moment;
-		event = next_event();
+		event = observe_next_event();
 		list_del(&event->node);
 		if (event->what.operation == PROBE_RESERVE)
-			reserved(&event->what);
+			observe_reserved(&event->what);
 		else
-			freed(&event->what);
+			observe_freed(&event->what);
 		kfree(event);
 	}
 	return true;
@@ -299,7 +300,7 @@ void observe_update(void)
 	/* The calls waited for last as long as the kernel's own lock is held. */
 	for (tries = 0; tries < MOST_TRIES; tries++) {
 		mutex_lock(&state_lock);
-		done = bring_up_to_date(now);
+		done = observe_bring_up_to_date(now);
 		mutex_unlock(&state_lock);
 		if (done)
 			return;
@@ -307,25 +308,25 @@ void observe_update(void)
 	}
 }
 
-static void work_update(struct work_struct *work)
+static void observe_work_update(struct work_struct *work)
 {
 	observe_update();
 }
 
-static DECLARE_WORK(update_work, work_update);
+static DECLARE_WORK(update_work, observe_work_update);
 
 /* So that the ring never fills while nobody asks anything. */
-static void event_arrived(void)
+static void observe_event_arrived(void)
 {
 	schedule_work(&update_work);
 }
 
 void observe_start(void)
 {
-	probe_start(event_arrived);
+	probe_start(observe_event_arrived);
 }
 
-static void forget_after(struct list_head *last)
+static void observe_forget_after(struct list_head *last)
 {
 	struct observation *observation, *next;
 
@@ -345,7 +346,7 @@ void observe_stop(void)
 	cancel_work_sync(&update_work);
 	list_for_each_entry_safe(event, next, &events, node)
 		kfree(event);
-	forget_after(&observations);
+	observe_forget_after(&observations);
 }
 
 void observe_forget(void)
@@ -357,19 +358,19 @@ void observe_forget(void)
 	list_for_each_entry(observation, &observations, node)
 		if (observation->what.seeded)
 			last_seed = &observation->node;
-	forget_after(last_seed);
+	observe_forget_after(last_seed);
 	observations_dropped = 0;
 	mutex_unlock(&state_lock);
 }
 
-static bool release_observed(struct verifier_record *record, void *data)
+static bool observe_release_observed(struct verifier_record *record, void *data)
 {
 	if (record->observed)
 		verifier_release(&state_verifier, record);
 	return true;
 }
 
-static int add_seed(const struct memtype_listed *range, const struct verifier_owner *owner)
+static int observe_add_seed(const struct memtype_listed *range, const struct verifier_owner *owner)
 {
 	struct verifier_request request = {
 		.first = range->start >> PAGE_SHIFT,
@@ -392,7 +393,7 @@ static int add_seed(const struct memtype_listed *range, const struct verifier_ow
 	if (verdict.rule == VERIFIER_MALFORMED)
 		return -EINVAL;
 	state_fill_verdict(&what.verdict, &verdict);
-	note(&what);
+	observe_note(&what);
 	return verifier_adopt(&state_verifier, &request) ? 0 : -ENOMEM;
 }
 
@@ -421,18 +422,18 @@ int observe_seed(const struct memtype_seed *seed)
 		goto free;
 	mutex_lock(&state_lock);
 	/* What was seen so far is in the list as well; what is seen from here on may be not. */
-	bring_up_to_date(0);
+	observe_bring_up_to_date(0);
 	error = probe_sequence(&sequence);
 	if (!error && sequence != seed->sequence)
 		error = -EAGAIN;
 	if (error)
 		goto unlock;
-	verifier_each(&state_verifier, 0, U64_MAX, release_observed, NULL);
-	forget_after(&observations);
+	verifier_each(&state_verifier, 0, U64_MAX, observe_release_observed, NULL);
+	observe_forget_after(&observations);
 	owner = verifier_owner(&state_verifier, SEED_OWNER);
 	error = owner ? 0 : -ENOMEM;
 	for (n = 0; n < seed->count && !error; n++)
-		error = add_seed(&ranges[n], owner);
+		error = observe_add_seed(&ranges[n], owner);
 unlock:
 	mutex_unlock(&state_lock);
 free:

@@ -61,7 +61,7 @@ bool user_mapping_of(u64 first, u64 last)
 	return false;
 }
 
-static struct user_mapping *mapping_of(struct vm_area_struct *vma)
+static struct user_mapping *user_mapping_of_vma(struct vm_area_struct *vma)
 {
 	return container_of(vma->vm_ops, struct user_mapping, operations);
 }
@@ -87,14 +87,14 @@ bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping 
 }
 
 /* Returns how many of its pages were counted. */
-static u64 forget(const struct verifier_request *request)
+static u64 user_mapping_forget(const struct verifier_request *request)
 {
 	return verifier_cut(&state_verifier, request->space, request->address, request->first,
 			    request->pages);
 }
 
 /* A copy keeps the name its process goes by, which after fork() isn't the one that mapped. */
-static bool inherit_owner(struct verifier_record *record, void *data)
+static bool user_mapping_inherit_owner(struct verifier_record *record, void *data)
 {
 	struct verifier_request *request = data;
 
@@ -105,9 +105,9 @@ static bool inherit_owner(struct verifier_record *record, void *data)
 	return false;
 }
 
-static void vma_open(struct vm_area_struct *vma)
+static void user_mapping_vma_open(struct vm_area_struct *vma)
 {
-	struct user_mapping *mapping = mapping_of(vma);
+	struct user_mapping *mapping = user_mapping_of_vma(vma);
 	struct verifier_request request;
 
 	kref_get(&mapping->references);
@@ -116,8 +116,8 @@ static void vma_open(struct vm_area_struct *vma)
 	mutex_lock(&state_lock);
 	if (user_mapping_request(vma, mapping, &request)) {
 		verifier_each(&state_verifier, request.first, request.first + request.pages - 1,
-			      inherit_owner, &request);
-		forget(&request);
+			      user_mapping_inherit_owner, &request);
+		user_mapping_forget(&request);
 		if (!verifier_adopt(&state_verifier, &request))
 			pr_err("memtype: no memory to track a user mapping\n");
 	}
@@ -141,25 +141,26 @@ void user_mapping_free(struct user_mapping *mapping)
 	fput(file);
 }
 
-static void mapping_free(struct kref *references)
+static void user_mapping_free_last(struct kref *references)
 {
 	user_mapping_free(container_of(references, struct user_mapping, references));
 }
 
-static void vma_close(struct vm_area_struct *vma)
+static void user_mapping_vma_close(struct vm_area_struct *vma)
 {
-	struct user_mapping *mapping = mapping_of(vma);
+	struct user_mapping *mapping = user_mapping_of_vma(vma);
 	struct verifier_request request;
 
 	mutex_lock(&state_lock);
-	if (user_mapping_request(vma, mapping, &request) && forget(&request) != request.pages)
+	if (user_mapping_request(vma, mapping, &request) &&
+	    user_mapping_forget(&request) != request.pages)
 		pr_err("memtype: a user mapping ended that was not counted in full\n");
 	kill_point_reached(MEMTYPE_KILL_POINT_CLOSE);
 	mutex_unlock(&state_lock);
 	if (mapping->original && mapping->original->close)
 		mapping->original->close(vma);
 	/* Nobody looks at vm_ops after close(); 6.13 on even points them elsewhere. */
-	kref_put(&mapping->references, mapping_free);
+	kref_put(&mapping->references, user_mapping_free_last);
 }
 
 struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *vma,
@@ -176,8 +177,8 @@ struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *
 	mapping->original = original;
 	if (original)
 		mapping->operations = *original;
-	mapping->operations.open = vma_open;
-	mapping->operations.close = vma_close;
+	mapping->operations.open = user_mapping_vma_open;
+	mapping->operations.close = user_mapping_vma_close;
 	mapping->first = 1;
 	mapping->mapped_first = vma->vm_pgoff;
 	mapping->mapped_last = vma->vm_pgoff + vma_pages(vma) - 1;
@@ -220,7 +221,7 @@ int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 		goto unlock;
 	/* Ours already: its close() would call itself. */
 	error = -EBUSY;
-	if (vma->vm_ops && vma->vm_ops->open == vma_open)
+	if (vma->vm_ops && vma->vm_ops->open == user_mapping_vma_open)
 		goto unlock;
 	error = -ENOMEM;
 	mapping = user_mapping_new(file, vma, range->memtype, vma->vm_ops, range->owner);
@@ -259,7 +260,7 @@ int user_mapping_read(struct memtype_address *range)
 	return 0;
 }
 
-static bool rename_record(struct verifier_record *record, void *data)
+static bool user_mapping_rename_record(struct verifier_record *record, void *data)
 {
 	const struct verifier_owner *owner = data;
 
@@ -278,7 +279,8 @@ int user_mapping_set_owner(const char *name)
 	mutex_lock(&state_lock);
 	owner = verifier_owner(&state_verifier, name);
 	if (owner)
-		verifier_each(&state_verifier, 0, U64_MAX, rename_record, (void *)owner);
+		verifier_each(&state_verifier, 0, U64_MAX, user_mapping_rename_record,
+			      (void *)owner);
 	mutex_unlock(&state_lock);
 	return owner ? 0 : -ENOMEM;
 }

@@ -63,7 +63,7 @@ int user_mmap_result(struct file *file, struct memtype_request *request)
 }
 
 /* The type is looked up anew with every page: Linux tracks nothing of what is inserted so. */
-static vm_fault_t insert_fault(struct vm_fault *fault)
+static vm_fault_t user_mmap_insert_fault(struct vm_fault *fault)
 {
 	vm_fault_t result = vmf_insert_pfn(fault->vma, fault->address, fault->pgoff);
 
@@ -74,11 +74,11 @@ static vm_fault_t insert_fault(struct vm_fault *fault)
 }
 
 static const struct vm_operations_struct insert_operations = {
-	.fault = insert_fault,
+	.fault = user_mmap_insert_fault,
 };
 
 /* Returns 0 or a positive errno. */
-static int map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next)
+static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next)
 {
 	pgprot_t prot = vma->vm_page_prot;
 
@@ -101,8 +101,8 @@ static int map_pages(struct vm_area_struct *vma, const struct memtype_prepare *n
 }
 
 /* What was prepared for this mmap(): a copy, which nobody changes once it has been checked. */
-static bool take_prepared(struct user_file *user, struct vm_area_struct *vma,
-			  struct memtype_prepare *next)
+static bool user_mmap_take_prepared(struct user_file *user, struct vm_area_struct *vma,
+				    struct memtype_prepare *next)
 {
 	bool fits;
 
@@ -116,8 +116,8 @@ static bool take_prepared(struct user_file *user, struct vm_area_struct *vma,
 	return fits;
 }
 
-static int map_prepared(struct file *file, struct vm_area_struct *vma,
-			struct memtype_prepare *next)
+static int user_mmap_map_prepared(struct file *file, struct vm_area_struct *vma,
+				  struct memtype_prepare *next)
 {
 	struct user_file *user = file->private_data;
 	struct memtype_request *request = &next->request;
@@ -143,7 +143,7 @@ static int map_prepared(struct file *file, struct vm_area_struct *vma,
 		request->kernel_error = verdict.error;
 	} else {
 		request->asked_kernel = 1;
-		request->kernel_error = map_pages(vma, next);
+		request->kernel_error = user_mmap_map_pages(vma, next);
 	}
 	if (request->kernel_error && record)
 		verifier_release(&state_verifier, record);
@@ -170,8 +170,8 @@ int user_mmap_map(struct file *file, struct vm_area_struct *vma)
 	next = kmalloc(sizeof(*next), GFP_KERNEL);
 	if (!next)
 		return -ENOMEM;
-	if (take_prepared(file->private_data, vma, next))
-		error = map_prepared(file, vma, next);
+	if (user_mmap_take_prepared(file->private_data, vma, next))
+		error = user_mmap_map_prepared(file, vma, next);
 	kfree(next);
 	return error;
 }
