@@ -159,7 +159,7 @@ static void library_fill_verdict(struct library_verdict *to, const struct verifi
 {
 	*to = (struct library_verdict){
 		.rule = from->rule,
-		.error = from->error,
+		.error = -from->error,
 		.hazards = from->hazards,
 		.has_conflict = from->conflict != NULL,
 	};
@@ -215,7 +215,7 @@ void library_lookup(uint64_t first, uint64_t pages, struct library_lookup *found
 	bool in_use = false;
 
 	*found = (struct library_lookup){ 0 };
-	found->error = verifier_lookup(&verifier, first, pages, &found->memtype, &in_use);
+	found->error = -verifier_lookup(&verifier, first, pages, &found->memtype, &in_use);
 	found->in_use = in_use;
 }
 

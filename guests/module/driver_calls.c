@@ -83,7 +83,7 @@ static int driver_call_map_io(const struct memtype_request *request, struct driv
 		break;
 	}
 	mapping->address = (__force void *)address;
-	return address ? 0 : ENOMEM;
+	return address ? 0 : -ENOMEM;
 }
 
 static int driver_call_unmap_io(const struct driver_mapping *mapping)
@@ -105,7 +105,7 @@ static int driver_call_map_memory(const struct memtype_request *request,
 			     request->memtype == MEMTYPE_WT ? MEMREMAP_WT : MEMREMAP_WC;
 
 	mapping->address = memremap(request->start, request->pages << PAGE_SHIFT, flag);
-	return mapping->address ? 0 : ENOMEM;
+	return mapping->address ? 0 : -ENOMEM;
 }
 
 static int driver_call_unmap_memory(const struct driver_mapping *mapping)
@@ -122,11 +122,11 @@ static int driver_call_set_memory(const struct memtype_request *request,
 	mapping->address = (void *)address;
 	switch (request->memtype) {
 	case MEMTYPE_UC_MINUS:
-		return -set_memory_uc(address, request->pages);
+		return set_memory_uc(address, request->pages);
 	case MEMTYPE_WC:
-		return -set_memory_wc(address, request->pages);
+		return set_memory_wc(address, request->pages);
 	default:
-		return -set_memory_wb(address, request->pages);
+		return set_memory_wb(address, request->pages);
 	}
 }
 
@@ -144,7 +144,7 @@ static int driver_call_set_pages_array(const struct memtype_request *request,
 
 	array = kvmalloc_array(request->pages, sizeof(*array), GFP_KERNEL);
 	if (!array)
-		return ENOMEM;
+		return -ENOMEM;
 	for (n = 0; n < request->pages; n++)
 		array[n] = pfn_to_page((request->start >> PAGE_SHIFT) + n);
 	switch (request->memtype) {
@@ -159,7 +159,7 @@ static int driver_call_set_pages_array(const struct memtype_request *request,
 	}
 	if (error) {
 		kvfree(array);
-		return -error;
+		return error;
 	}
 	mapping->array = array;
 	mapping->address = phys_to_virt(request->start);
@@ -190,7 +190,7 @@ static int driver_call_combining_as_mapped(const struct memtype_request *request
 static int driver_call_reserve_wc(const struct memtype_request *request,
 				  struct driver_mapping *mapping)
 {
-	return -arch_io_reserve_memtype_wc(request->start, request->pages << PAGE_SHIFT);
+	return arch_io_reserve_memtype_wc(request->start, request->pages << PAGE_SHIFT);
 }
 
 static int driver_call_unreserve_wc(const struct driver_mapping *mapping)
@@ -206,7 +206,7 @@ static int driver_call_phys_wc_add(const struct memtype_request *request,
 				   struct driver_mapping *mapping)
 {
 	mapping->mtrr = arch_phys_wc_add(request->start, request->pages << PAGE_SHIFT);
-	return mapping->mtrr < 0 ? -mapping->mtrr : 0;
+	return min(mapping->mtrr, 0);
 }
 
 static int driver_call_phys_wc_del(const struct driver_mapping *mapping)

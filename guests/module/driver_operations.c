@@ -44,8 +44,8 @@ static void driver_judge_range(const struct verifier_request *asked,
 	bool in_use;
 
 	*verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
-	if (verifier_lookup(&state_verifier, asked->first, asked->pages, &memtype, &in_use) == EINVAL)
-		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = EINVAL };
+	if (verifier_lookup(&state_verifier, asked->first, asked->pages, &memtype, &in_use) == -EINVAL)
+		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = -EINVAL };
 }
 
 static void driver_unmap(const struct driver_mapping *mapping)
@@ -89,7 +89,7 @@ static int driver_map_locked(struct memtype_request *request, struct driver_mapp
 	if (request->pages > SIZE_MAX >> PAGE_SHIFT)
 		request->kernel_error = EINVAL;
 	else
-		request->kernel_error = mapping->call->map(request, mapping);
+		request->kernel_error = -mapping->call->map(request, mapping);
 	if (request->kernel_error)
 		goto untrack;
 	/* Cyclic: an old handle must not come to mean somebody else's mapping. */

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* The kernel half of the agent: /dev/memtype and its calls. */
+/*
+ * The kernel half of the agent: /dev/memtype and its calls.
+ *
+ * Errors: in all files of the module a function that can fail returns 0 or a negative errno, and a
+ * field named error holds one. Only in memtype_uapi.h they are positive, as user space has errno;
+ * who fills in one of its structs turns the sign.
+ */
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -47,8 +53,8 @@ static int main_lookup(struct memtype_lookup *lookup)
 	bool in_use = false;
 
 	mutex_lock(&state_lock);
-	lookup->error = verifier_lookup(&state_verifier, lookup->start >> PAGE_SHIFT,
-					lookup->pages, &memtype, &in_use);
+	lookup->error = -verifier_lookup(&state_verifier, lookup->start >> PAGE_SHIFT,
+					 lookup->pages, &memtype, &in_use);
 	mutex_unlock(&state_lock);
 	lookup->memtype = memtype;
 	lookup->in_use = in_use;

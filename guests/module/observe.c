@@ -96,7 +96,7 @@ static void observe_reserved(const struct probe_event *event)
 		.pages = request.pages,
 		.requested = event->requested,
 		.granted = event->granted,
-		.error = event->error,
+		.error = -event->error,
 		.kind = event->user ? MEMTYPE_USER : MEMTYPE_KERNEL,
 		.pid = event->pid,
 	};

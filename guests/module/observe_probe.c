@@ -213,7 +213,7 @@ static void probe_event_end(struct call *call, struct pt_regs *regs)
 	struct probe_event *event = &call->event;
 	unsigned long flags;
 
-	event->error = -(int)regs_return_value(regs);
+	event->error = (int)regs_return_value(regs);
 	raw_spin_lock_irqsave(&ring_lock, flags);
 	event->returned = ++ring_clock;
 	if (ring_written - ring_read < RING_SIZE)

@@ -37,7 +37,7 @@ void state_fill_verdict(struct memtype_verdict *to, const struct verifier_verdic
 
 	*to = (struct memtype_verdict){
 		.rule = rules[from->rule],
-		.error = from->error,
+		.error = -from->error,
 		.hazards = from->hazards,
 		.has_conflict = from->conflict != NULL,
 	};

@@ -77,7 +77,6 @@ static const struct vm_operations_struct insert_operations = {
 	.fault = user_mmap_insert_fault,
 };
 
-/* Returns 0 or a positive errno. */
 static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next)
 {
 	pgprot_t prot = vma->vm_page_prot;
@@ -86,16 +85,16 @@ static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_
 		/* The same as pgprot_writecombine() alone only where that replaces what it is given. */
 		prot = pgprot_writecombine(pgprot_noncached(prot));
 	else if (!arch_x86_protection(next->request.memtype, &prot))
-		return EINVAL;
+		return -EINVAL;
 	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
 	vma->vm_page_prot = prot;
 	if (next->map_method != MEMTYPE_METHOD_INSERT)
-		return -remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
-					vma->vm_pgoff + next->part_first,
-					next->part_pages << PAGE_SHIFT, prot);
+		return remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
+				       vma->vm_pgoff + next->part_first,
+				       next->part_pages << PAGE_SHIFT, prot);
 	/* vmf_insert_pfn() has a BUG_ON() for pages that would be copied on write. */
 	if (!(vma->vm_flags & VM_SHARED))
-		return EINVAL;
+		return -EINVAL;
 	compat_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
 	return 0;
 }
@@ -140,10 +139,10 @@ static int user_mmap_map_prepared(struct file *file, struct vm_area_struct *vma,
 	if (!verdict.error && !record) {
 		request->kernel_error = ENOMEM;
 	} else if (verdict.error && state_enforce) {
-		request->kernel_error = verdict.error;
+		request->kernel_error = -verdict.error;
 	} else {
 		request->asked_kernel = 1;
-		request->kernel_error = user_mmap_map_pages(vma, next);
+		request->kernel_error = -user_mmap_map_pages(vma, next);
 	}
 	if (request->kernel_error && record)
 		verifier_release(&state_verifier, record);

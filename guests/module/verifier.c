@@ -127,9 +127,9 @@ static bool verifier_sane(const struct verifier *verifier, const struct verifier
 
 	if (!request->pages || request->first > last_pfn ||
 	    request->pages - 1 > last_pfn - request->first)
-		return verifier_refuse(verdict, VERIFIER_MALFORMED, EINVAL, NULL);
+		return verifier_refuse(verdict, VERIFIER_MALFORMED, -EINVAL, NULL);
 	if (request->memtype >= VERIFIER_MEMTYPES || !verifier->arch->possible(request->memtype))
-		return verifier_refuse(verdict, VERIFIER_IMPOSSIBLE, EOPNOTSUPP, NULL);
+		return verifier_refuse(verdict, VERIFIER_IMPOSSIBLE, -EOPNOTSUPP, NULL);
 	return true;
 }
 
@@ -145,7 +145,7 @@ static bool verifier_no_alias(struct verifier *verifier, const struct verifier_r
 		pfn = max(pfn, record->first);
 		/* RAM has a rule of its own; only what was adopted maps it with another type. */
 		if (!verifier->arch->any_ram(pfn, pfn))
-			return verifier_refuse(verdict, VERIFIER_ALIAS, EBUSY, record);
+			return verifier_refuse(verdict, VERIFIER_ALIAS, -EBUSY, record);
 		if (pfn++ == last)
 			break;
 		/* As many steps as there are pages. */
@@ -163,7 +163,7 @@ static bool verifier_exclusive(struct verifier *verifier, const struct verifier_
 	if (!verifier->one_ioremap || request->space)
 		return true;
 	record = verifier_first_overlap(verifier, KERNEL_TREES, request->first, last);
-	return !record || verifier_refuse(verdict, VERIFIER_EXCLUSIVE, EBUSY, record);
+	return !record || verifier_refuse(verdict, VERIFIER_EXCLUSIVE, -EBUSY, record);
 }
 
 /* Rule 5: firmware's own memory is used with the type that firmware uses. */
@@ -174,7 +174,7 @@ static bool verifier_firmware_agrees(const struct verifier *verifier,
 	if (!verifier->arch->firmware_memtypes ||
 	    verifier->arch->firmware_memtypes(request->first, last) & 1U << request->memtype)
 		return true;
-	return verifier_refuse(verdict, VERIFIER_FIRMWARE, EPERM, NULL);
+	return verifier_refuse(verdict, VERIFIER_FIRMWARE, -EPERM, NULL);
 }
 
 void verifier_check(struct verifier *verifier, const struct verifier_request *request,
@@ -187,7 +187,7 @@ void verifier_check(struct verifier *verifier, const struct verifier_request *re
 		return;
 	if (request->memtype != verifier->arch->ram_memtype &&
 	    verifier->arch->any_ram(request->first, last)) {
-		verifier_refuse(verdict, VERIFIER_RAM_NOT_WB, EPERM, NULL);
+		verifier_refuse(verdict, VERIFIER_RAM_NOT_WB, -EPERM, NULL);
 		return;
 	}
 	if (!verifier_no_alias(verifier, request, last, verdict) ||
@@ -294,13 +294,13 @@ int verifier_lookup(struct verifier *verifier, u64 first, u64 pages, unsigned in
 	struct verifier_record *record;
 
 	if (!pages || first > last_pfn || pages - 1 > last_pfn - first)
-		return EINVAL;
+		return -EINVAL;
 	record = verifier_first_overlap(verifier, ALL_TREES, first, last);
 	*in_use = record;
 	*memtype = record ? record->memtype : verifier->arch->default_memtype(first, last);
 	if (record &&
 	    verifier_first_overlap(verifier, ALL_TREES & ~TREES_OF(*memtype), first, last))
-		return EBUSY;
+		return -EBUSY;
 	return 0;
 }
 
