@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
-/* What the files of the agent's user half share. */
+/*
+ * What the files of the agent's user half share.
+ *
+ * Errors: a function that can fail returns 0 or a negative errno, as the module's do. errno itself is
+ * read where the call stands that has set it, and nowhere else. One that returns bool answers a
+ * question, or says whether its reply or its result may be used. JSON has an errno as it is, positive.
+ */
 #ifndef AGENT_H
 #define AGENT_H
 
@@ -39,8 +45,8 @@ bool operation_run(const struct request *request, struct buffer *reply);
 void answer_no_module(struct buffer *reply);
 /* "The machine is somebody's, who has not allowed that." */
 void answer_not_allowed(struct buffer *reply);
-/* That, or whatever else errno says about the module's refusal. */
-void answer_refusal(const struct request *request, struct buffer *reply);
+/* That, or whatever else the module's refusal says, which is a negative errno. */
+void answer_refusal(const struct request *request, int error, struct buffer *reply);
 void answer_outcome(struct buffer *reply, const struct memtype_request *outcome);
 void answer_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
 void answer_page_table(struct buffer *reply, const struct memtype_page_table *table);
@@ -76,11 +82,11 @@ void process_mtrr_delete(const struct request *request, struct buffer *reply);
 void process_mtrr_list(const struct request *request, struct buffer *reply);
 /* Which registers are in use on somebody's machine, before anything is done there. */
 void process_mtrr_remember(void);
-/* Takes back what has been added since to memory that tests may use. False when that fails. */
-bool process_mtrr_restore(void);
+/* Takes back what has been added since to memory that tests may use. */
+int process_mtrr_restore(void);
 
 /* observe.c */
-/* Counts what was mapped before the module was there. Returns 0 or an errno. */
+/* Counts what was mapped before the module was there. */
 int observe_seed(void);
 /* Which probes work, and what was not seen. */
 void observe_describe(struct buffer *reply);
@@ -97,7 +103,7 @@ void mm_list_run(const struct request *request, struct buffer *reply);
 /* system.c */
 #define DEBUGFS "/sys/kernel/debug"
 /* Mounts it where it isn't. */
-bool system_mount_debugfs(void);
+int system_mount_debugfs(void);
 /* Loads the module; writes the error and returns false when it can't. */
 bool system_load_module(struct buffer *reply);
 /* Kernel messages since the last call, as a JSON array of strings. */
@@ -105,7 +111,7 @@ void system_log(struct buffer *json);
 void system_shell(const struct request *request, struct buffer *reply);
 void system_memtype_list(struct buffer *reply);
 void system_refresh(const struct request *request, struct buffer *reply);
-/* What system_refresh() left to do. Returns 0 or an errno. */
+/* What system_refresh() left to do. */
 int system_finish_refresh(void);
 void system_describe(struct buffer *reply);
 

@@ -103,15 +103,15 @@ void answer_not_allowed(struct buffer *reply)
 	buffer_print(reply, "{\"not_allowed\": true}");
 }
 
-void answer_refusal(const struct request *request, struct buffer *reply)
+void answer_refusal(const struct request *request, int error, struct buffer *reply)
 {
-	if (errno == EPERM)
+	if (error == -EPERM)
 		answer_not_allowed(reply);
-	else if (errno == ENXIO)
+	else if (error == -ENXIO)
 		buffer_error(reply, "%s: this memory has no direct map, whose type could be changed",
 			     request->verb);
 	else
-		buffer_error(reply, "%s: the module says %s", request->verb, strerror(errno));
+		buffer_error(reply, "%s: the module says %s", request->verb, strerror(-error));
 }
 
 void answer_no_module(struct buffer *reply)

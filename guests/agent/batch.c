@@ -36,44 +36,54 @@ void batch_start(void (*carry_out)(char *text, struct buffer *whole))
 }
 
 /* Locked pages are moved by compaction unless told not to, and the host goes by their frames. */
-static bool batch_pin(void)
+static int batch_pin(void)
 {
 	int file = open("/proc/sys/vm/compact_unevictable_allowed", O_WRONLY | O_CLOEXEC);
-	bool done;
+	int error = 0;
 
 	/* Without compaction in the kernel there is no such file. */
 	if (file < 0)
-		return errno == ENOENT;
-	done = write(file, "0\n", 2) == 2;
+		return errno == ENOENT ? 0 : -errno;
+	if (write(file, "0\n", 2) != 2)
+		error = -errno;
 	close(file);
-	return done;
+	return error;
 }
 
-static bool batch_open_mailbox(void)
+static int batch_open_mailbox(void)
 {
+	int error;
+
 	if (mailbox)
-		return true;
-	if (!batch_pin())
-		return false;
+		return 0;
+	error = batch_pin();
+	if (error)
+		return error;
 	mailbox = mmap(NULL, MAILBOX_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (mailbox == MAP_FAILED || mlock(mailbox, MAILBOX_BYTES)) {
+		error = -errno;
 		if (mailbox != MAP_FAILED)
 			munmap(mailbox, MAILBOX_BYTES);
 		mailbox = NULL;
 	}
-	return mailbox;
+	return error;
 }
 
-static bool batch_read_frames(uint64_t frames[MAILBOX_PAGES])
+static int batch_read_frames(uint64_t frames[MAILBOX_PAGES])
 {
 	int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	off_t offset = (uintptr_t)mailbox / PAGE_BYTES * sizeof(*frames);
 	size_t length = MAILBOX_PAGES * sizeof(*frames);
-	bool done = file >= 0 && pread(file, frames, length, offset) == (ssize_t)length;
+	ssize_t got;
+	int error = 0;
 
-	if (file >= 0)
-		close(file);
-	return done;
+	if (file < 0)
+		return -errno;
+	got = pread(file, frames, length, offset);
+	if (got != (ssize_t)length)
+		error = got < 0 ? -errno : -EIO;
+	close(file);
+	return error;
 }
 
 /* Where the mailbox lies in guest-physical memory, as runs of pages. */
@@ -81,9 +91,11 @@ void batch_mailbox(const struct request *request, struct buffer *reply)
 {
 	uint64_t frames[MAILBOX_PAGES];
 	unsigned int n, run;
+	int error;
 
-	if (!batch_open_mailbox() || !batch_read_frames(frames)) {
-		buffer_error(reply, "mailbox: %s", strerror(errno));
+	error = batch_open_mailbox() ?: batch_read_frames(frames);
+	if (error) {
+		buffer_error(reply, "mailbox: %s", strerror(-error));
 		return;
 	}
 	for (n = 0; n < MAILBOX_PAGES; n++) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* The verb that measures the verifier beside the kernel. */
+#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -37,7 +38,7 @@ void benchmark_run(const struct request *request, struct buffer *reply)
 	wanted.overlapping = overlapping != 0;
 	wanted.with_kernel = kernel != 0;
 	if (ioctl(device_fd, MEMTYPE_BENCHMARK, &wanted)) {
-		answer_refusal(request, reply);
+		answer_refusal(request, -errno, reply);
 		return;
 	}
 	buffer_print(reply, "{\"bytes_per_record\": %u, \"tsc\": %llu", wanted.bytes_per_record, wanted.tsc);

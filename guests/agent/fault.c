@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* Failures on demand. */
+#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -27,7 +28,7 @@ void fault_run(const struct request *request, struct buffer *reply)
 	fault.times = times;
 	fault.returns = returns;
 	if (ioctl(device_fd, MEMTYPE_FAULT, &fault))
-		answer_refusal(request, reply);
+		answer_refusal(request, -errno, reply);
 	else
 		buffer_print(reply, "{\"handle\": %llu, \"errno\": %d}", fault.handle, fault.error);
 }

@@ -25,18 +25,23 @@ int file_read(const char *path, struct buffer *text)
 	int file = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (file < 0)
-		return errno;
+		return -errno;
 	file_read_all(file, text);
 	close(file);
 	return 0;
 }
 
-bool file_write(const char *path, const char *text)
+int file_write(const char *path, const char *text)
 {
 	int file = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
+	ssize_t written;
+	int error = 0;
 
-	if (file >= 0)
-		close(file);
-	return done;
+	if (file < 0)
+		return -errno;
+	written = write(file, text, strlen(text));
+	if (written != (ssize_t)strlen(text))
+		error = written < 0 ? -errno : -EIO;
+	close(file);
+	return error;
 }

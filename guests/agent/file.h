@@ -3,13 +3,11 @@
 #ifndef FILE_H
 #define FILE_H
 
-#include <stdbool.h>
-
 #include "buffer.h"
 
-/* All of a file. Returns 0 or an errno. */
+/* All of a file. */
 int file_read(const char *path, struct buffer *text);
-/* At once. False with errno. */
-bool file_write(const char *path, const char *text);
+/* At once. */
+int file_write(const char *path, const char *text);
 
 #endif

@@ -84,7 +84,7 @@ int heartbeat_start(void)
 {
 	pthread_t thread;
 
-	return pthread_create(&thread, NULL, heartbeat_run, NULL);
+	return -pthread_create(&thread, NULL, heartbeat_run, NULL);
 }
 
 void heartbeat_busy(void)

@@ -28,9 +28,9 @@
 #define LOCK "/proc/vmallocinfo"
 
 /* The host watches for the end. */
-static void main_give_up(const char *what)
+static void main_give_up(const char *what, int error)
 {
-	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(-error));
 	init_power_off();
 	_exit(1);
 }
@@ -43,7 +43,7 @@ static void main_speak_up(void)
 	if (!options.printk)
 		return;
 	if (file_read("/proc/sys/kernel/printk", &before) ||
-	    !file_write("/proc/sys/kernel/printk", options.printk))
+	    file_write("/proc/sys/kernel/printk", options.printk))
 		fprintf(stderr, "memtype agent: can't change the console's log level\n");
 	else
 		supervise_changed_printk(before.data);
@@ -64,7 +64,7 @@ static void main_carry_out(char *text, struct buffer *whole)
 	buffer_clear(&reply);
 	if (refresh_error)
 		buffer_error(&reply, "this clone has its template's random numbers or time: %s",
-			     strerror(refresh_error));
+			     strerror(-refresh_error));
 	else if (!request_parse(&request, text))
 		buffer_error(&reply, "not a request: %.40s", original);
 	else if (!operation_run(&request, &reply))
@@ -93,11 +93,11 @@ static void main_answer(char *text)
  * One agent at a time: the next may unload a module that this one hasn't opened yet. The file is
  * there anyway, and root's alone, so that no other user can hold the lock; it goes with the agent.
  */
-static bool main_take_machine(void)
+static int main_take_machine(void)
 {
 	int lock = open(LOCK, O_RDONLY | O_CLOEXEC);
 
-	return lock >= 0 && !flock(lock, LOCK_EX | LOCK_NB);
+	return lock < 0 || flock(lock, LOCK_EX | LOCK_NB) ? -errno : 0;
 }
 
 /* Gets everything ready. What it says is the greeting: an error when that failed. */
@@ -108,9 +108,10 @@ static void main_prepare(struct buffer *greeting)
 	int error;
 
 	/* First, because nobody who has the lock has the module. */
-	if (!main_take_machine()) {
+	error = main_take_machine();
+	if (error) {
 		buffer_error(greeting, "another agent runs here, or " LOCK " can't be locked: %s",
-			     strerror(errno));
+			     strerror(-error));
 		return;
 	}
 	if (with_module && !system_load_module(greeting))
@@ -122,7 +123,7 @@ static void main_prepare(struct buffer *greeting)
 	else if (!with_module && !kcore_open())
 		buffer_error(greeting, "there is no module, and page tables can't be read without");
 	else if (with_module && (error = observe_seed()))
-		buffer_error(greeting, "can't count what is mapped already: %s", strerror(error));
+		buffer_error(greeting, "can't count what is mapped already: %s", strerror(-error));
 	else if (!device_find(&device_under_test) && options_own_machine())
 		buffer_error(greeting, "there is no PCI device with prefetchable memory");
 	else
@@ -133,23 +134,26 @@ static void main_work(void)
 {
 	static char text[REQUEST_LENGTH];
 	struct buffer greeting = { 0 };
+	int error;
 
 	/* The host going away is the end of the port, which is read. */
 	signal(SIGPIPE, SIG_IGN);
-	if (!protocol_open(options.port))
-		main_give_up(options.port);
+	error = protocol_open(options.port);
+	if (error)
+		main_give_up(options.port, error);
 	batch_start(main_carry_out);
-	if (!system_mount_debugfs())
-		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(errno));
+	error = system_mount_debugfs();
+	if (error)
+		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(-error));
 	buffer_clear(&greeting);
 	main_prepare(&greeting);
 	main_speak_up();
 	protocol_announce(&greeting);
 	init_offer_shell();
 	buffer_free(&greeting);
-	errno = heartbeat_start();
-	if (errno)
-		main_give_up("heartbeat");
+	error = heartbeat_start();
+	if (error)
+		main_give_up("heartbeat", error);
 	while (protocol_read(text)) {
 		heartbeat_busy();
 		while (waitpid(-1, NULL, WNOHANG) > 0)
@@ -162,15 +166,17 @@ static void main_work(void)
 int main(int count, char **arguments)
 {
 	const char *wrong;
+	int error;
 
 	if (process_serve_is_after_exec(count, arguments))
 		process_serve_go_on(arguments);
 	if (init_is_us()) {
-		if (!init_mount())
-			main_give_up("mount");
+		error = init_mount();
+		if (error)
+			main_give_up("mount", error);
 		process_mtrr_remember();
 		main_work();
-		main_give_up("the serial port is gone");
+		main_give_up("the serial port is gone", -EIO);
 	}
 	wrong = options_parse(count, arguments);
 	if (wrong) {

@@ -79,13 +79,13 @@ int observe_seed(void)
 		struct memtype_listed *ranges;
 
 		if (ioctl(device_fd, MEMTYPE_OBSERVATION, &status))
-			return errno;
+			return -errno;
 		seed.sequence = status.sequence;
 		ranges = observe_read_list(&seed.count);
 		seed.buffer = (uintptr_t)ranges;
-		error = ioctl(device_fd, MEMTYPE_SEED, &seed) ? errno : 0;
+		error = ioctl(device_fd, MEMTYPE_SEED, &seed) ? -errno : 0;
 		free(ranges);
-		if (error != EAGAIN)
+		if (error != -EAGAIN)
 			break;
 	}
 	return error;

@@ -15,7 +15,7 @@ static bool operation_call(unsigned long command, void *argument, const struct r
 {
 	if (!ioctl(device_fd, command, argument))
 		return true;
-	answer_refusal(request, reply);
+	answer_refusal(request, -errno, reply);
 	return false;
 }
 
@@ -148,7 +148,7 @@ static void operation_reset(const struct request *request, struct buffer *reply)
 {
 	process_end_all();
 	/* A guest of our own keeps what it was given. */
-	if (!options_own_machine() && !process_mtrr_restore())
+	if (!options_own_machine() && process_mtrr_restore())
 		buffer_error(reply, "reset: an MTRR can't be taken back");
 	else if (device_fd < 0)
 		buffer_print(reply, "{}");

@@ -80,17 +80,17 @@ static void process_forget(struct process *process)
 	memset(process, 0, sizeof(*process));
 }
 
-/* The agent's end, and one for the process to be. False with errno. */
-static bool process_make_socket(int ends[2])
+/* The agent's end, and one for the process to be. */
+static int process_make_socket(int ends[2])
 {
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-		return false;
+		return -errno;
 	/* What comes says who sent it. */
 	setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
-	return true;
+	return 0;
 }
 
-/* Whoever sent the one message that comes within the time, as the kernel knows it. 0 when none came. */
+/* Whoever sent the one message that comes within the time, as the kernel knows it, or a negative errno. */
 static int process_sender(int socket)
 {
 	union {
@@ -109,28 +109,29 @@ static int process_sender(int socket)
 	struct ucred who = { 0 };
 
 	if (poll(&wait, 1, START_MILLISECONDS) != 1)
-		errno = ETIMEDOUT;
-	else if (recvmsg(socket, &message, 0) <= 0)
-		errno = ESRCH;
-	else if (control.header.cmsg_type == SCM_CREDENTIALS)
+		return -ETIMEDOUT;
+	if (recvmsg(socket, &message, 0) <= 0)
+		return -ESRCH;
+	if (control.header.cmsg_type == SCM_CREDENTIALS)
 		memcpy(&who, CMSG_DATA(&control.header), sizeof(who));
-	return who.pid;
+	return who.pid ?: -ESRCH;
 }
 
 /*
  * A hold on the process, which has the socket's other end for itself. As long as that isn't closed
- * it has not ended, so that what the number names is that process. -1 with errno.
+ * it has not ended, so that what the number names is that process. Else a negative errno.
  */
 static int process_hold(int socket, int pid)
 {
 	struct pollfd now = { .fd = socket };
 	int pidfd = syscall(SYS_pidfd_open, pid, 0);
 
-	if (pidfd < 0 || (poll(&now, 1, 0) >= 0 && !(now.revents & POLLHUP)))
+	if (pidfd < 0)
+		return -errno;
+	if (poll(&now, 1, 0) >= 0 && !(now.revents & POLLHUP))
 		return pidfd;
 	close(pidfd);
-	errno = ESRCH;
-	return -1;
+	return -ESRCH;
 }
 
 /* Waits for the process that was just started, whose socket this is, to say that it is there. */
@@ -138,15 +139,15 @@ static void process_admit(const char *name, int socket, struct buffer *reply)
 {
 	struct process *process = process_vacant();
 	int pid = process_sender(socket);
-	int pidfd = pid ? process_hold(socket, pid) : -1;
+	int pidfd = pid > 0 ? process_hold(socket, pid) : pid;
 
 	if (pidfd < 0) {
-		if (errno == ETIMEDOUT)
+		if (pidfd == -ETIMEDOUT)
 			buffer_error(reply, "process %s did not start", name);
-		else if (errno == ESRCH)
+		else if (pidfd == -ESRCH)
 			buffer_error(reply, "process %s ended as it started", name);
 		else
-			buffer_error(reply, "process %s can't be held: %s", name, strerror(errno));
+			buffer_error(reply, "process %s can't be held: %s", name, strerror(-pidfd));
 		/* One that is there takes that for the agent's end. */
 		close(socket);
 		return;
@@ -179,7 +180,7 @@ void process_start(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
 	unsigned int n;
-	int ends[2];
+	int ends[2], error;
 	uint64_t uid;
 	pid_t child;
 
@@ -191,8 +192,9 @@ void process_start(const struct request *request, struct buffer *reply)
 		buffer_error(reply, "process: uid=%llu is no user id", (unsigned long long)uid);
 		return;
 	}
-	if (!process_make_socket(ends)) {
-		buffer_error(reply, "socketpair: %s", strerror(errno));
+	error = process_make_socket(ends);
+	if (error) {
+		buffer_error(reply, "socketpair: %s", strerror(-error));
 		return;
 	}
 	child = fork();
@@ -276,7 +278,7 @@ void process_maps(const struct request *request, struct buffer *reply)
 	if (process_is_gone(process)) {
 		process_died(process, request->verb, reply);
 	} else if (error) {
-		buffer_error(reply, "maps of process %s: %s", process->name, strerror(error));
+		buffer_error(reply, "maps of process %s: %s", process->name, strerror(-error));
 	} else {
 		buffer_print(reply, "{\"text\": ");
 		buffer_json(reply, text.data, text.length);
@@ -347,13 +349,14 @@ static void process_relay_fork(struct process *process, const struct request *re
 			       const char *text, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
-	int ends[2];
+	int ends[2], error;
 	bool forked;
 
 	if (!process_name_is_free(name, reply))
 		return;
-	if (!process_make_socket(ends)) {
-		buffer_error(reply, "socketpair: %s", strerror(errno));
+	error = process_make_socket(ends);
+	if (error) {
+		buffer_error(reply, "socketpair: %s", strerror(-error));
 		return;
 	}
 	forked = process_ask(process, request, text, ends[1], reply) &&

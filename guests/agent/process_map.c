@@ -13,7 +13,7 @@
 
 /*
  * Opens what the mapping goes through. Returns the file, or -1: with the error
- * in the reply when the request makes no sense, else with the kernel's errno.
+ * in the reply when the request makes no sense, else in kernel_error.
  */
 static int process_map_open_source(const struct request *request, struct memtype_request *asked,
 				   off_t *offset, struct buffer *reply)
@@ -104,7 +104,7 @@ static void *process_map_driver(const struct request *request, struct memtype_re
 	if (!process_map_fill_method(request, &next, reply))
 		return MAP_FAILED;
 	if (ioctl(device_fd, MEMTYPE_PREPARE, &next)) {
-		answer_refusal(request, reply);
+		answer_refusal(request, -errno, reply);
 		return MAP_FAILED;
 	}
 	/* A length that wraps must not become a small one. */

@@ -27,21 +27,19 @@ static const char *const type_names[] = {
 	[MEMTYPE_WB] = "write-back",
 };
 
-/* Returns 0 or an errno. */
 static int process_mtrr_write_line(const char *line)
 {
 	int file = open(PROC_MTRR, O_WRONLY | O_CLOEXEC);
 	int error = 0;
 
 	if (file < 0)
-		return errno;
+		return -errno;
 	if (write(file, line, strlen(line)) < 0)
-		error = errno;
+		error = -errno;
 	close(file);
 	return error;
 }
 
-/* Returns 0 or an errno. */
 static int process_mtrr_add_for_file(uint64_t base, uint64_t size, uint64_t memtype)
 {
 	/* Never closed: the end of the process, or exec(), does that. Children have it too. */
@@ -49,10 +47,10 @@ static int process_mtrr_add_for_file(uint64_t base, uint64_t size, uint64_t memt
 	struct mtrr_sentry range = { .base = base, .size = (unsigned int)size, .type = (unsigned int)memtype };
 
 	if (range.size != size)
-		return EOVERFLOW;
+		return -EOVERFLOW;
 	if (file < 0)
 		file = open(PROC_MTRR, O_WRONLY | O_CLOEXEC);
-	return file < 0 || ioctl(file, MTRRIOC_ADD_ENTRY, &range) ? errno : 0;
+	return file < 0 || ioctl(file, MTRRIOC_ADD_ENTRY, &range) ? -errno : 0;
 }
 
 /* The kernel's answer, and what it then shows: null to a process that may not read it. */
@@ -60,7 +58,7 @@ static void process_mtrr_answer(int error, struct buffer *reply)
 {
 	struct buffer text = { 0 };
 
-	buffer_print(reply, "{\"errno\": %d, \"text\": ", error);
+	buffer_print(reply, "{\"errno\": %d, \"text\": ", -error);
 	if (file_read(PROC_MTRR, &text))
 		buffer_print(reply, "null");
 	else
@@ -113,12 +111,12 @@ static bool process_mtrr_same(const struct mtrr *one, const struct mtrr *other)
 	return one->used == other->used && one->base == other->base && one->size == other->size;
 }
 
-bool process_mtrr_restore(void)
+int process_mtrr_restore(void)
 {
 	struct mtrr present[MEMTYPE_VARIABLE_REGISTERS];
 	struct buffer nowhere = { 0 };
-	bool all = true;
 	unsigned int n, count;
+	int error = 0;
 	char line[64];
 
 	process_mtrr_read_registers(present);
@@ -129,11 +127,11 @@ bool process_mtrr_restore(void)
 			continue;
 		count = process_mtrr_same(&present[n], &found[n]) ? found[n].count : 0;
 		snprintf(line, sizeof(line), "disable=%u\n", n);
-		for (; all && present[n].count > count; present[n].count--)
-			all = !process_mtrr_write_line(line);
+		for (; !error && present[n].count > count; present[n].count--)
+			error = process_mtrr_write_line(line);
 	}
 	buffer_free(&nowhere);
-	return all;
+	return error;
 }
 
 void process_mtrr_add(const struct request *request, struct buffer *reply)
@@ -184,7 +182,7 @@ void process_mtrr_list(const struct request *request, struct buffer *reply)
 	int error = file_read(PROC_MTRR, &text);
 
 	if (error) {
-		buffer_error(reply, "the kernel has no %s (no MTRRs?): %s", PROC_MTRR, strerror(error));
+		buffer_error(reply, "the kernel has no %s (no MTRRs?): %s", PROC_MTRR, strerror(-error));
 	} else {
 		buffer_print(reply, "{\"text\": ");
 		buffer_json(reply, text.data, text.length);

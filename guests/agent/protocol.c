@@ -41,35 +41,36 @@ uint32_t protocol_crc(const char *bytes, size_t length)
 	return ~crc;
 }
 
-static bool protocol_open_serial(const char *device)
+static int protocol_open_serial(const char *device)
 {
 	struct termios settings;
 
 	input = output = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (input < 0 || tcgetattr(input, &settings))
-		return false;
+		return -errno;
 	cfmakeraw(&settings);
 	cfsetspeed(&settings, B115200);
 	settings.c_cflag |= CLOCAL;
-	return !tcsetattr(input, TCSANOW, &settings);
+	return tcsetattr(input, TCSANOW, &settings) ? -errno : 0;
 }
 
 /* Taken away from standard input and output, which everything that is started has too. */
-static bool protocol_take_standard(void)
+static int protocol_take_standard(void)
 {
 	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-	bool done;
+	int error = 0;
 
 	input = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	done = input >= 0 && output >= 0 && nothing >= 0 && dup2(nothing, STDIN_FILENO) >= 0 &&
-	       dup2(nothing, STDOUT_FILENO) >= 0;
+	if (input < 0 || output < 0 || nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 ||
+	    dup2(nothing, STDOUT_FILENO) < 0)
+		error = -errno;
 	if (nothing > STDERR_FILENO)
 		close(nothing);
-	return done;
+	return error;
 }
 
-bool protocol_open(const char *device)
+int protocol_open(const char *device)
 {
 	return strcmp(device, "-") ? protocol_open_serial(device) : protocol_take_standard();
 }

@@ -33,8 +33,8 @@
 /* The CRC-32 of zlib. */
 uint32_t protocol_crc(const char *bytes, size_t length);
 
-/* Opens a serial device raw, or takes standard input and output for "-". False with errno. */
-bool protocol_open(const char *device);
+/* Opens a serial device raw, or takes standard input and output for "-". */
+int protocol_open(const char *device);
 /* Has the other side gone? Never so on a serial line. */
 bool protocol_closed(void);
 /* How many bytes have come so far: somebody is there. */

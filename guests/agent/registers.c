@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* PAT, MTRRs and control registers of each CPU, as the module reads them. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -32,7 +33,7 @@ void registers_run(const struct request *request, struct buffer *reply)
 	unsigned int cpu, last;
 
 	if (error) {
-		buffer_error(reply, ONLINE ": %s", strerror(error));
+		buffer_error(reply, ONLINE ": %s", strerror(-error));
 		goto free;
 	}
 	buffer_print(reply, "{\"cpus\": [");
@@ -43,7 +44,7 @@ void registers_run(const struct request *request, struct buffer *reply)
 
 			if (ioctl(device_fd, MEMTYPE_READ_REGISTERS, &registers)) {
 				buffer_clear(reply);
-				answer_refusal(request, reply);
+				answer_refusal(request, -errno, reply);
 				goto free;
 			}
 			buffer_print(reply, "%s", separator);

@@ -65,9 +65,9 @@ static void supervise_on_signal(int signal)
 	errno = before;
 }
 
-static bool supervise_complain(const char *what)
+static bool supervise_complain(const char *what, int error)
 {
-	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(-error));
 	return false;
 }
 
@@ -114,13 +114,14 @@ static void supervise_end_all(void)
 static bool supervise_unload(void)
 {
 	return !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK) || errno == ENOENT ||
-	       supervise_complain("can't unload the module");
+	       supervise_complain("can't unload the module", -errno);
 }
 
 static bool supervise_restore_printk(void)
 {
-	return file_write("/proc/sys/kernel/printk", changed->printk) ||
-	       supervise_complain("can't put the console's log level back");
+	int error = file_write("/proc/sys/kernel/printk", changed->printk);
+
+	return !error || supervise_complain("can't put the console's log level back", error);
 }
 
 static bool supervise_remove_folder(void)
@@ -132,23 +133,23 @@ static bool supervise_remove_folder(void)
 	while (directory && (entry = readdir(directory)))
 		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
 		    unlinkat(dirfd(directory), entry->d_name, 0))
-			all = supervise_complain(entry->d_name);
+			all = supervise_complain(entry->d_name, -errno);
 	if (directory)
 		closedir(directory);
-	return (!rmdir(options.folder) || supervise_complain(options.folder)) && all;
+	return (!rmdir(options.folder) || supervise_complain(options.folder, -errno)) && all;
 }
 
 static bool supervise_restore_mtrrs(void)
 {
-	bool done;
+	int error;
 
 	/* Which memory may be changed is for the module to say. */
 	device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 	if (device_fd < 0)
-		return supervise_complain("/dev/" MEMTYPE_DEVICE);
-	done = process_mtrr_restore() || supervise_complain("can't take an MTRR back");
+		return supervise_complain("/dev/" MEMTYPE_DEVICE, -errno);
+	error = process_mtrr_restore();
 	close(device_fd);
-	return done;
+	return !error || supervise_complain("can't take an MTRR back", error);
 }
 
 static bool supervise_undo(void)
@@ -162,7 +163,7 @@ static bool supervise_undo(void)
 	if (changed->changed_printk)
 		all = supervise_restore_printk() && all;
 	if (changed->mounted_debugfs && umount(DEBUGFS))
-		all = supervise_complain("can't unmount " DEBUGFS);
+		all = supervise_complain("can't unmount " DEBUGFS, -errno);
 	if (options.folder)
 		all = supervise_remove_folder() && all;
 	return all;
@@ -205,7 +206,7 @@ int supervise(void (*work)(void))
 	signal(SIGCHLD, SIG_DFL);
 	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (changed == MAP_FAILED || prctl(PR_SET_CHILD_SUBREAPER, 1) || chdir("/"))
-		return !supervise_complain("start");
+		return !supervise_complain("start", -errno);
 	process_mtrr_remember();
 	child = fork();
 	if (!child) {
@@ -219,7 +220,7 @@ int supervise(void (*work)(void))
 		worker = child;
 	sigprocmask(SIG_UNBLOCK, &caught, NULL);
 	if (child < 0)
-		supervise_complain("fork");
+		supervise_complain("fork", -errno);
 	/* Left as it ended, so that until nobody kills it any more its number is no other's. */
 	while (child > 0 && waitid(P_PID, child, &ended, WEXITED | WNOWAIT) && errno == EINTR)
 		;

@@ -28,16 +28,16 @@
 #define LARGEST_SHELL (256 << 10)
 
 /* Holds x86/pat_memtype_list, which doesn't exist when PAT is off. */
-bool system_mount_debugfs(void)
+int system_mount_debugfs(void)
 {
 	struct statfs there;
 
 	if (!statfs(DEBUGFS, &there) && there.f_type == DEBUGFS_MAGIC)
-		return true;
+		return 0;
 	if (mount("debugfs", DEBUGFS, "debugfs", 0, NULL))
-		return false;
+		return -errno;
 	supervise_mounted_debugfs();
-	return true;
+	return 0;
 }
 
 static int system_load(const char *parameters)
@@ -46,7 +46,7 @@ static int system_load(const char *parameters)
 	int error = 0;
 
 	if (file < 0 || syscall(SYS_finit_module, file, parameters, 0))
-		error = errno;
+		error = -errno;
 	if (file >= 0)
 		close(file);
 	return error;
@@ -81,20 +81,20 @@ bool system_load_module(struct buffer *reply)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	char parameters[4096];
-	int error = ENAMETOOLONG;
+	int error = -ENAMETOOLONG;
 
 	lseek(log, 0, SEEK_END);
 	if (snprintf(parameters, sizeof(parameters), "allowed=%s", options.allow) < (int)sizeof(parameters))
 		error = system_load(parameters);
 	/* Left behind by an agent that was killed with its supervisor: nobody has it open then. */
-	if (error == EEXIST && !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK))
+	if (error == -EEXIST && !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK))
 		error = system_load(parameters);
 	if (error) {
 		buffer_error(reply, "can't load the module %s: %s", options.module,
-			     error == EEXIST ? "it is loaded already, and in use: another run uses this machine" :
-					       strerror(error));
+			     error == -EEXIST ? "it is loaded already, and in use: another run uses this machine" :
+					       strerror(-error));
 		reply->length--;
-		buffer_print(reply, ", \"module_errno\": %d", error);
+		buffer_print(reply, ", \"module_errno\": %d", -error);
 		system_kernel_says(log, reply);
 		buffer_print(reply, "}");
 	} else {
@@ -143,7 +143,7 @@ void system_memtype_list(struct buffer *reply)
 
 	if (error) {
 		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?): %s",
-			     strerror(error));
+			     strerror(-error));
 		return;
 	}
 	buffer_print(reply, "{\"text\": ");
@@ -301,7 +301,7 @@ int system_finish_refresh(void)
 	/* Added entropy changes nothing until RNDRESEEDCRNG makes the kernel reseed (4.14 and later). */
 	if (random < 0 || ioctl(random, RNDADDENTROPY, &refresh.info) ||
 	    ioctl(random, RNDRESEEDCRNG) || clock_settime(CLOCK_REALTIME, &refresh.now))
-		return errno;
+		return -errno;
 	return 0;
 }
 

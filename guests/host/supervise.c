@@ -24,14 +24,14 @@ void process_mtrr_remember(void)
 {
 }
 
-bool process_mtrr_restore(void)
+int process_mtrr_restore(void)
 {
-	return true;
+	return 0;
 }
 
-bool file_write(const char *path, const char *text)
+int file_write(const char *path, const char *text)
 {
-	return true;
+	return 0;
 }
 
 pid_t __real_fork(void);
