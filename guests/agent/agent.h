@@ -16,6 +16,7 @@
 #include "buffer.h"
 #include "device.h"
 #include "request.h"
+#include "test_device.h"
 
 /*
  * batch.c: many requests in one message, in memory that the host reaches from outside. carry_out is

@@ -87,8 +87,8 @@ static uint64_t fuzz_some_address(void)
 	case 4:
 		return fuzz_below(1 << 16) * PAGE_BYTES;
 	default:
-		return device_under_test.start +
-		       fuzz_below(device_under_test.size / PAGE_BYTES) * PAGE_BYTES;
+		return test_device.start +
+		       fuzz_below(test_device.size / PAGE_BYTES) * PAGE_BYTES;
 	}
 }
 
@@ -139,7 +139,7 @@ static void fuzz_tame(unsigned long command, void *content)
 		request->pages %= MOST_PAGES;
 		/* A driver's mapping must not meet RAM, which a guest has at the bottom. */
 		if (command == MEMTYPE_MAP && request->call == MEMTYPE_CALL_IOREMAP &&
-		    request->start < device_under_test.start)
+		    request->start < test_device.start)
 			request->start |= NOWHERE;
 		break;
 	case MEMTYPE_SET_POLICY:

@@ -78,7 +78,7 @@ void init_offer_shell(void)
 	dup2(console, STDOUT_FILENO);
 	dup2(console, STDERR_FILENO);
 	printf("\nThe verifier is loaded. Device memory for tests: %#llx, %llu MiB. exit powers off.\n",
-	       (unsigned long long)device_under_test.start, (unsigned long long)device_under_test.size >> 20);
+	       (unsigned long long)test_device.start, (unsigned long long)test_device.size >> 20);
 	fflush(stdout);
 	child = fork();
 	if (!child) {

@@ -124,7 +124,7 @@ static void main_prepare(struct buffer *greeting)
 		buffer_error(greeting, "there is no module, and page tables can't be read without");
 	else if (with_module && (error = observe_seed()))
 		buffer_error(greeting, "can't count what is mapped already: %s", strerror(-error));
-	else if (!device_find(&device_under_test) && options_own_machine())
+	else if (!test_device_find(&test_device) && options_own_machine())
 		buffer_error(greeting, "there is no PCI device with prefetchable memory");
 	else
 		system_describe(greeting);

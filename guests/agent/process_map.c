@@ -28,14 +28,14 @@ static int process_map_open_source(const struct request *request, struct memtype
 			buffer_error(reply, "mmap: sysfs knows write-combining and uncached-minus only");
 			return -1;
 		}
-		if (asked->start < device_under_test.start ||
-		    asked->start - device_under_test.start >= device_under_test.size) {
+		if (asked->start < test_device.start ||
+		    asked->start - test_device.start >= test_device.size) {
 			buffer_error(reply, "mmap: %#llx is not in the test device's BAR", asked->start);
 			return -1;
 		}
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource%u%s",
-			 device_under_test.address, device_under_test.bar, combining ? "_wc" : "");
-		*offset = asked->start - device_under_test.start;
+			 test_device.address, test_device.bar, combining ? "_wc" : "");
+		*offset = asked->start - test_device.start;
 		file = open(path, O_RDWR | O_CLOEXEC);
 	} else if (via && !strcmp(via, "devmem")) {
 		if (asked->memtype != MEMTYPE_WB && asked->memtype != MEMTYPE_UC_MINUS) {

@@ -166,7 +166,7 @@ void process_serve_go_on(char **arguments)
 	process_serve_open_device();
 	process_serve_take_name(arguments[1]);
 	buffer_clear(&reply);
-	if (!device_find(&device_under_test))
+	if (!test_device_find(&test_device))
 		buffer_error(&reply, "exec: the test device is gone");
 	else
 		buffer_print(&reply, "{\"errno\": 0}");

@@ -316,10 +316,10 @@ void system_describe(struct buffer *reply)
 	buffer_print(reply, ", \"allowed\": ");
 	buffer_json(reply, options.allow, strlen(options.allow));
 	buffer_print(reply, ", \"cpus\": %ld, \"device\": {\"address\": ", sysconf(_SC_NPROCESSORS_ONLN));
-	buffer_json(reply, device_under_test.address, strlen(device_under_test.address));
+	buffer_json(reply, test_device.address, strlen(test_device.address));
 	buffer_print(reply, ", \"bar\": %u, \"start\": %llu, \"size\": %llu}, \"observation\": ",
-		     device_under_test.bar, (unsigned long long)device_under_test.start,
-		     (unsigned long long)device_under_test.size);
+		     test_device.bar, (unsigned long long)test_device.start,
+		     (unsigned long long)test_device.size);
 	observe_describe(reply);
 	buffer_print(reply, "}");
 }
