@@ -18,6 +18,8 @@
 #include "request.h"
 #include "test_device.h"
 
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
 /*
  * batch.c: many requests in one message, in memory that the host reaches from outside. carry_out is
  * given the text of each, takes it apart, and writes the answer with all that the kernel had to say.

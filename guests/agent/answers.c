@@ -43,7 +43,7 @@ void answer_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
 	else
 		buffer_print(reply, "null");
 	buffer_print(reply, ", \"errno\": %d, \"hazards\": [", verdict->error);
-	for (n = 0; n < sizeof(hazards) / sizeof(hazards[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(hazards); n++)
 		if (verdict->hazards & 1u << n) {
 			buffer_print(reply, "%s\"%s\"", separator, hazards[n]);
 			separator = ", ";

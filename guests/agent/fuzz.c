@@ -197,7 +197,7 @@ static void fuzz_send_known(void)
 	/* What makes most for the module to keep comes most often. */
 	unsigned long command =
 		fuzz_below(4) ? MEMTYPE_MAP :
-				commands[fuzz_below(sizeof(commands) / sizeof(commands[0]))];
+				commands[fuzz_below(ARRAY_SIZE(commands))];
 	char content[PAGE_BYTES] = { 0 };
 
 	/* It ends this process sooner or later. */
@@ -210,7 +210,7 @@ static void fuzz_send_known(void)
 /* The right content, where it can't be read or written. */
 static void fuzz_send_badly_placed(void)
 {
-	unsigned long command = commands[fuzz_below(sizeof(commands) / sizeof(commands[0]))];
+	unsigned long command = commands[fuzz_below(ARRAY_SIZE(commands))];
 	size_t size = _IOC_SIZE(command);
 	char content[PAGE_BYTES] = { 0 };
 	uintptr_t place;
@@ -234,7 +234,7 @@ static bool fuzz_is_known(unsigned long command)
 {
 	size_t n;
 
-	for (n = 0; n < sizeof(commands) / sizeof(commands[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(commands); n++)
 		if (command == commands[n])
 			return true;
 	return command == MEMTYPE_RESET;

@@ -34,7 +34,7 @@ int init_mount(void)
 	const char *allowed = getenv("memtype_allowed");
 	unsigned int n;
 
-	for (n = 0; n < sizeof(mounts) / sizeof(mounts[0]); n++) {
+	for (n = 0; n < ARRAY_SIZE(mounts); n++) {
 		mkdir(mounts[n].where, 0755);
 		if (mount(mounts[n].type, mounts[n].where, mounts[n].type, 0, NULL) && errno != EBUSY)
 			return -errno;

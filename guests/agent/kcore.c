@@ -271,7 +271,7 @@ static uint64_t kcore_find_pat(void)
 		pat = 0;
 		for (slot = 0, name = strtok_r(text, " \n", &rest); name && slot < 8;
 		     slot++, name = strtok_r(NULL, " \n", &rest))
-			for (n = 0; n < sizeof(types) / sizeof(types[0]); n++)
+			for (n = 0; n < ARRAY_SIZE(types); n++)
 				if (!strcmp(name, types[n].name))
 					pat |= types[n].memtype << 8 * slot;
 	}

@@ -116,15 +116,23 @@ static void main_prepare(struct buffer *greeting)
 	}
 	if (with_module && !system_load_module(greeting))
 		return;
-	if (with_module)
+	if (with_module) {
 		device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-	if (with_module && device_fd < 0)
-		buffer_error(greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
-	else if (!with_module && !kcore_open())
+		if (device_fd < 0) {
+			buffer_error(greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
+			return;
+		}
+		error = observe_seed();
+		if (error) {
+			buffer_error(greeting, "can't count what is mapped already: %s",
+				     strerror(-error));
+			return;
+		}
+	} else if (!kcore_open()) {
 		buffer_error(greeting, "there is no module, and page tables can't be read without");
-	else if (with_module && (error = observe_seed()))
-		buffer_error(greeting, "can't count what is mapped already: %s", strerror(-error));
-	else if (!test_device_find(&test_device) && options_own_machine())
+		return;
+	}
+	if (!test_device_find(&test_device) && options_own_machine())
 		buffer_error(greeting, "there is no PCI device with prefetchable memory");
 	else
 		system_describe(greeting);

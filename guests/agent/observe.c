@@ -28,7 +28,7 @@ static bool observe_type_of(const char *name, __u32 *memtype)
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(types) / sizeof(types[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(types); n++)
 		if (!strcmp(name, types[n].name)) {
 			*memtype = types[n].memtype;
 			return true;

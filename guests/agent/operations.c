@@ -218,7 +218,7 @@ static bool operation_works_without_module(const char *verb)
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(verbs); n++)
 		if (!strcmp(verb, verbs[n]))
 			return true;
 	return false;
@@ -234,7 +234,7 @@ static bool operation_is_allowed(const char *verb)
 		return true;
 	if (!strcmp(verb, "shell"))
 		return options.shell;
-	for (n = 0; n < sizeof(ours_only) / sizeof(ours_only[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(ours_only); n++)
 		if (!strcmp(verb, ours_only[n]))
 			return false;
 	return true;
@@ -287,7 +287,7 @@ bool operation_run(const struct request *request, struct buffer *reply)
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(verbs); n++)
 		if (!strcmp(request->verb, verbs[n].verb)) {
 			if (!operation_is_allowed(request->verb))
 				answer_not_allowed(reply);

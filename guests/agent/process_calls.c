@@ -176,7 +176,7 @@ static void process_call_kill_at(const struct request *request, struct buffer *r
 		answer_no_module(reply);
 		return;
 	}
-	for (when.kill_point = 0; when.kill_point < sizeof(kill_points) / sizeof(kill_points[0]); when.kill_point++)
+	for (when.kill_point = 0; when.kill_point < ARRAY_SIZE(kill_points); when.kill_point++)
 		if (wanted && !strcmp(wanted, kill_points[when.kill_point])) {
 			if (ioctl(device_fd, MEMTYPE_KILL_AT, &when))
 				buffer_error(reply, "kill_at: the module says %s", strerror(errno));
@@ -206,7 +206,7 @@ void process_call(const struct request *request, struct buffer *reply)
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(verbs); n++)
 		if (!strcmp(request->verb, verbs[n].verb)) {
 			verbs[n].run(request, reply);
 			return;

@@ -64,7 +64,7 @@ static bool process_map_own_device(const char *via)
 
 /* Which pages the module maps, and how. False with the error in the reply. */
 static bool process_map_fill_method(const struct request *request, struct memtype_prepare *next,
-		     struct buffer *reply)
+				    struct buffer *reply)
 {
 	const char *via = request_text(request, "via");
 	uint64_t pages = next->request.pages, first, count;

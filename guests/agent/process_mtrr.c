@@ -44,7 +44,11 @@ static int process_mtrr_add_for_file(uint64_t base, uint64_t size, uint64_t memt
 {
 	/* Never closed: the end of the process, or exec(), does that. Children have it too. */
 	static int file = -1;
-	struct mtrr_sentry range = { .base = base, .size = (unsigned int)size, .type = (unsigned int)memtype };
+	struct mtrr_sentry range = {
+		.base = base,
+		.size = (unsigned int)size,
+		.type = (unsigned int)memtype,
+	};
 
 	if (range.size != size)
 		return -EOVERFLOW;
@@ -144,7 +148,7 @@ void process_mtrr_add(const struct request *request, struct buffer *reply)
 	    !request_number(request, "memtype", &memtype, reply) ||
 	    !request_number(request, "held", &held, reply))
 		return;
-	if (memtype >= sizeof(type_names) / sizeof(type_names[0]) || !type_names[memtype]) {
+	if (memtype >= ARRAY_SIZE(type_names) || !type_names[memtype]) {
 		buffer_error(reply, "mtrr_add: memtype=%llu is no type of an MTRR",
 			     (unsigned long long)memtype);
 		return;

@@ -45,7 +45,8 @@ static int protocol_open_serial(const char *device)
 {
 	struct termios settings;
 
-	input = output = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	input = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	output = input;
 	if (input < 0 || tcgetattr(input, &settings))
 		return -errno;
 	cfmakeraw(&settings);

@@ -6,8 +6,8 @@
  *	@SEQUENCE:TOKEN {"json": ...} *CRC
  *
  * SEQUENCE is decimal. TOKEN is the request's own, up to 32 characters, and returns with the
- * answer: nobody else in the guest can have prepared that. CRC is the CRC-32 of zlib, eight hexadecimal digits, of
- * everything from "@" to the byte before " *". Values are percent-encoded.
+ * answer: nobody else in the guest can have prepared that. CRC is the CRC-32 of zlib, eight
+ * hexadecimal digits, of everything from "@" to the byte before " *". Values are percent-encoded.
  *
  * Serial lines lose characters. A line that doesn't check is answered with
  * sequence 0 and an error; the host then sends its request again, and a

@@ -177,10 +177,10 @@ static void supervise_catch_signals(sigset_t *caught)
 	unsigned int n;
 
 	sigemptyset(caught);
-	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(signals); n++)
 		sigaddset(caught, signals[n]);
 	sigprocmask(SIG_BLOCK, caught, NULL);
-	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(signals); n++)
 		sigaction(signals[n], &action, NULL);
 }
 

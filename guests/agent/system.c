@@ -82,6 +82,7 @@ bool system_load_module(struct buffer *reply)
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	char parameters[4096];
 	int error = -ENAMETOOLONG;
+	const char *why;
 
 	lseek(log, 0, SEEK_END);
 	if (snprintf(parameters, sizeof(parameters), "allowed=%s", options.allow) < (int)sizeof(parameters))
@@ -90,9 +91,10 @@ bool system_load_module(struct buffer *reply)
 	if (error == -EEXIST && !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK))
 		error = system_load(parameters);
 	if (error) {
-		buffer_error(reply, "can't load the module %s: %s", options.module,
-			     error == -EEXIST ? "it is loaded already, and in use: another run uses this machine" :
-					       strerror(-error));
+		why = strerror(-error);
+		if (error == -EEXIST)
+			why = "it is loaded already, and in use: another run uses this machine";
+		buffer_error(reply, "can't load the module %s: %s", options.module, why);
 		reply->length--;
 		buffer_print(reply, ", \"module_errno\": %d", -error);
 		system_kernel_says(log, reply);

@@ -338,7 +338,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.firmware_pages = FIRMWARE_PAGES,
 		.firmware_memtypes = FIRMWARE_MEMTYPES,
 	};
-	page_count = operation = 0;
+	page_count = 0;
+	operation = 0;
 	library_start(&machine);
 	/* An operation adds 64 pages at most: what all of memory has. */
 	for (; size >= 6 && page_count + FRAMES < LIMIT; data += 6, size -= 6) {

@@ -90,7 +90,8 @@ void library_start(const struct library_machine *described)
 {
 	machine = *described;
 	arch.ram_memtype = machine.ram_memtype;
-	allocations = until_failure = 0;
+	allocations = 0;
+	until_failure = 0;
 	verifier_init(&verifier, &arch);
 	verifier.one_ioremap = machine.one_ioremap;
 }
@@ -161,7 +162,7 @@ static void library_fill_verdict(struct library_verdict *to, const struct verifi
 		.rule = from->rule,
 		.error = -from->error,
 		.hazards = from->hazards,
-		.has_conflict = from->conflict != NULL,
+		.has_conflict = !!from->conflict,
 	};
 	if (from->conflict)
 		library_fill_record(&to->conflict, from->conflict);

@@ -49,9 +49,9 @@ static bool arch_x86_any_ram(u64 first, u64 last)
 }
 
 /*
- * The MTRR types that make UC- write-combining. Write-protected does so by Intel's table and not by AMD's (SDM
- * vol. 3, "Effective Page-Level Memory Types for Pentium III and More Recent Processor Families"; APM vol. 2,
- * "Combined Effect of MTRRs and PAT").
+ * The MTRR types that make UC- write-combining. Write-protected does so by Intel's table and not
+ * by AMD's (SDM vol. 3, "Effective Page-Level Memory Types for Pentium III and More Recent
+ * Processor Families"; APM vol. 2, "Combined Effect of MTRRs and PAT").
  */
 static u32 arch_x86_combining(void)
 {
@@ -83,7 +83,10 @@ static unsigned int arch_x86_hazards(u64 first, u64 last, unsigned int memtype)
 	return found;
 }
 
-/* Linux: what remap_pfn_range() gives untracked device memory, arch/x86/mm/pat/memtype.c, lookup_memtype(). */
+/*
+ * Linux: what remap_pfn_range() gives untracked device memory, arch/x86/mm/pat/memtype.c,
+ * lookup_memtype().
+ */
 static unsigned int arch_x86_default_memtype(u64 first, u64 last)
 {
 	u32 firmware = smram_memtypes(first, last);

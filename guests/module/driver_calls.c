@@ -230,7 +230,10 @@ const struct driver_call *driver_call(u32 number)
 		[MEMTYPE_CALL_RESERVE_WC] = { driver_call_combining_as_mapped,
 					      driver_call_reserve_wc, driver_call_unreserve_wc,
 					      true },
-		/* It asks for an MTRR, and only where page tables can't say WC: no page gets a type from it. */
+		/*
+		 * It asks for an MTRR, and only where page tables can't say WC: no page gets a
+		 * type from it.
+		 */
 		[MEMTYPE_CALL_PHYS_WC_ADD] = { driver_call_combining, driver_call_phys_wc_add,
 					       driver_call_phys_wc_del, false },
 	};

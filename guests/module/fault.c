@@ -97,7 +97,8 @@ int fault_arm(struct memtype_fault *asked)
 		put_pid(fault->pid);
 		kfree(fault);
 	} else {
-		fault->handle = asked->handle = ++last_handle;
+		fault->handle = ++last_handle;
+		asked->handle = fault->handle;
 		list_add_tail(&fault->node, &faults);
 	}
 	mutex_unlock(&fault_lock);

@@ -19,11 +19,11 @@
 #define MTRR_DEFAULT_TYPE 0x2ff
 #define MTRR_PHYSICAL_BASE(n) (0x200 + 2 * (n))
 #define IA32_PAT 0x277
-#define DEFAULT_FIXED_ENABLED (1u << 10)
-#define DEFAULT_ENABLED (1u << 11)
-#define MASK_VALID (1u << 11)
+#define DEFAULT_FIXED_ENABLED BIT(10)
+#define DEFAULT_ENABLED BIT(11)
+#define MASK_VALID BIT(11)
 #define TYPE_UNDEFINED 0x100u
-#define CAPABILITY_SMRR (1u << 11)
+#define CAPABILITY_SMRR BIT(11)
 #define SMRR_PHYSBASE 0x1f2
 #define SMRR_PHYSMASK 0x1f3
 #define SMRR_ADDRESS 0xfffff000ULL
@@ -31,9 +31,9 @@
 #define AMD_SYSCFG 0xc0010010
 #define AMD_TOP_MEM 0xc001001a
 #define AMD_TOP_MEM2 0xc001001d
-#define SYSCFG_FIX_DRAM_MODIFY (1u << 19)
-#define SYSCFG_TOM2_ENABLE (1u << 21)
-#define SYSCFG_TOM2_FORCE_WB (1u << 22)
+#define SYSCFG_FIX_DRAM_MODIFY BIT(19)
+#define SYSCFG_TOM2_ENABLE BIT(21)
+#define SYSCFG_TOM2_FORCE_WB BIT(22)
 #define TOP_ADDRESS GENMASK_ULL(51, 23)
 #define FIXED_DRAM 0x18
 
@@ -193,7 +193,10 @@ static u64 mtrr_same_until(u64 address, u64 base, u64 mask)
 	if (!differs)
 		/* The lowest bit that counts is the next to differ. */
 		return address | ((mask & -mask) - 1);
-	/* The next address in the range has these bits as the base has them, 0 where the mask ignores them. */
+	/*
+	 * The next address in the range has these bits as the base has them, 0 where the mask
+	 * ignores them.
+	 */
 	low = BIT_ULL(fls64(differs)) - 1;
 	if ((address & differs) <= low >> 1)
 		return ((address & ~low) | (base & mask & low)) - 1;
@@ -313,7 +316,10 @@ struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u6
 		     (boot_cpu_has(X86_FEATURE_GBPAGES) &&
 		      mtrr_in_large_page(address, PUD_SIZE, first, last))))
 			summary.splits_large_page = true;
-		/* A discontinuous mask may change its answer every 4 KiB. Nobody reads it once the asker is killed. */
+		/*
+		 * A discontinuous mask may change its answer every 4 KiB. Nobody reads it once the
+		 * asker is killed.
+		 */
 		if (end >= last || fatal_signal_pending(current))
 			return summary;
 		before = type;

@@ -34,7 +34,10 @@
 static DEFINE_RAW_SPINLOCK(ring_lock);
 static struct probe_event ring[RING_SIZE];
 static u64 ring_written, ring_read, ring_lost;
-/* When each call under way was entered; 0 where there is none. Each of the two probes has room for so many. */
+/*
+ * When each call under way was entered; 0 where there is none. Each of the two probes has room
+ * for so many.
+ */
 static u64 under_way[2 * MOST_CALLS];
 /* Counts what is entered and what returns. */
 static u64 ring_clock;
@@ -200,10 +203,12 @@ static int probe_event_enter(struct call *call)
 		if (!under_way[call->place])
 			break;
 	room = call->place < ARRAY_SIZE(under_way);
-	if (room)
-		call->event.entered = under_way[call->place] = ++ring_clock;
-	else
+	if (room) {
+		call->event.entered = ++ring_clock;
+		under_way[call->place] = call->event.entered;
+	} else {
 		ring_lost++;
+	}
 	raw_spin_unlock_irqrestore(&ring_lock, flags);
 	return !room;
 }

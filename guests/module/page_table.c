@@ -11,15 +11,15 @@
 
 #include "page_table.h"
 
-#define ENTRY_PRESENT (1ULL << 0)
-#define ENTRY_ACCESSED (1ULL << 5)
-#define ENTRY_DIRTY (1ULL << 6)
-#define ENTRY_LARGE (1ULL << 7)
-#define ENTRY_LARGE_PAT (1ULL << 12)
+#define ENTRY_PRESENT BIT_ULL(0)
+#define ENTRY_ACCESSED BIT_ULL(5)
+#define ENTRY_DIRTY BIT_ULL(6)
+#define ENTRY_LARGE BIT_ULL(7)
+#define ENTRY_LARGE_PAT BIT_ULL(12)
 #define ENTRY_ADDRESS GENMASK_ULL(51, 12)
 /* What isn't address there: with AMD's SME or SEV one bit says that the page is encrypted. */
 #define ENTRY_ENCRYPTED (ENTRY_ADDRESS & ~(u64)PTE_PFN_MASK)
-#define CR4_FIVE_LEVELS (1UL << 12)
+#define CR4_FIVE_LEVELS BIT(12)
 
 /*
  * The leaf entry that maps address, without the encryption bit; 0 when there is none. shift is where

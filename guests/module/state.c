@@ -5,6 +5,7 @@
 
 #include "state.h"
 
+/* See state.h: of the verifier, the handles and the policy. */
 DEFINE_MUTEX(state_lock);
 struct verifier state_verifier;
 bool state_enforce;
@@ -39,7 +40,7 @@ void state_fill_verdict(struct memtype_verdict *to, const struct verifier_verdic
 		.rule = rules[from->rule],
 		.error = -from->error,
 		.hazards = from->hazards,
-		.has_conflict = from->conflict != NULL,
+		.has_conflict = !!from->conflict,
 	};
 	if (from->conflict)
 		state_fill_record(&to->conflict, from->conflict);

@@ -27,8 +27,10 @@ struct user_file {
 
 int user_mmap_open(struct file *file)
 {
-	file->private_data = kzalloc(sizeof(struct user_file), GFP_KERNEL);
-	return file->private_data ? 0 : -ENOMEM;
+	struct user_file *user = kzalloc(sizeof(*user), GFP_KERNEL);
+
+	file->private_data = user;
+	return user ? 0 : -ENOMEM;
 }
 
 int user_mmap_close(struct file *file)

@@ -24,7 +24,7 @@ INTERVAL_TREE_DEFINE(struct verifier_record, node, u64, subtree_last, RECORD_FIR
 static struct rb_root_cached *verifier_tree_of(struct verifier *verifier, const void *space,
 					       unsigned int memtype)
 {
-	return &verifier->records[memtype][space != NULL];
+	return &verifier->records[memtype][!!space];
 }
 
 /* The tree of one bit of such a mask. */
