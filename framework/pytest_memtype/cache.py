@@ -18,6 +18,7 @@ from pytest_memtype.store import discard, exclusive, workshop
 #: Folders of the cache that only tests of the project fill.
 SUITE_QEMUS: Final = "suite-qemus"
 OUTER_GUESTS: Final = "kvm"
+LINT_TOOLS: Final = "lint"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Entry:
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
         and ``firmware`` (likewise), ``image`` (a distribution's), ``bundle`` (built from a kit),
         ``template`` (booted from that), or of the project's own tests ``qemu`` (another suite's) and
-        ``outer`` (the guest in which KVM is tested, and its template).
+        ``outer`` (the guest in which KVM is tested, and its template) and ``lint`` (the kernel's
+        ``checkpatch.pl``).
     :param kernel: The release, where it is known.
     :param size: Bytes on the disk.
     :param used: When it was last used or made, seconds since the epoch.
@@ -53,6 +55,7 @@ def entries() -> list[Entry]:
         *_folders("bundle", cache / "bundles"),
         *_folders_of_tests("qemu", cache / SUITE_QEMUS),
         *_folders_of_tests("outer", cache / OUTER_GUESTS),
+        *_folders_of_tests("lint", cache / LINT_TOOLS),
         *_templates(cache),
     ]
 
