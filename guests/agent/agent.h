@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
-/* What the files of the agent's user half share. */
+/*
+ * What the files of the agent's user half share.
+ *
+ * Errors: a function that can fail returns 0 or a negative errno, as the module's do. errno itself is
+ * read where the call stands that has set it, and nowhere else. One that returns bool answers a
+ * question, or says whether its reply or its result may be used. JSON has an errno as it is, positive.
+ */
 #ifndef AGENT_H
 #define AGENT_H
 
@@ -8,28 +14,17 @@
 
 #include "../module/memtype_uapi.h"
 #include "buffer.h"
-#include "protocol.h"
+#include "device.h"
+#include "request.h"
+#include "test_device.h"
 
-#define PAGE_BYTES 4096UL
-
-/* The prefetchable BAR the tests use. */
-struct test_device {
-	char address[32];	/* 0000:00:01.0 */
-	unsigned int bar;
-	uint64_t start;
-	uint64_t size;
-};
-
-extern int device;		/* /dev/memtype; -1 on a kernel that the module can't be built for */
-extern struct test_device test_device;
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
 /*
- * main.c: carries out the request in text, which is taken apart, and writes the
- * answer with all that the kernel had to say meanwhile.
+ * batch.c: many requests in one message, in memory that the host reaches from outside. carry_out is
+ * given the text of each, takes it apart, and writes the answer with all that the kernel had to say.
  */
-void agent_carry_out(char *text, struct buffer *whole);
-
-/* batch.c: many requests in one message, in memory that the host reaches from outside. */
+void batch_start(void (*carry_out)(char *text, struct buffer *whole));
 void batch_mailbox(const struct request *request, struct buffer *reply);
 void batch_run(const struct request *request, struct buffer *reply);
 void batch_rest(const struct request *request, struct buffer *reply);
@@ -46,24 +41,20 @@ void fault_run_calls(const struct request *request, struct buffer *reply);
 void fault_run_end(const struct request *request, struct buffer *reply);
 
 /* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
-bool operations_run(const struct request *request, struct buffer *reply);
-bool request_fill(const struct request *request, struct memtype_request *asked,
-		  struct buffer *reply);
-/* May tests use that memory? Else the reply says that they may not. */
-bool may_use(uint64_t start, uint64_t pages, struct buffer *reply);
+bool operation_run(const struct request *request, struct buffer *reply);
 
 /* answers.c */
 /* "This needs the module, and there is none." */
-void write_no_module(struct buffer *reply);
+void answer_no_module(struct buffer *reply);
 /* "The machine is somebody's, who has not allowed that." */
-void write_not_allowed(struct buffer *reply);
-/* That, or whatever else errno says about the module's refusal. */
-void write_refusal(const struct request *request, struct buffer *reply);
-void write_outcome(struct buffer *reply, const struct memtype_request *outcome);
-void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
-void write_page_table(struct buffer *reply, const struct memtype_page_table *table);
-void write_record(struct buffer *reply, const struct memtype_record *record);
-void write_registers(const struct memtype_registers *registers, struct buffer *reply);
+void answer_not_allowed(struct buffer *reply);
+/* That, or whatever else the module's refusal says, which is a negative errno. */
+void answer_refusal(const struct request *request, int error, struct buffer *reply);
+void answer_outcome(struct buffer *reply, const struct memtype_request *outcome);
+void answer_verdict(struct buffer *reply, const struct memtype_verdict *verdict);
+void answer_page_table(struct buffer *reply, const struct memtype_page_table *table);
+void answer_record(struct buffer *reply, const struct memtype_record *record);
+void answer_registers(const struct memtype_registers *registers, struct buffer *reply);
 
 /* process.c: the agent's side of the user processes. */
 void process_start(const struct request *request, struct buffer *reply);
@@ -76,11 +67,9 @@ void process_end_all(void);
 
 /* process_serve.c: a process's own side. These two serve the agent, by the socket given, and don't return. */
 void process_serve(const char *name, int to_agent) __attribute__((noreturn));
-void process_go_on(char **arguments) __attribute__((noreturn));
+void process_serve_go_on(char **arguments) __attribute__((noreturn));
 /* Is this program a process that has just called exec()? */
-bool process_is_after_exec(int count, char **arguments);
-void process_fork(const struct request *request, struct buffer *reply);
-void process_exec(const struct request *request, struct buffer *reply);
+bool process_serve_is_after_exec(int count, char **arguments);
 
 /* process_calls.c: what a process does when told. */
 void process_call(const struct request *request, struct buffer *reply);
@@ -95,12 +84,12 @@ void process_mtrr_add(const struct request *request, struct buffer *reply);
 void process_mtrr_delete(const struct request *request, struct buffer *reply);
 void process_mtrr_list(const struct request *request, struct buffer *reply);
 /* Which registers are in use on somebody's machine, before anything is done there. */
-void mtrr_remember(void);
-/* Takes back what has been added since to memory that tests may use. False when that fails. */
-bool mtrr_restore(void);
+void process_mtrr_remember(void);
+/* Takes back what has been added since to memory that tests may use. */
+int process_mtrr_restore(void);
 
 /* observe.c */
-/* Counts what was mapped before the module was there. Returns 0 or an errno. */
+/* Counts what was mapped before the module was there. */
 int observe_seed(void);
 /* Which probes work, and what was not seen. */
 void observe_describe(struct buffer *reply);
@@ -111,30 +100,21 @@ void observe_run_observe(const struct request *request, struct buffer *reply);
 /* registers.c */
 void registers_run(const struct request *request, struct buffer *reply);
 
-/* spaces.c */
-void spaces_run(const struct request *request, struct buffer *reply);
+/* mm_list.c */
+void mm_list_run(const struct request *request, struct buffer *reply);
 
 /* system.c */
 #define DEBUGFS "/sys/kernel/debug"
 /* Mounts it where it isn't. */
-bool system_mount_debugfs(void);
+int system_mount_debugfs(void);
 /* Loads the module; writes the error and returns false when it can't. */
 bool system_load_module(struct buffer *reply);
-/*
- * The largest prefetchable BAR there is; on a machine that isn't ours, the one that is allowed.
- * False when there is none.
- */
-bool system_find_device(struct test_device *found);
 /* Kernel messages since the last call, as a JSON array of strings. */
 void system_log(struct buffer *json);
 void system_shell(const struct request *request, struct buffer *reply);
-/* All of a file. Returns 0 or an errno. */
-int system_read_file(const char *path, struct buffer *text);
-/* At once. False with errno. */
-bool system_write_file(const char *path, const char *text);
 void system_memtype_list(struct buffer *reply);
 void system_refresh(const struct request *request, struct buffer *reply);
-/* What system_refresh() left to do. Returns 0 or an errno. */
+/* What system_refresh() left to do. */
 int system_finish_refresh(void);
 void system_describe(struct buffer *reply);
 

@@ -15,7 +15,7 @@ static const char *const rule_names[] = {
 	[MEMTYPE_RULE_SMRAM] = "smram",
 };
 
-void write_record(struct buffer *reply, const struct memtype_record *record)
+void answer_record(struct buffer *reply, const struct memtype_record *record)
 {
 	buffer_print(reply, "{\"start\": %llu, \"pages\": %llu, \"memtype\": %u, \"kind\": \"%s\", ",
 		     record->start, record->pages, record->memtype,
@@ -26,7 +26,7 @@ void write_record(struct buffer *reply, const struct memtype_record *record)
 	buffer_print(reply, "}");
 }
 
-void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
+void answer_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
 {
 	static const char *const hazards[] = {
 		"mtrr-wb-uncached",
@@ -43,20 +43,20 @@ void write_verdict(struct buffer *reply, const struct memtype_verdict *verdict)
 	else
 		buffer_print(reply, "null");
 	buffer_print(reply, ", \"errno\": %d, \"hazards\": [", verdict->error);
-	for (n = 0; n < sizeof(hazards) / sizeof(hazards[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(hazards); n++)
 		if (verdict->hazards & 1u << n) {
 			buffer_print(reply, "%s\"%s\"", separator, hazards[n]);
 			separator = ", ";
 		}
 	buffer_print(reply, "], \"conflict\": ");
 	if (verdict->has_conflict)
-		write_record(reply, &verdict->conflict);
+		answer_record(reply, &verdict->conflict);
 	else
 		buffer_print(reply, "null");
 	buffer_print(reply, "}");
 }
 
-void write_page_table(struct buffer *reply, const struct memtype_page_table *table)
+void answer_page_table(struct buffer *reply, const struct memtype_page_table *table)
 {
 	unsigned int n;
 
@@ -67,7 +67,7 @@ void write_page_table(struct buffer *reply, const struct memtype_page_table *tab
 	buffer_print(reply, "]}");
 }
 
-void write_registers(const struct memtype_registers *registers, struct buffer *reply)
+void answer_registers(const struct memtype_registers *registers, struct buffer *reply)
 {
 	unsigned int count = registers->mtrr_capability & 0xff, n;
 
@@ -98,36 +98,36 @@ void write_registers(const struct memtype_registers *registers, struct buffer *r
 	buffer_print(reply, "]}");
 }
 
-void write_not_allowed(struct buffer *reply)
+void answer_not_allowed(struct buffer *reply)
 {
 	buffer_print(reply, "{\"not_allowed\": true}");
 }
 
-void write_refusal(const struct request *request, struct buffer *reply)
+void answer_refusal(const struct request *request, int error, struct buffer *reply)
 {
-	if (errno == EPERM)
-		write_not_allowed(reply);
-	else if (errno == ENXIO)
+	if (error == -EPERM)
+		answer_not_allowed(reply);
+	else if (error == -ENXIO)
 		buffer_error(reply, "%s: this memory has no direct map, whose type could be changed",
 			     request->verb);
 	else
-		buffer_error(reply, "%s: the module says %s", request->verb, strerror(errno));
+		buffer_error(reply, "%s: the module says %s", request->verb, strerror(-error));
 }
 
-void write_no_module(struct buffer *reply)
+void answer_no_module(struct buffer *reply)
 {
 	buffer_print(reply, "{\"no_module\": true}");
 }
 
-void write_outcome(struct buffer *reply, const struct memtype_request *outcome)
+void answer_outcome(struct buffer *reply, const struct memtype_request *outcome)
 {
 	struct memtype_registers registers = { 0 };
 
 	buffer_print(reply, "{\"verdict\": ");
-	if (device < 0)
+	if (device_fd < 0)
 		buffer_print(reply, "null, \"pat\": %llu", (unsigned long long)kcore_pat());
 	else
-		write_verdict(reply, &outcome->verdict);
+		answer_verdict(reply, &outcome->verdict);
 	if (outcome->asked_kernel)
 		buffer_print(reply, ", \"kernel\": {\"accepted\": %s, \"errno\": %d}",
 			     outcome->kernel_error ? "false" : "true", outcome->kernel_error);
@@ -139,11 +139,11 @@ void write_outcome(struct buffer *reply, const struct memtype_request *outcome)
 		buffer_print(reply, ", \"handle\": null");
 	buffer_print(reply, ", \"address\": %llu, \"page_table\": ",
 		     (unsigned long long)outcome->address);
-	write_page_table(reply, &outcome->page_table);
+	answer_page_table(reply, &outcome->page_table);
 	/* What the types in the entries mean at this moment: MTRRs may change between two operations. */
-	if (outcome->handle && !ioctl(device, MEMTYPE_READ_REGISTERS, &registers)) {
+	if (outcome->handle && !ioctl(device_fd, MEMTYPE_READ_REGISTERS, &registers)) {
 		buffer_print(reply, ", \"registers\": ");
-		write_registers(&registers, reply);
+		answer_registers(&registers, reply);
 	}
 	buffer_print(reply, "}");
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "protocol.h"
 
 #define MAILBOX_PAGES 256
 #define MAILBOX_BYTES (MAILBOX_PAGES * PAGE_BYTES)
@@ -27,46 +28,62 @@ static uint64_t handle_count, handle_capacity;
 /* The answers, of which the mailbox holds a part. */
 static struct buffer answers;
 static bool running;
+static void (*batch_carry_out)(char *text, struct buffer *whole);
+
+void batch_start(void (*carry_out)(char *text, struct buffer *whole))
+{
+	batch_carry_out = carry_out;
+}
 
 /* Locked pages are moved by compaction unless told not to, and the host goes by their frames. */
-static bool pin(void)
+static int batch_pin(void)
 {
 	int file = open("/proc/sys/vm/compact_unevictable_allowed", O_WRONLY | O_CLOEXEC);
-	bool done;
+	int error = 0;
 
 	/* Without compaction in the kernel there is no such file. */
 	if (file < 0)
-		return errno == ENOENT;
-	done = write(file, "0\n", 2) == 2;
+		return errno == ENOENT ? 0 : -errno;
+	if (write(file, "0\n", 2) != 2)
+		error = -errno;
 	close(file);
-	return done;
+	return error;
 }
 
-static bool open_mailbox(void)
+static int batch_open_mailbox(void)
 {
+	int error;
+
 	if (mailbox)
-		return true;
-	if (!pin())
-		return false;
+		return 0;
+	error = batch_pin();
+	if (error)
+		return error;
 	mailbox = mmap(NULL, MAILBOX_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (mailbox == MAP_FAILED || mlock(mailbox, MAILBOX_BYTES)) {
+		error = -errno;
 		if (mailbox != MAP_FAILED)
 			munmap(mailbox, MAILBOX_BYTES);
 		mailbox = NULL;
 	}
-	return mailbox;
+	return error;
 }
 
-static bool read_frames(uint64_t frames[MAILBOX_PAGES])
+static int batch_read_frames(uint64_t frames[MAILBOX_PAGES])
 {
 	int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	off_t offset = (uintptr_t)mailbox / PAGE_BYTES * sizeof(*frames);
 	size_t length = MAILBOX_PAGES * sizeof(*frames);
-	bool done = file >= 0 && pread(file, frames, length, offset) == (ssize_t)length;
+	ssize_t got;
+	int error = 0;
 
-	if (file >= 0)
-		close(file);
-	return done;
+	if (file < 0)
+		return -errno;
+	got = pread(file, frames, length, offset);
+	if (got != (ssize_t)length)
+		error = got < 0 ? -errno : -EIO;
+	close(file);
+	return error;
 }
 
 /* Where the mailbox lies in guest-physical memory, as runs of pages. */
@@ -74,9 +91,11 @@ void batch_mailbox(const struct request *request, struct buffer *reply)
 {
 	uint64_t frames[MAILBOX_PAGES];
 	unsigned int n, run;
+	int error;
 
-	if (!open_mailbox() || !read_frames(frames)) {
-		buffer_error(reply, "mailbox: %s", strerror(errno));
+	error = batch_open_mailbox() ?: batch_read_frames(frames);
+	if (error) {
+		buffer_error(reply, "mailbox: %s", strerror(-error));
 		return;
 	}
 	for (n = 0; n < MAILBOX_PAGES; n++) {
@@ -97,7 +116,7 @@ void batch_mailbox(const struct request *request, struct buffer *reply)
 }
 
 /* Puts the answers from offset on into the mailbox, as far as they fit, and says what is there. */
-static void deliver(size_t offset, struct buffer *reply)
+static void batch_deliver(size_t offset, struct buffer *reply)
 {
 	size_t length = answers.length - offset;
 
@@ -108,7 +127,7 @@ static void deliver(size_t offset, struct buffer *reply)
 		     protocol_crc(mailbox, length), answers.length);
 }
 
-static void remember_handle(const char *answer)
+static void batch_remember_handle(const char *answer)
 {
 	/* Inside of a JSON string its quotation marks would have backslashes. */
 	static const char key[] = "\"handle\": ";
@@ -128,7 +147,7 @@ static void remember_handle(const char *answer)
  * Writes a request with "handle=#N", the mapping that the batch's request N
  * has made, as one with the handle. Returns NULL, or what is wrong.
  */
-static const char *resolve(const char *text, char resolved[REQUEST_LENGTH])
+static const char *batch_resolve(const char *text, char resolved[REQUEST_LENGTH])
 {
 	static const char key[] = " handle=#";
 	const char *promise = strstr(text, key);
@@ -150,20 +169,20 @@ static const char *resolve(const char *text, char resolved[REQUEST_LENGTH])
 	return length < REQUEST_LENGTH ? NULL : "is too long";
 }
 
-static void run_line(const char *line)
+static void batch_run_line(const char *line)
 {
 	struct buffer whole = { 0 };
 	char text[REQUEST_LENGTH];
 	const char *wrong;
 
-	wrong = strlen(line) < REQUEST_LENGTH ? resolve(line, text) : "is too long";
+	wrong = strlen(line) < REQUEST_LENGTH ? batch_resolve(line, text) : "is too long";
 	if (wrong) {
 		buffer_print(&whole, "{\"log\": [], \"reply\": {\"error\": \"request %llu of the batch %s\"}}",
 			     (unsigned long long)handle_count + 1, wrong);
 	} else {
-		agent_carry_out(text, &whole);
+		batch_carry_out(text, &whole);
 	}
-	remember_handle(whole.data);
+	batch_remember_handle(whole.data);
 	buffer_bytes(&answers, whole.data, whole.length);
 	buffer_bytes(&answers, "\n", 1);
 	buffer_free(&whole);
@@ -196,10 +215,10 @@ void batch_run(const struct request *request, struct buffer *reply)
 	running = true;
 	buffer_clear(&answers);
 	for (rest = requests; (line = strsep(&rest, "\n")) && *line;)
-		run_line(line);
+		batch_run_line(line);
 	running = false;
 	free(requests);
-	deliver(0, reply);
+	batch_deliver(0, reply);
 }
 
 /* Further answers of the last batch, which didn't fit into the mailbox with those before them. */
@@ -213,5 +232,5 @@ void batch_rest(const struct request *request, struct buffer *reply)
 		buffer_error(reply, "batch_rest: there are no answers from %llu on",
 			     (unsigned long long)offset);
 	else
-		deliver(offset, reply);
+		batch_deliver(offset, reply);
 }

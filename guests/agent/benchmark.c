@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* The verb that measures the verifier beside the kernel. */
+#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
 #include "agent.h"
 
-static void write_rounds(struct buffer *reply, const char *name, const __u64 *rounds,
-			 unsigned int count)
+static void benchmark_write_rounds(struct buffer *reply, const char *name, const __u64 *rounds,
+				   unsigned int count)
 {
 	unsigned int n;
 
@@ -36,13 +37,14 @@ void benchmark_run(const struct request *request, struct buffer *reply)
 	wanted.rounds = rounds;
 	wanted.overlapping = overlapping != 0;
 	wanted.with_kernel = kernel != 0;
-	if (ioctl(device, MEMTYPE_BENCHMARK, &wanted)) {
-		write_refusal(request, reply);
+	if (ioctl(device_fd, MEMTYPE_BENCHMARK, &wanted)) {
+		answer_refusal(request, -errno, reply);
 		return;
 	}
 	buffer_print(reply, "{\"bytes_per_record\": %u, \"tsc\": %llu", wanted.bytes_per_record, wanted.tsc);
-	write_rounds(reply, "check_cycles", wanted.check_cycles, wanted.rounds);
-	write_rounds(reply, "track_cycles", wanted.track_cycles, wanted.rounds);
-	write_rounds(reply, "kernel_cycles", wanted.kernel_cycles, wanted.with_kernel ? wanted.rounds : 0);
+	benchmark_write_rounds(reply, "check_cycles", wanted.check_cycles, wanted.rounds);
+	benchmark_write_rounds(reply, "track_cycles", wanted.track_cycles, wanted.rounds);
+	benchmark_write_rounds(reply, "kernel_cycles", wanted.kernel_cycles,
+			       wanted.with_kernel ? wanted.rounds : 0);
 	buffer_print(reply, "}");
 }

@@ -6,7 +6,7 @@
 
 #include "buffer.h"
 
-static void reserve(struct buffer *buffer, size_t more)
+static void buffer_reserve(struct buffer *buffer, size_t more)
 {
 	size_t capacity = buffer->capacity ? buffer->capacity : 256;
 
@@ -22,7 +22,7 @@ static void reserve(struct buffer *buffer, size_t more)
 
 void buffer_clear(struct buffer *buffer)
 {
-	reserve(buffer, 0);
+	buffer_reserve(buffer, 0);
 	buffer->length = 0;
 	buffer->data[0] = 0;
 }
@@ -35,13 +35,13 @@ void buffer_free(struct buffer *buffer)
 
 void buffer_bytes(struct buffer *buffer, const void *bytes, size_t length)
 {
-	reserve(buffer, length);
+	buffer_reserve(buffer, length);
 	memcpy(buffer->data + buffer->length, bytes, length);
 	buffer->length += length;
 	buffer->data[buffer->length] = 0;
 }
 
-static void print(struct buffer *buffer, const char *format, va_list arguments)
+static void buffer_vprint(struct buffer *buffer, const char *format, va_list arguments)
 {
 	va_list again;
 	int length;
@@ -51,7 +51,7 @@ static void print(struct buffer *buffer, const char *format, va_list arguments)
 	va_end(again);
 	if (length < 0)
 		abort();
-	reserve(buffer, length);
+	buffer_reserve(buffer, length);
 	vsnprintf(buffer->data + buffer->length, length + 1, format, arguments);
 	buffer->length += length;
 }
@@ -61,7 +61,7 @@ void buffer_print(struct buffer *buffer, const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	print(buffer, format, arguments);
+	buffer_vprint(buffer, format, arguments);
 	va_end(arguments);
 }
 
@@ -89,7 +89,7 @@ void buffer_error(struct buffer *buffer, const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	print(&text, format, arguments);
+	buffer_vprint(&text, format, arguments);
 	va_end(arguments);
 	buffer_clear(buffer);
 	buffer_print(buffer, "{\"error\": ");

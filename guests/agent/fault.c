@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* Failures on demand. */
+#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -26,8 +27,8 @@ void fault_run(const struct request *request, struct buffer *reply)
 	fault.after = after;
 	fault.times = times;
 	fault.returns = returns;
-	if (ioctl(device, MEMTYPE_FAULT, &fault))
-		write_refusal(request, reply);
+	if (ioctl(device_fd, MEMTYPE_FAULT, &fault))
+		answer_refusal(request, -errno, reply);
 	else
 		buffer_print(reply, "{\"handle\": %llu, \"errno\": %d}", fault.handle, fault.error);
 }
@@ -38,7 +39,7 @@ void fault_run_calls(const struct request *request, struct buffer *reply)
 
 	if (!request_number(request, "handle", (uint64_t *)&fault.handle, reply))
 		return;
-	if (ioctl(device, MEMTYPE_FAULT_CALLS, &fault))
+	if (ioctl(device_fd, MEMTYPE_FAULT_CALLS, &fault))
 		buffer_error(reply, "%s: there is no fault %llu", request->verb, fault.handle);
 	else
 		buffer_print(reply, "{\"calls\": %d, \"failed\": %d}", fault.calls, fault.failed);
@@ -50,7 +51,7 @@ void fault_run_end(const struct request *request, struct buffer *reply)
 
 	if (!request_number(request, "handle", (uint64_t *)&fault.handle, reply))
 		return;
-	if (ioctl(device, MEMTYPE_FAULT_END, &fault))
+	if (ioctl(device_fd, MEMTYPE_FAULT_END, &fault))
 		buffer_error(reply, "%s: there is no fault %llu", request->verb, fault.handle);
 	else
 		buffer_print(reply, "{}");

@@ -59,7 +59,7 @@ static const unsigned long commands[] = {
 };
 
 /* splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014. */
-static uint64_t roll(void)
+static uint64_t fuzz_roll(void)
 {
 	uint64_t z = dice += 0x9e3779b97f4a7c15;
 
@@ -68,61 +68,62 @@ static uint64_t roll(void)
 	return z ^ z >> 31;
 }
 
-static uint64_t below(uint64_t limit)
+static uint64_t fuzz_below(uint64_t limit)
 {
-	return roll() % limit;
+	return fuzz_roll() % limit;
 }
 
-static uint64_t some_address(void)
+static uint64_t fuzz_some_address(void)
 {
-	switch (below(8)) {
+	switch (fuzz_below(8)) {
 	case 0:
-		return roll();
+		return fuzz_roll();
 	case 1:
-		return NOWHERE + below(64) * PAGE_BYTES;
+		return NOWHERE + fuzz_below(64) * PAGE_BYTES;
 	case 2:
-		return -(PAGE_BYTES << below(20));
+		return -(PAGE_BYTES << fuzz_below(20));
 	case 3:
-		return BEYOND_MEMORY >> below(16);
+		return BEYOND_MEMORY >> fuzz_below(16);
 	case 4:
-		return below(1 << 16) * PAGE_BYTES;
+		return fuzz_below(1 << 16) * PAGE_BYTES;
 	default:
-		return test_device.start + below(test_device.size / PAGE_BYTES) * PAGE_BYTES;
+		return test_device.start +
+		       fuzz_below(test_device.size / PAGE_BYTES) * PAGE_BYTES;
 	}
 }
 
-static uint64_t some_number(void)
+static uint64_t fuzz_some_number(void)
 {
-	switch (below(8)) {
+	switch (fuzz_below(8)) {
 	case 0:
-		return roll();
+		return fuzz_roll();
 	case 1:
-		return 1ULL << below(64);
+		return 1ULL << fuzz_below(64);
 	case 2:
-		return -below(16);
+		return -fuzz_below(16);
 	case 3:
-		return some_address();
+		return fuzz_some_address();
 	case 4:
-		return (uintptr_t)windows[below(MOST_WINDOWS)].address;
+		return (uintptr_t)windows[fuzz_below(MOST_WINDOWS)].address;
 	default:
-		return below(16);
+		return fuzz_below(16);
 	}
 }
 
-static void fill_request(struct memtype_request *request)
+static void fuzz_fill_request(struct memtype_request *request)
 {
 	static const unsigned int memtypes[] = { MEMTYPE_UC, MEMTYPE_WC, MEMTYPE_WT, MEMTYPE_WP,
 						 MEMTYPE_WB, MEMTYPE_UC_MINUS };
 
-	request->start = some_address();
-	request->pages = below(4) ? below(8) : some_number();
-	request->memtype = below(16) ? memtypes[below(6)] : roll();
-	request->kind = below(8) ? below(2) : roll();
-	request->call = below(8) ? below(6) : roll();
+	request->start = fuzz_some_address();
+	request->pages = fuzz_below(4) ? fuzz_below(8) : fuzz_some_number();
+	request->memtype = fuzz_below(16) ? memtypes[fuzz_below(6)] : fuzz_roll();
+	request->kind = fuzz_below(8) ? fuzz_below(2) : fuzz_roll();
+	request->call = fuzz_below(8) ? fuzz_below(6) : fuzz_roll();
 }
 
 /* What would harm a kernel that does all it is asked is made less. */
-static void tame(unsigned long command, void *content)
+static void fuzz_tame(unsigned long command, void *content)
 {
 	struct memtype_benchmark *benchmark = content;
 	struct memtype_request *request = content;
@@ -145,7 +146,7 @@ static void tame(unsigned long command, void *content)
 		policy->enforce = 1;
 		break;
 	case MEMTYPE_KILL_AT:
-		kill->moment %= 8;
+		kill->kill_point %= 8;
 		break;
 	case MEMTYPE_SEED:
 		/* The one number that is right would make the contents count. */
@@ -161,7 +162,7 @@ static void tame(unsigned long command, void *content)
 	}
 }
 
-static void count(long result)
+static void fuzz_count(long result)
 {
 	if (result < 0)
 		progress->refused++;
@@ -169,96 +170,98 @@ static void count(long result)
 		progress->succeeded++;
 }
 
-static void enforce(void)
+static void fuzz_enforce(void)
 {
 	struct memtype_policy policy = { .enforce = 1 };
 
-	ioctl(device, MEMTYPE_SET_POLICY, &policy);
+	ioctl(device_fd, MEMTYPE_SET_POLICY, &policy);
 }
 
-static void fill(char content[PAGE_BYTES], unsigned long command)
+static void fuzz_fill(char content[PAGE_BYTES], unsigned long command)
 {
 	size_t n;
 
 	for (n = 0; n + sizeof(uint64_t) <= _IOC_SIZE(command); n += sizeof(uint64_t)) {
-		uint64_t word = some_number();
+		uint64_t word = fuzz_some_number();
 
 		memcpy(content + n, &word, sizeof(word));
 	}
-	if (below(4) &&
+	if (fuzz_below(4) &&
 	    (command == MEMTYPE_VERIFY || command == MEMTYPE_MAP || command == MEMTYPE_PREPARE))
-		fill_request((struct memtype_request *)content);
-	tame(command, content);
+		fuzz_fill_request((struct memtype_request *)content);
+	fuzz_tame(command, content);
 }
 
-static void send_known(void)
+static void fuzz_send_known(void)
 {
 	/* What makes most for the module to keep comes most often. */
-	unsigned long command = below(4) ? MEMTYPE_MAP :
-					   commands[below(sizeof(commands) / sizeof(commands[0]))];
+	unsigned long command =
+		fuzz_below(4) ? MEMTYPE_MAP :
+				commands[fuzz_below(ARRAY_SIZE(commands))];
 	char content[PAGE_BYTES] = { 0 };
 
 	/* It ends this process sooner or later. */
-	if (command == MEMTYPE_KILL_AT && below(16))
+	if (command == MEMTYPE_KILL_AT && fuzz_below(16))
 		return;
-	fill(content, command);
-	count(ioctl(device, command, content));
+	fuzz_fill(content, command);
+	fuzz_count(ioctl(device_fd, command, content));
 }
 
 /* The right content, where it can't be read or written. */
-static void send_badly_placed(void)
+static void fuzz_send_badly_placed(void)
 {
-	unsigned long command = commands[below(sizeof(commands) / sizeof(commands[0]))];
+	unsigned long command = commands[fuzz_below(ARRAY_SIZE(commands))];
 	size_t size = _IOC_SIZE(command);
 	char content[PAGE_BYTES] = { 0 };
 	uintptr_t place;
 
-	fill(content, command);
-	place = (uintptr_t)edge + PAGE_BYTES - below(size + 1);
-	switch (below(4)) {
+	fuzz_fill(content, command);
+	place = (uintptr_t)edge + PAGE_BYTES - fuzz_below(size + 1);
+	switch (fuzz_below(4)) {
 	case 0:
 		place = 0;
 		break;
 	case 1:
-		place = roll();
+		place = fuzz_roll();
 		break;
 	default:
 		memcpy((void *)place, content, (uintptr_t)edge + PAGE_BYTES - place);
 	}
-	count(ioctl(device, command, place));
+	fuzz_count(ioctl(device_fd, command, place));
 }
 
-static bool is_known(unsigned long command)
+static bool fuzz_is_known(unsigned long command)
 {
 	size_t n;
 
-	for (n = 0; n < sizeof(commands) / sizeof(commands[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(commands); n++)
 		if (command == commands[n])
 			return true;
 	return command == MEMTYPE_RESET;
 }
 
-static void send_unknown(void)
+static void fuzz_send_unknown(void)
 {
 	char content[1 << _IOC_SIZEBITS];
 	unsigned long command;
 	size_t n;
 
-	if (below(2))
-		command = roll() & 0xffffffff;
+	if (fuzz_below(2))
+		command = fuzz_roll() & 0xffffffff;
 	else
-		command = _IOC(below(4), MEMTYPE_IOC, 0x40 + below(0x40), below(1 << _IOC_SIZEBITS));
+		command = _IOC(fuzz_below(4), MEMTYPE_IOC, 0x40 + fuzz_below(0x40),
+			       fuzz_below(1 << _IOC_SIZEBITS));
 	/* It wouldn't be tame. */
-	if (is_known(command))
+	if (fuzz_is_known(command))
 		return;
 	for (n = 0; n < sizeof(content); n += 64)
-		content[n] = roll();
-	count(ioctl(device, command, content));
+		content[n] = fuzz_roll();
+	fuzz_count(ioctl(device_fd, command, content));
 }
 
-static void keep(char *address, size_t length)
+static void fuzz_keep(char *address, size_t length)
 {
-	struct window *window = &windows[below(MOST_WINDOWS)];
+	struct window *window = &windows[fuzz_below(MOST_WINDOWS)];
 
 	if (address == MAP_FAILED)
 		return;
@@ -269,53 +272,53 @@ static void keep(char *address, size_t length)
 	progress->mapped++;
 }
 
-static void map_prepared(void)
+static void fuzz_map_prepared(void)
 {
 	struct memtype_prepare next = { 0 };
-	int flags = below(4) ? MAP_SHARED : MAP_PRIVATE;
+	int flags = fuzz_below(4) ? MAP_SHARED : MAP_PRIVATE;
 	size_t length;
 	char *address;
 
-	fill_request(&next.request);
-	if (below(2))
+	fuzz_fill_request(&next.request);
+	if (fuzz_below(2))
 		next.request.start &= ~(PAGE_BYTES - 1);
-	tame(MEMTYPE_PREPARE, &next);
-	next.part_pages = below(4) ? next.request.pages : some_number();
-	next.part_first = below(4) ? 0 : some_number();
-	next.way = below(4) ? below(2) : roll();
-	count(ioctl(device, MEMTYPE_PREPARE, &next));
-	length = below(8) ? next.request.pages * PAGE_BYTES : some_number();
-	address = mmap(NULL, length, below(8), flags, device,
-		       below(8) ? next.request.start : some_address());
-	keep(address, length);
+	fuzz_tame(MEMTYPE_PREPARE, &next);
+	next.part_pages = fuzz_below(4) ? next.request.pages : fuzz_some_number();
+	next.part_first = fuzz_below(4) ? 0 : fuzz_some_number();
+	next.map_method = fuzz_below(4) ? fuzz_below(2) : fuzz_roll();
+	fuzz_count(ioctl(device_fd, MEMTYPE_PREPARE, &next));
+	length = fuzz_below(8) ? next.request.pages * PAGE_BYTES : fuzz_some_number();
+	address = mmap(NULL, length, fuzz_below(8), flags, device_fd,
+		       fuzz_below(8) ? next.request.start : fuzz_some_address());
+	fuzz_keep(address, length);
 }
 
 /* Takes a mapping apart, moves it, copies it. */
-static void change_window(void)
+static void fuzz_change_window(void)
 {
-	struct window *window = &windows[below(MOST_WINDOWS)];
+	struct window *window = &windows[fuzz_below(MOST_WINDOWS)];
 	size_t pages = window->length / PAGE_BYTES, offset, length, new_length;
 	char *moved;
 	pid_t child;
 
 	if (!pages)
 		return;
-	offset = below(pages) * PAGE_BYTES;
-	length = (1 + below(pages - offset / PAGE_BYTES)) * PAGE_BYTES;
-	switch (below(5)) {
+	offset = fuzz_below(pages) * PAGE_BYTES;
+	length = (1 + fuzz_below(pages - offset / PAGE_BYTES)) * PAGE_BYTES;
+	switch (fuzz_below(5)) {
 	case 0:
 		munmap(window->address + offset, length);
 		break;
 	case 1:
-		mprotect(window->address + offset, length, below(8));
+		mprotect(window->address + offset, length, fuzz_below(8));
 		break;
 	case 2:
-		new_length = below(pages + 2) * PAGE_BYTES;
+		new_length = fuzz_below(pages + 2) * PAGE_BYTES;
 		moved = mremap(window->address + offset, length, new_length, MREMAP_MAYMOVE);
-		keep(moved, new_length);
+		fuzz_keep(moved, new_length);
 		break;
 	case 3:
-		madvise(window->address + offset, length, below(32));
+		madvise(window->address + offset, length, fuzz_below(32));
 		break;
 	default:
 		child = fork();
@@ -326,66 +329,68 @@ static void change_window(void)
 	}
 }
 
-static void reopen(void)
+static void fuzz_reopen(void)
 {
 	int file = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 
 	if (file < 0)
 		return;
-	close(device);
-	device = file;
+	close(device_fd);
+	device_fd = file;
 }
 
-static void step(uint64_t seed, uint64_t number)
+static void fuzz_step(uint64_t seed, uint64_t number)
 {
 	size_t length;
 
 	dice = seed ^ number * 0xd1342543de82ef95;
 	if (number % EVERY_RESET == EVERY_RESET - 1) {
-		ioctl(device, MEMTYPE_RESET);
-		enforce();
+		ioctl(device_fd, MEMTYPE_RESET);
+		fuzz_enforce();
 		return;
 	}
-	switch (below(16)) {
+	switch (fuzz_below(16)) {
 	case 0:
 	case 1:
 	case 2:
-		map_prepared();
+		fuzz_map_prepared();
 		break;
 	case 3:
-		length = some_number();
-		keep(mmap(NULL, length, below(8), MAP_SHARED, device, some_address()), length);
+		length = fuzz_some_number();
+		fuzz_keep(mmap(NULL, length, fuzz_below(8), MAP_SHARED, device_fd,
+			       fuzz_some_address()),
+			  length);
 		break;
 	case 4:
 	case 5:
-		change_window();
+		fuzz_change_window();
 		break;
 	case 6:
 	case 7:
-		send_badly_placed();
+		fuzz_send_badly_placed();
 		break;
 	case 8:
-		send_unknown();
+		fuzz_send_unknown();
 		break;
 	case 9:
-		reopen();
+		fuzz_reopen();
 		break;
 	default:
-		send_known();
+		fuzz_send_known();
 	}
 }
 
-static void run_steps(uint64_t seed, uint64_t steps)
+static void fuzz_run_steps(uint64_t seed, uint64_t steps)
 {
 	/* A file of its own: the agent's must not be prepared for anything. */
-	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 	edge = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (device < 0 || edge == MAP_FAILED || mprotect(edge + PAGE_BYTES, PAGE_BYTES, PROT_NONE))
+	if (device_fd < 0 || edge == MAP_FAILED || mprotect(edge + PAGE_BYTES, PAGE_BYTES, PROT_NONE))
 		_exit(1);
-	enforce();
+	fuzz_enforce();
 	/* Counted before it is made: the step that kills is not made again. */
 	while (progress->done < steps)
-		step(seed, progress->done++);
+		fuzz_step(seed, progress->done++);
 	_exit(0);
 }
 
@@ -408,7 +413,7 @@ void fuzz_run(const struct request *request, struct buffer *reply)
 	do {
 		child = fork();
 		if (!child)
-			run_steps(seed, steps);
+			fuzz_run_steps(seed, steps);
 		while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
 			;
 		/* It was told to be killed in the middle of something. */
@@ -417,8 +422,8 @@ void fuzz_run(const struct request *request, struct buffer *reply)
 		else
 			break;
 	} while (progress->done < steps);
-	ioctl(device, MEMTYPE_RESET);
-	ioctl(device, MEMTYPE_OBSERVE, &observe);
+	ioctl(device_fd, MEMTYPE_RESET);
+	ioctl(device_fd, MEMTYPE_OBSERVE, &observe);
 	if (child < 0 || (status && progress->done < steps))
 		buffer_error(reply, "fuzz: step %llu of seed %llu ended with status %#x",
 			     (unsigned long long)progress->done, (unsigned long long)seed, status);

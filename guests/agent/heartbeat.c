@@ -25,7 +25,7 @@
 /* Seconds since boot, 0 while there is nothing to do. */
 static atomic_long busy_since;
 
-static long now(void)
+static long heartbeat_now(void)
 {
 	struct timespec time;
 
@@ -33,49 +33,49 @@ static long now(void)
 	return time.tv_sec + 1;
 }
 
-static void __attribute__((noreturn)) end(const char *why)
+static void __attribute__((noreturn)) heartbeat_end(const char *why)
 {
 	fprintf(stderr, "memtype agent: %s\n", why);
 	/* Of all threads: what the other one is in the middle of ends too. */
 	_exit(1);
 }
 
-static void watch_host(void)
+static void heartbeat_watch_host(void)
 {
 	static unsigned long received;
 	static long heard;
 	unsigned long now_received = protocol_received();
 
 	if (!heard || now_received != received)
-		heard = now();
+		heard = heartbeat_now();
 	received = now_received;
 	if (protocol_closed())
-		end("the host has gone");
-	if (options.lease && now() - heard > options.lease)
-		end("the host has been silent for too long");
+		heartbeat_end("the host has gone");
+	if (options.lease && heartbeat_now() - heard > options.lease)
+		heartbeat_end("the host has been silent for too long");
 }
 
-static void tell_busy(void)
+static void heartbeat_tell_busy(void)
 {
 	long since = atomic_load(&busy_since);
 	struct buffer line = { 0 };
 
-	if (!since || now() - since < INTERVAL)
+	if (!since || heartbeat_now() - since < INTERVAL)
 		return;
-	buffer_print(&line, "{\"busy\": %ld}", now() - since);
+	buffer_print(&line, "{\"busy\": %ld}", heartbeat_now() - since);
 	protocol_announce(&line);
 	buffer_free(&line);
 }
 
-static void *beat(void *data)
+static void *heartbeat_run(void *data)
 {
 	for (;;) {
 		struct timespec interval = { .tv_sec = INTERVAL };
 
 		nanosleep(&interval, NULL);
 		if (!init_is_us())
-			watch_host();
-		tell_busy();
+			heartbeat_watch_host();
+		heartbeat_tell_busy();
 	}
 	return NULL;
 }
@@ -84,12 +84,12 @@ int heartbeat_start(void)
 {
 	pthread_t thread;
 
-	return pthread_create(&thread, NULL, beat, NULL);
+	return -pthread_create(&thread, NULL, heartbeat_run, NULL);
 }
 
 void heartbeat_busy(void)
 {
-	atomic_store(&busy_since, now());
+	atomic_store(&busy_since, heartbeat_now());
 }
 
 void heartbeat_idle(void)

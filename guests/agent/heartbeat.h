@@ -4,7 +4,7 @@
 
 /*
  * From now on, while a request is carried out: @0 {"busy": SECONDS} once a second. Ends the
- * program when the host has gone. Returns 0 or an errno.
+ * program when the host has gone. Returns 0 or a negative errno.
  */
 int heartbeat_start(void);
 

@@ -21,7 +21,7 @@ bool init_is_us(void)
 	return getpid() == 1;
 }
 
-bool init_mount(void)
+int init_mount(void)
 {
 	static const struct {
 		const char *type, *where;
@@ -34,15 +34,15 @@ bool init_mount(void)
 	const char *allowed = getenv("memtype_allowed");
 	unsigned int n;
 
-	for (n = 0; n < sizeof(mounts) / sizeof(mounts[0]); n++) {
+	for (n = 0; n < ARRAY_SIZE(mounts); n++) {
 		mkdir(mounts[n].where, 0755);
 		if (mount(mounts[n].type, mounts[n].where, mounts[n].type, 0, NULL) && errno != EBUSY)
-			return false;
+			return -errno;
 	}
 	/* From the kernel's command line, whose unknown "name=value" become init's environment. */
 	if (allowed)
 		options.allow = allowed;
-	return true;
+	return 0;
 }
 
 void init_power_off(void)

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 bool init_is_us(void);
-bool init_mount(void);
+int init_mount(void);
 /* Without an agent such a guest is of no use. */
 void init_power_off(void);
 void init_offer_shell(void);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 
 #define MOST_SEGMENTS 64
 #define MOST_TASKS 65536
@@ -72,7 +73,7 @@ static struct {
 	uint64_t pat;
 } kernel = { .kcore = -1 };
 
-static bool read_kernel(uint64_t address, void *to, size_t length)
+static bool kcore_read(uint64_t address, void *to, size_t length)
 {
 	unsigned int n;
 
@@ -86,7 +87,7 @@ static bool read_kernel(uint64_t address, void *to, size_t length)
 	return false;
 }
 
-static bool open_kcore(void)
+static bool kcore_open_file(void)
 {
 	Elf64_Ehdr header;
 	unsigned int n;
@@ -106,7 +107,7 @@ static bool open_kcore(void)
 	return kernel.segments;
 }
 
-static bool find_symbols(void)
+static bool kcore_find_symbols(void)
 {
 	FILE *file = fopen("/proc/kallsyms", "re");
 	uint64_t direct_map_symbol = 0;
@@ -122,11 +123,11 @@ static bool find_symbols(void)
 	if (file)
 		fclose(file);
 	return kernel.init_task && direct_map_symbol &&
-	       read_kernel(direct_map_symbol, &kernel.direct_map, sizeof(kernel.direct_map));
+	       kcore_read(direct_map_symbol, &kernel.direct_map, sizeof(kernel.direct_map));
 }
 
 /* What follows a type in the table. */
-static size_t trailer(const struct btf_type *type)
+static size_t kcore_trailer(const struct btf_type *type)
 {
 	uint32_t kind = type->info >> 24 & 0x1f, count = type->info & 0xffff;
 
@@ -150,7 +151,7 @@ static size_t trailer(const struct btf_type *type)
 	}
 }
 
-static char *read_btf(struct btf *btf)
+static char *kcore_read_btf(struct btf *btf)
 {
 	int file = open("/sys/kernel/btf/vmlinux", O_RDONLY | O_CLOEXEC);
 	const struct btf_header *header;
@@ -179,7 +180,7 @@ static char *read_btf(struct btf *btf)
 		goto fail;
 	for (btf->count = 1; at < end; btf->count++) {
 		btf->types[btf->count] = (const struct btf_type *)at;
-		at += sizeof(struct btf_type) + trailer(btf->types[btf->count]);
+		at += sizeof(struct btf_type) + kcore_trailer(btf->types[btf->count]);
 	}
 	return data;
 fail:
@@ -188,8 +189,8 @@ fail:
 }
 
 /* Where a member is, also one of an unnamed struct inside. */
-static bool find_member(const struct btf *btf, const struct btf_type *type, const char *name,
-			uint64_t *offset)
+static bool kcore_find_member(const struct btf *btf, const struct btf_type *type, const char *name,
+			      uint64_t *offset)
 {
 	const struct btf_member *members = (const struct btf_member *)(type + 1);
 	uint32_t count = type->info & 0xffff, n;
@@ -206,7 +207,7 @@ static bool find_member(const struct btf *btf, const struct btf_type *type, cons
 			return true;
 		}
 		if (!members[n].name && (kind == KIND_STRUCT || kind == KIND_UNION) &&
-		    find_member(btf, inner, name, &within)) {
+		    kcore_find_member(btf, inner, name, &within)) {
 			*offset = start + within;
 			return true;
 		}
@@ -214,36 +215,37 @@ static bool find_member(const struct btf *btf, const struct btf_type *type, cons
 	return false;
 }
 
-static bool find_in_struct(const struct btf *btf, const char *name, const char *member, uint64_t *offset)
+static bool kcore_find_in_struct(const struct btf *btf, const char *name, const char *member,
+				 uint64_t *offset)
 {
 	uint32_t n;
 
 	for (n = 1; n < btf->count; n++)
 		if ((btf->types[n]->info >> 24 & 0x1f) == KIND_STRUCT &&
 		    !strcmp(btf->strings + btf->types[n]->name, name))
-			return find_member(btf, btf->types[n], member, offset);
+			return kcore_find_member(btf, btf->types[n], member, offset);
 	return false;
 }
 
-static bool find_offsets(void)
+static bool kcore_find_offsets(void)
 {
 	struct btf btf = { 0 };
-	char *data = read_btf(&btf);
+	char *data = kcore_read_btf(&btf);
 	bool found;
 
 	if (!data)
 		return false;
-	found = find_in_struct(&btf, "task_struct", "tasks", &kernel.task_list) &&
-		find_in_struct(&btf, "task_struct", "tgid", &kernel.task_tgid) &&
-		find_in_struct(&btf, "task_struct", "mm", &kernel.task_mm) &&
-		find_in_struct(&btf, "mm_struct", "pgd", &kernel.mm_pgd);
+	found = kcore_find_in_struct(&btf, "task_struct", "tasks", &kernel.task_list) &&
+		kcore_find_in_struct(&btf, "task_struct", "tgid", &kernel.task_tgid) &&
+		kcore_find_in_struct(&btf, "task_struct", "mm", &kernel.task_mm) &&
+		kcore_find_in_struct(&btf, "mm_struct", "pgd", &kernel.mm_pgd);
 	free(btf.types);
 	free(data);
 	return found;
 }
 
 /* The PAT as the kernel says it has set it ("x86/PAT: Configuration [0-7]: WB  WC  UC- ..."). */
-static uint64_t find_pat(void)
+static uint64_t kcore_find_pat(void)
 {
 	static const struct {
 		const char *name;
@@ -269,7 +271,7 @@ static uint64_t find_pat(void)
 		pat = 0;
 		for (slot = 0, name = strtok_r(text, " \n", &rest); name && slot < 8;
 		     slot++, name = strtok_r(NULL, " \n", &rest))
-			for (n = 0; n < sizeof(types) / sizeof(types[0]); n++)
+			for (n = 0; n < ARRAY_SIZE(types); n++)
 				if (!strcmp(name, types[n].name))
 					pat |= types[n].memtype << 8 * slot;
 	}
@@ -278,10 +280,10 @@ static uint64_t find_pat(void)
 	return pat;
 }
 
-static int count_levels(void)
+static int kcore_count_levels(void)
 {
 	struct buffer text = { 0 };
-	bool five = !system_read_file("/proc/cpuinfo", &text) && strstr(text.data, " la57");
+	bool five = !file_read("/proc/cpuinfo", &text) && strstr(text.data, " la57");
 
 	buffer_free(&text);
 	return five ? 5 : 4;
@@ -289,9 +291,10 @@ static int count_levels(void)
 
 bool kcore_open(void)
 {
-	kernel.pat = find_pat();
-	kernel.levels = count_levels();
-	kernel.ready = kernel.pat && open_kcore() && find_symbols() && find_offsets();
+	kernel.pat = kcore_find_pat();
+	kernel.levels = kcore_count_levels();
+	kernel.ready = kernel.pat && kcore_open_file() && kcore_find_symbols() &&
+		       kcore_find_offsets();
 	return kernel.ready;
 }
 
@@ -301,7 +304,7 @@ uint64_t kcore_pat(void)
 }
 
 /* The kernel's address of this process's topmost page table. */
-static bool find_page_table(uint64_t *table)
+static bool kcore_find_page_table(uint64_t *table)
 {
 	uint64_t next = kernel.init_task + kernel.task_list, memory;
 	unsigned int n;
@@ -310,26 +313,28 @@ static bool find_page_table(uint64_t *table)
 	for (n = 0; n < MOST_TASKS; n++) {
 		uint64_t task;
 
-		if (!read_kernel(next, &next, sizeof(next)))
+		if (!kcore_read(next, &next, sizeof(next)))
 			return false;
 		task = next - kernel.task_list;
-		if (task == kernel.init_task || !read_kernel(task + kernel.task_tgid, &tgid, sizeof(tgid)))
+		if (task == kernel.init_task ||
+		    !kcore_read(task + kernel.task_tgid, &tgid, sizeof(tgid)))
 			return false;
 		if (tgid == getpid())
-			return read_kernel(task + kernel.task_mm, &memory, sizeof(memory)) &&
-			       read_kernel(memory + kernel.mm_pgd, table, sizeof(*table));
+			return kcore_read(task + kernel.task_mm, &memory, sizeof(memory)) &&
+			       kcore_read(memory + kernel.mm_pgd, table, sizeof(*table));
 	}
 	return false;
 }
 
 /* The leaf entry that maps address, 0 when there is none. */
-static bool leaf(uint64_t table, uint64_t address, uint64_t *entry, unsigned int *shift)
+static bool kcore_leaf(uint64_t table, uint64_t address, uint64_t *entry, unsigned int *shift)
 {
 	int level;
 
 	for (level = kernel.levels - 1; level >= 0; level--) {
 		*shift = 12 + 9 * level;
-		if (!read_kernel(table + 8 * (address >> *shift & (ENTRIES - 1)), entry, sizeof(*entry)))
+		if (!kcore_read(table + 8 * (address >> *shift & (ENTRIES - 1)), entry,
+				sizeof(*entry)))
 			return false;
 		if (!(*entry & ENTRY_PRESENT)) {
 			*entry = 0;
@@ -342,7 +347,7 @@ static bool leaf(uint64_t table, uint64_t address, uint64_t *entry, unsigned int
 	return false;
 }
 
-static uint64_t attributes(uint64_t entry, unsigned int shift)
+static uint64_t kcore_attributes(uint64_t entry, unsigned int shift)
 {
 	uint64_t page = ENTRY_ADDRESS & ~(shift > 12 ? ENTRY_LARGE_PAT : 0);
 
@@ -355,21 +360,22 @@ bool kcore_page_table(const void *start, uint64_t pages, struct memtype_page_tab
 	uint64_t address = (uintptr_t)start, end = address + pages * PAGE_BYTES, top;
 
 	memset(table, 0, sizeof(*table));
-	if (!kernel.ready || !find_page_table(&top))
+	if (!kernel.ready || !kcore_find_page_table(&top))
 		return false;
 	while (address < end) {
 		struct memtype_run *run = table->count ? &table->runs[table->count - 1] : NULL;
 		unsigned int shift, leaf_shift;
 		uint64_t entry, next;
 
-		if (!leaf(top, address, &entry, &shift))
+		if (!kcore_leaf(top, address, &entry, &shift))
 			return false;
 		leaf_shift = entry ? shift : 12;
 		next = (address | ((1ULL << leaf_shift) - 1)) + 1;
 		if (next > end)
 			next = end;
 		if (!run || run->shift != leaf_shift || !run->entry != !entry ||
-		    attributes(run->entry, leaf_shift) != attributes(entry, leaf_shift)) {
+		    kcore_attributes(run->entry, leaf_shift) !=
+			    kcore_attributes(entry, leaf_shift)) {
 			if (table->count == MEMTYPE_MAX_RUNS) {
 				table->truncated = 1;
 				return true;

@@ -17,34 +17,33 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 #include "heartbeat.h"
 #include "init.h"
 #include "options.h"
+#include "protocol.h"
 #include "supervise.h"
 
 /* Mode 0400: mm/vmalloc.c, proc_vmalloc_init(), 5.10 to 7.3. */
 #define LOCK "/proc/vmallocinfo"
 
-int device = -1;
-struct test_device test_device;
-
 /* The host watches for the end. */
-static void give_up(const char *what)
+static void main_give_up(const char *what, int error)
 {
-	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(-error));
 	init_power_off();
 	_exit(1);
 }
 
 /* Booting was quiet because it is faster, and a distribution's console is by itself. */
-static void speak_up(void)
+static void main_speak_up(void)
 {
 	struct buffer before = { 0 };
 
 	if (!options.printk)
 		return;
-	if (system_read_file("/proc/sys/kernel/printk", &before) ||
-	    !system_write_file("/proc/sys/kernel/printk", options.printk))
+	if (file_read("/proc/sys/kernel/printk", &before) ||
+	    file_write("/proc/sys/kernel/printk", options.printk))
 		fprintf(stderr, "memtype agent: can't change the console's log level\n");
 	else
 		supervise_changed_printk(before.data);
@@ -53,7 +52,8 @@ static void speak_up(void)
 
 static int refresh_error;
 
-void agent_carry_out(char *text, struct buffer *whole)
+/* Carries out the request in text, which is taken apart, and writes the answer. */
+static void main_carry_out(char *text, struct buffer *whole)
 {
 	/* Not static: a batch is a request that carries out others. */
 	char original[REQUEST_LENGTH];
@@ -64,10 +64,10 @@ void agent_carry_out(char *text, struct buffer *whole)
 	buffer_clear(&reply);
 	if (refresh_error)
 		buffer_error(&reply, "this clone has its template's random numbers or time: %s",
-			     strerror(refresh_error));
+			     strerror(-refresh_error));
 	else if (!request_parse(&request, text))
 		buffer_error(&reply, "not a request: %.40s", original);
-	else if (!operations_run(&request, &reply))
+	else if (!operation_run(&request, &reply))
 		process_relay(&request, original, &reply);
 	/* Every reply carries what the kernel had to say meanwhile. */
 	buffer_print(whole, "{\"log\": ");
@@ -78,11 +78,11 @@ void agent_carry_out(char *text, struct buffer *whole)
 	buffer_free(&reply);
 }
 
-static void answer(char *text)
+static void main_answer(char *text)
 {
 	struct buffer whole = { 0 };
 
-	agent_carry_out(text, &whole);
+	main_carry_out(text, &whole);
 	protocol_reply(&whole);
 	if (!refresh_error)
 		refresh_error = system_finish_refresh();
@@ -93,67 +93,80 @@ static void answer(char *text)
  * One agent at a time: the next may unload a module that this one hasn't opened yet. The file is
  * there anyway, and root's alone, so that no other user can hold the lock; it goes with the agent.
  */
-static bool take_machine(void)
+static int main_take_machine(void)
 {
 	int lock = open(LOCK, O_RDONLY | O_CLOEXEC);
 
-	return lock >= 0 && !flock(lock, LOCK_EX | LOCK_NB);
+	return lock < 0 || flock(lock, LOCK_EX | LOCK_NB) ? -errno : 0;
 }
 
 /* Gets everything ready. What it says is the greeting: an error when that failed. */
-static void prepare(struct buffer *greeting)
+static void main_prepare(struct buffer *greeting)
 {
 	/* A kernel whose headers are gone has no module; user mappings can be tested all the same. */
 	bool with_module = !init_is_us() || !access(options.module, F_OK);
 	int error;
 
 	/* First, because nobody who has the lock has the module. */
-	if (!take_machine()) {
+	error = main_take_machine();
+	if (error) {
 		buffer_error(greeting, "another agent runs here, or " LOCK " can't be locked: %s",
-			     strerror(errno));
+			     strerror(-error));
 		return;
 	}
 	if (with_module && !system_load_module(greeting))
 		return;
-	if (with_module)
-		device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-	if (with_module && device < 0)
-		buffer_error(greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
-	else if (!with_module && !kcore_open())
+	if (with_module) {
+		device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+		if (device_fd < 0) {
+			buffer_error(greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
+			return;
+		}
+		error = observe_seed();
+		if (error) {
+			buffer_error(greeting, "can't count what is mapped already: %s",
+				     strerror(-error));
+			return;
+		}
+	} else if (!kcore_open()) {
 		buffer_error(greeting, "there is no module, and page tables can't be read without");
-	else if (with_module && (error = observe_seed()))
-		buffer_error(greeting, "can't count what is mapped already: %s", strerror(error));
-	else if (!system_find_device(&test_device) && options_own_machine())
+		return;
+	}
+	if (!test_device_find(&test_device) && options_own_machine())
 		buffer_error(greeting, "there is no PCI device with prefetchable memory");
 	else
 		system_describe(greeting);
 }
 
-static void work(void)
+static void main_work(void)
 {
 	static char text[REQUEST_LENGTH];
 	struct buffer greeting = { 0 };
+	int error;
 
 	/* The host going away is the end of the port, which is read. */
 	signal(SIGPIPE, SIG_IGN);
-	if (!protocol_open(options.port))
-		give_up(options.port);
-	if (!system_mount_debugfs())
-		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(errno));
+	error = protocol_open(options.port);
+	if (error)
+		main_give_up(options.port, error);
+	batch_start(main_carry_out);
+	error = system_mount_debugfs();
+	if (error)
+		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(-error));
 	buffer_clear(&greeting);
-	prepare(&greeting);
-	speak_up();
+	main_prepare(&greeting);
+	main_speak_up();
 	protocol_announce(&greeting);
 	init_offer_shell();
 	buffer_free(&greeting);
-	errno = heartbeat_start();
-	if (errno)
-		give_up("heartbeat");
+	error = heartbeat_start();
+	if (error)
+		main_give_up("heartbeat", error);
 	while (protocol_read(text)) {
 		heartbeat_busy();
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		answer(text);
+		main_answer(text);
 		heartbeat_idle();
 	}
 }
@@ -161,20 +174,22 @@ static void work(void)
 int main(int count, char **arguments)
 {
 	const char *wrong;
+	int error;
 
-	if (process_is_after_exec(count, arguments))
-		process_go_on(arguments);
+	if (process_serve_is_after_exec(count, arguments))
+		process_serve_go_on(arguments);
 	if (init_is_us()) {
-		if (!init_mount())
-			give_up("mount");
-		mtrr_remember();
-		work();
-		give_up("the serial port is gone");
+		error = init_mount();
+		if (error)
+			main_give_up("mount", error);
+		process_mtrr_remember();
+		main_work();
+		main_give_up("the serial port is gone", -EIO);
 	}
 	wrong = options_parse(count, arguments);
 	if (wrong) {
 		options_usage(wrong);
 		return 2;
 	}
-	return supervise(work);
+	return supervise(main_work);
 }

@@ -13,7 +13,7 @@
 #define SEED_TRIES 100
 
 /* cattr_name() of arch/x86/mm/pat/memtype.c, 5.10 to 7.3. */
-static bool type_of(const char *name, __u32 *memtype)
+static bool observe_type_of(const char *name, __u32 *memtype)
 {
 	static const struct {
 		const char *name;
@@ -28,7 +28,7 @@ static bool type_of(const char *name, __u32 *memtype)
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(types) / sizeof(types[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(types); n++)
 		if (!strcmp(name, types[n].name)) {
 			*memtype = types[n].memtype;
 			return true;
@@ -37,7 +37,7 @@ static bool type_of(const char *name, __u32 *memtype)
 }
 
 /* Returns the entries, to be freed, or NULL when there is no list (PAT is off). */
-static struct memtype_listed *read_list(__u32 *count)
+static struct memtype_listed *observe_read_list(__u32 *count)
 {
 	struct memtype_listed *ranges = NULL;
 	unsigned long long start, end;
@@ -53,7 +53,7 @@ static struct memtype_listed *read_list(__u32 *count)
 
 		/* The end is exclusive. */
 		if (sscanf(line, "PAT: [mem %llx-%llx] %31s", &start, &end, type) != 3 ||
-		    !type_of(type, &range.memtype))
+		    !observe_type_of(type, &range.memtype))
 			continue;
 		range.start = start;
 		range.pages = (end - start) / PAGE_BYTES;
@@ -78,14 +78,14 @@ int observe_seed(void)
 		struct memtype_seed seed = { 0 };
 		struct memtype_listed *ranges;
 
-		if (ioctl(device, MEMTYPE_OBSERVATION, &status))
-			return errno;
+		if (ioctl(device_fd, MEMTYPE_OBSERVATION, &status))
+			return -errno;
 		seed.sequence = status.sequence;
-		ranges = read_list(&seed.count);
+		ranges = observe_read_list(&seed.count);
 		seed.buffer = (uintptr_t)ranges;
-		error = ioctl(device, MEMTYPE_SEED, &seed) ? errno : 0;
+		error = ioctl(device_fd, MEMTYPE_SEED, &seed) ? -errno : 0;
 		free(ranges);
-		if (error != EAGAIN)
+		if (error != -EAGAIN)
 			break;
 	}
 	return error;
@@ -96,7 +96,7 @@ void observe_describe(struct buffer *reply)
 	struct memtype_observation_status status = { 0 };
 	unsigned int n;
 
-	if (ioctl(device, MEMTYPE_OBSERVATION, &status)) {
+	if (ioctl(device_fd, MEMTYPE_OBSERVATION, &status)) {
 		buffer_print(reply, "null");
 		return;
 	}
@@ -122,13 +122,13 @@ void observe_run_observe(const struct request *request, struct buffer *reply)
 	if (!request_number(request, "armed", &armed, reply))
 		return;
 	observe.armed = armed != 0;
-	if (ioctl(device, MEMTYPE_OBSERVE, &observe))
+	if (ioctl(device_fd, MEMTYPE_OBSERVE, &observe))
 		buffer_error(reply, "observe: the module says %s", strerror(errno));
 	else
 		buffer_print(reply, "{}");
 }
 
-static void write_observation(struct buffer *reply, const struct memtype_observation *what)
+static void observe_write_observation(struct buffer *reply, const struct memtype_observation *what)
 {
 	buffer_print(reply, "{\"start\": %llu, \"pages\": %llu, \"requested\": %u, \"granted\": %u, ",
 		     what->start, what->pages, what->requested, what->granted);
@@ -139,7 +139,7 @@ static void write_observation(struct buffer *reply, const struct memtype_observa
 	buffer_print(reply, ", \"caller\": ");
 	buffer_json(reply, what->caller, strnlen(what->caller, sizeof(what->caller)));
 	buffer_print(reply, ", \"verdict\": ");
-	write_verdict(reply, &what->verdict);
+	answer_verdict(reply, &what->verdict);
 	buffer_print(reply, "}");
 }
 
@@ -155,7 +155,7 @@ void observe_run_observed(const struct request *request, struct buffer *reply)
 		free(observations);
 		observations = calloc(observed.capacity + 1, sizeof(*observations));
 		observed.buffer = (uintptr_t)observations;
-		if (!observations || ioctl(device, MEMTYPE_OBSERVED, &observed)) {
+		if (!observations || ioctl(device_fd, MEMTYPE_OBSERVED, &observed)) {
 			buffer_error(reply, "observed: %s", strerror(errno));
 			free(observations);
 			return;
@@ -165,7 +165,7 @@ void observe_run_observed(const struct request *request, struct buffer *reply)
 	for (n = 0; n < observed.count; n++) {
 		if (n)
 			buffer_print(reply, ", ");
-		write_observation(reply, &observations[n]);
+		observe_write_observation(reply, &observations[n]);
 	}
 	buffer_print(reply, "]}");
 	free(observations);

@@ -10,90 +10,58 @@
 #include "init.h"
 #include "options.h"
 
-bool may_use(uint64_t start, uint64_t pages, struct buffer *reply)
+static bool operation_call(unsigned long command, void *argument, const struct request *request,
+			   struct buffer *reply)
 {
-	struct memtype_range range = { .start = start, .pages = pages };
-
-	/* Without the module the machine is ours. */
-	if (device < 0 || !ioctl(device, MEMTYPE_MAY_USE, &range))
+	if (!ioctl(device_fd, command, argument))
 		return true;
-	write_not_allowed(reply);
+	answer_refusal(request, -errno, reply);
 	return false;
 }
 
-bool request_fill(const struct request *request, struct memtype_request *asked,
-		  struct buffer *reply)
-{
-	const char *owner = request_text(request, "owner");
-	uint64_t memtype;
-
-	memset(asked, 0, sizeof(*asked));
-	if (!request_number(request, "start", (uint64_t *)&asked->start, reply) ||
-	    !request_number(request, "pages", (uint64_t *)&asked->pages, reply) ||
-	    !request_number(request, "memtype", &memtype, reply))
-		return false;
-	asked->memtype = memtype;
-	if (asked->start % PAGE_BYTES) {
-		buffer_error(reply, "%s: start=%#llx is not the start of a page", request->verb,
-			     asked->start);
-		return false;
-	}
-	if (owner)
-		strncpy(asked->owner, owner, sizeof(asked->owner) - 1);
-	return true;
-}
-
-static bool call(unsigned long command, void *argument, const struct request *request,
-		 struct buffer *reply)
-{
-	if (!ioctl(device, command, argument))
-		return true;
-	write_refusal(request, reply);
-	return false;
-}
-
-static void map(const struct request *request, enum memtype_call which, struct buffer *reply)
+static void operation_map(const struct request *request, enum memtype_call which,
+			  struct buffer *reply)
 {
 	struct memtype_request asked;
 
 	if (!request_fill(request, &asked, reply))
 		return;
 	asked.call = which;
-	if (call(MEMTYPE_MAP, &asked, request, reply))
-		write_outcome(reply, &asked);
+	if (operation_call(MEMTYPE_MAP, &asked, request, reply))
+		answer_outcome(reply, &asked);
 }
 
-static void run_ioremap(const struct request *request, struct buffer *reply)
+static void operation_ioremap(const struct request *request, struct buffer *reply)
 {
-	map(request, MEMTYPE_CALL_IOREMAP, reply);
+	operation_map(request, MEMTYPE_CALL_IOREMAP, reply);
 }
 
-static void run_memremap(const struct request *request, struct buffer *reply)
+static void operation_memremap(const struct request *request, struct buffer *reply)
 {
-	map(request, MEMTYPE_CALL_MEMREMAP, reply);
+	operation_map(request, MEMTYPE_CALL_MEMREMAP, reply);
 }
 
-static void run_set_memory(const struct request *request, struct buffer *reply)
+static void operation_set_memory(const struct request *request, struct buffer *reply)
 {
-	map(request, MEMTYPE_CALL_SET_MEMORY, reply);
+	operation_map(request, MEMTYPE_CALL_SET_MEMORY, reply);
 }
 
-static void run_set_pages_array(const struct request *request, struct buffer *reply)
+static void operation_set_pages_array(const struct request *request, struct buffer *reply)
 {
-	map(request, MEMTYPE_CALL_SET_PAGES_ARRAY, reply);
+	operation_map(request, MEMTYPE_CALL_SET_PAGES_ARRAY, reply);
 }
 
-static void run_reserve_wc(const struct request *request, struct buffer *reply)
+static void operation_reserve_wc(const struct request *request, struct buffer *reply)
 {
-	map(request, MEMTYPE_CALL_RESERVE_WC, reply);
+	operation_map(request, MEMTYPE_CALL_RESERVE_WC, reply);
 }
 
-static void run_phys_wc_add(const struct request *request, struct buffer *reply)
+static void operation_phys_wc_add(const struct request *request, struct buffer *reply)
 {
-	map(request, MEMTYPE_CALL_PHYS_WC_ADD, reply);
+	operation_map(request, MEMTYPE_CALL_PHYS_WC_ADD, reply);
 }
 
-static void run_verify(const struct request *request, struct buffer *reply)
+static void operation_verify(const struct request *request, struct buffer *reply)
 {
 	const char *kind = request_text(request, "kind");
 	struct memtype_request asked;
@@ -101,68 +69,68 @@ static void run_verify(const struct request *request, struct buffer *reply)
 	if (!request_fill(request, &asked, reply))
 		return;
 	asked.kind = kind && !strcmp(kind, "user") ? MEMTYPE_USER : MEMTYPE_KERNEL;
-	if (!call(MEMTYPE_VERIFY, &asked, request, reply))
+	if (!operation_call(MEMTYPE_VERIFY, &asked, request, reply))
 		return;
 	buffer_print(reply, "{\"verdict\": ");
-	write_verdict(reply, &asked.verdict);
+	answer_verdict(reply, &asked.verdict);
 	buffer_print(reply, "}");
 }
 
-static void run_release(const struct request *request, struct buffer *reply)
+static void operation_release(const struct request *request, struct buffer *reply)
 {
 	struct memtype_handle handle = { 0 };
 
 	if (!request_number(request, "handle", (uint64_t *)&handle.handle, reply))
 		return;
-	if (!ioctl(device, MEMTYPE_RELEASE, &handle))
+	if (!ioctl(device_fd, MEMTYPE_RELEASE, &handle))
 		buffer_print(reply, "{}");
 	else
 		buffer_error(reply, "release: there is no kernel mapping %llu", handle.handle);
 }
 
-static void run_zap(const struct request *request, struct buffer *reply)
+static void operation_zap(const struct request *request, struct buffer *reply)
 {
 	struct memtype_range range = { 0 };
 
 	if (request_number(request, "start", (uint64_t *)&range.start, reply) &&
 	    request_number(request, "pages", (uint64_t *)&range.pages, reply) &&
-	    call(MEMTYPE_ZAP, &range, request, reply))
+	    operation_call(MEMTYPE_ZAP, &range, request, reply))
 		buffer_print(reply, "{}");
 }
 
-static void run_page_table(const struct request *request, struct buffer *reply)
+static void operation_page_table(const struct request *request, struct buffer *reply)
 {
 	struct memtype_handle handle = { 0 };
 
 	if (!request_number(request, "handle", (uint64_t *)&handle.handle, reply) ||
-	    !call(MEMTYPE_READ_MAPPING, &handle, request, reply))
+	    !operation_call(MEMTYPE_READ_MAPPING, &handle, request, reply))
 		return;
 	buffer_print(reply, "{\"page_table\": ");
-	write_page_table(reply, &handle.page_table);
+	answer_page_table(reply, &handle.page_table);
 	buffer_print(reply, "}");
 }
 
-static void run_ram(const struct request *request, struct buffer *reply)
+static void operation_ram(const struct request *request, struct buffer *reply)
 {
 	struct memtype_ram ram = { 0 };
 
 	if (request_number(request, "pages", (uint64_t *)&ram.pages, reply) &&
-	    call(MEMTYPE_ALLOCATE_RAM, &ram, request, reply))
+	    operation_call(MEMTYPE_ALLOCATE_RAM, &ram, request, reply))
 		buffer_print(reply, "{\"start\": %llu}", ram.start);
 }
 
-static void run_lookup(const struct request *request, struct buffer *reply)
+static void operation_lookup(const struct request *request, struct buffer *reply)
 {
 	struct memtype_lookup lookup = { 0 };
 
 	if (request_number(request, "start", (uint64_t *)&lookup.start, reply) &&
 	    request_number(request, "pages", (uint64_t *)&lookup.pages, reply) &&
-	    call(MEMTYPE_LOOKUP, &lookup, request, reply))
+	    operation_call(MEMTYPE_LOOKUP, &lookup, request, reply))
 		buffer_print(reply, "{\"errno\": %d, \"memtype\": %u, \"in_use\": %s}", lookup.error,
 			     lookup.memtype, lookup.in_use ? "true" : "false");
 }
 
-static void run_policy(const struct request *request, struct buffer *reply)
+static void operation_policy(const struct request *request, struct buffer *reply)
 {
 	struct memtype_policy policy = { 0 };
 	uint64_t enforce, one_ioremap;
@@ -172,31 +140,31 @@ static void run_policy(const struct request *request, struct buffer *reply)
 		return;
 	policy.enforce = enforce;
 	policy.one_ioremap = one_ioremap;
-	if (call(MEMTYPE_SET_POLICY, &policy, request, reply))
+	if (operation_call(MEMTYPE_SET_POLICY, &policy, request, reply))
 		buffer_print(reply, "{}");
 }
 
-static void run_reset(const struct request *request, struct buffer *reply)
+static void operation_reset(const struct request *request, struct buffer *reply)
 {
 	process_end_all();
 	/* A guest of our own keeps what it was given. */
-	if (!options_own_machine() && !mtrr_restore())
+	if (!options_own_machine() && process_mtrr_restore())
 		buffer_error(reply, "reset: an MTRR can't be taken back");
-	else if (device < 0)
+	else if (device_fd < 0)
 		buffer_print(reply, "{}");
-	else if (call(MEMTYPE_RESET, NULL, request, reply))
+	else if (operation_call(MEMTYPE_RESET, NULL, request, reply))
 		buffer_print(reply, "{}");
 }
 
-static void run_statistics(const struct request *request, struct buffer *reply)
+static void operation_statistics(const struct request *request, struct buffer *reply)
 {
 	struct memtype_statistics statistics = { 0 };
 
-	if (call(MEMTYPE_STATISTICS, &statistics, request, reply))
+	if (operation_call(MEMTYPE_STATISTICS, &statistics, request, reply))
 		buffer_print(reply, "{\"kept_pages\": %llu}", statistics.kept_pages);
 }
 
-static void run_tracked(const struct request *request, struct buffer *reply)
+static void operation_tracked(const struct request *request, struct buffer *reply)
 {
 	struct memtype_tracked tracked = { 0 };
 	struct memtype_record *records = NULL;
@@ -211,38 +179,38 @@ static void run_tracked(const struct request *request, struct buffer *reply)
 		free(records);
 		records = calloc(tracked.capacity + 1, sizeof(*records));
 		tracked.buffer = (uintptr_t)records;
-		if (!call(MEMTYPE_TRACKED, &tracked, request, reply))
+		if (!operation_call(MEMTYPE_TRACKED, &tracked, request, reply))
 			goto free;
 	} while (tracked.count > tracked.capacity);
 	buffer_print(reply, "{\"records\": [");
 	for (n = 0; n < tracked.count; n++) {
 		if (n)
 			buffer_print(reply, ", ");
-		write_record(reply, &records[n]);
+		answer_record(reply, &records[n]);
 	}
 	buffer_print(reply, "]}");
 free:
 	free(records);
 }
 
-static void run_memtype_list(const struct request *request, struct buffer *reply)
+static void operation_memtype_list(const struct request *request, struct buffer *reply)
 {
 	system_memtype_list(reply);
 }
 
-static void run_hello(const struct request *request, struct buffer *reply)
+static void operation_hello(const struct request *request, struct buffer *reply)
 {
 	system_describe(reply);
 }
 
-static void run_log(const struct request *request, struct buffer *reply)
+static void operation_log(const struct request *request, struct buffer *reply)
 {
 	/* The lines come with every reply. */
 	buffer_print(reply, "{}");
 }
 
 /* All others are about the module, which a kernel may lack. */
-static bool works_without_module(const char *verb)
+static bool operation_works_without_module(const char *verb)
 {
 	static const char *const verbs[] = {
 		"hello", "log", "refresh", "reset", "memtype_list", "mtrr_list", "shell",
@@ -250,14 +218,14 @@ static bool works_without_module(const char *verb)
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(verbs); n++)
 		if (!strcmp(verb, verbs[n]))
 			return true;
 	return false;
 }
 
 /* The module refuses by itself what concerns memory; these change other things that aren't ours. */
-static bool is_allowed(const char *verb)
+static bool operation_is_allowed(const char *verb)
 {
 	static const char *const ours_only[] = { "refresh", "mailbox", "fuzz" };
 	unsigned int n;
@@ -266,44 +234,44 @@ static bool is_allowed(const char *verb)
 		return true;
 	if (!strcmp(verb, "shell"))
 		return options.shell;
-	for (n = 0; n < sizeof(ours_only) / sizeof(ours_only[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(ours_only); n++)
 		if (!strcmp(verb, ours_only[n]))
 			return false;
 	return true;
 }
 
-bool operations_run(const struct request *request, struct buffer *reply)
+bool operation_run(const struct request *request, struct buffer *reply)
 {
 	static const struct {
 		const char *verb;
 		void (*run)(const struct request *request, struct buffer *reply);
 	} verbs[] = {
-		{ "hello", run_hello },
-		{ "log", run_log },
+		{ "hello", operation_hello },
+		{ "log", operation_log },
 		{ "refresh", system_refresh },
-		{ "verify", run_verify },
-		{ "lookup", run_lookup },
-		{ "ioremap", run_ioremap },
-		{ "memremap", run_memremap },
-		{ "set_memory", run_set_memory },
-		{ "set_pages_array", run_set_pages_array },
-		{ "reserve_wc", run_reserve_wc },
-		{ "phys_wc_add", run_phys_wc_add },
-		{ "release", run_release },
-		{ "zap", run_zap },
-		{ "page_table", run_page_table },
-		{ "ram", run_ram },
-		{ "policy", run_policy },
-		{ "reset", run_reset },
-		{ "statistics", run_statistics },
-		{ "tracked", run_tracked },
+		{ "verify", operation_verify },
+		{ "lookup", operation_lookup },
+		{ "ioremap", operation_ioremap },
+		{ "memremap", operation_memremap },
+		{ "set_memory", operation_set_memory },
+		{ "set_pages_array", operation_set_pages_array },
+		{ "reserve_wc", operation_reserve_wc },
+		{ "phys_wc_add", operation_phys_wc_add },
+		{ "release", operation_release },
+		{ "zap", operation_zap },
+		{ "page_table", operation_page_table },
+		{ "ram", operation_ram },
+		{ "policy", operation_policy },
+		{ "reset", operation_reset },
+		{ "statistics", operation_statistics },
+		{ "tracked", operation_tracked },
 		{ "observation", observe_run_observation },
 		{ "observed", observe_run_observed },
 		{ "observe", observe_run_observe },
-		{ "memtype_list", run_memtype_list },
+		{ "memtype_list", operation_memtype_list },
 		{ "mtrr_list", process_mtrr_list },
 		{ "registers", registers_run },
-		{ "spaces", spaces_run },
+		{ "mm_list", mm_list_run },
 		{ "shell", system_shell },
 		{ "process", process_start },
 		{ "kill", process_kill },
@@ -319,12 +287,12 @@ bool operations_run(const struct request *request, struct buffer *reply)
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(verbs); n++)
 		if (!strcmp(request->verb, verbs[n].verb)) {
-			if (!is_allowed(request->verb))
-				write_not_allowed(reply);
-			else if (device < 0 && !works_without_module(request->verb))
-				write_no_module(reply);
+			if (!operation_is_allowed(request->verb))
+				answer_not_allowed(reply);
+			else if (device_fd < 0 && !operation_works_without_module(request->verb))
+				answer_no_module(reply);
 			else
 				verbs[n].run(request, reply);
 			return true;

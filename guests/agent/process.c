@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 
 #define MOST_PROCESSES 256
 #define LARGEST_ANSWER (128 << 10)
@@ -33,7 +34,7 @@ struct process {
 
 static struct process processes[MOST_PROCESSES];
 
-static struct process *find(const char *name)
+static struct process *process_find(const char *name)
 {
 	unsigned int n;
 
@@ -43,7 +44,7 @@ static struct process *find(const char *name)
 	return NULL;
 }
 
-static struct process *vacant(void)
+static struct process *process_vacant(void)
 {
 	unsigned int n;
 
@@ -57,7 +58,7 @@ static struct process *vacant(void)
  * Returns when a process that ends is gone. Its socket is closed before that: of
  * its other files, such as an MTRR it holds, some are released later.
  */
-static void wait_for_end(const struct process *process)
+static void process_wait_for_end(const struct process *process)
 {
 	struct pollfd wait = { .fd = process->pidfd, .events = POLLIN };
 
@@ -65,32 +66,32 @@ static void wait_for_end(const struct process *process)
 		;
 }
 
-static bool is_gone(const struct process *process)
+static bool process_is_gone(const struct process *process)
 {
 	struct pollfd now = { .fd = process->pidfd, .events = POLLIN };
 
 	return poll(&now, 1, 0) > 0;
 }
 
-static void forget(struct process *process)
+static void process_forget(struct process *process)
 {
 	close(process->socket);
 	close(process->pidfd);
 	memset(process, 0, sizeof(*process));
 }
 
-/* The agent's end, and one for the process to be. False with errno. */
-static bool make_socket(int ends[2])
+/* The agent's end, and one for the process to be. */
+static int process_make_socket(int ends[2])
 {
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-		return false;
+		return -errno;
 	/* What comes says who sent it. */
 	setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
-	return true;
+	return 0;
 }
 
-/* Whoever sent the one message that comes within the time, as the kernel knows it. 0 when none came. */
-static int sender(int socket)
+/* Whoever sent the one message that comes within the time, as the kernel knows it, or a negative errno. */
+static int process_sender(int socket)
 {
 	union {
 		struct cmsghdr header;
@@ -108,44 +109,45 @@ static int sender(int socket)
 	struct ucred who = { 0 };
 
 	if (poll(&wait, 1, START_MILLISECONDS) != 1)
-		errno = ETIMEDOUT;
-	else if (recvmsg(socket, &message, 0) <= 0)
-		errno = ESRCH;
-	else if (control.header.cmsg_type == SCM_CREDENTIALS)
+		return -ETIMEDOUT;
+	if (recvmsg(socket, &message, 0) <= 0)
+		return -ESRCH;
+	if (control.header.cmsg_type == SCM_CREDENTIALS)
 		memcpy(&who, CMSG_DATA(&control.header), sizeof(who));
-	return who.pid;
+	return who.pid ?: -ESRCH;
 }
 
 /*
  * A hold on the process, which has the socket's other end for itself. As long as that isn't closed
- * it has not ended, so that what the number names is that process. -1 with errno.
+ * it has not ended, so that what the number names is that process. Else a negative errno.
  */
-static int hold(int socket, int pid)
+static int process_hold(int socket, int pid)
 {
 	struct pollfd now = { .fd = socket };
 	int pidfd = syscall(SYS_pidfd_open, pid, 0);
 
-	if (pidfd < 0 || (poll(&now, 1, 0) >= 0 && !(now.revents & POLLHUP)))
+	if (pidfd < 0)
+		return -errno;
+	if (poll(&now, 1, 0) >= 0 && !(now.revents & POLLHUP))
 		return pidfd;
 	close(pidfd);
-	errno = ESRCH;
-	return -1;
+	return -ESRCH;
 }
 
 /* Waits for the process that was just started, whose socket this is, to say that it is there. */
-static void admit(const char *name, int socket, struct buffer *reply)
+static void process_admit(const char *name, int socket, struct buffer *reply)
 {
-	struct process *process = vacant();
-	int pid = sender(socket);
-	int pidfd = pid ? hold(socket, pid) : -1;
+	struct process *process = process_vacant();
+	int pid = process_sender(socket);
+	int pidfd = pid > 0 ? process_hold(socket, pid) : pid;
 
 	if (pidfd < 0) {
-		if (errno == ETIMEDOUT)
+		if (pidfd == -ETIMEDOUT)
 			buffer_error(reply, "process %s did not start", name);
-		else if (errno == ESRCH)
+		else if (pidfd == -ESRCH)
 			buffer_error(reply, "process %s ended as it started", name);
 		else
-			buffer_error(reply, "process %s can't be held: %s", name, strerror(errno));
+			buffer_error(reply, "process %s can't be held: %s", name, strerror(-pidfd));
 		/* One that is there takes that for the agent's end. */
 		close(socket);
 		return;
@@ -160,14 +162,14 @@ static void admit(const char *name, int socket, struct buffer *reply)
 	buffer_print(reply, "{\"pid\": %d}", process->pid);
 }
 
-static bool name_is_free(const char *name, struct buffer *reply)
+static bool process_name_is_free(const char *name, struct buffer *reply)
 {
 	if (!name || !*name || strlen(name) >= MEMTYPE_NAME_LENGTH)
 		buffer_error(reply, "a process needs a name of at most %d characters",
 			     MEMTYPE_NAME_LENGTH - 1);
-	else if (find(name))
+	else if (process_find(name))
 		buffer_error(reply, "there is a process %s already", name);
-	else if (!vacant())
+	else if (!process_vacant())
 		buffer_error(reply, "there are %d processes already", MOST_PROCESSES);
 	else
 		return true;
@@ -178,19 +180,21 @@ void process_start(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
 	unsigned int n;
-	int ends[2];
+	int ends[2], error;
 	uint64_t uid;
 	pid_t child;
 
-	if (!name_is_free(name, reply) || !request_number_or(request, "uid", 0, &uid, reply))
+	if (!process_name_is_free(name, reply) ||
+	    !request_number_or(request, "uid", 0, &uid, reply))
 		return;
 	/* (uid_t)-1 would mean: leave it as it is, and it is root's. */
 	if (uid >= UINT32_MAX) {
 		buffer_error(reply, "process: uid=%llu is no user id", (unsigned long long)uid);
 		return;
 	}
-	if (!make_socket(ends)) {
-		buffer_error(reply, "socketpair: %s", strerror(errno));
+	error = process_make_socket(ends);
+	if (error) {
+		buffer_error(reply, "socketpair: %s", strerror(-error));
 		return;
 	}
 	child = fork();
@@ -209,37 +213,37 @@ void process_start(const struct request *request, struct buffer *reply)
 		buffer_error(reply, "fork: %s", strerror(errno));
 		close(ends[0]);
 	} else {
-		admit(name, ends[0], reply);
+		process_admit(name, ends[0], reply);
 	}
 }
 
-static void died(struct process *process, const char *verb, struct buffer *reply)
+static void process_died(struct process *process, const char *verb, struct buffer *reply)
 {
-	wait_for_end(process);
+	process_wait_for_end(process);
 	buffer_error(reply, "process %s (pid %d) died in the middle of %s", process->name,
 		     process->pid, verb);
 	/* Not the request was wrong: into the error's object. */
 	reply->length--;
 	buffer_print(reply, ", \"died\": true}");
-	forget(process);
+	process_forget(process);
 }
 
 /* Kills it and returns when it is gone, and all it had. */
-static void end(struct process *process)
+static void process_end(struct process *process)
 {
 	char rest[64];
 
 	syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0);
 	while (recv(process->socket, rest, sizeof(rest), 0) > 0)
 		;
-	wait_for_end(process);
-	forget(process);
+	process_wait_for_end(process);
+	process_forget(process);
 }
 
-static struct process *named(const struct request *request, struct buffer *reply)
+static struct process *process_named(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "process");
-	struct process *process = name ? find(name) : NULL;
+	struct process *process = name ? process_find(name) : NULL;
 
 	if (!name)
 		buffer_error(reply, "%s: there is no such verb without a process", request->verb);
@@ -250,18 +254,18 @@ static struct process *named(const struct request *request, struct buffer *reply
 
 void process_kill(const struct request *request, struct buffer *reply)
 {
-	struct process *process = named(request, reply);
+	struct process *process = process_named(request, reply);
 
 	if (!process)
 		return;
-	end(process);
+	process_end(process);
 	buffer_print(reply, "{}");
 }
 
 /* Its areas of memory, as the kernel lists them. */
 void process_maps(const struct request *request, struct buffer *reply)
 {
-	struct process *process = named(request, reply);
+	struct process *process = process_named(request, reply);
 	struct buffer text = { 0 };
 	char path[32];
 	int error;
@@ -269,12 +273,12 @@ void process_maps(const struct request *request, struct buffer *reply)
 	if (!process)
 		return;
 	snprintf(path, sizeof(path), "/proc/%d/maps", process->pid);
-	error = system_read_file(path, &text);
+	error = file_read(path, &text);
 	/* If it is there now, it was all the time: the file was its. */
-	if (is_gone(process)) {
-		died(process, request->verb, reply);
+	if (process_is_gone(process)) {
+		process_died(process, request->verb, reply);
 	} else if (error) {
-		buffer_error(reply, "maps of process %s: %s", process->name, strerror(error));
+		buffer_error(reply, "maps of process %s: %s", process->name, strerror(-error));
 	} else {
 		buffer_print(reply, "{\"text\": ");
 		buffer_json(reply, text.data, text.length);
@@ -289,11 +293,11 @@ void process_end_all(void)
 
 	for (n = 0; n < MOST_PROCESSES; n++)
 		if (processes[n].socket)
-			end(&processes[n]);
+			process_end(&processes[n]);
 }
 
 /* Sends a request, and with it the socket for the child it shall fork, unless that is -1. */
-static void tell(const struct process *process, const char *text, int socket)
+static void process_tell(const struct process *process, const char *text, int socket)
 {
 	union {
 		struct cmsghdr header;
@@ -317,13 +321,13 @@ static void tell(const struct process *process, const char *text, int socket)
 }
 
 /* Returns whether there is an answer, which is in the reply then. */
-static bool ask(struct process *process, const struct request *request, const char *text, int socket,
-		struct buffer *reply)
+static bool process_ask(struct process *process, const struct request *request, const char *text,
+			int socket, struct buffer *reply)
 {
 	static char answer[LARGEST_ANSWER];
 	ssize_t got;
 
-	tell(process, text, socket);
+	process_tell(process, text, socket);
 	/* How long it was, not how much of it there was room for. */
 	got = recv(process->socket, answer, sizeof(answer), MSG_TRUNC);
 	if (got > (ssize_t)sizeof(answer)) {
@@ -332,45 +336,46 @@ static bool ask(struct process *process, const struct request *request, const ch
 	} else if (got > 0) {
 		buffer_bytes(reply, answer, got);
 	} else if (!strcmp(request->verb, "exit")) {
-		wait_for_end(process);
-		forget(process);
+		process_wait_for_end(process);
+		process_forget(process);
 		buffer_print(reply, "{}");
 	} else {
-		died(process, request->verb, reply);
+		process_died(process, request->verb, reply);
 	}
 	return got > 0;
 }
 
-static void relay_fork(struct process *process, const struct request *request, const char *text,
-		       struct buffer *reply)
+static void process_relay_fork(struct process *process, const struct request *request,
+			       const char *text, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
-	int ends[2];
+	int ends[2], error;
 	bool forked;
 
-	if (!name_is_free(name, reply))
+	if (!process_name_is_free(name, reply))
 		return;
-	if (!make_socket(ends)) {
-		buffer_error(reply, "socketpair: %s", strerror(errno));
+	error = process_make_socket(ends);
+	if (error) {
+		buffer_error(reply, "socketpair: %s", strerror(-error));
 		return;
 	}
-	forked = ask(process, request, text, ends[1], reply) &&
+	forked = process_ask(process, request, text, ends[1], reply) &&
 		 strstr(reply->data, "\"forked\": true");
 	close(ends[1]);
 	if (forked)
-		admit(name, ends[0], reply);
+		process_admit(name, ends[0], reply);
 	else
 		close(ends[0]);
 }
 
 void process_relay(const struct request *request, const char *text, struct buffer *reply)
 {
-	struct process *process = named(request, reply);
+	struct process *process = process_named(request, reply);
 
 	if (!process)
 		return;
 	if (!strcmp(request->verb, "fork"))
-		relay_fork(process, request, text, reply);
+		process_relay_fork(process, request, text, reply);
 	else
-		ask(process, request, text, -1, reply);
+		process_ask(process, request, text, -1, reply);
 }

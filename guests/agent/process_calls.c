@@ -15,13 +15,13 @@
 
 static sigjmp_buf fault;
 
-static void run_munmap(const struct request *request, struct buffer *reply)
+static void process_call_munmap(const struct request *request, struct buffer *reply)
 {
 	struct mapping *mapping;
 	uint64_t pages;
 	char *address;
 
-	mapping = find_part(request, &address, &pages, reply);
+	mapping = process_mapping_find_part(request, &address, &pages, reply);
 	if (!mapping)
 		return;
 	if (munmap(address, pages * PAGE_BYTES)) {
@@ -30,14 +30,14 @@ static void run_munmap(const struct request *request, struct buffer *reply)
 	}
 	/* A part gone leaves the handle for the rest. */
 	if (pages == mapping->pages)
-		drop_mapping(mapping);
+		process_mapping_drop(mapping);
 	buffer_print(reply, "{\"errno\": 0}");
 }
 
 /* Finds a place for mremap(), which needs one that is chosen. */
-static void *find_place(uint64_t pages)
+static void *process_call_find_place(uint64_t pages)
 {
-	void *place = mmap(fresh_address(), pages * PAGE_BYTES, PROT_NONE,
+	void *place = mmap(process_mapping_fresh_address(), pages * PAGE_BYTES, PROT_NONE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	/* From 6.17 on several VMAs can move at once. Between them nothing is to be left of this. */
@@ -46,14 +46,14 @@ static void *find_place(uint64_t pages)
 	return place;
 }
 
-static void run_mremap(const struct request *request, struct buffer *reply)
+static void process_call_mremap(const struct request *request, struct buffer *reply)
 {
 	uint64_t pages, new_pages, move, keep, handle = 0;
 	char *address, *moved, *place = NULL;
 	struct mapping *mapping;
 	int flags = 0;
 
-	mapping = find_part(request, &address, &pages, reply);
+	mapping = process_mapping_find_part(request, &address, &pages, reply);
 	if (!mapping || !request_number_or(request, "new_pages", pages, &new_pages, reply) ||
 	    !request_number_or(request, "move", 0, &move, reply) ||
 	    !request_number_or(request, "dont_unmap", 0, &keep, reply))
@@ -64,7 +64,7 @@ static void run_mremap(const struct request *request, struct buffer *reply)
 		return;
 	}
 	if (move && new_pages) {
-		place = find_place(new_pages);
+		place = process_call_find_place(new_pages);
 		if (place == MAP_FAILED) {
 			buffer_print(reply, "{\"errno\": %d, \"handle\": null}", errno);
 			return;
@@ -84,8 +84,8 @@ static void run_mremap(const struct request *request, struct buffer *reply)
 		return;
 	}
 	if (pages == mapping->pages && !keep)
-		drop_mapping(mapping);
-	handle = add_mapping(moved, new_pages);
+		process_mapping_drop(mapping);
+	handle = process_mapping_add(moved, new_pages);
 	if (handle)
 		buffer_print(reply, "{\"errno\": 0, \"handle\": %llu, \"address\": %llu}",
 			     (unsigned long long)handle, (unsigned long long)(uintptr_t)moved);
@@ -93,50 +93,52 @@ static void run_mremap(const struct request *request, struct buffer *reply)
 		buffer_error(reply, "mremap: the process has %d mappings already", MOST_MAPPINGS);
 }
 
-static void run_mprotect(const struct request *request, struct buffer *reply)
+static void process_call_mprotect(const struct request *request, struct buffer *reply)
 {
 	uint64_t pages;
 	char *address;
 
-	if (!find_part(request, &address, &pages, reply))
+	if (!process_mapping_find_part(request, &address, &pages, reply))
 		return;
 	buffer_print(reply, "{\"errno\": %d}",
-		     mprotect(address, pages * PAGE_BYTES, protection_of(request)) ? errno : 0);
+		     mprotect(address, pages * PAGE_BYTES, process_mapping_protection(request)) ?
+			     errno :
+			     0);
 }
 
-static void run_page_table(const struct request *request, struct buffer *reply)
+static void process_call_page_table(const struct request *request, struct buffer *reply)
 {
 	struct memtype_page_table table = { 0 };
 	uint64_t pages;
 	char *address;
 
-	if (!find_part(request, &address, &pages, reply))
+	if (!process_mapping_find_part(request, &address, &pages, reply))
 		return;
-	read_page_table(address, pages, &table);
+	process_mapping_page_table(address, pages, &table);
 	buffer_print(reply, "{\"page_table\": ");
-	write_page_table(reply, &table);
+	answer_page_table(reply, &table);
 	buffer_print(reply, "}");
 }
 
-static void on_fault(int signal)
+static void process_call_on_fault(int signal)
 {
 	siglongjmp(fault, signal);
 }
 
 /* Reads or writes the first word of one page. */
-static void run_access(const struct request *request, struct buffer *reply, bool write_it)
+static void process_call_access(const struct request *request, struct buffer *reply, bool write_it)
 {
 	volatile uint32_t *word;
 	uint64_t pages, value;
 	char *address;
 	int signal_number;
 
-	if (!find_part(request, &address, &pages, reply) ||
+	if (!process_mapping_find_part(request, &address, &pages, reply) ||
 	    !request_number_or(request, "value", 0, &value, reply))
 		return;
 	word = (volatile uint32_t *)address;
-	signal(SIGSEGV, on_fault);
-	signal(SIGBUS, on_fault);
+	signal(SIGSEGV, process_call_on_fault);
+	signal(SIGBUS, process_call_on_fault);
 	signal_number = sigsetjmp(fault, 1);
 	if (signal_number) {
 		buffer_print(reply, "{\"signal\": %d}", signal_number);
@@ -149,40 +151,40 @@ static void run_access(const struct request *request, struct buffer *reply, bool
 	buffer_print(reply, "{\"signal\": 0, \"value\": %llu}", (unsigned long long)value);
 }
 
-static void run_read(const struct request *request, struct buffer *reply)
+static void process_call_read(const struct request *request, struct buffer *reply)
 {
-	run_access(request, reply, false);
+	process_call_access(request, reply, false);
 }
 
-static void run_write(const struct request *request, struct buffer *reply)
+static void process_call_write(const struct request *request, struct buffer *reply)
 {
-	run_access(request, reply, true);
+	process_call_access(request, reply, true);
 }
 
 /* Asks to be killed in the middle of what it does next. */
-static void run_kill_at(const struct request *request, struct buffer *reply)
+static void process_call_kill_at(const struct request *request, struct buffer *reply)
 {
-	static const char *const moments[] = {
-		[MEMTYPE_MOMENT_NEVER] = "never", [MEMTYPE_MOMENT_MMAP] = "mmap",
-		[MEMTYPE_MOMENT_OPEN] = "open",	  [MEMTYPE_MOMENT_CLOSE] = "close",
-		[MEMTYPE_MOMENT_FAULT] = "fault",
+	static const char *const kill_points[] = {
+		[MEMTYPE_KILL_POINT_NEVER] = "never", [MEMTYPE_KILL_POINT_MMAP] = "mmap",
+		[MEMTYPE_KILL_POINT_OPEN] = "open",	  [MEMTYPE_KILL_POINT_CLOSE] = "close",
+		[MEMTYPE_KILL_POINT_FAULT] = "fault",
 	};
-	const char *wanted = request_text(request, "moment");
+	const char *wanted = request_text(request, "kill_point");
 	struct memtype_kill when = { 0 };
 
-	if (device < 0) {
-		write_no_module(reply);
+	if (device_fd < 0) {
+		answer_no_module(reply);
 		return;
 	}
-	for (when.moment = 0; when.moment < sizeof(moments) / sizeof(moments[0]); when.moment++)
-		if (wanted && !strcmp(wanted, moments[when.moment])) {
-			if (ioctl(device, MEMTYPE_KILL_AT, &when))
+	for (when.kill_point = 0; when.kill_point < ARRAY_SIZE(kill_points); when.kill_point++)
+		if (wanted && !strcmp(wanted, kill_points[when.kill_point])) {
+			if (ioctl(device_fd, MEMTYPE_KILL_AT, &when))
 				buffer_error(reply, "kill_at: the module says %s", strerror(errno));
 			else
 				buffer_print(reply, "{}");
 			return;
 		}
-	buffer_error(reply, "kill_at: moment=%s is not known", wanted ? wanted : "");
+	buffer_error(reply, "kill_at: kill_point=%s is not known", wanted ? wanted : "");
 }
 
 void process_call(const struct request *request, struct buffer *reply)
@@ -191,22 +193,20 @@ void process_call(const struct request *request, struct buffer *reply)
 		const char *verb;
 		void (*run)(const struct request *request, struct buffer *reply);
 	} verbs[] = {
-		{ "mmap", run_mmap },
-		{ "munmap", run_munmap },
-		{ "mremap", run_mremap },
-		{ "mprotect", run_mprotect },
-		{ "user_page_table", run_page_table },
-		{ "read", run_read },
-		{ "write", run_write },
+		{ "mmap", process_map_run },
+		{ "munmap", process_call_munmap },
+		{ "mremap", process_call_mremap },
+		{ "mprotect", process_call_mprotect },
+		{ "user_page_table", process_call_page_table },
+		{ "read", process_call_read },
+		{ "write", process_call_write },
 		{ "mtrr_add", process_mtrr_add },
 		{ "mtrr_delete", process_mtrr_delete },
-		{ "kill_at", run_kill_at },
-		{ "fork", process_fork },
-		{ "exec", process_exec },
+		{ "kill_at", process_call_kill_at },
 	};
 	unsigned int n;
 
-	for (n = 0; n < sizeof(verbs) / sizeof(verbs[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(verbs); n++)
 		if (!strcmp(request->verb, verbs[n].verb)) {
 			verbs[n].run(request, reply);
 			return;

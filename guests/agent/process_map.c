@@ -8,14 +8,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "allowed.h"
 #include "process_mappings.h"
 
 /*
  * Opens what the mapping goes through. Returns the file, or -1: with the error
- * in the reply when the request makes no sense, else with the kernel's errno.
+ * in the reply when the request makes no sense, else in kernel_error.
  */
-static int open_source(const struct request *request, struct memtype_request *asked, off_t *offset,
-		       struct buffer *reply)
+static int process_map_open_source(const struct request *request, struct memtype_request *asked,
+				   off_t *offset, struct buffer *reply)
 {
 	const char *via = request_text(request, "via");
 	bool combining = asked->memtype == MEMTYPE_WC;
@@ -55,24 +56,24 @@ static int open_source(const struct request *request, struct memtype_request *as
 }
 
 /* Is it the module that maps? */
-static bool own_device(const char *via)
+static bool process_map_own_device(const char *via)
 {
 	return !via || !strcmp(via, "driver") || !strcmp(via, "insert_pfn") ||
 	       !strcmp(via, "noncached_writecombine");
 }
 
 /* Which pages the module maps, and how. False with the error in the reply. */
-static bool fill_way(const struct request *request, struct memtype_prepare *next,
-		     struct buffer *reply)
+static bool process_map_fill_method(const struct request *request, struct memtype_prepare *next,
+				    struct buffer *reply)
 {
 	const char *via = request_text(request, "via");
 	uint64_t pages = next->request.pages, first, count;
 
-	next->way = MEMTYPE_WAY_REMAP;
+	next->map_method = MEMTYPE_METHOD_REMAP;
 	if (via && !strcmp(via, "insert_pfn"))
-		next->way = MEMTYPE_WAY_INSERT;
+		next->map_method = MEMTYPE_METHOD_INSERT;
 	else if (via && !strcmp(via, "noncached_writecombine"))
-		next->way = MEMTYPE_WAY_COMBINE;
+		next->map_method = MEMTYPE_METHOD_COMBINE;
 	if (!request_number_or(request, "part_first", 0, &first, reply) ||
 	    !request_number_or(request, "part_pages", first < pages ? pages - first : 0, &count,
 			       reply))
@@ -89,43 +90,43 @@ static bool fill_way(const struct request *request, struct memtype_prepare *next
 }
 
 /* Through the module, which judges and tracks by itself. */
-static void *map_driver(const struct request *request, struct memtype_request *asked, int flags,
-			struct buffer *reply)
+static void *process_map_driver(const struct request *request, struct memtype_request *asked,
+				int flags, struct buffer *reply)
 {
 	struct memtype_prepare next = { .request = *asked };
 	void *address;
 	int error;
 
-	if (device < 0) {
-		write_no_module(reply);
+	if (device_fd < 0) {
+		answer_no_module(reply);
 		return MAP_FAILED;
 	}
-	if (!fill_way(request, &next, reply))
+	if (!process_map_fill_method(request, &next, reply))
 		return MAP_FAILED;
-	if (ioctl(device, MEMTYPE_PREPARE, &next)) {
-		write_refusal(request, reply);
+	if (ioctl(device_fd, MEMTYPE_PREPARE, &next)) {
+		answer_refusal(request, -errno, reply);
 		return MAP_FAILED;
 	}
 	/* A length that wraps must not become a small one. */
 	errno = EOVERFLOW;
 	address = asked->pages > SIZE_MAX / PAGE_BYTES ?
 			  MAP_FAILED :
-			  mmap(fresh_address(), asked->pages * PAGE_BYTES, protection_of(request),
-			       flags, device, asked->start);
+			  mmap(process_mapping_fresh_address(), asked->pages * PAGE_BYTES,
+			       process_mapping_protection(request), flags, device_fd, asked->start);
 	error = errno;
-	ioctl(device, MEMTYPE_RESULT, asked);
+	ioctl(device_fd, MEMTYPE_RESULT, asked);
 	if (address == MAP_FAILED && !asked->kernel_error) {
 		/* The kernel refused it before the module was asked: ask it now. */
 		asked->kind = MEMTYPE_USER;
-		ioctl(device, MEMTYPE_VERIFY, asked);
+		ioctl(device_fd, MEMTYPE_VERIFY, asked);
 		asked->kernel_error = asked->asked_kernel ? error : 0;
 	}
 	return address;
 }
 
 /* Through somebody else's file: judged before, tracked from then on when accepted. */
-static void *map_other(const struct request *request, struct memtype_request *asked, int flags,
-		       struct buffer *reply)
+static void *process_map_other(const struct request *request, struct memtype_request *asked,
+			       int flags, struct buffer *reply)
 {
 	struct memtype_address range = { .pages = asked->pages, .memtype = asked->memtype };
 	void *address;
@@ -133,13 +134,13 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	int file;
 
 	/* The module isn't asked when these map: here it is. */
-	if (!may_use(asked->start, asked->pages, reply))
+	if (!allowed_memory(asked->start, asked->pages, reply))
 		return MAP_FAILED;
 	asked->kind = MEMTYPE_USER;
-	if (device < 0) {
+	if (device_fd < 0) {
 		/* Nobody judges. */
 		asked->asked_kernel = 1;
-	} else if (ioctl(device, MEMTYPE_VERIFY, asked)) {
+	} else if (ioctl(device_fd, MEMTYPE_VERIFY, asked)) {
 		buffer_error(reply, "mmap: the module says %s", strerror(errno));
 		return MAP_FAILED;
 	}
@@ -149,19 +150,19 @@ static void *map_other(const struct request *request, struct memtype_request *as
 		asked->kernel_error = EOVERFLOW;
 		return MAP_FAILED;
 	}
-	file = open_source(request, asked, &offset, reply);
+	file = process_map_open_source(request, asked, &offset, reply);
 	if (file < 0)
 		return MAP_FAILED;
-	address = mmap(fresh_address(), asked->pages * PAGE_BYTES, protection_of(request), flags,
-		       file, offset);
+	address = mmap(process_mapping_fresh_address(), asked->pages * PAGE_BYTES,
+		       process_mapping_protection(request), flags, file, offset);
 	if (address == MAP_FAILED)
 		asked->kernel_error = errno;
 	close(file);
-	if (address == MAP_FAILED || asked->verdict.error || device < 0)
+	if (address == MAP_FAILED || asked->verdict.error || device_fd < 0)
 		return address;
 	range.address = (uintptr_t)address;
 	memcpy(range.owner, asked->owner, sizeof(range.owner));
-	if (ioctl(device, MEMTYPE_ADOPT, &range)) {
+	if (ioctl(device_fd, MEMTYPE_ADOPT, &range)) {
 		buffer_error(reply, "mmap: the module can't track the mapping: %s", strerror(errno));
 		munmap(address, asked->pages * PAGE_BYTES);
 		return MAP_FAILED;
@@ -169,7 +170,7 @@ static void *map_other(const struct request *request, struct memtype_request *as
 	return address;
 }
 
-void run_mmap(const struct request *request, struct buffer *reply)
+void process_map_run(const struct request *request, struct buffer *reply)
 {
 	const char *via = request_text(request, "via"), *name = request_text(request, "process");
 	struct memtype_request asked;
@@ -182,14 +183,14 @@ void run_mmap(const struct request *request, struct buffer *reply)
 		return;
 	flags = private ? MAP_PRIVATE : MAP_SHARED;
 	strncpy(asked.owner, name, sizeof(asked.owner) - 1);
-	if (own_device(via))
-		address = map_driver(request, &asked, flags, reply);
+	if (process_map_own_device(via))
+		address = process_map_driver(request, &asked, flags, reply);
 	else
-		address = map_other(request, &asked, flags, reply);
+		address = process_map_other(request, &asked, flags, reply);
 	if (reply->length)
 		return;
 	if (address != MAP_FAILED) {
-		asked.handle = add_mapping(address, asked.pages);
+		asked.handle = process_mapping_add(address, asked.pages);
 		if (!asked.handle) {
 			munmap(address, asked.pages * PAGE_BYTES);
 			buffer_error(reply, "mmap: the process has %d mappings already",
@@ -197,7 +198,7 @@ void run_mmap(const struct request *request, struct buffer *reply)
 			return;
 		}
 		asked.address = (uintptr_t)address;
-		read_page_table(address, asked.pages, &asked.page_table);
+		process_mapping_page_table(address, asked.pages, &asked.page_table);
 	}
-	write_outcome(reply, &asked);
+	answer_outcome(reply, &asked);
 }

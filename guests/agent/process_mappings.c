@@ -16,7 +16,7 @@ static char *next_address = (char *)(16ULL << 40);
 
 uint64_t mappings_made;
 
-int protection_of(const struct request *request)
+int process_mapping_protection(const struct request *request)
 {
 	const char *text = request_text(request, "protection");
 	int protection = PROT_NONE;
@@ -30,12 +30,12 @@ int protection_of(const struct request *request)
 	return protection;
 }
 
-void *fresh_address(void)
+void *process_mapping_fresh_address(void)
 {
 	return next_address;
 }
 
-uint64_t add_mapping(void *address, uint64_t pages)
+uint64_t process_mapping_add(void *address, uint64_t pages)
 {
 	/* Never used again and no other process's, so that no handle can mean two mappings. */
 	uint64_t handle = (uint64_t)getpid() << 32 | ++mappings_made;
@@ -52,12 +52,12 @@ uint64_t add_mapping(void *address, uint64_t pages)
 	return 0;
 }
 
-void drop_mapping(struct mapping *mapping)
+void process_mapping_drop(struct mapping *mapping)
 {
 	memset(mapping, 0, sizeof(*mapping));
 }
 
-static struct mapping *find_mapping(uint64_t handle)
+static struct mapping *process_mapping_find(uint64_t handle)
 {
 	unsigned int n;
 
@@ -67,8 +67,8 @@ static struct mapping *find_mapping(uint64_t handle)
 	return NULL;
 }
 
-struct mapping *find_part(const struct request *request, char **address, uint64_t *pages,
-			  struct buffer *reply)
+struct mapping *process_mapping_find_part(const struct request *request, char **address,
+					  uint64_t *pages, struct buffer *reply)
 {
 	struct mapping *mapping;
 	uint64_t handle, offset;
@@ -76,7 +76,7 @@ struct mapping *find_part(const struct request *request, char **address, uint64_
 	if (!request_number(request, "handle", &handle, reply) ||
 	    !request_number_or(request, "offset", 0, &offset, reply))
 		return NULL;
-	mapping = find_mapping(handle);
+	mapping = process_mapping_find(handle);
 	if (!mapping) {
 		buffer_error(reply, "%s: the process has no mapping %llu", request->verb,
 			     (unsigned long long)handle);
@@ -99,12 +99,13 @@ struct mapping *find_part(const struct request *request, char **address, uint64_
 	return mapping;
 }
 
-void read_page_table(const void *address, uint64_t pages, struct memtype_page_table *table)
+void process_mapping_page_table(const void *address, uint64_t pages,
+				struct memtype_page_table *table)
 {
 	struct memtype_address range = { .address = (uintptr_t)address, .pages = pages };
 
-	if (device < 0)
+	if (device_fd < 0)
 		kcore_page_table(address, pages, table);
-	else if (!ioctl(device, MEMTYPE_READ_PAGE_TABLE, &range))
+	else if (!ioctl(device_fd, MEMTYPE_READ_PAGE_TABLE, &range))
 		*table = range.page_table;
 }

@@ -17,21 +17,22 @@ struct mapping {
 extern uint64_t mappings_made;
 
 /* PROT_ bits of a request, both when it names none. */
-int protection_of(const struct request *request);
+int process_mapping_protection(const struct request *request);
 /*
  * Where the next mapping shall go. No address is used twice, so that what is left of an old
  * mapping can't come to mean pages of a new one that the kernel put into its hole.
  */
-void *fresh_address(void);
+void *process_mapping_fresh_address(void);
 /* Returns the handle, 0 when there is no room. */
-uint64_t add_mapping(void *address, uint64_t pages);
-void drop_mapping(struct mapping *mapping);
+uint64_t process_mapping_add(void *address, uint64_t pages);
+void process_mapping_drop(struct mapping *mapping);
 /* A part of a mapping: [offset, offset + pages), all of it when neither is given. */
-struct mapping *find_part(const struct request *request, char **address, uint64_t *pages,
-			  struct buffer *reply);
-void read_page_table(const void *address, uint64_t pages, struct memtype_page_table *table);
+struct mapping *process_mapping_find_part(const struct request *request, char **address,
+					  uint64_t *pages, struct buffer *reply);
+void process_mapping_page_table(const void *address, uint64_t pages,
+				struct memtype_page_table *table);
 
 /* process_map.c */
-void run_mmap(const struct request *request, struct buffer *reply);
+void process_map_run(const struct request *request, struct buffer *reply);
 
 #endif

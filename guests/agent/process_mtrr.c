@@ -15,6 +15,8 @@
 #include <asm/mtrr.h>
 
 #include "agent.h"
+#include "allowed.h"
+#include "file.h"
 
 #define PROC_MTRR "/proc/mtrr"
 
@@ -25,41 +27,43 @@ static const char *const type_names[] = {
 	[MEMTYPE_WB] = "write-back",
 };
 
-/* Returns 0 or an errno. */
-static int write_line(const char *line)
+static int process_mtrr_write_line(const char *line)
 {
 	int file = open(PROC_MTRR, O_WRONLY | O_CLOEXEC);
 	int error = 0;
 
 	if (file < 0)
-		return errno;
+		return -errno;
 	if (write(file, line, strlen(line)) < 0)
-		error = errno;
+		error = -errno;
 	close(file);
 	return error;
 }
 
-/* Returns 0 or an errno. */
-static int add_for_file(uint64_t base, uint64_t size, uint64_t memtype)
+static int process_mtrr_add_for_file(uint64_t base, uint64_t size, uint64_t memtype)
 {
 	/* Never closed: the end of the process, or exec(), does that. Children have it too. */
 	static int file = -1;
-	struct mtrr_sentry range = { .base = base, .size = (unsigned int)size, .type = (unsigned int)memtype };
+	struct mtrr_sentry range = {
+		.base = base,
+		.size = (unsigned int)size,
+		.type = (unsigned int)memtype,
+	};
 
 	if (range.size != size)
-		return EOVERFLOW;
+		return -EOVERFLOW;
 	if (file < 0)
 		file = open(PROC_MTRR, O_WRONLY | O_CLOEXEC);
-	return file < 0 || ioctl(file, MTRRIOC_ADD_ENTRY, &range) ? errno : 0;
+	return file < 0 || ioctl(file, MTRRIOC_ADD_ENTRY, &range) ? -errno : 0;
 }
 
 /* The kernel's answer, and what it then shows: null to a process that may not read it. */
-static void answer(int error, struct buffer *reply)
+static void process_mtrr_answer(int error, struct buffer *reply)
 {
 	struct buffer text = { 0 };
 
-	buffer_print(reply, "{\"errno\": %d, \"text\": ", error);
-	if (system_read_file(PROC_MTRR, &text))
+	buffer_print(reply, "{\"errno\": %d, \"text\": ", -error);
+	if (file_read(PROC_MTRR, &text))
 		buffer_print(reply, "null");
 	else
 		buffer_json(reply, text.data, text.length);
@@ -67,12 +71,12 @@ static void answer(int error, struct buffer *reply)
 	buffer_free(&text);
 }
 
-static bool may_change(uint64_t base, uint64_t size, struct buffer *reply)
+static bool process_mtrr_may_change(uint64_t base, uint64_t size, struct buffer *reply)
 {
 	uint64_t first = base & ~(PAGE_BYTES - 1);
 	uint64_t last = (base + size - 1) | (PAGE_BYTES - 1);
 
-	return may_use(first, last < first ? 0 : (last - first + 1) / PAGE_BYTES, reply);
+	return allowed_memory(first, last < first ? 0 : (last - first + 1) / PAGE_BYTES, reply);
 }
 
 struct mtrr {
@@ -82,7 +86,7 @@ struct mtrr {
 };
 
 /* The registers in use, each at its number. */
-static void read_registers(struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS])
+static void process_mtrr_read_registers(struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS])
 {
 	unsigned long long base, size;
 	unsigned int number, count;
@@ -101,36 +105,37 @@ static void read_registers(struct mtrr registers[MEMTYPE_VARIABLE_REGISTERS])
 
 static struct mtrr found[MEMTYPE_VARIABLE_REGISTERS];
 
-void mtrr_remember(void)
+void process_mtrr_remember(void)
 {
-	read_registers(found);
+	process_mtrr_read_registers(found);
 }
 
-static bool same(const struct mtrr *one, const struct mtrr *other)
+static bool process_mtrr_same(const struct mtrr *one, const struct mtrr *other)
 {
 	return one->used == other->used && one->base == other->base && one->size == other->size;
 }
 
-bool mtrr_restore(void)
+int process_mtrr_restore(void)
 {
 	struct mtrr present[MEMTYPE_VARIABLE_REGISTERS];
 	struct buffer nowhere = { 0 };
-	bool all = true;
 	unsigned int n, count;
+	int error = 0;
 	char line[64];
 
-	read_registers(present);
+	process_mtrr_read_registers(present);
 	for (n = 0; n < MEMTYPE_VARIABLE_REGISTERS; n++) {
 		/* What lies elsewhere can't be ours. */
-		if (!present[n].used || !may_change(present[n].base, present[n].size, &nowhere))
+		if (!present[n].used ||
+		    !process_mtrr_may_change(present[n].base, present[n].size, &nowhere))
 			continue;
-		count = same(&present[n], &found[n]) ? found[n].count : 0;
+		count = process_mtrr_same(&present[n], &found[n]) ? found[n].count : 0;
 		snprintf(line, sizeof(line), "disable=%u\n", n);
-		for (; all && present[n].count > count; present[n].count--)
-			all = !write_line(line);
+		for (; !error && present[n].count > count; present[n].count--)
+			error = process_mtrr_write_line(line);
 	}
 	buffer_free(&nowhere);
-	return all;
+	return error;
 }
 
 void process_mtrr_add(const struct request *request, struct buffer *reply)
@@ -143,20 +148,20 @@ void process_mtrr_add(const struct request *request, struct buffer *reply)
 	    !request_number(request, "memtype", &memtype, reply) ||
 	    !request_number(request, "held", &held, reply))
 		return;
-	if (memtype >= sizeof(type_names) / sizeof(type_names[0]) || !type_names[memtype]) {
+	if (memtype >= ARRAY_SIZE(type_names) || !type_names[memtype]) {
 		buffer_error(reply, "mtrr_add: memtype=%llu is no type of an MTRR",
 			     (unsigned long long)memtype);
 		return;
 	}
-	if (!may_change(base, size, reply))
+	if (!process_mtrr_may_change(base, size, reply))
 		return;
 	if (held) {
-		answer(add_for_file(base, size, memtype), reply);
+		process_mtrr_answer(process_mtrr_add_for_file(base, size, memtype), reply);
 		return;
 	}
 	snprintf(line, sizeof(line), "base=%#llx size=%#llx type=%s\n", (unsigned long long)base,
 		 (unsigned long long)size, type_names[memtype]);
-	answer(write_line(line), reply);
+	process_mtrr_answer(process_mtrr_write_line(line), reply);
 }
 
 void process_mtrr_delete(const struct request *request, struct buffer *reply)
@@ -167,21 +172,21 @@ void process_mtrr_delete(const struct request *request, struct buffer *reply)
 
 	if (!request_number(request, "index", &index, reply))
 		return;
-	read_registers(registers);
+	process_mtrr_read_registers(registers);
 	if (index < MEMTYPE_VARIABLE_REGISTERS &&
-	    !may_change(registers[index].base, registers[index].size, reply))
+	    !process_mtrr_may_change(registers[index].base, registers[index].size, reply))
 		return;
 	snprintf(line, sizeof(line), "disable=%llu\n", (unsigned long long)index);
-	answer(write_line(line), reply);
+	process_mtrr_answer(process_mtrr_write_line(line), reply);
 }
 
 void process_mtrr_list(const struct request *request, struct buffer *reply)
 {
 	struct buffer text = { 0 };
-	int error = system_read_file(PROC_MTRR, &text);
+	int error = file_read(PROC_MTRR, &text);
 
 	if (error) {
-		buffer_error(reply, "the kernel has no %s (no MTRRs?): %s", PROC_MTRR, strerror(error));
+		buffer_error(reply, "the kernel has no %s (no MTRRs?): %s", PROC_MTRR, strerror(-error));
 	} else {
 		buffer_print(reply, "{\"text\": ");
 		buffer_json(reply, text.data, text.length);

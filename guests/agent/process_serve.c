@@ -19,32 +19,32 @@ static int connection = -1;	/* to the agent */
 static int for_child = -1;	/* what the agent has sent for the child that is to be forked */
 
 /* The name goes to the kernel and to the module. */
-static void take_name(const char *name)
+static void process_serve_take_name(const char *name)
 {
 	struct memtype_owner owner = { 0 };
 
 	strncpy(own_name, name, sizeof(own_name) - 1);
 	memcpy(owner.owner, own_name, sizeof(owner.owner));
 	prctl(PR_SET_NAME, own_name);
-	if (device >= 0 && ioctl(device, MEMTYPE_SET_OWNER, &owner))
+	if (device_fd >= 0 && ioctl(device_fd, MEMTYPE_SET_OWNER, &owner))
 		_exit(1);
 }
 
 /* A file of its own: what it prepares must not mix with its parent's. */
-static void open_device(void)
+static void process_serve_open_device(void)
 {
 	int own = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 
 	if (own >= 0) {
-		close(device);
-		device = own;
-	} else if (errno != EACCES || device < 0) {
+		close(device_fd);
+		device_fd = own;
+	} else if (errno != EACCES || device_fd < 0) {
 		_exit(1);
 	}
 	/* Where only root may open it, the parent's will do, as only one request is carried out at a time. */
 }
 
-static void answer(struct buffer *reply)
+static void process_serve_answer(struct buffer *reply)
 {
 	size_t length = reply->length;
 
@@ -57,7 +57,7 @@ static void answer(struct buffer *reply)
 }
 
 /* The next request, and the socket that comes with it. Returns 0 when the agent has gone. */
-static ssize_t hear(char *text, size_t room)
+static ssize_t process_serve_hear(char *text, size_t room)
 {
 	union {
 		struct cmsghdr header;
@@ -77,41 +77,7 @@ static ssize_t hear(char *text, size_t room)
 	return got > 0 ? got : 0;
 }
 
-/* Does as told until the agent goes. */
-static void __attribute__((noreturn)) obey(void)
-{
-	static char text[REQUEST_LENGTH];
-	struct buffer reply = { 0 };
-	ssize_t got;
-
-	while ((got = hear(text, sizeof(text) - 1))) {
-		struct request request;
-
-		text[got] = 0;
-		buffer_clear(&reply);
-		if (!request_parse(&request, text))
-			buffer_error(&reply, "not a request");
-		else if (!strcmp(request.verb, "exit"))
-			_exit(0);
-		else
-			process_call(&request, &reply);
-		answer(&reply);
-	}
-	_exit(0);
-}
-
-void process_serve(const char *name, int to_agent)
-{
-	connection = to_agent;
-	if (device >= 0)
-		open_device();
-	take_name(name);
-	/* Nothing of it is read: who is there the kernel tells the agent. */
-	send(connection, "here", 4, MSG_NOSIGNAL);
-	obey();
-}
-
-void process_fork(const struct request *request, struct buffer *reply)
+static void process_serve_fork(const struct request *request, struct buffer *reply)
 {
 	const char *name = request_text(request, "name");
 	pid_t child = fork();
@@ -128,13 +94,13 @@ void process_fork(const struct request *request, struct buffer *reply)
 }
 
 /* The connection and the name outlive it; mappings and the open device don't. */
-void process_exec(const struct request *request, struct buffer *reply)
+static void process_serve_exec(const struct request *request, struct buffer *reply)
 {
 	char file[16], made[24];
 
-	if (device < 0) {
+	if (device_fd < 0) {
 		/* What reads page tables in its place doesn't outlive an exec. */
-		write_no_module(reply);
+		answer_no_module(reply);
 		return;
 	}
 	snprintf(file, sizeof(file), "%d", connection);
@@ -145,13 +111,51 @@ void process_exec(const struct request *request, struct buffer *reply)
 	fcntl(connection, F_SETFD, FD_CLOEXEC);
 }
 
-bool process_is_after_exec(int count, char **arguments)
+/* Does as told until the agent goes. */
+static void __attribute__((noreturn)) process_serve_obey(void)
+{
+	static char text[REQUEST_LENGTH];
+	struct buffer reply = { 0 };
+	ssize_t got;
+
+	while ((got = process_serve_hear(text, sizeof(text) - 1))) {
+		struct request request;
+
+		text[got] = 0;
+		buffer_clear(&reply);
+		if (!request_parse(&request, text))
+			buffer_error(&reply, "not a request");
+		else if (!strcmp(request.verb, "exit"))
+			_exit(0);
+		else if (!strcmp(request.verb, "fork"))
+			process_serve_fork(&request, &reply);
+		else if (!strcmp(request.verb, "exec"))
+			process_serve_exec(&request, &reply);
+		else
+			process_call(&request, &reply);
+		process_serve_answer(&reply);
+	}
+	_exit(0);
+}
+
+void process_serve(const char *name, int to_agent)
+{
+	connection = to_agent;
+	if (device_fd >= 0)
+		process_serve_open_device();
+	process_serve_take_name(name);
+	/* Nothing of it is read: who is there the kernel tells the agent. */
+	send(connection, "here", 4, MSG_NOSIGNAL);
+	process_serve_obey();
+}
+
+bool process_serve_is_after_exec(int count, char **arguments)
 {
 	return count == 4 && !strcmp(arguments[0], AFTER_EXEC);
 }
 
 /* The new image answers for the old one, whose mappings are gone by now. */
-void process_go_on(char **arguments)
+void process_serve_go_on(char **arguments)
 {
 	struct buffer reply = { 0 };
 
@@ -159,14 +163,14 @@ void process_go_on(char **arguments)
 	fcntl(connection, F_SETFD, FD_CLOEXEC);
 	mappings_made = strtoull(arguments[3], NULL, 10);
 	/* There is a module, else exec() would have been refused. */
-	open_device();
-	take_name(arguments[1]);
+	process_serve_open_device();
+	process_serve_take_name(arguments[1]);
 	buffer_clear(&reply);
-	if (!system_find_device(&test_device))
+	if (!test_device_find(&test_device))
 		buffer_error(&reply, "exec: the test device is gone");
 	else
 		buffer_print(&reply, "{\"errno\": 0}");
-	answer(&reply);
+	process_serve_answer(&reply);
 	buffer_free(&reply);
-	obey();
+	process_serve_obey();
 }

@@ -41,128 +41,39 @@ uint32_t protocol_crc(const char *bytes, size_t length)
 	return ~crc;
 }
 
-static int hex_digit(char digit)
-{
-	if (digit >= '0' && digit <= '9')
-		return digit - '0';
-	if (digit >= 'a' && digit <= 'f')
-		return digit - 'a' + 10;
-	if (digit >= 'A' && digit <= 'F')
-		return digit - 'A' + 10;
-	return -1;
-}
-
-static bool percent_decode(char *text)
-{
-	char *to = text;
-
-	for (; *text; text++) {
-		if (*text != '%') {
-			*to++ = *text;
-			continue;
-		}
-		if (hex_digit(text[1]) < 0 || hex_digit(text[2]) < 0)
-			return false;
-		*to++ = hex_digit(text[1]) << 4 | hex_digit(text[2]);
-		text += 2;
-	}
-	*to = 0;
-	return true;
-}
-
-bool request_parse(struct request *request, char *text)
-{
-	char *rest = text, *word;
-
-	memset(request, 0, sizeof(*request));
-	request->verb = strsep(&rest, " ");
-	while (rest && (word = strsep(&rest, " "))) {
-		char *value = strchr(word, '=');
-
-		if (!value || request->count == REQUEST_FIELDS)
-			return false;
-		*value++ = 0;
-		if (!percent_decode(value))
-			return false;
-		request->fields[request->count].key = word;
-		request->fields[request->count++].value = value;
-	}
-	return *request->verb;
-}
-
-const char *request_text(const struct request *request, const char *key)
-{
-	unsigned int n;
-
-	for (n = 0; n < request->count; n++)
-		if (!strcmp(request->fields[n].key, key))
-			return request->fields[n].value;
-	return NULL;
-}
-
-static bool parse_number(const char *text, uint64_t *number)
-{
-	char *end;
-
-	if (!text || *text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	*number = strtoull(text, &end, 0);
-	return !errno && !*end;
-}
-
-bool request_number(const struct request *request, const char *key, uint64_t *number,
-		    struct buffer *reply)
-{
-	const char *text = request_text(request, key);
-
-	if (parse_number(text, number))
-		return true;
-	if (text)
-		buffer_error(reply, "%s: %s=%s is not a number", request->verb, key, text);
-	else
-		buffer_error(reply, "%s: %s= is missing", request->verb, key);
-	return false;
-}
-
-bool request_number_or(const struct request *request, const char *key, uint64_t otherwise,
-		       uint64_t *number, struct buffer *reply)
-{
-	*number = otherwise;
-	return !request_text(request, key) || request_number(request, key, number, reply);
-}
-
-static bool open_serial(const char *device)
+static int protocol_open_serial(const char *device)
 {
 	struct termios settings;
 
-	input = output = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	input = open(device, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	output = input;
 	if (input < 0 || tcgetattr(input, &settings))
-		return false;
+		return -errno;
 	cfmakeraw(&settings);
 	cfsetspeed(&settings, B115200);
 	settings.c_cflag |= CLOCAL;
-	return !tcsetattr(input, TCSANOW, &settings);
+	return tcsetattr(input, TCSANOW, &settings) ? -errno : 0;
 }
 
 /* Taken away from standard input and output, which everything that is started has too. */
-static bool take_standard(void)
+static int protocol_take_standard(void)
 {
 	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-	bool done;
+	int error = 0;
 
 	input = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	done = input >= 0 && output >= 0 && nothing >= 0 && dup2(nothing, STDIN_FILENO) >= 0 &&
-	       dup2(nothing, STDOUT_FILENO) >= 0;
+	if (input < 0 || output < 0 || nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 ||
+	    dup2(nothing, STDOUT_FILENO) < 0)
+		error = -errno;
 	if (nothing > STDERR_FILENO)
 		close(nothing);
-	return done;
+	return error;
 }
 
-bool protocol_open(const char *device)
+int protocol_open(const char *device)
 {
-	return strcmp(device, "-") ? open_serial(device) : take_standard();
+	return strcmp(device, "-") ? protocol_open_serial(device) : protocol_take_standard();
 }
 
 bool protocol_closed(void)
@@ -181,7 +92,7 @@ unsigned long protocol_received(void)
 }
 
 /* A line at a time: the heartbeat has a thread of its own. */
-static void write_all(const char *bytes, size_t length)
+static void protocol_write_all(const char *bytes, size_t length)
 {
 	static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 
@@ -199,7 +110,7 @@ static void write_all(const char *bytes, size_t length)
 	pthread_mutex_unlock(&one);
 }
 
-static void write_line(unsigned long long number, const struct buffer *json)
+static void protocol_write_line(unsigned long long number, const struct buffer *json)
 {
 	struct buffer line = { 0 };
 
@@ -209,7 +120,7 @@ static void write_line(unsigned long long number, const struct buffer *json)
 		buffer_print(&line, "@0 ");
 	buffer_bytes(&line, json->data, json->length);
 	buffer_print(&line, " *%08x\n", protocol_crc(line.data, line.length));
-	write_all(line.data, line.length);
+	protocol_write_all(line.data, line.length);
 	if (number) {
 		buffer_free(&last_reply);
 		last_reply = line;
@@ -221,16 +132,16 @@ static void write_line(unsigned long long number, const struct buffer *json)
 
 void protocol_reply(const struct buffer *json)
 {
-	write_line(sequence, json);
+	protocol_write_line(sequence, json);
 }
 
 void protocol_announce(const struct buffer *json)
 {
-	write_line(0, json);
+	protocol_write_line(0, json);
 }
 
 /* Reads up to a newline. Of a line that is too long nothing comes back that would check. */
-static bool read_line(char text[REQUEST_LENGTH])
+static bool protocol_read_line(char text[REQUEST_LENGTH])
 {
 	static char pending[REQUEST_LENGTH];
 	static size_t available, position;
@@ -266,7 +177,7 @@ static bool read_line(char text[REQUEST_LENGTH])
 }
 
 /* Checks a line and cuts it down to its payload; said_by is the token in front of that. */
-static char *check_line(char *text, unsigned long long *number, char said_by[TOKEN_LENGTH])
+static char *protocol_check_line(char *text, unsigned long long *number, char said_by[TOKEN_LENGTH])
 {
 	size_t length;
 	char *star = strrchr(text, '*'), *end;
@@ -295,14 +206,14 @@ bool protocol_read(char text[REQUEST_LENGTH])
 	static char line[REQUEST_LENGTH];
 	struct buffer complaint = { 0 };
 
-	while (read_line(line)) {
+	while (protocol_read_line(line)) {
 		char said_by[TOKEN_LENGTH];
 		unsigned long long number;
 		char *payload;
 
 		if (!strcmp(line, "alive"))
 			continue;
-		payload = check_line(line, &number, said_by);
+		payload = protocol_check_line(line, &number, said_by);
 		if (!payload) {
 			buffer_error(&complaint, "damaged line");
 			protocol_announce(&complaint);
@@ -310,7 +221,7 @@ bool protocol_read(char text[REQUEST_LENGTH])
 			continue;
 		}
 		if (number == last_sequence && !strcmp(said_by, token)) {
-			write_all(last_reply.data, last_reply.length);
+			protocol_write_all(last_reply.data, last_reply.length);
 			continue;
 		}
 		sequence = number;

@@ -6,8 +6,8 @@
  *	@SEQUENCE:TOKEN {"json": ...} *CRC
  *
  * SEQUENCE is decimal. TOKEN is the request's own, up to 32 characters, and returns with the
- * answer: nobody else in the guest can have prepared that. CRC is the CRC-32 of zlib, eight hexadecimal digits, of
- * everything from "@" to the byte before " *". Values are percent-encoded.
+ * answer: nobody else in the guest can have prepared that. CRC is the CRC-32 of zlib, eight
+ * hexadecimal digits, of everything from "@" to the byte before " *". Values are percent-encoded.
  *
  * Serial lines lose characters. A line that doesn't check is answered with
  * sequence 0 and an error; the host then sends its request again, and a
@@ -26,37 +26,15 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "request.h"
 
-#define REQUEST_LENGTH 4096
-#define REQUEST_FIELDS 24
 #define TOKEN_LENGTH 33
-
-/* A request, taken apart in place. */
-struct request {
-	char *verb;
-	unsigned int count;
-	struct {
-		char *key;
-		char *value;
-	} fields[REQUEST_FIELDS];
-};
-
-/* False when the text is no request. */
-bool request_parse(struct request *request, char *text);
-/* NULL when it isn't there. */
-const char *request_text(const struct request *request, const char *key);
-/* Writes the error into reply and returns false when the field is missing or no number. */
-bool request_number(const struct request *request, const char *key, uint64_t *number,
-		    struct buffer *reply);
-/* The same, but a field that isn't there has another value. */
-bool request_number_or(const struct request *request, const char *key, uint64_t otherwise,
-		       uint64_t *number, struct buffer *reply);
 
 /* The CRC-32 of zlib. */
 uint32_t protocol_crc(const char *bytes, size_t length);
 
-/* Opens a serial device raw, or takes standard input and output for "-". False with errno. */
-bool protocol_open(const char *device);
+/* Opens a serial device raw, or takes standard input and output for "-". */
+int protocol_open(const char *device);
 /* Has the other side gone? Never so on a serial line. */
 bool protocol_closed(void);
 /* How many bytes have come so far: somebody is there. */

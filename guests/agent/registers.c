@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* PAT, MTRRs and control registers of each CPU, as the module reads them. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
 #include "agent.h"
+#include "file.h"
 
 #define ONLINE "/sys/devices/system/cpu/online"
 
 /* The next range of a list such as "0,2-3"; text goes behind it. False at the end. */
-static bool next_range(const char **text, unsigned int *first, unsigned int *last)
+static bool registers_next_range(const char **text, unsigned int *first, unsigned int *last)
 {
 	int length;
 
@@ -26,27 +28,27 @@ static bool next_range(const char **text, unsigned int *first, unsigned int *las
 void registers_run(const struct request *request, struct buffer *reply)
 {
 	struct buffer online = { 0 };
-	int error = system_read_file(ONLINE, &online);
+	int error = file_read(ONLINE, &online);
 	const char *text = online.data, *separator = "";
 	unsigned int cpu, last;
 
 	if (error) {
-		buffer_error(reply, ONLINE ": %s", strerror(error));
+		buffer_error(reply, ONLINE ": %s", strerror(-error));
 		goto free;
 	}
 	buffer_print(reply, "{\"cpus\": [");
 	/* With holes, where a CPU has been turned off or is a second thread under "nosmt". */
-	while (next_range(&text, &cpu, &last))
+	while (registers_next_range(&text, &cpu, &last))
 		for (; cpu <= last; cpu++) {
 			struct memtype_registers registers = { .cpu = cpu };
 
-			if (ioctl(device, MEMTYPE_READ_REGISTERS, &registers)) {
+			if (ioctl(device_fd, MEMTYPE_READ_REGISTERS, &registers)) {
 				buffer_clear(reply);
-				write_refusal(request, reply);
+				answer_refusal(request, -errno, reply);
 				goto free;
 			}
 			buffer_print(reply, "%s", separator);
-			write_registers(&registers, reply);
+			answer_registers(&registers, reply);
 			separator = ", ";
 		}
 	buffer_print(reply, "]}");

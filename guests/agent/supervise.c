@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 #include "options.h"
 #include "supervise.h"
 
@@ -55,7 +56,7 @@ void supervise_changed_printk(const char *before)
 	changed->changed_printk = true;
 }
 
-static void on_signal(int signal)
+static void supervise_on_signal(int signal)
 {
 	int before = errno;
 
@@ -64,14 +65,14 @@ static void on_signal(int signal)
 	errno = before;
 }
 
-static bool complain(const char *what)
+static bool supervise_complain(const char *what, int error)
 {
-	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "memtype agent: %s: %s\n", what, strerror(-error));
 	return false;
 }
 
 /* proc(5): the fourth field, behind a name that may hold anything. */
-static pid_t parent_of(const char *process)
+static pid_t supervise_parent_of(const char *process)
 {
 	char path[300], text[512], *name_end;
 	size_t length;
@@ -90,39 +91,40 @@ static pid_t parent_of(const char *process)
 }
 
 /* A child keeps its number until it is waited for, which nobody does meanwhile. */
-static void kill_children(void)
+static void supervise_kill_children(void)
 {
 	DIR *directory = opendir("/proc");
 	struct dirent *entry;
 
 	while (directory && (entry = readdir(directory)))
-		if (atoi(entry->d_name) > 0 && parent_of(entry->d_name) == getpid())
+		if (atoi(entry->d_name) > 0 && supervise_parent_of(entry->d_name) == getpid())
 			kill(atoi(entry->d_name), SIGKILL);
 	if (directory)
 		closedir(directory);
 }
 
-static void end_all(void)
+static void supervise_end_all(void)
 {
 	/* One that is killed leaves its own children to us: until there are none. */
 	do {
-		kill_children();
+		supervise_kill_children();
 	} while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
 }
 
-static bool unload(void)
+static bool supervise_unload(void)
 {
 	return !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK) || errno == ENOENT ||
-	       complain("can't unload the module");
+	       supervise_complain("can't unload the module", -errno);
 }
 
-static bool restore_printk(void)
+static bool supervise_restore_printk(void)
 {
-	return system_write_file("/proc/sys/kernel/printk", changed->printk) ||
-	       complain("can't put the console's log level back");
+	int error = file_write("/proc/sys/kernel/printk", changed->printk);
+
+	return !error || supervise_complain("can't put the console's log level back", error);
 }
 
-static bool remove_folder(void)
+static bool supervise_remove_folder(void)
 {
 	DIR *directory = opendir(options.folder);
 	struct dirent *entry;
@@ -131,59 +133,59 @@ static bool remove_folder(void)
 	while (directory && (entry = readdir(directory)))
 		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
 		    unlinkat(dirfd(directory), entry->d_name, 0))
-			all = complain(entry->d_name);
+			all = supervise_complain(entry->d_name, -errno);
 	if (directory)
 		closedir(directory);
-	return (!rmdir(options.folder) || complain(options.folder)) && all;
+	return (!rmdir(options.folder) || supervise_complain(options.folder, -errno)) && all;
 }
 
-static bool restore_mtrrs(void)
+static bool supervise_restore_mtrrs(void)
 {
-	bool done;
+	int error;
 
 	/* Which memory may be changed is for the module to say. */
-	device = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
-	if (device < 0)
-		return complain("/dev/" MEMTYPE_DEVICE);
-	done = mtrr_restore() || complain("can't take an MTRR back");
-	close(device);
-	return done;
+	device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
+	if (device_fd < 0)
+		return supervise_complain("/dev/" MEMTYPE_DEVICE, -errno);
+	error = process_mtrr_restore();
+	close(device_fd);
+	return !error || supervise_complain("can't take an MTRR back", error);
 }
 
-static bool undo(void)
+static bool supervise_undo(void)
 {
 	bool all = true;
 
 	if (changed->loaded && !options_own_machine())
-		all = restore_mtrrs();
+		all = supervise_restore_mtrrs();
 	if (changed->loaded)
-		all = unload() && all;
+		all = supervise_unload() && all;
 	if (changed->changed_printk)
-		all = restore_printk() && all;
+		all = supervise_restore_printk() && all;
 	if (changed->mounted_debugfs && umount(DEBUGFS))
-		all = complain("can't unmount " DEBUGFS);
+		all = supervise_complain("can't unmount " DEBUGFS, -errno);
 	if (options.folder)
-		all = remove_folder() && all;
+		all = supervise_remove_folder() && all;
 	return all;
 }
 
 /* They wait until there is a worker to be ended, or it is known that there is none. */
-static void catch_signals(sigset_t *caught)
+static void supervise_catch_signals(sigset_t *caught)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = { .sa_handler = supervise_on_signal };
 	unsigned int n;
 
 	sigemptyset(caught);
-	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(signals); n++)
 		sigaddset(caught, signals[n]);
 	sigprocmask(SIG_BLOCK, caught, NULL);
-	for (n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
+	for (n = 0; n < ARRAY_SIZE(signals); n++)
 		sigaction(signals[n], &action, NULL);
 }
 
 /* What is started begins as if nothing had been caught. */
-static void catch_none(const sigset_t *caught)
+static void supervise_catch_none(const sigset_t *caught)
 {
 	int number;
 
@@ -199,18 +201,18 @@ int supervise(void (*work)(void))
 	sigset_t caught;
 	pid_t child;
 
-	catch_signals(&caught);
+	supervise_catch_signals(&caught);
 	/* Ignored, children would not be kept until they are waited for, and numbers become others'. */
 	signal(SIGCHLD, SIG_DFL);
 	changed = mmap(NULL, sizeof(*changed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (changed == MAP_FAILED || prctl(PR_SET_CHILD_SUBREAPER, 1) || chdir("/"))
-		return !complain("start");
-	mtrr_remember();
+		return !supervise_complain("start", -errno);
+	process_mtrr_remember();
 	child = fork();
 	if (!child) {
 		/* Alone it would leave all behind. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		catch_none(&caught);
+		supervise_catch_none(&caught);
 		work();
 		_exit(0);
 	}
@@ -218,11 +220,11 @@ int supervise(void (*work)(void))
 		worker = child;
 	sigprocmask(SIG_UNBLOCK, &caught, NULL);
 	if (child < 0)
-		complain("fork");
+		supervise_complain("fork", -errno);
 	/* Left as it ended, so that until nobody kills it any more its number is no other's. */
 	while (child > 0 && waitid(P_PID, child, &ended, WEXITED | WNOWAIT) && errno == EINTR)
 		;
 	worker = 0;
-	end_all();
-	return !undo();
+	supervise_end_all();
+	return !supervise_undo();
 }

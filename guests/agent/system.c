@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* What the agent asks of the system it runs on: the module, PCI, logs, a shell. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -21,37 +20,33 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "file.h"
 #include "options.h"
 #include "supervise.h"
 
-#define ALLOWED "/sys/module/" MEMTYPE_DEVICE "/parameters/allowed"
-#define LARGEST_OUTPUT (1 << 20)
 /* Of a command: a byte takes up to six in JSON, and TCG's serial line 0.2 MB a second (QEMU 7.2). */
 #define LARGEST_SHELL (256 << 10)
-/* include/linux/ioport.h */
-#define RESOURCE_MEMORY 0x200
-#define RESOURCE_PREFETCH 0x2000
 
 /* Holds x86/pat_memtype_list, which doesn't exist when PAT is off. */
-bool system_mount_debugfs(void)
+int system_mount_debugfs(void)
 {
 	struct statfs there;
 
 	if (!statfs(DEBUGFS, &there) && there.f_type == DEBUGFS_MAGIC)
-		return true;
+		return 0;
 	if (mount("debugfs", DEBUGFS, "debugfs", 0, NULL))
-		return false;
+		return -errno;
 	supervise_mounted_debugfs();
-	return true;
+	return 0;
 }
 
-static int load(const char *parameters)
+static int system_load(const char *parameters)
 {
 	int file = open(options.module, O_RDONLY | O_CLOEXEC);
 	int error = 0;
 
 	if (file < 0 || syscall(SYS_finit_module, file, parameters, 0))
-		error = errno;
+		error = -errno;
 	if (file >= 0)
 		close(file);
 	return error;
@@ -61,7 +56,7 @@ static int load(const char *parameters)
  * The last line that the kernel has logged since this file was at its end: of the
  * module, or if there is none of whatever it is. Others log when they like.
  */
-static void kernel_says(int log, struct buffer *reply)
+static void system_kernel_says(int log, struct buffer *reply)
 {
 	static const char ours[] = MEMTYPE_DEVICE ": ";
 	char record[8192], last[8192] = "", *text;
@@ -86,21 +81,23 @@ bool system_load_module(struct buffer *reply)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	char parameters[4096];
-	int error = ENAMETOOLONG;
+	int error = -ENAMETOOLONG;
+	const char *why;
 
 	lseek(log, 0, SEEK_END);
 	if (snprintf(parameters, sizeof(parameters), "allowed=%s", options.allow) < (int)sizeof(parameters))
-		error = load(parameters);
+		error = system_load(parameters);
 	/* Left behind by an agent that was killed with its supervisor: nobody has it open then. */
-	if (error == EEXIST && !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK))
-		error = load(parameters);
+	if (error == -EEXIST && !syscall(SYS_delete_module, MEMTYPE_DEVICE, O_NONBLOCK))
+		error = system_load(parameters);
 	if (error) {
-		buffer_error(reply, "can't load the module %s: %s", options.module,
-			     error == EEXIST ? "it is loaded already, and in use: another run uses this machine" :
-					       strerror(error));
+		why = strerror(-error);
+		if (error == -EEXIST)
+			why = "it is loaded already, and in use: another run uses this machine";
+		buffer_error(reply, "can't load the module %s: %s", options.module, why);
 		reply->length--;
-		buffer_print(reply, ", \"module_errno\": %d", error);
-		kernel_says(log, reply);
+		buffer_print(reply, ", \"module_errno\": %d", -error);
+		system_kernel_says(log, reply);
 		buffer_print(reply, "}");
 	} else {
 		supervise_loaded();
@@ -108,80 +105,6 @@ bool system_load_module(struct buffer *reply)
 	if (log >= 0)
 		close(log);
 	return !error;
-}
-
-/* Whose memory is the console's, from the firmware on: nothing for tests that nobody named it for. */
-static bool is_vga(const char *address)
-{
-	char path[300];
-	unsigned int class = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/class", address);
-	file = fopen(path, "re");
-	if (file) {
-		if (fscanf(file, "%x", &class) != 1)
-			class = 0;
-		fclose(file);
-	}
-	return class >> 8 == 0x0300;
-}
-
-/* The largest prefetchable BAR so far; or the one that this address is in. */
-static void find_bar(const char *address, const uint64_t *wanted, struct test_device *found)
-{
-	unsigned long long start, end, flags;
-	char path[300];
-	unsigned int bar;
-	FILE *file;
-
-	if (!wanted && is_vga(address))
-		return;
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", address);
-	file = fopen(path, "re");
-	if (!file)
-		return;
-	for (bar = 0; bar < 6 && fscanf(file, "%llx %llx %llx", &start, &end, &flags) == 3; bar++)
-		if (flags & RESOURCE_MEMORY &&
-		    (wanted ? *wanted >= start && *wanted <= end :
-			      flags & RESOURCE_PREFETCH && end - start + 1 > found->size)) {
-			snprintf(found->address, sizeof(found->address), "%.31s", address);
-			found->bar = bar;
-			found->start = start;
-			found->size = end - start + 1;
-		}
-	fclose(file);
-}
-
-/* Where the memory begins that tests may use. False when they may use any, or none. */
-static bool allowed_start(uint64_t *start)
-{
-	struct buffer text = { 0 };
-	bool is_range;
-	char *end;
-
-	if (system_read_file(ALLOWED, &text))
-		return false;
-	*start = strtoull(text.data, &end, 0);
-	is_range = *end == '-';
-	buffer_free(&text);
-	return is_range;
-}
-
-bool system_find_device(struct test_device *found)
-{
-	DIR *directory = opendir("/sys/bus/pci/devices");
-	struct dirent *entry;
-	uint64_t start = 0;
-	bool restricted = allowed_start(&start);
-
-	memset(found, 0, sizeof(*found));
-	while (directory && (entry = readdir(directory)))
-		if (entry->d_name[0] != '.')
-			find_bar(entry->d_name, restricted ? &start : NULL, found);
-	if (directory)
-		closedir(directory);
-	return found->size;
 }
 
 void system_log(struct buffer *json)
@@ -215,46 +138,14 @@ void system_log(struct buffer *json)
 	buffer_print(json, "]");
 }
 
-static void read_all(int file, struct buffer *text)
-{
-	char part[4096];
-	ssize_t got;
-
-	buffer_clear(text);
-	while ((got = read(file, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR))
-		if (got > 0 && text->length < LARGEST_OUTPUT)
-			buffer_bytes(text, part, got);
-}
-
-int system_read_file(const char *path, struct buffer *text)
-{
-	int file = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (file < 0)
-		return errno;
-	read_all(file, text);
-	close(file);
-	return 0;
-}
-
-bool system_write_file(const char *path, const char *text)
-{
-	int file = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (file >= 0)
-		close(file);
-	return done;
-}
-
 void system_memtype_list(struct buffer *reply)
 {
 	struct buffer text = { 0 };
-	int error = system_read_file(DEBUGFS "/x86/pat_memtype_list", &text);
+	int error = file_read(DEBUGFS "/x86/pat_memtype_list", &text);
 
 	if (error) {
 		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?): %s",
-			     strerror(error));
+			     strerror(-error));
 		return;
 	}
 	buffer_print(reply, "{\"text\": ");
@@ -267,7 +158,7 @@ void system_memtype_list(struct buffer *reply)
  * Reads what a child writes until it ends, and returns its status. Not until
  * the end of the pipe: something it left running in the background may hold that.
  */
-static int read_until_exit(pid_t child, int pipe, struct buffer *text)
+static int system_read_until_exit(pid_t child, int pipe, struct buffer *text)
 {
 	struct pollfd wait[] = {
 		{ .fd = pipe, .events = POLLIN },
@@ -339,7 +230,7 @@ void system_shell(const struct request *request, struct buffer *reply)
 		close(ends[0]);
 		return;
 	}
-	status = read_until_exit(child, ends[0], &text);
+	status = system_read_until_exit(child, ends[0], &text);
 	close(ends[0]);
 	buffer_print(reply, "{\"status\": %d, \"output\": ",
 		     WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
@@ -349,7 +240,7 @@ void system_shell(const struct request *request, struct buffer *reply)
 }
 
 /* Not by sscanf(): translating the C library's costs TCG 1 ms in each clone (QEMU 7.2). */
-static bool decode_hex(const char *text, unsigned char *bytes, size_t length)
+static bool system_decode_hex(const char *text, unsigned char *bytes, size_t length)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t n;
@@ -386,7 +277,8 @@ void system_refresh(const struct request *request, struct buffer *reply)
 
 	if (!request_number(request, "clock", &nanoseconds, reply))
 		return;
-	if (!decode_hex(request_text(request, "seed"), refresh.bytes, sizeof(refresh.bytes))) {
+	if (!system_decode_hex(request_text(request, "seed"), refresh.bytes,
+			       sizeof(refresh.bytes))) {
 		buffer_error(reply, "refresh: seed= wants 64 hexadecimal digits");
 		return;
 	}
@@ -411,7 +303,7 @@ int system_finish_refresh(void)
 	/* Added entropy changes nothing until RNDRESEEDCRNG makes the kernel reseed (4.14 and later). */
 	if (random < 0 || ioctl(random, RNDADDENTROPY, &refresh.info) ||
 	    ioctl(random, RNDRESEEDCRNG) || clock_settime(CLOCK_REALTIME, &refresh.now))
-		return errno;
+		return -errno;
 	return 0;
 }
 
@@ -422,7 +314,7 @@ void system_describe(struct buffer *reply)
 	uname(&name);
 	buffer_print(reply, "{\"protocol\": 1, \"release\": ");
 	buffer_json(reply, name.release, strlen(name.release));
-	buffer_print(reply, ", \"module\": %s", device < 0 ? "false" : "true");
+	buffer_print(reply, ", \"module\": %s", device_fd < 0 ? "false" : "true");
 	buffer_print(reply, ", \"allowed\": ");
 	buffer_json(reply, options.allow, strlen(options.allow));
 	buffer_print(reply, ", \"cpus\": %ld, \"device\": {\"address\": ", sysconf(_SC_NPROCESSORS_ONLN));

@@ -15,37 +15,37 @@
 #define OPERATIONS 100000
 #define ROUNDS 5
 
-static u64 last_pfn(void)
+static u64 benchmark_last_pfn(void)
 {
 	return (1ULL << 40) - 1;
 }
 
-static bool possible(unsigned int memtype)
+static bool benchmark_possible(unsigned int memtype)
 {
 	return true;
 }
 
-static bool any_ram(u64 first, u64 last)
+static bool benchmark_any_ram(u64 first, u64 last)
 {
 	return false;
 }
 
-static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
+static unsigned int benchmark_hazards(u64 first, u64 last, unsigned int memtype)
 {
 	return 0;
 }
 
 static const struct verifier_arch arch = {
-	.last_pfn = last_pfn,
-	.possible = possible,
-	.any_ram = any_ram,
-	.hazards = hazards,
+	.last_pfn = benchmark_last_pfn,
+	.possible = benchmark_possible,
+	.any_ram = benchmark_any_ram,
+	.hazards = benchmark_hazards,
 };
 
 static u64 seed = 88172645463325252ULL;
 
 /* Xorshift, by Marsaglia. */
-static u64 random_below(u64 limit)
+static u64 benchmark_random_below(u64 limit)
 {
 	seed ^= seed << 13;
 	seed ^= seed >> 7;
@@ -54,7 +54,7 @@ static u64 random_below(u64 limit)
 }
 
 /* Of this thread alone: others may be using the host. */
-static double nanoseconds(void)
+static double benchmark_nanoseconds(void)
 {
 	struct timespec now;
 
@@ -62,7 +62,7 @@ static double nanoseconds(void)
 	return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
-static struct verifier_request request_at(u64 first, const struct verifier_owner *owner)
+static struct verifier_request benchmark_request_at(u64 first, const struct verifier_owner *owner)
 {
 	return (struct verifier_request){
 		.first = first,
@@ -73,17 +73,18 @@ static struct verifier_request request_at(u64 first, const struct verifier_owner
 }
 
 /* Between two mappings where they are disjoint, on top of all of them where they overlap. */
-static double round_of(struct verifier *verifier, u64 mappings, bool overlapping, bool track)
+static double benchmark_round_of(struct verifier *verifier, u64 mappings, bool overlapping,
+				 bool track)
 {
 	const struct verifier_owner *owner = verifier_owner(verifier, "benchmark");
 	struct verifier_verdict verdict;
 	struct verifier_record *record;
-	double start = nanoseconds();
+	double start = benchmark_nanoseconds();
 	unsigned int i;
 
 	for (i = 0; i < OPERATIONS; i++) {
-		u64 first = overlapping ? 0 : random_below(mappings) * 2 * PAGES + PAGES;
-		struct verifier_request request = request_at(first, owner);
+		u64 first = overlapping ? 0 : benchmark_random_below(mappings) * 2 * PAGES + PAGES;
+		struct verifier_request request = benchmark_request_at(first, owner);
 
 		if (track) {
 			record = verifier_track(verifier, &request, &verdict);
@@ -96,26 +97,27 @@ static double round_of(struct verifier *verifier, u64 mappings, bool overlapping
 				abort();
 		}
 	}
-	return (nanoseconds() - start) / OPERATIONS;
+	return (benchmark_nanoseconds() - start) / OPERATIONS;
 }
 
-static int ascending(const void *a, const void *b)
+static int benchmark_ascending(const void *a, const void *b)
 {
 	return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
 
-static double median(struct verifier *verifier, u64 mappings, bool overlapping, bool track)
+static double benchmark_median(struct verifier *verifier, u64 mappings, bool overlapping,
+			       bool track)
 {
 	double rounds[ROUNDS];
 	unsigned int i;
 
 	for (i = 0; i < ROUNDS; i++)
-		rounds[i] = round_of(verifier, mappings, overlapping, track);
-	qsort(rounds, ROUNDS, sizeof(rounds[0]), ascending);
+		rounds[i] = benchmark_round_of(verifier, mappings, overlapping, track);
+	qsort(rounds, ROUNDS, sizeof(rounds[0]), benchmark_ascending);
 	return rounds[ROUNDS / 2];
 }
 
-static void measure(u64 mappings, bool overlapping, const char *separator)
+static void benchmark_measure(u64 mappings, bool overlapping, const char *separator)
 {
 	struct verifier verifier;
 	struct verifier_request request;
@@ -123,15 +125,15 @@ static void measure(u64 mappings, bool overlapping, const char *separator)
 
 	verifier_init(&verifier, &arch);
 	for (i = 0; i < mappings; i++) {
-		request = request_at(overlapping ? 0 : i * 2 * PAGES,
-				     verifier_owner(&verifier, "benchmark"));
+		request = benchmark_request_at(overlapping ? 0 : i * 2 * PAGES,
+					       verifier_owner(&verifier, "benchmark"));
 		if (!verifier_adopt(&verifier, &request))
 			abort();
 	}
 	printf("%s{\"mappings\": %llu, \"overlapping\": %s, \"check_ns\": %.1f, \"track_release_ns\": %.1f}",
 	       separator, (unsigned long long)mappings, overlapping ? "true" : "false",
-	       median(&verifier, mappings, overlapping, false),
-	       median(&verifier, mappings, overlapping, true));
+	       benchmark_median(&verifier, mappings, overlapping, false),
+	       benchmark_median(&verifier, mappings, overlapping, true));
 	verifier_destroy(&verifier);
 }
 
@@ -141,8 +143,8 @@ int main(void)
 
 	printf("[");
 	for (mappings = 10; mappings <= 100000; mappings *= 10) {
-		measure(mappings, false, mappings == 10 ? "" : ",\n ");
-		measure(mappings, true, ",\n ");
+		benchmark_measure(mappings, false, mappings == 10 ? "" : ",\n ");
+		benchmark_measure(mappings, true, ",\n ");
 	}
 	printf("]\n");
 	return 0;

@@ -44,7 +44,7 @@ static unsigned int operation;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct page page_of(const struct library_record *record, uint64_t pfn)
+static struct page fuzz_page_of(const struct library_record *record, uint64_t pfn)
 {
 	return (struct page){
 		.pfn = pfn,
@@ -55,7 +55,7 @@ static struct page page_of(const struct library_record *record, uint64_t pfn)
 	};
 }
 
-static void add(const struct library_request *request, const char *owner)
+static void fuzz_add(const struct library_request *request, const char *owner)
 {
 	struct library_record record = {
 		.first = request->first,
@@ -67,17 +67,17 @@ static void add(const struct library_request *request, const char *owner)
 	uint64_t pfn;
 
 	for (pfn = request->first; pfn < request->first + request->pages; pfn++)
-		pages[page_count++] = page_of(&record, pfn);
+		pages[page_count++] = fuzz_page_of(&record, pfn);
 }
 
-static void take(const struct library_record *record)
+static void fuzz_take(const struct library_record *record)
 {
 	struct page wanted;
 	uint64_t pfn;
 	size_t i;
 
 	for (pfn = record->first; pfn <= record->last; pfn++) {
-		wanted = page_of(record, pfn);
+		wanted = fuzz_page_of(record, pfn);
 		for (i = 0; i < page_count && memcmp(&pages[i], &wanted, sizeof(wanted)); i++)
 			;
 		CHECK(i < page_count);
@@ -85,7 +85,7 @@ static void take(const struct library_record *record)
 	}
 }
 
-static uint64_t unmap(uint64_t space, uint64_t address, uint64_t end)
+static uint64_t fuzz_unmap(uint64_t space, uint64_t address, uint64_t end)
 {
 	uint64_t taken = 0;
 	size_t i = 0;
@@ -102,45 +102,46 @@ static uint64_t unmap(uint64_t space, uint64_t address, uint64_t end)
 	return taken;
 }
 
-static bool is_ram(uint64_t pfn)
+static bool fuzz_is_ram(uint64_t pfn)
 {
 	return pfn >= RAM_FIRST && pfn < RAM_FIRST + RAM_PAGES;
 }
 
-static bool malformed(uint64_t first, uint64_t count)
+static bool fuzz_malformed(uint64_t first, uint64_t count)
 {
 	return !count || count > FRAMES || first > FRAMES - count;
 }
 
 /* Whether a page of a mapping is in the way of a request, by rule 2 or by rule 4. */
-static bool in_the_way(const struct page *page, const struct library_request *request,
-		       enum verifier_rule rule)
+static bool fuzz_in_the_way(const struct page *page, const struct library_request *request,
+			    enum verifier_rule rule)
 {
 	if (page->pfn < request->first || page->pfn - request->first >= request->pages)
 		return false;
 	if (rule == VERIFIER_ALIAS)
-		return page->memtype != request->memtype && !is_ram(page->pfn);
+		return page->memtype != request->memtype && !fuzz_is_ram(page->pfn);
 	return machine.one_ioremap && !request->space && !page->space;
 }
 
-static void compare(const struct library_verdict *verdict, const struct library_request *request)
+static void fuzz_compare(const struct library_verdict *verdict,
+			 const struct library_request *request)
 {
 	enum verifier_rule rule = VERIFIER_ACCEPTED;
 	uint64_t pfn, lowest = UINT64_MAX;
 	size_t i;
 
-	if (malformed(request->first, request->pages))
+	if (fuzz_malformed(request->first, request->pages))
 		rule = VERIFIER_MALFORMED;
 	else if (request->memtype >= VERIFIER_MEMTYPES || !(machine.possible >> request->memtype & 1))
 		rule = VERIFIER_IMPOSSIBLE;
 	for (pfn = request->first; !rule && pfn < request->first + request->pages; pfn++)
-		if (is_ram(pfn) && request->memtype != RAM_MEMTYPE)
+		if (fuzz_is_ram(pfn) && request->memtype != RAM_MEMTYPE)
 			rule = VERIFIER_RAM_NOT_WB;
 	for (i = 0; !rule && i < page_count; i++)
-		if (in_the_way(&pages[i], request, VERIFIER_ALIAS))
+		if (fuzz_in_the_way(&pages[i], request, VERIFIER_ALIAS))
 			rule = VERIFIER_ALIAS;
 	for (i = 0; !rule && i < page_count; i++)
-		if (in_the_way(&pages[i], request, VERIFIER_EXCLUSIVE))
+		if (fuzz_in_the_way(&pages[i], request, VERIFIER_EXCLUSIVE))
 			rule = VERIFIER_EXCLUSIVE;
 	for (pfn = request->first; !rule && pfn < request->first + request->pages; pfn++)
 		if (pfn >= FIRMWARE_FIRST && pfn < FIRMWARE_FIRST + FIRMWARE_PAGES &&
@@ -157,27 +158,28 @@ static void compare(const struct library_verdict *verdict, const struct library_
 		return;
 	}
 	for (i = 0; i < page_count; i++)
-		if (in_the_way(&pages[i], request, rule) && pages[i].pfn < lowest)
+		if (fuzz_in_the_way(&pages[i], request, rule) && pages[i].pfn < lowest)
 			lowest = pages[i].pfn;
 	CHECK(verdict->has_conflict);
 	for (i = 0; i < page_count; i++) {
-		struct page named = page_of(&verdict->conflict, lowest);
+		struct page named = fuzz_page_of(&verdict->conflict, lowest);
 
 		if (verdict->conflict.first <= lowest && lowest <= verdict->conflict.last &&
-		    in_the_way(&pages[i], request, rule) && !memcmp(&pages[i], &named, sizeof(named)))
+		    fuzz_in_the_way(&pages[i], request, rule) &&
+		    !memcmp(&pages[i], &named, sizeof(named)))
 			return;
 	}
 	CHECK(!"the mapping that is named is in the way of the lowest page");
 }
 
-static int in_order(const void *a, const void *b)
+static int fuzz_in_order(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(struct page));
 }
 
 static struct library_record records[LIMIT];
 
-static void compare_all(void)
+static void fuzz_compare_all(void)
 {
 	static struct page listed[LIMIT];
 	uint64_t count = library_list(0, UINT64_MAX, records, LIMIT), i, pfn;
@@ -186,15 +188,15 @@ static void compare_all(void)
 	for (i = 0; i < count; i++)
 		for (pfn = records[i].first; pfn <= records[i].last; pfn++) {
 			CHECK(total < page_count);
-			listed[total++] = page_of(&records[i], pfn);
+			listed[total++] = fuzz_page_of(&records[i], pfn);
 		}
 	CHECK(total == page_count);
-	qsort(listed, total, sizeof(listed[0]), in_order);
-	qsort(pages, page_count, sizeof(pages[0]), in_order);
+	qsort(listed, total, sizeof(listed[0]), fuzz_in_order);
+	qsort(pages, page_count, sizeof(pages[0]), fuzz_in_order);
 	CHECK(!memcmp(listed, pages, total * sizeof(listed[0])));
 }
 
-static void compare_part(uint64_t first, uint64_t last)
+static void fuzz_compare_part(uint64_t first, uint64_t last)
 {
 	uint64_t count, i, overlaps = 0;
 
@@ -209,14 +211,14 @@ static void compare_part(uint64_t first, uint64_t last)
 	}
 }
 
-static void compare_lookup(uint64_t first, uint64_t count)
+static void fuzz_compare_lookup(uint64_t first, uint64_t count)
 {
 	uint64_t types = 0;
 	struct library_lookup found;
 	size_t i;
 
 	library_lookup(first, count, &found);
-	if (malformed(first, count)) {
+	if (fuzz_malformed(first, count)) {
 		CHECK(found.error == EINVAL);
 		return;
 	}
@@ -234,7 +236,7 @@ static void compare_lookup(uint64_t first, uint64_t count)
 }
 
 /* A process has the page frame n at window + n pages; the kernel has none of it. */
-static struct library_request request_from(const uint8_t *bytes)
+static struct library_request fuzz_request_from(const uint8_t *bytes)
 {
 	static const uint64_t extremes[] = { 0, FRAMES, FRAMES + 1, UINT64_MAX, UINT64_MAX - 1, 1ULL << 52 };
 	struct library_request request = { .first = bytes[1] % FRAMES, .pages = bytes[2] % 16 + 1 };
@@ -251,10 +253,10 @@ static struct library_request request_from(const uint8_t *bytes)
 	return request;
 }
 
-static void operate(const uint8_t *bytes)
+static void fuzz_operate(const uint8_t *bytes)
 {
 	static const char *const owners[] = { "a", "b", "c" };
-	struct library_request request = request_from(bytes);
+	struct library_request request = fuzz_request_from(bytes);
 	const char *owner = owners[bytes[5] % 3];
 	struct library_verdict verdict;
 	uint64_t handle, count, taken;
@@ -262,15 +264,15 @@ static void operate(const uint8_t *bytes)
 	switch (bytes[0] % 10) {
 	case 0:
 		library_check(&request, &verdict);
-		compare(&verdict, &request);
+		fuzz_compare(&verdict, &request);
 		break;
 	case 1:
 	case 2:
 		handle = library_track(&request, owner, &verdict);
-		compare(&verdict, &request);
+		fuzz_compare(&verdict, &request);
 		CHECK(!handle == (verdict.rule != VERIFIER_ACCEPTED));
 		if (handle)
-			add(&request, owner);
+			fuzz_add(&request, owner);
 		break;
 	case 3:
 		/* The first may be the owner's name; the record is then the second. */
@@ -278,41 +280,41 @@ static void operate(const uint8_t *bytes)
 		handle = library_track(&request, owner, &verdict);
 		library_fail_allocation(0);
 		if (handle)
-			add(&request, owner);
+			fuzz_add(&request, owner);
 		break;
 	case 4:
-		if (malformed(request.first, request.pages))
+		if (fuzz_malformed(request.first, request.pages))
 			break;
 		handle = library_adopt(&request, owner);
 		CHECK(!handle == (request.memtype >= VERIFIER_MEMTYPES));
 		if (handle)
-			add(&request, owner);
+			fuzz_add(&request, owner);
 		break;
 	case 5:
 		count = library_list(0, UINT64_MAX, records, LIMIT);
 		if (!count)
 			break;
-		take(&records[bytes[1] % count]);
+		fuzz_take(&records[bytes[1] % count]);
 		library_release(records[bytes[1] % count].handle);
 		break;
 	case 6:
-		if (malformed(request.first, request.pages) || !request.space)
+		if (fuzz_malformed(request.first, request.pages) || !request.space)
 			break;
 		/* Can't fail, for want of memory or for anything else. */
 		library_fail_allocation(1);
 		taken = library_cut(request.space, request.address, request.first, request.pages);
 		library_fail_allocation(0);
-		CHECK(taken == unmap(request.space, request.address,
-				     request.address + request.pages * PAGE_BYTES));
+		CHECK(taken == fuzz_unmap(request.space, request.address,
+					  request.address + request.pages * PAGE_BYTES));
 		break;
 	case 7:
-		compare_lookup(request.first, request.pages);
-		if (!malformed(request.first, request.pages))
-			compare_part(request.first, request.first + request.pages - 1);
+		fuzz_compare_lookup(request.first, request.pages);
+		if (!fuzz_malformed(request.first, request.pages))
+			fuzz_compare_part(request.first, request.first + request.pages - 1);
 		break;
 	case 8:
 		library_release_all(request.space, 0, UINT64_MAX);
-		unmap(request.space, 0, UINT64_MAX);
+		fuzz_unmap(request.space, 0, UINT64_MAX);
 		break;
 	case 9:
 		machine.possible = bytes[3];
@@ -320,7 +322,7 @@ static void operate(const uint8_t *bytes)
 		library_set_machine(machine.possible, machine.one_ioremap);
 		break;
 	}
-	compare_all();
+	fuzz_compare_all();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -336,11 +338,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.firmware_pages = FIRMWARE_PAGES,
 		.firmware_memtypes = FIRMWARE_MEMTYPES,
 	};
-	page_count = operation = 0;
+	page_count = 0;
+	operation = 0;
 	library_start(&machine);
 	/* An operation adds 64 pages at most: what all of memory has. */
 	for (; size >= 6 && page_count + FRAMES < LIMIT; data += 6, size -= 6) {
-		operate(data);
+		fuzz_operate(data);
 		operation++;
 	}
 	CHECK(library_stop() == 0);

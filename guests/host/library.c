@@ -33,30 +33,31 @@ void kfree(const void *memory)
 	free((void *)memory);
 }
 
-static u64 last_pfn(void)
+static u64 library_last_pfn(void)
 {
 	return machine.last_pfn;
 }
 
-static bool possible(unsigned int memtype)
+static bool library_possible(unsigned int memtype)
 {
 	/* Whoever asks for more must have been refused before. */
 	return machine.possible >> memtype & 1;
 }
 
-static bool overlap(u64 first, u64 last, u64 start, u64 pages)
+static bool library_overlap(u64 first, u64 last, u64 start, u64 pages)
 {
 	return pages && first <= start + pages - 1 && last >= start;
 }
 
-static bool any_ram(u64 first, u64 last)
+static bool library_any_ram(u64 first, u64 last)
 {
-	return overlap(first, last, machine.ram_first, machine.ram_pages);
+	return library_overlap(first, last, machine.ram_first, machine.ram_pages);
 }
 
-static u32 firmware_memtypes(u64 first, u64 last)
+static u32 library_firmware_memtypes(u64 first, u64 last)
 {
-	bool firmware = overlap(first, last, machine.firmware_first, machine.firmware_pages);
+	bool firmware =
+		library_overlap(first, last, machine.firmware_first, machine.firmware_pages);
 
 	return firmware ? machine.firmware_memtypes : UINT32_MAX;
 }
@@ -66,30 +67,31 @@ uint32_t library_hazards(uint64_t first, uint64_t last, uint32_t memtype)
 	return (3 * first + 5 * last + memtype) & 7;
 }
 
-static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
+static unsigned int library_arch_hazards(u64 first, u64 last, unsigned int memtype)
 {
 	return library_hazards(first, last, memtype);
 }
 
-static unsigned int default_memtype(u64 first, u64 last)
+static unsigned int library_default_memtype(u64 first, u64 last)
 {
-	return any_ram(first, last) ? machine.ram_memtype : machine.default_memtype;
+	return library_any_ram(first, last) ? machine.ram_memtype : machine.default_memtype;
 }
 
 static struct verifier_arch arch = {
-	.last_pfn = last_pfn,
-	.possible = possible,
-	.any_ram = any_ram,
-	.hazards = hazards,
-	.default_memtype = default_memtype,
-	.firmware_memtypes = firmware_memtypes,
+	.last_pfn = library_last_pfn,
+	.possible = library_possible,
+	.any_ram = library_any_ram,
+	.hazards = library_arch_hazards,
+	.default_memtype = library_default_memtype,
+	.firmware_memtypes = library_firmware_memtypes,
 };
 
 void library_start(const struct library_machine *described)
 {
 	machine = *described;
 	arch.ram_memtype = machine.ram_memtype;
-	allocations = until_failure = 0;
+	allocations = 0;
+	until_failure = 0;
 	verifier_init(&verifier, &arch);
 	verifier.one_ioremap = machine.one_ioremap;
 }
@@ -126,8 +128,8 @@ void library_set_machine(uint32_t possible_types, uint32_t one_ioremap)
 	verifier.one_ioremap = one_ioremap;
 }
 
-static struct verifier_request request_from(const struct library_request *from,
-					    const struct verifier_owner *owner)
+static struct verifier_request library_request_from(const struct library_request *from,
+						    const struct verifier_owner *owner)
 {
 	return (struct verifier_request){
 		.first = from->first,
@@ -140,7 +142,7 @@ static struct verifier_request request_from(const struct library_request *from,
 	};
 }
 
-static void fill_record(struct library_record *to, const struct verifier_record *from)
+static void library_fill_record(struct library_record *to, const struct verifier_record *from)
 {
 	*to = (struct library_record){
 		.handle = (uintptr_t)from,
@@ -154,31 +156,32 @@ static void fill_record(struct library_record *to, const struct verifier_record 
 	strscpy(to->owner, from->owner->name, sizeof(to->owner));
 }
 
-static void fill_verdict(struct library_verdict *to, const struct verifier_verdict *from)
+static void library_fill_verdict(struct library_verdict *to, const struct verifier_verdict *from)
 {
 	*to = (struct library_verdict){
 		.rule = from->rule,
-		.error = from->error,
+		.error = -from->error,
 		.hazards = from->hazards,
-		.has_conflict = from->conflict != NULL,
+		.has_conflict = !!from->conflict,
 	};
 	if (from->conflict)
-		fill_record(&to->conflict, from->conflict);
+		library_fill_record(&to->conflict, from->conflict);
 }
 
 void library_check(const struct library_request *request, struct library_verdict *verdict)
 {
-	struct verifier_request asked = request_from(request, NULL);
+	struct verifier_request asked = library_request_from(request, NULL);
 	struct verifier_verdict answer;
 
 	verifier_check(&verifier, &asked, &answer);
-	fill_verdict(verdict, &answer);
+	library_fill_verdict(verdict, &answer);
 }
 
 uint64_t library_track(const struct library_request *request, const char *owner,
 		       struct library_verdict *verdict)
 {
-	struct verifier_request asked = request_from(request, verifier_owner(&verifier, owner));
+	struct verifier_request asked =
+		library_request_from(request, verifier_owner(&verifier, owner));
 	struct verifier_verdict answer;
 	struct verifier_record *record;
 
@@ -186,13 +189,14 @@ uint64_t library_track(const struct library_request *request, const char *owner,
 	if (!asked.owner)
 		return 0;
 	record = verifier_track(&verifier, &asked, &answer);
-	fill_verdict(verdict, &answer);
+	library_fill_verdict(verdict, &answer);
 	return (uintptr_t)record;
 }
 
 uint64_t library_adopt(const struct library_request *request, const char *owner)
 {
-	struct verifier_request asked = request_from(request, verifier_owner(&verifier, owner));
+	struct verifier_request asked =
+		library_request_from(request, verifier_owner(&verifier, owner));
 
 	return asked.owner ? (uintptr_t)verifier_adopt(&verifier, &asked) : 0;
 }
@@ -212,7 +216,7 @@ void library_lookup(uint64_t first, uint64_t pages, struct library_lookup *found
 	bool in_use = false;
 
 	*found = (struct library_lookup){ 0 };
-	found->error = verifier_lookup(&verifier, first, pages, &found->memtype, &in_use);
+	found->error = -verifier_lookup(&verifier, first, pages, &found->memtype, &in_use);
 	found->in_use = in_use;
 }
 
@@ -221,11 +225,11 @@ struct listing {
 	uint64_t capacity, count;
 };
 
-static bool list_record(struct verifier_record *record, void *data)
+static bool library_list_record(struct verifier_record *record, void *data)
 {
 	struct listing *listing = data;
 
-	fill_record(&listing->records[listing->count++], record);
+	library_fill_record(&listing->records[listing->count++], record);
 	return listing->count < listing->capacity;
 }
 
@@ -235,7 +239,7 @@ uint64_t library_list(uint64_t first, uint64_t last, struct library_record *reco
 	struct listing listing = { .records = records, .capacity = capacity };
 
 	if (capacity)
-		verifier_each(&verifier, first, last, list_record, &listing);
+		verifier_each(&verifier, first, last, library_list_record, &listing);
 	return listing.count;
 }
 
@@ -244,7 +248,7 @@ struct end_of_space {
 	uint64_t released;
 };
 
-static bool release_record(struct verifier_record *record, void *data)
+static bool library_release_record(struct verifier_record *record, void *data)
 {
 	struct end_of_space *end = data;
 
@@ -259,6 +263,6 @@ uint64_t library_release_all(uint64_t space, uint64_t first, uint64_t last)
 {
 	struct end_of_space end = { .space = (const void *)(uintptr_t)space };
 
-	verifier_each(&verifier, first, last, release_record, &end);
+	verifier_each(&verifier, first, last, library_release_record, &end);
 	return end.released;
 }

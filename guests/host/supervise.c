@@ -8,29 +8,30 @@
 #include <unistd.h>
 
 #include "../agent/agent.h"
+#include "../agent/file.h"
 #include "../agent/options.h"
 #include "../agent/supervise.h"
 
 struct options options;
-int device = -1;
+int device_fd = -1;
 
 bool options_own_machine(void)
 {
 	return true;
 }
 
-void mtrr_remember(void)
+void process_mtrr_remember(void)
 {
 }
 
-bool mtrr_restore(void)
+int process_mtrr_restore(void)
 {
-	return true;
+	return 0;
 }
 
-bool system_write_file(const char *path, const char *text)
+int file_write(const char *path, const char *text)
 {
-	return true;
+	return 0;
 }
 
 pid_t __real_fork(void);
@@ -46,7 +47,7 @@ pid_t __wrap_fork(void)
 	return child;
 }
 
-static void work(void)
+static void supervise_work(void)
 {
 	for (;;)
 		pause();
@@ -57,5 +58,5 @@ int main(int count, char **arguments)
 	if (count != 2)
 		return 2;
 	options.folder = arguments[1];
-	return supervise(work);
+	return supervise(supervise_work);
 }

@@ -64,7 +64,7 @@ static char strings[MAX_STRINGS];
 static int files[MAX_FILES];
 
 /* Returns the length of the request's strings, or less than 0: then nobody is there any more. */
-static ssize_t receive(void)
+static ssize_t launcher_receive(void)
 {
 	union {
 		struct cmsghdr header;
@@ -95,7 +95,7 @@ static ssize_t receive(void)
 }
 
 /* Like fork(), but the parent of the new process is this one's: it waits for it, and dies with it. */
-static int fork_beside(void)
+static int launcher_fork_beside(void)
 {
 	int *thread = NULL;
 	long child;
@@ -108,7 +108,7 @@ static int fork_beside(void)
 	return child < 0 ? -errno : child;
 }
 
-static void close_files(void)
+static void launcher_close_files(void)
 {
 	int n;
 
@@ -116,7 +116,7 @@ static void close_files(void)
 		close(files[n]);
 }
 
-static bool move(int *file, int away)
+static bool launcher_move(int *file, int away)
 {
 	int moved = fcntl(*file, F_DUPFD_CLOEXEC, away);
 
@@ -125,7 +125,7 @@ static bool move(int *file, int away)
 	return moved >= 0;
 }
 
-static bool take_files(void)
+static bool launcher_take_files(void)
 {
 	struct rlimit limit;
 	int away = 0;
@@ -143,19 +143,19 @@ static bool take_files(void)
 			away = request.wanted[n] + 1;
 	/* One may have the number that another wants. */
 	for (n = 0; n < request.files; n++)
-		if (!move(&files[n], away))
+		if (!launcher_move(&files[n], away))
 			return false;
-	if (!move(&channel, away))
+	if (!launcher_move(&channel, away))
 		return false;
 	for (n = 1; n < request.files; n++)
 		if (dup2(files[n], request.wanted[n]) < 0)
 			return false;
-	close_files();
+	launcher_close_files();
 	return true;
 }
 
 /* A child has its parent's limits, and they may be others than when this process was started. */
-static void take_limits(void)
+static void launcher_take_limits(void)
 {
 	struct rlimit limit;
 	int n;
@@ -165,43 +165,43 @@ static void take_limits(void)
 			setrlimit(n, &limit);
 }
 
-static bool answer(int number)
+static bool launcher_answer(int number)
 {
 	return send(channel, &number, sizeof(number), MSG_NOSIGNAL) == sizeof(number);
 }
 
 /* What a new process does first: who asked may be gone already, or have given up. */
-static void settle(void)
+static void launcher_settle(void)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != request.parent)
 		_exit(127);
 	setsid();
 	umask(request.mask);
-	if (!take_files()) {
-		answer(-errno);
+	if (!launcher_take_files()) {
+		launcher_answer(-errno);
 		_exit(127);
 	}
-	take_limits();
-	if (!answer(getpid()))
+	launcher_take_limits();
+	if (!launcher_answer(getpid()))
 		_exit(127);
 	close(channel);
 }
 
-static size_t size_of(char **argv, int argc)
+static size_t launcher_size(char **argv, int argc)
 {
 	return argv[argc - 1] + strlen(argv[argc - 1]) + 1 - argv[0];
 }
 
 /* What ps shows is the memory of the arguments that this process was started with: there is room. */
-static void show(char **place, size_t room, char **argv, int argc)
+static void launcher_show(char **place, size_t room, char **argv, int argc)
 {
-	size_t size = size_of(argv, argc);
+	size_t size = launcher_size(argv, argc);
 
 	memset(place[0], 0, room);
 	memcpy(place[0], argv[0], size < room ? size : room - 1);
 }
 
-static char **strings_of(size_t length)
+static char **launcher_strings(size_t length)
 {
 	int count = request.arguments + request.variables;
 	char **all = calloc(count + 2, sizeof(*all));
@@ -219,25 +219,25 @@ static char **strings_of(size_t length)
 }
 
 /* Returns in a new process, with the length of its request's strings. */
-static size_t wait_for_request(void)
+static size_t launcher_wait_for_request(void)
 {
 	for (;;) {
-		ssize_t length = receive();
+		ssize_t length = launcher_receive();
 		int child;
 
 		if (length < 0)
 			_exit(0);
-		child = fork_beside();
+		child = launcher_fork_beside();
 		if (!child)
 			return length;
-		close_files();
-		if (child < 0 && !answer(child))
+		launcher_close_files();
+		if (child < 0 && !launcher_answer(child))
 			_exit(0);
 	}
 }
 
 /* A library's constructor may have made some, which a forked process would be without. */
-static bool has_other_threads(void)
+static bool launcher_has_other_threads(void)
 {
 	struct statx tasks;
 
@@ -245,7 +245,7 @@ static bool has_other_threads(void)
 	return statx(AT_FDCWD, "/proc/self/task", 0, STATX_NLINK, &tasks) || tasks.stx_nlink != 3;
 }
 
-static int number_of(const char *text)
+static int launcher_number_of(const char *text)
 {
 	int number = 0;
 
@@ -264,14 +264,14 @@ int __libc_start_main(main_function *program, int argc, char **argv, void (*init
 		size_t length;
 		char **all;
 
-		close(number_of(getenv(VARIABLE)));
+		close(launcher_number_of(getenv(VARIABLE)));
 		channel = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-		if (channel < 0 || has_other_threads())
+		if (channel < 0 || launcher_has_other_threads())
 			_exit(0);
-		length = wait_for_request();
-		settle();
-		all = strings_of(length);
-		show(argv, size_of(argv, argc), all, request.arguments);
+		length = launcher_wait_for_request();
+		launcher_settle();
+		all = launcher_strings(length);
+		launcher_show(argv, launcher_size(argv, argc), all, request.arguments);
 		argc = request.arguments;
 		argv = all;
 		environ = all + argc + 1;

@@ -32,13 +32,13 @@ static struct {
 static unsigned int count;
 static bool everything;
 
-static bool has_ram(u64 start, u64 size)
+static bool allowed_has_ram(u64 start, u64 size)
 {
 	return region_intersects(start, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
 	       REGION_DISJOINT;
 }
 
-static int take_range(char *text)
+static int allowed_add_range(char *text)
 {
 	char *end = text, *start = strsep(&end, "-");
 	u64 first, last;
@@ -51,7 +51,7 @@ static int take_range(char *text)
 		pr_err("memtype: allowed: %#llx-%#llx are not whole pages\n", first, last);
 		return -EINVAL;
 	}
-	if (has_ram(first, last - first + 1)) {
+	if (allowed_has_ram(first, last - first + 1)) {
 		pr_err("memtype: allowed: there is RAM in %#llx-%#llx\n", first, last);
 		return -EPERM;
 	}
@@ -76,7 +76,7 @@ int allowed_init(void)
 	if (!copy)
 		return -ENOMEM;
 	for (rest = copy; !error && (text = strsep(&rest, ","));)
-		error = take_range(text);
+		error = allowed_add_range(text);
 	kfree(copy);
 	return error;
 }
@@ -98,7 +98,7 @@ bool allowed_range(u64 start, u64 pages)
 		if (start >= ranges[n].first && start <= ranges[n].last &&
 		    (pages << PAGE_SHIFT) - 1 <= ranges[n].last - start)
 			/* Asked each time: memory can be plugged in. */
-			return !has_ram(start, pages << PAGE_SHIFT);
+			return !allowed_has_ram(start, pages << PAGE_SHIFT);
 	return false;
 }
 

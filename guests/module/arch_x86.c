@@ -26,12 +26,12 @@ void arch_x86_refresh(void)
 	mtrr_read_here(&registers);
 }
 
-static u64 last_pfn(void)
+static u64 arch_x86_last_pfn(void)
 {
 	return (1ULL << (boot_cpu_data.x86_phys_bits - PAGE_SHIFT)) - 1;
 }
 
-static bool possible(unsigned int memtype)
+static bool arch_x86_possible(unsigned int memtype)
 {
 	u64 pat = registers.has_pat ? registers.pat : PAT_AT_RESET;
 	unsigned int slot;
@@ -42,18 +42,18 @@ static bool possible(unsigned int memtype)
 	return false;
 }
 
-static bool any_ram(u64 first, u64 last)
+static bool arch_x86_any_ram(u64 first, u64 last)
 {
 	return region_intersects(first << PAGE_SHIFT, (last - first + 1) << PAGE_SHIFT,
 				 IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) != REGION_DISJOINT;
 }
 
 /*
- * The MTRR types that make UC- write-combining. Write-protected does so by Intel's table and not by AMD's (SDM
- * vol. 3, "Effective Page-Level Memory Types for Pentium III and More Recent Processor Families"; APM vol. 2,
- * "Combined Effect of MTRRs and PAT").
+ * The MTRR types that make UC- write-combining. Write-protected does so by Intel's table and not
+ * by AMD's (SDM vol. 3, "Effective Page-Level Memory Types for Pentium III and More Recent
+ * Processor Families"; APM vol. 2, "Combined Effect of MTRRs and PAT").
  */
-static u32 combining(void)
+static u32 arch_x86_combining(void)
 {
 	bool amd = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
 		   boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
@@ -61,7 +61,7 @@ static u32 combining(void)
 	return BIT(MEMTYPE_WC) | (amd ? 0 : BIT(MEMTYPE_WP));
 }
 
-static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
+static unsigned int arch_x86_hazards(u64 first, u64 last, unsigned int memtype)
 {
 	bool uncached = memtype == MEMTYPE_UC || memtype == MEMTYPE_UC_MINUS;
 	struct mtrr_summary mtrr;
@@ -74,7 +74,7 @@ static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
 	/* The thread's painful case: somebody else, SMM say, may use the same memory write-back. */
 	if (uncached && mtrr.types & BIT(MEMTYPE_WB))
 		found |= MEMTYPE_HAZARD_MTRR_WB_UNCACHED;
-	if (memtype == MEMTYPE_UC_MINUS && mtrr.types & combining())
+	if (memtype == MEMTYPE_UC_MINUS && mtrr.types & arch_x86_combining())
 		found |= MEMTYPE_HAZARD_MTRR_UNCACHED_COMBINES;
 	if (mtrr.splits_large_page)
 		found |= MEMTYPE_HAZARD_MTRR_MIXED;
@@ -83,25 +83,28 @@ static unsigned int hazards(u64 first, u64 last, unsigned int memtype)
 	return found;
 }
 
-/* Linux: what remap_pfn_range() gives untracked device memory, arch/x86/mm/pat/memtype.c, lookup_memtype(). */
-static unsigned int default_memtype(u64 first, u64 last)
+/*
+ * Linux: what remap_pfn_range() gives untracked device memory, arch/x86/mm/pat/memtype.c,
+ * lookup_memtype().
+ */
+static unsigned int arch_x86_default_memtype(u64 first, u64 last)
 {
 	u32 firmware = smram_memtypes(first, last);
 
 	/* Others would be refused. The lowest is the very type that SMM uses. */
 	if (firmware != SMRAM_NONE && firmware)
 		return __ffs(firmware);
-	return any_ram(first, last) ? MEMTYPE_WB : MEMTYPE_UC_MINUS;
+	return arch_x86_any_ram(first, last) ? MEMTYPE_WB : MEMTYPE_UC_MINUS;
 }
 
 const struct verifier_arch arch_x86 = {
-	.last_pfn = last_pfn,
-	.possible = possible,
-	.any_ram = any_ram,
+	.last_pfn = arch_x86_last_pfn,
+	.possible = arch_x86_possible,
+	.any_ram = arch_x86_any_ram,
 	.firmware_memtypes = smram_memtypes,
-	.hazards = hazards,
+	.hazards = arch_x86_hazards,
 	.ram_memtype = MEMTYPE_WB,
-	.default_memtype = default_memtype,
+	.default_memtype = arch_x86_default_memtype,
 };
 
 bool arch_x86_protection(unsigned int memtype, pgprot_t *prot)

@@ -18,10 +18,10 @@
 #include <asm/memtype.h>
 #include <asm/msr.h>
 
-#include "agent.h"
 #include "arch_x86.h"
 #include "benchmark.h"
 #include "observe.h"
+#include "state.h"
 
 /* Clang's forward-edge checks want a type that a symbol looked up by name hasn't; 5.10 knows none. */
 #ifndef __nocfi
@@ -41,7 +41,7 @@ static struct {
 } kernel;
 
 /* kallsyms_lookup_name() is not for modules any more (5.7), but a kprobe says where its symbol is. */
-static void *address_of(const char *symbol)
+static void *benchmark_address_of(const char *symbol)
 {
 	struct kprobe probe = { .symbol_name = symbol };
 
@@ -51,20 +51,20 @@ static void *address_of(const char *symbol)
 	return probe.addr;
 }
 
-static int find_kernel(void)
+static int benchmark_find_kernel(void)
 {
 #ifdef X86_FEATURE_IBT
 	/* A function that the kernel never calls through a pointer has no ENDBR left (6.0 and later). */
 	if (boot_cpu_has(X86_FEATURE_IBT))
 		return -EOPNOTSUPP;
 #endif
-	kernel.reserve = address_of("memtype_reserve");
-	kernel.free = address_of("memtype_free");
+	kernel.reserve = benchmark_address_of("memtype_reserve");
+	kernel.free = benchmark_address_of("memtype_free");
 	return kernel.reserve && kernel.free ? 0 : -ENOENT;
 }
 
 /* The page of entry n. A free page lies behind each, unless all are one. */
-static u64 entry_pfn(const struct memtype_benchmark *wanted, u64 n)
+static u64 benchmark_entry_pfn(const struct memtype_benchmark *wanted, u64 n)
 {
 	return FIRST_PFN + (wanted->overlapping ? 0 : 2 * n);
 }
@@ -73,15 +73,16 @@ static u64 entry_pfn(const struct memtype_benchmark *wanted, u64 n)
  * Where operation n of a round works: on the page of all, or a free one between
  * others, each time another and in an order that no cache likes.
  */
-static u64 operation_pfn(const struct memtype_benchmark *wanted, u32 round, u32 n)
+static u64 benchmark_operation_pfn(const struct memtype_benchmark *wanted, u32 round, u32 n)
 {
 	u64 number = (u64)round * wanted->operations + n;
 
 	/* Knuth's multiplicative hash. */
-	return entry_pfn(wanted, number * 2654435761ULL % wanted->records) + !wanted->overlapping;
+	return benchmark_entry_pfn(wanted, number * 2654435761ULL % wanted->records) +
+	       !wanted->overlapping;
 }
 
-static struct verifier_request request_for(u64 pfn, const struct verifier_owner *owner)
+static struct verifier_request benchmark_request_for(u64 pfn, const struct verifier_owner *owner)
 {
 	return (struct verifier_request){
 		.first = pfn,
@@ -91,25 +92,26 @@ static struct verifier_request request_for(u64 pfn, const struct verifier_owner 
 	};
 }
 
-static u64 time_checks(const struct memtype_benchmark *wanted, u32 round,
-		       struct verifier *verifier, const struct verifier_owner *owner)
+static u64 benchmark_time_checks(const struct memtype_benchmark *wanted, u32 round,
+				 struct verifier *verifier, const struct verifier_owner *owner)
 {
 	struct verifier_verdict verdict;
 	u64 start = rdtsc_ordered();
 	u32 n;
 
 	for (n = 0; n < wanted->operations; n++) {
-		struct verifier_request request = request_for(operation_pfn(wanted, round, n), owner);
+		struct verifier_request request =
+			benchmark_request_for(benchmark_operation_pfn(wanted, round, n), owner);
 
-		mutex_lock(&memtype_lock);
+		mutex_lock(&state_lock);
 		verifier_check(verifier, &request, &verdict);
-		mutex_unlock(&memtype_lock);
+		mutex_unlock(&state_lock);
 	}
 	return rdtsc_ordered() - start;
 }
 
-static u64 time_tracks(const struct memtype_benchmark *wanted, u32 round,
-		       struct verifier *verifier, const struct verifier_owner *owner)
+static u64 benchmark_time_tracks(const struct memtype_benchmark *wanted, u32 round,
+				 struct verifier *verifier, const struct verifier_owner *owner)
 {
 	struct verifier_record *record;
 	struct verifier_verdict verdict;
@@ -117,21 +119,22 @@ static u64 time_tracks(const struct memtype_benchmark *wanted, u32 round,
 	u32 n;
 
 	for (n = 0; n < wanted->operations; n++) {
-		struct verifier_request request = request_for(operation_pfn(wanted, round, n), owner);
+		struct verifier_request request =
+			benchmark_request_for(benchmark_operation_pfn(wanted, round, n), owner);
 
-		mutex_lock(&memtype_lock);
+		mutex_lock(&state_lock);
 		record = verifier_track(verifier, &request, &verdict);
-		mutex_unlock(&memtype_lock);
+		mutex_unlock(&state_lock);
 		if (!record)
 			return 0;
-		mutex_lock(&memtype_lock);
+		mutex_lock(&state_lock);
 		verifier_release(verifier, record);
-		mutex_unlock(&memtype_lock);
+		mutex_unlock(&state_lock);
 	}
 	return rdtsc_ordered() - start;
 }
 
-static int __nocfi reserve(u64 pfn)
+static int __nocfi benchmark_reserve(u64 pfn)
 {
 	enum page_cache_mode granted;
 
@@ -139,32 +142,34 @@ static int __nocfi reserve(u64 pfn)
 			      &granted);
 }
 
-static int __nocfi unreserve(u64 pfn)
+static int __nocfi benchmark_unreserve(u64 pfn)
 {
 	return kernel.free(pfn << PAGE_SHIFT, (pfn + 1) << PAGE_SHIFT);
 }
 
-static u64 time_kernel(const struct memtype_benchmark *wanted, u32 round)
+static u64 benchmark_time_kernel(const struct memtype_benchmark *wanted, u32 round)
 {
 	u64 start = rdtsc_ordered();
 	u32 n;
 
 	for (n = 0; n < wanted->operations; n++) {
-		u64 pfn = operation_pfn(wanted, round, n);
+		u64 pfn = benchmark_operation_pfn(wanted, round, n);
 
-		if (reserve(pfn) || unreserve(pfn))
+		if (benchmark_reserve(pfn) || benchmark_unreserve(pfn))
 			return 0;
 	}
 	return rdtsc_ordered() - start;
 }
 
-static int fill_verifier(const struct memtype_benchmark *wanted, struct verifier *verifier,
-			 const struct verifier_owner *owner, u32 *bytes)
+static int benchmark_fill_verifier(const struct memtype_benchmark *wanted,
+				   struct verifier *verifier, const struct verifier_owner *owner,
+				   u32 *bytes)
 {
 	u32 n;
 
 	for (n = 0; n < wanted->records; n++) {
-		struct verifier_request request = request_for(entry_pfn(wanted, n), owner);
+		struct verifier_request request =
+			benchmark_request_for(benchmark_entry_pfn(wanted, n), owner);
 		struct verifier_record *record = verifier_adopt(verifier, &request);
 
 		if (!record)
@@ -176,24 +181,24 @@ static int fill_verifier(const struct memtype_benchmark *wanted, struct verifier
 	return 0;
 }
 
-static u32 fill_kernel(const struct memtype_benchmark *wanted)
+static u32 benchmark_fill_kernel(const struct memtype_benchmark *wanted)
 {
 	u32 n;
 
-	for (n = 0; n < wanted->records && !reserve(entry_pfn(wanted, n)); n++)
+	for (n = 0; n < wanted->records && !benchmark_reserve(benchmark_entry_pfn(wanted, n)); n++)
 		cond_resched();
 	return n;
 }
 
-static void empty_kernel(const struct memtype_benchmark *wanted, u32 filled)
+static void benchmark_empty_kernel(const struct memtype_benchmark *wanted, u32 filled)
 {
 	while (filled--) {
-		unreserve(entry_pfn(wanted, filled));
+		benchmark_unreserve(benchmark_entry_pfn(wanted, filled));
 		cond_resched();
 	}
 }
 
-static int run(struct memtype_benchmark *wanted, struct verifier *verifier)
+static int benchmark_measure(struct memtype_benchmark *wanted, struct verifier *verifier)
 {
 	const struct verifier_owner *owner = verifier_owner(verifier, "benchmark");
 	u32 filled = 0, round;
@@ -201,28 +206,28 @@ static int run(struct memtype_benchmark *wanted, struct verifier *verifier)
 
 	if (!owner)
 		return -ENOMEM;
-	error = fill_verifier(wanted, verifier, owner, &wanted->bytes_per_record);
+	error = benchmark_fill_verifier(wanted, verifier, owner, &wanted->bytes_per_record);
 	if (error)
 		return error;
 	if (wanted->with_kernel) {
-		error = find_kernel();
+		error = benchmark_find_kernel();
 		if (error)
 			return error;
-		filled = fill_kernel(wanted);
+		filled = benchmark_fill_kernel(wanted);
 		if (filled < wanted->records)
 			error = -ENOMEM;
 	}
 	for (round = 0; !error && round < wanted->rounds; round++) {
-		wanted->check_cycles[round] = time_checks(wanted, round, verifier, owner);
-		wanted->track_cycles[round] = time_tracks(wanted, round, verifier, owner);
+		wanted->check_cycles[round] = benchmark_time_checks(wanted, round, verifier, owner);
+		wanted->track_cycles[round] = benchmark_time_tracks(wanted, round, verifier, owner);
 		if (wanted->with_kernel)
-			wanted->kernel_cycles[round] = time_kernel(wanted, round);
+			wanted->kernel_cycles[round] = benchmark_time_kernel(wanted, round);
 		if (!wanted->track_cycles[round] || (wanted->with_kernel && !wanted->kernel_cycles[round]))
 			error = -EIO;
 		cond_resched();
 	}
 	wanted->tsc = rdtsc_ordered();
-	empty_kernel(wanted, filled);
+	benchmark_empty_kernel(wanted, filled);
 	return error;
 }
 
@@ -234,16 +239,16 @@ int benchmark_run(struct memtype_benchmark *wanted)
 	if (!wanted->records || wanted->records > MOST_RECORDS || !wanted->operations ||
 	    wanted->operations > MOST_OPERATIONS || wanted->rounds > MEMTYPE_BENCHMARK_ROUNDS)
 		return -EINVAL;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	arch_x86_refresh();
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	/* Watching the kernel's functions takes longer than they do. */
 	error = observe_pause();
 	if (error)
 		return error;
 	/* Of its own: the tests' records have nothing to do with it. */
 	verifier_init(&verifier, &arch_x86);
-	error = run(wanted, &verifier);
+	error = benchmark_measure(wanted, &verifier);
 	verifier_destroy(&verifier);
 	return observe_resume() ?: error;
 }

@@ -28,7 +28,10 @@ static inline void compat_vm_flags_set(struct vm_area_struct *vma, unsigned long
 #endif
 }
 
-/* 6.4 let page faults go without the mmap lock, by one of the VMA's own. The mmap lock is held for writing. */
+/*
+ * 6.4 let page faults go without the mmap lock, by one of the VMA's own. The mmap lock is held
+ * for writing.
+ */
 static inline void compat_vma_start_write(struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)

@@ -10,7 +10,7 @@
 #include "driver_calls.h"
 #include "page_table.h"
 
-static int any_type(const struct memtype_request *request)
+static int driver_call_any_type(const struct memtype_request *request)
 {
 	return 0;
 }
@@ -19,7 +19,7 @@ static int any_type(const struct memtype_request *request)
  * Anybody's memory, as drivers may ask for it. Without a direct map the kernel either warns or says that
  * it has done it (__cpa_process_fault(), 5.10 to 7.3), depending on where RAM ends.
  */
-static int direct_map(const struct memtype_request *request)
+static int driver_call_direct_map(const struct memtype_request *request)
 {
 	if (request->memtype != MEMTYPE_WB && request->memtype != MEMTYPE_WC &&
 	    request->memtype != MEMTYPE_UC_MINUS)
@@ -36,9 +36,9 @@ static int direct_map(const struct memtype_request *request)
 }
 
 /* The array is one of struct pages. */
-static int direct_map_of_pages(const struct memtype_request *request)
+static int driver_call_direct_map_of_pages(const struct memtype_request *request)
 {
-	int error = direct_map(request);
+	int error = driver_call_direct_map(request);
 	u64 n;
 
 	for (n = 0; !error && n < request->pages; n++)
@@ -47,14 +47,14 @@ static int direct_map_of_pages(const struct memtype_request *request)
 	return error;
 }
 
-static bool is_ram(u64 start, u64 pages)
+static bool driver_call_is_ram(u64 start, u64 pages)
 {
 	return region_intersects(start, pages << PAGE_SHIFT, IORESOURCE_SYSTEM_RAM,
 				 IORES_DESC_NONE) != REGION_DISJOINT;
 }
 
 /* The kernel says NULL for any reason; ENOMEM is what drivers make of it. */
-static int map_io(const struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_call_map_io(const struct memtype_request *request, struct driver_mapping *mapping)
 {
 	size_t size = request->pages << PAGE_SHIFT;
 	pgprot_t prot = PAGE_KERNEL;
@@ -83,57 +83,60 @@ static int map_io(const struct memtype_request *request, struct driver_mapping *
 		break;
 	}
 	mapping->address = (__force void *)address;
-	return address ? 0 : ENOMEM;
+	return address ? 0 : -ENOMEM;
 }
 
-static int unmap_io(const struct driver_mapping *mapping)
+static int driver_call_unmap_io(const struct driver_mapping *mapping)
 {
 	iounmap((__force void __iomem *)mapping->address);
 	return 0;
 }
 
-static int has_flag(const struct memtype_request *request)
+static int driver_call_has_flag(const struct memtype_request *request)
 {
 	return request->memtype == MEMTYPE_WB || request->memtype == MEMTYPE_WT ||
 	       request->memtype == MEMTYPE_WC ? 0 : -EINVAL;
 }
 
-static int map_memory(const struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_call_map_memory(const struct memtype_request *request,
+				  struct driver_mapping *mapping)
 {
 	unsigned long flag = request->memtype == MEMTYPE_WB ? MEMREMAP_WB :
 			     request->memtype == MEMTYPE_WT ? MEMREMAP_WT : MEMREMAP_WC;
 
 	mapping->address = memremap(request->start, request->pages << PAGE_SHIFT, flag);
-	return mapping->address ? 0 : ENOMEM;
+	return mapping->address ? 0 : -ENOMEM;
 }
 
-static int unmap_memory(const struct driver_mapping *mapping)
+static int driver_call_unmap_memory(const struct driver_mapping *mapping)
 {
 	memunmap(mapping->address);
 	return 0;
 }
 
-static int set_memory(const struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_call_set_memory(const struct memtype_request *request,
+				  struct driver_mapping *mapping)
 {
 	unsigned long address = (unsigned long)phys_to_virt(request->start);
 
 	mapping->address = (void *)address;
 	switch (request->memtype) {
 	case MEMTYPE_UC_MINUS:
-		return -set_memory_uc(address, request->pages);
+		return set_memory_uc(address, request->pages);
 	case MEMTYPE_WC:
-		return -set_memory_wc(address, request->pages);
+		return set_memory_wc(address, request->pages);
 	default:
-		return -set_memory_wb(address, request->pages);
+		return set_memory_wb(address, request->pages);
 	}
 }
 
-static int unset_memory(const struct driver_mapping *mapping)
+static int driver_call_unset_memory(const struct driver_mapping *mapping)
 {
 	return set_memory_wb((unsigned long)mapping->address, mapping->pages);
 }
 
-static int set_pages_array(const struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_call_set_pages_array(const struct memtype_request *request,
+				       struct driver_mapping *mapping)
 {
 	struct page **array;
 	int error;
@@ -141,7 +144,7 @@ static int set_pages_array(const struct memtype_request *request, struct driver_
 
 	array = kvmalloc_array(request->pages, sizeof(*array), GFP_KERNEL);
 	if (!array)
-		return ENOMEM;
+		return -ENOMEM;
 	for (n = 0; n < request->pages; n++)
 		array[n] = pfn_to_page((request->start >> PAGE_SHIFT) + n);
 	switch (request->memtype) {
@@ -156,14 +159,14 @@ static int set_pages_array(const struct memtype_request *request, struct driver_
 	}
 	if (error) {
 		kvfree(array);
-		return -error;
+		return error;
 	}
 	mapping->array = array;
 	mapping->address = phys_to_virt(request->start);
 	return 0;
 }
 
-static int unset_pages_array(const struct driver_mapping *mapping)
+static int driver_call_unset_pages_array(const struct driver_mapping *mapping)
 {
 	int error = set_pages_array_wb(mapping->array, mapping->pages);
 
@@ -171,40 +174,42 @@ static int unset_pages_array(const struct driver_mapping *mapping)
 	return error;
 }
 
-static int combining(const struct memtype_request *request)
+static int driver_call_combining(const struct memtype_request *request)
 {
 	return request->memtype == MEMTYPE_WC ? 0 : -EINVAL;
 }
 
 /* Of RAM it changes the direct map. */
-static int combining_as_mapped(const struct memtype_request *request)
+static int driver_call_combining_as_mapped(const struct memtype_request *request)
 {
-	if (is_ram(request->start, request->pages))
-		return combining(request) ?: direct_map(request);
-	return combining(request);
+	if (driver_call_is_ram(request->start, request->pages))
+		return driver_call_combining(request) ?: driver_call_direct_map(request);
+	return driver_call_combining(request);
 }
 
-static int reserve_wc(const struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_call_reserve_wc(const struct memtype_request *request,
+				  struct driver_mapping *mapping)
 {
-	return -arch_io_reserve_memtype_wc(request->start, request->pages << PAGE_SHIFT);
+	return arch_io_reserve_memtype_wc(request->start, request->pages << PAGE_SHIFT);
 }
 
-static int unreserve_wc(const struct driver_mapping *mapping)
+static int driver_call_unreserve_wc(const struct driver_mapping *mapping)
 {
 	arch_io_free_memtype_wc(mapping->start, mapping->pages << PAGE_SHIFT);
 	/* Of RAM it has changed the direct map, which freeing leaves as it is (5.10 to 7.3). */
-	if (!is_ram(mapping->start, mapping->pages))
+	if (!driver_call_is_ram(mapping->start, mapping->pages))
 		return 0;
 	return set_memory_wb((unsigned long)phys_to_virt(mapping->start), mapping->pages);
 }
 
-static int phys_wc_add(const struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_call_phys_wc_add(const struct memtype_request *request,
+				   struct driver_mapping *mapping)
 {
 	mapping->mtrr = arch_phys_wc_add(request->start, request->pages << PAGE_SHIFT);
-	return mapping->mtrr < 0 ? -mapping->mtrr : 0;
+	return min(mapping->mtrr, 0);
 }
 
-static int phys_wc_del(const struct driver_mapping *mapping)
+static int driver_call_phys_wc_del(const struct driver_mapping *mapping)
 {
 	arch_phys_wc_del(mapping->mtrr);
 	return 0;
@@ -213,13 +218,24 @@ static int phys_wc_del(const struct driver_mapping *mapping)
 const struct driver_call *driver_call(u32 number)
 {
 	static const struct driver_call calls[] = {
-		[MEMTYPE_CALL_IOREMAP] = { any_type, map_io, unmap_io, true },
-		[MEMTYPE_CALL_MEMREMAP] = { has_flag, map_memory, unmap_memory, true },
-		[MEMTYPE_CALL_SET_MEMORY] = { direct_map, set_memory, unset_memory, true },
-		[MEMTYPE_CALL_SET_PAGES_ARRAY] = { direct_map_of_pages, set_pages_array, unset_pages_array, true },
-		[MEMTYPE_CALL_RESERVE_WC] = { combining_as_mapped, reserve_wc, unreserve_wc, true },
-		/* It asks for an MTRR, and only where page tables can't say WC: no page gets a type from it. */
-		[MEMTYPE_CALL_PHYS_WC_ADD] = { combining, phys_wc_add, phys_wc_del, false },
+		[MEMTYPE_CALL_IOREMAP] = { driver_call_any_type, driver_call_map_io,
+					   driver_call_unmap_io, true },
+		[MEMTYPE_CALL_MEMREMAP] = { driver_call_has_flag, driver_call_map_memory,
+					    driver_call_unmap_memory, true },
+		[MEMTYPE_CALL_SET_MEMORY] = { driver_call_direct_map, driver_call_set_memory,
+					      driver_call_unset_memory, true },
+		[MEMTYPE_CALL_SET_PAGES_ARRAY] = { driver_call_direct_map_of_pages,
+						   driver_call_set_pages_array,
+						   driver_call_unset_pages_array, true },
+		[MEMTYPE_CALL_RESERVE_WC] = { driver_call_combining_as_mapped,
+					      driver_call_reserve_wc, driver_call_unreserve_wc,
+					      true },
+		/*
+		 * It asks for an MTRR, and only where page tables can't say WC: no page gets a
+		 * type from it.
+		 */
+		[MEMTYPE_CALL_PHYS_WC_ADD] = { driver_call_combining, driver_call_phys_wc_add,
+					       driver_call_phys_wc_del, false },
 	};
 
 	return number < ARRAY_SIZE(calls) ? &calls[number] : NULL;

@@ -5,7 +5,8 @@
 
 #include <linux/mm.h>
 
-#include "agent.h"
+#include "memtype_uapi.h"
+#include "verifier.h"
 
 struct driver_mapping {
 	const struct driver_call *call;
@@ -20,7 +21,7 @@ struct driver_mapping {
 struct driver_call {
 	/* 0; -EINVAL: no such function for the type; -ENXIO: no direct map. */
 	int (*possible)(const struct memtype_request *request);
-	/* Returns 0 or a positive errno: the kernel's own answer. */
+	/* Returns the kernel's own answer: 0 or a negative errno. */
 	int (*map)(const struct memtype_request *request, struct driver_mapping *mapping);
 	/* Returns 0 or a negative errno: then the pages may have kept their type. */
 	int (*unmap)(const struct driver_mapping *mapping);

@@ -6,10 +6,12 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
-#include "agent.h"
 #include "arch_x86.h"
 #include "driver_calls.h"
+#include "driver_operations.h"
 #include "page_table.h"
+#include "state.h"
+#include "user_mapping.h"
 
 struct ram_block {
 	struct list_head node;
@@ -25,7 +27,8 @@ static atomic_long_t ram_pages;
 static u64 kept_pages;
 
 /* Empty for what only reserves: there is no address to look at. */
-static void read_page_table(const struct driver_mapping *mapping, struct memtype_page_table *table)
+static void driver_read_page_table(const struct driver_mapping *mapping,
+				   struct memtype_page_table *table)
 {
 	if (mapping->address)
 		page_table_read((unsigned long)mapping->address, mapping->pages, table);
@@ -34,17 +37,18 @@ static void read_page_table(const struct driver_mapping *mapping, struct memtype
 }
 
 /* Of what asks for no type only the range is judged, as verifier_lookup() does. */
-static void judge_range(const struct verifier_request *asked, struct verifier_verdict *verdict)
+static void driver_judge_range(const struct verifier_request *asked,
+			       struct verifier_verdict *verdict)
 {
 	unsigned int memtype;
 	bool in_use;
 
 	*verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
-	if (verifier_lookup(&memtype_verifier, asked->first, asked->pages, &memtype, &in_use) == EINVAL)
-		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = EINVAL };
+	if (verifier_lookup(&state_verifier, asked->first, asked->pages, &memtype, &in_use) == -EINVAL)
+		*verdict = (struct verifier_verdict){ .rule = VERIFIER_MALFORMED, .error = -EINVAL };
 }
 
-static void unmap(const struct driver_mapping *mapping)
+static void driver_unmap(const struct driver_mapping *mapping)
 {
 	u64 end = mapping->start + (mapping->pages << PAGE_SHIFT);
 	struct ram_block *block;
@@ -57,13 +61,13 @@ static void unmap(const struct driver_mapping *mapping)
 			block->spoilt = true;
 }
 
-static int map_locked(struct memtype_request *request, struct driver_mapping *mapping)
+static int driver_map_locked(struct memtype_request *request, struct driver_mapping *mapping)
 {
 	struct verifier_request asked = {
 		.first = request->start >> PAGE_SHIFT,
 		.pages = request->pages,
 		.memtype = request->memtype,
-		.owner = verifier_owner(&memtype_verifier, request->owner),
+		.owner = verifier_owner(&state_verifier, request->owner),
 	};
 	struct verifier_verdict verdict;
 	int handle;
@@ -72,37 +76,37 @@ static int map_locked(struct memtype_request *request, struct driver_mapping *ma
 		return -ENOMEM;
 	arch_x86_refresh();
 	if (mapping->call->judged)
-		mapping->record = verifier_track(&memtype_verifier, &asked, &verdict);
+		mapping->record = verifier_track(&state_verifier, &asked, &verdict);
 	else
-		judge_range(&asked, &verdict);
-	memtype_fill_verdict(&request->verdict, &verdict);
+		driver_judge_range(&asked, &verdict);
+	state_fill_verdict(&request->verdict, &verdict);
 	if (mapping->call->judged && !verdict.error && !mapping->record)
 		return -ENOMEM;
-	if (verdict.error && memtype_enforce)
+	if (verdict.error && state_enforce)
 		return 0;
 	request->asked_kernel = 1;
 	/* The functions take bytes, and a size that wraps would be a small one. */
 	if (request->pages > SIZE_MAX >> PAGE_SHIFT)
 		request->kernel_error = EINVAL;
 	else
-		request->kernel_error = mapping->call->map(request, mapping);
+		request->kernel_error = -mapping->call->map(request, mapping);
 	if (request->kernel_error)
 		goto untrack;
 	/* Cyclic: an old handle must not come to mean somebody else's mapping. */
 	handle = idr_alloc_cyclic(&mappings, mapping, 1, 0, GFP_KERNEL);
 	if (handle < 0) {
-		unmap(mapping);
+		driver_unmap(mapping);
 		if (mapping->record)
-			verifier_release(&memtype_verifier, mapping->record);
+			verifier_release(&state_verifier, mapping->record);
 		return handle;
 	}
 	request->handle = handle;
-	read_page_table(mapping, &request->page_table);
+	driver_read_page_table(mapping, &request->page_table);
 	return 0;
 
 untrack:
 	if (mapping->record)
-		verifier_release(&memtype_verifier, mapping->record);
+		verifier_release(&state_verifier, mapping->record);
 	return 0;
 }
 
@@ -117,22 +121,22 @@ int driver_map(struct memtype_request *request)
 	mapping->call = driver_call(request->call);
 	mapping->start = request->start;
 	mapping->pages = request->pages;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	if (mapping->call)
 		error = mapping->call->possible(request);
 	if (!error)
-		error = map_locked(request, mapping);
-	mutex_unlock(&memtype_lock);
+		error = driver_map_locked(request, mapping);
+	mutex_unlock(&state_lock);
 	if (!request->handle)
 		kfree(mapping);
 	return error;
 }
 
-static void release_locked(struct driver_mapping *mapping)
+static void driver_release_locked(struct driver_mapping *mapping)
 {
-	unmap(mapping);
+	driver_unmap(mapping);
 	if (mapping->record)
-		verifier_release(&memtype_verifier, mapping->record);
+		verifier_release(&state_verifier, mapping->record);
 	kfree(mapping);
 }
 
@@ -142,11 +146,11 @@ int driver_release(u64 handle)
 
 	if (handle > INT_MAX)
 		return -ENOENT;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	mapping = idr_remove(&mappings, handle);
 	if (mapping)
-		release_locked(mapping);
-	mutex_unlock(&memtype_lock);
+		driver_release_locked(mapping);
+	mutex_unlock(&state_lock);
 	return mapping ? 0 : -ENOENT;
 }
 
@@ -156,11 +160,11 @@ int driver_read(u64 handle, struct memtype_page_table *table)
 
 	if (handle > INT_MAX)
 		return -ENOENT;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	mapping = idr_find(&mappings, handle);
 	if (mapping)
-		read_page_table(mapping, table);
-	mutex_unlock(&memtype_lock);
+		driver_read_page_table(mapping, table);
+	mutex_unlock(&state_lock);
 	return mapping ? 0 : -ENOENT;
 }
 
@@ -186,10 +190,10 @@ int driver_allocate_ram(struct memtype_ram *ram)
 	block->start = page_to_phys(page);
 	block->pages = ram->pages;
 	ram->start = block->start;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_add(&block->node, &ram_blocks);
 	atomic_long_add(block->pages, &ram_pages);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
@@ -198,7 +202,7 @@ int driver_allocate_ram(struct memtype_ram *ram)
  * it for his own and for write-back. The kernel's own callers of set_memory_wb() leak it then too
  * (drivers/char/agp/generic.c).
  */
-static bool can_be_freed(const struct ram_block *block)
+static bool driver_can_be_freed(const struct ram_block *block)
 {
 	u64 first = block->start >> PAGE_SHIFT;
 
@@ -206,10 +210,10 @@ static bool can_be_freed(const struct ram_block *block)
 	       page_table_is_write_back((unsigned long)phys_to_virt(block->start), block->pages);
 }
 
-static void free_block(struct ram_block *block)
+static void driver_free_block(struct ram_block *block)
 {
 	list_del(&block->node);
-	if (can_be_freed(block)) {
+	if (driver_can_be_freed(block)) {
 		atomic_long_sub(block->pages, &ram_pages);
 		__free_pages(pfn_to_page(block->start >> PAGE_SHIFT),
 			     get_order(block->pages << PAGE_SHIFT));
@@ -223,9 +227,9 @@ static void free_block(struct ram_block *block)
 
 int driver_statistics(struct memtype_statistics *statistics)
 {
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	statistics->kept_pages = kept_pages;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
@@ -235,12 +239,12 @@ void driver_release_all(void)
 	struct ram_block *block, *next;
 	int handle;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	idr_for_each_entry(&mappings, mapping, handle) {
 		idr_remove(&mappings, handle);
-		release_locked(mapping);
+		driver_release_locked(mapping);
 	}
 	list_for_each_entry_safe(block, next, &ram_blocks, node)
-		free_block(block);
-	mutex_unlock(&memtype_lock);
+		driver_free_block(block);
+	mutex_unlock(&state_lock);
 }

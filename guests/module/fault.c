@@ -37,12 +37,12 @@ static LIST_HEAD(faults);
 static u64 last_handle;
 
 /* What the probed function is left to: it must not touch the return value, nor be traced itself. */
-static notrace noinline void just_return(void)
+static notrace noinline void fault_just_return(void)
 {
 	barrier();
 }
 
-static int fail_or_not(struct kprobe *probe, struct pt_regs *regs)
+static int fault_probe_hit(struct kprobe *probe, struct pt_regs *regs)
 {
 	struct fault *fault = container_of(probe, struct fault, probe);
 	int call;
@@ -54,7 +54,7 @@ static int fail_or_not(struct kprobe *probe, struct pt_regs *regs)
 		return 0;
 	atomic_inc(&fault->failed);
 	regs_set_return_value(regs, fault->returns);
-	regs->ip = (unsigned long)just_return;
+	regs->ip = (unsigned long)fault_just_return;
 	return 1;
 }
 
@@ -63,7 +63,7 @@ static int fail_or_not(struct kprobe *probe, struct pt_regs *regs)
  * not change where the function returns (Documentation/trace/kprobes.rst,
  * "Changing Execution Path"), 5.10 to 7.3.
  */
-static void after_nothing(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+static void fault_after_nothing(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
 {
 }
 
@@ -80,8 +80,8 @@ int fault_arm(struct memtype_fault *asked)
 		return -ENOMEM;
 	strscpy(fault->function, asked->function, sizeof(fault->function));
 	fault->probe.symbol_name = fault->function;
-	fault->probe.pre_handler = fail_or_not;
-	fault->probe.post_handler = after_nothing;
+	fault->probe.pre_handler = fault_probe_hit;
+	fault->probe.post_handler = fault_after_nothing;
 	fault->returns = asked->returns;
 	fault->pid = find_get_pid(asked->pid);
 	fault->after = asked->after;
@@ -97,7 +97,8 @@ int fault_arm(struct memtype_fault *asked)
 		put_pid(fault->pid);
 		kfree(fault);
 	} else {
-		fault->handle = asked->handle = ++last_handle;
+		fault->handle = ++last_handle;
+		asked->handle = fault->handle;
 		list_add_tail(&fault->node, &faults);
 	}
 	mutex_unlock(&fault_lock);
@@ -106,7 +107,7 @@ int fault_arm(struct memtype_fault *asked)
 	return 0;
 }
 
-static struct fault *find(u64 handle)
+static struct fault *fault_find(u64 handle)
 {
 	struct fault *fault;
 
@@ -121,7 +122,7 @@ int fault_read(struct memtype_fault *asked)
 	struct fault *fault;
 
 	mutex_lock(&fault_lock);
-	fault = find(asked->handle);
+	fault = fault_find(asked->handle);
 	if (fault) {
 		asked->calls = atomic_read(&fault->calls);
 		asked->failed = atomic_read(&fault->failed);
@@ -130,7 +131,7 @@ int fault_read(struct memtype_fault *asked)
 	return fault ? 0 : -ENOENT;
 }
 
-static void end(struct fault *fault)
+static void fault_end(struct fault *fault)
 {
 	/* It waits for handlers that run. */
 	unregister_kprobe(&fault->probe);
@@ -144,9 +145,9 @@ int fault_disarm(u64 handle)
 	struct fault *fault;
 
 	mutex_lock(&fault_lock);
-	fault = find(handle);
+	fault = fault_find(handle);
 	if (fault)
-		end(fault);
+		fault_end(fault);
 	mutex_unlock(&fault_lock);
 	return fault ? 0 : -ENOENT;
 }
@@ -157,6 +158,6 @@ void fault_disarm_all(void)
 
 	mutex_lock(&fault_lock);
 	list_for_each_entry_safe(fault, next, &faults, node)
-		end(fault);
+		fault_end(fault);
 	mutex_unlock(&fault_lock);
 }

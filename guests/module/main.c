@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* The kernel half of the agent: /dev/memtype and its calls. */
+/*
+ * The kernel half of the agent: /dev/memtype and its calls.
+ *
+ * Errors: in all files of the module a function that can fail returns 0 or a negative errno, and a
+ * field named error holds one. Only in memtype_uapi.h they are positive, as user space has errno;
+ * who fills in one of its structs turns the sign.
+ */
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -7,57 +13,21 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "agent.h"
 #include "allowed.h"
 #include "arch_x86.h"
-#include "fault.h"
 #include "benchmark.h"
+#include "driver_operations.h"
+#include "fault.h"
+#include "kill_point.h"
+#include "mm_list.h"
 #include "mtrr.h"
 #include "observe.h"
 #include "smram.h"
-#include "spaces.h"
+#include "state.h"
+#include "user_mapping.h"
+#include "user_mmap.h"
 
-DEFINE_MUTEX(memtype_lock);
-struct verifier memtype_verifier;
-bool memtype_enforce;
-
-void memtype_fill_record(struct memtype_record *to, const struct verifier_record *from)
-{
-	*to = (struct memtype_record){
-		.start = from->first << PAGE_SHIFT,
-		.pages = from->last - from->first + 1,
-		.address = from->address,
-		.memtype = from->memtype,
-		.kind = from->space ? MEMTYPE_USER : MEMTYPE_KERNEL,
-		.pid = from->pid,
-		.observed = from->observed,
-	};
-	strscpy(to->owner, from->owner->name, sizeof(to->owner));
-}
-
-void memtype_fill_verdict(struct memtype_verdict *to, const struct verifier_verdict *from)
-{
-	static const u32 rules[] = {
-		[VERIFIER_ACCEPTED] = MEMTYPE_RULE_NONE,
-		[VERIFIER_MALFORMED] = MEMTYPE_RULE_MALFORMED,
-		[VERIFIER_IMPOSSIBLE] = MEMTYPE_RULE_IMPOSSIBLE,
-		[VERIFIER_RAM_NOT_WB] = MEMTYPE_RULE_RAM_NOT_WB,
-		[VERIFIER_ALIAS] = MEMTYPE_RULE_ALIAS,
-		[VERIFIER_EXCLUSIVE] = MEMTYPE_RULE_EXCLUSIVE,
-		[VERIFIER_FIRMWARE] = MEMTYPE_RULE_SMRAM,
-	};
-
-	*to = (struct memtype_verdict){
-		.rule = rules[from->rule],
-		.error = from->error,
-		.hazards = from->hazards,
-		.has_conflict = from->conflict != NULL,
-	};
-	if (from->conflict)
-		memtype_fill_record(&to->conflict, from->conflict);
-}
-
-static int verify(struct memtype_request *request)
+static int main_verify(struct memtype_request *request)
 {
 	struct verifier_request asked = {
 		.first = request->start >> PAGE_SHIFT,
@@ -68,24 +38,24 @@ static int verify(struct memtype_request *request)
 	};
 	struct verifier_verdict verdict;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	arch_x86_refresh();
-	verifier_check(&memtype_verifier, &asked, &verdict);
-	memtype_fill_verdict(&request->verdict, &verdict);
-	request->asked_kernel = !verdict.error || !memtype_enforce;
-	mutex_unlock(&memtype_lock);
+	verifier_check(&state_verifier, &asked, &verdict);
+	state_fill_verdict(&request->verdict, &verdict);
+	request->asked_kernel = !verdict.error || !state_enforce;
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
-static int lookup(struct memtype_lookup *lookup)
+static int main_lookup(struct memtype_lookup *lookup)
 {
 	unsigned int memtype = 0;
 	bool in_use = false;
 
-	mutex_lock(&memtype_lock);
-	lookup->error = verifier_lookup(&memtype_verifier, lookup->start >> PAGE_SHIFT,
-					lookup->pages, &memtype, &in_use);
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	lookup->error = -verifier_lookup(&state_verifier, lookup->start >> PAGE_SHIFT,
+					 lookup->pages, &memtype, &in_use);
+	mutex_unlock(&state_lock);
 	lookup->memtype = memtype;
 	lookup->in_use = in_use;
 	return 0;
@@ -97,17 +67,17 @@ struct listing {
 	u32 count;
 };
 
-static bool list_record(struct verifier_record *record, void *data)
+static bool main_list_record(struct verifier_record *record, void *data)
 {
 	struct listing *listing = data;
 
 	if (listing->count < listing->capacity)
-		memtype_fill_record(&listing->records[listing->count], record);
+		state_fill_record(&listing->records[listing->count], record);
 	listing->count++;
 	return true;
 }
 
-static int tracked(struct memtype_tracked *tracked)
+static int main_tracked(struct memtype_tracked *tracked)
 {
 	struct listing listing = { .capacity = tracked->capacity };
 	u64 first = tracked->start >> PAGE_SHIFT;
@@ -119,9 +89,10 @@ static int tracked(struct memtype_tracked *tracked)
 	listing.records = kvcalloc(tracked->capacity ?: 1, sizeof(*listing.records), GFP_KERNEL);
 	if (!listing.records)
 		return -ENOMEM;
-	mutex_lock(&memtype_lock);
-	verifier_each(&memtype_verifier, tracked->pages ? first : 0, last, list_record, &listing);
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	verifier_each(&state_verifier, tracked->pages ? first : 0, last, main_list_record,
+		      &listing);
+	mutex_unlock(&state_lock);
 	tracked->count = listing.count;
 	/* Copied without the lock: a page fault may need the mmap lock. */
 	if (copy_to_user(u64_to_user_ptr(tracked->buffer), listing.records,
@@ -131,33 +102,33 @@ static int tracked(struct memtype_tracked *tracked)
 	return error;
 }
 
-static int set_policy(const struct memtype_policy *policy)
+static int main_set_policy(const struct memtype_policy *policy)
 {
-	mutex_lock(&memtype_lock);
-	memtype_enforce = policy->enforce;
-	memtype_verifier.one_ioremap = policy->one_ioremap;
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	state_enforce = policy->enforce;
+	state_verifier.one_ioremap = policy->one_ioremap;
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
 /* Whoever makes up names must not fill the memory with them. */
-static void forget_owners(void)
+static void main_forget_owners(void)
 {
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	if (!user_mapping_any())
-		verifier_forget_owners(&memtype_verifier);
-	mutex_unlock(&memtype_lock);
+		verifier_forget_owners(&state_verifier);
+	mutex_unlock(&state_lock);
 }
 
 /* Nothing that user space wrote where answers go may count as one. */
-static void forget_answer(struct memtype_request *request)
+static void main_forget_answer(struct memtype_request *request)
 {
 	size_t answer = offsetof(struct memtype_request, verdict);
 
 	memset((char *)request + answer, 0, sizeof(*request) - answer);
 }
 
-static int dispatch(struct file *file, unsigned int command, void *argument)
+static int main_dispatch(struct file *file, unsigned int command, void *argument)
 {
 	struct memtype_request *request = argument;
 	struct memtype_handle *handle = argument;
@@ -173,12 +144,12 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		/* Answered above. */
 		return 0;
 	case MEMTYPE_VERIFY:
-		return verify(request);
+		return main_verify(request);
 	case MEMTYPE_MAP:
 		/* One page less would be counted than the kernel maps. */
 		if (offset_in_page(request->start))
 			return -EINVAL;
-		forget_answer(request);
+		main_forget_answer(request);
 		request->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return driver_map(request);
 	case MEMTYPE_RELEASE:
@@ -188,32 +159,32 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	case MEMTYPE_PREPARE:
 		if (offset_in_page(next->request.start))
 			return -EINVAL;
-		forget_answer(&next->request);
+		main_forget_answer(&next->request);
 		next->request.owner[MEMTYPE_NAME_LENGTH - 1] = 0;
-		return user_mapping_prepare(file, next);
+		return user_mmap_prepare(file, next);
 	case MEMTYPE_RESULT:
-		return user_mapping_result(file, request);
+		return user_mmap_result(file, request);
 	case MEMTYPE_ADOPT:
 		range->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return user_mapping_adopt(file, range);
 	case MEMTYPE_READ_PAGE_TABLE:
 		return user_mapping_read(range);
 	case MEMTYPE_ZAP:
-		return user_mapping_zap(file, argument);
+		return user_mmap_zap(file, argument);
 	case MEMTYPE_KILL_AT:
-		user_mapping_kill_at(kill->moment);
+		kill_point_set(kill->kill_point);
 		return 0;
 	case MEMTYPE_ALLOCATE_RAM:
 		return driver_allocate_ram(argument);
 	case MEMTYPE_TRACKED:
-		return tracked(argument);
+		return main_tracked(argument);
 	case MEMTYPE_LOOKUP:
-		return lookup(argument);
+		return main_lookup(argument);
 	case MEMTYPE_SET_OWNER:
 		owner->owner[MEMTYPE_NAME_LENGTH - 1] = 0;
 		return user_mapping_set_owner(owner->owner);
 	case MEMTYPE_SET_POLICY:
-		return set_policy(argument);
+		return main_set_policy(argument);
 	case MEMTYPE_READ_REGISTERS:
 		return mtrr_read(argument);
 	case MEMTYPE_STATISTICS:
@@ -226,8 +197,8 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 		return observe_list(argument);
 	case MEMTYPE_OBSERVE:
 		return observe_set_armed(argument);
-	case MEMTYPE_SPACES:
-		return spaces_list(argument);
+	case MEMTYPE_MM_LIST:
+		return mm_list_read(argument);
 	case MEMTYPE_BENCHMARK:
 		/* It keeps a CPU busy for as long as it is told to. */
 		return capable(CAP_SYS_ADMIN) ? benchmark_run(argument) : -EPERM;
@@ -243,7 +214,7 @@ static int dispatch(struct file *file, unsigned int command, void *argument)
 	}
 }
 
-static long agent_ioctl(struct file *file, unsigned int command, unsigned long pointer)
+static long main_ioctl(struct file *file, unsigned int command, unsigned long pointer)
 {
 	size_t size = _IOC_SIZE(command);
 	void __user *user = (void __user *)pointer;
@@ -255,10 +226,10 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	if (command == MEMTYPE_RESET) {
 		fault_disarm_all();
 		driver_release_all();
-		user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
+		kill_point_set(MEMTYPE_KILL_POINT_NEVER);
 		observe_forget();
-		forget_owners();
-		return set_policy(&(struct memtype_policy){ 0 });
+		main_forget_owners();
+		return main_set_policy(&(struct memtype_policy){ 0 });
 	}
 	if (_IOC_TYPE(command) != MEMTYPE_IOC || !size || size > PAGE_SIZE)
 		return -ENOTTY;
@@ -268,7 +239,7 @@ static long agent_ioctl(struct file *file, unsigned int command, unsigned long p
 	error = -EFAULT;
 	if (_IOC_DIR(command) & _IOC_WRITE && copy_from_user(argument, user, size))
 		goto free;
-	error = dispatch(file, command, argument);
+	error = main_dispatch(file, command, argument);
 	if (!error && _IOC_DIR(command) & _IOC_READ && copy_to_user(user, argument, size))
 		error = -EFAULT;
 free:
@@ -276,22 +247,22 @@ free:
 	return error;
 }
 
-static int agent_open(struct inode *inode, struct file *file)
+static int main_open(struct inode *inode, struct file *file)
 {
-	return user_mapping_open(file);
+	return user_mmap_open(file);
 }
 
-static int agent_release(struct inode *inode, struct file *file)
+static int main_release(struct inode *inode, struct file *file)
 {
-	return user_mapping_close(file);
+	return user_mmap_close(file);
 }
 
 static const struct file_operations agent_operations = {
 	.owner = THIS_MODULE,
-	.open = agent_open,
-	.release = agent_release,
-	.unlocked_ioctl = agent_ioctl,
-	.mmap = user_mapping_mmap,
+	.open = main_open,
+	.release = main_release,
+	.unlocked_ioctl = main_ioctl,
+	.mmap = user_mmap_map,
 };
 
 static struct miscdevice agent_device = {
@@ -300,7 +271,7 @@ static struct miscdevice agent_device = {
 	.fops = &agent_operations,
 };
 
-static int __init agent_init(void)
+static int __init main_init(void)
 {
 	int error = allowed_init();
 
@@ -309,7 +280,7 @@ static int __init agent_init(void)
 	mtrr_init();
 	smram_init();
 	arch_x86_refresh();
-	verifier_init(&memtype_verifier, &arch_x86);
+	verifier_init(&state_verifier, &arch_x86);
 	/*
 	 * Processes of any user id are part of the tests, but other users of somebody's
 	 * machine must not come to its devices through us.
@@ -320,25 +291,25 @@ static int __init agent_init(void)
 	error = misc_register(&agent_device);
 	if (error) {
 		observe_stop();
-		verifier_destroy(&memtype_verifier);
+		verifier_destroy(&state_verifier);
 		smram_exit();
 	}
 	return error;
 }
 
-static void __exit agent_exit(void)
+static void __exit main_exit(void)
 {
 	misc_deregister(&agent_device);
 	fault_disarm_all();
-	user_mapping_kill_at(MEMTYPE_MOMENT_NEVER);
+	kill_point_set(MEMTYPE_KILL_POINT_NEVER);
 	observe_stop();
 	driver_release_all();
-	verifier_destroy(&memtype_verifier);
+	verifier_destroy(&state_verifier);
 	smram_exit();
 }
 
-module_init(agent_init);
-module_exit(agent_exit);
+module_init(main_init);
+module_exit(main_exit);
 
 MODULE_DESCRIPTION("Memory type verifier and test agent");
 /* kprobes, which observe what other drivers map, are for GPL modules. */

@@ -62,19 +62,19 @@ enum memtype_call {
 };
 
 /* How the module maps its own device's memory into a process. */
-enum memtype_way {
-	MEMTYPE_WAY_REMAP,	/* remap_pfn_range(), at once */
-	MEMTYPE_WAY_INSERT,	/* vmf_insert_pfn(), when touched */
-	MEMTYPE_WAY_COMBINE,	/* the first, with pgprot_writecombine(pgprot_noncached()) */
+enum memtype_map_method {
+	MEMTYPE_METHOD_REMAP,	/* remap_pfn_range(), at once */
+	MEMTYPE_METHOD_INSERT,	/* vmf_insert_pfn(), when touched */
+	MEMTYPE_METHOD_COMBINE,	/* the first, with pgprot_writecombine(pgprot_noncached()) */
 };
 
 /* When a process that asked for it is killed. */
-enum memtype_moment {
-	MEMTYPE_MOMENT_NEVER,
-	MEMTYPE_MOMENT_MMAP,	/* in mmap() of the module's device, after the pages were mapped */
-	MEMTYPE_MOMENT_OPEN,	/* when one of its VMAs was copied: fork, a split, mremap */
-	MEMTYPE_MOMENT_CLOSE,	/* when one of its VMAs went */
-	MEMTYPE_MOMENT_FAULT,	/* after a page was inserted */
+enum memtype_kill_point {
+	MEMTYPE_KILL_POINT_NEVER,
+	MEMTYPE_KILL_POINT_MMAP,	/* in mmap() of the module's device, after the pages were mapped */
+	MEMTYPE_KILL_POINT_OPEN,	/* when one of its VMAs was copied: fork, a split, mremap */
+	MEMTYPE_KILL_POINT_CLOSE,	/* when one of its VMAs went */
+	MEMTYPE_KILL_POINT_FAULT,	/* after a page was inserted */
 };
 
 /* One mapping the verifier keeps count of. */
@@ -134,7 +134,7 @@ struct memtype_prepare {
 	struct memtype_request request;
 	__u64 part_first;	/* only these pages are mapped, counted from the first */
 	__u64 part_pages;
-	__u32 way;
+	__u32 map_method;
 	__u32 reserved;
 };
 
@@ -144,7 +144,7 @@ struct memtype_range {
 };
 
 struct memtype_kill {
-	__u32 moment;
+	__u32 kill_point;
 	__u32 reserved;
 };
 
@@ -279,15 +279,15 @@ struct memtype_observe {
 };
 
 /* The memory of a process. */
-struct memtype_space {
+struct memtype_mm {
 	__u64 root;		/* of its highest page table */
 	__s32 pid;
 	__u32 reserved;
 	char name[MEMTYPE_TASK_LENGTH];
 };
 
-struct memtype_spaces {
-	__u64 buffer;		/* struct memtype_space[capacity] */
+struct memtype_mm_list {
+	__u64 buffer;		/* struct memtype_mm[capacity] */
 	__u32 capacity;
 	__u32 count;		/* out: how many there are, even when more than capacity */
 };
@@ -351,7 +351,7 @@ struct memtype_fault {
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)
 #define MEMTYPE_OBSERVE		_IOW(MEMTYPE_IOC, 0x63, struct memtype_observe)
-#define MEMTYPE_SPACES		_IOWR(MEMTYPE_IOC, 0x64, struct memtype_spaces)
+#define MEMTYPE_MM_LIST		_IOWR(MEMTYPE_IOC, 0x64, struct memtype_mm_list)
 #define MEMTYPE_BENCHMARK	_IOWR(MEMTYPE_IOC, 0x70, struct memtype_benchmark)
 #define MEMTYPE_FAULT		_IOWR(MEMTYPE_IOC, 0x78, struct memtype_fault)
 #define MEMTYPE_FAULT_CALLS	_IOWR(MEMTYPE_IOC, 0x79, struct memtype_fault)

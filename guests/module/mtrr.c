@@ -19,11 +19,11 @@
 #define MTRR_DEFAULT_TYPE 0x2ff
 #define MTRR_PHYSICAL_BASE(n) (0x200 + 2 * (n))
 #define IA32_PAT 0x277
-#define DEFAULT_FIXED_ENABLED (1u << 10)
-#define DEFAULT_ENABLED (1u << 11)
-#define MASK_VALID (1u << 11)
+#define DEFAULT_FIXED_ENABLED BIT(10)
+#define DEFAULT_ENABLED BIT(11)
+#define MASK_VALID BIT(11)
 #define TYPE_UNDEFINED 0x100u
-#define CAPABILITY_SMRR (1u << 11)
+#define CAPABILITY_SMRR BIT(11)
 #define SMRR_PHYSBASE 0x1f2
 #define SMRR_PHYSMASK 0x1f3
 #define SMRR_ADDRESS 0xfffff000ULL
@@ -31,9 +31,9 @@
 #define AMD_SYSCFG 0xc0010010
 #define AMD_TOP_MEM 0xc001001a
 #define AMD_TOP_MEM2 0xc001001d
-#define SYSCFG_FIX_DRAM_MODIFY (1u << 19)
-#define SYSCFG_TOM2_ENABLE (1u << 21)
-#define SYSCFG_TOM2_FORCE_WB (1u << 22)
+#define SYSCFG_FIX_DRAM_MODIFY BIT(19)
+#define SYSCFG_TOM2_ENABLE BIT(21)
+#define SYSCFG_TOM2_FORCE_WB BIT(22)
 #define TOP_ADDRESS GENMASK_ULL(51, 23)
 #define FIXED_DRAM 0x18
 
@@ -45,7 +45,7 @@ static const u32 fixed_msr[MEMTYPE_FIXED_REGISTERS] = {
 };
 
 /* 6.16 renamed rdmsrl_safe() to rdmsrq_safe(); the form with two halves stayed. */
-static u64 read_msr(u32 msr)
+static u64 mtrr_read_msr(u32 msr)
 {
 	u32 low, high;
 
@@ -55,7 +55,7 @@ static u64 read_msr(u32 msr)
 }
 
 /* False where the CPU has none. Then it reads as 0. */
-static bool find_msr(u32 msr, u64 *value)
+static bool mtrr_find_msr(u32 msr, u64 *value)
 {
 	u32 low = 0, high = 0;
 	bool found = !rdmsr_safe(msr, &low, &high);
@@ -64,20 +64,20 @@ static bool find_msr(u32 msr, u64 *value)
 	return found;
 }
 
-static void read_of_firmware(struct memtype_registers *registers)
+static void mtrr_read_firmware(struct memtype_registers *registers)
 {
 	bool amd = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
 		   boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
 
 	registers->has_smrr = registers->mtrr_capability & CAPABILITY_SMRR &&
-			      find_msr(SMRR_PHYSBASE, &registers->smrr[0]) &&
-			      find_msr(SMRR_PHYSMASK, &registers->smrr[1]);
-	registers->has_amd = amd && find_msr(AMD_SYSCFG, &registers->amd_syscfg) &&
-			     find_msr(AMD_TOP_MEM, &registers->amd_top_mem) &&
-			     find_msr(AMD_TOP_MEM2, &registers->amd_top_mem2);
+			      mtrr_find_msr(SMRR_PHYSBASE, &registers->smrr[0]) &&
+			      mtrr_find_msr(SMRR_PHYSMASK, &registers->smrr[1]);
+	registers->has_amd = amd && mtrr_find_msr(AMD_SYSCFG, &registers->amd_syscfg) &&
+			     mtrr_find_msr(AMD_TOP_MEM, &registers->amd_top_mem) &&
+			     mtrr_find_msr(AMD_TOP_MEM2, &registers->amd_top_mem2);
 }
 
-static u64 read_cr4(void)
+static u64 mtrr_read_cr4(void)
 {
 	unsigned long value;
 
@@ -85,33 +85,33 @@ static u64 read_cr4(void)
 	return value;
 }
 
-static unsigned int variable_count(const struct memtype_registers *registers)
+static unsigned int mtrr_variable_count(const struct memtype_registers *registers)
 {
 	return min_t(unsigned int, registers->mtrr_capability & 0xff, MEMTYPE_VARIABLE_REGISTERS);
 }
 
-static void read_here(void *data)
+static void mtrr_read_own(void *data)
 {
 	struct memtype_registers *registers = data;
 	unsigned int n;
 
 	registers->cr0 = read_cr0();
 	registers->cr3 = __read_cr3();
-	registers->cr4 = read_cr4();
-	registers->pat = registers->has_pat ? read_msr(IA32_PAT) : 0;
+	registers->cr4 = mtrr_read_cr4();
+	registers->pat = registers->has_pat ? mtrr_read_msr(IA32_PAT) : 0;
 	if (!registers->has_mtrr)
 		return;
-	registers->mtrr_capability = read_msr(MTRR_CAPABILITY);
-	registers->mtrr_default_type = read_msr(MTRR_DEFAULT_TYPE);
+	registers->mtrr_capability = mtrr_read_msr(MTRR_CAPABILITY);
+	registers->mtrr_default_type = mtrr_read_msr(MTRR_DEFAULT_TYPE);
 	for (n = 0; n < MEMTYPE_FIXED_REGISTERS; n++)
-		registers->mtrr_fixed[n] = read_msr(fixed_msr[n]);
-	for (n = 0; n < variable_count(registers); n++) {
-		registers->mtrr_variable[n][0] = read_msr(MTRR_PHYSICAL_BASE(n));
-		registers->mtrr_variable[n][1] = read_msr(MTRR_PHYSICAL_BASE(n) + 1);
+		registers->mtrr_fixed[n] = mtrr_read_msr(fixed_msr[n]);
+	for (n = 0; n < mtrr_variable_count(registers); n++) {
+		registers->mtrr_variable[n][0] = mtrr_read_msr(MTRR_PHYSICAL_BASE(n));
+		registers->mtrr_variable[n][1] = mtrr_read_msr(MTRR_PHYSICAL_BASE(n) + 1);
 	}
 }
 
-static void read_features(struct memtype_registers *registers, unsigned int cpu)
+static void mtrr_read_features(struct memtype_registers *registers, unsigned int cpu)
 {
 	memset(registers, 0, sizeof(*registers));
 	registers->cpu = cpu;
@@ -121,23 +121,23 @@ static void read_features(struct memtype_registers *registers, unsigned int cpu)
 	strscpy(registers->vendor, boot_cpu_data.x86_vendor_id, sizeof(registers->vendor));
 }
 
-static void read_all_here(void *data)
+static void mtrr_read_all_own(void *data)
 {
-	read_here(data);
-	read_of_firmware(data);
+	mtrr_read_own(data);
+	mtrr_read_firmware(data);
 }
 
 void mtrr_init(void)
 {
-	read_features(&of_firmware, get_cpu());
-	read_all_here(&of_firmware);
+	mtrr_read_features(&of_firmware, get_cpu());
+	mtrr_read_all_own(&of_firmware);
 	put_cpu();
 }
 
 void mtrr_read_here(struct memtype_registers *registers)
 {
-	read_features(registers, get_cpu());
-	read_here(registers);
+	mtrr_read_features(registers, get_cpu());
+	mtrr_read_own(registers);
 	put_cpu();
 	/* Where a host has to be asked for each, they would take longer than a verdict. */
 	registers->has_smrr = of_firmware.has_smrr;
@@ -153,12 +153,13 @@ int mtrr_read(struct memtype_registers *registers)
 {
 	unsigned int cpu = registers->cpu;
 
-	read_features(registers, cpu);
-	return smp_call_function_single(cpu, read_all_here, registers, 1);
+	mtrr_read_features(registers, cpu);
+	return smp_call_function_single(cpu, mtrr_read_all_own, registers, 1);
 }
 
 /* The fixed ranges: 8 of 64K, 16 of 16K, 64 of 4K. Returns the type and where its range ends. */
-static unsigned int fixed_type(const struct memtype_registers *registers, u64 address, u64 *end)
+static unsigned int mtrr_fixed_type(const struct memtype_registers *registers, u64 address,
+				    u64 *end)
 {
 	unsigned int index, shift;
 
@@ -183,7 +184,7 @@ static unsigned int fixed_type(const struct memtype_registers *registers, u64 ad
  * Each step of a walk is a change then, of which a mask without holes has two at most. A step
  * of the mask's own granule would make 2^28 of them for a range of 4 KiB and 40 address bits.
  */
-static u64 same_until(u64 address, u64 base, u64 mask)
+static u64 mtrr_same_until(u64 address, u64 base, u64 mask)
 {
 	u64 differs = (address ^ base) & mask, low, carry;
 
@@ -192,7 +193,10 @@ static u64 same_until(u64 address, u64 base, u64 mask)
 	if (!differs)
 		/* The lowest bit that counts is the next to differ. */
 		return address | ((mask & -mask) - 1);
-	/* The next address in the range has these bits as the base has them, 0 where the mask ignores them. */
+	/*
+	 * The next address in the range has these bits as the base has them, 0 where the mask
+	 * ignores them.
+	 */
 	low = BIT_ULL(fls64(differs)) - 1;
 	if ((address & differs) <= low >> 1)
 		return ((address & ~low) | (base & mask & low)) - 1;
@@ -204,7 +208,7 @@ static u64 same_until(u64 address, u64 base, u64 mask)
 	return ((address & ~(carry - 1)) | carry | (base & mask & (carry - 1))) - 1;
 }
 
-static unsigned int combine(unsigned int seen)
+static unsigned int mtrr_combine(unsigned int seen)
 {
 	/* "MTRR Precedences": UC wins, WT wins over WB, the rest is undefined. */
 	if (hweight32(seen) == 1)
@@ -217,27 +221,29 @@ static unsigned int combine(unsigned int seen)
 }
 
 /* No further than to where something else begins. */
-static void end_before(u64 border, u64 address, u64 *end)
+static void mtrr_end_before(u64 border, u64 address, u64 *end)
 {
 	if (address < border)
 		*end = min(*end, border - 1);
 }
 
 /* What no MTRR covers: AMD's firmware may have all RAM above 4 GiB write-back. */
-static unsigned int default_type(const struct memtype_registers *registers, u64 address, u64 *end)
+static unsigned int mtrr_default_type(const struct memtype_registers *registers, u64 address,
+				      u64 *end)
 {
 	u64 top = registers->amd_syscfg & SYSCFG_TOM2_ENABLE ? registers->amd_top_mem2 & TOP_ADDRESS : 0;
 
 	if (top > BIT_ULL(32) && registers->amd_syscfg & SYSCFG_TOM2_FORCE_WB) {
-		end_before(BIT_ULL(32), address, end);
-		end_before(top, address, end);
+		mtrr_end_before(BIT_ULL(32), address, end);
+		mtrr_end_before(top, address, end);
 		if (address >= BIT_ULL(32) && address < top)
 			return MEMTYPE_WB;
 	}
 	return registers->mtrr_default_type & 0xff;
 }
 
-static unsigned int type_by_mtrrs(const struct memtype_registers *registers, u64 address, u64 *end)
+static unsigned int mtrr_type_by_mtrrs(const struct memtype_registers *registers, u64 address,
+				       u64 *end)
 {
 	u64 width = GENMASK_ULL(registers->physical_bits - 1, PAGE_SHIFT);
 	unsigned int n, seen = 0;
@@ -246,10 +252,10 @@ static unsigned int type_by_mtrrs(const struct memtype_registers *registers, u64
 	if (!(registers->mtrr_default_type & DEFAULT_ENABLED))
 		return MEMTYPE_UC;
 	if (address < 0x100000 && registers->mtrr_default_type & DEFAULT_FIXED_ENABLED)
-		return fixed_type(registers, address, end);
+		return mtrr_fixed_type(registers, address, end);
 	if (address < 0x100000)
 		*end = 0xfffff;
-	for (n = 0; n < variable_count(registers); n++) {
+	for (n = 0; n < mtrr_variable_count(registers); n++) {
 		u64 base = registers->mtrr_variable[n][0] & width;
 		u64 mask = registers->mtrr_variable[n][1] & width;
 
@@ -257,27 +263,27 @@ static unsigned int type_by_mtrrs(const struct memtype_registers *registers, u64
 			continue;
 		if ((address & mask) == (base & mask))
 			seen |= BIT(registers->mtrr_variable[n][0] & 7);
-		*end = min(*end, same_until(address, base, mask));
+		*end = min(*end, mtrr_same_until(address, base, mask));
 	}
-	return seen ? combine(seen) : default_type(registers, address, end);
+	return seen ? mtrr_combine(seen) : mtrr_default_type(registers, address, end);
 }
 
 /* Outside of SMM its memory is UC, whatever the MTRRs say and whether they are in force. */
-static unsigned int type_at(const struct memtype_registers *registers, u64 address, u64 *end)
+static unsigned int mtrr_type_at(const struct memtype_registers *registers, u64 address, u64 *end)
 {
 	u64 mask = registers->smrr[1] & SMRR_ADDRESS, first, last;
 	unsigned int type;
 
 	if (!(registers->smrr[1] & MASK_VALID))
-		return type_by_mtrrs(registers, address, end);
+		return mtrr_type_by_mtrrs(registers, address, end);
 	first = registers->smrr[0] & mask;
 	last = first | (~mask & U32_MAX);
 	if (address >= first && address <= last) {
 		*end = last;
 		return MEMTYPE_UC;
 	}
-	type = type_by_mtrrs(registers, address, end);
-	end_before(first, address, end);
+	type = mtrr_type_by_mtrrs(registers, address, end);
+	mtrr_end_before(first, address, end);
 	return type;
 }
 
@@ -285,7 +291,7 @@ static unsigned int type_at(const struct memtype_registers *registers, u64 addre
  * Is this address, where the type changes, inside an aligned page of a size that
  * lies wholly in the range? Only such a page may be mapped as a large one.
  */
-static bool in_large_page(u64 address, u64 size, u64 first, u64 last)
+static bool mtrr_in_large_page(u64 address, u64 size, u64 first, u64 last)
 {
 	u64 start = ALIGN_DOWN(address, size);
 
@@ -299,18 +305,21 @@ struct mtrr_summary mtrr_summarise(const struct memtype_registers *registers, u6
 	u64 address = first, end;
 
 	for (;;) {
-		type = type_at(registers, address, &end);
+		type = mtrr_type_at(registers, address, &end);
 		if (type == TYPE_UNDEFINED)
 			summary.undefined = true;
 		else
 			summary.types |= BIT(type & 31);
 		/* Intel SDM vol. 3, "Large Page Size Considerations". */
 		if (address != first && type != before &&
-		    (in_large_page(address, PMD_SIZE, first, last) ||
+		    (mtrr_in_large_page(address, PMD_SIZE, first, last) ||
 		     (boot_cpu_has(X86_FEATURE_GBPAGES) &&
-		      in_large_page(address, PUD_SIZE, first, last))))
+		      mtrr_in_large_page(address, PUD_SIZE, first, last))))
 			summary.splits_large_page = true;
-		/* A discontinuous mask may change its answer every 4 KiB. Nobody reads it once the asker is killed. */
+		/*
+		 * A discontinuous mask may change its answer every 4 KiB. Nobody reads it once the
+		 * asker is killed.
+		 */
 		if (end >= last || fatal_signal_pending(current))
 			return summary;
 		before = type;

@@ -14,10 +14,10 @@
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
-#include "agent.h"
 #include "arch_x86.h"
 #include "observe.h"
 #include "observe_probe.h"
+#include "state.h"
 
 #define MOST_OBSERVATIONS 4096
 #define MOST_SEEDS 65536
@@ -35,7 +35,7 @@ struct event {
 	struct probe_event what;
 };
 
-/* All under memtype_lock. */
+/* All under state_lock. */
 static LIST_HEAD(observations);
 static unsigned int observations_count;
 static u64 observations_dropped;
@@ -53,17 +53,17 @@ static u64 uncounted;
  */
 static const char somebodys_space;
 
-static u64 first_page(const struct probe_event *event)
+static u64 observe_first_page(const struct probe_event *event)
 {
 	return event->start >> PAGE_SHIFT;
 }
 
-static u64 last_page(const struct probe_event *event)
+static u64 observe_last_page(const struct probe_event *event)
 {
 	return (event->end - 1) >> PAGE_SHIFT;
 }
 
-static void note(const struct memtype_observation *what)
+static void observe_note(const struct memtype_observation *what)
 {
 	struct observation *observation;
 
@@ -81,11 +81,11 @@ static void note(const struct memtype_observation *what)
 	observations_count++;
 }
 
-static void reserved(const struct probe_event *event)
+static void observe_reserved(const struct probe_event *event)
 {
 	struct verifier_request request = {
-		.first = first_page(event),
-		.pages = last_page(event) - first_page(event) + 1,
+		.first = observe_first_page(event),
+		.pages = observe_last_page(event) - observe_first_page(event) + 1,
 		.memtype = event->requested,
 		.space = event->user ? &somebodys_space : NULL,
 		.pid = event->user ? event->pid : 0,
@@ -96,25 +96,25 @@ static void reserved(const struct probe_event *event)
 		.pages = request.pages,
 		.requested = event->requested,
 		.granted = event->granted,
-		.error = event->error,
+		.error = -event->error,
 		.kind = event->user ? MEMTYPE_USER : MEMTYPE_KERNEL,
 		.pid = event->pid,
 	};
 	struct verifier_verdict verdict;
 
 	arch_x86_refresh();
-	verifier_check(&memtype_verifier, &request, &verdict);
-	memtype_fill_verdict(&what.verdict, &verdict);
+	verifier_check(&state_verifier, &request, &verdict);
+	state_fill_verdict(&what.verdict, &verdict);
 	strscpy(what.task, event->task, sizeof(what.task));
 	strscpy(what.caller, event->caller, sizeof(what.caller));
-	note(&what);
+	observe_note(&what);
 	/* A malformed range can't be mapped either. */
 	if (event->error || verdict.rule == VERIFIER_MALFORMED)
 		return;
 	if (verdict.error)
 		request.memtype = event->granted;
-	request.owner = verifier_owner(&memtype_verifier, event->user ? event->task : event->name);
-	if (!request.owner || !verifier_adopt(&memtype_verifier, &request))
+	request.owner = verifier_owner(&state_verifier, event->user ? event->task : event->name);
+	if (!request.owner || !verifier_adopt(&state_verifier, &request))
 		uncounted++;
 }
 
@@ -130,10 +130,10 @@ struct search {
  * range: then one of the same process, else any, since which of them the
  * kernel dropped it doesn't know itself.
  */
-static bool find_freed(struct verifier_record *record, void *data)
+static bool observe_find_freed(struct verifier_record *record, void *data)
 {
 	struct search *search = data;
-	u64 first = first_page(search->event), last = last_page(search->event);
+	u64 first = observe_first_page(search->event), last = observe_last_page(search->event);
 	bool same;
 
 	if (!record->observed)
@@ -153,7 +153,7 @@ static bool find_freed(struct verifier_record *record, void *data)
 	return true;
 }
 
-static void keep(const struct verifier_record *record, u64 first, u64 last)
+static void observe_keep(const struct verifier_record *record, u64 first, u64 last)
 {
 	struct verifier_request request = {
 		.first = first,
@@ -165,26 +165,26 @@ static void keep(const struct verifier_record *record, u64 first, u64 last)
 		.observed = true,
 	};
 
-	if (!verifier_adopt(&memtype_verifier, &request))
+	if (!verifier_adopt(&state_verifier, &request))
 		uncounted++;
 }
 
 /* Takes the event's pages out of a record. */
-static void trim(struct verifier_record *record, const struct probe_event *event)
+static void observe_trim(struct verifier_record *record, const struct probe_event *event)
 {
-	u64 first = first_page(event), last = last_page(event);
+	u64 first = observe_first_page(event), last = observe_last_page(event);
 
 	if (record->first < first)
-		keep(record, record->first, first - 1);
+		observe_keep(record, record->first, first - 1);
 	if (record->last > last)
-		keep(record, last + 1, record->last);
-	verifier_release(&memtype_verifier, record);
+		observe_keep(record, last + 1, record->last);
+	verifier_release(&state_verifier, record);
 }
 
-static void freed(const struct probe_event *event)
+static void observe_freed(const struct probe_event *event)
 {
 	struct search search = { .event = event };
-	u64 first = first_page(event), last = last_page(event);
+	u64 first = observe_first_page(event), last = observe_last_page(event);
 
 	if (event->error)
 		return;
@@ -192,10 +192,10 @@ static void freed(const struct probe_event *event)
 	search.ram = arch_x86.any_ram(first, last);
 	do {
 		search.found = NULL;
-		verifier_each(&memtype_verifier, first, last, find_freed, &search);
+		verifier_each(&state_verifier, first, last, observe_find_freed, &search);
 		/* What isn't there was mapped by our own process that called exec(), or was missed. */
 		if (search.found)
-			trim(search.found, event);
+			observe_trim(search.found, event);
 	} while (search.found && search.ram);
 }
 
@@ -204,19 +204,19 @@ static void freed(const struct probe_event *event)
  * those in the way, or refuses (memtype_check_conflict(); of RAM reserve_ram_pages_type(), which
  * takes any type but WB for one that is in use; 5.10 to 7.3).
  */
-static bool goes_with_records(const struct probe_event *event)
+static bool observe_goes_with_records(const struct probe_event *event)
 {
-	u64 first = first_page(event), last = last_page(event);
+	u64 first = observe_first_page(event), last = observe_last_page(event);
 	bool in_use = false, in_the_way;
 	unsigned int memtype = 0, free;
 
 	free = arch_x86.any_ram(first, last) ? MEMTYPE_WB : event->requested;
-	in_the_way = (verifier_lookup(&memtype_verifier, first, last - first + 1, &memtype, &in_use) ||
+	in_the_way = (verifier_lookup(&state_verifier, first, last - first + 1, &memtype, &in_use) ||
 		      memtype != free) && in_use;
 	return in_the_way == (event->error || event->granted != event->requested);
 }
 
-static bool overlap(const struct probe_event *event, const struct probe_event *other)
+static bool observe_overlap(const struct probe_event *event, const struct probe_event *other)
 {
 	return event->start < other->end && event->end > other->start;
 }
@@ -227,19 +227,20 @@ static bool overlap(const struct probe_event *event, const struct probe_event *o
  * be what one that was given another type, or refused, had in its way: that one comes first, if it
  * goes with the records now. One that got what it asked for goes with fewer records as well.
  */
-static struct event *next_event(void)
+static struct event *observe_next_event(void)
 {
 	struct event *oldest = list_first_entry(&events, struct event, node);
 	struct event *event, *free = NULL, *fits = NULL;
 
 	list_for_each_entry(event, &events, node) {
-		if (event->what.entered > oldest->what.returned || !overlap(&event->what, &oldest->what))
+		if (event->what.entered > oldest->what.returned ||
+		    !observe_overlap(&event->what, &oldest->what))
 			continue;
 		if (event->what.operation == PROBE_FREE) {
 			free = free ?: event;
 			continue;
 		}
-		if (!goes_with_records(&event->what))
+		if (!observe_goes_with_records(&event->what))
 			continue;
 		if (event == oldest || event->what.error || event->what.granted != event->what.requested)
 			return event;
@@ -248,7 +249,7 @@ static struct event *next_event(void)
 	return free ?: fits ?: oldest;
 }
 
-static void take_events(void)
+static void observe_take_events(void)
 {
 	struct event *event;
 
@@ -265,26 +266,26 @@ static void take_events(void)
 }
 
 /*
- * memtype_lock is held. Returns whether all that had returned by a moment of the probes' clock is
+ * state_lock is held. Returns whether all that had returned by a moment of the probes' clock is
  * in the records now: it has to wait for calls under way that may come before it.
  */
-static bool bring_up_to_date(u64 moment)
+static bool observe_bring_up_to_date(u64 moment)
 {
 	u64 under_way = probe_under_way();
 	struct event *event;
 
 	/* In this order: what is entered and returns meanwhile is not among what may come next. */
-	take_events();
+	observe_take_events();
 	while (!list_empty(&events)) {
 		event = list_first_entry(&events, struct event, node);
 		if (event->what.returned >= under_way)
 			return event->what.returned >= moment;
-		event = next_event();
+		event = observe_next_event();
 		list_del(&event->node);
 		if (event->what.operation == PROBE_RESERVE)
-			reserved(&event->what);
+			observe_reserved(&event->what);
 		else
-			freed(&event->what);
+			observe_freed(&event->what);
 		kfree(event);
 	}
 	return true;
@@ -298,34 +299,34 @@ void observe_update(void)
 
 	/* The calls waited for last as long as the kernel's own lock is held. */
 	for (tries = 0; tries < MOST_TRIES; tries++) {
-		mutex_lock(&memtype_lock);
-		done = bring_up_to_date(now);
-		mutex_unlock(&memtype_lock);
+		mutex_lock(&state_lock);
+		done = observe_bring_up_to_date(now);
+		mutex_unlock(&state_lock);
 		if (done)
 			return;
 		usleep_range(20, 100);
 	}
 }
 
-static void work_update(struct work_struct *work)
+static void observe_work_update(struct work_struct *work)
 {
 	observe_update();
 }
 
-static DECLARE_WORK(update_work, work_update);
+static DECLARE_WORK(update_work, observe_work_update);
 
 /* So that the ring never fills while nobody asks anything. */
-static void event_arrived(void)
+static void observe_event_arrived(void)
 {
 	schedule_work(&update_work);
 }
 
 void observe_start(void)
 {
-	probe_start(event_arrived);
+	probe_start(observe_event_arrived);
 }
 
-static void forget_after(struct list_head *last)
+static void observe_forget_after(struct list_head *last)
 {
 	struct observation *observation, *next;
 
@@ -345,7 +346,7 @@ void observe_stop(void)
 	cancel_work_sync(&update_work);
 	list_for_each_entry_safe(event, next, &events, node)
 		kfree(event);
-	forget_after(&observations);
+	observe_forget_after(&observations);
 }
 
 void observe_forget(void)
@@ -353,23 +354,23 @@ void observe_forget(void)
 	struct observation *observation;
 	struct list_head *last_seed = &observations;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_for_each_entry(observation, &observations, node)
 		if (observation->what.seeded)
 			last_seed = &observation->node;
-	forget_after(last_seed);
+	observe_forget_after(last_seed);
 	observations_dropped = 0;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 }
 
-static bool release_observed(struct verifier_record *record, void *data)
+static bool observe_release_observed(struct verifier_record *record, void *data)
 {
 	if (record->observed)
-		verifier_release(&memtype_verifier, record);
+		verifier_release(&state_verifier, record);
 	return true;
 }
 
-static int add_seed(const struct memtype_listed *range, const struct verifier_owner *owner)
+static int observe_add_seed(const struct memtype_listed *range, const struct verifier_owner *owner)
 {
 	struct verifier_request request = {
 		.first = range->start >> PAGE_SHIFT,
@@ -388,12 +389,12 @@ static int add_seed(const struct memtype_listed *range, const struct verifier_ow
 	struct verifier_verdict verdict;
 
 	arch_x86_refresh();
-	verifier_check(&memtype_verifier, &request, &verdict);
+	verifier_check(&state_verifier, &request, &verdict);
 	if (verdict.rule == VERIFIER_MALFORMED)
 		return -EINVAL;
-	memtype_fill_verdict(&what.verdict, &verdict);
-	note(&what);
-	return verifier_adopt(&memtype_verifier, &request) ? 0 : -ENOMEM;
+	state_fill_verdict(&what.verdict, &verdict);
+	observe_note(&what);
+	return verifier_adopt(&state_verifier, &request) ? 0 : -ENOMEM;
 }
 
 /*
@@ -419,22 +420,22 @@ int observe_seed(const struct memtype_seed *seed)
 	error = -EFAULT;
 	if (copy_from_user(ranges, u64_to_user_ptr(seed->buffer), seed->count * sizeof(*ranges)))
 		goto free;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	/* What was seen so far is in the list as well; what is seen from here on may be not. */
-	bring_up_to_date(0);
+	observe_bring_up_to_date(0);
 	error = probe_sequence(&sequence);
 	if (!error && sequence != seed->sequence)
 		error = -EAGAIN;
 	if (error)
 		goto unlock;
-	verifier_each(&memtype_verifier, 0, U64_MAX, release_observed, NULL);
-	forget_after(&observations);
-	owner = verifier_owner(&memtype_verifier, SEED_OWNER);
+	verifier_each(&state_verifier, 0, U64_MAX, observe_release_observed, NULL);
+	observe_forget_after(&observations);
+	owner = verifier_owner(&state_verifier, SEED_OWNER);
 	error = owner ? 0 : -ENOMEM;
 	for (n = 0; n < seed->count && !error; n++)
-		error = add_seed(&ranges[n], owner);
+		error = observe_add_seed(&ranges[n], owner);
 unlock:
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 free:
 	kvfree(ranges);
 	return error;
@@ -442,11 +443,11 @@ free:
 
 int observe_status(struct memtype_observation_status *status)
 {
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	probe_status(status->probes);
 	status->missed = probe_missed() + uncounted;
 	status->dropped = observations_dropped;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	/* While one is under way the number isn't final, and seeding with it will be refused. */
 	probe_sequence(&status->sequence);
 	return 0;
@@ -464,13 +465,13 @@ int observe_list(struct memtype_observed *observed)
 	copies = kvcalloc(observed->capacity ?: 1, sizeof(*copies), GFP_KERNEL);
 	if (!copies)
 		return -ENOMEM;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_for_each_entry(observation, &observations, node) {
 		if (count < observed->capacity)
 			copies[count] = observation->what;
 		count++;
 	}
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	observed->count = count;
 	if (copy_to_user(u64_to_user_ptr(observed->buffer), copies,
 			 min(count, observed->capacity) * sizeof(*copies)))
@@ -483,11 +484,11 @@ int observe_set_armed(const struct memtype_observe *observe)
 {
 	int error;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	error = probe_set_armed(observe->armed && !pauses);
 	if (!error)
 		probes_wanted = observe->armed;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return error;
 }
 
@@ -495,11 +496,11 @@ int observe_pause(void)
 {
 	int error;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	error = probe_set_armed(false);
 	if (!error)
 		pauses++;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return error;
 }
 
@@ -507,9 +508,9 @@ int observe_resume(void)
 {
 	int error;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	pauses--;
 	error = probe_set_armed(probes_wanted && !pauses);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return error;
 }

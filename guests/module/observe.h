@@ -9,7 +9,7 @@
 void observe_start(void);
 void observe_stop(void);
 
-/* Brings the verifier's records up to date with everything seen so far. Takes memtype_lock. */
+/* Brings the verifier's records up to date with everything seen so far. Takes state_lock. */
 void observe_update(void);
 
 /* Counts what was mapped before the probes were there. EAGAIN: something was mapped meanwhile. */

@@ -34,7 +34,10 @@
 static DEFINE_RAW_SPINLOCK(ring_lock);
 static struct probe_event ring[RING_SIZE];
 static u64 ring_written, ring_read, ring_lost;
-/* When each call under way was entered; 0 where there is none. Each of the two probes has room for so many. */
+/*
+ * When each call under way was entered; 0 where there is none. Each of the two probes has room
+ * for so many.
+ */
 static u64 under_way[2 * MOST_CALLS];
 /* Counts what is entered and what returns. */
 static u64 ring_clock;
@@ -49,7 +52,7 @@ static unsigned int tests_passed;	/* a bit for each probe */
 /* Of one probe without the other nothing is recorded: what nobody sees go would stay for ever. */
 static bool both_work;
 
-static bool is_agent(void)
+static bool probe_is_agent(void)
 {
 	const struct file *program;
 
@@ -67,14 +70,14 @@ static bool is_agent(void)
 }
 
 /* True when the call isn't one to be recorded. */
-static bool not_observed(enum probe_operation operation)
+static bool probe_not_observed(enum probe_operation operation)
 {
 	if (current == tested_by)
 		tests_passed |= BIT(operation);
-	return !READ_ONCE(both_work) || is_agent();
+	return !READ_ONCE(both_work) || probe_is_agent();
 }
 
-static bool begins_with_any(const char *name, const char *const *prefixes, size_t count)
+static bool probe_begins_with_any(const char *name, const char *const *prefixes, size_t count)
 {
 	size_t n;
 
@@ -85,7 +88,7 @@ static bool begins_with_any(const char *name, const char *const *prefixes, size_
 }
 
 /* Functions that map on behalf of somebody: it is their caller that is of interest. */
-static bool is_plumbing(const char *name)
+static bool probe_is_plumbing(const char *name)
 {
 	/* By their beginnings, since the compiler adds endings of its own (.isra.0, .part.0). */
 	static const char *const prefixes[] = {
@@ -98,18 +101,18 @@ static bool is_plumbing(const char *name)
 		"set_memory_", "_set_memory_", "set_pages_", "_set_pages_", "xlate_dev_mem",
 	};
 
-	return begins_with_any(name, prefixes, ARRAY_SIZE(prefixes));
+	return probe_begins_with_any(name, prefixes, ARRAY_SIZE(prefixes));
 }
 
-static bool maps_for_user(const char *name)
+static bool probe_maps_for_user(const char *name)
 {
 	static const char *const prefixes[] = { "remap_pfn_range", "track_pfn_copy" };
 
-	return begins_with_any(name, prefixes, ARRAY_SIZE(prefixes));
+	return probe_begins_with_any(name, prefixes, ARRAY_SIZE(prefixes));
 }
 
 /* "e1000_probe [e1000]" gives e1000, "hpet_enable" itself. */
-static void name_caller(struct probe_event *event, const char *function)
+static void probe_name_caller(struct probe_event *event, const char *function)
 {
 	const char *module = strchr(function, '[');
 
@@ -121,7 +124,7 @@ static void name_caller(struct probe_event *event, const char *function)
  * Names are looked up at once: of a module that has been unloaded nothing
  * could be said any more.
  */
-static void find_caller(struct probe_event *event, const struct pt_regs *regs)
+static void probe_find_caller(struct probe_event *event, const struct pt_regs *regs)
 {
 	/* In atomic context, but the ring's event under construction is on a small stack already. */
 	unsigned long trace[DEEPEST_TRACE];
@@ -136,8 +139,8 @@ static void find_caller(struct probe_event *event, const struct pt_regs *regs)
 			entered = !strncmp(function, "memtype_", 8) && !strchr(function, '[');
 			continue;
 		}
-		event->user |= maps_for_user(function);
-		if (!is_plumbing(function))
+		event->user |= probe_maps_for_user(function);
+		if (!probe_is_plumbing(function))
 			break;
 	}
 	if (n == count) {
@@ -148,10 +151,10 @@ static void find_caller(struct probe_event *event, const struct pt_regs *regs)
 	}
 	/* %pB: of a return address, which may be the first one of the next function. */
 	snprintf(event->caller, sizeof(event->caller), "%pB", (void *)trace[n]);
-	name_caller(event, function);
+	probe_name_caller(event, function);
 }
 
-static u8 encoding(unsigned long mode)
+static u8 probe_encoding(unsigned long mode)
 {
 	static const u8 encodings[] = {
 		[_PAGE_CACHE_MODE_WB] = MEMTYPE_WB,
@@ -171,7 +174,8 @@ struct call {
 	const enum page_cache_mode *granted;
 };
 
-static void begin(struct call *call, struct pt_regs *regs, enum probe_operation operation)
+static void probe_event_begin(struct call *call, struct pt_regs *regs,
+			      enum probe_operation operation)
 {
 	call->event = (struct probe_event){
 		.operation = operation,
@@ -189,7 +193,7 @@ static void begin(struct call *call, struct pt_regs *regs, enum probe_operation 
  * when the call isn't to be followed, here because there are more than room is for (since 6.7 the
  * kernel rounds maxactive up to a multiple of the CPUs, lib/objpool.c).
  */
-static int enter(struct call *call)
+static int probe_event_enter(struct call *call)
 {
 	unsigned long flags;
 	bool room;
@@ -199,20 +203,22 @@ static int enter(struct call *call)
 		if (!under_way[call->place])
 			break;
 	room = call->place < ARRAY_SIZE(under_way);
-	if (room)
-		call->event.entered = under_way[call->place] = ++ring_clock;
-	else
+	if (room) {
+		call->event.entered = ++ring_clock;
+		under_way[call->place] = call->event.entered;
+	} else {
 		ring_lost++;
+	}
 	raw_spin_unlock_irqrestore(&ring_lock, flags);
 	return !room;
 }
 
-static void end(struct call *call, struct pt_regs *regs)
+static void probe_event_end(struct call *call, struct pt_regs *regs)
 {
 	struct probe_event *event = &call->event;
 	unsigned long flags;
 
-	event->error = -(int)regs_return_value(regs);
+	event->error = (int)regs_return_value(regs);
 	raw_spin_lock_irqsave(&ring_lock, flags);
 	event->returned = ++ring_clock;
 	if (ring_written - ring_read < RING_SIZE)
@@ -224,44 +230,44 @@ static void end(struct call *call, struct pt_regs *regs)
 	event_arrived();
 }
 
-static int reserve_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
+static int probe_reserve_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
 	struct call *call = (struct call *)instance->data;
 
-	if (not_observed(PROBE_RESERVE))
+	if (probe_not_observed(PROBE_RESERVE))
 		return 1;
-	begin(call, regs, PROBE_RESERVE);
-	call->event.requested = encoding(regs_get_kernel_argument(regs, 2));
+	probe_event_begin(call, regs, PROBE_RESERVE);
+	call->event.requested = probe_encoding(regs_get_kernel_argument(regs, 2));
 	/* The caller's variable, or NULL when it wants the type it asked for and no other. */
 	call->granted = (const enum page_cache_mode *)regs_get_kernel_argument(regs, 3);
-	find_caller(&call->event, regs);
-	return enter(call);
+	probe_find_caller(&call->event, regs);
+	return probe_event_enter(call);
 }
 
-static int reserve_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
+static int probe_reserve_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
 	struct call *call = (struct call *)instance->data;
 
 	call->event.granted = call->event.requested;
 	if (call->granted && !regs_return_value(regs))
-		call->event.granted = encoding(*call->granted);
-	end(call, regs);
+		call->event.granted = probe_encoding(*call->granted);
+	probe_event_end(call, regs);
 	return 0;
 }
 
-static int free_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
+static int probe_free_entered(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
 	struct call *call = (struct call *)instance->data;
 
-	if (not_observed(PROBE_FREE))
+	if (probe_not_observed(PROBE_FREE))
 		return 1;
-	begin(call, regs, PROBE_FREE);
-	return enter(call);
+	probe_event_begin(call, regs, PROBE_FREE);
+	return probe_event_enter(call);
 }
 
-static int free_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
+static int probe_free_returned(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
-	end((struct call *)instance->data, regs);
+	probe_event_end((struct call *)instance->data, regs);
 	return 0;
 }
 
@@ -273,8 +279,8 @@ static struct {
 	[PROBE_RESERVE] = {
 		.names = { "memtype_reserve" },
 		.probe = {
-			.entry_handler = reserve_entered,
-			.handler = reserve_returned,
+			.entry_handler = probe_reserve_entered,
+			.handler = probe_reserve_returned,
 			.data_size = sizeof(struct call),
 			.maxactive = MOST_CALLS,
 		},
@@ -286,15 +292,15 @@ static struct {
 		 */
 		.names = { "memtype_free.part.0", "memtype_free" },
 		.probe = {
-			.entry_handler = free_entered,
-			.handler = free_returned,
+			.entry_handler = probe_free_entered,
+			.handler = probe_free_returned,
 			.data_size = sizeof(struct call),
 			.maxactive = MOST_CALLS,
 		},
 	},
 };
 
-static int attach(struct kretprobe *probe, const char *const names[2])
+static int probe_attach(struct kretprobe *probe, const char *const names[2])
 {
 	int error = -ENOENT;
 	unsigned int n;
@@ -314,7 +320,7 @@ static int attach(struct kretprobe *probe, const char *const names[2])
  * sysctl kernel.ftrace_enabled stop all of them without a word. So both
  * functions are called, on a page for which they keep nothing.
  */
-static void test_probes(void)
+static void probe_test_all(void)
 {
 	tests_passed = 0;
 	tested_by = current;
@@ -334,8 +340,8 @@ void probe_start(void (*arrived)(void))
 		agent_program = file_inode(rcu_dereference_raw(current->mm->exe_file));
 	agent_exec_id = current->self_exec_id;
 	for (n = 0; n < ARRAY_SIZE(probes); n++)
-		probes[n].error = attach(&probes[n].probe, probes[n].names);
-	test_probes();
+		probes[n].error = probe_attach(&probes[n].probe, probes[n].names);
+	probe_test_all();
 	for (n = 0; n < ARRAY_SIZE(probes); n++)
 		if (!(tests_passed & BIT(n)))
 			pr_notice("memtype: the probe on %s doesn't work (error %d): what others map from now on is not observed\n",
@@ -367,7 +373,7 @@ bool probe_take(struct probe_event *event)
 }
 
 /* ring_lock is held. */
-static u64 earliest_under_way(void)
+static u64 probe_earliest_under_way(void)
 {
 	u64 earliest = ring_clock + 1;
 	unsigned int n;
@@ -395,7 +401,7 @@ u64 probe_under_way(void)
 	u64 earliest;
 
 	raw_spin_lock_irqsave(&ring_lock, flags);
-	earliest = earliest_under_way();
+	earliest = probe_earliest_under_way();
 	raw_spin_unlock_irqrestore(&ring_lock, flags);
 	return earliest;
 }
@@ -407,7 +413,7 @@ int probe_sequence(u64 *sequence)
 
 	raw_spin_lock_irqsave(&ring_lock, flags);
 	*sequence = ring_written + ring_lost;
-	busy = earliest_under_way() <= ring_clock;
+	busy = probe_earliest_under_way() <= ring_clock;
 	raw_spin_unlock_irqrestore(&ring_lock, flags);
 	return busy ? -EAGAIN : 0;
 }
@@ -427,7 +433,7 @@ void probe_status(struct memtype_probe status[MEMTYPE_PROBES])
 {
 	unsigned int n;
 
-	test_probes();
+	probe_test_all();
 	for (n = 0; n < ARRAY_SIZE(probes); n++) {
 		strscpy(status[n].function, probes[n].probe.kp.symbol_name,
 			sizeof(status[n].function));
@@ -436,7 +442,7 @@ void probe_status(struct memtype_probe status[MEMTYPE_PROBES])
 	}
 }
 
-static int set_armed(struct kretprobe *probe, bool armed)
+static int probe_arm_one(struct kretprobe *probe, bool armed)
 {
 	return armed ? enable_kretprobe(probe) : disable_kretprobe(probe);
 }
@@ -449,15 +455,15 @@ int probe_set_armed(bool armed)
 	for (n = 0; n < ARRAY_SIZE(probes) && !error; n++) {
 		if (probes[n].error || armed == !kprobe_disabled(&probes[n].probe.kp))
 			continue;
-		error = set_armed(&probes[n].probe, armed);
+		error = probe_arm_one(&probes[n].probe, armed);
 		if (!error)
 			changed |= BIT(n);
 	}
 	for (n = 0; n < ARRAY_SIZE(probes) && error; n++)
-		if (changed & BIT(n) && set_armed(&probes[n].probe, !armed))
+		if (changed & BIT(n) && probe_arm_one(&probes[n].probe, !armed))
 			pr_err("memtype: %s can't be put back: what others map is not observed\n",
 			       probes[n].probe.kp.symbol_name);
 	/* Where one of them is off, nothing may be recorded. */
-	test_probes();
+	probe_test_all();
 	return error;
 }

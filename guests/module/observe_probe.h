@@ -23,7 +23,7 @@ struct probe_event {
 	u64 returned;
 	u64 start;
 	u64 end;		/* exclusive, as the kernel has it */
-	int error;		/* positive errno */
+	int error;
 	pid_t pid;
 	u8 operation;
 	u8 requested;

@@ -11,21 +11,21 @@
 
 #include "page_table.h"
 
-#define ENTRY_PRESENT (1ULL << 0)
-#define ENTRY_ACCESSED (1ULL << 5)
-#define ENTRY_DIRTY (1ULL << 6)
-#define ENTRY_LARGE (1ULL << 7)
-#define ENTRY_LARGE_PAT (1ULL << 12)
+#define ENTRY_PRESENT BIT_ULL(0)
+#define ENTRY_ACCESSED BIT_ULL(5)
+#define ENTRY_DIRTY BIT_ULL(6)
+#define ENTRY_LARGE BIT_ULL(7)
+#define ENTRY_LARGE_PAT BIT_ULL(12)
 #define ENTRY_ADDRESS GENMASK_ULL(51, 12)
 /* What isn't address there: with AMD's SME or SEV one bit says that the page is encrypted. */
 #define ENTRY_ENCRYPTED (ENTRY_ADDRESS & ~(u64)PTE_PFN_MASK)
-#define CR4_FIVE_LEVELS (1UL << 12)
+#define CR4_FIVE_LEVELS BIT(12)
 
 /*
  * The leaf entry that maps address, without the encryption bit; 0 when there is none. shift is where
  * the walk ended.
  */
-static u64 leaf(unsigned long address, unsigned int *shift)
+static u64 page_table_leaf(unsigned long address, unsigned int *shift)
 {
 	unsigned long cr4;
 	u64 entry = __read_cr3() & ~ENTRY_ENCRYPTED;
@@ -46,7 +46,7 @@ static u64 leaf(unsigned long address, unsigned int *shift)
 }
 
 /* An entry without the page it points to and without what the CPU writes into it. */
-static u64 attributes(u64 entry, unsigned int shift)
+static u64 page_table_attributes(u64 entry, unsigned int shift)
 {
 	u64 page = ENTRY_ADDRESS & ~(shift > PAGE_SHIFT ? ENTRY_LARGE_PAT : 0);
 
@@ -61,7 +61,7 @@ bool page_table_maps(unsigned long address, u64 start, u64 pages)
 		return false;
 	while (address < end) {
 		unsigned int shift;
-		u64 entry = leaf(address, &shift);
+		u64 entry = page_table_leaf(address, &shift);
 		unsigned long inside = (1UL << shift) - 1;
 		u64 page = entry & ENTRY_ADDRESS & ~(u64)inside;
 		unsigned long next = min(end, (address | inside) + 1);
@@ -83,14 +83,15 @@ void page_table_read(unsigned long address, u64 pages, struct memtype_page_table
 	while (address < end) {
 		struct memtype_run *run = table->count ? &table->runs[table->count - 1] : NULL;
 		unsigned int shift;
-		u64 entry = leaf(address, &shift);
+		u64 entry = page_table_leaf(address, &shift);
 		/* Where nothing is mapped there is no telling how large a page would be. */
 		unsigned int leaf_shift = entry ? shift : PAGE_SHIFT;
 		/* A missing table is passed in one step: a process has 2^35 pages to ask for. */
 		unsigned long next = min(end, (address | ((1UL << shift) - 1)) + 1);
 
 		if (!run || run->shift != leaf_shift || !run->entry != !entry ||
-		    attributes(run->entry, leaf_shift) != attributes(entry, leaf_shift)) {
+		    page_table_attributes(run->entry, leaf_shift) !=
+			    page_table_attributes(entry, leaf_shift)) {
 			if (table->count == MEMTYPE_MAX_RUNS) {
 				table->truncated = 1;
 				return;
@@ -111,7 +112,7 @@ bool page_table_is_write_back(unsigned long address, u64 pages)
 	unsigned int shift;
 
 	for (; address < end; address = (address | ((1UL << shift) - 1)) + 1) {
-		u64 entry = leaf(address, &shift);
+		u64 entry = page_table_leaf(address, &shift);
 		u64 cache = _PAGE_PWT | _PAGE_PCD |
 			    (shift > PAGE_SHIFT ? ENTRY_LARGE_PAT : _PAGE_PAT);
 

@@ -46,7 +46,7 @@ static struct pci_dev *host_bridge;
 static u64 bus_start = U64_MAX;
 static u32 smrr_base, smrr_mask;
 
-static void find_bus_start(void)
+static void smram_find_bus_start(void)
 {
 	struct pci_bus *bus = host_bridge->bus;
 	struct resource *resource;
@@ -67,7 +67,7 @@ void smram_init(void)
 	    (host_bridge->vendor != PCI_VENDOR_ID_INTEL || host_bridge->device != HOST_BRIDGE))
 		smram_exit();
 	if (host_bridge)
-		find_bus_start();
+		smram_find_bus_start();
 	/* Only SMM can write it, and firmware does before there is a kernel. */
 	mtrr_read_here(&registers);
 	smrr_base = registers.smrr[0];
@@ -85,7 +85,7 @@ void smram_exit(void)
  * Intel SDM, and "Combined Effect of MTRRs and PAT" of AMD's APM, whose CD is uncached too. They
  * say the same here.
  */
-static u32 keeping(unsigned int mtrr)
+static u32 smram_keeping(unsigned int mtrr)
 {
 	switch (mtrr) {
 	case MEMTYPE_UC:
@@ -104,27 +104,27 @@ static u32 keeping(unsigned int mtrr)
 	}
 }
 
-static u64 smrr_start(void)
+static u64 smram_smrr_start(void)
 {
 	return smrr_base & smrr_mask & SMRR_ADDRESS;
 }
 
 /* Of a SMRR that isn't valid the same as where it starts. */
-static u64 smrr_end(void)
+static u64 smram_smrr_end(void)
 {
 	u64 size = (~(smrr_mask & SMRR_ADDRESS) & U32_MAX) + 1ULL;
 
-	return smrr_start() + (smrr_mask & SMRR_VALID ? size : 0);
+	return smram_smrr_start() + (smrr_mask & SMRR_VALID ? size : 0);
 }
 
 /* Outside SMM it is UC, as if by an MTRR, where SMM has the register's type. */
-static u32 smrr_memtypes(u64 start, u64 end)
+static u32 smram_smrr_memtypes(u64 start, u64 end)
 {
-	if (start >= smrr_end() || end <= smrr_start())
+	if (start >= smram_smrr_end() || end <= smram_smrr_start())
 		return SMRAM_NONE;
 	switch (smrr_base & 0xff) {
 	case MEMTYPE_UC:
-		return keeping(MEMTYPE_UC);
+		return smram_keeping(MEMTYPE_UC);
 	case MEMTYPE_WC:
 		return BIT(MEMTYPE_WC);
 	default:
@@ -133,7 +133,7 @@ static u32 smrr_memtypes(u64 start, u64 end)
 }
 
 /* By what the MTRRs say about [start, end), all of which is SMRAM. */
-static u32 mtrr_memtypes(u64 start, u64 end)
+static u32 smram_mtrr_memtypes(u64 start, u64 end)
 {
 	struct memtype_registers registers;
 	u32 found = SMRAM_NONE, n;
@@ -148,22 +148,22 @@ static u32 mtrr_memtypes(u64 start, u64 end)
 	mtrr = mtrr_summarise(&registers, start, end - 1);
 	for (n = 0; n < 32; n++)
 		if (mtrr.types & BIT(n))
-			found &= keeping(n);
+			found &= smram_keeping(n);
 	/* No type is the one of an overlap without a defined type. */
 	return mtrr.undefined ? 0 : found;
 }
 
 /* Of the part of [start, end) that lies in a window; where the SMRR is, the MTRRs have no say. */
-static u32 window_memtypes(u64 start, u64 end, u64 window, u64 size)
+static u32 smram_window_memtypes(u64 start, u64 end, u64 window, u64 size)
 {
 	start = max(start, window);
 	end = min(end, window + size);
-	return mtrr_memtypes(start, min(end, smrr_start())) &
-	       mtrr_memtypes(max(start, smrr_end()), end);
+	return smram_mtrr_memtypes(start, min(end, smram_smrr_start())) &
+	       smram_mtrr_memtypes(max(start, smram_smrr_end()), end);
 }
 
 /* [TSEGMB, BGSM): a size of its own is known for three of the four codes, the fourth is QEMU's. */
-static u64 tseg_size(u8 esmramc, u32 tsegmb)
+static u64 smram_tseg_size(u8 esmramc, u32 tsegmb)
 {
 	u32 bgsm;
 
@@ -182,7 +182,7 @@ static u64 tseg_size(u8 esmramc, u32 tsegmb)
 }
 
 /* Read each time: as long as firmware doesn't lock them (D_LCK; SeaBIOS 1.16 doesn't), they may change. */
-static u32 chipset_memtypes(u64 start, u64 end)
+static u32 smram_chipset_memtypes(u64 start, u64 end)
 {
 	u8 smram, esmramc;
 	u32 tsegmb, found;
@@ -192,26 +192,27 @@ static u32 chipset_memtypes(u64 start, u64 end)
 	if (!(smram & SMRAM_G_SMRAME))
 		return SMRAM_NONE;
 	if (esmramc & ESMRAMC_H_SMRAME)
-		found = window_memtypes(start, end, HIGH_WINDOW, WINDOW_SIZE);
+		found = smram_window_memtypes(start, end, HIGH_WINDOW, WINDOW_SIZE);
 	else
-		found = window_memtypes(start, end, LEGACY_WINDOW, WINDOW_SIZE);
+		found = smram_window_memtypes(start, end, LEGACY_WINDOW, WINDOW_SIZE);
 	/* Open, the window is everybody's memory. */
 	if (smram & SMRAM_D_OPEN)
 		found = SMRAM_NONE;
 	if (!(esmramc & ESMRAMC_T_EN))
 		return found;
 	pci_read_config_dword(host_bridge, TSEGMB, &tsegmb);
-	return found & window_memtypes(start, end, tsegmb & MEGABYTES, tseg_size(esmramc, tsegmb));
+	return found & smram_window_memtypes(start, end, tsegmb & MEGABYTES,
+					     smram_tseg_size(esmramc, tsegmb));
 }
 
 u32 smram_memtypes(u64 first, u64 last)
 {
 	u64 start = first << PAGE_SHIFT, end = (last + 1) << PAGE_SHIFT;
 	bool high = start < HIGH_WINDOW + WINDOW_SIZE && end > HIGH_WINDOW;
-	u32 found = smrr_memtypes(start, end);
+	u32 found = smram_smrr_memtypes(start, end);
 
 	/* Reading a register of the chipset costs more than all the rest of a verdict. */
 	if (host_bridge && (start < bus_start || high))
-		found &= chipset_memtypes(start, end);
+		found &= smram_chipset_memtypes(start, end);
 	return found;
 }

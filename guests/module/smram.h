@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
-/* Memory that belongs to system-management mode: the firmware's, which the CPU enters behind the kernel's back. */
+/*
+ * Memory that belongs to system-management mode: the firmware's, which the CPU enters behind the
+ * kernel's back.
+ */
 #ifndef SMRAM_H
 #define SMRAM_H
 

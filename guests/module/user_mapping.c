@@ -36,12 +36,14 @@
 #include <linux/slab.h>
 
 #include "compat.h"
+#include "kill_point.h"
 #include "page_table.h"
+#include "state.h"
 #include "user_mapping.h"
 
 /* How many there are. Each holds a name. */
 static atomic_t user_mappings;
-/* Under memtype_lock. */
+/* Under state_lock. */
 static LIST_HEAD(all_mappings);
 
 bool user_mapping_any(void)
@@ -59,7 +61,7 @@ bool user_mapping_of(u64 first, u64 last)
 	return false;
 }
 
-static struct user_mapping *mapping_of(struct vm_area_struct *vma)
+static struct user_mapping *user_mapping_of_vma(struct vm_area_struct *vma)
 {
 	return container_of(vma->vm_ops, struct user_mapping, operations);
 }
@@ -85,14 +87,14 @@ bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping 
 }
 
 /* Returns how many of its pages were counted. */
-static u64 forget(const struct verifier_request *request)
+static u64 user_mapping_forget(const struct verifier_request *request)
 {
-	return verifier_cut(&memtype_verifier, request->space, request->address, request->first,
+	return verifier_cut(&state_verifier, request->space, request->address, request->first,
 			    request->pages);
 }
 
 /* A copy keeps the name its process goes by, which after fork() isn't the one that mapped. */
-static bool inherit_owner(struct verifier_record *record, void *data)
+static bool user_mapping_inherit_owner(struct verifier_record *record, void *data)
 {
 	struct verifier_request *request = data;
 
@@ -103,24 +105,24 @@ static bool inherit_owner(struct verifier_record *record, void *data)
 	return false;
 }
 
-static void vma_open(struct vm_area_struct *vma)
+static void user_mapping_vma_open(struct vm_area_struct *vma)
 {
-	struct user_mapping *mapping = mapping_of(vma);
+	struct user_mapping *mapping = user_mapping_of_vma(vma);
 	struct verifier_request request;
 
 	kref_get(&mapping->references);
 	if (mapping->original && mapping->original->open)
 		mapping->original->open(vma);
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	if (user_mapping_request(vma, mapping, &request)) {
-		verifier_each(&memtype_verifier, request.first, request.first + request.pages - 1,
-			      inherit_owner, &request);
-		forget(&request);
-		if (!verifier_adopt(&memtype_verifier, &request))
+		verifier_each(&state_verifier, request.first, request.first + request.pages - 1,
+			      user_mapping_inherit_owner, &request);
+		user_mapping_forget(&request);
+		if (!verifier_adopt(&state_verifier, &request))
 			pr_err("memtype: no memory to track a user mapping\n");
 	}
-	user_mapping_moment(MEMTYPE_MOMENT_OPEN);
-	mutex_unlock(&memtype_lock);
+	kill_point_reached(MEMTYPE_KILL_POINT_OPEN);
+	mutex_unlock(&state_lock);
 }
 
 /*
@@ -131,33 +133,34 @@ void user_mapping_free(struct user_mapping *mapping)
 {
 	struct file *file = mapping->file;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_del(&mapping->node);
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	atomic_dec(&user_mappings);
 	kfree(mapping);
 	fput(file);
 }
 
-static void mapping_free(struct kref *references)
+static void user_mapping_free_last(struct kref *references)
 {
 	user_mapping_free(container_of(references, struct user_mapping, references));
 }
 
-static void vma_close(struct vm_area_struct *vma)
+static void user_mapping_vma_close(struct vm_area_struct *vma)
 {
-	struct user_mapping *mapping = mapping_of(vma);
+	struct user_mapping *mapping = user_mapping_of_vma(vma);
 	struct verifier_request request;
 
-	mutex_lock(&memtype_lock);
-	if (user_mapping_request(vma, mapping, &request) && forget(&request) != request.pages)
+	mutex_lock(&state_lock);
+	if (user_mapping_request(vma, mapping, &request) &&
+	    user_mapping_forget(&request) != request.pages)
 		pr_err("memtype: a user mapping ended that was not counted in full\n");
-	user_mapping_moment(MEMTYPE_MOMENT_CLOSE);
-	mutex_unlock(&memtype_lock);
+	kill_point_reached(MEMTYPE_KILL_POINT_CLOSE);
+	mutex_unlock(&state_lock);
 	if (mapping->original && mapping->original->close)
 		mapping->original->close(vma);
 	/* Nobody looks at vm_ops after close(); 6.13 on even points them elsewhere. */
-	kref_put(&mapping->references, mapping_free);
+	kref_put(&mapping->references, user_mapping_free_last);
 }
 
 struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *vma,
@@ -174,16 +177,16 @@ struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *
 	mapping->original = original;
 	if (original)
 		mapping->operations = *original;
-	mapping->operations.open = vma_open;
-	mapping->operations.close = vma_close;
+	mapping->operations.open = user_mapping_vma_open;
+	mapping->operations.close = user_mapping_vma_close;
 	mapping->first = 1;
 	mapping->mapped_first = vma->vm_pgoff;
 	mapping->mapped_last = vma->vm_pgoff + vma_pages(vma) - 1;
 	mapping->file = get_file(file);
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	list_add(&mapping->node, &all_mappings);
-	mapping->owner = verifier_owner(&memtype_verifier, owner);
-	mutex_unlock(&memtype_lock);
+	mapping->owner = verifier_owner(&state_verifier, owner);
+	mutex_unlock(&state_lock);
 	if (!mapping->owner) {
 		user_mapping_free(mapping);
 		return NULL;
@@ -218,7 +221,7 @@ int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 		goto unlock;
 	/* Ours already: its close() would call itself. */
 	error = -EBUSY;
-	if (vma->vm_ops && vma->vm_ops->open == vma_open)
+	if (vma->vm_ops && vma->vm_ops->open == user_mapping_vma_open)
 		goto unlock;
 	error = -ENOMEM;
 	mapping = user_mapping_new(file, vma, range->memtype, vma->vm_ops, range->owner);
@@ -226,9 +229,9 @@ int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 		goto unlock;
 	user_mapping_count(mapping, vma->vm_pgoff, range->pages);
 	user_mapping_request(vma, mapping, &asked);
-	mutex_lock(&memtype_lock);
-	record = verifier_adopt(&memtype_verifier, &asked);
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	record = verifier_adopt(&state_verifier, &asked);
+	mutex_unlock(&state_lock);
 	if (!record) {
 		user_mapping_free(mapping);
 		goto unlock;
@@ -257,7 +260,7 @@ int user_mapping_read(struct memtype_address *range)
 	return 0;
 }
 
-static bool rename_record(struct verifier_record *record, void *data)
+static bool user_mapping_rename_record(struct verifier_record *record, void *data)
 {
 	const struct verifier_owner *owner = data;
 
@@ -273,10 +276,11 @@ int user_mapping_set_owner(const char *name)
 {
 	const struct verifier_owner *owner;
 
-	mutex_lock(&memtype_lock);
-	owner = verifier_owner(&memtype_verifier, name);
+	mutex_lock(&state_lock);
+	owner = verifier_owner(&state_verifier, name);
 	if (owner)
-		verifier_each(&memtype_verifier, 0, U64_MAX, rename_record, (void *)owner);
-	mutex_unlock(&memtype_lock);
+		verifier_each(&state_verifier, 0, U64_MAX, user_mapping_rename_record,
+			      (void *)owner);
+	mutex_unlock(&state_lock);
 	return owner ? 0 : -ENOMEM;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
-/* What the two files of the user mappings share: one that follows VMAs, one that makes them. */
+/* Mappings of processes, which live and die with their VMAs. user_mmap.c makes some of them. */
 #ifndef USER_MAPPING_H
 #define USER_MAPPING_H
 
 #include <linux/kref.h>
 #include <linux/mm.h>
 
-#include "agent.h"
+#include "memtype_uapi.h"
+#include "verifier.h"
 
 /* One mmap() and all that became of it. */
 struct user_mapping {
@@ -39,7 +40,11 @@ bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping 
 /* From now on the records follow the VMA, which must have the mmap lock taken for writing. */
 void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vma);
 
-/* Sends the process the SIGKILL it asked for at this moment. memtype_lock is held. */
-void user_mapping_moment(enum memtype_moment moment);
+bool user_mapping_any(void);
+/* May a process have some of these pages mapped through us? state_lock is held. */
+bool user_mapping_of(u64 first, u64 last);
+int user_mapping_adopt(struct file *file, const struct memtype_address *range);
+int user_mapping_read(struct memtype_address *range);
+int user_mapping_set_owner(const char *name);
 
 #endif

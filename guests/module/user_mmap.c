@@ -6,16 +6,18 @@
  */
 #include <linux/fs.h>
 #include <linux/mm.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "arch_x86.h"
 #include "compat.h"
+#include "kill_point.h"
+#include "state.h"
 #include "user_mapping.h"
+#include "user_mmap.h"
 
 /*
  * One open of /dev/memtype: what the next mmap() shall ask for, and what came of the last. Threads
- * and processes may share it, so memtype_lock guards it.
+ * and processes may share it, so state_lock guards it.
  */
 struct user_file {
 	struct memtype_prepare next;
@@ -23,130 +25,104 @@ struct user_file {
 	struct memtype_request result;
 };
 
-/*
- * The process that is to be killed, and when. One at a time is enough for tests. Held, because
- * another may get the number of one that ends before its moment.
- */
-static struct {
-	struct pid *pid;
-	u32 moment;
-} killed;
-
-void user_mapping_moment(enum memtype_moment moment)
+int user_mmap_open(struct file *file)
 {
-	if (!killed.pid || killed.pid != task_tgid(current) || killed.moment != moment)
-		return;
-	put_pid(killed.pid);
-	killed.pid = NULL;
-	send_sig(SIGKILL, current, 1);
+	struct user_file *user = kzalloc(sizeof(*user), GFP_KERNEL);
+
+	file->private_data = user;
+	return user ? 0 : -ENOMEM;
 }
 
-void user_mapping_kill_at(u32 moment)
-{
-	mutex_lock(&memtype_lock);
-	put_pid(killed.pid);
-	killed.pid = moment == MEMTYPE_MOMENT_NEVER ? NULL : get_pid(task_tgid(current));
-	killed.moment = moment;
-	mutex_unlock(&memtype_lock);
-}
-
-int user_mapping_open(struct file *file)
-{
-	file->private_data = kzalloc(sizeof(struct user_file), GFP_KERNEL);
-	return file->private_data ? 0 : -ENOMEM;
-}
-
-int user_mapping_close(struct file *file)
+int user_mmap_close(struct file *file)
 {
 	kfree(file->private_data);
 	return 0;
 }
 
-int user_mapping_prepare(struct file *file, const struct memtype_prepare *next)
+int user_mmap_prepare(struct file *file, const struct memtype_prepare *next)
 {
 	struct user_file *user = file->private_data;
 
 	if (next->part_first > next->request.pages ||
 	    next->part_pages > next->request.pages - next->part_first)
 		return -EINVAL;
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	user->next = *next;
 	user->prepared = true;
 	user->result = next->request;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
-int user_mapping_result(struct file *file, struct memtype_request *request)
+int user_mmap_result(struct file *file, struct memtype_request *request)
 {
 	struct user_file *user = file->private_data;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	*request = user->result;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return 0;
 }
 
 /* The type is looked up anew with every page: Linux tracks nothing of what is inserted so. */
-static vm_fault_t insert_fault(struct vm_fault *fault)
+static vm_fault_t user_mmap_insert_fault(struct vm_fault *fault)
 {
 	vm_fault_t result = vmf_insert_pfn(fault->vma, fault->address, fault->pgoff);
 
-	mutex_lock(&memtype_lock);
-	user_mapping_moment(MEMTYPE_MOMENT_FAULT);
-	mutex_unlock(&memtype_lock);
+	mutex_lock(&state_lock);
+	kill_point_reached(MEMTYPE_KILL_POINT_FAULT);
+	mutex_unlock(&state_lock);
 	return result;
 }
 
 static const struct vm_operations_struct insert_operations = {
-	.fault = insert_fault,
+	.fault = user_mmap_insert_fault,
 };
 
-/* Returns 0 or a positive errno. */
-static int map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next)
+static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next)
 {
 	pgprot_t prot = vma->vm_page_prot;
 
-	if (next->way == MEMTYPE_WAY_COMBINE)
+	if (next->map_method == MEMTYPE_METHOD_COMBINE)
 		/* The same as pgprot_writecombine() alone only where that replaces what it is given. */
 		prot = pgprot_writecombine(pgprot_noncached(prot));
 	else if (!arch_x86_protection(next->request.memtype, &prot))
-		return EINVAL;
+		return -EINVAL;
 	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
 	vma->vm_page_prot = prot;
-	if (next->way != MEMTYPE_WAY_INSERT)
-		return -remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
-					vma->vm_pgoff + next->part_first,
-					next->part_pages << PAGE_SHIFT, prot);
+	if (next->map_method != MEMTYPE_METHOD_INSERT)
+		return remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
+				       vma->vm_pgoff + next->part_first,
+				       next->part_pages << PAGE_SHIFT, prot);
 	/* vmf_insert_pfn() has a BUG_ON() for pages that would be copied on write. */
 	if (!(vma->vm_flags & VM_SHARED))
-		return EINVAL;
+		return -EINVAL;
 	compat_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
 	return 0;
 }
 
 /* What was prepared for this mmap(): a copy, which nobody changes once it has been checked. */
-static bool take_prepared(struct user_file *user, struct vm_area_struct *vma,
-			  struct memtype_prepare *next)
+static bool user_mmap_take_prepared(struct user_file *user, struct vm_area_struct *vma,
+				    struct memtype_prepare *next)
 {
 	bool fits;
 
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	*next = user->next;
 	fits = user->prepared && next->request.start >> PAGE_SHIFT == vma->vm_pgoff &&
 	       next->request.pages == vma_pages(vma) && next->part_pages;
 	if (fits)
 		user->prepared = false;
-	mutex_unlock(&memtype_lock);
+	mutex_unlock(&state_lock);
 	return fits;
 }
 
-static int map_prepared(struct file *file, struct vm_area_struct *vma,
-			struct memtype_prepare *next)
+static int user_mmap_map_prepared(struct file *file, struct vm_area_struct *vma,
+				  struct memtype_prepare *next)
 {
 	struct user_file *user = file->private_data;
 	struct memtype_request *request = &next->request;
-	bool insert = next->way == MEMTYPE_WAY_INSERT;
+	bool insert = next->map_method == MEMTYPE_METHOD_INSERT;
 	struct verifier_verdict verdict;
 	struct verifier_request asked;
 	struct verifier_record *record;
@@ -158,23 +134,23 @@ static int map_prepared(struct file *file, struct vm_area_struct *vma,
 		return -ENOMEM;
 	user_mapping_count(mapping, vma->vm_pgoff + next->part_first, next->part_pages);
 	user_mapping_request(vma, mapping, &asked);
-	mutex_lock(&memtype_lock);
+	mutex_lock(&state_lock);
 	arch_x86_refresh();
-	record = verifier_track(&memtype_verifier, &asked, &verdict);
-	memtype_fill_verdict(&request->verdict, &verdict);
+	record = verifier_track(&state_verifier, &asked, &verdict);
+	state_fill_verdict(&request->verdict, &verdict);
 	if (!verdict.error && !record) {
 		request->kernel_error = ENOMEM;
-	} else if (verdict.error && memtype_enforce) {
-		request->kernel_error = verdict.error;
+	} else if (verdict.error && state_enforce) {
+		request->kernel_error = -verdict.error;
 	} else {
 		request->asked_kernel = 1;
-		request->kernel_error = map_pages(vma, next);
+		request->kernel_error = -user_mmap_map_pages(vma, next);
 	}
 	if (request->kernel_error && record)
-		verifier_release(&memtype_verifier, record);
+		verifier_release(&state_verifier, record);
 	user->result = *request;
-	user_mapping_moment(MEMTYPE_MOMENT_MMAP);
-	mutex_unlock(&memtype_lock);
+	kill_point_reached(MEMTYPE_KILL_POINT_MMAP);
+	mutex_unlock(&state_lock);
 	if (request->kernel_error) {
 		user_mapping_free(mapping);
 		return -request->kernel_error;
@@ -186,7 +162,7 @@ static int map_prepared(struct file *file, struct vm_area_struct *vma,
 	return 0;
 }
 
-int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
+int user_mmap_map(struct file *file, struct vm_area_struct *vma)
 {
 	struct memtype_prepare *next;
 	int error = -EINVAL;
@@ -195,8 +171,8 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
 	next = kmalloc(sizeof(*next), GFP_KERNEL);
 	if (!next)
 		return -ENOMEM;
-	if (take_prepared(file->private_data, vma, next))
-		error = map_prepared(file, vma, next);
+	if (user_mmap_take_prepared(file->private_data, vma, next))
+		error = user_mmap_map_prepared(file, vma, next);
 	kfree(next);
 	return error;
 }
@@ -205,7 +181,7 @@ int user_mapping_mmap(struct file *file, struct vm_area_struct *vma)
  * What vfio-pci does when it turns a device's memory off: the entries go from
  * every process's page tables, the VMAs and so the records stay.
  */
-int user_mapping_zap(struct file *file, const struct memtype_range *range)
+int user_mmap_zap(struct file *file, const struct memtype_range *range)
 {
 	u64 end = range->start + (range->pages << PAGE_SHIFT);
 

@@ -21,20 +21,20 @@ INTERVAL_TREE_DEFINE(struct verifier_record, node, u64, subtree_last, RECORD_FIR
 #define KERNEL_TREES (ALL_TREES / 3)
 #define TREES_OF(memtype) (3U << 2 * (memtype))
 
-static struct rb_root_cached *tree_of(struct verifier *verifier, const void *space,
-				      unsigned int memtype)
+static struct rb_root_cached *verifier_tree_of(struct verifier *verifier, const void *space,
+					       unsigned int memtype)
 {
-	return &verifier->records[memtype][space != NULL];
+	return &verifier->records[memtype][!!space];
 }
 
 /* The tree of one bit of such a mask. */
-static struct rb_root_cached *tree_at(struct verifier *verifier, unsigned int bit)
+static struct rb_root_cached *verifier_tree_at(struct verifier *verifier, unsigned int bit)
 {
 	return &verifier->records[bit / 2][bit % 2];
 }
 
-static struct verifier_record *first_overlap(struct verifier *verifier, unsigned int trees,
-					     u64 first, u64 last)
+static struct verifier_record *verifier_first_overlap(struct verifier *verifier, unsigned int trees,
+						      u64 first, u64 last)
 {
 	struct verifier_record *record, *found = NULL;
 	unsigned int bit;
@@ -42,7 +42,7 @@ static struct verifier_record *first_overlap(struct verifier *verifier, unsigned
 	for (bit = 0; bit < 2 * VERIFIER_MEMTYPES; bit++) {
 		if (!(trees & 1U << bit))
 			continue;
-		record = records_iter_first(tree_at(verifier, bit), first, last);
+		record = records_iter_first(verifier_tree_at(verifier, bit), first, last);
 		if (record && (!found || record->first < found->first))
 			found = record;
 	}
@@ -54,7 +54,7 @@ void verifier_init(struct verifier *verifier, const struct verifier_arch *arch)
 	unsigned int bit;
 
 	for (bit = 0; bit < 2 * VERIFIER_MEMTYPES; bit++)
-		*tree_at(verifier, bit) = RB_ROOT_CACHED;
+		*verifier_tree_at(verifier, bit) = RB_ROOT_CACHED;
 	INIT_LIST_HEAD(&verifier->owners);
 	verifier->arch = arch;
 	verifier->one_ioremap = false;
@@ -65,7 +65,7 @@ void verifier_destroy(struct verifier *verifier)
 	struct verifier_owner *owner, *next;
 	struct verifier_record *record;
 
-	while ((record = first_overlap(verifier, ALL_TREES, 0, U64_MAX))) {
+	while ((record = verifier_first_overlap(verifier, ALL_TREES, 0, U64_MAX))) {
 		verifier_release(verifier, record);
 		cond_resched();
 	}
@@ -90,7 +90,7 @@ const struct verifier_owner *verifier_owner(struct verifier *verifier, const cha
 	return owner;
 }
 
-static bool mark_owner(struct verifier_record *record, void *data)
+static bool verifier_mark_owner(struct verifier_record *record, void *data)
 {
 	((struct verifier_owner *)record->owner)->used = true;
 	return true;
@@ -102,7 +102,7 @@ void verifier_forget_owners(struct verifier *verifier)
 
 	list_for_each_entry(owner, &verifier->owners, node)
 		owner->used = false;
-	verifier_each(verifier, 0, U64_MAX, mark_owner, NULL);
+	verifier_each(verifier, 0, U64_MAX, verifier_mark_owner, NULL);
 	list_for_each_entry_safe(owner, next, &verifier->owners, node)
 		if (!owner->used) {
 			list_del(&owner->node);
@@ -110,8 +110,8 @@ void verifier_forget_owners(struct verifier *verifier)
 		}
 }
 
-static bool refuse(struct verifier_verdict *verdict, enum verifier_rule rule, int error,
-		   const struct verifier_record *conflict)
+static bool verifier_refuse(struct verifier_verdict *verdict, enum verifier_rule rule, int error,
+			    const struct verifier_record *conflict)
 {
 	verdict->rule = rule;
 	verdict->error = error;
@@ -120,32 +120,32 @@ static bool refuse(struct verifier_verdict *verdict, enum verifier_rule rule, in
 }
 
 /* Rules 0a and 0b: can the request be met at all? */
-static bool sane(const struct verifier *verifier, const struct verifier_request *request,
-		 struct verifier_verdict *verdict)
+static bool verifier_sane(const struct verifier *verifier, const struct verifier_request *request,
+			  struct verifier_verdict *verdict)
 {
 	u64 last_pfn = verifier->arch->last_pfn();
 
 	if (!request->pages || request->first > last_pfn ||
 	    request->pages - 1 > last_pfn - request->first)
-		return refuse(verdict, VERIFIER_MALFORMED, EINVAL, NULL);
+		return verifier_refuse(verdict, VERIFIER_MALFORMED, -EINVAL, NULL);
 	if (request->memtype >= VERIFIER_MEMTYPES || !verifier->arch->possible(request->memtype))
-		return refuse(verdict, VERIFIER_IMPOSSIBLE, EOPNOTSUPP, NULL);
+		return verifier_refuse(verdict, VERIFIER_IMPOSSIBLE, -EOPNOTSUPP, NULL);
 	return true;
 }
 
 /* Rule 2: one type for every page that is not RAM and is mapped already. */
-static bool no_alias(struct verifier *verifier, const struct verifier_request *request, u64 last,
-		     struct verifier_verdict *verdict)
+static bool verifier_no_alias(struct verifier *verifier, const struct verifier_request *request,
+			      u64 last, struct verifier_verdict *verdict)
 {
 	unsigned int trees = ALL_TREES & ~TREES_OF(request->memtype);
 	const struct verifier_record *record;
 	u64 pfn = request->first;
 
-	while ((record = first_overlap(verifier, trees, pfn, last))) {
+	while ((record = verifier_first_overlap(verifier, trees, pfn, last))) {
 		pfn = max(pfn, record->first);
 		/* RAM has a rule of its own; only what was adopted maps it with another type. */
 		if (!verifier->arch->any_ram(pfn, pfn))
-			return refuse(verdict, VERIFIER_ALIAS, EBUSY, record);
+			return verifier_refuse(verdict, VERIFIER_ALIAS, -EBUSY, record);
 		if (pfn++ == last)
 			break;
 		/* As many steps as there are pages. */
@@ -155,26 +155,26 @@ static bool no_alias(struct verifier *verifier, const struct verifier_request *r
 }
 
 /* Rule 4: with the policy one-ioremap, the kernel maps a page once. */
-static bool exclusive(struct verifier *verifier, const struct verifier_request *request, u64 last,
-		      struct verifier_verdict *verdict)
+static bool verifier_exclusive(struct verifier *verifier, const struct verifier_request *request,
+			       u64 last, struct verifier_verdict *verdict)
 {
 	struct verifier_record *record;
 
 	if (!verifier->one_ioremap || request->space)
 		return true;
-	record = first_overlap(verifier, KERNEL_TREES, request->first, last);
-	return !record || refuse(verdict, VERIFIER_EXCLUSIVE, EBUSY, record);
+	record = verifier_first_overlap(verifier, KERNEL_TREES, request->first, last);
+	return !record || verifier_refuse(verdict, VERIFIER_EXCLUSIVE, -EBUSY, record);
 }
 
 /* Rule 5: firmware's own memory is used with the type that firmware uses. */
-static bool firmware_agrees(const struct verifier *verifier,
-			    const struct verifier_request *request, u64 last,
-			    struct verifier_verdict *verdict)
+static bool verifier_firmware_agrees(const struct verifier *verifier,
+				     const struct verifier_request *request, u64 last,
+				     struct verifier_verdict *verdict)
 {
 	if (!verifier->arch->firmware_memtypes ||
 	    verifier->arch->firmware_memtypes(request->first, last) & 1U << request->memtype)
 		return true;
-	return refuse(verdict, VERIFIER_FIRMWARE, EPERM, NULL);
+	return verifier_refuse(verdict, VERIFIER_FIRMWARE, -EPERM, NULL);
 }
 
 void verifier_check(struct verifier *verifier, const struct verifier_request *request,
@@ -183,16 +183,16 @@ void verifier_check(struct verifier *verifier, const struct verifier_request *re
 	u64 last = request->first + request->pages - 1;
 
 	*verdict = (struct verifier_verdict){ .rule = VERIFIER_ACCEPTED };
-	if (!sane(verifier, request, verdict))
+	if (!verifier_sane(verifier, request, verdict))
 		return;
 	if (request->memtype != verifier->arch->ram_memtype &&
 	    verifier->arch->any_ram(request->first, last)) {
-		refuse(verdict, VERIFIER_RAM_NOT_WB, EPERM, NULL);
+		verifier_refuse(verdict, VERIFIER_RAM_NOT_WB, -EPERM, NULL);
 		return;
 	}
-	if (!no_alias(verifier, request, last, verdict) ||
-	    !exclusive(verifier, request, last, verdict) ||
-	    !firmware_agrees(verifier, request, last, verdict))
+	if (!verifier_no_alias(verifier, request, last, verdict) ||
+	    !verifier_exclusive(verifier, request, last, verdict) ||
+	    !verifier_firmware_agrees(verifier, request, last, verdict))
 		return;
 	verdict->hazards = verifier->arch->hazards(request->first, last, request->memtype);
 }
@@ -215,7 +215,7 @@ struct verifier_record *verifier_adopt(struct verifier *verifier,
 	record->pid = request->pid;
 	record->memtype = request->memtype;
 	record->observed = request->observed;
-	records_insert(record, tree_of(verifier, record->space, record->memtype));
+	records_insert(record, verifier_tree_of(verifier, record->space, record->memtype));
 	return record;
 }
 
@@ -231,13 +231,13 @@ struct verifier_record *verifier_track(struct verifier *verifier,
 
 void verifier_release(struct verifier *verifier, struct verifier_record *record)
 {
-	records_remove(record, tree_of(verifier, record->space, record->memtype));
+	records_remove(record, verifier_tree_of(verifier, record->space, record->memtype));
 	kfree(record);
 }
 
 /* Takes [pfn, last] out of one record. Returns how many pages that were. */
-static u64 cut_record(struct rb_root_cached *tree, struct verifier_record *record, u64 pfn,
-		      u64 last)
+static u64 verifier_cut_record(struct rb_root_cached *tree, struct verifier_record *record, u64 pfn,
+			       u64 last)
 {
 	u64 old_first = record->first, old_last = record->last;
 	struct verifier_record *tail;
@@ -272,14 +272,14 @@ u64 verifier_cut(struct verifier *verifier, const void *space, u64 address, u64 
 	unsigned int memtype;
 
 	for (memtype = 0; memtype < VERIFIER_MEMTYPES; memtype++) {
-		tree = tree_of(verifier, space, memtype);
+		tree = verifier_tree_of(verifier, space, memtype);
 		for (record = records_iter_first(tree, pfn, last); record; record = next) {
 			/* What is left of a record lies outside [pfn, last] and isn't met again. */
 			next = records_iter_next(record, pfn, last);
 			if (record->space == space && record->address < end &&
 			    record->address + (record->last - record->first + 1) * PAGE_BYTES >
 				    address)
-				taken += cut_record(tree, record, pfn, last);
+				taken += verifier_cut_record(tree, record, pfn, last);
 			cond_resched();
 		}
 	}
@@ -294,12 +294,13 @@ int verifier_lookup(struct verifier *verifier, u64 first, u64 pages, unsigned in
 	struct verifier_record *record;
 
 	if (!pages || first > last_pfn || pages - 1 > last_pfn - first)
-		return EINVAL;
-	record = first_overlap(verifier, ALL_TREES, first, last);
+		return -EINVAL;
+	record = verifier_first_overlap(verifier, ALL_TREES, first, last);
 	*in_use = record;
 	*memtype = record ? record->memtype : verifier->arch->default_memtype(first, last);
-	if (record && first_overlap(verifier, ALL_TREES & ~TREES_OF(*memtype), first, last))
-		return EBUSY;
+	if (record &&
+	    verifier_first_overlap(verifier, ALL_TREES & ~TREES_OF(*memtype), first, last))
+		return -EBUSY;
 	return 0;
 }
 
@@ -310,7 +311,7 @@ void verifier_each(struct verifier *verifier, u64 first, u64 last,
 	unsigned int bit, lowest;
 
 	for (bit = 0; bit < ARRAY_SIZE(next); bit++)
-		next[bit] = records_iter_first(tree_at(verifier, bit), first, last);
+		next[bit] = records_iter_first(verifier_tree_at(verifier, bit), first, last);
 	for (;;) {
 		for (lowest = 0, bit = 1; bit < ARRAY_SIZE(next); bit++)
 			if (next[bit] && (!next[lowest] || next[bit]->first < next[lowest]->first))

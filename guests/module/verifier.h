@@ -79,7 +79,7 @@ enum verifier_rule {
 
 struct verifier_verdict {
 	enum verifier_rule rule;
-	int error;		/* positive errno, 0 when accepted */
+	int error;		/* 0 when accepted */
 	unsigned int hazards;
 	const struct verifier_record *conflict;	/* valid while the lock is held */
 };
@@ -137,7 +137,7 @@ u64 verifier_cut(struct verifier *verifier, const void *space, u64 address, u64 
 
 /*
  * lookup_pfn_memtype(): "don't care, give me the type in use, or a default".
- * Returns 0 or a positive errno: EBUSY when the pages in use differ.
+ * Returns 0 or a negative errno: -EBUSY when the pages in use differ.
  */
 int verifier_lookup(struct verifier *verifier, u64 first, u64 pages, unsigned int *memtype,
 		    bool *in_use);

@@ -36,8 +36,9 @@ def cache(ctx: click.Context) -> None:
       firmware  OVMF
       bundle    what a guest boots from, built in a kit
       template  a booted guest, from which others are cloned
-      qemu      another suite's QEMU, and
-      outer     the guest in which KVM is tested: of ./hil test
+      qemu      another suite's QEMU,
+      outer     the guest in which KVM is tested, and
+      lint      the kernel's checkpatch.pl: of ./hil test
 
     \b
     Examples:

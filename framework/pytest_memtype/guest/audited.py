@@ -40,11 +40,11 @@ def audited(
 def _spaces(agent: Agent) -> dict[int, tuple[int, str]] | None:
     """None in a guest without the module."""
     try:
-        reply = agent.call("spaces")
+        reply = agent.call("mm_list")
     except ModuleMissing:
         return None
     return reply.decode(
-        lambda content: {int(root): (int(pid), plain(name)) for root, pid, name in content["spaces"]}
+        lambda content: {int(root): (int(pid), plain(name)) for root, pid, name in content["mm_list"]}
     )
 
 

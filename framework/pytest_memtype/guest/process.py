@@ -288,7 +288,7 @@ class Process:
             reply = self._agent.call("kill", process=self.name)
             self._journal.exited(self.name)
         elif at in MOMENTS:
-            reply = self._call("kill_at", moment=at)
+            reply = self._call("kill_at", kill_point=at)
         else:
             raise UsageError(f"a process can't be killed at {at!r}; it can at {', '.join(MOMENTS)}")
         self._journal.done("kill", actor=self.name, arguments={"at": at}, result=None, log=reply.log)

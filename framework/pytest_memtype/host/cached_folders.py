@@ -12,6 +12,7 @@ from pytest_memtype.host.store import build_dir, discard, exclusive
 #: Folders of the cache that only tests of the project fill.
 SUITE_QEMUS: Final = "suite-qemus"
 OUTER_GUESTS: Final = "kvm"
+LINT_TOOLS: Final = "lint"
 
 
 def remove_folder(path: Path, *, progress: Progress) -> None:

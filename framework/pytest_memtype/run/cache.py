@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import UsageError
-from pytest_memtype.host.cached_folders import OUTER_GUESTS, SUITE_QEMUS, remove_folder, size_of
+from pytest_memtype.host.cached_folders import LINT_TOOLS, OUTER_GUESTS, SUITE_QEMUS, remove_folder, size_of
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import exclusive
@@ -23,7 +23,8 @@ class Entry:
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
         and ``firmware`` (likewise), ``image`` (a distribution's), ``bundle`` (built from a kit),
         ``template`` (booted from that), or of the project's own tests ``qemu`` (another suite's) and
-        ``outer`` (the guest in which KVM is tested, and its template).
+        ``outer`` (the guest in which KVM is tested, and its template) and ``lint`` (the kernel's
+        ``checkpatch.pl``).
     :param kernel: The release, where it is known.
     :param size: Bytes on the disk.
     :param used: When it was last used or made, seconds since the epoch.
@@ -49,6 +50,7 @@ def entries() -> list[Entry]:
         *_folders("bundle", cache / "bundles"),
         *_folders_of_tests("qemu", cache / SUITE_QEMUS),
         *_folders_of_tests("outer", cache / OUTER_GUESTS),
+        *_folders_of_tests("lint", cache / LINT_TOOLS),
         *_templates(cache),
     ]
 

@@ -32,7 +32,7 @@ def test_what_a_process_is_asked_in_vain(guest: Guest) -> None:
     ("verb", "fields", "error"),
     [
         ("mremap", {"process": "X", "handle": 1}, "mremap: the process has no mapping 1"),
-        ("kill_at", {"process": "X", "moment": "noon"}, "kill_at: moment=noon is not known"),
+        ("kill_at", {"process": "X", "kill_point": "noon"}, "kill_at: kill_point=noon is not known"),
         ("kill", {"process": "nobody"}, "kill: there is no process nobody"),
         ("mremap", {"handle": 1}, "mremap: there is no such verb without a process"),
         ("bogus", {"process": "X"}, "bogus: there is no such verb"),

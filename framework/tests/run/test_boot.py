@@ -47,7 +47,7 @@ TOGETHER = 6
 Start = Callable[..., Guest]
 
 
-def plan(layout: str = "firmware", hardware: Hardware = SMALL) -> GuestPlan:
+def plan_of(layout: str = "firmware", hardware: Hardware = SMALL) -> GuestPlan:
     made = bundle("debian:bookworm", progress=silent)
     return GuestPlan(
         made.image, made.initramfs, load_layout(layout, []), hardware, flash=flash(hardware.firmware)
@@ -108,7 +108,7 @@ def seen(guest: Guest) -> dict[str, Any]:
     ids=["firmware", "boot-rom", "two-cpus", "ovmf", "ram-above-4-gib"],
 )
 def test_a_clone_is_what_a_boot_is(start: Start, layout: str, hardware: Hardware) -> None:
-    plan = plan(layout, hardware)
+    plan = plan_of(layout, hardware)
     clone, boot = start(plan), start(plan, fresh="boot")
     assert seen(clone) == seen(boot)
     # And it answers the same to the same.
@@ -125,11 +125,11 @@ def test_a_clone_is_what_a_boot_is(start: Start, layout: str, hardware: Hardware
 
 def test_a_layout_that_the_firmware_can_not_be_given_is_one_line(start: Start) -> None:
     with pytest.raises(LayoutError, match=r"^layout 'wb-device': .* a boot ROM, which .* 'ovmf' doesn't"):
-        start(plan("wb-device", Hardware(firmware="ovmf")))
+        start(plan_of("wb-device", Hardware(firmware="ovmf")))
 
 
 def test_clones_know_nothing_of_each_other(start: Start) -> None:
-    plan = plan()
+    plan = plan_of()
     one = start(plan)
     template = one.machine.config.ram_file
     assert template is not None
@@ -143,7 +143,7 @@ def test_clones_know_nothing_of_each_other(start: Start) -> None:
 
 
 def test_clones_have_random_numbers_of_their_own(start: Start) -> None:
-    plan = plan()
+    plan = plan_of()
     read = "head -c 32 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/uuid"
     outputs = [line for _ in range(3) for line in start(plan).shell(read).output.splitlines()]
     assert len(outputs) == 9
@@ -152,7 +152,7 @@ def test_clones_have_random_numbers_of_their_own(start: Start) -> None:
 
 def test_a_clone_knows_the_time_of_day(start: Start) -> None:
     before = time.time()
-    guest = start(plan())
+    guest = start(plan_of())
     now = int(guest.shell("busybox date +%s").output)
     # The guest's clock has whole seconds, and goes on while it answers.
     assert int(before) <= now <= time.time() + 1
@@ -160,7 +160,7 @@ def test_a_clone_knows_the_time_of_day(start: Start) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_clone_complains_about_its_clock(tmp_path: Path, templates: Path, part: int) -> None:
-    plan = plan()
+    plan = plan_of()
     with ExitStack() as stack:
         alive: list[Guest] = []
         for number in range(CLONES // PARTS):
@@ -194,7 +194,7 @@ def test_fifty_clones_leave_nothing(tmp_path: Path, templates: Path, monkeypatch
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    plan = plan()
+    plan = plan_of()
     # The first starts the background thread, which stays.
     for number in range(51):
         guest = cloned(plan, logs=tmp_path / str(number), cache=templates, progress=silent)
@@ -205,7 +205,7 @@ def test_fifty_clones_leave_nothing(tmp_path: Path, templates: Path, monkeypatch
 
 
 def test_a_template_that_can_not_be_restored_is_one_line(start: Start, tmp_path: Path) -> None:
-    plan, cache = plan(), tmp_path / "templates"
+    plan, cache = plan_of(), tmp_path / "templates"
     good = start(plan, cache=cache).machine.config
     assert good.state is not None
     facts = good.state.with_name("template.json")
@@ -222,7 +222,7 @@ def test_a_template_that_can_not_be_restored_is_one_line(start: Start, tmp_path:
 
 
 def test_notes_that_make_no_sense_are_one_line(start: Start, tmp_path: Path) -> None:
-    plan, cache = plan(), tmp_path / "templates"
+    plan, cache = plan_of(), tmp_path / "templates"
     good = start(plan, cache=cache).machine.config
     assert good.state is not None
     facts = good.state.with_name("template.json")
@@ -233,7 +233,7 @@ def test_notes_that_make_no_sense_are_one_line(start: Start, tmp_path: Path) -> 
 
 def test_a_clock_that_a_busy_host_has_put_out_makes_no_template(start: Start, tmp_path: Path) -> None:
     """Told to the kernel, because how busy a host must be is beyond a test."""
-    plan = plan(hardware=Hardware(cmdline="tsc_early_khz=200000"))
+    plan = plan_of(hardware=Hardware(cmdline="tsc_early_khz=200000"))
     with pytest.raises(HostError, match=r"the guest's clock counts \S+ seconds for each"):
         start(plan, cache=tmp_path / "templates")
     assert not list((tmp_path / "templates").rglob("ram"))
@@ -241,7 +241,7 @@ def test_a_clock_that_a_busy_host_has_put_out_makes_no_template(start: Start, tm
 
 def test_files_that_may_not_grow_are_one_line(start: Start, tmp_path: Path) -> None:
     """Not as large as the guest's RAM."""
-    plan = plan()
+    plan = plan_of()
     with files_at_most(64 << 20), pytest.raises(TemplateError, match="File too large"):
         start(plan, cache=tmp_path / "templates")
     left = [path.name for path in (tmp_path / "templates").rglob("*") if path.is_file()]

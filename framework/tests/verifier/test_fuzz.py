@@ -49,7 +49,7 @@ def test_no_input_of_a_short_run_shows_a_fault(pytestconfig: pytest.Config, tmp_
             id="leak",
         ),
         pytest.param(
-            "\trecords_remove(record, tree_of(verifier, record->space, record->memtype));\n",
+            "\trecords_remove(record, verifier_tree_of(verifier, record->space, record->memtype));\n",
             "",
             "heap-use-after-free",
             id="use after free",

@@ -9,12 +9,12 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "spaces.h"
+#include "mm_list.h"
 
-#define MOST_SPACES 65536
+#define MOST_MMS 65536
 
 /* The leader may have ended before its threads, so the first that still has its memory is asked. */
-static bool describe(struct task_struct *process, struct memtype_space *space)
+static bool mm_list_describe(struct task_struct *process, struct memtype_mm *mm)
 {
 	struct task_struct *thread;
 	bool found = false;
@@ -23,9 +23,9 @@ static bool describe(struct task_struct *process, struct memtype_space *space)
 		task_lock(thread);
 		/* A kernel thread only borrows its memory. */
 		if (thread->mm && !(thread->flags & PF_KTHREAD)) {
-			space->root = __pa(thread->mm->pgd);
-			space->pid = task_tgid_nr(thread);
-			strscpy(space->name, thread->comm, sizeof(space->name));
+			mm->root = __pa(thread->mm->pgd);
+			mm->pid = task_tgid_nr(thread);
+			strscpy(mm->name, thread->comm, sizeof(mm->name));
 			found = true;
 		}
 		task_unlock(thread);
@@ -35,31 +35,31 @@ static bool describe(struct task_struct *process, struct memtype_space *space)
 	return found;
 }
 
-int spaces_list(struct memtype_spaces *spaces)
+int mm_list_read(struct memtype_mm_list *list)
 {
-	struct memtype_space *found, one;
+	struct memtype_mm *found, one;
 	struct task_struct *process;
 	int error = 0;
 	u32 count = 0;
 
-	if (spaces->capacity > MOST_SPACES)
+	if (list->capacity > MOST_MMS)
 		return -EINVAL;
-	found = kvcalloc(spaces->capacity ?: 1, sizeof(*found), GFP_KERNEL);
+	found = kvcalloc(list->capacity ?: 1, sizeof(*found), GFP_KERNEL);
 	if (!found)
 		return -ENOMEM;
 	rcu_read_lock();
 	for_each_process(process) {
 		memset(&one, 0, sizeof(one));
-		if (!describe(process, &one))
+		if (!mm_list_describe(process, &one))
 			continue;
-		if (count < spaces->capacity)
+		if (count < list->capacity)
 			found[count] = one;
 		count++;
 	}
 	rcu_read_unlock();
-	spaces->count = count;
-	if (copy_to_user(u64_to_user_ptr(spaces->buffer), found,
-			 min(count, spaces->capacity) * sizeof(*found)))
+	list->count = count;
+	if (copy_to_user(u64_to_user_ptr(list->buffer), found,
+			 min(count, list->capacity) * sizeof(*found)))
 		error = -EFAULT;
 	kvfree(found);
 	return error;

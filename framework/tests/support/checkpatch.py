@@ -1,0 +1,186 @@
+"""The kernel's ``checkpatch.pl`` on the C sources: for ``tox -e lint`` and ``./hil test``, or run this file.
+
+Debian has the script in its package of the kernel's sources, 140 MB, of which the cache keeps three files.
+Where it can't be had or run, one line says why, and nothing is checked: a host without a network will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from pytest_memtype.errors import MemtypeError
+from pytest_memtype.host.cached_folders import LINT_TOOLS
+from pytest_memtype.host.progress import Progress, silent
+from pytest_memtype.host.resources import cache_directory, guest_sources
+from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
+from pytest_memtype.kernels.mmdebstrap import require_network, unpack
+from pytest_memtype.kernels.sources import sources_of
+
+SCRIPT = "checkpatch.pl"
+# The script reads the other two from its own folder.
+_FILES = (SCRIPT, "spelling.txt", "const_structs.checkpatch")
+_MEMBERS = " ".join(f"'*/scripts/{name}'" for name in _FILES)
+# A stable suite: another version of the script, which says other things, comes with a change of this line.
+_SUITE, _PACKAGE = "bookworm", "linux-source-6.1"
+# The archive in the package has 1.3 GB when unpacked; all but the files goes by.
+_HOOK = f"""
+mkdir "$1/package" "$1/scripts"
+cd "$1/package"
+apt-get download -qq {_PACKAGE}
+dpkg-deb --fsys-tarfile ./*.deb | tar -x --to-stdout --wildcards '*/linux-source-*.tar.xz' |
+    tar -xJ -C ../scripts --strip-components=2 --wildcards {_MEMBERS}
+rm -rf "$1/package"
+"""
+_WHAT = "the kernel's sources"
+_NEEDED_BYTES = 512 << 20
+_LIMIT_SECONDS = 300
+# perl-base, which every Debian has, is not enough.
+_MODULES = ("POSIX", "Cwd", "Encode", "Getopt::Long", "Term::ANSIColor")
+
+# The project's line, as ruff has it. Code is laid out for 100 columns by .clang-format.
+_COLUMNS = 110
+
+ALWAYS_IGNORED = {
+    "LONG_LINE_STRING": "a message that is broken can't be searched for",
+    "LINUX_VERSION_CODE": "the module is not in the kernel's tree: one source is built for 5.10 to 7.3",
+    "CONSTANT_COMPARISON": "it takes LINUX_VERSION_CODE for a constant, KERNEL_VERSION() for a variable",
+    "CONST_STRUCT": "vm_operations_struct is copied for each mapping, with two functions changed",
+}
+"""The types that are not asked for, and why."""
+
+IN_USER_SPACE_IGNORED = {
+    "PREFER_KERNEL_TYPES": "outside of the kernel the fixed types are C's own",
+    "PREFER_DEFINED_ATTRIBUTE_MACRO": "the macros are the kernel's",
+    "BIT_MACRO": "as is that one",
+    "CAMELCASE": "names of the ELF header and of libFuzzer",
+    "AVOID_EXTERNS": "what the linker and libFuzzer call is declared in no header",
+    "VOLATILE": "device memory is read without readl(), and signal handlers need it",
+    "EMBEDDED_FUNCTION_NAME": "a verb's name is the protocol's, whatever its function is called",
+    "QUOTED_WHITESPACE_BEFORE_NEWLINE": "it takes a set of delimiters for a message",
+    "ENOSYS": "a program may say so of what its libc lacks",
+}
+
+
+@dataclass(frozen=True)
+class Room:
+    """Files that are checked alike.
+
+    :param folders: Under ``guests/``. Those below ``host/`` stand in for the kernel's own headers.
+    :param ignored: Types of complaints, with the reason for each.
+    """
+
+    folders: tuple[str, ...]
+    ignored: dict[str, str]
+
+    def files(self) -> list[Path]:
+        """The C files, without kbuild's own products."""
+        found = [path for folder in self.folders for path in (guest_sources() / folder).glob("*.[ch]")]
+        return sorted(path for path in found if not path.name.endswith(".mod.c"))
+
+
+ROOMS = (
+    Room(("module",), ALWAYS_IGNORED),
+    Room(("agent", "launcher", "host"), ALWAYS_IGNORED | IN_USER_SPACE_IGNORED),
+)
+
+
+class LeftOutError(Exception):
+    """The script can't be had or run here; the message says why."""
+
+
+def script(*, progress: Progress = silent) -> Path:
+    """The script, from the cache or out of Debian's package, verified by apt.
+
+    :raises LeftOutError: it can't be had.
+    """
+    cache = cache_directory()
+    recipe = "\n".join((_SUITE, _HOOK))
+    folder = cache / LINT_TOOLS / f"checkpatch-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+
+    def make(place: Path) -> None:
+        require_network(_WHAT, cache=cache)
+        progress("downloading checkpatch.pl, in 140 MB of kernel sources, for once")
+        require_space(cache, _NEEDED_BYTES)
+        with temp_dir(place) as work, staged(folder, cache=place) as target:
+            unpack(sources_of(_SUITE), work / "root", hook=_HOOK, what=_WHAT, cache=cache)
+            target.mkdir()
+            for name in _FILES:
+                shutil.copyfile(work / "root" / "scripts" / name, target / name)
+            seal(target)
+
+    try:
+        made_once(folder, make, cache=cache, work=folder.name, progress=progress)
+    except MemtypeError as error:
+        raise LeftOutError(error.message) from error
+    return folder / SCRIPT
+
+
+def perl() -> str:
+    """The program that runs the script.
+
+    :raises LeftOutError: there is none, or not all of it.
+    """
+    program = shutil.which("perl")
+    if program is None:
+        raise LeftOutError("perl is not installed")
+    probe = [program, *(f"-M{module}" for module in _MODULES), "-e", "1"]
+    if subprocess.run(probe, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
+        raise LeftOutError("perl lacks some of its modules; install the package perl")
+    return program
+
+
+def check(program: str, path: Path, room: Room) -> str:
+    """What the script says of a room, a line each; empty if nothing.
+
+    :param program: perl.
+    :param path: The script.
+    """
+    # It reads settings in the current folder and in the home, keeps notes in the former, and looks for names
+    # of the kernel's in "include" of its root.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "include").mkdir()
+        command = [program, str(path), "--no-tree", "--root=.", "--strict", "--terse", "--show-types"]
+        command += ["--no-summary", f"--max-line-length={_COLUMNS}"]
+        command += [f"--ignore={','.join(room.ignored)}"] if room.ignored else []
+        done = subprocess.run(
+            [*command, "--file", *map(str, room.files())],
+            cwd=folder,
+            env=os.environ | {"HOME": folder},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_SECONDS,
+            check=False,
+        )
+    said = done.stdout.replace(f"{guest_sources()}{os.sep}", f"guests{os.sep}").strip()
+    return said or (f"{SCRIPT} ended with status {done.returncode}" if done.returncode else "")
+
+
+@click.command()
+def main() -> None:
+    """Check the C sources. Ends with status 1 when there is something to mend."""
+    try:
+        program, path = perl(), script(progress=lambda text: click.echo(f"{SCRIPT}: {text}", err=True))
+    except LeftOutError as error:
+        click.echo(f"{SCRIPT} is left out: {error}")
+        return
+    with ThreadPoolExecutor(len(ROOMS)) as pool:
+        said = [text for text in pool.map(lambda room: check(program, path, room), ROOMS) if text]
+    click.echo("\n".join(said) or f"{SCRIPT}: no complaints")
+    sys.exit(bool(said))
+
+
+if __name__ == "__main__":
+    main()
