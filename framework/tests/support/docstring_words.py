@@ -1,0 +1,66 @@
+"""A check of docstrings: the first line has to make sense where nothing else is seen, as in ``help()``.
+
+    python framework/tests/support/docstring_words.py [FOLDER]
+
+What ruff and pydoclint can't tell. Prints one line for each finding and ends with status 1 when there are any.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TypeAlias
+
+PACKAGE: Final = Path(__file__).resolve().parents[2] / "pytest_memtype"
+
+_Documented: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+#: A first line that begins so refers to something outside it: "Those of some registers."
+_POINTS_ELSEWHERE: Final = re.compile(
+    r"(Those|These|One|What|All|It|Its|Of|The same|See|They|Theirs|Who|Whose|Likewise)\b"
+)
+
+#: A shorter one names nothing.
+_SHORTEST: Final = 20
+
+
+def findings(source: str, name: str) -> Iterator[str]:
+    """The docstrings of a module that a reader can't understand by themselves, each as ``NAME:LINE: why``.
+
+    :param source: The module's text.
+    :param name: Its name in the findings.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, _Documented):
+            continue
+        text = ast.get_docstring(node)
+        if text is None:
+            continue
+        first = text.partition("\n")[0]
+        where = f"{name}:{node.body[0].lineno}"
+        if _POINTS_ELSEWHERE.match(first):
+            yield f"{where}: {first!r} begins with a word that points elsewhere"
+        elif len(first) < _SHORTEST:
+            yield f"{where}: {first!r} is too short to name anything"
+
+
+def main(folder: Path = PACKAGE) -> int:
+    """Check all modules of a folder.
+
+    :param folder: The folder, with all below it.
+    :returns: 1 when there are findings, else 0.
+    """
+    found = [
+        line
+        for path in sorted(folder.rglob("*.py"))
+        for line in findings(path.read_text(), str(path.relative_to(folder)))
+    ]
+    print("\n".join(found) if found else "docstrings: no complaints")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:2])))
