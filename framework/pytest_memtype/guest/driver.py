@@ -28,7 +28,8 @@ class Driver:
 
     def ioremap(self, region: Region, memtype: MemType) -> Outcome:
         """Map device memory: UC_MINUS is ``ioremap()``, UC ``ioremap_uc()``, WC ``ioremap_wc()``, WT
-        ``ioremap_wt()``, WB ``ioremap_cache()`` and WP ``ioremap_prot()``."""
+        ``ioremap_wt()``, WB ``ioremap_cache()`` and WP ``ioremap_prot()``.
+        """
         return self._map("ioremap", region, memtype)
 
     def memremap(self, region: Region, memtype: MemType) -> Outcome:

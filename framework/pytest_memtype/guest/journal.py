@@ -194,7 +194,8 @@ class Journal:
 
     def excuses(self, region: Region) -> bool:
         """Does each page of a region have a live mapping that the verifier refused, and the kernel made all
-        the same? An alias there is what the test knows of."""
+        the same? An alias there is what the test knows of.
+        """
         refused = [each for each in self._live if each.refused and each.overlaps(region)]
         return bool(refused) and all(
             any(each.overlaps(Region(address, 1)) for each in refused) for address in region.addresses()

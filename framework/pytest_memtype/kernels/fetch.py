@@ -76,7 +76,8 @@ def config(kit: Path) -> Path | None:
 
 def kernel_of(folder: Path) -> Kernel | None:
     """The kernel that a kit or a bundle is of; None when it is of none, or another version of this package
-    made it."""
+    made it.
+    """
     for path in (folder / "memtype" / KERNEL, folder / KERNEL):
         try:
             return Kernel(**json.loads(read_small(path, most=KERNEL_BYTES)))

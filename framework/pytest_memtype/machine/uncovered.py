@@ -54,7 +54,8 @@ def given_up(layout: Layout, hardware: Hardware) -> tuple[Extent, ...]:
 
 def as_started(layout: Layout, hardware: Hardware) -> Hardware:
     """The hardware that a guest with a layout is started with: without address randomisation where that may
-    put the kernel into RAM that it then gives up."""
+    put the kernel into RAM that it then gives up.
+    """
     if not given_up(layout, hardware) or _NOT_RANDOM in hardware.cmdline.split():
         return hardware
     return dataclasses.replace(hardware, cmdline=f"{hardware.cmdline} {_NOT_RANDOM}".strip())

@@ -40,7 +40,8 @@ def question(record: Record) -> str:
 
 def answers(record: Record) -> dict[str, str]:
     """What each side said; a side that wasn't there, such as the verifier of a guest without the module,
-    is missing."""
+    is missing.
+    """
     if "requested" not in record:
         seen = _seen(record)
         return {} if seen is None else {KERNEL: seen}
