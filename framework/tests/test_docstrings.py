@@ -39,13 +39,22 @@ def test_a_line_that_names_a_thing_passes(text: str) -> None:
     assert list(findings(f'class C:\n    """{text}\n\n    All of it.\n    """\n', "a.py")) == []
 
 
+SOURCE = '''"""A module of the package."""
+
+
+def take(pages: int, align: int) -> None:
+    """Take a window of device memory.
+
+    :param pages: The number of pages.{more}
+    """
+'''
+
+
 def test_an_undocumented_parameter_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = "    :param pages: The number of pages.\n"
-    text = '"""A module of the package."""\n\n\ndef take(pages: int, align: int) -> None:\n    """Take device memory.\n\n%s    """\n'
-    (tmp_path / "a.py").write_text(text % told)
+    (tmp_path / "a.py").write_text(SOURCE.format(more=""))
     assert main(tmp_path) == 1
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("a.py:")
+    assert line.startswith("a.py:4: DOC103: ")
     assert "align: int" in line
-    (tmp_path / "a.py").write_text(text % (told + "    :param align: Its alignment in pages.\n"))
+    (tmp_path / "a.py").write_text(SOURCE.format(more="\n    :param align: Its alignment in pages."))
     assert main(tmp_path) == 0
