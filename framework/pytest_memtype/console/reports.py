@@ -39,9 +39,8 @@ from pytest_memtype.console.headers import (
     ReportKind,
 )
 from pytest_memtype.console.line import ConsoleLine, read_line
-from pytest_memtype.console.text import sanitize
 
-__all__ = ["ConsoleReport", "ConsoleReports", "ReportKind", "find_reports"]
+__all__ = ["ConsoleReport", "ReportKind", "find_reports"]
 
 #: A report that goes on is cut here. The longest of the corpus has 120 lines; an RCU stall has 50 a CPU.
 MOST_LINES: Final = 1000
@@ -49,9 +48,6 @@ MOST_LINES: Final = 1000
 #: A first line that no registers and no stack trace followed by then was mere words. SLUB prints an object of
 #: 4 KiB on 256 lines before its stack trace (mm/slub.c, print_trailer()).
 MOST_LINES_OF_WORDS: Final = 300
-
-#: Bytes of a line that are looked at. printk writes 1 KiB at most (LOG_LINE_MAX, kernel/printk/printk.c).
-LONGEST_LINE: Final = 8192
 
 #: Lines between "cut here" and the first line: the text of a WARN.
 _MOST_OPENING: Final = 16
@@ -90,37 +86,6 @@ def find_reports(console: str | Iterable[str]) -> tuple[ConsoleReport, ...]:
     found = [report for line in lines for report in reader.read(line.rstrip("\r\n"))]
     found += reader.finish()
     return tuple(report for _, report in sorted(found, key=lambda pair: pair[0]))
-
-
-class ConsoleReports:
-    """Finds the reports in a console while it is being written."""
-
-    def __init__(self) -> None:
-        self._reader = _Reader()
-        self._rest = bytearray()
-
-    def feed(self, data: bytes) -> tuple[ConsoleReport, ...]:
-        """Look at what was written now. A line that hasn't ended yet waits for its end.
-
-        :return: The reports that ended with it, in the order of their ends.
-        """
-        *lines, rest = data.split(b"\n")
-        found: list[ConsoleReport] = []
-        for line in lines:
-            whole = bytes(self._rest + line)[:LONGEST_LINE].rstrip(b"\r")
-            self._rest.clear()
-            found += (report for _, report in self._reader.read(sanitize(whole)))
-        self._rest += rest[: LONGEST_LINE - len(self._rest)]
-        return tuple(found)
-
-    def finish(self) -> tuple[ConsoleReport, ...]:
-        """End the reports that are still open, as at the end of a test. More may be fed afterwards.
-
-        An oops stays open after its last line, because a panic may follow.
-
-        :return: Those that have the structure of a report by now, by their first lines.
-        """
-        return tuple(report for _, report in sorted(self._reader.finish(), key=lambda pair: pair[0]))
 
 
 #: A report, and the number of its first line.

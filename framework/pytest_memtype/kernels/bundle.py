@@ -34,6 +34,7 @@ from pytest_memtype.kernels.fetch import (
 from pytest_memtype.kernels.index import Kernel, find, listed, newest
 from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.spec import DebianSpec, Spec, parse
+from pytest_memtype.kernels.stage import Stage, Step
 
 # Part of every bundle's key: raise it when the code of this room makes other files from the same sources.
 _RECIPE = "4"
@@ -212,10 +213,10 @@ def _make(
         others = any((cache / "bundles").glob(f"{glob.escape(kernel.release)}-*"))
         mirror.require(f"{what} as this version of pytest-memtype builds it" if others else what)
         if isinstance(kernel, Kernel):
-            progress(f"downloading {what} and its compiler")
+            progress(Step(Stage.DOWNLOADING, f"{what} and its compiler"))
             fetch(kernel, cache=cache, place=place)
         else:
-            progress("downloading the tools for the guest")
+            progress(Step(Stage.DOWNLOADING, "the tools for the guest"))
             fetch_tools(cache=cache, place=place)
     with_module = isinstance(kernel, LocalKernel) or kernel.headers
     settings = kernel.config if isinstance(kernel, LocalKernel) else config(kit)
@@ -223,7 +224,7 @@ def _make(
     if settings is not None:
         requirements.check(settings, what=what, module=with_module)
     without = "" if with_module else ", without the module: the mirror has dropped the headers of this kernel"
-    progress(f"building the guest for {kernel.release}{without}")
+    progress(Step(Stage.BUILDING, f"the guest for {kernel.release}{without}"))
     with temp_dir(place) as work, staged(directory, cache=place) as target:
         target.mkdir()
         copy_sources(guests, work)

@@ -13,6 +13,7 @@ from pytest_memtype.host.store import build_dir, exclusive, require_space, temp_
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.kernels.stage import Stage, Step
 
 _HOOK = """
 mkdir "$1/changelog"
@@ -46,7 +47,7 @@ def changelog(kernel: Kernel, *, cache: Path, progress: Progress) -> str:
     if not kept.exists():
         place = build_dir(cache, f"changelog-{kernel.release}")
         with exclusive(place, progress), temp_dir(place) as folder:
-            progress(f"downloading the changelog of {kernel.release}")
+            progress(Step(Stage.DOWNLOADING, f"the changelog of {kernel.release}"))
             require_space(cache, _NEEDED_BYTES)
             root = folder / "root"
             hook = _HOOK.format(image=kernel.image, version=kernel.version)

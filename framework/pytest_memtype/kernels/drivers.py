@@ -18,6 +18,7 @@ from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
+from pytest_memtype.kernels.stage import Stage, Step
 
 WANTED = (
     "ahci",
@@ -71,7 +72,7 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     folder = cache / FOLDER / name
 
     def make(place: Path) -> None:
-        progress(f"downloading the drivers of {kernel.release}")
+        progress(Step(Stage.DOWNLOADING, f"the drivers of {kernel.release}"))
         _make(kernel, folder, cache=cache, place=place)
 
     made_once(folder, make, cache=cache, work=f"drivers-{name}", progress=progress)

@@ -11,6 +11,7 @@ from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.kernels.stage import Stage, Step
 
 FOLDER = "firmware"
 """Of the cache."""
@@ -46,7 +47,7 @@ def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
     folder = _folder(firmware, cache=cache)
 
     def make(place: Path) -> None:
-        progress(f"downloading the firmware {firmware}")
+        progress(Step(Stage.DOWNLOADING, f"the firmware {firmware}"))
         _make(folder, cache=cache, place=place)
 
     made_once(folder, make, cache=cache, work=folder.name, progress=progress)

@@ -12,6 +12,7 @@ from pytest_memtype.errors import MemtypeError
 from pytest_memtype.host import resources
 from pytest_memtype.host.store import clear_workshops
 from pytest_memtype.kernels.bundle import Bundle, bundle
+from pytest_memtype.kernels.stage import Stage, Step
 from pytest_memtype.kernels.together import together
 
 WORKERS = 2
@@ -23,13 +24,13 @@ neither the network nor the processors wait for the other."""
 class Status:
     """How far one kernel is.
 
-    :param stage: ``waiting``, ``downloading``, ``building``, ``ready`` or ``failed``.
+    :param stage: How far it is.
     :param text: What it is doing, or why it failed.
     :param seconds: How long each stage took that is over.
     """
 
     spec: str
-    stage: str = "waiting"
+    stage: Stage = Stage.WAITING
     text: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     made: Bundle | None = None
@@ -58,14 +59,14 @@ def prepare(
     clear_workshops(resources.cache_directory())
     telling = threading.Lock()
     stopping = threading.Event()
-    turns = {stage: threading.Semaphore(workers) for stage in ("downloading", "building")}
+    turns = {stage: threading.Semaphore(workers) for stage in (Stage.DOWNLOADING, Stage.BUILDING)}
 
     def one(spec: str) -> Status:
         status = Status(spec)
         since = time.monotonic()
         turn = contextlib.ExitStack()
 
-        def become(stage: str, **changes: object) -> None:
+        def become(stage: Stage, **changes: object) -> None:
             nonlocal status, since
             now = time.monotonic()
             seconds = {**status.seconds, status.stage: status.seconds.get(status.stage, 0.0) + now - since}
@@ -76,11 +77,11 @@ def prepare(
 
         def progress(text: str) -> None:
             turn.close()
-            stage = text.partition(" ")[0]
+            stage = text.stage if isinstance(text, Step) else Stage.WAITING
             if stage not in turns:
-                become("waiting", text=text)
+                become(Stage.WAITING, text=text)
             else:
-                become("waiting", text="")
+                become(Stage.WAITING, text="")
                 turn.enter_context(turns[stage])
                 become(stage, text=text)
             if stopping.is_set():
@@ -89,12 +90,12 @@ def prepare(
         try:
             with turn:
                 made = bundle(spec, progress=progress)
-            become("ready", made=made, text="" if made.module else "without the module")
+            become(Stage.READY, made=made, text="" if made.module else "without the module")
         except MemtypeError as error:
             if stopping.is_set():
                 # What it needed was ended for that.
                 raise KeyboardInterrupt from None
-            become("failed", error=error, text=error.message)
+            become(Stage.FAILED, error=error, text=error.message)
         return status
 
     return together(one, list(specs), at_once=len(turns) * workers, stop=stopping.set)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_memtype.host.progress import is_terminal
 from pytest_memtype.kernels.prepare import Status
+from pytest_memtype.kernels.stage import Stage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +66,7 @@ def table(statuses: Iterable[Status]) -> Table:
     for status in statuses:
         took = [
             f"{status.seconds[stage]:.1f} s" if stage in status.seconds else ""
-            for stage in ("downloading", "building")
+            for stage in (Stage.DOWNLOADING, Stage.BUILDING)
         ]
         text = Text(status.text if status.stage in ("failed", "ready", "waiting") else "")
         rows.add_row(Text(status.spec), Text(status.stage, _COLOURS.get(status.stage, "yellow")), *took, text)
@@ -73,7 +74,7 @@ def table(statuses: Iterable[Status]) -> Table:
 
 
 def _worth_telling(status: Status) -> bool:
-    return status.stage in ("downloading", "building", "failed") or bool(status.text)
+    return status.stage in (Stage.DOWNLOADING, Stage.BUILDING, Stage.FAILED) or bool(status.text)
 
 
 def _print(console: Console, status: Status) -> None:

@@ -16,11 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.console.reports import (
-    LONGEST_LINE,
     MOST_LINES,
     MOST_LINES_OF_WORDS,
     ConsoleReport,
-    ConsoleReports,
     ReportKind,
     find_reports,
 )
@@ -52,11 +50,6 @@ def described(reports: tuple[ConsoleReport, ...]) -> list[dict[str, object]]:
 def expected(log: Path) -> list[dict[str, object]]:
     reports: list[dict[str, object]] = json.loads(log.with_suffix(".json").read_text())
     return reports
-
-
-def fed(chunks: list[bytes]) -> list[ConsoleReport]:
-    reader = ConsoleReports()
-    return [report for chunk in chunks for report in reader.feed(chunk)] + list(reader.finish())
 
 
 def in_order(reports: list[ConsoleReport]) -> list[str]:
@@ -122,39 +115,10 @@ def test_what_else_printk_may_print(variant: str) -> None:
 
 
 @settings(deadline=None)
-@given(log=st.sampled_from(REPORTS), data=st.data())
-def test_pieces_give_what_the_whole_gives(log: Path, data: st.DataObject) -> None:
-    whole = log.read_bytes()
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=20)))
-    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert in_order(fed(pieces)) == sorted(str(each["title"]) for each in expected(log))
-
-
-@settings(deadline=None)
 @given(st.sampled_from(REPORTS), st.integers(0, 200))
 def test_a_console_that_breaks_off(log: Path, line: int) -> None:
     lines = sanitize(log.read_bytes()).splitlines()
     assert len(find_reports(lines[:line])) <= len(expected(log))
-
-
-def test_half_a_line_is_not_judged() -> None:
-    reader = ConsoleReports()
-    assert reader.feed(f"{OOPS}{END}Kernel panic - not syncing: Fatal".encode()) == ()
-    (report,) = reader.finish()
-    assert report.kind is ReportKind.NULL_DEREFERENCE
-    assert not report.panicked
-    assert reader.feed(f" words\n{TRACE}".encode()) == ()
-    (report,) = reader.finish()
-    assert report.title == "kernel panic: Fatal words"
-
-
-def test_a_report_is_given_out_with_its_last_line() -> None:
-    reader = ConsoleReports()
-    warning = f"{WARNING}{TRACE}"
-    assert reader.feed(warning.encode()) == ()
-    (report,) = reader.feed(END.encode())
-    assert report.lines == (*warning.splitlines(), END.strip())
-    assert reader.finish() == ()
 
 
 @pytest.mark.parametrize(
@@ -237,9 +201,7 @@ def test_panic_that_only_carries_out_a_report() -> None:
 
 
 def test_what_follows_an_oops_is_not_part_of_it() -> None:
-    reader = ConsoleReports()
-    assert reader.feed(f"{OOPS}{END}{REGISTERS}".encode()) == ()
-    (report,) = reader.feed(b"words\n")
+    (report,) = find_reports(f"{OOPS}{END}{REGISTERS}words\n")
     assert report.lines == tuple(f"{OOPS}{END}{REGISTERS}".splitlines())
 
 
@@ -306,17 +268,3 @@ def test_a_trace_long_after_words_does_not_make_them_a_report() -> None:
     between = ["..."] * (MOST_LINES_OF_WORDS - 2)
     assert len(find_reports([words, *between, *TRACE.splitlines()])) == 1
     assert find_reports([words, *between, "...", *TRACE.splitlines()]) == ()
-
-
-def test_a_line_that_goes_on_is_cut() -> None:
-    reader = ConsoleReports()
-    for _ in range(100):
-        reader.feed(b"x" * LONGEST_LINE)
-    assert len(reader._rest) <= LONGEST_LINE
-    reader.feed(f"\n{LOCKUP}".encode())
-    assert len(reader.finish()) == 1
-
-
-def test_lines_are_sanitized() -> None:
-    (report,) = fed([LOCKUP.encode() + b" g+0x1/0x2\r\n</TASK>\x1b[2J\n", b" \xff\n"])
-    assert all(character.isprintable() for line in report.lines for character in line)

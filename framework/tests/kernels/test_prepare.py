@@ -12,6 +12,7 @@ from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels import prepare as room
 from pytest_memtype.kernels.bundle import Bundle
+from pytest_memtype.kernels.stage import Stage, Step
 
 PATIENCE = 30.0
 """Seconds until a thread that waits for another gives up."""
@@ -34,7 +35,7 @@ def test_two_are_downloaded_while_two_are_built(monkeypatch: pytest.MonkeyPatch)
     most: Counter[str] = Counter()
 
     def stage(name: str, progress: Progress, *, meet: bool) -> None:
-        progress(f"{name} it")
+        progress(Step(Stage(name), "it"))
         with counting:
             inside[name] += 1
             most[name] = max(most[name], inside[name])
@@ -58,7 +59,7 @@ def test_two_are_downloaded_while_two_are_built(monkeypatch: pytest.MonkeyPatch)
 
 def test_one_that_fails_gives_up_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     def bundle(spec: str, *, progress: Progress) -> Bundle:
-        progress("downloading it")
+        progress(Step(Stage.DOWNLOADING, "it"))
         if spec != "last":
             raise KernelError("the mirror is gone")
         return made(spec)
@@ -71,8 +72,8 @@ def test_one_that_fails_gives_up_its_turn(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_wait_for_a_turn_is_no_part_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     def bundle(spec: str, *, progress: Progress) -> Bundle:
         progress("reading the index")
-        progress("downloading it")
-        progress("building it")
+        progress(Step(Stage.DOWNLOADING, "it"))
+        progress(Step(Stage.BUILDING, "it"))
         return made(spec)
 
     monkeypatch.setattr(room, "bundle", bundle)

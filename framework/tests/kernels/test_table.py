@@ -5,18 +5,19 @@ import io
 from rich.console import Console
 
 from pytest_memtype.kernels.prepare import Status
+from pytest_memtype.kernels.stage import Stage
 from pytest_memtype.kernels.table import live_table, table
 
 WAITING = Status("debian:6.1")
 DOWNLOADING = Status(
-    "debian:6.12", "downloading", "downloading kernel 6.12 and its compiler", {"waiting": 1.0}
+    "debian:6.12", Stage.DOWNLOADING, "downloading kernel 6.12 and its compiler", {"waiting": 1.0}
 )
 BUILDING = Status(
-    "debian:7.2", "building", "building the guest for 7.2", {"waiting": 0.0, "downloading": 9.25}
+    "debian:7.2", Stage.BUILDING, "building the guest for 7.2", {"waiting": 0.0, "downloading": 9.25}
 )
-READY = Status("debian:7.3", "ready", "", {"downloading": 9.0, "building": 4.04})
+READY = Status("debian:7.3", Stage.READY, "", {"downloading": 9.0, "building": 4.04})
 FAILED = Status(
-    "debian:6.6", "failed", "not in Debian's archive; nearest are debian:6.1 [0]", {"waiting": 0.1}
+    "debian:6.6", Stage.FAILED, "not in Debian's archive; nearest are debian:6.1 [0]", {"waiting": 0.1}
 )
 
 
@@ -57,7 +58,7 @@ def shown(statuses: list[Status], *, terminal: bool) -> str:
 
 
 def test_nothing_slow_shows_nothing() -> None:
-    ready = Status("debian:6.1", "ready")
+    ready = Status("debian:6.1", Stage.READY)
     assert shown([ready], terminal=True) == ""
     assert shown([ready], terminal=False) == ""
 
@@ -77,5 +78,5 @@ def test_on_a_terminal_one_table_is_drawn_again() -> None:
 
 
 def test_a_folder_may_be_called_as_it_likes() -> None:
-    output = shown([Status("tree:/tmp/a[/b]", "failed", "[bold]")], terminal=True)
+    output = shown([Status("tree:/tmp/a[/b]", Stage.FAILED, "[bold]")], terminal=True)
     assert "tree:/tmp/a[/b]" in output

@@ -1,4 +1,4 @@
-"""A check of docstrings, as ``help()`` shows them: first lines that make sense alone, and no parameter left out.
+"""A check of docstrings, as ``help()`` shows them: a first line that tells something, no parameter left out.
 
     python framework/tests/support/docstrings.py [FOLDER]
 
