@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from pathlib import Path
@@ -34,21 +35,25 @@ def test_two_are_downloaded_while_two_are_built(monkeypatch: pytest.MonkeyPatch)
     inside: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
-    def stage(name: str, progress: Progress, *, meet: bool) -> None:
-        progress(Step(Stage(name), "it"))
+    numbers = itertools.count()
+
+    def inside_of(stage: Stage, *, meet: bool) -> None:
         with counting:
-            inside[name] += 1
-            most[name] = max(most[name], inside[name])
+            inside[stage] += 1
+            most[stage] = max(most[stage], inside[stage])
         if meet:
             all_four.wait(PATIENCE)
         with counting:
-            inside[name] -= 1
+            inside[stage] -= 1
 
     def bundle(spec: str, *, progress: Progress) -> Bundle:
-        number = int(spec)
+        progress(Step(Stage.DOWNLOADING, "it"))
+        with counting:
+            number = next(numbers)
         # Meets the two behind it: 0 and 1 are built while 2 and 3 are downloaded, and so on.
-        stage("downloading", progress, meet=number >= 2)
-        stage("building", progress, meet=number < 6)
+        inside_of(Stage.DOWNLOADING, meet=number >= 2)
+        progress(Step(Stage.BUILDING, "it"))
+        inside_of(Stage.BUILDING, meet=number < 6)
         return made(spec)
 
     monkeypatch.setattr(room, "bundle", bundle)
