@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, overload
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Words
+    from pytest_memtype.audit.vector import Booleans, Words
 
 SYSCFG = 0xC0010010
 TOP_MEM = 0xC001001A

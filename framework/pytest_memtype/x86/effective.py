@@ -11,7 +11,7 @@ from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MTRR_TYPES, UNDEFINED, MtrrType, Undefined
 
 if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Codes
+    from pytest_memtype.audit.vector import Codes
 
 
 class Vendor(enum.Enum):
@@ -179,9 +179,9 @@ def effective_type(mtrr: MtrrType | Codes, pat_type: MemType | Codes, vendor: Ve
     :raises ValueError: A type has no row or column: UC- is no MTRR type, and some encodings are reserved.
     """
     if not isinstance(mtrr, MemType | Undefined) or not isinstance(pat_type, MemType):
-        from pytest_memtype.x86 import array
+        from pytest_memtype.audit import vector
 
-        return array.effective_types(mtrr, pat_type, vendor)
+        return vector.effective_types(mtrr, pat_type, vendor)
     if mtrr is UNDEFINED:
         return EffectiveType.UNDEFINED
     if mtrr not in MTRR_TYPES:
@@ -247,9 +247,9 @@ def danger(a: Effective | Codes, b: Effective | Codes) -> Severity | Codes:
     """
     if isinstance(a, Effective) and isinstance(b, Effective):
         return _graded(a, b)[0]
-    from pytest_memtype.x86 import array
+    from pytest_memtype.audit import vector
 
-    return array.dangers(a, b)
+    return vector.dangers(a, b)
 
 
 def danger_reason(a: Effective, b: Effective) -> str:

@@ -19,7 +19,7 @@ from pytest_memtype.x86.size import format_size, parse_size
 from pytest_memtype.x86.smrr import Smrr
 
 if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Codes, Words
+    from pytest_memtype.audit.vector import Booleans, Codes, Words
 
 MTRR_CAPABILITY = 0xFE
 DEFAULT_TYPE = 0x2FF
@@ -256,9 +256,9 @@ def memory_type_at(state: MtrrState, address: int | Words, *, in_smm: bool = Fal
     :raises ValueError: An address has more than 52 bits, or see :func:`decode`.
     """
     if not isinstance(address, int):
-        from pytest_memtype.x86 import array
+        from pytest_memtype.audit import vector
 
-        return array.memory_types(state, address, in_smm=in_smm)
+        return vector.memory_types(state, address, in_smm=in_smm)
     if not 0 <= address < 1 << 52:
         raise ValueError(f"{address:#x} isn't a physical address of at most 52 bits")
     mtrrs = decode(state)

@@ -16,7 +16,7 @@ from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode, memo
 from pytest_memtype.x86.pte import PageSize
 
 if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Words
+    from pytest_memtype.audit.vector import Booleans, Words
 
 _PAGE = 1 << 12
 _4G = 1 << 32
@@ -137,9 +137,9 @@ def spans_types(state: MtrrState, address: int | Words, page_size: PageSize) -> 
     :raises ValueError: An address isn't a multiple of the page size.
     """
     if not isinstance(address, int):
-        from pytest_memtype.x86 import array
+        from pytest_memtype.audit import vector
 
-        return array.mixed(state, address, page_size)
+        return vector.mixed(state, address, page_size)
     if address % page_size:
         raise ValueError(f"{address:#x} isn't the address of a {page_size} page")
     return len(types_within(state, address, page_size)) > 1

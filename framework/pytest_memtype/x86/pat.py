@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 from pytest_memtype.x86.memtype import MemType
 
 if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Codes, Words
+    from pytest_memtype.audit.vector import Codes, Words
 
 IA32_PAT = 0x277
 """Number of the register (Intel SDM vol. 4; AMD APM vol. 2 calls it PAT)."""
@@ -35,9 +35,9 @@ def decode(value: int | Words) -> tuple[MemType, ...] | Codes:
         answers such a write with #GP; TCG (QEMU 7.2) stores it.
     """
     if not isinstance(value, int):
-        from pytest_memtype.x86 import array
+        from pytest_memtype.audit import vector
 
-        return array.pat_types(value)
+        return vector.pat_types(value)
     if not 0 <= value < 1 << 64:
         raise ValueError(f"IA32_PAT value {value:#x} isn't a 64-bit register value")
     types = []

@@ -14,7 +14,7 @@ from pytest_memtype.x86 import pat as pat_register
 from pytest_memtype.x86.memtype import MemType
 
 if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Codes, Words
+    from pytest_memtype.audit.vector import Codes, Words
 
 PWT = 1 << 3
 PCD = 1 << 4
@@ -52,9 +52,9 @@ def pat_index(entry: int | Words, page_size: PageSize) -> int | Codes:
         points to a table, and its bit 12 belongs to an address.
     """
     if not isinstance(entry, int):
-        from pytest_memtype.x86 import array
+        from pytest_memtype.audit import vector
 
-        return array.pat_indexes(entry, page_size)
+        return vector.pat_indexes(entry, page_size)
     _check(entry)
     if page_size is PageSize.SIZE_4K:
         pat_bit = PAT_4K
@@ -78,9 +78,9 @@ def table_pat_index(entry: int | Words) -> int | Codes:
     :raises ValueError: An entry isn't 64 bits wide.
     """
     if not isinstance(entry, int):
-        from pytest_memtype.x86 import array
+        from pytest_memtype.audit import vector
 
-        return array.table_pat_indexes(entry)
+        return vector.table_pat_indexes(entry)
     _check(entry)
     return 2 * bool(entry & PCD) + bool(entry & PWT)
 
@@ -98,9 +98,9 @@ def memtype_of_entry(entry: int | Words, *, page_size: PageSize, pat: int) -> Me
     :raises ValueError: See :func:`pat_index` and :func:`pytest_memtype.x86.pat.decode`.
     """
     if not isinstance(entry, int):
-        from pytest_memtype.x86 import array
+        from pytest_memtype.audit import vector
 
-        return array.entry_types(entry, page_size=page_size, pat=pat)
+        return vector.entry_types(entry, page_size=page_size, pat=pat)
     return pat_register.decode(pat)[pat_index(entry, page_size)]
 
 

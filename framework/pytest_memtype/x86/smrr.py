@@ -12,7 +12,7 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Words
+    from pytest_memtype.audit.vector import Booleans, Words
 
 SMRR_PHYSBASE = 0x1F2
 SMRR_PHYSMASK = 0x1F3

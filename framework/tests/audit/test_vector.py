@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_memtype.audit.vector import Codes
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.amd import AmdMemory
-from pytest_memtype.x86.array import Codes
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor, danger, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, UNDEFINED_CODE, MtrrState, MtrrType, decode, memory_type_at
