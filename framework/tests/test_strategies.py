@@ -12,10 +12,11 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
+from pytest_memtype.audit.vector import memory_types
 from pytest_memtype.machine.layout import Layout, intended, validate
 from pytest_memtype.strategies import layouts, mtrr_ranges
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import MtrrRange, encode_range, memory_type_at
+from pytest_memtype.x86.mtrr import MtrrRange, encode_range
 
 
 @given(data=st.data(), physical_bits=st.integers(32, 52), registers=st.integers(1, 10))
@@ -31,7 +32,7 @@ def test_a_guests_ram_stays_write_back(layout: Layout) -> None:
     assert layout.enabled
     without_fixed = dataclasses.replace(layout, fixed_enabled=False)
     pages = np.arange(0, 300 << 20, 1 << 12, dtype=np.uint64)
-    assert (memory_type_at(intended(without_fixed, physical_bits=40), pages) == MemType.WB).all()
+    assert (memory_types(intended(without_fixed, physical_bits=40), pages) == MemType.WB).all()
 
 
 @given(mtrr_ranges(above="1G", holes=False))

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from pytest_memtype.audit import vector
 from pytest_memtype.audit.frame_runs import FrameRuns, merge_overlapping
 from pytest_memtype.audit.mappings import MOST, Listing, Mappings, PageMapping
 from pytest_memtype.audit.processors import Processors
@@ -32,7 +33,6 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, memory_type_at
 from pytest_memtype.x86.mtrr_runs import runs
-from pytest_memtype.x86.pte import pat_index
 
 _WB: Final = 1 << effective_code(MemType.WB)
 _UNDEFINED: Final = 1 << effective_code(EffectiveType.UNDEFINED)
@@ -260,7 +260,7 @@ def _cpus_disagree(walk: TypedWalk, seen: Mappings, processors: Processors) -> I
 def _is_used(walk: TypedWalk, slot: int) -> bool:
     """Does an entry that maps a page choose this slot of the PAT?"""
     return any(
-        bool((pat_index(each.leaves.entry, PAGE_SIZES[level]) == slot).any())
+        bool((vector.pat_indexes(each.leaves.entry, PAGE_SIZES[level]) == slot).any())
         for level, each in walk.levels.items()
     )
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_memtype.audit import vector
 from pytest_memtype.audit.frame_runs import FrameRuns, concatenate, merge_overlapping, runs_of_bitmap
 from pytest_memtype.audit.ram import Frames
 from pytest_memtype.audit.walk import PAGE_SIZES, Leaves, Walk
@@ -24,8 +25,7 @@ from pytest_memtype.x86.effective import (
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, memory_type_at
-from pytest_memtype.x86.mtrr_runs import spans_types
-from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
+from pytest_memtype.x86.pte import PageSize
 
 #: Frames below 4 GiB, where all RAM of small guests and all firmware's device memory is, have a place in one
 #: array of bytes; those above are few or counted apart.
@@ -162,18 +162,18 @@ def effective_at(frame: int, memtype: MemType, typing: CacheRegisters) -> Effect
 
 
 def _typed(leaves: Leaves, size: PageSize, typing: CacheRegisters) -> TypedLeaves:
-    address = leaf_address(leaves.entry, size)
-    memtype = memtype_of_entry(leaves.entry, page_size=size, pat=typing.pat)
+    address = vector.leaf_addresses(leaves.entry, size)
+    memtype = vector.entry_types(leaves.entry, page_size=size, pat=typing.pat)
     mixed = np.empty(0, np.int64)
     if typing.mtrr is None:
         # As if they all said write-back, which lets every page attribute through (both vendors' tables).
         effective = _without_mtrrs(typing.vendor)[memtype]
     else:
-        effective = effective_type(memory_type_at(typing.mtrr, address), memtype, typing.vendor)
+        mtrr = vector.memory_types(typing.mtrr, address)
+        effective = vector.effective_types(mtrr, memtype, typing.vendor)
         if size is not PageSize.SIZE_4K and len(leaves):
-            mixed = np.flatnonzero(spans_types(typing.mtrr, address, size))
-    frame: Frames = (address >> np.uint64(12)).astype(np.uint64, copy=False)
-    return TypedLeaves(leaves, frame, memtype, effective, mixed)
+            mixed = np.flatnonzero(vector.mixed(typing.mtrr, address, size))
+    return TypedLeaves(leaves, address >> np.uint64(12), memtype, effective, mixed)
 
 
 @functools.cache
@@ -189,7 +189,7 @@ def _mixed_pieces(each: TypedLeaves, index: int, pages: int, typing: CacheRegist
     assert typing.mtrr is not None
     first, memtype = int(each.frame[index]), MemType(int(each.memtype[index]))
     starts, types = _runs(typing.mtrr, first, pages)
-    effective = effective_type(types, memtype, typing.vendor).astype(np.int64)
+    effective = vector.effective_types(types, memtype, typing.vendor).astype(np.int64)
     return FrameRuns(starts, np.diff(starts, append=first + pages), np.int64(1) << effective)
 
 
@@ -197,6 +197,6 @@ def _mixed_pieces(each: TypedLeaves, index: int, pages: int, typing: CacheRegist
 def _runs(mtrr: MtrrState, first: int, pages: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """First frames and types of the runs in a page; every audit of a guest has the same few."""
     frames = np.arange(first, first + pages, dtype=np.uint64)
-    types = memory_type_at(mtrr, frames << np.uint64(12))
+    types = vector.memory_types(mtrr, frames << np.uint64(12))
     begins = np.concatenate([[0], np.flatnonzero(types[1:] != types[:-1]) + 1])
     return begins + first, types[begins]

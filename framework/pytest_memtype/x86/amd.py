@@ -8,12 +8,8 @@ to 7.2 has none of these registers: they read as 0 there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
 
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
-
-if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Words
 
 SYSCFG = 0xC0010010
 TOP_MEM = 0xC001001A
@@ -62,22 +58,13 @@ class AmdMemory:
         """Where RAM above 4 GiB ends; 4 GiB when TOP_MEM2 isn't in force or below that."""
         return max(self.top_mem2 & _TOP_FIELD, _4G) if self.syscfg & TOM2_ENABLE else _4G
 
-    @overload
-    def is_dram(self, address: int) -> bool: ...
-    @overload
-    def is_dram(self, address: Words) -> Booleans: ...
-    def is_dram(self, address: int | Words) -> bool | Booleans:
+    def is_dram(self, address: int) -> bool:
         """Whether the top-of-memory registers send an access to RAM. IORRs and fixed ranges may differ."""
-        low = address < self.top_below_4g
-        return low | ((address >= _4G) & (address < self.top_above_4g))
+        return address < self.top_below_4g or _4G <= address < self.top_above_4g
 
-    @overload
-    def forces_write_back(self, address: int) -> bool: ...
-    @overload
-    def forces_write_back(self, address: Words) -> Booleans: ...
-    def forces_write_back(self, address: int | Words) -> bool | Booleans:
+    def forces_write_back(self, address: int) -> bool:
         """Whether WB takes the place of the default type (only while the MTRRs are enabled).
 
         MTRRs that cover the address, and the PAT, still override it.
         """
-        return ((address >= _4G) & (address < self.top_above_4g)) & bool(self.syscfg & TOM2_FORCE_WB)
+        return _4G <= address < self.top_above_4g and bool(self.syscfg & TOM2_FORCE_WB)

@@ -31,7 +31,9 @@ def first_difference(one: MtrrState, other: MtrrState, *, physical_bits: int) ->
     Address bit by address bit, from the highest on, with the registers that still match: what was asked once
     of a set of registers isn't asked again. SMRR and AMD's registers are left out.
 
-    :param physical_bits: MAXPHYADDR; addresses above aren't looked at.
+    :param one: The registers of one CPU.
+    :param other: The registers of the other.
+    :param physical_bits: MAXPHYADDR, in bits; addresses above aren't looked at.
     :raises Undecided: See there.
     :raises ValueError: See :func:`pytest_memtype.x86.mtrr.decode`.
     """
@@ -64,9 +66,13 @@ def _search(
     matching: int,
     alike: set[tuple[int, int]],
 ) -> int | None:
-    """The lowest address from ``FIXED_END`` on that begins with the bits decided.
+    """The lowest address, from ``FIXED_END`` on, that begins with the bits decided and whose types differ.
 
-    :param bit: The next to decide.
+    :param ranges: The ranges of both CPUs.
+    :param both: All that the registers of each mean.
+    :param bit: Number of the bit to decide next; 0 is the lowest.
+    :param address: The bits decided; the others are 0.
+    :param matching: A bit for each range, 1 for those that the bits decided don't rule out.
     :param alike: (bit, registers matching) known to have no difference below.
     """
     end = address + (2 << bit)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
+from typing import Any, Final, TypeAlias
 
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import MTRR_TYPES, UNDEFINED, MtrrType, Undefined
-
-if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Codes
+from pytest_memtype.x86.mtrr import MTRR_TYPES, UNDEFINED, MtrrType
 
 
 class Vendor(enum.Enum):
-    """Whose table applies; the value is the vendor string of CPUID leaf 0."""
+    """A maker of CPUs, whose table applies; the value is the vendor string of CPUID leaf 0."""
 
     INTEL = "GenuineIntel"
     AMD = "AuthenticAMD"
@@ -77,9 +74,10 @@ EFFECTIVE_TYPES: Final[tuple[Effective, ...]] = (
 
 
 def effective_code(effective: Effective) -> int:
-    """The number that stands for an effective type in arrays: its index in :data:`EFFECTIVE_TYPES`.
+    """The number of an effective type in arrays and bit masks: its index in :data:`EFFECTIVE_TYPES`.
 
-    :raises ValueError: no access is done as that: UC-, or ``ALIASED``.
+    :param effective: The type.
+    :raises ValueError: No access is done as that: UC-, or ``ALIASED``.
     """
     return EFFECTIVE_TYPES.index(effective)
 
@@ -148,6 +146,7 @@ _TABLES = {Vendor.INTEL: INTEL_TABLE, Vendor.AMD: AMD_TABLE}
 def vendor_from_cpuid(text: str) -> Vendor:
     """The vendor named by the 12 characters of CPUID leaf 0.
 
+    :param text: The 12 characters.
     :raises ValueError: No table is known for that vendor.
     """
     # Hygon's CPUs are AMD's Zen, and Linux (4.20 and newer) treats their MTRRs as AMD's.
@@ -162,26 +161,15 @@ def vendor_from_cpuid(text: str) -> Vendor:
         ) from None
 
 
-@overload
-def effective_type(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> Effective: ...
-@overload
-def effective_type(mtrr: Codes, pat_type: Codes | MemType, vendor: Vendor) -> Codes: ...
-@overload
-def effective_type(mtrr: MtrrType, pat_type: Codes, vendor: Vendor) -> Codes: ...
-def effective_type(mtrr: MtrrType | Codes, pat_type: MemType | Codes, vendor: Vendor) -> Effective | Codes:
+def effective_type(mtrr: MtrrType, pat_type: MemType, vendor: Vendor) -> Effective:
     """The effective type of an access, with caching on (CR0.CD = 0).
 
-    :param mtrr: What :func:`pytest_memtype.x86.mtrr.memory_type_at` says of the address, or an array of
-        such answers.
-    :param pat_type: The page attribute of the mapping, or an array of them. Two arrays are broadcast.
-    :returns: ``UNDEFINED`` where the MTRRs are, whatever the page attribute. With an array,
-        :func:`effective_code` as ``uint8``.
-    :raises ValueError: A type has no row or column: UC- is no MTRR type, and some encodings are reserved.
+    :param mtrr: What :func:`pytest_memtype.x86.mtrr.memory_type_at` says of the address.
+    :param pat_type: The page attribute of the mapping.
+    :param vendor: The CPU's maker.
+    :returns: ``UNDEFINED`` where the MTRRs are, whatever the page attribute.
+    :raises ValueError: UC- is no MTRR type.
     """
-    if not isinstance(mtrr, MemType | Undefined) or not isinstance(pat_type, MemType):
-        from pytest_memtype.x86 import array
-
-        return array.effective_types(mtrr, pat_type, vendor)
     if mtrr is UNDEFINED:
         return EffectiveType.UNDEFINED
     if mtrr not in MTRR_TYPES:
@@ -230,26 +218,16 @@ _DANGERS: Mapping[frozenset[Effective], tuple[Severity, str]] = {
 }
 
 
-@overload
-def danger(a: Effective, b: Effective) -> Severity: ...
-@overload
-def danger(a: Codes, b: Codes | Effective) -> Codes: ...
-@overload
-def danger(a: Effective, b: Codes) -> Codes: ...
-def danger(a: Effective | Codes, b: Effective | Codes) -> Severity | Codes:
+def danger(a: Effective, b: Effective) -> Severity:
     """How bad it is when one page is mapped with both types; the order doesn't matter.
 
     CD counts as UC. ``UNDEFINED`` counts as the worst it may turn out to be.
 
-    :param a: A type, or an array of :func:`effective_code`. Two arrays are broadcast.
-    :returns: The grade; with an array, its value as ``uint8``.
-    :raises ValueError: An array holds what is no such code.
+    :param a: The type of one mapping.
+    :param b: The type of another.
+    :raises ValueError: No access is done as one of them: UC-, or ``ALIASED``.
     """
-    if isinstance(a, Effective) and isinstance(b, Effective):
-        return _graded(a, b)[0]
-    from pytest_memtype.x86 import array
-
-    return array.dangers(a, b)
+    return _graded(a, b)[0]
 
 
 def danger_reason(a: Effective, b: Effective) -> str:

@@ -13,14 +13,16 @@ _T = TypeVar("_T", bound="DataclassInstance")
 
 
 def shown_in_hexadecimal(*names: str) -> Callable[[type[_T]], type[_T]]:
-    """Have ``repr()`` of a dataclass show some of its fields in hexadecimal, tuples of numbers too::
+    """Have ``repr()`` of a dataclass show some of its fields in hexadecimal.
+
+    Tuples of numbers, too::
 
         @shown_in_hexadecimal("base", "mask")
         @dataclass(frozen=True)
         class VariableMtrr: ...
 
-    :param names: The fields.
-    :raises TypeError: the class has no such field.
+    :param *names: The fields.
+    :raises TypeError: The class has no such field.
     """
 
     def decorate(cls: type[_T]) -> type[_T]:

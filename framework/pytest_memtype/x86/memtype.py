@@ -22,7 +22,7 @@ class MemType(enum.IntEnum):
 
     @property
     def kernel_name(self) -> str:
-        """What Linux prints for it (``cattr_name``, arch/x86/mm/pat/memtype.c, 6.1)."""
+        """The name that Linux prints (``cattr_name``, arch/x86/mm/pat/memtype.c, 6.1)."""
         return _KERNEL_NAMES[self]
 
     @property
@@ -53,6 +53,7 @@ _BY_NAME = {
 def parse_memtype(text: str) -> MemType:
     """The memory type called ``text``: a kernel name, a short name or an enum name, in any case.
 
+    :param text: Spaces around it don't count.
     :raises ValueError: The name is unknown; the message lists the known ones.
     """
     try:

@@ -10,16 +10,13 @@ from __future__ import annotations
 import enum
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, overload
+from typing import Final, Literal, TypeAlias
 
 from pytest_memtype.x86.amd import RD_WR_MEM, AmdMemory
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import format_size, parse_size
 from pytest_memtype.x86.smrr import Smrr
-
-if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Codes, Words
 
 MTRR_CAPABILITY = 0xFE
 DEFAULT_TYPE = 0x2FF
@@ -64,9 +61,6 @@ UNDEFINED: Final = Undefined.UNDEFINED
 
 MtrrType: TypeAlias = MemType | Literal[Undefined.UNDEFINED]
 
-UNDEFINED_CODE = 0xFF
-"""What stands for :data:`UNDEFINED` in arrays, beside the architectural encodings of the types."""
-
 
 @shown_in_hexadecimal("base", "size", "ignored_bits")
 @dataclass(frozen=True, init=False)
@@ -77,6 +71,7 @@ class MtrrRange:
 
     :param base: First address: an int, or text such as ``"0xFD000000"`` or ``"4G"``.
     :param size: Bytes: an int, or text such as ``"16M"``.
+    :param memtype: Its type.
     :param ignored_bits: Address bits above the size that the mask leaves out too, so that the range comes
         again at other addresses (a discontinuous range).
     :param register: Number of the variable MTRR that holds it. None is for the lowest that is free.
@@ -123,12 +118,8 @@ class VariableMtrr:
     mask: int
     memtype: MemType
 
-    @overload
-    def covers(self, address: int) -> bool: ...
-    @overload
-    def covers(self, address: Words) -> Booleans: ...
-    def covers(self, address: int | Words) -> bool | Booleans:
-        """Whether it covers an address; for an array of ``uint64``, one answer each."""
+    def covers(self, address: int) -> bool:
+        """Whether it covers an address."""
         return address & self.mask == self.base & self.mask
 
 
@@ -163,7 +154,7 @@ class MtrrState:
 
 @dataclass(frozen=True)
 class DecodedMtrrs:
-    """What the registers of one CPU mean.
+    """The meaning of one CPU's MTRRs.
 
     :param default: Type of what no range covers.
     :param fixed: The 88 ranges below 1 MiB, ascending; in force only with ``fixed_enabled``.
@@ -181,6 +172,7 @@ class DecodedMtrrs:
 def decode(state: MtrrState) -> DecodedMtrrs:
     """The meaning of the registers.
 
+    :param state: The registers.
     :raises ValueError: A register, invalid pairs aside, holds a reserved memory type; the message names it.
         Hardware answers such a write with #GP; TCG (QEMU 7.2) stores it.
     """
@@ -230,8 +222,9 @@ def _memory_type(encoding: int, msr: int, part: str = "") -> MemType:
 
 
 def precedence(types: frozenset[MemType], default: MemType) -> MtrrType:
-    """What variable ranges make of an address that those of ``types`` cover ("MTRR Precedences").
+    """The type of an address that variable ranges of some types cover ("MTRR Precedences").
 
+    :param types: The types of all ranges that cover it.
     :param default: The type of what no range covers.
     """
     if len(types) <= 1:
@@ -241,24 +234,16 @@ def precedence(types: frozenset[MemType], default: MemType) -> MtrrType:
     return MemType.WT if types == {MemType.WT, MemType.WB} else UNDEFINED
 
 
-@overload
-def memory_type_at(state: MtrrState, address: int, *, in_smm: bool = False) -> MtrrType: ...
-@overload
-def memory_type_at(state: MtrrState, address: Words, *, in_smm: bool = False) -> Codes: ...
-def memory_type_at(state: MtrrState, address: int | Words, *, in_smm: bool = False) -> MtrrType | Codes:
-    """What the MTRRs of a CPU say of a physical address.
+def memory_type_at(state: MtrrState, address: int, *, in_smm: bool = False) -> MtrrType:
+    """The type that the MTRRs of a CPU give a physical address.
 
-    :param address: One, or an array of integers of any shape.
+    :param state: The registers.
+    :param address: At most 52 bits.
     :param in_smm: Ask for system-management mode; only SMRR tells the two apart.
     :returns: ``UNDEFINED`` where ranges overlap that the manuals define no outcome for. Implementations
-        differ there: Linux 6.1 takes UC, Xen the last match, BitVisor the first. For an array, ``uint8`` of
-        the same shape: the types' encodings, and :data:`UNDEFINED_CODE`.
-    :raises ValueError: An address has more than 52 bits, or see :func:`decode`.
+        differ there: Linux 6.1 takes UC, Xen the last match, BitVisor the first.
+    :raises ValueError: The address has more than 52 bits, or see :func:`decode`.
     """
-    if not isinstance(address, int):
-        from pytest_memtype.x86 import array
-
-        return array.memory_types(state, address, in_smm=in_smm)
     if not 0 <= address < 1 << 52:
         raise ValueError(f"{address:#x} isn't a physical address of at most 52 bits")
     mtrrs = decode(state)
@@ -276,7 +261,8 @@ def memory_type_at(state: MtrrState, address: int | Words, *, in_smm: bool = Fal
 def encode_range(mtrr_range: MtrrRange, physical_bits: int) -> tuple[int, int]:
     """The (PHYSBASE, PHYSMASK) pair that gives a range its type.
 
-    :param physical_bits: The CPU's physical address width (CPUID 0x80000008 EAX 7:0).
+    :param mtrr_range: The range and its type.
+    :param physical_bits: The CPU's physical address width in bits (CPUID 0x80000008 EAX 7:0).
     :raises ValueError: No pair can: one line that says why.
     """
     base, size = mtrr_range.base, mtrr_range.size

@@ -9,14 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, overload
+from typing import TypeAlias
 
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END, MtrrState, MtrrType, decode, memory_type_at
 from pytest_memtype.x86.pte import PageSize
-
-if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Words
 
 _PAGE = 1 << 12
 _4G = 1 << 32
@@ -37,8 +34,10 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
 
     A mask with many holes makes many of them: take no more than are needed.
 
-    :param start: A multiple of 4 KiB, like ``end``.
-    :raises ValueError: It isn't, or see :func:`pytest_memtype.x86.mtrr.memory_type_at`.
+    :param state: The registers.
+    :param start: First address, a multiple of 4 KiB.
+    :param end: First address behind them, a multiple of 4 KiB too.
+    :raises ValueError: One of the two isn't, or see :func:`pytest_memtype.x86.mtrr.memory_type_at`.
     """
     if start % _PAGE or end % _PAGE:
         raise ValueError(f"{start:#x} to {end:#x} aren't whole pages of 4 KiB")
@@ -47,7 +46,7 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
     known, answers = boundaries(state), _answers(state)
 
     def alike(block: int, size: int) -> Iterator[Run]:
-        """What of a naturally aligned block lies in [start, end), cut where its halves differ in type."""
+        """The part of a naturally aligned block in [start, end), cut where its halves differ in type."""
         first, last = max(start, block), min(end, block + size)
         if first >= last:
             return
@@ -70,8 +69,13 @@ def runs(state: MtrrState, start: int, end: int) -> Iterator[Run]:
 
 
 def pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
-    """The same, cut so that each piece has the same registers behind it too, and cut at powers of two.
+    """Naturally aligned blocks of one MTRR type each, as large as can be, from ``start`` up to ``end``.
 
+    No register tells two addresses of a block apart. :func:`runs` joins such blocks.
+
+    :param state: The registers.
+    :param start: First address, a multiple of 4 KiB.
+    :param end: First address behind them, a multiple of 4 KiB too.
     :raises ValueError: See :func:`runs`.
     """
     if start % _PAGE or end % _PAGE:
@@ -88,7 +92,7 @@ def pieces(state: MtrrState, start: int, end: int) -> Iterator[Run]:
 @shown_in_hexadecimal("below", "borders", "ranges")
 @dataclass(frozen=True)
 class Dividers:
-    """What tells two addresses apart.
+    """Registers and borders that may give two addresses different MTRR types.
 
     :param below: Each page below this address may have a type of its own.
     :param borders: Addresses where the answer may change.
@@ -102,13 +106,13 @@ class Dividers:
 
 @functools.lru_cache(maxsize=256)
 def boundaries(state: MtrrState) -> Dividers:
-    """Those of some registers."""
+    """Everything that may give two addresses of a CPU different MTRR types."""
     mtrrs = decode(state)
     ranges = [(each.base, each.mask) for each in mtrrs.variable] if mtrrs.enabled else []
     borders: set[int] = set()
     if state.smrr is not None and state.smrr.valid:
         borders.add(_4G)
-        ranges.append((state.smrr.physbase & 0xFFFFF000, state.smrr.physmask & 0xFFFFF000))
+        ranges.append((state.smrr.base, state.smrr.mask))
     if state.amd is not None and state.amd.forces_write_back(_4G):
         borders |= {_4G, state.amd.top_above_4g}
     fixed = mtrrs.enabled and mtrrs.fixed_enabled
@@ -125,33 +129,28 @@ def _has_one_answer(state: MtrrState, start: int, size: int) -> bool:
     return not any(mask & inside and not (start ^ base) & mask & ~inside for base, mask in known.ranges)
 
 
-@overload
-def spans_types(state: MtrrState, address: int, page_size: PageSize) -> bool: ...
-@overload
-def spans_types(state: MtrrState, address: Words, page_size: PageSize) -> Booleans: ...
-def spans_types(state: MtrrState, address: int | Words, page_size: PageSize) -> bool | Booleans:
+def spans_types(state: MtrrState, address: int, page_size: PageSize) -> bool:
     """Whether the page at an address lies over more than one MTRR type.
 
-    :param address: A multiple of the page size, or an array of them of any shape.
-    :returns: For an array, one answer each.
-    :raises ValueError: An address isn't a multiple of the page size.
+    :param state: The registers.
+    :param address: The page's first address, a multiple of the page size.
+    :param page_size: The page's size.
+    :raises ValueError: The address isn't a multiple of the page size.
     """
-    if not isinstance(address, int):
-        from pytest_memtype.x86 import array
-
-        return array.mixed(state, address, page_size)
     if address % page_size:
         raise ValueError(f"{address:#x} isn't the address of a {page_size} page")
     return len(types_within(state, address, page_size)) > 1
 
 
 def types_within(state: MtrrState, start: int, size: int) -> frozenset[MtrrType]:
-    """All MTRR types in a naturally aligned block.
+    """The MTRR types in a naturally aligned block.
 
     However many holes the masks have, the work has a bound: below an address bit nothing but the set of
     registers that still match decides, and n registers have 2**n sets.
 
-    :param size: A power of two, of 4 KiB or more.
+    :param state: The registers.
+    :param start: The block's first address, a multiple of its size.
+    :param size: Bytes: a power of two, of 4 KiB or more.
     :raises ValueError: See :func:`pytest_memtype.x86.mtrr.memory_type_at`.
     """
     return _types(state, boundaries(state), _answers(state), start, size)
@@ -163,7 +162,7 @@ _Question: TypeAlias = tuple[int, int, int]
 
 @functools.lru_cache(maxsize=64)
 def _answers(_state: MtrrState) -> dict[_Question, frozenset[MtrrType]]:
-    """Those that some registers have given; for :func:`_types` to fill."""
+    """The answers of a CPU's registers so far, for :func:`_types` to fill."""
     return {}
 
 

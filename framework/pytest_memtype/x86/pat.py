@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
 
 from pytest_memtype.x86.memtype import MemType
-
-if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Codes, Words
 
 IA32_PAT = 0x277
 """Number of the register (Intel SDM vol. 4; AMD APM vol. 2 calls it PAT)."""
@@ -22,22 +18,13 @@ LINUX_PAT = 0x0407050600070106
 """Value Linux programs where the PAT has no errata: WB WC UC- UC WB WP UC- WT (``pat_bp_init``, 6.1)."""
 
 
-@overload
-def decode(value: int) -> tuple[MemType, ...]: ...
-@overload
-def decode(value: Words) -> Codes: ...
-def decode(value: int | Words) -> tuple[MemType, ...] | Codes:
+def decode(value: int) -> tuple[MemType, ...]:
     """The eight memory types of a register value, slot 0 first.
 
-    :param value: One, or an array of them of any shape.
-    :returns: For an array, the types' encodings as ``uint8``, with the slots as one more axis, the last.
+    :param value: 64 bits.
     :raises ValueError: A slot holds a reserved encoding, or the value isn't 64 bits wide. Hardware
         answers such a write with #GP; TCG (QEMU 7.2) stores it.
     """
-    if not isinstance(value, int):
-        from pytest_memtype.x86 import array
-
-        return array.pat_types(value)
     if not 0 <= value < 1 << 64:
         raise ValueError(f"IA32_PAT value {value:#x} isn't a 64-bit register value")
     types = []
@@ -54,6 +41,7 @@ def decode(value: int | Words) -> tuple[MemType, ...] | Codes:
 def encode(types: Sequence[MemType]) -> int:
     """The register value of eight memory types, slot 0 first.
 
+    :param types: By slot.
     :raises ValueError: There aren't eight of them.
     """
     if len(types) != SLOTS:
@@ -64,6 +52,7 @@ def encode(types: Sequence[MemType]) -> int:
 def possible_types(pat: int) -> frozenset[MemType]:
     """The memory types that some page-table entry can have under this register value.
 
+    :param pat: The value of IA32_PAT.
     :raises ValueError: See :func:`decode`.
     """
     return frozenset(decode(pat))

@@ -8,13 +8,9 @@ Typing").
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, overload
 
 from pytest_memtype.x86 import pat as pat_register
 from pytest_memtype.x86.memtype import MemType
-
-if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Codes, Words
 
 PWT = 1 << 3
 PCD = 1 << 4
@@ -39,22 +35,15 @@ class PageSize(enum.IntEnum):
         return self.name.removeprefix("SIZE_")
 
 
-@overload
-def pat_index(entry: int, page_size: PageSize) -> int: ...
-@overload
-def pat_index(entry: Words, page_size: PageSize) -> Codes: ...
-def pat_index(entry: int | Words, page_size: PageSize) -> int | Codes:
+def pat_index(entry: int, page_size: PageSize) -> int:
     """The PAT slot that a leaf chooses: 4 * PAT + 2 * PCD + PWT.
 
-    :param entry: The raw 64-bit leaf, or an array of leaves of any shape.
-    :returns: 0 to 7; for an array, ``uint8`` of the same shape.
+    :param entry: The raw 64-bit leaf.
+    :param page_size: The size of the page that it maps.
+    :returns: 0 to 7.
     :raises ValueError: An entry isn't 64 bits wide, or a 2M or 1G leaf lacks the PS bit: then it
         points to a table, and its bit 12 belongs to an address.
     """
-    if not isinstance(entry, int):
-        from pytest_memtype.x86 import array
-
-        return array.pat_indexes(entry, page_size)
     _check(entry)
     if page_size is PageSize.SIZE_4K:
         pat_bit = PAT_4K
@@ -65,50 +54,30 @@ def pat_index(entry: int | Words, page_size: PageSize) -> int | Codes:
     return 4 * bool(entry & pat_bit) + table_pat_index(entry)
 
 
-@overload
-def table_pat_index(entry: int) -> int: ...
-@overload
-def table_pat_index(entry: Words) -> Codes: ...
-def table_pat_index(entry: int | Words) -> int | Codes:
+def table_pat_index(entry: int) -> int:
     """The PAT slot of accesses to the table that an entry above the leaf, or CR3, points to: 0 to 3.
 
     There is no PAT bit in these. With CR4.PCIDE the two bits of CR3 belong to the PCID, and slot 0 is used.
 
-    :param entry: The raw 64-bit entry, or an array of them of any shape.
+    :param entry: The raw 64-bit entry.
     :raises ValueError: An entry isn't 64 bits wide.
     """
-    if not isinstance(entry, int):
-        from pytest_memtype.x86 import array
-
-        return array.table_pat_indexes(entry)
     _check(entry)
     return 2 * bool(entry & PCD) + bool(entry & PWT)
 
 
-@overload
-def memtype_of_entry(entry: int, *, page_size: PageSize, pat: int) -> MemType: ...
-@overload
-def memtype_of_entry(entry: Words, *, page_size: PageSize, pat: int) -> Codes: ...
-def memtype_of_entry(entry: int | Words, *, page_size: PageSize, pat: int) -> MemType | Codes:
+def memtype_of_entry(entry: int, *, page_size: PageSize, pat: int) -> MemType:
     """The page attribute of a leaf, before the MTRRs are combined with it.
 
-    :param entry: The raw 64-bit leaf, or an array of leaves of any shape.
+    :param entry: The raw 64-bit leaf.
+    :param page_size: The size of the page that it maps.
     :param pat: The value of IA32_PAT.
-    :returns: The type; for an array, the types' encodings as ``uint8`` of the same shape.
     :raises ValueError: See :func:`pat_index` and :func:`pytest_memtype.x86.pat.decode`.
     """
-    if not isinstance(entry, int):
-        from pytest_memtype.x86 import array
-
-        return array.entry_types(entry, page_size=page_size, pat=pat)
     return pat_register.decode(pat)[pat_index(entry, page_size)]
 
 
-@overload
-def leaf_address(entry: int, page_size: PageSize) -> int: ...
-@overload
-def leaf_address(entry: Words, page_size: PageSize) -> Words: ...
-def leaf_address(entry: int | Words, page_size: PageSize) -> int | Words:
+def leaf_address(entry: int, page_size: PageSize) -> int:
     """Physical address of the page that a leaf maps: bits 51 down to the page size's.
 
     Bit 12 of a large leaf is PAT and the bits above it are reserved, so they are no part of it.

@@ -11,6 +11,7 @@ _PATTERN = re.compile(r"(0x[0-9a-f]+|[0-9]+)([kmgt]?)", re.ASCII | re.IGNORECASE
 def parse_size(value: int | str) -> int:
     """A number of bytes: an int as it is, or decimal or ``0x`` text with a binary unit K, M, G or T.
 
+    :param value: Bytes, or text such as ``"16M"``.
     :raises ValueError: The text isn't such a number.
     """
     if isinstance(value, int) and not isinstance(value, bool):

@@ -6,13 +6,9 @@ Intel SDM vol. 3, "System-Management Range Register Interface".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
 
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
-
-if TYPE_CHECKING:
-    from pytest_memtype.x86.array import Booleans, Words
 
 SMRR_PHYSBASE = 0x1F2
 SMRR_PHYSMASK = 0x1F3
@@ -55,15 +51,19 @@ class Smrr:
         """The type in system-management mode."""
         return MemType(self.physbase & 0xFF)
 
-    @overload
-    def covers(self, address: int) -> bool: ...
-    @overload
-    def covers(self, address: Words) -> Booleans: ...
-    def covers(self, address: int | Words) -> bool | Booleans:
-        """Whether it is valid and an address is in its range; for an array of ``uint64``, one answer each.
+    @property
+    def base(self) -> int:
+        """The first address of its range, where the mask has no holes."""
+        return self.physbase & _ADDRESS_FIELD
+
+    @property
+    def mask(self) -> int:
+        """The address bits that its range has in common with the base."""
+        return self.physmask & _ADDRESS_FIELD
+
+    def covers(self, address: int) -> bool:
+        """Whether it is valid and an address is in its range.
 
         The registers know 32 bits of address, and the range lies below 4 GiB.
         """
-        mask = _ADDRESS_FIELD & self.physmask
-        inside = (address & mask == self.physbase & mask) & (address < 1 << 32)
-        return inside & self.valid
+        return self.valid and address < 1 << 32 and address & self.mask == self.base & self.mask

@@ -8,10 +8,11 @@ import numpy
 import pytest
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
+from pytest_memtype.audit.vector import UNDEFINED_CODE, memory_types
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.plugin.fixtures import GuestFactory
-from pytest_memtype.x86.mtrr import UNDEFINED_CODE, MtrrState, memory_type_at
+from pytest_memtype.x86.mtrr import MtrrState
 from pytest_memtype.x86.size import parse_size
 
 UC, WC, WT, WB = MemType.UC, MemType.WC, MemType.WT, MemType.WB
@@ -70,7 +71,7 @@ def hazards(guest: Guest, region: Region) -> set[str]:
 def expected(state: MtrrState, region: Region) -> set[str]:
     """Page by page, for an uncached mapping: Intel SDM vol. 3, "Large Page Size Considerations"."""
     pages = numpy.arange(region.start, region.end, PAGE_SIZE, dtype=numpy.uint64)
-    types = memory_type_at(state, pages)
+    types = memory_types(state, pages)
     large = (-(region.start // PAGE_SIZE)) % 512
     whole = types[large : large + (len(types) - large) // 512 * 512].reshape(-1, 512)
     found = set()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from pytest_memtype.audit.vector import UNDEFINED_CODE, memory_types
 from pytest_memtype.errors import LayoutError
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, check_bootable, intended, register_writes, validate
@@ -20,7 +21,7 @@ from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.strategies import layouts, mtrr_ranges
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import UNDEFINED_CODE, MtrrRange, memory_type_at
+from pytest_memtype.x86.mtrr import MtrrRange, memory_type_at
 
 UC, WC, WT, WP, WB, UC_MINUS = (MemType[name] for name in ("UC", "WC", "WT", "WP", "WB", "UC_MINUS"))
 PHYSICAL_BITS = 40  # of qemu64
@@ -180,7 +181,7 @@ def test_500_valid_layouts_give_what_they_say(layout: Layout, seed: int) -> None
     assert len(addresses) == 4096
     mtrrs = intended(layout, physical_bits=PHYSICAL_BITS)
     expected = brute_force(layout, addresses)
-    assert memory_type_at(mtrrs, np.array(addresses, np.uint64)).tolist() == expected
+    assert memory_types(mtrrs, np.array(addresses, np.uint64)).tolist() == expected
     for address, kind in list(zip(addresses, expected, strict=True))[::32]:
         found = memory_type_at(mtrrs, address)
         assert (found if isinstance(found, MemType) else UNDEFINED_CODE) == kind

@@ -10,20 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_memtype.audit import vector
+from pytest_memtype.audit.vector import UNDEFINED_CODE, Codes
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.amd import AmdMemory
-from pytest_memtype.x86.array import Codes
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor, danger, effective_type
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import UNDEFINED, UNDEFINED_CODE, MtrrState, MtrrType, decode, memory_type_at
+from pytest_memtype.x86.mtrr import UNDEFINED, MtrrState, MtrrType, memory_type_at
 from pytest_memtype.x86.mtrr_runs import spans_types
-from pytest_memtype.x86.pte import (
-    PageSize,
-    leaf_address,
-    memtype_of_entry,
-    pat_index,
-    table_pat_index,
-)
+from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry, pat_index, table_pat_index
 from pytest_memtype.x86.smrr import Smrr
 
 MTRR_TYPES = [memtype for memtype in MemType if memtype is not MemType.UC_MINUS]
@@ -62,12 +57,9 @@ ADDRESSES = st.lists(
 
 @given(state=states(), addresses=ADDRESSES, in_smm=st.booleans())
 def test_memory_type_at(state: MtrrState, addresses: list[int], in_smm: bool) -> None:
-    found = memory_type_at(state, np.array(addresses, np.uint64), in_smm=in_smm)
+    found = vector.memory_types(state, np.array(addresses, np.uint64), in_smm=in_smm)
     assert found.dtype == np.uint8
     assert found.tolist() == [code(memory_type_at(state, each, in_smm=in_smm)) for each in addresses]
-    for variable in decode(state).variable:
-        covered = variable.covers(np.array(addresses, np.uint64))
-        assert covered.tolist() == [variable.covers(each) for each in addresses]
 
 
 def test_more_addresses_than_one_block() -> None:
@@ -76,14 +68,14 @@ def test_more_addresses_than_one_block() -> None:
     expected = np.full(1 << 20, MemType.WB, np.uint8)
     expected[:256] = MemType.WP
     expected[0x40000:0x80000] = MemType.UC
-    assert (memory_type_at(state, addresses) == expected).all()
+    assert (vector.memory_types(state, addresses) == expected).all()
 
 
 @settings(max_examples=30)
 @given(state=states(), pages=st.lists(st.integers(0, 1 << 19), max_size=20))
 def test_is_mixed(state: MtrrState, pages: list[int]) -> None:
     addresses = [page << 21 for page in (*pages, 0)]
-    found = spans_types(state, np.array(addresses, np.uint64), PageSize.SIZE_2M)
+    found = vector.mixed(state, np.array(addresses, np.uint64), PageSize.SIZE_2M)
     assert found.tolist() == [spans_types(state, each, PageSize.SIZE_2M) for each in addresses]
 
 
@@ -91,19 +83,21 @@ def test_is_mixed(state: MtrrState, pages: list[int]) -> None:
 def test_entries(entries: list[int], page_size: PageSize) -> None:
     leaves = [entry | 0x80 if page_size is not PageSize.SIZE_4K else entry for entry in entries]
     array = np.array(leaves, np.uint64)
-    kinds = memtype_of_entry(array, page_size=page_size, pat=pat.LINUX_PAT)
+    kinds = vector.entry_types(array, page_size=page_size, pat=pat.LINUX_PAT)
     assert kinds.tolist() == [
         memtype_of_entry(each, page_size=page_size, pat=pat.LINUX_PAT) for each in leaves
     ]
-    assert pat_index(array, page_size).tolist() == [pat_index(each, page_size) for each in leaves]
-    assert table_pat_index(array).tolist() == [table_pat_index(each) for each in leaves]
-    assert leaf_address(array, page_size).tolist() == [leaf_address(each, page_size) for each in leaves]
+    assert vector.pat_indexes(array, page_size).tolist() == [pat_index(each, page_size) for each in leaves]
+    assert vector.table_pat_indexes(array).tolist() == [table_pat_index(each) for each in leaves]
+    assert vector.leaf_addresses(array, page_size).tolist() == [
+        leaf_address(each, page_size) for each in leaves
+    ]
 
 
 @given(st.lists(st.lists(st.sampled_from(MemType), min_size=8, max_size=8), min_size=1, max_size=5))
 def test_pat(registers: list[list[MemType]]) -> None:
     values = [pat.encode(types) for types in registers]
-    assert pat.decode(np.array(values, np.uint64)).tolist() == registers
+    assert vector.pat_types(np.array(values, np.uint64)).tolist() == registers
 
 
 @pytest.mark.parametrize("vendor", Vendor)
@@ -111,41 +105,40 @@ def test_effective_type_of_every_cell(vendor: Vendor) -> None:
     rows: list[MtrrType] = [*MTRR_TYPES, UNDEFINED]
     mtrr = np.array([[code(each)] for each in rows], np.uint8)
     page_attributes = np.array(MemType, np.uint8)
-    found = effective_type(mtrr, page_attributes, vendor)
+    found = vector.effective_types(mtrr, page_attributes, vendor)
     assert found.dtype == np.uint8
     assert [[EFFECTIVE_TYPES[cell] for cell in row] for row in found] == [
         [effective_type(row, column, vendor) for column in MemType] for row in rows
     ]
     # One type beside an array.
-    assert (effective_type(UNDEFINED, page_attributes, vendor) == found[-1]).all()
-    assert (effective_type(mtrr, MemType.UC, vendor) == found[:, :1]).all()
+    assert (vector.effective_types(UNDEFINED, page_attributes, vendor) == found[-1]).all()
+    assert (vector.effective_types(mtrr, MemType.UC, vendor) == found[:, :1]).all()
 
 
 def test_danger_of_every_pair() -> None:
     codes = np.arange(len(EFFECTIVE_TYPES), dtype=np.uint8)
-    found = danger(codes[:, np.newaxis], codes)
+    found = vector.dangers(codes[:, np.newaxis], codes)
     assert found.tolist() == [[danger(a, b) for b in EFFECTIVE_TYPES] for a in EFFECTIVE_TYPES]
-    assert (danger(EFFECTIVE_TYPES[2], codes) == found[2]).all()
+    assert (vector.dangers(EFFECTIVE_TYPES[2], codes) == found[2]).all()
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3), (1, 2, 3)])
 def test_shapes(shape: tuple[int, ...]) -> None:
     state = MtrrState(0x508, 0xC06, (0,) * 11, ((0, 0),) * 8)
     words = np.zeros(shape, np.uint64)
-    types = memory_type_at(state, words)
-    assert types.shape == effective_type(types, types, Vendor.AMD).shape == shape
-    assert (
-        pat_index(words, PageSize.SIZE_4K).shape == spans_types(state, words, PageSize.SIZE_4K).shape == shape
-    )
-    assert pat.decode(words).shape == (*shape, 8)
+    types = vector.memory_types(state, words)
+    assert types.shape == vector.effective_types(types, types, Vendor.AMD).shape == shape
+    assert vector.pat_indexes(words, PageSize.SIZE_4K).shape == shape
+    assert vector.mixed(state, words, PageSize.SIZE_4K).shape == shape
+    assert vector.pat_types(words).shape == (*shape, 8)
 
 
 def test_other_integers_and_strides() -> None:
     state = MtrrState(0x508, 0xC06, (0,) * 11, ((0x200000, 0xFFFFE00800), *[(0, 0)] * 7))
     addresses = np.arange(0, 1 << 24, 1 << 12, dtype=np.int32)[::-3]
     expected = [memory_type_at(state, int(each)) for each in addresses]
-    assert memory_type_at(state, addresses).tolist() == expected
-    assert memory_type_at(state, addresses.astype(">u4")).tolist() == expected
+    assert vector.memory_types(state, addresses).tolist() == expected
+    assert vector.memory_types(state, addresses.astype(">u4")).tolist() == expected
 
 
 def bad(values: list[int], dtype: str = "u8") -> Codes:
@@ -156,27 +149,27 @@ def bad(values: list[int], dtype: str = "u8") -> Codes:
 def test_refusals() -> None:
     state = MtrrState(0x508, 0xC06, (0,) * 11, ((0, 0),) * 8)
     with pytest.raises(ValueError, match="0x10000000000000 isn't a physical address"):
-        memory_type_at(state, bad([0, 1 << 52]))
+        vector.memory_types(state, bad([0, 1 << 52]))
     with pytest.raises(ValueError, match="-0x1 isn't a physical address"):
-        memory_type_at(state, bad([0, -1], "i8"))
+        vector.memory_types(state, bad([0, -1], "i8"))
     with pytest.raises(TypeError, match="an array of float64, where integers are needed"):
-        memory_type_at(state, bad([0], "f8"))
+        vector.memory_types(state, bad([0], "f8"))
     with pytest.raises(ValueError, match=r"0x0000000000001003 has PS .* isn't a 2M leaf"):
-        pat_index(bad([0x83, 0x1003]), PageSize.SIZE_2M)
+        vector.pat_indexes(bad([0x83, 0x1003]), PageSize.SIZE_2M)
     with pytest.raises(ValueError, match="slot 1 holds the reserved encoding 0x03"):
-        pat.decode(bad([pat.LINUX_PAT, 0x0306]))
+        vector.pat_types(bad([pat.LINUX_PAT, 0x0306]))
     with pytest.raises(
         ValueError, match="no effective memory type for MTRR type 0x07 and page attribute 0x00"
     ):
-        effective_type(bad([0, 7], "u1"), MemType.UC, Vendor.AMD)
+        vector.effective_types(bad([0, 7], "u1"), MemType.UC, Vendor.AMD)
     with pytest.raises(
         ValueError, match="no effective memory type for MTRR type 0x00 and page attribute 0x03"
     ):
-        effective_type(MemType.UC, bad([3], "u1"), Vendor.INTEL)
+        vector.effective_types(MemType.UC, bad([3], "u1"), Vendor.INTEL)
     with pytest.raises(ValueError, match="no effective memory type has code 1 or 7"):
-        danger(bad([1], "u1"), bad([7], "u1"))
+        vector.dangers(bad([1], "u1"), bad([7], "u1"))
     with pytest.raises(ValueError, match="0x1000 isn't the address of a 2M page"):
-        spans_types(state, bad([0x1000]), PageSize.SIZE_2M)
+        vector.mixed(state, bad([0x1000]), PageSize.SIZE_2M)
 
 
 def test_numpy_is_imported_for_arrays_only() -> None:

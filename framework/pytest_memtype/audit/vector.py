@@ -1,12 +1,10 @@
-"""The functions of this package on numpy arrays: one table look-up per element, no loop over elements.
+"""Memory types of many addresses or entries at a time: functions of :mod:`pytest_memtype.x86` on arrays.
 
-They are reached through the functions for single values, which hand on whatever isn't an ``int`` or a
-member of our enumerations: a numpy integer counts as an array without dimensions. numpy is imported here and
-nowhere else in the package, because importing it takes as long as all the rest of ``import pytest_memtype``.
+One table look-up per element, and no loop over elements.
 
 ======================  ===========================================================================
 addresses, entries      any integer dtype, any shape; ``uint64`` is the fastest
-memory types            ``uint8``: the architectural encoding, and ``mtrr.UNDEFINED_CODE``
+memory types            ``uint8``: the architectural encoding, and :data:`UNDEFINED_CODE`
 effective types         ``uint8``: :func:`pytest_memtype.x86.effective.effective_code`
 PAT slots, dangers      ``uint8``: their value
 ======================  ===========================================================================
@@ -18,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from itertools import product
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +36,6 @@ from pytest_memtype.x86.mtrr import (
     FIXED_END,
     MTRR_TYPES,
     UNDEFINED,
-    UNDEFINED_CODE,
     DecodedMtrrs,
     MtrrState,
     MtrrType,
@@ -52,6 +49,10 @@ Words: TypeAlias = NDArray[np.unsignedinteger] | NDArray[np.signedinteger]
 Codes: TypeAlias = NDArray[np.uint8]
 Booleans: TypeAlias = NDArray[np.bool_]
 
+UNDEFINED_CODE: Final = 0xFF
+"""The code of :data:`pytest_memtype.x86.mtrr.UNDEFINED`, beside the architectural encodings of the types."""
+
+_4G = 1 << 32
 _PAGE_SHIFT = 12
 _NO_CELL = 0xFF
 
@@ -62,8 +63,17 @@ _BLOCK = 1 << 15
 _AT_ONCE = 32
 
 
-def memory_types(state: MtrrState, addresses: Words, *, in_smm: bool) -> Codes:
-    """See :func:`pytest_memtype.x86.mtrr.memory_type_at`."""
+def memory_types(state: MtrrState, addresses: Words, *, in_smm: bool = False) -> Codes:
+    """The types that the MTRRs of a CPU give physical addresses.
+
+    See :func:`pytest_memtype.x86.mtrr.memory_type_at`.
+
+    :param state: The registers.
+    :param addresses: At most 52 bits each.
+    :param in_smm: Ask for system-management mode; only SMRR tells the two apart.
+    :raises ValueError: An address has more than 52 bits, or see :func:`pytest_memtype.x86.mtrr.decode`.
+    :raises TypeError: The array doesn't hold integers; all functions here say so.
+    """
     words = _words(addresses, bits=52, what="a physical address of at most 52 bits").ravel()
     mtrrs = decode(state)
     result = np.empty(words.shape, np.uint8)
@@ -79,18 +89,22 @@ def _memory_types(
     if mtrrs.enabled:
         seen = np.zeros(addresses.shape, np.uint8)
         for each in mtrrs.variable:
-            seen |= each.covers(addresses).view(np.uint8) << np.uint8(each.memtype)
+            covered = addresses & each.mask == each.base & each.mask
+            seen |= covered.view(np.uint8) << np.uint8(each.memtype)
         types = _precedences(mtrrs.default)[seen]
-        if state.amd is not None:
-            types[state.amd.forces_write_back(addresses) & (seen == 0)] = MemType.WB
+        if state.amd is not None and state.amd.forces_write_back(_4G):
+            forced = (addresses >= _4G) & (addresses < state.amd.top_above_4g)
+            types[forced & (seen == 0)] = MemType.WB
         if mtrrs.fixed_enabled:
             low = addresses < FIXED_END
             if low.any():
                 types[low] = _fixed_pages(mtrrs)[addresses[low] >> np.uint64(_PAGE_SHIFT)]
     else:
         types = np.full(addresses.shape, MemType.UC, np.uint8)
-    if state.smrr is not None:
-        types[state.smrr.covers(addresses)] = state.smrr.memtype if in_smm else MemType.UC
+    if state.smrr is not None and state.smrr.valid:
+        base, mask = state.smrr.base, state.smrr.mask
+        hidden = (addresses & mask == base & mask) & (addresses < _4G)
+        types[hidden] = state.smrr.memtype if in_smm else MemType.UC
     return types
 
 
@@ -118,7 +132,13 @@ def _code(memtype: MtrrType) -> int:
 
 
 def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
-    """See :func:`pytest_memtype.x86.mtrr_runs.spans_types`."""
+    """Whether pages lie over more than one MTRR type, see :func:`pytest_memtype.x86.mtrr_runs.spans_types`.
+
+    :param state: The registers.
+    :param addresses: First address of each page, a multiple of the page size.
+    :param page_size: The size of all of them.
+    :raises ValueError: An address isn't a multiple of the page size.
+    """
     words = _words(addresses, bits=52, what="a physical address")
     known, inside = boundaries(state), page_size - 1
     divided: Booleans = np.asarray((words < np.uint64(known.below)) | (words & np.uint64(inside) != 0))
@@ -151,7 +171,12 @@ def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
 
 
 def pat_types(values: Words) -> Codes:
-    """See :func:`pytest_memtype.x86.pat.decode`; the slots are one more axis, the last."""
+    """The memory types of values of IA32_PAT, see :func:`pytest_memtype.x86.pat.decode`.
+
+    :param values: 64 bits each.
+    :returns: The slots are one more axis, the last.
+    :raises ValueError: A slot holds a reserved encoding.
+    """
     words = _words(values, bits=64, what="a 64-bit register value")
     slots = np.asarray(words, "<u8", order="C")[..., np.newaxis].view(np.uint8)
     known = np.zeros(256, np.bool_)
@@ -163,7 +188,12 @@ def pat_types(values: Words) -> Codes:
 
 
 def pat_indexes(entries: Words, page_size: PageSize) -> Codes:
-    """See :func:`pytest_memtype.x86.pte.pat_index`."""
+    """The PAT slots that leaves choose, see :func:`pytest_memtype.x86.pte.pat_index`.
+
+    :param entries: The raw 64-bit leaves.
+    :param page_size: The size of the page that each of them maps.
+    :raises ValueError: A 2M or 1G leaf lacks the PS bit.
+    """
     words = _words(entries, bits=64, what="a 64-bit page-table entry")
     large = page_size is not PageSize.SIZE_4K
     if large and not (words & np.uint64(PS)).all():
@@ -176,18 +206,43 @@ def pat_indexes(entries: Words, page_size: PageSize) -> Codes:
 
 
 def table_pat_indexes(entries: Words) -> Codes:
-    """See :func:`pytest_memtype.x86.pte.table_pat_index`."""
+    """The PAT slots of accesses to page tables, see :func:`pytest_memtype.x86.pte.table_pat_index`.
+
+    :param entries: The raw 64-bit entries that point to the tables.
+    """
     words = _words(entries, bits=64, what="a 64-bit page-table entry")
     return ((words & np.uint64(PWT | PCD)) >> np.uint64(PWT.bit_length() - 1)).astype(np.uint8)
 
 
 def entry_types(entries: Words, *, page_size: PageSize, pat: int) -> Codes:
-    """See :func:`pytest_memtype.x86.pte.memtype_of_entry`."""
+    """The page attributes of leaves, see :func:`pytest_memtype.x86.pte.memtype_of_entry`.
+
+    :param entries: The raw 64-bit leaves.
+    :param page_size: The size of the page that each of them maps.
+    :param pat: The value of IA32_PAT.
+    :raises ValueError: See :func:`pat_indexes` and :func:`pytest_memtype.x86.pat.decode`.
+    """
     return np.array(pat_register.decode(pat), np.uint8)[pat_indexes(entries, page_size)]
 
 
+def leaf_addresses(entries: Words, page_size: PageSize) -> NDArray[np.uint64]:
+    """Physical addresses of the pages that leaves map, see :func:`pytest_memtype.x86.pte.leaf_address`.
+
+    :param entries: The raw 64-bit leaves.
+    :param page_size: The size of the page that each of them maps.
+    """
+    words = _words(entries, bits=64, what="a 64-bit page-table entry")
+    return words & np.uint64((1 << 52) - page_size)
+
+
 def effective_types(mtrr: Codes | MtrrType, pat_type: Codes | MemType, vendor: Vendor) -> Codes:
-    """See :func:`pytest_memtype.x86.effective.effective_type`."""
+    """The effective types of accesses, see :func:`pytest_memtype.x86.effective.effective_type`.
+
+    :param mtrr: What :func:`memory_types` says of the addresses, or one type for all of them.
+    :param pat_type: The page attributes of the mappings, or one for all of them.
+    :param vendor: The CPU's maker.
+    :raises ValueError: A type has no row or column: UC- is no MTRR type, and some encodings are reserved.
+    """
     return _cells(
         _effective_table(vendor),
         _code_array(mtrr),
@@ -206,7 +261,12 @@ def _effective_table(vendor: Vendor) -> Codes:
 
 
 def dangers(a: Codes | Effective, b: Codes | Effective) -> Codes:
-    """See :func:`pytest_memtype.x86.effective.danger`."""
+    """How bad it is when pages are mapped with two types, see :func:`pytest_memtype.x86.effective.danger`.
+
+    :param a: The effective types of one mapping of each page, or one type for all of them.
+    :param b: The effective types of another.
+    :raises ValueError: An array holds what is no effective type.
+    """
     return _cells(
         _danger_table(),
         _effective_array(a),
