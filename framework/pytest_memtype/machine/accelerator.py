@@ -1,4 +1,4 @@
-"""What runs the guests of this host: KVM where it is faster than TCG, else TCG.
+"""The choice of what runs the guests of this host: KVM where it is faster than TCG, else TCG.
 
 Hosts exist where ``/dev/kvm`` opens and SeaBIOS runs, yet the kernel's decompressor crawls for minutes, so
 only booting a real kernel tells. Other hosts have a KVM that is fast and answers otherwise than TCG, because
@@ -56,9 +56,9 @@ class Choice:
 
     :param accelerator: ``tcg`` or ``kvm``.
     :param reason: One line for people.
-    :param kvm_seconds: From the start of QEMU to the milestone that decided and that ``reason`` names;
-        None if KVM wasn't tried, ended early, or was given up when it had taken longer than TCG.
-    :param tcg_seconds: The same under TCG; None if nothing was tried.
+    :param kvm_seconds: Seconds from the start of QEMU to the milestone that decided and that ``reason``
+        names; None if KVM wasn't tried, ended early, or was given up when it had taken longer than TCG.
+    :param tcg_seconds: Seconds to the same milestone under TCG; None if nothing was tried.
     """
 
     accelerator: Accelerator
@@ -71,8 +71,9 @@ class Choice:
 class Qualification:
     """The outcome of comparing KVM with TCG.
 
-    :param records: How many were compared.
-    :param difference: The first that differs, on one line with both values; None where all are the same.
+    :param records: How many records were compared.
+    :param difference: The first record that differs, on one line with both values; None where all are the
+        same.
     """
 
     records: int
@@ -100,6 +101,7 @@ def choose(
 
     :param image: The kernel of a guest, a bzImage.
     :param initramfs: Its initramfs, with the agent.
+    :param wanted: ``auto`` tries KVM; ``tcg`` and ``kvm`` are taken as they are.
     :param cache: An existing folder.
     :param progress: Called with one line at the start of what is slow, and with what is wrong with KVM.
     :param qualify: Compares KVM with TCG; it knows what a guest is, which this room doesn't.
@@ -124,8 +126,9 @@ def choose(
 
 
 def recall(cache: Path) -> Choice | None:
-    """What ``auto`` means here, as far as it is known: None if it has yet to be tried.
+    """The choice that ``auto`` stands for here, as far as it is known; None if it has yet to be tried.
 
+    :param cache: The folder that choices are kept in; it may not exist.
     :raises HostError: QEMU isn't installed.
     """
     problem = kvm_problem()
@@ -153,7 +156,7 @@ def kvm_problem() -> str | None:
 
 
 def _host() -> dict[str, Any]:
-    """What a choice is good for."""
+    """The host that a kept choice is valid for: its boot, its QEMU, its KVM and how KVM is started."""
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise HostError(f"{QEMU} is not on this host; install the package qemu-system-x86")
@@ -169,7 +172,7 @@ def _host() -> dict[str, Any]:
 
 
 def _parameters(module: str) -> dict[str, str]:
-    """What a module of the host's kernel was told: "npt=N" makes another KVM of it."""
+    """The parameters that a module of the host's kernel was loaded with: "npt=N" makes another KVM of it."""
     found: dict[str, str] = {}
     folder = _MODULES / module / "parameters"
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -180,7 +183,11 @@ def _parameters(module: str) -> dict[str, str]:
 
 
 def _decode(content: dict[str, Any]) -> Choice:
-    """:raises ValueError: it is not what :func:`_keep` wrote. TypeError means the same."""
+    """The choice that :func:`_keep` wrote.
+
+    :param content: The ``choice`` of the file.
+    :raises ValueError: it is not what :func:`_keep` wrote. TypeError means the same.
+    """
     choice = Choice(**content)
     seconds = (choice.kvm_seconds, choice.tcg_seconds)
     if choice.accelerator not in ("tcg", "kvm") or not isinstance(choice.reason, str):
@@ -192,9 +199,10 @@ def _decode(content: dict[str, Any]) -> Choice:
 
 @contextlib.contextmanager
 def _alone(cache: Path) -> Iterator[None]:
-    """One process at a time tries KVM.
+    """Hold the lock that lets one process at a time try KVM.
 
-    :raises HostError: another one doesn't come to an end.
+    :param cache: An existing folder, for the lock.
+    :raises HostError: another process holds the lock for too long.
     """
     # Slow to load, and a choice that was made before doesn't need it.
     from filelock import FileLock, Timeout
@@ -239,7 +247,7 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, quali
 
 
 def trusted(choice: Choice, qualification: Qualification) -> Choice:
-    """KVM, which was faster, if its records are TCG's; else TCG, and why."""
+    """KVM, which was faster, if its records are the same as TCG's; else TCG, and why."""
     if qualification.difference is None:
         same = f"{qualification.records} records are the same under both"
         return dataclasses.replace(choice, reason=f"{choice.reason}; {same}")
@@ -248,7 +256,7 @@ def trusted(choice: Choice, qualification: Qualification) -> Choice:
 
 
 def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
-    """KVM, whatever comes of comparing it; but that is said."""
+    """KVM, which the user asked for, whatever comparing it gives; a difference is reported."""
     qualification = _recall_qualification(cache)
     try:
         if qualification is None:
@@ -264,8 +272,10 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
 
 
 def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
-    """What comparing gave, now or before. The caller is :func:`_alone`.
+    """The outcome of comparing KVM with TCG, kept or made now. The caller holds :func:`_alone`.
 
+    :param cache: The folder that the outcome is kept in.
+    :param qualify: Compares KVM with TCG; called where no outcome is kept.
     :raises GuestError: there is nothing to compare.
     :raises HostError: there is, and this host can't do it now.
     """
@@ -279,8 +289,10 @@ def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
 
 
 def keep_qualification(found: Qualification, *, cache: Path, host: dict[str, Any] | None = None) -> None:
-    """Have the next process on this host take KVM for compared.
+    """Keep the outcome of a comparison, so that the next process on this host doesn't compare again.
 
+    :param found: The outcome.
+    :param cache: The folder that it is kept in.
     :param host: What it was found for; None for this host as it is now.
     """
     content = {"qualification": dataclasses.asdict(found)}

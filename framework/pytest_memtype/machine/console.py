@@ -1,4 +1,4 @@
-"""The kernel console."""
+"""The kernel console of a guest, read during every wait."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ TAIL: Final = 64 << 10
 
 
 class Console(Port):
-    """ttyS0. It is read during every wait of the machine, whatever is waited for.
+    """The kernel's console, ttyS0. It is read during every wait of the machine, whatever is waited for.
 
-    :param history: What it printed before QEMU restored it.
+    :param path: The FIFO pair, which QEMU has open already.
+    :param waiter: The machine.
+    :param log: The file that QEMU writes the console to.
+    :param history: What the console printed before QEMU restored the guest.
     :ivar log: File with all that it printed, written by QEMU.
     """
 
@@ -34,7 +37,7 @@ class Console(Port):
         super().__init__(path, waiter, name="the kernel console")
 
     def drain(self) -> bool:
-        """Move what the guest printed out of its way, to where ``expect`` finds it. False at the end of file.
+        """Read what the guest printed, so that it never waits, for ``expect``. False at the end of file.
 
         :raises GuestFlooded: It printed more than :data:`FLOOD`.
         """

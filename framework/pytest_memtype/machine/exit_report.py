@@ -1,4 +1,4 @@
-"""Why a guest ended, as an error that says so. Pure functions of what it left behind."""
+"""The error that says why a guest ended, made from what the guest left behind."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _FILTERED: Final = "; a seccomp filter forbids one of its system calls"
 
 @dataclass(frozen=True)
 class ExitFacts:
-    """What is known about a guest that ended, or that is given up.
+    """The facts that are known about a guest that ended, or that is given up.
 
     :param pid: QEMU's process id.
-    :param status: Its exit status, negative for a signal, None while it runs.
-    :param reason: ``reason`` of its last SHUTDOWN event.
-    :param panic: The console line that begins with "Kernel panic - not syncing".
+    :param status: QEMU's exit status, negative for a signal, None while it runs.
+    :param reason: ``reason`` of QEMU's last SHUTDOWN event; None if there was none.
+    :param panic: The console line that begins with "Kernel panic - not syncing"; None if there is none.
     :param console: The console's last lines, sanitized; :data:`PANIC_LINES` are enough.
-    :param output: What QEMU itself printed.
+    :param output: The lines that QEMU itself printed.
     :param logs: What to look at next: (what, path or command).
     """
 
@@ -63,7 +63,11 @@ class ExitFacts:
 
 
 def explain_end(remains: ExitFacts, doing: str = "") -> GuestError:
-    """The error for a guest that ended, while its user was ``doing`` something."""
+    """The error for a guest that ended, while its user was ``doing`` something.
+
+    :param remains: The facts; the guest panicked or QEMU has a status.
+    :param doing: What the user waited for, for the message; empty for nothing.
+    """
     context = f" ({doing})" if doing else ""
     if remains.panic is not None:
         return GuestPanicked(

@@ -1,4 +1,4 @@
-"""One guest: a QEMU process, its control connection and its two serial ports."""
+"""A guest's machine: a QEMU process, its control connection and its two serial ports."""
 
 from __future__ import annotations
 
@@ -158,9 +158,10 @@ class Machine:
         self._release.callback(self.agent_port.close)
 
     def stands_on(self, file: Path, seen: Seen) -> None:
-        """Note that its RAM is a private copy of a file, which shows in it wherever it hasn't written.
+        """Note that the guest's RAM is a private copy of a file, which shows in all that it hasn't written.
 
-        :param seen: How the file was when it was found whole.
+        :param file: The file that QEMU has mapped.
+        :param seen: The state of the file when it was found whole.
         :raises OSError: the file is gone.
         """
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -173,9 +174,9 @@ class Machine:
         self._release.callback(leave)
 
     def shaken(self) -> HostError | None:
-        """What to say where somebody has changed the file that its RAM is a copy of; None if nobody has.
+        """The error that says that the file of the guest's RAM has changed; None if it hasn't.
 
-        Nothing counts that such a guest has done.
+        No result of such a guest is valid.
         """
         if self._ground is None:
             return None
@@ -192,9 +193,10 @@ class Machine:
         self.qmp.execute("cont")
 
     def replace(self, config: QemuConfig, *, timeout: float = START) -> None:
-        """End this QEMU and start another in its place, paused; logs go on where they are.
+        """End this QEMU and start another in its place, paused; the logs are continued.
 
         :param config: What to start.
+        :param timeout: Seconds that the new QEMU has for its start.
         :raises GuestExited: QEMU didn't accept what it was given, and says why.
         :raises GuestHung: QEMU didn't start in time.
         """
@@ -207,7 +209,7 @@ class Machine:
 
     @functools.cached_property
     def memory(self) -> GuestMemory:
-        """RAM, from outside.
+        """The guest's RAM, read and written from outside.
 
         :raises HostError: this host doesn't let a process look into its child.
         :raises GuestExited: QEMU ended.
@@ -220,7 +222,7 @@ class Machine:
 
     @property
     def hardware(self) -> Hardware:
-        """What the guest runs on."""
+        """The hardware that the guest runs on."""
         return self.config.hardware
 
     @property
@@ -248,15 +250,15 @@ class Machine:
         )
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Have this called when the present QEMU has been ended by :meth:`close` or :meth:`replace`."""
+        """Register a function to call when :meth:`close` or :meth:`replace` has ended the present QEMU."""
         self._release.callback(callback)
 
     def death(self, *, within: float = 0.0) -> GuestError | None:
-        """Why QEMU ended, or None while it runs.
+        """The reason why QEMU ended, or None while it runs.
 
-        :param within: Seconds to wait for that, if something else says that it may be about to end.
-        :return: ``GuestPanicked`` if the kernel said so on the console, else ``GuestExited``. Its details are
-            the console's last lines, what QEMU printed, the logs, and a command that runs the same guest.
+        :param within: Seconds to wait for the end, if something else says that QEMU may be about to end.
+        :returns: ``GuestPanicked`` if the kernel said so on the console, else ``GuestExited``. Its details
+            are the console's last lines, what QEMU printed, the logs, and a command that runs the same guest.
         """
         if self.alive and within:
             poll([self.process.pidfd], (), deadline_after(within))
@@ -290,9 +292,12 @@ class Machine:
 
         The kernel console is read all the while, so that it never keeps the guest waiting.
 
+        :param readable: Descriptors to wait for until they can be read.
+        :param writable: Descriptors to wait for until they can be written to.
+        :param timeout: Seconds to wait at most.
         :raises GuestExited: QEMU ended, and nothing was left to read.
-        :raises GuestPanicked: The same, and the kernel panicked before.
         :raises GuestFlooded: The guest printed more than any healthy one does.
+        :raises GuestPanicked: QEMU ended, nothing was left to read, and the kernel panicked before.
         """
         if self._closed:
             raise self._explain_end("")
@@ -357,9 +362,10 @@ class Machine:
 
 
 def qemu_of(machine: AgentHost) -> Machine:
-    """The machine as a QEMU of ours.
+    """The machine, which has to be a QEMU of this project.
 
-    :raises Unavailable: it is none.
+    :param machine: The machine that a test has.
+    :raises Unavailable: the machine is a target.
     """
     if isinstance(machine, Machine):
         return machine
@@ -380,7 +386,7 @@ def _opened(path: Path | None) -> Iterator[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    """A file's lines, sanitized; none when somebody has removed it: the message matters more."""
+    """The lines of a file, sanitized; none when the file is gone: the error matters more."""
     try:
         return sanitize(path.read_bytes()).splitlines()
     except OSError:

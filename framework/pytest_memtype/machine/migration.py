@@ -1,4 +1,4 @@
-"""A guest's state on its way out of QEMU, and into another."""
+"""A guest's state, saved from one QEMU and loaded into another."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from pytest_memtype.machine.timeouts import COMMAND
 
 
 def leave_ram_out(machine: Machine) -> None:
-    """What is saved or loaded from now on is without memory that is shared with a file.
+    """Have states saved or loaded from now on without the memory that is shared with a file.
 
-    It also makes QEMU say when it is done.
+    QEMU also sends events from then on, so that the end is known.
     """
     _set_capabilities(machine, ignore_shared=True)
 
 
 def take_ram_along(machine: Machine) -> None:
-    """What is saved or loaded from now on has all memory in it."""
+    """Have states saved or loaded from now on with all memory in them."""
     _set_capabilities(machine, ignore_shared=False)
 
 
 def save_state(machine: Machine, file: Path) -> None:
-    """Have a stopped guest's state written to a new file. It stays stopped.
+    """Have a stopped guest's state written to a new file. The guest stays stopped.
 
+    :param machine: The stopped guest.
+    :param file: The path of the new file; none may be there.
     :raises GuestError: QEMU ended or could not save it.
     :raises OSError: the disk is full; the guest can go on.
     """
@@ -58,8 +60,9 @@ def save_state(machine: Machine, file: Path) -> None:
 
 
 def load_state(machine: Machine) -> None:
-    """Have a machine that was started with a state load it. It stays stopped.
+    """Have a machine that was started with a state load it. The guest stays stopped.
 
+    :param machine: A machine whose configuration has a ``state``.
     :raises GuestExited: QEMU ended, because the state doesn't fit or is damaged.
     """
     machine.qmp.execute("migrate-incoming", {"uri": machine.qemu.state_uri(machine.state_fd)})

@@ -26,20 +26,20 @@ CAPACITY: Final = 1 << 20
 
 
 def make_fifos(path: Path) -> None:
-    """The FIFO pair that QEMU's pipe backend opens: ``.in`` carries bytes to the guest, ``.out`` from it."""
+    """Make the FIFO pair for QEMU's pipe backend: ``.in`` carries bytes to the guest, ``.out`` from it."""
     for direction in (".in", ".out"):
         os.mkfifo(path.with_name(path.name + direction), mode=0o600)
 
 
 class Port(_Spawn):
-    """One serial port: pexpect's ``expect`` and ``send``, in bytes from end to end.
+    """A serial port of the guest: pexpect's ``expect`` and ``send``, in bytes from end to end.
 
     A wait ends with :class:`~pytest_memtype.errors.GuestExited` or ``GuestPanicked`` when QEMU ends and with
     ``GuestHung`` at the deadline, unless its patterns include ``pexpect.EOF`` or ``pexpect.TIMEOUT``.
 
     :param path: The FIFO pair, which QEMU has open already.
     :param waiter: The machine.
-    :param name: What messages call it.
+    :param name: The port's name in messages.
     :ivar purpose: What messages say is waited for; None makes them name the patterns.
     """
 
@@ -63,7 +63,7 @@ class Port(_Spawn):
             raise waiter.ended(f"opening {name}") from error
 
     def close(self) -> None:
-        """Close it. Calling this again does nothing."""
+        """Close this process's side of the port. Calling this again does nothing."""
         super().close()
         if self._input >= 0:
             os.close(self._input)
@@ -72,8 +72,10 @@ class Port(_Spawn):
     def send(self, s: str | bytes, *, timeout: float = COMMAND) -> int:
         """Write to the guest, and return the number of bytes.
 
+        :param s: Bytes, or text that is sent as UTF-8.
+        :param timeout: Seconds that the guest has to make room for it.
         :raises GuestExited: QEMU ended.
-        :raises GuestHung: The guest has not read what it was sent before.
+        :raises GuestHung: the guest has not read what it was sent before.
         """
         data = s.encode() if isinstance(s, str) else s
         doing = f"writing to {self.name}" + (f" for {self.purpose}" if self.purpose else "")
@@ -93,10 +95,13 @@ class Port(_Spawn):
         return len(data)
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
-        """At most ``size`` bytes, waiting for the first. This is what pexpect is built on.
+        """At most ``size`` bytes, waiting for the first. All waits of pexpect use this.
 
+        :param size: The largest number of bytes to return.
+        :param timeout: Seconds to wait; None and -1 stand for
+            :data:`~pytest_memtype.machine.timeouts.COMMAND`.
         :raises pexpect.EOF: QEMU closed the port, and all it wrote before was read.
-        :raises pexpect.TIMEOUT: Nothing came in time.
+        :raises pexpect.TIMEOUT: nothing came in time.
         """
         seconds = COMMAND if timeout is None or timeout == -1 else timeout
         deadline = deadline_after(seconds)
@@ -109,11 +114,11 @@ class Port(_Spawn):
         return data
 
     def silent(self, seconds: float) -> GuestError:
-        """The error that explains why nothing came for so long."""
+        """The error that explains why nothing came for ``seconds`` seconds."""
         return self._waiter.hung(f"waiting for {self.purpose} on {self.name}", seconds)
 
     def _take(self, size: int) -> bytes | None:
-        """What can be read now: None if there is nothing, no bytes at the end of file."""
+        """The bytes that can be read now: None if there are none, empty at the end of file."""
         if self.closed:
             return b""
         try:
@@ -123,11 +128,11 @@ class Port(_Spawn):
 
     # pexpect's own signatures are four overloads each, for an asyncio mode that a port does not have.
     def expect_list(self, pattern_list: Any, timeout: float | None = -1, *args: Any, **kwargs: Any) -> int:  # type: ignore[override]
-        """See pexpect; raises as the class says."""
+        """Wait for one of several compiled patterns, as pexpect does; raises as the class says."""
         return self._explained(super().expect_list, pattern_list, timeout, *args, **kwargs)
 
     def expect_exact(self, pattern_list: Any, timeout: float | None = -1, *args: Any, **kwargs: Any) -> int:  # type: ignore[override]
-        """See pexpect; raises as the class says."""
+        """Wait for one of several plain strings, as pexpect does; raises as the class says."""
         return self._explained(super().expect_exact, pattern_list, timeout, *args, **kwargs)
 
     def _explained(self, method: Any, patterns: Any, timeout: float | None, *args: Any, **kwargs: Any) -> int:

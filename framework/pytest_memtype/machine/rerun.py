@@ -15,8 +15,9 @@ def write_rerun(guest: QemuConfig, folder: Path) -> str:
 
     A clone's ROM lies with its template, which may be removed.
 
-    :param folder: Where the guest's logs are.
-    :returns: The script's path, for people; where it can't be written, the command that it would have.
+    :param guest: The configuration that the guest was started with.
+    :param folder: The folder of the guest's logs.
+    :returns: The script's path, as text; where it can't be written, the command that it would have run.
     """
     with contextlib.suppress(OSError):
         rom = folder / "boot-rom.bin"

@@ -1,7 +1,7 @@
-"""How long things may take, in seconds. Every call that waits takes another value as a parameter.
+"""Timeouts of all waits, in seconds. Every call that waits takes another value as a parameter.
 
 ``MEMTYPE_PATIENCE`` in the environment is a factor for all of them, for hosts that are far slower than those
-the values are for, such as one that is emulated itself. It is no less than 1.
+the values are for, such as a host that is emulated itself. The factor is at least 1.
 """
 
 from __future__ import annotations

@@ -53,8 +53,9 @@ def given_up(layout: Layout, hardware: Hardware) -> tuple[Extent, ...]:
 
 
 def as_started(layout: Layout, hardware: Hardware) -> Hardware:
-    """The hardware that a guest with a layout is started with: without address randomisation where that may
-    put the kernel into RAM that it then gives up.
+    """The hardware that a guest with a layout is started with.
+
+    Address randomisation is switched off where it may put the kernel into RAM that the kernel then gives up.
     """
     if not given_up(layout, hardware) or _NOT_RANDOM in hardware.cmdline.split():
         return hardware
@@ -62,7 +63,7 @@ def as_started(layout: Layout, hardware: Hardware) -> Hardware:
 
 
 def uncovered_ram(layout: Layout, hardware: Hardware) -> str:
-    """What Linux makes of RAM that a layout leaves out, as one line; empty if it leaves out none."""
+    """The line that says which RAM Linux gives up under a layout; empty if it gives up none."""
     lost = given_up(layout, hardware)
     if not lost:
         return ""
