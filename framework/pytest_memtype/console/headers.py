@@ -1,6 +1,6 @@
-"""What the kernel writes first when it reports something, and the lines that may follow.
+"""Formats of the first lines of the kernel's reports, and of the lines that may follow.
 
-Patterns match whole messages, that is, lines without what printk puts before them. Each stands for one format
+Patterns match whole messages, that is, lines without the prefix of printk. Each stands for one format
 string of the kernel; files are those of Linux 6.12 where no other version is named.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class ReportKind(StrEnum):
-    """What a report is about.
+    """The kind of event that a report is about.
 
     An allocation failure is a report, an out-of-memory kill isn't: the kernel survives it by design.
     """
@@ -49,12 +49,16 @@ FUNCTION: Final = r"(?P<function>[\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]+\])
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a report.
+    """The first line of a report, as a pattern.
 
-    :param title: Filled with the pattern's groups, ``{site}``, the function that the processor was in, and
-        ``{function}``, unless that is a group: the function at fault, which called the one that found it.
-    :param traced: It ends with its stack trace. False for what ends with a line of its own.
-    :param running: The report is about what its CPU was running, which isn't what prints it.
+    :param kind: The kind of report that it begins.
+    :param pattern: The pattern of the whole message.
+    :param title: The report's title, filled with the pattern's groups, ``{site}``, the function that the
+        processor was in, and ``{function}``, unless that is a group: the function at fault, which called the
+        one that found it.
+    :param traced: Whether the report ends with its stack trace. False for a report that ends with a line of
+        its own.
+    :param running: Whether the report is about what its CPU was running, which isn't what prints it.
     """
 
     kind: ReportKind

@@ -65,13 +65,13 @@ _ADDRESS: Final = re.compile(r"([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]+\])?
 
 @dataclass(frozen=True)
 class ConsoleReport:
-    """One event that the kernel reported.
+    """An event that the kernel reported.
 
-    :param kind: What it is about.
-    :param title: One line: what, and the function and place if the report names them. No times and addresses,
-        so that the same event has the same title in every run of a kernel.
-    :param lines: All of it, sanitized.
-    :param panicked: The kernel ended with it.
+    :param kind: The kind of event.
+    :param title: One line: what happened, and the function and place if the report names them. It has no
+        times and addresses, so that the same event has the same title in every run of a kernel.
+    :param lines: The lines of the report, sanitized.
+    :param panicked: Whether the kernel ended with it.
     """
 
     kind: ReportKind
@@ -83,7 +83,7 @@ class ConsoleReport:
 def find_reports(console: str | Iterable[str]) -> tuple[ConsoleReport, ...]:
     """The reports in a console, by their first lines.
 
-    :param console: Its text, or its lines, sanitized. They are taken to be whole.
+    :param console: The console's text, or its lines, sanitized. They are taken to be whole.
     """
     lines = console.splitlines() if isinstance(console, str) else console
     reader = _Reader()
@@ -93,16 +93,17 @@ def find_reports(console: str | Iterable[str]) -> tuple[ConsoleReport, ...]:
 
 
 class ConsoleReports:
-    """Finds the reports in a console while it is being written."""
+    """A finder of the reports in a console, while the console is being written."""
 
     def __init__(self) -> None:
         self._reader = _Reader()
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> tuple[ConsoleReport, ...]:
-        """Look at what was written now. A line that hasn't ended yet waits for its end.
+        """Read a further part of the console. A line that hasn't ended yet waits for its end.
 
-        :return: The reports that ended with it, in the order of their ends.
+        :param data: The bytes that follow those of the call before.
+        :returns: the reports that ended with it, in the order of their ends.
         """
         *lines, rest = data.split(b"\n")
         found: list[ConsoleReport] = []
@@ -118,7 +119,7 @@ class ConsoleReports:
 
         An oops stays open after its last line, because a panic may follow.
 
-        :return: Those that have the structure of a report by now, by their first lines.
+        :returns: the reports that have the structure of a report by now, by their first lines.
         """
         return tuple(report for _, report in sorted(self._reader.finish(), key=lambda pair: pair[0]))
 
@@ -128,7 +129,7 @@ _Numbered = tuple[int, ConsoleReport]
 
 
 class _Reader:
-    """Gives each line to its stream."""
+    """A reader of lines, which gives each line to its stream."""
 
     def __init__(self) -> None:
         self._streams: dict[tuple[bool, str | None], _Stream] = {}
@@ -176,11 +177,11 @@ class _Open:
         return len(self.lines) >= (MOST_LINES if self.structured else MOST_LINES_OF_WORDS)
 
     def at_rest(self) -> bool:
-        """Whether it ends with the first line that can't be part of it."""
+        """Whether the report ends with the first line that can't be part of it."""
         return not self.panicked and (self.ended or (self.header.traced and self.traced))
 
     def was_words(self, next_header: Header) -> bool:
-        """Whether its first line stands alone before another. Two of a kind may be from two CPUs."""
+        """Whether the report's first line stands alone before another. Two of a kind may be from two CPUs."""
         return not self.structured and next_header.kind is not self.header.kind
 
     def awaits_end_trace(self) -> bool:
@@ -201,7 +202,7 @@ class _Open:
 
 
 class _Stream:
-    """Lines that may belong to the same report."""
+    """The lines that may belong to the same report."""
 
     def __init__(self) -> None:
         self._opening: list[ConsoleLine] = []
@@ -242,7 +243,7 @@ class _Stream:
         self._open.append(report)
 
     def _belongs(self, report: _Open, header: Header, match: re.Match[str]) -> bool:
-        """Whether a first line is one more line of a report that is open."""
+        """Whether a first line is one more line of an open report."""
         if report.panicked:
             return True
         if header.kind is ReportKind.PANIC:
@@ -300,7 +301,7 @@ def _header_of(message: str) -> tuple[Header, re.Match[str]] | None:
 
 
 def _site(messages: Iterable[str]) -> str | None:
-    """The function the processor was in, by the first register dump of kernel code."""
+    """The function that the processor was in, by the first register dump of kernel code."""
     for message in messages:
         match = RIP.fullmatch(message)
         if match is not None:
@@ -309,7 +310,7 @@ def _site(messages: Iterable[str]) -> str | None:
 
 
 def _function(messages: list[str], *, running: bool) -> str | None:
-    """The innermost function of a stack that isn't a helper; one the unwinder doubts if all are."""
+    """The innermost function of a stack that isn't a helper; a guess of the unwinder if there is no other."""
     if running and (site := _site(messages)) is not None:
         return site
     doubted = None
@@ -324,5 +325,5 @@ def _function(messages: list[str], *, running: bool) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Text with functions as the source names them: ``f`` for ``f.isra.0+0x1/0x2 [module]``."""
+    """The text with functions as the source names them: ``f`` for ``f.isra.0+0x1/0x2 [module]``."""
     return _ADDRESS.sub(r"\1", _APPENDED.sub("", name))

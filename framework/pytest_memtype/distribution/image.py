@@ -1,4 +1,4 @@
-"""A Debian installed by mmdebstrap and packed into a read-only file system: what ``guests/debian`` says."""
+"""A Debian installed by mmdebstrap and packed into a read-only file system, as ``guests/debian`` says."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ rm -rf "$1"/var/cache/apt/*.bin "$1"/var/lib/apt/lists/*_* "$1"/var/log/*.log
 
 
 def recipe() -> Path:
-    """The folder ``guests/debian``."""
+    """The folder ``guests/debian``, from which images are made."""
     return resources.guest_sources() / "debian"
 
 
@@ -54,9 +54,10 @@ def image(suite: str, *, progress: Progress) -> Path:
     """The image of a suite, from the cache or built.
 
     :param suite: One of :data:`SUITES`.
-    :return: A squashfs file. It never changes.
+    :param progress: Called with a line at the start of each slow stage.
     :raises KernelError: a package can't be had or installed.
     :raises HostError: the host lacks a program, a user namespace or space.
+    :returns: a squashfs file, which never changes.
     """
     cache = resources.cache_directory()
     folder = cache / FOLDER / f"debian-{suite}-{_digest(suite)}"

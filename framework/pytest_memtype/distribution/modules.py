@@ -33,10 +33,12 @@ mksquashfs tree/lib/modules/{release} modules.sqfs -quiet -no-progress -comp lz4
 def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
     """The modules of a bundle's kernel, and an initramfs for them, from the cache or Debian's packages.
 
-    :return: A squashfs file for ``/usr/lib/modules/RELEASE``, and a cpio archive.
+    :param bundle: The bundle of one of Debian's kernels.
+    :param progress: Called with a line at the start of each slow stage.
     :raises UsageError: the kernel isn't Debian's.
     :raises KernelError: a package can't be had.
     :raises HostError: the host lacks a program or space.
+    :returns: a squashfs file for ``/usr/lib/modules/RELEASE``, and a cpio archive.
     """
     if bundle.version == "local":
         raise UsageError(

@@ -67,8 +67,10 @@ def copy_sources(sources: Path, work: Path) -> None:
 def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, what: str) -> None:
     """Build the module in ``work`` for a kernel that was built on this host.
 
-    :param build: The folder the kernel was built in. Nothing in it is changed.
+    :param build: The folder that the kernel was built in. Nothing in it is changed.
     :param compiler: Arguments of make that name the compiler, such as ``CC=gcc-12``.
+    :param work: The folder to build in, filled by :func:`copy_sources`.
+    :param what: The kernel, as the beginning of an error's message.
     :raises KernelError: the build failed; the compiler's last lines are in its details.
     """
     module = work / "guests" / "module"
@@ -91,17 +93,19 @@ def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, 
 
 
 def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: Path, what: str) -> None:
-    """Build ``memtype.ko`` (with debug information), the same without, the agent, ``initramfs.cpio`` and
-    ``launcher.so`` into ``target``.
+    """Build the guest's module, its agent, its initramfs and QEMU's launcher into ``target``.
 
-    Warnings of the compiler are errors.
+    The files are ``memtype.ko`` (with debug information), the same without, the agent, ``initramfs.cpio`` and
+    ``launcher.so``. Warnings of the compiler are errors.
 
     :param kit: Root folder with the compiler, and with the kernel's headers if the module is built in it.
-    :param release: The kernel's, as ``uname -r`` prints it; None when the module is there already, or
-        none can be built: then the initramfs has none, and ``target`` neither.
+    :param release: The kernel's release, as ``uname -r`` prints it. None when the module is in ``work``
+        already, or can't be built: then neither the initramfs nor ``target`` has it.
     :param sources: The folder that holds ``module/``, ``agent/``, ``launcher/`` and
         ``initramfs/initramfs.list``.
     :param work: The folder to build in, filled by :func:`copy_sources`.
+    :param target: An existing folder that takes the files.
+    :param what: The kernel, as the beginning of an error's message.
     :raises KernelError: the build failed; the compiler's last lines are in its details.
     :raises HostError: the host has no way to build inside the kit.
     """

@@ -36,9 +36,10 @@ def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
     Code first, then variables. Guests read both and write neither.
 
     :param firmware: See :class:`pytest_memtype.machine.hardware.Hardware`.
-    :return: Nothing for ``seabios``.
+    :param progress: Called with a line before a download.
     :raises KernelError: the package can't be had.
     :raises HostError: the host lacks a program or space.
+    :returns: the files; none for ``seabios``.
     """
     if firmware == "seabios":
         return ()

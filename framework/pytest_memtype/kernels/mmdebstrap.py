@@ -83,7 +83,9 @@ _DISK_FULL = r"No space left on device|enough free space|Disk quota exceeded"
 def require_network(what: str, *, cache: Path) -> None:
     """Check that a mirror may be asked and isn't known to be out of reach, which takes no time.
 
-    :raises Unreachable: it may not, or is.
+    :param what: The thing to fetch, as the beginning of a sentence.
+    :param cache: The cache folder, for a note that the mirror is unreachable.
+    :raises Unreachable: the mirror may not be asked, or is out of reach.
     """
     mirror.require(what)
     if not route.has_route() and mirrors_elsewhere():
@@ -92,7 +94,7 @@ def require_network(what: str, *, cache: Path) -> None:
 
 
 def nobody() -> None:
-    """For a caller who needn't know when the mirror answers."""
+    """Ignore that the mirror answers."""
 
 
 def unpack(
@@ -108,9 +110,12 @@ def unpack(
 ) -> None:
     """Unpack ``packages`` of a suite, and all they depend on, into ``target``.
 
-    :param target: Made by the call; a failure may leave it half full.
+    :param sources: The apt sources of the suite.
+    :param target: The root folder that the call makes; a failure may leave it half full.
+    :param packages: Names of packages, each with ``=VERSION`` if need be; none for the hook alone.
     :param hook: Shell lines run at the end with ``$1`` the target and apt set up for its sources.
-    :param what: What is being got, for the message of an error.
+    :param what: The thing to fetch, as the beginning of an error's message.
+    :param cache: The cache folder, for a note that the mirror is unreachable.
     :param impatient: Give up on a mirror that doesn't answer within seconds: something older will do.
     :param on_contact: Called when the mirror has sent something.
     :raises Unreachable: the mirror sent nothing, or may not be asked.
@@ -154,7 +159,7 @@ def unpack(
 
 
 def _something_arrived(target: Path) -> bool:
-    """Has apt received a byte of an index? It writes its lists while they come, whatever way they come."""
+    """Whether apt has received a byte of an index: it writes its lists while they arrive, by any method."""
     for folder in (target / _LISTS / "partial", target / _LISTS):
         try:
             if any(
@@ -179,7 +184,12 @@ def install(
 
     Without root this takes a user namespace, in which maintainer scripts are root.
 
-    :param hooks: mmdebstrap's ``--customize-hook``, in order.
+    :param sources: The apt sources of the suite.
+    :param tarball: The path of the tar file to write.
+    :param packages: Names of packages.
+    :param hooks: Arguments of mmdebstrap's ``--customize-hook``, in order.
+    :param what: The thing to build, as the beginning of an error's message.
+    :param cache: The cache folder, for the message about a full disk.
     :raises Unreachable: the mirror may not be asked.
     :raises KernelError: the mirror or a package failed.
     :raises HostError: there is no mmdebstrap or no user namespace, or the disk is full.
@@ -200,7 +210,7 @@ def install(
 
 
 def namespace_problem() -> str | None:
-    """Why this user can't be root in a namespace of his own, and what to do; None when he can."""
+    """The reason why this user can't be root in a user namespace, and what to do; None when that works."""
     if shutil.which("newuidmap") is None:
         return "newuidmap is missing; install the package uidmap"
     try:
@@ -235,7 +245,11 @@ _interrupted: set[subprocess.Popen[str]] = set()
 
 
 def interrupt_all(working: Collection[Future[Any]]) -> None:
-    """:func:`interrupt`, until some threads are done: one may be about to start its mmdebstrap."""
+    """Repeat :func:`interrupt` until some threads are done: one may be about to start its mmdebstrap.
+
+    :param working: The futures of the threads.
+    :func:`interrupt`, until some threads are done: one may be about to start its mmdebstrap.
+    """
     interrupt()
     # One that was cancelled before a thread took it is never done for wait() (Python 3.11 to 3.14).
     begun = [each for each in working if not each.cancelled()]
@@ -244,7 +258,7 @@ def interrupt_all(working: Collection[Future[Any]]) -> None:
 
 
 def interrupt() -> None:
-    """End each mmdebstrap of this process and each wait for another run; who waits is told that it failed."""
+    """End each mmdebstrap of this process and each wait for another run; their callers see a failure."""
     interrupt_waiting()
     for process in tuple(_running):
         if process.poll() is None:
@@ -255,12 +269,15 @@ def interrupt() -> None:
 def _run(
     command: list[str], *, what: str, patience: float | None = None, heard: Callable[[], object] = nobody
 ) -> tuple[int, str]:
-    """Exit status and output of a mmdebstrap that can't outlive this process.
+    """The exit status and output of an mmdebstrap that can't outlive this process.
 
+    :param command: Program and arguments.
+    :param what: The thing to fetch, as the beginning of an error's message.
     :param patience: Seconds that the mirror has to send something; None for as long as apt waits.
-    :param heard: Has it?
-    :raises Unreachable: it hasn't, or others have found meanwhile that it can't be reached.
+    :param heard: Called every 0.1 s while ``patience`` counts: returns whether the mirror has sent something.
     :raises KeyboardInterrupt: :func:`interrupt` has ended it.
+    :raises Unreachable: the mirror has sent nothing in time, or others have found meanwhile that it can't be
+        reached.
     """
     for program in ("mmdebstrap", "setpriv"):
         if shutil.which(program) is None:
@@ -313,7 +330,8 @@ def _run(
 def _end(process: subprocess.Popen[str], seconds: int) -> None:
     """End mmdebstrap and its children, if an exception came before their end.
 
-    :param seconds: What it has to clear up.
+    :param process: The running mmdebstrap, which leads a process group.
+    :param seconds: Seconds that it has to clear up after each signal.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
@@ -326,9 +344,12 @@ def _end(process: subprocess.Popen[str], seconds: int) -> None:
 
 
 def failure(output: str, *, status: int, what: str, cache: Path) -> KernelError | HostError:
-    """Why mmdebstrap failed, by what it and apt printed.
+    """The error that says why mmdebstrap failed, by what it and apt printed.
 
-    :param status: What it ended with, negative for a signal.
+    :param output: The lines that mmdebstrap and apt printed.
+    :param status: The exit status of mmdebstrap, negative for a signal.
+    :param what: The thing to fetch, as the beginning of the message.
+    :param cache: The cache folder, for the message about a full disk.
     """
     details = tuple(line for line in output.splitlines() if line.strip())[-_DETAIL_LINES:]
     if re.search(_DISK_FULL, output):

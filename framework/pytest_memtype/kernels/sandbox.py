@@ -31,7 +31,7 @@ class Finished:
 
 
 def bwrap_problem() -> str | None:
-    """Why bubblewrap can't be used here, in its own words; None when it can. Really runs it."""
+    """The reason why bubblewrap can't be used here, in its own words; None when it can. Really runs it."""
     if shutil.which("bwrap") is None:
         return "not installed"
     command = [*_isolated(Path("/")), "true"]
@@ -47,6 +47,9 @@ def bwrap_problem() -> str | None:
 def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
     """Run shell lines inside a kit, ``source`` being its ``/src``, the one folder they can write to.
 
+    :param kit: The root folder, which only this user may have been able to change.
+    :param source: The folder that the lines see as ``/src``.
+    :param script: Lines for ``/bin/sh``, run in ``/src``.
     :param limit: Seconds until the run counts as hung.
     :raises HostError: neither bubblewrap nor chroot can be used, or others than this user could have changed
         the kit.

@@ -45,13 +45,13 @@ _NAME = re.compile(r"[^\0-\x1f\x7f]{1,4000}")
 
 @dataclass(frozen=True)
 class Member:
-    """One name in the file.
+    """A member of the tar file.
 
     :param kind: ``folder``, ``file`` or ``link``.
-    :param size: Bytes of a file.
-    :param sha256: Of a file's contents, in hexadecimal.
-    :param executable: Is a file a program?
-    :param target: Where a link leads.
+    :param size: Bytes of a file; 0 for the others.
+    :param sha256: SHA-256 of a file's contents, in hexadecimal.
+    :param executable: Whether a file is a program.
+    :param target: The target of a link, as it is written in it.
     """
 
     kind: str
@@ -77,13 +77,15 @@ def write(
 
     Device nodes and the like are left out.
 
-    :param folders: By their names in the tar file, such as ``bundles/X``.
-    :param facts: What the manifest says beside.
-    :param allowed: As of :func:`unpack`.
-    :param left_out: Is such a member not to be written?
-    :raises UsageError: it would be refused; nothing was written.
+    :param file: The open file to write to.
+    :param folders: Files and folders by their names in the tar file, such as ``bundles/X``.
+    :param facts: Further content of the manifest; JSON.
+    :param allowed: Called with each member's name, the member and all members: whether :func:`unpack` would
+        take it.
+    :param left_out: Called with each member's name and the member: whether it is not to be written.
     :raises HostError: something can't be read.
     :raises OSError: something can't be written.
+    :raises UsageError: :func:`unpack` would refuse the file; nothing was written.
     """
     found = dict(_found(folders))
     members = {name: _described(path) for name, path in found.items()}
@@ -121,10 +123,13 @@ def unpack(
 ) -> Mapping[str, Any]:
     """Unpack a file that :func:`write` has made into an empty folder, and return its facts.
 
-    :param allowed: May a file have this member? Folders above it are asked for as well.
+    :param path: The tar file.
+    :param target: An existing, empty folder.
+    :param allowed: Called with each member's name, the member and all members: whether a file may have it. It
+        is called for the folders above it as well.
     :param on_size: Called with the bytes that all files will take, before the first is made.
-    :raises UsageError: it is damaged, or no such file; the caller removes what is in ``target``.
     :raises OSError: something can't be written.
+    :raises UsageError: the file is damaged, or no such file; the caller removes what is in ``target``.
     """
     try:
         with opened(path) as raw, gzip.GzipFile(fileobj=raw, mode="rb") as packed:
@@ -143,15 +148,15 @@ def unpack(
 
 
 class _Refused(Exception):
-    """What the file holds may not be there."""
+    """The file holds something that it may not hold. The message says what."""
 
 
 class _TooLarge(_Refused):
-    """There is more of it than can be checked."""
+    """The file holds more than can be checked."""
 
 
 class _Bounded(io.RawIOBase):
-    """Reads on for as many bytes as were allowed, so that no header can make tarfile fill the memory."""
+    """A reader of as many bytes as were allowed, so that no header can make tarfile fill the memory."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
@@ -242,8 +247,10 @@ def _member(name: str, content: Any) -> Member:
 def _check_all(members: Mapping[str, Member], manifest: int, *, allowed: Allowed) -> int:
     """Check all that a manifest says, and return the bytes that all files take.
 
-    :param manifest: The bytes that it has.
-    :raises _Refused: something of it may not be there.
+    :param members: The members that the manifest lists, by name.
+    :param manifest: Bytes of the manifest.
+    :param allowed: Called with each member's name, the member and all members.
+    :raises _Refused: a member may not be there, or there is too much.
     """
     _check_manifest(manifest)
     _check_count(len(members))
@@ -268,7 +275,7 @@ def _check_count(count: int) -> None:
 
 
 def _check(name: str, member: Member, members: Mapping[str, Member]) -> None:
-    """Check that a name leads to a place below the folder, and through folders of the same file only."""
+    """Check that a member lies below the folder, and in folders that are members themselves."""
     parts = name.split("/")
     if not _NAME.fullmatch(name) or any(part in ("", ".", "..") for part in parts):
         raise _Refused(f"{name[:80]!r} is not the name of a file below the cache")
@@ -291,7 +298,7 @@ def _kind(header: tarfile.TarInfo) -> str:
 
 
 def _make(tar: tarfile.TarFile, header: tarfile.TarInfo, member: Member, path: Path) -> None:
-    """Make one member; those that need one are made behind the folder above, since the file has them so."""
+    """Make one member; the folder that it is in was made before, since the file has it before."""
     if member.kind == "folder":
         path.mkdir(mode=0o755)
         return
@@ -314,7 +321,7 @@ def _make(tar: tarfile.TarFile, header: tarfile.TarInfo, member: Member, path: P
 
 
 def _found(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
-    """All names to write, each behind the folder that it is in."""
+    """The names of all members to write, with their paths, each behind the folder that it is in."""
     above: set[str] = set()
     for name, path in folders.items():
         for parent in reversed(Path(name).parents[:-1]):
@@ -342,7 +349,7 @@ def _opened(path: Path) -> io.BufferedReader:
 
 
 def _unreadable(error: OSError) -> HostError:
-    """What to say of a file of the cache: an OSError would be taken for one of the file that is written."""
+    """The error about an unreadable file of the cache: OSError would mean the file that is written."""
     return HostError(f"{reason(error)}: it can't be read; make it yours to read, or remove it")
 
 
@@ -351,7 +358,7 @@ def _raise(error: OSError) -> None:
 
 
 def _described(path: Path) -> Member:
-    """What is at a path, as yet without its digest, which takes long."""
+    """The member that a path would be, as yet without its digest, which takes long."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return Member("link", target=str(path.readlink()))

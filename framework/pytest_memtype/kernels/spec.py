@@ -1,4 +1,4 @@
-"""What a user may write after ``--kernel``."""
+"""The specs that a user may write after ``--kernel``."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _KNOWN = (
 class DebianSpec:
     """A kernel out of Debian's archive; exactly one of the last three is given.
 
-    :param text: What the user wrote.
-    :param suite: Newest cloud kernel of this suite, security and updates included.
-    :param series: Newest cloud kernel of this upstream series ("6.1") over all known suites.
-    :param release: This very kernel, as ``uname -r`` names it.
+    :param text: The spec as the user wrote it.
+    :param suite: The newest cloud kernel of this suite, security and updates included.
+    :param series: The newest cloud kernel of this upstream series ("6.1") over all known suites.
+    :param release: The kernel of this very release, as ``uname -r`` names it.
     """
 
     text: str
@@ -51,11 +51,11 @@ class DebianSpec:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """A kernel that somebody built on this host.
+    """A kernel that was built on this host.
 
-    :param text: What the user wrote.
-    :param image: Its bzImage.
-    :param build: The folder it was built in, or the headers of such a folder: where modules are built.
+    :param text: The spec as the user wrote it.
+    :param image: The bzImage.
+    :param build: The folder that it was built in, or the headers of such a folder: where modules are built.
     """
 
     text: str
@@ -76,7 +76,8 @@ Spec = DebianSpec | BuildSpec | HostSpec
 def parse(text: str) -> Spec:
     """Read the spec of one kernel.
 
-    :raises UsageError: the text names no kernel this version knows how to find.
+    :param text: The spec as the user wrote it.
+    :raises UsageError: the text names no kernel that this version can find.
     """
     kind, colon, name = text.partition(":")
     if text == "host":

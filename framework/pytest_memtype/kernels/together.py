@@ -18,6 +18,8 @@ def together(
 ) -> list[R]:
     """The results of ``work`` for each item, in their order; it runs in threads.
 
+    :param work: Called with an item, in a thread.
+    :param items: The items, at least one.
     :param at_once: The most items that are worked on at a time.
     :param stop: Called when an exception, such as Ctrl-C, comes before the end, and before what the threads
         wait for is interrupted.

@@ -55,7 +55,7 @@ class Child:
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        """None while the process runs, then its exit status, or the negative number of the signal that ended it."""
+        """The exit status of the process, or the negative number of its signal; None while it runs."""
         return self._reap(os.WNOHANG)
 
     def wait(self) -> int:

@@ -1,4 +1,6 @@
-"""Named layouts: TOML files, in ``layouts/`` of this package or in folders of the user's::
+"""Named layouts: TOML files, in ``layouts/`` of this package or in folders of the user's.
+
+A file looks like this::
 
     description = "what it is for"
     default = "uncached"            # without it: leave what the firmware set

@@ -50,7 +50,7 @@ class Process:
 
     @property
     def status(self) -> int | None:
-        """None while the process runs, then its exit status, or the negative number of the signal that ended it."""
+        """The exit status of the process, or the negative number of its signal; None while it runs."""
         return self._started.poll()
 
     def close(self) -> None:

@@ -153,7 +153,7 @@ def ask(program: str) -> Qemu:
 
 
 def _checked(qemu: Qemu) -> Qemu:
-    """The same QEMU, if guests can use it.
+    """A QEMU that guests can use: the one that is given.
 
     :param qemu: The QEMU, by its description of itself.
     :raises HostError: it is too old, contradicts itself, or lacks what guests need.

@@ -41,7 +41,7 @@ class Template:
     """A saved guest, to be cloned.
 
     :param guest: The configuration to start to restore it.
-    :param console: What its console printed until it was saved, in bytes.
+    :param console: The output of its console until it was saved.
     :param notes: The notes that :func:`save` was given by ``prepare``; JSON.
     :param ram: The state of the file ``ram`` when it was found whole.
     :param boot_rom: The boot ROM that it was booted with, None without. Its file may be gone by the time that
