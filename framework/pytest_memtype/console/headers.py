@@ -219,7 +219,7 @@ HEADERS: Final = (
     _header(_Kind.PANIC, r"Kernel panic - not syncing: (?P<what>.*)", "kernel panic: {what}"),
 )
 
-#: What else may be the first of an event's headers stands above; these may follow it.
+#: Kinds of headers that may follow another header of the same event.
 FOLLOWING: Final = frozenset(
     {ReportKind.OOPS, ReportKind.GENERAL_PROTECTION, ReportKind.BUG, ReportKind.WARNING}
 )
@@ -242,19 +242,19 @@ END_PANIC: Final = re.compile(r"---\[ end Kernel panic .*")
 
 BOOT: Final = re.compile(r"Linux version \d.*")
 
-#: Lines without which a header is mere words.
+#: Lines that follow the header of every real report: without them it is only text.
 STRUCTURE: Final = re.compile(
     r"CPU: \d+ (?:UID: \d+ )?PID: \d+ .*|RIP: [0-9a-f]{4}:.*|Call Trace:|task:\S.* state:\w.*"
 )
 
-#: The cause in the line of a die.
+#: The line of a die, which begins with its cause.
 DIE: Final = re.compile(r".+: [0-9a-f]{4} \[#\d+\].*")
 
 RIP: Final = re.compile(rf"RIP: 0010:{FUNCTION}")
 
 FRAME: Final = re.compile(rf" (?P<guess>\? )?{FUNCTION}(?: \(.*\))?")
 
-#: What follows a stack trace and still belongs to its report.
+#: Lines that follow a stack trace and still belong to its report.
 REST: Final = re.compile(
     rf"{STRUCTURE.pattern}|{FRAME.pattern}| (?:\? )?0x[0-9a-f]+| </?[A-Z_#0-9]+>|Code: .*"
     r"|(?:RSP|R[A-DS][XIP]|RBP|R[0-9]{2}|[CDEFG]S|CR\d|DR\d|PKRU|EFLAGS):? .*|Hardware name: .*"

@@ -1,8 +1,8 @@
 """The reports in a kernel's console: panics, oopses, warnings, lockups.
 
 A report is found by its structure and not by words: a first line in one of the kernel's own formats
-(:mod:`console_header`), then registers or a stack trace. It is held together up to its end, so that one event
-gives one report: what led to an oops, its first line, the oops, and a panic that only carries out
+(:mod:`pytest_memtype.console.headers`), then registers or a stack trace. All lines up to its end belong to
+it, so that one event gives one report: what led to an oops, its first line, the oops, and a panic that only carries out
 ``oops=panic``, ``panic_on_warn`` and their like. A panic of any other cause is a report of its own.
 
 Without CONFIG_PRINTK_CALLER, which Debian leaves off, nothing tells the lines of two CPUs apart that report
@@ -43,11 +43,11 @@ from pytest_memtype.console.text import sanitize
 
 __all__ = ["ConsoleReport", "ConsoleReports", "ReportKind", "find_reports"]
 
-#: A report that goes on is cut here. The longest of the corpus has 120 lines; an RCU stall has 50 a CPU.
+#: A longer report is cut here. The longest of the corpus has 120 lines; an RCU stall has 50 a CPU.
 MOST_LINES: Final = 1000
 
-#: A first line that no registers and no stack trace followed by then was mere words. SLUB prints an object of
-#: 4 KiB on 256 lines before its stack trace (mm/slub.c, print_trailer()).
+#: The most lines between a first line and its registers or stack trace: without those it is no report. SLUB
+#: prints an object of 4 KiB on 256 lines before its stack trace (mm/slub.c, print_trailer()).
 MOST_LINES_OF_WORDS: Final = 300
 
 #: Bytes of a line that are looked at. printk writes 1 KiB at most (LOG_LINE_MAX, kernel/printk/printk.c).
@@ -142,7 +142,7 @@ class _Reader:
             yield from self.finish()
         stream = self._streams.setdefault(line.stream, _Stream())
         yield from stream.read(self._number, line)
-        # With callers, every task that ever printed would leave one.
+        # With callers in the prefix, every task that ever printed would leave a stream.
         if stream.idle:
             del self._streams[line.stream]
 

@@ -17,7 +17,7 @@ from pytest_memtype.ssh.deploy import deploy
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
 
 READY = b"memtype: sshd listens"
-"""What memtype-ready.service in ``guests/debian`` says on the console."""
+"""The line that memtype-ready.service in ``guests/debian`` prints on the console."""
 
 # As a service it outlives the connection that starts it. It is as free as the init of the minimal guest:
 # no limit on tasks, and the last that the kernel kills when memory is short.
@@ -71,7 +71,7 @@ def bring_up(machine: Machine, distribution: Distribution, keys: BootKeys) -> No
             if deployed.module is not None:
                 arguments += ["--module", str(deployed.module)]
             arguments += ["--allow", "all", "--printk", "8", "--shell"]
-            # Whoever wants in from now on is let in by the agent.
+            # From now on the agent is the only way in.
             for command in (f"{_START} {shlex.join(arguments)}", _SETTLED, f"rm {AUTHORIZED_KEYS}"):
                 done = link.run(command)
                 if done.status != 0:

@@ -19,10 +19,10 @@ from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
 
 FOLDER = "modules"
-"""Of the cache."""
+"""The folder of modules in the cache."""
 
 _NEEDED_BYTES = 2 << 30
-# To the image's file system and the one above it.
+# The modules that lead to the image's file system and the one above it.
 _TO_BOOT = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
 _PACK = """
 depmod -b /src/tree {release}

@@ -37,7 +37,7 @@ def own_kernel(name: str, *, progress: Progress) -> str:
 
     :param name: The name of a distribution, "debian:bookworm".
     :param progress: Called with a line where an index is read.
-    :raises KernelError: there is no index to look it up in.
+    :raises KernelError: no index is there to look it up in.
     """
     return resolve(name, progress=progress).replace(_CLOUD, "-amd64")
 

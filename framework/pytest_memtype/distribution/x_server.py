@@ -57,7 +57,7 @@ class XServer:
     pid: int
 
     def fill(self, colour: str) -> None:
-        """Let a client (xsetroot) fill the whole screen. It returns when that is done.
+        """Let a client (xsetroot) fill the whole screen with a colour. It returns when that is done.
 
         :param colour: The colour, as X names them: ``#3060c0``.
         """
@@ -90,11 +90,11 @@ class XServer:
 
 
 def start(guest: Guest, driver: str, **options: str) -> XServer:
-    r"""Start Xorg with one of its video drivers, and wait until clients can connect.
+    """Start Xorg with one of its video drivers, and wait until clients can connect.
 
     :param guest: A guest with a distribution, and a display that the driver knows.
     :param driver: ``modesetting``, ``fbdev`` or ``vesa``.
-    :param \*\*options: The driver's options by name; ``BusID`` chooses the device.
+    :param **options: The driver's options by name; ``BusID`` chooses the device.
     :raises GuestError: the server doesn't come up; its errors are the message's details.
     """
     lines = [f'    Option "{name}" "{value}"' for name, value in options.items() if name != "BusID"]
@@ -116,7 +116,7 @@ def start(guest: Guest, driver: str, **options: str) -> XServer:
         ]
     )
     run(guest, f"printf %s {shlex.quote(config)} > {_CONFIG}; rm -f {_READY} {_LOG}; mkfifo {_READY}")
-    # -displayfd tells when clients are served, and the end of file that there never will be a server. Both
+    # -displayfd says when clients are served; an end of file says that the server failed. Both
     # sides of a FIFO wait for each other, so neither can be too early.
     xorg = f"exec Xorg {_DISPLAY} vt7 -ac -noreset -nolisten tcp -config {_CONFIG} -logfile {_LOG}"
     command = f"{xorg} -displayfd 3 3> {_READY}"

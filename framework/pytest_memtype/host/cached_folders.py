@@ -30,7 +30,7 @@ def remove_folder(path: Path, *, progress: Progress) -> None:
 def _workshop_of(path: Path) -> str:
     match path.parent.name:
         case "bundles":
-            # A bundle doesn't say which kit it was made in; nobody writes to one that is finished.
+            # A bundle doesn't say which kit it was made in; a finished bundle is never written to.
             return "bundles"
         case "drivers" | "modules" as kind:
             return f"{kind}-{path.name}"

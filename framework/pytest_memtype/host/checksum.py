@@ -29,7 +29,7 @@ _ENTRY: Final = struct.Struct("<QI")
 
 @dataclass(frozen=True)
 class Seen:
-    """A file that was found whole.
+    """The state of a file when it was found whole.
 
     :param fingerprint: Device, inode, size in bytes, and the times in nanoseconds of the last changes of
         contents and inode.
@@ -88,7 +88,7 @@ def _chunks_with_data(descriptor: int, size: int) -> Iterator[int]:
 
 
 def checksum_of(path: Path) -> str:
-    """The checksum of a file, read anew.
+    """The checksum of a file, read anew, in hexadecimal.
 
     :param path: The file.
     :raises OSError: the file can't be read.
@@ -104,7 +104,7 @@ def whole(path: Path, expected: str) -> Seen | None:
     :param expected: The checksum, as :func:`checksum` returns it.
     :raises OSError: the file can't be read.
     """
-    # Not to be held up by what somebody has put in its place.
+    # Not blocking, because a pipe may be in its place.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -116,7 +116,7 @@ def whole(path: Path, expected: str) -> Seen | None:
             return now
         if checksum(descriptor) != expected:
             return None
-        # Nobody has written to it while it was read.
+        # It wasn't written to while it was read.
         if _fingerprint(os.fstat(descriptor)) == now.fingerprint:
             _seen[path] = now
             _note(path, now)
@@ -136,7 +136,7 @@ def still_whole(descriptor: int, seen: Seen) -> bool:
 
 
 def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
-    # The time of the inode's change can't be set back, as that of the contents' can.
+    # The time of the inode's last change can't be set back, unlike that of the contents.
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -12,11 +12,11 @@ PACKAGE: Final = "util-linux"
 
 
 def dying_with_us(*options: str, by: str = "KILL") -> list[str]:
-    r"""The start of a command that the kernel kills when the thread that started it ends.
+    """The start of a command that the kernel kills when the thread that started it ends.
 
-    :param \*options: Further options of setpriv, such as ``--reuid=1000``. Options that change the user have
-        to be here and not behind it: a process that becomes another user loses the signal it asked for (Linux
-        6.1, commit_creds).
+    :param *options: Further options of setpriv, such as ``--reuid=1000``. Options that change the user have
+        to be here and not in the command: a process that becomes another user loses the signal it asked for
+        (Linux 6.1, commit_creds).
     :param by: The signal, by setpriv's name for it: TERM lets a program that writes to the cache end well.
     """
     # Not preexec_fn, which is unsafe in a process with threads, and this one has some. The shell covers the

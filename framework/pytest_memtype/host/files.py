@@ -26,7 +26,7 @@ _KINDS: Final = {
     stat.S_IFLNK: "a link",
 }
 
-#: Bytes that what people write by hand never has.
+#: Bytes: more than any file that is written by hand has.
 WRITTEN_BY_HAND: Final = 1 << 20
 
 
@@ -35,7 +35,7 @@ def named_path(text: str, *, what: str) -> Path:
 
     :param text: The path as the user wrote it.
     :param what: The purpose of the path, as the beginning of an error's message.
-    :raises UsageError: it names a home that doesn't exist, or can be no path.
+    :raises UsageError: the path names a home that doesn't exist, or can be no path.
     """
     if "\0" in text:
         raise UsageError(f"{what} {text!r}: no path has a NUL in it")
@@ -60,7 +60,7 @@ def opened(path: Path, *, most: int | None = None) -> Iterator[BinaryIO]:
     :raises UsageError: the file can't be read, is larger, or no regular file.
     """
     try:
-        # Opening a pipe would wait for who writes to it, and opening a terminal could make it ours.
+        # Opening a pipe would wait for a writer, and opening a terminal could make it ours.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
@@ -82,7 +82,7 @@ def read_file(path: Path, *, most: int) -> bytes:
     """
     with opened(path, most=most) as file:
         try:
-            # It may have grown; one of /proc says that it is empty.
+            # It may have grown; a file of /proc says that it is empty.
             content = file.read(most + 1)
         except OSError as error:
             raise UsageError(f"{path}: can't be read ({error.strerror}); name another file") from None
@@ -121,7 +121,7 @@ def read_small(path: Path, *, most: int) -> bytes:
     :param most: The most bytes that it may have.
     :raises OSError: the file can't be read, is a link, a device or a pipe, or is larger.
     """
-    # Opening a pipe waits for a writer, and what some devices give never ends.
+    # Opening a pipe waits for a writer, and some devices have no end.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())

@@ -18,7 +18,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     lowered = {name.lower(): name for name in names}
     near = [lowered[each] for each in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.6)]
-    # Who stops in the middle of a long name means what begins like it.
+    # A user who stops in the middle of a long name means a name that begins like it.
     near = near or [name for name in names if len(word) > 1 and name.lower().startswith(word.lower())][:3]
     return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
 

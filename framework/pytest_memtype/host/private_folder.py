@@ -21,7 +21,7 @@ from typing import Final
 #: The start of such a folder's name, in the system's folder for temporary files.
 PREFIX: Final = "memtype-guest-"
 
-#: Its first argument is the mark. What it is told are folders, a line each.
+#: The shell lines of the watcher. The first argument is the mark; folders are read, one a line.
 _WATCH: Final = """
 mark=$1
 shift
@@ -49,11 +49,11 @@ class _Watcher:
                         (os.POSIX_SPAWN_DUP2, nothing.fileno(), 1),
                         (os.POSIX_SPAWN_DUP2, nothing.fileno(), 2),
                     ],
-                    # Ctrl-C, and whoever kills all of the terminal's processes, mean this one.
+                    # Ctrl-C, and a kill of all the terminal's processes, shall not reach it.
                     setsid=True,
                 )
         except OSError:
-            # Then the next start has to do.
+            # Without a shell, the next start removes the folders.
             os.close(ours)
             ours = -1
         finally:
@@ -138,7 +138,7 @@ def _lock(path: Path) -> int | None:
     # BlockingIOError: it is locked. FileNotFoundError: it was removed between open and lock.
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Of the path itself, because anybody may place a symbolic link among temporary files.
+        # Of the path itself, because any user may place a symbolic link among temporary files.
         if status.st_uid == os.geteuid() and os.path.samestat(status, path.stat(follow_symlinks=False)):
             return descriptor
     os.close(descriptor)

@@ -47,7 +47,7 @@ def is_terminal(console: Console) -> bool:
 
 @contextmanager
 def shown(console: Console) -> Iterator[Progress]:
-    """Show stages on ``console``: a spinner on a terminal, plain lines elsewhere.
+    """Show stages on a console: a spinner on a terminal, plain lines elsewhere.
 
     Nothing is printed when nothing slow happens.
     """

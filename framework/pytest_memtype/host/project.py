@@ -24,10 +24,10 @@ _FILES: Final = (
     ("setup.cfg", "tool:pytest"),
 )
 
-#: What pytest doesn't enter by itself (norecursedirs), and what holds other people's files.
+#: Folders that pytest doesn't enter by itself (norecursedirs), and folders with other people's files.
 _SKIPPED: Final = frozenset({"build", "dist", "node_modules", "venv", "_darcs", "CVS", "__pycache__"})
 
-#: A folder deeper below the root than this one isn't looked into, nor are more than so many.
+#: Folders deeper below the root than this aren't looked into, nor are more than so many.
 _DEPTH: Final = 5
 _MOST_FOLDERS: Final = 2000
 

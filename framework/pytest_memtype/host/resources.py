@@ -64,6 +64,6 @@ def cache_directory() -> Path:
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise HostError(f"{path}: the cache folder isn't yours to write; set MEMTYPE_CACHE to one that is")
-    # What is made in it is looked at where it is used.
+    # Its contents are checked where they are used.
     require_ours(path, contents=False)
     return path

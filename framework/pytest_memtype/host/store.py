@@ -33,7 +33,7 @@ _NOTHING = ("lock", "partial")
 
 # Longer than a cold build of several kernels over a slow line takes.
 _LOCK_SECONDS = 3600.0
-# How long somebody who waits for it doesn't look at anything else.
+# Seconds between two looks at whether the wait was interrupted.
 _LOOK_SECONDS = 1.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -46,7 +46,7 @@ def interruptions() -> int:
 
 
 def interrupt_waiting() -> None:
-    """End each wait of this process for another run: Ctrl-C reaches the main thread alone."""
+    """End each wait of this process for another run: Ctrl-C reaches only the main thread."""
     global _interruptions
     _interruptions += 1
 
@@ -149,7 +149,7 @@ def remove_unused(cache: Path) -> None:
         if not free or any(path.name not in _NOTHING for path in cache.iterdir()):
             return
         with suppress(OSError):
-            # Whoever waits for it sees that it is nobody's any more, and makes another.
+            # A run that waits for the lock sees that its file is gone, and makes another.
             (cache / "lock").unlink()
             cache.rmdir()
 
@@ -190,7 +190,7 @@ def staged(final: Path, *, cache: Path) -> Iterator[Path]:
 
 
 def put_into_place(finished: Path, final: Path) -> bool:
-    """Give a finished folder its name; False when there is one of that name, which stays."""
+    """Rename a finished folder to its final place; False when a folder is there, which stays."""
     make_folder(final.parent)
     try:
         # An empty folder is replaced: nothing that was finished is one.
@@ -206,7 +206,7 @@ def _take_from_others(folder: Path) -> None:
     """Let only this user write to anything in a folder, whatever the umask or the modes of packages say."""
     for path in (folder, *folder.rglob("*")):
         mode = path.lstat().st_mode
-        # A kit's /tmp is everybody's.
+        # Every user may write to a kit's /tmp.
         if mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(mode) and not mode & stat.S_ISVTX:
             path.chmod(stat.S_IMODE(mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
 
@@ -287,10 +287,10 @@ def discard(path: Path, *, cache: Path) -> None:
         return
     grave = cache / "partial"
     try:
-        # A folder of its own only where one must be made: a full disk, why things are removed, has no room.
+        # A folder of its own only if there is something already: a full disk has no room to make one.
         if grave.exists():
             grave = Path(tempfile.mkdtemp(dir=grave)) / path.name
-        # Renamed first: who is interrupted leaves no half that the next run takes for the whole.
+        # Renamed first: an interruption leaves no half that the next run takes for the whole.
         with suppress(FileNotFoundError):
             path.rename(grave)
             shutil.rmtree(grave)

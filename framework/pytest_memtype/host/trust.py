@@ -60,7 +60,7 @@ def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
         here = at / part
         status = here.lstat()
         if stat.S_ISLNK(status.st_mode):
-            # Its mode says nothing, only who made it. What it leads to follows.
+            # The mode of a link says nothing, only its owner counts. Its target follows.
             yield here, status
             links += 1
             if links > _MOST_LINKS:

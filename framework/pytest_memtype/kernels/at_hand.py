@@ -47,7 +47,7 @@ def missing(specs: Iterable[str], *, progress: Progress) -> list[str]:
 
     :param specs: Exact specs, as :func:`pytest_memtype.kernels.bundle.resolve` gives them.
     :param progress: Called with a line where an index is read.
-    :raises KernelError: there is no index to look one up in.
+    :raises KernelError: no index is there to look a kernel up in.
     """
     cache, sources = resources.cache_directory(), source_hash(resources.guest_sources())
 

@@ -1,4 +1,4 @@
-"""Building the guest's module, agent and initramfs."""
+"""The build of the guest's module, agent and initramfs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels import initramfs, sandbox
 
-# Whatever else lies in a checkout, such as the products of a build by hand, is neither copied nor hashed.
+# Other files of a checkout, such as the products of a build by hand, are neither copied nor hashed.
 _SOURCE_PATTERNS = ("Kbuild", "Makefile", "*.c", "*.h", "*.S", "*.list")
-# The verifier's build for user space is none of a guest's, and another guest's recipe isn't built here.
+# The verifier's build for user space isn't for guests, and another guest's recipe isn't built here.
 _NOT_FOR_GUESTS = ("host", "debian")
 _LIST = Path("initramfs") / "initramfs.list"
 _MODULE = "memtype.ko"
-#: The files of a bundle that other machines than the minimal guest are given.
+#: The files of a bundle that are deployed to other machines than the minimal guest.
 AGENT = "agent"
 #: The file of a bundle that QEMU is started by.
 LAUNCHER = "launcher.so"
@@ -41,7 +41,7 @@ cp /src/guests/agent/agent "$(command -v busybox)" /src
 
 
 def source_files(sources: Path) -> Iterator[Path]:
-    """Everything under ``guests/`` that a build reads, in a fixed order."""
+    """The files under ``guests/`` that a build reads, in a fixed order."""
     found = []
     # Each run looks several times for each kernel, and Path.rglob() takes five times as long.
     for folder, folders, names in os.walk(sources):

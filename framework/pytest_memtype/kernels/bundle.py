@@ -134,7 +134,7 @@ def resolve(spec: str, *, progress: Progress = silent) -> str:
 
 
 def source_hash(sources: Path) -> str:
-    """Hash of the names and contents of all the guest's sources."""
+    """The hash of the names and contents of all the guest's sources."""
     digest = hashlib.sha256()
     for path in source_files(sources):
         data = path.read_bytes()
@@ -171,7 +171,7 @@ def find_kernel(wanted: Spec, sources: str, *, cache: Path, progress: Progress) 
     if not isinstance(wanted, DebianSpec):
         return find_local(wanted)
     if wanted.release is not None:
-        # What was downloaded once stays usable: nobody has to say again which one it is. experimental's have
+        # A kernel that was downloaded once stays usable, without an index. experimental's have
         # the same release for many packages; a newer one is taken where it is known without asking.
         own = kept_kernels(cache, sources, release=wanted.release)
         if own:
@@ -200,7 +200,7 @@ def kept_kernels(cache: Path, sources: str, *, release: str = "") -> list[Kernel
         kernel = kernel_of(folder)
         if kernel is None or release not in ("", kernel.release):
             continue
-        # Of other sources there are more bundles, and other versions of this package make other kits.
+        # Other sources have other bundles, and other versions of this package make other kits.
         if folder in (kit_path(kernel, cache=cache), bundle_path(kernel, sources, cache=cache)):
             found.append(kernel)
     return list(dict.fromkeys(found))

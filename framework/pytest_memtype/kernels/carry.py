@@ -1,4 +1,4 @@
-"""Kernels in one file, for a machine without a network: ``memtype cache export`` and ``import``."""
+"""Export and import of kernels in a file, for a machine without a network: ``memtype cache``."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from pytest_memtype.kernels.index import INDEX_BYTES, Kernel, decode, in_order, 
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 
-# What the other machine boots from; of a bundle without a module some are missing.
+# The files that the other machine boots from; a bundle without a module lacks some.
 _BUNDLE = frozenset(
     ("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json", "config", "memtype.ko", STRIPPED_MODULE, SUMS)
 )
 _NEEDED = frozenset(("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json"))
-# What code of the host's reads or writes of a kit: no link may lead elsewhere from there.
+# The names in a kit that code on the host reads or writes: no link may lead elsewhere from there.
 _HOSTS = frozenset(("memtype", "src", "dev", "proc", KERNEL))
-# Links that lead from one to the next; three are usual.
+# The longest chain of links that is followed; three are usual.
 _MOST_LINKS = 10
 _LINK_BYTES = 255
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*")
@@ -326,7 +326,7 @@ def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
     else:
         # All of it was checked as it came out of the file.
         seal(unpacked)
-    # Who is making the same holds this lock, and would not find it before he is done.
+    # A run that makes the same holds this lock, and would not see the folder before it is done.
     with exclusive(build_dir(cache, _maker(unpacked, cache=cache)), progress):
         return put_into_place(unpacked, final)
 
@@ -345,7 +345,7 @@ def _move_index(folder: Path, cache: Path, suite: str, *, progress: Progress) ->
         own = -1.0
         with contextlib.suppress(OSError, ValueError):
             own = decode(read_small(final, most=INDEX_BYTES))[1]
-        # One from the future would never be replaced.
+        # An index from the future would never be replaced.
         if not own < fetched <= time.time():
             return False
         final.parent.mkdir(exist_ok=True)

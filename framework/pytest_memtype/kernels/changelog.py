@@ -64,7 +64,7 @@ def changelog(kernel: Kernel, *, cache: Path, progress: Progress) -> str:
 
 
 def about_memory_types(text: str, *, after: str, upto: str) -> list[tuple[str, str]]:
-    """Entries of a changelog about memory types, each (package version, entry), without links.
+    """The entries of a changelog about memory types, each (package version, entry), without links.
 
     :param text: The changelog of the newer package.
     :param after: The older package's version; entries up to it are left out.

@@ -34,14 +34,14 @@ WANTED = (
 """Drivers of devices that QEMU has. Debian's cloud kernels have neither e1000e nor any of DRM's."""
 
 FOLDER = "drivers"
-"""Where the guest has them."""
+"""The folder of the drivers: in the guest, and in the cache."""
 
 _NEEDED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Drivers:
-    """The drivers of one kernel.
+    """The drivers of a kernel, as an archive for its guests.
 
     :param archive: A cpio archive with ``/drivers/NAME.ko`` for each of ``order``.
     :param order: Names of modules, each behind the modules that it depends on.

@@ -57,10 +57,10 @@ _NEEDED_BYTES = 1 << 30
 KERNEL: Final = "kernel.json"
 """The file that says which kernel a kit or a bundle is of."""
 KERNEL_BYTES: Final = 64 << 10
-"""What it has at most; 200 bytes are usual."""
+"""The most bytes that such a file may have; 200 are usual."""
 
 _TOOLS_SUITE = "bookworm"
-"""Where the tools come from that build the agent for a kernel which isn't Debian's."""
+"""The suite of the tools that build the agent for a kernel which isn't Debian's."""
 
 
 def image(kit: Path) -> Path:
@@ -85,7 +85,7 @@ def kernel_of(folder: Path) -> Kernel | None:
 
 
 def note_kernel(kernel: Kernel, folder: Path) -> None:
-    """Keep in a folder which kernel it is of, for :func:`kernel_of`."""
+    """Write into a folder which kernel it is of, for :func:`kernel_of`."""
     (folder / KERNEL).write_text(json.dumps(asdict(kernel)))
 
 

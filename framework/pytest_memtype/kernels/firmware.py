@@ -13,13 +13,13 @@ from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 
 FOLDER = "firmware"
-"""Of the cache."""
+"""The folder of firmware in the cache."""
 
 _SUITE = "bookworm"
 
-# Flash of 4 MiB: newer suites have no other. Not the build for Secure Boot, which wants SMM.
+# Flash of 4 MiB: newer suites have no other. Not the build for Secure Boot, which needs SMM.
 FILES = ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")
-"""What there is of a firmware, code first."""
+"""The names of the files of a firmware, code first."""
 
 _HOOK = """
 mkdir "$1/package"

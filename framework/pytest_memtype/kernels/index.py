@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 _FRESH_SECONDS = 24 * 3600
 _FORMAT = 2
 INDEX_BYTES: Final = 16 << 20
-"""What an index has at most; 16 KiB are usual."""
+"""The most bytes that the file of an index may have; 16 KiB are usual."""
 _WHAT = "Debian's index of"
 _ARCHIVE = "Debian's archive"
-# Reading an index is half waiting for the mirror, half work of one core.
+# Reading an index is half waiting for the mirror, half work for one core.
 _AT_ONCE = 4
 
 # experimental's first of a series has no third number: 7.3-cloud-amd64.
@@ -94,7 +94,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Index:
-    """The kernels of one suite.
+    """The kernels of a suite, as its index lists them.
 
     :param newest: Release of the kernel that the suite's own ``linux-image-cloud-amd64`` stands for; None
         without one. A suite may hold newer ones: bookworm-security carries trixie's 6.12 besides its own 6.1.
@@ -172,7 +172,6 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
     :param suites: Names of suites.
     :param cache: The cache folder.
     :param progress: Called with a line where an index is read, and with a :class:`Remark` about old indexes.
-    :class:`Remark`, once for a run.
     :raises Unreachable: no index is in the cache, and the mirror can't be reached or may not be asked.
     :raises KernelError: no index could be had.
     """
@@ -191,7 +190,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
             reason = mirror.unasked()
             if failures and reason is None:
                 old = tuple(failures)
-                # "Debian's index of sid: the mirror ...": whose index is said anyway.
+                # "Debian's index of sid: the mirror ...": the suite is named anyway.
                 message = next(iter(failures.values())).message
                 reason = message.partition(": ")[2] if message.startswith(_WHAT) else message
     if not kept:
@@ -247,7 +246,7 @@ def _refresh_all(
                 if mirror.lately_lost(cache) and not lost_before:
                     mirror.lost(cache)
                     mirror.require(what)
-                # A mirror that doesn't answer is told of in one line, which comes when that is known.
+                # A mirror that doesn't answer gives one line, which comes when that is known.
                 if not impatient:
                     progress(f"reading {what}")
                 _refresh(cache, suite, place, impatient=impatient, on_contact=on_contact)
@@ -458,7 +457,7 @@ def decode(content: bytes) -> tuple[Index, float]:
         fetched = float(stored["fetched"])
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no index: {error}") from None
-    # JSON as Python reads it has infinities.
+    # Python's JSON accepts infinities.
     if not math.isfinite(fetched):
         raise ValueError("no index: it was fetched at no time")
     return index, fetched

@@ -1,4 +1,4 @@
-"""Writing an initramfs: a cpio archive in "newc" form, made without root.
+"""The format of an initramfs: a cpio archive in "newc" form, made without root.
 
 The kernel's own ``usr/gen_init_cpio.c`` does this in C; it isn't in Debian's
 packages. Its list format is used here, documented in the kernel's
@@ -80,7 +80,7 @@ def archive(entries: Iterable[Entry]) -> bytes:
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the archive of ``entries``.
+    """Write the archive of ``entries`` to a file.
 
     It is left uncompressed: gzip made no difference to the boot that could be measured
     (6.1 under TCG of QEMU 7.2).

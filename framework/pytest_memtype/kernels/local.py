@@ -62,7 +62,7 @@ def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
     except OSError as error:
         raise KernelError(f"{what}: {reason(error)}; make it readable for you") from None
     except UsageError as error:
-        # What the user named is the folder, and this is a file in it.
+        # The user named the folder, and the error is about a file in it.
         raise KernelError(f"{what}: {error.message}") from None
 
 

@@ -23,14 +23,14 @@ CANT_BE_REACHED: Final = "the Debian mirror can't be reached"
 ADVICE: Final = (
     "repeat this with the network, or take it from a machine that has it (memtype cache export, import)"
 )
-"""What to do about something that isn't in the cache."""
+"""The advice about something that isn't in the cache, as the end of a sentence."""
 
 _UNREACHABLE = "unreachable"
 _ASKED = "1"
 NOTE: Final = "mirror-unreachable"
-"""The file in the cache that others find."""
+"""The name of the file in the cache that tells other processes."""
 
-# The workers of one run come within this; who has plugged the network in since waits no longer for news.
+# The workers of one run start within this; a user who has connected the network since waits no longer.
 _NOTE_SECONDS = 60.0
 
 
@@ -38,7 +38,7 @@ class _Known:
     """The knowledge of this process about the mirror.
 
     :ivar state: Empty, :data:`_ASKED` or :data:`_UNREACHABLE`.
-    :ivar told: Has the user been told how old the indexes are?
+    :ivar told: Whether the user was told how old the indexes are.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def unasked() -> str | None:
 
 
 def require(what: str) -> None:
-    """Check that something may be fetched.
+    """Check that this run may ask the mirror for a thing.
 
     :param what: The thing to fetch, as the beginning of a sentence.
     :raises Unreachable: the mirror isn't asked; the line says what to do.

@@ -1,4 +1,4 @@
-"""Running mmdebstrap, and saying in one line why it failed.
+"""Runs of mmdebstrap, with one line that says why a run failed.
 
 ``--variant=extract --mode=chrootless`` unpacks packages without root and
 without running their maintainer scripts; apt checks every signature and hash.
@@ -24,15 +24,15 @@ from pytest_memtype.host.store import disk_full, interrupt_waiting
 from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
 
-# Bounds a mirror that trickles.
+# The limit for a mirror that sends very slowly.
 _LIMIT_SECONDS = 1800
-# Until the first byte of the mirror: apt alone gives each of several addresses and tries half a minute, and a
-# name server that doesn't answer has no limit there. Shorter where something older will do.
+# Until the first byte of the mirror: apt itself allows half a minute for each address and each try, and sets
+# no limit for a name server that doesn't answer. Shorter where something older will do.
 _PATIENCE_SECONDS = 60.0
 _IMPATIENCE_SECONDS = 7.0
 _LOOK_SECONDS = 0.1
 _END_SECONDS = 10
-# mmdebstrap and apt keep nothing that is worth the wait.
+# mmdebstrap and apt leave nothing that would be worth a longer wait.
 _ABANDON_SECONDS = 1
 _IMPATIENT_OPTIONS = (
     'Acquire::Retries "0"',
@@ -120,7 +120,7 @@ def unpack(
     :param on_contact: Called when the mirror has sent something.
     :raises Unreachable: the mirror sent nothing, or may not be asked.
     :raises KernelError: the mirror or a package failed.
-    :raises HostError: there is no mmdebstrap, or the disk is full.
+    :raises HostError: mmdebstrap isn't installed, or the disk is full.
     """
     require_network(what, cache=cache)
     # mmdebstrap 1.4 and later refuse root outside a chroot, because the maintainer scripts would run on the
@@ -192,7 +192,7 @@ def install(
     :param cache: The cache folder, for the message about a full disk.
     :raises Unreachable: the mirror may not be asked.
     :raises KernelError: the mirror or a package failed.
-    :raises HostError: there is no mmdebstrap or no user namespace, or the disk is full.
+    :raises HostError: mmdebstrap isn't installed, user namespaces can't be used, or the disk is full.
     """
     mirror.require(what)
     problem = None if os.geteuid() == 0 else namespace_problem()
@@ -202,7 +202,7 @@ def install(
     command = ["mmdebstrap", "--variant=minbase", f"--mode={mode}", "--format=tar"]
     command.append(f"--include={','.join(packages)}")
     command += [f"--customize-hook={hook}" for hook in hooks]
-    # Nobody reads them in a guest.
+    # A guest has no use for documentation.
     command += [f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT]
     status, output = _run([*command, *sources.arguments(tarball)], what=what)
     if status != 0:
@@ -216,7 +216,7 @@ def namespace_problem() -> str | None:
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        # As in a container that was started with some number.
+        # As in a container that was started with a number that has no name there.
         return f"user {os.geteuid()} has no entry in /etc/passwd, which newuidmap asks for; add one"
     for file in _SUBORDINATE:
         lines = file.read_text().splitlines() if file.exists() else []
@@ -248,10 +248,9 @@ def interrupt_all(working: Collection[Future[Any]]) -> None:
     """Repeat :func:`interrupt` until some threads are done: one may be about to start its mmdebstrap.
 
     :param working: The futures of the threads.
-    :func:`interrupt`, until some threads are done: one may be about to start its mmdebstrap.
     """
     interrupt()
-    # One that was cancelled before a thread took it is never done for wait() (Python 3.11 to 3.14).
+    # A future that was cancelled before a thread took it is never done for wait() (Python 3.11 to 3.14).
     begun = [each for each in working if not each.cancelled()]
     while wait(begun, timeout=_LOOK_SECONDS).not_done:
         interrupt()
@@ -291,7 +290,7 @@ def _run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # The causes above are told by apt's English messages.
+        # The causes above are recognised by apt's English messages.
         env={**os.environ, "LC_ALL": "C.UTF-8"},
         start_new_session=True,
     )

@@ -21,7 +21,7 @@ cd "$1/package"
 apt-get download -qq {packages}
 for package in ./*.deb; do dpkg-deb -x "$package" .; rm "$package"; done
 """
-"""What is done for it, for who keeps what is made of it."""
+"""The shell lines that unpack the packages; part of the key of all that is made of the modules."""
 
 # MODULE_INFO() of the kernel: strings "name=value" that end with NUL, in the section .modinfo.
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
@@ -81,7 +81,7 @@ def unpacked(kernel: Kernel, root: Path, *, what: str, cache: Path) -> ModuleTre
 
 def module_packages(kernel: Kernel) -> str:
     """The names and versions of the packages with the modules and the list of built-in modules."""
-    # 6.19 split the package of before: linux-base-X lists what is built in, linux-modules-X has the modules.
+    # 6.19 split the package: linux-base-X lists the built-in modules, linux-modules-X has the others.
     split = kernel.image.startswith("linux-binary-")
     parts = ("linux-base", "linux-modules")
     names = [f"{part}-{kernel.release}" for part in parts] if split else [kernel.image]

@@ -1,4 +1,4 @@
-"""Making several kernels ready at once."""
+"""Preparation of several kernels at once: download and build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.together import together
 
 WORKERS = 2
-"""How many kernels are in one stage at a time. While two are downloaded and unpacked, others are built:
+"""The number of kernels in one stage at a time. While two are downloaded and unpacked, others are built:
 neither the network nor the processors wait for the other."""
 
 
@@ -96,7 +96,7 @@ def prepare(
             become("ready", made=made, text="" if made.module else "without the module")
         except MemtypeError as error:
             if stopping.is_set():
-                # What it needed was ended for that.
+                # Its work was ended by the interruption.
                 raise KeyboardInterrupt from None
             become("failed", error=error, text=error.message)
         return status

@@ -25,7 +25,7 @@ from pytest_memtype.kernels.table import live_table
 
 @dataclass(frozen=True)
 class CachedKernel:
-    """A kernel in the cache.
+    """A kernel in the cache, and the space that it takes.
 
     :param release: The release as ``uname -r`` prints it; ``tools`` for what builds guests of kernels that
         aren't Debian's.
@@ -56,7 +56,7 @@ def cached() -> list[CachedKernel]:
 
 @dataclass(frozen=True)
 class AvailableKernel:
-    """A kernel that the mirror has.
+    """A kernel that the mirror has, and the specs that mean it.
 
     :param kernel: The kernel in Debian's archive.
     :param specs: Specs that stand for it, beside its release, such as ``debian:bookworm`` and ``debian:6.1``.
@@ -111,7 +111,7 @@ def ready(specs: Iterable[str]) -> list[Status]:
     done = fetch(wanted)
     failures = [status.error for status in done if status.error is not None]
     if failures:
-        # A mirror that can't be reached is one thing to say, for however many kernels it was wanted.
+        # A mirror that can't be reached gives one message, however many kernels need it.
         first, *others = [each for each in failures if not isinstance(each, Unreachable)] or failures[:1]
         first.details = (*first.details, *(other.message for other in others))
         raise first

@@ -26,7 +26,7 @@ def settings(config: str) -> dict[str, str]:
 
 
 def check(config: Path, *, what: str, module: bool) -> None:
-    """Check that a kernel can be a guest.
+    """Check that the configuration of a kernel lets it be a guest.
 
     :param config: The file of the kernel's configuration.
     :param what: The kernel, as the beginning of an error's message.

@@ -1,4 +1,4 @@
-"""Whether this host has any way to another machine, by the kernel's own tables."""
+"""The routes of this host to other machines, by the kernel's own tables."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A tar file that says itself what is in it: a manifest comes first, with the SHA-256 of every file.
+"""A tar file that lists its own contents: a manifest comes first, with the SHA-256 of every file.
 
-The manifest finds damage, such as a file cut short on its way. It proves nothing of who made the file:
-whoever can change the contents can change the manifest. By being unpacked a hostile file can do no harm,
+The manifest finds damage, such as a file cut short on its way. It doesn't prove who made the file:
+a hostile file may have a manifest that fits its contents. Unpacking a hostile file does no harm,
 though: every name, type, size and target of a link is checked before anything is written, and only files,
 folders and links that the caller allows are made. ``tarfile``'s own filter isn't relied on: Python has it
 from 3.11.4 on, and Debian 12 has 3.11.2.
@@ -27,18 +27,18 @@ from pytest_memtype.errors import HostError, UsageError, reason
 from pytest_memtype.host.files import opened
 
 MANIFEST: Final = "memtype-export.json"
-"""The first member's name."""
+"""The name of the first member of the tar file."""
 
 _FORMAT = 1
-# Kernels are compressed already; what else there is gets half as large, at the speed of a disk.
+# Kernels are compressed already; the rest gets half as large, at the speed of a disk.
 _LEVEL = 1
 _PIECE = 1 << 20
-# A toolchain has 20,000 files; of each the manifest has 250 bytes. So fifty kernels' fit.
+# A toolchain has 20,000 files, with 250 bytes each in the manifest. So those of fifty kernels fit.
 _MANIFEST_BYTES = 256 << 20
 _MOST_MEMBERS = 1_000_000
 _MOST_BYTES = 64 << 30
 _NO_DIGEST = "0" * 64
-# Of a member's header, with a long name, and of what tarfile reads ahead.
+# The most bytes of a member's header, with a long name, and of what tarfile reads ahead.
 _HEADER_BYTES = 1 << 20
 _NAME = re.compile(r"[^\0-\x1f\x7f]{1,4000}")
 
@@ -62,7 +62,7 @@ class Member:
 
 
 Allowed = Callable[[str, Member, Mapping[str, Member]], bool]
-"""May there be such a member, among all the others?"""
+"""Returns whether a file may have a member: called with its name, the member, and all members by name."""
 
 
 def write(
@@ -83,9 +83,9 @@ def write(
     :param allowed: Called with each member's name, the member and all members: whether :func:`unpack` would
         take it.
     :param left_out: Called with each member's name and the member: whether it is not to be written.
-    :raises HostError: something can't be read.
-    :raises OSError: something can't be written.
     :raises UsageError: :func:`unpack` would refuse the file; nothing was written.
+    :raises HostError: a file of the cache can't be read.
+    :raises OSError: the tar file can't be written.
     """
     found = dict(_found(folders))
     members = {name: _described(path) for name, path in found.items()}
@@ -128,8 +128,8 @@ def unpack(
     :param allowed: Called with each member's name, the member and all members: whether a file may have it. It
         is called for the folders above it as well.
     :param on_size: Called with the bytes that all files will take, before the first is made.
-    :raises OSError: something can't be written.
     :raises UsageError: the file is damaged, or no such file; the caller removes what is in ``target``.
+    :raises OSError: a file can't be written.
     """
     try:
         with opened(path) as raw, gzip.GzipFile(fileobj=raw, mode="rb") as packed:
@@ -200,7 +200,7 @@ def _unpack(
             raise _Refused(f"{header.name!r} is not what the manifest says")
         bounded.allow(expected.size)
         _make(tar, header, expected, target / header.name)
-        # tarfile remembers them all.
+        # tarfile would keep them all in memory.
         tar.members = []  # type: ignore[attr-defined]
     # Behind the end there is padding, and what gzip has to check.
     bounded.allow(0)
@@ -293,7 +293,7 @@ def _kind(header: tarfile.TarInfo) -> str:
         return "folder"
     if header.issym():
         return "link"
-    # Hard links, device nodes and sparse files are written by nobody here.
+    # An export has no hard links, device nodes and sparse files.
     return "file" if header.type == tarfile.REGTYPE else "other"
 
 

@@ -22,7 +22,7 @@ from pytest_memtype.kernels.index import (
 from pytest_memtype.kernels.spec import SUITES, DebianSpec, parse
 
 DEFAULT = ("set:default",)
-"""What is tested when nobody names a kernel."""
+"""The specs that are tested when the user names no kernel."""
 
 _PREFIX = "set:"
 
@@ -85,7 +85,7 @@ def kernel_set(name: str, *, progress: Progress = silent) -> tuple[str, ...]:
 
 
 def _content(name: str) -> str | tuple[str, ...]:
-    """The query of a set, or its specs.
+    """The query of a set of kernels, or its specs.
 
     :param name: The name of the set, without ``set:``.
     :raises UsageError: there is no such set, or the file isn't a set.

@@ -25,7 +25,7 @@ SUITES = (
 _SERIES = re.compile(r"[0-9]+\.[0-9]+")
 # experimental's first of a series has no third number: 7.3-cloud-amd64.
 RELEASE = re.compile(r"[0-9]+\.[0-9]+[0-9a-z.+~-]*-(?:cloud-|rt-)?amd64")
-"""What ``uname -r`` prints of one of Debian's kernels."""
+"""The form of a release of Debian's kernels, as ``uname -r`` prints it."""
 
 _KNOWN = (
     "debian:SUITE, debian:6.1 (a series), debian:6.1.0-50-cloud-amd64 (a release), tree:PATH, "
@@ -35,7 +35,7 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class DebianSpec:
-    """A kernel out of Debian's archive; exactly one of the last three is given.
+    """A kernel out of Debian's archive; exactly one of ``suite``, ``series`` and ``release`` is given.
 
     :param text: The spec as the user wrote it.
     :param suite: The newest cloud kernel of this suite, security and updates included.
@@ -65,7 +65,10 @@ class BuildSpec:
 
 @dataclass(frozen=True)
 class HostSpec:
-    """The kernel this host runs."""
+    """The kernel that this host runs.
+
+    :param text: The spec as the user wrote it, "host".
+    """
 
     text: str
 

@@ -1,4 +1,4 @@
-"""The progress of several kernels, as a table that changes in place."""
+"""The progress table of several kernels, which changes in place."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def live_table(console: Console, specs: Iterable[str]) -> Iterator[Callable[[Sta
     """Show the progress of kernels: on a terminal a table, elsewhere a line for each change.
 
     The line of a kernel that failed doesn't say why, which belongs to the caller's message.
+
     Kernels that are in the cache already aren't mentioned: nothing is shown until one is downloaded,
     built or failed.
     """
@@ -79,7 +80,7 @@ def _print(console: Console, status: Status) -> None:
     if not _worth_telling(status):
         return
     if status.stage == "failed":
-        # Whoever asked for the kernels says why.
+        # The caller's message says why.
         text = "failed"
     elif status.text.startswith(status.stage):
         text = status.text

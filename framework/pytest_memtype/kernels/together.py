@@ -16,7 +16,7 @@ R = TypeVar("R")
 def together(
     work: Callable[[T], R], items: Sequence[T], *, at_once: int, stop: Callable[[], object] = nobody
 ) -> list[R]:
-    """The results of ``work`` for each item, in their order; it runs in threads.
+    """The results of ``work`` for each item, in the items' order; it runs in threads.
 
     :param work: Called with an item, in a thread.
     :param items: The items, at least one.
@@ -29,8 +29,8 @@ def together(
     stopped = threading.Event()
 
     def one(item: T) -> R:
-        # Ctrl-C may come while threads are being started. None of them does anything before all are known to
-        # those who would have to end it.
+        # Ctrl-C may come while threads are being started. None of them does anything before all are known
+        # here, where they are ended.
         begin.wait()
         if stopped.is_set():
             raise KeyboardInterrupt

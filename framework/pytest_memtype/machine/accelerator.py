@@ -30,13 +30,13 @@ from pytest_memtype.machine.qemu_command import Accelerator, QemuConfig, rerun_c
 from pytest_memtype.machine.qemu_versions import QEMU, identity
 from pytest_memtype.machine.timeouts import BOOT
 
-#: Part of what a kept choice is good for. Raise it when :mod:`pytest_memtype.run.qualification` changes.
+#: The version of the comparison. Raise it when :mod:`pytest_memtype.run.qualification` changes.
 PROGRAM: Final = 1
 
 Wanted = Literal["auto", "tcg", "kvm"]
 
 ACCELERATORS: Final[tuple[Wanted, ...]] = get_args(Wanted)
-"""What ``--accel`` takes."""
+"""The values of ``--accel``."""
 
 KVM: Final = Path("/dev/kvm")
 
@@ -55,7 +55,7 @@ class Choice:
     """The accelerator of this host, and why.
 
     :param accelerator: ``tcg`` or ``kvm``.
-    :param reason: One line for people.
+    :param reason: The reason for it, as one line of text.
     :param kvm_seconds: Seconds from the start of QEMU to the milestone that decided and that ``reason``
         names; None if KVM wasn't tried, ended early, or was given up when it had taken longer than TCG.
     :param tcg_seconds: Seconds to the same milestone under TCG; None if nothing was tried.
@@ -80,7 +80,7 @@ class Qualification:
     difference: str | None
 
 
-#: Compares KVM with TCG. Raises GuestError or HostError when one didn't come to its end, which may pass.
+#: Compares KVM with TCG. Raises GuestError or HostError when a guest didn't finish, which may be temporary.
 Qualify = Callable[[], Qualification]
 
 
@@ -143,7 +143,7 @@ def recall(cache: Path) -> Choice | None:
 
 
 def kvm_problem() -> str | None:
-    """Why ``/dev/kvm`` can't be opened; None if it can, which doesn't mean that it is any good."""
+    """The reason why ``/dev/kvm`` can't be opened; None if it can, however slow or wrong KVM is."""
     try:
         os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -164,7 +164,7 @@ def _host() -> dict[str, Any]:
     return {
         "boot_id": _BOOT_ID.read_text().strip(),
         "qemu": identity(qemu),
-        # Another release of this package starts KVM otherwise, or compares something else.
+        # Another release of this package may start KVM otherwise, or compare something else.
         "program": PROGRAM,
         "command": hashlib.sha256(command.encode()).hexdigest(),
         "kvm": {module: parameters for module in _KVM_MODULES if (parameters := _parameters(module))},
@@ -176,7 +176,7 @@ def _parameters(module: str) -> dict[str, str]:
     found: dict[str, str] = {}
     folder = _MODULES / module / "parameters"
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        # Some are root's to read alone.
+        # Only root may read some of them.
         with contextlib.suppress(OSError):
             found[file.name] = file.read_text().strip()
     return found
@@ -276,8 +276,8 @@ def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
 
     :param cache: The folder that the outcome is kept in.
     :param qualify: Compares KVM with TCG; called where no outcome is kept.
-    :raises GuestError: there is nothing to compare.
-    :raises HostError: there is, and this host can't do it now.
+    :raises GuestError: the comparison didn't run to its end under one of them.
+    :raises HostError: this host can't compare now.
     """
     known = _recall_qualification(cache)
     if known is not None:
@@ -293,7 +293,7 @@ def keep_qualification(found: Qualification, *, cache: Path, host: dict[str, Any
 
     :param found: The outcome.
     :param cache: The folder that it is kept in.
-    :param host: What it was found for; None for this host as it is now.
+    :param host: The host it was found for, see :func:`_host`; None for this host as it is now.
     """
     content = {"qualification": dataclasses.asdict(found)}
     _keep(content, host=host or _host(), file=cache / _QUALIFICATION)
@@ -312,15 +312,15 @@ def _recall_qualification(cache: Path) -> Qualification | None:
 
 @dataclass(frozen=True)
 class Milestone:
-    """Something that a guest prints while it boots."""
+    """A text that a guest prints while it boots, and the port it prints it on."""
 
     name: str
     port: Callable[[Machine], Port]
     text: bytes
 
 
-#: A KVM that crawls never comes to the first. One that is slow at what the rest of a boot is made of (each
-#: byte on a serial port leaves the guest several times) comes late to the second.
+#: A KVM that crawls never reaches the first. A KVM that is slow at what the rest of a boot is made of (each
+#: byte on a serial port leaves the guest several times) is late at the second.
 MILESTONES: Final = (
     Milestone("the kernel's first line", lambda machine: machine.console, b"Linux version"),
     Milestone("the agent's greeting", lambda machine: machine.agent_port, b"\n"),
@@ -328,7 +328,7 @@ MILESTONES: Final = (
 
 
 def race(trial: Callable[[Accelerator, Milestone, float], float]) -> Choice:
-    """KVM if it is first at every milestone, else TCG.
+    """The accelerator that boots faster: KVM if it is first at every milestone, else TCG.
 
     :param trial: Boots a guest as far as a milestone, and returns the seconds it took. More than the number
         given raises ``GuestHung``, and another end of the guest another ``GuestError``.
@@ -363,7 +363,7 @@ def _trial(
 
 
 def _keep(content: dict[str, Any], *, host: dict[str, Any], file: Path) -> None:
-    # Whoever writes this holds the lock, so one name will do, and what a killed run left is written over.
+    # The writer holds the lock, so one name will do, and what a killed run left is written over.
     unfinished = file.with_name(f"{file.name}.partial")
     # A full disk costs the next run a trial, not this one its tests.
     with contextlib.suppress(OSError):

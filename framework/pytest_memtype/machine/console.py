@@ -12,10 +12,11 @@ from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.wait import Waiter
 from pytest_memtype.x86.size import format_size
 
-#: A whole boot with ``debug ignore_loglevel`` prints 0.1 MiB; a storm of warnings passes this in seconds.
+#: The most bytes that a guest may print. A whole boot with ``debug ignore_loglevel`` prints 0.1 MiB; a storm
+#: of warnings passes this in seconds.
 FLOOD: Final = 16 << 20
 
-#: What is kept in memory for the end of a message; the log file has all of it.
+#: Bytes of output that are kept in memory for the end of a message; the log file has all of it.
 TAIL: Final = 64 << 10
 
 
@@ -26,7 +27,7 @@ class Console(Port):
     :param waiter: The machine.
     :param log: The file that QEMU writes the console to.
     :param history: What the console printed before QEMU restored the guest.
-    :ivar log: File with all that it printed, written by QEMU.
+    :ivar log: File with all that the console printed, written by QEMU.
     """
 
     def __init__(self, path: Path, waiter: Waiter, *, log: Path, history: bytes = b"") -> None:

@@ -39,7 +39,7 @@ _WORD: Final = 8
 _SECTION_FULL: Final = b"\x04"
 _FOOTER: Final = b"\x7e"
 _DESCRIPTION: Final = b"\x06"
-# Bytes of the description's length, behind that mark.
+# Bytes of the field with the description's length, behind that mark.
 _LENGTH: Final = 4
 _MAGIC: Final = b"QEVM\x00\x00\x00\x03"
 
@@ -106,7 +106,7 @@ def shape_of(state: bytes) -> CpuShape:
     """The shape of the CPUs in a migration stream.
 
     :param state: A stream that ``migrate`` wrote.
-    :raises DeviceStateError: it doesn't describe itself, or saves CPUs in a way that isn't known.
+    :raises DeviceStateError: the stream doesn't describe itself, or saves CPUs in a way that isn't known.
     """
     cpu = next((device for device in _description(state) if device.get("name") == "cpu"), None)
     if cpu is None:
@@ -128,11 +128,11 @@ def shape_of(state: bytes) -> CpuShape:
 
 
 def read_cpus(state: bytes, shape: CpuShape) -> tuple[CpuRegisters, ...]:
-    """The registers of every CPU, by number.
+    """The registers of every CPU in a device state, by number of the CPU.
 
     :param state: A device state, with or without a description of itself.
     :param shape: How the QEMU that saved it saves a CPU.
-    :raises DeviceStateError: they aren't where they should be.
+    :raises DeviceStateError: the registers aren't where they should be.
     """
     return tuple(_registers(state, shape, cpu, start) for cpu, start in enumerate(_sections(state, shape)))
 

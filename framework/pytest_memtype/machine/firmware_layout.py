@@ -20,7 +20,7 @@ _OVMF_MMCONFIG: Final = 0xB0000000
 
 
 def firmware_layout(hardware: Hardware) -> Layout:
-    """The registers as the guest's firmware sets them, before any layout."""
+    """The layout that the guest's firmware sets, before any layout of a test."""
     return _ovmf(hardware) if hardware.firmware == "ovmf" else SEABIOS
 
 

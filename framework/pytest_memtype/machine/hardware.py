@@ -22,7 +22,7 @@ LOW_WHEN_SPLIT: Final = 2048 * MIB
 HIGH_START: Final = 4096 * MIB
 
 #: Width of physical addresses when ``-cpu`` names none (QEMU 7.2, target/i386/cpu.h, TCG_PHYS_ADDR_BITS).
-#: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see command.py).
+#: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see qemu_command.py).
 PHYSICAL_BITS: Final = 40
 
 #: The widths that QEMU takes (7.2, target/i386/cpu.c, x86_cpu_realizefn()); 0 stands for its own.
@@ -144,7 +144,7 @@ def _check_cpu(cpu: object) -> None:
     if not isinstance(cpu, str) or re.fullmatch(r"[!-+\--~][!-~]*", cpu) is None:
         raise UsageError(f"hardware: cpu {cpu!r} is not a QEMU CPU; write it like 'qemu64' or 'qemu64,-mtrr'")
     match = _PHYSICAL_BITS.search(cpu)
-    # Python reads no number of thousands of digits.
+    # Python refuses to read a number of thousands of digits.
     if match and (len(match[1]) > 2 or int(match[1]) not in (0, *_WIDTHS)):
         raise UsageError(f"hardware: cpu {cpu!r} has addresses no CPU has; use phys-bits of 32 to 52")
     if len(cpu) > CMDLINE_LIMIT:

@@ -1,4 +1,4 @@
-"""The machine that a guest runs on, as its users see it: QEMU, or a computer of somebody's."""
+"""The machine that a guest runs on, as its users see it: QEMU, or a target."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pytest_memtype.machine.state import GuestState
 class AgentHost(Protocol):
     """A machine that an agent runs on.
 
-    :ivar logs: Folder of its logs.
-    :ivar activity: What its user has it do: ``booting``, ``ready``, ``busy`` or ``hung``.
+    :ivar logs: The folder of the machine's logs.
+    :ivar activity: The state as the machine's user sees it: ``booting``, ``ready``, ``busy`` or ``hung``.
     """
 
     logs: Path
@@ -43,7 +43,7 @@ class AgentHost(Protocol):
 
     @property
     def state(self) -> GuestState:
-        """Where the guest is in its life."""
+        """The state of the guest, from its boot to its end."""
 
     @property
     def rerun(self) -> str:

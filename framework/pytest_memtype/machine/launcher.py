@@ -4,6 +4,7 @@ A third of QEMU's start is the loader's work, which brings in and links 90 libra
 a QEMU that has done this and waits, by a library that is preloaded into it (``guests/launcher/launcher.c``).
 The processes that it forks are children of this process, as if this process had started them; only what the
 loader reads (``LD_LIBRARY_PATH``), nice value, affinity and OOM score are those of the launcher's start.
+
 Where a launcher is impossible (QEMU is a script, or statically linked), QEMU is started like any program.
 """
 
@@ -37,21 +38,21 @@ _MAX_FILES: Final = 253
 _REQUEST: Final = struct.Struct(f"5i{_MAX_FILES}i")
 _ANSWER: Final = struct.Struct("i")
 
-#: Seconds; far more than it takes on a busy host.
+#: Seconds to wait for a launcher; far more than it takes on a busy host.
 _PATIENCE: Final = 5.0
 
 
 class Child:
     """A process that a launcher has forked, with what this project uses of ``subprocess.Popen``.
 
-    :ivar pid: Its process id.
+    :ivar pid: The process id.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._status: int | None = None
-        # Whoever is second must not ask the kernel for a child that is no more.
+        # The second thread must not ask the kernel for a child that is no more.
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
@@ -80,7 +81,7 @@ class Child:
                         exited = found.si_code == os.CLD_EXITED
                         self._status = found.si_status if exited else -found.si_status
                 except ChildProcessError:
-                    # Somebody else has waited for it; subprocess says 0 then, too.
+                    # Other code has waited for it; subprocess says 0 then, too.
                     self._status = 0
                 if self._status is not None:
                     os.close(self._pidfd)
@@ -102,7 +103,7 @@ class Launcher:
     :param program: Path of the program.
     :param library: The library that makes the program wait.
     :param before: Start of the command, see :func:`pytest_memtype.host.child.dying_with_us`.
-    :raises OSError: it can't be started.
+    :raises OSError: the program can't be started.
     """
 
     def __init__(self, program: str, library: Path, *, before: Sequence[str]) -> None:
@@ -110,14 +111,14 @@ class Launcher:
         with contextlib.ExitStack() as unless_started:
             unless_started.enter_context(ours)
             ours.settimeout(_PATIENCE)
-            # Not so by socket.setdefaulttimeout().
+            # Even where socket.setdefaulttimeout() was called.
             theirs.setblocking(True)
             self._socket = ours
             with theirs, library.open("rb") as file:
                 # By its number, because a path may have a space or a colon, which end one in this variable.
                 preloaded = filter(None, [f"/proc/self/fd/{file.fileno()}", os.environ.get("LD_PRELOAD")])
                 variables = [f"LD_PRELOAD={':'.join(preloaded)}", f"{_VARIABLE}={file.fileno()}"]
-                # What isn't held up by the library says its version and ends.
+                # A program that the library doesn't make wait prints its version and ends.
                 command = [program, "--version", " " * _ROOM]
                 self._process: subprocess.Popen[bytes] = subprocess.Popen(
                     [*before, "env", *variables, *command],
@@ -133,7 +134,7 @@ class Launcher:
         """Fork the loaded program, and give it a command line.
 
         :param command: Program and arguments, for the process to be started with.
-        :param pass_fds: Descriptors it inherits, under the same numbers.
+        :param pass_fds: Descriptors that it inherits, under the same numbers.
         :param output: Descriptor for its standard output and error.
         :returns: the new process; None if that isn't possible.
         """
@@ -171,7 +172,7 @@ class Launcher:
         try:
             answer = self._socket.recv(_ANSWER.size)
         except TimeoutError:
-            # A process that would answer from now on finds nobody, and ends. One may have answered just now.
+            # A process that answers later finds the socket shut, and ends. One may have answered already.
             self._socket.shutdown(socket.SHUT_RDWR)
             answer = self._socket.recv(_ANSWER.size)
         return int(_ANSWER.unpack(answer)[0]) if answer else 0

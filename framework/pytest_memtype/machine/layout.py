@@ -1,4 +1,4 @@
-"""A layout: which memory type the MTRRs of the guest's CPUs give to which physical addresses.
+"""Layouts: the memory types that the MTRRs of the guest's CPUs give to physical addresses.
 
 :mod:`pytest_memtype.machine.layout_file` reads them from files.
 """
@@ -31,7 +31,7 @@ from pytest_memtype.x86.smrr import Smrr
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 VARIABLE_REGISTERS: Final = 8
-"""How many variable MTRRs a guest's CPU has (QEMU 7.2, target/i386/cpu.h, MSR_MTRRcap_VCNT)."""
+"""The number of variable MTRRs of a guest's CPU (QEMU 7.2, target/i386/cpu.h, MSR_MTRRcap_VCNT)."""
 
 CAPABILITY: Final = 0x500 | VARIABLE_REGISTERS
 """MTRRcap of a guest's CPU: besides VCNT, FIX and WC."""
@@ -62,9 +62,9 @@ class Layout:
         None is for a CPU without the register, or one where it is not in force.
     :param tom2_write_back: Whether what no range covers there is WB (Tom2ForceMemTypeWB).
     :param smrr: The system-management range register, on a CPU of Intel's that has one; None without.
-    :param other_cpus: What the other CPUs are given where they are programmed one by one; no boot ROM can.
+    :param other_cpus: The layout of the other CPUs where they are programmed one by one; no boot ROM can.
         Linux copies the boot CPU's MTRRs to all of them at boot, whatever they hold.
-    :param description: What it is for, one line. Layouts that differ in nothing else are equal.
+    :param description: The purpose, on one line. Layouts that differ in nothing else are equal.
     """
 
     name: str
@@ -140,7 +140,7 @@ def validate(layout: Layout, *, physical_bits: int, variable_registers: int = VA
 
 
 def check_bootable(layout: Layout) -> None:
-    """Check that a guest can have what a layout says.
+    """Check that QEMU's CPUs have the registers that a layout sets.
 
     :param layout: A layout that :func:`validate` accepts.
     :raises LayoutError: QEMU's CPUs don't have all of its registers. The layout can still be drawn.
@@ -213,11 +213,12 @@ SEABIOS: Final = Layout("seabios", default=MemType.WB, ranges=FIRMWARE_RANGES, f
 
 
 def intended(layout: Layout, *, physical_bits: int, firmware: Layout = SEABIOS) -> MtrrState:
-    """The registers that the boot CPU has when the kernel starts; what the layout leaves is the firmware's.
+    """The registers of the boot CPU when the kernel starts; those that the layout leaves are the firmware's.
 
     :param layout: The layout that the boot ROM programs.
     :param physical_bits: The CPU's physical address width, in bits.
-    :param firmware: What the firmware sets: :func:`pytest_memtype.machine.firmware_layout.firmware_layout`.
+    :param firmware: The layout that the firmware sets, see
+        :func:`pytest_memtype.machine.firmware_layout.firmware_layout`.
     :raises LayoutError: :func:`validate` refuses one of the two layouts.
     """
     registers = dict(register_writes(firmware, physical_bits=physical_bits))
@@ -253,7 +254,7 @@ def _smrr(layout: Layout, where: str) -> Smrr | None:
     if layout.smrr.ignored_bits or layout.smrr.register is not None:
         raise LayoutError(f"{where}: smrr has a base, a size and a type, and nothing else")
     try:
-        # Its registers know 32 bits of address.
+        # The registers of SMRR hold 32 bits of address.
         base, mask = encode_range(layout.smrr, 32)
     except ValueError as error:
         raise LayoutError(f"{where}: smrr: {error}") from None
@@ -279,7 +280,7 @@ def _encode(
             decode_fixed(layout.fixed)
         except ValueError as error:
             raise LayoutError(f"{where}: fixed ranges: {error}") from None
-    # Those that the layout doesn't need may hold ranges of the firmware's.
+    # Registers that the layout doesn't need may hold ranges of the firmware's.
     pairs = dict.fromkeys(range(variable_registers), (0, 0))
     users: dict[int, str] = {}
     named = [each.register for each in layout.ranges if each.register is not None]

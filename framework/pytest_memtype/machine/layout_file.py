@@ -39,7 +39,7 @@ from pytest_memtype.x86.memtype import parse_memtype
 from pytest_memtype.x86.mtrr import MtrrRange
 from pytest_memtype.x86.size import parse_size
 
-#: Beside these a TOML file may be a layout.
+#: The test files beside which a TOML file may be a layout.
 _TESTS = ("test_*.py", "*_test.py", "conftest.py")
 
 
@@ -99,11 +99,11 @@ def layout_files(folders: Sequence[Path] = ()) -> tuple[LayoutFile, ...]:
 
 
 def load_layout(name: str, folders: Sequence[Path] = ()) -> Layout:
-    """The layout in ``NAME.toml``.
+    """The layout in ``NAME.toml``, by its name.
 
     :param name: The name of the layout, without ``.toml``.
     :param folders: Searched in this order, before the package's own layouts.
-    :raises LayoutError: there is none of that name, or the file isn't a layout. Whether a CPU can hold it is
+    :raises LayoutError: no layout has the name, or the file isn't a layout. Whether a CPU can hold it is
         checked by :func:`pytest_memtype.machine.layout.validate`.
     """
     found = _found(folders)

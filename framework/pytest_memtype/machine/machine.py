@@ -33,7 +33,7 @@ from pytest_memtype.machine.timeouts import EXIT, START
 from pytest_memtype.machine.wait import deadline_after, poll
 
 _SWITCHES = ("STOP", "RESUME")
-#: Handed in to most guests.
+#: The fw_cfg files of most guests.
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
@@ -43,15 +43,15 @@ class Machine:
     Use it in a ``with`` statement, or call :meth:`close`. When this process is killed, the kernel kills
     QEMU; the private folder is then removed by the next machine to start.
 
-    :ivar qmp: Control.
+    :ivar qmp: The control connection.
     :ivar console: ttyS0, the kernel's console.
     :ivar agent_port: ttyS1, the agent's.
-    :ivar process: QEMU.
+    :ivar process: The QEMU process.
     :ivar directory: Private folder, mode 0700, that is gone after :meth:`close`.
     :ivar logs: The folder of :meth:`start`.
-    :ivar config: What was started.
-    :ivar activity: What its user has it do: ``booting``, ``ready``, ``busy`` or ``hung``.
-    :ivar qemu: The program.
+    :ivar config: The configuration that was started.
+    :ivar activity: The state as the machine's user sees it: ``booting``, ``ready``, ``busy`` or ``hung``.
+    :ivar qemu: The QEMU program.
     :ivar state_fd: Number under which QEMU has ``guest.state`` open, -1 without one.
     """
 
@@ -73,13 +73,13 @@ class Machine:
         fw_cfg_files: Mapping[str, bytes] = NOTHING,
         timeout: float = START,
     ) -> Machine:
-        """Start QEMU, paused.
+        """Start QEMU, with the guest paused before its first instruction.
 
-        :param config: What to start.
+        :param config: The configuration of the guest.
         :param logs: Folder, made if need be, for this machine alone; it stays. It takes ``console.log``,
             ``agent.log``, ``qmp.log``, ``qemu.log`` (what QEMU itself printed) and ``boot-rom.bin``.
         :param boot_rom: Bytes of an option ROM, to be written there and given to the guest.
-        :param history: What the console of a restored guest printed before it was saved.
+        :param history: The console output of a restored guest, from before it was saved.
         :param fw_cfg_files: Contents of files that the guest may read through fw_cfg, by name. They are kept
             from other users of this host.
         :param timeout: Seconds that QEMU has for its start.
@@ -93,7 +93,7 @@ class Machine:
             path = logs / "boot-rom.bin"
             path.write_bytes(boot_rom)
             config = dataclasses.replace(config, boot_rom=path)
-        # QEMU appends to it.
+        # QEMU appends to this file.
         (logs / "console.log").write_bytes(history)
         return cls(config, logs, history, fw_cfg_files, timeout)
 
@@ -158,7 +158,7 @@ class Machine:
         self._release.callback(self.agent_port.close)
 
     def stands_on(self, file: Path, seen: Seen) -> None:
-        """Note that the guest's RAM is a private copy of a file, which shows in all that it hasn't written.
+        """Note that the guest's RAM is a private copy of a file: unwritten pages show the file.
 
         :param file: The file that QEMU has mapped.
         :param seen: The state of the file when it was found whole.
@@ -189,13 +189,13 @@ class Machine:
         )
 
     def resume(self) -> None:
-        """Let the guest run."""
+        """Let the guest's CPUs run."""
         self.qmp.execute("cont")
 
     def replace(self, config: QemuConfig, *, timeout: float = START) -> None:
         """End this QEMU and start another in its place, paused; the logs are continued.
 
-        :param config: What to start.
+        :param config: The configuration of the new QEMU.
         :param timeout: Seconds that the new QEMU has for its start.
         :raises GuestExited: QEMU didn't accept what it was given, and says why.
         :raises GuestHung: QEMU didn't start in time.
@@ -203,7 +203,7 @@ class Machine:
         self._release_all()
         self.config = config
         self._console = self._qmp = None
-        # It is the old QEMU's.
+        # The cached memory is the old QEMU's.
         self.__dict__.pop("memory", None)
         self._start((self.logs / "console.log").read_bytes(), NOTHING, timeout)
 
@@ -232,12 +232,12 @@ class Machine:
 
     @property
     def alive(self) -> bool:
-        """Whether QEMU runs."""
+        """Whether the QEMU process runs."""
         return not self._closed and self.process.status is None
 
     @property
     def state(self) -> GuestState:
-        """Where the guest is in its life, by QEMU's process, QMP's events, the console and its user."""
+        """The state of the guest, by QEMU's process, QMP's events, the console and its user."""
         console, qmp = self._console, self._qmp
         switches = [event["event"] for event in (qmp.events if qmp else ()) if event["event"] in _SWITCHES]
         return state_of(
@@ -245,7 +245,7 @@ class Machine:
             status=self.process.status,
             # All of the console's text is looked through for it, so only when it matters.
             panicked=self.process.status is not None and console is not None and console.panic() is not None,
-            # QEMU says nothing of the pause in which it is started to load a state.
+            # QEMU sends no event for the pause in which it is started to load a state.
             paused=switches[-1] == "STOP" if switches else self.config.state is not None,
         )
 
@@ -288,7 +288,7 @@ class Machine:
     # What the channels need; see wait.Waiter.
 
     def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
-        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+        """Wait for one of some descriptors. False at the deadline; end of file counts as readable.
 
         The kernel console is read all the while, so that it never keeps the guest waiting.
 
@@ -377,7 +377,7 @@ def qemu_of(machine: AgentHost) -> Machine:
 
 @contextlib.contextmanager
 def _opened(path: Path | None) -> Iterator[int]:
-    """A descriptor for reading a file, -1 for none."""
+    """A descriptor for reading a file during the block; -1 where there is no file."""
     if path is None:
         yield -1
         return

@@ -68,7 +68,7 @@ class GuestMemory:
         :raises UsageError: the bytes are not all RAM.
         """
         place = self._locate(address, length)
-        # EIO where the process is about to go (Linux, mm/memory.c, access_remote_vm).
+        # EIO where the process is about to end (Linux, mm/memory.c, access_remote_vm).
         with contextlib.suppress(OSError):
             data = os.pread(self._file, length, place)
             if len(data) == length:
@@ -101,7 +101,7 @@ class GuestMemory:
         """The address in QEMU at which a piece of RAM is mapped."""
         place = self._in_process(piece.offset, piece.size)
         if place is None:
-            # Of a process that is gone the file is empty.
+            # The file is empty for a process that has ended.
             if not self._windows and not Path(f"/proc/{pid}/maps").read_text():
                 raise self._waiter.ended("looking for the guest's memory")
             raise HostError(

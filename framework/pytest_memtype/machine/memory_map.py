@@ -17,7 +17,7 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 _4G = 1 << 32
 
 TEST_DEVICE_MEMORY: Final = "test device, BAR 0"
-"""The owner of what tests map."""
+"""The name of the owner of the memory that tests map."""
 
 
 class Kind(enum.Enum):
@@ -48,7 +48,7 @@ class Owner:
 
 # QEMU 7.2 (hw/pci-host/q35.c, hw/isa/lpc_ich9.c, hw/i386/pc.c) and where SeaBIOS 1.16 puts PCI devices.
 # There is no TSEG: SeaBIOS keeps its system-management code in the RAM behind the VGA window, which is
-# closed to everybody else. The 256 KiB of flash are the size of Debian's bios-256k.bin.
+# closed to all other accesses. The 256 KiB of flash are the size of Debian's bios-256k.bin.
 _BELOW_1M = (
     Owner(0x00000, 0xA0000, Kind.RAM, "RAM"),
     Owner(0xA0000, 0xC0000, Kind.ISA_HOLE, "VGA window; SMRAM behind it"),

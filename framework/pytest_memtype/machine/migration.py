@@ -32,9 +32,9 @@ def save_state(machine: Machine, file: Path) -> None:
     :raises GuestError: QEMU ended or could not save it.
     :raises OSError: the disk is full; the guest can go on.
     """
-    # Not exec:cat, whose writes may fail, or not have ended, when QEMU says that all is sent.
+    # Not exec:cat, whose writes may fail, or be unfinished, when QEMU says that all is sent.
     ours, theirs = socket.socketpair()
-    # A clone has one event from when it was restored.
+    # A clone has an event from its own restoration.
     before = len(machine.qmp.events)
     with ours:
         with theirs:
@@ -45,7 +45,7 @@ def save_state(machine: Machine, file: Path) -> None:
             with ours.makefile("rb") as stream, file.open("xb") as to:
                 shutil.copyfileobj(stream, to)
         except OSError:
-            # First, because QEMU answers nobody while it waits to get rid of its devices' state (QEMU 7.2: it
+            # First, because QEMU answers no command while it waits to send its devices' state (QEMU 7.2: it
             # is written under the lock that the monitor wants).
             ours.close()
             machine.qmp.execute("migrate_cancel")

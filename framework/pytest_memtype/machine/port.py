@@ -15,7 +15,7 @@ from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.timeouts import COMMAND
 from pytest_memtype.machine.wait import Waiter, deadline_after
 
-# Generic in its stubs alone.
+# pexpect is generic in its stubs alone.
 if TYPE_CHECKING:
     _Spawn = fdspawn[bytes]
 else:
@@ -40,7 +40,7 @@ class Port(_Spawn):
     :param path: The FIFO pair, which QEMU has open already.
     :param waiter: The machine.
     :param name: The port's name in messages.
-    :ivar purpose: What messages say is waited for; None makes them name the patterns.
+    :ivar purpose: The purpose of the wait in messages; None makes them name the patterns.
     """
 
     def __init__(self, path: Path, waiter: Waiter, *, name: str) -> None:
@@ -50,7 +50,7 @@ class Port(_Spawn):
         self.purpose: str | None = None
         self._waiter = waiter
         self._input = -1
-        # Who has many pipes open already may not make this one larger; pipe(7), "pipe-user-pages-soft".
+        # The kernel limits the pipe memory of a user; pipe(7), "pipe-user-pages-soft".
         with contextlib.suppress(PermissionError):
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, CAPACITY)
         try:
@@ -59,7 +59,7 @@ class Port(_Spawn):
             )
         except OSError as error:
             self.close()
-            # ENXIO: nobody has the other end open.
+            # ENXIO: no process has the other end open.
             raise waiter.ended(f"opening {name}") from error
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class Port(_Spawn):
             self._input = -1
 
     def send(self, s: str | bytes, *, timeout: float = COMMAND) -> int:
-        """Write to the guest, and return the number of bytes.
+        """Write to the guest, and return the number of bytes written.
 
         :param s: Bytes, or text that is sent as UTF-8.
         :param timeout: Seconds that the guest has to make room for it.
@@ -126,7 +126,7 @@ class Port(_Spawn):
         except BlockingIOError:
             return None
 
-    # pexpect's own signatures are four overloads each, for an asyncio mode that a port does not have.
+    # pexpect's own signatures are four overloads each, for an asyncio mode that a port doesn't have.
     def expect_list(self, pattern_list: Any, timeout: float | None = -1, *args: Any, **kwargs: Any) -> int:  # type: ignore[override]
         """Wait for one of several compiled patterns, as pexpect does; raises as the class says."""
         return self._explained(super().expect_list, pattern_list, timeout, *args, **kwargs)
@@ -148,7 +148,7 @@ class Port(_Spawn):
 
 
 def _describe(patterns: Any) -> str:
-    """The patterns of an ``expect``, as a person wrote them."""
+    """The patterns of an ``expect``, as the caller wrote them."""
     many = patterns if isinstance(patterns, list) else [patterns]
     texts = [getattr(pattern, "pattern", pattern) for pattern in many if not isinstance(pattern, type)]
     shown = [

@@ -20,15 +20,15 @@ _PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
 
 
 class Process:
-    """A running command. The kernel kills it when this process ends, however that happens.
+    """A running command, which the kernel kills when this process ends, however that happens.
 
     :param command: Program and arguments.
     :param pass_fds: Descriptors that the process inherits, under the same numbers.
     :param output: File that takes the process's standard output and error; what it held is overwritten.
     :param launcher: A library that makes programs wait to be forked, which saves loading them; see
         :mod:`pytest_memtype.machine.launcher`.
-    :ivar pid: Its process id.
-    :ivar pidfd: A descriptor that becomes readable when it ends.
+    :ivar pid: The process id.
+    :ivar pidfd: A descriptor that becomes readable when the process ends.
     :raises HostError: The program isn't installed.
     """
 

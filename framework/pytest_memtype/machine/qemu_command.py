@@ -1,4 +1,4 @@
-"""QEMU's command line, as a pure function of what the guest should be."""
+"""QEMU's command line, as a pure function of the guest's configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pytest_memtype.machine.hardware import MIB, Hardware
 from pytest_memtype.machine.qemu_versions import QEMU
 
-#: ``-accel``.
+#: The argument of ``-accel``.
 Accelerator = Literal["tcg", "kvm"]
 
 #: ``-device`` id of the device whose BAR 0, 16 MiB of prefetchable memory, is what tests map.
@@ -78,7 +78,7 @@ class QemuConfig:
     :param ram_file: The file that RAM is kept in. None keeps it in anonymous memory.
     :param ram_share: Write to ``ram_file`` itself. False writes to a private copy, made page by page.
     :param state: The saved device state to start with; None starts at the reset vector.
-    :param accelerator: What runs the guest's instructions.
+    :param accelerator: ``tcg`` or ``kvm``, which runs the guest's instructions.
     :param devices: Further devices, each an argument of ``-device``.
     :param drives: Read-only disks with these contents, in order.
     :param network: Give the guest a network that ends at this host: what it sends goes nowhere, and this host
@@ -112,9 +112,9 @@ class Channels:
 
     :param control_fd: QEMU's end of a socket pair, for QMP.
     :param console: Path of the FIFO pair of ttyS0, without ``.in`` and ``.out``.
-    :param agent: The same for ttyS1.
+    :param agent: Path of the FIFO pair of ttyS1, likewise.
     :param console_log: File that QEMU copies ttyS0 to.
-    :param agent_log: The same for ttyS1.
+    :param agent_log: File that QEMU copies ttyS1 to.
     :param fw_cfg_files: Files that the guest may read through fw_cfg while it boots, by name.
     """
 
@@ -135,7 +135,7 @@ def qemu_command(guest: QemuConfig, channels: Channels) -> list[str]:
         *_boot(guest),
         # A FIFO and not a socket, because QEMU writes serial output byte by byte: a unix socket is full after
         # 278 such writes (each pays for a whole buffer), and what the guest writes then is lost, log file
-        # included. A FIFO packs them and takes all of a boot even when nobody reads (seen with QEMU 7.2).
+        # included. A FIFO packs them and takes all of a boot even when it isn't read (seen with QEMU 7.2).
         "-chardev", f"pipe,id=console,path={_value(channels.console)},"
                     f"logfile={_value(channels.console_log)},logappend=on",
         "-serial", "chardev:console",
@@ -147,7 +147,7 @@ def qemu_command(guest: QemuConfig, channels: Channels) -> list[str]:
         "-qmp", "chardev:control",
         *(argument for name, file in channels.fw_cfg_files for argument in (
             "-fw_cfg", f"name={name},file={_value(file)}")),
-        # Paused, so that QMP is there before the first instruction is.
+        # Paused, so that QMP is there before the first instruction runs.
         "-S",
     ]
     # fmt: on

@@ -73,12 +73,12 @@ class Qemu:
 
     @property
     def release(self) -> str:
-        """The version as people write it, ``10.0.13``."""
+        """The version as text, ``10.0.13``."""
         return ".".join(map(str, self.version))
 
     @property
     def newer_than_tested(self) -> bool:
-        """Whether nobody has run the suite on so new a version."""
+        """Whether the version is newer than all that the suite has run on."""
         return self.version[:2] > TESTED[-1]
 
     def state_uri(self, descriptor: int) -> str:
@@ -90,7 +90,7 @@ class Qemu:
 def this_qemu() -> Qemu:
     """The QEMU of this host. Its description is kept in the cache for as long as its file stays the same.
 
-    :raises HostError: it isn't installed, can't be started, is too old, or lacks what guests need.
+    :raises HostError: QEMU isn't installed, can't be started, is too old, or lacks what guests need.
     """
     program = shutil.which(QEMU)
     if program is None:
@@ -104,7 +104,7 @@ def tested_versions() -> str:
 
 
 def age_warning(qemu: Qemu) -> str:
-    """The warning, for the head of a run, that nobody has tested a version; empty for tested versions."""
+    """The warning, for the head of a run, about a version that is newer than all tested; empty for others."""
     if not qemu.newer_than_tested:
         return ""
     newest = ".".join(map(str, TESTED[-1]))
@@ -115,7 +115,8 @@ def ask(program: str) -> Qemu:
     """Ask a QEMU program to describe itself. This starts it twice, without a guest.
 
     :param program: Path of the program.
-    :raises HostError: it can't be started, doesn't answer in time, is too old, or lacks what guests need.
+    :raises HostError: the program can't be started, doesn't answer in time, is too old, or lacks what guests
+        need.
     """
     banner = _banner(program)
     # One machine type for all questions; none has devices of its own.
@@ -156,7 +157,7 @@ def _checked(qemu: Qemu) -> Qemu:
     """A QEMU that guests can use: the one that is given.
 
     :param qemu: The QEMU, by its description of itself.
-    :raises HostError: it is too old, contradicts itself, or lacks what guests need.
+    :raises HostError: the QEMU is too old, contradicts itself, or lacks what guests need.
     """
     if qemu.version[:2] < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -216,7 +217,7 @@ def _run(command: Sequence[str], typed: str) -> subprocess.CompletedProcess[str]
 
 
 def _messages(output: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """QMP's greeting, and the answers to the questions in order."""
+    """The greeting of QMP in QEMU's output, and the answers to the questions in order."""
     greeting, *rest = (json.loads(line) for line in output.splitlines())
     return greeting, [message for message in rest if "return" in message or "error" in message]
 
@@ -227,7 +228,7 @@ def _union(sets: Iterable[set[str]]) -> set[str]:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    # What a stranger prints may hold anything.
+    # The output of an unknown program may hold anything.
     return "".join(letter if letter.isprintable() else "?" for letter in lines[-1][:200]) if lines else ""
 
 
@@ -254,7 +255,7 @@ def _forget_others(program: str, kept: Path) -> None:
 
     :param program: Path of the program.
     :param kept: The file with the present description, which stays.
-    :raises OSError: something can't be removed.
+    :raises OSError: a file can't be read or removed.
     """
     for path in kept.parent.glob("*.json"):
         try:
@@ -281,7 +282,7 @@ def identity(program: str) -> str:
 
 
 def _is_elf(program: str) -> bool:
-    # One that may be started and not read is asked each time, too.
+    # A program that may be started but not read is asked each time, too.
     with contextlib.suppress(OSError), Path(program).open("rb") as file:
         return file.read(4) == b"\x7fELF"
     return False
@@ -291,7 +292,6 @@ def ask_once(program: str) -> Qemu:
     """Ask a program as :func:`ask` does, once in a process for as long as its file stays the same.
 
     :param program: Path of the program.
-    :func:`ask`, once in a process for as long as the file stays the same.
     :raises HostError: the file isn't there, or :func:`ask` raises it.
     """
     return _asked(program, _stat_hash(program))

@@ -21,17 +21,17 @@ from pytest_memtype.host import background
 from pytest_memtype.machine.timeouts import COMMAND, EXIT, START
 from pytest_memtype.machine.wait import Waiter, deadline_after
 
-# A dying QEMU is our caller's news, told as an exception; without a handler Python prints the library's too.
+# The end of QEMU is raised to our caller; without a handler Python would print the library's message, too.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 Event = dict[str, Any]
 
-# Of a message: "info tlb" of a guest with 2 GiB in pages of 4 KiB answers with 28 MB.
+# Bytes of the longest message: "info tlb" of a guest with 2 GiB in pages of 4 KiB answers with 28 MB.
 _LONGEST = 256 << 20
 
 
 class Qmp:
-    """The control connection of one QEMU. One thread at a time may call it.
+    """The control connection to a QEMU. One thread at a time may call it.
 
     :param end: Our end of the socket pair.
     :param transcript: File that takes every message, with the seconds since the start.
@@ -67,7 +67,7 @@ class Qmp:
     def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = COMMAND
     ) -> Any:
-        """Carry out a command, and return its answer.
+        """Carry out a QMP command, and return QEMU's answer.
 
         :param command: The name of a QMP command.
         :param arguments: The command's arguments by name; None for none.
@@ -80,7 +80,7 @@ class Qmp:
         return self._call(self._client.execute(command, arguments), doing=doing, timeout=timeout)
 
     def give(self, name: str, descriptor: int) -> None:
-        """Give QEMU a descriptor, which its commands then know as ``fd:`` and this name.
+        """Give QEMU a descriptor, which its commands then know as ``fd:NAME``.
 
         :param name: The name that QEMU is to know the descriptor by.
         :param descriptor: An open descriptor of this process; QEMU gets a copy.
@@ -203,6 +203,6 @@ async def _send(client: QMPClient, descriptor: int) -> None:
 
 async def _disconnect(client: QMPClient) -> None:
     if client.runstate is not Runstate.IDLE:
-        # It raises what ended the connection, and that is known already.
+        # It raises the error that ended the connection, which is known already.
         with contextlib.suppress(Exception):
             await client.disconnect()

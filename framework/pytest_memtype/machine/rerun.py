@@ -22,7 +22,7 @@ def write_rerun(guest: QemuConfig, folder: Path) -> str:
     with contextlib.suppress(OSError):
         rom = folder / "boot-rom.bin"
         if guest.boot_rom is not None and guest.boot_rom != rom:
-            # What is gone keeps nobody from what is left.
+            # A ROM that is gone is no reason to write no script.
             with contextlib.suppress(OSError):
                 shutil.copyfile(guest.boot_rom, rom)
                 guest = dataclasses.replace(guest, boot_rom=rom)

@@ -64,7 +64,7 @@ class NoTemplate(TemplateError):
 
 
 def template_key(guest: QemuConfig, *, boot_rom: bytes | None, deployed: Iterable[Path] = ()) -> str:
-    """Hash of all that makes a template different from another.
+    """The hash of all that makes a template different from others.
 
     :param guest: The configuration to boot.
     :param boot_rom: Bytes of the option ROM; None without.
@@ -92,7 +92,7 @@ def save(
     prepare: Callable[[Machine], Any],
     fw_cfg_files: Mapping[str, bytes] = NOTHING,
 ) -> None:
-    """Boot a guest and save it.
+    """Boot a guest, and save it as a template.
 
     :param guest: The configuration to boot; its ``ram_file`` is replaced.
     :param boot_rom: Bytes of the option ROM; None without.
@@ -182,7 +182,7 @@ def _next_data(file: BinaryIO, position: int) -> int | None:
 
 
 def load(guest: QemuConfig, directory: Path) -> Template:
-    """The template in a folder.
+    """The template in a folder, if its files are as they were saved.
 
     :param guest: The configuration that it was saved from.
     :param directory: The folder of the template.
@@ -206,7 +206,7 @@ def load(guest: QemuConfig, directory: Path) -> Template:
         console = (directory / "logs" / "console.log").read_bytes()
         rom = (directory / "boot-rom.bin").read_bytes() if "boot-rom.bin" in sums else None
     except FileNotFoundError as error:
-        # Such as one that another run removes at this moment.
+        # Such as a template that another run removes at this moment.
         gone = NoTemplate if not directory.is_dir() else TemplateError
         raise gone(f"{directory}: no template can be read: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -226,7 +226,7 @@ def load(guest: QemuConfig, directory: Path) -> Template:
 
 
 def clone(template: Template, *, logs: Path) -> Machine:
-    """A fresh guest, running, that goes on where the template was saved.
+    """Start a fresh guest that runs on from where the template was saved.
 
     :param template: The template; any number of clones may run at the same time.
     :param logs: Folder for the logs of the clone, made if need be.

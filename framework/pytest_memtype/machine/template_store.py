@@ -32,7 +32,7 @@ SUITE: Final = 6 << 30
 #: Bytes on the disk that templates may take together.
 LIMIT: Final = 3 * SUITE
 
-#: Bytes of the disk that they leave to others.
+#: Bytes of the disk that templates leave to others.
 RESERVE: Final = 2 << 30
 
 _READY: Final = "ready"

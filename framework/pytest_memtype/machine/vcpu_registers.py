@@ -77,11 +77,11 @@ def cpu_shape(guest: QemuConfig) -> CpuShape:
     :raises GuestError: QEMU didn't start, or saved something that isn't understood.
     """
     if guest.state is not None:
-        # What a clone is restored from describes itself, and another QEMU would have refused it. One whose
+        # The state of a clone describes itself, and another QEMU would have refused it. A guest whose
         # registers were changed comes from a file that is gone.
         with contextlib.suppress(OSError, DeviceStateError):
             return _described(guest.state)
-    # Only the CPU's model may have a say in the shape.
+    # The shape may depend on the CPU's model, and on nothing else of the hardware.
     return _learned(this_qemu(), guest.hardware.cpu, guest.accelerator)
 
 
@@ -91,7 +91,7 @@ def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
 
     :param as_template: Keep the memory in a file of this process, as that of a template that boots.
     :raises HostError: QEMU isn't installed, is none that can be used, or this host has no files in memory.
-    :raises GuestError: QEMU doesn't start; one that is confined can't open the memory of a template.
+    :raises GuestError: QEMU doesn't start; a confined QEMU can't open the memory of a template.
     """
     with contextlib.ExitStack() as stack:
         hardware, ram_file = Hardware(), None
@@ -104,7 +104,7 @@ def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
 
 
 def usable_qemu(*, progress: Progress = silent) -> Qemu:
-    """This host's QEMU, once a guest of it was started and saved, and its registers read from outside.
+    """The QEMU of this host, after a trial: a guest was started and saved, and its registers were read.
 
     The guest has no kernel and never runs, so this takes as long as QEMU needs to start.
 

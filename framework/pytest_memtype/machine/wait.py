@@ -14,7 +14,7 @@ class Waiter(Protocol):
     """The machine as its channels see it: it waits, and it explains ends and deadlines."""
 
     def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
-        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+        """Wait for one of some descriptors. False at the deadline; end of file counts as readable.
 
         :param readable: Descriptors to wait for until they can be read.
         :param writable: Descriptors to wait for until they can be written to.

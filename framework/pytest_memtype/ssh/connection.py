@@ -29,19 +29,19 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.machine.timeouts import COMMAND
 
-#: Seconds for each step of coming to an understanding: TCP, keys, authentication.
+#: Seconds for each step of connecting: TCP, keys, authentication.
 CONNECT: Final = 30.0
 
-#: How often a connection that has nothing to say shows that it is there.
+#: Seconds between two messages that keep an idle connection alive.
 KEEPALIVE: Final = 5
 
-#: What was sent and isn't acknowledged for so long was sent to nobody.
+#: Seconds without an acknowledgement of sent data, after which the connection is lost.
 SILENCE: Final = 30.0
 
 _NO_SPACE = "No space left on device"
 _PIECE = 1 << 15
 
-# It reports what becomes an error of ours on stderr, with a traceback, unless somebody listens.
+# Without a handler paramiko prints errors that are raised here anyway on stderr, with a traceback.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
@@ -65,7 +65,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended.
+    """A command on another machine that ended.
 
     :param status: The exit status, as a shell has it in ``$?``.
     :param output: The text that it printed on both its outputs, sanitized.
@@ -76,7 +76,7 @@ class Finished:
 
 
 class Connection:
-    """A connection. One thread at a time may use it; use it in a ``with`` statement, or call :meth:`close`.
+    """A connection by SSH. One thread at a time may use it, in a ``with`` statement or until :meth:`close`.
 
     Neither an agent nor anything in ``~/.ssh`` is looked at, and no password is ever sent.
 
@@ -252,13 +252,13 @@ class Connection:
         :param path: The path of the file; its folder exists.
         :param mode: The mode of the file, as ``chmod`` takes it.
         :param timeout: Seconds that all of it may take.
-        :raises SshDiskFull: there is no room for it.
         :raises SshLost: the connection broke meanwhile.
         :raises SshError: the file can't be written for another reason.
+        :raises SshDiskFull: there is no room for the file.
         """
         final, unfinished = shlex.quote(str(path)), shlex.quote(f"{path}.unfinished")
         digest = hashlib.sha256(data).hexdigest()
-        # A connection that breaks is the end of the input to cat, so what arrived is looked at.
+        # A connection that breaks is the end of the input to cat, so the checksum is compared.
         done = self.run(
             f"export LC_ALL=C; umask 077; cat > {unfinished} && "
             f"echo {digest}'  '{unfinished} | sha256sum -c > /dev/null && "

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from pytest_memtype.errors import ModuleNotLoaded, ModuleRefused, SshError
 from pytest_memtype.ssh.connection import Connection
 
-# Debian's initramfs mounts /run noexec, and others mount /tmp so: the first is taken in which a script runs.
+# Debian's initramfs mounts /run noexec, and others do so with /tmp: the first is taken that can run a script.
 _NEW_FOLDER = """
 for base in /run /dev/shm /var/tmp /tmp; do
     folder=$(mktemp -d $base/memtype-XXXXXXXX) || continue
@@ -48,8 +48,8 @@ def deploy(connection: Connection, *, agent: Path, module: Path | None) -> Deplo
     :param connection: The connection to the other side.
     :param agent: The agent's program on this host.
     :param module: The module on this host; None brings the agent alone.
-    :raises SshError: there is no folder that programs may be started from, or the connection broke.
     :raises SshDiskFull: there is no room for the files.
+    :raises SshError: there is no folder that programs can be started from, or the connection broke.
     """
     made = connection.run(_NEW_FOLDER)
     _, found, folder_name = made.output.strip().rpartition("folder=")
@@ -62,7 +62,7 @@ def deploy(connection: Connection, *, agent: Path, module: Path | None) -> Deplo
         if module is not None and deployed.module is not None:
             connection.upload(module.read_bytes(), deployed.module)
     except BaseException:
-        # Where the connection is what broke nothing more can be done.
+        # Where the connection broke, nothing more can be done.
         with contextlib.suppress(SshError):
             undeploy(connection, deployed)
         raise

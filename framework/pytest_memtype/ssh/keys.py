@@ -25,7 +25,7 @@ def new_private_key() -> str:
 
 
 def key_of(text: str) -> paramiko.PKey:
-    """The key that :func:`new_private_key` made."""
+    """The key from the text that :func:`new_private_key` made."""
     return paramiko.Ed25519Key.from_private_key(io.StringIO(text))
 
 
@@ -56,7 +56,7 @@ def public_key(text: str, *, where: str) -> paramiko.PKey:
 
 
 def identity(path: Path) -> paramiko.PKey:
-    """The private key in a file of the user's, which has no passphrase.
+    """The private key in a file that the user named; it has no passphrase.
 
     :param path: The file.
     :raises UsageError: the file can't be read, holds no private key, or has a passphrase.
