@@ -41,7 +41,7 @@ def check_at_hand(kernels: Sequence[str], *, asked: Sequence[str], progress: Pro
 
 
 def missing(specs: Iterable[str], *, progress: Progress) -> list[str]:
-    """The specs of those exact kernels that can't be had without the network.
+    """The specs, out of ``specs``, whose kernels can't be had without the network.
 
     A kernel that was built on this host counts as there.
 

@@ -23,7 +23,7 @@ def together(
     :param at_once: The most items that are worked on at a time.
     :param stop: Called when an exception, such as Ctrl-C, comes before the end, and before what the threads
         wait for is interrupted.
-    :raises BaseException: what ``work`` raised first, by the order of the items.
+    :raises BaseException: the exception of ``work`` for the first item that has one.
     """
     begin = threading.Event()
     stopped = threading.Event()

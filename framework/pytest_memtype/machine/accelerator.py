@@ -96,7 +96,7 @@ def choose(
     """The accelerator for guests of this host.
 
     ``auto`` boots the kernel under TCG and, no longer than that took, under KVM; if KVM is faster, it is
-    compared with TCG. What came of it is kept in the cache folder; processes that ask at the same time try
+    compared with TCG. The outcome is kept in the cache folder; processes that ask at the same time try
     once.
 
     :param image: The kernel of a guest, a bzImage.

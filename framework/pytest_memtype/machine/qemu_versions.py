@@ -1,4 +1,4 @@
-"""Which QEMU this host has, and what one version does otherwise than another.
+"""The QEMU of this host, and the differences between versions of QEMU.
 
 What this package does differently for a version of QEMU is decided by :class:`Qemu`, from what the program
 says of itself and never from the number of its version:

@@ -90,7 +90,7 @@ def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
     """A guest without a kernel, paused for good.
 
     :param as_template: Keep the memory in a file of this process, as that of a template that boots.
-    :raises HostError: QEMU isn't installed, is none that can be used, or this host has no files in memory.
+    :raises HostError: QEMU isn't installed or can't be used, or this host has no files in memory.
     :raises GuestError: QEMU doesn't start; a confined QEMU can't open the memory of a template.
     """
     with contextlib.ExitStack() as stack:
