@@ -3,7 +3,8 @@
 A report is found by its structure and not by words: a first line in one of the kernel's own formats
 (:mod:`pytest_memtype.console.headers`), then registers or a stack trace. All lines up to its end belong to
 it, so that one event gives one report: what led to an oops, its first line, the oops, and a panic that only
-carries out ``oops=panic``, ``panic_on_warn`` and their like. A panic of any other cause is a report of its own.
+carries out ``oops=panic``, ``panic_on_warn`` and their like. A panic of any other cause is a report of its
+own.
 
 Without CONFIG_PRINTK_CALLER, which Debian leaves off, nothing tells the lines of two CPUs apart that report
 at the same time: there are as many reports as there were first lines, and each has the lines of all. Text of
