@@ -1,1 +1,1 @@
-"""Serial consoles: kernel log in, reports out. It knows nothing of QEMU."""
+"""Serial consoles: kernel log in, reports out. Nothing here knows of QEMU."""

@@ -1,6 +1,6 @@
-"""What the kernel writes first when it reports something, and the lines that may follow.
+"""Formats of the first lines of the kernel's reports, and of the lines that may follow.
 
-Patterns match whole messages, that is, lines without what printk puts before them. Each stands for one format
+Patterns match whole messages, that is, lines without the prefix of printk. Each stands for one format
 string of the kernel; files are those of Linux 6.12 where no other version is named.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class ReportKind(StrEnum):
-    """What a report is about.
+    """The kind of event that a report is about.
 
     An allocation failure is a report, an out-of-memory kill isn't: the kernel survives it by design.
     """
@@ -49,12 +49,16 @@ FUNCTION: Final = r"(?P<function>[\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]+\])
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a report.
+    """The first line of a report, as a pattern.
 
-    :param title: Filled with the pattern's groups, ``{site}``, the function that the processor was in, and
-        ``{function}``, unless that is a group: the function at fault, which called the one that found it.
-    :param traced: It ends with its stack trace. False for what ends with a line of its own.
-    :param running: The report is about what its CPU was running, which isn't what prints it.
+    :param kind: The kind of report that it begins.
+    :param pattern: The pattern of the whole message.
+    :param title: The report's title, filled with the pattern's groups, ``{site}``, the function that the
+        processor was in, and ``{function}``, unless that is a group: the function at fault, which called the
+        one that found it.
+    :param traced: Whether the report ends with its stack trace. False for a report that ends with a line of
+        its own.
+    :param running: Whether the report is about what its CPU was running, which isn't what prints it.
     """
 
     kind: ReportKind
@@ -215,7 +219,7 @@ HEADERS: Final = (
     _header(_Kind.PANIC, r"Kernel panic - not syncing: (?P<what>.*)", "kernel panic: {what}"),
 )
 
-#: What else may be the first of an event's headers stands above; these may follow it.
+#: Kinds of headers that may follow another header of the same event.
 FOLLOWING: Final = frozenset(
     {ReportKind.OOPS, ReportKind.GENERAL_PROTECTION, ReportKind.BUG, ReportKind.WARNING}
 )
@@ -238,19 +242,19 @@ END_PANIC: Final = re.compile(r"---\[ end Kernel panic .*")
 
 BOOT: Final = re.compile(r"Linux version \d.*")
 
-#: Lines without which a header is mere words.
+#: Lines that follow the header of every real report: without them it is only text.
 STRUCTURE: Final = re.compile(
     r"CPU: \d+ (?:UID: \d+ )?PID: \d+ .*|RIP: [0-9a-f]{4}:.*|Call Trace:|task:\S.* state:\w.*"
 )
 
-#: The cause in the line of a die.
+#: The line of a die, which begins with its cause.
 DIE: Final = re.compile(r".+: [0-9a-f]{4} \[#\d+\].*")
 
 RIP: Final = re.compile(rf"RIP: 0010:{FUNCTION}")
 
 FRAME: Final = re.compile(rf" (?P<guess>\? )?{FUNCTION}(?: \(.*\))?")
 
-#: What follows a stack trace and still belongs to its report.
+#: Lines that follow a stack trace and still belong to its report.
 REST: Final = re.compile(
     rf"{STRUCTURE.pattern}|{FRAME.pattern}| (?:\? )?0x[0-9a-f]+| </?[A-Z_#0-9]+>|Code: .*"
     r"|(?:RSP|R[A-DS][XIP]|RBP|R[0-9]{2}|[CDEFG]S|CR\d|DR\d|PKRU|EFLAGS):? .*|Hardware name: .*"

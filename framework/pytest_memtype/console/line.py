@@ -1,4 +1,4 @@
-"""One line of the console: what printk puts before a message, and the message."""
+"""Lines of the console: the prefix that printk puts before a message, and the message."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PREFIX: Final = re.compile(rf"{_LEVEL}{_TIME}(?:{_CALLER % 'caller'})? |^{_LEVE
 class ConsoleLine:
     """A line of the console.
 
-    :param text: All of it.
-    :param message: Without what printk puts before it.
-    :param stream: What it has in common with the other lines of a report: whether printk put anything before
-        it, and the caller if that is named.
+    :param text: The whole line.
+    :param message: The line without the prefix of printk.
+    :param stream: The part that it has in common with the other lines of a report: whether it has a prefix of
+        printk, and the caller if that is named.
     """
 
     text: str
@@ -31,7 +31,7 @@ class ConsoleLine:
 
 
 def read_line(text: str) -> ConsoleLine:
-    """Take a line apart. Text of user space is all message: nothing else marks it."""
+    """Take a line apart. Text of user space is all message: it has no mark of its own."""
     match = _PREFIX.search(text)
     if match is None:
         return ConsoleLine(text, text, (False, None))

@@ -1,9 +1,10 @@
 """The reports in a kernel's console: panics, oopses, warnings, lockups.
 
 A report is found by its structure and not by words: a first line in one of the kernel's own formats
-(:mod:`console_header`), then registers or a stack trace. It is held together up to its end, so that one event
-gives one report: what led to an oops, its first line, the oops, and a panic that only carries out
-``oops=panic``, ``panic_on_warn`` and their like. A panic of any other cause is a report of its own.
+(:mod:`pytest_memtype.console.headers`), then registers or a stack trace. All lines up to its end belong to
+it, so that one event gives one report: what led to an oops, its first line, the oops, and a panic that only
+carries out ``oops=panic``, ``panic_on_warn`` and their like. A panic of any other cause is a report of its
+own.
 
 Without CONFIG_PRINTK_CALLER, which Debian leaves off, nothing tells the lines of two CPUs apart that report
 at the same time: there are as many reports as there were first lines, and each has the lines of all. Text of
@@ -42,11 +43,11 @@ from pytest_memtype.console.line import ConsoleLine, read_line
 
 __all__ = ["ConsoleReport", "ReportKind", "find_reports"]
 
-#: A report that goes on is cut here. The longest of the corpus has 120 lines; an RCU stall has 50 a CPU.
+#: A longer report is cut here. The longest of the corpus has 120 lines; an RCU stall has 50 a CPU.
 MOST_LINES: Final = 1000
 
-#: A first line that no registers and no stack trace followed by then was mere words. SLUB prints an object of
-#: 4 KiB on 256 lines before its stack trace (mm/slub.c, print_trailer()).
+#: The most lines between a first line and its registers or stack trace: without those it is no report. SLUB
+#: prints an object of 4 KiB on 256 lines before its stack trace (mm/slub.c, print_trailer()).
 MOST_LINES_OF_WORDS: Final = 300
 
 #: Lines between "cut here" and the first line: the text of a WARN.
@@ -61,13 +62,13 @@ _ADDRESS: Final = re.compile(r"([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]+\])?
 
 @dataclass(frozen=True)
 class ConsoleReport:
-    """One event that the kernel reported.
+    """An event that the kernel reported.
 
-    :param kind: What it is about.
-    :param title: One line: what, and the function and place if the report names them. No times and addresses,
-        so that the same event has the same title in every run of a kernel.
-    :param lines: All of it, sanitized.
-    :param panicked: The kernel ended with it.
+    :param kind: The kind of event.
+    :param title: One line: what happened, and the function and place if the report names them. It has no
+        times and addresses, so that the same event has the same title in every run of a kernel.
+    :param lines: The lines of the report, sanitized.
+    :param panicked: Whether the kernel ended with it.
     """
 
     kind: ReportKind
@@ -79,7 +80,7 @@ class ConsoleReport:
 def find_reports(console: str | Iterable[str]) -> tuple[ConsoleReport, ...]:
     """The reports in a console, by their first lines.
 
-    :param console: Its text, or its lines, sanitized. They are taken to be whole.
+    :param console: The console's text, or its lines, sanitized. They are taken to be whole.
     """
     lines = console.splitlines() if isinstance(console, str) else console
     reader = _Reader()
@@ -93,7 +94,7 @@ _Numbered = tuple[int, ConsoleReport]
 
 
 class _Reader:
-    """Gives each line to its stream."""
+    """A reader of lines, which gives each line to its stream."""
 
     def __init__(self) -> None:
         self._streams: dict[tuple[bool, str | None], _Stream] = {}
@@ -106,7 +107,7 @@ class _Reader:
             yield from self.finish()
         stream = self._streams.setdefault(line.stream, _Stream())
         yield from stream.read(self._number, line)
-        # With callers, every task that ever printed would leave one.
+        # With callers in the prefix, every task that ever printed would leave a stream.
         if stream.idle:
             del self._streams[line.stream]
 
@@ -141,11 +142,11 @@ class _Open:
         return len(self.lines) >= (MOST_LINES if self.structured else MOST_LINES_OF_WORDS)
 
     def at_rest(self) -> bool:
-        """Whether it ends with the first line that can't be part of it."""
+        """Whether the report ends with the first line that can't be part of it."""
         return not self.panicked and (self.ended or (self.header.traced and self.traced))
 
     def was_words(self, next_header: Header) -> bool:
-        """Whether its first line stands alone before another. Two of a kind may be from two CPUs."""
+        """Whether the report's first line stands alone before another. Two of a kind may be from two CPUs."""
         return not self.structured and next_header.kind is not self.header.kind
 
     def awaits_end_trace(self) -> bool:
@@ -166,7 +167,7 @@ class _Open:
 
 
 class _Stream:
-    """Lines that may belong to the same report."""
+    """The lines that may belong to the same report."""
 
     def __init__(self) -> None:
         self._opening: list[ConsoleLine] = []
@@ -207,7 +208,7 @@ class _Stream:
         self._open.append(report)
 
     def _belongs(self, report: _Open, header: Header, match: re.Match[str]) -> bool:
-        """Whether a first line is one more line of a report that is open."""
+        """Whether a first line is one more line of an open report."""
         if report.panicked:
             return True
         if header.kind is ReportKind.PANIC:
@@ -265,7 +266,7 @@ def _header_of(message: str) -> tuple[Header, re.Match[str]] | None:
 
 
 def _site(messages: Iterable[str]) -> str | None:
-    """The function the processor was in, by the first register dump of kernel code."""
+    """The function that the processor was in, by the first register dump of kernel code."""
     for message in messages:
         match = RIP.fullmatch(message)
         if match is not None:
@@ -274,7 +275,7 @@ def _site(messages: Iterable[str]) -> str | None:
 
 
 def _function(messages: list[str], *, running: bool) -> str | None:
-    """The innermost function of a stack that isn't a helper; one the unwinder doubts if all are."""
+    """The innermost function of a stack that isn't a helper; a guess of the unwinder if there is no other."""
     if running and (site := _site(messages)) is not None:
         return site
     doubted = None
@@ -289,5 +290,5 @@ def _function(messages: list[str], *, running: bool) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Text with functions as the source names them: ``f`` for ``f.isra.0+0x1/0x2 [module]``."""
+    """The text with functions as the source names them: ``f`` for ``f.isra.0+0x1/0x2 [module]``."""
     return _ADDRESS.sub(r"\1", _APPENDED.sub("", name))

@@ -1,4 +1,4 @@
-"""The text of a console, as a terminal may show it, and the line in which a kernel says that it panicked."""
+"""The text of a console, as a terminal may show it, and the line of a kernel's panic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sanitize(data: bytes) -> str:
 
 
 def panic_line(text: str) -> str | None:
-    """The line in which a kernel says that it panicked, from there on."""
+    """The first line in which a kernel says that it panicked, from those words on; None if there is none."""
     for line in text.splitlines():
         if _PANIC in line:
             return line[line.index(_PANIC) :]

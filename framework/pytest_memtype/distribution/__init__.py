@@ -1,1 +1,1 @@
-"""Guests that run a whole distribution: its image, a kernel's modules, and the way up from there."""
+"""Guests that run a whole distribution: its image, a kernel's modules, and the boot from there."""

@@ -1,4 +1,4 @@
-"""How the agent gets into a distribution that boots: by SSH, with keys for this boot alone."""
+"""The agent's way into a distribution that boots: by SSH, with keys for this boot alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_memtype.ssh.deploy import deploy
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
 
 READY = b"memtype: sshd listens"
-"""What memtype-ready.service in ``guests/debian`` says on the console."""
+"""The line that memtype-ready.service in ``guests/debian`` prints on the console."""
 
 # As a service it outlives the connection that starts it. It is as free as the init of the minimal guest:
 # no limit on tasks, and the last that the kernel kills when memory is short.
@@ -29,9 +29,10 @@ _SETTLED = "systemctl is-system-running --wait"
 
 @dataclass(frozen=True)
 class BootKeys:
-    """Keys for one boot, which nothing knows after it.
+    """Keys for one boot, which are of no use after it.
 
-    :param host: The private half of the guest's host key.
+    :param identity: The key pair that the guest's sshd lets in.
+    :param host: The private half of the guest's host key, in OpenSSH's format.
     """
 
     identity: paramiko.PKey
@@ -43,7 +44,7 @@ class BootKeys:
 
     @property
     def fw_cfg_files(self) -> dict[str, bytes]:
-        """For :meth:`Machine.start`; take-keys in ``guests/debian`` looks for these names."""
+        """The files for :meth:`Machine.start`, by the names that take-keys in ``guests/debian`` looks for."""
         return {
             "opt/memtype/host_key": self.host.encode(),
             "opt/memtype/authorized_key": f"{public_line(self.identity)}\n".encode(),
@@ -53,8 +54,11 @@ class BootKeys:
 def bring_up(machine: Machine, distribution: Distribution, keys: BootKeys) -> None:
     """Wait for the sshd of a distribution that boots, deploy the agent, and start it on its serial port.
 
-    :raises BootError: it can't be deployed or started.
-    :raises GuestError: the guest ended, or didn't come so far in time.
+    :param machine: The running machine, which was started with a network and with the files of ``keys``.
+    :param distribution: The distribution that boots, with the agent and module to deploy.
+    :param keys: The keys that the machine was started with.
+    :raises BootError: the agent can't be deployed or started.
+    :raises GuestError: the guest ended, or sshd didn't listen in time.
     """
     machine.console.purpose = "sshd to listen"
     machine.console.expect_exact(READY, timeout=DISTRIBUTION_BOOT)
@@ -67,7 +71,7 @@ def bring_up(machine: Machine, distribution: Distribution, keys: BootKeys) -> No
             if deployed.module is not None:
                 arguments += ["--module", str(deployed.module)]
             arguments += ["--allow", "all", "--printk", "8", "--shell"]
-            # Whoever wants in from now on is let in by the agent.
+            # From now on the agent is the only way in.
             for command in (f"{_START} {shlex.join(arguments)}", _SETTLED, f"rm {AUTHORIZED_KEYS}"):
                 done = link.run(command)
                 if done.status != 0:

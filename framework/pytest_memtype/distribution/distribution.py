@@ -1,4 +1,4 @@
-"""A distribution that is ready to boot."""
+"""A distribution that is ready to boot, as a record of its files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 class Distribution:
     """A distribution ready to boot with one kernel.
 
-    :param name: As the user wrote it, "debian:bookworm".
-    :param drives: Read-only disks: its image, and the kernel's modules.
-    :param initramfs: For QEMU's ``-initrd``; it mounts both.
-    :param agent: The program to deploy there.
-    :param module: The module to deploy there, None where there is none for the kernel.
+    :param name: The name as the user wrote it, "debian:bookworm".
+    :param drives: Read-only disks: the image, and the kernel's modules.
+    :param initramfs: The archive for QEMU's ``-initrd``; it mounts both disks.
+    :param agent: The agent's program, to be deployed there.
+    :param module: The module to be deployed there, None where there is none for the kernel.
     """
 
     name: str

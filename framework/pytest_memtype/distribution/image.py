@@ -1,4 +1,4 @@
-"""A Debian installed by mmdebstrap and packed into a read-only file system: what ``guests/debian`` says."""
+"""A Debian installed by mmdebstrap and packed into a read-only file system, as ``guests/debian`` says."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pytest_memtype.kernels.mmdebstrap import install
 from pytest_memtype.kernels.sources import sources_of
 
 FOLDER = "images"
-"""Of the cache."""
+"""The folder of images in the cache."""
 
 SUITES = ("bookworm", "trixie")
-"""What ``--guest debian:`` takes."""
+"""The suites that ``--guest debian:`` takes."""
 
 _NEEDED_BYTES = 2 << 30
-# lz4 unpacks fastest, which counts where instructions are emulated. The folder at the top would be of the
-# user who packs, and everybody's to write to.
+# lz4 unpacks fastest, which counts where instructions are emulated. The folder at the top would belong to
+# the user who packs, and every user could write to it.
 _PACK = """
 sqfstar -quiet -no-progress -comp lz4 -root-mode 755 -root-uid 0 -root-gid 0 root.sqfs < root.tar
 rm root.tar
 """
-# A machine id, because a guest without would think this its first boot, and do much.
+# A machine id, because a guest without one would take this for its first boot, and do much.
 _SETTLE = """
 echo memtype > "$1/etc/hostname"
 echo 6d656d747970656d656d747970656d65 > "$1/etc/machine-id"
@@ -40,7 +40,7 @@ rm -rf "$1"/var/cache/apt/*.bin "$1"/var/lib/apt/lists/*_* "$1"/var/log/*.log
 
 
 def recipe() -> Path:
-    """The folder ``guests/debian``."""
+    """The folder ``guests/debian``, from which images are made."""
     return resources.guest_sources() / "debian"
 
 
@@ -51,12 +51,13 @@ def lines_of(path: Path) -> list[str]:
 
 
 def image(suite: str, *, progress: Progress) -> Path:
-    """The image of a suite, from the cache or built.
+    """The image of a Debian suite, from the cache or built.
 
     :param suite: One of :data:`SUITES`.
-    :return: A squashfs file. It never changes.
+    :param progress: Called with a line at the start of each slow stage.
     :raises KernelError: a package can't be had or installed.
     :raises HostError: the host lacks a program, a user namespace or space.
+    :returns: a squashfs file, which never changes.
     """
     cache = resources.cache_directory()
     folder = cache / FOLDER / f"debian-{suite}-{_digest(suite)}"

@@ -19,10 +19,10 @@ from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
 
 FOLDER = "modules"
-"""Of the cache."""
+"""The folder of modules in the cache."""
 
 _NEEDED_BYTES = 2 << 30
-# To the image's file system and the one above it.
+# The modules that lead to the image's file system and the one above it.
 _TO_BOOT = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
 _PACK = """
 depmod -b /src/tree {release}
@@ -33,10 +33,12 @@ mksquashfs tree/lib/modules/{release} modules.sqfs -quiet -no-progress -comp lz4
 def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
     """The modules of a bundle's kernel, and an initramfs for them, from the cache or Debian's packages.
 
-    :return: A squashfs file for ``/usr/lib/modules/RELEASE``, and a cpio archive.
+    :param bundle: The bundle of one of Debian's kernels.
+    :param progress: Called with a line at the start of each slow stage.
     :raises UsageError: the kernel isn't Debian's.
     :raises KernelError: a package can't be had.
     :raises HostError: the host lacks a program or space.
+    :returns: a squashfs file for ``/usr/lib/modules/RELEASE``, and a cpio archive.
     """
     if bundle.version == "local":
         raise UsageError(

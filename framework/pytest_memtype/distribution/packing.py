@@ -1,4 +1,4 @@
-"""File systems packed for guests, by programs out of Debian's packages: the host needs none of its own."""
+"""File systems packed for guests, by programs out of Debian's packages: the host needs no such program."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _LIMIT_SECONDS = 600
 def packing_kit(*, progress: Progress) -> Path:
     """A root folder with squashfs-tools, kmod and busybox, from the cache or Debian's packages.
 
+    :param progress: Called with a line at the start of a download.
     :raises KernelError: a package can't be had.
     :raises HostError: the host lacks a program or space.
     """
@@ -46,10 +47,14 @@ def packing_kit(*, progress: Progress) -> Path:
 
 
 def pack(kit: Path, script: str, *, work: Path, what: str) -> None:
-    """Run shell lines with the tools, in ``work``, which is ``/src`` to them.
+    """Run shell lines with the packing tools, in ``work``, which is ``/src`` to them.
 
-    :raises KernelError: they failed.
+    :param kit: The root folder that :func:`packing_kit` returns.
+    :param script: Lines for ``/bin/sh``; the first that fails ends them.
+    :param work: The folder that the lines read and write.
+    :param what: The file system, as the beginning of an error's message.
     :raises HostError: neither bubblewrap nor chroot can be used.
+    :raises KernelError: the lines failed, or took too long.
     """
     done = sandbox.run(kit, source=work, script=f"set -eu\n{script}", limit=_LIMIT_SECONDS)
     if done.status != 0:
@@ -60,6 +65,6 @@ def pack(kit: Path, script: str, *, work: Path, what: str) -> None:
 
 
 def busybox(kit: Path) -> Path:
-    """The static busybox in the kit."""
+    """The static busybox in a packing kit."""
     # Debian 13 moved it from /bin, and a link leads from there where /bin isn't /usr/bin itself.
     return next(path for path in (kit / "usr/bin/busybox", kit / "bin/busybox") if path.exists())

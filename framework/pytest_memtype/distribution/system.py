@@ -1,4 +1,4 @@
-"""What ``--guest`` takes: the minimal guest, or a distribution that boots the kernel's own drivers."""
+"""Guests by the names of ``--guest``: the minimal guest, or a distribution with the kernel's own drivers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _CLOUD = "-cloud-amd64"
 
 
 def check_guest(name: str) -> str:
-    """The name, if there is such a guest.
+    """Check that there is a guest of a name, and return the name.
 
-    :raises UsageError: there is none.
+    :param name: The name as the user wrote it.
+    :raises UsageError: there is no such guest.
     """
     if name != MINIMAL and name not in (f"debian:{suite}" for suite in SUITES):
         known = (MINIMAL, *(f"debian:{suite}" for suite in SUITES))
@@ -34,8 +35,9 @@ def own_kernel(name: str, *, progress: Progress) -> str:
 
     Both are built from one source package, so the newest cloud kernel has a twin.
 
-    :param name: A distribution, "debian:bookworm".
-    :raises KernelError: there is no index to look it up in.
+    :param name: The name of a distribution, "debian:bookworm".
+    :param progress: Called with a line where an index is read.
+    :raises KernelError: no index is there to look it up in.
     """
     return resolve(name, progress=progress).replace(_CLOUD, "-amd64")
 
@@ -43,6 +45,9 @@ def own_kernel(name: str, *, progress: Progress) -> str:
 def distribution(name: str, bundle: Bundle, *, progress: Progress) -> Distribution:
     """A distribution with the kernel of a bundle, from the cache or built.
 
+    :param name: The name of a distribution, "debian:bookworm".
+    :param bundle: The bundle of one of Debian's kernels.
+    :param progress: Called with a line at the start of each slow stage.
     :raises UsageError: the kernel isn't Debian's.
     :raises KernelError: a package can't be had or installed.
     :raises HostError: the host lacks a program, a user namespace or space.

@@ -34,9 +34,10 @@ _SHARED: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S{3}s ([0-9a-f]+) \S+ \d
 class DeviceFile:
     """A device file that the server has mapped.
 
-    :param path: Its name.
-    :param offset: Where in it the mapping begins, in bytes. What that means is the driver's.
-    :param size: In bytes.
+    :param path: The path of the device file.
+    :param offset: The offset in the file at which the mapping begins, in bytes. What that means is up to the
+        driver.
+    :param size: The size of the mapping in bytes.
     """
 
     path: str
@@ -48,21 +49,22 @@ class DeviceFile:
 class XServer:
     """Xorg, started by :func:`start`; it runs as root on virtual terminal 7.
 
-    :param pid: Its process.
+    :param guest: The guest that the server runs in.
+    :param pid: The process id of Xorg in the guest.
     """
 
     guest: Guest
     pid: int
 
     def fill(self, colour: str) -> None:
-        """Let a client (xsetroot) fill the whole screen. It returns when that is done.
+        """Let a client (xsetroot) fill the whole screen with a colour. It returns when that is done.
 
-        :param colour: As X names them: ``#3060c0``.
+        :param colour: The colour, as X names them: ``#3060c0``.
         """
         run(self.guest, f"DISPLAY={_DISPLAY} xsetroot -solid {shlex.quote(colour)}")
 
     def device_files(self) -> tuple[DeviceFile, ...]:
-        """What of devices it has mapped, as the kernel lists it, by address."""
+        """The device files that the server has mapped, as the kernel lists them, by address."""
         maps = run(self.guest, f"cat /proc/{self.pid}/maps")
         return tuple(
             DeviceFile(path, int(offset, 16), int(end, 16) - int(start, 16))
@@ -70,28 +72,30 @@ class XServer:
         )
 
     def mappings(self, region: Region, audit: Audit | None = None) -> tuple[PageMapping, ...]:
-        """What its page tables hold of some physical memory, read from outside.
+        """The server's own mappings of some physical memory, by its page tables, read from outside.
 
-        :param audit: Where to look, to ask several things of one moment; None for now.
+        :param region: The physical memory, in whole pages.
+        :param audit: The audit to look in, to ask several things of one moment; None makes a new one.
         """
         found = on_region(audit or self.guest.audit(), region)
         return tuple(each for each in found if each.process and each.process[0] == self.pid)
 
     def stop(self) -> None:
-        """Ask it to end (SIGTERM), and wait until it has."""
+        """Ask the server to end (SIGTERM), and wait until it has."""
         run(self.guest, f"systemctl stop {_UNIT}")
 
     def kill(self) -> None:
-        """SIGKILL, and wait until nothing is left of it."""
+        """Kill the server (SIGKILL), and wait until nothing is left of it."""
         run(self.guest, f"systemctl kill --signal=KILL {_UNIT}; systemctl stop {_UNIT}")
 
 
 def start(guest: Guest, driver: str, **options: str) -> XServer:
     """Start Xorg with one of its video drivers, and wait until clients can connect.
 
+    :param guest: A guest with a distribution, and a display that the driver knows.
     :param driver: ``modesetting``, ``fbdev`` or ``vesa``.
-    :param options: The driver's; ``BusID`` chooses the device.
-    :raises GuestError: it doesn't come up; its errors are the message's details.
+    :param **options: The driver's options by name; ``BusID`` chooses the device.
+    :raises GuestError: the server doesn't come up; its errors are the message's details.
     """
     lines = [f'    Option "{name}" "{value}"' for name, value in options.items() if name != "BusID"]
     if "BusID" in options:
@@ -112,7 +116,7 @@ def start(guest: Guest, driver: str, **options: str) -> XServer:
         ]
     )
     run(guest, f"printf %s {shlex.quote(config)} > {_CONFIG}; rm -f {_READY} {_LOG}; mkfifo {_READY}")
-    # -displayfd tells when clients are served, and the end of file that there never will be a server. Both
+    # -displayfd says when clients are served; an end of file says that the server failed. Both
     # sides of a FIFO wait for each other, so neither can be too early.
     xorg = f"exec Xorg {_DISPLAY} vt7 -ac -noreset -nolisten tcp -config {_CONFIG} -logfile {_LOG}"
     command = f"{xorg} -displayfd 3 3> {_READY}"
@@ -129,14 +133,16 @@ def start(guest: Guest, driver: str, **options: str) -> XServer:
 
 
 def on_region(audit: Audit, region: Region) -> tuple[PageMapping, ...]:
-    """All mappings of some physical memory, however many pages it has."""
+    """The mappings of some physical memory, however many pages it has."""
     return audit.seen.of(region.start // PAGE_SIZE, region.pages, most=max(region.pages, 256))
 
 
 def run(guest: Guest, command: str) -> str:
-    """What a command of a guest's shell prints.
+    """The output of a command in a guest's shell, without white space around it.
 
-    :raises GuestError: it fails.
+    :param guest: The guest, whose agent gives shells.
+    :param command: Shell lines.
+    :raises GuestError: the command fails; its last lines are the message's details.
     """
     result = guest.shell(command)
     if result.status:

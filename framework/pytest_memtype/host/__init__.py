@@ -1,1 +1,1 @@
-"""What this host gives: files, a store, memory, private folders, progress on its terminal."""
+"""The host: files, a store, memory, private folders, progress on its terminal."""

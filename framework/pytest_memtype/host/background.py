@@ -1,4 +1,4 @@
-"""One thread with an event loop, shared by all machines of this process.
+"""A thread with an event loop, shared by all machines of this process.
 
 QMP runs on it, and QEMU is started from it. The kernel sends PR_SET_PDEATHSIG when the *thread* that
 started the child ends, so it has to be a thread that lives as long as the process does.
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-    """Start ``coroutine`` on the thread."""
+    """Start ``coroutine`` on the background thread."""
     return asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid()))
 
 

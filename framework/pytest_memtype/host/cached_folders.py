@@ -1,4 +1,4 @@
-"""Folders of the cache that are made whole and never change: how large one is, and how it is removed."""
+"""Folders of the cache that are made whole and never change: their size, and their removal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ LINT_TOOLS: Final = "lint"
 
 
 def remove_folder(path: Path, *, progress: Progress) -> None:
-    """Remove a folder of the cache, once nobody is making it or something of it.
+    """Remove a folder of the cache, once no run makes it or a part of it.
 
-    :raises HostError: it can't be removed.
+    :param path: The folder; it may be gone already.
+    :param progress: Called with a line where another run holds the lock.
+    :raises HostError: the folder can't be removed.
     """
     place = build_dir(cache_directory(), _workshop_of(path))
     with exclusive(place, progress):
@@ -28,7 +30,7 @@ def remove_folder(path: Path, *, progress: Progress) -> None:
 def _workshop_of(path: Path) -> str:
     match path.parent.name:
         case "bundles":
-            # A bundle doesn't say which kit it was made in; nobody writes to one that is finished.
+            # A bundle doesn't say which kit it was made in; a finished bundle is never written to.
             return "bundles"
         case "drivers" | "modules" as kind:
             return f"{kind}-{path.name}"
@@ -38,5 +40,5 @@ def _workshop_of(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes that a folder takes on the disk."""
+    """The number of bytes that a folder takes on the disk."""
     return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))

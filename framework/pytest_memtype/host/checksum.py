@@ -1,12 +1,12 @@
-"""Checksums of large files that are to be what they were when they were saved.
+"""Checksums of large files, which tell whether a file is as it was when it was saved.
 
-Against a disk, a program or a person that has damaged them, not against one who means ill: nobody but this
-user can write to them, see :mod:`pytest_memtype.host.trust`. So zlib's CRC-32 will do, which takes 0.1 s for
-the 113 MiB of a default template, where SHA-256 takes 0.2 and BLAKE2b 0.4 (Python 3.11, one core of a busy
-host).
+They find damage by a disk, a program or a person, not a hostile change: only this
+user can write to the files, see :mod:`pytest_memtype.host.trust`. So zlib's CRC-32 will do, which takes 0.1 s
+for the 113 MiB of a default template, where SHA-256 takes 0.2 and BLAKE2b 0.4 (Python 3.11, one core of a
+busy host).
 
-What was found whole isn't read again by this process while its inode says that nobody has written to it; nor
-by the other processes of a run, which share a folder of notes.
+A file that was found whole isn't read again by this process while its inode says that it wasn't written to;
+nor by the other processes of a run, which share a folder of notes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ _ENTRY: Final = struct.Struct("<QI")
 
 @dataclass(frozen=True)
 class Seen:
-    """A file that was found whole.
+    """The state of a file when it was found whole.
 
-    :param fingerprint: What tells the inode, and when it was written to last.
-    :param checksum: Of its contents.
+    :param fingerprint: Device, inode, size in bytes, and the times in nanoseconds of the last changes of
+        contents and inode.
+    :param checksum: The checksum of the contents, as :func:`checksum` returns it.
     """
 
     fingerprint: tuple[int, ...]
@@ -44,15 +45,16 @@ _notes: Path | None = None
 
 
 def share_through(folder: Path) -> None:
-    """Share with other processes what was found whole: all that name this folder."""
+    """Share with other processes which files were found whole, through a folder that they name, too."""
     global _notes
     _notes = folder
 
 
 def checksum(descriptor: int) -> str:
-    """The checksum of a file's contents; how much of it are holes makes no difference.
+    """The checksum of a file's contents, in hexadecimal; holes and zeros in it make no difference.
 
-    :raises OSError: it can't be read.
+    :param descriptor: The open file, which has to be seekable.
+    :raises OSError: the file can't be read.
     """
     size = os.fstat(descriptor).st_size
     digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
@@ -86,20 +88,23 @@ def _chunks_with_data(descriptor: int, size: int) -> Iterator[int]:
 
 
 def checksum_of(path: Path) -> str:
-    """The checksum of a file, read anew.
+    """The checksum of a file, read anew, in hexadecimal.
 
-    :raises OSError: it can't be read.
+    :param path: The file.
+    :raises OSError: the file can't be read.
     """
     with path.open("rb") as file:
         return checksum(file.fileno())
 
 
 def whole(path: Path, expected: str) -> Seen | None:
-    """What there is to know of a file whose contents have the expected checksum; None if they haven't.
+    """The state of a file whose contents have the expected checksum; None if they have another.
 
-    :raises OSError: it can't be read.
+    :param path: The file.
+    :param expected: The checksum, as :func:`checksum` returns it.
+    :raises OSError: the file can't be read.
     """
-    # Not to be held up by what somebody has put in its place.
+    # Not blocking, because a pipe may be in its place.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -111,7 +116,7 @@ def whole(path: Path, expected: str) -> Seen | None:
             return now
         if checksum(descriptor) != expected:
             return None
-        # Nobody has written to it while it was read.
+        # It wasn't written to while it was read.
         if _fingerprint(os.fstat(descriptor)) == now.fingerprint:
             _seen[path] = now
             _note(path, now)
@@ -121,15 +126,17 @@ def whole(path: Path, expected: str) -> Seen | None:
 
 
 def still_whole(descriptor: int, seen: Seen) -> bool:
-    """Whether an open file, which may have lost its name since, still is what was found whole.
+    """Whether an open file, which may have lost its name since, still is as it was when it was found whole.
 
-    :raises OSError: it can't be read.
+    :param descriptor: The open file.
+    :param seen: The state of the file when it was found whole.
+    :raises OSError: the file can't be read.
     """
     return _fingerprint(os.fstat(descriptor)) == seen.fingerprint or checksum(descriptor) == seen.checksum
 
 
 def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
-    # The time of the inode's change can't be set back, as that of the contents' can.
+    # The time of the inode's last change can't be set back, unlike that of the contents.
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

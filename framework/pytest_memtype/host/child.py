@@ -1,4 +1,4 @@
-"""Programs started by this process: how they die with it, and how their end is told."""
+"""Programs started by this process: how they die with it, and how their end is reported."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ PACKAGE: Final = "util-linux"
 def dying_with_us(*options: str, by: str = "KILL") -> list[str]:
     """The start of a command that the kernel kills when the thread that started it ends.
 
-    :param options: More of setpriv's, such as ``--reuid=1000``. Those of users have to be here and not behind
-        it: a process that becomes another user loses the signal it asked for (Linux 6.1, commit_creds).
+    :param *options: Further options of setpriv, such as ``--reuid=1000``. Options that change the user have
+        to be here and not in the command: a process that becomes another user loses the signal it asked for
+        (Linux 6.1, commit_creds).
     :param by: The signal, by setpriv's name for it: TERM lets a program that writes to the cache end well.
     """
     # Not preexec_fn, which is unsafe in a process with threads, and this one has some. The shell covers the
@@ -27,9 +28,9 @@ def dying_with_us(*options: str, by: str = "KILL") -> list[str]:
 
 
 def describe_status(status: int) -> str:
-    """The end of a process in words: ``ended with status 1``, ``was killed by SIGKILL``.
+    """The words for the end of a process: ``ended with status 1``, ``was killed by SIGKILL``.
 
-    :param status: As of :class:`subprocess.Popen`: the number of a signal is negative.
+    :param status: The status of :class:`subprocess.Popen`: the number of a signal is negative.
     """
     if status >= 0:
         return f"ended with status {status}"

@@ -1,7 +1,7 @@
 """Files that the user names: regular ones are read and written, and nothing else.
 
-A pipe never ends or never begins, a device has no end, and who writes as root would put a file in the place
-of a device, or of what the link of somebody leads to.
+A pipe never ends or never begins, and a device has no end. A process that writes as root would put a file in
+the place of a device, or of what another user's link leads to.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ _KINDS: Final = {
     stat.S_IFLNK: "a link",
 }
 
-#: Bytes that what people write by hand never has.
+#: Bytes: more than any file that is written by hand has.
 WRITTEN_BY_HAND: Final = 1 << 20
 
 
 def named_path(text: str, *, what: str) -> Path:
     """The absolute path that a user has written, with ``~`` as a shell has it.
 
-    :param what: What it is, for the message of an error.
-    :raises UsageError: it names the home of nobody, or can be no path.
+    :param text: The path as the user wrote it.
+    :param what: The purpose of the path, as the beginning of an error's message.
+    :raises UsageError: the path names a home that doesn't exist, or can be no path.
     """
     if "\0" in text:
         raise UsageError(f"{what} {text!r}: no path has a NUL in it")
@@ -52,13 +53,14 @@ def _check_kind(path: Path, status: os.stat_result) -> None:
 
 @contextmanager
 def opened(path: Path, *, most: int | None = None) -> Iterator[BinaryIO]:
-    """A regular file that the user named, to be read.
+    """Open a regular file that the user named, for reading.
 
-    :param most: Bytes that it may have; None for any number.
-    :raises UsageError: it can't be read, is larger, or no regular file.
+    :param path: The file.
+    :param most: The most bytes that it may have; None for any number.
+    :raises UsageError: the file can't be read, is larger, or no regular file.
     """
     try:
-        # Opening a pipe would wait for who writes to it, and opening a terminal could make it ours.
+        # Opening a pipe would wait for a writer, and opening a terminal could make it ours.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
@@ -72,14 +74,15 @@ def opened(path: Path, *, most: int | None = None) -> Iterator[BinaryIO]:
 
 
 def read_file(path: Path, *, most: int) -> bytes:
-    """All of a regular file that the user named.
+    """The contents of a regular file that the user named.
 
-    :param most: Bytes that it may have.
-    :raises UsageError: it can't be read, is larger, or no regular file.
+    :param path: The file.
+    :param most: The most bytes that it may have.
+    :raises UsageError: the file can't be read, is larger, or no regular file.
     """
     with opened(path, most=most) as file:
         try:
-            # It may have grown; one of /proc says that it is empty.
+            # It may have grown; a file of /proc says that it is empty.
             content = file.read(most + 1)
         except OSError as error:
             raise UsageError(f"{path}: can't be read ({error.strerror}); name another file") from None
@@ -91,7 +94,9 @@ def read_file(path: Path, *, most: int) -> bytes:
 def read_text(path: Path, *, most: int = WRITTEN_BY_HAND) -> str:
     """The text of a regular file that the user named, in UTF-8.
 
-    :raises UsageError: it can't be read, is larger, no regular file, or no text.
+    :param path: The file.
+    :param most: The most bytes that it may have.
+    :raises UsageError: the file can't be read, is larger, no regular file, or no text.
     """
     try:
         return read_file(path, most=most).decode()
@@ -100,7 +105,7 @@ def read_text(path: Path, *, most: int = WRITTEN_BY_HAND) -> str:
 
 
 def umask() -> int:
-    """Which bits the modes of new files are without.
+    """The bits that the modes of new files are without.
 
     ``os.umask()`` tells only by setting another, which threads that make files meanwhile would see.
     """
@@ -110,12 +115,13 @@ def umask() -> int:
 
 
 def read_small(path: Path, *, most: int) -> bytes:
-    """The contents of a small file that somebody else may have put there, whatever it is instead.
+    """The contents of a small file that another user may have replaced by anything.
 
-    :param most: Bytes that it has at most.
-    :raises OSError: it can't be read, is a link, a device or a pipe, or is larger.
+    :param path: The file.
+    :param most: The most bytes that it may have.
+    :raises OSError: the file can't be read, is a link, a device or a pipe, or is larger.
     """
-    # Opening a pipe waits for a writer, and what some devices give never ends.
+    # Opening a pipe waits for a writer, and some devices have no end.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
@@ -130,7 +136,9 @@ def read_small(path: Path, *, most: int) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """Put ``content`` into a file the user named: readers see the old file or the new one, whole.
 
-    :raises UsageError: it can't be written there.
+    :param path: The file; its folder exists.
+    :param content: The new contents.
+    :raises UsageError: the file can't be written there.
     """
     with atomically(path) as file:
         file.write(content)
@@ -138,9 +146,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that gets the name the user gave it when the block ends well, and goes otherwise.
+    """Open a temporary file, which gets the user's name if the block ends well, and is removed if not.
 
-    :raises UsageError: it can't be written there, or there is something that is no regular file.
+    :param path: The file that the user named; its folder exists.
+    :raises UsageError: the file can't be written there, or the name is that of something that is no regular
+        file.
     """
     try:
         with suppress(FileNotFoundError):

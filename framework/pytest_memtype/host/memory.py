@@ -1,4 +1,4 @@
-"""What this host has to give."""
+"""The memory of this host that can be had."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def available_memory(meminfo: str | None = None) -> int:
-    """Bytes that can be had without swapping: MemAvailable of ``/proc/meminfo``, in KiB there (proc(5)).
+    """The bytes of memory that can be had without swapping: MemAvailable, in KiB there (proc(5)).
 
-    :param meminfo: Its text, where it isn't this host's of now.
+    :param meminfo: The text of ``/proc/meminfo``; None reads this host's.
     """
     text = Path("/proc/meminfo").read_text() if meminfo is None else meminfo
     fields = dict(line.split(":", 1) for line in text.splitlines())

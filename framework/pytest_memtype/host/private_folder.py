@@ -1,8 +1,8 @@
 """Folders for temporary files that don't outlive their process, however it ends.
 
 A process that is killed can remove nothing, and QEMU and its launcher, which would see its end, are killed
-with it. So a shell waits for the end of a pipe that the process alone holds open, and then removes what bears
-the process's mark. Should it be killed too, the next start removes the folders of guests.
+with it. So a shell waits for the end of a pipe that the process alone holds open, and then removes the
+folders with the process's mark. If the shell is killed too, the next start removes the folders of guests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 #: The start of such a folder's name, in the system's folder for temporary files.
 PREFIX: Final = "memtype-guest-"
 
-#: Its first argument is the mark. What it is told are folders, a line each.
+#: The shell lines of the watcher. The first argument is the mark; folders are read, one a line.
 _WATCH: Final = """
 mark=$1
 shift
@@ -31,7 +31,7 @@ for folder; do rm -rf -- "$folder"/memtype-*-"$mark"-*; done
 
 
 class _Watcher:
-    """The shell that waits for this process's end."""
+    """The shell that waits for this process's end, to remove its folders."""
 
     def __init__(self) -> None:
         self.mark = secrets.token_hex(6)
@@ -49,11 +49,11 @@ class _Watcher:
                         (os.POSIX_SPAWN_DUP2, nothing.fileno(), 1),
                         (os.POSIX_SPAWN_DUP2, nothing.fileno(), 2),
                     ],
-                    # Ctrl-C, and whoever kills all of the terminal's processes, mean this one.
+                    # Ctrl-C, and a kill of all the terminal's processes, shall not reach it.
                     setsid=True,
                 )
         except OSError:
-            # Then the next start has to do.
+            # Without a shell, the next start removes the folders.
             os.close(ours)
             ours = -1
         finally:
@@ -61,7 +61,7 @@ class _Watcher:
         self._pipe = ours
 
     def look_at(self, folder: str) -> None:
-        """Have it clear this folder, too."""
+        """Have the shell remove this process's folders in ``folder``, too."""
         if self._pipe < 0 or folder in self._told or "\n" in folder:
             return
         self._told.add(folder)
@@ -112,7 +112,7 @@ class PrivateFolder:
         self._lock: int | None = lock
 
     def remove(self) -> None:
-        """Delete it with all it holds. Calling this again does nothing."""
+        """Delete the folder with all it holds. Calling this again does nothing."""
         if self._lock is not None:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
@@ -129,7 +129,7 @@ def remove_leftovers() -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor that holds the folder's lock, or None when it is gone, locked, or somebody else's."""
+    """A descriptor that holds the folder's lock, or None when it is gone, locked, or another user's."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -138,7 +138,7 @@ def _lock(path: Path) -> int | None:
     # BlockingIOError: it is locked. FileNotFoundError: it was removed between open and lock.
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Of the path itself, because anybody may place a symbolic link among temporary files.
+        # Of the path itself, because any user may place a symbolic link among temporary files.
         if status.st_uid == os.geteuid() and os.path.samestat(status, path.stat(follow_symlinks=False)):
             return descriptor
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Telling a person what a slow step is doing."""
+"""Progress of slow steps, shown to a person."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Progress = Callable[[str], None]
 
 
 class Remark(str):
-    """A line that the user should be able to read afterwards: it stays where that of a stage goes."""
+    """A line of progress that stays on the terminal, where the line of a stage is replaced."""
 
     __slots__ = ()
 
@@ -23,9 +23,9 @@ _said: set[str] = set()
 
 
 def say_once(remark: str) -> bool:
-    """Whether this process hasn't said it yet; from now on it has.
+    """Whether a remark is new to this process; from now on it isn't.
 
-    What is wrong with a host is found by each part of a run, and by each of its workers.
+    A problem of a host is found by each part of a run, and by each of its workers.
     """
     is_new = remark not in _said
     _said.add(remark)
@@ -33,20 +33,21 @@ def say_once(remark: str) -> bool:
 
 
 def silent(stage: str) -> None:
-    """The progress of a caller that shows none."""
+    """Show no progress."""
 
 
 def is_terminal(console: Console) -> bool:
-    """Whether a person looks at what is printed there, so that it may be drawn over, and is cut at a width.
+    """Whether a person looks at a console, so that output may be drawn over, and is cut at a width.
 
-    Of rich's word, which FORCE_COLOR makes yes, that is only half: a log of CI has colours and is a file.
+    rich's own answer, which FORCE_COLOR makes yes, is only half of that: a log of CI has colours, but is a
+    file.
     """
     return console.is_terminal and console.file.isatty()
 
 
 @contextmanager
 def shown(console: Console) -> Iterator[Progress]:
-    """Show stages on ``console``: a spinner on a terminal, plain lines elsewhere.
+    """Show stages on a console: a spinner on a terminal, plain lines elsewhere.
 
     Nothing is printed when nothing slow happens.
     """

@@ -1,4 +1,4 @@
-"""What is the user's own where a command is started: the folders in which his tests may have something.
+"""The user's own folders, seen from where a command is started: those that may belong to tests.
 
 Pytest has a root folder, which it finds by a configuration file, and ``testpaths`` in that file. Commands
 that run no test look in the same places, so that a name means the same to all of them.
@@ -24,16 +24,16 @@ _FILES: Final = (
     ("setup.cfg", "tool:pytest"),
 )
 
-#: What pytest doesn't enter by itself (norecursedirs), and what holds other people's files.
+#: Folders that pytest doesn't enter by itself (norecursedirs), and folders with other people's files.
 _SKIPPED: Final = frozenset({"build", "dist", "node_modules", "venv", "_darcs", "CVS", "__pycache__"})
 
-#: A folder deeper below the root than this one isn't looked into, nor are more than so many.
+#: Folders deeper below the root than this aren't looked into, nor are more than so many.
 _DEPTH: Final = 5
 _MOST_FOLDERS: Final = 2000
 
 
 def root_of(folder: Path) -> Path:
-    """The nearest folder from there upwards that has settings of pytest's; the folder itself if none has."""
+    """The nearest folder from ``folder`` upwards that has settings of pytest's; itself if none has."""
     start = folder.absolute()
     for each in (start, *start.parents):
         if _settings(each) is not None:
@@ -44,7 +44,7 @@ def root_of(folder: Path) -> Path:
 def folders_here(start: Path | None = None, *, named: Iterable[Path] = ()) -> list[Path]:
     """Folders that may hold something of the user's, nearest first.
 
-    Those that are named come first, then the folder where the command runs with those above it up to the
+    The named folders come first, then the folder where the command runs with those above it up to the
     root, ``testpaths``, and what lies below.
 
     :param start: Where the command runs; None is for the current folder.
@@ -68,7 +68,7 @@ def _matching(root: Path, pattern: str) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """The folder and what lies below it, as pytest would look through it."""
+    """The folder and all folders below it that pytest would look through."""
     for place, names, _ in itertools.islice(os.walk(folder), _MOST_FOLDERS):
         path = Path(place)
         yield path
@@ -87,7 +87,7 @@ def _entered(folder: Path) -> bool:
 
 
 def _settings(folder: Path) -> list[str] | None:
-    """``testpaths`` in a folder's settings of pytest's; None if it has none."""
+    """The ``testpaths`` in a folder's settings of pytest's; None if it has none."""
     for name, section in _FILES:
         file = folder / name
         if not file.is_file():

@@ -1,4 +1,4 @@
-"""Where the files that are not Python live, and where built things are kept."""
+"""The folders of the files that are not Python, and of built things."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def _folder(name: str) -> Path:
     """A data folder: inside an installed wheel, or at the top of a checkout.
 
+    :param name: The folder's name, such as ``guests``.
     :raises HostError: the installation holds neither.
     """
     candidates = (_PACKAGE / "_data" / name, _PACKAGE.parents[1] / name)
@@ -27,26 +28,26 @@ def _folder(name: str) -> Path:
 
 
 def guest_sources() -> Path:
-    """The guest's C sources and the list of its initramfs (``guests/``)."""
+    """The folder of the guest's C sources and the list of its initramfs (``guests/``)."""
     return _folder("guests")
 
 
 def kernel_sets() -> Path:
-    """The named kernel sets (``kernels/*.toml``)."""
+    """The folder of the named kernel sets (``kernels/*.toml``)."""
     return _folder("kernels")
 
 
 def testcases() -> Path:
-    """The suite that ``memtype run`` runs (``testcases/``)."""
+    """The folder of the suite that ``memtype run`` runs (``testcases/``)."""
     return _folder("testcases")
 
 
 def cache_directory() -> Path:
-    """The user's cache, made with mode 0700 when missing.
+    """The folder of the user's cache, made with mode 0700 when missing.
 
     ``MEMTYPE_CACHE`` in the environment names another folder.
 
-    :raises HostError: it can't be made, or not be written to, or others than this user can write to it.
+    :raises HostError: the folder can't be made or written to, or others than this user can write to it.
     """
     named = os.environ.get("MEMTYPE_CACHE")
     try:
@@ -63,6 +64,6 @@ def cache_directory() -> Path:
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise HostError(f"{path}: the cache folder isn't yours to write; set MEMTYPE_CACHE to one that is")
-    # What is made in it is looked at where it is used.
+    # Its contents are checked where they are used.
     require_ours(path, contents=False)
     return path

@@ -1,10 +1,10 @@
-"""The cache on disk: what is in it is finished, whatever happened to those who filled it.
+"""The cache on disk: its contents are always finished, however the runs ended that made them.
 
-Things are made under ``partial/`` of a folder and renamed into place. Whoever
-makes something holds the folder's lock, so what lies in ``partial/`` when the
+Things are made under ``partial/`` of a folder and renamed into place. A run that
+makes something holds the folder's lock, so anything in ``partial/`` when the
 lock has just been taken was left by a run that died. Each kernel has a folder
-of its own for this, and so has each template: nobody waits for what he doesn't
-want.
+of its own for this, and so has each template: a run only waits for the things
+that it needs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOTHING = ("lock", "partial")
 
 # Longer than a cold build of several kernels over a slow line takes.
 _LOCK_SECONDS = 3600.0
-# How long somebody who waits for it doesn't look at anything else.
+# Seconds between two looks at whether the wait was interrupted.
 _LOOK_SECONDS = 1.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -41,20 +41,22 @@ _interruptions = 0
 
 
 def interruptions() -> int:
-    """How often :func:`interrupt_waiting` was called. Who finds more than before starts nothing new."""
+    """The number of calls of :func:`interrupt_waiting`. Callers that see it grow start nothing new."""
     return _interruptions
 
 
 def interrupt_waiting() -> None:
-    """End each wait of this process for another run: Ctrl-C reaches the main thread alone."""
+    """End each wait of this process for another run: Ctrl-C reaches only the main thread."""
     global _interruptions
     _interruptions += 1
 
 
 def build_dir(cache: Path, name: str) -> Path:
-    """The folder in which one thing is made: a kernel's kit and bundles, or an index.
+    """The folder in which a thing is made (a kernel's kit and bundles, or an index), made if need be.
 
-    :raises HostError: it can't be made.
+    :param cache: The cache folder.
+    :param name: The name of the thing.
+    :raises HostError: the folder can't be made.
     """
     folder = cache / "work" / name
     try:
@@ -69,14 +71,14 @@ def build_dir(cache: Path, name: str) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder that nobody but this user can write to, whatever the umask says, and those above it."""
+    """Make a folder, and those above it, that only this user can write to, whatever the umask says."""
     for each in (*reversed(folder.parents), folder):
         if not each.is_dir():
             each.mkdir(mode=0o755, exist_ok=True)
 
 
 def clear_workshops(cache: Path) -> None:
-    """Remove what killed runs left unfinished, where nobody is making anything now."""
+    """Remove what killed runs left unfinished in all build folders, except those that a run uses now."""
     work = cache / "work"
     for folder in work.iterdir() if work.is_dir() else ():
         clear_unfinished(folder)
@@ -84,8 +86,10 @@ def clear_workshops(cache: Path) -> None:
 
 @contextmanager
 def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
-    """Hold the cache's lock, and clear what earlier runs left unfinished.
+    """Hold the lock of a build folder, and clear what earlier runs left unfinished there.
 
+    :param cache: The build folder, or a template's folder.
+    :param progress: Called with a line where another run holds the lock.
     :raises HostError: another run held it for an hour, or the wait was interrupted.
     """
     # A warm start never gets here, and filelock is slow to load.
@@ -117,7 +121,7 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def exclusive_if_free(cache: Path) -> Iterator[bool]:
-    """Like :func:`exclusive` where nobody holds the lock; yields False at once where somebody does."""
+    """Hold the lock like :func:`exclusive` if no other run does; yields at once whether that is so."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(cache / "lock")
@@ -134,26 +138,27 @@ def exclusive_if_free(cache: Path) -> Iterator[bool]:
 
 
 def clear_unfinished(cache: Path) -> None:
-    """Remove what a killed run left unfinished, unless somebody is making something there now."""
+    """Remove what a killed run left unfinished in a folder, unless another run holds its lock."""
     with exclusive_if_free(cache):
         pass
 
 
 def remove_unused(cache: Path) -> None:
-    """Remove the folder of something that is gone, unless somebody has its lock or is making it anew."""
+    """Remove the folder of a thing that is gone, unless another run holds its lock or is making it anew."""
     with exclusive_if_free(cache) as free:
         if not free or any(path.name not in _NOTHING for path in cache.iterdir()):
             return
         with suppress(OSError):
-            # Whoever waits for it sees that it is nobody's any more, and makes another.
+            # A run that waits for the lock sees that its file is gone, and makes another.
             (cache / "lock").unlink()
             cache.rmdir()
 
 
 @contextmanager
 def temp_dir(cache: Path) -> Iterator[Path]:
-    """An empty folder that is gone after the block. The caller holds :func:`exclusive`.
+    """An empty folder that is removed after the block. The caller holds :func:`exclusive`.
 
+    :param cache: The build folder whose lock the caller holds.
     :raises HostError: the disk is full.
     """
     try:
@@ -169,10 +174,12 @@ def temp_dir(cache: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged(final: Path, *, cache: Path) -> Iterator[Path]:
-    """A folder to fill, not there yet, that becomes ``final`` when the block ends well and goes otherwise.
+    """A path to make a folder at, which becomes ``final`` if the block ends well, and is removed if not.
 
     A ``final`` that is there by then is as good, and stays. The caller holds :func:`exclusive`.
 
+    :param final: The final place of the folder.
+    :param cache: The build folder whose lock the caller holds.
     :raises HostError: the disk is full.
     """
     with temp_dir(cache) as folder:
@@ -183,7 +190,7 @@ def staged(final: Path, *, cache: Path) -> Iterator[Path]:
 
 
 def put_into_place(finished: Path, final: Path) -> bool:
-    """Give a finished folder its name; False when there is one of that name, which stays."""
+    """Rename a finished folder to its final place; False when a folder is there, which stays."""
     make_folder(final.parent)
     try:
         # An empty folder is replaced: nothing that was finished is one.
@@ -196,16 +203,16 @@ def put_into_place(finished: Path, final: Path) -> bool:
 
 
 def _take_from_others(folder: Path) -> None:
-    """Nobody else shall write to anything in it, whatever the umask or the modes of packages say."""
+    """Let only this user write to anything in a folder, whatever the umask or the modes of packages say."""
     for path in (folder, *folder.rglob("*")):
         mode = path.lstat().st_mode
-        # A kit's /tmp is everybody's.
+        # Every user may write to a kit's /tmp.
         if mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(mode) and not mode & stat.S_ISVTX:
             path.chmod(stat.S_IMODE(mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
 
 
 def seal(folder: Path) -> None:
-    """Note the checksums of a folder's files, which nothing changes from now on, and have all on the disk."""
+    """Note the checksums of a folder's files, which never change from now on, and have all on the disk."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and SUMS not in path.name)
     sums = {name: checksum_of(folder / name) for name in names}
     unfinished = folder / f".{SUMS}-{os.getpid()}"
@@ -218,10 +225,11 @@ def seal(folder: Path) -> None:
 def is_whole(folder: Path, progress: Progress) -> bool:
     """Whether a finished folder of files is there and as it was when it was sealed.
 
-    One of an earlier version of this package has no checksums; then they are made.
+    A folder of an earlier version of this package has no checksums; then they are made.
 
-    :param progress: Told what is damaged.
-    :raises NotOurs: others than this user could have changed it.
+    :param folder: The folder.
+    :param progress: Called with a :class:`Remark` that says what is damaged.
+    :raises NotOurs: others than this user could have changed the folder.
     """
     if not folder.is_dir():
         return False
@@ -249,10 +257,14 @@ def made_once(
 ) -> None:
     """Have a folder made that isn't there or is damaged, once even where several runs want it.
 
-    :param make: Called with the workshop, whose lock is held then; makes it :func:`staged`.
-    :param work: The workshop's name.
-    :raises HostError: it can't be read, or another run doesn't finish the same.
-    :raises NotOurs: others than this user could have changed it.
+    :param folder: The final place of the folder.
+    :param make: Called with the build folder, whose lock is held then; makes ``folder`` by :func:`staged`.
+    :param cache: The cache folder.
+    :param work: The name of the build folder, see :func:`build_dir`.
+    :param progress: Called with a line where another run holds the lock, and with a :class:`Remark` about
+        damage.
+    :raises HostError: the folder can't be read, or another run doesn't finish it.
+    :raises NotOurs: others than this user could have changed the folder.
     """
     if is_whole(folder, progress):
         return
@@ -265,18 +277,20 @@ def made_once(
 
 
 def discard(path: Path, *, cache: Path) -> None:
-    """Remove something finished, or nothing if it is gone already. The caller holds :func:`exclusive`.
+    """Remove a finished thing, or nothing if it is gone already. The caller holds :func:`exclusive`.
 
-    :raises HostError: it can't be removed.
+    :param path: The folder or file to remove.
+    :param cache: The build folder whose lock the caller holds.
+    :raises HostError: the thing can't be removed.
     """
     if not path.exists():
         return
     grave = cache / "partial"
     try:
-        # A folder of its own only where one must be made: a full disk, why things are removed, has no room.
+        # A folder of its own only if there is something already: a full disk has no room to make one.
         if grave.exists():
             grave = Path(tempfile.mkdtemp(dir=grave)) / path.name
-        # Renamed first: who is interrupted leaves no half that the next run takes for the whole.
+        # Renamed first: an interruption leaves no half that the next run takes for the whole.
         with suppress(FileNotFoundError):
             path.rename(grave)
             shutil.rmtree(grave)
@@ -287,13 +301,16 @@ def discard(path: Path, *, cache: Path) -> None:
 def require_space(cache: Path, needed: int) -> None:
     """Check that ``needed`` bytes are free before a long download.
 
-    :raises HostError: they aren't.
+    :param cache: A folder on the disk.
+    :param needed: Bytes that have to be free.
+    :raises HostError: fewer bytes are free.
     """
     if shutil.disk_usage(cache).free < needed:
         raise disk_full(cache)
 
 
 def disk_full(cache: Path) -> HostError:
+    """The error that says that the disk of the cache is full."""
     free = shutil.disk_usage(cache).free
     return HostError(
         f"{cache}: disk is full ({free >> 20} MiB free, a kernel and the suite's templates take 7 GiB); "

@@ -1,4 +1,4 @@
-"""Whether what lies in the cache is this user's alone: it is preloaded into QEMU, run and booted."""
+"""Whether only this user could have changed the cache, which is preloaded into QEMU, run and booted."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _MOST_LINKS: Final = 40
 
 
 class NotOurs(HostError):
-    """Somebody else could have put it there, or could change it."""
+    """Another user could have put a file there, or could change it."""
 
 
 def require_ours(path: Path, *, contents: bool = True) -> None:
-    """Check that nobody but this user and root can replace or change something, as ssh does with its files.
+    """Check that only this user and root can replace or change a path, as ssh does with its files.
 
-    It belongs to one of the two and others can't write to it, nor to a folder above it; sticky ones, such as
-    /tmp, are fine there: nobody can rename in them what isn't his. A group of which its owner is the only
-    member is no others. The same holds for links on the way.
+    The path belongs to one of the two, and others can write neither to it nor to a folder above it. Sticky
+    folders above, such as /tmp, are fine: users can rename only their own files in them. A group of which its
+    owner is the only member doesn't count as others. The same holds for links on the way.
 
-    :param path: A file or folder that there is.
+    :param path: A file or folder that exists.
     :param contents: Look at all that is in the folder, too.
-    :raises NotOurs: somebody can; one line says who, and what to do.
-    :raises OSError: it is gone.
+    :raises NotOurs: another user can; one line says who, and what to do.
+    :raises OSError: the path is gone.
     """
     steps = list(_steps(path.absolute()))
     for place, status in steps[:-1]:
@@ -48,7 +48,7 @@ def require_ours(path: Path, *, contents: bool = True) -> None:
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Everything that leads to a path, from the root on, what links lead to behind the links."""
+    """The folders and links that lead to a path, from the root on; the target of a link comes behind it."""
     pending = list(reversed(path.parts[1:]))
     at, links = Path("/"), 0
     yield at, at.lstat()
@@ -60,7 +60,7 @@ def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
         here = at / part
         status = here.lstat()
         if stat.S_ISLNK(status.st_mode):
-            # Its mode says nothing, only who made it. What it leads to follows.
+            # The mode of a link says nothing, only its owner counts. Its target follows.
             yield here, status
             links += 1
             if links > _MOST_LINKS:
@@ -98,7 +98,7 @@ def _check(place: Path, status: os.stat_result, *, above: bool) -> None:
 
 @functools.cache
 def _is_private(group: int, owner: int) -> bool:
-    """Whether a user is alone in a group, as Debian gives one to each: then it is nobody else."""
+    """Whether a user is the only member of a group, as Debian gives one to each."""
     try:
         members = grp.getgrgid(group).gr_mem
         name = pwd.getpwuid(owner).pw_name
@@ -113,7 +113,7 @@ def _is_private(group: int, owner: int) -> bool:
 def _is_unknown(user: int) -> bool:
     """Whether the number stands for all users that are unknown in this process's user namespace.
 
-    The host's root is one of them there, whose are the folders at the top.
+    The host's root, which owns the folders at the top, is one of them there.
     """
     try:
         unknown = int(Path("/proc/sys/kernel/overflowuid").read_text())

@@ -1,4 +1,4 @@
-"""Where a kernel comes from, and how it becomes a bundle a guest boots from."""
+"""Kernels: where they come from, and how they become bundles that guests boot from."""
 
 from pytest_memtype.host.progress import Progress, shown, silent
 from pytest_memtype.kernels.bundle import Bundle, bundle

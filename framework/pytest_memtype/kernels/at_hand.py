@@ -1,4 +1,4 @@
-"""Which kernels a run has without asking a mirror."""
+"""The kernels that a run has without asking a mirror."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from pytest_memtype.kernels.spec import parse
 
 
 def check_at_hand(kernels: Sequence[str], *, asked: Sequence[str], progress: Progress) -> None:
-    """Check that a run which asks no mirror has all its kernels: it tests what it was told to, or nothing.
+    """Check that a run which asks no mirror has all its kernels, so that it tests all of them or none.
 
     A run that may ask fetches what isn't there, and passes.
 
-    :param kernels: Exact ones, as :func:`pytest_memtype.kernels.bundle.resolve` gives them.
-    :param asked: What the user wrote, for the message of an error.
+    :param kernels: Exact specs, as :func:`pytest_memtype.kernels.bundle.resolve` gives them.
+    :param asked: The specs that the user wrote, for the message of an error.
+    :param progress: Called with a line where an index is read.
     :raises Unreachable: kernels are not in the cache; one line names them all, and what to do.
     """
     reason = mirror.unasked()
@@ -40,11 +41,13 @@ def check_at_hand(kernels: Sequence[str], *, asked: Sequence[str], progress: Pro
 
 
 def missing(specs: Iterable[str], *, progress: Progress) -> list[str]:
-    """Those of some exact kernels that can't be had without the network.
+    """The specs, out of ``specs``, whose kernels can't be had without the network.
 
-    What was built on this host counts as there.
+    A kernel that was built on this host counts as there.
 
-    :raises KernelError: there is no index to look one up in.
+    :param specs: Exact specs, as :func:`pytest_memtype.kernels.bundle.resolve` gives them.
+    :param progress: Called with a line where an index is read.
+    :raises KernelError: no index is there to look a kernel up in.
     """
     cache, sources = resources.cache_directory(), source_hash(resources.guest_sources())
 

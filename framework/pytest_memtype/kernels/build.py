@@ -1,4 +1,4 @@
-"""Building the guest's module, agent and initramfs."""
+"""The build of the guest's module, agent and initramfs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels import initramfs, sandbox
 
-# Whatever else lies in a checkout, such as the products of a build by hand, is neither copied nor hashed.
+# Other files of a checkout, such as the products of a build by hand, are neither copied nor hashed.
 _SOURCE_PATTERNS = ("Kbuild", "Makefile", "*.c", "*.h", "*.S", "*.list")
-# The verifier's build for user space is none of a guest's, and another guest's recipe isn't built here.
+# The verifier's build for user space isn't for guests, and another guest's recipe isn't built here.
 _NOT_FOR_GUESTS = ("host", "debian")
 _LIST = Path("initramfs") / "initramfs.list"
 _MODULE = "memtype.ko"
-#: The files of a bundle that other machines than the minimal guest are given.
+#: The files of a bundle that are deployed to other machines than the minimal guest.
 AGENT = "agent"
 #: The file of a bundle that QEMU is started by.
 LAUNCHER = "launcher.so"
@@ -41,7 +41,7 @@ cp /src/guests/agent/agent "$(command -v busybox)" /src
 
 
 def source_files(sources: Path) -> Iterator[Path]:
-    """Everything under ``guests/`` that a build reads, in a fixed order."""
+    """The files under ``guests/`` that a build reads, in a fixed order."""
     found = []
     # Each run looks several times for each kernel, and Path.rglob() takes five times as long.
     for folder, folders, names in os.walk(sources):
@@ -67,8 +67,10 @@ def copy_sources(sources: Path, work: Path) -> None:
 def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, what: str) -> None:
     """Build the module in ``work`` for a kernel that was built on this host.
 
-    :param build: The folder the kernel was built in. Nothing in it is changed.
+    :param build: The folder that the kernel was built in. Nothing in it is changed.
     :param compiler: Arguments of make that name the compiler, such as ``CC=gcc-12``.
+    :param work: The folder to build in, filled by :func:`copy_sources`.
+    :param what: The kernel, as the beginning of an error's message.
     :raises KernelError: the build failed; the compiler's last lines are in its details.
     """
     module = work / "guests" / "module"
@@ -91,17 +93,19 @@ def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, 
 
 
 def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: Path, what: str) -> None:
-    """Build ``memtype.ko`` (with debug information), the same without, the agent, ``initramfs.cpio`` and
-    ``launcher.so`` into ``target``.
+    """Build the guest's module, its agent, its initramfs and QEMU's launcher into ``target``.
 
-    Warnings of the compiler are errors.
+    The files are ``memtype.ko`` (with debug information), the same without, the agent, ``initramfs.cpio`` and
+    ``launcher.so``. Warnings of the compiler are errors.
 
     :param kit: Root folder with the compiler, and with the kernel's headers if the module is built in it.
-    :param release: The kernel's, as ``uname -r`` prints it; None when the module is there already, or
-        none can be built: then the initramfs has none, and ``target`` neither.
+    :param release: The kernel's release, as ``uname -r`` prints it. None when the module is in ``work``
+        already, or can't be built: then neither the initramfs nor ``target`` has it.
     :param sources: The folder that holds ``module/``, ``agent/``, ``launcher/`` and
         ``initramfs/initramfs.list``.
     :param work: The folder to build in, filled by :func:`copy_sources`.
+    :param target: An existing folder that takes the files.
+    :param what: The kernel, as the beginning of an error's message.
     :raises KernelError: the build failed; the compiler's last lines are in its details.
     :raises HostError: the host has no way to build inside the kit.
     """

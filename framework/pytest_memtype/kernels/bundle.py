@@ -1,4 +1,4 @@
-"""From a kernel spec to all that a guest of that kernel boots from."""
+"""The way from a kernel spec to all that a guest of that kernel boots from."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ _RECIPE = "4"
 class Bundle:
     """A kernel ready to boot. Its files never change; another build gets another folder.
 
-    :param spec: As the user wrote it, "debian:bookworm".
-    :param release: As ``uname -r`` prints it, "6.1.0-56-cloud-amd64".
+    :param spec: The spec as the user wrote it, "debian:bookworm".
+    :param release: The release as ``uname -r`` prints it, "6.1.0-56-cloud-amd64".
     :param version: Version of the Debian package, "6.1.192-2"; "local" for a kernel built on this host.
-    :param image: bzImage, for QEMU's ``-kernel``.
-    :param module: ``memtype.ko`` with debug information, None where none can be built because the mirror
-        has dropped the kernel's headers. The initramfs has it as ``/memtype.ko``, without.
-    :param stripped_module: The same without debug information, ten times smaller.
+    :param image: The bzImage, for QEMU's ``-kernel``.
+    :param module: ``memtype.ko`` with debug information, None where none can be built because the mirror has
+        dropped the kernel's headers. The initramfs has it as ``/memtype.ko``, without debug information.
+    :param stripped_module: The module without debug information, ten times smaller; None where ``module`` is.
     :param agent: The agent, a static program.
-    :param initramfs: For QEMU's ``-initrd``.
+    :param initramfs: The cpio archive, for QEMU's ``-initrd``.
     :param launcher: A library for :mod:`pytest_memtype.machine.launcher`.
-    :param config: The kernel's configuration, None where nothing has it any more.
+    :param config: The kernel's configuration, None where no package has it any more.
     :param key: Hash of everything the bundle is made from.
     :param directory: The folder of all these files.
-    :param kit: The root folder it was built in, with the compiler; gone when somebody removed it.
+    :param kit: The root folder that the bundle was built in, with the compiler; it may have been removed.
     """
 
     spec: str
@@ -80,8 +80,9 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
 
     Runs that want one at the same time prepare it once.
 
+    :param spec: The spec of one kernel, as a user writes it.
     :param progress: Called at the start of each slow stage: "waiting ...", "downloading ...", "building ...".
-    :param sources: The guest's sources, where they are not the package's own ``guests/``.
+    :param sources: The folder of the guest's sources; None is for the package's own ``guests/``.
     :raises UsageError: the spec can't be used.
     :raises KernelError: the kernel can't be found, fetched or built.
     :raises HostError: the host lacks a program, or a cache folder that can be written to.
@@ -123,6 +124,8 @@ def resolve(spec: str, *, progress: Progress = silent) -> str:
 
     "debian:bookworm" becomes "debian:6.1.0-56-cloud-amd64".
 
+    :param spec: The spec of one kernel, as a user writes it.
+    :param progress: Called with a line where an index is read.
     :raises UsageError: the spec can't be used.
     :raises KernelError: the kernel can't be found.
     """
@@ -132,7 +135,7 @@ def resolve(spec: str, *, progress: Progress = silent) -> str:
 
 
 def source_hash(sources: Path) -> str:
-    """Hash of the names and contents of all the guest's sources."""
+    """The hash of the names and contents of all the guest's sources."""
     digest = hashlib.sha256()
     for path in source_files(sources):
         data = path.read_bytes()
@@ -142,9 +145,11 @@ def source_hash(sources: Path) -> str:
 
 
 def bundle_path(kernel: Kernel | LocalKernel, sources: str, *, cache: Path) -> Path:
-    """Where the bundle of a kernel is, or would be; it is complete if it is there.
+    """The folder that the bundle of a kernel has, or would have; it is complete if it is there.
 
-    :param sources: The :func:`source_hash` of the guest's.
+    :param kernel: The kernel, Debian's or of this host.
+    :param sources: The :func:`source_hash` of the guest's sources.
+    :param cache: The cache folder.
     """
     return cache / "bundles" / f"{kernel.release}-{_key(kernel, sources, cache=cache)[:16]}"
 
@@ -156,15 +161,18 @@ def _key(kernel: Kernel | LocalKernel, sources: str, *, cache: Path) -> str:
 
 
 def find_kernel(wanted: Spec, sources: str, *, cache: Path, progress: Progress) -> Kernel | LocalKernel:
-    """The kernel that a spec stands for. Of an exact one that is in the cache no index is asked.
+    """The kernel that a spec stands for. An exact kernel that is in the cache takes no index.
 
-    :param sources: The :func:`source_hash` of the guest's.
-    :raises KernelError: it can't be found.
+    :param wanted: The spec.
+    :param sources: The :func:`source_hash` of the guest's sources.
+    :param cache: The cache folder.
+    :param progress: Called with a line where an index is read.
+    :raises KernelError: the kernel can't be found.
     """
     if not isinstance(wanted, DebianSpec):
         return find_local(wanted)
     if wanted.release is not None:
-        # What was downloaded once stays usable: nobody has to say again which one it is. experimental's have
+        # A kernel that was downloaded once stays usable, without an index. experimental's have
         # the same release for many packages; a newer one is taken where it is known without asking.
         own = kept_kernels(cache, sources, release=wanted.release)
         if own:
@@ -182,8 +190,9 @@ def find_kernel(wanted: Spec, sources: str, *, cache: Path, progress: Progress) 
 def kept_kernels(cache: Path, sources: str, *, release: str = "") -> list[Kernel]:
     """Debian's kernels that are in the cache, as a bundle of these sources or as a kit to build it in.
 
-    :param sources: The :func:`source_hash` of the guest's.
-    :param release: Those of this release alone.
+    :param cache: The cache folder.
+    :param sources: The :func:`source_hash` of the guest's sources.
+    :param release: Only kernels of this release; empty for all.
     """
     found = []
     # Both are named RELEASE-HASH.
@@ -192,7 +201,7 @@ def kept_kernels(cache: Path, sources: str, *, release: str = "") -> list[Kernel
         kernel = kernel_of(folder)
         if kernel is None or release not in ("", kernel.release):
             continue
-        # Of other sources there are more bundles, and other versions of this package make other kits.
+        # Other sources have other bundles, and other versions of this package make other kits.
         if folder in (kit_path(kernel, cache=cache), bundle_path(kernel, sources, cache=cache)):
             found.append(kernel)
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""Kernels in one file, for a machine without a network: ``memtype cache export`` and ``import``."""
+"""Export and import of kernels in a file, for a machine without a network: ``memtype cache``."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from pytest_memtype.kernels.index import INDEX_BYTES, Kernel, decode, in_order, 
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 
-# What the other machine boots from; of a bundle without a module some are missing.
+# The files that the other machine boots from; a bundle without a module lacks some.
 _BUNDLE = frozenset(
     ("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json", "config", "memtype.ko", STRIPPED_MODULE, SUMS)
 )
 _NEEDED = frozenset(("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json"))
-# What code of the host's reads or writes of a kit: no link may lead elsewhere from there.
+# The names in a kit that code on the host reads or writes: no link may lead elsewhere from there.
 _HOSTS = frozenset(("memtype", "src", "dev", "proc", KERNEL))
-# Links that lead from one to the next; three are usual.
+# The longest chain of links that is followed; three are usual.
 _MOST_LINKS = 10
 _LINK_BYTES = 255
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*")
@@ -50,13 +50,13 @@ _IMAGE = re.compile(r"linux-(?:image|binary)-[0-9A-Za-z.+~-]+")
 
 @dataclass(frozen=True)
 class Carried:
-    """What was written to a file, or came out of it.
+    """The contents of a file of kernels, as it was written or read.
 
     :param kernels: The kernels, the oldest first.
     :param new: Folders that weren't in the cache, such as ``bundles/X``.
-    :param toolchains: How many kernels have their toolchain with them.
-    :param firmware: Is OVMF with them?
-    :param indexes: The suites whose indexes are with them.
+    :param toolchains: Number of kernels whose toolchain is in the file.
+    :param firmware: Whether OVMF is in the file.
+    :param indexes: The suites whose indexes were written, or taken over.
     """
 
     kernels: tuple[Kernel, ...]
@@ -71,10 +71,13 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
 
     No mirror should be asked: see :func:`pytest_memtype.kernels.mirror.stay_offline`.
 
-    :param with_toolchain: Write what they were built with, too, several hundred MiB of each kernel: another
-        version of pytest-memtype, whose guests have other sources, builds them anew with it.
+    :param file: The path of the file to write; a file that is there is replaced.
+    :param specs: Specs of Debian's kernels, or ``set:NAME``.
+    :param with_toolchain: Write the toolchains, too, several hundred MiB for each kernel: another version of
+        pytest-memtype, whose guests have other sources, builds the kernels anew with them.
+    :param progress: Called with a line at the start of each slow stage.
     :raises UsageError: a spec isn't one of Debian's kernels, or the file can't be written.
-    :raises KernelError: a kernel isn't in the cache; the line names those that are.
+    :raises KernelError: a kernel isn't in the cache; the line names the kernels that are.
     """
     cache = resources.cache_directory()
     kernels = _chosen(specs, cache=cache, progress=progress)
@@ -111,10 +114,12 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
 def import_kernels(file: Path, *, progress: Progress) -> Carried:
     """Take over the kernels of a file that :func:`export` has written; what is in the cache already stays.
 
-    All of it is checked before the first folder appears in the cache.
+    The whole file is checked before the first folder appears in the cache.
 
-    :raises UsageError: the file is damaged, hostile, or of no use to this version of pytest-memtype.
+    :param file: The path of the file.
+    :param progress: Called with a line at the start of each slow stage.
     :raises HostError: the disk is full.
+    :raises UsageError: the file is damaged, hostile, or of no use to this version of pytest-memtype.
     """
     cache = resources.cache_directory()
     place = build_dir(cache, "import")
@@ -158,7 +163,7 @@ def _chosen(specs: Iterable[str], *, cache: Path, progress: Progress) -> list[Ke
 
 
 def _allowed(name: str, member: sealed_tar.Member, members: Mapping[str, sealed_tar.Member]) -> bool:
-    """May an export hold that? Links are in toolchains alone, which are root folders of their own."""
+    """Whether an export may hold a member. Only toolchains, which are root folders, have links."""
     match name.split("/"):
         case ["bundles" | "kits" | firmware.FOLDER | "index"]:
             return member.kind == "folder"
@@ -184,7 +189,7 @@ def _allowed(name: str, member: sealed_tar.Member, members: Mapping[str, sealed_
 
 
 def _left_out(name: str, member: sealed_tar.Member) -> bool:
-    """Does this version of the package do without it?"""
+    """Whether this version of the package works without a member."""
     match name.split("/"):
         case ["kits", _, "dev", *_]:
             # mmdebstrap makes links as dev/fd, which no build looks at.
@@ -196,12 +201,13 @@ def _left_out(name: str, member: sealed_tar.Member) -> bool:
 
 
 def _stays_inside(root: str, name: Sequence[str], members: Mapping[str, sealed_tar.Member]) -> bool:
-    """Does a link of a toolchain lead to a place in it, through whatever other links are there?
+    """Whether a link of a toolchain leads to a place in the toolchain, through all other links on its way.
 
-    One that begins with "/" begins at the toolchain's root.
+    A target that begins with "/" begins at the toolchain's root.
 
-    :param root: The toolchain's folder.
-    :param name: The link's name in it, in parts.
+    :param root: The toolchain's folder, as the members name it.
+    :param name: The link's name in the toolchain, in parts.
+    :param members: The members of the file, by name.
     """
     if name[0] in _HOSTS:
         return False
@@ -228,7 +234,7 @@ def _stays_inside(root: str, name: Sequence[str], members: Mapping[str, sealed_t
 
 
 def _folders(folder: Path, all_of: Iterable[str] = ("kits", "bundles", firmware.FOLDER)) -> Iterator[str]:
-    """The things in an unpacked export, kits before the bundles that are built in them."""
+    """The names of the folders in an unpacked export, kits before the bundles that are built in them."""
     for kind in all_of:
         for path in sorted((folder / kind).iterdir()) if (folder / kind).is_dir() else ():
             yield f"{kind}/{path.name}"
@@ -237,7 +243,10 @@ def _folders(folder: Path, all_of: Iterable[str] = ("kits", "bundles", firmware.
 def _checked(file: Path, folder: Path, *, cache: Path) -> Iterator[Kernel]:
     """The kernels of an unpacked export.
 
-    :raises UsageError: one is damaged, or can't be used by this version of pytest-memtype.
+    :param file: The file that it came from, for the message of an error.
+    :param folder: The folder that it was unpacked into.
+    :param cache: The cache folder, which may have the toolchain of a bundle that can't be used as it is.
+    :raises UsageError: a kernel is damaged, or can't be used by this version of pytest-memtype.
     """
     sources = source_hash(resources.guest_sources())
     kits = set()
@@ -281,7 +290,9 @@ def _makes_sense(kernel: Kernel) -> bool:
 def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
     """The suites of the indexes in an unpacked export.
 
-    :raises UsageError: one is damaged.
+    :param file: The file that they came from, for the message of an error.
+    :param folder: The folder that it was unpacked into.
+    :raises UsageError: an index is damaged.
     """
     for suite in SUITES:
         path = path_of(folder, suite)
@@ -302,7 +313,10 @@ def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
 def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
     """Put a folder of an unpacked export into its place; False when it is there already.
 
-    :param name: Such as ``bundles/X``.
+    :param folder: The folder that the export was unpacked into.
+    :param name: The name of a folder in it, such as ``bundles/X``.
+    :param cache: The cache folder.
+    :param progress: Called with a line where another run holds the lock.
     """
     unpacked, final = folder / name, cache / name
     if final.is_dir():
@@ -312,13 +326,13 @@ def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
     else:
         # All of it was checked as it came out of the file.
         seal(unpacked)
-    # Who is making the same holds this lock, and would not find it before he is done.
+    # A run that makes the same holds this lock, and would not see the folder before it is done.
     with exclusive(build_dir(cache, _maker(unpacked, cache=cache)), progress):
         return put_into_place(unpacked, final)
 
 
 def _maker(unpacked: Path, *, cache: Path) -> str:
-    """The workshop in which such a folder is made: that of a kit is its bundles', too."""
+    """The name of the build folder for a folder of an export: that of a kit is its bundles', too."""
     kernel = kernel_of(unpacked) if unpacked.parent.name == "bundles" else None
     return unpacked.name if kernel is None else kit_path(kernel, cache=cache).name
 
@@ -331,7 +345,7 @@ def _move_index(folder: Path, cache: Path, suite: str, *, progress: Progress) ->
         own = -1.0
         with contextlib.suppress(OSError, ValueError):
             own = decode(read_small(final, most=INDEX_BYTES))[1]
-        # One from the future would never be replaced.
+        # An index from the future would never be replaced.
         if not own < fetched <= time.time():
             return False
         final.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the changelogs of Debian's kernels say about memory types."""
+"""The entries about memory types in the changelogs of Debian's kernels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ _LINK = re.compile(r"\s*<?\bhttps?://\S+")
 def changelog(kernel: Kernel, *, cache: Path, progress: Progress) -> str:
     """The changelog in a kernel's own package, kept in the cache.
 
-    :raises KernelError: the package can't be had, or holds none.
+    :param kernel: The kernel; its package is downloaded where the cache hasn't the changelog.
+    :param cache: The cache folder.
+    :param progress: Called with a line before a download.
+    :raises KernelError: the package can't be had, or holds no changelog.
     """
     kept = cache / "changelogs" / f"{kernel.release}_{kernel.version}.gz"
     if not kept.exists():
@@ -62,10 +65,11 @@ def changelog(kernel: Kernel, *, cache: Path, progress: Progress) -> str:
 
 
 def about_memory_types(text: str, *, after: str, upto: str) -> list[tuple[str, str]]:
-    """Entries of a changelog about memory types, each (package version, entry), without links.
+    """The entries of a changelog about memory types, each (package version, entry), without links.
 
+    :param text: The changelog of the newer package.
     :param after: The older package's version; entries up to it are left out.
-    :param upto: The newer package's.
+    :param upto: The newer package's version; later entries are left out.
     """
     from debian.debian_support import Version
 
@@ -83,7 +87,7 @@ def _tells(entry: str) -> bool:
 def new_series(text: str, *, after: str, upto: str) -> list[str]:
     """The upstream series that began between two packages, the oldest first.
 
-    Of their changes a changelog says nothing: it lists those of stable updates, and Debian's own.
+    A changelog doesn't list the changes of a new series: it lists those of stable updates, and Debian's own.
     """
     from debian.debian_support import Version
 

@@ -35,19 +35,19 @@ WANTED = (
 """Drivers of devices that QEMU has. Debian's cloud kernels have neither e1000e nor any of DRM's."""
 
 FOLDER = "drivers"
-"""Where the guest has them."""
+"""The folder of the drivers: in the guest, and in the cache."""
 
 _NEEDED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Drivers:
-    """The drivers of one kernel.
+    """The drivers of a kernel, as an archive for its guests.
 
     :param archive: A cpio archive with ``/drivers/NAME.ko`` for each of ``order``.
-    :param order: Names of modules, each behind those it depends on.
-    :param built_in: Those of :data:`WANTED` that are part of the kernel itself.
-    :param missing: Those that this kernel doesn't have.
+    :param order: Names of modules, each behind the modules that it depends on.
+    :param built_in: Names of :data:`WANTED` that are part of the kernel itself.
+    :param missing: Names of :data:`WANTED` that this kernel doesn't have.
     """
 
     archive: Path
@@ -59,9 +59,11 @@ class Drivers:
 def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     """The drivers of a bundle's kernel, from the cache or Debian's package.
 
-    :return: None for a kernel that isn't Debian's: nobody says where its modules are.
+    :param bundle: The bundle that a guest boots.
+    :param progress: Called with a line before a download.
     :raises KernelError: the package can't be had, or makes no sense.
     :raises HostError: the host lacks a program or space.
+    :returns: the drivers; None for a kernel that isn't Debian's, whose modules can't be found.
     """
     if bundle.version == "local":
         return None

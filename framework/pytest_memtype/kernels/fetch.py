@@ -57,10 +57,10 @@ _NEEDED_BYTES = 1 << 30
 KERNEL: Final = "kernel.json"
 """The file that says which kernel a kit or a bundle is of."""
 KERNEL_BYTES: Final = 64 << 10
-"""What it has at most; 200 bytes are usual."""
+"""The most bytes that such a file may have; 200 are usual."""
 
 _TOOLS_SUITE = "bookworm"
-"""Where the tools come from that build the agent for a kernel which isn't Debian's."""
+"""The suite of the tools that build the agent for a kernel which isn't Debian's."""
 
 
 def image(kit: Path) -> Path:
@@ -75,9 +75,7 @@ def config(kit: Path) -> Path | None:
 
 
 def kernel_of(folder: Path) -> Kernel | None:
-    """The kernel that a kit or a bundle is of; None when it is of none, or another version of this package
-    made it.
-    """
+    """The kernel of a kit or a bundle; None when it has none, or another version of this package made it."""
     for path in (folder / "memtype" / KERNEL, folder / KERNEL):
         try:
             return Kernel(**json.loads(read_small(path, most=KERNEL_BYTES)))
@@ -87,33 +85,36 @@ def kernel_of(folder: Path) -> Kernel | None:
 
 
 def note_kernel(kernel: Kernel, folder: Path) -> None:
-    """Keep in a folder which kernel it is of, for :func:`kernel_of`."""
+    """Write into a folder which kernel it is of, for :func:`kernel_of`."""
     (folder / KERNEL).write_text(json.dumps(asdict(kernel)))
 
 
 def kits(cache: Path) -> list[Path]:
-    """All kits there are."""
+    """The folders of the kits in the cache, sorted by name."""
     folder = cache / "kits"
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def kit_path(kernel: Kernel, *, cache: Path) -> Path:
-    """Where the kit of a kernel is, or would be; it is complete if it is there."""
+    """The folder that the kit of a kernel has, or would have; it is complete if it is there."""
     parts = (kernel.release, kernel.version, kernel.suite, kernel.image, *_packages(kernel), _hook(kernel))
     return cache / "kits" / f"{kernel.release}-{_digest(parts)}"
 
 
 def tools_path(*, cache: Path) -> Path:
-    """Where the kit without a kernel is, or would be."""
+    """The folder that the kit without a kernel has, or would have."""
     return cache / "kits" / f"tools-{_digest((_TOOLS_SUITE, *_tools(), _HOOK))}"
 
 
 def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
     """Download and unpack the kit of a kernel. The caller holds the lock of ``place``.
 
-    :return: The kit, a root folder to build in.
+    :param kernel: The kernel to get, with its compiler and headers.
+    :param cache: The cache folder.
+    :param place: The build folder of the kit, see :func:`pytest_memtype.host.store.build_dir`.
     :raises KernelError: the mirror or a package failed.
     :raises HostError: the disk is full.
+    :returns: the kit, a root folder to build in.
     """
     final = kit_path(kernel, cache=cache)
     with staged(final, cache=place) as kit:
@@ -125,6 +126,8 @@ def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
 def fetch_tools(*, cache: Path, place: Path) -> Path:
     """Download and unpack a kit without a kernel. The caller holds the lock of ``place``.
 
+    :param cache: The cache folder.
+    :param place: The build folder of the kit, see :func:`pytest_memtype.host.store.build_dir`.
     :raises KernelError: the mirror or a package failed.
     :raises HostError: the disk is full.
     """

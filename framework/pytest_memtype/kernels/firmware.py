@@ -14,13 +14,13 @@ from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.stage import Stage, Step
 
 FOLDER = "firmware"
-"""Of the cache."""
+"""The folder of firmware in the cache."""
 
 _SUITE = "bookworm"
 
-# Flash of 4 MiB: newer suites have no other. Not the build for Secure Boot, which wants SMM.
+# Flash of 4 MiB: newer suites have no other. Not the build for Secure Boot, which needs SMM.
 FILES = ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")
-"""What there is of a firmware, code first."""
+"""The names of the files of a firmware, code first."""
 
 _HOOK = """
 mkdir "$1/package"
@@ -37,9 +37,10 @@ def flash(firmware: str, *, progress: Progress = silent) -> tuple[Path, ...]:
     Code first, then variables. Guests read both and write neither.
 
     :param firmware: See :class:`pytest_memtype.machine.hardware.Hardware`.
-    :return: Nothing for ``seabios``.
+    :param progress: Called with a line before a download.
     :raises KernelError: the package can't be had.
     :raises HostError: the host lacks a program or space.
+    :returns: the files; none for ``seabios``.
     """
     if firmware == "seabios":
         return ()

@@ -1,4 +1,4 @@
-"""Which kernels a suite has, by apt's own index of it."""
+"""The kernels that each suite has, by apt's own index of it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 _FRESH_SECONDS = 24 * 3600
 _FORMAT = 2
 INDEX_BYTES: Final = 16 << 20
-"""What an index has at most; 16 KiB are usual."""
+"""The most bytes that the file of an index may have; 16 KiB are usual."""
 _WHAT = "Debian's index of"
 _ARCHIVE = "Debian's archive"
-# Reading an index is half waiting for the mirror, half work of one core.
+# Reading an index is half waiting for the mirror, half work for one core.
 _AT_ONCE = 4
 
 # experimental's first of a series has no third number: 7.3-cloud-amd64.
@@ -60,13 +60,13 @@ done
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel in Debian's archive.
+    """A kernel in Debian's archive.
 
-    :param release: As ``uname -r`` prints it, "6.1.0-56-cloud-amd64".
+    :param release: The release as ``uname -r`` prints it, "6.1.0-56-cloud-amd64".
     :param version: Version of its packages, "6.1.192-2".
     :param suite: The suite whose sources have it, "bookworm".
     :param image: Name of the package that holds the bootable image.
-    :param headers: Are its headers still there? Without them no module can be built for it: mirrors
+    :param headers: Whether its headers are still there. Without them no module can be built for it: mirrors
         drop the headers of old backports, but keep their images.
     """
 
@@ -78,27 +78,27 @@ class Kernel:
 
     @property
     def series(self) -> str:
-        """Its upstream series, "6.1"."""
+        """The upstream series of the kernel, "6.1"."""
         return _series(self.version)
 
     @property
     def cloud(self) -> bool:
-        """Is it a cloud kernel, the flavour that is tested when nobody names one?"""
+        """Whether it is a cloud kernel, the flavour that is tested unless a user names another."""
         return self.release.endswith(_CLOUD)
 
     @property
     def signed(self) -> bool:
-        """Has Debian signed its image for Secure Boot? That comes some days behind a build."""
+        """Whether Debian has signed the image for Secure Boot, which it does some days after a build."""
         return "unsigned" not in self.image
 
 
 @dataclass(frozen=True)
 class Index:
-    """The kernels of one suite.
+    """The kernels of a suite, as its index lists them.
 
-    :param newest: Release of the kernel the suite's own ``linux-image-cloud-amd64`` stands for.
-        A suite may hold newer ones: bookworm-security carries trixie's 6.12 besides its own 6.1.
-    :param kernels: In no order.
+    :param newest: Release of the kernel that the suite's own ``linux-image-cloud-amd64`` stands for; None
+        without one. A suite may hold newer ones: bookworm-security carries trixie's 6.12 besides its own 6.1.
+    :param kernels: The kernels, in no order.
     """
 
     newest: str | None
@@ -106,10 +106,13 @@ class Index:
 
 
 def find(spec: DebianSpec, *, cache: Path, progress: Progress) -> Kernel:
-    """The kernel a spec stands for.
+    """The kernel that a spec stands for.
 
-    Indexes older than a day are refreshed; one that can't be is used as it is, and ``progress`` says so.
+    Indexes older than a day are refreshed. An index that can't be is used as it is, and ``progress`` is told.
 
+    :param spec: The spec of a kernel in Debian's archive.
+    :param cache: The cache folder.
+    :param progress: Called with a line where an index is read, and with a :class:`Remark` about old indexes.
     :raises KernelError: no kernel fits, or no index could be had.
     """
     suites = suites_of(spec)
@@ -125,8 +128,10 @@ def suites_of(spec: DebianSpec) -> tuple[str, ...]:
 
 
 def every(*, cache: Path, progress: Progress) -> list[Kernel]:
-    """All cloud kernels of all suites, the oldest first; of several packages of one release the newest.
+    """The cloud kernels of all suites, the oldest first; of several packages of one release the newest.
 
+    :param cache: The cache folder.
+    :param progress: Called with a line where an index is read, and with a :class:`Remark` about old indexes.
     :raises KernelError: no index could be had.
     """
     found = indexes(SUITES, cache=cache, progress=progress)
@@ -135,25 +140,25 @@ def every(*, cache: Path, progress: Progress) -> list[Kernel]:
 
 
 def in_order(kernels: Iterable[Kernel]) -> list[Kernel]:
-    """Kernels by the version of their packages, the oldest first."""
+    """The kernels by the version of their packages, the oldest first."""
     return sorted(kernels, key=_age)
 
 
 def newest_of_each_series(kernels: Iterable[Kernel]) -> list[Kernel]:
-    """One kernel of each upstream series, the oldest first."""
+    """The newest kernel of each upstream series, the oldest first."""
     last = {kernel.series: kernel for kernel in sorted(kernels, key=_age)}
     return sorted(last.values(), key=_age)
 
 
 def newest(kernels: Iterable[Kernel]) -> Kernel:
-    """The one of the newest package; of equals the first."""
+    """The kernel of the newest package; of equals the first."""
     first, *others = kernels
     # python-debian is slow to load, and nearly always there is one.
     return max((first, *others), key=_age) if others else first
 
 
 def listed(release: str, *, cache: Path) -> list[Kernel]:
-    """The kernels of a release in the indexes that are at most a day old. Nobody is asked."""
+    """The kernels of a release in the indexes that are at most a day old. No mirror is asked."""
     fresh = (_load(cache, suite, max_age=_FRESH_SECONDS) for suite in SUITES)
     return [kernel for index in fresh if index for kernel in index.kernels if kernel.release == release]
 
@@ -161,11 +166,14 @@ def listed(release: str, *, cache: Path) -> list[Kernel]:
 def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[str, Index]:
     """The indexes of suites, at most a day old where that can be had.
 
-    Those that can't be refreshed are used as they are, whatever their age. ``progress`` is told so, with a
+    Indexes that can't be refreshed are used as they are, whatever their age. ``progress`` is told so, with a
     :class:`Remark`, once for a run.
 
-    :raises Unreachable: there is none of them, and the mirror can't be reached or may not be asked.
-    :raises KernelError: none of them could be had.
+    :param suites: Names of suites.
+    :param cache: The cache folder.
+    :param progress: Called with a line where an index is read, and with a :class:`Remark` about old indexes.
+    :raises Unreachable: no index is in the cache, and the mirror can't be reached or may not be asked.
+    :raises KernelError: no index could be had.
     """
     wanted = tuple(suites)
     kept = kept_indexes(cache, wanted)
@@ -182,7 +190,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
             reason = mirror.unasked()
             if failures and reason is None:
                 old = tuple(failures)
-                # "Debian's index of sid: the mirror ...": whose index is said anyway.
+                # "Debian's index of sid: the mirror ...": the suite is named anyway.
                 message = next(iter(failures.values())).message
                 reason = message.partition(": ")[2] if message.startswith(_WHAT) else message
     if not kept:
@@ -198,11 +206,15 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
 def _refresh_all(
     suites: Sequence[str], *, cache: Path, progress: Progress, impatient: bool
 ) -> dict[str, KernelError | HostError]:
-    """Read indexes anew, and return why those that failed did.
+    """Read indexes anew, and return for each failed suite why it failed.
 
     The first is read alone until the mirror has answered: where it doesn't, the others aren't tried.
 
-    :param impatient: See :func:`unpack`: there are older ones.
+    :param suites: Names of suites.
+    :param cache: The cache folder.
+    :param progress: Called with a line where an index is read.
+    :param impatient: Give up soon on a mirror that doesn't answer, see :func:`unpack`: there are older
+        indexes.
     """
     answered = threading.Event()
     before = interruptions()
@@ -234,7 +246,7 @@ def _refresh_all(
                 if mirror.lately_lost(cache) and not lost_before:
                     mirror.lost(cache)
                     mirror.require(what)
-                # A mirror that doesn't answer is told of in one line, which comes when that is known.
+                # A mirror that doesn't answer gives one line, which comes when that is known.
                 if not impatient:
                     progress(f"reading {what}")
                 _refresh(cache, suite, place, impatient=impatient, on_contact=on_contact)
@@ -251,12 +263,12 @@ def _refresh_all(
 
 
 def ages(cache: Path) -> dict[str, float]:
-    """The indexes in the cache: how many seconds old that of each suite is. Negative by a clock set back."""
+    """The age in seconds of each suite's index in the cache. Negative where the clock was set back."""
     return {suite: time.time() - found[1] for suite in SUITES if (found := _read(cache, suite)) is not None}
 
 
 def age_text(seconds: float) -> str:
-    """An age for people: ``3 days old``, always at least one of a unit."""
+    """The text for an age in seconds: ``3 days old``, always at least one of a unit."""
     for unit, size in (("day", 24 * 3600), ("hour", 3600), ("minute", 60)):
         if seconds >= size:
             number = int(seconds // size)
@@ -265,7 +277,7 @@ def age_text(seconds: float) -> str:
 
 
 def _ages(cache: Path, suites: Iterable[str]) -> str:
-    """How old the indexes of suites are, as the beginning of a sentence."""
+    """The ages of the indexes of suites, as the beginning of a sentence."""
     found = ages(cache)
     groups: dict[str, list[str]] = {}
     for suite in suites:
@@ -286,7 +298,7 @@ def _ages(cache: Path, suites: Iterable[str]) -> str:
 
 
 def meanings(found: Mapping[str, Index]) -> dict[Kernel, list[str]]:
-    """What else than its release each kernel is meant by: ``debian:bookworm``, ``debian:6.1``."""
+    """The specs that stand for each kernel, beside its release: ``debian:bookworm``, ``debian:6.1``."""
     suites = [DebianSpec(f"debian:{suite}", suite=suite) for suite, index in found.items() if index.newest]
     names = dict.fromkeys(
         kernel.series for index in found.values() for kernel in index.kernels if kernel.cloud
@@ -300,10 +312,12 @@ def meanings(found: Mapping[str, Index]) -> dict[Kernel, list[str]]:
 
 
 def choose(spec: DebianSpec, indexes: Mapping[str, Index], *, where: str = _ARCHIVE) -> Kernel:
-    """The kernel a spec stands for.
+    """The kernel that a spec stands for, among those of given indexes.
 
-    :param where: What the indexes are, for the message of an error.
-    :raises KernelError: none fits; the message names the nearest ones.
+    :param spec: The spec of a kernel in Debian's archive.
+    :param indexes: The indexes by suite; that of the spec's suite has to be among them.
+    :param where: The name of the indexes in the message of an error.
+    :raises KernelError: no kernel fits; the message names the nearest ones.
     """
     kernels = [kernel for index in indexes.values() for kernel in index.kernels]
     if spec.suite is not None:
@@ -324,6 +338,7 @@ def parse(stanzas: Iterable[str], *, suite: str) -> Index:
     """Read the kernels out of package stanzas.
 
     :param stanzas: Lines of one or more ``Packages`` files.
+    :param suite: The suite that the kernels are of.
     """
     from debian.deb822 import Packages
 
@@ -376,7 +391,7 @@ def _version_key(version: str) -> Version:
 
 
 def _nearest(spec: DebianSpec, kernels: list[Kernel], *, each_way: int = 3) -> list[str]:
-    """What to write instead, as names after ``debian:``: the next older ones and the next newer ones."""
+    """The nearest names that exist, to be written after ``debian:``: the next older and next newer ones."""
     if spec.suite is not None:
         return []
     if spec.series is not None:
@@ -402,13 +417,13 @@ def _flavour(release: str) -> str:
 
 
 def path_of(cache: Path, suite: str) -> Path:
-    """Where the index of a suite is kept."""
+    """The file that the index of a suite is kept in."""
     # The format in the name: two versions of this package may share a cache.
     return cache / "index" / f"{suite}.{_FORMAT}.json"
 
 
 def kept_indexes(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
-    """The indexes on disk, whatever their age."""
+    """The indexes of suites that are on disk, by suite, whatever their age."""
     return {suite: index for suite in suites if (index := _load(cache, suite)) is not None}
 
 
@@ -423,7 +438,7 @@ def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | N
 
 
 def _read(cache: Path, suite: str) -> tuple[Index, float] | None:
-    """The index kept on disk, and when it was fetched; None when there is none or it is damaged."""
+    """The index kept on disk, and its time in seconds since the epoch; None without one, or a damaged one."""
     try:
         return decode(read_small(path_of(cache, suite), most=INDEX_BYTES))
     except (OSError, ValueError):
@@ -431,9 +446,10 @@ def _read(cache: Path, suite: str) -> tuple[Index, float] | None:
 
 
 def decode(content: bytes) -> tuple[Index, float]:
-    """An index as it is kept, and when it was fetched, seconds since the epoch.
+    """The index in a kept file's content, and the time it was fetched, in seconds since the epoch.
 
-    :raises ValueError: it is damaged.
+    :param content: The content of the file, as :func:`encode` made it.
+    :raises ValueError: the content is damaged.
     """
     try:
         stored = json.loads(content)
@@ -441,14 +457,14 @@ def decode(content: bytes) -> tuple[Index, float]:
         fetched = float(stored["fetched"])
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no index: {error}") from None
-    # JSON as Python reads it has infinities.
+    # Python's JSON accepts infinities.
     if not math.isfinite(fetched):
         raise ValueError("no index: it was fetched at no time")
     return index, fetched
 
 
 def encode(index: Index, *, fetched: float) -> bytes:
-    """An index as it is kept."""
+    """The content of the file that an index is kept in."""
     kernels = [asdict(kernel) for kernel in index.kernels]
     stored = {"fetched": fetched, "newest": index.newest, "kernels": kernels}
     return json.dumps(stored, indent=1).encode()

@@ -1,4 +1,4 @@
-"""Writing an initramfs: a cpio archive in "newc" form, made without root.
+"""The format of an initramfs: a cpio archive in "newc" form, made without root.
 
 The kernel's own ``usr/gen_init_cpio.c`` does this in C; it isn't in Debian's
 packages. Its list format is used here, documented in the kernel's
@@ -21,11 +21,11 @@ _ALIGNMENT = 4
 
 @dataclass(frozen=True)
 class Entry:
-    """One name in the archive.
+    """An entry of the archive: a file, a folder, a link or a device.
 
-    :param name: Its path without the leading slash.
+    :param name: The path without the leading slash.
     :param mode: File type and permissions, as in ``st_mode``.
-    :param data: Contents of a file, target of a symbolic link.
+    :param data: Contents of a file, or target of a symbolic link.
     :param device: Major and minor number of a device node.
     """
 
@@ -38,15 +38,17 @@ class Entry:
 def read_list(
     text: str, *, files: Mapping[str, Path], where: str, left_out: Collection[str] = ()
 ) -> Iterator[Entry]:
-    """Read lines ``dir NAME MODE UID GID``, ``file NAME SOURCE MODE UID GID``,
-    ``slink NAME TARGET MODE UID GID`` and ``nod NAME MODE UID GID c|b MAJOR MINOR``.
+    """Read the list of an initramfs, one entry a line.
 
-    User and group are root's whatever the line says; every process of the guest starts as root.
+    The lines are ``dir NAME MODE UID GID``, ``file NAME SOURCE MODE UID GID``,
+    ``slink NAME TARGET MODE UID GID`` and ``nod NAME MODE UID GID c|b MAJOR MINOR``. User and group are
+    root's whatever the line says; every process of the guest starts as root.
 
-    :param files: What each SOURCE stands for.
-    :param left_out: SOURCEs whose lines are passed over.
+    :param text: The list.
+    :param files: The file that each SOURCE stands for.
     :param where: Name of the list, for the message of an error.
-    :raises UsageError: a line isn't one of these.
+    :param left_out: SOURCEs whose lines are passed over.
+    :raises UsageError: a line has another form.
     """
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.partition("#")[0].split()
@@ -78,7 +80,7 @@ def archive(entries: Iterable[Entry]) -> bytes:
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the archive of ``entries``.
+    """Write the archive of ``entries`` to a file.
 
     It is left uncompressed: gzip made no difference to the boot that could be measured
     (6.1 under TCG of QEMU 7.2).

@@ -1,4 +1,4 @@
-"""Kernels that somebody built on this host, and the one it runs."""
+"""Kernels that were built on this host, and the one it runs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _LARGEST = 1 << 28
 class LocalKernel:
     """A kernel that was built on this host.
 
-    :param name: As the user wrote it.
-    :param release: As ``uname -r`` prints it.
-    :param image: Its bzImage.
-    :param build: Where modules for it are built.
-    :param config: Its configuration.
+    :param name: The spec as the user wrote it.
+    :param release: The release as ``uname -r`` prints it.
+    :param image: The bzImage.
+    :param build: The folder that modules for it are built against.
+    :param config: The file of its configuration.
     :param compiler: Arguments of make that name the compiler it was built with.
     :param identity: Hash of its image, configuration, symbols and compiler.
     """
@@ -51,9 +51,10 @@ class LocalKernel:
 
 
 def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
-    """Look at a kernel that was built on this host.
+    """Find a kernel that was built on this host, and check that its parts belong together.
 
-    :raises KernelError: something of it is missing or can't be read, or doesn't belong together.
+    :param spec: The spec of a build, or of the kernel that this host runs.
+    :raises KernelError: a part is missing, can't be read, or doesn't belong to the others.
     """
     what = f"kernel {spec.text!r}"
     try:
@@ -61,7 +62,7 @@ def find_local(spec: BuildSpec | HostSpec) -> LocalKernel:
     except OSError as error:
         raise KernelError(f"{what}: {reason(error)}; make it readable for you") from None
     except UsageError as error:
-        # What the user named is the folder, and this is a file in it.
+        # The user named the folder, and the error is about a file in it.
         raise KernelError(f"{what}: {error.message}") from None
 
 
@@ -115,7 +116,7 @@ def _of_the_host(spec: HostSpec) -> BuildSpec:
 
 
 def _release_of(image: Path, what: str) -> str:
-    """The release that a bzImage says it is."""
+    """The release that a bzImage names."""
     try:
         data = read_file(image, most=_LARGEST)
     except UsageError as error:

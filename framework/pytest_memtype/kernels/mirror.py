@@ -2,7 +2,7 @@
 
 ``--offline`` and the variable ``MEMTYPE_OFFLINE`` forbid asking. A mirror that was found to be unreachable
 isn't asked again by the same run: each question would cost as long as the first. Processes that a run starts
-are told (:func:`state`, :func:`restore`, :func:`environment`); others find a note in the cache.
+get this from it (:func:`state`, :func:`restore`, :func:`environment`); others find a note in the cache.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ CANT_BE_REACHED: Final = "the Debian mirror can't be reached"
 ADVICE: Final = (
     "repeat this with the network, or take it from a machine that has it (memtype cache export, import)"
 )
-"""What to do about something that isn't in the cache."""
+"""The advice about something that isn't in the cache, as the end of a sentence."""
 
 _UNREACHABLE = "unreachable"
 _ASKED = "1"
 NOTE: Final = "mirror-unreachable"
-"""The file in the cache that others find."""
+"""The name of the file in the cache that tells other processes."""
 
-# The workers of one run come within this; who has plugged the network in since waits no longer for news.
+# The workers of one run start within this; a user who has connected the network since waits no longer.
 _NOTE_SECONDS = 60.0
 
 
 class _Known:
-    """What this process knows.
+    """The knowledge of this process about the mirror.
 
     :ivar state: Empty, :data:`_ASKED` or :data:`_UNREACHABLE`.
-    :ivar told: Has the user been told how old the indexes are?
+    :ivar told: Whether the user was told how old the indexes are.
     """
 
     def __init__(self) -> None:
@@ -50,12 +50,12 @@ _known = _Known()
 
 
 def stay_offline() -> None:
-    """From now on this process asks no mirror."""
+    """Have this process ask no mirror from now on."""
     _known.state = _ASKED
 
 
 def lost(cache: Path) -> None:
-    """From now on this process takes the mirror to be unreachable; others of the same run find a note."""
+    """Have this process take the mirror for unreachable from now on, and leave a note for other processes."""
     if not _known.state:
         _known.state = _UNREACHABLE
     # A cache that can't be written to costs another process the same wait.
@@ -64,13 +64,13 @@ def lost(cache: Path) -> None:
 
 
 def answered(cache: Path) -> None:
-    """The mirror has sent something: whatever was noted of it is over."""
+    """Remove the note that the mirror is unreachable: it has sent something."""
     with suppress(OSError):
         _note(cache).unlink(missing_ok=True)
 
 
 def lately_lost(cache: Path) -> bool:
-    """Has any process found the mirror unreachable within the last minute?"""
+    """Whether any process has found the mirror unreachable within the last minute."""
     try:
         return 0 <= time.time() - _note(cache).stat().st_mtime < _NOTE_SECONDS
     except OSError:
@@ -78,7 +78,7 @@ def lately_lost(cache: Path) -> bool:
 
 
 def unasked() -> str | None:
-    """Why this process asks no mirror, as the end of a sentence; None when it may ask."""
+    """The reason why this process asks no mirror, as the end of a sentence; None when it may ask."""
     match _known.state or _of_environment():
         case "":
             return None
@@ -89,9 +89,9 @@ def unasked() -> str | None:
 
 
 def require(what: str) -> None:
-    """Check that something may be fetched.
+    """Check that this run may ask the mirror for a thing.
 
-    :param what: It, as the beginning of a sentence.
+    :param what: The thing to fetch, as the beginning of a sentence.
     :raises Unreachable: the mirror isn't asked; the line says what to do.
     """
     reason = unasked()
@@ -100,29 +100,29 @@ def require(what: str) -> None:
 
 
 def say_once() -> bool:
-    """Is the user still to be told how old the indexes are? True for the first who asks."""
+    """Whether the user still has to be told how old the indexes are. True for the first call only."""
     first, _known.told = not _known.told, True
     return first
 
 
 def state() -> dict[str, str | bool]:
-    """What this process knows, for :func:`restore` in another."""
+    """The knowledge of this process about the mirror, for :func:`restore` in another."""
     return {"state": _known.state or _of_environment(), "told": _known.told}
 
 
 def restore(state: dict[str, str | bool]) -> None:
-    """Take over what another process of this run knows."""
+    """Take over the knowledge of another process of this run."""
     _known.state, _known.told = str(state["state"]), bool(state["told"])
 
 
 def environment() -> dict[str, str]:
-    """What a process that is started has to have in its environment to know the same."""
+    """The environment variables that give a started process this one's knowledge about the mirror."""
     known = _known.state or _of_environment()
     return {VARIABLE: known} if known else {}
 
 
 def forget() -> None:
-    """Know nothing again, as a process that has just started."""
+    """Forget all about the mirror, as in a process that has just started."""
     _known.state, _known.told = "", False
 
 

@@ -1,4 +1,4 @@
-"""Running mmdebstrap, and saying in one line why it failed.
+"""Runs of mmdebstrap, with one line that says why a run failed.
 
 ``--variant=extract --mode=chrootless`` unpacks packages without root and
 without running their maintainer scripts; apt checks every signature and hash.
@@ -24,15 +24,15 @@ from pytest_memtype.host.store import disk_full, interrupt_waiting
 from pytest_memtype.kernels import mirror, route
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
 
-# Bounds a mirror that trickles.
+# The limit for a mirror that sends very slowly.
 _LIMIT_SECONDS = 1800
-# Until the first byte of the mirror: apt alone gives each of several addresses and tries half a minute, and a
-# name server that doesn't answer has no limit there. Shorter where something older will do.
+# Until the first byte of the mirror: apt itself allows half a minute for each address and each try, and sets
+# no limit for a name server that doesn't answer. Shorter where something older will do.
 _PATIENCE_SECONDS = 60.0
 _IMPATIENCE_SECONDS = 7.0
 _LOOK_SECONDS = 0.1
 _END_SECONDS = 10
-# mmdebstrap and apt keep nothing that is worth the wait.
+# mmdebstrap and apt leave nothing that would be worth a longer wait.
 _ABANDON_SECONDS = 1
 _IMPATIENT_OPTIONS = (
     'Acquire::Retries "0"',
@@ -83,7 +83,9 @@ _DISK_FULL = r"No space left on device|enough free space|Disk quota exceeded"
 def require_network(what: str, *, cache: Path) -> None:
     """Check that a mirror may be asked and isn't known to be out of reach, which takes no time.
 
-    :raises Unreachable: it may not, or is.
+    :param what: The thing to fetch, as the beginning of a sentence.
+    :param cache: The cache folder, for a note that the mirror is unreachable.
+    :raises Unreachable: the mirror may not be asked, or is out of reach.
     """
     mirror.require(what)
     if not route.has_route() and mirrors_elsewhere():
@@ -92,7 +94,7 @@ def require_network(what: str, *, cache: Path) -> None:
 
 
 def nobody() -> None:
-    """For a caller who needn't know when the mirror answers."""
+    """Ignore that the mirror answers."""
 
 
 def unpack(
@@ -108,14 +110,17 @@ def unpack(
 ) -> None:
     """Unpack ``packages`` of a suite, and all they depend on, into ``target``.
 
-    :param target: Made by the call; a failure may leave it half full.
+    :param sources: The apt sources of the suite.
+    :param target: The root folder that the call makes; a failure may leave it half full.
+    :param packages: Names of packages, each with ``=VERSION`` if need be; none for the hook alone.
     :param hook: Shell lines run at the end with ``$1`` the target and apt set up for its sources.
-    :param what: What is being got, for the message of an error.
+    :param what: The thing to fetch, as the beginning of an error's message.
+    :param cache: The cache folder, for a note that the mirror is unreachable.
     :param impatient: Give up on a mirror that doesn't answer within seconds: something older will do.
     :param on_contact: Called when the mirror has sent something.
     :raises Unreachable: the mirror sent nothing, or may not be asked.
     :raises KernelError: the mirror or a package failed.
-    :raises HostError: there is no mmdebstrap, or the disk is full.
+    :raises HostError: mmdebstrap isn't installed, or the disk is full.
     """
     require_network(what, cache=cache)
     # mmdebstrap 1.4 and later refuse root outside a chroot, because the maintainer scripts would run on the
@@ -154,7 +159,7 @@ def unpack(
 
 
 def _something_arrived(target: Path) -> bool:
-    """Has apt received a byte of an index? It writes its lists while they come, whatever way they come."""
+    """Whether apt has received a byte of an index: it writes its lists while they arrive, by any method."""
     for folder in (target / _LISTS / "partial", target / _LISTS):
         try:
             if any(
@@ -179,10 +184,15 @@ def install(
 
     Without root this takes a user namespace, in which maintainer scripts are root.
 
-    :param hooks: mmdebstrap's ``--customize-hook``, in order.
+    :param sources: The apt sources of the suite.
+    :param tarball: The path of the tar file to write.
+    :param packages: Names of packages.
+    :param hooks: Arguments of mmdebstrap's ``--customize-hook``, in order.
+    :param what: The thing to build, as the beginning of an error's message.
+    :param cache: The cache folder, for the message about a full disk.
     :raises Unreachable: the mirror may not be asked.
     :raises KernelError: the mirror or a package failed.
-    :raises HostError: there is no mmdebstrap or no user namespace, or the disk is full.
+    :raises HostError: mmdebstrap isn't installed, user namespaces can't be used, or the disk is full.
     """
     mirror.require(what)
     problem = None if os.geteuid() == 0 else namespace_problem()
@@ -192,7 +202,7 @@ def install(
     command = ["mmdebstrap", "--variant=minbase", f"--mode={mode}", "--format=tar"]
     command.append(f"--include={','.join(packages)}")
     command += [f"--customize-hook={hook}" for hook in hooks]
-    # Nobody reads them in a guest.
+    # A guest has no use for documentation.
     command += [f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT]
     status, output = _run([*command, *sources.arguments(tarball)], what=what)
     if status != 0:
@@ -200,13 +210,13 @@ def install(
 
 
 def namespace_problem() -> str | None:
-    """Why this user can't be root in a namespace of his own, and what to do; None when he can."""
+    """The reason why this user can't be root in a user namespace, and what to do; None when that works."""
     if shutil.which("newuidmap") is None:
         return "newuidmap is missing; install the package uidmap"
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        # As in a container that was started with some number.
+        # As in a container that was started with a number that has no name there.
         return f"user {os.geteuid()} has no entry in /etc/passwd, which newuidmap asks for; add one"
     for file in _SUBORDINATE:
         lines = file.read_text().splitlines() if file.exists() else []
@@ -235,16 +245,19 @@ _interrupted: set[subprocess.Popen[str]] = set()
 
 
 def interrupt_all(working: Collection[Future[Any]]) -> None:
-    """:func:`interrupt`, until some threads are done: one may be about to start its mmdebstrap."""
+    """Repeat :func:`interrupt` until some threads are done: one may be about to start its mmdebstrap.
+
+    :param working: The futures of the threads.
+    """
     interrupt()
-    # One that was cancelled before a thread took it is never done for wait() (Python 3.11 to 3.14).
+    # A future that was cancelled before a thread took it is never done for wait() (Python 3.11 to 3.14).
     begun = [each for each in working if not each.cancelled()]
     while wait(begun, timeout=_LOOK_SECONDS).not_done:
         interrupt()
 
 
 def interrupt() -> None:
-    """End each mmdebstrap of this process and each wait for another run; who waits is told that it failed."""
+    """End each mmdebstrap of this process and each wait for another run; their callers see a failure."""
     interrupt_waiting()
     for process in tuple(_running):
         if process.poll() is None:
@@ -255,12 +268,15 @@ def interrupt() -> None:
 def _run(
     command: list[str], *, what: str, patience: float | None = None, heard: Callable[[], object] = nobody
 ) -> tuple[int, str]:
-    """Exit status and output of a mmdebstrap that can't outlive this process.
+    """The exit status and output of an mmdebstrap that can't outlive this process.
 
+    :param command: Program and arguments.
+    :param what: The thing to fetch, as the beginning of an error's message.
     :param patience: Seconds that the mirror has to send something; None for as long as apt waits.
-    :param heard: Has it?
-    :raises Unreachable: it hasn't, or others have found meanwhile that it can't be reached.
+    :param heard: Called every 0.1 s while ``patience`` counts: returns whether the mirror has sent something.
     :raises KeyboardInterrupt: :func:`interrupt` has ended it.
+    :raises Unreachable: the mirror has sent nothing in time, or others have found meanwhile that it can't be
+        reached.
     """
     for program in ("mmdebstrap", "setpriv"):
         if shutil.which(program) is None:
@@ -274,7 +290,7 @@ def _run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # The causes above are told by apt's English messages.
+        # The causes above are recognised by apt's English messages.
         env={**os.environ, "LC_ALL": "C.UTF-8"},
         start_new_session=True,
     )
@@ -313,7 +329,8 @@ def _run(
 def _end(process: subprocess.Popen[str], seconds: int) -> None:
     """End mmdebstrap and its children, if an exception came before their end.
 
-    :param seconds: What it has to clear up.
+    :param process: The running mmdebstrap, which leads a process group.
+    :param seconds: Seconds that it has to clear up after each signal.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
@@ -326,9 +343,12 @@ def _end(process: subprocess.Popen[str], seconds: int) -> None:
 
 
 def failure(output: str, *, status: int, what: str, cache: Path) -> KernelError | HostError:
-    """Why mmdebstrap failed, by what it and apt printed.
+    """The error that says why mmdebstrap failed, by what it and apt printed.
 
-    :param status: What it ended with, negative for a signal.
+    :param output: The lines that mmdebstrap and apt printed.
+    :param status: The exit status of mmdebstrap, negative for a signal.
+    :param what: The thing to fetch, as the beginning of the message.
+    :param cache: The cache folder, for the message about a full disk.
     """
     details = tuple(line for line in output.splitlines() if line.strip())[-_DETAIL_LINES:]
     if re.search(_DISK_FULL, output):

@@ -21,7 +21,7 @@ cd "$1/package"
 apt-get download -qq {packages}
 for package in ./*.deb; do dpkg-deb -x "$package" .; rm "$package"; done
 """
-"""What is done for it, for who keeps what is made of it."""
+"""The shell lines that unpack the packages; part of the key of all that is made of the modules."""
 
 # MODULE_INFO() of the kernel: strings "name=value" that end with NUL, in the section .modinfo.
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
@@ -29,25 +29,26 @@ _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 
 @dataclass(frozen=True)
 class ModuleTree:
-    """A folder of modules.
+    """The unpacked modules of a kernel.
 
     :param folder: ``lib/modules/RELEASE``.
-    :param built_in: Names of those that are part of the kernel itself.
+    :param built_in: Names of the modules that are part of the kernel itself.
     """
 
     folder: Path
     built_in: frozenset[str]
 
     def load_order(self, wanted: Iterable[str]) -> dict[str, bytes]:
-        """See :func:`load_order`."""
+        """The contents of modules and all that they depend on, by name, in the order of loading."""
         files = {module_name(path.name.partition(".ko")[0]): path for path in self.folder.rglob("*.ko*")}
         return load_order(wanted, lambda name: module_contents(files[name]) if name in files else None)
 
 
 def packaged(bundle: Bundle) -> Kernel:
-    """The Debian kernel that a bundle is of.
+    """The Debian kernel that a bundle was made from.
 
-    :raises KernelError: nobody knows any more which one it was.
+    :param bundle: A bundle of one of Debian's kernels.
+    :raises KernelError: neither the bundle nor its kit says which kernel it was.
     """
     kernel = kernel_of(bundle.kit) or kernel_of(bundle.directory)
     if kernel is None:
@@ -61,8 +62,10 @@ def packaged(bundle: Bundle) -> Kernel:
 def unpacked(kernel: Kernel, root: Path, *, what: str, cache: Path) -> ModuleTree:
     """Fetch the packages of a kernel's modules, and unpack them.
 
-    :param root: A new folder to do that in.
-    :param what: What it is for, in errors.
+    :param kernel: The kernel.
+    :param root: A new folder to unpack the packages in.
+    :param what: The thing that is made of the modules, as the beginning of an error's message.
+    :param cache: The cache folder, for a note that the mirror is unreachable.
     :raises KernelError: a package can't be had, or makes no sense.
     :raises HostError: the host lacks a program or space.
     """
@@ -77,8 +80,8 @@ def unpacked(kernel: Kernel, root: Path, *, what: str, cache: Path) -> ModuleTre
 
 
 def module_packages(kernel: Kernel) -> str:
-    """Names and versions of the packages with the modules and the list of what is built in."""
-    # 6.19 split the package of before: linux-base-X lists what is built in, linux-modules-X has the modules.
+    """The names and versions of the packages with the modules and the list of built-in modules."""
+    # 6.19 split the package: linux-base-X lists the built-in modules, linux-modules-X has the others.
     split = kernel.image.startswith("linux-binary-")
     parts = ("linux-base", "linux-modules")
     names = [f"{part}-{kernel.release}" for part in parts] if split else [kernel.image]
@@ -86,11 +89,12 @@ def module_packages(kernel: Kernel) -> str:
 
 
 def load_order(wanted: Iterable[str], read: Callable[[str], bytes | None]) -> dict[str, bytes]:
-    """Modules and all that they depend on, each behind what it depends on.
+    """The contents of modules and all that they depend on, each behind the modules that it depends on.
 
-    :param read: Gives a module's contents by its name; None when there is no such module. What is built
-        into the kernel is none.
-    :return: Contents by name, in the order of loading.
+    :param wanted: Names of modules.
+    :param read: Called with a module's name; returns its contents, or None when there is no such module. A
+        module that is built into the kernel is none.
+    :returns: the contents by name, in the order of loading.
     """
     found: dict[str, bytes] = {}
 
@@ -128,4 +132,5 @@ def module_contents(path: Path) -> bytes:
 
 def module_name(name: str) -> str:
     # A module's file may have "-" where its name has "_".
+    """The name of a module, from the name of its file."""
     return name.replace("-", "_")

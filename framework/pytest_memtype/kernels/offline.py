@@ -1,4 +1,4 @@
-"""What this host could test if the network went away now."""
+"""The tests that this host could run if the network went away now."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pytest_memtype.kernels.spec import DebianSpec, parse
 
 @dataclass(frozen=True)
 class Readiness:
-    """What a run without a network would find in the cache.
+    """The contents of the cache, as a run without a network would find them.
 
-    :param kernel: Release of the default kernel by the last index; None when no index tells.
-    :param built: Is its bundle there? Then a first test takes a boot, or less.
-    :param buildable: Is its toolchain there? Then a bundle can be built, in half a minute.
-    :param templates: How many booted guests of it are there, from which others are cloned in milliseconds.
-    :param kernels: How many kernels in all could be tested.
-    :param firmware: Is OVMF there, for tests that want UEFI?
+    :param kernel: Release of the default kernel by the last index; None when no index names it.
+    :param built: Whether its bundle is there. Then a first test takes a boot, or less.
+    :param buildable: Whether its toolchain is there. Then a bundle can be built, in half a minute.
+    :param templates: Number of templates (booted guests) of it, from which others are cloned in milliseconds.
+    :param kernels: Number of kernels in all that could be tested.
+    :param firmware: Whether OVMF is there, for tests that want UEFI.
     :param indexes: Age in seconds of the last index of each suite, negative by a clock set back.
     """
 
@@ -40,11 +40,11 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Would ``memtype run --offline`` find its kernel?"""
+        """Whether ``memtype run --offline`` would find its kernel."""
         return self.built or self.buildable
 
     def line(self) -> str:
-        """All of it for people, on one line."""
+        """The readiness as one line of text."""
         if self.indexes:
             age = max(self.indexes.values())
             oldest = f"indexes {'up to ' if age >= 0 else ''}{age_text(age)}"
@@ -61,7 +61,7 @@ class Readiness:
 
 
 def readiness(cache: Path) -> Readiness:
-    """Look at what the cache has. Nobody is asked, and nothing is changed.
+    """Look at what the cache has. No mirror is asked, and nothing is changed.
 
     :param cache: The cache folder.
     """
@@ -86,7 +86,7 @@ def readiness(cache: Path) -> Readiness:
 
 
 def _templates(cache: Path, release: str) -> int:
-    """How many templates are of a kernel, by what they say of themselves: they belong to a room above."""
+    """The number of templates of a kernel, by their own notes: templates belong to a room above."""
     count = 0
     for path in (cache / "templates").glob("*/ready/template.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):

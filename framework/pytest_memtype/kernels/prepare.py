@@ -1,4 +1,4 @@
-"""Making several kernels ready at once."""
+"""Preparation of several kernels at once: download and build."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from pytest_memtype.kernels.stage import Stage, Step
 from pytest_memtype.kernels.together import together
 
 WORKERS = 2
-"""How many kernels are in one stage at a time. While two are downloaded and unpacked, others are built:
+"""The number of kernels in one stage at a time. While two are downloaded and unpacked, others are built:
 neither the network nor the processors wait for the other."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far one kernel is.
+    """The progress of one kernel.
 
+    :param spec: The spec of the kernel.
     :param stage: How far it is.
-    :param text: What it is doing, or why it failed.
-    :param seconds: How long each stage took that is over.
+    :param text: The present work on it, or why it failed.
+    :param seconds: Seconds that each finished stage took, by stage.
+    :param made: The bundle; None before ``ready``.
+    :param error: The reason for ``failed``; None otherwise.
     """
 
     spec: str
@@ -38,7 +41,7 @@ class Status:
 
 
 def ignore(status: Status) -> None:
-    """For a caller that shows no progress."""
+    """Ignore a change, for a caller that shows no progress."""
 
 
 def prepare(
@@ -47,14 +50,15 @@ def prepare(
     on_change: Callable[[Status], None] = ignore,
     workers: int = WORKERS,
 ) -> list[Status]:
-    """Fetch and build kernels, several at a time. One that fails doesn't keep the others from being made.
+    """Fetch and build kernels, several at a time. A failure of one doesn't stop the others.
 
     What was finished before an interruption is found in the cache, so that a repetition goes on from there.
 
+    :param specs: The specs of the kernels.
     :param on_change: Called from any thread, one call at a time.
-    :param workers: How many are downloaded at a time, and how many are built.
-    :return: How each ended: ``ready`` with its bundle, or ``failed`` with its error; in the order of
-        the specs.
+    :param workers: Number of kernels that are downloaded at a time, and number of those that are built.
+    :returns: the end of each: ``ready`` with its bundle, or ``failed`` with its error; in the order of the
+        specs.
     """
     clear_workshops(resources.cache_directory())
     telling = threading.Lock()
@@ -93,7 +97,7 @@ def prepare(
             become(Stage.READY, made=made, text="" if made.module else "without the module")
         except MemtypeError as error:
             if stopping.is_set():
-                # What it needed was ended for that.
+                # Its work was ended by the interruption.
                 raise KeyboardInterrupt from None
             become(Stage.FAILED, error=error, text=error.message)
         return status

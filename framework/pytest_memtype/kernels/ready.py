@@ -1,4 +1,4 @@
-"""``memtype kernels``: which kernels are here, which there are, making them ready, removing them."""
+"""The work of ``memtype kernels``: list kernels here and on the mirror, make them ready, remove them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from pytest_memtype.kernels.table import live_table
 
 @dataclass(frozen=True)
 class CachedKernel:
-    """A kernel in the cache.
+    """A kernel in the cache, and the space that it takes.
 
-    :param release: As ``uname -r`` prints it; ``tools`` for what builds guests of kernels not Debian's.
-    :param kernel: What is known of it; None for one that was built on this host.
+    :param release: The release as ``uname -r`` prints it; ``tools`` for what builds guests of kernels that
+        aren't Debian's.
+    :param kernel: The kernel in Debian's archive; None for a kernel that was built on this host.
     :param kit: Bytes of what was downloaded and unpacked.
     :param bundles: Bytes of what was built from it.
-    :param fetched: When, seconds since the epoch.
-    :param paths: All its folders.
+    :param fetched: Time of the last change, in seconds since the epoch.
+    :param paths: The folders of all its kits and bundles.
     """
 
     release: str
@@ -55,9 +56,10 @@ def cached() -> list[CachedKernel]:
 
 @dataclass(frozen=True)
 class AvailableKernel:
-    """A kernel that the mirror has.
+    """A kernel that the mirror has, and the specs that mean it.
 
-    :param specs: What means it beside its release, such as ``debian:bookworm`` and ``debian:6.1``.
+    :param kernel: The kernel in Debian's archive.
+    :param specs: Specs that stand for it, beside its release, such as ``debian:bookworm`` and ``debian:6.1``.
     """
 
     kernel: Kernel
@@ -67,7 +69,7 @@ class AvailableKernel:
 def available() -> list[AvailableKernel]:
     """The cloud kernels that the mirror has by its indexes, the oldest first.
 
-    :raises KernelError: no index of it could be had.
+    :raises KernelError: no index could be had.
     """
     cache = cache_directory()
     with shown(Console(stderr=True)) as progress:
@@ -80,8 +82,9 @@ def available() -> list[AvailableKernel]:
 
 
 def fetch(specs: Iterable[str]) -> list[Status]:
-    """Fetch and build kernels, their progress shown in a table; one that fails doesn't stop the others.
+    """Fetch and build kernels, and show their progress in a table. A failure of one doesn't stop the others.
 
+    :param specs: Specs of kernels, or ``set:NAME``.
     :raises UsageError: a spec or the name of a set can't be used.
     :raises KernelError: a set is a query, and there is no index to ask.
     """
@@ -95,9 +98,10 @@ def fetch(specs: Iterable[str]) -> list[Status]:
 
 
 def ready(specs: Iterable[str]) -> list[Status]:
-    """Like :func:`fetch`, for a run that needs them all.
+    """Fetch and build kernels for a run that needs them all.
 
-    :raises MemtypeError: the kernel that failed first, with the others that did in its details.
+    :param specs: Specs of kernels, or ``set:NAME``.
+    :raises MemtypeError: the error of the kernel that failed first, with the others' in its details.
     """
     wanted = tuple(specs)
     if mirror.unasked() is not None:
@@ -107,7 +111,7 @@ def ready(specs: Iterable[str]) -> list[Status]:
     done = fetch(wanted)
     failures = [status.error for status in done if status.error is not None]
     if failures:
-        # A mirror that can't be reached is one thing to say, for however many kernels it was wanted.
+        # A mirror that can't be reached gives one message, however many kernels need it.
         first, *others = [each for each in failures if not isinstance(each, Unreachable)] or failures[:1]
         first.details = (*first.details, *(other.message for other in others))
         raise first
@@ -117,8 +121,10 @@ def ready(specs: Iterable[str]) -> list[Status]:
 def remove(names: Iterable[str], *, progress: Progress) -> Iterator[CachedKernel]:
     """Remove kernels from the cache, by release or by spec, and yield each that is gone. Guests run on.
 
-    :raises UsageError: one isn't there; then nothing is removed.
-    :raises HostError: one can't be removed.
+    :param names: Releases or specs.
+    :param progress: Called with a line where another run holds a lock.
+    :raises UsageError: a kernel isn't there; then nothing is removed.
+    :raises HostError: a folder can't be removed.
     """
     known = {each.release: each for each in cached()}
     found = {}

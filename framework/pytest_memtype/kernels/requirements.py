@@ -1,4 +1,4 @@
-"""What a kernel must be configured with to be a guest."""
+"""The configuration that a kernel needs to be a guest."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def settings(config: str) -> dict[str, str]:
 
 
 def check(config: Path, *, what: str, module: bool) -> None:
-    """Check that a kernel can be a guest.
+    """Check that the configuration of a kernel lets it be a guest.
 
-    :param what: The kernel, for the message.
-    :param module: Must it load our module?
-    :raises KernelError: it lacks something, or would refuse the module.
+    :param config: The file of the kernel's configuration.
+    :param what: The kernel, as the beginning of an error's message.
+    :param module: Whether it has to load our module.
+    :raises KernelError: the kernel lacks something, or would refuse the module.
     """
     try:
         given = settings(config.read_text(errors="replace"))

@@ -1,4 +1,4 @@
-"""Whether this host has any way to another machine, by the kernel's own tables."""
+"""The routes of this host to other machines, by the kernel's own tables."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _NEAR = ("fe80", "ff00")
 
 
 def has_route() -> bool:
-    """Is there a route that leads off this host? Without one no connection to another can be made.
+    """Whether there is a route that leads off this host, without which no other can be reached.
 
-    True where that can't be known. It saves a plugged-off host the second that mmdebstrap takes to find out.
+    True where that can't be known. It saves an unconnected host the second that mmdebstrap takes to find out.
     """
     try:
         ipv4 = [line.split()[0] for line in _IPV4.read_text().splitlines()[1:] if line.strip()]

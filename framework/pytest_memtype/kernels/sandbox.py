@@ -1,4 +1,4 @@
-"""Running a command with a kit as its root folder.
+"""The sandbox of a build: commands run with a kit as their root folder.
 
 bubblewrap does it without root. Where bubblewrap can't (no user namespaces,
 or a container without the right to mount), root uses chroot, in which nothing
@@ -31,7 +31,7 @@ class Finished:
 
 
 def bwrap_problem() -> str | None:
-    """Why bubblewrap can't be used here, in its own words; None when it can. Really runs it."""
+    """The reason why bubblewrap can't be used here, in its own words; None when it can. Really runs it."""
     if shutil.which("bwrap") is None:
         return "not installed"
     command = [*_isolated(Path("/")), "true"]
@@ -45,14 +45,17 @@ def bwrap_problem() -> str | None:
 
 
 def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
-    """Run shell lines inside a kit, ``source`` being its ``/src``, the one folder they can write to.
+    """Run shell lines inside a kit; ``source`` is ``/src`` there, the only folder that they can write to.
 
+    :param kit: The root folder, which only this user may have been able to change.
+    :param source: The folder that the lines see as ``/src``.
+    :param script: Lines for ``/bin/sh``, run in ``/src``.
     :param limit: Seconds until the run counts as hung.
     :raises HostError: neither bubblewrap nor chroot can be used, or others than this user could have changed
         the kit.
     :raises KernelError: the run took longer than ``limit``.
     """
-    # Inside it the packages say whose things are.
+    # Owners and modes inside the kit are those of the packages.
     require_ours(kit, contents=False)
     problem = bwrap_problem()
     if problem is None:

@@ -1,7 +1,7 @@
-"""A tar file that says itself what is in it: a manifest comes first, with the SHA-256 of every file.
+"""A tar file that lists its own contents: a manifest comes first, with the SHA-256 of every file.
 
-The manifest finds damage, such as a file cut short on its way. It proves nothing of who made the file:
-whoever can change the contents can change the manifest. By being unpacked a hostile file can do no harm,
+The manifest finds damage, such as a file cut short on its way. It doesn't prove who made the file:
+a hostile file may have a manifest that fits its contents. Unpacking a hostile file does no harm,
 though: every name, type, size and target of a link is checked before anything is written, and only files,
 folders and links that the caller allows are made. ``tarfile``'s own filter isn't relied on: Python has it
 from 3.11.4 on, and Debian 12 has 3.11.2.
@@ -27,31 +27,31 @@ from pytest_memtype.errors import HostError, UsageError, reason
 from pytest_memtype.host.files import opened
 
 MANIFEST: Final = "memtype-export.json"
-"""The first member's name."""
+"""The name of the first member of the tar file."""
 
 _FORMAT = 1
-# Kernels are compressed already; what else there is gets half as large, at the speed of a disk.
+# Kernels are compressed already; the rest gets half as large, at the speed of a disk.
 _LEVEL = 1
 _PIECE = 1 << 20
-# A toolchain has 20,000 files; of each the manifest has 250 bytes. So fifty kernels' fit.
+# A toolchain has 20,000 files, with 250 bytes each in the manifest. So those of fifty kernels fit.
 _MANIFEST_BYTES = 256 << 20
 _MOST_MEMBERS = 1_000_000
 _MOST_BYTES = 64 << 30
 _NO_DIGEST = "0" * 64
-# Of a member's header, with a long name, and of what tarfile reads ahead.
+# The most bytes of a member's header, with a long name, and of what tarfile reads ahead.
 _HEADER_BYTES = 1 << 20
 _NAME = re.compile(r"[^\0-\x1f\x7f]{1,4000}")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One name in the file.
+    """A member of the tar file.
 
     :param kind: ``folder``, ``file`` or ``link``.
-    :param size: Bytes of a file.
-    :param sha256: Of a file's contents, in hexadecimal.
-    :param executable: Is a file a program?
-    :param target: Where a link leads.
+    :param size: Bytes of a file; 0 for the others.
+    :param sha256: SHA-256 of a file's contents, in hexadecimal.
+    :param executable: Whether a file is a program.
+    :param target: The target of a link, as it is written in it.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Member:
 
 
 Allowed = Callable[[str, Member, Mapping[str, Member]], bool]
-"""May there be such a member, among all the others?"""
+"""Returns whether a file may have a member: called with its name, the member, and all members by name."""
 
 
 def write(
@@ -77,13 +77,15 @@ def write(
 
     Device nodes and the like are left out.
 
-    :param folders: By their names in the tar file, such as ``bundles/X``.
-    :param facts: What the manifest says beside.
-    :param allowed: As of :func:`unpack`.
-    :param left_out: Is such a member not to be written?
-    :raises UsageError: it would be refused; nothing was written.
-    :raises HostError: something can't be read.
-    :raises OSError: something can't be written.
+    :param file: The open file to write to.
+    :param folders: Files and folders by their names in the tar file, such as ``bundles/X``.
+    :param facts: Further content of the manifest; JSON.
+    :param allowed: Called with each member's name, the member and all members: whether :func:`unpack` would
+        take it.
+    :param left_out: Called with each member's name and the member: whether it is not to be written.
+    :raises UsageError: :func:`unpack` would refuse the file; nothing was written.
+    :raises HostError: a file of the cache can't be read.
+    :raises OSError: the tar file can't be written.
     """
     found = dict(_found(folders))
     members = {name: _described(path) for name, path in found.items()}
@@ -121,10 +123,13 @@ def unpack(
 ) -> Mapping[str, Any]:
     """Unpack a file that :func:`write` has made into an empty folder, and return its facts.
 
-    :param allowed: May a file have this member? Folders above it are asked for as well.
+    :param path: The tar file.
+    :param target: An existing, empty folder.
+    :param allowed: Called with each member's name, the member and all members: whether a file may have it. It
+        is called for the folders above it as well.
     :param on_size: Called with the bytes that all files will take, before the first is made.
-    :raises UsageError: it is damaged, or no such file; the caller removes what is in ``target``.
-    :raises OSError: something can't be written.
+    :raises UsageError: the file is damaged, or no such file; the caller removes what is in ``target``.
+    :raises OSError: a file can't be written.
     """
     try:
         with opened(path) as raw, gzip.GzipFile(fileobj=raw, mode="rb") as packed:
@@ -143,15 +148,15 @@ def unpack(
 
 
 class _Refused(Exception):
-    """What the file holds may not be there."""
+    """The file holds something that it may not hold. The message says what."""
 
 
 class _TooLarge(_Refused):
-    """There is more of it than can be checked."""
+    """The file holds more than can be checked."""
 
 
 class _Bounded(io.RawIOBase):
-    """Reads on for as many bytes as were allowed, so that no header can make tarfile fill the memory."""
+    """A reader of as many bytes as were allowed, so that no header can make tarfile fill the memory."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
@@ -195,7 +200,7 @@ def _unpack(
             raise _Refused(f"{header.name!r} is not what the manifest says")
         bounded.allow(expected.size)
         _make(tar, header, expected, target / header.name)
-        # tarfile remembers them all.
+        # tarfile would keep them all in memory.
         tar.members = []  # type: ignore[attr-defined]
     # Behind the end there is padding, and what gzip has to check.
     bounded.allow(0)
@@ -242,8 +247,10 @@ def _member(name: str, content: Any) -> Member:
 def _check_all(members: Mapping[str, Member], manifest: int, *, allowed: Allowed) -> int:
     """Check all that a manifest says, and return the bytes that all files take.
 
-    :param manifest: The bytes that it has.
-    :raises _Refused: something of it may not be there.
+    :param members: The members that the manifest lists, by name.
+    :param manifest: Bytes of the manifest.
+    :param allowed: Called with each member's name, the member and all members.
+    :raises _Refused: a member may not be there, or there is too much.
     """
     _check_manifest(manifest)
     _check_count(len(members))
@@ -268,7 +275,7 @@ def _check_count(count: int) -> None:
 
 
 def _check(name: str, member: Member, members: Mapping[str, Member]) -> None:
-    """Check that a name leads to a place below the folder, and through folders of the same file only."""
+    """Check that a member lies below the folder, and in folders that are members themselves."""
     parts = name.split("/")
     if not _NAME.fullmatch(name) or any(part in ("", ".", "..") for part in parts):
         raise _Refused(f"{name[:80]!r} is not the name of a file below the cache")
@@ -286,12 +293,12 @@ def _kind(header: tarfile.TarInfo) -> str:
         return "folder"
     if header.issym():
         return "link"
-    # Hard links, device nodes and sparse files are written by nobody here.
+    # An export has no hard links, device nodes and sparse files.
     return "file" if header.type == tarfile.REGTYPE else "other"
 
 
 def _make(tar: tarfile.TarFile, header: tarfile.TarInfo, member: Member, path: Path) -> None:
-    """Make one member; those that need one are made behind the folder above, since the file has them so."""
+    """Make one member; the folder that it is in was made before, since the file has it before."""
     if member.kind == "folder":
         path.mkdir(mode=0o755)
         return
@@ -314,7 +321,7 @@ def _make(tar: tarfile.TarFile, header: tarfile.TarInfo, member: Member, path: P
 
 
 def _found(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
-    """All names to write, each behind the folder that it is in."""
+    """The names of all members to write, with their paths, each behind the folder that it is in."""
     above: set[str] = set()
     for name, path in folders.items():
         for parent in reversed(Path(name).parents[:-1]):
@@ -342,7 +349,7 @@ def _opened(path: Path) -> io.BufferedReader:
 
 
 def _unreadable(error: OSError) -> HostError:
-    """What to say of a file of the cache: an OSError would be taken for one of the file that is written."""
+    """The error about an unreadable file of the cache: OSError would mean the file that is written."""
     return HostError(f"{reason(error)}: it can't be read; make it yours to read, or remove it")
 
 
@@ -351,7 +358,7 @@ def _raise(error: OSError) -> None:
 
 
 def _described(path: Path) -> Member:
-    """What is at a path, as yet without its digest, which takes long."""
+    """The member that a path would be, as yet without its digest, which takes long."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return Member("link", target=str(path.readlink()))

@@ -22,7 +22,7 @@ from pytest_memtype.kernels.index import (
 from pytest_memtype.kernels.spec import SUITES, DebianSpec, parse
 
 DEFAULT = ("set:default",)
-"""What is tested when nobody names a kernel."""
+"""The specs that are tested when the user names no kernel."""
 
 _PREFIX = "set:"
 
@@ -34,10 +34,12 @@ _IN_THE_CACHE = "in-the-cache"
 
 
 def expand(specs: Iterable[str], *, progress: Progress = silent) -> tuple[str, ...]:
-    """The specs, with ``set:NAME`` replaced by those of the set; none of them twice.
+    """The specs, with ``set:NAME`` replaced by the specs of the set; none of them twice.
 
-    :raises UsageError: there is no such set, or its file isn't one.
+    :param specs: Specs of kernels, or ``set:NAME``.
+    :param progress: Called with a line where an index is read.
     :raises KernelError: a set is a query, and there is no index to ask.
+    :raises UsageError: there is no such set, or its file isn't a set.
     """
     given = tuple(specs)
     check(given)
@@ -52,9 +54,10 @@ def expand(specs: Iterable[str], *, progress: Progress = silent) -> tuple[str, .
 
 
 def check(specs: Iterable[str]) -> None:
-    """Look at what the user wrote, before anything is looked up.
+    """Check the specs that the user wrote, before anything is looked up.
 
-    :raises UsageError: something is no spec, or there is no such set.
+    :param specs: Specs of kernels, or ``set:NAME``.
+    :raises UsageError: a text is no spec, or there is no such set.
     """
     for spec in specs:
         if spec.startswith(_PREFIX):
@@ -64,10 +67,12 @@ def check(specs: Iterable[str]) -> None:
 
 
 def kernel_set(name: str, *, progress: Progress = silent) -> tuple[str, ...]:
-    """The specs of the set in ``kernels/NAME.toml``: its ``kernels``, or what its ``query`` finds.
+    """The specs of the set in ``kernels/NAME.toml``: its ``kernels``, or the results of its ``query``.
 
-    :raises UsageError: there is no such set, or the file isn't one.
-    :raises KernelError: it is a query, and there is no index to ask.
+    :param name: The name of the set, without ``set:``.
+    :param progress: Called with a line where an index is read.
+    :raises UsageError: there is no such set, the file isn't a set, or the cache has no kernel for it.
+    :raises KernelError: the set is a query, and there is no index to ask.
     """
     content = _content(name)
     if not isinstance(content, str):
@@ -80,9 +85,10 @@ def kernel_set(name: str, *, progress: Progress = silent) -> tuple[str, ...]:
 
 
 def _content(name: str) -> str | tuple[str, ...]:
-    """The query of a set, or its specs.
+    """The query of a set of kernels, or its specs.
 
-    :raises UsageError: there is no such set, or the file isn't one.
+    :param name: The name of the set, without ``set:``.
+    :raises UsageError: there is no such set, or the file isn't a set.
     """
     path = resources.kernel_sets() / f"{name}.toml"
     known = sorted(file.stem for file in resources.kernel_sets().glob("*.toml"))
@@ -117,9 +123,9 @@ def _in_the_cache(name: str) -> list[Kernel]:
 
 
 def _read_indexes(specs: Sequence[str], *, progress: Progress) -> None:
-    """Have the indexes that several specs take read at once; what is wrong with a spec is found out later.
+    """Have the indexes that several specs take read at once; a wrong spec is left to later checks.
 
-    So a mirror that can't be reached is told of in one line, which names all indexes that will be used.
+    So a mirror that can't be reached gives one line, which names all indexes that will be used.
     """
     wanted: set[str] = set()
     with suppress(UsageError):
@@ -132,7 +138,7 @@ def _read_indexes(specs: Sequence[str], *, progress: Progress) -> None:
 
 
 def _suites(spec: str) -> Iterator[str]:
-    """The suites whose indexes are sure to be asked for a spec."""
+    """The suites whose indexes are certainly needed for a spec."""
     if spec.startswith(_PREFIX):
         content = _content(spec.removeprefix(_PREFIX))
         if content in _QUERIES:

@@ -1,4 +1,4 @@
-"""Which apt sources a suite is read from. They are always the host's or mmdebstrap's own."""
+"""The apt sources that a suite is read from. They are always the host's or mmdebstrap's own."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _CARRIED_OPTIONS = (
 
 @dataclass(frozen=True)
 class AptSources:
-    """How to point mmdebstrap at one suite.
+    """The arguments that point mmdebstrap at one suite.
 
-    :param suite: The suite asked for, "trixie-backports".
-    :param base: The suite it extends, "trixie"; the same for a full suite.
-    :param lines: The host's own lines for it, in sources.list form. Empty: mmdebstrap's default.
-    :param options: apt.conf lines.
+    :param suite: The suite that was asked for, "trixie-backports".
+    :param base: The suite that it extends, "trixie"; the same as ``suite`` for a full suite.
+    :param lines: The host's own lines for it, in sources.list form. None of them leaves it to mmdebstrap.
+    :param options: Lines of apt.conf.
     """
 
     suite: str
@@ -48,7 +48,7 @@ class AptSources:
     options: tuple[str, ...] = ()
 
     def releases(self) -> tuple[str, ...]:
-        """The archives whose kernels count as this suite's."""
+        """The names of the archives whose kernels count as this suite's."""
         return tuple(self.suite + pocket for pocket in _POCKETS)
 
     def arguments(self, target: Path) -> list[str]:
@@ -64,9 +64,9 @@ class AptSources:
 
 
 def mirrors_elsewhere() -> bool:
-    """Are all the mirrors on other machines, and reached without a proxy, which may be on this one?
+    """Whether all mirrors are on other machines, and reached without a proxy, which may be on this one.
 
-    It reads apt's files itself: apt-get may take a second for it.
+    This reads apt's files itself: apt-get may take a second for it.
     """
     if any(name.lower() in _PROXIES for name in os.environ):
         return False
@@ -80,13 +80,13 @@ def mirrors_elsewhere() -> bool:
 
 
 def sources_of(suite: str) -> AptSources:
-    """The apt sources of a Debian suite, seen from this host."""
+    """The apt sources of a Debian suite on this host."""
     base = "sid" if suite == _EXPERIMENTAL else suite.removesuffix(_BACKPORTS)
     return AptSources(suite=suite, base=base, lines=_host_lines(suite, base), options=_host_options())
 
 
 def _host_lines(suite: str, base: str) -> tuple[str, ...]:
-    """The host's lines for ``suite``, or nothing when it doesn't have the base suite."""
+    """The host's lines for ``suite``, or none when it doesn't have the base suite."""
     fields = ("REPO_URI", "RELEASE", "CODENAME", "COMPONENT", "ARCHITECTURE")
     listing = _once(
         "apt-get",
@@ -102,7 +102,9 @@ def lines_from_targets(listing: str, *, suite: str, base: str, keyring: Path | N
     """Turn ``apt-get indextargets`` output into sources.list lines.
 
     :param listing: Lines ``REPO_URI|RELEASE|CODENAME|COMPONENT|ARCHITECTURE``.
-    :param keyring: Debian's keyring, or None to trust what apt trusts by default.
+    :param suite: The suite that is asked for.
+    :param base: The suite that it extends; no lines without it.
+    :param keyring: Debian's keyring, or None for the keys that apt trusts by default.
     """
     wanted = {base + pocket for pocket in _POCKETS} | {suite}
     # A host may follow "stable"; the code name is what was asked for.
@@ -135,18 +137,18 @@ def _host_options() -> tuple[str, ...]:
 
 
 def debian_keyring() -> Path | None:
-    """Debian's keys on this host, or None."""
+    """The file of Debian's keys on this host, or None."""
     return next((path for path in _KEYRINGS if path.exists()), None)
 
 
 @functools.cache
 def _once(*command: str) -> str:
-    """What apt says of the host's sources: a second's work where it keeps no cache, as in containers."""
+    """The output of an apt query, once a process: it takes a second where apt keeps no cache (containers)."""
     return _output(*command)
 
 
 def _output(*command: str) -> str:
-    """What a quick apt query prints; nothing on a host without apt, whose mirrors mmdebstrap picks."""
+    """The output of a quick apt query; empty on a host without apt, whose mirrors mmdebstrap picks."""
     if shutil.which(command[0]) is None:
         return ""
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout

@@ -1,4 +1,4 @@
-"""What a user may write after ``--kernel``."""
+"""The specs that a user may write after ``--kernel``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUITES = (
 _SERIES = re.compile(r"[0-9]+\.[0-9]+")
 # experimental's first of a series has no third number: 7.3-cloud-amd64.
 RELEASE = re.compile(r"[0-9]+\.[0-9]+[0-9a-z.+~-]*-(?:cloud-|rt-)?amd64")
-"""What ``uname -r`` prints of one of Debian's kernels."""
+"""The form of a release of Debian's kernels, as ``uname -r`` prints it."""
 
 _KNOWN = (
     "debian:SUITE, debian:6.1 (a series), debian:6.1.0-50-cloud-amd64 (a release), tree:PATH, "
@@ -35,12 +35,12 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class DebianSpec:
-    """A kernel out of Debian's archive; exactly one of the last three is given.
+    """A kernel out of Debian's archive; exactly one of ``suite``, ``series`` and ``release`` is given.
 
-    :param text: What the user wrote.
-    :param suite: Newest cloud kernel of this suite, security and updates included.
-    :param series: Newest cloud kernel of this upstream series ("6.1") over all known suites.
-    :param release: This very kernel, as ``uname -r`` names it.
+    :param text: The spec as the user wrote it.
+    :param suite: The newest cloud kernel of this suite, security and updates included.
+    :param series: The newest cloud kernel of this upstream series ("6.1") over all known suites.
+    :param release: The kernel of this very release, as ``uname -r`` names it.
     """
 
     text: str
@@ -51,11 +51,11 @@ class DebianSpec:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """A kernel that somebody built on this host.
+    """A kernel that was built on this host.
 
-    :param text: What the user wrote.
-    :param image: Its bzImage.
-    :param build: The folder it was built in, or the headers of such a folder: where modules are built.
+    :param text: The spec as the user wrote it.
+    :param image: The bzImage.
+    :param build: The folder that it was built in, or the headers of such a folder: where modules are built.
     """
 
     text: str
@@ -65,7 +65,10 @@ class BuildSpec:
 
 @dataclass(frozen=True)
 class HostSpec:
-    """The kernel this host runs."""
+    """The kernel that this host runs.
+
+    :param text: The spec as the user wrote it, "host".
+    """
 
     text: str
 
@@ -76,7 +79,8 @@ Spec = DebianSpec | BuildSpec | HostSpec
 def parse(text: str) -> Spec:
     """Read the spec of one kernel.
 
-    :raises UsageError: the text names no kernel this version knows how to find.
+    :param text: The spec as the user wrote it.
+    :raises UsageError: the text names no kernel that this version can find.
     """
     kind, colon, name = text.partition(":")
     if text == "host":

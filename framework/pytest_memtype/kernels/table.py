@@ -1,4 +1,4 @@
-"""The progress of several kernels, as a table that changes in place."""
+"""The progress table of several kernels, which changes in place."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _COLOURS = {"waiting": "dim", "ready": "green", "failed": "red"}
 
 @contextmanager
 def live_table(console: Console, specs: Iterable[str]) -> Iterator[Callable[[Status], None]]:
-    """Show how far each kernel is: on a terminal a table, elsewhere a line for each change.
+    """Show the progress of kernels: on a terminal a table, elsewhere a line for each change.
 
-    The line of one that failed doesn't say why, which belongs to the caller's message.
+    The line of a kernel that failed doesn't say why, which belongs to the caller's message.
 
-    Kernels that are in the cache already are not worth a word: nothing is shown until one is downloaded,
+    Kernels that are in the cache already aren't mentioned: nothing is shown until one is downloaded,
     built or failed.
     """
     states = {spec: Status(spec) for spec in specs}
@@ -53,7 +53,7 @@ def live_table(console: Console, specs: Iterable[str]) -> Iterator[Callable[[Sta
 
 
 def table(statuses: Iterable[Status]) -> Table:
-    """One row for each kernel: spec, stage, seconds of each stage that is over, and what it is doing."""
+    """A table with a row for each kernel: spec, stage, seconds of finished stages, and the present work."""
     from rich.table import Table
     from rich.text import Text
 
@@ -81,7 +81,7 @@ def _print(console: Console, status: Status) -> None:
     if not _worth_telling(status):
         return
     if status.stage == "failed":
-        # Whoever asked for the kernels says why.
+        # The caller's message says why.
         text = "failed"
     elif status.text.startswith(status.stage):
         text = status.text

@@ -16,19 +16,21 @@ R = TypeVar("R")
 def together(
     work: Callable[[T], R], items: Sequence[T], *, at_once: int, stop: Callable[[], object] = nobody
 ) -> list[R]:
-    """The results of ``work`` for each item, in their order; it runs in threads.
+    """The results of ``work`` for each item, in the items' order; it runs in threads.
 
+    :param work: Called with an item, in a thread.
+    :param items: The items, at least one.
     :param at_once: The most items that are worked on at a time.
     :param stop: Called when an exception, such as Ctrl-C, comes before the end, and before what the threads
         wait for is interrupted.
-    :raises BaseException: what ``work`` raised first, by the order of the items.
+    :raises BaseException: the exception of ``work`` for the first item that has one.
     """
     begin = threading.Event()
     stopped = threading.Event()
 
     def one(item: T) -> R:
-        # Ctrl-C may come while threads are being started. None of them does anything before all are known to
-        # those who would have to end it.
+        # Ctrl-C may come while threads are being started. None of them does anything before all are known
+        # here, where they are ended.
         begin.wait()
         if stopped.is_set():
             raise KeyboardInterrupt

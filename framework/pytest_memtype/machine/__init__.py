@@ -1,1 +1,1 @@
-"""One QEMU process: command line, QMP, serial console, boot ROM, layouts."""
+"""A QEMU process and its parts: command line, QMP, serial console, boot ROM, layouts."""

@@ -1,4 +1,4 @@
-"""What runs the guests of this host: KVM where it is faster than TCG, else TCG.
+"""The choice of what runs the guests of this host: KVM where it is faster than TCG, else TCG.
 
 Hosts exist where ``/dev/kvm`` opens and SeaBIOS runs, yet the kernel's decompressor crawls for minutes, so
 only booting a real kernel tells. Other hosts have a KVM that is fast and answers otherwise than TCG, because
@@ -30,13 +30,13 @@ from pytest_memtype.machine.qemu_command import Accelerator, QemuConfig, rerun_c
 from pytest_memtype.machine.qemu_versions import QEMU, identity
 from pytest_memtype.machine.timeouts import BOOT
 
-#: Part of what a kept choice is good for. Raise it when :mod:`pytest_memtype.run.qualification` changes.
+#: The version of the comparison. Raise it when :mod:`pytest_memtype.run.qualification` changes.
 PROGRAM: Final = 1
 
 Wanted = Literal["auto", "tcg", "kvm"]
 
 ACCELERATORS: Final[tuple[Wanted, ...]] = get_args(Wanted)
-"""What ``--accel`` takes."""
+"""The values of ``--accel``."""
 
 KVM: Final = Path("/dev/kvm")
 
@@ -55,10 +55,10 @@ class Choice:
     """The accelerator of this host, and why.
 
     :param accelerator: ``tcg`` or ``kvm``.
-    :param reason: One line for people.
-    :param kvm_seconds: From the start of QEMU to the milestone that decided and that ``reason`` names;
-        None if KVM wasn't tried, ended early, or was given up when it had taken longer than TCG.
-    :param tcg_seconds: The same under TCG; None if nothing was tried.
+    :param reason: The reason for it, as one line of text.
+    :param kvm_seconds: Seconds from the start of QEMU to the milestone that decided and that ``reason``
+        names; None if KVM wasn't tried, ended early, or was given up when it had taken longer than TCG.
+    :param tcg_seconds: Seconds to the same milestone under TCG; None if nothing was tried.
     """
 
     accelerator: Accelerator
@@ -71,15 +71,16 @@ class Choice:
 class Qualification:
     """The outcome of comparing KVM with TCG.
 
-    :param records: How many were compared.
-    :param difference: The first that differs, on one line with both values; None where all are the same.
+    :param records: How many records were compared.
+    :param difference: The first record that differs, on one line with both values; None where all are the
+        same.
     """
 
     records: int
     difference: str | None
 
 
-#: Compares KVM with TCG. Raises GuestError or HostError when one didn't come to its end, which may pass.
+#: Compares KVM with TCG. Raises GuestError or HostError when a guest didn't finish, which may be temporary.
 Qualify = Callable[[], Qualification]
 
 
@@ -95,11 +96,12 @@ def choose(
     """The accelerator for guests of this host.
 
     ``auto`` boots the kernel under TCG and, no longer than that took, under KVM; if KVM is faster, it is
-    compared with TCG. What came of it is kept in the cache folder; processes that ask at the same time try
+    compared with TCG. The outcome is kept in the cache folder; processes that ask at the same time try
     once.
 
     :param image: The kernel of a guest, a bzImage.
     :param initramfs: Its initramfs, with the agent.
+    :param wanted: ``auto`` tries KVM; ``tcg`` and ``kvm`` are taken as they are.
     :param cache: An existing folder.
     :param progress: Called with one line at the start of what is slow, and with what is wrong with KVM.
     :param qualify: Compares KVM with TCG; it knows what a guest is, which this room doesn't.
@@ -124,8 +126,9 @@ def choose(
 
 
 def recall(cache: Path) -> Choice | None:
-    """What ``auto`` means here, as far as it is known: None if it has yet to be tried.
+    """The choice that ``auto`` stands for here, as far as it is known; None if it has yet to be tried.
 
+    :param cache: The folder that choices are kept in; it may not exist.
     :raises HostError: QEMU isn't installed.
     """
     problem = kvm_problem()
@@ -140,7 +143,7 @@ def recall(cache: Path) -> Choice | None:
 
 
 def kvm_problem() -> str | None:
-    """Why ``/dev/kvm`` can't be opened; None if it can, which doesn't mean that it is any good."""
+    """The reason why ``/dev/kvm`` can't be opened; None if it can, however slow or wrong KVM is."""
     try:
         os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -153,7 +156,7 @@ def kvm_problem() -> str | None:
 
 
 def _host() -> dict[str, Any]:
-    """What a choice is good for."""
+    """The host that a kept choice is valid for: its boot, its QEMU, its KVM and how KVM is started."""
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise HostError(f"{QEMU} is not on this host; install the package qemu-system-x86")
@@ -161,7 +164,7 @@ def _host() -> dict[str, Any]:
     return {
         "boot_id": _BOOT_ID.read_text().strip(),
         "qemu": identity(qemu),
-        # Another release of this package starts KVM otherwise, or compares something else.
+        # Another release of this package may start KVM otherwise, or compare something else.
         "program": PROGRAM,
         "command": hashlib.sha256(command.encode()).hexdigest(),
         "kvm": {module: parameters for module in _KVM_MODULES if (parameters := _parameters(module))},
@@ -169,18 +172,22 @@ def _host() -> dict[str, Any]:
 
 
 def _parameters(module: str) -> dict[str, str]:
-    """What a module of the host's kernel was told: "npt=N" makes another KVM of it."""
+    """The parameters that a module of the host's kernel was loaded with: "npt=N" makes another KVM of it."""
     found: dict[str, str] = {}
     folder = _MODULES / module / "parameters"
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        # Some are root's to read alone.
+        # Only root may read some of them.
         with contextlib.suppress(OSError):
             found[file.name] = file.read_text().strip()
     return found
 
 
 def _decode(content: dict[str, Any]) -> Choice:
-    """:raises ValueError: it is not what :func:`_keep` wrote. TypeError means the same."""
+    """The choice that :func:`_keep` wrote.
+
+    :param content: The ``choice`` of the file.
+    :raises ValueError: it is not what :func:`_keep` wrote. TypeError means the same.
+    """
     choice = Choice(**content)
     seconds = (choice.kvm_seconds, choice.tcg_seconds)
     if choice.accelerator not in ("tcg", "kvm") or not isinstance(choice.reason, str):
@@ -192,9 +199,10 @@ def _decode(content: dict[str, Any]) -> Choice:
 
 @contextlib.contextmanager
 def _alone(cache: Path) -> Iterator[None]:
-    """One process at a time tries KVM.
+    """Hold the lock that lets one process at a time try KVM.
 
-    :raises HostError: another one doesn't come to an end.
+    :param cache: An existing folder, for the lock.
+    :raises HostError: another process holds the lock for too long.
     """
     # Slow to load, and a choice that was made before doesn't need it.
     from filelock import FileLock, Timeout
@@ -239,7 +247,7 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, quali
 
 
 def trusted(choice: Choice, qualification: Qualification) -> Choice:
-    """KVM, which was faster, if its records are TCG's; else TCG, and why."""
+    """KVM, which was faster, if its records are the same as TCG's; else TCG, and why."""
     if qualification.difference is None:
         same = f"{qualification.records} records are the same under both"
         return dataclasses.replace(choice, reason=f"{choice.reason}; {same}")
@@ -248,7 +256,7 @@ def trusted(choice: Choice, qualification: Qualification) -> Choice:
 
 
 def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
-    """KVM, whatever comes of comparing it; but that is said."""
+    """KVM, which the user asked for, whatever comparing it gives; a difference is reported."""
     qualification = _recall_qualification(cache)
     try:
         if qualification is None:
@@ -264,10 +272,12 @@ def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
 
 
 def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
-    """What comparing gave, now or before. The caller is :func:`_alone`.
+    """The outcome of comparing KVM with TCG, kept or made now. The caller holds :func:`_alone`.
 
-    :raises GuestError: there is nothing to compare.
-    :raises HostError: there is, and this host can't do it now.
+    :param cache: The folder that the outcome is kept in.
+    :param qualify: Compares KVM with TCG; called where no outcome is kept.
+    :raises GuestError: the comparison didn't run to its end under one of them.
+    :raises HostError: this host can't compare now.
     """
     known = _recall_qualification(cache)
     if known is not None:
@@ -279,9 +289,11 @@ def _qualification(*, cache: Path, qualify: Qualify) -> Qualification:
 
 
 def keep_qualification(found: Qualification, *, cache: Path, host: dict[str, Any] | None = None) -> None:
-    """Have the next process on this host take KVM for compared.
+    """Keep the outcome of a comparison, so that the next process on this host doesn't compare again.
 
-    :param host: What it was found for; None for this host as it is now.
+    :param found: The outcome.
+    :param cache: The folder that it is kept in.
+    :param host: The host it was found for, see :func:`_host`; None for this host as it is now.
     """
     content = {"qualification": dataclasses.asdict(found)}
     _keep(content, host=host or _host(), file=cache / _QUALIFICATION)
@@ -300,15 +312,15 @@ def _recall_qualification(cache: Path) -> Qualification | None:
 
 @dataclass(frozen=True)
 class Milestone:
-    """Something that a guest prints while it boots."""
+    """A text that a guest prints while it boots, and the port it prints it on."""
 
     name: str
     port: Callable[[Machine], Port]
     text: bytes
 
 
-#: A KVM that crawls never comes to the first. One that is slow at what the rest of a boot is made of (each
-#: byte on a serial port leaves the guest several times) comes late to the second.
+#: A KVM that crawls never reaches the first. A KVM that is slow at what the rest of a boot is made of (each
+#: byte on a serial port leaves the guest several times) is late at the second.
 MILESTONES: Final = (
     Milestone("the kernel's first line", lambda machine: machine.console, b"Linux version"),
     Milestone("the agent's greeting", lambda machine: machine.agent_port, b"\n"),
@@ -316,7 +328,7 @@ MILESTONES: Final = (
 
 
 def race(trial: Callable[[Accelerator, Milestone, float], float]) -> Choice:
-    """KVM if it is first at every milestone, else TCG.
+    """The accelerator that boots faster: KVM if it is first at every milestone, else TCG.
 
     :param trial: Boots a guest as far as a milestone, and returns the seconds it took. More than the number
         given raises ``GuestHung``, and another end of the guest another ``GuestError``.
@@ -351,7 +363,7 @@ def _trial(
 
 
 def _keep(content: dict[str, Any], *, host: dict[str, Any], file: Path) -> None:
-    # Whoever writes this holds the lock, so one name will do, and what a killed run left is written over.
+    # The writer holds the lock, so one name will do, and what a killed run left is written over.
     unfinished = file.with_name(f"{file.name}.partial")
     # A full disk costs the next run a trial, not this one its tests.
     with contextlib.suppress(OSError):

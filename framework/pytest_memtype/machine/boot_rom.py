@@ -22,6 +22,7 @@ def boot_rom(writes: Sequence[tuple[int, int]]) -> bytes:
     "Option ROM header": 55 AA, length in units of 512 bytes, entry point at offset 3, all bytes adding up
     to 0.
 
+    :param writes: MSR number (32 bits) and value (64 bits) of each write.
     :raises ValueError: There are no writes, more than a ROM can hold, or one isn't 32 bits of register
         number and 64 of value.
     """

@@ -1,8 +1,8 @@
-"""Registers changed from outside, behind the back of a kernel that runs.
+"""Registers changed from outside, without the knowledge of the running kernel.
 
 Firmware does that to an operating system in system-management mode, and so does a CPU that comes back from
-sleep with less than it went with. QEMU has no command for it, so the guest moves to another QEMU on the way
-to which its saved state is edited (seen with QEMU 7.2).
+sleep with less than it went with. QEMU has no command for it, so the guest moves to another QEMU, and its
+saved state is edited on the way (seen with QEMU 7.2).
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from pytest_memtype.x86.mtrr import MtrrState
 
 
 def change_vcpu_registers(machine: Machine, change: Callable[[CpuRegisters], CpuRegisters]) -> None:
-    """Let the guest go on with other registers, in memory of its own; one that is stopped stays so.
+    """Let the guest go on with other registers, in memory of its own; a stopped guest stays stopped.
 
-    Nothing checks them: TCG takes a reserved memory type, which hardware would answer with #GP.
+    Nothing checks the registers: TCG takes a reserved memory type, which hardware would answer with #GP.
 
-    :param machine: Its channels, its ``memory`` and its ``process`` are others afterwards.
-    :param change: Called for each CPU, the boot CPU first; what it returns is loaded. When it raises, the
-        guest is as it was.
+    :param machine: The guest's machine. It has another ``memory``, another ``process`` and other channels
+        afterwards.
+    :param change: Called for each CPU, the boot CPU first; the registers that it returns are loaded. When it
+        raises, the guest is as it was.
     :raises GuestError: QEMU ended, or could not save or load the state.
     """
     with temporary_folder("state") as name, stopped(machine):
@@ -53,7 +54,7 @@ def change_vcpu_registers(machine: Machine, change: Callable[[CpuRegisters], Cpu
 
 
 def with_mtrrs(mtrrs: MtrrState, cpu: CpuRegisters) -> CpuRegisters:
-    """A CPU with other MTRRs."""
+    """The registers of a CPU, with other MTRRs."""
     return dataclasses.replace(
         cpu,
         mtrr_default_type=mtrrs.default_type_register,

@@ -1,4 +1,4 @@
-"""The kernel console."""
+"""The kernel console of a guest, read during every wait."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.wait import Waiter
 from pytest_memtype.x86.size import format_size
 
-#: A whole boot with ``debug ignore_loglevel`` prints 0.1 MiB; a storm of warnings passes this in seconds.
+#: The most bytes that a guest may print. A whole boot with ``debug ignore_loglevel`` prints 0.1 MiB; a storm
+#: of warnings passes this in seconds.
 FLOOD: Final = 16 << 20
 
-#: What is kept in memory for the end of a message; the log file has all of it.
+#: Bytes of output that are kept in memory for the end of a message; the log file has all of it.
 TAIL: Final = 64 << 10
 
 
 class Console(Port):
-    """ttyS0. It is read during every wait of the machine, whatever is waited for.
+    """The kernel's console, ttyS0. It is read during every wait of the machine, whatever is waited for.
 
-    :param history: What it printed before QEMU restored it.
-    :ivar log: File with all that it printed, written by QEMU.
+    :param path: The FIFO pair, which QEMU has open already.
+    :param waiter: The machine.
+    :param log: The file that QEMU writes the console to.
+    :param history: What the console printed before QEMU restored the guest.
+    :ivar log: File with all that the console printed, written by QEMU.
     """
 
     def __init__(self, path: Path, waiter: Waiter, *, log: Path, history: bytes = b"") -> None:
@@ -34,7 +38,7 @@ class Console(Port):
         super().__init__(path, waiter, name="the kernel console")
 
     def drain(self) -> bool:
-        """Move what the guest printed out of its way, to where ``expect`` finds it. False at the end of file.
+        """Read what the guest printed, so that it never waits, for ``expect``. False at the end of file.
 
         :raises GuestFlooded: It printed more than :data:`FLOOD`.
         """

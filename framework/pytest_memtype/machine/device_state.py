@@ -39,13 +39,13 @@ _WORD: Final = 8
 _SECTION_FULL: Final = b"\x04"
 _FOOTER: Final = b"\x7e"
 _DESCRIPTION: Final = b"\x06"
-# Bytes of the description's length, behind that mark.
+# Bytes of the field with the description's length, behind that mark.
 _LENGTH: Final = 4
 _MAGIC: Final = b"QEVM\x00\x00\x00\x03"
 
 
 class DeviceStateError(ValueError):
-    """A device state that is damaged, or of another QEMU than it should be. The message says how."""
+    """A device state is damaged, or comes from another QEMU than it should. The message says how."""
 
 
 @shown_in_hexadecimal(
@@ -55,9 +55,15 @@ class DeviceStateError(ValueError):
 class CpuRegisters:
     """The registers of one CPU that decide on memory types and translate addresses.
 
-    :param cpu: Its number, from 0.
+    :param cpu: The number of the CPU, from 0.
+    :param cr0: CR0: caches off (CD, NW) and paging on (PG).
+    :param cr3: CR3: physical address and attributes of the top page table.
+    :param cr4: CR4: the kind of paging.
+    :param efer: EFER: long mode and no-execute.
+    :param pat_value: IA32_PAT: eight memory types, one byte each.
+    :param mtrr_default_type: IA32_MTRR_DEF_TYPE: the default type, and the bits E and FE.
     :param mtrr_fixed: The eleven fixed-range registers, 64K first.
-    :param mtrr_variable: (base, mask) of each variable range.
+    :param mtrr_variable: (base, mask) registers of each variable range.
     """
 
     cpu: int
@@ -72,7 +78,7 @@ class CpuRegisters:
 
     @property
     def mtrr(self) -> MtrrState:
-        """The MTRRs as the CPU would read them, were it one that has them."""
+        """The MTRRs as the CPU would read them if it had MTRRs."""
         # Beside VCNT, MTRRcap says fixed ranges and WC (QEMU 7.2, target/i386/tcg/sysemu/misc_helper.c).
         capability = 0x500 | len(self.mtrr_variable)
         return MtrrState(
@@ -85,10 +91,11 @@ class CpuRegisters:
 
 @dataclass(frozen=True)
 class CpuShape:
-    """How QEMU saves a CPU: what :func:`shape_of` learns from a state that describes itself.
+    """The way in which QEMU saves a CPU, which :func:`shape_of` learns from a state that describes itself.
 
-    :param version: Of the section.
-    :param offsets: Register to (offset from the section's header, count of words).
+    :param version: The version of a CPU's section.
+    :param offsets: Register to (offset in bytes from the end of the section's header, count of words of 8
+        bytes).
     """
 
     version: int
@@ -98,7 +105,8 @@ class CpuShape:
 def shape_of(state: bytes) -> CpuShape:
     """The shape of the CPUs in a migration stream.
 
-    :raises DeviceStateError: it doesn't describe itself, or saves CPUs in a way that isn't known.
+    :param state: A stream that ``migrate`` wrote.
+    :raises DeviceStateError: the stream doesn't describe itself, or saves CPUs in a way that isn't known.
     """
     cpu = next((device for device in _description(state) if device.get("name") == "cpu"), None)
     if cpu is None:
@@ -120,16 +128,21 @@ def shape_of(state: bytes) -> CpuShape:
 
 
 def read_cpus(state: bytes, shape: CpuShape) -> tuple[CpuRegisters, ...]:
-    """The registers of every CPU, by number.
+    """The registers of every CPU in a device state, by number of the CPU.
 
-    :raises DeviceStateError: they aren't where they should be.
+    :param state: A device state, with or without a description of itself.
+    :param shape: How the QEMU that saved it saves a CPU.
+    :raises DeviceStateError: the registers aren't where they should be.
     """
     return tuple(_registers(state, shape, cpu, start) for cpu, start in enumerate(_sections(state, shape)))
 
 
 def with_registers(state: bytes, shape: CpuShape, changed: Iterable[CpuRegisters]) -> bytes:
-    """The state with other registers for some of its CPUs, all else as it is.
+    """The device state with other registers for some of its CPUs, and nothing else changed.
 
+    :param state: The device state to start from; it stays as it is.
+    :param shape: How the QEMU that saved it saves a CPU.
+    :param changed: The registers to write, each with the number of its CPU.
     :raises DeviceStateError: the state has no such CPU, or CPUs with other numbers of ranges.
     """
     sections = _sections(state, shape)
@@ -166,7 +179,7 @@ def _description(state: bytes) -> list[dict[str, Any]]:
 
 
 def _sections(state: bytes, shape: CpuShape) -> list[int]:
-    """Where the fields of each CPU begin."""
+    """The offsets in bytes at which the fields of each CPU begin."""
     if not state.startswith(_MAGIC):
         raise DeviceStateError("this is no device state of QEMU: it doesn't begin with QEVM")
     starts: list[int] = []

@@ -1,4 +1,4 @@
-"""Why a guest ended, as an error that says so. Pure functions of what it left behind."""
+"""The error that says why a guest ended, made from what the guest left behind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytest_memtype.console.reports import find_reports
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked
 from pytest_memtype.host.child import describe_status
 
-#: How many of the console's last lines an error shows.
+#: The number of the console's last lines that an error shows.
 CONSOLE_LINES: Final = 20
 
-#: The most of a panic's report: room for an oops with its registers and call trace.
+#: The most lines of a panic's report: room for an oops with its registers and call trace.
 PANIC_LINES: Final = 80
 
 #: QMP's ShutdownCause (QEMU 7.2, qapi/run-state.json), for ends that are not an error to QEMU.
@@ -27,7 +27,7 @@ _REASONS: Final = {
     "host-signal": "QEMU was ended by a signal",
 }
 
-#: What QEMU prints when it may not do what this process may: strerror() of EACCES and EPERM; that of ENOSYS,
+#: Messages of a QEMU that may not do what this process may: strerror() of EACCES and EPERM; that of ENOSYS,
 #: which containers' seccomp filters answer to system calls they don't know; and the name of memory that this
 #: process has open, of which a QEMU in another process namespace sees nothing.
 _FORBIDDEN: Final = re.compile(
@@ -42,15 +42,15 @@ _FILTERED: Final = "; a seccomp filter forbids one of its system calls"
 
 @dataclass(frozen=True)
 class ExitFacts:
-    """What is known about a guest that ended, or that is given up.
+    """The facts that are known about a guest that ended, or that is given up.
 
     :param pid: QEMU's process id.
-    :param status: Its exit status, negative for a signal, None while it runs.
-    :param reason: ``reason`` of its last SHUTDOWN event.
-    :param panic: The console line that begins with "Kernel panic - not syncing".
+    :param status: QEMU's exit status, negative for a signal, None while it runs.
+    :param reason: ``reason`` of QEMU's last SHUTDOWN event; None if there was none.
+    :param panic: The console line that begins with "Kernel panic - not syncing"; None if there is none.
     :param console: The console's last lines, sanitized; :data:`PANIC_LINES` are enough.
-    :param output: What QEMU itself printed.
-    :param logs: What to look at next: (what, path or command).
+    :param output: The lines that QEMU itself printed.
+    :param logs: Further places to look at: (what, path or command).
     """
 
     pid: int
@@ -63,7 +63,11 @@ class ExitFacts:
 
 
 def explain_end(remains: ExitFacts, doing: str = "") -> GuestError:
-    """The error for a guest that ended, while its user was ``doing`` something."""
+    """The error for a guest that ended, while its user was ``doing`` something.
+
+    :param remains: The facts; the guest panicked or QEMU has a status.
+    :param doing: What the user waited for, for the message; empty for nothing.
+    """
     context = f" ({doing})" if doing else ""
     if remains.panic is not None:
         return GuestPanicked(
@@ -76,7 +80,7 @@ def explain_end(remains: ExitFacts, doing: str = "") -> GuestError:
         what = f"QEMU (process {remains.pid}) {describe_status(remains.status)}"
         if remains.output and remains.status > 0:
             what += f": {remains.output[-1]}"
-            # What it never opened was no file of a user's: those are checked before.
+            # The file that it couldn't open isn't the user's: those are checked before.
             if _FORBIDDEN.search(remains.output[-1]):
                 what += _CONFINED
         elif remains.status == -signal.SIGSYS:

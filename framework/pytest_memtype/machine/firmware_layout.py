@@ -1,4 +1,4 @@
-"""What each firmware leaves in the boot CPU's MTRRs."""
+"""The MTRRs of the boot CPU, as each firmware leaves them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OVMF_MMCONFIG: Final = 0xB0000000
 
 
 def firmware_layout(hardware: Hardware) -> Layout:
-    """The registers as the guest's firmware sets them, before any layout."""
+    """The layout that the guest's firmware sets, before any layout of a test."""
     return _ovmf(hardware) if hardware.firmware == "ovmf" else SEABIOS
 
 
 def _ovmf(hardware: Hardware) -> Layout:
-    """edk2 2022.11, PlatformQemuUc32BaseInitialization() and PlatformDynamicMmioWindow()."""
+    """OVMF's layout: edk2 2022.11, PlatformQemuUc32BaseInitialization() and PlatformDynamicMmioWindow()."""
     # From 2 GiB on, or where RAM goes further from MMCONFIG on.
     if hardware.low_memory_bytes <= 2 * _GIB:
         low = [MtrrRange(2 * _GIB, 2 * _GIB, _UC)]

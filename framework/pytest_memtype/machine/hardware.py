@@ -22,7 +22,7 @@ LOW_WHEN_SPLIT: Final = 2048 * MIB
 HIGH_START: Final = 4096 * MIB
 
 #: Width of physical addresses when ``-cpu`` names none (QEMU 7.2, target/i386/cpu.h, TCG_PHYS_ADDR_BITS).
-#: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see command.py).
+#: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see qemu_command.py).
 PHYSICAL_BITS: Final = 40
 
 #: The widths that QEMU takes (7.2, target/i386/cpu.c, x86_cpu_realizefn()); 0 stands for its own.
@@ -45,11 +45,11 @@ _PHYSICAL_BITS = re.compile(r"(?:^|,)phys-bits=(\d+)(?:,|$)")
 @shown_in_hexadecimal("start", "size", "offset")
 @dataclass(frozen=True)
 class RamRange:
-    """Where some of the guest's RAM is kept.
+    """A part of the guest's RAM, and where it is kept.
 
-    :param start: Guest-physical address of its first byte.
-    :param size: In bytes.
-    :param offset: Of that byte in the file, or in the process's memory.
+    :param start: Guest-physical address of the first byte.
+    :param size: Size in bytes.
+    :param offset: Offset of the first byte in the file, or its address in the process's memory.
     """
 
     start: int
@@ -59,19 +59,19 @@ class RamRange:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the guest's kernel finds below it.
+    """The hardware that the guest's kernel finds.
 
     :param cpu: QEMU's ``-cpu`` argument, model and features: ``qemu64,-mtrr``.
     :param memory: RAM, as text with a unit (``256M``). It starts at address 0. With 2816 MiB or more, what
         the first 2 GiB don't hold starts at 4 GiB.
-    :param cpus: Number of CPUs.
+    :param cpus: Number of CPUs, 1 to 255.
     :param cmdline: Added to the end of the kernel's command line.
     :param firmware: ``seabios``, or ``ovmf`` for UEFI.
-    :param smm: Does the machine have system-management mode? None leaves it to QEMU: it does, but where KVM
-        can't.
+    :param smm: Whether the machine has system-management mode. None leaves it to QEMU, which has it unless
+        KVM can't.
     :param display: A display that the firmware knows how to use, beside the test device: ``VGA``,
-        ``qxl-vga``, ``virtio-vga`` or ``cirrus-vga``. The test device may then lie elsewhere.
-    :raises UsageError: One of them can't be had.
+        ``qxl-vga``, ``virtio-vga`` or ``cirrus-vga``; empty for none. The test device may then lie elsewhere.
+    :raises UsageError: a value can't be had.
     """
 
     cpu: str = "qemu64"
@@ -112,28 +112,28 @@ class Hardware:
 
     @property
     def memory_bytes(self) -> int:
-        """RAM in bytes."""
+        """The size of RAM in bytes."""
         return parse_size(self.memory)
 
     @property
     def low_memory_bytes(self) -> int:
-        """How much of it lies below 4 GiB."""
+        """The number of bytes of RAM below 4 GiB."""
         return self.ram[0].size
 
     @property
     def ram(self) -> tuple[RamRange, ...]:
-        """Where it is, by address; the offsets in QEMU's file or memory follow one another."""
+        """The ranges of RAM, by address; the offsets in QEMU's file or memory follow one another."""
         return ram_ranges(self.memory_bytes)
 
     @property
     def physical_bits(self) -> int:
-        """Width of the CPU's physical addresses (CPUID 80000008H EAX[7:0])."""
+        """Width of the CPU's physical addresses in bits (CPUID 80000008H EAX[7:0])."""
         match = _PHYSICAL_BITS.search(self.cpu)
         return int(match[1]) or PHYSICAL_BITS if match else PHYSICAL_BITS
 
 
 def ram_ranges(size: int) -> tuple[RamRange, ...]:
-    """Where q35 has so many bytes of RAM, by address."""
+    """The ranges in which q35 has ``size`` bytes of RAM, by address."""
     if size < SPLIT_FROM:
         return (RamRange(0, size, 0),)
     return (RamRange(0, LOW_WHEN_SPLIT, 0), RamRange(HIGH_START, size - LOW_WHEN_SPLIT, LOW_WHEN_SPLIT))
@@ -144,7 +144,7 @@ def _check_cpu(cpu: object) -> None:
     if not isinstance(cpu, str) or re.fullmatch(r"[!-+\--~][!-~]*", cpu) is None:
         raise UsageError(f"hardware: cpu {cpu!r} is not a QEMU CPU; write it like 'qemu64' or 'qemu64,-mtrr'")
     match = _PHYSICAL_BITS.search(cpu)
-    # Python reads no number of thousands of digits.
+    # Python refuses to read a number of thousands of digits.
     if match and (len(match[1]) > 2 or int(match[1]) not in (0, *_WIDTHS)):
         raise UsageError(f"hardware: cpu {cpu!r} has addresses no CPU has; use phys-bits of 32 to 52")
     if len(cpu) > CMDLINE_LIMIT:

@@ -1,4 +1,4 @@
-"""What a guest needs of the machine it runs on, be that QEMU or somebody's own."""
+"""The machine that a guest runs on, as its users see it: QEMU, or a target."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_memtype.machine.state import GuestState
 
 
 class AgentHost(Protocol):
-    """A machine with an agent.
+    """A machine that an agent runs on.
 
-    :ivar logs: Folder of its logs.
-    :ivar activity: What its user has it do: ``booting``, ``ready``, ``busy`` or ``hung``.
+    :ivar logs: The folder of the machine's logs.
+    :ivar activity: The state as the machine's user sees it: ``booting``, ``ready``, ``busy`` or ``hung``.
     """
 
     logs: Path
@@ -24,33 +24,33 @@ class AgentHost(Protocol):
 
     @property
     def agent_port(self) -> Port:
-        """The way to its agent."""
+        """The serial port that leads to the agent."""
 
     @property
     def console(self) -> Console:
         """The kernel's console.
 
-        :raises Unavailable: it has none that we can see.
+        :raises Unavailable: the machine has no console that this process can see.
         """
 
     @property
     def hardware(self) -> Hardware:
-        """What it is."""
+        """The hardware of the machine."""
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be talked to."""
+        """Whether the machine can still be talked to."""
 
     @property
     def state(self) -> GuestState:
-        """Where the guest is in its life."""
+        """The state of the guest, from its boot to its end."""
 
     @property
     def rerun(self) -> str:
-        """A command that gets the same machine again."""
+        """The command that starts the same machine again."""
 
     def death(self) -> GuestError | None:
-        """Why it can't be talked to any more, or None while it can."""
+        """The reason why the machine can't be talked to any more, or None while it can."""
 
     def close(self) -> None:
-        """End it, or what runs on it of ours. Calling this again does nothing."""
+        """End the machine, or what this project runs on it. Calling this again does nothing."""

@@ -2,10 +2,10 @@
 
 A third of QEMU's start is the loader's work, which brings in and links 90 libraries (QEMU 7.2). A launcher is
 a QEMU that has done this and waits, by a library that is preloaded into it (``guests/launcher/launcher.c``).
-What it forks are children of this process, as if it had started them; only what the loader reads
-(``LD_LIBRARY_PATH``), nice value, affinity and OOM score are those of the launcher's start.
+The processes that it forks are children of this process, as if this process had started them; only what the
+loader reads (``LD_LIBRARY_PATH``), nice value, affinity and OOM score are those of the launcher's start.
 
-Where there can be none (QEMU is a script, or statically linked) it is started as any program is.
+Where a launcher is impossible (QEMU is a script, or statically linked), QEMU is started like any program.
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ _MAX_FILES: Final = 253
 _REQUEST: Final = struct.Struct(f"5i{_MAX_FILES}i")
 _ANSWER: Final = struct.Struct("i")
 
-#: Seconds; far more than it takes on a busy host.
+#: Seconds to wait for a launcher; far more than it takes on a busy host.
 _PATIENCE: Final = 5.0
 
 
 class Child:
     """A process that a launcher has forked, with what this project uses of ``subprocess.Popen``.
 
-    :ivar pid: Its process id.
+    :ivar pid: The process id.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._status: int | None = None
-        # Whoever is second must not ask the kernel for a child that is no more.
+        # The second thread must not ask the kernel for a child that is no more.
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        """None while it runs, then its exit status, or the negative number of the signal that killed it."""
+        """The exit status of the process, or the negative number of its signal; None while it runs."""
         return self._reap(os.WNOHANG)
 
     def wait(self) -> int:
-        """Wait until it has ended."""
+        """Wait until the process has ended, and return its status as :meth:`poll` does."""
         status = self._reap(0)
         assert status is not None
         return status
 
     def kill(self) -> None:
-        """Kill it, if it still runs."""
+        """Kill the process, if it still runs."""
         with self._lock:
             if self._status is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -81,7 +81,7 @@ class Child:
                         exited = found.si_code == os.CLD_EXITED
                         self._status = found.si_status if exited else -found.si_status
                 except ChildProcessError:
-                    # Somebody else has waited for it; subprocess says 0 then, too.
+                    # Other code has waited for it; subprocess says 0 then, too.
                     self._status = 0
                 if self._status is not None:
                     os.close(self._pidfd)
@@ -89,7 +89,7 @@ class Child:
 
 
 def _can_wait(program: str) -> bool:
-    """Whether it is no script: a library would have the script's interpreter wait."""
+    """Whether the program is no script: the library would make the script's interpreter wait."""
     try:
         with Path(program).open("rb") as file:
             return file.read(len(_ELF)) == _ELF
@@ -100,8 +100,10 @@ def _can_wait(program: str) -> bool:
 class Launcher:
     """A program that is loaded and waits to be forked. It ends with this process.
 
+    :param program: Path of the program.
+    :param library: The library that makes the program wait.
     :param before: Start of the command, see :func:`pytest_memtype.host.child.dying_with_us`.
-    :raises OSError: it can't be started.
+    :raises OSError: the program can't be started.
     """
 
     def __init__(self, program: str, library: Path, *, before: Sequence[str]) -> None:
@@ -109,14 +111,14 @@ class Launcher:
         with contextlib.ExitStack() as unless_started:
             unless_started.enter_context(ours)
             ours.settimeout(_PATIENCE)
-            # Not so by socket.setdefaulttimeout().
+            # Even where socket.setdefaulttimeout() was called.
             theirs.setblocking(True)
             self._socket = ours
             with theirs, library.open("rb") as file:
                 # By its number, because a path may have a space or a colon, which end one in this variable.
                 preloaded = filter(None, [f"/proc/self/fd/{file.fileno()}", os.environ.get("LD_PRELOAD")])
                 variables = [f"LD_PRELOAD={':'.join(preloaded)}", f"{_VARIABLE}={file.fileno()}"]
-                # What isn't held up by the library says its version and ends.
+                # A program that the library doesn't make wait prints its version and ends.
                 command = [program, "--version", " " * _ROOM]
                 self._process: subprocess.Popen[bytes] = subprocess.Popen(
                     [*before, "env", *variables, *command],
@@ -129,12 +131,12 @@ class Launcher:
             unless_started.pop_all()
 
     def launch(self, command: Sequence[str], *, pass_fds: Sequence[int], output: int) -> Child | None:
-        """Fork it.
+        """Fork the loaded program, and give it a command line.
 
         :param command: Program and arguments, for the process to be started with.
-        :param pass_fds: Descriptors it inherits, under the same numbers.
+        :param pass_fds: Descriptors that it inherits, under the same numbers.
         :param output: Descriptor for its standard output and error.
-        :return: None if that isn't possible.
+        :returns: the new process; None if that isn't possible.
         """
         # Not items(): another thread may take one away, such as pytest's PYTEST_CURRENT_TEST.
         values = [(name, os.environ.get(name)) for name in list(os.environ)]
@@ -166,17 +168,17 @@ class Launcher:
             raise
 
     def _answer(self) -> int:
-        """The number of the new process; not above 0 if there is none."""
+        """The process id of the new process; not above 0 if there is none."""
         try:
             answer = self._socket.recv(_ANSWER.size)
         except TimeoutError:
-            # A process that would answer from now on finds nobody, and ends. One may have answered just now.
+            # A process that answers later finds the socket shut, and ends. One may have answered already.
             self._socket.shutdown(socket.SHUT_RDWR)
             answer = self._socket.recv(_ANSWER.size)
         return int(_ANSWER.unpack(answer)[0]) if answer else 0
 
     def close(self) -> None:
-        """End it. What it has forked goes on."""
+        """End the launcher. The processes that it has forked go on."""
         self._socket.close()
         self._process.kill()
         self._process.wait()
@@ -200,7 +202,13 @@ def launch(
 ) -> Child | None:
     """Start a command by its program's launcher, which the first call starts. Threads take turns.
 
-    :return: None if it can't be started this way; once that was so for a program, it stays so.
+    :param command: Program and arguments; the program is looked for in ``PATH``.
+    :param library: The library that makes the program wait.
+    :param before: Start of the launcher's command, see :func:`pytest_memtype.host.child.dying_with_us`.
+    :param pass_fds: Descriptors that the process inherits, under the same numbers.
+    :param output: Descriptor for the process's standard output and error.
+    :returns: the new process; None if it can't be started this way. Once that was so for a program, it stays
+        so.
     """
     program = shutil.which(command[0])
     if program is None:

@@ -1,4 +1,4 @@
-"""A layout: which memory type the MTRRs of the guest's CPUs give to which physical addresses.
+"""Layouts: the memory types that the MTRRs of the guest's CPUs give to physical addresses.
 
 :mod:`pytest_memtype.machine.layout_file` reads them from files.
 """
@@ -31,7 +31,7 @@ from pytest_memtype.x86.smrr import Smrr
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 VARIABLE_REGISTERS: Final = 8
-"""How many variable MTRRs a guest's CPU has (QEMU 7.2, target/i386/cpu.h, MSR_MTRRcap_VCNT)."""
+"""The number of variable MTRRs of a guest's CPU (QEMU 7.2, target/i386/cpu.h, MSR_MTRRcap_VCNT)."""
 
 CAPABILITY: Final = 0x500 | VARIABLE_REGISTERS
 """MTRRcap of a guest's CPU: besides VCNT, FIX and WC."""
@@ -48,7 +48,7 @@ FIRMWARE_RANGES: Final = (MtrrRange(0xC0000000, "1G", MemType.UC),)
 @shown_in_hexadecimal("fixed")
 @dataclass(frozen=True, init=False)
 class Layout:
-    """What the MTRRs are programmed with before the kernel starts.
+    """The values that the MTRRs are programmed with before the kernel starts.
 
     :param name: Letters, digits, ``-``, ``_`` and ``.``; it stands in test ids and reports.
     :param default: Type of what no range covers. None leaves every register as the firmware set it;
@@ -58,12 +58,13 @@ class Layout:
         first MiB as the firmware set it.
     :param enabled: Whether the MTRRs are in force at all (E). Without, all memory is UC.
     :param fixed_enabled: Whether the fixed ranges are (FE). Without, the first MiB belongs to the others.
-    :param tom2: AMD's TOP_MEM2: where RAM above 4 GiB ends. None is for a CPU without, or not in force.
+    :param tom2: AMD's TOP_MEM2, the address at which RAM above 4 GiB ends, in bytes or as text (``9200M``).
+        None is for a CPU without the register, or one where it is not in force.
     :param tom2_write_back: Whether what no range covers there is WB (Tom2ForceMemTypeWB).
-    :param smrr: The system-management range register, on a CPU of Intel's that has one.
-    :param other_cpus: What the other CPUs are given where they are programmed one by one; no boot ROM can.
+    :param smrr: The system-management range register, on a CPU of Intel's that has one; None without.
+    :param other_cpus: The layout of the other CPUs where they are programmed one by one; no boot ROM can.
         Linux copies the boot CPU's MTRRs to all of them at boot, whatever they hold.
-    :param description: What it is for, one line. Layouts that differ in nothing else are equal.
+    :param description: The purpose, on one line. Layouts that differ in nothing else are equal.
     """
 
     name: str
@@ -114,9 +115,10 @@ class Layout:
 def validate(layout: Layout, *, physical_bits: int, variable_registers: int = VARIABLE_REGISTERS) -> None:
     """Check that the MTRRs of a CPU can express a layout.
 
-    :param physical_bits: The CPU's physical address width.
+    :param layout: The layout, as a test or a file gave it.
+    :param physical_bits: The CPU's physical address width, in bits.
     :param variable_registers: How many variable MTRRs it has (VCNT of MTRRcap).
-    :raises LayoutError: They can't; one line that names the layout and the range.
+    :raises LayoutError: the MTRRs can't express it; one line that names the layout and the range.
     """
     where = f"layout {layout.name!r}"
     _check_types(layout, where)
@@ -138,9 +140,10 @@ def validate(layout: Layout, *, physical_bits: int, variable_registers: int = VA
 
 
 def check_bootable(layout: Layout) -> None:
-    """Check that a guest can have what a layout says.
+    """Check that QEMU's CPUs have the registers that a layout sets.
 
-    :raises LayoutError: QEMU's CPUs don't have all of its registers; it can be drawn.
+    :param layout: A layout that :func:`validate` accepts.
+    :raises LayoutError: QEMU's CPUs don't have all of its registers. The layout can still be drawn.
     """
     for key, given, why in (
         ("tom2", layout.tom2 is not None, "have no SYSCFG and TOP_MEM2: they read as 0 and keep nothing"),
@@ -154,7 +157,7 @@ def check_bootable(layout: Layout) -> None:
 
 
 def _check_types(layout: Layout, where: str) -> None:
-    """Check what type checkers would find, which not everybody uses."""
+    """Check the types of a layout's values, for users without a type checker."""
     for name, value in (("enabled", layout.enabled), ("fixed_enabled", layout.fixed_enabled)):
         if not isinstance(value, bool):
             raise LayoutError(f"{where}: {name} {value!r} is neither True nor False")
@@ -185,7 +188,10 @@ def register_writes(
 
     Between the first write and the last the MTRRs are off, so no access sees half a layout.
 
-    :raises LayoutError: See :func:`validate`.
+    :param layout: The layout to program.
+    :param physical_bits: The CPU's physical address width, in bits.
+    :param variable_registers: How many variable MTRRs the CPU has (VCNT of MTRRcap).
+    :raises LayoutError: :func:`validate` refuses the layout.
     """
     validate(layout, physical_bits=physical_bits, variable_registers=variable_registers)
     if layout.default is None:
@@ -207,10 +213,13 @@ SEABIOS: Final = Layout("seabios", default=MemType.WB, ranges=FIRMWARE_RANGES, f
 
 
 def intended(layout: Layout, *, physical_bits: int, firmware: Layout = SEABIOS) -> MtrrState:
-    """The registers that the boot CPU has when the kernel starts; what the layout leaves is the firmware's.
+    """The registers of the boot CPU when the kernel starts; those that the layout leaves are the firmware's.
 
-    :param firmware: What the firmware sets: :func:`pytest_memtype.machine.firmware_layout.firmware_layout`.
-    :raises LayoutError: See :func:`validate`.
+    :param layout: The layout that the boot ROM programs.
+    :param physical_bits: The CPU's physical address width, in bits.
+    :param firmware: The layout that the firmware sets, see
+        :func:`pytest_memtype.machine.firmware_layout.firmware_layout`.
+    :raises LayoutError: :func:`validate` refuses one of the two layouts.
     """
     registers = dict(register_writes(firmware, physical_bits=physical_bits))
     registers |= dict(register_writes(layout, physical_bits=physical_bits))
@@ -227,7 +236,7 @@ def intended(layout: Layout, *, physical_bits: int, firmware: Layout = SEABIOS) 
 
 
 def _amd(layout: Layout, where: str, *, physical_bits: int) -> AmdMemory | None:
-    """AMD's registers, TOP_MEM apart, which has no say in types."""
+    """The registers of AMD's that decide on types: all but TOP_MEM."""
     if layout.tom2 is None:
         if layout.tom2_write_back:
             raise LayoutError(f"{where}: tom2_write_back means nothing without tom2")
@@ -245,7 +254,7 @@ def _smrr(layout: Layout, where: str) -> Smrr | None:
     if layout.smrr.ignored_bits or layout.smrr.register is not None:
         raise LayoutError(f"{where}: smrr has a base, a size and a type, and nothing else")
     try:
-        # Its registers know 32 bits of address.
+        # The registers of SMRR hold 32 bits of address.
         base, mask = encode_range(layout.smrr, 32)
     except ValueError as error:
         raise LayoutError(f"{where}: smrr: {error}") from None
@@ -271,7 +280,7 @@ def _encode(
             decode_fixed(layout.fixed)
         except ValueError as error:
             raise LayoutError(f"{where}: fixed ranges: {error}") from None
-    # Those that the layout doesn't need may hold ranges of the firmware's.
+    # Registers that the layout doesn't need may hold ranges of the firmware's.
     pairs = dict.fromkeys(range(variable_registers), (0, 0))
     users: dict[int, str] = {}
     named = [each.register for each in layout.ranges if each.register is not None]

@@ -1,4 +1,6 @@
-"""Named layouts: TOML files, in ``layouts/`` of this package or in folders of the user's::
+"""Named layouts: TOML files, in ``layouts/`` of this package or in folders of the user's.
+
+A file looks like this::
 
     description = "what it is for"
     default = "uncached"            # without it: leave what the firmware set
@@ -37,16 +39,17 @@ from pytest_memtype.x86.memtype import parse_memtype
 from pytest_memtype.x86.mtrr import MtrrRange
 from pytest_memtype.x86.size import parse_size
 
-#: Beside these a TOML file may be a layout.
+#: The test files beside which a TOML file may be a layout.
 _TESTS = ("test_*.py", "*_test.py", "conftest.py")
 
 
 @dataclass(frozen=True)
 class LayoutFile:
-    """A file that a name leads to.
+    """A layout file, found by its name.
 
+    :param name: The name of the layout: the file's, without ``.toml``.
     :param where: The file, or ``built in``.
-    :param layout: What it holds, or why it is none.
+    :param layout: The layout in the file, or the error that says why it is none.
     """
 
     name: str
@@ -55,15 +58,15 @@ class LayoutFile:
 
 
 def folders_of_tests(folder: Path) -> list[Path]:
-    """Where the layouts of the tests in a folder are: in its ``layouts/``, then beside them."""
+    """The folders with the layouts of the tests in a folder: its ``layouts/``, then the folder itself."""
     return [folder / "layouts", folder]
 
 
 def layout_folders(named: Iterable[Path] = (), *, start: Path | None = None) -> list[Path]:
-    """Where the layouts are that a command knows where it is started, nearest first.
+    """The folders of layouts that a command knows where it is started, nearest first.
 
     :param named: Folders or files of tests that the user named.
-    :param start: Where it is started; None is for the current folder.
+    :param start: The folder that the command is started in; None is for the current folder.
     """
     named = list(named)
     found = []
@@ -80,7 +83,7 @@ def _has_tests(folder: Path) -> bool:
 
 
 def layout_files(folders: Sequence[Path] = ()) -> tuple[LayoutFile, ...]:
-    """What is behind each name, sorted.
+    """The layout files that names lead to, sorted by name.
 
     Files that are no layouts are left out, unless their folder is called ``layouts``.
     """
@@ -96,11 +99,12 @@ def layout_files(folders: Sequence[Path] = ()) -> tuple[LayoutFile, ...]:
 
 
 def load_layout(name: str, folders: Sequence[Path] = ()) -> Layout:
-    """The layout in ``NAME.toml``.
+    """The layout in ``NAME.toml``, by its name.
 
+    :param name: The name of the layout, without ``.toml``.
     :param folders: Searched in this order, before the package's own layouts.
-    :raises LayoutError: There is none of that name, or the file isn't a layout. Whether a CPU can hold it
-        is asked of :func:`pytest_memtype.machine.layout.validate`.
+    :raises LayoutError: no layout has the name, or the file isn't a layout. Whether a CPU can hold it is
+        checked by :func:`pytest_memtype.machine.layout.validate`.
     """
     found = _found(folders)
     if name not in found:

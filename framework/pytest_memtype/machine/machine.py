@@ -1,4 +1,4 @@
-"""One guest: a QEMU process, its control connection and its two serial ports."""
+"""A guest's machine: a QEMU process, its control connection and its two serial ports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pytest_memtype.machine.timeouts import EXIT, START
 from pytest_memtype.machine.wait import deadline_after, poll
 
 _SWITCHES = ("STOP", "RESUME")
-#: Handed in to most guests.
+#: The fw_cfg files of most guests.
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
@@ -43,15 +43,15 @@ class Machine:
     Use it in a ``with`` statement, or call :meth:`close`. When this process is killed, the kernel kills
     QEMU; the private folder is then removed by the next machine to start.
 
-    :ivar qmp: Control.
+    :ivar qmp: The control connection.
     :ivar console: ttyS0, the kernel's console.
     :ivar agent_port: ttyS1, the agent's.
-    :ivar process: QEMU.
+    :ivar process: The QEMU process.
     :ivar directory: Private folder, mode 0700, that is gone after :meth:`close`.
     :ivar logs: The folder of :meth:`start`.
-    :ivar config: What was started.
-    :ivar activity: What its user has it do: ``booting``, ``ready``, ``busy`` or ``hung``.
-    :ivar qemu: The program.
+    :ivar config: The configuration that was started.
+    :ivar activity: The state as the machine's user sees it: ``booting``, ``ready``, ``busy`` or ``hung``.
+    :ivar qemu: The QEMU program.
     :ivar state_fd: Number under which QEMU has ``guest.state`` open, -1 without one.
     """
 
@@ -73,13 +73,13 @@ class Machine:
         fw_cfg_files: Mapping[str, bytes] = NOTHING,
         timeout: float = START,
     ) -> Machine:
-        """Start QEMU, paused.
+        """Start QEMU, with the guest paused before its first instruction.
 
-        :param config: What to start.
+        :param config: The configuration of the guest.
         :param logs: Folder, made if need be, for this machine alone; it stays. It takes ``console.log``,
             ``agent.log``, ``qmp.log``, ``qemu.log`` (what QEMU itself printed) and ``boot-rom.bin``.
         :param boot_rom: Bytes of an option ROM, to be written there and given to the guest.
-        :param history: What the console of a restored guest printed before it was saved.
+        :param history: The console output of a restored guest, from before it was saved.
         :param fw_cfg_files: Contents of files that the guest may read through fw_cfg, by name. They are kept
             from other users of this host.
         :param timeout: Seconds that QEMU has for its start.
@@ -93,7 +93,7 @@ class Machine:
             path = logs / "boot-rom.bin"
             path.write_bytes(boot_rom)
             config = dataclasses.replace(config, boot_rom=path)
-        # QEMU appends to it.
+        # QEMU appends to this file.
         (logs / "console.log").write_bytes(history)
         return cls(config, logs, history, fw_cfg_files, timeout)
 
@@ -158,9 +158,10 @@ class Machine:
         self._release.callback(self.agent_port.close)
 
     def stands_on(self, file: Path, seen: Seen) -> None:
-        """Note that its RAM is a private copy of a file, which shows in it wherever it hasn't written.
+        """Note that the guest's RAM is a private copy of a file: unwritten pages show the file.
 
-        :param seen: How the file was when it was found whole.
+        :param file: The file that QEMU has mapped.
+        :param seen: The state of the file when it was found whole.
         :raises OSError: the file is gone.
         """
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -173,9 +174,9 @@ class Machine:
         self._release.callback(leave)
 
     def shaken(self) -> HostError | None:
-        """What to say where somebody has changed the file that its RAM is a copy of; None if nobody has.
+        """The error that says that the file of the guest's RAM has changed; None if it hasn't.
 
-        Nothing counts that such a guest has done.
+        No result of such a guest is valid.
         """
         if self._ground is None:
             return None
@@ -188,26 +189,27 @@ class Machine:
         )
 
     def resume(self) -> None:
-        """Let the guest run."""
+        """Let the guest's CPUs run."""
         self.qmp.execute("cont")
 
     def replace(self, config: QemuConfig, *, timeout: float = START) -> None:
-        """End this QEMU and start another in its place, paused; logs go on where they are.
+        """End this QEMU and start another in its place, paused; the logs are continued.
 
-        :param config: What to start.
+        :param config: The configuration of the new QEMU.
+        :param timeout: Seconds that the new QEMU has for its start.
         :raises GuestExited: QEMU didn't accept what it was given, and says why.
         :raises GuestHung: QEMU didn't start in time.
         """
         self._release_all()
         self.config = config
         self._console = self._qmp = None
-        # It is the old QEMU's.
+        # The cached memory is the old QEMU's.
         self.__dict__.pop("memory", None)
         self._start((self.logs / "console.log").read_bytes(), NOTHING, timeout)
 
     @functools.cached_property
     def memory(self) -> GuestMemory:
-        """RAM, from outside.
+        """The guest's RAM, read and written from outside.
 
         :raises HostError: this host doesn't let a process look into its child.
         :raises GuestExited: QEMU ended.
@@ -220,7 +222,7 @@ class Machine:
 
     @property
     def hardware(self) -> Hardware:
-        """What the guest runs on."""
+        """The hardware that the guest runs on."""
         return self.config.hardware
 
     @property
@@ -230,12 +232,12 @@ class Machine:
 
     @property
     def alive(self) -> bool:
-        """Whether QEMU runs."""
+        """Whether the QEMU process runs."""
         return not self._closed and self.process.status is None
 
     @property
     def state(self) -> GuestState:
-        """Where the guest is in its life, by QEMU's process, QMP's events, the console and its user."""
+        """The state of the guest, by QEMU's process, QMP's events, the console and its user."""
         console, qmp = self._console, self._qmp
         switches = [event["event"] for event in (qmp.events if qmp else ()) if event["event"] in _SWITCHES]
         return state_of(
@@ -243,20 +245,20 @@ class Machine:
             status=self.process.status,
             # All of the console's text is looked through for it, so only when it matters.
             panicked=self.process.status is not None and console is not None and console.panic() is not None,
-            # QEMU says nothing of the pause in which it is started to load a state.
+            # QEMU sends no event for the pause in which it is started to load a state.
             paused=switches[-1] == "STOP" if switches else self.config.state is not None,
         )
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Have this called when the present QEMU has been ended by :meth:`close` or :meth:`replace`."""
+        """Register a function to call when :meth:`close` or :meth:`replace` has ended the present QEMU."""
         self._release.callback(callback)
 
     def death(self, *, within: float = 0.0) -> GuestError | None:
-        """Why QEMU ended, or None while it runs.
+        """The reason why QEMU ended, or None while it runs.
 
-        :param within: Seconds to wait for that, if something else says that it may be about to end.
-        :return: ``GuestPanicked`` if the kernel said so on the console, else ``GuestExited``. Its details are
-            the console's last lines, what QEMU printed, the logs, and a command that runs the same guest.
+        :param within: Seconds to wait for the end, if something else says that QEMU may be about to end.
+        :returns: ``GuestPanicked`` if the kernel said so on the console, else ``GuestExited``. Its details
+            are the console's last lines, what QEMU printed, the logs, and a command that runs the same guest.
         """
         if self.alive and within:
             poll([self.process.pidfd], (), deadline_after(within))
@@ -286,13 +288,16 @@ class Machine:
     # What the channels need; see wait.Waiter.
 
     def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
-        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+        """Wait for one of some descriptors. False at the deadline; end of file counts as readable.
 
         The kernel console is read all the while, so that it never keeps the guest waiting.
 
+        :param readable: Descriptors to wait for until they can be read.
+        :param writable: Descriptors to wait for until they can be written to.
+        :param timeout: Seconds to wait at most.
         :raises GuestExited: QEMU ended, and nothing was left to read.
-        :raises GuestPanicked: The same, and the kernel panicked before.
         :raises GuestFlooded: The guest printed more than any healthy one does.
+        :raises GuestPanicked: QEMU ended, nothing was left to read, and the kernel panicked before.
         """
         if self._closed:
             raise self._explain_end("")
@@ -357,9 +362,10 @@ class Machine:
 
 
 def qemu_of(machine: AgentHost) -> Machine:
-    """The machine as a QEMU of ours.
+    """The machine, which has to be a QEMU of this project.
 
-    :raises Unavailable: it is none.
+    :param machine: The machine that a test has.
+    :raises Unavailable: the machine is a target.
     """
     if isinstance(machine, Machine):
         return machine
@@ -371,7 +377,7 @@ def qemu_of(machine: AgentHost) -> Machine:
 
 @contextlib.contextmanager
 def _opened(path: Path | None) -> Iterator[int]:
-    """A descriptor for reading a file, -1 for none."""
+    """A descriptor for reading a file during the block; -1 where there is no file."""
     if path is None:
         yield -1
         return
@@ -380,7 +386,7 @@ def _opened(path: Path | None) -> Iterator[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    """A file's lines, sanitized; none when somebody has removed it: the message matters more."""
+    """The lines of a file, sanitized; none when the file is gone: the error matters more."""
     try:
         return sanitize(path.read_bytes()).splitlines()
     except OSError:

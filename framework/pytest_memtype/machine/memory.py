@@ -21,7 +21,7 @@ _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+ [1-9]\d*) .
 @shown_in_hexadecimal("first", "last", "address")
 @dataclass(frozen=True)
 class _Window:
-    """A mapping of RAM in QEMU: its offsets [first, last) are at ``address`` of the process."""
+    """A mapping of RAM in QEMU: the offsets [first, last) are at ``address`` of the process."""
 
     first: int
     last: int
@@ -29,13 +29,12 @@ class _Window:
 
 
 class GuestMemory:
-    """RAM by guest-physical address.
+    """A guest's RAM by guest-physical address, reached through QEMU's own address space.
 
-    It goes through QEMU's own address space: the pages that a clone has written are its own, and no file has
-    them.
+    The pages that a clone has written are its own, and no file has them.
 
-    :param pid: QEMU.
-    :param ram: Where it is, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
+    :param pid: QEMU's process id.
+    :param ram: The ranges of RAM, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
     :param waiter: The machine.
     :ivar ranges: The RAM by guest-physical address, with offsets that are addresses in QEMU.
     :raises HostError: this host doesn't let a process look into its child, or doesn't show where RAM is.
@@ -63,11 +62,13 @@ class GuestMemory:
     def read(self, address: int, length: int) -> bytes:
         """The bytes at a guest-physical address.
 
-        :raises UsageError: they are not all RAM.
+        :param address: Guest-physical address of the first byte.
+        :param length: Number of bytes; they have to lie in one range of RAM.
         :raises GuestExited: QEMU ended.
+        :raises UsageError: the bytes are not all RAM.
         """
         place = self._locate(address, length)
-        # EIO where the process is about to go (Linux, mm/memory.c, access_remote_vm).
+        # EIO where the process is about to end (Linux, mm/memory.c, access_remote_vm).
         with contextlib.suppress(OSError):
             data = os.pread(self._file, length, place)
             if len(data) == length:
@@ -83,7 +84,7 @@ class GuestMemory:
         raise self._waiter.ended("writing to the guest's memory")
 
     def close(self) -> None:
-        """Close it. Calling this again does nothing."""
+        """Close the file of QEMU's memory. Calling this again does nothing."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -97,10 +98,10 @@ class GuestMemory:
         raise UsageError(f"guest-physical {address:#x}, {length} bytes: the guest has no such RAM")
 
     def _mapped(self, piece: RamRange, pid: int) -> int:
-        """Where a piece of RAM is in QEMU."""
+        """The address in QEMU at which a piece of RAM is mapped."""
         place = self._in_process(piece.offset, piece.size)
         if place is None:
-            # Of a process that is gone the file is empty.
+            # The file is empty for a process that has ended.
             if not self._windows and not Path(f"/proc/{pid}/maps").read_text():
                 raise self._waiter.ended("looking for the guest's memory")
             raise HostError(
@@ -117,10 +118,10 @@ class GuestMemory:
 
 
 def _windows(maps: str, size: int) -> list[_Window]:
-    """The mappings of the file that is mapped up to ``size``.
+    """The mappings of the file that is ``size`` bytes long, which is the guest's RAM.
 
-    No other is as long as RAM, and its name doesn't tell: a template that is removed while a clone lives is
-    renamed first, and while it boots its memory lies in no folder.
+    No other file is as long as RAM, and the name doesn't tell: a template that is removed while a clone lives
+    is renamed first, and a template that boots has its memory in no folder.
     """
     files: dict[str, list[_Window]] = {}
     for line in maps.splitlines():

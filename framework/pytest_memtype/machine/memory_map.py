@@ -1,7 +1,7 @@
-"""Who answers at which physical address of a guest: RAM, a device, the firmware, nobody.
+"""The owner of each physical address of a guest: RAM, a device, the firmware, nobody.
 
 QEMU's q35 with SeaBIOS and the devices of :mod:`pytest_memtype.machine.qemu_command`; OVMF has PCI devices
-elsewhere. A test holds it against ``info mtree`` of a running guest.
+elsewhere. A test compares it with ``info mtree`` of a running guest.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 _4G = 1 << 32
 
 TEST_DEVICE_MEMORY: Final = "test device, BAR 0"
-"""The owner of what tests map."""
+"""The name of the owner of the memory that tests map."""
 
 
 class Kind(enum.Enum):
-    """What an owner is."""
+    """The kind of an owner of physical addresses."""
 
     RAM = "RAM"
     ISA_HOLE = "ISA hole"
@@ -38,7 +38,7 @@ class Kind(enum.Enum):
 @shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class Owner:
-    """Addresses from ``start`` up to, without, ``end`` that belong to one owner."""
+    """The physical addresses from ``start`` up to, without, ``end`` that belong to one owner."""
 
     start: int
     end: int
@@ -48,7 +48,7 @@ class Owner:
 
 # QEMU 7.2 (hw/pci-host/q35.c, hw/isa/lpc_ich9.c, hw/i386/pc.c) and where SeaBIOS 1.16 puts PCI devices.
 # There is no TSEG: SeaBIOS keeps its system-management code in the RAM behind the VGA window, which is
-# closed to everybody else. The 256 KiB of flash are the size of Debian's bios-256k.bin.
+# closed to all other accesses. The 256 KiB of flash are the size of Debian's bios-256k.bin.
 _BELOW_1M = (
     Owner(0x00000, 0xA0000, Kind.RAM, "RAM"),
     Owner(0xA0000, 0xC0000, Kind.ISA_HOLE, "VGA window; SMRAM behind it"),
@@ -76,7 +76,7 @@ _FIXED = (
 
 
 def owners(hardware: Hardware) -> tuple[Owner, ...]:
-    """All owners up to the end of what the CPU can address, ascending, without gaps."""
+    """The owners of all physical addresses that the CPU has, ascending, without gaps."""
     low, *high = (Owner(each.start, each.start + each.size, Kind.RAM, "RAM") for each in hardware.ram)
     above_1m = replace(low, start=1 << 20)
     devices = _WITH_A_DISPLAY if hardware.display else _DEVICES

@@ -1,4 +1,4 @@
-"""A guest's state on its way out of QEMU, and into another."""
+"""A guest's state, saved from one QEMU and loaded into another."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from pytest_memtype.machine.timeouts import COMMAND
 
 
 def leave_ram_out(machine: Machine) -> None:
-    """What is saved or loaded from now on is without memory that is shared with a file.
+    """Have states saved or loaded from now on without the memory that is shared with a file.
 
-    It also makes QEMU say when it is done.
+    QEMU also sends events from then on, so that the end is known.
     """
     _set_capabilities(machine, ignore_shared=True)
 
 
 def take_ram_along(machine: Machine) -> None:
-    """What is saved or loaded from now on has all memory in it."""
+    """Have states saved or loaded from now on with all memory in them."""
     _set_capabilities(machine, ignore_shared=False)
 
 
 def save_state(machine: Machine, file: Path) -> None:
-    """Have a stopped guest's state written to a new file. It stays stopped.
+    """Have a stopped guest's state written to a new file. The guest stays stopped.
 
+    :param machine: The stopped guest.
+    :param file: The path of the new file; none may be there.
     :raises GuestError: QEMU ended or could not save it.
     :raises OSError: the disk is full; the guest can go on.
     """
-    # Not exec:cat, whose writes may fail, or not have ended, when QEMU says that all is sent.
+    # Not exec:cat, whose writes may fail, or be unfinished, when QEMU says that all is sent.
     ours, theirs = socket.socketpair()
-    # A clone has one event from when it was restored.
+    # A clone has an event from its own restoration.
     before = len(machine.qmp.events)
     with ours:
         with theirs:
@@ -43,7 +45,7 @@ def save_state(machine: Machine, file: Path) -> None:
             with ours.makefile("rb") as stream, file.open("xb") as to:
                 shutil.copyfileobj(stream, to)
         except OSError:
-            # First, because QEMU answers nobody while it waits to get rid of its devices' state (QEMU 7.2: it
+            # First, because QEMU answers no command while it waits to send its devices' state (QEMU 7.2: it
             # is written under the lock that the monitor wants).
             ours.close()
             machine.qmp.execute("migrate_cancel")
@@ -58,8 +60,9 @@ def save_state(machine: Machine, file: Path) -> None:
 
 
 def load_state(machine: Machine) -> None:
-    """Have a machine that was started with a state load it. It stays stopped.
+    """Have a machine that was started with a state load it. The guest stays stopped.
 
+    :param machine: A machine whose configuration has a ``state``.
     :raises GuestExited: QEMU ended, because the state doesn't fit or is damaged.
     """
     machine.qmp.execute("migrate-incoming", {"uri": machine.qemu.state_uri(machine.state_fd)})

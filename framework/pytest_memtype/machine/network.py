@@ -17,7 +17,9 @@ def open_port(machine: Machine, port: int) -> int:
 
     It is open until :func:`close_port`, or the end of this QEMU.
 
-    :raises GuestError: the guest has no network, or QEMU can't have a port.
+    :param machine: A guest that was started with a network.
+    :param port: The number of the guest's TCP port.
+    :raises GuestError: the guest has no network, or QEMU can't open a port on this host.
     """
     before = _open(machine)
     said = _monitor(machine, f"hostfwd_add {NETWORK} tcp:{LOOPBACK}:0-:{port}")
@@ -28,9 +30,11 @@ def open_port(machine: Machine, port: int) -> int:
 
 
 def close_port(machine: Machine, opened: int) -> None:
-    """Close what :func:`open_port` opened. Connections that were made through it go on.
+    """Close a port that :func:`open_port` opened. Connections that were made through it go on.
 
-    :raises GuestError: it isn't open.
+    :param machine: The guest that the port leads to.
+    :param opened: The number of the port on this host.
+    :raises GuestError: the port is still open afterwards.
     """
     said = _monitor(machine, f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{opened}")
     if opened in _open(machine):

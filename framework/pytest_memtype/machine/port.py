@@ -15,7 +15,7 @@ from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.timeouts import COMMAND
 from pytest_memtype.machine.wait import Waiter, deadline_after
 
-# Generic in its stubs alone.
+# pexpect is generic in its stubs alone.
 if TYPE_CHECKING:
     _Spawn = fdspawn[bytes]
 else:
@@ -26,21 +26,21 @@ CAPACITY: Final = 1 << 20
 
 
 def make_fifos(path: Path) -> None:
-    """The FIFO pair that QEMU's pipe backend opens: ``.in`` carries bytes to the guest, ``.out`` from it."""
+    """Make the FIFO pair for QEMU's pipe backend: ``.in`` carries bytes to the guest, ``.out`` from it."""
     for direction in (".in", ".out"):
         os.mkfifo(path.with_name(path.name + direction), mode=0o600)
 
 
 class Port(_Spawn):
-    """One serial port: pexpect's ``expect`` and ``send``, in bytes from end to end.
+    """A serial port of the guest: pexpect's ``expect`` and ``send``, in bytes from end to end.
 
     A wait ends with :class:`~pytest_memtype.errors.GuestExited` or ``GuestPanicked`` when QEMU ends and with
     ``GuestHung`` at the deadline, unless its patterns include ``pexpect.EOF`` or ``pexpect.TIMEOUT``.
 
     :param path: The FIFO pair, which QEMU has open already.
     :param waiter: The machine.
-    :param name: What messages call it.
-    :ivar purpose: What messages say is waited for; None makes them name the patterns.
+    :param name: The port's name in messages.
+    :ivar purpose: The purpose of the wait in messages; None makes them name the patterns.
     """
 
     def __init__(self, path: Path, waiter: Waiter, *, name: str) -> None:
@@ -50,7 +50,7 @@ class Port(_Spawn):
         self.purpose: str | None = None
         self._waiter = waiter
         self._input = -1
-        # Who has many pipes open already may not make this one larger; pipe(7), "pipe-user-pages-soft".
+        # The kernel limits the pipe memory of a user; pipe(7), "pipe-user-pages-soft".
         with contextlib.suppress(PermissionError):
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, CAPACITY)
         try:
@@ -59,21 +59,23 @@ class Port(_Spawn):
             )
         except OSError as error:
             self.close()
-            # ENXIO: nobody has the other end open.
+            # ENXIO: no process has the other end open.
             raise waiter.ended(f"opening {name}") from error
 
     def close(self) -> None:
-        """Close it. Calling this again does nothing."""
+        """Close this process's side of the port. Calling this again does nothing."""
         super().close()
         if self._input >= 0:
             os.close(self._input)
             self._input = -1
 
     def send(self, s: str | bytes, *, timeout: float = COMMAND) -> int:
-        """Write to the guest, and return the number of bytes.
+        """Write to the guest, and return the number of bytes written.
 
+        :param s: Bytes, or text that is sent as UTF-8.
+        :param timeout: Seconds that the guest has to make room for it.
         :raises GuestExited: QEMU ended.
-        :raises GuestHung: The guest has not read what it was sent before.
+        :raises GuestHung: the guest has not read what it was sent before.
         """
         data = s.encode() if isinstance(s, str) else s
         doing = f"writing to {self.name}" + (f" for {self.purpose}" if self.purpose else "")
@@ -93,10 +95,13 @@ class Port(_Spawn):
         return len(data)
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
-        """At most ``size`` bytes, waiting for the first. This is what pexpect is built on.
+        """At most ``size`` bytes, waiting for the first. All waits of pexpect use this.
 
+        :param size: The largest number of bytes to return.
+        :param timeout: Seconds to wait; None and -1 stand for
+            :data:`~pytest_memtype.machine.timeouts.COMMAND`.
         :raises pexpect.EOF: QEMU closed the port, and all it wrote before was read.
-        :raises pexpect.TIMEOUT: Nothing came in time.
+        :raises pexpect.TIMEOUT: nothing came in time.
         """
         seconds = COMMAND if timeout is None or timeout == -1 else timeout
         deadline = deadline_after(seconds)
@@ -109,11 +114,11 @@ class Port(_Spawn):
         return data
 
     def silent(self, seconds: float) -> GuestError:
-        """The error that explains why nothing came for so long."""
+        """The error that explains why nothing came for ``seconds`` seconds."""
         return self._waiter.hung(f"waiting for {self.purpose} on {self.name}", seconds)
 
     def _take(self, size: int) -> bytes | None:
-        """What can be read now: None if there is nothing, no bytes at the end of file."""
+        """The bytes that can be read now: None if there are none, empty at the end of file."""
         if self.closed:
             return b""
         try:
@@ -121,13 +126,13 @@ class Port(_Spawn):
         except BlockingIOError:
             return None
 
-    # pexpect's own signatures are four overloads each, for an asyncio mode that a port does not have.
+    # pexpect's own signatures are four overloads each, for an asyncio mode that a port doesn't have.
     def expect_list(self, pattern_list: Any, timeout: float | None = -1, *args: Any, **kwargs: Any) -> int:  # type: ignore[override]
-        """See pexpect; raises as the class says."""
+        """Wait for one of several compiled patterns, as pexpect does; raises as the class says."""
         return self._explained(super().expect_list, pattern_list, timeout, *args, **kwargs)
 
     def expect_exact(self, pattern_list: Any, timeout: float | None = -1, *args: Any, **kwargs: Any) -> int:  # type: ignore[override]
-        """See pexpect; raises as the class says."""
+        """Wait for one of several plain strings, as pexpect does; raises as the class says."""
         return self._explained(super().expect_exact, pattern_list, timeout, *args, **kwargs)
 
     def _explained(self, method: Any, patterns: Any, timeout: float | None, *args: Any, **kwargs: Any) -> int:
@@ -143,7 +148,7 @@ class Port(_Spawn):
 
 
 def _describe(patterns: Any) -> str:
-    """The patterns of an ``expect``, as a person wrote them."""
+    """The patterns of an ``expect``, as the caller wrote them."""
     many = patterns if isinstance(patterns, list) else [patterns]
     texts = [getattr(pattern, "pattern", pattern) for pattern in many if not isinstance(pattern, type)]
     shown = [

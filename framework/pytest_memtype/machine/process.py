@@ -20,15 +20,15 @@ _PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
 
 
 class Process:
-    """A running command. The kernel kills it when this process ends, however that happens.
+    """A running command, which the kernel kills when this process ends, however that happens.
 
-    :ivar pid: Its process id.
-    :ivar pidfd: A descriptor that becomes readable when it ends.
     :param command: Program and arguments.
-    :param pass_fds: Descriptors it inherits, under the same numbers.
-    :param output: File that takes its standard output and error.
+    :param pass_fds: Descriptors that the process inherits, under the same numbers.
+    :param output: File that takes the process's standard output and error; what it held is overwritten.
     :param launcher: A library that makes programs wait to be forked, which saves loading them; see
         :mod:`pytest_memtype.machine.launcher`.
+    :ivar pid: The process id.
+    :ivar pidfd: A descriptor that becomes readable when the process ends.
     :raises HostError: The program isn't installed.
     """
 
@@ -50,11 +50,11 @@ class Process:
 
     @property
     def status(self) -> int | None:
-        """None while it runs, then its exit status, or the negative number of the signal that killed it."""
+        """The exit status of the process, or the negative number of its signal; None while it runs."""
         return self._started.poll()
 
     def close(self) -> None:
-        """Kill it, and wait until it is gone. Calling this again does nothing."""
+        """Kill the process, and wait until it is gone. Calling this again does nothing."""
         self._started.kill()
         self._started.wait()
         if self.pidfd >= 0:

@@ -1,4 +1,4 @@
-"""QEMU's command line, as a pure function of what the guest should be."""
+"""QEMU's command line, as a pure function of the guest's configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pytest_memtype.machine.hardware import MIB, Hardware
 from pytest_memtype.machine.qemu_versions import QEMU
 
-#: ``-accel``.
+#: The argument of ``-accel``.
 Accelerator = Literal["tcg", "kvm"]
 
 #: ``-device`` id of the device whose BAR 0, 16 MiB of prefetchable memory, is what tests map.
@@ -68,25 +68,26 @@ _NETWORK: Final = (
 
 @dataclass(frozen=True)
 class QemuConfig:
-    """All that makes one guest, apart from how this process talks to it.
+    """The configuration of a guest: all but how this process talks to it.
 
-    :param hardware: What the kernel finds below it.
+    :param hardware: The hardware that the kernel finds.
     :param kernel: A bzImage. None stops at the firmware, which then finds nothing to boot.
-    :param initrd: Its initramfs.
+    :param initrd: The initramfs of the kernel; None for none.
     :param flash: The contents of the firmware's flash chips, code first; none for QEMU's own SeaBIOS.
-    :param boot_rom: An option ROM that the firmware runs before the kernel is loaded.
-    :param ram_file: Keep RAM in this file. None keeps it in anonymous memory.
+    :param boot_rom: An option ROM that the firmware runs before the kernel is loaded; None for none.
+    :param ram_file: The file that RAM is kept in. None keeps it in anonymous memory.
     :param ram_share: Write to ``ram_file`` itself. False writes to a private copy, made page by page.
-    :param state: Start with this saved device state instead of at the reset vector.
-    :param accelerator: What runs the guest's instructions.
-    :param devices: More of them, each an argument of ``-device``.
+    :param state: The saved device state to start with; None starts at the reset vector.
+    :param accelerator: ``tcg`` or ``kvm``, which runs the guest's instructions.
+    :param devices: Further devices, each an argument of ``-device``.
     :param drives: Read-only disks with these contents, in order.
-    :param network: Give it a network that ends at this host: what it sends goes nowhere, and this host may
-        open ports into it.
-    :param launcher: Start QEMU by this library, see :mod:`pytest_memtype.machine.launcher`.
-    :param icount: The guest's time passes by its own instructions, of 2**icount nanoseconds each, and by this
-        host's while it waits; None for this host's time. TCG alone can do that. A guest that the host has no
-        time for then never finds its timers late.
+    :param network: Give the guest a network that ends at this host: what it sends goes nowhere, and this host
+        may open ports into it.
+    :param launcher: Library to start QEMU by, see :mod:`pytest_memtype.machine.launcher`; None starts it as
+        usual.
+    :param icount: Let the guest's time pass by its own instructions, of 2**icount nanoseconds each, and by
+        this host's time while it waits; None for this host's time. Only TCG can do that. The timers of such a
+        guest are never late, however busy the host is.
     """
 
     hardware: Hardware = field(default_factory=Hardware)
@@ -107,13 +108,13 @@ class QemuConfig:
 
 @dataclass(frozen=True)
 class Channels:
-    """What connects QEMU to this process.
+    """The channels between QEMU and this process.
 
     :param control_fd: QEMU's end of a socket pair, for QMP.
     :param console: Path of the FIFO pair of ttyS0, without ``.in`` and ``.out``.
-    :param agent: The same for ttyS1.
+    :param agent: Path of the FIFO pair of ttyS1, likewise.
     :param console_log: File that QEMU copies ttyS0 to.
-    :param agent_log: The same for ttyS1.
+    :param agent_log: File that QEMU copies ttyS1 to.
     :param fw_cfg_files: Files that the guest may read through fw_cfg while it boots, by name.
     """
 
@@ -134,7 +135,7 @@ def qemu_command(guest: QemuConfig, channels: Channels) -> list[str]:
         *_boot(guest),
         # A FIFO and not a socket, because QEMU writes serial output byte by byte: a unix socket is full after
         # 278 such writes (each pays for a whole buffer), and what the guest writes then is lost, log file
-        # included. A FIFO packs them and takes all of a boot even when nobody reads (seen with QEMU 7.2).
+        # included. A FIFO packs them and takes all of a boot even when it isn't read (seen with QEMU 7.2).
         "-chardev", f"pipe,id=console,path={_value(channels.console)},"
                     f"logfile={_value(channels.console_log)},logappend=on",
         "-serial", "chardev:console",
@@ -146,14 +147,14 @@ def qemu_command(guest: QemuConfig, channels: Channels) -> list[str]:
         "-qmp", "chardev:control",
         *(argument for name, file in channels.fw_cfg_files for argument in (
             "-fw_cfg", f"name={name},file={_value(file)}")),
-        # Paused, so that QMP is there before the first instruction is.
+        # Paused, so that QMP is there before the first instruction runs.
         "-S",
     ]
     # fmt: on
 
 
 def rerun_command(guest: QemuConfig) -> str:
-    """The same guest as one line for a shell, with the console on the terminal (Ctrl-A X leaves it).
+    """A shell command line for the same guest, with the console on the terminal (Ctrl-A X leaves it).
 
     It offers a shell there, which the agent of our initramfs gives for the last word of its command line. A
     guest that was restored is booted instead: the state may be gone.
@@ -204,7 +205,7 @@ def _drive(number: int, file: Path) -> list[str]:
 
 
 def _cpu(guest: QemuConfig) -> str:
-    """``-cpu``. KVM is told to show the CPU that TCG shows, as far as the host's CPU has its features."""
+    """The argument of ``-cpu``. KVM shows TCG's CPU, as far as the host's CPU has its features."""
     model, comma, features = guest.hardware.cpu.partition(",")
     # TCG's CMPXCHG16B takes the flags from an instruction long past, and leaves an operand in EFLAGS: in VM,
     # TF, AC (QEMU 7.2, target/i386/tcg/mem_helper.c, helper_cmpxchg16b_unlocked(), with a CC_OP that the

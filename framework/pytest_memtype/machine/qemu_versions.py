@@ -1,4 +1,4 @@
-"""Which QEMU this host has, and what one version does otherwise than another.
+"""The QEMU of this host, and the differences between versions of QEMU.
 
 What this package does differently for a version of QEMU is decided by :class:`Qemu`, from what the program
 says of itself and never from the number of its version:
@@ -56,7 +56,7 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Qemu:
-    """A QEMU, by what it says of itself.
+    """A QEMU program, as it describes itself.
 
     :param program: Path of the program.
     :param banner: The first line of ``--version``.
@@ -73,24 +73,24 @@ class Qemu:
 
     @property
     def release(self) -> str:
-        """The version as people write it, ``10.0.13``."""
+        """The version as text, ``10.0.13``."""
         return ".".join(map(str, self.version))
 
     @property
     def newer_than_tested(self) -> bool:
-        """Whether nobody has run the suite on so new a version."""
+        """Whether the version is newer than all that the suite has run on."""
         return self.version[:2] > TESTED[-1]
 
     def state_uri(self, descriptor: int) -> str:
-        """Where ``migrate-incoming`` finds a file that QEMU has inherited under this number."""
+        """The URI by which ``migrate-incoming`` finds a file that QEMU has inherited as ``descriptor``."""
         # exec:cat costs 6 ms of the 70 that a clone takes.
         return f"file:/proc/self/fd/{descriptor}" if self.file_migration else f"fd:{descriptor}"
 
 
 def this_qemu() -> Qemu:
-    """The QEMU of this host. What it says is kept in the cache for as long as its file stays the same.
+    """The QEMU of this host. Its description is kept in the cache for as long as its file stays the same.
 
-    :raises HostError: it isn't installed, can't be started, is too old, or lacks what guests need.
+    :raises HostError: QEMU isn't installed, can't be started, is too old, or lacks what guests need.
     """
     program = shutil.which(QEMU)
     if program is None:
@@ -99,12 +99,12 @@ def this_qemu() -> Qemu:
 
 
 def tested_versions() -> str:
-    """The tested versions, for people."""
+    """The versions of QEMU that were tested, as text."""
     return ", ".join(".".join(map(str, version)) for version in TESTED)
 
 
 def age_warning(qemu: Qemu) -> str:
-    """What to say at the head of a run about a version that nobody has tested; empty for the others."""
+    """The warning, for the head of a run, about a version that is newer than all tested; empty for others."""
     if not qemu.newer_than_tested:
         return ""
     newest = ".".join(map(str, TESTED[-1]))
@@ -112,9 +112,11 @@ def age_warning(qemu: Qemu) -> str:
 
 
 def ask(program: str) -> Qemu:
-    """What a QEMU says of itself. This starts it twice, without a guest.
+    """Ask a QEMU program to describe itself. This starts it twice, without a guest.
 
-    :raises HostError: it can't be started, doesn't answer in time, is too old, or lacks what guests need.
+    :param program: Path of the program.
+    :raises HostError: the program can't be started, doesn't answer in time, is too old, or lacks what guests
+        need.
     """
     banner = _banner(program)
     # One machine type for all questions; none has devices of its own.
@@ -152,7 +154,11 @@ def ask(program: str) -> Qemu:
 
 
 def _checked(qemu: Qemu) -> Qemu:
-    """:raises HostError: it is too old, contradicts itself, or lacks what guests need."""
+    """A QEMU that guests can use: the one that is given.
+
+    :param qemu: The QEMU, by its description of itself.
+    :raises HostError: the QEMU is too old, contradicts itself, or lacks what guests need.
+    """
     if qemu.version[:2] < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise HostError(f"{qemu.program} is QEMU {qemu.release}; {oldest} is the oldest that works")
@@ -180,7 +186,7 @@ def _banner(program: str) -> str:
 
 
 def _run(command: Sequence[str], typed: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, with all that it has started."""
+    """Run a program to its end, and kill what it has left running."""
     shown = f"{command[0]} {command[1]}"
     try:
         process = subprocess.Popen(
@@ -211,7 +217,7 @@ def _run(command: Sequence[str], typed: str) -> subprocess.CompletedProcess[str]
 
 
 def _messages(output: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """QMP's greeting, and the answers to the questions in order."""
+    """The greeting of QMP in QEMU's output, and the answers to the questions in order."""
     greeting, *rest = (json.loads(line) for line in output.splitlines())
     return greeting, [message for message in rest if "return" in message or "error" in message]
 
@@ -222,7 +228,7 @@ def _union(sets: Iterable[set[str]]) -> set[str]:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    # What a stranger prints may hold anything.
+    # The output of an unknown program may hold anything.
     return "".join(letter if letter.isprintable() else "?" for letter in lines[-1][:200]) if lines else ""
 
 
@@ -245,9 +251,11 @@ def _known(program: str, identity: str) -> Qemu:
 
 
 def _forget_others(program: str, kept: Path) -> None:
-    """Remove what a program said before it was upgraded, and what programs did that are gone.
+    """Remove the descriptions of the program before its upgrade, and of programs that are gone.
 
-    :raises OSError: something can't be removed.
+    :param program: Path of the program.
+    :param kept: The file with the present description, which stays.
+    :raises OSError: a file can't be read or removed.
     """
     for path in kept.parent.glob("*.json"):
         try:
@@ -259,11 +267,12 @@ def _forget_others(program: str, kept: Path) -> None:
 
 
 def identity(program: str) -> str:
-    """Hash of all that tells this program from another: what is kept for it is good for no other.
+    """The hash that tells a program from any other: what is kept for it is valid for no other.
 
     A script's file stays the same when the QEMU behind it is another, so it is started and asked.
 
-    :raises HostError: it isn't there; a script fails, or what it starts can't be used.
+    :param program: Path of the program.
+    :raises HostError: the program isn't there; a script fails, or what it starts can't be used.
     """
     if _is_elf(program):
         return _stat_hash(program)
@@ -273,14 +282,18 @@ def identity(program: str) -> str:
 
 
 def _is_elf(program: str) -> bool:
-    # One that may be started and not read is asked each time, too.
+    # A program that may be started but not read is asked each time, too.
     with contextlib.suppress(OSError), Path(program).open("rb") as file:
         return file.read(4) == b"\x7fELF"
     return False
 
 
 def ask_once(program: str) -> Qemu:
-    """:func:`ask`, once in a process for as long as the file stays the same."""
+    """Ask a program as :func:`ask` does, once in a process for as long as its file stays the same.
+
+    :param program: Path of the program.
+    :raises HostError: the file isn't there, or :func:`ask` raises it.
+    """
     return _asked(program, _stat_hash(program))
 
 
@@ -299,7 +312,11 @@ def _stat_hash(program: str) -> str:
 
 
 def _decode(content: dict[str, Any]) -> Qemu:
-    """:raises ValueError: this isn't what :func:`_known` wrote. TypeError and KeyError mean the same."""
+    """The QEMU that :func:`_known` wrote to a file.
+
+    :param content: The content of the file.
+    :raises ValueError: it isn't what :func:`_known` wrote. TypeError and KeyError mean the same.
+    """
     major, minor, micro = map(int, content["version"])
     return _checked(
         Qemu(

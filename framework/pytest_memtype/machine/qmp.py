@@ -1,4 +1,4 @@
-"""QMP, one call at a time: a synchronous front of ``qemu.qmp``."""
+"""QMP, one call at a time: a synchronous interface to ``qemu.qmp``."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from pytest_memtype.host import background
 from pytest_memtype.machine.timeouts import COMMAND, EXIT, START
 from pytest_memtype.machine.wait import Waiter, deadline_after
 
-# A dying QEMU is our caller's news, told as an exception; without a handler Python prints the library's too.
+# The end of QEMU is raised to our caller; without a handler Python would print the library's message, too.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 Event = dict[str, Any]
 
-# Of a message: "info tlb" of a guest with 2 GiB in pages of 4 KiB answers with 28 MB.
+# Bytes of the longest message: "info tlb" of a guest with 2 GiB in pages of 4 KiB answers with 28 MB.
 _LONGEST = 256 << 20
 
 
 class Qmp:
-    """The control connection of one QEMU. One thread at a time may call it.
+    """The control connection to a QEMU. One thread at a time may call it.
 
-    :ivar listeners: Called with each event, on the background thread, before any answer that follows it.
     :param end: Our end of the socket pair.
     :param transcript: File that takes every message, with the seconds since the start.
     :param waiter: The machine.
-    :raises GuestExited: QEMU ended before it said hello.
-    :raises GuestHung: It didn't say hello in time.
+    :param timeout: Seconds that QEMU has until its greeting.
+    :ivar listeners: Called with each event, on the background thread, before any answer that follows it.
+    :raises GuestExited: QEMU ended before its greeting.
+    :raises GuestHung: QEMU's greeting didn't come in time.
     """
 
     def __init__(
@@ -60,25 +61,30 @@ class Qmp:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """All events so far, as QEMU's QMP reference describes them."""
+        """The events so far, as QEMU's QMP reference describes them."""
         return tuple(self._events)
 
     def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = COMMAND
     ) -> Any:
-        """Carry out a command, and return its answer.
+        """Carry out a QMP command, and return QEMU's answer.
 
-        :raises GuestError: QEMU refused it.
+        :param command: The name of a QMP command.
+        :param arguments: The command's arguments by name; None for none.
+        :param timeout: Seconds that QEMU has for its answer.
         :raises GuestExited: QEMU ended before it answered.
-        :raises GuestHung: It didn't answer in time.
+        :raises GuestError: QEMU refused the command.
+        :raises GuestHung: the answer didn't come in time.
         """
         doing = f"waiting for QEMU's answer to {command!r}"
         return self._call(self._client.execute(command, arguments), doing=doing, timeout=timeout)
 
     def give(self, name: str, descriptor: int) -> None:
-        """Give QEMU a descriptor, which its commands then know as ``fd:`` and this name.
+        """Give QEMU a descriptor, which its commands then know as ``fd:NAME``.
 
-        :raises GuestError: see :meth:`execute`.
+        :param name: The name that QEMU is to know the descriptor by.
+        :param descriptor: An open descriptor of this process; QEMU gets a copy.
+        :raises GuestError: QEMU refused it, ended, or didn't answer in time, see :meth:`execute`.
         """
         doing = f"giving QEMU the descriptor {name!r}"
         self._call(_send(self._client, descriptor), doing=doing, timeout=COMMAND)
@@ -87,12 +93,14 @@ class Qmp:
     def wait_for_event(
         self, wanted: Callable[[Event], bool], *, doing: str, after: int = 0, timeout: float = COMMAND
     ) -> Event:
-        """The first event, past or to come, that ``wanted`` says is the one.
+        """The first event, past or to come, for which ``wanted`` returns true.
 
-        :param after: How many events are too old.
-
+        :param wanted: Called with each event, in order.
+        :param doing: What the wait is for, for the error.
+        :param after: The number of earlier events to leave out.
+        :param timeout: Seconds to wait at most.
         :raises GuestExited: QEMU ended first.
-        :raises GuestHung: It didn't come in time.
+        :raises GuestHung: the event didn't come in time.
         """
         deadline = deadline_after(timeout)
         while True:
@@ -105,11 +113,11 @@ class Qmp:
                 os.eventfd_read(self._done)
 
     def settle(self) -> None:
-        """Wait until all that a QEMU that is gone still said is in :attr:`events`."""
+        """Wait until the last messages of a QEMU that is gone are in :attr:`events`."""
         self._quietly(_closed(self._client), EXIT)
 
     def close(self) -> None:
-        """Disconnect. Calling this again does nothing."""
+        """Close the control connection. Calling this again does nothing."""
         if self._done < 0:
             return
         self._quietly(_disconnect(self._client), EXIT)
@@ -169,7 +177,7 @@ class Qmp:
 
 
 class _Client(QMPClient):
-    """Shows every message to a function, in order, before anybody else sees it."""
+    """A QMP client that shows every message to a function, in order, before anything else sees it."""
 
     def __init__(self, record: Callable[[str, Message], None]) -> None:
         super().__init__("memtype", readbuflen=_LONGEST)
@@ -195,6 +203,6 @@ async def _send(client: QMPClient, descriptor: int) -> None:
 
 async def _disconnect(client: QMPClient) -> None:
     if client.runstate is not Runstate.IDLE:
-        # It raises what ended the connection, and that is known already.
+        # It raises the error that ended the connection, which is known already.
         with contextlib.suppress(Exception):
             await client.disconnect()

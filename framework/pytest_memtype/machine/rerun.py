@@ -15,13 +15,14 @@ def write_rerun(guest: QemuConfig, folder: Path) -> str:
 
     A clone's ROM lies with its template, which may be removed.
 
-    :param folder: Where the guest's logs are.
-    :returns: The script's path, for people; where it can't be written, the command that it would have.
+    :param guest: The configuration that the guest was started with.
+    :param folder: The folder of the guest's logs.
+    :returns: The script's path, as text; where it can't be written, the command that it would have run.
     """
     with contextlib.suppress(OSError):
         rom = folder / "boot-rom.bin"
         if guest.boot_rom is not None and guest.boot_rom != rom:
-            # What is gone keeps nobody from what is left.
+            # A ROM that is gone is no reason to write no script.
             with contextlib.suppress(OSError):
                 shutil.copyfile(guest.boot_rom, rom)
                 guest = dataclasses.replace(guest, boot_rom=rom)

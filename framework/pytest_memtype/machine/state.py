@@ -6,7 +6,7 @@ import enum
 
 
 class GuestState(enum.Enum):
-    """Where a guest is in its life.
+    """The state of a guest, from its boot to its end.
 
     ``booting`` -> ``ready`` <-> ``busy``, ``stopped`` and back from any of these; ``hung`` when it gave no
     answer in time, and back to ``ready`` if it answers later. The rest are ends.
@@ -31,12 +31,13 @@ class GuestState(enum.Enum):
 
 
 def state_of(*, activity: GuestState, status: int | None, panicked: bool, paused: bool) -> GuestState:
-    """The state, by all that is known.
+    """The state of a guest, from all that is known of it.
 
     :param activity: ``booting``, ``ready``, ``busy`` or ``hung``, as its user sees it.
-    :param status: Of QEMU: None while it runs, its exit status, or the negative number of a signal.
-    :param panicked: The console says that the kernel panicked.
-    :param paused: QEMU's last word was STOP and not RESUME, or it was started so.
+    :param status: QEMU's status: None while it runs, its exit status, or the negative number of a signal.
+    :param panicked: Whether the console says that the kernel panicked.
+    :param paused: Whether QEMU's last such event was STOP and not RESUME, or it was started paused to load a
+        state.
     """
     if status is not None:
         if panicked:

@@ -1,13 +1,13 @@
 """Templates and clones: a guest that has booted once, saved, and restored privately many times.
 
 A template is a folder with ``ram``, the guest's memory, and ``state``, that of its devices. A clone
-maps ``ram`` privately, so that it sees the booted guest and what it writes is its own. The device
+maps ``ram`` privately: it sees the booted guest, and its writes stay its own. The device
 state is QEMU's migration stream with ``x-ignore-shared``, which leaves out memory that is shared with
 a file (QEMU 4.0; private destinations: 4.1).
 
 While it boots, a template's memory is no file on the disk: what the guest writes would be written
-there at once, over and over, and wait for the disk whenever that is busy. What it never touched
-becomes a hole of ``ram``, which takes 115 MiB then of a default guest's 256 (Linux 6.1).
+there at once, over and over, and wait for the disk whenever that is busy. The pages that it never touched
+become holes of ``ram``, which takes 115 MiB then of a default guest's 256 (Linux 6.1).
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ _FACTS: Final = "template.json"
 
 @dataclass(frozen=True)
 class Template:
-    """A saved guest.
+    """A saved guest, to be cloned.
 
-    :param guest: What to start to restore it.
-    :param console: What its console printed until it was saved.
-    :param notes: What :func:`save`'s caller wants to know again about the guest; JSON.
-    :param ram: How its RAM was when it was found whole.
-    :param boot_rom: What it was booted with: its file may be gone by the time that somebody boots it again.
+    :param guest: The configuration to start to restore it.
+    :param console: The output of its console until it was saved.
+    :param notes: The notes that :func:`save` was given by ``prepare``; JSON.
+    :param ram: The state of the file ``ram`` when it was found whole.
+    :param boot_rom: The boot ROM that it was booted with, None without. Its file may be gone by the time that
+        the guest is booted again.
     """
 
     guest: QemuConfig
@@ -59,12 +60,14 @@ class TemplateError(Exception):
 
 
 class NoTemplate(TemplateError):
-    """There is none."""
+    """A template isn't there at all."""
 
 
 def template_key(guest: QemuConfig, *, boot_rom: bytes | None, deployed: Iterable[Path] = ()) -> str:
-    """Hash of all that makes a template different from another.
+    """The hash of all that makes a template different from others.
 
+    :param guest: The configuration to boot.
+    :param boot_rom: Bytes of the option ROM; None without.
     :param deployed: Files that are brought into the guest before it is saved, which never change.
     """
     digest = hashlib.sha256()
@@ -89,15 +92,18 @@ def save(
     prepare: Callable[[Machine], Any],
     fw_cfg_files: Mapping[str, bytes] = NOTHING,
 ) -> None:
-    """Boot a guest and save it.
+    """Boot a guest, and save it as a template.
 
-    :param directory: An empty folder, which must come to be at the place where :func:`load` reads it by
-        a rename: until all of this has ended well it isn't a template.
+    :param guest: The configuration to boot; its ``ram_file`` is replaced.
+    :param boot_rom: Bytes of the option ROM; None without.
+    :param directory: An empty folder. It becomes a template by a rename to the place where :func:`load` reads
+        it, after all of this has ended well.
     :param prepare: Called with the running guest; returns when it is ready to be saved, with the notes.
-    :param fw_cfg_files: See :meth:`Machine.start`.
+    :param fw_cfg_files: Contents of files that the guest may read while it boots, by name: see
+        :meth:`Machine.start`.
     :raises GuestError: The guest didn't become ready, or QEMU couldn't save it.
-    :raises HostError: This host lets nobody make a file in memory.
     :raises OSError: The disk is full.
+    :raises HostError: this host doesn't allow a file in memory.
     """
     ram, state = directory / "ram", directory / "state"
     if boot_rom is not None:
@@ -126,7 +132,7 @@ def save(
 
 
 def _files(directory: Path) -> list[str]:
-    """What a clone is made from, and what there is to run it again."""
+    """The names of the files that a clone is made from, and that are needed to boot its guest again."""
     names = ("ram", "state", "logs/console.log", "boot-rom.bin")
     return [name for name in names if (directory / name).exists()]
 
@@ -144,7 +150,7 @@ def _sum_of(facts: Mapping[str, Any]) -> str:
 def memory_file() -> int:
     """A descriptor of an empty file in memory.
 
-    :raises HostError: This host lets nobody make one.
+    :raises HostError: this host doesn't allow one.
     """
     try:
         return os.memfd_create("ram")
@@ -156,7 +162,7 @@ def memory_file() -> int:
 
 
 def _copy_with_holes(source: BinaryIO, to: BinaryIO) -> None:
-    """Copy a file to an empty one. What of it takes no place, and reads as zeros, takes none there either."""
+    """Copy a file to an empty one. Holes of the file stay holes."""
     to.truncate(os.fstat(source.fileno()).st_size)
     position = 0
     while (start := _next_data(source, position)) is not None:
@@ -176,11 +182,12 @@ def _next_data(file: BinaryIO, position: int) -> int | None:
 
 
 def load(guest: QemuConfig, directory: Path) -> Template:
-    """The template in a folder.
+    """The template in a folder, if its files are as they were saved.
 
-    :param guest: What it was saved from.
-    :raises NoTemplate: There is none.
-    :raises TemplateError: It is damaged.
+    :param guest: The configuration that it was saved from.
+    :param directory: The folder of the template.
+    :raises NoTemplate: there is no such folder.
+    :raises TemplateError: the template is damaged.
     :raises NotOurs: Others than this user could have changed it.
     """
     if not directory.is_dir():
@@ -199,7 +206,7 @@ def load(guest: QemuConfig, directory: Path) -> Template:
         console = (directory / "logs" / "console.log").read_bytes()
         rom = (directory / "boot-rom.bin").read_bytes() if "boot-rom.bin" in sums else None
     except FileNotFoundError as error:
-        # Such as one that another run removes at this moment.
+        # Such as a template that another run removes at this moment.
         gone = NoTemplate if not directory.is_dir() else TemplateError
         raise gone(f"{directory}: no template can be read: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -219,8 +226,10 @@ def load(guest: QemuConfig, directory: Path) -> Template:
 
 
 def clone(template: Template, *, logs: Path) -> Machine:
-    """A fresh guest, running, that goes on where the template was saved.
+    """Start a fresh guest that runs on from where the template was saved.
 
+    :param template: The template; any number of clones may run at the same time.
+    :param logs: Folder for the logs of the clone, made if need be.
     :raises GuestError: QEMU didn't start, or couldn't load the state.
     :raises OSError: The template is gone.
     """

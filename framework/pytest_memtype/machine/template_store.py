@@ -1,4 +1,4 @@
-"""Where templates are kept: one folder each, made once even when several runs want it."""
+"""The store of templates: one folder each, made once even when several runs want it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUITE: Final = 6 << 30
 #: Bytes on the disk that templates may take together.
 LIMIT: Final = 3 * SUITE
 
-#: Bytes of the disk that they leave to others.
+#: Bytes of the disk that templates leave to others.
 RESERVE: Final = 2 << 30
 
 _READY: Final = "ready"
@@ -42,8 +42,9 @@ _READY: Final = "ready"
 class StoredTemplate:
     """A template on the disk.
 
-    :param size: Bytes it takes.
-    :param used: When it was last used, seconds since the epoch.
+    :param directory: The folder of the template, which has it in ``ready``.
+    :param size: Bytes that it takes on the disk.
+    :param used: Time of its last use, in seconds since the epoch.
     """
 
     directory: Path
@@ -62,13 +63,19 @@ def get(
     deployed: Iterable[Path] = (),
     failed_logs: Path | None = None,
 ) -> Template:
-    """The template of a guest, made if there is none, or none that is whole; the latter is said.
+    """The template of a guest. It is made if there is none, or a damaged one, which is reported.
 
+    :param guest: The configuration to boot.
+    :param boot_rom: Bytes of the option ROM; None without.
     :param cache: The folder of all templates.
-    :param prepare: See :func:`pytest_memtype.machine.template.save`.
-    :param fw_cfg_files: What a guest that must be booted first is handed; see :meth:`Machine.start`.
-    :param deployed: Files that ``prepare`` brings into it.
-    :param failed_logs: A folder, made if need be, for the logs of a guest that can't be booted or saved.
+    :param prepare: Called with the running guest; returns the notes, see
+        :func:`pytest_memtype.machine.template.save`.
+    :param progress: Called with a line before a boot, and with a :class:`Remark` about a damaged template.
+    :param fw_cfg_files: Contents of files that a guest that must be booted may read, by name; see
+        :meth:`Machine.start`.
+    :param deployed: Files that ``prepare`` brings into the guest.
+    :param failed_logs: A folder, made if need be, for the logs of a guest that can't be booted or saved; None
+        drops them.
     :raises GuestError: the guest can't be booted or saved.
     :raises HostError: the disk is full, another run doesn't finish the same template, or others than this
         user could have changed it.
@@ -107,9 +114,9 @@ def get(
 
 
 def room(cache: Path) -> int:
-    """How many bytes templates may take together on this disk.
+    """The number of bytes that templates may take together on this disk.
 
-    :param cache: Their folder, in one that exists.
+    :param cache: The folder of all templates; the folder that it is in exists.
     """
     taken = sum(template.size for template in stored(cache))
     return min(LIMIT, max(0, taken + shutil.disk_usage(cache.parent).free - RESERVE))
@@ -128,7 +135,7 @@ def reject(
     progress: Progress,
     deployed: Iterable[Path] = (),
 ) -> None:
-    """Remove the template of a guest, because it couldn't be restored: the next one is made anew."""
+    """Remove the template of a guest, because it couldn't be restored: the next run makes it anew."""
     folder = cache / template_key(guest, boot_rom=boot_rom, deployed=deployed)
     if folder.is_dir():
         with exclusive(folder, progress):
@@ -138,13 +145,14 @@ def reject(
 def discard(folder: Path) -> None:
     """Remove a template. Guests that were cloned from it live on. The caller holds the folder's lock.
 
-    :raises HostError: it can't be removed.
+    :param folder: The folder of the template.
+    :raises HostError: the template can't be removed.
     """
     store.discard(folder / _READY, cache=folder)
 
 
 def stored(cache: Path) -> list[StoredTemplate]:
-    """All templates, least recently used first."""
+    """The templates in the store, least recently used first."""
     found = []
     for folder in cache.iterdir() if cache.is_dir() else ():
         if (folder / _READY).is_dir():
@@ -158,10 +166,13 @@ def stored(cache: Path) -> list[StoredTemplate]:
 def prune(cache: Path, *, limit: int, keep: Path | None = None) -> None:
     """Remove the least recently used templates until the rest takes at most ``limit`` bytes.
 
-    What killed runs left unfinished goes too: nobody may ever ask for the same template again. One whose
-    lock is held stays: somebody is about to use it.
+    The unfinished templates of killed runs go too: the same template may never be asked for again. A template
+    whose lock is held stays: a run is about to use it.
 
-    :raises HostError: one can't be removed.
+    :param cache: The folder of all templates; it may not exist.
+    :param limit: Bytes on the disk that templates may take afterwards.
+    :param keep: The folder of a template that stays in any case; None for none.
+    :raises HostError: a template can't be removed.
     """
     for folder in cache.iterdir() if cache.is_dir() else ():
         if (folder / "partial").is_dir():

@@ -1,7 +1,7 @@
-"""How long things may take, in seconds. Every call that waits takes another value as a parameter.
+"""Timeouts of all waits, in seconds. Every call that waits takes another value as a parameter.
 
 ``MEMTYPE_PATIENCE`` in the environment is a factor for all of them, for hosts that are far slower than those
-the values are for, such as one that is emulated itself. It is no less than 1.
+the values are for, such as a host that is emulated itself. The factor is at least 1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 def _patience() -> float:
-    # What is no number asks for nothing.
+    # A value that is no number is ignored.
     with contextlib.suppress(ValueError):
         return max(1.0, float(os.environ.get("MEMTYPE_PATIENCE", "1")))
     return 1.0
@@ -26,7 +26,7 @@ BOOT: Final = 120.0 * _PATIENCE
 #: From ``cont`` to the sshd of a distribution. Debian 12 needs 25 s under TCG on an idle host.
 DISTRIBUTION_BOOT: Final = 240.0 * _PATIENCE
 
-#: One command of the agent, one QMP command, one ``expect``.
+#: A command of the agent, a QMP command, or an ``expect``.
 COMMAND: Final = 60.0 * _PATIENCE
 
 #: Between a request and the first sign of life, and between two of them: a busy agent gives one a second.
@@ -35,5 +35,5 @@ HEARTBEAT: Final = 10.0 * _PATIENCE
 #: QEMU's own start, up to its QMP greeting. It needs 0.05 s on an idle host.
 START: Final = 30.0 * _PATIENCE
 
-#: What a QEMU that is already dying may take to be gone.
+#: The end of a QEMU that is already dying.
 EXIT: Final = 5.0 * _PATIENCE

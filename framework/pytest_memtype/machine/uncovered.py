@@ -1,8 +1,8 @@
-"""RAM that Linux gives up because no MTRR makes it write-back, and how a guest with such RAM is started.
+"""RAM that Linux gives up because no MTRR makes it write-back, and the start of guests with such RAM.
 
 Linux counts what the variable ranges cover and marks other RAM as reserved ("MTRRs don't cover all of
 memory", mtrr_trim_uncached_memory(), arch/x86/kernel/cpu/mtrr/cleanup.c; seen with 5.10 to 7.3). That
-is long after address randomisation has chosen a place for the kernel, from all RAM that the firmware told of
+is long after address randomisation has chosen a place for the kernel, from all RAM that the firmware reports
 (arch/x86/boot/compressed/kaslr.c knows nothing of MTRRs). A kernel that lies in what it then gives up dies
 before it has a console.
 """
@@ -20,7 +20,7 @@ from pytest_memtype.x86.mtrr import MtrrRange
 from pytest_memtype.x86.size import format_size
 
 Extent = tuple[int, int]
-"""Addresses from the first up to, without, the second."""
+"""Physical addresses from the first up to, without, the second."""
 
 _LEGACY = (0xA0000, 1 << 20)
 _NOT_RANDOM = "nokaslr"
@@ -38,14 +38,14 @@ def given_up(layout: Layout, hardware: Hardware) -> tuple[Extent, ...]:
     except LayoutError:
         return ()
     types = {each.memtype for each in layout.ranges}
-    # With any other type Linux doesn't dare to.
+    # With any other type Linux gives up nothing.
     if MemType.WB not in types or types - {MemType.WB, MemType.UC}:
         return ()
     covered = _joined(_extent(each.base, each.size + each.ignored_bits) for each in _of(layout, MemType.WB))
     for each in _of(layout, MemType.UC):
         start, end = _extent(each.base, each.size + each.ignored_bits)
         if layout.fixed_enabled:
-            # The fixed ranges have the say there.
+            # The fixed ranges decide there.
             start = max(start, 1 << 20)
         covered = _without(covered, [(start, end)])
     ram = [(each.start, each.start + each.size) for each in hardware.ram]
@@ -53,8 +53,9 @@ def given_up(layout: Layout, hardware: Hardware) -> tuple[Extent, ...]:
 
 
 def as_started(layout: Layout, hardware: Hardware) -> Hardware:
-    """The hardware that a guest with a layout is started with: without address randomisation where that may
-    put the kernel into RAM that it then gives up.
+    """The hardware that a guest with a layout is started with.
+
+    Address randomisation is switched off where it may put the kernel into RAM that the kernel then gives up.
     """
     if not given_up(layout, hardware) or _NOT_RANDOM in hardware.cmdline.split():
         return hardware
@@ -62,7 +63,7 @@ def as_started(layout: Layout, hardware: Hardware) -> Hardware:
 
 
 def uncovered_ram(layout: Layout, hardware: Hardware) -> str:
-    """What Linux makes of RAM that a layout leaves out, as one line; empty if it leaves out none."""
+    """The line that says which RAM Linux gives up under a layout; empty if it gives up none."""
     lost = given_up(layout, hardware)
     if not lost:
         return ""

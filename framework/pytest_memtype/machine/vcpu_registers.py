@@ -1,4 +1,4 @@
-"""The registers of a guest's CPUs, read from outside: neither its kernel nor its agent has a say in it."""
+"""The registers of a guest's CPUs, read from outside, without its kernel and its agent."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from pytest_memtype.machine.template import memory_file
 
 @contextlib.contextmanager
 def stopped(machine: Machine) -> Iterator[None]:
-    """The guest's CPUs stand still meanwhile, and go on afterwards if they ran before.
+    """Pause the guest's CPUs during the block; they go on afterwards if they ran before.
 
+    :param machine: The guest, paused or running.
     :raises GuestError: QEMU ended.
     """
     running = machine.state is not GuestState.STOPPED
@@ -45,7 +46,8 @@ def save_devices(machine: Machine) -> bytes:
     This command takes 3 ms. It has nothing of Xen but the name (QEMU 7.2, migration/savevm.c); its
     counterpart for loading aborts QEMU there (``yank_unregister_instance``), so that isn't used.
 
-    :raises GuestError: QEMU ended, or could not save it.
+    :param machine: The guest, paused or running.
+    :raises GuestError: QEMU ended, or could not save the state.
     """
     with stopped(machine), temporary_folder("state") as name:
         file = Path(name) / "state"
@@ -55,8 +57,9 @@ def save_devices(machine: Machine) -> bytes:
 
 
 def outside_registers(machine: Machine) -> tuple[CpuRegisters, ...]:
-    """What every CPU's registers hold, by number.
+    """The contents of every CPU's registers, by number of the CPU.
 
+    :param machine: The guest, paused or running.
     :raises GuestError: QEMU ended, or saved something that isn't understood.
     """
     state = save_devices(machine)
@@ -67,16 +70,18 @@ def outside_registers(machine: Machine) -> tuple[CpuRegisters, ...]:
 
 
 def cpu_shape(guest: QemuConfig) -> CpuShape:
-    """How this host's QEMU saves the CPUs of such a guest.
+    """The way in which this host's QEMU saves the CPUs of a guest.
 
-    :raises GuestError: QEMU didn't start.
+    :param guest: The guest's configuration. The state of a clone describes itself; otherwise a QEMU is
+        started to learn it.
+    :raises GuestError: QEMU didn't start, or saved something that isn't understood.
     """
     if guest.state is not None:
-        # What a clone is restored from describes itself, and another QEMU would have refused it. One whose
+        # The state of a clone describes itself, and another QEMU would have refused it. A guest whose
         # registers were changed comes from a file that is gone.
         with contextlib.suppress(OSError, DeviceStateError):
             return _described(guest.state)
-    # Only the CPU's model may have a say in the shape.
+    # The shape may depend on the CPU's model, and on nothing else of the hardware.
     return _learned(this_qemu(), guest.hardware.cpu, guest.accelerator)
 
 
@@ -84,9 +89,9 @@ def cpu_shape(guest: QemuConfig) -> CpuShape:
 def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
     """A guest without a kernel, paused for good.
 
-    :param as_template: Its memory is what a template's is while it boots, a file of this process.
-    :raises HostError: QEMU isn't installed, is none that can be used, or this host has no files in memory.
-    :raises GuestError: QEMU doesn't start; one that is confined can't open the memory of a template.
+    :param as_template: Keep the memory in a file of this process, as that of a template that boots.
+    :raises HostError: QEMU isn't installed or can't be used, or this host has no files in memory.
+    :raises GuestError: QEMU doesn't start; a confined QEMU can't open the memory of a template.
     """
     with contextlib.ExitStack() as stack:
         hardware, ram_file = Hardware(), None
@@ -99,12 +104,12 @@ def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
 
 
 def usable_qemu(*, progress: Progress = silent) -> Qemu:
-    """This host's QEMU, once a guest of it was started and saved, and its registers read from outside.
+    """The QEMU of this host, after a trial: a guest was started and saved, and its registers were read.
 
     The guest has no kernel and never runs, so this takes as long as QEMU needs to start.
 
-    :param progress: Called with a :class:`Remark` where guests can be booted, and not cloned.
-    :raises HostError: it can't be used; the message is one line that says why.
+    :param progress: Called with a :class:`Remark` where guests can be booted but not cloned.
+    :raises HostError: QEMU can't be used; the message is one line that says why.
     """
     qemu = this_qemu()
     try:

@@ -1,4 +1,4 @@
-"""The wait that all others are made of: it ends with what was waited for, QEMU's death, or the deadline."""
+"""The wait that every channel uses: it ends with its event, QEMU's death, or the deadline."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pytest_memtype.errors import GuestError
 
 
 class Waiter(Protocol):
-    """What a channel needs of the machine it belongs to."""
+    """The machine as its channels see it: it waits, and it explains ends and deadlines."""
 
     def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
-        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+        """Wait for one of some descriptors. False at the deadline; end of file counts as readable.
 
+        :param readable: Descriptors to wait for until they can be read.
+        :param writable: Descriptors to wait for until they can be written to.
+        :param timeout: Seconds to wait at most.
         :raises GuestExited: QEMU ended, and nothing was left to read.
         """
 
@@ -23,7 +26,7 @@ class Waiter(Protocol):
         """The error that explains why a channel of QEMU closed."""
 
     def hung(self, doing: str, timeout: float) -> GuestError:
-        """The error that explains a deadline."""
+        """The error that explains a deadline of ``timeout`` seconds."""
 
 
 def deadline_after(timeout: float) -> float:
@@ -32,7 +35,7 @@ def deadline_after(timeout: float) -> float:
 
 
 def poll(readable: Iterable[int], writable: Iterable[int], deadline: float) -> set[int]:
-    """Those descriptors that can be read or written without waiting; empty at the deadline."""
+    """The descriptors that can be read or written without waiting; empty at the deadline."""
     poller = select.poll()
     for descriptor in writable:
         poller.register(descriptor, select.POLLOUT)

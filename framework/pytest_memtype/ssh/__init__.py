@@ -1,1 +1,1 @@
-"""Another machine, reached over SSH: keys, connections, and the agent's way there."""
+"""SSH to another machine: keys, connections, and the agent's way there."""

@@ -1,4 +1,4 @@
-"""One connection to another machine: by key alone, to a host key that is known beforehand."""
+"""A connection to another machine: by key alone, to a host key that is known beforehand."""
 
 from __future__ import annotations
 
@@ -29,27 +29,29 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.machine.timeouts import COMMAND
 
-#: Seconds for each step of coming to an understanding: TCP, keys, authentication.
+#: Seconds for each step of connecting: TCP, keys, authentication.
 CONNECT: Final = 30.0
 
-#: How often a connection that has nothing to say shows that it is there.
+#: Seconds between two messages that keep an idle connection alive.
 KEEPALIVE: Final = 5
 
-#: What was sent and isn't acknowledged for so long was sent to nobody.
+#: Seconds without an acknowledgement of sent data, after which the connection is lost.
 SILENCE: Final = 30.0
 
 _NO_SPACE = "No space left on device"
 _PIECE = 1 << 15
 
-# It reports what becomes an error of ours on stderr, with a traceback, unless somebody listens.
+# Without a handler paramiko prints errors that are raised here anyway on stderr, with a traceback.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Address:
-    """Whom to reach.
+    """The address of an sshd, and the user to log in as.
 
-    :param host: Name or address.
+    :param host: Name or IP address of the machine.
+    :param port: Number of its TCP port.
+    :param user: Name of the user there.
     """
 
     host: str
@@ -63,10 +65,10 @@ class Address:
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended.
+    """A command on another machine that ended.
 
-    :param status: As a shell has it in ``$?``.
-    :param output: What it printed on both its outputs.
+    :param status: The exit status, as a shell has it in ``$?``.
+    :param output: The text that it printed on both its outputs, sanitized.
     """
 
     status: int
@@ -74,17 +76,20 @@ class Finished:
 
 
 class Connection:
-    """A connection. One thread at a time may use it; use it in a ``with`` statement, or call :meth:`close`.
+    """A connection by SSH. One thread at a time may use it, in a ``with`` statement or until :meth:`close`.
 
     Neither an agent nor anything in ``~/.ssh`` is looked at, and no password is ever sent.
 
+    :param address: The sshd to reach, and the user.
     :param identity: The key that the other side lets in.
-    :param host_key: The one key it may have; it is compared whole.
-    :param death: Says why the other side ended, if it did; that is then raised in the place of ``SshLost``.
-    :raises SshRefused: nobody listens there, or doesn't speak SSH.
-    :raises SshHostKeyChanged: it has another key than that.
-    :raises SshKeyRefused: it doesn't let ``identity`` in.
-    :raises SshLost: it went away meanwhile.
+    :param host_key: The only host key that the other side may have; it is compared whole.
+    :param timeout: Seconds for each step: TCP, keys, authentication.
+    :param death: Called when the connection is lost: returns the error that says why the other side ended,
+        which is raised in the place of ``SshLost``; None if it didn't end.
+    :raises SshRefused: no program listens there, or it doesn't speak SSH.
+    :raises SshHostKeyChanged: the other side has another host key.
+    :raises SshKeyRefused: the other side doesn't let ``identity`` in.
+    :raises SshLost: the other side went away meanwhile.
     """
 
     def __init__(
@@ -163,7 +168,7 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether it is there, as far as has been noticed."""
+        """Whether the connection is there, as far as has been noticed."""
         transport = self._client.get_transport()
         return transport is not None and transport.is_active()
 
@@ -172,8 +177,10 @@ class Connection:
 
         What it prints on stderr comes by ``recv_stderr``.
 
+        :param command: Shell lines.
+        :param timeout: Seconds that the start may take, and later each ``send`` and ``recv``.
         :raises SshLost: the connection is gone.
-        :raises SshError: it wasn't started in time.
+        :raises SshError: the command wasn't started in time.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -205,9 +212,11 @@ class Connection:
     def run(self, command: str, *, data: bytes = b"", timeout: float = COMMAND) -> Finished:
         """Run shell lines to their end, with ``data`` as their input.
 
-        :param timeout: Seconds that it has, in all.
-        :raises SshLost: the connection broke meanwhile; nobody knows whether the command ended.
-        :raises SshError: it wasn't done in time, and may still go on there; or a signal ended it.
+        :param command: Shell lines.
+        :param data: The command's standard input.
+        :param timeout: Seconds that the command has, in all.
+        :raises SshLost: the connection broke meanwhile; whether the command ended is unknown.
+        :raises SshError: the command wasn't done in time, and may still go on there; or a signal ended it.
         """
         deadline = time.monotonic() + timeout
         doing = f"running {_short(command)}"
@@ -237,15 +246,19 @@ class Connection:
     def upload(
         self, data: bytes, path: PurePosixPath, *, mode: int = 0o600, timeout: float = COMMAND
     ) -> None:
-        """Write a file over there. It appears whole or not at all.
+        """Write a file on the other side. It appears whole or not at all.
 
-        :raises SshDiskFull: there is no room for it.
+        :param data: The contents of the file.
+        :param path: The path of the file; its folder exists.
+        :param mode: The mode of the file, as ``chmod`` takes it.
+        :param timeout: Seconds that all of it may take.
         :raises SshLost: the connection broke meanwhile.
-        :raises SshError: it can't be written for another reason.
+        :raises SshError: the file can't be written for another reason.
+        :raises SshDiskFull: there is no room for the file.
         """
         final, unfinished = shlex.quote(str(path)), shlex.quote(f"{path}.unfinished")
         digest = hashlib.sha256(data).hexdigest()
-        # A connection that breaks is the end of the input to cat, so what arrived is looked at.
+        # A connection that breaks is the end of the input to cat, so the checksum is compared.
         done = self.run(
             f"export LC_ALL=C; umask 077; cat > {unfinished} && "
             f"echo {digest}'  '{unfinished} | sha256sum -c > /dev/null && "
@@ -257,14 +270,14 @@ class Connection:
             raise self.failed(f"writing {path}", done)
 
     def failed(self, doing: str, done: Finished) -> SshError:
-        """The error that explains a command which failed over there."""
+        """The error that explains a command which failed on the other side."""
         said = done.output.strip().rpartition("\n")[2] or f"exit status {done.status}"
         if _NO_SPACE in done.output:
             return SshDiskFull(f"{self.address}: its disk is full ({doing}); free some space there")
         return SshError(f"{self.address}: {doing} failed: {said}")
 
     def close(self) -> None:
-        """End it. Calling this again does nothing."""
+        """End the connection. Calling this again does nothing."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -308,7 +321,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _close_quietly(channel: paramiko.Channel) -> None:
-    """On a thread of its own, where nobody hears that the connection was lost meanwhile."""
+    """Close a channel, on a thread in which a lost connection has no caller to report to."""
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
         channel.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from pytest_memtype.errors import ModuleNotLoaded, ModuleRefused, SshError
 from pytest_memtype.ssh.connection import Connection
 
-# Debian's initramfs mounts /run noexec, and others mount /tmp so: the first is taken in which a script runs.
+# Debian's initramfs mounts /run noexec, and others do so with /tmp: the first is taken that can run a script.
 _NEW_FOLDER = """
 for base in /run /dev/shm /var/tmp /tmp; do
     folder=$(mktemp -d $base/memtype-XXXXXXXX) || continue
@@ -30,10 +30,11 @@ uname -r
 
 @dataclass(frozen=True)
 class Deployed:
-    """What was brought there.
+    """The files that were brought to another machine.
 
-    :param folder: Its own, mode 0700, of nobody else.
-    :param module: None where there is none for that kernel.
+    :param folder: The private folder of these files, mode 0700.
+    :param agent: The agent's program in it.
+    :param module: The module in it; None where there is none for that kernel.
     """
 
     folder: PurePosixPath
@@ -42,10 +43,13 @@ class Deployed:
 
 
 def deploy(connection: Connection, *, agent: Path, module: Path | None) -> Deployed:
-    """Bring the agent's two halves to the other side, into a fresh private folder.
+    """Bring the agent and its module to the other side, into a fresh private folder.
 
-    :raises SshDiskFull: there is no room for them.
-    :raises SshError: there is no folder that programs may be started from, or the connection broke.
+    :param connection: The connection to the other side.
+    :param agent: The agent's program on this host.
+    :param module: The module on this host; None brings the agent alone.
+    :raises SshDiskFull: there is no room for the files.
+    :raises SshError: there is no folder that programs can be started from, or the connection broke.
     """
     made = connection.run(_NEW_FOLDER)
     _, found, folder_name = made.output.strip().rpartition("folder=")
@@ -58,7 +62,7 @@ def deploy(connection: Connection, *, agent: Path, module: Path | None) -> Deplo
         if module is not None and deployed.module is not None:
             connection.upload(module.read_bytes(), deployed.module)
     except BaseException:
-        # Where the connection is what broke nothing more can be done.
+        # Where the connection broke, nothing more can be done.
         with contextlib.suppress(SshError):
             undeploy(connection, deployed)
         raise
@@ -66,9 +70,11 @@ def deploy(connection: Connection, *, agent: Path, module: Path | None) -> Deplo
 
 
 def undeploy(connection: Connection, deployed: Deployed) -> None:
-    """Remove what :func:`deploy` brought.
+    """Remove the files that :func:`deploy` brought.
 
-    :raises SshError: it can't be removed, or the connection broke.
+    :param connection: The connection to the other side.
+    :param deployed: The result of :func:`deploy`.
+    :raises SshError: the files can't be removed, or the connection broke.
     """
     done = connection.run(f"rm -rf {shlex.quote(str(deployed.folder))}")
     if done.status != 0:
@@ -76,9 +82,10 @@ def undeploy(connection: Connection, deployed: Deployed) -> None:
 
 
 def refusal(connection: Connection, error: ModuleNotLoaded) -> ModuleRefused:
-    """Why a kernel didn't take the module.
+    """The error that says why a kernel didn't take the module.
 
-    :param error: What the agent said.
+    :param connection: The connection to the machine of that kernel.
+    :param error: The error that the agent reported.
     :raises SshLost: the connection broke while the kernel's policy was read.
     """
     policy = connection.run(_POLICY).output
@@ -87,13 +94,15 @@ def refusal(connection: Connection, error: ModuleNotLoaded) -> ModuleRefused:
 
 
 def explain_refusal(error: ModuleNotLoaded, *, policy: str, release: str) -> str:
-    """One line: what the kernel has against the module, and what to do.
+    """A line that says why the kernel refuses the module, and what to do.
 
     The errors are those of Linux's kernel/module/signing.c, mod_verify_sig() and module_sig_check(), of
     check_modinfo() and the lockdown hook in kernel/module/main.c, and of check_version() in
     kernel/module/version.c and simplify_symbols() (6.1); and of the module itself, guests/module/allowed.c.
 
-    :param policy: What ``/sys/kernel/security/lockdown`` and ``sig_enforce`` of the module loader hold.
+    :param error: The error that the agent reported.
+    :param policy: The contents of ``/sys/kernel/security/lockdown`` and ``sig_enforce`` of the module loader.
+    :param release: The kernel's release, as ``uname -r`` prints it.
     """
     lockdown = next((mode for mode in ("integrity", "confidentiality") if f"[{mode}]" in policy), None)
     says = error.kernel_says

@@ -1,4 +1,4 @@
-"""Keys. Those that are made here live in memory, or in a private folder, and nowhere else."""
+"""Keys for SSH. New ones live in memory, or in a private folder, and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def new_private_key() -> str:
 
 
 def key_of(text: str) -> paramiko.PKey:
-    """The key that :func:`new_private_key` made."""
+    """The key from the text that :func:`new_private_key` made."""
     return paramiko.Ed25519Key.from_private_key(io.StringIO(text))
 
 
 def public_line(key: paramiko.PKey) -> str:
-    """The public half, as a line of ``authorized_keys``."""
+    """The public half of a key, as a line of ``authorized_keys``."""
     return f"{key.get_name()} {key.get_base64()} {_COMMENT}"
 
 
 def public_key(text: str, *, where: str) -> paramiko.PKey:
     """A public key from ``ssh-ed25519 AAAA...``, as in ``/etc/ssh/ssh_host_ed25519_key.pub``.
 
-    :param where: Where the text is from, for the message of an error.
-    :raises UsageError: it is no public key.
+    :param text: The text, a line of a ``.pub`` file.
+    :param where: The source of the text, for the message of an error.
+    :raises UsageError: the text is no public key.
     """
     try:
         line = paramiko.pkey.PublicBlob.from_string(text)
@@ -55,9 +56,10 @@ def public_key(text: str, *, where: str) -> paramiko.PKey:
 
 
 def identity(path: Path) -> paramiko.PKey:
-    """The private key in a file of the user's, which has no passphrase.
+    """The private key in a file that the user named; it has no passphrase.
 
-    :raises UsageError: it can't be read, or is none.
+    :param path: The file.
+    :raises UsageError: the file can't be read, holds no private key, or has a passphrase.
     """
     try:
         # A pipe would be waited for.
