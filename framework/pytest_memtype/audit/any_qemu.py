@@ -87,8 +87,8 @@ class Control:
 def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
     """Audit a QEMU: find roots while its guest runs, stop it, read its page tables, and find the faults.
 
-    Afterwards the guest goes on as it was. It stands still twice: for a moment to learn which roots are
-    loaded, and to read. A process that began in between and isn't loaded at the second stop is missed.
+    Afterwards the guest goes on as it was. It is stopped twice: for a moment to learn which roots are loaded,
+    and to read. A process that began in between and isn't loaded at the second stop is missed.
 
     :param path: The QMP socket.
     :param pid: QEMU's process id; None asks the socket for it.
@@ -96,7 +96,7 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
         can't be read.
     :raises HostError: how this QEMU saves its CPUs can't be learned.
     """
-    # One connection for both: by a second one another process could answer than the one asked for its id.
+    # One connection for both: a second one could reach another process than the one whose id was learned.
     with connected(path) as connection:
         process = pid if pid is not None else _peer(connection)
         with program_of(process) as program:
@@ -124,7 +124,7 @@ def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape)
 
         with contextlib.closing(ProcessRam(process, ranges)) as ram:
             # All of RAM is looked through while the guest runs: that takes a second for some gigabytes. What
-            # is found may have changed meanwhile, and is looked at again when the guest stands still.
+            # is found may have changed meanwhile, and is looked at again when the guest is stopped.
             first = time.perf_counter()
             with _stopped(control):
                 loaded = read().roots

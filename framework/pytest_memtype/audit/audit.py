@@ -30,8 +30,8 @@ class Figures:
     :param types_ms: Time to work out the types of all entries, and to group them by page.
     :param findings_ms: Time to find the faults.
     :param roots_ms: Time to find the roots; 0 where they were given.
-    :param stop_ms: How long the guest stood still for it all.
-    :param first_stop_ms: How long it stood still before that, to learn which roots are loaded.
+    :param stop_ms: How long the guest was stopped for it all.
+    :param first_stop_ms: How long it was stopped before that, to learn which roots are loaded.
     :param search_ms: How long roots were looked for while the guest ran.
     """
 
@@ -85,7 +85,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The page tables of a guest, read while it stood still.
+    """The page tables of a guest, read while it was stopped.
 
     :param tables: The page tables.
     :param roots: The address spaces that they were read for.
@@ -102,7 +102,7 @@ class Snapshot:
 def snapshot(ram: Ram, processors: Processors, roots: Sequence[Root]) -> Snapshot:
     """Read all page tables that some roots lead to. The guest may go on afterwards.
 
-    :param ram: The RAM of the guest, which stands still.
+    :param ram: The RAM of the stopped guest.
     :param processors: The CPUs of the guest.
     :param roots: The address spaces. Of too many, those that no CPU has loaded are left out first.
     :raises UsageError: no CPU is in 64-bit mode, or the memory can't be read.
@@ -163,7 +163,7 @@ def audit(
 ) -> Audit:
     """Look at all page tables that some roots lead to, and find the faults.
 
-    :param ram: The RAM of the guest, which stands still.
+    :param ram: The RAM of the stopped guest.
     :param processors: The CPUs of the guest.
     :param roots: The address spaces, such as :func:`pytest_memtype.audit.roots.find_roots` has them;
         ``processors.roots`` are those loaded.

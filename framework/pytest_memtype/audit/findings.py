@@ -148,7 +148,7 @@ class Finding:
 _SHOWN: Final = 8
 #: Findings of one kind at most. More help no reader, and a guest may map every other page with another type.
 MOST_FINDINGS: Final = 4096
-#: Findings, of all kinds, that have :data:`MOST` mappings listed; those behind have a few.
+#: Findings, of all kinds, that have :data:`MOST` mappings listed; further ones have a few.
 _LISTED: Final = 256
 _FEW: Final = 8
 _START: Final = operator.attrgetter("start")
@@ -169,7 +169,7 @@ def find_all(
     :param processors: The CPUs of the guest.
     :param owners: Who owns which memory, ascending; without owners RAM and devices can't be told apart.
     :param tracked: The memory whose type the guest keeps track of; None when it wasn't asked.
-    :param cut: What was left out for being too much is added here, in words.
+    :param cut: A list that is added to, in words: what was left out because there is too much of it.
     """
     kinds = [
         _conflicts(walk, seen, owners),
@@ -370,7 +370,7 @@ def _reason(bits: int) -> str:
 
 
 def _without(first: int, last: int, known: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The frames of [first, last) that are in none of the known ranges, which are ascending, as ranges."""
+    """The parts of [first, last), in frames, that no known range covers; the known ranges are ascending."""
     for start, end in known:
         if end <= first:
             continue

@@ -211,9 +211,9 @@ def _order(each: PageMapping) -> tuple[bool, int, int, int]:
 
 
 def _row(each: PageMapping) -> tuple[bool, int, int, MemType, int]:
-    """A key that sorts mappings which may form one row beside each other.
+    """A sort key that puts mappings beside each other which can be merged into one row.
 
-    Other tables may have something else at these addresses; that doesn't come between them.
+    Mappings that other tables have at the same addresses don't come between them.
     """
     kernel = each.virtual >= _KERNEL_HALF
     return kernel, 0 if kernel else each.root, each.virtual - each.start, each.memtype, each.virtual

@@ -1,4 +1,4 @@
-"""The audit of a guest of our own, while it stands still."""
+"""The audit of a guest of our own, while it is stopped."""
 
 from __future__ import annotations
 

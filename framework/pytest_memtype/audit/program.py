@@ -70,7 +70,7 @@ def program_of(pid: int) -> Iterator[Program]:
 
         name = f"/proc/{pid}/exe"
         try:
-            # Of this one process, even if another one gets its number when it ends.
+            # All of this one process, even if another one gets its number when it ends.
             process = opened(f"/proc/{pid}")
             binary = opened("exe", process)
             mounts = opened("ns/mnt", process)
@@ -82,7 +82,7 @@ def program_of(pid: int) -> Iterator[Program]:
         owner = os.fstat(binary).st_uid
         if owner not in (0, os.geteuid()):
             raise UsageError(f"{name} belongs to user {owner} and is not run as another; audit as that user")
-        # The real ones: the effective ones may be those of a program that is set-user-ID.
+        # The real user and group: the effective ones may be those of a program that is set-user-ID.
         user, group = who["Uid"][0], who["Gid"][0]
         others = () if os.geteuid() != 0 else (f"--reuid={user}", f"--regid={group}", "--clear-groups")
         program = f"/proc/self/fd/{binary}"
@@ -109,7 +109,11 @@ def program_of(pid: int) -> Iterator[Program]:
 
 
 def _has(process: int, path: str) -> bool:
-    """Whether a process, by the descriptor of its folder in /proc, has a file."""
+    """Whether there is a file in the folder of a process in /proc.
+
+    :param process: Descriptor of that folder.
+    :param path: Path of the file within it.
+    """
     try:
         os.stat(path, dir_fd=process)
     except OSError:

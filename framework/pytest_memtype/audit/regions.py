@@ -102,9 +102,9 @@ def regions(walk: Walk) -> Regions:
 
 
 def _continued(used: list[int]) -> int:
-    """The last unit that is reached from the first without a gap; -1 if not two units are left behind it.
+    """The last unit that is reached from the first without a gap; -1 if fewer than two come after it.
 
-    Then none of them could be vmalloc's.
+    Two are needed, for vmalloc and vmemmap.
     """
     run = 0
     while run + 1 < len(used) and used[run + 1] == used[run] + _UNIT:

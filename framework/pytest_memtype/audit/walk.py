@@ -44,8 +44,8 @@ _MANY_TABLES: Final = 2
 #: the same in all of them (Linux 5.10 to 7.3: none, __KERNPG_TABLE and _PAGE_TABLE), and a page of data has
 #: any. Execution (63), which page-table isolation forbids in some, isn't among them.
 _MARK: Final = np.uint64(0x7FF << 52 | 0xF << 8 | 0x18)
-#: Tables of a level that are read though no pointer to them is as usual. There may be more only where there
-#: are as many others: so nonsense takes no longer than what it is found beside.
+#: Tables of a level that are read though no pointer to them is as usual. More are read only where there are
+#: as many others: so nonsense takes no longer than the sound tables beside it.
 _FEW: Final = 64
 
 #: Tables read at once: 256 KiB, which stay in a core's cache while they are looked through, and which malloc
@@ -129,7 +129,7 @@ class Walk:
 def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int = 40) -> Walk:
     """Read the page tables that some roots lead to.
 
-    :param ram: The RAM of a guest that stands still.
+    :param ram: The RAM of a stopped guest.
     :param roots: Frame numbers of the highest tables; of too many, the first are taken.
     :param depth: 5 when CR4.LA57 is set, else 4.
     :param physical_bits: MAXPHYADDR; address bits above are reserved.
@@ -384,7 +384,7 @@ def _next_level(
 def _too_many(likely: Booleans, limit: int) -> Iterator[tuple[str, Booleans]]:
     """Choose the tables that aren't read: why, and which of those that the choice before left.
 
-    What a page of data looks like by chance is no reason to read more of it than there is of what the kernel
+    Pages of data that look like tables by chance must not cost more reading than the tables that the kernel
     made.
 
     :param likely: For each table, whether a pointer to it looks like the kernel's.

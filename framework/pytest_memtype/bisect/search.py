@@ -239,6 +239,7 @@ def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> 
 def git_script(test: str, *, good: str, bad: str) -> str:
     """A shell script for ``git bisect run`` in the repository of a build tree.
 
+    The repository is that of the first spec that names a tree.
     :param test: pytest's node id, without a kernel.
     :param good: Spec of a kernel where the test passes.
     :param bad: Spec of a kernel where it fails.

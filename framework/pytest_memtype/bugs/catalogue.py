@@ -88,7 +88,7 @@ def catalogue(folder: Path | None = None) -> list[Reproducer]:
     """The reproducers of a folder, by id of the bug.
 
     :param folder: Where to look; None is for the suite.
-    :raises UsageError: a file can't be read, tells no facts, or tells of a bug that another tells of.
+    :raises UsageError: a file can't be read, has no facts, or reproduces a bug that another one reproduces.
     """
     paths = sorted((folder or testcases() / "bugs").glob("test_*.py"))
     found: dict[str, Reproducer] = {}

@@ -44,8 +44,8 @@ class Bug:
     :param fixed: The first mainline version without it; None when there is none.
     :param backports: The first version without it of each other series.
     :param core: The operation without which nothing goes wrong, such as ``Process.mprotect``.
-    :param kind: ``known``; ``by design``: Linux' authors want it so; ``observed``: seen here, and no report of
-        it is known.
+    :param kind: ``known``; ``by design``: Linux' authors want it so; ``observed``: seen here, and no report
+        of it is known.
     """
 
     id: str
@@ -70,7 +70,7 @@ def facts(arguments: Mapping[str, Any], *, where: str) -> Bug:
 
     :param arguments: The marker's arguments by name; see :class:`Bug`.
     :param where: The test, for the message.
-    :raises UsageError: a fact is missing, isn't known, or is no version.
+    :raises UsageError: a fact is missing, isn't one of a bug's, or has a value that can't be used.
     """
     given = {"introduced": (), "fixed": None, "backports": (), "kind": "known", **arguments}
     if isinstance(given["introduced"], str):
@@ -119,7 +119,7 @@ class Sighting:
         self.evidence.append(("harm: " if seen else "no harm: ") + evidence)
 
     def alias(self, first: Reach, second: Reach) -> None:
-        """Report, as harm, that two live mappings of one page have different types in the page tables.
+        """Report whether two live mappings of one page have different types in the page tables, as harm.
 
         The audit, which isn't told where to look, must find the same.
 
@@ -136,7 +136,7 @@ class Sighting:
         self.harm(one.memtype is not two.memtype, f"page {one.physical:#x}: {one}, {two}; {audited}")
 
     def expect_report(self, match: str) -> None:
-        """Expect a report that the expression is found in of a kernel that has the bug, none of others."""
+        """Expect a report of the kernel that ``match`` is found in, if it has the bug; else expect none."""
         if self.present:
             self._expect(match)
 

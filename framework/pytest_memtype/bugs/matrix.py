@@ -15,7 +15,7 @@ from rich.text import Text
 
 _COLOURS = {"REPRODUCED": "yellow", "ABSENT": "green", "FAILED": "red"}
 _FLAVOUR = "-cloud-amd64"
-# So many kernels fit beside the bugs, with their words whole.
+# This many kernels fit beside the bugs without a break in their words.
 _ACROSS = 6
 
 

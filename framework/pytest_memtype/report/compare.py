@@ -81,7 +81,7 @@ def differences(columns: Sequence[Column]) -> list[Difference]:
 
     Compared is what each side answered: addresses, process ids and messages differ between any two guests.
     A column that has no record of a test has no say in it, nor has a side that a column lacks. Where the
-    tests themselves part, because what they do depends on the kernel, nothing behind is compared.
+    tests themselves differ, because what they do depends on the kernel, nothing after that is compared.
     """
     split = [_by_guest(column.records) for column in columns]
     found: list[Difference] = []

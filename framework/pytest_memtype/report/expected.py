@@ -121,8 +121,8 @@ def model(record: Record) -> Replay:
     return Replay(
         parse_version(record["kernel_version"]),
         parse_size(record["hardware"]["memory"]),
-        # To mtrr_bp_init() those that the firmware left off are as if there were none (5.10 to 7.3). Records
-        # of older runs don't say it.
+        # To mtrr_bp_init() MTRRs that the firmware left off are as good as none (5.10 to 7.3). Records of
+        # older runs don't say whether they were on.
         has_mtrr="-mtrr" not in cpu and record.get("mtrr_enabled", True),
         pat="-pat" not in cpu and "nopat" not in cmdline,
         is_claimed=lambda pfn: any(start <= pfn * PAGE_SIZE < end for start, end in claimed),

@@ -73,7 +73,7 @@ def layout_map(layout: Layout, hardware: Hardware) -> Map:
     """The types that the boot CPU's MTRRs give all memory of a guest when its kernel starts.
 
     :param layout: The layout of the MTRRs.
-    :param hardware: The guest's hardware, which says who owns which memory.
+    :param hardware: The guest's hardware: its physical address width, and who owns which memory.
     :raises LayoutError: the MTRRs can't express the layout.
     """
     state = intended(layout, physical_bits=hardware.physical_bits)

@@ -31,7 +31,7 @@ accepted, refused: verifier and Linux agree. ≠ mapped: Linux mapped what the v
 
 
 def overview(records: Iterable[Record]) -> Group:
-    """A table for each kernel: a row for each layout, and how verifier and Linux took the mappings across."""
+    """A table for each kernel: a row for each layout, and counts of what verifier and Linux answered."""
     counts: dict[str, dict[str, Counter[str]]] = {}
     for record in records:
         if "kernel_answer" in record:

@@ -13,7 +13,7 @@ _WIDTH = 120
 
 
 def drawn(pictures: Iterable[Any]) -> str:
-    """Draw pictures of rich as plain text."""
+    """Render rich's tables and texts as plain text."""
     output = io.StringIO()
     console = Console(file=output, width=_WIDTH, color_system=None)
     for picture in pictures:
@@ -22,10 +22,10 @@ def drawn(pictures: Iterable[Any]) -> str:
 
 
 def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
-    """Print pictures of rich in pytest's summary.
+    """Print rich's tables and texts in pytest's summary.
 
-    :param terminalreporter: pytest's own.
-    :param pictures: Anything that rich can draw.
+    :param terminalreporter: pytest's plugin of that name, whose terminal is written to.
+    :param pictures: Anything that rich can print.
     """
     writer = terminalreporter._tw
     output = io.StringIO()

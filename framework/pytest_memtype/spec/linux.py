@@ -156,7 +156,7 @@ class Linux:
         return self._direct_map(key, pfn, pages, changed=True)
 
     def _change_direct_map(self, pfn: int, pages: int, memtype: MemType) -> None:
-        # Not the same as the tags: with the PAT off there are none of those.
+        # These aren't the tags: with the PAT off there are no tags.
         for each in range(pfn, pfn + pages):
             if self.platform.is_ram(each):
                 self._direct[each] = self._express[memtype]

@@ -79,10 +79,9 @@ class Reservations:
     def ram(self, first: int, end: int) -> bool | None:
         """``pat_pagerange_is_ram()``: True for RAM from the first page on, None for a hole before it.
 
-        False is for a range without RAM.
-
-        A hole behind the last RAM isn't seen: ``pagerange_is_ram_callback()`` is only called for RAM. Below
-        1 MiB nothing is RAM, but the walk that begins there begins with a hole.
+        False is for a range without RAM. A hole behind the last RAM isn't seen:
+        ``pagerange_is_ram_callback()`` is only called for RAM. Below 1 MiB nothing is RAM, but the walk that
+        begins there begins with a hole.
         """
         reached, found = first, False
         for pfn in range(max(first, _ISA_END), end):

@@ -77,7 +77,11 @@ class Row:
 
 
 def reached(since: Collection[Version], version: Version) -> bool:
-    """Has a version what came with the first version of each series, or with the highest of them?"""
+    """Does a version have a change, by the first version of each series that has it?
+
+    :param since: Those first versions; the highest is mainline's, and holds for all that came later.
+    :param version: The version in question.
+    """
     return any(version >= first and (version[:2] == first[:2] or first == max(since)) for first in since)
 
 

@@ -145,7 +145,7 @@ class Replay:
         # iomem_is_exclusive(), kernel/resource.c. The first MiB is exempt (devmem_is_allowed()).
         if arguments["via"] == "devmem" and any(map(self.is_claimed, range(max(pfn, 0x100), pfn + pages))):
             raise NotModelledError("mmap of /dev/mem over a resource that may be busy")
-        # Where a refused one would have come to lie doesn't matter.
+        # The address that a refused mapping would have had doesn't matter.
         vpage = step["address"] // PAGE_SIZE or next(self._numbers) << 40
         part = (arguments["part_first"], arguments["part_pages"]) if "part_first" in arguments else None
         answer = self.linux.mmap(
@@ -194,7 +194,7 @@ class Replay:
         to = step.get("handle")
         if arguments["move"] and (to is None) is not bool(step["result"]):
             raise NotModelledError("mremap")
-        # Where a refused one would have come to lie doesn't matter.
+        # The address that a refused mapping would have had doesn't matter.
         address = step["address"] // PAGE_SIZE if to is not None else next(self._numbers) << 40
         new = address if arguments["move"] else None
         result = self.linux.processes.mremap(pid, first, pages, new_pages, new)
@@ -254,7 +254,7 @@ class Replay:
 def replay(steps: Sequence[Step], start: Replay) -> Iterator[tuple[Step, Expected]]:
     """The steps that the model has an expectation for, up to the first that it can't follow.
 
-    A guest that tests share, and whose first step isn't the first here, has a state that no record tells.
+    A guest that tests share, and whose first step isn't the first here, has a state that wasn't recorded.
     """
     if steps and steps[0]["step"] != 1:
         return
