@@ -165,7 +165,7 @@ def summary(records: Iterable[Record]) -> str:
 
 
 def notes(records: Iterable[Record]) -> list[str]:
-    """Remarks on the guests of a run: the accelerator and why, and how many tests ran after a clone failed."""
+    """Remarks on the guests of a run: the accelerator and why, and how many tests a clone failed for."""
     accelerators: dict[str, str] = {}
     boots: dict[str, set[str]] = {}
     for record in records:
