@@ -1,1 +1,1 @@
-"""The judge outside the guest: what its page tables really hold, and where two of them disagree."""
+"""The audit from outside a guest: what its page tables really hold, and where two of them disagree."""

@@ -1,4 +1,4 @@
-"""The audit of any QEMU that the user runs: by its QMP socket, and the right to read its memory."""
+"""The audit of any QEMU that the user runs, by its QMP socket and the memory of its process."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _FD_SET: Final = 8086
 
 
 class Control:
-    """QMP, one call at a time, of a QEMU that isn't ours.
+    """A QMP connection to a QEMU that isn't ours, for one call at a time.
 
-    :param connection: Our end of one that is connected.
+    :param connection: Our end of a connected socket.
     :param name: What it is connected to, for messages.
-    :raises UsageError: nobody answers there, or somebody else than QEMU.
+    :raises UsageError: nothing answers there, or it isn't QEMU.
     """
 
     def __init__(self, connection: socket.socket, name: object) -> None:
@@ -53,9 +53,11 @@ class Control:
             ) from None
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
-        """Carry out a command, and return its answer.
+        """Carry out a QMP command, and return its answer.
 
-        :raises UsageError: QEMU refused it, or is gone.
+        :param command: Its name.
+        :param arguments: Its arguments by name; None when it has none.
+        :raises UsageError: QEMU refused it, is gone, or doesn't answer in time.
         """
         try:
             return self._run(self._client.execute(command, arguments), COMMAND)
@@ -65,15 +67,15 @@ class Control:
             raise UsageError(f"QEMU didn't answer {command}: {error}") from None
 
     def monitor(self, command: str) -> str:
-        """Carry out a command of the human monitor."""
+        """Carry out a command of QEMU's human monitor, and return its output."""
         return str(self.execute("human-monitor-command", {"command-line": command}))
 
     def give(self, descriptor: int) -> None:
-        """Have QEMU know a descriptor by the next command that takes one."""
+        """Pass a file descriptor to QEMU, for the next command that takes one."""
         self._client.send_fd_scm(descriptor)
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect from QEMU, which runs on."""
         with contextlib.suppress(QMPError, OSError, TimeoutError):
             self._run(self._client.disconnect(), COMMAND)
         self._runner.close()
@@ -83,18 +85,18 @@ class Control:
 
 
 def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
-    """Look for roots while the guest runs, stop it to read its page tables, and judge what was read.
+    """Audit a QEMU: find roots while its guest runs, stop it, read its page tables, and find the faults.
 
-    It goes on as it was. It stands still twice: for a moment to learn which roots are loaded, and to read. A
-    process that began in between and isn't loaded then is missed.
+    Afterwards the guest goes on as it was. It is stopped twice: for a moment to learn which roots are loaded,
+    and to read. A process that began in between and isn't loaded at the second stop is missed.
 
-    :param path: Of the QMP socket.
-    :param pid: QEMU's; None asks the socket.
-    :raises UsageError: it can't be reached, it isn't an x86-64 guest in 64-bit mode, or its memory can't be
-        read.
-    :raises HostError: its kind of saved state can't be learned.
+    :param path: The QMP socket.
+    :param pid: QEMU's process id; None asks the socket for it.
+    :raises UsageError: QEMU can't be reached, its guest isn't an x86-64 guest in 64-bit mode, or its memory
+        can't be read.
+    :raises HostError: how this QEMU saves its CPUs can't be learned.
     """
-    # One connection for both: whoever is asked who he is may not be whom the next one reaches.
+    # One connection for both: a second one could reach another process than the one whose id was learned.
     with connected(path) as connection:
         process = pid if pid is not None else _peer(connection)
         with program_of(process) as program:
@@ -122,7 +124,7 @@ def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape)
 
         with contextlib.closing(ProcessRam(process, ranges)) as ram:
             # All of RAM is looked through while the guest runs: that takes a second for some gigabytes. What
-            # is found may have changed meanwhile, and is looked at again when the guest stands still.
+            # is found may have changed meanwhile, and is looked at again when the guest is stopped.
             first = time.perf_counter()
             with _stopped(control):
                 loaded = read().roots
@@ -161,8 +163,8 @@ def _stopped(control: Control) -> Iterator[None]:
 
 
 def _saved(control: Control) -> bytes:
-    """The state of all devices."""
-    # By descriptor, because QEMU may run as somebody who can't write where we can.
+    """The state of all devices of a guest, as QEMU saves it."""
+    # By descriptor, because QEMU may run as a user that can't write where we can.
     with tempfile.NamedTemporaryFile(prefix="memtype-state-") as file:
         writable = os.open(file.name, os.O_WRONLY)
         try:
@@ -180,13 +182,14 @@ def _saved(control: Control) -> bytes:
 
 
 def connected(path: Path) -> socket.socket:
-    """A connection to a socket of QMP.
+    """Connect to a QMP socket.
 
-    :raises UsageError: nobody listens there, or accepts it in time.
+    :param path: The socket.
+    :raises UsageError: nothing listens there, or the connection isn't accepted in time.
     """
     connection = socket.socket(socket.AF_UNIX)
     try:
-        # Who doesn't accept lets the next one wait for ever once his queue is full.
+        # A peer that doesn't accept lets the next connection wait for ever once its queue is full.
         # Python's own timeout doesn't wait at all on such a socket, but fails at once (unix(7), EAGAIN).
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(START))
         connection.connect(str(path))
@@ -215,10 +218,10 @@ def _peer(connection: socket.socket) -> int:
 
 
 def learned_shape(program: Program) -> CpuShape:
-    """How a QEMU saves CPUs, from a guest of its own that never runs.
+    """Learn how a QEMU saves CPUs, from a guest of its own that never runs.
 
-    :param program: That QEMU.
-    :raises HostError: it can't be started, or says nothing that is understood.
+    :param program: The QEMU to start.
+    :raises HostError: it can't be started, or its saved state isn't understood.
     """
     ours, theirs = socket.socketpair()
     # fmt: off
@@ -247,8 +250,9 @@ def learned_shape(program: Program) -> CpuShape:
 
 
 def _migrated(control: Control) -> bytes:
-    """The state of a guest of 16 MiB, all zeros, by ``migrate``.
+    """The saved state of a guest of 16 MiB, all zeros, by ``migrate``.
 
+    :param control: A connection to the QEMU that has this guest.
     :raises UsageError: QEMU can't save it, or takes too long.
     """
     # Not a file's descriptor, which QEMU 11.1 refuses.

@@ -20,19 +20,19 @@ from pytest_memtype.x86.effective import Severity
 
 @dataclass(frozen=True)
 class Figures:
-    """How much was looked at, and how long that took.
+    """How much an audit looked at, and how long that took.
 
-    :param roots: Address spaces.
-    :param tables: Of all levels.
-    :param leaves: Entries that map a page.
-    :param pages: Pages of 4 KiB that are mapped anywhere.
-    :param walk_ms: Reading the page tables; like all times in milliseconds.
-    :param types_ms: Types of all entries, and grouping them by page.
-    :param findings_ms: The rest.
-    :param roots_ms: Finding the roots; 0 where they were given.
-    :param stop_ms: How long the guest stood still for it all.
-    :param first_stop_ms: How long it stood still before that, to learn which roots are loaded.
-    :param search_ms: Looking for roots while it ran.
+    :param roots: Number of address spaces.
+    :param tables: Number of page tables, of all levels.
+    :param leaves: Number of entries that map a page.
+    :param pages: Number of pages of 4 KiB that are mapped anywhere.
+    :param walk_ms: Time to read the page tables; like all times in milliseconds.
+    :param types_ms: Time to work out the types of all entries, and to group them by page.
+    :param findings_ms: Time to find the faults.
+    :param roots_ms: Time to find the roots; 0 where they were given.
+    :param stop_ms: How long the guest was stopped for it all.
+    :param first_stop_ms: How long it was stopped before that, to learn which roots are loaded.
+    :param search_ms: How long roots were looked for while the guest ran.
     """
 
     roots: int
@@ -49,19 +49,19 @@ class Figures:
 
     @property
     def audit_ms(self) -> float:
-        """Walk, types and findings."""
+        """Milliseconds for walk, types and findings together."""
         return self.walk_ms + self.types_ms + self.findings_ms
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit: its findings, and what it could not look at.
 
     :param findings: By kind and address, the benign ones too.
-    :param unfollowed: Entries that lead nowhere.
-    :param seen: To ask for the mappings of any page.
-    :param cut: What is missing, in words, because there is too much of it. Tables that weren't read are
-        among the unfollowed.
+    :param dangling_entries: Entries that lead nowhere. Tables that weren't read are among them.
+    :param seen: The mappings of any page, when asked.
+    :param cut: What is missing, in words, because there is too much of it. Tables that weren't read aren't
+        named here.
     """
 
     findings: tuple[Finding, ...]
@@ -72,20 +72,26 @@ class Audit:
 
     @property
     def conflicts(self) -> tuple[Finding, ...]:
-        """Conflicting effective types that nothing excuses."""
+        """The findings of conflicting effective types that aren't benign."""
         return tuple(
             each for each in self.findings if each.kind is FindingKind.CONFLICT and each.benign is None
         )
 
     @property
     def worst(self) -> Severity:
-        """Of the findings that aren't benign."""
+        """The highest severity of the findings that aren't benign; OK when there are none."""
         return max((each.danger for each in self.findings if each.benign is None), default=Severity.OK)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that needs the guest to stand still: its page tables, read."""
+    """The page tables of a guest, read while it was stopped.
+
+    :param tables: The page tables.
+    :param roots: The address spaces that they were read for.
+    :param frames: The number of the highest frame of RAM, plus one.
+    :param walk_ms: Milliseconds that it took to read them.
+    """
 
     tables: Walk
     roots: tuple[Root, ...]
@@ -96,11 +102,14 @@ class Snapshot:
 def snapshot(ram: Ram, processors: Processors, roots: Sequence[Root]) -> Snapshot:
     """Read all page tables that some roots lead to. The guest may go on afterwards.
 
+    :param ram: The RAM of the stopped guest.
+    :param processors: The CPUs of the guest.
+    :param roots: The address spaces. Of too many, those that no CPU has loaded are left out first.
     :raises UsageError: no CPU is in 64-bit mode, or the memory can't be read.
     """
     started = time.perf_counter()
     tables = walk(
-        # Those that are loaded come first: of too many roots the last are left out.
+        # The loaded ones come first: of too many roots the last are left out.
         ram,
         [root.frame for root in sorted(roots, key=lambda root: not root.cpus)],
         depth=processors.depth,
@@ -116,7 +125,14 @@ def analyse(
     owners: Sequence[Owner] = (),
     tracked: Sequence[Tracked] | None = None,
 ) -> Audit:
-    """Find the faults in what was read; parameters as of :func:`audit`."""
+    """Find the faults in page tables that were read.
+
+    :param taken: The page tables.
+    :param processors: The CPUs of the guest, as they were then.
+    :param owners: Who owns which memory, ascending; without owners RAM and devices aren't told apart.
+    :param tracked: The memory whose type the guest keeps track of; None when it wasn't asked.
+    :raises UsageError: no CPU is in 64-bit mode, or the registers of one hold reserved types.
+    """
     started = time.perf_counter()
     typing, tables = processors.typing, taken.tables
     types = assign_types(tables, typing, frames=taken.frames)
@@ -147,10 +163,13 @@ def audit(
 ) -> Audit:
     """Look at all page tables that some roots lead to, and find the faults.
 
-    :param roots: Such as :func:`pytest_memtype.audit.roots.find_roots` has; ``processors.roots`` are
-        those loaded.
-    :param owners: Whose memory is where, ascending; without it RAM and devices aren't told apart.
-    :param tracked: What the guest keeps track of; None when it wasn't asked.
-    :raises UsageError: no CPU is in 64-bit mode, or the memory can't be read.
+    :param ram: The RAM of the stopped guest.
+    :param processors: The CPUs of the guest.
+    :param roots: The address spaces, such as :func:`pytest_memtype.audit.roots.find_roots` has them;
+        ``processors.roots`` are those loaded.
+    :param owners: Who owns which memory, ascending; without owners RAM and devices aren't told apart.
+    :param tracked: The memory whose type the guest keeps track of; None when it wasn't asked.
+    :raises UsageError: no CPU is in 64-bit mode, the registers of one hold reserved types, or the memory
+        can't be read.
     """
     return analyse(snapshot(ram, processors, roots), processors, owners=owners, tracked=tracked)

@@ -1,4 +1,4 @@
-"""Findings that are as Linux means them: a small table, each with the reason.
+"""Findings that are as Linux intends them: a small table, each with the reason.
 
 They stay in the list of findings, marked, so that a reader can disagree.
 """
@@ -17,10 +17,10 @@ from pytest_memtype.x86.mtrr import FIXED_END
 
 @dataclass(frozen=True)
 class Benign:
-    """One row.
+    """A row of the table: which findings are benign, and why.
 
-    :param applies: Asked of findings of that kind only.
-    :param reason: As half a sentence.
+    :param applies: Called with a finding of that kind; true if the finding is benign.
+    :param reason: Why it is benign, as half a sentence.
     """
 
     kind: FindingKind
@@ -80,7 +80,7 @@ TABLE: Final = (
 
 
 def mark_benign(finding: Finding) -> Finding:
-    """The finding, marked if a row of the table has it."""
+    """A finding, marked as benign if a row of the table applies to it."""
     for row in TABLE:
         if row.kind is finding.kind and row.applies(finding):
             return replace(finding, benign=row.reason)

@@ -1,4 +1,4 @@
-"""What QEMU knows of a guest's CPUs that no register says: their vendor, and what CPUID shows of them."""
+"""The features of a guest's CPUs that no register holds: QEMU knows their vendor and what CPUID shows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 from pytest_memtype.errors import UsageError
 from pytest_memtype.x86.effective import Vendor, vendor_from_cpuid
 
-#: A QMP command and its arguments to what QEMU returns.
+#: Carries out a QMP command with its arguments, and gives what QEMU returns.
 Execute = Callable[[str, dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
 class Features:
-    """Of all CPUs of a guest.
+    """The features of a guest's CPUs, the same for all of them.
 
-    :param physical_bits: MAXPHYADDR.
+    :param physical_bits: MAXPHYADDR: bits of a physical address.
+    :param has_mtrr: Does CPUID show MTRRs?
     """
 
     vendor: Vendor
@@ -26,9 +27,10 @@ class Features:
 
 
 def features(execute: Execute) -> Features:
-    """Ask QEMU, by the properties of the first CPU's object.
+    """Ask QEMU for the features of a guest's CPUs, by the properties of the first CPU's object.
 
-    :raises UsageError: it is no x86-64 CPU, or of a vendor whose table isn't known.
+    :param execute: Called with a QMP command and its arguments; gives what QEMU returns.
+    :raises UsageError: it is no x86-64 CPU, or of a vendor whose table of effective types isn't known.
     """
     path = execute("query-cpus-fast", {})[0]["qom-path"]
     names = {each["name"] for each in execute("qom-list", {"path": path})}

@@ -1,4 +1,4 @@
-"""What an audit finds fault with."""
+"""The faults that an audit finds in page tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LEGACY_SMRAM: Final = (0xA0000, 0xC0000)
 
 
 class FindingKind(enum.Enum):
-    """What is wrong."""
+    """The kinds of faults that an audit finds."""
 
     CONFLICT = "conflict"
     """Pages that are mapped with more than one effective type."""
@@ -50,7 +50,7 @@ class FindingKind(enum.Enum):
     MIXED = "large page over several MTRR types"
     UNDEFINED = "undefined overlap of MTRRs"
     CPUS_DISAGREE = "CPUs disagree"
-    """On PAT or MTRRs."""
+    """CPUs whose PAT or MTRRs give a page different types."""
     SMRAM = "SMRAM is reachable"
     UNMAPPED = "tracked, but not mapped"
     UNTRACKED = "device memory that nobody tracks"
@@ -64,11 +64,11 @@ class FindingKind(enum.Enum):
 @shown_in_hexadecimal("start", "size")
 @dataclass(frozen=True)
 class Tracked:
-    """Memory that somebody keeps the type of.
+    """Memory whose type is on record.
 
-    :param start: Guest-physical address.
-    :param size: In bytes.
-    :param who: Whose, for people.
+    :param start: Guest-physical address of its first byte.
+    :param size: Size in bytes.
+    :param who: Whose record it is, for people.
     :param memtype: The page attribute that its mappings should have; None where that isn't said.
     """
 
@@ -81,16 +81,17 @@ class Tracked:
 @shown_in_hexadecimal("start")
 @dataclass(frozen=True)
 class Finding:
-    """One fault.
+    """A fault, and the memory that it is about.
 
     :param danger: How bad: of a conflict, by the table of :func:`pytest_memtype.x86.effective.danger`.
-    :param start: Guest-physical address of its first byte.
-    :param pages: Of 4 KiB.
+    :param start: Guest-physical address of the first byte of the memory.
+    :param pages: Number of pages of 4 KiB.
     :param effective: All effective types that the pages are mapped with.
-    :param owner: Whose the memory is.
+    :param owner: Name of the owner of the memory.
     :param reason: Why it is a fault, as half a sentence.
-    :param benign: Why it is none after all, where :mod:`pytest_memtype.audit.benign` knows.
-    :param most: Mappings that are listed.
+    :param benign: Why it is none after all; None unless :mod:`pytest_memtype.audit.benign` knows a reason.
+    :param seen: Where mappings are looked up; None lists none.
+    :param most: How many mappings are listed at most.
     """
 
     kind: FindingKind
@@ -106,12 +107,12 @@ class Finding:
 
     @property
     def end(self) -> int:
-        """Address of the first byte behind it."""
+        """Guest-physical address of the first byte behind the memory."""
         return self.start + (self.pages << 12)
 
     @property
     def mappings(self) -> tuple[PageMapping, ...]:
-        """All mappings of the pages, looked for when asked; at most :attr:`most`."""
+        """The mappings of the pages, looked up when asked; at most :attr:`most`."""
         return self._listing.mappings
 
     @property
@@ -121,13 +122,13 @@ class Finding:
 
     @functools.cached_property
     def _listing(self) -> Listing:
-        # What CPUs disagree on is no page's.
+        # A disagreement of CPUs is about no page in particular.
         if self.seen is None or self.kind is FindingKind.CPUS_DISAGREE:
             return Listing((), True)
         return self.seen.listing(self.start >> 12, self.pages, most=self.most)
 
     def more(self, shown: int) -> str:
-        """How many mappings there are beside those shown, in words; empty when there are none."""
+        """How many mappings there are beside the first ``shown``, in words; empty when there are none."""
         rest = len(self.mappings) - shown
         if not self.complete:
             return f"and at least {max(rest, 0) + 1} more"
@@ -145,9 +146,9 @@ class Finding:
 
 
 _SHOWN: Final = 8
-#: Of one kind. Nobody reads more, and a guest can map every other page otherwise.
+#: Findings of one kind at most. More help no reader, and a guest may map every other page with another type.
 MOST_FINDINGS: Final = 4096
-#: Findings, of all kinds, that have :data:`MOST` mappings listed; those behind have a few.
+#: Findings, of all kinds, that have :data:`MOST` mappings listed; further ones have a few.
 _LISTED: Final = 256
 _FEW: Final = 8
 _START: Final = operator.attrgetter("start")
@@ -161,11 +162,14 @@ def find_all(
     tracked: Sequence[Tracked] | None,
     cut: list[str],
 ) -> Iterator[Finding]:
-    """All findings, by kind and address, of each kind at most :data:`MOST_FINDINGS`.
+    """Find all faults in page tables, by kind and address; of each kind at most :data:`MOST_FINDINGS`.
 
-    :param owners: Whose memory is where, ascending; without any, RAM and devices can't be told apart.
-    :param tracked: What the guest keeps track of; None when nobody was asked.
-    :param cut: What was left out for being too much is added here, in words.
+    :param walk: The page tables, with the types of what they map.
+    :param seen: Where the mappings of a page are looked up.
+    :param processors: The CPUs of the guest.
+    :param owners: Who owns which memory, ascending; without owners RAM and devices can't be told apart.
+    :param tracked: The memory whose type the guest keeps track of; None when it wasn't asked.
+    :param cut: A list that is added to, in words: what was left out because there is too much of it.
     """
     kinds = [
         _conflicts(walk, seen, owners),
@@ -213,7 +217,7 @@ def _ram_not_wb(walk: TypedWalk, seen: Mappings, owners: Sequence[Owner]) -> Ite
         if owner.kind is not Kind.RAM:
             continue
         for frame, frames, bits in walk.pieces.within(owner.start >> 12, owner.end >> 12):
-            # Those of several types are conflicts, and told as such.
+            # Pages of several types are conflicts, and reported as such.
             if bits not in (_WB, _UNDEFINED) and not bits & (bits - 1):
                 yield _finding(
                     FindingKind.RAM_NOT_WB, Severity.INFO, frame, frames, bits, owners, reason, seen
@@ -282,7 +286,7 @@ def _untracked(
     walk: TypedWalk, seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
 ) -> Iterator[Finding]:
     reason = "no record says which type this device memory has, so nobody would notice another"
-    # Apart, so that none is looked at twice.
+    # Without overlap, so that no frame is looked at twice.
     known = _places(tracked)
     for owner in owners:
         if owner.kind is Kind.RAM:
@@ -298,7 +302,10 @@ def _untracked(
 def _tracked_otherwise(
     seen: Mappings, owners: Sequence[Owner], tracked: Sequence[Tracked]
 ) -> Iterator[Finding]:
-    """Of device memory; the types of RAM are kept in page flags and in no list (reserve_ram_pages_type())."""
+    """Find device memory whose record says one page attribute, and whose page tables say another.
+
+    The types of RAM are kept in page flags and in no list (reserve_ram_pages_type()).
+    """
     ram = [(each.start >> 12, each.end >> 12) for each in owners if each.kind is Kind.RAM]
     for memtype in MemType:
         records = [each for each in tracked if each.memtype is memtype]
@@ -322,14 +329,14 @@ def _tracked_otherwise(
 
 
 def _places(records: Sequence[Tracked]) -> FrameRuns:
-    """The frames that some records cover, apart."""
+    """The frames that some records cover, as runs that don't overlap."""
     first = np.array([each.start >> 12 for each in records], np.int64)
     last = np.array([-(-(each.start + each.size) >> 12) for each in records], np.int64)
     return merge_overlapping(FrameRuns(first, last - first, np.ones(len(records), np.int64)))
 
 
 def by_owner(pieces: FrameRuns, owners: Sequence[Owner]) -> FrameRuns:
-    """The same pieces, cut where another's memory begins."""
+    """Runs of frames, cut where the memory of another owner begins."""
     borders = {border >> 12 for each in owners for border in (each.start, each.end)}
     return pieces.cut(np.array(sorted(borders), np.int64))
 
@@ -363,7 +370,7 @@ def _reason(bits: int) -> str:
 
 
 def _without(first: int, last: int, known: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What is left of [first, last) when the known ranges, ascending, are taken out."""
+    """The parts of [first, last), in frames, that no known range covers; the known ranges are ascending."""
     for start, end in known:
         if end <= first:
             continue

@@ -13,10 +13,10 @@ from pytest_memtype.audit.ram import Booleans
 
 @dataclass(frozen=True)
 class FrameRuns:
-    """Columns of a table: a row for each run of frames that are mapped with the same effective types.
+    """Runs of frames that are mapped with the same effective types: a table's columns, a row for each run.
 
-    :param first: First frame.
-    :param frames: How many.
+    :param first: Number of the first frame.
+    :param frames: How many frames.
     :param bits: A bit for each :func:`effective_code` that they are mapped with.
     """
 
@@ -31,11 +31,14 @@ class FrameRuns:
         return zip(self.first.tolist(), self.frames.tolist(), self.bits.tolist(), strict=True)
 
     def only(self, which: Booleans) -> FrameRuns:
-        """The rows chosen."""
+        """The rows that a mask chooses."""
         return FrameRuns(self.first[which], self.frames[which], self.bits[which])
 
     def within(self, first: int, last: int) -> FrameRuns:
-        """What there is from frame ``first`` up to ``last``, of pieces that are ascending and apart."""
+        """The runs from frame ``first`` up to, without, frame ``last``, cut at both ends.
+
+        The rows have to be ascending and without overlap.
+        """
         low = int(np.searchsorted(self.first, first, side="right"))
         high = int(np.searchsorted(self.first, last))
         # The piece before may reach in.
@@ -45,17 +48,23 @@ class FrameRuns:
         return FrameRuns(starts, ends - starts, self.bits[low:high]).only(starts < ends)
 
     def any_within(self, first: int, last: int) -> bool:
-        """Is there anything from frame ``first`` up to ``last``, of pieces that are ascending and apart?"""
+        """Is there a run from frame ``first`` up to, without, frame ``last``?
+
+        The rows have to be ascending and without overlap.
+        """
         place = int(np.searchsorted(self.first, last))
         return place > 0 and first < last and int(self.first[place - 1] + self.frames[place - 1]) > first
 
     def cut(self, borders: NDArray[np.int64]) -> FrameRuns:
-        """The same, in more rows: none goes over one of some frames, ascending."""
+        """Split the runs so that none goes over a border.
+
+        :param borders: Frame numbers, ascending.
+        """
         ends = self.first + self.frames
         low = np.searchsorted(borders, self.first, side="right")
         inside = np.searchsorted(borders, ends) - low
         rows = np.repeat(np.arange(len(self)), inside + 1)
-        # Of each row's parts, the number.
+        # The number of each part within its row.
         part = np.arange(len(rows)) - np.repeat(np.cumsum(inside + 1) - inside - 1, inside + 1)
         padded = np.concatenate([borders, [0]])
         starts = np.where(part == 0, self.first[rows], padded[low[rows] + part - 1])
@@ -66,7 +75,7 @@ class FrameRuns:
 
 
 def concatenate(parts: list[FrameRuns]) -> FrameRuns:
-    """All of them, in this order."""
+    """The rows of several tables as one table, in the given order."""
     nothing = np.empty(0, np.int64)
     return FrameRuns(
         first=np.concatenate([nothing, *(part.first for part in parts)]),
@@ -76,14 +85,14 @@ def concatenate(parts: list[FrameRuns]) -> FrameRuns:
 
 
 def runs_of_bitmap(seen: NDArray[np.uint8]) -> FrameRuns:
-    """Those of an array that has the bits of each frame."""
+    """The runs of frames in an array that has the bits of each frame."""
     first = np.concatenate([[0], np.flatnonzero(seen[1:] != seen[:-1]) + 1]).astype(np.int64)
     bits = seen[first].astype(np.int64)
     return FrameRuns(first, np.diff(first, append=len(seen)), bits).only(bits != 0)
 
 
 def merge_overlapping(pieces: FrameRuns) -> FrameRuns:
-    """Runs that overlap, as runs that don't, with the bits of all that cover them."""
+    """Turn runs that overlap into runs that don't, with the bits of all that cover them."""
     ends = pieces.first + pieces.frames
     borders = np.unique(np.concatenate([pieces.first, ends]))
     bits = np.zeros(len(borders), np.int64)

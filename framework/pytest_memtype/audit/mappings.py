@@ -1,4 +1,4 @@
-"""All mappings of some physical pages: where each is, whose it is, and with which type."""
+"""The mappings of physical pages: where each is, whose it is, and with which type."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.pte import PageSize
 
-#: Of one finding: a reader wants no more, and page tables gone mad may have millions.
+#: Mappings listed for one finding at most: more help no reader, and corrupted page tables may have millions.
 MOST: Final = 256
 
 _KERNEL_HALF: Final = 1 << 63
-#: Accessed and dirty: the processor sets them, and in one table and not in another.
+#: The accessed and dirty bits: the processor may set them in one table and not in another.
 _CHANGING: Final = 1 << 5 | 1 << 6
 
 
 @shown_in_hexadecimal("virtual", "start", "entry", "root")
 @dataclass(frozen=True)
 class PageMapping:
-    """Pages mapped in a row, virtually and physically, by entries that say the same.
+    """Neighbouring pages, virtually and physically, mapped by entries that say the same.
 
-    :param virtual: Address of the first.
-    :param start: Guest-physical address of the first.
-    :param pages: Of 4 KiB.
-    :param page_size: Of the entries.
-    :param entry: The first, as written in the table.
+    :param virtual: Virtual address of the first page.
+    :param start: Guest-physical address of the first page.
+    :param pages: Number of pages of 4 KiB.
+    :param page_size: Size of the page that each entry maps.
+    :param entry: The first entry, as written in the table.
     :param memtype: Page attribute.
-    :param effective: With the MTRRs; of a large page over several MTRR types, that of the first 4 KiB
-        that were asked for.
+    :param effective: The type with the MTRRs; of a large page over several MTRR types, that of the first
+        4 KiB that were asked for.
     :param region: What Linux has there: ``user``, ``direct map``, ``vmalloc``, ``module`` and so on.
-    :param root: Frame of the highest table; of the kernel's half, one of those that have this.
-    :param process: (pid, name), where the guest says whose a user mapping is.
+    :param root: Frame number of the highest table; in the kernel's half, of one table that leads here.
+    :param process: (pid, name); None in the kernel's half, and where the guest doesn't say.
     """
 
     virtual: int
@@ -62,15 +62,15 @@ class PageMapping:
 
     @property
     def where(self) -> str:
-        """Region or process, for people."""
+        """The process or region that the mapping belongs to, for people."""
         return f"{self.process[1]}:{self.process[0]}" if self.process else self.region
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Mappings of some pages.
+    """The mappings of some pages, as far as they were looked for.
 
-    :param complete: Are these all?
+    :param complete: Are these all mappings of the pages?
     """
 
     mappings: tuple[PageMapping, ...]
@@ -79,9 +79,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Mappings:
-    """What a walk found, asked page by page.
+    """The mappings that a walk found, looked up page by page.
 
+    :param walk: The page tables, with the types of what they map.
+    :param typing: The registers that give an entry its meaning.
     :param roots: The address spaces that were walked.
+    :param regions: Where Linux has its regions.
     """
 
     walk: TypedWalk
@@ -90,17 +93,26 @@ class Mappings:
     regions: Regions
 
     def of(self, frame: int, frames: int, *, most: int = MOST) -> tuple[PageMapping, ...]:
-        """Those of some pages, by address, the kernel's behind the processes'; at most so many."""
+        """The mappings of some pages, by address space and address; the kernel's come last.
+
+        :param frame: Number of the first page's frame.
+        :param frames: Number of pages of 4 KiB.
+        :param most: How many mappings are listed at most.
+        """
         return self.listing(frame, frames, most=most).mappings
 
     def listing(self, frame: int, frames: int, *, most: int = MOST) -> Listing:
-        """The same, and whether that is all.
+        """The mappings of some pages as in :meth:`of`, and whether they are all.
 
         The work has a bound: no more ways to entries are followed than eight times ``most``.
+
+        :param frame: Number of the first page's frame.
+        :param frames: Number of pages of 4 KiB.
+        :param most: How many mappings are listed at most.
         """
         ways = list(itertools.islice(self._ways(frame, frames), 8 * most + 1))
         # An entry that is reached through several tables of the kernel's half, all of which say the same, is
-        # told once; tables that say something else at the same address are another mapping.
+        # listed once; tables that say something else at the same address are another mapping.
         found = {
             (
                 one.virtual,
@@ -114,9 +126,10 @@ class Mappings:
         return Listing(tuple(merged[:most]), len(ways) <= 8 * most and len(merged) <= most)
 
     def mapped_otherwise(self, places: FrameRuns, memtype: MemType) -> FrameRuns:
-        """Pages of some places that entries map with another page attribute, with a bit for each of those.
+        """Find pages that entries map with another page attribute, with a bit for each such attribute.
 
-        :param places: Ascending and apart.
+        :param places: Where to look: runs of frames, ascending and without overlap.
+        :param memtype: The page attribute that the pages should have.
         """
         parts: list[FrameRuns] = []
         for level, each in self.walk.levels.items():
@@ -132,7 +145,7 @@ class Mappings:
         return merge_overlapping(concatenate(parts))
 
     def mtrr_runs(self, frame: int, frames: int) -> Iterator[tuple[int, int]]:
-        """(first frame, frames) of what has one MTRR type."""
+        """Cut frames into runs with one MTRR type: (first frame, number of frames) of each."""
         if self.typing.mtrr is None:
             yield frame, frames
             return
@@ -171,7 +184,7 @@ class Mappings:
 
     @functools.cached_property
     def _by_frame(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """By level: indices of the leaves in the order of their frames, and those frames."""
+        """For each level the indices of its leaves in the order of their frames, and those frames."""
         found = {}
         for level, each in self.walk.levels.items():
             order = np.argsort(each.frame, kind="stable")
@@ -188,7 +201,7 @@ class Mappings:
 
 
 def mappings(walk: TypedWalk, typing: CacheRegisters, roots: tuple[Root, ...]) -> Mappings:
-    """Make a walk ready to be asked."""
+    """Make the mappings of a walk ready to be looked up."""
     return Mappings(walk, typing, roots, regions(walk.walk))
 
 
@@ -198,7 +211,10 @@ def _order(each: PageMapping) -> tuple[bool, int, int, int]:
 
 
 def _row(each: PageMapping) -> tuple[bool, int, int, MemType, int]:
-    """What may go on in a row stands beside each other, whatever other tables have at these addresses."""
+    """A sort key that puts mappings beside each other which can be merged into one row.
+
+    Mappings that other tables have at the same addresses don't come between them.
+    """
     kernel = each.virtual >= _KERNEL_HALF
     return kernel, 0 if kernel else each.root, each.virtual - each.start, each.memtype, each.virtual
 

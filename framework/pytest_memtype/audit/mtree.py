@@ -1,4 +1,4 @@
-"""QEMU's own account of a guest's memory, ``info mtree -f``: whose is what, and where RAM is kept."""
+"""QEMU's own account of a guest's memory, ``info mtree -f``: who owns what, and where RAM is kept."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class _Region:
 
 
 def owners_in_tree(text: str, *, backends: Collection[str] = ()) -> tuple[Owner, ...]:
-    """Whose memory is where, ascending, as the first CPU sees it.
+    """The owners of a guest's memory, ascending by address, as the first CPU sees it.
 
+    :param text: The output of ``info mtree -f``.
     :param backends: Names of memory backends (``query-memdev``): their regions are RAM too, such as that of a
         DIMM that was plugged in.
     :raises UsageError: the text names no memory of a CPU.
@@ -80,9 +81,10 @@ def _ram(start: int, end: int, name: str) -> Owner:
 
 
 def host_address(monitor: Callable[[str], str], address: int) -> int:
-    """Where in QEMU's own memory a guest-physical address is.
+    """Ask QEMU where in its own memory a guest-physical address is kept.
 
-    :param monitor: Carries out a command of QEMU's human monitor.
+    :param monitor: Called with a command of QEMU's human monitor; gives its output.
+    :param address: The guest-physical address.
     :raises UsageError: QEMU doesn't say.
     """
     # QEMU 2.9 and later: "Host virtual address for 0x100000 (ram) is 0x7ffb940ff000".

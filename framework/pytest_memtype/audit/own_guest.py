@@ -1,4 +1,4 @@
-"""The audit of a guest of our own, while it stands still."""
+"""The audit of a guest of our own, while it is stopped."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def audit_machine(
     spaces: Mapping[int, tuple[int, str]] | None = None,
     tracked: Sequence[Tracked] | None = None,
 ) -> Audit:
-    """Stop the guest, read its page tables, let it go on as it was, and judge what was read.
+    """Audit a guest of our own: stop it, read its page tables, let it go on as it was, and find the faults.
 
-    :param spaces: What the guest says: guest-physical address of each process's highest table to (pid, name).
-        None looks for roots in all of RAM instead, which takes a second for 2 GiB.
-    :param tracked: What the guest keeps track of.
+    :param machine: The guest's machine.
+    :param spaces: The processes that the guest names: guest-physical address of each one's highest table to
+        (pid, name). None looks for roots in all of RAM instead, which takes a second for 2 GiB.
+    :param tracked: The memory whose type the guest keeps track of; None when it wasn't asked.
     :raises GuestError: QEMU ended.
     :raises UsageError: the guest isn't in 64-bit mode, or this host doesn't let a process look into its
         child.
@@ -58,8 +59,9 @@ def audit_machine(
 
 
 def audit_template(machine: Machine) -> Audit | None:
-    """The audit of what a guest was cloned from; None for one that was booted.
+    """Audit the template that a guest was cloned from; None for a guest that was booted.
 
+    :param machine: The guest's machine.
     :raises HostError: the template is gone.
     """
     guest = machine.config

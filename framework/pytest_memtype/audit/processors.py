@@ -23,9 +23,11 @@ _FIVE_LEVELS: Final = 1 << 12  # CR4.LA57
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Something that two CPUs make differently of page-table entries.
+    """A difference between two CPUs in what page-table entries mean.
 
-    :param slot: Of the PAT: then entries that choose it are meant, and no others. None: it is the MTRRs.
+    :param text: The difference, in words.
+    :param slot: The PAT slot that differs: only entries that choose it are affected. None when the MTRRs
+        differ.
     """
 
     text: str
@@ -34,11 +36,11 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Processors:
-    """All CPUs of a guest.
+    """The CPUs of a guest, and what their registers mean.
 
-    :param cpus: Their registers, by number.
-    :param physical_bits: MAXPHYADDR.
-    :param has_mtrr: Does CPUID say so?
+    :param cpus: The registers of each CPU, by its number.
+    :param physical_bits: MAXPHYADDR: bits of a physical address.
+    :param has_mtrr: Does CPUID show MTRRs?
     """
 
     cpus: tuple[CpuRegisters, ...]
@@ -48,12 +50,12 @@ class Processors:
 
     @property
     def running(self) -> tuple[CpuRegisters, ...]:
-        """Those in 64-bit mode. The others have not been started, or have not got there yet."""
+        """The CPUs in 64-bit mode. The others have not been started, or have not got there yet."""
         return tuple(each for each in self.cpus if each.cr0 & _PAGING and each.efer & _LONG_MODE)
 
     @property
     def depth(self) -> int:
-        """Levels of the page tables.
+        """The number of levels of the page tables, 4 or 5.
 
         :raises UsageError: no CPU is in 64-bit mode.
         """
@@ -61,7 +63,7 @@ class Processors:
 
     @property
     def typing(self) -> CacheRegisters:
-        """What the first running CPU makes of an entry.
+        """The registers of the first running CPU that give an entry its meaning.
 
         :raises UsageError: no CPU is in 64-bit mode, or its registers hold reserved types.
         """
@@ -77,11 +79,14 @@ class Processors:
 
     @property
     def roots(self) -> tuple[Root, ...]:
-        """The roots in CR3, by frame."""
+        """The roots that running CPUs have in CR3, by frame number."""
         return loaded_roots({each.cpu: each.cr3 for each in self.running})
 
     def disagreements(self) -> list[Disagreement]:
-        """What two running CPUs make differently of an entry, by what their registers mean."""
+        """The differences between the first running CPU and each other one in what an entry means.
+
+        :raises UsageError: no CPU is in 64-bit mode, or the registers of one hold reserved types.
+        """
         first, others = self._first, self.running[1:]
         found = []
         for cpu in others:
@@ -129,7 +134,7 @@ def _pat(cpu: CpuRegisters) -> tuple[MemType, ...]:
 
 
 def _written_differently(one: CpuRegisters, other: CpuRegisters) -> Iterator[str]:
-    """Registers that are in force on one of the CPUs at least."""
+    """Names of the MTRRs that differ and are in force on one of two CPUs at least."""
     if one.mtrr_default_type != other.mtrr_default_type:
         yield "IA32_MTRR_DEF_TYPE"
     if (one.mtrr_default_type | other.mtrr_default_type) & FIXED_ENABLE:

@@ -1,8 +1,8 @@
-"""The program of a process that isn't ours, started once more without giving anybody more than he has.
+"""The program of a process that isn't ours, started once more without giving anybody more rights.
 
-Whoever listens on a socket chooses what is started there: which program, and in a mount namespace of his own
-which file has that name, and which libraries it loads. So the program is looked at and started by one
-descriptor; it is not started in a namespace that somebody else may mount things in; and root starts it as the
+The process that listens on a socket chooses what is started there: which program, and in a mount namespace of
+its own which file has that name, and which libraries it loads. So the program is looked at and started by one
+descriptor; it is not started in a namespace that another user may mount things in; and root starts it as the
 user whose process it is.
 """
 
@@ -27,11 +27,11 @@ _NS_GET_USERNS: Final = 0xB701
 
 @dataclass(frozen=True)
 class Program:
-    """What starts a program.
+    """A command that starts a program, and what it needs.
 
-    :param name: For messages.
-    :param command: Its start, to which arguments are added.
-    :param descriptors: Those that the command needs under their numbers.
+    :param name: The program, for messages.
+    :param command: The start of the command, to which arguments are added.
+    :param descriptors: File descriptors that the command needs under their numbers.
     """
 
     name: str
@@ -40,8 +40,9 @@ class Program:
 
 
 def installed(name: str) -> Program:
-    """A program of this host.
+    """A program that is installed on this host.
 
+    :param name: Its name, which is looked up in PATH.
     :raises HostError: it isn't installed.
     """
     path = shutil.which(name)
@@ -52,10 +53,11 @@ def installed(name: str) -> Program:
 
 @contextlib.contextmanager
 def program_of(pid: int) -> Iterator[Program]:
-    """The program of a process, beside it: in its mount namespace, where its libraries are.
+    """The program of a process, to be started beside it: in its mount namespace, where its libraries are.
 
+    :param pid: The process id.
     :raises UsageError: there is no such process, it can't be looked at, or its program is another user's.
-    :raises HostError: this user can't start it there, or somebody else says what is there.
+    :raises HostError: this user can't start it there, or another user decides what is there.
     """
     with ExitStack() as stack:
 
@@ -68,7 +70,7 @@ def program_of(pid: int) -> Iterator[Program]:
 
         name = f"/proc/{pid}/exe"
         try:
-            # Of this one process, whoever gets its number when it ends.
+            # All of this one process, even if another one gets its number when it ends.
             process = opened(f"/proc/{pid}")
             binary = opened("exe", process)
             mounts = opened("ns/mnt", process)
@@ -80,7 +82,7 @@ def program_of(pid: int) -> Iterator[Program]:
         owner = os.fstat(binary).st_uid
         if owner not in (0, os.geteuid()):
             raise UsageError(f"{name} belongs to user {owner} and is not run as another; audit as that user")
-        # The real ones: the effective ones may be those of a program that is set-user-ID.
+        # The real user and group: the effective ones may be those of a program that is set-user-ID.
         user, group = who["Uid"][0], who["Gid"][0]
         others = () if os.geteuid() != 0 else (f"--reuid={user}", f"--regid={group}", "--clear-groups")
         program = f"/proc/self/fd/{binary}"
@@ -107,7 +109,11 @@ def program_of(pid: int) -> Iterator[Program]:
 
 
 def _has(process: int, path: str) -> bool:
-    """Whether a process, by the descriptor of its folder in /proc, has a file."""
+    """Whether there is a file in the folder of a process in /proc.
+
+    :param process: Descriptor of that folder.
+    :param path: Path of the file within it.
+    """
     try:
         os.stat(path, dir_fd=process)
     except OSError:
@@ -116,7 +122,13 @@ def _has(process: int, path: str) -> bool:
 
 
 def _require_enterable(pid: int, *, mounts: int, processes: int) -> None:
-    """:raises HostError: a mount namespace can't be entered, or it shouldn't be."""
+    """Check that the mount namespace of a process can be entered, and may be.
+
+    :param pid: The process id, for messages.
+    :param mounts: Descriptor of its mount namespace.
+    :param processes: Descriptor of its PID namespace.
+    :raises HostError: the namespace can't be entered, or it shouldn't be.
+    """
     if os.geteuid() != 0:
         raise HostError(
             f"process {pid} has a mount namespace of its own, as in a container; audit it as root"

@@ -1,4 +1,4 @@
-"""A stopped guest's RAM as page tables want to be read: whole frames, many at once.
+"""The RAM of a stopped guest, read as page tables need it: whole frames, many at once.
 
 A frame is 4 KiB, and its number the guest-physical address shifted right by 12.
 """
@@ -29,27 +29,28 @@ _PIECE: Final = 256
 
 
 class Ram(Protocol):
-    """What a walk needs."""
+    """The RAM of a guest, as a walk reads it."""
 
     @property
     def frames(self) -> int:
-        """One more than the number of the highest frame."""
+        """The number of the highest frame of RAM, plus one."""
 
     def holds(self, frames: Frames) -> Booleans:
-        """Which of these frames are RAM."""
+        """Tell which of these frames are RAM."""
 
     def read(self, frames: Frames) -> Entries:
         """The contents of frames that are all RAM: an array of ``(len(frames), 512)``, little-endian."""
 
     def column(self, frames: Frames, slot: int) -> Entries:
-        """One entry of each of these frames, which are all RAM and ascending."""
+        """The entry in one slot (0 to 511) of each of these frames, which are all RAM and ascending."""
 
 
 class RamFile:
     """RAM in a file, as a template keeps it.
 
-    :param file: It is mapped and never written.
-    :param ranges: None when offset and guest-physical address are the same (see ``Hardware.ram``).
+    :param file: The file, which is mapped and never written.
+    :param ranges: Where RAM is in the file; None when offset and guest-physical address are the same (see
+        ``Hardware.ram``).
     :raises UsageError: the file is too short for that, or can't be read.
     """
 
@@ -87,8 +88,8 @@ class RamFile:
 class ProcessRam:
     """RAM in the memory of a QEMU: the pages that a clone has written are its own, and no file has them.
 
-    :param pid: QEMU, which the caller has stopped the guest of.
-    :param ranges: Offsets are addresses in that process.
+    :param pid: QEMU's process id; the caller has stopped its guest.
+    :param ranges: Where RAM is; offsets are addresses in that process.
     :raises UsageError: this host doesn't let a process look into that one.
     """
 
@@ -136,7 +137,7 @@ class ProcessRam:
         return entries
 
     def close(self) -> None:
-        """Close it. Calling this again does nothing."""
+        """Close the memory of the process. Calling this again does nothing."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

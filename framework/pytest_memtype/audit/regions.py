@@ -1,4 +1,4 @@
-"""What Linux has at a virtual address: the direct map, vmalloc, modules and so on.
+"""The regions of Linux's virtual addresses: the direct map, vmalloc, modules and so on.
 
 Fixed places are those of Documentation/arch/x86/x86_64/mm.rst. Address space randomisation moves three, but
 keeps their order (arch/x86/mm/kaslr.c, kaslr_regions: direct map, vmalloc, vmemmap), and each begins in a
@@ -54,7 +54,11 @@ _LDT: Final = {4: range(0xFFFF880000000000, 0xFFFF888000000000), 5: range(0xFF10
 @shown_in_hexadecimal("direct_map", "vmalloc", "vmemmap")
 @dataclass(frozen=True)
 class Regions:
-    """The three that move, by the start of their first 512 GiB unit; None where there is none."""
+    """The regions that randomisation moves, by the virtual address of their first 512 GiB unit.
+
+    :param depth: Levels of the page tables, 4 or 5.
+    :param direct_map: Where the direct map begins; None where there is none, as for the other two.
+    """
 
     depth: int
     direct_map: int | None
@@ -62,7 +66,7 @@ class Regions:
     vmemmap: int | None
 
     def name(self, virtual: int) -> str:
-        """What is there."""
+        """The name of the region that a virtual address is in."""
         if virtual < _KERNEL_HALF:
             return USER
         if virtual >= _FIXED[0][0]:
@@ -80,7 +84,7 @@ class Regions:
 
 
 def regions(walk: Walk) -> Regions:
-    """Find them in the page tables."""
+    """Find the regions that move, by the page tables."""
     ldt = _LDT[walk.depth]
     used = [unit for unit in _units(walk) if _KERNEL_HALF <= unit < _FIXED[0][0] and unit not in ldt]
     if not used:
@@ -98,7 +102,10 @@ def regions(walk: Walk) -> Regions:
 
 
 def _continued(used: list[int]) -> int:
-    """The last unit that is reached from the first without a gap, while another unit could be vmalloc's."""
+    """The last unit that is reached from the first without a gap; -1 if fewer than two come after it.
+
+    Two are needed, for vmalloc and vmemmap.
+    """
     run = 0
     while run + 1 < len(used) and used[run + 1] == used[run] + _UNIT:
         run += 1
@@ -106,7 +113,7 @@ def _continued(used: list[int]) -> int:
 
 
 def _units(walk: Walk) -> list[int]:
-    """The 512 GiB units with anything in them, ascending."""
+    """The virtual addresses of the 512 GiB units with anything in them, ascending."""
     below = walk.levels[3]
     if walk.depth == 4:
         return sorted(canonical(slot << 39, 4) for slot in np.unique(below.slot).tolist())

@@ -1,4 +1,4 @@
-"""From an entry back to the addresses it is reached at, in every address space."""
+"""The way back from an entry to the virtual addresses it is reached at, in every address space."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 @shown_in_hexadecimal("root", "virtual")
 @dataclass(frozen=True)
 class Path:
-    """One way to a page.
+    """A way from a root to a page.
 
-    :param root: Frame of the highest table.
-    :param virtual: Canonical address of the page there.
+    :param root: Frame number of the highest table.
+    :param virtual: Canonical virtual address of the page in that address space.
     """
 
     root: int
@@ -27,9 +27,9 @@ class Path:
 
 
 class Paths:
-    """The ways to the entries of a walk, found one by one: there may be more than anybody could tell.
+    """The ways to the entries of a walk, found one by one, since there may be too many to list.
 
-    :param walk: Nothing of it is copied but the order of who points to a table.
+    :param walk: The page tables. Of them only the pointers to tables are copied, sorted by the table.
     """
 
     def __init__(self, walk: Walk) -> None:
@@ -39,9 +39,11 @@ class Paths:
         self._edges = {level: _edges(walk, level) for level in walk.levels}
 
     def to(self, level: int, table: int, slot: int) -> Iterator[Path]:
-        """All ways to an entry, but those through the kernel's half once: all address spaces share it.
+        """Find all ways to an entry; those through the kernel's half, which all roots share, only once.
 
+        :param level: Level of the table that holds the entry; 1 is the lowest.
         :param table: The table that holds it: an index into the level's ``tables``.
+        :param slot: Index of the entry in the table.
         """
         return self._up(level, table, slot << _shift(level))
 
@@ -58,7 +60,7 @@ class Paths:
 
 
 def _edges(walk: Walk, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(child, parent, slot) by child, then as they were."""
+    """The pointers to a level's tables, as (child, parent, slot): by child, then as they were."""
     here = walk.levels[level]
     order = np.argsort(here.child, kind="stable")
     child, parent, slot = here.child[order], here.parent[order], here.slot[order].astype(np.int64)
@@ -73,7 +75,7 @@ def _edges(walk: Walk, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def canonical(virtual: int, depth: int) -> int:
-    """The address with its highest used bit in all bits above (Intel SDM vol. 1, "Canonical Addressing")."""
+    """An address with its highest used bit in all bits above (Intel SDM vol. 1, "Canonical Addressing")."""
     bits = 12 + 9 * depth
     return virtual | (1 << 64) - (1 << bits) if virtual >> bits - 1 else virtual
 

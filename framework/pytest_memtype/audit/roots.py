@@ -1,8 +1,9 @@
 """The roots of page tables: those in CR3, and those of every process that doesn't run at this moment.
 
 All processes of Linux share the kernel's half of the address space, entry by entry, so a page whose second
-half is like that of a root that is known is a root too. A page of the past can be one as well: an exiting
-process's is only found empty, since Linux clears the user half before it frees the page (free_pgd_range()).
+half is like that of a root that is known is a root too. A page that was a root can be found as well: that of
+an exiting process, but only with its user half empty, since Linux clears that before it frees the page
+(free_pgd_range()). Under page-table isolation a root has a twin in the next frame, which user mode runs on.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from pytest_memtype.audit.ram import ENTRIES, Booleans, Entries, Frames, Ram
 from pytest_memtype.audit.walk import most_roots
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
-#: Accessed and dirty: the processor sets them in one root and not in another.
+#: The accessed and dirty bits: the processor may set them in one root and not in another.
 _CHANGING: Final = np.uint64(1 << 5 | 1 << 6)
 #: In the kernel's copy of a user entry, page-table isolation forbids execution (arch/x86/mm/pti.c,
 #: __pti_set_user_pgtbl, 4.15).
 _NX: Final = np.uint64(1 << 63)
 _HALF: Final = ENTRIES // 2
-#: Each process's own even there: the LDT's place under page-table isolation (arch/x86/include/asm/
-#: pgtable_64_types.h, LDT_PGD_ENTRY, 4.15).
+#: The slot that is each process's own even in the kernel's half: the LDT's place under page-table isolation
+#: (arch/x86/include/asm/pgtable_64_types.h, LDT_PGD_ENTRY, 4.15).
 _LDT: Final = 272
 
 #: Frames looked at at once.
@@ -37,12 +38,12 @@ _READ: Final = 512
 @shown_in_hexadecimal("frame")
 @dataclass(frozen=True)
 class Root:
-    """One address space.
+    """An address space, by its highest page table.
 
-    :param frame: Of its highest table.
-    :param cpus: CPUs that have it in CR3.
-    :param twin: The half that user mode runs on under page-table isolation.
-    :param process: Whose it is, where the guest says so: (pid, name).
+    :param frame: Frame number of that table.
+    :param cpus: Numbers of the CPUs that have it in CR3.
+    :param pti_user_half: Is it the half that user mode runs on under page-table isolation?
+    :param process: (pid, name) of the process; None where the guest doesn't say.
     """
 
     frame: int
@@ -52,9 +53,9 @@ class Root:
 
 
 def loaded_roots(cr3s: Mapping[int, int]) -> tuple[Root, ...]:
-    """The roots in CR3, by frame.
+    """The roots that CPUs have in CR3, by frame number.
 
-    :param cr3s: The register of each CPU, by its number.
+    :param cr3s: CR3 of each CPU, by the CPU's number.
     """
     # Bits 11 to 0 are a PCID or caching bits, those from 52 on no address.
     frames = {cpu: (cr3 & ((1 << 52) - 1)) >> 12 for cpu, cr3 in cr3s.items()}
@@ -67,11 +68,13 @@ def loaded_roots(cr3s: Mapping[int, int]) -> tuple[Root, ...]:
 def roots_from_guest(
     ram: Ram, loaded: Iterable[Root], spaces: Mapping[int, tuple[int, str]]
 ) -> tuple[Root, ...]:
-    """Those that are loaded, and those that the guest says are processes', with their twins.
+    """The roots that are loaded, and those that the guest says are processes', with their twins.
 
     A page that doesn't share the kernel's half is no root any more: the process ended after the guest had
     been asked.
 
+    :param ram: The guest's RAM.
+    :param loaded: The roots that CPUs have in CR3.
     :param spaces: Guest-physical address of the highest table to (pid, name).
     """
     found = _with_partners(ram, loaded)
@@ -88,7 +91,7 @@ def roots_from_guest(
 
 
 def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
-    """Those that are known, and all others in RAM that share the kernel's half with them.
+    """Find the roots that are known, and all others in RAM that share the kernel's half with them.
 
     It reads all of RAM, or until there are more roots than a walk would take.
     """
@@ -102,7 +105,7 @@ def find_roots(ram: Ram, known: Iterable[Root]) -> tuple[Root, ...]:
 
 
 def still_roots(ram: Ram, loaded: Iterable[Root], likely: Iterable[Root]) -> tuple[Root, ...]:
-    """Those that are loaded, and those found while the guest ran that still are roots."""
+    """The roots that are loaded, and those found while the guest ran that still are roots."""
     found = _with_partners(ram, loaded)
     pattern = _kernel_half(ram, found)
     # Twins have little of the kernel's half; they come with their partners.
@@ -129,7 +132,10 @@ def _with_twins(ram: Ram, found: dict[int, Root]) -> tuple[Root, ...]:
 
 
 def _kernel_half(ram: Ram, known: Iterable[int]) -> Entries | None:
-    """The fullest there is: CR3 of a CPU in user mode may hold a twin, which has little of the kernel."""
+    """The kernel's half of the known root that has most of it; None when there is too little to compare.
+
+    CR3 of a CPU in user mode may hold a twin, which has little of the kernel.
+    """
     frames = np.array(sorted(known), np.uint64)
     frames = frames[ram.holds(frames)]
     if not len(frames):
@@ -145,7 +151,7 @@ def _kernel_half(ram: Ram, known: Iterable[int]) -> Entries | None:
 
 
 def _with_partners(ram: Ram, loaded: Iterable[Root]) -> dict[int, Root]:
-    """By frame. A twin that is loaded brings the root that it is the twin of."""
+    """The loaded roots by frame number. A twin that is loaded brings the root that it is the twin of."""
     found = {root.frame: root for root in loaded}
     for pti_user_half in _twins(ram, [frame - 1 for frame in found if frame % 2]):
         found.setdefault(pti_user_half - 1, Root(pti_user_half - 1))
@@ -169,7 +175,7 @@ def _alike(ram: Ram, pattern: Entries) -> Iterator[int]:
 
 
 def _share(ram: Ram, frames: Frames, pattern: Entries) -> Booleans:
-    """Which of these frames have the kernel's half."""
+    """Tell which of these frames have the kernel's half."""
     used = np.flatnonzero(pattern)
     used = used[used != _LDT - _HALF]
     halves = ram.read(frames)[:, _HALF:][:, used] & ~_CHANGING
@@ -180,7 +186,7 @@ def _share(ram: Ram, frames: Frames, pattern: Entries) -> Booleans:
 
 
 def _twins(ram: Ram, roots: list[int]) -> list[int]:
-    """The user halves beside roots, which are pairs of frames under page-table isolation."""
+    """The frames of the user halves beside roots, which are pairs under page-table isolation."""
     pairs = np.array([root for root in roots if root % 2 == 0], np.uint64)
     pairs = pairs[ram.holds(pairs) & ram.holds(pairs + np.uint64(1))]
     return [

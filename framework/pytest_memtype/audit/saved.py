@@ -20,19 +20,19 @@ from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.x86.effective import Vendor
 
-#: Bytes. Without the guest's RAM a state has 0.3 MiB, and what its displays have as memory of their own.
+#: In bytes. Without the guest's RAM a state has 0.3 MiB, and the memory that its displays have of their own.
 _LARGEST_STATE: Final = 1 << 30
 
 
 def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -> Audit:
-    """Audit saved files.
+    """Audit a guest whose RAM and device state were saved in files.
 
     :param ram: The guest's RAM, as a ``memory-backend-file`` has it; of q35, which keeps what is beyond 2 GiB
         above 4 GiB when there are 2816 MiB or more (QEMU 7.2, hw/i386/pc_q35.c).
     :param state: What ``migrate`` or ``xen-save-devices-state`` wrote; the latter by the QEMU that is
         installed.
-    :param vendor: The CPU's, which the state doesn't hold.
-    :param physical_bits: MAXPHYADDR, which it doesn't hold either.
+    :param vendor: The CPU's vendor, which the state doesn't hold.
+    :param physical_bits: MAXPHYADDR, the bits of a physical address, which the state doesn't hold either.
     :raises UsageError: a file can't be read, or isn't what it should be.
     :raises HostError: the state doesn't describe itself, and QEMU isn't installed.
     """

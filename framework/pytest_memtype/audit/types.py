@@ -1,4 +1,4 @@
-"""What type each mapping has, and which pages have mappings of more than one: one bit per type and page."""
+"""The type of each mapping, and the pages with mappings of more than one: one bit per type and page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DENSE: Final = 1 << 20
 _GIGABYTE: Final = 1 << 18
 
 #: Frames in large pages over several MTRR types that are looked at one by one: 4 GiB. A sound guest has as
-#: many such pages as its MTRRs have borders; one with masks full of holes may have nothing else.
+#: many such pages as its MTRRs have borders; in one with masks full of holes all pages may be such.
 MOST_MIXED: Final = 1 << 20
 
 
@@ -43,8 +43,8 @@ MOST_MIXED: Final = 1 << 20
 class CacheRegisters:
     """The registers that give an entry its meaning.
 
-    :param pat: IA32_PAT.
-    :param mtrr: None on a CPU without MTRRs: then everything is as the page table says.
+    :param pat: The value of IA32_PAT.
+    :param mtrr: The MTRRs; None on a CPU without any: then everything is as the page table says.
     """
 
     pat: int
@@ -56,7 +56,7 @@ class CacheRegisters:
 class TypedLeaves:
     """The leaves of one level, with their types.
 
-    :param frame: First frame of each page.
+    :param frame: Number of the first frame of each page.
     :param memtype: Page attribute: ``MemType`` encodings.
     :param effective: :func:`effective_code`; of a page over several MTRR types, that of its first frame.
     :param mixed: Which pages lie over several MTRR types: indices, ascending.
@@ -73,10 +73,10 @@ class TypedLeaves:
 class TypedWalk:
     """A walk, and the effective type of all it found.
 
-    :param levels: By level.
-    :param pieces: All that is mapped, ascending and apart.
-    :param unseen: Large pages over several MTRR types that are not among the pieces, because there are too
-        many.
+    :param levels: The leaves with their types, by level.
+    :param pieces: All that is mapped, ascending and without overlap.
+    :param unseen: Number of large pages over several MTRR types that are not among the pieces, because there
+        are too many.
     """
 
     walk: Walk
@@ -86,9 +86,11 @@ class TypedWalk:
 
 
 def assign_types(walk: Walk, typing: CacheRegisters, *, frames: int) -> TypedWalk:
-    """Work out all types.
+    """Work out the types of all that a walk found.
 
-    :param frames: One more than the highest frame of RAM.
+    :param walk: The page tables.
+    :param typing: The registers that give an entry its meaning.
+    :param frames: The number of the highest frame of RAM, plus one.
     """
     levels = {level: _typed(leaves, PAGE_SIZES[level], typing) for level, leaves in walk.leaves.items()}
     # Whole gigabytes, so that large pages are rows of it.
@@ -134,7 +136,7 @@ def assign_types(walk: Walk, typing: CacheRegisters, *, frames: int) -> TypedWal
 
 
 def _see_large(seen: NDArray[np.uint8], each: TypedLeaves, inside: NDArray[np.bool_], pages: int) -> None:
-    """Mark large pages, but for those that have several types."""
+    """Mark the frames of large pages with their type, but for pages that have several types."""
     plain = inside.copy()
     plain[each.mixed] = False
     codes = each.effective[plain]
@@ -144,7 +146,7 @@ def _see_large(seen: NDArray[np.uint8], each: TypedLeaves, inside: NDArray[np.bo
 
 
 def conflicts(walk: TypedWalk) -> FrameRuns:
-    """Those frames that have more than one effective type."""
+    """The frames that have more than one effective type."""
     return walk.pieces.only(walk.pieces.bits & (walk.pieces.bits - 1) != 0)
 
 
@@ -156,7 +158,7 @@ def grade(bits: int) -> Severity:
 
 
 def effective_at(frame: int, memtype: MemType, typing: CacheRegisters) -> Effective:
-    """What a page is accessed as that an entry maps with this page attribute."""
+    """The effective type of the page with this frame number, where an entry gives it this page attribute."""
     mtrr = MemType.WB if typing.mtrr is None else memory_type_at(typing.mtrr, frame << 12)
     return effective_type(mtrr, memtype, typing.vendor)
 
@@ -185,7 +187,7 @@ def _without_mtrrs(vendor: Vendor) -> NDArray[np.uint8]:
 
 
 def _mixed_pieces(each: TypedLeaves, index: int, pages: int, typing: CacheRegisters) -> FrameRuns:
-    """A page over several MTRR types, as runs of one effective type."""
+    """A large page over several MTRR types, as runs of one effective type."""
     assert typing.mtrr is not None
     first, memtype = int(each.frame[index]), MemType(int(each.memtype[index]))
     starts, types = _runs(typing.mtrr, first, pages)
@@ -195,7 +197,7 @@ def _mixed_pieces(each: TypedLeaves, index: int, pages: int, typing: CacheRegist
 
 @functools.lru_cache(maxsize=64)
 def _runs(mtrr: MtrrState, first: int, pages: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """First frames and types of the runs in a page; every audit of a guest has the same few."""
+    """First frames and types of the runs in a large page; every audit of a guest has the same few."""
     frames = np.arange(first, first + pages, dtype=np.uint64)
     types = vector.memory_types(mtrr, frames << np.uint64(12))
     begins = np.concatenate([[0], np.flatnonzero(types[1:] != types[:-1]) + 1])

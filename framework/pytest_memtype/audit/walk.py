@@ -1,9 +1,9 @@
 """The page tables of a guest, walked level by level: every table once, however many roots share it.
 
 Tables are told apart by frame and level, so that a cycle, or a table that serves at two levels, comes to an
-end by itself. What can't be followed is counted and named: page tables of a guest that is mid-update, or that
-has gone mad, are a finding and no exception. A page of which most entries make no sense isn't a table, nor is
-one that points to many such pages.
+end by itself. What can't be followed is counted and named: page tables that the guest is updating, or that
+are corrupted, are a finding and no exception. A page of which most entries make no sense isn't a table, nor
+is one that points to many such pages.
 
 Bits are those of Intel SDM vol. 3, "4-Level Paging and 5-Level Paging"; AMD's APM vol. 2 has the same.
 """
@@ -44,8 +44,8 @@ _MANY_TABLES: Final = 2
 #: the same in all of them (Linux 5.10 to 7.3: none, __KERNPG_TABLE and _PAGE_TABLE), and a page of data has
 #: any. Execution (63), which page-table isolation forbids in some, isn't among them.
 _MARK: Final = np.uint64(0x7FF << 52 | 0xF << 8 | 0x18)
-#: Tables of a level that are read though no pointer to them is as usual. There may be more only where there
-#: are as many others: so nonsense takes no longer than what it is found beside.
+#: Tables of a level that are read though no pointer to them is as usual. More are read only where there are
+#: as many others: so nonsense takes no longer than the sound tables beside it.
 _FEW: Final = 64
 
 #: Tables read at once: 256 KiB, which stay in a core's cache while they are looked through, and which malloc
@@ -56,14 +56,14 @@ _CHUNK: Final = 64
 @shown_in_hexadecimal("table", "entry")
 @dataclass(frozen=True)
 class Unfollowed:
-    """Entries that lead nowhere.
+    """Page-table entries that lead nowhere, for one reason.
 
     :param reason: Why, as half a sentence.
-    :param level: Of the tables that hold them; 1 is the last.
-    :param count: How many there are.
-    :param table: Frame of the table with the first of them.
-    :param slot: Its place there.
-    :param entry: What is written there.
+    :param level: Level of the tables that hold them; 1 is the lowest. For roots, one above the highest.
+    :param count: How many entries there are.
+    :param table: Frame number of the table with the first of them.
+    :param slot: Index of that entry in the table.
+    :param entry: The entry as written there.
     """
 
     reason: str
@@ -76,12 +76,12 @@ class Unfollowed:
 
 @dataclass(frozen=True)
 class Level:
-    """The tables of one level, and who points to them.
+    """The tables of one level, and the entries that point to them.
 
-    :param tables: Frames, each once, ascending. At the highest level they are the roots.
+    :param tables: Frame numbers, each once, ascending. At the highest level they are the roots.
     :param child: For each entry that points to one of them: which one, an index into ``tables``.
     :param parent: The table that holds the entry: an index into ``tables`` of the level above.
-    :param slot: Its place there.
+    :param slot: Index of the entry in that table.
     """
 
     tables: Frames
@@ -96,7 +96,7 @@ class Leaves:
 
     :param entry: As written in the table.
     :param table: The table that holds it: an index into the level's ``tables``.
-    :param slot: Its place there.
+    :param slot: Index of the entry in that table.
     """
 
     entry: Entries
@@ -109,11 +109,12 @@ class Leaves:
 
 @dataclass(frozen=True)
 class Walk:
-    """All page tables that some roots lead to.
+    """The page tables that some roots lead to.
 
-    :param depth: 4 or 5 levels.
-    :param levels: By level.
-    :param leaves: By level: 1, 2 and 3.
+    :param depth: How many levels there are, 4 or 5.
+    :param levels: The tables, by level; 1 is the lowest.
+    :param leaves: The entries that map pages, by level: 1, 2 and 3.
+    :param dangling_entries: The entries that lead nowhere.
     """
 
     depth: int
@@ -126,9 +127,10 @@ class Walk:
 
 
 def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int = 40) -> Walk:
-    """Read the page tables.
+    """Read the page tables that some roots lead to.
 
-    :param roots: Frames of the highest tables.
+    :param ram: The RAM of a stopped guest.
+    :param roots: Frame numbers of the highest tables; of too many, the first are taken.
     :param depth: 5 when CR4.LA57 is set, else 4.
     :param physical_bits: MAXPHYADDR; address bits above are reserved.
     """
@@ -168,8 +170,8 @@ def walk(ram: Ram, roots: Sequence[int], *, depth: int = 4, physical_bits: int =
 def most_tables(ram: Ram) -> int:
     """How many tables a walk reads at most, of all levels.
 
-    A thirty-second of memory is more than any kernel could use of it for page tables; the rest is for guests
-    with little of it.
+    A thirty-second of memory is more than any kernel could use of it for page tables; the constant is for
+    guests with little memory.
     """
     return ram.frames // 32 + 1024
 
@@ -180,7 +182,7 @@ def most_roots(ram: Ram) -> int:
 
 
 def _usual_mark(entries: Entries) -> np.uint64:
-    """What most pointers of the roots have in the bits that a kernel may choose."""
+    """The bits that a kernel may choose, as most pointers of the roots have them."""
     if not len(entries):
         return np.uint64(0)
     marks, counts = np.unique(entries & _MARK, return_counts=True)
@@ -194,9 +196,11 @@ class _Complaints:
         self._made: dict[str, Unfollowed] = {}
 
     def note(self, reason: str, wrong: Booleans, entries: Entries, places: NDArray[np.int64]) -> None:
-        """Some entries lead nowhere.
+        """Count entries that lead nowhere.
 
-        :param wrong: Which of them.
+        :param reason: Why they do, as half a sentence.
+        :param wrong: Which of ``entries`` they are.
+        :param entries: Entries as written in the tables.
         :param places: Where they are: index of the table times :data:`ENTRIES`, and the slot.
         """
         count = int(np.count_nonzero(wrong))
@@ -263,10 +267,10 @@ def _reserved(physical_bits: int) -> np.uint64:
 
 
 def _in_no_table(wrong: Booleans, places: NDArray[np.int64]) -> Booleans:
-    """Which entries are in pages of which most make no sense.
+    """Tell which entries are in pages of which most make no sense.
 
-    One wrong pointer makes tables of 512 pages of data. What a processor would find in them by chance is no
-    mapping that anybody made.
+    A single wrong pointer turns 512 pages of data into tables. What a processor would find in them by chance
+    is no mapping that a kernel made.
     """
     tables = places >> _SLOT_BITS
     tables -= tables[0]
@@ -288,14 +292,16 @@ def _dubious(wrongs: NDArray[np.int64], present: NDArray[np.int64]) -> Booleans:
 def _in_no_directory(
     ram: Ram, frames: Frames, parents: NDArray[np.int32], physical_bits: int, most: int
 ) -> Booleans:
-    """Which pointers are in tables that point to what are no tables.
+    """Tell which pointers are in tables that point to pages which aren't tables.
 
-    One that maps pages, reached from a level too high, has 512 pages of data for tables: much to read, and
-    not all of it looks like nonsense.
+    A table that maps pages, reached from a level too high, has 512 pages of data for tables: much to read,
+    and not all of it looks like nonsense.
 
-    :param frames: Where they point to.
-    :param parents: The table that holds each, ascending.
-    :param most: Pages that are looked at.
+    :param ram: The RAM of the guest.
+    :param frames: Numbers of the frames that they point to.
+    :param parents: The table that holds each pointer, ascending.
+    :param physical_bits: MAXPHYADDR; address bits above are reserved.
+    :param most: Number of pages that are looked at, at most.
     """
     crowded = np.bincount(parents) >= _CROWD if len(parents) else np.empty(0, np.bool_)
     if not crowded.any():
@@ -376,10 +382,13 @@ def _next_level(
 
 
 def _too_many(likely: Booleans, limit: int) -> Iterator[tuple[str, Booleans]]:
-    """Tables that aren't read: which, and why. Each answer is of those that the one before left.
+    """Choose the tables that aren't read: why, and which of those that the choice before left.
 
-    What a page of data looks like by chance is no reason to read more of it than there is of what the kernel
+    Pages of data that look like tables by chance must not cost more reading than the tables that the kernel
     made.
+
+    :param likely: For each table, whether a pointer to it looks like the kernel's.
+    :param limit: How many tables may still be read.
     """
     allowed = max(_FEW, int(np.count_nonzero(likely)))
     beyond = ~likely & (np.cumsum(~likely) > allowed)

@@ -1,4 +1,4 @@
-"""Whether a test passes on a kernel: ``python -m pytest_memtype.bisect.attempt KERNEL TEST``.
+"""Tell whether a test passes on a kernel: ``python -m pytest_memtype.bisect.attempt KERNEL TEST``.
 
 Ends with status 0 when the test passes, 1 when it fails, and 125, which tells git to skip a commit, when that
 can't be known: the kernel doesn't build or boot, or the test is skipped on it.
@@ -26,11 +26,11 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a kernel made of the test.
+    """The outcome of a test on a kernel.
 
     :param answer: ``passed``, ``failed`` or ``unknown``.
     :param tries: The answer of each try. Two that agree are enough.
-    :param reason: Why it isn't known.
+    :param reason: Why the answer is ``unknown``; empty for the others.
     """
 
     answer: str
@@ -45,27 +45,30 @@ class Attempt:
 
 @dataclass(frozen=True)
 class NodeSelector:
-    """A test as the user names it, whatever the kernel.
+    """A test as the user names it, for any kernel.
 
-    :param file: Where it is.
-    :param name: With its class and parameters, if any; without parameters all of them are meant.
+    :param file: The file that it is in.
+    :param name: Its name with class and parameters, if any; without parameters all of them are meant.
     """
 
     file: Path
     name: str
 
     def means(self, file: Path, name: str, kernel: str) -> bool:
-        """Is a collected test of that name meant?
+        """Does this selector mean a test that pytest has collected?
 
-        :param kernel: As the test's id names it.
+        :param file: The file of the collected test.
+        :param name: The rest of its node id.
+        :param kernel: The kernel, as the test's id names it.
         """
         plain = case_of(name, kernel)
         return file == self.file and self.name in (plain, plain.partition("[")[0])
 
 
 def find_test(test: str) -> NodeSelector:
-    """The test of a node id; its file is looked for here, then in the project's suite.
+    """Find the test of a node id; its file is looked for here, then in the project's suite.
 
+    :param test: pytest's node id, without a kernel.
     :raises UsageError: there is no such file, or the id names no test in it.
     """
     path, _, name = test.partition("::")
@@ -76,7 +79,7 @@ def find_test(test: str) -> NodeSelector:
 
 
 class _Only:
-    """Selects the test, and notes how it ends."""
+    """A plugin for pytest that selects one test, and notes how it ends."""
 
     def __init__(self, test: NodeSelector, kernel: str) -> None:
         self._test = test
@@ -104,7 +107,8 @@ class _Only:
 def attempt(kernel: str, test: NodeSelector) -> Attempt:
     """Run a test until two tries agree, three times at most.
 
-    :param kernel: An exact one, as test ids name it.
+    :param kernel: The spec of an exact kernel, as test ids name it.
+    :param test: The test to run.
     """
     tries: list[str] = []
     reason = ""
@@ -127,7 +131,7 @@ def attempt(kernel: str, test: NodeSelector) -> Attempt:
 
 
 def main() -> int:
-    """See the module; a third argument names a file for the attempt as JSON."""
+    """Make an attempt with the arguments of the command line; a third one names a file for it as JSON."""
     kernel, test, *file = sys.argv[1:]
     try:
         made = attempt(kernel, find_test(test))

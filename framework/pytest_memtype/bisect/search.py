@@ -1,4 +1,4 @@
-"""``memtype bisect``: between which two of Debian's kernels a test began to fail."""
+"""``memtype bisect``: the search for the two of Debian's kernels between which a test began to fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ATTEMPT_SECONDS = 3600.0
 
 @dataclass
 class Search:
-    """A binary search that knows of kernels that can't be tried.
+    """A binary search over kernels, some of which can't be tried.
 
     :param kernels: Releases, the good end first.
     :param tried: What is known: release -> attempt.
@@ -43,7 +43,7 @@ class Search:
 
     @property
     def most(self) -> int:
-        """How many kernels are tried at most, those that can't be used apart."""
+        """How many kernels are tried at most, not counting those that give no answer."""
         return math.ceil(math.log2(len(self.kernels))) + 2
 
     @property
@@ -53,14 +53,14 @@ class Search:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """Where the last that is known to be good and the first that is known to be bad are."""
+        """Indices of the last kernel that is known to be good and of the first that is known to be bad."""
         answers = [self.tried[each].answer if each in self.tried else None for each in self.kernels]
         bad = answers.index(FAILED, 1) if FAILED in answers[1:] else len(answers) - 1
         good = max((at for at in range(bad) if answers[at] == PASSED), default=0)
         return good, bad
 
     def next(self) -> str | None:
-        """The kernel to try, None when the neighbours are known.
+        """The release of the kernel to try next; None when none between the bounds is left to try.
 
         :raises UsageError: the ends don't differ, or one of them can't be tried.
         """
@@ -84,8 +84,12 @@ class Search:
 
 
 class State:
-    """What a bisection knows, on disk after each kernel: it goes on where it was interrupted.
+    """The file of a bisection, written after each kernel: it goes on where it was interrupted.
 
+    :param folder: Where the file is.
+    :param test: pytest's node id, without a kernel.
+    :param good: Release of the kernel where the test passes.
+    :param bad: Release of the kernel where it fails.
     :ivar path: The file, one for each test and pair of kernels.
     """
 
@@ -94,7 +98,7 @@ class State:
         self.path = folder / f"bisect-{name}.json"
 
     def load(self) -> dict[str, Attempt]:
-        """The attempts so far; none when the file can't be read."""
+        """The attempts so far, by release; none when the file can't be read."""
         try:
             content = json.loads(self.path.read_bytes())
             return {
@@ -105,19 +109,22 @@ class State:
             return {}
 
     def save(self, tried: dict[str, Attempt]) -> None:
-        """Keep them."""
+        """Write the attempts so far, by release, to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         content = {release: asdict(attempt) for release, attempt in tried.items()}
         write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
 
     def forget(self) -> None:
-        """It is done."""
+        """Remove the file, because the bisection is done."""
         self.path.unlink(missing_ok=True)
 
 
 def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
     """The kernels from the good one to the bad one, which may be the older.
 
+    :param kernels: The kernels to choose from, the oldest first.
+    :param good: Release of the kernel where the test passes.
+    :param bad: Release of the kernel where it fails.
     :raises UsageError: one isn't among them, or they are the same.
     """
     releases = [each.release for each in kernels]
@@ -140,12 +147,15 @@ def bisect(
     progress: Progress,
     attempt: Callable[[str, str], Attempt] | None = None,
 ) -> None:
-    """Search, and say what was found.
+    """Search for the two kernels between which a test began to fail, and say what was found.
 
     :param test: pytest's node id, without a kernel.
-    :param folder: For the state of a search that is interrupted.
+    :param good: Spec of a kernel where the test passes.
+    :param bad: Spec of a kernel where it fails.
+    :param folder: Where the state of an interrupted search is kept.
     :param say: Called with each line of the result.
-    :param attempt: Tries a kernel spec with a test; in a process of its own unless given.
+    :param progress: Called with each stage of what is fetched.
+    :param attempt: Called with a kernel spec and the test, to try them; None uses :func:`attempt_apart`.
     :raises UsageError: the arguments can't be used, or the ends don't differ.
     :raises KernelError: there is no index of the mirror.
     """
@@ -171,7 +181,7 @@ def bisect(
 
 
 def attempt_apart(spec: str, test: str) -> Attempt:
-    """Try a kernel in a process of its own: what goes wrong there ends one attempt."""
+    """Try a test on a kernel in a process of its own: what goes wrong there ends one attempt only."""
     with temporary_folder("attempt") as name:
         file = Path(name) / "attempt.json"
         command = [sys.executable, "-m", "pytest_memtype.bisect.attempt", spec, test, str(file)]
@@ -193,7 +203,7 @@ def attempt_apart(spec: str, test: str) -> Attempt:
 
 
 def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> list[str]:
-    """The neighbours, how many were tried, and what the changelog of the newer says."""
+    """The result in lines: the neighbours, how many were tried, and what the changelog of the newer says."""
     good, bad = (kernels[at] for at in search.bounds)
     skipped = len(search.tried) - search.counted
     apart = f", {skipped} more could not be" if skipped else ""
@@ -227,9 +237,13 @@ def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> 
 
 
 def git_script(test: str, *, good: str, bad: str) -> str:
-    """What to give ``git bisect run`` in the repository of a build tree.
+    """A shell script for ``git bisect run`` in the repository of a build tree.
 
-    :raises UsageError: the trees aren't folders of one repository's kernel.
+    The repository is that of the first spec that names a tree.
+    :param test: pytest's node id, without a kernel.
+    :param good: Spec of a kernel where the test passes.
+    :param bad: Spec of a kernel where it fails.
+    :raises UsageError: there is no such test, a spec can't be used, or the tree is no git repository.
     """
     trees = [parse(spec) for spec in (good, bad) if spec.startswith("tree:")]
     test_file = find_test(test)

@@ -1,1 +1,1 @@
-"""Reported bugs: their facts, the catalogue, their pages, the matrix of bugs and kernels."""
+"""Reported bugs: their facts, the catalogue, their pages, and the matrix of bugs and kernels."""

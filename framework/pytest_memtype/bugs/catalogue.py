@@ -19,7 +19,7 @@ from pytest_memtype.host.resources import testcases
 
 @dataclass(frozen=True)
 class Reproducer:
-    """One file of ``testcases/bugs/``.
+    """A file of tests that reproduces a bug, such as those of ``testcases/bugs/``.
 
     :param story: Its docstring behind the first line: report, symptom, cause, fix, source.
     :param source: Its functions, as text.
@@ -32,9 +32,10 @@ class Reproducer:
 
 
 def known_here() -> tuple[list[Reproducer], list[str]]:
-    """All of the suite's, and the user's own where the command runs: those by id, then what is wrong.
+    """The reproducers of the suite and the user's own, by id of the bug; then what is wrong with others.
 
-    A file of the user's that can't be used doesn't hide the others.
+    The user's are looked for where the command runs. A file of the user's that can't be used doesn't hide the
+    others.
 
     :raises UsageError: as :func:`catalogue`.
     """
@@ -53,7 +54,7 @@ def known_here() -> tuple[list[Reproducer], list[str]]:
 
 
 def _of_the_user() -> list[Path]:
-    """Files of tests that speak of a bug."""
+    """The user's files of tests that are marked with a bug."""
     ours = testcases().resolve()
     paths = [
         path
@@ -69,7 +70,7 @@ def _of_the_user() -> list[Path]:
 
 
 def _is_marked(path: Path) -> bool:
-    """Whether the file's ``pytestmark`` speaks of a bug; what can't be read doesn't."""
+    """Whether the ``pytestmark`` of a file names a bug; false for a file that can't be read."""
     try:
         text = path.read_text(encoding="utf-8")
         statements = ast.parse(text).body if "mark.bug(" in text else []
@@ -84,10 +85,10 @@ def _is_marked(path: Path) -> bool:
 
 
 def catalogue(folder: Path | None = None) -> list[Reproducer]:
-    """All of them, by id.
+    """The reproducers of a folder, by id of the bug.
 
-    :param folder: Where to look instead of the suite.
-    :raises UsageError: a file can't be read, tells no facts, or tells of a bug that another tells of.
+    :param folder: Where to look; None is for the suite.
+    :raises UsageError: a file can't be read, has no facts, or reproduces a bug that another one reproduces.
     """
     paths = sorted((folder or testcases() / "bugs").glob("test_*.py"))
     found: dict[str, Reproducer] = {}
@@ -101,6 +102,7 @@ def catalogue(folder: Path | None = None) -> list[Reproducer]:
 def find(name: str) -> Reproducer:
     """The reproducer of a bug.
 
+    :param name: The bug's id.
     :raises UsageError: there is none.
     """
     found, problems = known_here()
@@ -140,7 +142,7 @@ def _loaded(path: Path) -> Any:
 
 
 def _functions(path: Path) -> str:
-    """From the first function, with its decorators, to the end."""
+    """The text of a file from the first function, with its decorators, to the end."""
     text = path.read_text()
     functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
     if not functions:

@@ -1,4 +1,4 @@
-"""Reported bugs: what is known of each, and whether what a test saw agrees with it."""
+"""The facts of reported bugs, and whether what a test saw agrees with them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pytest_memtype.x86.memtype import MemType
 KINDS = ("known", "by design", "observed")
 
 Reach: TypeAlias = tuple[Process | Driver, outcome.Mapping] | tuple[Process, outcome.Mapping, int]
-"""A mapping of somebody's, and which of its pages; the first if not said. A driver's is always the first."""
+"""A mapping of a process or driver, and which of its pages, from 0; the first if not said, or a driver's."""
 
 
 class Status(enum.Enum):
-    """What came of a reproducer on one kernel."""
+    """The result of a reproducer on one kernel."""
 
     REPRODUCED = "REPRODUCED"
     ABSENT = "ABSENT"
@@ -37,15 +37,15 @@ class Bug:
 
     Versions are upstream's, ``"6.1.162"``.
 
-    :param id: What the command line calls it.
+    :param id: The name of the bug on the command line.
     :param title: What goes wrong, in one line.
     :param introduced: The first version of each series that has it; the highest is mainline's. Empty
         if no version without it is known.
-    :param fixed: The first of mainline without it; None when there is none.
-    :param backports: The first without it of each other series.
+    :param fixed: The first mainline version without it; None when there is none.
+    :param backports: The first version without it of each other series.
     :param core: The operation without which nothing goes wrong, such as ``Process.mprotect``.
-    :param kind: ``known``; ``by design``: Linux' authors want it so; ``observed``: seen here, and nobody is
-        known to have reported it.
+    :param kind: ``known``; ``by design``: Linux' authors want it so; ``observed``: seen here, and no report
+        of it is known.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Bug:
     kind: str
 
     def present(self, version: Version) -> bool:
-        """Does a version have it?"""
+        """Does a kernel version have the bug?"""
         introduced = [parse_version(each) for each in self.introduced]
         if introduced and not reached(introduced, version):
             return False
@@ -66,10 +66,11 @@ class Bug:
 
 
 def facts(arguments: Mapping[str, Any], *, where: str) -> Bug:
-    """The facts in a marker's arguments.
+    """The facts of a bug, from the arguments of its marker.
 
+    :param arguments: The marker's arguments by name; see :class:`Bug`.
     :param where: The test, for the message.
-    :raises UsageError: one is missing, isn't known, or is no version.
+    :raises UsageError: a fact is missing, isn't one of a bug's, or has a value that can't be used.
     """
     given = {"introduced": (), "fixed": None, "backports": (), "kind": "known", **arguments}
     if isinstance(given["introduced"], str):
@@ -87,17 +88,18 @@ def facts(arguments: Mapping[str, Any], *, where: str) -> Bug:
 
 
 class Sighting:
-    """What a reproducer reports its observations to: the fixture ``bug``.
+    """The fixture ``bug``, which a reproducer reports its observations to.
 
-    :ivar facts: Of the bug.
+    :param bug: The facts of the bug.
+    :param version: The kernel's version.
+    :param guest: The guest that the reproducer runs in.
+    :param expect: Called with a regular expression that a report of the kernel will match.
+    :ivar facts: The facts of the bug.
     :ivar present: Does the kernel have it, by the facts?
     :ivar evidence: What was seen, in words.
     """
 
     def __init__(self, bug: Bug, version: Version, guest: Guest, *, expect: Callable[[str], None]) -> None:
-        """
-        :param expect: Called with a regular expression that a report of the kernel will match.
-        """
         self.facts = bug
         self.version = version
         self.present = bug.present(version)
@@ -110,16 +112,19 @@ class Sighting:
     def harm(self, seen: bool, evidence: str) -> None:
         """Report whether there was harm. A test reports at least one, and all must agree with the facts.
 
+        :param seen: Was there harm?
         :param evidence: What there was to see, harm or not.
         """
         self._harms.append(bool(seen))
         self.evidence.append(("harm: " if seen else "no harm: ") + evidence)
 
     def alias(self, first: Reach, second: Reach) -> None:
-        """Report, as harm, that two live mappings of one page have different types in the page tables.
+        """Report whether two live mappings of one page have different types in the page tables, as harm.
 
         The audit, which isn't told where to look, must find the same.
 
+        :param first: One mapping, with its page if that isn't the first: :data:`Reach`.
+        :param second: The other mapping, likewise.
         :raises AssertionError: they aren't mappings of one page, so that the reproducer is wrong; or the
             audit sees something else.
         """
@@ -131,12 +136,13 @@ class Sighting:
         self.harm(one.memtype is not two.memtype, f"page {one.physical:#x}: {one}, {two}; {audited}")
 
     def expect_report(self, match: str) -> None:
-        """A kernel that has the bug must report something the expression is found in, others nothing."""
+        """Expect a report of the kernel that ``match`` is found in, if it has the bug; else expect none."""
         if self.present:
             self._expect(match)
 
     def judge(self) -> Status:
-        """
+        """Compare what was seen with the facts, and tell whether the bug was reproduced or is absent.
+
         :raises AssertionError: what was seen isn't what the facts say, or the test said nothing.
         """
         assert self._harms, f"bug {self.facts.id}: the test never reported whether there was harm"
@@ -151,8 +157,10 @@ class Sighting:
         return Status.REPRODUCED if self.present else Status.ABSENT
 
     def _audited(self, one: _Reached, two: _Reached) -> str:
-        """What the audit says of the page of two mappings.
+        """Audit the guest, and tell in words what it says of the page of two mappings.
 
+        :param one: One of the mappings.
+        :param two: The other mapping.
         :raises AssertionError: it hasn't found them, or their conflict; or one where there is none.
         """
         assert one.physical is not None
@@ -167,7 +175,7 @@ class Sighting:
         if len(effects) > 1:
             assert conflict is not None, f"the audit reports no conflict of {' and '.join(effects)}"
             return f"the audit found the conflict, {'/'.join(map(str, conflict.effective))}"
-        # The kernel's own mapping may make one with both, which is another harm.
+        # The kernel's own mapping may conflict with both, which is another harm.
         if one.memtype is two.memtype and types == {one.memtype}:
             assert conflict is None, f"the audit found a {conflict}"
         return f"effective is {effects[0]}"

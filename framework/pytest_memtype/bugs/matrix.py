@@ -1,4 +1,4 @@
-"""What came of the reproducers of bugs: bugs down, kernels across."""
+"""The matrix of bugs and kernels: what came of each reproducer, bugs down, kernels across."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from rich.text import Text
 
 _COLOURS = {"REPRODUCED": "yellow", "ABSENT": "green", "FAILED": "red"}
 _FLAVOUR = "-cloud-amd64"
-# So many kernels fit beside the bugs, with their words whole.
+# This many kernels fit beside the bugs without a break in their words.
 _ACROSS = 6
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One reproducer on one kernel.
+    """The result of a test of a bug on one kernel.
 
-    :param bug: Its id.
-    :param kernel: The release.
-    :param version: Upstream's.
+    :param bug: The bug's id.
+    :param kernel: The kernel's release.
+    :param version: The upstream version.
     :param test: pytest's node id.
     :param status: ``REPRODUCED``, ``ABSENT``, ``FAILED``, or ``SKIPPED``: the kernel has no module.
-    :param evidence: What was seen.
+    :param evidence: What was seen, in words.
     """
 
     bug: str
@@ -47,14 +47,14 @@ class Cell:
 
 
 def read_cells(path: Path) -> list[Cell]:
-    """Those of a run; none if it reproduced nothing."""
+    """The cells of a run, read from its file; none if it reproduced nothing."""
     if not path.exists():
         return []
     return [Cell.from_json(json.loads(line)) for line in path.read_text().splitlines()]
 
 
 def combined(cells: Iterable[Cell]) -> str:
-    """One word for several tests of one bug on one kernel: those that could be run must agree."""
+    """A single word for several tests of one bug on one kernel: those that could be run must agree."""
     statuses = {cell.status for cell in cells}
     if statuses != {"SKIPPED"}:
         statuses.discard("SKIPPED")
@@ -62,7 +62,7 @@ def combined(cells: Iterable[Cell]) -> str:
 
 
 def matrix(cells: Iterable[Cell]) -> Group:
-    """One row for each bug, one column for each kernel, in the order of their versions.
+    """Draw the matrix: a row for each bug, a column for each kernel, in the order of their versions.
 
     Where there are more kernels than columns in a line, the others follow below.
     """

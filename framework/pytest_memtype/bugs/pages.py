@@ -1,4 +1,4 @@
-"""A page of documentation for each bug, from the same data that its test goes by."""
+"""A page of documentation for each bug, from the same data that its test uses."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ _MADE = '<!-- Made by "memtype bugs pages"'
 
 
 def pages(reproducers: Iterable[Reproducer]) -> dict[str, str]:
-    """The text of each page by the name of its file, that of the index among them."""
+    """The text of each page by the name of its file, the index among them."""
     reproducers = list(reproducers)
     made = {f"{each.bug.id}.md": _page(each) for each in reproducers}
     return made | {_INDEX: _index(reproducers)}
 
 
 def write_pages(folder: Path, reproducers: Iterable[Reproducer]) -> list[Path]:
-    """Write them, and remove pages of bugs that are no more.
+    """Write the pages of bugs, and remove pages of bugs that no longer exist.
 
+    :param folder: Where the pages are; it is made if it isn't there.
+    :param reproducers: The reproducers of the bugs.
     :returns: The files that were written.
-    :raises UsageError: A file of somebody else's is in the way; then nothing is changed.
+    :raises UsageError: a file that wasn't made here is in the way; then nothing is changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = pages(reproducers)
@@ -42,7 +44,7 @@ def write_pages(folder: Path, reproducers: Iterable[Reproducer]) -> list[Path]:
 
 
 def lines_about(bug: Bug) -> list[tuple[str, str]]:
-    """The facts, in words."""
+    """The facts of a bug in words, as (name, text)."""
     fixed = [bug.fixed, *sorted(bug.backports)] if bug.fixed else []
     return [
         ("kind", bug.kind),

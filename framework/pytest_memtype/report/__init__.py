@@ -1,1 +1,1 @@
-"""Verdict records, and everything drawn from them."""
+"""The records of a run, and everything drawn from them."""

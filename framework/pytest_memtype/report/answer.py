@@ -14,7 +14,7 @@ KERNEL, VERIFIER, EFFECTIVE = "kernel", "verifier", "effective"
 """The sides that answer: what Linux did or keeps, the verdict, and what the MTRRs make of the type."""
 
 _ELSEWHERE = ("handle", "start", "address")
-"""Arguments that are others in every guest."""
+"""Arguments that differ in every guest."""
 
 _PAGE = 4096
 
@@ -22,7 +22,7 @@ _PROCESS = re.compile(r"(/proc/|\bkill (?:-\w+ )?)\d+")
 
 
 def question(record: Record) -> str:
-    """What was done or looked at: ``"mmap sysfs UC- of 4 pages"``."""
+    """The operation of a record, in words: ``"mmap sysfs UC- of 4 pages"``."""
     words = [record["operation"]]
     if "requested" in record:
         pages = record["region"]["pages"]
@@ -39,8 +39,9 @@ def question(record: Record) -> str:
 
 
 def answers(record: Record) -> dict[str, str]:
-    """What each side said; a side that wasn't there, such as the verifier of a guest without the module,
-    is missing.
+    """The answer of each side to the operation of a record, in words.
+
+    A side that wasn't there, such as the verifier of a guest without the module, is missing.
     """
     if "requested" not in record:
         seen = _seen(record)
@@ -55,7 +56,7 @@ def answers(record: Record) -> dict[str, str]:
 
 
 def linux_answer(answer: Mapping[str, Any], granted: str | Sequence[str | None] | None) -> str:
-    """What became of a request: the errno's name, the type granted, or ``accepted`` without a page table."""
+    """Linux's answer to a request: an errno, the type granted, or ``accepted`` without a page table."""
     if not answer["asked"]:
         return "not asked"
     if not answer["accepted"]:
@@ -64,19 +65,23 @@ def linux_answer(answer: Mapping[str, Any], granted: str | Sequence[str | None] 
 
 
 def errno_name(number: int) -> str:
-    """``ENOMEM``; ``ok`` of 0."""
+    """The name of an errno, such as ``ENOMEM``; ``ok`` for 0."""
     return errno.errorcode.get(number, str(number)) if number else "ok"
 
 
 def reservations(entries: Sequence[Sequence[Any]], start: int) -> str:
-    """Entries ``[start, pages, type]`` of the kernel's list, with pages counted from ``start``."""
+    """Entries ``[start, pages, type]`` of the kernel's list in words, with pages counted from ``start``.
+
+    :param entries: The entries, whose ``start`` is a physical address.
+    :param start: Physical address of the page that is counted as 0.
+    """
     if not entries:
         return "nothing"
     return ", ".join(run((each - start) // _PAGE, pages, memtype) for each, pages, memtype in entries)
 
 
 def _seen(record: Record) -> str | None:
-    """A result; None of what can't be compared, such as the output of a shell command."""
+    """The result of an operation; None where it can't be compared, such as the output of a shell command."""
     result = record.get("result")
     if result == "died":
         return "died"

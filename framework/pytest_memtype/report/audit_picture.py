@@ -26,12 +26,15 @@ _LEFT: Final = 96
 _COLUMNS: Final = 1000
 _LANE: Final = 34
 _SVG: Final = "http://www.w3.org/2000/svg"
-#: Unmapped memory of more than this is left out, so that RAM isn't a dot beside the PCI hole.
+#: Frames: unmapped memory of more than this is left out, so that RAM isn't a dot beside the PCI hole.
 _GAP: Final = (16 << 20) >> 12
 
 
 def audit_svg(audit: Audit) -> bytes:
-    """The picture as an SVG document. Long stretches where nothing is mapped are cut out, at dashed lines."""
+    """Draw an audit as an SVG document.
+
+    Long stretches where nothing is mapped are cut out, at dashed lines.
+    """
     parts = _parts(audit)
     total = max(1, sum(frames for _, frames in parts))
     height = 92 + _LANE * (len(EFFECTIVE_TYPES) + 1)
@@ -59,14 +62,14 @@ def audit_svg(audit: Audit) -> bytes:
 
 
 def _parts(audit: Audit) -> list[tuple[int, int]]:
-    """(first frame, frames) of what is drawn, ascending."""
+    """The stretches of memory that are drawn, as (first frame, number of frames), ascending."""
     joined: list[tuple[int, int]] = []
     for first, frames, _ in audit.seen.walk.pieces:
         if joined and first - joined[-1][1] <= _GAP:
             joined[-1] = (joined[-1][0], first + frames)
         else:
             joined.append((first, first + frames))
-    # What is a page wide shall still be seen beside gigabytes.
+    # A single page must still be seen beside gigabytes.
     least = max(1, sum(last - first for first, last in joined) // 40)
     return [(first, max(last - first, least)) for first, last in joined]
 

@@ -24,7 +24,7 @@ _SHOWN = 4
 
 
 def audit_table(audit: Audit) -> Table:
-    """All findings, the benign ones last."""
+    """The findings of an audit as a table, the benign ones last."""
     table = Table(box=None, header_style="bold")
     for column in ("", "what", "memory", "size"):
         table.add_column(column, no_wrap=True)
@@ -53,7 +53,7 @@ def _mapped(finding: Finding) -> str:
 
 
 def audit_lines(audit: Audit) -> list[str]:
-    """What was looked at, what it cost, what could not be followed, and the verdict."""
+    """The summary of an audit: what was looked at, what it cost, what wasn't followed, and the totals."""
     figures = audit.figures
     lines = [
         f"{figures.leaves:,} entries in {figures.tables:,} tables of {figures.roots} address spaces map "
@@ -77,7 +77,7 @@ def audit_lines(audit: Audit) -> list[str]:
 
 
 def audit_json(audit: Audit) -> dict[str, Any]:
-    """All of it; addresses and sizes are numbers, times milliseconds."""
+    """An audit as JSON: addresses and sizes are numbers, times are in milliseconds."""
     return {
         "findings": [_finding(each) for each in audit.findings],
         "figures": {**vars(audit.figures), "audit_ms": audit.figures.audit_ms},

@@ -1,4 +1,4 @@
-"""What differs between the records of several kernels, or of several runs."""
+"""The differences between the records of several kernels, or of several runs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Guest = tuple[str, int]
 
 @dataclass(frozen=True)
 class Column:
-    """What is held against the others: the records of one kernel, or of one kernel of one run.
+    """The records that are compared with other columns: of one kernel, or of one kernel of one run.
 
-    :param name: As the table heads it.
+    :param name: The heading of the column in the table.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Difference:
-    """A step that came out otherwise.
+    """A step that wasn't answered alike in all columns.
 
     :param case: The test, without its kernel.
-    :param guest: Its number within the test.
-    :param step: Within the guest.
+    :param guest: Number of the guest within the test.
+    :param step: Number of the step within the guest, from 1.
     :param operation: What was done or looked at, and by whom it was answered if not by the kernel.
     :param answers: One for each column.
     :param side: Who answered.
@@ -50,11 +50,11 @@ class Difference:
 
 @dataclass
 class Change:
-    """Differences that are the same.
+    """Differences that have the same operation and the same answers.
 
     :param operation: See :class:`Difference`.
     :param answers: One for each column.
-    :param differences: All of them, the first serves as an example.
+    :param differences: All of them; the first serves as an example.
     """
 
     operation: str
@@ -63,12 +63,12 @@ class Change:
 
     @property
     def cases(self) -> list[str]:
-        """The tests, each once."""
+        """The tests that the differences are in, each once."""
         return list(dict.fromkeys(each.case for each in self.differences))
 
 
 def changes(differences: Sequence[Difference]) -> list[Change]:
-    """One for all that differ in the same way; the most frequent first, then in the order of the run."""
+    """Group equal differences into changes: the most frequent first, then in the order of the run."""
     found: dict[tuple[str, tuple[str, ...]], Change] = {}
     for each in differences:
         key = (each.operation, each.answers)
@@ -81,7 +81,7 @@ def differences(columns: Sequence[Column]) -> list[Difference]:
 
     Compared is what each side answered: addresses, process ids and messages differ between any two guests.
     A column that has no record of a test has no say in it, nor has a side that a column lacks. Where the
-    tests themselves part, because what they do depends on the kernel, nothing behind is compared.
+    tests themselves differ, because what they do depends on the kernel, nothing after that is compared.
     """
     split = [_by_guest(column.records) for column in columns]
     found: list[Difference] = []

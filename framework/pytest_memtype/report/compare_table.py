@@ -1,4 +1,4 @@
-"""What differs between kernels, as a table for people and as JSON for programs."""
+"""The differences between kernels, as a table for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare_table(names: Sequence[str], found: Sequence[Change]) -> Table:
 
 
 def markdown(names: Sequence[str], found: Sequence[Change]) -> str:
-    """The same in Markdown."""
+    """The table of changes in Markdown: a row for each, as in :func:`compare_table`."""
     head = ["operation", *map(short, names), "times", "example"]
     rows = [
         [change.operation, *change.answers, str(len(change.differences)), f"`{example(change)}`"]
@@ -47,7 +47,7 @@ def markdown(names: Sequence[str], found: Sequence[Change]) -> str:
 
 
 def as_json(names: Sequence[str], found: Sequence[Change]) -> list[dict[str, Any]]:
-    """The same as lists and tables."""
+    """The changes as lists and dictionaries, for JSON."""
     return [
         {
             "operation": change.operation,
@@ -70,6 +70,6 @@ def short(name: str) -> str:
 
 
 def example(change: Change) -> str:
-    """Where to look: the test, without its folder, and the step."""
+    """An example of a change: the test, without its folder, and the step."""
     first = change.differences[0]
     return f"{first.case.rpartition('/')[2]} step {first.step}"

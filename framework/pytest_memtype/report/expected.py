@@ -1,4 +1,4 @@
-"""What a kernel was expected to answer: by the model of Linux, else as it answered when it was last asked."""
+"""The answers expected of a kernel: by the model of Linux, else as it answered when it was last asked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pytest_memtype.x86.size import parse_size
 MODEL = "model"
 
 _RAM_IN_ONE_PIECE = 2816 << 20
-"""More of it is split on q35 (QEMU 7.2), and doesn't all begin at 0."""
+"""Bytes. More RAM is split on q35 (QEMU 7.2), and doesn't all begin at 0."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Unexpected:
 
     :param kernel: Its release.
     :param test: pytest's node id.
+    :param step: Number of the step within the guest, from 1.
     :param operation: What was done or looked at.
+    :param expected: The expected answer, in words.
+    :param found: The answer that was given, in words.
     :param source: Where the expectation comes from: ``model``, or the name of an earlier run.
     """
 
@@ -61,12 +64,13 @@ def unexpected(
 ) -> list[Unexpected]:
     """The answers that differ from what was expected.
 
-    Linux's answers are held against the model for as long as it can follow what a test does. What it says
-    nothing about is held against the same kernel package's answer to the same step of the same test.
+    Linux's answers are held against the model for as long as it can follow what a test does. Steps that the
+    model says nothing about are held against the same kernel package's answer to the same step of the same
+    test.
 
-    :param records: Of one kernel.
-    :param earlier: Of the same kernel, from the run before.
-    :param run: What to call that.
+    :param records: The records of one kernel.
+    :param earlier: The records of the same kernel from the run before; empty without one.
+    :param run: The name of the run before.
     """
     found: list[Unexpected] = []
     modelled: set[tuple[str, int, int]] = set()
@@ -91,7 +95,7 @@ def unexpected(
 
 
 def said(expected: Expected, record: Record) -> str:
-    """An expectation in the words of an answer."""
+    """An expectation, in the words that the answer of a record has."""
     if expected.answer is not None:
         number, granted = expected.answer.errno, expected.answer.granted
         answer = {"asked": True, "accepted": not number, "errno": number}
@@ -117,8 +121,8 @@ def model(record: Record) -> Replay:
     return Replay(
         parse_version(record["kernel_version"]),
         parse_size(record["hardware"]["memory"]),
-        # To mtrr_bp_init() those that the firmware left off are as if there were none (5.10 to 7.3). Records
-        # of older runs don't say it.
+        # To mtrr_bp_init() MTRRs that the firmware left off are as good as none (5.10 to 7.3). Records of
+        # older runs don't say whether they were on.
         has_mtrr="-mtrr" not in cpu and record.get("mtrr_enabled", True),
         pat="-pat" not in cpu and "nopat" not in cmdline,
         is_claimed=lambda pfn: any(start <= pfn * PAGE_SIZE < end for start, end in claimed),
@@ -126,7 +130,7 @@ def model(record: Record) -> Replay:
 
 
 def _claimed(recorded: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """What the kernel or a driver of it may have claimed: all devices but the one that tests map."""
+    """The addresses that the kernel or a driver may have claimed: all devices but the one that tests map."""
     hardware = Hardware(cpu=recorded["cpu"], memory=recorded["memory"], display=recorded.get("display", ""))
     kinds = (Kind.CHIPSET, Kind.FIRMWARE, Kind.BAR)
     return [

@@ -23,7 +23,7 @@ from pytest_memtype.x86.mtrr_runs import Run, pieces
 from pytest_memtype.x86.size import format_size
 
 MOST_ROWS: Final = 256
-"""A mask with many holes makes millions of ranges; more than these say nothing to a reader."""
+"""The most rows of a picture. A mask with many holes makes millions of ranges, and more help no reader."""
 
 # Both of the terminal and of the SVG. Cacheable types are green to yellow, uncached ones blue to violet.
 _COLOURS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -43,6 +43,8 @@ _COLOURS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 class Row:
     """Neighbouring addresses with one MTRR type for one reason, and one owner.
 
+    :param start: Physical address of the first byte.
+    :param end: Physical address of the byte behind the last.
     :param source: What gives the type: ``fixed``, ``default``, ``off``, the variable registers, ``TOM2``, or
         ``SMRR``, which is UC outside of system-management mode.
     """
@@ -59,7 +61,7 @@ class Row:
 class Map:
     """The rows of a layout, ascending.
 
-    :param shown_to: Where the rows end: the end of memory, unless there would be too many.
+    :param shown_to: Address where the rows end: the end of memory, unless there would be too many.
     """
 
     layout: Layout
@@ -68,9 +70,11 @@ class Map:
 
 
 def layout_map(layout: Layout, hardware: Hardware) -> Map:
-    """What the boot CPU's MTRRs say of all memory of a guest when its kernel starts.
+    """The types that the boot CPU's MTRRs give all memory of a guest when its kernel starts.
 
-    :raises LayoutError: The MTRRs can't express the layout.
+    :param layout: The layout of the MTRRs.
+    :param hardware: The guest's hardware: its physical address width, and who owns which memory.
+    :raises LayoutError: the MTRRs can't express the layout.
     """
     state = intended(layout, physical_bits=hardware.physical_bits)
     found = list(itertools.islice(_rows(state, owners(hardware)), MOST_ROWS))
@@ -105,7 +109,7 @@ def _source(state: MtrrState, address: int) -> str:
 
 
 def table(picture: Map) -> Table:
-    """The picture for a terminal."""
+    """Draw the picture of a layout for a terminal."""
     drawn = Table(title=_title(picture), title_justify="left", title_style="bold", box=None)
     for name in ("from", "to", "size"):
         drawn.add_column(name, justify="right", no_wrap=True)
@@ -143,7 +147,7 @@ def _title(picture: Map) -> Text:
 
 
 def remark(picture: Map, hardware: Hardware) -> str:
-    """What the picture doesn't show, a line each; empty when it shows all."""
+    """Remarks on what the picture of a layout doesn't show, a line each; empty when it shows all."""
     lines = []
     if picture.shown_to < 1 << hardware.physical_bits:
         lines.append(
@@ -163,7 +167,7 @@ _SVG = "http://www.w3.org/2000/svg"
 
 
 def svg(picture: Map) -> bytes:
-    """The picture as an SVG document. Text of the layout's can't break out of it."""
+    """Draw the picture of a layout as an SVG document. The layout's own text can't break out of it."""
     heights = [_ROW + 8 * (_height(row) - 1) for row in picture.rows]
     height = 60 + sum(heights)
     root = Xml.Element(

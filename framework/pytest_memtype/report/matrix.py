@@ -14,10 +14,12 @@ REQUESTED = (MemType.UC, MemType.UC_MINUS, MemType.WC, MemType.WT, MemType.WP, M
 
 @dataclass(frozen=True)
 class Cell:
-    """One request.
+    """A request, and what came of it.
 
-    :param mtrr: What the MTRRs of the guest say of the memory.
-    :param granted: What the page table then held; None when the kernel refused, and so for ``effective``.
+    :param mtrr: The type that the MTRRs of the guest give the memory.
+    :param requested: The type that was asked for.
+    :param granted: The type that the page table then held; None when the kernel refused, and so for
+        ``effective``.
     :param effective: ``granted`` combined with ``mtrr``.
     :param manual: ``requested`` combined with ``mtrr`` by the manual of the CPU's vendor.
     """
@@ -36,10 +38,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All requests that were made in one way.
+    """The requests that were made of a kernel in one way.
 
     :param way: ``ioremap``, or ``mmap`` of a process through a driver.
-    :param cells: By row, then by column.
+    :param cells: The requests, by row, then by column.
     """
 
     kernel: str

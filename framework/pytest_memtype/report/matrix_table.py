@@ -20,7 +20,7 @@ _MANUALS = {
 
 
 def table(matrix: Matrix) -> Group:
-    """The matrix for a terminal: what was granted and is effective, and below it what the manual says."""
+    """Draw the matrix for a terminal: what was granted and is effective, and below it the manual's type."""
     drawn = Table(box=SIMPLE_HEAD, title_justify="left")
     drawn.add_column("MTRR", style="bold", no_wrap=True)
     drawn.add_column("", no_wrap=True)
@@ -48,7 +48,10 @@ def _measured(cell: Cell) -> Text:
 
 
 def as_json(matrices: Iterable[Matrix]) -> str:
-    """The same for programs: a list with one object for each cell. ``null`` where the kernel refused."""
+    """Matrices as JSON for programs: a list with an object for each cell.
+
+    ``granted`` and ``effective`` are ``null`` where the kernel refused.
+    """
     return json.dumps(
         [
             {

@@ -11,7 +11,7 @@ from pytest_memtype.report.record import Record
 
 
 def told(records: Iterable[Record]) -> Iterator[str]:
-    """The operations in their order."""
+    """Tell the operations in their order: a line for each, then a line for each message of the kernel."""
     for record in records:
         yield f"{record['step']:3} {_operation(record)}"
         for line in record["log"]:

@@ -1,4 +1,4 @@
-"""The overview of a run with more verdicts than anybody reads: how many of each kind."""
+"""The overview of a run with too many verdicts to read: how many there are of each kind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ accepted, refused: verifier and Linux agree. ≠ mapped: Linux mapped what the v
 
 
 def overview(records: Iterable[Record]) -> Group:
-    """A table for each kernel: a row for each layout, what verifier and Linux made of the mappings across."""
+    """A table for each kernel: a row for each layout, and counts of what verifier and Linux answered."""
     counts: dict[str, dict[str, Counter[str]]] = {}
     for record in records:
         if "kernel_answer" in record:
@@ -60,7 +60,7 @@ def _kernel_table(kernel: str, layouts: dict[str, Counter[str]]) -> Table:
 
 
 def kind_of(given: Answer) -> str:
-    """The column that counts an answer."""
+    """The name of the column that counts an answer."""
     accepted = given.verifier == "accepted"
     match given.linux:
         case "not asked":

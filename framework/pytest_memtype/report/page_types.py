@@ -6,16 +6,24 @@ import itertools
 from collections.abc import Sequence
 
 _MANY = 64
-"""Pages that a record lists one by one."""
+"""How many pages a record lists one by one at most."""
 
 
 def run(first: int, pages: int, memtype: str) -> str:
-    """Some pages of one type, counted from 0."""
+    """A run of pages of one type, in words: ``"WC 0-1"``.
+
+    :param first: Number of the first page, counted from 0.
+    :param pages: How many pages.
+    :param memtype: Their type.
+    """
     return f"{memtype} {first}" if pages == 1 else f"{memtype} {first}-{first + pages - 1}"
 
 
 def page_types(types: str | Sequence[str | None]) -> str:
-    """``"WC 0-1, - 2-3"``, or only the type where all pages have one. What is in words stays."""
+    """The types of a mapping's pages, in words: ``"WC 0-1, - 2-3"``, or only the type where all have one.
+
+    :param types: The type of each page, None where nothing is mapped; text that is in words already stays.
+    """
     if isinstance(types, str):
         return types
     if len(set(types)) == 1:
@@ -28,5 +36,8 @@ def page_types(types: str | Sequence[str | None]) -> str:
 
 
 def recorded(types: str | list[str | None] | None) -> str | list[str | None] | None:
-    """As a record has them: a mapping of 1 GiB has 262,144, which nobody reads one by one."""
+    """The types of a mapping's pages, as a record has them: those of more than 64 pages in words.
+
+    A mapping of 1 GiB has 262,144, too many to be read one by one.
+    """
     return page_types(types) if isinstance(types, list) and len(types) > _MANY else types

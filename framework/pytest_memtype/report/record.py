@@ -86,8 +86,12 @@ def _of_schema_1(record: Record) -> Record:
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a file, whole lines at a time: all of them, or none. Nobody else adds to it meanwhile.
+    """Add records to a file, whole lines at a time: all of them, or none.
 
+    Nothing else may add to the file meanwhile.
+
+    :param path: The file, which is made if it isn't there.
+    :param records: The records, in their order.
     :raises HostError: they can't be written.
     """
     lines = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
@@ -109,6 +113,7 @@ def append(path: Path, records: Iterable[Record]) -> None:
 def read(path: Path) -> list[Record]:
     """The records of a file.
 
+    :param path: The file.
     :raises UsageError: it isn't a record file, or of a schema this version doesn't know.
     """
     records = []
@@ -133,7 +138,7 @@ def read(path: Path) -> list[Record]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON whose texts can go to any terminal: whoever wrote the file may have meant ill."""
+    """JSON whose texts can go to any terminal, even those of a hostile file."""
     match value:
         case str():
             return harmless(value)
@@ -145,12 +150,12 @@ def _plain(value: Any) -> Any:
 
 
 def _are_types(value: Any) -> bool:
-    """Whether it is what stands for the types of a mapping's pages."""
+    """Whether a value can stand for the types of a mapping's pages."""
     return not isinstance(value, list) or all(isinstance(each, str | None) for each in value)
 
 
 def _lacking(record: Record) -> list[str]:
-    """What a line must have for whoever reads it, and hasn't, or of another type."""
+    """The keys that a record has to have, and that it lacks or has with a value of another type."""
     needed = _IN_EACH | (_OF_A_MAPPING if "requested" in record else _OF_ANYTHING_ELSE)
     if "kernel_answer" in record:
         needed |= _OF_AN_ANSWER

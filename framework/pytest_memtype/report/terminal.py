@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 
 _WIDTH = 120
-"""Columns the tables need, also where pytest takes the terminal for narrower."""
+"""Columns that the tables need, also where pytest takes the terminal for narrower."""
 
 
 def drawn(pictures: Iterable[Any]) -> str:
-    """What rich can draw, as plain text."""
+    """Render rich's tables and texts as plain text."""
     output = io.StringIO()
     console = Console(file=output, width=_WIDTH, color_system=None)
     for picture in pictures:
@@ -22,9 +22,10 @@ def drawn(pictures: Iterable[Any]) -> str:
 
 
 def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
-    """Print what rich can draw.
+    """Print rich's tables and texts in pytest's summary.
 
-    :param terminalreporter: pytest's.
+    :param terminalreporter: pytest's plugin of that name, whose terminal is written to.
+    :param pictures: Anything that rich can print.
     """
     writer = terminalreporter._tw
     output = io.StringIO()

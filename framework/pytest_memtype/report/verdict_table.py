@@ -16,10 +16,12 @@ from pytest_memtype.report.record import Record
 
 @dataclass(frozen=True)
 class Answer:
-    """The triple, as the table shows it.
+    """The verifier's verdict on a request, Linux's answer and the page table, as the table shows them.
 
+    :param verifier: ``accepted``, the rule that refused it, or ``-`` in a guest without the module.
     :param linux: ``accepted``, ``refused``, ``not asked``, or ``substituted`` where the mapping was
         made with another type than the one asked for.
+    :param page_table: The type in the page table, several with slashes between them, or ``-``.
     """
 
     verifier: str
@@ -53,11 +55,11 @@ class Row:
 
 
 _NOBODY = "-"
-"""The verifier of a guest without the module."""
+"""Stands for the verdict in a guest without the module."""
 
 
 def answer(record: Record) -> Answer:
-    """The triple of a record of a mapping request."""
+    """The verdict, Linux's answer and the page table in a record of a mapping request."""
     verdict, kernel = record["verdict"], record["kernel_answer"]
     granted = record["granted"]
     if not kernel["asked"]:
@@ -96,7 +98,10 @@ def rows(records: Iterable[Record]) -> list[Row]:
 
 
 def verdict_table(kernel: str, records: Iterable[Record]) -> Group:
-    """One kernel's records, a table for each layout and hardware; ≠ where verifier and Linux disagree."""
+    """The tables of a kernel's records: one for each layout and hardware.
+
+    ≠ marks where verifier and Linux disagree.
+    """
     by_guest: dict[str, list[Row]] = {}
     for row in rows(records):
         by_guest.setdefault(row.where, []).append(row)
@@ -104,7 +109,7 @@ def verdict_table(kernel: str, records: Iterable[Record]) -> Group:
 
 
 def _where(record: Record) -> str:
-    """The layout, and the hardware as far as it isn't what a guest has by default."""
+    """The layout of a record, and the hardware as far as it isn't what a guest has by default."""
     usual = asdict(Hardware())
     other = [
         f"{name}={value}" for name, value in record.get("hardware", {}).items() if value != usual.get(name)
@@ -149,7 +154,7 @@ def _coloured(word: str) -> Text:
 
 
 def summary(records: Iterable[Record]) -> str:
-    """One line that counts."""
+    """Count the requests for mappings, the refused ones, and the disagreements, in one line."""
     answers = [answer(record) for record in records if "kernel_answer" in record]
     disagree = sum(each.disagree for each in answers)
     refused = sum(each.verifier not in ("accepted", _NOBODY) for each in answers)
@@ -160,7 +165,7 @@ def summary(records: Iterable[Record]) -> str:
 
 
 def notes(records: Iterable[Record]) -> list[str]:
-    """What a reader must know of the guests: the accelerator and why, and clones that had to be boots."""
+    """Remarks on the guests of a run: the accelerator and why, and how many tests a clone failed for."""
     accelerators: dict[str, str] = {}
     boots: dict[str, set[str]] = {}
     for record in records:

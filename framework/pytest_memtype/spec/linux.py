@@ -1,9 +1,9 @@
-"""What Linux answers, grants and keeps: the second reference model, per version.
+"""The second reference model, per version: what Linux answers, grants and keeps.
 
 It follows the kernel's source where that decides, function by function, as naively as that can be: one
 dictionary entry per page, lists instead of trees. Where a version differs there is a row in
-:mod:`pytest_memtype.spec.linux_versions`. It models bugs as well: those of reservations that are lost or
-left behind are what it is for.
+:mod:`pytest_memtype.spec.linux_versions`. It models bugs as well: reservations that are lost or left behind
+are what it is for.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ WITHOUT_PAT = {MemType.WC: MemType.UC_MINUS, MemType.WP: MemType.UC_MINUS}
 
 @dataclass(frozen=True)
 class Platform:
-    """What Linux runs on.
+    """The version and the machine that a modelled Linux runs with.
 
     :param version: See :func:`pytest_memtype.spec.linux_versions.parse_version`.
-    :param is_ram: Is a page frame System RAM?
-    :param is_write_back: Do the MTRRs say write-back of it? Asked anew each time.
+    :param is_ram: Called with a page frame number: is it System RAM?
+    :param is_write_back: Called with a page frame number: do the MTRRs say write-back of it? Asked anew each
+        time.
     :param has_mtrr: Does the CPU have MTRRs, and did the firmware turn them on?
     :param pat: Does the CPU have a PAT, and wasn't it turned off with ``nopat``?
     """
@@ -43,7 +44,7 @@ class Platform:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a request for a mapping.
+    """The kernel's answer to a request for a mapping.
 
     :param errno: Positive, 0 when accepted. NULL without a reason counts as ENOMEM.
     :param granted: The type in the page table, per page, None where nothing is mapped (yet); empty when
@@ -57,7 +58,11 @@ class Answer:
 @shown_in_hexadecimal("pfn")
 @dataclass(frozen=True)
 class _KernelMapping:
-    """:param memtypes: None where the page table is the direct map."""
+    """A mapping that a driver has in the kernel.
+
+    :param pfn: Number of the first page frame.
+    :param memtypes: The type in the page table; None where the page table is the direct map.
+    """
 
     pfn: int
     pages: int
@@ -69,11 +74,12 @@ class _KernelMapping:
 @shown_in_hexadecimal("pat_value")
 @dataclass
 class Linux:
-    """A kernel, with what drivers and processes have of it.
+    """A modelled kernel, with the mappings of its drivers and processes.
 
-    Ranges are (pfn, pages). A driver's mapping goes by a key that the caller chooses.
+    Ranges are (pfn, pages): the number of the first page frame, and how many pages. A driver's mapping goes
+    by a key that the caller chooses.
 
-    :ivar pat_value: What IA32_PAT holds.
+    :ivar pat_value: The value of IA32_PAT.
     """
 
     platform: Platform
@@ -150,20 +156,21 @@ class Linux:
         return self._direct_map(key, pfn, pages, changed=True)
 
     def _change_direct_map(self, pfn: int, pages: int, memtype: MemType) -> None:
-        # Not the same as the tags: with the PAT off there are none of those.
+        # These aren't the tags: with the PAT off there are no tags.
         for each in range(pfn, pfn + pages):
             if self.platform.is_ram(each):
                 self._direct[each] = self._express[memtype]
 
     def set_pages_array(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
-        """The same page by page: ``_set_pages_array()`` says EINVAL for whatever reason."""
+        """``_set_pages_array()``: as :meth:`set_memory`, but page by page, and EINVAL for whatever reason."""
         answer = self.set_memory(key, pfn, pages, memtype)
         return Answer(errno.EINVAL) if answer.errno else answer
 
     def reserve_wc(self, key: int, pfn: int, pages: int) -> Answer:
-        """``arch_io_reserve_memtype_wc()``; ``memtype_reserve_io()``, EBUSY where WC can't be or stand in.
+        """``arch_io_reserve_memtype_wc()``: EBUSY where neither WC nor a type that may stand in can be had.
 
-        Freeing RAM leaves the direct map as it was changed; it is put right by whoever frees it here.
+        The work is done by ``memtype_reserve_io()``. Freeing RAM leaves the direct map as it was changed; the
+        guest's module puts it right, and so does :meth:`release`.
         """
         try:
             self.reservations.reserve_for(pfn, pfn + pages, MemType.WC)
@@ -187,7 +194,7 @@ class Linux:
             self._change_direct_map(mapping.pfn, mapping.pages, MemType.WB)
 
     def kernel_page_table(self, key: int) -> tuple[MemType | None, ...]:
-        """The types of a driver's mapping, per page."""
+        """The types in the page table of a driver's mapping, per page."""
         mapping = self._kernel[key]
         if mapping.memtypes is not None:
             return (mapping.memtypes,) * mapping.pages
@@ -209,12 +216,18 @@ class Linux:
     ) -> Answer:
         """``mmap()`` of a file whose driver maps page frames.
 
-        :param vpage: Where it comes to lie, in pages.
+        :param pid: The process id.
+        :param vpage: Virtual address where it comes to lie, in pages.
+        :param pfn: Number of the first page frame.
+        :param pages: Number of pages.
+        :param memtype: The type that is asked for.
         :param via: ``driver``: one that asks for any type, and sets ``vm_page_prot`` as most do.
             ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``noncached_writecombine``: the first, by
             ``pgprot_writecombine(pgprot_noncached())``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
             drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
-        :param part: Offset and number of the pages that ``remap_pfn_range()`` is called for, if not all.
+        :param private: Is it a private mapping (MAP_PRIVATE)?
+        :param protection: Letters of the accesses that are allowed, such as ``rw``.
+        :param part: Offset and number of the pages that ``remap_pfn_range()`` is called for; None for all.
         """
         asked = memtype
         if via == "devmem":
@@ -245,7 +258,7 @@ class Linux:
         return Answer(0, self.user_page_table(pid, vpage, pages))
 
     def user_page_table(self, pid: int, vpage: int, pages: int) -> tuple[MemType | None, ...]:
-        """The types in a process's page table, per page; None where nothing is."""
+        """The types in a process's page table, per page; None where nothing is mapped."""
         entries = self.processes.tables[pid]
         found = (entries.get(each) for each in range(vpage, vpage + pages))
         return tuple(None if entry is None else entry.memtype for entry in found)

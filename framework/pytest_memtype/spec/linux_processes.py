@@ -1,4 +1,4 @@
-"""What Linux does with processes' mappings of page frames: VMAs, page tables, who frees which reservation.
+"""Processes' mappings of page frames in Linux: VMAs, page tables, and who frees which reservation.
 
 mm/memory.c, mm/mmap.c (mm/vma.c from 6.11), mm/mremap.c, kernel/fork.c. A process is its pid, a virtual
 address is counted in pages ("vpage"). Only mappings of page frames are modelled: VM_PFNMAP VMAs never merge
@@ -21,7 +21,11 @@ SIGBUS, SIGSEGV = 7, 11
 @shown_in_hexadecimal("first", "end")
 @dataclass
 class Context:
-    """``struct pfnmap_track_ctx``, 6.16 on: a reservation, and how many VMAs share it."""
+    """A reservation that VMAs share, and how many do: ``struct pfnmap_track_ctx``, 6.16 on.
+
+    :param first: Number of the first page frame.
+    :param end: Number of the page frame behind the last.
+    """
 
     first: int
     end: int
@@ -31,14 +35,16 @@ class Context:
 @shown_in_hexadecimal("first", "end", "pfn")
 @dataclass
 class Vma:
-    """A VM_PFNMAP VMA.
+    """A VMA with VM_PFNMAP: a process's mapping of page frames.
 
+    :param first: Virtual address of its first page, in pages.
+    :param end: Virtual address behind its last page, in pages.
+    :param pfn: Page frame number of its first page; ``vm_pgoff`` says the same.
     :param file: The file it maps, by any name.
-    :param pfn: Of its first page; ``vm_pgoff`` says the same.
     :param page_prot: The type in ``vm_page_prot``, which a page gets that is copied on write.
     :param faults: Are pages inserted when they are touched, by ``vmf_insert_pfn()``?
-    :param pat: The flag VM_PAT, before 6.16.
-    :param context: From 6.16 on.
+    :param pat: Is the flag VM_PAT set? Before 6.16.
+    :param context: The reservation that it shares, from 6.16 on; None without one.
     """
 
     first: int
@@ -56,9 +62,10 @@ class Vma:
 @shown_in_hexadecimal("pfn")
 @dataclass(frozen=True)
 class Entry:
-    """A page-table entry.
+    """A page-table entry of a process.
 
-    :param pfn: None for an anonymous page: one that was copied on write.
+    :param memtype: The type in the entry.
+    :param pfn: Page frame number; None for an anonymous page: one that was copied on write.
     """
 
     memtype: MemType
@@ -67,9 +74,11 @@ class Entry:
 
 @dataclass
 class Processes:
-    """All processes.
+    """The processes of a modelled kernel, with their VMAs and page tables.
 
-    :param express: The type that the page table holds for one that was asked of it.
+    :param express: The type that the page table holds for each type that is asked for.
+    :param vmas: The VMAs of each process, by pid.
+    :param tables: The entries of each process, by pid and virtual address in pages.
     """
 
     reservations: Reservations
@@ -83,14 +92,17 @@ class Processes:
         return self.behaviour[Topic.USER_RESERVATION] is Behaviour.SHARED
 
     def start(self, pid: int) -> None:
-        """A new process, without mappings."""
+        """Start a process without mappings."""
         self.vmas[pid] = []
         self.tables[pid] = {}
 
     def remap(self, pid: int, vma: Vma, asked: MemType) -> None:
         """``remap_pfn_range()`` of a whole new VMA.
 
-        :raises RefusedError: EINVAL.
+        :param pid: The process id.
+        :param vma: The new VMA.
+        :param asked: The type that is asked for.
+        :raises RefusedError: EINVAL, where that can't be reserved.
         """
         granted = self._track(vma, asked)
         self.vmas[pid].append(vma)
@@ -98,12 +110,16 @@ class Processes:
             self.tables[pid][vpage] = Entry(self.express[granted], vma.pfn + vpage - vma.first)
 
     def insert_later(self, pid: int, vma: Vma) -> None:
-        """A VMA whose pages come by ``vmf_insert_pfn()``: nothing is reserved, nothing mapped yet."""
+        """Add a VMA whose pages come by ``vmf_insert_pfn()``: nothing is reserved, nothing mapped yet."""
         self.vmas[pid].append(vma)
 
     def remap_part(self, pid: int, vma: Vma, first: int, pages: int) -> None:
         """``remap_pfn_range()`` of some pages of a new VMA: the type is looked up, nothing is reserved.
 
+        :param pid: The process id.
+        :param vma: The new VMA.
+        :param first: Offset of the first page within the VMA, in pages.
+        :param pages: Number of pages.
         :raises RefusedError: EINVAL: the pages' types differ, or the mapping is private.
         """
         pfns = range(vma.pfn + first, vma.pfn + first + pages)
@@ -115,7 +131,10 @@ class Processes:
             self.tables[pid][vma.first + pfn - vma.pfn] = Entry(self.express[min(types)], pfn)
 
     def _looked_up(self, pfn: int, vma: Vma) -> MemType:
-        """``track_pfn_insert()``, ``pfnmap_setup_cachemode()`` from 6.16 on."""
+        """The type of a page that reserves nothing, as it is looked up.
+
+        ``track_pfn_insert()``, ``pfnmap_setup_cachemode()`` from 6.16 on.
+        """
         return self.reservations.lookup(pfn) if self.reservations.tracking else vma.page_prot
 
     def _track(self, vma: Vma, asked: MemType) -> MemType:
@@ -131,7 +150,7 @@ class Processes:
         return granted
 
     def _reserve(self, first: int, end: int, asked: MemType, *, strict: bool = False) -> MemType:
-        """``reserve_pfn_range()``."""
+        """Reserve the type of page frames for a VMA: ``reserve_pfn_range()``."""
         # "if (is_ram)" is also true of -1, a range that is RAM in part: the first page decides, nothing is
         # reserved.
         if self.reservations.ram(first, end) is not False:
@@ -143,18 +162,18 @@ class Processes:
         return granted
 
     def _free(self, first: int, end: int) -> None:
-        """``free_pfn_range()``."""
+        """Free the reservation of page frames of a VMA: ``free_pfn_range()``."""
         if self.reservations.ram(first, end) is False:
             self.reservations.free(first, end)
 
     def _untrack(self, vma: Vma) -> None:
-        """``untrack_pfn()`` of all of a VMA."""
+        """Free the reservation of all of a VMA: ``untrack_pfn()``."""
         if vma.pat:
             self._free(vma.pfn, vma.pfn + vma.end - vma.first)
             vma.pat = False
 
     def _drop(self, pid: int, vma: Vma) -> None:
-        """A VMA goes: its pages, then itself."""
+        """Remove a VMA of a process: its pages, then itself."""
         self._untrack(vma)
         for vpage in range(vma.first, vma.end):
             self.tables[pid].pop(vpage, None)
@@ -165,7 +184,7 @@ class Processes:
                 self._free(vma.context.first, vma.context.end)
 
     def _split(self, pid: int, vpage: int) -> None:
-        """``split_vma()`` where a VMA has an address inside."""
+        """Split the VMA that has an address inside: ``split_vma()``."""
         for vma in self.vmas[pid]:
             if vma.first < vpage < vma.end:
                 upper = replace(vma, first=vpage, pfn=vma.pfn + vpage - vma.first)
@@ -176,7 +195,7 @@ class Processes:
                 return
 
     def _within(self, pid: int, first: int, end: int) -> list[Vma]:
-        """The VMAs that overlap a range, ascending by address."""
+        """The VMAs of a process that overlap a range, ascending by address."""
         found = [vma for vma in self.vmas[pid] if vma.first < end and first < vma.end]
         return sorted(found, key=lambda vma: vma.first)
 
@@ -209,7 +228,11 @@ class Processes:
     def mremap(self, pid: int, first: int, pages: int, new_pages: int, new: int | None) -> int:
         """``mremap()``: 0, or the errno.
 
-        :param new: Where to, which must be free; None leaves it in place.
+        :param pid: The process id.
+        :param first: Virtual address of the range, in pages.
+        :param pages: Its length in pages.
+        :param new_pages: Its new length in pages.
+        :param new: Virtual address to move it to, in pages, which must be free; None leaves it in place.
         """
         if new_pages < 1:
             return errno.EINVAL
@@ -237,7 +260,7 @@ class Processes:
         return 0
 
     def _move(self, pid: int, vma: Vma, first: int, end: int, new: int) -> None:
-        """``move_vma()``."""
+        """Move a part of a VMA to another address: ``move_vma()``."""
         moved = replace(vma, first=new, end=new + end - first, pfn=vma.pfn + first - vma.first)
         if moved.context is not None:
             moved.context.references += 1
@@ -250,7 +273,7 @@ class Processes:
         table.update({vpage - first + new: entry for vpage, entry in entries.items()})
 
     def zap(self, file: str, first: int, end: int) -> None:
-        """``unmap_mapping_range()`` of page frames [first, end) of a file."""
+        """``unmap_mapping_range()`` of page frames [first, end) of a file, in all processes."""
         for pid, vmas in self.vmas.items():
             for vma in sorted(vmas, key=lambda each: each.first):
                 begin = max(first, vma.pfn)
@@ -263,7 +286,7 @@ class Processes:
                     self.tables[pid].pop(vma.first + pfn - vma.pfn, None)
 
     def access(self, pid: int, vpage: int, *, write: bool) -> int:
-        """Read or write a page: 0, or the signal."""
+        """Read or write a page of a process: 0, or the number of the signal."""
         vma = next(iter(self._within(pid, vpage, vpage + 1)), None)
         if vma is None or (write and "w" not in vma.protection):
             return SIGSEGV
@@ -313,7 +336,7 @@ class Processes:
         self.exit(child)
 
     def exit(self, pid: int) -> None:
-        """The process ends, is killed, or executes another program."""
+        """End a process: it exits, is killed, or executes another program."""
         for vma in sorted(self.vmas[pid], key=lambda each: each.first):
             self._drop(pid, vma)
         del self.vmas[pid], self.tables[pid]

@@ -1,4 +1,4 @@
-"""What Linux calls memtypes: the reserved types of ranges of device memory, and the tags of RAM pages.
+"""Linux's memtypes: the reserved types of ranges of device memory, and the tags of RAM pages.
 
 ``memtype_reserve()`` and ``memtype_free()`` of arch/x86/mm/pat/memtype.c, and the search of
 arch/x86/mm/pat/memtype_interval.c, the same from 5.10 to 7.3 but for the rows of
@@ -32,7 +32,7 @@ _ISA_FIRST, _ISA_END = 0xA0, 0x100
 @shown_in_hexadecimal("first", "end")
 @dataclass(frozen=True)
 class Reservation:
-    """A line of ``pat_memtype_list``."""
+    """A reservation: a line of ``pat_memtype_list``."""
 
     first: int
     end: int
@@ -43,9 +43,9 @@ class Reservation:
 
 
 class RefusedError(Exception):
-    """The kernel says no.
+    """The kernel refuses a request.
 
-    :ivar errno: Positive.
+    :ivar errno: The error's number, positive.
     """
 
     def __init__(self, number: int) -> None:
@@ -55,14 +55,14 @@ class RefusedError(Exception):
 
 @dataclass
 class Reservations:
-    """The list, and the tags.
+    """The list of reservations, and the tags of RAM pages.
 
     :param tracking: Is ``pat_enabled()`` true? Nothing is recorded otherwise.
-    :param free_behaviour: Of topic FREE.
-    :param is_ram: Is a page frame RAM, for ``walk_system_ram_range()``?
-    :param is_write_back: Do the MTRRs say write-back of a page frame?
+    :param free_behaviour: The version's behaviour in topic FREE.
+    :param is_ram: Called with a page frame number: is it RAM, for ``walk_system_ram_range()``?
+    :param is_write_back: Called with a page frame number: do the MTRRs say write-back of it?
     :ivar entries: In the kernel's order: ascending by ``first``, and of equals the older one first.
-    :ivar tags: Types of RAM pages other than WB.
+    :ivar tags: Types of RAM pages other than WB, by page frame number.
     """
 
     tracking: bool
@@ -73,14 +73,15 @@ class Reservations:
     tags: dict[int, MemType] = field(default_factory=dict)
 
     def seed(self, entries: Iterable[Reservation]) -> None:
-        """Take over what the kernel has reserved already."""
+        """Replace the list by what the kernel has reserved already."""
         self.entries = sorted(entries, key=lambda entry: entry.first)
 
     def ram(self, first: int, end: int) -> bool | None:
-        """``pat_pagerange_is_ram()``: True for RAM from the first page on, None for a hole before.
+        """``pat_pagerange_is_ram()``: True for RAM from the first page on, None for a hole before it.
 
-        A hole behind the last RAM isn't seen: ``pagerange_is_ram_callback()`` is only called for RAM. Below
-        1 MiB nothing is RAM, but the walk that begins there begins with a hole.
+        False is for a range without RAM. A hole behind the last RAM isn't seen:
+        ``pagerange_is_ram_callback()`` is only called for RAM. Below 1 MiB nothing is RAM, but the walk that
+        begins there begins with a hole.
         """
         reached, found = first, False
         for pfn in range(max(first, _ISA_END), end):
@@ -92,11 +93,15 @@ class Reservations:
         return found
 
     def reserve(self, first: int, end: int, asked: MemType, *, substitute: bool = True) -> MemType:
-        """``memtype_reserve()``.
+        """Reserve the type of a range of page frames: ``memtype_reserve()``.
 
+        :param first: Number of the first page frame.
+        :param end: Number of the page frame behind the last.
+        :param asked: The type that is asked for.
         :param substitute: Did the caller pass ``new_type``, to be told another type than it asked for?
-        :returns: The type it is.
-        :raises RefusedError: EBUSY or EINVAL.
+        :returns: The type that is granted.
+        :raises RefusedError: EBUSY, where another type is in use; EINVAL, where the range is empty or has a
+            hole before its RAM, or for WP of RAM.
         """
         if first >= end:
             raise RefusedError(errno.EINVAL)
@@ -121,7 +126,7 @@ class Reservations:
         return memtype
 
     def _tag(self, first: int, end: int, asked: MemType) -> MemType:
-        """``reserve_ram_pages_type()``: two page flags, no count."""
+        """Tag RAM pages with a type: ``reserve_ram_pages_type()``, two page flags, no count."""
         if asked is MemType.WP:
             raise RefusedError(errno.EINVAL)
         memtype = MemType.UC_MINUS if asked is MemType.UC else asked
@@ -137,8 +142,11 @@ class Reservations:
             self.tags[pfn] = memtype
 
     def reserve_for(self, first: int, end: int, asked: MemType) -> MemType:
-        """``memtype_reserve()`` followed by ``is_new_memtype_allowed()``: as for every mapping.
+        """Reserve a type as for every mapping: ``memtype_reserve()``, then ``is_new_memtype_allowed()``.
 
+        :param first: Number of the first page frame.
+        :param end: Number of the page frame behind the last.
+        :param asked: The type that is asked for.
         :raises RefusedError: as :meth:`reserve`; EINVAL where the type in use may not stand in.
         """
         got = self.reserve(first, end, asked)
@@ -182,7 +190,7 @@ class Reservations:
         return MemType.UC_MINUS
 
     def overlapping(self, first: int, end: int) -> tuple[Reservation, ...]:
-        """The entries of a range, in an order that doesn't depend on when they were made."""
+        """The reservations that overlap a range, in an order that doesn't depend on when they were made."""
         found = [entry for entry in self.entries if entry.overlaps(first, end)]
         return tuple(sorted(found, key=lambda entry: (entry.first, entry.end, entry.memtype)))
 

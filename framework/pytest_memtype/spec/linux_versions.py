@@ -1,4 +1,4 @@
-"""In what Linux' versions differ: a table, with the version and the source file of each row.
+"""The differences between Linux' versions: a table, with the version and the source file of each row.
 
 Versions are those of the kernel's own Makefile, ``(6, 1, 162)``. Debian's release names don't have the last
 number before 6.12; ``uname -v`` and ``/proc/version`` do.
@@ -16,7 +16,7 @@ Version: TypeAlias = tuple[int, int, int]
 
 
 class Topic(enum.Enum):
-    """What differs."""
+    """The topics that Linux' versions differ in."""
 
     USER_RESERVATION = "who holds the reservation of a user mapping"
     FREE = "which reservation memtype_free() takes"
@@ -30,7 +30,7 @@ class Topic(enum.Enum):
 
 
 class Behaviour(enum.Enum):
-    """How a version does it."""
+    """The behaviours of Linux' versions, grouped by topic."""
 
     EACH_VMA = "each VMA with VM_PAT, by its present size"
     SHARED = "one context, shared by all VMAs that became of the mapping"
@@ -60,11 +60,11 @@ class Behaviour(enum.Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """One behaviour.
+    """A behaviour, and the versions that have it.
 
     :param since: The first version of each series that has it; the highest is mainline's, and holds for
         all that came later.
-    :param source: Where in the kernel's source.
+    :param source: Where it is in the kernel's source.
     """
 
     topic: Topic
@@ -77,7 +77,11 @@ class Row:
 
 
 def reached(since: Collection[Version], version: Version) -> bool:
-    """Has a version what came with the first version of each series, or with the highest of them?"""
+    """Does a version have a change, by the first version of each series that has it?
+
+    :param since: Those first versions; the highest is mainline's, and holds for all that came later.
+    :param version: The version in question.
+    """
     return any(version >= first and (version[:2] == first[:2] or first == max(since)) for first in since)
 
 
@@ -124,7 +128,7 @@ TABLE = (
 
 
 def behaviours(version: Version) -> Mapping[Topic, Behaviour]:
-    """How a version does each thing."""
+    """The behaviour of a version in each topic."""
     return {row.topic: row.behaviour for row in TABLE if row.holds(version)}
 
 
@@ -137,7 +141,8 @@ def changed(older: Version, newer: Version) -> list[Row]:
 def parse_version(text: str) -> Version:
     """The version in what ``uname -v`` or ``/proc/version`` says of a Debian kernel, or in a plain one.
 
-    :raises ValueError: There is none.
+    :param text: A text that has the version somewhere.
+    :raises ValueError: it has none.
     """
     match = re.search(r"Debian (\d+)\.(\d+)\.(\d+)-", text) or re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
     if match is None:

@@ -1,4 +1,4 @@
-"""What Linux, as modelled, answers to the steps of one recorded guest."""
+"""The answers of the modelled Linux to the steps of one recorded guest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_memtype.x86.memtype import MemType, parse_memtype
 PAGE_SIZE = 4096
 
 Step: TypeAlias = dict[str, Any]
-"""A record, as the module of records describes it."""
+"""A record, as :mod:`pytest_memtype.report.record` describes it."""
 
 _LOOKING = ("verify", "lookup", "page_table", "registers", "registers_outside", "memtype_list", "phys_wc_add")
 
@@ -26,19 +26,19 @@ _FOR_ROOT = ("sysfs", "devmem")
 
 
 class NotModelledError(Exception):
-    """The model has nothing to say from here on. The message names the step."""
+    """The model can't follow a guest from here on. The message names the step."""
 
 
 @shown_in_hexadecimal("pat_value")
 @dataclass(frozen=True)
 class Expected:
-    """What a step gives; the one of these that fits it is there.
+    """The answer that a step is expected to give, in the one field that fits it.
 
-    :param answer: To a request for a mapping.
-    :param result: An errno, or the signal of an access.
-    :param listed: Lines of the kernel's list, each (start, pages, type); None where there is no list.
-    :param pat_value: Of every CPU.
-    :param types: Of a process's page table, per page.
+    :param answer: The answer to a request for a mapping.
+    :param result: An errno, or the number of the signal of an access.
+    :param listed: Lines of the kernel's list, each (start address, pages, type); None where there is no list.
+    :param pat_value: The value of IA32_PAT on every CPU.
+    :param types: The types in a process's page table, per page.
     """
 
     answer: Answer | None = None
@@ -50,12 +50,15 @@ class Expected:
 
 @dataclass
 class Replay:
-    """A guest, from its first step on.
+    """A modelled guest, which takes recorded steps from the first on.
 
-    :param version: The kernel's.
+    :param version: The kernel's version.
     :param memory: Bytes of RAM, which begins at 0.
-    :param is_claimed: Does a page frame belong to what may be a busy resource (``/proc/iomem``)? With
-        CONFIG_IO_STRICT_DEVMEM, ``/dev/mem`` is refused there while a driver has it; no record says which.
+    :param has_mtrr: See :class:`pytest_memtype.spec.linux.Platform`.
+    :param pat: See there.
+    :param is_claimed: Called with a page frame number: does it belong to what may be a busy resource
+        (``/proc/iomem``)? With CONFIG_IO_STRICT_DEVMEM, ``/dev/mem`` is refused there while a driver has it;
+        no record says which.
     """
 
     version: Version
@@ -82,9 +85,10 @@ class Replay:
         )
 
     def step(self, step: Step) -> Expected | None:
-        """Go on by one step.
+        """Take the next recorded step.
 
-        :returns: None where nothing is expected.
+        :param step: Its record.
+        :returns: The expected answer; None where nothing is expected.
         :raises NotModelledError: the model can't follow.
         """
         operation: str = step["operation"]
@@ -141,7 +145,7 @@ class Replay:
         # iomem_is_exclusive(), kernel/resource.c. The first MiB is exempt (devmem_is_allowed()).
         if arguments["via"] == "devmem" and any(map(self.is_claimed, range(max(pfn, 0x100), pfn + pages))):
             raise NotModelledError("mmap of /dev/mem over a resource that may be busy")
-        # Where a refused one would have come to lie doesn't matter.
+        # The address that a refused mapping would have had doesn't matter.
         vpage = step["address"] // PAGE_SIZE or next(self._numbers) << 40
         part = (arguments["part_first"], arguments["part_pages"]) if "part_first" in arguments else None
         answer = self.linux.mmap(
@@ -165,7 +169,7 @@ class Replay:
             raise NotModelledError(step["operation"]) from None
 
     def _part(self, step: Step) -> tuple[int, int, int]:
-        """Process, first page and end of what a step speaks of."""
+        """The pages that a step is about: (process id, first page, end), as virtual addresses in pages."""
         first, pages = self._mapping(step)
         offset = step["arguments"].get("offset", 0)
         begin = first + offset
@@ -190,7 +194,7 @@ class Replay:
         to = step.get("handle")
         if arguments["move"] and (to is None) is not bool(step["result"]):
             raise NotModelledError("mremap")
-        # Where a refused one would have come to lie doesn't matter.
+        # The address that a refused mapping would have had doesn't matter.
         address = step["address"] // PAGE_SIZE if to is not None else next(self._numbers) << 40
         new = address if arguments["move"] else None
         result = self.linux.processes.mremap(pid, first, pages, new_pages, new)
@@ -250,7 +254,7 @@ class Replay:
 def replay(steps: Sequence[Step], start: Replay) -> Iterator[tuple[Step, Expected]]:
     """The steps that the model has an expectation for, up to the first that it can't follow.
 
-    A guest that tests share, and whose first step isn't the first here, has a state that nobody recorded.
+    A guest that tests share, and whose first step isn't the first here, has a state that wasn't recorded.
     """
     if steps and steps[0]["step"] != 1:
         return

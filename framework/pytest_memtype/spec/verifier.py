@@ -1,4 +1,4 @@
-"""The verifier as its specification has it, one dictionary entry per page.
+"""The reference model of the verifier, as its specification has it: one dictionary entry per page.
 
 Source: "solving page table access attribute aliasing", LKML, 30 August 2005. Nothing here is fast, and
 nothing here was taken from ``guests/module/verifier.c``, which it judges. A range is always (pfn, pages),
@@ -22,11 +22,12 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 @shown_in_hexadecimal("pfn", "address")
 @dataclass(frozen=True)
 class Request:
-    """Somebody wants pages mapped.
+    """A request to map some pages.
 
+    :param pfn: Number of the first page frame.
     :param owner: Name of the driver or process.
-    :param pid: Of the process, 0 for a kernel mapping.
-    :param address: Where the process has the first page, 0 for a kernel mapping.
+    :param pid: Id of the process, 0 for a kernel mapping.
+    :param address: Virtual address of the first page in the process, 0 for a kernel mapping.
     """
 
     pfn: int
@@ -44,9 +45,10 @@ class Request:
 @shown_in_hexadecimal("pfn", "address")
 @dataclass(frozen=True)
 class TrackedPage:
-    """One page of one tracked mapping.
+    """A page of a tracked mapping.
 
-    :param address: Where the process has this very page, 0 for a kernel mapping.
+    :param pfn: Its page frame number.
+    :param address: Virtual address of this very page in the process, 0 for a kernel mapping.
     """
 
     pfn: int
@@ -62,14 +64,14 @@ class TrackedPage:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a request.
+    """The verifier's verdict on a request.
 
-    :param rule: The broken one, None when accepted: ``malformed``, ``impossible``, ``ram-not-wb``,
+    :param rule: The broken rule, None when accepted: ``malformed``, ``impossible``, ``ram-not-wb``,
         ``alias``, ``exclusive``, ``smram``.
     :param errno: Positive, 0 when accepted.
     :param conflicts: Every page of every mapping in the way, ascending by page frame, for ``alias`` and
         ``exclusive``. An implementation names the mapping of one of those on the lowest page frame.
-    :param hazards: Of accepted requests only.
+    :param hazards: What is to be reported beside an acceptance.
     """
 
     rule: str | None = None
@@ -84,7 +86,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Lookup:
-    """The answer to "give me whatever is in use".
+    """The verifier's answer to "give me whatever type is in use".
 
     :param memtype: None when ``errno`` isn't 0.
     :param in_use: False when ``memtype`` is the default for memory that nothing maps.
@@ -122,16 +124,17 @@ def _as_asked(_pfn: int, memtype: MemType) -> MemType | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the verifier asks of the architecture.
+    """The architecture, as far as the verifier asks for it.
 
-    :param physical_bits: The CPU's physical address width.
-    :param possible: The types that the PAT register can express; asked anew for every request.
-    :param is_ram: Does a page frame have a struct page?
-    :param default: The type of memory (pfn, pages) that nothing maps and nobody cares about.
-    :param hazards: What is to be reported beside the acceptance of (pfn, pages, memtype).
-    :param smram: The type SMM uses for a page frame of SMRAM, None when it is no SMRAM or open to all.
-    :param effective: The type that comes of a page frame's MTRRs and a page attribute together, as outside
-        of SMM; None where the manuals leave it undefined.
+    :param physical_bits: The CPU's physical address width, in bits.
+    :param possible: Called anew for every request: the types that the PAT register can express.
+    :param is_ram: Called with a page frame number: does it have a struct page?
+    :param default: Called with (pfn, pages): the type of memory that nothing maps.
+    :param hazards: Called with (pfn, pages, memtype): what is to be reported beside its acceptance.
+    :param smram: Called with a page frame number: the type SMM uses for it if it is SMRAM; None when it is no
+        SMRAM or open to all.
+    :param effective: Called with a page frame number and a page attribute: the type that comes of its MTRRs
+        and that attribute together, as outside of SMM; None where the manuals leave it undefined.
     """
 
     physical_bits: int
@@ -145,10 +148,10 @@ class Machine:
 
 @dataclass
 class Verifier:
-    """``verify_pfn_mapping()``, ``lookup_pfn_memtype()``, and the mappings they are answered from.
+    """The model of ``verify_pfn_mapping()`` and ``lookup_pfn_memtype()``, and the mappings they go by.
 
     :ivar one_ioremap: Policy: a page has at most one kernel mapping.
-    :ivar pages: For each page frame its mappings, with how many times each. No entry: not mapped.
+    :ivar pages: For each page frame number its mappings, with how many times each. No entry: not mapped.
     """
 
     machine: Machine
@@ -156,9 +159,9 @@ class Verifier:
     pages: dict[int, Counter[TrackedPage]] = field(default_factory=dict)
 
     def verify(self, request: Request) -> Verdict:
-        """May these pages be mapped so? Changes nothing.
+        """Judge a request by the rules. Changes nothing.
 
-        The rules are asked in the order of their numbers, each of every page.
+        The rules are applied in the order of their numbers, each to every page.
         """
         if not self._sane(request.pfn, request.pages):
             return Verdict("malformed", errno.EINVAL)
@@ -183,7 +186,7 @@ class Verifier:
         return Verdict(hazards=self.machine.hazards(request.pfn, request.pages, request.memtype))
 
     def track(self, request: Request) -> Verdict:
-        """Count the mapping when it may be; a refused one leaves no trace."""
+        """Judge a request, and count its mapping if it is accepted; a refused one leaves no trace."""
         verdict = self.verify(request)
         if verdict.accepted:
             self.adopt(request)
@@ -197,6 +200,7 @@ class Verifier:
     def release(self, request: Request) -> None:
         """Stop counting the pages of a mapping, or of a part of one.
 
+        :param request: The mapping or part, with the owner, type and address that it was tracked with.
         :raises NotTrackedError: a page isn't tracked for that owner with that type and address.
         """
         for page in pages_of(request):
@@ -217,19 +221,19 @@ class Verifier:
         return Lookup(self.machine.default(pfn, pages))
 
     def fork(self, parent: int, child: int, owner: str) -> None:
-        """The process ``child``, called ``owner``, has all that ``parent`` has, at the same addresses."""
+        """Give the process ``child``, called ``owner``, all that ``parent`` has, at the same addresses."""
         for page in list(self._user(parent).elements()):
             self._add(replace(page, pid=child, owner=owner))
 
     def unmap(self, pid: int, address: int, pages: int) -> None:
-        """The process no longer maps these addresses, tracked or not: munmap(), or mmap() over them."""
+        """Stop counting what a process has at some addresses, if anything: munmap(), or mmap() over them."""
         end = address + pages * PAGE_SIZE
         for page in list(self._user(pid).elements()):
             if address <= page.address < end:
                 self._remove(page)
 
     def move(self, pid: int, old: int, pages: int, new: int) -> None:
-        """mremap(): what was at the old addresses is at the new ones, and what was there is gone."""
+        """Move what a process has to other addresses, in place of what was there: mremap()."""
         end = old + pages * PAGE_SIZE
         moved = [page for page in self._user(pid).elements() if old <= page.address < end]
         for page in moved:
@@ -239,21 +243,24 @@ class Verifier:
             self._add(replace(page, address=page.address - old + new))
 
     def exit(self, pid: int) -> None:
-        """The process is gone, or has become another program."""
+        """Stop counting all that a process has: it is gone, or has become another program."""
         for page in list(self._user(pid).elements()):
             self._remove(page)
 
     def tracked(self, pfn: int | None = None, pages: int = 0) -> Counter[TrackedPage]:
-        """All pages of all mappings, or those of a range.
+        """The tracked pages of all mappings, or those of a range, counted.
 
         The count of a page is its number of mappings: two implementations track the same if these are
         equal, however each cuts them into records.
+
+        :param pfn: Number of the first page frame of the range; None for all.
+        :param pages: Number of pages of the range.
         """
         frames = self.pages if pfn is None else range(pfn, pfn + pages)
         return Counter(page for each in frames for page in self.pages.get(each, Counter()).elements())
 
     def references(self, pfn: int) -> int:
-        """How many mappings a page has."""
+        """How many mappings a page frame has."""
         return self.pages.get(pfn, Counter()).total()
 
     def _sane(self, pfn: int, pages: int) -> bool:
