@@ -41,7 +41,7 @@ _NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, Overfl
 """Exceptions that decoding raises when a hostile or broken guest answers."""
 
 _LONGEST = 16 << 20
-"""Bytes of an answer at most. The agent cuts a command's output at 256 KiB, in JSON six times that at most."""
+"""Bytes of the longest answer. A command's output is cut at 256 KiB: in JSON six times that at most."""
 
 _ATTEMPTS = 3
 """How often a request is sent at most: a serial line that loses characters three times is broken."""
