@@ -1,11 +1,11 @@
-"""Every error the package raises on purpose, in one tree.
+"""Errors of the package, in a tree below :class:`MemtypeError`.
 
 The message of each is one line that says what is wrong, where, and what to
 do. Longer material (console lines, log paths, a command to run again) travels
 in :attr:`MemtypeError.details`, which the plugin and the command line print
 below it.
 
-``exit_status`` is what ``memtype`` ends with when the error reaches the top.
+``exit_status`` is the exit status of ``memtype`` when the error reaches the top.
 """
 
 from __future__ import annotations

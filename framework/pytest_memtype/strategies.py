@@ -40,7 +40,8 @@ def mtrr_ranges(
 
     :param draw: Given by hypothesis; callers leave it out.
     :param physical_bits: Width of the CPU's physical addresses in bits.
-    :param above: Lowest address of the ranges, as bytes or text with a unit; rounded up to a power of two.
+    :param above: Address, as bytes or text with a unit, below which the ranges leave memory alone; it is
+        rounded up to a power of two.
     :param holes: May some of the masks have holes?
     """
     lowest = max(parse_size(above) - 1, 0).bit_length()
@@ -79,7 +80,7 @@ def layouts(
     :param physical_bits: Width of the CPU's physical addresses in bits.
     :param variable_registers: Number of the CPU's variable MTRRs.
     :param memory: RAM that stays write-back, the fixed ranges aside, as bytes or text with a unit: Linux
-        gives up RAM that isn't (``mtrr_trim_uncached_memory``). The MTRRs are enabled then. None for no RAM.
+        gives up RAM that isn't (``mtrr_trim_uncached_memory``). The MTRRs are enabled then. None for none.
     """
     default = draw(mtrr_types)
     ranges: list[MtrrRange] = []

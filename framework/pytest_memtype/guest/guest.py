@@ -401,7 +401,7 @@ class Guest:
         :param tracked: Compare with the verifier's records and the kernel's own list.
         :raises UsageError: this host doesn't let a process look into its child.
         """
-        # It imports numpy, which takes as long as importing the rest.
+        # The import loads numpy, which takes as long as importing the rest.
         from pytest_memtype.guest.audited import audited
 
         return audited(

@@ -165,7 +165,7 @@ class Journal:
         end = mapping.region.pages if pages is None else offset + pages
         gone = [offset <= page < end for page in range(mapping.region.pages)]
         self._live = [each.without(gone) if each.belongs(mapping, process) else each for each in self._live]
-        # With thousands of operations, what is gone must not cost those that follow.
+        # With thousands of operations, mappings that are gone must not slow down those that follow.
         self._live = [each for each in self._live if any(each.held)]
 
     def moved(self, mapping: Mapping, to: Mapping, process: str, *, offset: int, pages: int) -> None:

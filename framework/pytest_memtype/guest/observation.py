@@ -26,7 +26,7 @@ class Observation:
     :param granted: The type the kernel reserved for it; None when the kernel refused.
     :param errno: The kernel's answer: positive, 0 when it reserved.
     :param kind: ``"kernel"`` or ``"user"``.
-    :param caller: Who called ioremap or the like, as the kernel prints it: ``function+0x3b/0x60 [module]``.
+    :param caller: Caller of ioremap or the like, as the kernel prints it: ``function+0x3b/0x60 [module]``.
         None for a mapping made before the probes were there.
     :param task: Name of the task it ran in; None for such a mapping.
     :param pid: Process id of that task; 0 for such a mapping.

@@ -251,7 +251,7 @@ class Process:
         :param held: Use an ioctl of a file that stays open: the kernel takes the range back when this process
             and all children that it has forked since have ended. Otherwise the range is written as a line,
             and outlives the process, and :meth:`Guest.reset`.
-        :raises UsageError: there is no MTRR of that type, or base or size is no size, or more than the 32
+        :raises UsageError: no MTRR can have that type, or base or size is no size, or more than the 32
             bits of the ioctl.
         """
         if memtype not in MTRR_NAMES.values():

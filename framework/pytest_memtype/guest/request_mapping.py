@@ -75,7 +75,7 @@ def _types(
 ) -> tuple[tuple[Leaves, ...], tuple[Effective | None, ...]]:
     """The page-table entries of the pages in a reply, and the effective type of each page."""
     if content["verdict"] is None:
-        # Without the module nobody reads the MTRRs, and the PAT's value is the one that the kernel prints.
+        # Without the module the MTRRs aren't read, and the PAT's value is the one that the kernel prints.
         leaves = decode_leaves(content["page_table"], int(content["pat"]), pages=region.pages)
         return leaves, (None,) * region.pages
     registers = decode_registers(content["registers"])

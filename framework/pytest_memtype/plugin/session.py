@@ -60,7 +60,7 @@ def _open_session(config: pytest.Config, run: Path) -> None:
 
 
 def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
-    """The variants of a test: those of the run, or its marker's distribution where those have none."""
+    """The variants of a test: the run's, or its marker's distribution where no variant of the run has any."""
     tested = variants_of_run(metafunc.config)
     marker = metafunc.definition.get_closest_marker("distribution")
     if marker is None or not marker.args or the_target(metafunc.config) is not None:

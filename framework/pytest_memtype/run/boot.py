@@ -154,7 +154,7 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
     :param logs: Folder for the logs of this guest alone; those of a template that can't be made go to
         ``template`` in it.
     :param cache: Folder for templates.
-    :param progress: Called with one line when a template is made or waited for.
+    :param progress: Called with one line at the start of each slow stage.
     :raises LayoutError: the MTRRs can't express the layout.
     :raises NotOurs: others than this user could have changed the template.
     :raises TemplateError: there is no template and none can be made, or it can't be restored. A boot
@@ -171,7 +171,7 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
         # Clones are seeded again, but the kernel's work for the first seed of all is done once: it rewrites
         # code ("crng init done"; Linux 6.1, drivers/char/random.c, crng_set_ready), 5 of a clone's 70 ms.
         _refresh(agent)
-        # A second after boot Linux changes to the TSC, a moment that no clone should have to live through.
+        # A second after boot Linux changes to the TSC, which no clone should have to do again.
         machine.console.expect([_SETTLED, pexpect.TIMEOUT], timeout=_SETTLING)
         _check_clock(agent, since=start)
         agent.call("log")
@@ -248,7 +248,7 @@ def _greeted(
                 f"{error.message}; {uncovered}, perhaps with what the kernel needs", details=error.details
             ) from error
         raise
-    # Takes the messages of the boot out of the way.
+    # Drops the messages of the boot.
     agent.call("log")
     return agent, greeting
 

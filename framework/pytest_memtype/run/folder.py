@@ -35,7 +35,7 @@ def new_run(base: Path, name: str) -> Path:
         # It isn't the newest where the clock was set back.
         if old != directory:
             shutil.rmtree(old, ignore_errors=True)
-    # In its own folder, for a link of another run, or left by a killed run, may have any name.
+    # In a folder of its own: a link of another run, or one left by a killed run, may have any name.
     with tempfile.TemporaryDirectory(prefix=".latest-", dir=directory) as place:
         link = Path(place) / "latest"
         link.symlink_to(directory.relative_to(base))

@@ -43,7 +43,7 @@ LAYOUT = Layout(
 def matrices(kernels: Iterable[str], *, cpu: str = Hardware.cpu, progress: Progress) -> Iterator[Matrix]:
     """Measure the matrices of a guest of each kernel.
 
-    :param kernels: Specs of kernels; an empty one for the default.
+    :param kernels: Specs of kernels; none for the default set.
     :param cpu: QEMU's ``-cpu``; its vendor decides whose table applies.
     :param progress: Called with one line at the start of each slow stage.
     :raises UsageError: the CPU has no MTRRs.

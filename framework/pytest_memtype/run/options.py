@@ -137,7 +137,7 @@ def add_options(group: TakesOptions) -> None:
 
 
 class OptionParser(argparse.ArgumentParser):
-    """A parser that reads options of the table from a command line and leaves the rest of it.
+    """A parser that reads options of the table from a command line, which may have other arguments, too.
 
     :param options: The options that it reads.
     :param before: Text in front of an error's message.

@@ -33,7 +33,7 @@ SPARE_MEMORY: Final = 768 << 20
 
 @dataclass(frozen=True)
 class Ready(Generic[G]):
-    """A guest, and how it came to be: ``clone``, ``boot``, or ``boot, because...``."""
+    """A guest, and how it was made: ``clone``, ``boot``, or ``boot, because...``."""
 
     guest: G
     how: str
@@ -93,7 +93,7 @@ class GuestPrefetch(Generic[K, G]):
         start = self._next
         if start is None:
             return self._make(kind, logs)
-        # Forgotten only when it is over: Ctrl-C while it is waited for leaves it to close().
+        # Kept until it is over: after Ctrl-C during the wait, close() ends the guest.
         if (start.kind, start.logs) == (kind, logs):
             try:
                 ready = start.result()

@@ -46,7 +46,7 @@ def all_variants(
 
     :param kernels: Specs of kernels; None for the default set, and for a distribution's own kernel.
     :param guests: Names of guests; None for the minimal one.
-    :param progress: Called with one line when an index is fetched.
+    :param progress: Called with one line at the start of each slow stage.
     :raises UsageError: there is no such kernel or guest.
     :raises KernelError: a kernel can't be found, or isn't in the cache of a run that asks no mirror.
     """

@@ -254,8 +254,8 @@ class TargetMachine:
                 f"{where}: the connection was lost{context}: nothing came for {silent:.3g} s",
                 details=self._details(),
             )
-        # The agent's child does the work, and has this channel; the status comes when all is undone, or at the
-        # end of the connection.
+        # The agent's child does the work, and has this channel; the status comes when all is undone, or at
+        # the end of the connection.
         self._channel.status_event.wait(UNDOING)
         if self.connection.alive:
             self._hear_errors()

@@ -121,7 +121,7 @@ class SerialConsole:
     """A serial console: a serial line, or the ``socket://host:port`` of a terminal server or QEMU.
 
     :param where: The serial device, or that address.
-    :raises UsageError: it can't be opened.
+    :raises UsageError: the console can't be opened.
     """
 
     def __init__(self, where: str) -> None:
