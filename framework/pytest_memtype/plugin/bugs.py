@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def bug(request: pytest.FixtureRequest, guest: Guest, memtype_kernel_version: str) -> Sighting:
-    """The sighting of a reproducer, which notes whether the harm that the marker ``bug`` describes occurred."""
+    """The sighting of a reproducer, which notes whether the harm of its marker ``bug`` occurred."""
     reported = marker_of(request.node)
     if reported is None:
         raise UsageError(f"{request.node.nodeid}: the fixture bug needs the marker bug, with what is known")
