@@ -1,6 +1,6 @@
 """Boot real x86-64 kernels in QEMU, and check that no page is ever mapped with two memory types.
 
-What a test imports; the fixtures ``guest`` and ``guest_factory`` come from the pytest plugin.
+These are the names that a test imports; the fixtures ``guest`` and ``guest_factory`` come from the plugin.
 """
 
 from pytest_memtype.bugs.facts import Sighting

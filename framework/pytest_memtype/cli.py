@@ -1,4 +1,4 @@
-"""The command ``memtype``."""
+"""The command ``memtype`` and its subcommands."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _VERBS: Final = {
 
 
 class _Commands(click.Group):
-    """The verbs of the command line.
+    """The verbs of the command line, each imported when it is used.
 
-    Prints our own errors as one line, with what belongs below it, and ends with their status.
+    The package's own errors are printed as one line, with their details below it, and end with their status.
 
-    What the system refuses is one line too, where nobody knew what to say of it.
+    An error of the system that no code has turned into one of the package's is one line, too.
     """
 
     def list_commands(self, _: click.Context) -> list[str]:
@@ -63,7 +63,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             if ctx.params["debug"]:
                 raise
-            # Python waits for threads at its end. Who can't wait for them shall see no traceback.
+            # Python waits for threads at its end. A second Ctrl-C meanwhile shall print no traceback.
             with contextlib.suppress(ValueError):  # It isn't the main thread.
                 signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
             click.echo("memtype: interrupted", err=True)
@@ -74,7 +74,7 @@ class _Commands(click.Group):
             click.echo(f"memtype: {error}", err=True)
             ctx.exit(error.exit_status)
         except OSError as error:
-            # click ends quietly when nobody reads on.
+            # click ends quietly when the reader of a pipe has gone.
             if ctx.params["debug"] or error.errno == errno.EPIPE:
                 raise
             click.echo(f"memtype: {reason(error)}; memtype --debug shows where that was", err=True)

@@ -1,28 +1,28 @@
-"""Every error the package raises on purpose, in one tree.
+"""Errors of the package, in a tree below :class:`MemtypeError`.
 
 The message of each is one line that says what is wrong, where, and what to
 do. Longer material (console lines, log paths, a command to run again) travels
 in :attr:`MemtypeError.details`, which the plugin and the command line print
 below it.
 
-``exit_status`` is what ``memtype`` ends with when the error reaches the top.
+``exit_status`` is the exit status of ``memtype`` when the error reaches the top.
 """
 
 from __future__ import annotations
 
 INTERRUPTED = 130
-"""What a command ends with after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""Exit status of a command after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 
 
 def reason(error: OSError) -> str:
-    """What the system refuses, on one line: the file, where it says which, and why."""
-    # Libraries raise some without a number.
+    """An error of the system in one line: the file, where the error names one, and the reason."""
+    # Libraries raise some OSErrors without a number.
     why = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return f"{error.filename}: {why}" if error.filename else why
 
 
 def harmless(text: str) -> str:
-    """Text for a terminal: what is not to be printed there is written as Python writes it."""
+    """Text that is safe for a terminal: unprintable characters are escaped as Python escapes them."""
     if text.replace("\n", "").isprintable():
         return text
     return "".join(each if each == "\n" or each.isprintable() else _escaped(each) for each in text)
@@ -33,7 +33,7 @@ def _escaped(character: str) -> str:
 
 
 class MemtypeError(Exception):
-    """Base of the tree.
+    """Base class of the package's errors.
 
     :param message: One line: what, where, what to do.
     :param details: Lines to print below the message.
@@ -52,39 +52,40 @@ class MemtypeError(Exception):
 
 
 class UsageError(MemtypeError):
-    """An argument, marker, option or file the user wrote can't be used."""
+    """Raised when an argument, marker, option or file that the user wrote can't be used."""
 
     exit_status = 2
 
 
 class LayoutError(UsageError):
-    """A layout that the MTRRs of the guest's CPU can't express."""
+    """Raised for a layout that the MTRRs of the guest's CPU can't express, or that can't be read."""
 
 
 class HostError(MemtypeError):
-    """The host lacks something: a program, a permission, space."""
+    """Raised when the host lacks something: a program, a permission, space."""
 
 
 class KernelError(MemtypeError):
-    """A kernel can't be found, fetched or built."""
+    """Raised when a kernel can't be found, fetched or built."""
 
 
 class Unreachable(KernelError):
-    """Something isn't in the cache, and Debian's mirror can't be reached or may not be asked."""
+    """Raised when a file isn't in the cache, and Debian's mirror can't be reached or may not be asked."""
 
 
 class GuestError(MemtypeError):
-    """A guest couldn't be started, or ended while it was needed."""
+    """Raised when a guest can't be started, or ends while it is needed."""
 
 
 class BootError(GuestError):
-    """The guest didn't reach its agent."""
+    """Raised when a guest boots but doesn't reach its agent."""
 
 
 class ModuleNotLoaded(BootError):
-    """The kernel there didn't take the module, or that itself refused what it was given.
+    """Raised when the guest's kernel doesn't take the module, or the module refuses its parameters.
 
-    :param errno: Of ``finit_module``.
+    :param message: One line: what, where, what to do.
+    :param errno: The errno of ``finit_module``, positive.
     :param kernel_says: The kernel's last line about it, empty where it said nothing.
     """
 
@@ -95,33 +96,33 @@ class ModuleNotLoaded(BootError):
 
 
 class GuestExited(GuestError):
-    """QEMU, or the guest in it, ended by itself."""
+    """Raised when QEMU, or the guest in it, has ended by itself."""
 
 
 class GuestPanicked(GuestError):
-    """The guest's kernel panicked."""
+    """Raised when the guest's kernel has panicked."""
 
 
 class GuestHung(GuestError):
-    """The guest is alive but didn't answer in time."""
+    """Raised when a guest is alive but doesn't answer in time."""
 
 
 class GuestFlooded(GuestError):
-    """The guest printed more than any healthy guest does."""
+    """Raised when a guest prints more than any healthy guest does."""
 
 
 class Unavailable(MemtypeError):
-    """This guest can't do what was asked for, and isn't broken.
+    """Raised when a guest that isn't broken can't do what was asked for.
 
-    A test that meets this is skipped with the message as the reason. It is no :class:`GuestError`:
-    a test that expects one would take the lack for it, and pass.
+    A test that meets this error is skipped with the message as the reason. It is no :class:`GuestError`:
+    a test that expects a GuestError would pass with it.
     """
 
 
 class NotAllowed(Unavailable):
-    """The machine is somebody's, who has not allowed what was asked for; its module or agent refused.
+    """Raised when the module or agent of a target refuses a request that the owner has not allowed.
 
-    :param what: What was asked for.
+    :param what: The request.
     """
 
     def __init__(self, what: str) -> None:
@@ -129,9 +130,9 @@ class NotAllowed(Unavailable):
 
 
 class ModuleMissing(Unavailable):
-    """What was asked for needs the guest's module, and there is none for its kernel.
+    """Raised when a request needs the guest's module, and there is none for its kernel.
 
-    :param what: What was asked for.
+    :param what: The request.
     """
 
     def __init__(self, what: str) -> None:
@@ -141,40 +142,40 @@ class ModuleMissing(Unavailable):
 
 
 class AgentError(GuestError):
-    """The agent answered, but said it could not carry out the command."""
+    """Raised when the agent answers that it could not carry out a request."""
 
 
 class ProcessDied(AgentError):
-    """A process of the test died in the middle of what it was told to do; the guest is well."""
+    """Raised when a process of the test dies in the middle of an operation; the guest is well."""
 
 
 class SshError(GuestError):
-    """Something on a machine that is reached over SSH went wrong."""
+    """Raised when something on a machine that is reached over SSH goes wrong."""
 
 
 class SshRefused(SshError):
-    """Nobody listens there, or not with SSH."""
+    """Raised when nothing listens at the machine's port, or no SSH server."""
 
 
 class SshHostKeyChanged(SshError):
-    """The machine's host key is not the one it should have."""
+    """Raised when the machine's host key is not the expected one."""
 
 
 class SshKeyRefused(SshError):
-    """The machine doesn't let our key in."""
+    """Raised when the machine doesn't let the run's key in."""
 
 
 class SshLost(SshError):
-    """The connection ended while it was needed."""
+    """Raised when the connection ends while it is needed."""
 
 
 class SshDiskFull(SshError):
-    """The machine has no room for what is sent there."""
+    """Raised when the machine has no room on its disk for the files sent there."""
 
 
 class ModuleRefused(SshError):
-    """The machine's kernel doesn't take the module: lockdown, its signature policy, or another version."""
+    """Raised when the machine's kernel refuses the module: lockdown, signature policy, or another version."""
 
 
 class HeadersMissing(SshError):
-    """The module can't be built for the machine's kernel, because nobody has its headers."""
+    """Raised when the module can't be built for the machine's kernel, whose headers are nowhere to be had."""

@@ -1,4 +1,6 @@
-"""Random layouts for property-based tests; needs hypothesis (``pip install '.[strategies]'``)::
+"""Random layouts for property-based tests; needs hypothesis (``pip install '.[strategies]'``).
+
+::
 
     from hypothesis import given
     from pytest_memtype.strategies import layouts
@@ -6,7 +8,7 @@
     @given(layouts())
     def test_my_reader_of_mtrrs(layout): ...
 
-A fixture makes no guest per example, so a test that boots them asks ``guest_factory`` for one.
+A fixture makes no guest per example, so a test that boots the layouts asks ``guest_factory`` for guests.
 """
 
 from __future__ import annotations
@@ -36,9 +38,11 @@ def mtrr_ranges(
 ) -> MtrrRange:
     """Ranges that one variable MTRR can hold; they crowd near the bottom, so that two of them often overlap.
 
-    :param physical_bits: Width of the CPU's physical addresses.
-    :param above: They leave memory below this address alone; it is rounded up to a power of two.
-    :param holes: Whether some of the masks have holes.
+    :param draw: Given by hypothesis; callers leave it out.
+    :param physical_bits: Width of the CPU's physical addresses in bits.
+    :param above: Address, as bytes or text with a unit, below which the ranges leave memory alone; it is
+        rounded up to a power of two.
+    :param holes: May some of the masks have holes?
     """
     lowest = max(parse_size(above) - 1, 0).bit_length()
     shift = draw(st.integers(_PAGE_BITS, physical_bits - bool(lowest)))
@@ -55,7 +59,7 @@ def mtrr_ranges(
 
 
 def _inside(draw: st.DrawFn, outer: MtrrRange) -> MtrrRange:
-    """A range that lies in another, or is the same."""
+    """A range that lies in another, or covers exactly that one."""
     most = outer.size.bit_length() - 1
     shift = draw(st.integers(max(_PAGE_BITS, most - 4), most))
     base = outer.base + (draw(st.integers(0, (outer.size >> shift) - 1)) << shift)
@@ -70,12 +74,13 @@ def layouts(
     variable_registers: int = VARIABLE_REGISTERS,
     memory: int | str | None = None,
 ) -> Layout:
-    """Valid layouts.
+    """Random layouts that the MTRRs of a CPU can express.
 
-    :param physical_bits: Width of the CPU's physical addresses.
-    :param variable_registers: How many variable MTRRs it has.
-    :param memory: RAM that stays write-back, the fixed ranges aside: Linux gives up RAM that isn't
-        (``mtrr_trim_uncached_memory``). The MTRRs are enabled then. None leaves nothing alone.
+    :param draw: Given by hypothesis; callers leave it out.
+    :param physical_bits: Width of the CPU's physical addresses in bits.
+    :param variable_registers: Number of the CPU's variable MTRRs.
+    :param memory: RAM that stays write-back, the fixed ranges aside, as bytes or text with a unit: Linux
+        gives up RAM that isn't (``mtrr_trim_uncached_memory``). The MTRRs are enabled then. None for none.
     """
     default = draw(mtrr_types)
     ranges: list[MtrrRange] = []

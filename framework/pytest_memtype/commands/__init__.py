@@ -1,1 +1,1 @@
-"""The subcommands of ``memtype``, one file each: their options, and what they print."""
+"""The subcommands of ``memtype``, one file each: their options and their output."""

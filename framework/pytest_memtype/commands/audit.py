@@ -1,4 +1,4 @@
-"""``memtype audit``."""
+"""The command ``memtype audit``."""
 
 from __future__ import annotations
 
@@ -65,10 +65,19 @@ def run_audit(
     as_json: bool,
     svg: Path | None,
 ) -> int:
-    """Audit a guest and print what was found.
+    """Audit a guest and print the findings.
 
+    :param console: Prints the table and its lines.
+    :param qmp: QMP socket of a running QEMU; None for saved files.
+    :param pid: Process id of that QEMU; None for the process that has the socket.
+    :param ram: File with saved memory; None for a running QEMU.
+    :param state: File with the saved device state that belongs to ``ram``.
+    :param vendor: CPU vendor of saved files, as CPUID says it: ``AuthenticAMD``.
+    :param physical_bits: Width of a physical address in bits, 32 to 52, of the CPU of saved files.
+    :param as_json: Print JSON to the standard output instead of the table.
+    :param svg: File for a picture of memory by type; None for no picture.
     :returns: 0 without a conflict, 1 with one.
-    :raises UsageError: the options don't say which guest, or it can't be audited.
+    :raises UsageError: the options don't name one guest, or the guest can't be audited.
     """
     found = _audited(qmp, pid, ram, state, vendor, physical_bits)
     if svg is not None:

@@ -1,4 +1,4 @@
-"""``memtype bisect``."""
+"""The command ``memtype bisect``."""
 
 from __future__ import annotations
 

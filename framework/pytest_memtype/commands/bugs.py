@@ -1,4 +1,4 @@
-"""``memtype bugs``."""
+"""The command ``memtype bugs``."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ LEGEND = "● has it, ○ has not, by what is known; last run here: R reproduced
 
 
 def listing() -> tuple[Table, list[str]]:
-    """One row for each bug, one column for each kernel in the cache; and what couldn't be read."""
+    """A table, bugs down and kernels of the cache across; and a line for each file that can't be read."""
     from rich.table import Table
     from rich.text import Text
 
@@ -123,9 +123,11 @@ def listing() -> tuple[Table, list[str]]:
 
 
 def run(names: Sequence[str], kernels: Iterable[str]) -> int:
-    """Run reproducers, all without a name; the matrix comes last.
+    """Run reproducers, and print their matrix at the end.
 
-    :returns: As :func:`run_suite`.
+    :param names: Ids of bugs; none for all.
+    :param kernels: Specs of kernels; none for the default set.
+    :returns: The exit status of :func:`run_suite`.
     :raises UsageError: there is no such bug.
     """
     chosen = [find(name) for name in names] or known_here()[0]
@@ -134,10 +136,12 @@ def run(names: Sequence[str], kernels: Iterable[str]) -> int:
 
 
 def show(name: str, kernel: str | None) -> Iterable[str]:
-    """The story of a bug, and each operation of its reproducer's last run in this folder; it is run if
-    there was none.
+    """Lines with the story of a bug, and each operation of its reproducer's last run in this folder.
 
-    :param kernel: The kernel's spec; without it whichever there are records of.
+    The reproducer is run if there was no such run.
+
+    :param name: Id of the bug.
+    :param kernel: The kernel's spec; None for all kernels that there are records of.
     :raises UsageError: there is no such bug.
     """
     reproducer = find(name)
@@ -161,7 +165,7 @@ def show(name: str, kernel: str | None) -> Iterable[str]:
 
 
 def _last(reproducer: Reproducer, kernel: str | None) -> list[tuple[Path, Cell]]:
-    """The newest run's cells of a bug on each kernel."""
+    """The cells of a bug in the newest run of each test, each with its run's folder."""
     release = None if kernel is None else _release(kernel)
     newest: dict[str, tuple[Path, Cell]] = {}
     for folder, cell in _cells():
@@ -177,7 +181,7 @@ def _release(spec: str) -> str:
 
 
 def _cells() -> Iterable[tuple[Path, Cell]]:
-    """Those of all runs in the current folder, the oldest first."""
+    """The cells of all runs in the current folder, the oldest first, each with its run's folder."""
     for folder in sorted(Path.cwd().glob(".memtype/runs/*")):
         for cell in read_cells(folder / "bugs.jsonl"):
             yield folder, cell

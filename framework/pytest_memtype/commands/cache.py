@@ -1,4 +1,4 @@
-"""``memtype cache``."""
+"""The command ``memtype cache``."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def import_file(file: Path) -> None:
 
 
 def _beside(done: Carried) -> str:
-    """What else was written or read."""
+    """Text on toolchains, firmware and indexes that were written or read beside the kernels."""
     parts = (
         f"{done.toolchains} with toolchain" if done.toolchains else "",
         "OVMF" if done.firmware else "",

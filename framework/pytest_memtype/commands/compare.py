@@ -1,4 +1,4 @@
-"""``memtype compare``."""
+"""The command ``memtype compare``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``memtype compare``: the suite on several kernels, or records of earlier runs, and what differs."""
+"""Comparison for ``memtype compare``: the suite on several kernels, or records of earlier runs."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from pytest_memtype.run.suite import run_suite
 _RECORDS = "records.jsonl"
 
 _WIDTH = 160
-"""Columns of a table that goes into a file or a pipe."""
+"""Width in characters of a table that goes into a file or a pipe."""
 
 _NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
-"""What comes of records that hold other things than they should."""
+"""Exceptions raised by records that hold something else than they should."""
 
 _THIS = "this run"
-"""Of which the first record is known, not yet the folder's name."""
+"""Name of the run that has just ended, whose folder isn't known: it is told by its first record."""
 
 
 @dataclass(frozen=True)
 class Run:
     """The records of a run.
 
-    :param name: Its folder's, or the file's.
-    :param folder: Of all runs; None for a record that lies elsewhere, with no runs before it.
+    :param name: Name of its folder, or of its file.
+    :param records: Its records, in their order.
+    :param folder: Folder of all runs; None for a record file elsewhere, which has no runs before it.
     """
 
     name: str
@@ -46,13 +47,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it.
+    """The result of a comparison of kernels.
 
-    :param names: Of the columns: kernels, with their run where that is needed.
-    :param changes: What differs between them.
-    :param surprises: What differs from the expectation.
-    :param failed: Tests that failed.
-    :param partly: Tests that not all columns have: their number.
+    :param names: Names of the columns: kernels, with their run where several are compared.
+    :param changes: Differences between the columns, by kind.
+    :param surprises: Answers that differ from those expected of the kernel.
+    :param failed: Node ids of tests that failed.
+    :param partly: Number of tests that not all columns have.
     """
 
     names: tuple[str, ...]
@@ -63,7 +64,7 @@ class Comparison:
 
 
 class _Collector:
-    """Collects records and failures where pytest talks to the user."""
+    """A plugin of the process that talks to the user: collects records and failures."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -76,10 +77,11 @@ class _Collector:
 
 
 def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[int, Comparison]:
-    """Run the suite on each kernel, and compare. What pytest prints goes to the standard error.
+    """Run the suite on each kernel, and compare. Pytest's output goes to the standard error.
 
-    :param arguments: pytest's.
-    :returns: The run's exit status, see :func:`run_suite`, and what differs.
+    :param kernels: Specs of kernels.
+    :param arguments: Further command line for pytest.
+    :returns: The run's exit status, see :func:`run_suite`, and the comparison.
     :raises MemtypeError: a kernel can't be had.
     """
     collector = _Collector()
@@ -91,16 +93,16 @@ def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[i
 
 
 def compare_runs(paths: Iterable[Path]) -> Comparison:
-    """Compare what earlier runs have recorded.
+    """Compare the records of earlier runs.
 
-    :param paths: Of their folders, or of record files.
-    :raises UsageError: one is neither.
+    :param paths: Paths of their folders, or of record files.
+    :raises UsageError: a path is neither, or its records can't be used.
     """
     runs = [read_run(path) for path in paths]
     try:
         return compared(runs)
     except _NONSENSE as error:
-        # Each line is a record; what stands in it was written by somebody else.
+        # Each line is a record, but its content was written by somebody else.
         names = ", ".join(run.name for run in runs)
         raise UsageError(
             f"{names}: a record makes no sense ({type(error).__name__}: {error}); name runs of memtype's own"
@@ -108,9 +110,10 @@ def compare_runs(paths: Iterable[Path]) -> Comparison:
 
 
 def read_run(path: Path) -> Run:
-    """The run that a folder or a record file holds.
+    """Read the run that a folder or a record file holds.
 
-    :raises UsageError: it holds none.
+    :param path: The folder or the file.
+    :raises UsageError: there is no run.
     """
     try:
         file = path / _RECORDS if path.is_dir() else path
@@ -151,7 +154,7 @@ def compared(runs: Sequence[Run], *, failed: Sequence[str] = ()) -> Comparison:
 
 
 def _before(run: Run, like: Record) -> Run | None:
-    """The last earlier run of the same kernel package."""
+    """The last earlier run of the same kernel package, with its records of that; None without one."""
     if run.folder is None or not run.folder.is_dir():
         return None
     package = like["kernel"], like["kernel_version"]
@@ -169,8 +172,9 @@ def _before(run: Run, like: Record) -> Run | None:
 
 
 def show(comparison: Comparison, *, form: str) -> str:
-    """The text to print.
+    """The text of a comparison, as the command prints it.
 
+    :param comparison: The comparison.
     :param form: ``table``, ``markdown`` or ``json``.
     """
     if form == "json":

@@ -1,4 +1,4 @@
-"""``memtype doctor``."""
+"""The command ``memtype doctor``."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ _MEMORY_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """A check of something that pytest-memtype needs of the host.
 
-    :param name: What was looked at.
-    :param ok: Whether it is as it should be.
-    :param found: What was found.
+    :param name: The thing that was checked.
+    :param ok: Is it as it should be?
+    :param found: What was found, in words.
     :param advice: What to do; empty when nothing need be done.
-    :param needed: Whether guests can't run without it.
+    :param needed: Is it so needed that guests can't run without it?
     """
 
     name: str
@@ -83,8 +83,8 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """Look at everything pytest-memtype needs of a host. Changes nothing but the cache folder."""
-    # One that hangs takes half a minute to be given up, and is asked once.
+    """Check everything that pytest-memtype needs of the host. Changes nothing but the cache folder."""
+    # A QEMU that hangs is given up after half a minute, and is therefore tried once.
     remarks: list[str] = []
     qemu = _usable(remarks)
     inspect: tuple[Callable[[], Check], ...] = (
@@ -112,7 +112,7 @@ def _python() -> Check:
 
 def _usable(remarks: list[str]) -> Qemu | HostError:
     try:
-        # It starts a guest without a kernel, saves it and reads its registers.
+        # This starts a guest without a kernel, saves it and reads its registers.
         return usable_qemu(progress=remarks.append)
     except HostError as error:
         return error
@@ -136,7 +136,7 @@ def _qemu(qemu: Qemu | HostError, remarks: list[str]) -> Check:
 
 
 def _outside(qemu: Qemu | HostError) -> Check:
-    """Whether a guest's memory can be read, without which nothing is audited."""
+    """Check whether a guest's memory can be read, without which nothing is audited."""
     name = "guest's memory"
     if isinstance(qemu, HostError):
         return Check(name, False, "not looked at: there is no QEMU that can be used", "see QEMU above")
@@ -181,7 +181,7 @@ def _bubblewrap() -> Check:
 
 
 def _namespaces() -> Check:
-    """Only the images of distributions take them: other guests run all the same."""
+    """Check user namespaces, which only the images of distributions need: other guests run without."""
     if os.geteuid() == 0:
         return Check("Debian images", True, "built as root")
     problem = namespace_problem()
@@ -216,7 +216,7 @@ def _cache() -> Check:
 
 
 def _offline() -> Check:
-    """What a run would find if the network went away. Guests run all the same while it is there."""
+    """Check whether a run would find all it needs without a network. No fault while there is one."""
     try:
         state = readiness(resources.cache_directory())
     except HostError:  # Told by the check of the cache folder.
@@ -241,7 +241,7 @@ def _cores() -> Check:
 
 
 def _accelerator() -> Check:
-    """What runs guests. Either accelerator is well, so nothing about it is a fault."""
+    """Tell the accelerator of guests. Guests run with either, so this check never fails."""
     try:
         choice = recall(resources.cache_directory())
     except HostError:  # Told by the check of the cache folder.

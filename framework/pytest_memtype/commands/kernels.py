@@ -1,4 +1,4 @@
-"""``memtype kernels``."""
+"""The command ``memtype kernels``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``memtype layouts``."""
+"""The command ``memtype layouts``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``memtype run --observe``: a boot, drivers at work, and every mapping that breaks the rules of 2005."""
+"""Observation for ``memtype run --observe``: a boot, drivers, and mappings that break the rules of 2005."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ DEVICES = (
     "virtio-net-pci,romfile=",
     "vmxnet3,romfile=",
 )
-"""What the drivers drive. q35 has an AHCI controller of its own, and the test device is for bochs."""
+"""Devices for the drivers. q35 has an AHCI controller of its own, and the test device is for bochs."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What was seen in one guest.
+    """The observations of a guest.
 
-    :param release: The kernel's.
-    :param observations: In the order of the kernel's answers.
-    :param status: How far they can be relied on.
-    :param loaded: The drivers that were loaded.
-    :param notes: What could not be done, one line each.
+    :param release: The kernel's release.
+    :param observations: The observations, in the order of the kernel's answers.
+    :param status: How far the observations can be relied on.
+    :param loaded: Names of the drivers that were loaded.
+    :param notes: Remarks on what could not be done, one line each.
     """
 
     release: str
@@ -63,16 +63,16 @@ class Observed:
 
     @property
     def broken(self) -> tuple[Observation, ...]:
-        """Those that break a rule."""
+        """Observations of mappings that break a rule."""
         return tuple(each for each in self.observations if each.rule is not None)
 
 
 def run_observe(arguments: Sequence[str]) -> int:
-    """Observe a guest of each kernel and print what was seen.
+    """Observe a guest of each kernel and print the observations.
 
     :param arguments: ``--kernel SPEC`` (several times), ``--layout NAME``, ``--accel auto|tcg|kvm``,
         ``--offline``.
-    :returns: 0 when no mapping breaks a rule, 1 when one does, 3 when none was seen but not all could be.
+    :returns: 0 when no mapping breaks a rule, 1 when one does, 3 when none did but not all could be seen.
     :raises UsageError: an argument can't be used.
     :raises MemtypeError: a kernel can't be had, or its guest can't be used.
     """
@@ -99,8 +99,12 @@ def run_observe(arguments: Sequence[str]) -> int:
 
 
 def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Progress) -> Observed:
-    """Boot a guest, load the drivers that its kernel has, and return what they mapped.
+    """Boot a guest, load the drivers that its kernel has, and return the observations of their mappings.
 
+    :param made: The kernel, with its module.
+    :param layout: The layout that the MTRRs are programmed with.
+    :param accelerator: The accelerator that the user wants, or ``auto``.
+    :param progress: Called with one line at the start of each slow stage.
     :raises HostError: the kernel has no module for its guest, or the host can't run it.
     :raises MemtypeError: the drivers can't be had, or the guest can't be used.
     """
@@ -113,7 +117,7 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
     notes += [uncovered] if uncovered else []
     with temporary_folder("observe") as name:
         archive = Path(name) / "initramfs.cpio"
-        # The kernel unpacks archives one behind the other (Documentation/driver-api/early-userspace/
+        # The kernel unpacks several archives one behind the other (Documentation/driver-api/early-userspace/
         # buffer-format.rst).
         archive.write_bytes(made.initramfs.read_bytes() + (kept.archive.read_bytes() if kept else b""))
         plan = GuestPlan(made.image, archive, layout, Hardware(), choice, DEVICES)
@@ -134,7 +138,7 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
 
 
 def _load(guest: Guest, order: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of the modules that were loaded, and a line for each that could not be."""
+    """Load modules; returns the names of those that were loaded, and a line for each that could not be."""
     loaded, failed = [], []
     for name in order:
         result = guest.shell(f"insmod /{FOLDER}/{name}.ko")
@@ -146,7 +150,7 @@ def _load(guest: Guest, order: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def show(observed: Observed, console: Console) -> None:
-    """Print the mappings that break a rule, and what else there is to know."""
+    """Print the mappings that break a rule, the notes, and how many mappings were seen."""
     console.print(f"{observed.release}: normal boot, then {', '.join(observed.loaded) or 'no driver'}")
     if observed.broken:
         console.print(_table(observed.broken))

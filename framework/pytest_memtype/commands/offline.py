@@ -1,4 +1,4 @@
-"""``--offline``, the option of every command that may need a kernel."""
+"""The option ``--offline`` of every command that may need a kernel."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ offline = click.option(
     callback=_stay_offline,
     help="Ask no mirror: what the cache has, by the last indexes.",
 )
-"""Has the command ask no mirror. Nothing is passed to its function."""
+"""Decorator of a command: adds the option, which lets it ask no mirror and passes nothing to its function."""

@@ -1,4 +1,4 @@
-"""How the subcommands print."""
+"""Output of the subcommands, on terminals of any encoding, and in files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.text import Text
 
 from pytest_memtype.host.progress import is_terminal
 
-#: What stands for characters of ours that an output of another encoding hasn't, one for one: columns stay.
+#: Replacements for our characters in an output whose encoding lacks them, one for one, so that columns stay.
 _INSTEAD = str.maketrans({"●": "*", "○": "o", "█": "#", "≠": "!", "…": ".", "→": ">"})
 
 
 def print_anywhere() -> None:
-    """Have nothing that is printed fail because the terminal's encoding lacks a character."""
+    """Replace characters that the terminal's encoding lacks, so that printing them never fails."""
     codecs.register_error("memtype", _instead)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
@@ -31,12 +31,12 @@ def _instead(error: UnicodeError) -> tuple[str, int]:
 
 
 def stdout() -> Console:
-    """Standard output."""
+    """A console of rich for the standard output."""
     console = Console()
-    # What goes into a file or a pipe is read by programs: nothing of it is cut.
+    # Files and pipes are read by programs: no line is cut.
     return console if is_terminal(console) else Console(width=250)
 
 
 def literal(text: str) -> Text:
-    """Text in which square brackets are just that."""
+    """Text in which square brackets are printed, and not read as markup."""
     return Text(text)

@@ -1,4 +1,4 @@
-"""``memtype run``."""
+"""The command ``memtype run``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_memtype.run.options import OPTIONS
 
 
 class _Run(click.Command):
-    """Its options are pytest's, and those that the plugin adds."""
+    """A command whose help lists the options that the plugin adds to pytest's."""
 
     def format_options(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Options (pytest's own are taken, too: pytest --help)"):

@@ -1,4 +1,4 @@
-"""``memtype shell``."""
+"""The command ``memtype shell``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shell(
       memtype shell --guest debian:trixie
       memtype shell --kernel debian:6.1 --after disagreement.py
     """
-    # What is written wrongly is found before anything is fetched.
+    # Errors in the options are found before anything is fetched.
     found, hardware = (
         load_layout(layout, layout_folders([after] if after else [])),
         Hardware(cpu=cpu, cmdline=cmdline),
@@ -75,6 +75,8 @@ def shell(
 def on_console(kind: GuestSpec, *, progress: Progress) -> int:
     """Boot a guest with its console on this terminal; returns when it is powered off.
 
+    :param kind: The kind of guest.
+    :param progress: Called with one line at the start of each slow stage.
     :returns: QEMU's exit status.
     """
     with temporary_folder("shell") as folder:
@@ -98,16 +100,19 @@ def after_test(
 
     The processes and mappings that the test made are there for as long as the commands go on.
 
-    :param lines: The commands.
-    :param show: Is given what each printed.
-    :raises UsageError: there isn't one test that takes a guest and nothing else.
+    :param kind: The kind of guest.
+    :param test: File of the test.
+    :param lines: The shell commands.
+    :param show: Called with the output of each command, and with remarks.
+    :param progress: Called with one line at the start of each slow stage.
+    :raises UsageError: the file hasn't one test that takes a guest and nothing else.
     """
     function = _only_test(test)
     with temporary_folder("shell") as folder:
         session = _session(Path(folder), progress)
         guest: Guest = session.start(kind, logs=Path(folder) / "guest").guest
         try:
-            # The test may well end with the assertion that it is about; the guest is what matters.
+            # The test may fail with the assertion that it is about: the guest matters here.
             try:
                 function(guest)
             except AssertionError as error:
@@ -126,7 +131,7 @@ def after_test(
 def typed(prompt: str) -> Iterator[str]:
     """Lines typed by a person, or piped in; empty ones are left out."""
     if sys.stdin.isatty():
-        # Lets input() edit lines and remember them.
+        # Loading it lets input() edit lines and remember them.
         import readline  # noqa: F401
     else:
         prompt = ""

@@ -1,1 +1,1 @@
-"""What a test talks to: the guest, its drivers, its processes, and the outcomes of what they do."""
+"""Objects that a test works with: the guest, its drivers and processes, the outcomes of their operations."""

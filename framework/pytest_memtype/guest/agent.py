@@ -38,20 +38,20 @@ from pytest_memtype.machine.wait import deadline_after
 _T = TypeVar("_T")
 
 _NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-"""What comes of taking apart an answer of a guest that means ill, or is broken."""
+"""Exceptions that decoding raises when a hostile or broken guest answers."""
 
 _LONGEST = 16 << 20
-"""Bytes of an answer. The agent cuts what a command prints at 256 KiB, which take six times that at most."""
+"""Bytes of the longest answer. A command's output is cut at 256 KiB: in JSON six times that at most."""
 
 _ATTEMPTS = 3
-"""How often a request is sent: a line that loses characters three times is broken."""
+"""How often a request is sent at most: a serial line that loses characters three times is broken."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the agent answered.
+    """The agent's reply to one request.
 
-    :param verb: The request's.
+    :param verb: The verb of the request.
     :param content: The decoded JSON.
     :param log: The kernel's messages since the reply before, sanitised.
     """
@@ -61,8 +61,10 @@ class Reply:
     log: tuple[str, ...]
 
     def decode(self, decoder: Callable[[Any], _T]) -> _T:
-        """The content as something better than JSON.
+        """Turn the content from decoded JSON into a value of another type.
 
+        :param decoder: Called with the content; returns the value. What it raises for a malformed content
+            becomes an AgentError.
         :raises AgentError: the guest answered something that makes no sense.
         """
         try:
@@ -74,17 +76,18 @@ class Reply:
 
 
 StandIn = Callable[[str, dict[str, str | int]], Reply]
-"""What answers calls in the place of a guest."""
+"""A function that answers calls in place of a guest: called with the verb and the fields of a request."""
 
 
 class Agent:
     """The agent of one machine.
 
+    :param machine: Has the agent's serial port, and the folder for logs.
     :param timeout: Seconds that it has for one request.
-    :param heartbeat: Seconds that it may be silent during a request: an agent that is busy says so once a
-        second, so one that doesn't is in a guest that hangs.
-    :param sequence: Number of the last request it has carried out: of a clone, its template's.
-    :param stub: What answers in its place, as in a dry run.
+    :param heartbeat: Seconds that it may be silent during a request. A busy agent says so once a second: when
+        it is silent for longer, the guest hangs.
+    :param sequence: Number of the last request it has carried out. A clone begins with its template's.
+    :param stub: Answers all calls in place of the agent, as in a dry run; None for the agent itself.
     :ivar log: All messages of the kernel so far, sanitised.
     """
 
@@ -107,7 +110,9 @@ class Agent:
     def greet(self, *, timeout: float = BOOT) -> Reply:
         """Wait until the agent of a guest that boots says it is there.
 
-        :raises BootError: it says that it can't do its work.
+        :param timeout: Seconds that the guest has to boot.
+        :raises BootError: the agent says that it can't do its work.
+        :raises ModuleNotLoaded: the kernel refused the agent's module.
         :raises GuestError: the guest ended or hung first.
         """
         self.machine.agent_port.purpose = "the agent's greeting"
@@ -132,7 +137,7 @@ class Agent:
 
     @property
     def sequence(self) -> int:
-        """Number of the last request."""
+        """Number of the last request sent."""
         return self._sequence
 
     def call(self, verb: str, **fields: str | int) -> Reply:
@@ -141,6 +146,8 @@ class Agent:
         A damaged line in either direction makes the request be sent again, with the same sequence
         number: the agent answers it from memory if it was carried out.
 
+        :param verb: The request.
+        :param **fields: Its arguments: numbers, or text, which is quoted.
         :raises AgentError: the agent could not carry it out, or the line is broken; its subclass
             ``ProcessDied``: the process that should have done it died.
         :raises GuestError: the guest ended or hung.
@@ -179,18 +186,18 @@ class Agent:
         """The guest's memory for long messages.
 
         :raises HostError: this host doesn't let a process look into its child.
-        :raises Unavailable: it runs on no QEMU of ours.
+        :raises Unavailable: the guest doesn't run in a QEMU of this run.
         """
         memory = qemu_of(self.machine).memory
         reply = self.call("mailbox")
         return reply.decode(lambda content: Mailbox(memory, content["runs"]))
 
     def forget_memory(self) -> None:
-        """The guest has moved to another QEMU, and its memory with it."""
+        """Forget where the mailbox lies: the guest has moved to another QEMU, and its memory with it."""
         self.__dict__.pop("mailbox", None)
 
     def note(self, line: bytes) -> None:
-        """Log what the guest is sent; QEMU's own log of the port has only what it sent."""
+        """Log a line that the guest is sent: QEMU's own log of the port has only what the guest sends."""
         with (self.machine.logs / "requests.log").open("ab") as log:
             log.write(line)
 
@@ -221,8 +228,9 @@ class Agent:
     def _line(self, deadline: float, *, limit: float, silence: float | None = None) -> Line:
         """The next line. Neither time counts while more of it comes: TCG's serial line takes 0.2 MB/s.
 
-        :param limit: Seconds that all had until the deadline, for the message of an error.
-        :param silence: Seconds within which a part of it has to come.
+        :param deadline: When the line has to be there, as of :func:`deadline_after`.
+        :param limit: Seconds between the request and the deadline, for the message of an error.
+        :param silence: Seconds within which a part of the line has to come; None for any until the deadline.
         """
         port = self.machine.agent_port
         seen = 0
@@ -230,12 +238,12 @@ class Agent:
             remaining = max(0.0, deadline - deadline_after(0))
             wait = remaining if silence is None else min(remaining, silence)
             index = port.expect_exact([b"\n", pexpect.TIMEOUT], timeout=wait)
-            # At the deadline it is all that has come since the line before.
+            # At the deadline this is everything that has come since the line before.
             said = port.before or b""
             if index == 0:
                 return decode_line(said)
             if len(said) == seen:
-                # What is left of the whole time says nothing to anybody.
+                # The remaining part of the whole time would mean nothing in the message.
                 raise port.silent(silence if wait == silence else limit)
             seen = len(said)
             if seen > _LONGEST:
@@ -247,10 +255,11 @@ class Agent:
     def accept(self, verb: str, answer: Any) -> Reply:
         """Take the agent's answer to a request.
 
-        :param answer: Decoded JSON, of ``log`` and ``reply``.
+        :param verb: The request.
+        :param answer: Decoded JSON, an object of ``log`` and ``reply``.
         :raises AgentError: the agent could not carry it out, or the answer makes no sense.
-        :raises ModuleMissing: it needs the module, and the guest has none.
-        :raises NotAllowed: the guest is somebody's machine, who has not allowed that.
+        :raises ModuleMissing: the request needs the module, and the guest has none.
+        :raises NotAllowed: the guest is a target whose owner has not allowed the request.
         """
         try:
             content = answer["reply"]

@@ -1,4 +1,4 @@
-"""What the audit needs of a guest besides its memory: whose address spaces there are, and what is tracked."""
+"""An audit of a guest, with the agent's list of address spaces and the mappings that are tracked."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ def audited(
     listed: Callable[[], Iterable[ListEntry]] | None,
     recorded: Callable[[], Iterable[TrackedMapping]],
 ) -> Audit:
-    """See :meth:`Guest.audit`.
+    """Audit a guest, as :meth:`Guest.audit` describes it.
 
+    :param machine: The guest's QEMU. A stopped one is scanned, for its agent can't be asked.
+    :param agent: Lists the address spaces of the guest's processes.
+    :param scan: Look for page tables in all of RAM, and don't ask the agent.
     :param listed: Gives the kernel's own list; None where nothing tracked is to be compared.
     :param recorded: Gives the verifier's records.
     """
@@ -38,7 +41,7 @@ def audited(
 
 
 def _spaces(agent: Agent) -> dict[int, tuple[int, str]] | None:
-    """None in a guest without the module."""
+    """Process id and name by the root of the address space; None in a guest without the module."""
     try:
         reply = agent.call("mm_list")
     except ModuleMissing:

@@ -1,4 +1,4 @@
-"""Thousands of operations at once, so that the guest and not the way to it is the limit."""
+"""Batches: thousands of operations at once, limited by the guest's speed and not by its serial port's."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _REQUESTS = 500
-"""In one message. The agent has :attr:`Agent.timeout` for each message, and answers when all are done."""
+"""Requests in a message. The agent has :attr:`Agent.timeout` for each, and answers when all are done."""
 
 Fields = dict[str, str | int]
 
 
 class _Asked(BaseException):
-    """Leaves an operation at the point where it asks the agent."""
+    """Raised to leave an operation at the point where it asks the agent."""
 
     def __init__(self, verb: str, fields: Fields) -> None:
         self.verb = verb
@@ -45,7 +45,7 @@ class Pending(Generic[_T]):
         self._error: Exception | None = None
 
     def result(self) -> _T:
-        """What the operation returned or raised; carries out the batch so far, if need be."""
+        """Return or raise what the operation did; carries out the batch so far, if need be."""
         if not self._value and self._error is None:
             self._batch.flush()
         if self._error is not None:
@@ -56,9 +56,9 @@ class Pending(Generic[_T]):
     def mapping(self: Pending[Outcome]) -> Mapping:
         """The mapping that the operation is going to make, for operations of the same batch.
 
-        They raise AgentError when it made none.
+        Those operations raise AgentError when it made no mapping.
 
-        :raises UsageError: it isn't an operation that makes one.
+        :raises UsageError: the operation isn't one that makes a mapping.
         """
         if self._promise is None:
             raise UsageError("batch: the operation makes no mapping that others could go by")
@@ -77,7 +77,9 @@ class _Queued(Generic[_T]):
 
 
 class Batch:
-    """Operations of one guest, carried out in order when the block ends::
+    """Operations of one guest, carried out in order when the block ends.
+
+    ::
 
         with guest.batch() as batch:
             first = batch.add(drm.ioremap, bar, WC)
@@ -109,13 +111,16 @@ class Batch:
             self.flush()
 
     def add(self, operation: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Pending[_T]:
-        """Queue a call.
+        """Queue a call of an operation.
 
-        :raises UsageError: its arguments can't be used.
+        :param operation: A method that asks the agent once.
+        :param *args: The method's arguments; a mapping may be another operation's :attr:`Pending.mapping`.
+        :param **kwargs: The method's keyword arguments, likewise.
+        :raises UsageError: the arguments can't be used.
         """
         pending: Pending[_T] = Pending(self)
         if not isinstance(self._agent.machine, Machine):
-            # Nobody reaches its memory from outside: one by one.
+            # The memory of a target can't be reached from outside: one by one.
             self._carry_out(pending, functools.partial(operation, *args, **kwargs))
             return pending
         try:
@@ -139,7 +144,7 @@ class Batch:
             pending._promise = value.mapping
 
     def flush(self) -> None:
-        """Carry out what is queued.
+        """Carry out the queued operations.
 
         :raises GuestError: the guest ended or hung.
         """
@@ -164,7 +169,7 @@ class Batch:
         return lines
 
     def _finish(self, queued: _Queued[_T], answer: bytes) -> None:
-        """Call an operation again, which this time is answered."""
+        """Call an operation again: this time its question is answered."""
         pending = queued.pending
         answers = [answer]
 
@@ -188,7 +193,7 @@ class Batch:
             self._made[queued.number] = value.mapping
 
     def _fulfilled(self, argument: Any) -> Any:
-        """The mapping in place of the promise of one, if it was made."""
+        """The mapping itself in place of a promised one, if it was made; any other argument as it is."""
         if isinstance(argument, Mapping) and argument.handle < 0:
             return self._made.get(-argument.handle, argument)
         return argument

@@ -8,13 +8,13 @@ from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.region import Region
 
 DEVICE_MEMORY = 0xFD000000
-"""Where SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
+"""Address at which SeaBIOS puts a prefetchable BAR of 16 MiB on q35 without default devices (QEMU 7.2)."""
 
 
 class DeviceMemory:
     """Device memory that tests may use: the test device's prefetchable BAR.
 
-    :ivar taken: Parts of it that are never given.
+    :ivar taken: Parts of the BAR that are never handed out.
     """
 
     def __init__(self, bar: Region, taken: Sequence[Region] = ()) -> None:
@@ -23,10 +23,11 @@ class DeviceMemory:
         self._next_page = 0
 
     def take(self, pages: int, *, align: int) -> Region:
-        """A window nobody was given before.
+        """Hand out a window that was never handed out before.
 
-        :param align: Of its first page within the BAR, in pages, a power of two.
-        :raises UsageError: there is no more.
+        :param pages: How many pages the window has, at least 1.
+        :param align: Alignment of its first page within the BAR, in pages, a power of two.
+        :raises UsageError: the BAR has no such window left, or a number is wrong.
         """
         if pages < 1 or align < 1 or align & (align - 1):
             raise UsageError(f"mmio: pages={pages} and align={align}: both at least 1, align a power of two")

@@ -1,4 +1,4 @@
-"""A driver in the guest: something that maps memory into the kernel."""
+"""A driver in the guest, which maps memory into the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SET_MEMORY = (MemType.WB, MemType.WC, MemType.UC_MINUS)
 
 
 class Driver:
-    """A name under which the verifier keeps the mappings of one driver.
+    """A driver, whose mappings the verifier keeps under its name.
 
     :ivar name: At most 31 characters.
     """
@@ -27,25 +27,32 @@ class Driver:
         self._journal = journal
 
     def ioremap(self, region: Region, memtype: MemType) -> Outcome:
-        """Map device memory: UC_MINUS is ``ioremap()``, UC ``ioremap_uc()``, WC ``ioremap_wc()``, WT
-        ``ioremap_wt()``, WB ``ioremap_cache()`` and WP ``ioremap_prot()``.
+        """Map device memory with ``ioremap()`` or a variant of it.
+
+        UC_MINUS is ``ioremap()``, UC ``ioremap_uc()``, WC ``ioremap_wc()``, WT ``ioremap_wt()``, WB
+        ``ioremap_cache()`` and WP ``ioremap_prot()``.
         """
         return self._map("ioremap", region, memtype)
 
     def memremap(self, region: Region, memtype: MemType) -> Outcome:
-        """``memremap()`` with MEMREMAP_WB, MEMREMAP_WT or MEMREMAP_WC.
+        """Map memory with ``memremap()`` and MEMREMAP_WB, MEMREMAP_WT or MEMREMAP_WC.
 
+        :param region: Device memory or RAM.
+        :param memtype: WB, WT or WC, which chooses the flag.
         :raises UsageError: there is no flag for the type.
         """
         _check("memremap", memtype, _MEMREMAP)
         return self._map("memremap", region, memtype)
 
     def set_memory(self, region: Region, memtype: MemType) -> Outcome:
-        """Change the type of the kernel's direct map: UC_MINUS is ``set_memory_uc()``, WC
-        ``set_memory_wc()`` and WB ``set_memory_wb()``. Releasing is ``set_memory_wb()`` too.
+        """Change the type of the kernel's direct map of a region with ``set_memory_*()``.
 
-        :param region: Whatever has a direct map: RAM of :meth:`Guest.ram`, RAM of somebody else, the
+        UC_MINUS is ``set_memory_uc()``, WC ``set_memory_wc()`` and WB ``set_memory_wb()``. Releasing is
+        ``set_memory_wb()`` too.
+
+        :param region: Memory that has a direct map: RAM of :meth:`Guest.ram`, RAM of somebody else, the
             first MiB.
+        :param memtype: UC_MINUS, WC or WB, which chooses the function.
         :raises AgentError: there is no direct map of all of it, as of a BAR.
         :raises UsageError: there is no such function for the type.
         """
@@ -53,10 +60,13 @@ class Driver:
         return self._map("set_memory", region, memtype)
 
     def set_pages_array(self, region: Region, memtype: MemType) -> Outcome:
-        """The same page by page: UC_MINUS is ``set_pages_array_uc()``, WC ``set_pages_array_wc()`` and WB
-        ``set_pages_array_wb()``. Releasing is ``set_pages_array_wb()`` too.
+        """Change the type of the kernel's direct map page by page with ``set_pages_array_*()``.
 
-        :param region: As of :meth:`set_memory`.
+        UC_MINUS is ``set_pages_array_uc()``, WC ``set_pages_array_wc()`` and WB ``set_pages_array_wb()``.
+        Releasing is ``set_pages_array_wb()`` too.
+
+        :param region: Memory that has a direct map, as for :meth:`set_memory`.
+        :param memtype: UC_MINUS, WC or WB, which chooses the function.
         :raises AgentError: there is no direct map of all of it.
         :raises UsageError: there is no such function for the type.
         """
@@ -64,18 +74,18 @@ class Driver:
         return self._map("set_pages_array", region, memtype)
 
     def reserve_wc(self, region: Region) -> Outcome:
-        """``arch_io_reserve_memtype_wc()``: have the kernel keep a range write-combining, mapping nothing.
+        """Have the kernel keep a range write-combining, mapping nothing: ``arch_io_reserve_memtype_wc()``.
 
         The verifier counts it as a mapping of this driver, for it says which type the pages have.
         ``granted`` is None: there is no page table to ask.
 
-        :param region: Any; of RAM the direct map changes too.
-        :raises AgentError: it is RAM without a direct map.
+        :param region: Any range; of RAM the direct map changes too.
+        :raises AgentError: the region is RAM without a direct map.
         """
         return self._map("reserve_wc", region, MemType.WC)
 
     def phys_wc_add(self, region: Region) -> Outcome:
-        """``arch_phys_wc_add()``: a write-combining MTRR where PAT is off, else nothing.
+        """Have the kernel set a write-combining MTRR where PAT is off, else nothing: ``arch_phys_wc_add()``.
 
         No page gets a type from it: the verifier refuses malformed ranges only, and counts nothing.
         ``granted`` is None; :meth:`Guest.mtrr_list` shows what became of it.
@@ -83,11 +93,14 @@ class Driver:
         return self._map("phys_wc_add", region, MemType.WC)
 
     def release(self, mapping: Mapping) -> None:
-        """Let go: ``iounmap()``, ``memunmap()``, ``set_memory_wb()``, ``set_pages_array_wb()``,
+        """Release a mapping with the counterpart of the function that made it.
+
+        That is ``iounmap()``, ``memunmap()``, ``set_memory_wb()``, ``set_pages_array_wb()``,
         ``arch_io_free_memtype_wc()`` or ``arch_phys_wc_del()``.
 
-        :raises AgentError: there is no such mapping any more.
-        :raises UsageError: it is somebody else's.
+        :param mapping: A live mapping of this driver.
+        :raises AgentError: the mapping was released before.
+        :raises UsageError: the mapping is another owner's.
         """
         self._check_mine(mapping)
         reply = self._agent.call("release", handle=mapping.handle)
@@ -96,12 +109,15 @@ class Driver:
         self._journal.done("release", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
     def zap(self, region: Region) -> None:
-        """Take the pages out of the page tables of all processes that map them through the agent's
-        device (via ``driver`` and ``insert_pfn``): ``unmap_mapping_range()``, as vfio-pci does it.
+        """Take pages out of the page tables of all processes that map them through the agent's device.
+
+        These are mappings via ``driver`` and ``insert_pfn``. The kernel's function is
+        ``unmap_mapping_range()``, as vfio-pci calls it.
 
         The VMAs stay, and so do the verifier's records. A process that touches such a page gets
         SIGBUS, or the page anew if it was mapped via ``insert_pfn``.
 
+        :param region: The device memory or RAM whose pages are taken out.
         :raises AgentError: the region is empty.
         """
         reply = self._agent.call("zap", start=region.start, pages=region.pages)
@@ -109,11 +125,11 @@ class Driver:
         self._journal.done("zap", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
     def page_table(self, mapping: Mapping, registers: HoldsPat) -> tuple[MemType | None, ...]:
-        """The type of each page of a live mapping, read again."""
+        """The type of each page of a live mapping, read again from the page table."""
         return types_of(self.leaves(mapping, registers))
 
     def leaves(self, mapping: Mapping, registers: HoldsPat) -> tuple[Leaves, ...]:
-        """What maps a live mapping, large pages included, read again."""
+        """The page-table entries of a live mapping, large pages included, read again."""
         self._check_mine(mapping)
         reply = self._agent.call("page_table", handle=mapping.handle)
         pages = mapping.region.pages
@@ -122,7 +138,7 @@ class Driver:
         )
 
     def physical(self, mapping: Mapping) -> int | None:
-        """Guest-physical address of what the page table has for the first page; None if it has nothing."""
+        """Guest-physical address in the page table for a mapping's first page; None if it has none."""
         self._check_mine(mapping)
         reply = self._agent.call("page_table", handle=mapping.handle)
         # A large page's addresses, virtual and physical, have the same low bits.

@@ -20,7 +20,10 @@ def effective_now(
 ) -> tuple[Effective | None, ...]:
     """Read the page tables of the live mappings again, and combine what they hold with a CPU's registers.
 
-    :param journal: Knows which mappings there are.
+    :param agent: Reads the page tables.
+    :param journal: Knows which mappings are live.
+    :param region: The pages in question.
+    :param registers: PAT and MTRRs of the CPU whose view is taken.
     :returns: For each page its effective type; None where nothing maps it, ``ALIASED`` where it
         has several.
     """

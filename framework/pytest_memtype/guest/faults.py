@@ -18,10 +18,10 @@ from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.process import Process
 
 NULL: Final = 0
-"""What a function that returns a pointer fails with."""
+"""Return value by which a function that returns a pointer fails."""
 
 _AGENT: Final = 1
-"""Process id of the agent, which drivers' operations run in: it is init."""
+"""Process id of the agent, in which drivers' operations run: it is init."""
 
 # register_kprobe(), kernel/kprobes.c, 5.10 to 7.3.
 _REASONS: Final = {
@@ -36,8 +36,8 @@ _REASONS: Final = {
 class FaultCounts:
     """How often a function was called since it was told to fail.
 
-    :param calls: By that process.
-    :param failed: How many of these failed.
+    :param calls: Number of calls by the process in which it fails.
+    :param failed: How many of these calls failed.
     """
 
     calls: int
@@ -47,7 +47,7 @@ class FaultCounts:
 class Fault:
     """A function that is told to fail; in a ``with`` statement, until its end.
 
-    :ivar function: Its name.
+    :ivar function: Its name in the kernel's symbol table.
     """
 
     def __init__(self, agent: Agent, function: str, handle: int) -> None:
@@ -57,17 +57,17 @@ class Fault:
 
     @property
     def counts(self) -> FaultCounts:
-        """What has come of it so far.
+        """How often the function was called and has failed so far.
 
-        :raises AgentError: it was disarmed.
+        :raises AgentError: the fault was disarmed.
         """
         reply = self._agent.call("fault_calls", handle=self._handle)
         return reply.decode(lambda content: FaultCounts(int(content["calls"]), int(content["failed"])))
 
     def disarm(self) -> None:
-        """The function works again.
+        """Let the function work again.
 
-        :raises AgentError: it was disarmed before.
+        :raises AgentError: the fault was disarmed before.
         """
         self._agent.call("fault_end", handle=self._handle)
 
@@ -101,7 +101,9 @@ class Faults:
         after: int = 0,
         returns: int = NULL,
     ) -> Fault:
-        """Have a function fail, without its body being run::
+        """Have a function fail, without its body being run.
+
+        ::
 
             with guest.faults.fail("pte_alloc_one", task=parent):
                 with pytest.raises(OSError):
@@ -110,8 +112,8 @@ class Faults:
         :param function: Its name in the kernel's symbol table.
         :param task: The process in which it fails; None for the agent, which carries out drivers' operations.
         :param times: How many calls fail.
-        :param after: How many succeed before.
-        :param returns: What the caller gets: :data:`NULL`, or a negative errno where it expects a number.
+        :param after: How many calls succeed before.
+        :param returns: The caller gets this: :data:`NULL`, or a negative errno where it expects a number.
         :raises UsageError: the function can't be probed, with the reason.
         """
         if times < 1 or after < 0:

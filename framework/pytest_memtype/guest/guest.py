@@ -63,14 +63,19 @@ _NAME_LENGTH = 31
 class Guest:
     """A running guest with its agent.
 
-    :ivar host_machine: Its machine, of whatever kind.
-    :ivar release: The kernel's, as ``uname -r`` prints it.
-    :ivar layout: What its MTRRs were programmed with.
-    :ivar hardware: What it runs on.
+    :param agent: The agent, which has greeted.
+    :param greeting: The agent's greeting: tells the kernel's release and the test device's BAR.
+    :param layout: The layout that the guest's MTRRs were programmed with.
+    :param memory: On a target, the memory that tests may use; None for the test device's BAR.
+    :param taken: Parts of that memory that :meth:`mmio` doesn't hand out.
+    :ivar host_machine: The machine it runs on: a QEMU, or a target.
+    :ivar release: The kernel's release, as ``uname -r`` prints it.
+    :ivar layout: The layout its MTRRs were programmed with.
+    :ivar hardware: The CPU, RAM and devices it runs on.
     :ivar policy: The verifier's modes.
     :ivar faults: Functions of the kernel that are told to fail.
-    :ivar journal: All that was done in it.
-    :ivar others_before: How many of the first observations are of the time before the test.
+    :ivar journal: Everything that was done in it.
+    :ivar others_before: How many of the first observations were made before the test.
     """
 
     def __init__(
@@ -82,10 +87,6 @@ class Guest:
         memory: Region | None = None,
         taken: Sequence[Region] = (),
     ) -> None:
-        """
-        :param memory: On somebody's machine, the memory that tests may use.
-        :param taken: Parts of it that :meth:`mmio` doesn't give.
-        """
         self.host_machine = agent.machine
         self.layout = layout
         self.hardware: Hardware = agent.machine.hardware
@@ -110,15 +111,15 @@ class Guest:
 
     @property
     def machine(self) -> Machine:
-        """Its QEMU.
+        """The QEMU that the guest runs in.
 
-        :raises Unavailable: it runs on somebody's machine.
+        :raises Unavailable: the guest is a target, which no QEMU of this run runs.
         """
         return qemu_of(self.host_machine)
 
     @property
     def version(self) -> tuple[int, int]:
-        """Major and minor number of the kernel, ``(6, 12)``: what a rule that changed goes by."""
+        """Major and minor number of the kernel, as ``(6, 12)``, for rules that differ between kernels."""
         major, minor = re.findall(r"\d+", self.release)[:2]
         return int(major), int(minor)
 
@@ -145,14 +146,16 @@ class Guest:
     def mmio(self, pages: int, align: int = 16) -> Region:
         """Device memory nothing has touched yet: a window of the test device's prefetchable BAR.
 
-        :param align: Of its first page within the BAR, in pages, a power of two.
-        :raises UsageError: the BAR has no more.
+        :param pages: How many pages of 4 KiB, at least 1.
+        :param align: Alignment of its first page within the BAR, in pages, a power of two.
+        :raises UsageError: the BAR has no such window left.
         """
         return self._device_memory.take(pages, align=align)
 
     def ram(self, pages: int) -> Region:
         """RAM that the agent owns, contiguous and zeroed.
 
+        :param pages: How many pages of 4 KiB.
         :raises AgentError: the guest has no more of it in one piece; 1024 pages is the most.
         """
         reply = self._agent.call("ram", pages=pages)
@@ -161,10 +164,12 @@ class Guest:
         return region
 
     def region(self, start: int, size: int) -> Region:
-        """Any guest-physical range.
+        """Any range of guest-physical memory, whatever is there.
 
-        :param size: In bytes, whole pages.
-        :raises Unavailable: on a target, what is left of an earlier test lies there.
+        :param start: Address of the first byte, the start of a page.
+        :param size: Bytes, whole pages of 4 KiB.
+        :raises UsageError: the range isn't made of whole pages.
+        :raises Unavailable: on a target, a reservation of an earlier test lies there.
         """
         if size % PAGE_SIZE:
             raise UsageError(f"region: {size:#x} bytes are not whole pages of 4 KiB")
@@ -182,8 +187,9 @@ class Guest:
         return Driver(name, self._agent, self.journal)
 
     def process(self, name: str, uid: int = 0) -> Process:
-        """A new process.
+        """Start a process in the guest.
 
+        :param name: The name under which the verifier keeps its mappings, 1 to 31 bytes.
         :param uid: Its user id.
         """
         _check_name(name)
@@ -195,12 +201,14 @@ class Guest:
         return Process(name, reply.decode(lambda content: int(content["pid"])), self._agent, self.journal)
 
     def batch(self) -> Batch:
-        """Operations to be carried out together, which is many times faster than one by one."""
+        """Collect operations that are carried out together, which is many times faster than one by one."""
         return Batch(self._agent)
 
     def verify(self, region: Region, memtype: MemType, *, kind: str = "kernel") -> Verdict:
-        """``verify_pfn_mapping``: the verdict on a mapping that isn't made.
+        """Ask the verifier for its verdict on a mapping, without making it: ``verify_pfn_mapping``.
 
+        :param region: The pages of the mapping.
+        :param memtype: The type of the mapping.
         :param kind: ``kernel`` or ``user``; only the policy one-ioremap tells them apart.
         """
         reply = self._agent.call(
@@ -211,7 +219,7 @@ class Guest:
         return verdict
 
     def lookup(self, region: Region) -> TypeInUse:
-        """``lookup_pfn_memtype``: "don't care, give me the type in use, or a default"."""
+        """Ask the verifier for the type in use, or for a default: ``lookup_pfn_memtype``."""
         reply = self._agent.call("lookup", start=region.start, pages=region.pages)
 
         def decode(content: dict[str, Any]) -> TypeInUse:
@@ -225,10 +233,11 @@ class Guest:
     def tracked(
         self, region: Region | None = None, *, observed: bool | None = None
     ) -> tuple[TrackedMapping, ...]:
-        """The verifier's records, of all memory or of those that overlap a region, by address.
+        """The verifier's records of mappings, by address.
 
-        :param observed: False for those that were asked for alone, True for those of others alone, which
-            were seen; None for both.
+        :param region: Only records that overlap it; None for all memory.
+        :param observed: False for mappings that tests asked for, True for mappings of others that were seen;
+            None for both.
         """
         if region is not None and not region.pages:
             return ()
@@ -238,24 +247,25 @@ class Guest:
         return tuple(record for record in records if observed is None or record.observed is observed)
 
     def observed(self, region: Region | None = None) -> list[Observation]:
-        """What others have mapped or tried to map, in the order of the kernel's answers.
+        """List the mappings that others have made or tried to make, in the order of the kernel's answers.
 
-        First what was mapped when the module was loaded; then what was seen since the guest booted, or,
+        First those that were there when the module was loaded; then those seen since the guest booted, or,
         where it is shared, since it was handed to this test.
 
-        :param region: Of those that overlap it.
+        :param region: Only mappings that overlap it; None for all memory.
         """
         self._looked_at_others = True
         return [each for each in self._observations() if region is None or each.region.overlaps(region)]
 
     def note_others(self) -> int:
-        """Take what others have mapped so far for the boot's doing; returns how much that is."""
+        """Count the observations so far as the boot's, not the test's; returns how many there are."""
         self.others_before = len(self._observations())
         return self.others_before
 
     def unseen_aliases(self) -> list[Observation]:
-        """What others have mapped since the test began although it breaks the rule ``alias``; none where the
-        test has asked what there is (:meth:`observed`).
+        """Mappings that others have made since the test began and that break the rule ``alias``.
+
+        None are listed where the test has looked at the observations itself (:meth:`observed`).
         """
         if self._looked_at_others:
             return []
@@ -267,27 +277,28 @@ class Guest:
         return reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
 
     def observation(self) -> ObservationStatus:
-        """Which probes work at this moment, and what was not seen."""
+        """Tell which probes work at this moment, and how much was not seen."""
         return self._agent.call("observation").decode(decode_status)
 
     def kept_pages(self) -> int:
-        """Pages of RAM from :meth:`ram` that the agent could not give back as they came, and keeps for ever.
+        """Number of pages of RAM from :meth:`ram` that the agent could not give back, and keeps for ever.
 
-        Because they could not be made write-back again, or because a process still had them mapped. Whoever
-        got them next would take them for ordinary memory.
+        They could not be made write-back again, or a process still had them mapped. Their next user would
+        take them for ordinary memory.
         """
         return self._agent.call("statistics").decode(lambda content: int(content["kept_pages"]))
 
     def observe(self, armed: bool) -> None:
-        """Stop the probes, or start them again. What others map or unmap in between is never made good.
+        """Stop the probes, or start them again. Mappings of others in between are never seen.
 
-        A stopped probe costs ``memtype_reserve()`` nothing, which is what a measurement wants.
+        A stopped probe costs ``memtype_reserve()`` nothing, as a measurement needs it.
         """
         self._agent.call("observe", armed=int(armed))
 
     def memtype_list(self, region: Region | None = None) -> tuple[ListEntry, ...]:
-        """The kernel's own list, of all memory or of those that overlap a region, by address.
+        """The kernel's own list of reservations, by address.
 
+        :param region: Only reservations that overlap it; None for all memory.
         :raises AgentError: the kernel has none, because PAT is off.
         """
         try:
@@ -320,7 +331,7 @@ class Guest:
         return reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
 
     def registers_outside(self) -> tuple[CpuRegisters, ...]:
-        """The same registers as QEMU has them: neither the guest's kernel nor its agent has a say in that."""
+        """Registers of each CPU as QEMU has them, independent of the guest's kernel and its agent."""
         found = outside_registers(self.machine)
         self.journal.record_query(
             "registers_outside", [pat_text(pat.decode(each.pat_value)) for each in found]
@@ -330,16 +341,18 @@ class Guest:
     def change_registers(
         self, change: Layout | Callable[[CpuRegisters], CpuRegisters], *, cpus: Container[int] | None = None
     ) -> None:
-        """Change registers from outside, behind the back of the kernel that runs, which goes on with them::
+        """Change registers from outside, unknown to the running kernel, which goes on with them.
+
+        ::
 
             guest.change_registers(Layout("late", default=MemType.UC, ranges=[...]))
             guest.change_registers(lambda cpu: replace(cpu, pat_value=RESET_PAT), cpus=[1])
 
         It takes about half a second: the guest moves to another QEMU.
 
-        :param change: A layout for the MTRRs, or what gives a CPU other registers when called with those it
-            has.
-        :param cpus: QEMU's numbers of those that change, None for all.
+        :param change: A layout for the MTRRs, or a function that is called with the registers of a CPU and
+            returns those that the CPU shall have.
+        :param cpus: QEMU's numbers of the CPUs that change, None for all.
         :raises LayoutError: the MTRRs can't express the layout.
         """
         if isinstance(change, Layout):
@@ -352,13 +365,13 @@ class Guest:
         self.journal.record_query("change_registers", None)
 
     def register_disagreements(self) -> tuple[Disagreement, ...]:
-        """Where the three ways to read the registers don't agree: in the guest, ``/proc/mtrr``, outside."""
+        """Registers on which the three ways to read them disagree: in the guest, ``/proc/mtrr``, outside."""
         inside = self.registers()
         listed = None if inside[0].mtrr is None else self.mtrr_list()
         return disagreements(inside=inside, listed=listed, outside=self.registers_outside())
 
     def rewritten(self) -> tuple[RegisterChange, ...]:
-        """The MTRRs that aren't what the layout says: rewritten by the kernel at boot, or changed since.
+        """MTRRs that differ from the layout: rewritten by the kernel at boot, or changed since.
 
         Linux rewrites them with ``enable_mtrr_cleanup`` and through ``/proc/mtrr``.
         """
@@ -373,20 +386,22 @@ class Guest:
         """The effective type of each page now: its type in the page tables combined with the MTRRs.
 
         None where this test has nothing mapped; ``EffectiveType.ALIASED`` where its live mappings of the page
-        have different effective types. What others have mapped is the audit's to tell (:meth:`audit`).
+        have different effective types. Mappings of others are not counted: :meth:`audit` finds them.
         """
         return effective_now(self._agent, self.journal, region, self.registers()[0])
 
     def audit(self, *, scan: bool = False, tracked: bool = True) -> Audit:
-        """What the page tables of all processes and the kernel really hold, read from outside: conflicts,
-        and all else that :mod:`pytest_memtype.audit` finds fault with. The guest stands still meanwhile.
+        """Read the page tables of all processes and the kernel from outside, and look for faults in them.
+
+        Faults are conflicts between mappings, and everything else that :mod:`pytest_memtype.audit` finds. The
+        guest stands still meanwhile.
 
         :param scan: Look for page tables in all of RAM, too; else those of CR3 and of the guest's own list of
             processes are read. A guest without the module, or stopped, is always scanned.
         :param tracked: Compare with the verifier's records and the kernel's own list.
         :raises UsageError: this host doesn't let a process look into its child.
         """
-        # It imports numpy, which takes as long as importing the rest.
+        # The import loads numpy, which takes as long as importing the rest.
         from pytest_memtype.guest.audited import audited
 
         return audited(
@@ -422,26 +437,26 @@ class Guest:
         return self.machine.qmp
 
     def screenshot(self) -> Picture:
-        """What :attr:`Hardware.display` shows; without one, the test device.
+        """A picture of :attr:`Hardware.display`; of the test device where there is no display.
 
-        :raises GuestError: QEMU can't say.
+        :raises GuestError: QEMU can't take it.
         """
         return screenshot(self.qmp, device=DISPLAY if self.hardware.display else None)
 
     def reports(self) -> tuple[ConsoleReport, ...]:
         """The kernel's reports on its console since :meth:`begin_test`: oopses, warnings, lockups, panics."""
         if not isinstance(self.host_machine, Machine) and self.host_machine.alive:
-            # Its console may be quiet, or nobody's to see.
+            # The console of a target may be quiet, or out of reach.
             return find_reports("\n".join(self.log))
         with self._console_log.open("rb") as file:
             file.seek(self._console_start)
             return find_reports(sanitize(file.read()))
 
     def reset(self) -> None:
-        """Make it fit for another test: no process, no driver's mapping, the default policy.
+        """Make the guest fit for another test: no process, no driver's mapping, the default policy.
 
-        What the kernel keeps, such as which warnings it gives only once, stays. So do mappings of the
-        verifier's that a bug of the kernel left behind: they are what tests look for.
+        The kernel's own state stays, such as which warnings it gives only once. So do records of the
+        verifier that a bug of the kernel left behind: tests look for them.
         """
         self._agent.call("reset")
         self.journal.forget()
@@ -450,7 +465,7 @@ class Guest:
         self.begin_test()
 
     def begin_test(self) -> None:
-        """Hand the guest to a test: log and reports begin here."""
+        """Hand the guest to a test: its log and reports begin here."""
         self._looked_at_others = False
         self._log_start = len(self._agent.log)
         self._console_start = _size(self._console_log)

@@ -1,4 +1,4 @@
-"""Everything done in a guest, in order, as the record file wants it."""
+"""The journal: everything done in a guest, in order, in the form of the record file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ _OWN_DEVICE = ("mmap driver", "mmap noncached_writecombine", _WHEN_TOUCHED)
 
 @dataclass(frozen=True)
 class _Live:
-    """A mapping, page by page.
+    """A live mapping, page by page.
 
-    :param held: Which pages the mapping still covers. One that wasn't touched yet, or was taken out
-        of the page table, is held without being there.
-    :param refused: Did the verifier refuse it? Also where there is no verifier to ask.
+    :param label: Its kind and type, such as ``ioremap UC-``.
+    :param mapping: The mapping as it was made.
+    :param held: For each page, whether the mapping still covers it. A page that wasn't touched yet, or was
+        taken out of the page table, is held without being there.
+    :param refused: Did the verifier refuse it? True also in a guest without a verifier.
     """
 
     label: str
@@ -40,18 +42,19 @@ class _Live:
         return any(held and region.start <= page < region.end for page, held in pages)
 
     def belongs(self, mapping: Mapping, process: str) -> bool:
-        """Is it the process's mapping? A child's goes by its parent's handle."""
+        """Is it this mapping, as the process has it? A child's mapping has its parent's handle."""
         return self.mapping == replace(mapping, holder=process)
 
     def without(self, gone: Sequence[bool]) -> _Live:
-        """The same, which some pages are no longer part of."""
+        """The mapping without some of its pages, given as one truth value for each page."""
         return replace(self, held=tuple(was and not out for out, was in zip(gone, self.held, strict=True)))
 
 
 class Journal:
-    """The entries of one guest. Knows which mappings are live, to say what a new one stands beside.
+    """The journal of one guest. It knows which mappings are live, to say what a new one stands beside.
 
-    :param mtrr: The type that the layout gives a region, None where its pages differ.
+    :param mtrr: Called with a region; returns the type that the MTRRs give it, None where its pages differ.
+    :ivar entries: The entries so far, as the record file has them.
     :ivar ram: The regions that are RAM; tests get all others as device memory.
     """
 
@@ -60,14 +63,15 @@ class Journal:
         self.entries: list[dict[str, Any]] = []
         self.ram: list[Region] = []
         self._live: list[_Live] = []
-        # They map nothing, and may be of all the memory there could be: not to be kept page by page.
+        # Reservations map nothing, and may cover all possible memory: too large to be kept page by page.
         self._reserved: dict[Mapping, str] = {}
 
     def mapped(self, outcome: Outcome, label: str, arguments: dict[str, Any] | None = None) -> None:
         """Note a request for a mapping.
 
-        :param label: Names its kind, such as ``ioremap``.
-        :param arguments: What else was asked for.
+        :param outcome: The outcome of the request; its mapping is live from now on.
+        :param label: Names the kind of request, such as ``ioremap``.
+        :param arguments: Further arguments of the request; None for no others.
         """
         beside = [each.label for each in self._live if each.overlaps(outcome.region)]
         beside += [
@@ -109,7 +113,7 @@ class Journal:
         self._live.append(_Live(live, outcome.mapping, held, refused))
 
     def forget(self) -> None:
-        """All mappings are gone."""
+        """Forget all mappings: the guest was reset."""
         self._live.clear()
         self._reserved.clear()
         self.ram.clear()
@@ -124,19 +128,24 @@ class Journal:
         log: Sequence[str],
         **more: Any,
     ) -> None:
-        """Note anything else.
+        """Note an operation that is neither a request for a mapping nor a question.
 
-        :param more: Fields of this operation's own.
+        :param operation: Its name.
+        :param actor: Name of the driver or process that did it, or ``test``.
+        :param arguments: Its arguments, as JSON.
+        :param result: Its result, as JSON.
+        :param log: The kernel's messages meanwhile, sanitised.
+        :param **more: Fields that only this operation has.
         """
         self._add(operation=operation, actor=actor, arguments=arguments, result=result, **more, log=list(log))
 
     def record_query(self, what: str, result: Any, region: Region | None = None) -> None:
-        """Note what the test looked at: something of the guest's state."""
+        """Note that the test looked at the guest's state: what it looked at, and what it found."""
         arguments = {} if region is None else _region(region)
         self._add(operation=what, actor="test", arguments=arguments, result=result, log=[])
 
     def verified(self, region: Region, requested: str, verdict: Verdict) -> None:
-        """Note a question to the verifier."""
+        """Note a question to the verifier, and its verdict."""
         self._add(
             operation="verify",
             actor="test",
@@ -147,20 +156,20 @@ class Journal:
         )
 
     def ended(self, mapping: Mapping) -> None:
-        """A mapping is gone."""
+        """Note that a mapping is gone."""
         self._live = [each for each in self._live if each.mapping != mapping]
         self._reserved.pop(mapping, None)
 
     def unmapped(self, mapping: Mapping, process: str, *, offset: int, pages: int | None) -> None:
-        """A part of a process's mapping is gone, counted in pages; to its end without a number."""
+        """Note that some pages of a process's mapping are gone; all to its end where ``pages`` is None."""
         end = mapping.region.pages if pages is None else offset + pages
         gone = [offset <= page < end for page in range(mapping.region.pages)]
         self._live = [each.without(gone) if each.belongs(mapping, process) else each for each in self._live]
-        # With thousands of operations, what is gone must not cost those that follow.
+        # With thousands of operations, mappings that are gone must not slow down those that follow.
         self._live = [each for each in self._live if any(each.held)]
 
     def moved(self, mapping: Mapping, to: Mapping, process: str, *, offset: int, pages: int) -> None:
-        """A part of a process's mapping has moved, counted in pages; perhaps with fewer pages."""
+        """Note that a part of a process's mapping has moved, counted in pages; perhaps with fewer pages."""
         kept = slice(offset, offset + min(pages, to.region.pages))
         padding = to.region.pages - (kept.stop - kept.start)
         self._live += [
@@ -175,13 +184,13 @@ class Journal:
         self.unmapped(mapping, process, offset=offset, pages=pages)
 
     def exited(self, process: str) -> None:
-        """A process is gone, with all its mappings."""
+        """Note that a process is gone, with all its mappings."""
         self._live = [
             each for each in self._live if (each.mapping.kind, each.mapping.holder) != ("user", process)
         ]
 
     def inherited(self, parent: str, child: str) -> None:
-        """A process forked."""
+        """Note that a process forked: its child has all its mappings."""
         self._live += [
             replace(each, mapping=replace(each.mapping, holder=child))
             for each in self._live
@@ -193,8 +202,9 @@ class Journal:
         return [each.mapping for each in self._live if each.overlaps(region)]
 
     def excuses(self, region: Region) -> bool:
-        """Does each page of a region have a live mapping that the verifier refused, and the kernel made all
-        the same? An alias there is what the test knows of.
+        """Does each page of a region have a live mapping that the verifier refused and the kernel made?
+
+        The test knows of an alias there.
         """
         refused = [each for each in self._live if each.refused and each.overlaps(region)]
         return bool(refused) and all(
@@ -210,7 +220,7 @@ def _region(region: Region) -> dict[str, int]:
 
 
 def _types(pages: Sequence[MemType | Effective | None]) -> str | list[str | None] | None:
-    """The type that all pages have, or that of each; None when nothing is mapped."""
+    """The type that all pages have, or a list of each page's; None when nothing is mapped."""
     # A mapping of 1 GiB has 262,144 pages, of a few types.
     names = {each: None if each is None else str(each) for each in dict.fromkeys(pages)}
     if len(names) <= 1:

@@ -1,4 +1,4 @@
-"""How the journal writes down what a test looked at: such that it can be compared between kernels."""
+"""Values as the journal writes them, in a form that can be compared between kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_memtype.x86.mtrr_runs import runs
 
 
 def pat_text(slots: Iterable[MemType]) -> str:
-    """A PAT, ``"PAT WB WC UC- UC WB WP UC- WT"``."""
+    """The slots of a PAT as text: ``"PAT WB WC UC- UC WB WP UC- WT"``."""
     return " ".join(("PAT", *map(str, slots)))
 
 
@@ -27,7 +27,7 @@ def listed(entries: Iterable[ListEntry]) -> list[list[int | str]]:
 
 
 def type_or_errno(memtype: MemType | None, number: int) -> str:
-    """What a look-up gave."""
+    """The result of a look-up: a memory type, or the name of a positive errno where there is none."""
     return str(memtype) if memtype is not None else errno.errorcode.get(number, str(number))
 
 
@@ -45,7 +45,7 @@ def mtrr_type(layout: Layout, hardware: Hardware, region: Region) -> str | None:
 
 
 def type_by(state: MtrrState | None, region: Region) -> str | None:
-    """The type that some MTRRs give a region; None where its pages differ, and without any."""
+    """The type that some MTRRs give a region; None where its pages differ, and without MTRRs."""
     if state is None:
         return None
     # Two are enough to see that they differ.

@@ -14,7 +14,7 @@ _LINE = re.compile(r"PAT: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] ([a-z-]+)")
 
 @dataclass(frozen=True)
 class ListEntry:
-    """One reservation. There may be several of the same range: they are the kernel's reference count."""
+    """A reservation of the kernel. Several of the same range are the kernel's reference count."""
 
     region: Region
     memtype: MemType
@@ -24,8 +24,9 @@ class ListEntry:
 
 
 def parse_memtype_list(text: str) -> tuple[ListEntry, ...]:
-    """The entries, in the kernel's order.
+    """The reservations in the kernel's list, in the kernel's order.
 
+    :param text: Content of the file, its heading included.
     :raises ValueError: a line has another form than any kernel's so far.
     """
     entries = []

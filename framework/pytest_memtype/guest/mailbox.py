@@ -16,8 +16,9 @@ from pytest_memtype.machine.memory import GuestMemory
 
 
 class Mailbox:
-    """The memory that the agent has set aside.
+    """The memory that the agent has set aside for messages.
 
+    :param memory: The guest's memory, read and written from outside.
     :param runs: Guest-physical address and number of pages of each piece.
     """
 
@@ -27,15 +28,16 @@ class Mailbox:
         self.size = sum(size for _, size in self._pieces)
 
     def write(self, message: bytes) -> dict[str, int]:
-        """Leave a message, and return the fields that tell the agent of it."""
+        """Leave a message, and return the fields of a request that tell the agent of it."""
         for address, first, last in self._cut(len(message)):
             self._memory.write(address, message[first:last])
         return {"length": len(message), "crc": zlib.crc32(message)}
 
     def read(self, notice: dict[str, Any]) -> bytes:
-        """The message that the agent says it has left.
+        """Read the message that the agent says it has left.
 
-        :raises AgentError: it isn't there.
+        :param notice: What the agent says of it: ``length`` in bytes, and ``crc``, its CRC-32.
+        :raises AgentError: the mailbox holds other bytes, or is shorter than the message.
         """
         length = int(notice["length"])
         parts = [self._memory.read(address, last - first) for address, first, last in self._cut(length)]
@@ -45,7 +47,7 @@ class Mailbox:
         return message
 
     def _cut(self, length: int) -> Iterator[tuple[int, int, int]]:
-        """The pieces of a message: guest-physical address, and where it begins and ends in the message."""
+        """Cut a message of some bytes: guest-physical address, offsets of each piece's begin and end."""
         done = 0
         for address, size in self._pieces:
             if done < length:

@@ -1,7 +1,7 @@
-"""What others have mapped in a guest: seen, not asked for.
+"""Observations: mappings that others have made in a guest, seen by probes.
 
 The guest's module watches ``memtype_reserve()`` and ``memtype_free()`` with kprobes, and starts from the
-kernel's own list. See docs/observation.md for what passes neither.
+kernel's own list. See docs/observation.md for mappings that pass neither.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class Observation:
     """A mapping that a driver or process other than the test's own made, or tried to make.
 
     :param start: Guest-physical address of its first byte.
-    :param pages: Of 4 KiB.
-    :param requested: The type it was asked for; None when that is not known.
-    :param granted: The type the kernel reserved for it; None when it refused.
+    :param pages: How many pages of 4 KiB.
+    :param requested: The type that was asked for; None when that is not known.
+    :param granted: The type the kernel reserved for it; None when the kernel refused.
     :param errno: The kernel's answer: positive, 0 when it reserved.
     :param kind: ``"kernel"`` or ``"user"``.
-    :param caller: Who called ioremap or the like, as the kernel prints it: ``function+0x3b/0x60 [module]``.
-        None for what was mapped before the probes were there.
-    :param task: Name of the task it ran in; None likewise.
-    :param pid: That task's process; 0 likewise.
+    :param caller: Caller of ioremap or the like, as the kernel prints it: ``function+0x3b/0x60 [module]``.
+        None for a mapping made before the probes were there.
+    :param task: Name of the task it ran in; None for such a mapping.
+    :param pid: Process id of that task; 0 for such a mapping.
     :param rule: The verifier's rule that a mapping of ``requested`` breaks; None when it breaks none.
-    :param conflict: The mapping in the way, where the rule has one.
+    :param conflict: The mapping in the way; None where the rule has none.
     """
 
     start: int
@@ -70,8 +70,9 @@ class Observation:
 class Probe:
     """A probe of the guest's module on a function of the kernel.
 
+    :param function: Name of the function.
     :param errno: Why it could not be attached: positive, 0 when it was.
-    :param armed: Is it called? Tried out when asked, because an attached probe may be switched off.
+    :param armed: Is it called? Tried out for each question, because an attached probe may be switched off.
     """
 
     function: str
@@ -89,9 +90,9 @@ class Probe:
 class ObservationStatus:
     """How far the observation of a guest can be relied on.
 
-    :param probes: Without a working one, what is mapped after the module was loaded is not seen.
-    :param missed: Calls that were not seen or could not be counted: records and verdicts may be wrong.
-    :param dropped: Observations that are counted in the records, but that the list had no room for.
+    :param probes: The module's probes. Without working ones, mappings made after it was loaded are not seen.
+    :param missed: Number of calls that were not seen or not counted: records and verdicts may be wrong.
+    :param dropped: Number of observations that are counted in the records, but had no room in the list.
     """
 
     probes: tuple[Probe, ...]

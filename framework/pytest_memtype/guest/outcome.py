@@ -1,4 +1,4 @@
-"""What came of an operation: the verifier's verdict, the kernel's answer, the page table's type."""
+"""Outcomes of operations: the verifier's verdict, the kernel's answer, the page table's type."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ class TrackedMapping:
     """A mapping the verifier keeps count of.
 
     :param owner: The driver's or the process's name.
+    :param region: The guest-physical memory that it maps.
+    :param memtype: The type that the verifier counts it with.
     :param kind: ``"kernel"`` or ``"user"``.
-    :param pid: Of a user mapping, else 0.
-    :param address: Where the process has it, else 0.
-    :param observed: Somebody else made it: it was seen, not asked for. Then ``owner`` is the module or
-        function that called for a kernel mapping, the task of a user mapping.
+    :param pid: Process id of the owner of a user mapping, else 0.
+    :param address: Virtual address of a user mapping in its process, else 0.
+    :param observed: Was it made by others, and seen? Then ``owner`` is the module or function that called
+        for a kernel mapping, the task of a user mapping.
     """
 
     owner: str
@@ -39,9 +41,10 @@ class TrackedMapping:
     observed: bool = False
 
     def address_of(self, page: int) -> int:
-        """Where the process has a page of it, by guest-physical address.
+        """Virtual address of a page of the mapping in the process that has it.
 
-        :raises ValueError: it is a driver's, or doesn't cover the page.
+        :param page: Guest-physical address of the page.
+        :raises ValueError: the mapping is a driver's, or doesn't cover the page.
         """
         if self.kind != "user" or not self.region.start <= page < self.region.end:
             raise ValueError(f"{self} is no user mapping of {page:#x}")
@@ -53,14 +56,15 @@ class TrackedMapping:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verifier's answer.
+    """The verifier's verdict on a mapping.
 
+    :param accepted: Does the mapping break no rule?
     :param rule: The broken one: ``malformed``, ``impossible``, ``ram-not-wb``, ``alias``,
         ``exclusive``, ``smram``; None when accepted.
     :param errno: Positive, 0 when accepted.
-    :param conflict: The mapping in the way, where the rule has one.
-    :param hazards: ``mtrr-wb-uncached``, ``mtrr-mixed``, ``mtrr-undefined``, ``mtrr-uncached-combines``; of
-        accepted requests.
+    :param conflict: The mapping in the way; None where the rule has none.
+    :param hazards: Warnings about an accepted request: ``mtrr-wb-uncached``, ``mtrr-mixed``,
+        ``mtrr-undefined``, ``mtrr-uncached-combines``.
     """
 
     accepted: bool
@@ -82,7 +86,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class KernelAnswer:
-    """The kernel's answer.
+    """The kernel's answer to a request.
 
     :param asked: False where enforce mode kept a refused request from the kernel.
     :param errno: Positive, 0 when accepted. A function that returns NULL and no reason counts
@@ -113,7 +117,8 @@ class Mapping:
     :param kind: ``"kernel"`` for a driver's, ``"user"`` for a process's.
     :param holder: Name of the driver or process that has it.
     :param handle: The agent's number for it, never used again.
-    :param address: Where the process has it, 0 for a driver's; a child has it at the same place.
+    :param region: The guest-physical memory that it maps.
+    :param address: Virtual address in the process, the same in a child; 0 for a driver's.
     """
 
     kind: str
@@ -125,15 +130,21 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that came of one request for a mapping.
+    """The outcome of one request for a mapping.
 
-    :param judged: The verifier's verdict; None in a guest without the module.
-    :param granted: The type decoded from the page table, the same for all pages; None when
-        nothing is mapped or the pages differ. ``granted_pages`` has each.
-    :param effective: ``granted`` combined with the MTRRs, likewise; None in a guest without the module,
-        which is what reads MTRRs.
-    :param mapping: None when there is none.
-    :param address: Where the process got it, 0 for a driver's and where nothing is mapped.
+    :param operation: The request's verb, such as ``ioremap`` or ``mmap``.
+    :param actor: Name of the driver or process that asked.
+    :param region: The guest-physical memory that was asked for.
+    :param requested: The type that was asked for.
+    :param verdict_or_none: The verifier's verdict; None in a guest without the module.
+    :param kernel: The kernel's answer.
+    :param granted_pages: The type of each page, decoded from the page table, None where nothing is mapped.
+        Empty without a mapping, and for requests that map nothing. ``granted`` is the type that all pages
+        have, None when they differ.
+    :param effective_pages: ``granted_pages`` combined with the MTRRs, and ``effective`` likewise. None for
+        each page in a guest without the module, which is what reads MTRRs.
+    :param mapping: The mapping that was made; None when there is none.
+    :param address: Virtual address of a process's mapping, 0 for a driver's and where nothing is mapped.
     :param leaves: The page-table entries behind ``granted_pages``, with the size of their pages.
     """
 
@@ -169,9 +180,9 @@ class Outcome:
 
     @property
     def accepted(self) -> bool:
-        """Did both say yes, and is the type the one that was asked for?
+        """Did verifier and kernel accept, and is the type the one that was asked for?
 
-        What only reserves (``reserve_wc``, ``phys_wc_add``) has no page table that could hold another.
+        Requests that only reserve (``reserve_wc``, ``phys_wc_add``) have no page table to hold another type.
         """
         as_asked = self.granted is self.requested or not self.granted_pages
         return self.verdict.accepted and self.kernel.accepted and as_asked
@@ -183,7 +194,7 @@ class Outcome:
             f"verifier {verifier}, kernel {self.kernel}, page table {_all(self.granted_pages)}"
         )
 
-    # pytest shows it of a failed assertion, and would cut a list of all fields in the middle, at the verdict.
+    # pytest shows the repr for a failed assertion, and would cut a list of all fields at the verdict.
     __repr__ = __str__
 
 
@@ -217,7 +228,8 @@ HAZARDS = ("mtrr-wb-uncached", "mtrr-mixed", "mtrr-undefined", "mtrr-uncached-co
 def decode_verdict(content: dict[str, Any]) -> Verdict:
     """A verdict in a reply of the agent.
 
-    :raises ValueError: it names a rule or a hazard there isn't.
+    :param content: ``verdict`` of the reply.
+    :raises ValueError: the verdict names a rule or a hazard that doesn't exist.
     """
     conflict = content["conflict"]
     if content["rule"] not in (None, *RULES) or not set(content["hazards"]) <= set(HAZARDS):
@@ -232,7 +244,7 @@ def decode_verdict(content: dict[str, Any]) -> Verdict:
 
 
 def decode_kernel(content: dict[str, Any] | None, log: tuple[str, ...]) -> KernelAnswer:
-    """The kernel's answer in a reply of the agent; null when it wasn't asked."""
+    """The kernel's answer in a reply of the agent; null when the kernel wasn't asked."""
     if content is None:
         return KernelAnswer(asked=False, accepted=False, errno=0, log=log)
     return KernelAnswer(asked=True, accepted=content["accepted"], errno=content["errno"], log=log)

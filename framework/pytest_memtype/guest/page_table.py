@@ -1,4 +1,4 @@
-"""What the guest's page tables hold for a mapping."""
+"""The entries that the guest's page tables hold for a mapping."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class HoldsPat(Protocol):
 class Leaves:
     """Neighbouring pages whose page-table entries differ in nothing but the page.
 
-    :param page_size: Of the entries, the part of a large page that is mapped counted too.
-    :param pages: How many of 4 KiB.
-    :param memtype: None where nothing is mapped.
+    :param page_size: Size of the entries' pages, also where only a part of a large page is mapped.
+    :param pages: How many pages of 4 KiB.
+    :param memtype: The type in the entries; None where nothing is mapped.
     """
 
     page_size: PageSize
@@ -42,12 +42,12 @@ class Leaves:
 
 
 def decode_leaves(content: dict[str, Any], pat_value: int, *, pages: int) -> tuple[Leaves, ...]:
-    """What maps a range, from its first page to its last.
+    """The page-table entries that map a range, from its first page to its last.
 
     :param content: ``page_table`` of a reply: runs of (leaf entry, shift, pages).
-    :param pat_value: Of IA32_PAT.
-    :param pages: How many there must be.
-    :raises ValueError: there are others, or the agent had more runs than room for them.
+    :param pat_value: Value of IA32_PAT.
+    :param pages: How many pages of 4 KiB there must be.
+    :raises ValueError: there are more or fewer, or the agent had more runs than room for them.
     """
     if content["truncated"]:
         raise ValueError("the page table entries change their attributes more often than the agent can say")
@@ -73,8 +73,10 @@ def types_by_address(content: dict[str, Any], region: Region, pat_value: int) ->
     After a part of a mapping was unmapped, another may be at its addresses; a private page that was written
     is a copy elsewhere. Such pages are None here, as those that nothing maps.
 
-    :param content: As of :func:`decode_leaves`; it has as many pages as the region.
-    :raises ValueError: as there.
+    :param content: ``page_table`` of a reply, as for :func:`decode_leaves`.
+    :param region: The pages that the mapping was made of, as many as the reply has.
+    :param pat_value: Value of IA32_PAT.
+    :raises ValueError: as of :func:`decode_leaves`.
     """
     types: list[MemType | None] = []
     leaves = decode_leaves(content, pat_value, pages=region.pages)
@@ -94,7 +96,8 @@ def types_of(leaves: Iterable[Leaves]) -> tuple[MemType | None, ...]:
 def physical_address(content: dict[str, Any], *, virtual: int) -> int | None:
     """Guest-physical address of the first page of a reply's ``page_table``, None when nothing is there.
 
-    :param virtual: Where it is mapped, which tells the pages of a large one apart.
+    :param content: ``page_table`` of a reply, as for :func:`decode_leaves`.
+    :param virtual: Virtual address of that page, which tells the 4 KiB pages of a large one apart.
     """
     entry, shift, _ = map(int, content["runs"][0])
     if not entry:

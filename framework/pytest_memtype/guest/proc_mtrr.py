@@ -16,7 +16,7 @@ MTRR_NAMES = {
     "write-protect": MemType.WP,
     "write-back": MemType.WB,
 }
-"""Linux's, arch/x86/kernel/cpu/mtrr/if.c, 5.10 to 7.3: other than those of its memory types."""
+"""Linux's names, arch/x86/kernel/cpu/mtrr/if.c, 5.10 to 7.3: other than its names of memory types."""
 
 # mtrr_seq_show() of the same file. The megabytes in brackets say the base once more.
 _LINE = re.compile(r"reg(\d+): base=0x([0-9a-f]+) \( *\d+MB\), size= *(\d+)([KM])B, count=(\d+): (\S+)")
@@ -26,11 +26,12 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20}
 @shown_in_hexadecimal("base", "size")
 @dataclass(frozen=True)
 class ProcMtrr:
-    """One range.
+    """A range of ``/proc/mtrr``, which is a variable MTRR in use.
 
     :param index: Number of the register, by which :meth:`Process.mtrr_delete` finds it.
     :param base: Address of the first byte.
-    :param size: In bytes.
+    :param size: Bytes.
+    :param memtype: The type that the MTRR gives the range.
     :param count: How often it was asked for.
     """
 
@@ -43,10 +44,10 @@ class ProcMtrr:
 
 @dataclass(frozen=True)
 class MtrrAnswer:
-    """What the kernel made of a change of the MTRRs.
+    """The kernel's answer to a change of the MTRRs.
 
     :param errno: Positive, 0 when accepted.
-    :param registers: What it then shows; None to a process that may not read it.
+    :param registers: The ranges of ``/proc/mtrr`` afterwards; None to a process that may not read it.
     :param log: The kernel's messages while it worked, sanitised.
     """
 
@@ -64,8 +65,9 @@ class MtrrAnswer:
 
 
 def parse_proc_mtrr(text: str) -> tuple[ProcMtrr, ...]:
-    """The ranges in use, by register.
+    """The ranges of ``/proc/mtrr``, by register.
 
+    :param text: Content of the file.
     :raises ValueError: a line has another form than any kernel's so far.
     """
     return tuple(_range(line) for line in text.splitlines())

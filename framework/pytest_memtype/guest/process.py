@@ -25,17 +25,17 @@ _VIA: dict[str, tuple[MemType, ...]] = {
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
 }
-"""The ways to map, and the types each can ask for."""
+"""Memory types that each way to map can ask for."""
 
 
 MOMENTS = ("mmap", "open", "close", "fault")
-"""When :meth:`Process.kill` may strike in the middle of an operation."""
+"""Moments in the middle of an operation at which :meth:`Process.kill` can strike."""
 
 
 class ProcessFault(Exception):
-    """The process got a signal instead of the memory.
+    """Raised when a process that reads or writes memory gets a signal instead.
 
-    :ivar signal: Its number: 11 is SIGSEGV, 7 is SIGBUS.
+    :ivar signal: Number of the signal: 11 is SIGSEGV, 7 is SIGBUS.
     """
 
     def __init__(self, process: str, signal: int) -> None:
@@ -46,8 +46,8 @@ class ProcessFault(Exception):
 class Process:
     """A real process, whose mappings the verifier tracks for as long as the process has them.
 
-    :ivar name: At most 31 characters.
-    :ivar pid: In the guest.
+    :ivar name: The name under which the verifier tracks them, at most 31 characters.
+    :ivar pid: Its process id in the guest.
     """
 
     def __init__(self, name: str, pid: int, agent: Agent, journal: Journal) -> None:
@@ -68,9 +68,11 @@ class Process:
     ) -> Outcome:
         """Map device memory or RAM into the process.
 
+        :param region: The memory to map.
+        :param memtype: The type to ask for; ``via`` says which types are possible.
         :param via: ``driver``: the agent's own device, ``remap_pfn_range()`` with any type.
             ``insert_pfn``: the same device, ``vmf_insert_pfn()`` for each page when it is touched; the
-            verifier is asked and counts when mmap is, and Linux tracks nothing of it. A private one is
+            verifier is asked and counts at mmap(), and Linux tracks nothing of it. A private mapping is
             refused, EINVAL. ``noncached_writecombine``: as ``driver``, with the protection
             ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the test
             device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC). ``devmem``: ``/dev/mem``, WB
@@ -79,11 +81,11 @@ class Process:
             RAM, mapped with the type asked for (``wp_page_copy()`` in ``mm/memory.c`` makes it from
             ``vm_page_prot``); the record stays, because the VMA does.
         :param protection: ``r``, ``w`` or ``rw``.
-        :param part: Offset and number of the pages that are mapped, where the VMA has those of the
-            whole region; via ``driver`` only. The verifier is asked for them alone. A part that is
-            private is refused, EINVAL.
-        :raises UsageError: the way is not known, or can't ask for the type or for a part.
-        :raises ProcessDied: the process died on the way; its mappings are gone.
+        :param part: Offset and number of the pages that are mapped, in a VMA of the whole region; via
+            ``driver`` only. The verifier is asked for these pages alone. A part that is private is
+            refused, EINVAL. None maps the whole region.
+        :raises UsageError: ``via`` is not known, or can't ask for the type or for a part.
+        :raises ProcessDied: the process died during the call; its mappings are gone.
         """
         if via not in _VIA:
             raise UsageError(f"a process can't map via {via!r}; it knows {', '.join(_VIA)}")
@@ -110,7 +112,7 @@ class Process:
             )
 
     def munmap(self, mapping: Mapping, *, offset: int = 0, pages: int | None = None) -> SyscallAnswer:
-        """Unmap all of a mapping or a part of it, counted in pages."""
+        """Unmap a mapping or a part of it, counted in pages; to its end where ``pages`` is None."""
         _, result = self._do("munmap", mapping, offset=offset, pages=pages)
         if result.accepted:
             self._journal.unmapped(mapping, self.name, offset=offset, pages=pages)
@@ -128,11 +130,13 @@ class Process:
     ) -> Mapping:
         """Shrink, grow or move a mapping or a part of it, counted in pages.
 
-        What moves is a mapping of its own from then on; what stays where it is remains a part of
-        the old one, as after :meth:`munmap` of the rest.
+        Pages that move are a mapping of their own from then on; pages that stay remain a part of
+        the old one, as after :meth:`munmap` of the others.
 
-        :param pages: Of the part, to the mapping's end if not given.
-        :param new_pages: How many it shall have, as many as now if not given.
+        :param mapping: The mapping, a live one of this process.
+        :param offset: First page of the part, counted from the mapping's first.
+        :param pages: Number of pages of the part; None for all to the mapping's end.
+        :param new_pages: Number of pages it shall have; None for as many as now.
         :param move: Move it to an address that nothing was at before (MREMAP_FIXED).
         :param dont_unmap: MREMAP_DONTUNMAP.
         :returns: The mapping that has the pages now.
@@ -163,13 +167,16 @@ class Process:
     def mprotect(
         self, mapping: Mapping, protection: str, *, offset: int = 0, pages: int | None = None
     ) -> SyscallAnswer:
-        """Change what may be done with a part of a mapping."""
+        """Change the protection of a part of a mapping, counted in pages: ``r``, ``w`` or ``rw``."""
         _check_protection(protection)
         return self._do("mprotect", mapping, offset=offset, pages=pages, protection=protection)[1]
 
     def write(self, mapping: Mapping, page: int, value: int = 1) -> None:
         """Write a 32-bit value to the start of a page.
 
+        :param mapping: The mapping, a live one of this process.
+        :param page: Number of the page in the mapping, from 0.
+        :param value: The value, from 0 to 2**32 - 1.
         :raises ProcessFault: the process got a signal.
         """
         if not 0 <= value < 1 << 32:
@@ -179,12 +186,14 @@ class Process:
     def read(self, mapping: Mapping, page: int) -> int:
         """The 32-bit value at the start of a page.
 
+        :param mapping: The mapping, a live one of this process.
+        :param page: Number of the page in the mapping, from 0.
         :raises ProcessFault: the process got a signal.
         """
         return self._access("read", mapping, page)
 
     def page_table(self, mapping: Mapping, registers: HoldsPat) -> tuple[MemType | None, ...]:
-        """The type of each page of a mapping, read again."""
+        """The type of each page of a mapping, read again from the page table."""
         self._check_user(mapping)
         reply = self._call("user_page_table", handle=mapping.handle)
         pages = mapping.region.pages
@@ -195,7 +204,7 @@ class Process:
         return types
 
     def physical(self, mapping: Mapping, page: int) -> int | None:
-        """Guest-physical address of what the page table has for a page of a mapping; None if it has nothing.
+        """Guest-physical address in the page table for a page of a mapping; None if it has none.
 
         After the process wrote to a private page this is its copy in RAM.
         """
@@ -215,7 +224,7 @@ class Process:
     def fork(self, name: str | None = None) -> Process:
         """Fork; the child has copies of all mappings, under the same handles.
 
-        :param name: The child's; ``NAME-child`` if not given.
+        :param name: Name of the child; None for ``NAME-child``.
         :raises SyscallRefused: fork() failed in the guest; ``errno`` says how.
         """
         child = name or f"{self.name}-child"
@@ -235,12 +244,14 @@ class Process:
     ) -> MtrrAnswer:
         """Add a range through ``/proc/mtrr``, as the X server did before there was PAT.
 
-        :param base: Address, a number or text with a unit (``"4048M"``), like ``size``. The kernel judges
-            them: an MTRR wants a power of two, and a base that is a multiple of it.
-        :param held: By an ioctl of a file that stays open: the kernel takes the range back when this process
-            and all children that it has forked since have ended. Otherwise it is written as a line, and
-            outlives the process, and :meth:`Guest.reset`.
-        :raises UsageError: there is no MTRR of that type, or base or size is no size, or more than the 32
+        :param base: Address of the first byte, a number or text with a unit (``"4048M"``).
+        :param size: Bytes, a number or text likewise. The kernel judges base and size: an MTRR needs a power
+            of two, and a base that is a multiple of it.
+        :param memtype: The type of the range.
+        :param held: Use an ioctl of a file that stays open: the kernel takes the range back when this process
+            and all children that it has forked since have ended. Otherwise the range is written as a line,
+            and outlives the process, and :meth:`Guest.reset`.
+        :raises UsageError: no MTRR can have that type, or base or size is no size, or more than the 32
             bits of the ioctl.
         """
         if memtype not in MTRR_NAMES.values():
@@ -254,7 +265,7 @@ class Process:
         return self._change_mtrr("mtrr_add", base=start, size=length, memtype=int(memtype), held=int(held))
 
     def mtrr_delete(self, index: int) -> MtrrAnswer:
-        """Take one off the count of a register through ``/proc/mtrr``; at zero it is free.
+        """Take one off the count of a register through ``/proc/mtrr``; at zero the register is free.
 
         :param index: The register's number, :attr:`ProcMtrr.index`.
         """
@@ -263,8 +274,9 @@ class Process:
         return self._change_mtrr("mtrr_delete", index=index)
 
     def exec(self) -> None:
-        """Replace the program by itself: the process goes on under its name and pid, all its mappings
-        are gone, and so are their handles.
+        """Replace the program by itself.
+
+        The process goes on under its name and pid; all its mappings are gone, and so are their handles.
 
         :raises OSError: execve() failed in the guest, and nothing has changed.
         """
@@ -276,12 +288,15 @@ class Process:
         self._journal.exited(self.name)
 
     def kill(self, *, at: str | None = None) -> None:
-        """SIGKILL. Without a moment at once; returns when the mappings are gone.
+        """Kill the process with SIGKILL, at once or in an operation to come.
+
+        At once, it returns when the mappings are gone.
 
         :param at: In the middle of an operation to come, when the kernel next does this for the
             process: ``mmap`` (via ``driver`` or ``insert_pfn``, with the pages mapped), ``open`` (a VMA of a
-            mapping was copied: fork, a split, a move), ``close`` (one went), ``fault`` (a page was
-            inserted). The operation then raises ProcessDied. One process of a guest at a time.
+            mapping was copied: fork, a split, a move), ``close`` (a VMA of a mapping went), ``fault`` (a page
+            was inserted). The operation then raises ProcessDied. One process of a guest at a time. None
+            for at once.
         :raises UsageError: there is no such moment.
         """
         if at is None:

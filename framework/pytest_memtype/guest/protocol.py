@@ -1,4 +1,4 @@
-"""The lines on the agent's serial port.
+"""Lines on the agent's serial port, encoded and decoded.
 
 One request, one reply, each a line; ``guests/agent/protocol.h`` is the other
 side::
@@ -6,8 +6,8 @@ side::
     @SEQUENCE:TOKEN verb key=value key=value *CRC
     @SEQUENCE:TOKEN {"log": [...], "reply": {...}} *CRC
 
-The sequence number is decimal, and 0, without a token, for what nobody asked for. The token is random: who
-is root in the guest can write a line to the port before it is asked for, with the next number and a right
+The sequence number is decimal. It is 0, without a token, for a line that answers no request. The token is
+random: root in the guest can write a line to the port before the request, with the next number and a right
 checksum, but not with a token that isn't chosen yet. The checksum is
 zlib's CRC-32, eight hexadecimal digits, of everything from ``@`` to the byte
 before the last space.
@@ -25,7 +25,7 @@ from urllib.parse import quote
 from pytest_memtype.console.text import sanitize
 
 REQUEST_LENGTH = 4096
-"""Bytes the agent has room for, its final zero included."""
+"""Bytes that the agent has room for in a request, its final zero included."""
 
 _TOKEN_BYTES = 8
 
@@ -35,14 +35,16 @@ class DamagedLine(ValueError):
 
 
 class ForeignLine(DamagedLine):
-    """A line that has nothing of the agent's: UEFI firmware, and Linux' EFI stub, write to every port."""
+    """A line that the agent didn't send: UEFI firmware, and Linux' EFI stub, write to every port."""
 
 
 @dataclass(frozen=True)
 class Line:
     """A line from the agent, checked and decoded.
 
-    :param token: Of the request that it answers; empty for what nobody asked for.
+    :param sequence: Number of the request that it answers; 0 when it answers none.
+    :param token: Token of that request; empty when it answers none.
+    :param content: The decoded JSON.
     """
 
     sequence: int
@@ -65,14 +67,18 @@ def request_text(verb: str, fields: dict[str, str | int]) -> bytes:
 
 
 def new_token() -> str:
-    """What nobody in a guest can foresee."""
+    """A random token for a request, which nobody in a guest can foresee."""
     return secrets.token_hex(_TOKEN_BYTES)
 
 
 def encode_request(sequence: int, token: str, verb: str, fields: dict[str, str | int]) -> bytes:
-    """The line for a request.
+    """The line for a request, checksum included.
 
-    :raises ValueError: it is longer than the agent has room for.
+    :param sequence: Number of the request, 1 for an agent's first.
+    :param token: The request's token, of :func:`new_token`.
+    :param verb: The request.
+    :param fields: Its arguments; text is quoted.
+    :raises ValueError: the line is longer than the agent has room for.
     """
     payload = b"@%d:%s %s" % (sequence, token.encode("ascii"), request_text(verb, fields))
     line = payload + b" *%08x\n" % zlib.crc32(payload)
@@ -84,10 +90,11 @@ def encode_request(sequence: int, token: str, verb: str, fields: dict[str, str |
 
 
 def decode_line(line: bytes) -> Line:
-    """What the agent said.
+    """Check and decode a line from the agent.
 
-    :raises DamagedLine: the line doesn't check.
-    :raises ForeignLine: it isn't the agent's at all.
+    :param line: The bytes of the line; its end may be there or not.
+    :raises DamagedLine: the checksum or the shape of the line is wrong.
+    :raises ForeignLine: the line isn't the agent's at all.
     """
     if b"@" not in line and b" *" not in line:
         raise ForeignLine(f"line that isn't the agent's: {line[:80]!r}")

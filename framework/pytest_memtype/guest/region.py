@@ -32,12 +32,12 @@ class Region:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size of the region in bytes."""
         return self.pages * PAGE_SIZE
 
     @property
     def end(self) -> int:
-        """Address of the first byte behind it."""
+        """Address of the first byte behind the region."""
         return self.start + self.size
 
     def overlaps(self, other: Region) -> bool:
@@ -57,5 +57,5 @@ class Region:
         return Region(self.start + first * PAGE_SIZE, max(0, last - first))
 
     def __str__(self) -> str:
-        """As Linux prints memory: ``[mem 0xfd000000-0xfd003fff]``."""
+        """The region as Linux prints memory: ``[mem 0xfd000000-0xfd003fff]``."""
         return f"[mem {self.start:#x}-{max(self.start, self.end - 1):#x}]"

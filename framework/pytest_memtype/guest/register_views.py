@@ -1,4 +1,4 @@
-"""One CPU's registers, read in three ways that must agree, and which of them doesn't."""
+"""Registers of the guest's CPUs, read in three ways that must agree, and which way stands alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Disagreement:
     """A register that isn't the same in all ways to read it.
 
     :param cpu: Linux's number of the CPU.
-    :param register: Its name.
-    :param values: Way to read it, and what it says.
-    :param odd: The way that stands alone: None when there are but two.
+    :param register: Name of the register or range.
+    :param values: Pairs of a way to read it, and the value read in that way.
+    :param odd: The way that stands alone; None when there are only two ways, or no two agree.
     """
 
     cpu: int
@@ -44,13 +44,14 @@ def disagreements(
     listed: Sequence[ProcMtrr] | None,
     outside: Sequence[CpuRegisters],
 ) -> tuple[Disagreement, ...]:
-    """Where they differ, by CPU.
+    """Find where the three ways to read the registers differ, by CPU.
 
-    CR3 isn't compared: no two of these are read at one moment, and it changes with the process that runs.
+    CR3 isn't compared: no two ways read at one moment, and it changes with the process that runs.
 
-    :param inside: Of the CPUs that are online.
-    :param listed: None on a CPU without MTRRs. It has the ranges of one CPU, that on which it was read, and
-        nobody knows which: it is held against the first where no CPU is like it.
+    :param inside: Registers of the CPUs that are online, read in the guest.
+    :param listed: The ranges of ``/proc/mtrr``; None on a CPU without MTRRs. They are those of the CPU on
+        which the file was read, which isn't known: where no CPU has them, they are compared with the first.
+    :param outside: Registers of all CPUs, read from QEMU.
     """
     others = {each.cpu: each for each in outside}
     found: list[Disagreement] = []

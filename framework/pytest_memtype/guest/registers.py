@@ -1,4 +1,4 @@
-"""The registers of the guest's CPUs that have a say in memory types."""
+"""Registers of the guest's CPUs that decide on memory types."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from pytest_memtype.x86.smrr import Smrr
 @shown_in_hexadecimal("pat_value", "cr0", "cr3", "cr4")
 @dataclass(frozen=True)
 class Registers:
-    """One CPU's, as the guest's own kernel reads them.
+    """Registers of one CPU, as the guest's own kernel reads them.
 
     :param cpu: Linux's number of the CPU.
-    :param physical_bits: Width of a physical address.
-    :param mtrr: None on a CPU without MTRRs.
-    :param pat_value: IA32_PAT; what the bits mean without PAT where the CPU has none.
+    :param vendor: Maker of the CPU, whose table combines the types.
+    :param physical_bits: Width of a physical address in bits.
+    :param mtrr: The MTRRs; None on a CPU without MTRRs.
+    :param has_pat: Does the CPU have PAT?
+    :param pat_value: IA32_PAT; its value after a reset where the CPU has none.
     """
 
     cpu: int
@@ -48,9 +50,9 @@ class RegisterChange:
     """An MTRR that isn't what the layout says.
 
     :param cpu: Linux's number of the CPU.
-    :param msr: The register's number.
-    :param intended: What the layout and the firmware put there.
-    :param found: What the guest's kernel reads.
+    :param msr: Number of the register (MSR).
+    :param intended: Value that the layout and the firmware put there.
+    :param found: Value that the guest's kernel reads.
     """
 
     cpu: int
@@ -63,7 +65,7 @@ class RegisterChange:
 
 
 def register_changes(intended: MtrrState, registers: Sequence[Registers]) -> tuple[RegisterChange, ...]:
-    """Where the MTRRs of some CPUs differ from those intended, by CPU and in the order of programming.
+    """Find MTRRs that differ from those intended, by CPU and in the order of programming.
 
     CPUs without MTRRs have none that differ.
     """
@@ -85,7 +87,7 @@ def _by_number(mtrrs: MtrrState) -> Iterator[tuple[int, int]]:
 
 
 def _smrr(pair: list[int] | None) -> Smrr | None:
-    """None too where the pair isn't in use: what it says then means nothing."""
+    """The SMRR, base and mask; None without one, and where it isn't in use: its values mean nothing then."""
     if pair is None:
         return None
     base, mask = pair
@@ -93,7 +95,7 @@ def _smrr(pair: list[int] | None) -> Smrr | None:
 
 
 def _amd(registers: list[int] | None) -> AmdMemory | None:
-    """None too where none is in force: QEMU has no such registers, and they read as 0 there."""
+    """AMD's registers; None without them, and where all are 0: QEMU has none, and they read as 0 there."""
     if registers is None or not any(registers):
         return None
     syscfg, top_mem, top_mem2 = registers

@@ -1,4 +1,4 @@
-"""The one way in which a request for a mapping becomes an outcome."""
+"""Requests for mappings, each turned into an outcome and noted in the journal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
 _WITHOUT_PAGES = ("reserve_wc", "phys_wc_add")
-"""What reserves a type and maps nothing."""
+"""Verbs that reserve a type and map nothing."""
 
 
 def request_mapping(
@@ -30,8 +30,13 @@ def request_mapping(
 ) -> Outcome:
     """Ask for a mapping, and note the outcome.
 
-    :param actor: The driver or process.
-    :param label: What the journal calls the operation.
+    :param agent: Carries out the request.
+    :param journal: Notes the outcome.
+    :param verb: The request, such as ``ioremap`` or ``mmap``.
+    :param actor: Name of the driver or process.
+    :param region: The guest-physical memory to map.
+    :param memtype: The type to ask for.
+    :param label: The journal's name of the operation.
     :param fields: Further fields of the request.
     """
     reply = agent.call(verb, start=region.start, pages=region.pages, memtype=int(memtype), **fields)
@@ -68,9 +73,9 @@ def request_mapping(
 def _types(
     content: dict[str, Any], region: Region
 ) -> tuple[tuple[Leaves, ...], tuple[Effective | None, ...]]:
-    """What maps the pages, and what the MTRRs make of their types."""
+    """The page-table entries of the pages in a reply, and the effective type of each page."""
     if content["verdict"] is None:
-        # Without the module nobody reads the MTRRs, and the PAT is what the kernel says of it.
+        # Without the module the MTRRs aren't read, and the PAT's value is the one that the kernel prints.
         leaves = decode_leaves(content["page_table"], int(content["pat"]), pages=region.pages)
         return leaves, (None,) * region.pages
     registers = decode_registers(content["registers"])

@@ -1,4 +1,4 @@
-"""What some questions to a guest, and system calls in it, are answered with."""
+"""Answers to some questions to a guest, and to system calls in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_memtype.x86.memtype import MemType
 
 @dataclass(frozen=True)
 class ShellResult:
-    """What a shell command in the guest left.
+    """The result of a shell command in the guest.
 
     :param status: Its exit status; 128 and the signal's number when one killed it.
     :param output: Standard output and error, sanitised.
@@ -25,7 +25,7 @@ class TypeInUse:
     """The answer of ``lookup_pfn_memtype``.
 
     :param memtype: The type in use, or the default for that memory; None when the pages in use differ.
-    :param errno: 0, or EBUSY when they differ, or EINVAL for a malformed range.
+    :param errno: Positive: EBUSY when they differ, EINVAL for a malformed range; else 0.
     :param in_use: Is any page mapped?
     """
 
@@ -35,7 +35,7 @@ class TypeInUse:
 
 
 class SyscallAnswer(int):
-    """The kernel's answer to a system call that gives nothing else: 0, or the errno as a positive number.
+    """The kernel's answer to a system call that returns nothing else: 0, or the errno as a positive number.
 
     :ivar log: The kernel's messages while it worked, sanitised.
     """
@@ -66,9 +66,9 @@ class SyscallAnswer(int):
 
 
 class SyscallRefused(OSError):
-    """The kernel refused a system call that would have given something. It has what an answer has.
+    """Raised when the kernel refuses a system call that returns something. It has an answer's attributes.
 
-    :ivar errno: Positive.
+    :ivar errno: The errno, positive.
     :ivar log: The kernel's messages while it worked, sanitised.
     """
 

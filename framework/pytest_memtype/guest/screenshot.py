@@ -1,4 +1,4 @@
-"""What a guest's display shows."""
+"""Pictures of a guest's display."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Pixels.
+    """A picture of a display.
 
-    :param pixels: Of shape (height, width, 3): red, green and blue, 0 to 255.
+    :param pixels: Array of shape (height, width, 3): red, green and blue, 0 to 255.
     """
 
     pixels: NDArray[np.uint8]
@@ -35,7 +35,7 @@ class Picture:
         return int(self.pixels.shape[0])
 
     def colours(self) -> dict[tuple[int, int, int], int]:
-        """How many pixels have each colour."""
+        """Number of pixels of each colour, (red, green, blue)."""
         import numpy as np
 
         found, counts = np.unique(self.pixels.reshape(-1, 3), axis=0, return_counts=True)
@@ -53,8 +53,9 @@ class Picture:
 
 
 def screenshot(qmp: Qmp, *, device: str | None = None) -> Picture:
-    """What a display of a guest shows at this moment.
+    """A picture of a guest's display at this moment.
 
+    :param qmp: The guest's QMP.
     :param device: QEMU's id of the display, None for its first.
     :raises GuestError: there is no such display, or it shows nothing.
     """
@@ -65,10 +66,12 @@ def screenshot(qmp: Qmp, *, device: str | None = None) -> Picture:
 
 
 def read_ppm(content: bytes) -> Picture:
-    """A portable pixmap, P6 with one byte for each colour, as QEMU writes it (QEMU 7.2, ui/console.c,
-    ppm_save()).
+    """Read a portable pixmap, P6 with one byte for each colour.
 
-    :raises GuestError: it is none, or not all of it.
+    QEMU writes it so (QEMU 7.2, ui/console.c, ppm_save()).
+
+    :param content: Content of the file.
+    :raises GuestError: the content is no such pixmap, or only a part of one.
     """
     import numpy as np
 

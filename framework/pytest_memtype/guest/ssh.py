@@ -20,7 +20,8 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 def connected(machine: Machine, host_key: paramiko.PKey) -> Connection:
     """A connection into a guest that lets :func:`own_key` in. It ends with the machine.
 
-    :param host_key: The guest's.
+    :param machine: The guest's QEMU, which lets the connection through to the guest's sshd.
+    :param host_key: Public key of the guest's sshd.
     """
     link = connection(machine, open_port(machine, SSH_PORT), own_key(), host_key)
     machine.at_end(link.close)
@@ -29,12 +30,12 @@ def connected(machine: Machine, host_key: paramiko.PKey) -> Connection:
 
 @functools.cache
 def own_key() -> paramiko.PKey:
-    """This process's own key, in memory alone."""
+    """The private key of this process, kept in memory only."""
     return key_of(new_private_key())
 
 
 def connection(machine: Machine, port: int, identity: paramiko.PKey, host_key: paramiko.PKey) -> Connection:
-    """A connection to the sshd behind a port of the loopback; it fails at once when the guest ends."""
+    """A connection to the sshd behind a port of the loopback. It fails at once when the guest ends."""
 
     def death() -> GuestError | None:
         return machine.death(within=1.0)

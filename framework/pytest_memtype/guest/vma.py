@@ -13,12 +13,12 @@ _DEVICES = ("/dev/memtype", "/dev/mem")
 @shown_in_hexadecimal("address")
 @dataclass(frozen=True)
 class Vma:
-    """One area.
+    """A virtual memory area that holds device memory.
 
-    :param address: Of its first byte in the process.
+    :param address: Virtual address of its first byte in the process.
     :param region: The guest-physical memory behind it, if no page was copied on write.
-    :param protection: As the kernel prints it: ``rw-s`` is shared and may be read and written.
-    :param path: Of the file that is mapped.
+    :param protection: Protection as the kernel prints it: ``rw-s`` is shared and may be read and written.
+    :param path: Path of the file that is mapped.
     """
 
     address: int
@@ -34,7 +34,8 @@ def parse_maps(text: str) -> tuple[Vma, ...]:
     the BAR's start (``pci_mmap_resource_range()`` in ``drivers/pci/mmap.c``), and ``remap_pfn_range()`` sets
     it for private mappings (``mm/memory.c``; all of this 5.10 to 7.3).
 
-    :raises ValueError: a line is none of that file.
+    :param text: Content of ``/proc/PID/maps``.
+    :raises ValueError: a line has another form than in that file.
     """
     areas = []
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""The pytest plugin. What pytest registers of it is listed here, and each file's hooks stand in that file."""
+"""The pytest plugin: the modules that pytest registers. Each module has its own hooks."""
 
 pytest_plugins = [
     "pytest_memtype.plugin.options",

@@ -22,6 +22,7 @@ _status = pytest.StashKey[Status]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker ``bug`` known, and register the recorder of its results."""
     config.addinivalue_line(
         "markers",
         "bug(id=, title=, core=, introduced=, fixed=, backports=, kind=): "
@@ -33,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def bug(request: pytest.FixtureRequest, guest: Guest, memtype_kernel_version: str) -> Sighting:
-    """What a reproducer reports to: whether there was the harm that its marker ``bug`` speaks of."""
+    """The sighting of a reproducer, which notes whether the harm of its marker ``bug`` occurred."""
     reported = marker_of(request.node)
     if reported is None:
         raise UsageError(f"{request.node.nodeid}: the fixture bug needs the marker bug, with what is known")
@@ -54,7 +55,7 @@ def bug(request: pytest.FixtureRequest, guest: Guest, memtype_kernel_version: st
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A reproducer that saw what the facts don't say fails."""
+    """Fail a reproducer that saw something else than the facts of its bug say."""
     result = yield
     sighting = item.stash.get(_sighting, None)
     if sighting is not None:
@@ -69,6 +70,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the cell of a reproducer, and its evidence, to the report of the test."""
     report = yield
     sighting = item.stash.get(_sighting, None)
     if report.when == "teardown":
@@ -94,17 +96,19 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show a reproducer that passed with its status in the matrix."""
     cell = getattr(report, "memtype_bug", None)
     if cell is None or not report.passed:
         return None
-    # They have passed, and are counted so.
+    # A reproducer that passed is counted as passed.
     return "passed", cell["status"][0], cell["status"]
 
 
 def marker_of(node: pytest.Item) -> Bug | None:
-    """The facts of a test's bug, None if it reproduces none.
+    """The facts of a test's bug; None if it reproduces none.
 
-    :raises UsageError: they can't be used.
+    :param node: The test.
+    :raises UsageError: the marker's facts can't be used.
     """
     marker = node.get_closest_marker("bug")
     if marker is None:
@@ -115,7 +119,7 @@ def marker_of(node: pytest.Item) -> Bug | None:
 
 
 class BugRecorder:
-    """In the process that talks to the user: collects the cells, writes them, draws the matrix."""
+    """A plugin of the process that talks to the user: collects the cells, writes them, draws the matrix."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -135,5 +139,5 @@ class BugRecorder:
 
 
 def append_cells(path: Path, cells: list[Cell]) -> None:
-    """Write down what came of the reproducers of a run, one line of JSON each."""
+    """Write the cells of a run's reproducers to a file, one line of JSON each."""
     path.write_text("".join(json.dumps(cell.as_json()) + "\n" for cell in cells))

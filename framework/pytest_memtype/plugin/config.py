@@ -1,4 +1,4 @@
-"""What several parts of the pytest plugin want to know of a run."""
+"""Facts of a run that several parts of the pytest plugin need: its folder, its name, its progress."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def run_of(config: pytest.Config) -> Path:
 
 
 def base_of(config: pytest.Config) -> Path:
-    """The folder of all runs."""
+    """The folder of all runs, of ``--memtype-dir`` or ``.memtype``."""
     return config.getoption("--memtype-dir") or config.rootpath / ".memtype"
 
 
 @functools.cache
 def run_name() -> str:
-    """The run's, the same for all its processes: workers of pytest-xdist are told it."""
+    """The name of the run, the same in all its processes: workers of pytest-xdist are told it."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
 def progress_of(config: pytest.Config) -> Callable[[str], None]:
-    """A function that prints what takes long, outside what pytest captures."""
+    """A function that prints a line about a slow stage, past pytest's capture of output."""
 
     def show(stage: str) -> None:
         if threading.current_thread() is not threading.main_thread():
-            # The guest of the next test is being started, and the output is the present test's.
+            # The next test's guest is being started, and the output is the present test's.
             if isinstance(stage, Remark):
                 config.stash.setdefault(_later, []).append(stage)
             return
@@ -55,7 +55,7 @@ def progress_of(config: pytest.Config) -> Callable[[str], None]:
         capture = config.pluginmanager.getplugin("capturemanager")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if isinstance(stage, Remark) and hasattr(config, "workeroutput"):
-            # The controller of pytest-xdist says it.
+            # The controller of pytest-xdist prints it.
             config.workeroutput.setdefault("memtype_remarks", []).append(str(stage))
             return
         if reporter is None or capture is None:

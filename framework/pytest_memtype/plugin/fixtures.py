@@ -1,4 +1,4 @@
-"""The fixtures: guests for tests, and what a test may know of what it runs on."""
+"""The fixtures of the pytest plugin: guests for tests, and the kernel that a test runs on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pytest_memtype.run.variants import Variant
 GuestFactory = Callable[..., Guest]
 
 FAILED = pytest.StashKey[bool]()
-"""Of a test, or of a module with one that failed."""
+"""Did the test fail? Of a module: did one of its tests?"""
 
 RECORDS = pytest.StashKey[list[Record]]()
 GUESTS = pytest.StashKey[GuestsOfTest]()
@@ -54,7 +54,7 @@ def memtype_kernel(memtype_variant: Variant) -> str:
 
 @pytest.fixture(scope="session")
 def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) -> str:
-    """The version of that kernel's package, ``local`` for one that was built on this host."""
+    """The version of the package of the test's kernel, ``local`` for one that was built on this host."""
     return session_of(request.config).about(memtype_kernel)["kernel_version"]
 
 
@@ -75,9 +75,9 @@ def _module_guests(request: pytest.FixtureRequest) -> Iterator[GuestsOfTest]:
 def guest_factory(
     request: pytest.FixtureRequest, memtype_variant: Variant, _module_guests: GuestsOfTest
 ) -> Iterator[GuestFactory]:
-    """Starts guests: ``guest_factory(kernel=, layout=, hardware=)``.
+    """A function that starts guests: ``guest_factory(kernel=, layout=, hardware=)``.
 
-    What isn't given comes from the test's markers, then from the command line. The guests end
+    Arguments that aren't given come from the test's markers, then from the command line. The guests end
     with the test.
     """
     config, node = request.config, request.node
@@ -137,7 +137,7 @@ def guest(guest_factory: GuestFactory) -> Guest:
 
 
 def _lacks_module(node: pytest.Item, tested: Variant, session: Session) -> bool:
-    # Tests find out by themselves. What the marker saves is a template for each of their layouts.
+    # Tests find out by themselves. The marker saves making a template for each of their layouts.
     return bool(
         node.get_closest_marker("needs_module")
         and session.target is None
@@ -151,7 +151,7 @@ def _expect_next(node: pytest.Item) -> None:
     callspec = getattr(following, "callspec", None)
     if following is None or callspec is None or shares_guest(following):
         return
-    # Another fixture of that name, of the user's own, doesn't lead to our kernels.
+    # A fixture of that name that the user has written doesn't lead to our kernels.
     tested = callspec.params.get("memtype_variant")
     if tested is None or "guest" not in getattr(following, "fixturenames", ()):
         return
@@ -161,5 +161,5 @@ def _expect_next(node: pytest.Item) -> None:
             return
         kind = GuestSpec(tested.kernel, layout_of(following), hardware_of(following), tested.system)
     except MemtypeError:
-        return  # It is for the next test to fail with that.
+        return  # The next test will fail with that.
     session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")

@@ -1,4 +1,4 @@
-"""What the plugin does at each step of pytest: a run's begin and end, collection, a test, its report."""
+"""Hooks of the plugin for each step of pytest: a run's begin and end, collection, a test, its report."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ _remarked = pytest.StashKey[set[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known, register the recorder, and prepare the use of mirrors."""
     add_markers(config)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
@@ -50,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """pytest-xdist starts a worker: all workers of a run share its folder."""
+    """Tell a worker of pytest-xdist, when it starts, of the run that it shares with the other workers."""
     node.workerinput["memtype_base"] = str(base_of(node.config))
     node.workerinput["memtype_name"] = run_name()
     node.workerinput["memtype_mirror"] = mirror.state()
@@ -59,7 +60,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """A worker ends, which could print nothing: what it had to say is said once for all of them."""
+    """Print the remarks of a worker when it ends, once for all workers: it could print nothing itself."""
     trouble = getattr(node, "workeroutput", {}).get("memtype_trouble")
     if trouble is not None:
         node.config.stash[_workers_trouble] = trouble
@@ -71,6 +72,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test for each variant of the run."""
     if "memtype_variant" not in metafunc.fixturenames:
         return
     try:
@@ -85,7 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # First, so that a worker of pytest-xdist says it is ready when it is.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Load what each test ends with, which imports numpy: no test shall take longer for being the first."""
+    """Load the audit, which imports numpy, before any test: else the first test would take longer."""
     trouble = trouble_of(session.config)
     if trouble is not None and not hasattr(session.config, "workerinput"):
         message, status = trouble
@@ -98,7 +100,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
-    """A marker that can't be used is an error of its file, before any test runs."""
+    """Report a marker that can't be used as an error of its file, before any test runs."""
     made = yield
     for item in made if isinstance(made, list) else ():
         # Other suites may have markers of these names, which mean something else.
@@ -112,7 +114,7 @@ def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A worker of pytest-xdist that can run nothing has nothing to run: its end would only be a riddle."""
+    """Leave a worker of pytest-xdist that can run nothing without tests, and have the controller say why."""
     trouble = trouble_of(config)
     if trouble is not None and hasattr(config, "workeroutput"):
         config.workeroutput["memtype_trouble"] = trouble
@@ -121,7 +123,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Say the remarks that are left, and once, with its status, what kept the workers from running."""
+    """Print the remarks that are left, and end with the error that kept the workers from running."""
     say_the_rest(session.config)
     if _workers_trouble in session.config.stash:
         message, status = session.config.stash[_workers_trouble]
@@ -130,12 +132,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
+    """Note the next test, whose guest is started while this one runs."""
     item.stash[NEXT] = nextitem
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None, None, None]:
+    """Skip a test whose guest isn't available, with the reason."""
     try:
         return (yield)
     except Unavailable as error:
@@ -144,13 +148,13 @@ def pytest_runtest_setup() -> Generator[None, None, None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A report of the kernel fails the test that it doesn't expect, and so does one that doesn't come."""
+    """Fail a test with an unexpected report of the kernel, without an expected one, or with an alias."""
     guests = item.stash.get(GUESTS, None)
     if guests is None:
         return (yield)
     target = the_target(item.config)
     if target is not None and target.dry_run is not None:
-        # What it would make of the answers says nothing: they are made up.
+        # The result of the test means nothing: the answers are made up.
         with contextlib.suppress(Exception):
             yield
         pytest.skip(f"dry run: {target.dry_run.operations} operations so far, and none was carried out")
@@ -165,7 +169,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
         raise
     except BaseException:
-        # Whatever it was: it may be none of the test's.
+        # Whatever it was, it may not be the test's fault.
         _not_shaken(guests)
         raise
     _not_shaken(guests)
@@ -182,7 +186,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if panic is None and not item.config.getoption("--no-audit"):
         item.stash[_audited] = checked = guests.audit()
         wrong = alias_complaint(checked, expected_alias(item))
-        # A reproducer of a reported bug says by itself what there must be.
+        # A reproducer of a reported bug checks its aliases itself.
         if wrong and not item.get_closest_marker("bug"):
             pytest.fail(wrong, pytrace=False)
     return result
@@ -191,7 +195,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def _not_shaken(guests: GuestsOfTest) -> None:
     """Check that a test's guests ran on the memory that they were saved with.
 
-    :raises HostError: they didn't; nothing counts that was seen in them.
+    :param guests: The guests of the test.
+    :raises HostError: a guest didn't, so that no observation in it counts.
     """
     wrong = guests.shaken()
     if wrong is not None:
@@ -202,12 +207,13 @@ def _not_shaken(guests: GuestsOfTest) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach a test's records and audits to its report, and explain a failure."""
     report = yield
     if report.failed:
         item.stash[FAILED] = True
         _explain(item, call, report)
     if report.when == "teardown":
-        # Attached to a report they reach the controller of pytest-xdist in the order of the tests.
+        # Attached to a report, they reach the controller of pytest-xdist in the order of the tests.
         vars(report)["memtype_records"] = item.stash.get(RECORDS, [])
         vars(report)["memtype_audits"] = [
             (each.milliseconds, each.trouble, each.since_boot) for each in item.stash.get(_audited, [])

@@ -1,4 +1,4 @@
-"""The markers of tests: what there is, and what those of a test say."""
+"""The markers of tests, and the settings that the markers of a test make."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _wanted = pytest.StashKey[Layout]()
 
 
 def add_markers(config: pytest.Config) -> None:
-    """Make pytest know them, but for ``bug``: see :mod:`pytest_memtype.plugin.bugs`."""
+    """Make pytest know the markers, but for ``bug``: see :mod:`pytest_memtype.plugin.bugs`."""
     config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
     config.addinivalue_line(
         "markers",
@@ -68,7 +68,8 @@ def shares_guest(node: pytest.Item) -> bool:
 def layout_of(node: pytest.Item) -> Layout:
     """The layout of the test's guest: the marker's, else the command line's.
 
-    :raises UsageError: the marker says no such thing, or there is no such layout.
+    :param node: The test.
+    :raises UsageError: the marker's arguments are wrong, or there is no such layout.
     """
     marker = node.get_closest_marker("layout")
     if marker is None:
@@ -82,9 +83,10 @@ def layout_of(node: pytest.Item) -> Layout:
 
 
 def check_markers(node: pytest.Item) -> None:
-    """Look at what a test's markers say of its guest, before any test runs.
+    """Check a test's markers about its guest, before any test runs.
 
-    :raises UsageError: one can't be used; the message names the file and the line.
+    :param node: The test.
+    :raises UsageError: a marker can't be used; the message names the file and the line.
     """
     if node.get_closest_marker("layout") is not None:
         layout_of(node)
@@ -94,9 +96,10 @@ def check_markers(node: pytest.Item) -> None:
 
 
 def check_distribution(node: pytest.Item) -> None:
-    """The same for the marker that says what the test is run in, and so how often there is one.
+    """Check a test's marker ``distribution``, which decides in which guests, so how often, the test runs.
 
-    :raises UsageError: it names no guest.
+    :param node: The test.
+    :raises UsageError: the marker names no guest.
     """
     for marker in node.iter_markers("distribution"):
         try:
@@ -107,9 +110,10 @@ def check_distribution(node: pytest.Item) -> None:
 
 
 def check_layout_option(config: pytest.Config) -> None:
-    """Look at ``--layout``, before anything is collected.
+    """Check ``--layout``, before anything is collected.
 
-    :raises LayoutError: there is no such layout, or it is none.
+    :param config: pytest's configuration, which keeps the layout that was found.
+    :raises LayoutError: there is no such layout, or its file holds none.
     """
     name = config.getoption("--layout")
     if name != DEFAULT_LAYOUT:
@@ -121,7 +125,7 @@ def _layout_of_command_line(node: pytest.Item) -> Layout:
     try:
         return named_layout(name, node)
     except LayoutError:
-        # It is beside other tests of the run.
+        # The layout's file is beside other tests of the run.
         if _wanted not in node.config.stash:
             raise
         return node.config.stash[_wanted]
@@ -136,7 +140,9 @@ def _folders_of_command_line(config: pytest.Config) -> list[Path]:
 def named_layout(layout: Layout | str, node: pytest.Item) -> Layout:
     """A layout, found by its name if need be: in the test's own folder, then in those above it.
 
-    :raises UsageError: there is none.
+    :param layout: The layout, or its name.
+    :param node: The test.
+    :raises LayoutError: there is no such layout, or ``layout`` is something else.
     """
     if isinstance(layout, Layout):
         return layout
@@ -148,9 +154,10 @@ def named_layout(layout: Layout | str, node: pytest.Item) -> Layout:
 
 
 def hardware_of(node: pytest.Item) -> Hardware:
-    """The hardware of the test's guest.
+    """The hardware of the test's guest, by its marker ``hardware``.
 
-    :raises UsageError: the marker says no such thing.
+    :param node: The test.
+    :raises UsageError: the marker's arguments are wrong.
     """
     marker = node.get_closest_marker("hardware")
     if marker is None:
@@ -166,16 +173,17 @@ def hardware_of(node: pytest.Item) -> Hardware:
     except UsageError as error:
         raise UsageError(f"{_where(node, marker)}: {error.message}") from None
     except TypeError:
-        # One thing was given twice, or too many without their names.
+        # An argument was given twice, or too many without their names.
         raise UsageError(
             f"{_where(node, marker)}: marker hardware: give each by its name, once, such as memory='1G'"
         ) from None
 
 
 def expected_alias(item: pytest.Item) -> ExpectedAlias | None:
-    """The alias that the test leaves, if it says so.
+    """The alias that the test leaves, by its marker ``expect_alias``; None without the marker.
 
-    :raises UsageError: the marker says no such thing.
+    :param item: The test.
+    :raises UsageError: the marker's arguments are wrong.
     """
     marker = item.get_closest_marker("expect_alias")
     if marker is None:
@@ -189,9 +197,10 @@ def expected_alias(item: pytest.Item) -> ExpectedAlias | None:
 
 
 def expected_reports(item: pytest.Item) -> list[str]:
-    """Regular expressions of what the kernel must report in the test.
+    """Regular expressions for the reports that the test expects, by its markers ``expect_oops``.
 
-    :raises UsageError: one is none.
+    :param item: The test.
+    :raises UsageError: a marker has no argument that is a regular expression.
     """
     expected = []
     for marker in item.iter_markers("expect_oops"):
@@ -207,7 +216,7 @@ def expected_reports(item: pytest.Item) -> list[str]:
 
 
 def _where(node: pytest.Item, marker: pytest.Mark) -> str:
-    """The test and its line: that of the marker, where it stands at the function."""
+    """The test with its file and line; the marker's line, where the marker stands at the function."""
     path, first, name = node.location
     line = first or 0
     with contextlib.suppress(OSError, UnicodeDecodeError, IndexError):

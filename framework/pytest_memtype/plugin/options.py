@@ -1,4 +1,4 @@
-"""The options of a run for pytest, and a look at their values before anything is collected."""
+"""The options of a run for pytest, and a check of their values before anything is collected."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from pytest_memtype.run.options import FRESH, add_options
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of a run to pytest's command line."""
     add_options(parser.getgroup("memtype", "memory type tests in QEMU guests"))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    # Once and at once, whatever is wrong with it, and not for each module of tests.
+    """Check the options, and end the run with one line where a value is wrong."""
+    # Here an error is said once, at the start, and not for each module of tests.
     config = session.config
     try:
         _check_that_tests_are_there(config)

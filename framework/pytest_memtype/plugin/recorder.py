@@ -1,4 +1,4 @@
-"""The part of the pytest plugin that collects what was done, writes it down and draws the tables."""
+"""The part of the pytest plugin that collects the records of tests, writes them and draws the tables."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pytest_memtype.report.verdict_table import notes, rows, summary, verdict_ta
 from pytest_memtype.run.alias_check import audit_summary
 
 MOST_ROWS: Final = 40
-"""Of the verdict tables; a run with more prints the overview."""
+"""Most rows of verdict tables that are printed; a run with more prints the overview."""
 
 
 class Recorder:
-    """In the process that talks to the user: collects the records, writes them, draws the table."""
+    """A plugin of the process that talks to the user: collects the records, writes them, draws the tables."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -40,12 +40,12 @@ class Recorder:
             except HostError as error:
                 pytest.exit(f"memtype: {error}", returncode=error.exit_status)
             if not getattr(report, "memtype_reproduces", False):
-                # Reproducers show what is wrong in a matrix of their own.
+                # Reproducers have a matrix of their own.
                 self.records += records
         self.audits += getattr(report, "memtype_audits", [])
 
     def pytest_sessionfinish(self) -> None:
-        # Workers of pytest-xdist that were killed had no chance to remove theirs.
+        # Workers of pytest-xdist that were killed had no chance to remove their folders.
         remove_leftovers()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -73,7 +73,7 @@ class Recorder:
 
 
 def _left(entries: Sequence[ListEntry]) -> list[str]:
-    """A line on what a target's kernel keeps."""
+    """A line on the reservations that a target's kernel keeps; none without any."""
     if not entries:
         return []
     ranges = ", ".join(map(str, entries))

@@ -1,4 +1,4 @@
-"""What a run of pytest tests and with which session, each found when it is first asked for."""
+"""The variants that a run of pytest tests and its session, each found when it is first asked for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _resolved(config: pytest.Config) -> Resolved | None:
 
 
 def for_workers(config: pytest.Config) -> list[tuple[str, str, str]] | None:
-    """What a worker of pytest-xdist is told of it, as it can be sent; None where each looks for itself."""
+    """The variants as a worker of pytest-xdist is told them; None where each worker finds them itself."""
     resolved = _resolved(config)
     if resolved is None:
         return None
@@ -60,7 +60,7 @@ def _open_session(config: pytest.Config, run: Path) -> None:
 
 
 def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
-    """What a test tests: what the user asked for, or the distribution of its marker where he wants none."""
+    """The variants of a test: the run's, or its marker's distribution where no variant of the run has any."""
     tested = variants_of_run(metafunc.config)
     marker = metafunc.definition.get_closest_marker("distribution")
     if marker is None or not marker.args or the_target(metafunc.config) is not None:
@@ -71,9 +71,9 @@ def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
 
 
 def variants_of_run(config: pytest.Config) -> list[Variant]:
-    """What the command line asks for, looked for once in a run.
+    """The variants that the command line asks for, looked for once in a run.
 
-    Where it can't be had, the run ends when its tests are collected, before the first and with one line.
+    Where they can't be had, the run ends when its tests are collected, before the first and with one line.
     """
     if _variants not in config.stash:
         try:
@@ -108,7 +108,7 @@ def _look_for_tested(config: pytest.Config) -> list[Variant]:
 
 
 def trouble_of(config: pytest.Config) -> tuple[str, int] | None:
-    """A line that says why nothing can be tested, and pytest's exit status for it; None when all is well."""
+    """Why nothing can be tested, in one line, and pytest's exit status for it; None when tests can run."""
     error = config.stash.get(_trouble, None)
     if error is None:
         return None

@@ -1,4 +1,4 @@
-"""The part of the pytest plugin for a machine that somebody owns: which one it is."""
+"""The part of the pytest plugin for a target, a machine that somebody owns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _target = pytest.StashKey["Target | None"]()
 
 
 def the_target(config: pytest.Config) -> Target | None:
-    """The machine to test instead of guests of our own, None for those.
+    """The machine to test instead of guests in QEMU; None for those.
 
-    :raises UsageError: it isn't named well, or several processes would use it at once.
+    :param config: pytest's configuration, which keeps the target.
+    :raises UsageError: the options for it are wrong, or several processes would use it at once.
     """
     if _target not in config.stash:
         if config.getoption("--target") == QEMU:
@@ -36,7 +37,7 @@ def the_target(config: pytest.Config) -> Target | None:
 
 
 def _reached(config: pytest.Config) -> Target:
-    # They import paramiko, which takes as long as the rest of the plugin.
+    # The imports load paramiko, which takes as long as the rest of the plugin.
     from pytest_memtype.target.address import parse_target
     from pytest_memtype.target.target import Target
 

@@ -1,1 +1,1 @@
-"""A run of the suite: variants, sessions, guests booted ahead, artifacts, what a run leaves."""
+"""A run of the suite: its variants, sessions, guests booted ahead, and the files that it leaves."""

@@ -1,4 +1,4 @@
-"""The audit as the last word of every test: the aliases its guests have, and those nobody expected."""
+"""The audit at the end of every test: the aliases that its guests have, and which of them are unexpected."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpectedAlias:
-    """The marker ``expect_alias``.
+    """The alias of a test's marker ``expect_alias``.
 
-    :param before: The kernels that have it are those before this version; None for all.
-    :raises ValueError: that is no version.
+    :param before: Kernels before this version have the alias, major and minor number; None for all kernels.
+    :raises ValueError: ``before`` is no version.
     """
 
     before: tuple[int, int] | None = None
@@ -40,21 +40,21 @@ class ExpectedAlias:
             raise ValueError(f"{version!r} is no kernel version")
 
     def of(self, version: tuple[int, int]) -> bool:
-        """Does this kernel have it?"""
+        """Does a kernel of this version have the alias?"""
         return self.before is None or version < self.before
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One guest, audited at the end of a test.
+    """A guest that was audited at the end of a test.
 
-    :param version: Of its kernel.
-    :param conflicts: All there are.
-    :param unexcused: Those on pages for which the verifier refused no live mapping.
-    :param milliseconds: What it took.
-    :param since_boot: Those that are neither excused nor the test's, in words.
-    :param observed: Mappings of others that the verifier calls aliases, and the test didn't ask about.
+    :param version: Major and minor number of its kernel.
+    :param conflicts: All aliases in its page tables, but for those told before and those of the boot.
+    :param unexcused: Aliases on pages for which the verifier refused no live mapping.
+    :param milliseconds: Milliseconds that the audit took.
     :param trouble: Why there was no audit, empty where there was one.
+    :param since_boot: Aliases of the boot, not of the test, that aren't excused, in words.
+    :param observed: Mappings of others that the verifier calls aliases, and the test didn't ask about.
     """
 
     version: tuple[int, int]
@@ -67,21 +67,22 @@ class Checked:
 
 
 def check(guest: Guest, *, told: dict[tuple[int, int], frozenset[Effective]]) -> Checked:
-    """Audit a guest.
+    """Audit a guest at the end of a test.
 
-    An alias is excused where the verifier refused a mapping that is still there and the kernel made it: then
-    it is what the test is about, and what its records show. One that the guest had when it had booted, or its
-    template has, is the boot's and no test's. All others are somebody's mistake.
+    An alias is excused where the verifier refused a mapping that is still there and the kernel made it: the
+    test is about this alias, and its records show it. An alias that the guest had after its boot, or that its
+    template has, is the boot's and no test's. All others are faults.
 
-    :param told: Address and pages of the aliases that were told before, with the types that they had; those
-        found are added. One that has got a type since is told again.
+    :param guest: The guest, live or stopped.
+    :param told: The types of each alias that was told before, by its address and number of pages; those
+        found are added. An alias that has got another type since is told again.
     :raises GuestError: QEMU ended.
     """
     start = time.perf_counter()
     try:
         if guest.machine.state is GuestState.STOPPED:
             # Its agent can't be asked, and looking through all of RAM is too slow for each test.
-            # It imports numpy, which a run takes the time for when there is something to audit.
+            # The import loads numpy: a run takes the time for it only when there is something to audit.
             from pytest_memtype.audit.own_guest import audit_machine
 
             found = audit_machine(guest.machine, spaces={})
@@ -99,7 +100,7 @@ def check(guest: Guest, *, told: dict[tuple[int, int], frozenset[Effective]]) ->
     unexcused = tuple(each for each in conflicts if not guest.journal.excuses(Region(each.start, each.pages)))
     milliseconds = (time.perf_counter() - start) * 1000
     try:
-        # Only now, because it takes longer than all else, and nearly no guest needs it.
+        # At the end, because it takes longer than the rest, and nearly no guest needs it.
         booted_with = _of_the_boot(guest) if unexcused else frozenset()
     except HostError as error:
         return Checked(guest.version, (), (), 0, error.message)
@@ -127,29 +128,29 @@ def _key(finding: Finding) -> tuple[int, int, str]:
 
 
 _Template = tuple[Path, int, int]
-"""A template's RAM file: path, inode, and when it was written."""
+"""A template's RAM file: path, inode number, and time of its last change in nanoseconds since the epoch."""
 
-# How much others had mapped in each template.
+# Number of observations in each template.
 _others: dict[_Template, int] = {}
 _grounds: WeakKeyDictionary[Guest, _Template | None] = WeakKeyDictionary()
 
 
 def note_start(guest: Guest) -> None:
-    """Have what others mapped before the test not be taken for its doing."""
+    """Note which mappings of others a new guest has: they are not the test's."""
     template = _grounds[guest] = _template_of(guest)
     if template in _others:
         guest.others_before = _others[template]
         return
-    # What is the matter with a guest that can't answer its test will say.
+    # A guest that can't answer: its test will say why.
     with contextlib.suppress(MemtypeError):
         count = guest.note_others()
-        # A clone has them from its template, as all others have.
+        # A clone has them from its template, as all other clones have.
         if template is not None:
             _others[template] = count
 
 
 def _template_of(guest: Guest) -> _Template | None:
-    """What a guest was cloned from; another may be made at the same place, when that is damaged or pruned."""
+    """The template of a guest, None without; a damaged or pruned one may be made again at the same path."""
     file = guest.machine.config.ram_file
     if file is None:
         return None
@@ -165,8 +166,8 @@ _booted: WeakKeyDictionary[Guest, frozenset[tuple[int, int, str]]] = WeakKeyDict
 
 
 def note_boot(guest: Guest) -> None:
-    """Keep in mind which aliases a guest has that has just booted; a clone's are its template's."""
-    # What is the matter with a guest that can't be audited is said at the end of its test.
+    """Note which aliases a guest has that has just booted; a clone's are its template's."""
+    # A guest that can't be audited: the end of its test says why.
     with contextlib.suppress(MemtypeError):
         _booted[guest] = frozenset(map(_key, guest.audit(tracked=False).conflicts))
 
@@ -177,7 +178,7 @@ def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
     template = _template_of(guest)
     if template is None:
         return frozenset()
-    # Of one that was only removed the audit says so.
+    # Where the template was only removed, the audit says so.
     if template[1] and template != _grounds.get(guest, template):
         raise HostError(
             f"{template[0].parent}: the template was made again while its clone lived; nobody knows any more "
@@ -192,7 +193,7 @@ def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
 
 
 def alias_complaint(checked: Sequence[Checked], expected: ExpectedAlias | None) -> str | None:
-    """What is wrong with the aliases that a test leaves, None when nothing is."""
+    """Say what is wrong with the aliases that a test leaves; None when nothing is."""
     having = [
         each for each in checked if expected is not None and expected.of(each.version) and not each.trouble
     ]
@@ -214,9 +215,9 @@ def _observed_complaint(checked: Sequence[Checked]) -> str | None:
 
 
 def audit_summary(audits: Sequence[tuple[float, str, Sequence[str]]]) -> list[str]:
-    """Lines on what the audits of a run took, why some were left out, and on aliases of the kernels' own.
+    """Lines on how long the audits of a run took, why some were left out, and on aliases since boot.
 
-    :param audits: Milliseconds, trouble, and aliases since boot of each.
+    :param audits: For each audit its milliseconds, its trouble, and its aliases since boot.
     """
     times = [milliseconds for milliseconds, trouble, _ in audits if not trouble]
     lines = []

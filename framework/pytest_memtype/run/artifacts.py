@@ -1,4 +1,4 @@
-"""What a failed test leaves beside the logs: its records, what it ran on, and a script that runs it again."""
+"""Artifacts of a failed test beside the logs: records, facts of its guests, scripts to run those again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pytest_memtype.report.record import Record, append
 
 @dataclass(frozen=True)
 class Evidence:
-    """One guest.
+    """Facts of a guest of a failed test.
 
-    :param about: What it was, for people.
-    :param guest: What was started; None where nothing was, but a machine that was there.
+    :param about: Its kernel, layout, hardware and the like, as JSON for people.
+    :param guest: The QEMU that was started; None for a target, where none was.
     """
 
     about: dict[str, Any]
@@ -28,7 +28,9 @@ class Evidence:
 def leave(folder: Path, *, records: Sequence[Record], guests: Sequence[Evidence]) -> None:
     """Write ``records.jsonl``, and for each guest ``guest-N/guest.json`` and ``guest-N/rerun.sh``.
 
-    :param folder: The test's, where the guests' logs are.
+    :param folder: The test's folder, where the guests' logs are.
+    :param records: The test's records.
+    :param guests: The test's guests, in the order of their numbers from 1.
     """
     folder.mkdir(parents=True, exist_ok=True)
     append(folder / "records.jsonl", records)

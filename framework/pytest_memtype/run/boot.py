@@ -1,4 +1,4 @@
-"""How a guest comes to be: booted, or cloned from a template that was."""
+"""Making a guest: booting it, or cloning it from a template that was booted."""
 
 from __future__ import annotations
 
@@ -37,30 +37,34 @@ if TYPE_CHECKING:
     from pytest_memtype.distribution.bring_up import BootKeys
 
 _SETTLED = rb"Switched to clocksource tsc\b(?!-early)"
-"""The last of what the kernel does by itself after a boot (5.10 to 7.3)."""
+"""Message of the last thing that the kernel does by itself after a boot (5.10 to 7.3)."""
 
 _SETTLING = 3.0
-"""Seconds that it has for that. A CPU without a TSC never says it."""
+"""Seconds to wait for that message, which never comes on a CPU without a TSC."""
 
 _REST = 0.2
-"""Seconds for what is left to do behind the last answer, such as to free what a process had. Each clone would
+"""Seconds for the kernel's work after the last answer, such as freeing a process's memory. Each clone would
 do it again, and its code is new to each QEMU: 15 of 75 ms until a clone's first answer."""
 
 
 _CLOCK = (0.1, 1.2)
-"""Seconds that the guest counts for each of its life. Those of the firmware pass before Linux counts."""
+"""Least and most seconds that the guest may count for each second since its start: firmware comes first."""
 
 
 @dataclass(frozen=True)
 class GuestPlan:
-    """All that a guest is made from.
+    """The files and settings that a guest is made from.
 
     :param image: The kernel, a bzImage.
-    :param flash: The firmware's, see :func:`pytest_memtype.kernels.firmware.flash`.
-    :param initramfs: What it boots from; a distribution's mounts its drives.
-    :param distribution: What it runs, None for the agent alone.
-    :param devices: More than the test device, each an argument of QEMU's ``-device``.
-    :param launcher: What QEMU is started by, see :class:`pytest_memtype.machine.qemu_command.QemuConfig`.
+    :param initramfs: The initramfs that it boots; a distribution's mounts its drives.
+    :param layout: The layout that the MTRRs are programmed with.
+    :param hardware: The guest's CPU, RAM and firmware.
+    :param accelerator: ``tcg`` or ``kvm``.
+    :param devices: Devices besides the test device, each an argument of QEMU's ``-device``.
+    :param flash: Files of the firmware's flash, see :func:`pytest_memtype.kernels.firmware.flash`.
+    :param distribution: The distribution that it runs, None for the agent alone.
+    :param launcher: The library that starts QEMU, see
+        :class:`pytest_memtype.machine.qemu_command.QemuConfig`; None for none.
     """
 
     image: Path
@@ -89,16 +93,16 @@ class GuestPlan:
 
     @property
     def deployed(self) -> tuple[Path, ...]:
-        """What is brought into the running guest; bundles never change, so the paths stand for contents."""
+        """Files brought into the running guest; bundles never change, so the paths stand for contents."""
         distribution = self.distribution
         parts = (distribution.agent, distribution.module) if distribution else ()
         return tuple(part for part in parts if part is not None)
 
     def boot_rom(self) -> bytes | None:
-        """The option ROM that programs the layout; None when the firmware's stays.
+        """The option ROM that programs the layout; None when the firmware's layout stays.
 
-        None too for a CPU without MTRRs: there the layout says what the memory would be, and the guest's
-        kernel finds no registers, which is what such a test is about.
+        None too for a CPU without MTRRs: the guest's kernel shall find no registers, and the layout only
+        says which types the memory would have.
 
         :raises LayoutError: the MTRRs can't express the layout, or the firmware runs no such ROM.
         """
@@ -118,7 +122,9 @@ class GuestPlan:
 def booted(plan: GuestPlan, *, logs: Path, timeout: float = BOOT) -> Guest:
     """A guest that has just booted. The caller closes its ``machine``.
 
+    :param plan: The files and settings of the guest.
     :param logs: Folder for the logs of this guest alone.
+    :param timeout: Seconds until the agent has to greet.
     :raises LayoutError: the MTRRs can't express the layout.
     :raises GuestError: the guest didn't reach its agent.
     """
@@ -141,17 +147,20 @@ def booted(plan: GuestPlan, *, logs: Path, timeout: float = BOOT) -> Guest:
 def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> Guest:
     """A guest restored from the template of the plan, which is made if there is none yet.
 
-    It differs from a booted guest in nothing that the guest can see but its age: the time of day and
-    the random numbers are made anew.
+    The guest can see no difference from a booted one but its age: the time of day and the random numbers
+    are made anew.
 
+    :param plan: The files and settings of the guest.
     :param logs: Folder for the logs of this guest alone; those of a template that can't be made go to
         ``template`` in it.
     :param cache: Folder for templates.
+    :param progress: Called with one line at the start of each slow stage.
     :raises LayoutError: the MTRRs can't express the layout.
     :raises NotOurs: others than this user could have changed the template.
     :raises TemplateError: there is no template and none can be made, or it can't be restored. A boot
-        may do better.
-    :raises HostError: the same, by a fault of this host that may pass: a full disk, no time for QEMU.
+        may succeed.
+    :raises HostError: the template can't be made or restored by a fault of this host that may pass: a full
+        disk, no time for QEMU.
     """
     rom = plan.boot_rom()
     keys = _boot_keys(plan)
@@ -162,14 +171,14 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
         # Clones are seeded again, but the kernel's work for the first seed of all is done once: it rewrites
         # code ("crng init done"; Linux 6.1, drivers/char/random.c, crng_set_ready), 5 of a clone's 70 ms.
         _refresh(agent)
-        # A second after boot Linux changes to the TSC, a moment that no clone should have to live through.
+        # A second after boot Linux changes to the TSC, which no clone should have to do again.
         machine.console.expect([_SETTLED, pexpect.TIMEOUT], timeout=_SETTLING)
         _check_clock(agent, since=start)
         agent.call("log")
         machine.console.expect([pexpect.TIMEOUT], timeout=_REST)
         return {"greeting": greeting.content, "sequence": agent.sequence}
 
-    # Of an earlier try to get this guest.
+    # Logs of an earlier try to get this guest.
     shutil.rmtree(logs / "template", ignore_errors=True)
     try:
         template = template_store.get(
@@ -184,7 +193,7 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
         )
         machine = clone(template, logs=logs)
     except NotOurs:
-        # What others could have changed isn't booted in another way either.
+        # Files that others could have changed aren't booted either.
         raise
     except (GuestError, HostError) as error:
         # The host's fault says nothing about the guest, nor about what it runs on.
@@ -234,22 +243,25 @@ def _greeted(
     except (GuestHung, GuestExited, GuestPanicked) as error:
         uncovered = uncovered_ram(plan.layout, plan.command.hardware)
         if uncovered:
-            # A kernel that lies there dies before it has a console to say so.
+            # A kernel in such RAM dies before it has a console to say so.
             raise type(error)(
                 f"{error.message}; {uncovered}, perhaps with what the kernel needs", details=error.details
             ) from error
         raise
-    # Takes the messages of the boot out of the way.
+    # Drops the messages of the boot.
     agent.call("log")
     return agent, greeting
 
 
 def _check_clock(agent: Agent, *, since: float) -> None:
-    """Linux counts the TSC's ticks against the PIT in the first moments of its boot. When the host has no
-    time for QEMU just then, it is wrong ever after, and every clone with it (6.1, TCG: 6 times too fast).
+    """Check that the guest's clock counts about a second for each second of the host's.
 
-    :param since: When the guest was started, by ``time.monotonic()``.
-    :raises HostError: it is wrong.
+    Linux counts the TSC's ticks against the PIT in the first moments of its boot. When the host has no time
+    for QEMU just then, its clock stays wrong, and so does that of every clone (6.1, TCG: 6 times too fast).
+
+    :param agent: The agent of the guest.
+    :param since: When the guest was started, seconds of ``time.monotonic()``.
+    :raises HostError: the clock is wrong.
     """
     reply = agent.call("shell", command="cat /proc/uptime")
     uptime = reply.decode(lambda content: float(content["output"].split()[0]))

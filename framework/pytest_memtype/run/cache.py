@@ -1,4 +1,4 @@
-"""What the cache folder holds, and making it smaller."""
+"""Entries of the cache folder, and their removal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from pytest_memtype.machine import template_store
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the cache.
+    """An entry of the cache.
 
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
-        and ``firmware`` (likewise), ``image`` (a distribution's), ``bundle`` (built from a kit),
-        ``template`` (booted from that), or of the project's own tests ``qemu`` (another suite's) and
+        and ``firmware`` (downloaded, too), ``image`` (a distribution's), ``bundle`` (built from a kit),
+        ``template`` (booted from a bundle), or of the project's own tests ``qemu`` (another suite's) and
         ``outer`` (the guest in which KVM is tested, and its template) and ``lint`` (the kernel's
         ``checkpatch.pl``).
-    :param kernel: The release, where it is known.
+    :param name: The name of its folder, by which the user names the entry.
+    :param kernel: The kernel's release; empty where it isn't known.
+    :param path: Its folder.
     :param size: Bytes on the disk.
     :param used: When it was last used or made, seconds since the epoch.
     """
@@ -39,7 +41,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """All of it, what is cheapest to make again last."""
+    """List all entries of the cache; those that are cheapest to make again come last."""
     cache = cache_directory()
     return [
         *_folders("kit", cache / "kits"),
@@ -61,10 +63,12 @@ def prune_templates(limit: int) -> None:
 
 
 def remove(names: tuple[str, ...], *, progress: Progress) -> Iterator[Entry]:
-    """Remove entries by name, and yield each that is gone. Guests that run go on.
+    """Remove entries by name, and yield each that is gone. Running guests go on.
 
-    :raises UsageError: there is none of a name; then nothing is removed.
-    :raises HostError: one can't be removed.
+    :param names: Names of the entries.
+    :param progress: Called with one line when another process uses an entry and is waited for.
+    :raises UsageError: no entry has one of the names; then nothing is removed.
+    :raises HostError: an entry can't be removed.
     """
     known = entries()
     for name in names:

@@ -1,4 +1,4 @@
-"""Which reports of the kernel a test expects, and what to say of the others."""
+"""A comparison of the kernel's reports with those that a test expects."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pytest_memtype.console.reports import ConsoleReport
 def complaint(
     reports: Sequence[ConsoleReport], expected: Sequence[str], *, finished: bool = True
 ) -> str | None:
-    """What is wrong with a test's reports, None when nothing is.
+    """Say what is wrong with the reports of a test's kernels; None when nothing is.
 
-    :param reports: What the kernel reported.
+    :param reports: The kernel's reports during the test.
     :param expected: Regular expressions; each must be found in the title or a line of some report, and
         each report must be expected by one.
-    :param finished: False for a test that was broken off, of which none must have come yet.
+    :param finished: False for a test that was broken off: then a report that didn't come yet isn't missing.
     """
     unexpected = [report for report in reports if not any(_matches(report, each) for each in expected)]
     missing = [

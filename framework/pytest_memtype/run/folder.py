@@ -1,4 +1,4 @@
-"""Where a run leaves what is worth keeping: its record file, and the logs of failed tests."""
+"""Folders of runs, which keep their record files and the logs of failed tests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _RUN = re.compile(r"\d{8}-\d{6}-\d+")
 def new_run(base: Path, name: str) -> Path:
     """Make the folder of a run below ``base``, and remove all but the newest runs.
 
-    Whatever else the user has there stays.
+    Other files of the user there stay.
 
-    :param name: Sorts by time, such as ``20261123-040712-4711``.
+    :param base: Folder of all runs, ``.memtype``; made when it isn't there.
+    :param name: Name of the run, which sorts by time, such as ``20261123-040712-4711``.
     """
     try:
         base.mkdir(parents=True)
@@ -34,7 +35,7 @@ def new_run(base: Path, name: str) -> Path:
         # It isn't the newest where the clock was set back.
         if old != directory:
             shutil.rmtree(old, ignore_errors=True)
-    # In a folder of its own, as another run's link, or one that a killed run left, may have any name.
+    # In a folder of its own: a link of another run, or one left by a killed run, may have any name.
     with tempfile.TemporaryDirectory(prefix=".latest-", dir=directory) as place:
         link = Path(place) / "latest"
         link.symlink_to(directory.relative_to(base))

@@ -1,4 +1,4 @@
-"""``memtype layouts matrix``: every type asked for over every MTRR type, as guests grant it."""
+"""Measurement for ``memtype layouts matrix``: the type that guests grant for each request and MTRR type."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ LAYOUT = Layout(
 
 
 def matrices(kernels: Iterable[str], *, cpu: str = Hardware.cpu, progress: Progress) -> Iterator[Matrix]:
-    """Measure in a guest of each kernel.
+    """Measure the matrices of a guest of each kernel.
 
-    :param kernels: Specs; none for the default.
+    :param kernels: Specs of kernels; none for the default set.
     :param cpu: QEMU's ``-cpu``; its vendor decides whose table applies.
+    :param progress: Called with one line at the start of each slow stage.
     :raises UsageError: the CPU has no MTRRs.
     :raises MemtypeError: a kernel can't be had, or its guest can't be used.
     """
@@ -63,10 +64,11 @@ def matrices(kernels: Iterable[str], *, cpu: str = Hardware.cpu, progress: Progr
 
 
 def measure(guest: Guest) -> tuple[Matrix, Matrix]:
-    """Ask for each type over each MTRR type, in a guest that has :data:`LAYOUT`.
+    """Ask for each type over each MTRR type, with ioremap and with mmap.
 
-    :raises UsageError: its CPU has no MTRRs.
-    :raises GuestError: its MTRRs are not those of the layout.
+    :param guest: A guest with the layout :data:`LAYOUT`.
+    :raises UsageError: the guest's CPU has no MTRRs.
+    :raises GuestError: the guest's MTRRs are not those of the layout.
     """
     state = guest.registers()[0].mtrr
     if state is None:
@@ -88,7 +90,7 @@ def measure(guest: Guest) -> tuple[Matrix, Matrix]:
 
 
 def _pages(guest: Guest, start: int) -> Iterator[Region]:
-    # A page lies free behind each, so that nothing that is mapped already has a say.
+    # A page lies free behind each, so that no earlier mapping influences the next.
     return (guest.region(start + 2 * number * PAGE_SIZE, PAGE_SIZE) for number in count())
 
 

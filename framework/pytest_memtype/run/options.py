@@ -1,4 +1,4 @@
-"""The options of a run, in one table: pytest, ``memtype run``, ``run --observe`` and the docs all read it."""
+"""The options of a run, in a table that pytest, ``memtype run``, ``run --observe`` and the docs read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRESH: Final = ("clone", "boot")
 
 
 class TakesOptions(Protocol):
-    """What has pytest's ``addoption()``."""
+    """An object with pytest's ``addoption()``."""
 
     def addoption(self, *names: str, **about: Any) -> None: ...
 
@@ -26,13 +26,13 @@ class TakesOptions(Protocol):
 class Option:
     """An option of the command line.
 
-    :param name: With its two dashes.
+    :param name: Its name with the two dashes.
     :param help: What it does, in one sentence without a full stop.
-    :param metavar: What it takes; empty for a switch.
+    :param metavar: Placeholder of its value in the help; empty for a switch.
     :param default: Its value where it isn't given.
-    :param repeated: It may be given several times, and its value is the list of all.
-    :param is_path: Its value is a path.
-    :param observes: ``memtype run --observe`` takes it as well.
+    :param repeated: May it be given several times? Then its value is the list of all.
+    :param is_path: Is its value a path?
+    :param observes: Does ``memtype run --observe`` take it, too?
     """
 
     name: str
@@ -45,12 +45,12 @@ class Option:
 
     @property
     def usage(self) -> str:
-        """As the help shows it: ``--kernel SPEC``."""
+        """The option as the help shows it: ``--kernel SPEC``."""
         return f"{self.name} {self.metavar}".rstrip()
 
     @property
     def about(self) -> dict[str, Any]:
-        """The keywords of ``add_argument()``, which argparse and pytest both know."""
+        """The keyword arguments for ``add_argument()`` of argparse and ``addoption()`` of pytest."""
         if not self.metavar:
             return {"action": "store_true", "help": self.help}
         about: dict[str, Any] = {"metavar": self.metavar, "default": self.default, "help": self.help}
@@ -131,17 +131,17 @@ OPTIONS: Final = (
 
 
 def add_options(group: TakesOptions) -> None:
-    """Tell pytest of all of them."""
+    """Add all options of the table to a group of pytest's parser."""
     for option in OPTIONS:
         group.addoption(option.name, **option.about)
 
 
 class OptionParser(argparse.ArgumentParser):
-    """Reads options of the table from a command line, beside whatever else there may be in it.
+    """A parser that reads options of the table from a command line, which may have other arguments, too.
 
-    :param options: The ones it reads.
-    :param advice: What follows an error's message.
-    :param before: What an error's message begins with.
+    :param options: The options that it reads.
+    :param before: Text in front of an error's message.
+    :param advice: Text behind an error's message.
     """
 
     def __init__(self, options: Sequence[Option] = OPTIONS, *, before: str = "", advice: str = "") -> None:
@@ -151,8 +151,9 @@ class OptionParser(argparse.ArgumentParser):
             self.add_argument(option.name, **option.about)
 
     def error(self, message: str) -> NoReturn:
-        """End with a line instead of argparse's usage.
+        """Raise an error of one line instead of printing argparse's usage.
 
+        :param message: What argparse says of the fault.
         :raises UsageError: always.
         """
         raise UsageError(f"{self._before}{message}{self._advice}")

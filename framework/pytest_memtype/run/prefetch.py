@@ -1,4 +1,4 @@
-"""Having the next guest ready before it is asked for."""
+"""A prefetch of guests: the next one is started before it is asked for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SPARE_MEMORY: Final = 768 << 20
 
 @dataclass(frozen=True)
 class Ready(Generic[G]):
-    """A guest, and how it came to be: ``clone``, ``boot``, or ``boot, because...``."""
+    """A guest, and how it was made: ``clone``, ``boot``, or ``boot, because...``."""
 
     guest: G
     how: str
@@ -73,9 +73,10 @@ class _Start(Generic[K, G]):
 
 
 class GuestPrefetch(Generic[K, G]):
-    """Starts at most one guest ahead: with a worker per core a second would only take turns with the first.
+    """A starter of at most one guest ahead: with a worker per core two would only compete for the core.
 
-    :param make: Starts a guest of a kind, with its logs in a folder. Called on another thread.
+    :param make: Called with a kind of guest and a folder for its logs; starts the guest. Called on another
+        thread for a guest that is started ahead.
     """
 
     def __init__(self, make: Callable[[K, Path], Ready[G]]) -> None:
@@ -83,23 +84,23 @@ class GuestPrefetch(Generic[K, G]):
         self._next: _Start[K, G] | None = None
 
     def expect(self, kind: K, logs: Path, *, memory: int) -> None:
-        """Start this one ahead, if the host has ``memory`` bytes for it and some to spare."""
+        """Start a guest ahead, if the host has ``memory`` bytes for it and some to spare."""
         if self._next is None and available_memory() >= memory + SPARE_MEMORY:
             self._next = _Start(self._make, kind, logs)
 
     def take(self, kind: K, logs: Path) -> Ready[G]:
-        """The one that was started ahead if it is of this kind, else a new one."""
+        """Take the guest that was started ahead if it is of this kind with these logs, else start one."""
         start = self._next
         if start is None:
             return self._make(kind, logs)
-        # Forgotten only when it is over: Ctrl-C while it is waited for leaves it to close().
+        # Kept until it is over: after Ctrl-C during the wait, close() ends the guest.
         if (start.kind, start.logs) == (kind, logs):
             try:
                 ready = start.result()
             except Exception:
                 self._next = None
                 raise
-            # What killed it while it waited (a host short of memory) is not the test's doing.
+            # A guest killed while it waited (by a host short of memory) is not the test's fault.
             if ready.guest.machine.alive:
                 self._next = None
                 return ready
@@ -108,7 +109,7 @@ class GuestPrefetch(Generic[K, G]):
         return self._make(kind, logs)
 
     def close(self) -> None:
-        """End the guest that wasn't asked for."""
+        """End the guest that was started ahead and not asked for."""
         start, self._next = self._next, None
         if start is not None:
             start.discard()

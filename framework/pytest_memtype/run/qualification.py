@@ -1,16 +1,16 @@
-"""KVM held against TCG: the same short program in a guest of each, and the first record that differs.
+"""KVM compared with TCG: the same short program in a guest of each, and the first record that differs.
 
-A KVM that is fast may still answer otherwise than the CPU that tests are written for: one that drops writes
-to MTRRs, as some hypervisors do that Linux runs in, gives every layout the same effective types. So ``auto``
+A fast KVM may still answer differently from the CPU that tests are written for: one that drops writes to
+MTRRs, as some hypervisors do that Linux runs in, gives every layout the same effective types. So ``auto``
 takes KVM only after this program has given the same records under both, and ``--accel kvm`` warns where it
-hasn't. What is compared is what ``memtype compare`` compares, by the same function; addresses, process ids,
-times and the kernel's messages, which differ between any two guests, have no part in it.
+hasn't. Records are compared by the function of ``memtype compare``; addresses, process ids, times and the
+kernel's messages, which differ between any two guests, are not.
 
 The program: a guest with two CPUs and a layout of its own boots, is saved as a template and cloned; its
 registers are read inside and outside; drivers and a process map device memory and RAM with each type; MTRRs
 and PAT are changed from outside, those of each CPU to other values, and through ``/proc/mtrr``, and read back
-on each CPU; an alias is made, and the audit must find it. Who has it do something else raises
-:data:`pytest_memtype.machine.accelerator.PROGRAM`, so that what was kept of it is compared anew.
+on each CPU; an alias is made, and the audit must find it. A change of the program raises
+:data:`pytest_memtype.machine.accelerator.PROGRAM`, so that results in the cache are made anew.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LAYOUT: Final = Layout(
         MtrrRange(0xFD800000, "4M", MemType.WB),
     ),
 )
-#: First pages of windows of which each has another type by the MTRRs, as addresses.
+#: Addresses of the first pages of windows, each of another type by the MTRRs.
 _WINDOWS: Final = (0xFD010000, 0xFD410000, 0xFD810000, 0xFDC10000)
 _WINDOW_STEP: Final = 0x4000
 _PAGES: Final = 2
@@ -63,14 +63,15 @@ _BOTH: Final[tuple[Accelerator, Accelerator]] = ("tcg", "kvm")
 
 
 class QualificationError(GuestError):
-    """The program doesn't run to its end, so that there is nothing to compare."""
+    """Raised when the program doesn't run to its end, so that there is nothing to compare."""
 
 
 @dataclass(frozen=True)
 class Programmed:
-    """What the program did under one accelerator.
+    """The records of the program under one accelerator.
 
-    :param records: One for each step, as tests leave them.
+    :param accelerator: ``tcg`` or ``kvm``.
+    :param records: A record for each step, as tests leave them.
     """
 
     accelerator: Accelerator
@@ -78,10 +79,11 @@ class Programmed:
 
 
 def chosen(made: Bundle, wanted: Wanted, *, progress: Progress) -> Choice:
-    """The accelerator for the guests of this host, KVM only after it was held against TCG.
+    """The accelerator for the guests of this host, KVM only after it was compared with TCG.
 
-    :param made: The kernel to try and to compare with, where that has yet to be done.
-    :param progress: Called with one line at the start of what is slow, and with what is wrong with KVM.
+    :param made: The kernel to try and to compare with, where no result is in the cache.
+    :param wanted: The accelerator that the user wants, or ``auto``.
+    :param progress: Called with one line at the start of each slow stage, and with what is wrong with KVM.
     :raises HostError: KVM is wanted and can't be had, or QEMU isn't installed.
     """
     cache = cache_directory()
@@ -98,8 +100,10 @@ def chosen(made: Bundle, wanted: Wanted, *, progress: Progress) -> Choice:
 def qualify(made: Bundle, *, cache: Path, progress: Progress) -> Qualification:
     """Run the program under TCG and under KVM, and compare.
 
-    :param cache: A folder in which 300 MiB are free for a while.
-    :raises QualificationError: it doesn't run to its end under one of them.
+    :param made: The kernel to run, with its module.
+    :param cache: Folder of the cache; the program needs 300 MiB there for a while.
+    :param progress: Called with one line at the start of each slow stage.
+    :raises QualificationError: the program doesn't run to its end under one of them.
     :raises HostError: the disk is full, or this host has no time.
     """
     if made.module is None:
@@ -111,16 +115,16 @@ def qualify(made: Bundle, *, cache: Path, progress: Progress) -> Qualification:
 
 
 def _run_in_place(made: Bundle, accelerator: Accelerator, place: Path, progress: Progress) -> Programmed:
-    # For each a folder of its own, so that two templates never need room at the same time.
+    # A folder for each, so that two templates never need room at the same time.
     with temp_dir(place) as work:
         return run_program(made, accelerator, work=work, progress=progress)
 
 
 def compared(run: Callable[[Accelerator], Programmed]) -> Qualification:
-    """What came of the program under both.
+    """Compare the records of the program under TCG and under KVM.
 
-    :param run: Runs it under one.
-    :raises QualificationError: it doesn't end well under one of them.
+    :param run: Called with an accelerator; runs the program under it.
+    :raises QualificationError: the program doesn't run to its end under one of them.
     :raises HostError: this host can't run it now.
     """
     tcg, kvm = (_to_its_end(run, accelerator) for accelerator in _BOTH)
@@ -134,7 +138,7 @@ def _to_its_end(run: Callable[[Accelerator], Programmed], accelerator: Accelerat
     except HostError:
         raise
     except (MemtypeError, TemplateError) as error:
-        # A KVM that isn't to be trusted may end a guest. So may a host that has no room, and that passes.
+        # A faulty KVM may end a guest. So may a host without room, but that passes.
         raise QualificationError(
             f"the program doesn't run to its end under {accelerator.upper()}: {_first_line(error)}"
         ) from error
@@ -157,9 +161,12 @@ def _first_line(error: Exception) -> str:
 def run_program(made: Bundle, accelerator: Accelerator, *, work: Path, progress: Progress) -> Programmed:
     """Boot, save and clone a guest, and run the program in it.
 
+    :param made: The kernel to run, with its module.
+    :param accelerator: ``tcg`` or ``kvm``.
     :param work: An empty folder for the template and the logs.
+    :param progress: Called with one line at the start of each slow stage.
     :raises MemtypeError: the guest can't be had, or ended.
-    :raises TemplateError: it can't be saved or restored.
+    :raises TemplateError: the guest can't be saved or restored.
     """
     plan = GuestPlan(made.image, made.initramfs, LAYOUT, HARDWARE, accelerator, launcher=made.launcher)
     guest = cloned(plan, logs=work / "logs", cache=work / "templates", progress=progress)
@@ -170,8 +177,9 @@ def run_program(made: Bundle, accelerator: Accelerator, *, work: Path, progress:
 
 
 def program(guest: Guest) -> None:
-    """Do a little of everything, which the guest's journal keeps.
+    """Run the program's steps in a guest, whose journal keeps their records.
 
+    :param guest: A guest with the layout :data:`LAYOUT` on :data:`HARDWARE`.
     :raises GuestError: the guest ended.
     """
     _read_registers(guest, "after the boot")
@@ -182,7 +190,7 @@ def program(guest: Guest) -> None:
 
 
 def _map_in_kernel(guest: Guest) -> None:
-    """Two drivers, each type in each window; then RAM."""
+    """Map with two drivers, each type in each window; then change the type of RAM."""
     first, second = guest.driver("first"), guest.driver("second")
     for number, memtype in enumerate(MemType):
         for window in _WINDOWS:
@@ -202,7 +210,7 @@ def _map_in_kernel(guest: Guest) -> None:
 
 
 def _map_in_process(guest: Guest) -> None:
-    """A process and its child, each way to map and each type."""
+    """Map with a process, in each way and with each type; then fork it."""
     process = guest.process("process")
     ways = [("driver", memtype) for memtype in MemType]
     ways += [("sysfs", MemType.WC), ("devmem", MemType.UC_MINUS), ("insert_pfn", MemType.WC)]
@@ -221,7 +229,7 @@ def _map_in_process(guest: Guest) -> None:
 
 
 def _change_mtrrs(guest: Guest) -> None:
-    """Write them from outside, other values to each CPU, and inside; read them back after each."""
+    """Change MTRRs from outside, to other values on each CPU, and inside; read them back each time."""
     guest.change_registers(_each_its_own)
     _read_registers(guest, "changed from outside")
     guest.change_registers(LAYOUT)
@@ -235,7 +243,7 @@ def _change_mtrrs(guest: Guest) -> None:
 
 
 def _each_its_own(cpu: CpuRegisters) -> CpuRegisters:
-    """Other values for the unused ranges and the last fixed range of a CPU, by its number."""
+    """Registers of a CPU with other values in the unused ranges and the last fixed range, by its number."""
     used = len(LAYOUT.ranges)
     # Disabled ranges, so that nothing but the registers changes. 40 bits of address, see Hardware.
     unused = tuple(
@@ -250,7 +258,7 @@ def _each_its_own(cpu: CpuRegisters) -> CpuRegisters:
 
 
 def _audit(guest: Guest) -> None:
-    """The audit of a guest without an alias, and of one with an alias that Linux doesn't know of."""
+    """Audit the guest without an alias, and with an alias that Linux doesn't know of."""
     _note_findings(guest, "audit without an alias")
     region = guest.region(_WINDOWS[3] + 32 * _WINDOW_STEP, _PAGES << 12)
     process = guest.process("aliased")
@@ -268,7 +276,7 @@ def _note_findings(guest: Guest, what: str) -> None:
         # Runs go on without the audit, too, and say so.
         guest.journal.record_query(what, f"not audited: {error.message}")
         return
-    # RAM and what the kernel has there is elsewhere after each boot (KASLR).
+    # The kernel's place in RAM differs after each boot (KASLR).
     device = (each for each in found if LAYOUT.ranges[1].base <= each.start < 1 << 32)
     lines = sorted(
         f"{each.kind} {each.danger.name} of {each.pages} pages at {each.start:#x} "

@@ -43,9 +43,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GuestSpec:
-    """What makes two guests interchangeable.
+    """A kind of guest: two guests of the same kind are interchangeable.
 
-    :param system: What runs in it: ``minimal``, or a distribution such as ``debian:bookworm``.
+    :param kernel: Spec of its kernel.
+    :param layout: The layout that its MTRRs are programmed with.
+    :param hardware: Its CPU, RAM and firmware.
+    :param system: ``minimal``, or the distribution that runs in it, such as ``debian:bookworm``.
     """
 
     kernel: str
@@ -55,9 +58,13 @@ class GuestSpec:
 
 
 class Session:
-    """One process of a run.
+    """The guests of one process of a run.
 
-    :ivar run: The run's folder.
+    :param run: The run's folder.
+    :param progress: Called with a line about kernels that are fetched or built.
+    :param fresh: ``clone`` or ``boot``: how guests are made.
+    :param accelerator: The accelerator that the user wants, or ``auto``.
+    :param target: The machine to test instead of guests in QEMU; None for those.
     """
 
     def __init__(
@@ -69,12 +76,6 @@ class Session:
         accelerator: Wanted,
         target: Target | None = None,
     ) -> None:
-        """
-        :param progress: Told about kernels that are fetched or built.
-        :param fresh: ``clone`` or ``boot``: how guests come to be.
-        :param accelerator: Which one is wanted.
-        :param target: The machine to test in the place of guests of our own.
-        """
         self.run = run
         self.target = target
         self._wanted = accelerator
@@ -91,13 +92,15 @@ class Session:
         checksum.share_through(run / ".checked")
 
     def start(self, kind: GuestSpec, *, logs: Path) -> Ready[Guest]:
-        """A fresh guest, and how it came to be.
+        """Start a fresh guest, and tell how it was made.
 
+        :param kind: The kind of guest.
+        :param logs: Folder for the logs of this guest alone.
         :raises MemtypeError: the kernel, the layout or the guest can't be had.
         :raises Unavailable: a target can't be such a guest.
         """
         if self.target is not None:
-            # It imports paramiko, which takes as long as the rest of the plugin.
+            # The import loads paramiko, which takes as long as the rest of the plugin.
             from pytest_memtype.target.target import cannot
 
             reason = cannot(self.target, kernel=kind.kernel, layout=kind.layout, hardware=kind.hardware)
@@ -108,7 +111,7 @@ class Session:
         ready = self._ahead.take(kind, logs)
         if ready.guest.machine.shaken() is None:
             return ready
-        # Its template was damaged while it waited; that is found, and another made.
+        # Its template was damaged while it waited; making another guest finds that, and makes a new template.
         ready.guest.machine.close()
         return self._make(kind, logs)
 
@@ -124,9 +127,10 @@ class Session:
             self._ahead.expect(kind, logs, memory=kind.hardware.memory_bytes)
 
     def end(self, guest: Guest) -> None:
-        """A test is done with its guest.
+        """End a guest of a test, or hand a target back.
 
-        :raises GuestError: on a target it has left something behind.
+        :param guest: The guest.
+        :raises GuestError: on a target the test has left something behind.
         """
         if self.target is None:
             guest.host_machine.close()
@@ -134,16 +138,16 @@ class Session:
             self.target.hand_back(guest)
 
     def close(self) -> None:
-        """End the guest that nobody asked for, and leave the target.
+        """End the guest that was started ahead, and leave the target.
 
-        :raises SshError: something of ours is still there.
+        :raises SshError: files or a module of the run are still on the target.
         """
         self._ahead.close()
         if self.target is not None:
             self.target.close()
 
     def about(self, kernel: str) -> dict[str, str]:
-        """What records say of the guests of a kernel."""
+        """Fields of records about the guests of a kernel: its version, and the accelerator."""
         if self.target is not None:
             return {
                 "kernel_version": "target",
@@ -158,17 +162,19 @@ class Session:
         }
 
     def choice(self, kernel: str) -> Choice:
-        """The accelerator, chosen at the first call by a trial with that kernel if need be.
+        """The accelerator, chosen at the first call by a trial with a kernel if need be.
 
-        :raises HostError: the one that is wanted can't be used.
+        :param kernel: Spec of the kernel for the trial.
+        :raises HostError: the accelerator that is wanted can't be used.
         """
         if self._choice is None:
             self._choice = chosen(self.bundle(kernel), self._wanted, progress=self._progress)
         return self._choice
 
     def plan(self, kind: GuestSpec) -> GuestPlan:
-        """What such a guest is made from; what is missing is fetched or built.
+        """The files and settings of a guest; missing files are fetched or built.
 
+        :param kind: The kind of guest.
         :raises MemtypeError: the kernel, the distribution or the firmware can't be had.
         """
         made = self.bundle(kind.kernel)
@@ -194,7 +200,7 @@ class Session:
             note_start(guest)
             return Ready(guest, "clone")
         except NotOurs:
-            # What others could have changed isn't booted in another way either.
+            # Files that others could have changed aren't booted either.
             raise
         except (TemplateError, HostError) as error:
             return Ready(self._booted(plan, logs), f"boot, because a clone failed: {error}")
@@ -219,7 +225,9 @@ class _Started:
 class GuestsOfTest:
     """The guests of one test, or of a module whose tests share them.
 
-    :param logs: Folder for the logs, one below it for each guest.
+    :param session: The session that starts and ends them.
+    :param logs: Folder for the logs, with a folder below it for each guest.
+    :param guests: The guests so far, in the order of their numbers.
     """
 
     session: Session
@@ -227,7 +235,7 @@ class GuestsOfTest:
     guests: list[_Started] = field(default_factory=list)
 
     def start(self, kind: GuestSpec) -> Guest:
-        """One more guest."""
+        """Start one more guest of the test."""
         if self.session.target is not None and self.guests:
             raise Unavailable("a target is one machine, and this test wants several guests")
         ready = self.session.start(kind, logs=self.logs / f"guest-{len(self.guests) + 1}")
@@ -235,20 +243,23 @@ class GuestsOfTest:
         return ready.guest
 
     def shared(self, kind: GuestSpec) -> Guest:
-        """The live guest of that kind, or a new one."""
+        """The live guest of a kind, or a new one."""
         for other in self.guests:
             if other.kind == kind and other.guest.host_machine.alive:
                 return other.guest
         return self.start(kind)
 
     def positions(self) -> list[int]:
-        """How many journal entries each guest has: what :meth:`records` takes."""
+        """Number of journal entries of each guest, for :meth:`records`."""
         return [len(each.guest.journal.entries) for each in self.guests]
 
     def records(self, test: str, *, tested: str, since: list[int]) -> list[Record]:
-        """The records of what a test did.
+        """The records of a test's operations in its guests.
 
+        :param test: The node id of the test.
         :param tested: The kernel in the test's id.
+        :param since: Number of each guest's journal entries that are not the test's, as of
+            :meth:`positions`; 0 for guests beyond the list.
         """
         about = {"test": test, "tested": tested, "case": case_of(test, tested)}
         records: list[Record] = []
@@ -274,17 +285,17 @@ class GuestsOfTest:
         }
 
     def reports(self) -> list[ConsoleReport]:
-        """What the kernels reported since :meth:`begin_test`."""
+        """Reports of the guests' kernels since the test began."""
         return [report for each in self.guests for report in each.guest.reports()]
 
     def shaken(self) -> MemtypeError | None:
-        """What to say where somebody has changed what a guest stands on; None if nobody has."""
+        """An error where somebody has changed a file that a guest's RAM is a copy of; None if nobody has."""
         machines = [each.guest.host_machine for each in self.guests]
         found = (machine.shaken() for machine in machines if isinstance(machine, Machine))
         return next(filter(None, found), None)
 
     def audit(self) -> list[Checked]:
-        """Audit the guests that live, at the end of a test that went well."""
+        """Audit the live guests, at the end of a test that passed."""
         return [
             check(each.guest, told=each.told)
             for each in self.guests
@@ -293,17 +304,17 @@ class GuestsOfTest:
         ]
 
     def reset(self) -> None:
-        """A test begins that shares these guests."""
+        """Make the live guests fit for another test, which shares them."""
         for each in self.guests:
             if each.guest.host_machine.alive:
                 each.guest.reset()
 
     def rerun_commands(self) -> list[tuple[int, str]]:
-        """For each guest, its number and a command that gets the same one again."""
+        """Pairs of a guest's number and a command that starts the same guest again."""
         return [(number, each.guest.host_machine.rerun) for number, each in enumerate(self.guests, start=1)]
 
     def leave_evidence(self, folder: Path, records: list[Record]) -> None:
-        """Write down what a failed test did, and on what."""
+        """Write a failed test's records and the facts of its guests into a folder."""
         leave(folder, records=records, guests=[self._evidence(each) for each in self.guests])
 
     def _evidence(self, started: _Started) -> Evidence:
@@ -313,7 +324,7 @@ class GuestsOfTest:
         return Evidence({**self._context(started), "ranges": ranges}, own)
 
     def close(self, *, keep_logs: bool) -> None:
-        """End the guests.
+        """End the guests of the test.
 
         :param keep_logs: False removes the logs, unless a template could not be made: that may not recur.
         :raises GuestError: a test has left something behind on a target.

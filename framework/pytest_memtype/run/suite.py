@@ -1,4 +1,4 @@
-"""``memtype run``: the suite on real kernels, through pytest."""
+"""The run of ``memtype run``: the suite on real kernels, through pytest."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from pytest_memtype.target import QEMU
 
 
 class Failures:
-    """Tells failures apart.
+    """A plugin for pytest that tells kinds of failures apart.
 
-    :ivar failures: Those that say nothing about memory types: the host or a guest couldn't be used.
-    :ivar others: The other failures.
-    :ivar broken: Tests that couldn't even be collected.
-    :ivar interrupted: By Ctrl-C.
+    :ivar failures: Number of failures because the host or a guest couldn't be used: no fault in memory types.
+    :ivar others: Number of other failures.
+    :ivar broken: Did some tests fail to be collected?
+    :ivar interrupted: Was the run interrupted by Ctrl-C?
     """
 
     def __init__(self) -> None:
@@ -58,22 +58,22 @@ class Failures:
 
 
 def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
-    """Run pytest on the project's testcases, or on what ``arguments`` name.
+    """Run pytest on the project's testcases, or on the tests that ``arguments`` name.
 
     Kernels are made ready first, with their progress shown: pytest's workers can't show any.
 
-    :param arguments: pytest's.
-    :param plugins: More of pytest's.
+    :param arguments: Command line for pytest.
+    :param plugins: Further plugins for pytest.
     :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
     :raises MemtypeError: a kernel can't be had.
     :raises KeyboardInterrupt: pytest was interrupted, and has said so.
     """
     parser = OptionParser()
-    # Pytest's own, of which something has to be known before it starts.
+    # Pytest's own options, whose values are needed before it starts.
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("--collect-only", "--co", action="store_true")
     known, others = parser.parse_known_args(arguments)
-    # Before anything is fetched for it.
+    # Before anything is fetched.
     check_choice("--accel", known.accel, ACCELERATORS)
     check(known.kernel or ())
     for guest in known.guest or ():
@@ -86,7 +86,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     fw_cfg_files: list[object] = []
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
-            # Before anything is fetched for it.
+            # Before anything is fetched.
             warning = age_warning(usable_qemu(progress=progress))
             if warning:
                 progress(Remark(warning))
@@ -132,9 +132,10 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
 
 
 def _named_tests(arguments: Sequence[str]) -> list[Path]:
-    """The files and folders among arguments of pytest's, as far as their look tells.
+    """The files and folders among arguments for pytest, as far as their form tells.
 
-    :raises UsageError: a file of tests isn't there. Of what may belong to an option pytest finds that out.
+    :param arguments: Arguments for pytest, without the options of the table.
+    :raises UsageError: a file of tests isn't there. An argument that may be an option's is left to pytest.
     """
     named = []
     for before, argument in zip(("", *arguments), arguments, strict=False):

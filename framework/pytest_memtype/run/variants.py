@@ -1,4 +1,4 @@
-"""What a run tests: each kernel in each guest."""
+"""Variants that a run tests: each kernel in each guest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_memtype.kernels.sets import DEFAULT, expand
 class Variant:
     """A kernel in a guest.
 
-    :param name: In the ids of tests and in records.
+    :param name: Its name in the ids of tests and in records.
     :param kernel: Its spec, as the user wrote it.
     :param system: ``minimal``, or a distribution such as ``debian:bookworm``.
     """
@@ -28,9 +28,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A plugin for pytest by which ``memtype run`` hands in what it has found: no spec is looked up twice.
+    """A plugin for pytest by which ``memtype run`` hands in its variants: no spec is resolved twice.
 
-    :param variants: What the run tests.
+    :param variants: The variants that the run tests.
     """
 
     variants: tuple[Variant, ...]
@@ -39,13 +39,14 @@ class Resolved:
 def all_variants(
     kernels: Sequence[str] | None, guests: Sequence[str] | None, *, progress: Progress
 ) -> list[Variant]:
-    """What ``--kernel`` and ``--guest`` ask for.
+    """The variants that ``--kernel`` and ``--guest`` ask for.
 
     Each is named by the exact kernel, ``debian:6.1.0-56-cloud-amd64``; with a distribution after it,
     ``debian:6.1.0-56-amd64@bookworm``. Two specs may mean the same kernel, which is tested once.
 
-    :param kernels: None for those of the default set, and for a distribution its own.
-    :param guests: None for the minimal one.
+    :param kernels: Specs of kernels; None for the default set, and for a distribution's own kernel.
+    :param guests: Names of guests; None for the minimal one.
+    :param progress: Called with one line at the start of each slow stage.
     :raises UsageError: there is no such kernel or guest.
     :raises KernelError: a kernel can't be found, or isn't in the cache of a run that asks no mirror.
     """

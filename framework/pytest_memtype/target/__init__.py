@@ -1,6 +1,6 @@
-"""A machine that somebody owns, as one to test on: reached over SSH, and left as it was."""
+"""Targets: machines that somebody owns, tested over SSH and left as they were."""
 
 from typing import Final
 
 QEMU: Final = "qemu"
-"""The address of the guests that a run starts itself."""
+"""Value of ``--target`` for guests that a run starts itself in QEMU."""

@@ -1,4 +1,4 @@
-"""``--target ssh://user@host:port?console=...``: who is reached, and by what."""
+"""Addresses of targets, ``--target ssh://user@host:port?console=...``: the machine and the way to it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _KNOWN = ("identity", "host-key", "console", "config")
 
 @dataclass(frozen=True)
 class TargetAddress:
-    """All that was said about a target.
+    """The address of a target, with its keys and files.
 
-    :param identity: File with the private key that it lets in.
-    :param host_key: A file with its public host key, or that key itself.
+    :param ssh: User, host and port.
+    :param identity: File with the private key that the target lets in.
+    :param host_key: A file with the target's public host key, or that key itself.
     :param console: A serial device, or ``socket://host:port``; None for no console.
-    :param config: The file that says what tests may use; None where there is none yet.
+    :param config: The file that names the memory that tests may use; None where there is none yet.
     """
 
     ssh: Address
@@ -37,7 +38,7 @@ class TargetAddress:
 
     @property
     def url(self) -> str:
-        """Who it is, with both keys, as :func:`parse_target` takes it."""
+        """The address with both keys, as :func:`parse_target` takes it."""
         whom = Address(self.ssh.host, self.ssh.port, quote(self.ssh.user, safe=""))
         return f"{whom}?identity={quote(str(self.identity))}&host-key={quote(self.host_key)}"
 
@@ -45,10 +46,12 @@ class TargetAddress:
 def parse_target(
     text: str, *, console: str | None = None, config: Path | None = None
 ) -> TargetAddress | None:
-    """What ``--target`` means; None for guests of our own.
+    """Read the value of ``--target``; None for guests in QEMU.
 
-    :param console: ``--console``, which goes before what ``text`` says. Likewise ``config``.
-    :raises UsageError: it can't be understood, or says too little.
+    :param text: The value.
+    :param console: Value of ``--console``, which overrides the one in ``text``; None to keep that.
+    :param config: Value of ``--target-config``, likewise.
+    :raises UsageError: the text is no address of a target, or lacks a key.
     """
     if text == QEMU:
         return None
@@ -86,7 +89,7 @@ def _whom(parts: SplitResult, text: str) -> Address:
     if parts.password is not None:
         raise UsageError(f"--target {text!r}: passwords are never used; name a key with identity=")
     try:
-        # What the resolver does, which reports it as no error of a connection.
+        # The resolver does this, too, but doesn't report it as an error of the connection.
         parts.hostname.encode("idna")
     except UnicodeError as error:
         raise UsageError(f"--target {text!r}: {parts.hostname!r} is no host name: {error}") from None

@@ -1,7 +1,7 @@
-"""``--dry-run``: every operation is printed, and none carried out.
+"""Dry runs, ``--dry-run``: every operation is printed, and none carried out.
 
-The answers are those of a machine on which everything succeeds, so a test goes on until it is about something
-else than that. What the target would refuse is refused here, too.
+The answers are those of a machine on which everything succeeds, so a test goes on until it expects something
+else. Requests that the target would refuse are refused here, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pytest_memtype.target.permission import TargetConfig
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.memtype import MemType
 
-#: What the agent and its module carry out in a guest of our own alone: guests/module/allowed.c and
+#: Requests that the agent and its module carry out only in a guest in QEMU: guests/module/allowed.c and
 #: guests/agent/operations.c.
 _OURS_ONLY: Final = (
     "ram",
@@ -37,7 +37,7 @@ _OURS_ONLY: Final = (
     "set_pages_array",
 )
 
-#: Linux's, PAT WB WC UC- UC WB WP UC- WT (arch/x86/mm/pat/memtype.c, pat_bp_init(); 5.10 to 7.3).
+#: Linux's slots, PAT WB WC UC- UC WB WP UC- WT (arch/x86/mm/pat/memtype.c, pat_bp_init(); 5.10 to 7.3).
 _PAT: Final = (
     MemType.WB, MemType.WC, MemType.UC_MINUS, MemType.UC,
     MemType.WB, MemType.WP, MemType.UC_MINUS, MemType.WT,
@@ -54,11 +54,11 @@ _ACCEPTED: Final[dict[str, Any]] = {
 
 @dataclass
 class DryRun:
-    """One.
+    """A dry run of a target, which stands in for its agent.
 
-    :param permission: What the target would allow.
-    :param say: Prints a line.
-    :ivar operations: How many there were.
+    :param permission: The owner's permission, by which requests are refused.
+    :param say: Called with a line for each operation, prints it.
+    :param operations: Number of operations so far.
     """
 
     permission: TargetConfig
@@ -67,9 +67,11 @@ class DryRun:
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def answer(self, verb: str, fields: dict[str, str | int]) -> Reply:
-        """What stands in for the agent.
+        """Print a request and answer it, in place of the agent.
 
-        :raises NotAllowed: the target would refuse it.
+        :param verb: The request.
+        :param fields: Its arguments.
+        :raises NotAllowed: the target would refuse the request.
         """
         self.operations += 1
         refused = not self._allowed(verb, fields)
@@ -79,7 +81,7 @@ class DryRun:
         return Reply(verb=verb, content=self._content(verb, fields), log=())
 
     def greeting(self, facts: Facts) -> Reply:
-        """What the agent would say first."""
+        """The greeting that the agent of a target with these facts would send."""
         return Reply(verb="greeting", content={"release": facts.release}, log=())
 
     def _allowed(self, verb: str, fields: dict[str, str | int]) -> bool:
@@ -91,7 +93,7 @@ class DryRun:
             return self._named(int(fields["start"]), int(fields["pages"]) * PAGE_SIZE)
         if verb == "mtrr_add":
             return self._named(int(fields["base"]), int(fields["size"]))
-        # What register it would be is not known.
+        # It isn't known which register it would be.
         return verb != "mtrr_delete"
 
     def _named(self, start: int, size: int) -> bool:
@@ -157,7 +159,7 @@ def _text(verb: str, fields: dict[str, str | int]) -> str:
 
 @dataclass
 class DryMachine:
-    """A target of which nothing is asked."""
+    """A target of a dry run, which nothing is ever sent to."""
 
     logs: Path
     hardware: Hardware
@@ -184,4 +186,4 @@ class DryMachine:
         return None
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: a dry run has started nothing."""

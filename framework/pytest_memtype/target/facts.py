@@ -1,4 +1,4 @@
-"""What a target says of itself. Nothing is changed there."""
+"""Facts of a target, read there without changing anything."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ _IOMEM = re.compile(r"iomem ( *)([0-9a-f]+)-([0-9a-f]+) : (.*)")
 class Resource:
     """A line of ``/proc/iomem``.
 
-    :param depth: 0 for those that lie in no other.
-    :param end: Its last byte.
+    :param depth: How many other resources it lies in; 0 for none.
+    :param start: Address of its first byte.
+    :param end: Address of its last byte.
+    :param name: Its name, such as ``System RAM``.
     """
 
     depth: int
@@ -54,12 +56,15 @@ class Resource:
 @shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class Bar:
-    """Memory of a PCI device.
+    """A memory BAR of a PCI device.
 
-    :param device: Its address, ``0000:00:02.0``.
-    :param display: Is it a display controller?
-    :param driver: Who drives it, empty when nobody does.
-    :param end: Its last byte.
+    :param device: PCI address of the device, ``0000:00:02.0``.
+    :param number: Number of the BAR, from 0.
+    :param start: Address of its first byte.
+    :param end: Address of its last byte.
+    :param prefetchable: Is the BAR prefetchable?
+    :param display: Is the device a display controller?
+    :param driver: Name of the device's driver, empty when it has none.
     """
 
     device: str
@@ -82,12 +87,16 @@ class Bar:
 @shown_in_hexadecimal("memory")
 @dataclass(frozen=True)
 class Facts:
-    """A target.
+    """Facts of a target.
 
-    :param release: Its kernel's, as ``uname -r`` prints it.
+    :param release: Its kernel's release, as ``uname -r`` prints it.
+    :param cpus: Number of CPUs that are online.
     :param memory: RAM in bytes, as much as the kernel manages.
+    :param physical_bits: Width of a physical address in bits.
     :param headers: Has it the kernel's headers, and a compiler?
     :param busy: Is the module loaded already?
+    :param iomem: The lines of ``/proc/iomem``.
+    :param bars: The memory BARs of its PCI devices.
     """
 
     release: str
@@ -101,9 +110,10 @@ class Facts:
 
 
 def read_facts(connection: Connection) -> Facts:
-    """Ask a target.
+    """Read the facts of a target.
 
-    :raises SshError: it isn't x86-64 Linux, or we aren't root there.
+    :param connection: The connection to the target, as root.
+    :raises SshError: the target isn't x86-64 Linux, or the user there isn't root.
     :raises SshLost: the connection broke.
     """
     done = connection.run(_SCRIPT)
@@ -113,9 +123,11 @@ def read_facts(connection: Connection) -> Facts:
 
 
 def parse_facts(text: str, *, where: str) -> Facts:
-    """The facts in what :data:`_SCRIPT` prints.
+    """Parse the facts that :data:`_SCRIPT` prints.
 
-    :raises SshError: see :func:`read_facts`.
+    :param text: Output of the script.
+    :param where: The target's address, for messages.
+    :raises SshError: the target isn't x86-64 Linux, the user there isn't root, or a fact is missing.
     """
     said = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
     if said.get("machine") != "x86_64":

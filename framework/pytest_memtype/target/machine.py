@@ -1,4 +1,4 @@
-"""Somebody's machine with our agent on it: what :mod:`pytest_memtype.machine.machine` has for QEMU."""
+"""A target with the agent running: the counterpart of :mod:`pytest_memtype.machine.machine` for QEMU."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ from pytest_memtype.target.pump import Pump, SerialConsole, from_channel
 #: Seconds that the agent has to undo everything once it is told to end.
 UNDOING: Final = 30.0
 
-#: What a connection may take to show that it is still there.
+#: Seconds that a connection may take to show that it is still there.
 _SIGN_OF_LIFE: Final = 5.0
 
 
 class TargetMachine:
     """A target, with the agent running. Use it as :class:`~pytest_memtype.machine.interface.AgentHost`.
 
-    :param connection: Closed with this.
-    :param deployed: Where the agent is.
-    :param console: Its serial console, closed with this; None without one.
+    :param connection: The connection to the target, closed with this object.
+    :param deployed: Paths of the agent and the module on the target.
+    :param permission: The owner's permission, which the agent is started with.
+    :param console: The target's serial console, closed with this object; None without one.
+    :param hardware: The target's CPUs, RAM and address width.
     :param logs: Folder for ``console.log``, ``agent.log`` and ``agent-errors.log``.
     :param rerun: A command that tests the same target again.
     """
@@ -77,19 +79,19 @@ class TargetMachine:
         self._sending = threading.Lock()
         self._stop = threading.Event()
         self._release = contextlib.ExitStack()
-        # Last of all: the agent's channel may need it until then.
+        # Closed last: the agent's channel may need the connection until then.
         self._release.callback(connection.close)
         try:
             self._start(permission)
         except BaseException as error:
             if not hasattr(self, "_channel"):
-                # No agent is there yet that would remove itself. Where the connection broke that is all.
+                # No agent is there yet that would remove itself. Where the connection broke, nothing helps.
                 with contextlib.suppress(SshError):
                     undeploy(connection, deployed)
             try:
                 self.close()
             except SshError as second:
-                # Beside the first, which says why.
+                # Added to the first error, which says why.
                 if isinstance(error, MemtypeError):
                     error.details += (second.message, *second.details)
                 else:
@@ -122,7 +124,7 @@ class TargetMachine:
         self._release.callback(self._stop.set)
 
     def _send(self, data: bytes) -> None:
-        """Send what comes from the port, in whole lines, so that no other gets into one."""
+        """Send bytes that come from the port, in whole lines, so that no sign of life gets into a line."""
         whole, newline, self._unsent = (self._unsent + data).rpartition(b"\n")
         if newline:
             self._send_lines(whole + newline)
@@ -138,9 +140,9 @@ class TargetMachine:
 
     @property
     def console(self) -> Console:
-        """The kernel's console.
+        """The console of the target's kernel.
 
-        :raises Unavailable: nobody said where it is.
+        :raises Unavailable: the user hasn't said where it is.
         """
         if self._serial is None:
             raise Unavailable("the target's console isn't known; say where it is with --console")
@@ -148,24 +150,24 @@ class TargetMachine:
 
     @property
     def alive(self) -> bool:
-        """Whether the agent runs there, as far as has been noticed."""
+        """Does the agent run on the target, as far as has been noticed?"""
         return not self._closed and not poll([self._agent_pump.ended], (), deadline_after(0))
 
     @property
     def state(self) -> GuestState:
-        """Where it is in its life."""
+        """The state of the target: its activity while the agent runs, then how that ended."""
         if self.alive:
             return self.activity
         return GuestState.EXITED if self._panic() is None else GuestState.PANICKED
 
     def death(self) -> GuestError | None:
-        """Why it can't be talked to any more, or None while it can."""
+        """The error that explains why the target can't be reached any more; None while it can."""
         return None if self.alive else self._explain("")
 
     def close(self) -> None:
         """Have the agent undo everything and end; then leave. Calling this again does nothing.
 
-        :raises SshError: it could not undo everything, or nobody can know.
+        :raises SshError: the agent could not undo everything, or didn't end in time.
         """
         if self._closed:
             return
@@ -181,7 +183,7 @@ class TargetMachine:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.shutdown_write()
         if lost:
-            # It has noticed that by itself, or does when its lease is over.
+            # The agent has noticed that by itself, or does when its lease is over.
             return
         ended = self._channel.status_event.wait(UNDOING)
         self._hear_errors()
@@ -192,11 +194,14 @@ class TargetMachine:
                 "module memtype"
             )
 
-    # What the channels need; see wait.Waiter.
+    # Methods for the channels; see wait.Waiter.
 
     def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
-        """Wait for one of these descriptors. False at the deadline; end of file counts as readable.
+        """Wait for one of some descriptors. False at the deadline; end of file counts as readable.
 
+        :param readable: Descriptors to wait for until they can be read.
+        :param writable: Descriptors to wait for until they can be written.
+        :param timeout: Seconds until the deadline.
         :raises GuestError: the agent ended, or the connection, and nothing was left to read.
         """
         if self._closed:
@@ -225,7 +230,7 @@ class TargetMachine:
         try:
             self.connection.run("true", timeout=_SIGN_OF_LIFE)
         except SshError:
-            # Whether it is the machine or what lies between nobody can tell from here.
+            # It can't be told from here whether the machine or the network is at fault.
             error = self._explain(doing, silent=timeout)
             self.connection.close()
             return error
@@ -249,8 +254,8 @@ class TargetMachine:
                 f"{where}: the connection was lost{context}: nothing came for {silent:.3g} s",
                 details=self._details(),
             )
-        # Its child does the work, and has this channel; the status comes when all is undone, or at the end of
-        # the connection.
+        # The agent's child does the work, and has this channel; the status comes when all is undone, or at
+        # the end of the connection.
         self._channel.status_event.wait(UNDOING)
         if self.connection.alive:
             self._hear_errors()
@@ -284,7 +289,7 @@ class TargetMachine:
 
 
 def agent_command(deployed: Deployed, permission: TargetConfig) -> str:
-    """The shell line that starts the agent."""
+    """The shell line that starts the agent on a target."""
     words = [str(deployed.agent), "--port", "-", "--module", str(deployed.module)]
     words += ["--allow", permission.allowed, "--folder", str(deployed.folder)]
     words += ["--lease", str(permission.lease)]

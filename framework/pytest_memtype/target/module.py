@@ -1,4 +1,4 @@
-"""The agent and the module for the kernel that a target runs."""
+"""The agent and the module for a target's kernel, made and brought there."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from pytest_memtype.target.facts import Facts
 
 _ANY = "debian:bookworm"
 
-#: Seconds for a build over there.
+#: Seconds for a build on the target.
 BUILD: Final = 600.0
 
 
 @dataclass(frozen=True)
 class AgentFiles:
-    """What is to be brought there.
+    """The files that are to be brought to a target.
 
-    :param module: None where it is to be built there.
-    :param made: How it came to be, for people.
+    :param agent: The agent, a static program.
+    :param module: The module; None where it is to be built on the target.
+    :param made: How the module is made, for people.
     """
 
     agent: Path
@@ -42,10 +43,13 @@ class AgentFiles:
 def halves(facts: Facts, *, where: str, progress: Progress) -> AgentFiles:
     """The agent, and the module unless the target can build it.
 
-    :raises HeadersMissing: nobody can build it.
+    :param facts: Facts of the target.
+    :param where: The target's address, for messages.
+    :param progress: Called with one line at the start of each slow stage.
+    :raises HeadersMissing: the module can be built neither on the target nor here.
     """
     if facts.headers:
-        # Static, so that of any kernel will do.
+        # The agent is static, so that any kernel's will do.
         return AgentFiles(bundle(_ANY, progress=progress).agent, None, "built there, with its own headers")
     try:
         made: Bundle | None = bundle(f"debian:{facts.release}", progress=progress)
@@ -61,8 +65,10 @@ def halves(facts: Facts, *, where: str, progress: Progress) -> AgentFiles:
 
 
 def deploy_module(connection: Connection, made: AgentFiles) -> Deployed:
-    """Deploy both halves.
+    """Deploy the agent and the module on a target, where the module is built if need be.
 
+    :param connection: The connection to the target, as root.
+    :param made: The files of :func:`halves`.
     :raises SshError: see :func:`pytest_memtype.ssh.deploy.deploy`; or the module doesn't build there.
     """
     deployed = deploy(connection, agent=made.agent, module=made.module)
@@ -74,7 +80,7 @@ def deploy_module(connection: Connection, made: AgentFiles) -> Deployed:
         if built.status != 0:
             raise connection.failed("building the module there", built)
     except BaseException:
-        # Where the connection is what broke the script does so by itself, once make has ended.
+        # Where the connection broke, the script removes everything by itself, once make has ended.
         with contextlib.suppress(SshError):
             connection.run(_END_BUILD.format(shlex.quote(f"{deployed.folder}/build")))
             undeploy(connection, deployed)
@@ -96,7 +102,7 @@ def _build_script(folder: PurePosixPath, module: PurePosixPath) -> str:
         f"strip --strip-debug -o {shlex.quote(str(module))} {source}/guests/module/memtype.ko; "
         f"rm -r {source} {whole}/build"
     )
-    # Its parent is the sshd of this connection.
+    # The parent of the script is the sshd of this connection.
     return (
         f"timeout {BUILD:.0f} sh -c {shlex.quote(build)}; status=$?; "
         f"[ $status = 0 ] && [ -e /proc/$PPID ] || rm -rf {whole}; exit $status"

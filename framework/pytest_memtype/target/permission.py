@@ -1,4 +1,4 @@
-"""The file in which a machine's owner says what tests may use of it."""
+"""The file in which the owner of a target says what tests may use of it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _PRINTK = range(1, 9)
 @shown_in_hexadecimal("start", "size")
 @dataclass(frozen=True)
 class AllowedRange:
-    """A piece of device memory.
+    """A piece of device memory that tests may use.
 
-    :param size: In bytes.
+    :param start: Address of its first byte.
+    :param size: Bytes, whole pages of 4 KiB.
     :param what: The owner's words for it.
     """
 
@@ -38,7 +39,7 @@ class AllowedRange:
 
     @property
     def end(self) -> int:
-        """Its last byte."""
+        """Address of the last byte of the range."""
         return self.start + self.size - 1
 
     def __str__(self) -> str:
@@ -47,11 +48,11 @@ class AllowedRange:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """What the file says.
+    """The permission that the owner of a target has written down.
 
-    :param memory: What may be mapped; the first is what tests get.
-    :param shell: May tests run commands there, as root?
-    :param printk: Level of the kernel's console while tests run; None leaves it.
+    :param memory: Device memory that may be mapped; tests get the first piece.
+    :param shell: May tests run commands on the target, as root?
+    :param printk: Level of the kernel's console while tests run, 1 to 8; None leaves it as it is.
     :param lease: Seconds without a sign of life after which the agent ends itself.
     """
 
@@ -62,14 +63,15 @@ class TargetConfig:
 
     @property
     def allowed(self) -> str:
-        """The module's parameter."""
+        """The ranges as the module's parameter takes them."""
         return ",".join(f"{each.start:#x}-{each.end:#x}" for each in self.memory) or "none"
 
 
 def load_permission(path: Path) -> TargetConfig:
-    """Read the file.
+    """Read the file with an owner's permission.
 
-    :raises UsageError: it can't be read, or says something else than it may.
+    :param path: The file, in TOML.
+    :raises UsageError: the file can't be read, or has an unknown key or a wrong value.
     """
     try:
         content = tomllib.loads(read_text(path))
@@ -118,10 +120,12 @@ def _named(table: Any, where: str) -> AllowedRange:
 
 
 def check(permission: TargetConfig, facts: Facts, *, where: str) -> None:
-    """Is everything that is named the memory of a PCI device of that target, and none of it RAM?
+    """Check that each allowed range is memory of one PCI device of the target, and no RAM.
 
+    :param permission: The owner's permission.
+    :param facts: Facts of the target.
     :param where: The file, for messages.
-    :raises UsageError: it isn't.
+    :raises UsageError: a range isn't.
     """
     for named in permission.memory:
         ram = [each for each in facts.iomem if each.name.startswith(_RAM)]
@@ -138,7 +142,7 @@ def check(permission: TargetConfig, facts: Facts, *, where: str) -> None:
 
 
 def missing(facts: Facts, *, where: str) -> UsageError:
-    """The error where no file says what tests may use, with one that could be written."""
+    """The error where no file says what tests may use, with a proposal for that file."""
     return UsageError(
         f"{where}: nothing was done there, because no file says which device memory tests may use; write one "
         "such as below, after a look at what the device is for, and name it with --target-config",
@@ -147,7 +151,7 @@ def missing(facts: Facts, *, where: str) -> UsageError:
 
 
 def candidate(facts: Facts) -> str:
-    """A file that names the device memory that is likeliest to be free."""
+    """A proposal for the file, in TOML, with the device memory that is likeliest to be free."""
     bar = _best(facts)
     if bar is None:
         return "# This machine has no PCI device with memory of its own."
@@ -160,7 +164,7 @@ def candidate(facts: Facts) -> str:
 
 
 def _best(facts: Facts) -> Bar | None:
-    """Prefetchable, so that write-combining does no harm; rather nobody's; then the largest."""
+    """The best BAR for tests: prefetchable, so that WC does no harm; without a driver; then the largest."""
     return max(
         facts.bars, key=lambda bar: (bar.prefetchable, not bar.driver, bar.size, -bar.start), default=None
     )

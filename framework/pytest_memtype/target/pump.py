@@ -1,4 +1,4 @@
-"""Between a target and the FIFO pairs that a port reads: bytes are moved by threads, and kept in logs."""
+"""Pumps: threads that move bytes between a target and the FIFO pair that a port reads, and log them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pytest_memtype.machine.port import make_fifos
 _PIECE = 1 << 16
 _BAUD = 115200
 
-#: Seconds after which a thread that waits looks whether it is still wanted.
+#: Seconds after which a waiting thread checks whether it shall end.
 _TURN = 0.2
 
 
 class Pump:
     """A FIFO pair, as QEMU would have it open, and the threads that serve it.
 
-    :param path: Of the pair, which is made.
-    :param log: File that takes what comes from the target.
+    :param path: Path of the pair without its endings; the pair is made.
+    :param log: File to which bytes from the target are appended.
     :ivar ended: A descriptor that becomes readable when nothing more will come from the target.
     """
 
@@ -42,8 +42,9 @@ class Pump:
     def start(self, receive: Callable[[], bytes | None], send: Callable[[bytes], None]) -> None:
         """Move bytes until :meth:`close`.
 
-        :param receive: Waits a moment for bytes: None when there are none yet, empty at the end.
-        :param send: Takes bytes for the target.
+        :param receive: Called without arguments, waits a moment for bytes from the target; returns None when
+            there are none yet, and empty bytes at the end.
+        :param send: Called with bytes for the target.
         """
         for work in (lambda: self._from_target(receive), lambda: self._to_target(send)):
             thread = threading.Thread(target=work, name="memtype-target", daemon=True)
@@ -79,13 +80,13 @@ class Pump:
             except BlockingIOError:
                 continue
             if not data:
-                # Nobody has the port open yet, or any more.
+                # The port isn't open yet, or not any more.
                 self._closing.wait(_TURN / 10)
                 continue
             try:
                 send(data)
             except OSError:
-                return  # That the connection is gone the other direction tells.
+                return  # The other direction notices that the connection is gone.
 
     def close(self) -> None:
         """End the threads. Calling this again does nothing."""
@@ -102,7 +103,7 @@ class Pump:
 
 
 def from_channel(channel: paramiko.Channel) -> Callable[[], bytes | None]:
-    """What a channel of SSH receives, for :meth:`Pump.start`."""
+    """A function that receives from a channel of SSH, for :meth:`Pump.start`."""
     channel.settimeout(_TURN)
 
     def receive() -> bytes | None:
@@ -117,9 +118,10 @@ def from_channel(channel: paramiko.Channel) -> Callable[[], bytes | None]:
 
 
 class SerialConsole:
-    """A serial line, or the ``socket://host:port`` of a terminal server or QEMU.
+    """A serial console: a serial line, or the ``socket://host:port`` of a terminal server or QEMU.
 
-    :raises UsageError: it can't be opened.
+    :param where: The serial device, or that address.
+    :raises UsageError: the console can't be opened.
     """
 
     def __init__(self, where: str) -> None:
@@ -129,14 +131,14 @@ class SerialConsole:
             raise UsageError(f"--console {where!r}: it can't be opened: {error}") from None
 
     def receive(self) -> bytes | None:
-        """See :meth:`Pump.start`."""
+        """Receive bytes, as ``receive`` of :meth:`Pump.start`."""
         try:
             return self._serial.read(max(1, self._serial.in_waiting)) or None
         except (OSError, ValueError, TypeError):
             return b""
 
     def send(self, data: bytes) -> None:
-        """Write to it."""
+        """Write bytes to the console."""
         self._serial.write(data)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One target for a whole run: prepared once, handed to one test after the other, left as it was found."""
+"""A target for a whole run: prepared once, handed to one test after the other, left as it was found."""
 
 from __future__ import annotations
 
@@ -39,25 +39,28 @@ from pytest_memtype.target.pump import SerialConsole
 
 _FIRMWARE: Final = Layout("firmware")
 
-#: Seconds from the agent's start to its greeting. Loading a module takes one under TCG.
+#: Seconds from the agent's start to its greeting. Loading a module takes one second under TCG.
 GREETING: Final = 60.0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known of a target before anything is changed there."""
+    """Facts of a target and its owner's permission, read before anything is changed there."""
 
     facts: Facts
     permission: TargetConfig
 
 
 class Target:
-    """A target.
+    """A target, on which tests run one after the other.
 
-    :ivar left: What tests have left in the kernel's own list.
-    :param dry_run: Prints a line; then nothing is done there. None to have everything done.
-    :raises UsageError: the address, a key, or the file that says what is allowed can't be used.
-    :raises SshError: it can't be reached, or isn't what can be tested.
+    :param address: The target's address, with its keys and files.
+    :param logs: Folder for the logs of the target.
+    :param progress: Called with one line at the start of each slow stage.
+    :param dry_run: Called with a line for each operation, none of which is carried out. None for no dry run.
+    :ivar left: Reservations that tests have left in the kernel's own list.
+    :raises UsageError: the address, a key, or the file with the owner's permission can't be used.
+    :raises SshError: the target can't be reached or tested.
     """
 
     def __init__(
@@ -90,20 +93,20 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What test ids call it."""
+        """The name of the target in test ids."""
         return f"target:{self.prepared.facts.release}"
 
     @property
     def rerun(self) -> str:
-        """A command that tests it again."""
+        """A command that tests the target again."""
         words = ["memtype", "run", "--target", self.address.url]
         words += ["--console", self.address.console] if self.address.console else []
         return shlex.join([*words, "--target-config", str(self.address.config)])
 
     def guest(self) -> Guest:
-        """It, as a guest that nothing has happened to yet.
+        """The target as a fresh guest; the agent is brought there if need be.
 
-        :raises MemtypeError: it can't be reached, or doesn't take the agent.
+        :raises MemtypeError: the target can't be reached, or doesn't take the agent.
         """
         if self._agent is None or not self._agent.machine.alive:
             self._drop()
@@ -118,11 +121,12 @@ class Target:
         return Guest(self._agent, self._greeting, layout=_FIRMWARE, memory=region, taken=taken)
 
     def hand_back(self, guest: Guest) -> None:
-        """Take everything back that a test has made, and look whether anything is left.
+        """Undo everything that a test has made, and check whether anything is left.
 
-        What the kernel keeps reserved by a fault of its own nobody can take back: later tests get other
-        memory, and :attr:`left` has it.
+        Reservations that the kernel keeps by a fault of its own can't be undone: later tests get other
+        memory, and :attr:`left` has them.
 
+        :param guest: The guest that the test got.
         :raises GuestError: the verifier still counts a mapping.
         """
         if self.dry_run is not None or self._agent is None or not self._agent.machine.alive:
@@ -133,16 +137,16 @@ class Target:
         self.left += [each for each in listed if each not in self._listed]
         self._listed = listed
         if tracked:
-            # Whatever that is, the next test shall not suffer from it.
+            # Whatever the mapping is, it must not affect the next test.
             self._drop()
             raise GuestError(
                 f"{self.address}: after the test's end the verifier still counted {_listing(tracked)}"
             )
 
     def close(self) -> None:
-        """Have nothing of ours left there.
+        """End the agent, and have it leave nothing on the target.
 
-        :raises SshError: something is.
+        :raises SshError: something is left there.
         """
         self._drop()
 
@@ -204,7 +208,7 @@ class Target:
         self._listed = self._reservations(Guest(agent, self._greeting, layout=_FIRMWARE))
 
     def _reservations(self, guest: Guest) -> tuple[ListEntry, ...]:
-        """The kernel's own list, of the memory that tests may use."""
+        """The kernel's own list of reservations, of the memory that tests may use."""
         try:
             listed = guest.memtype_list()
         except GuestError:
@@ -229,7 +233,7 @@ class Target:
 
 
 def cannot(target: Target, *, kernel: str, layout: Layout, hardware: Hardware) -> Unavailable | None:
-    """Why a target can't be what a test wants, None when it can."""
+    """Say why a target can't be the guest that a test asks for; None when it can."""
     if kernel != target.name:
         return Unavailable(f"a target runs its own kernel, {target.prepared.facts.release}, and not {kernel}")
     if layout.default is not None or layout.ranges:
@@ -241,7 +245,7 @@ def cannot(target: Target, *, kernel: str, layout: Layout, hardware: Hardware) -
 
 def _host_key(text: str) -> paramiko.PKey:
     path = Path(text)
-    # Latin-1 has a character for every byte: what is no key is called so, whatever it is.
+    # Latin-1 has a character for every byte: any content that is no key gets that message.
     with contextlib.suppress(OSError):
         return keys.public_key(path.read_text(encoding="latin-1").strip(), where=text)
     if " " not in text:
@@ -250,7 +254,7 @@ def _host_key(text: str) -> paramiko.PKey:
 
 
 def _wait_until_free(connection: Connection, lease: int) -> None:
-    """Wait until nobody uses the module; one that nobody uses the agent replaces.
+    """Wait until nobody uses the module on a target; the agent replaces an unused one.
 
     An agent whose connection was cut undoes everything by itself, when its lease is over at the latest.
     """
