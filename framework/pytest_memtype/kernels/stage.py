@@ -26,7 +26,7 @@ class Step(str):
     stage: Stage
 
     def __new__(cls, stage: Stage, what: str) -> Step:
-        """Make the line.
+        """Make the line of a stage.
 
         :param stage: The stage, which is its first word.
         :param what: The rest of the line.
