@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from common import Bench, bench, finish, milliseconds, show
-from corruption import corrupted, tables_of
+from memtype_support.benchmark import Bench, bench, finish, milliseconds, show
+from memtype_support.corruption import corrupted, tables_of
 
 from pytest_memtype.audit.audit import audit
 from pytest_memtype.audit.features import features

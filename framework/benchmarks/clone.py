@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 
-from common import Bench, bench, finish, milliseconds, show
+from memtype_support.benchmark import Bench, bench, finish, milliseconds, show
 
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.run.boot import booted

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from common import bench, finish, milliseconds, show
+from memtype_support.benchmark import bench, finish, milliseconds, show
 
 from pytest_memtype.errors import GuestError, GuestExited, GuestPanicked
 from pytest_memtype.guest.guest import Guest

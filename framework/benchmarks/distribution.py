@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from common import finish, milliseconds, show
+from memtype_support.benchmark import finish, milliseconds, show
 from rich.console import Console
 
 from pytest_memtype.distribution.system import distribution, own_kernel

@@ -12,7 +12,7 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import Bench, bench, finish, show
+from memtype_support.benchmark import Bench, bench, finish, show
 
 from pytest_memtype.host.private_folder import PREFIX
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import finish, show
+from memtype_support.benchmark import finish, show
 from rich.console import Console
 
 from pytest_memtype.kernels.prepare import WORKERS, Status, prepare

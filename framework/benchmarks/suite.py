@@ -1,6 +1,6 @@
 """Tests per second of the same 20 tests, with a guest booted or cloned for each, on one and two workers.
 
-pytest's own start and that of its workers are not counted: :mod:`stopwatch`.
+pytest's own start and that of its workers are not counted: :mod:`memtype_support.stopwatch`.
 
 python framework/benchmarks/suite.py
 """
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import KERNEL, finish, show
+from memtype_support.benchmark import KERNEL, finish, show
 
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import testcases
@@ -33,10 +33,8 @@ def pytest(folder: Path, *arguments: str) -> str:
     """
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
     command += ["--rootdir", str(folder), "--memtype-dir", str(folder / "memtype"), *arguments]
-    command += ["-p", "stopwatch", "--accel", "tcg"]
+    command += ["-p", "memtype_support.stopwatch", "--accel", "tcg"]
     environment = {**os.environ, "STOPWATCH": str(folder / "seconds")}
-    path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"pytest failed:\n{done.stdout}{done.stderr}")

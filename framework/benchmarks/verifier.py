@@ -15,8 +15,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-from common import bench, finish, show
-from verifier_host import HostCost, measure
+from memtype_support.benchmark import bench, finish, show
+from memtype_support.verifier_host import HostCost, measure
 
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.guest import Guest

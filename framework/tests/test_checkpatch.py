@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import checkpatch
 import pytest
-from checkpatch import ROOMS, SCRIPT, LeftOutError, Room, check, main, perl, script
 from click.testing import CliRunner
+from memtype_support import checkpatch
+from memtype_support.checkpatch import ROOMS, SCRIPT, LeftOutError, Room, check, main, perl, script
 
 from pytest_memtype.host.resources import guest_sources
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from docstrings import findings, main
+from memtype_support.docstrings import findings, main
 
 
 @pytest.mark.parametrize(

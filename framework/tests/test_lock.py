@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from beside_lock import LOCK, differences, pins
+from memtype_support.beside_lock import LOCK, differences, pins
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 

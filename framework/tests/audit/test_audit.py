@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from hand_made import KERNEL, LARGE, POINTER, UC, audited, chain, cpu, memory, pages, processors
+from memtype_support.hand_made import (
+    KERNEL,
+    LARGE,
+    POINTER,
+    UC,
+    audited,
+    chain,
+    cpu,
+    memory,
+    pages,
+    processors,
+)
 
 from pytest_memtype.audit.audit import analyse, audit, snapshot
 from pytest_memtype.audit.findings import FindingKind

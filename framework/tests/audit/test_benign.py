@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import UC, audited, chain, cpu, of_kind, pages
+from memtype_support.hand_made import UC, audited, chain, cpu, of_kind, pages
 
 from pytest_memtype.audit.benign import mark_benign
 from pytest_memtype.audit.findings import Finding, FindingKind

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 from click.testing import CliRunner, Result
-from system_ram import ram_pages
+from memtype_support.system_ram import ram_pages
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit import any_qemu

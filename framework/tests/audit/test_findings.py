@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import (
+from memtype_support.hand_made import (
     MTRRS_ON,
     PAGE,
     POINTER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from system_ram import ram_pages
+from memtype_support.system_ram import ram_pages
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit.findings import FindingKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hand_made import (
+from memtype_support.hand_made import (
     KERNEL,
     LARGE,
     POINTER,

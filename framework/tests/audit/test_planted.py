@@ -6,9 +6,9 @@ import random
 
 import numpy as np
 import pytest
-from corruption import corrupted, tables_of
-from effort import effort
-from naive_tables import SIZES, ArrayRam, Leaf, effective_of, leaves
+from memtype_support.corruption import corrupted, tables_of
+from memtype_support.effort import effort
+from memtype_support.naive_tables import SIZES, ArrayRam, Leaf, effective_of, leaves
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit.audit import Audit, audit

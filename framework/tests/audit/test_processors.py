@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hand_made import FIXED_ON, MTRRS_ON, WT, audited, chain, cpu, of_kind, pages, processors
+from memtype_support.hand_made import FIXED_ON, MTRRS_ON, WT, audited, chain, cpu, of_kind, pages, processors
 
 from pytest_memtype.audit.findings import FindingKind
 from pytest_memtype.audit.roots import Root

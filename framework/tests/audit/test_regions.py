@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import PAGE, POINTER, memory
+from memtype_support.hand_made import PAGE, POINTER, memory
 
 from pytest_memtype.audit.regions import regions
 from pytest_memtype.audit.walk import walk

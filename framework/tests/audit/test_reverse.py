@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import KERNEL, PAGE, POINTER, chain, memory
+from memtype_support.hand_made import KERNEL, PAGE, POINTER, chain, memory
 
 from pytest_memtype.audit.reverse import Path, Paths, canonical
 from pytest_memtype.audit.walk import walk

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hand_made import KERNEL, POINTER, memory
-from naive_tables import ArrayRam
+from memtype_support.hand_made import KERNEL, POINTER, memory
+from memtype_support.naive_tables import ArrayRam
 
 from pytest_memtype.audit.roots import Root, find_roots, loaded_roots, roots_from_guest, still_roots
 from pytest_memtype.audit.walk import most_roots

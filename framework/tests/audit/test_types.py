@@ -4,7 +4,7 @@ done."""
 from __future__ import annotations
 
 import pytest
-from hand_made import LARGE, POINTER, UC, WT, audited, chain, cpu, memory, of_kind, pages
+from memtype_support.hand_made import LARGE, POINTER, UC, WT, audited, chain, cpu, memory, of_kind, pages
 
 from pytest_memtype.audit.findings import FindingKind
 from pytest_memtype.audit.types import (

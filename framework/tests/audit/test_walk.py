@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from naive_tables import ArrayRam
+from memtype_support.naive_tables import ArrayRam
 
 from pytest_memtype.audit.reverse import Path, Paths
 from pytest_memtype.audit.roots import Root, find_roots

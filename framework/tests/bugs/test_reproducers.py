@@ -12,7 +12,6 @@ from pytest_memtype.bugs.catalogue import catalogue
 from pytest_memtype.bugs.pages import pages
 from pytest_memtype.host import resources
 
-SUPPORT = Path(__file__).parents[1] / "support"
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "bugs"
 
 
@@ -22,9 +21,9 @@ def test_without_its_core_operation_every_reproducer_fails(
 ) -> None:
     """Also where the bug is absent: a test that did nothing must not be taken for a kernel without it."""
     package = Path(pytest_memtype.__file__).parents[1]
-    monkeypatch.setenv("PYTHONPATH", f"{package}:{SUPPORT}")
+    monkeypatch.setenv("PYTHONPATH", str(package))
     result = pytester.runpytest_subprocess(
-        *("-p", "no:cacheprovider", "-p", "disabled_operation", "-rA", "--tb=line"),
+        *("-p", "no:cacheprovider", "-p", "memtype_support.disabled_operation", "-rA", "--tb=line"),
         *("--import-mode=importlib", "-o", "addopts=", "--kernel", kernel),
         *("--memtype-dir", str(pytester.path / ".memtype")),
         *(str(each.path) for each in catalogue()),

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_run import KINDS, Round, count, damage, planned, wrong
-from chaos_suite import TESTS
+from memtype_support.chaos_run import KINDS, Round, count, damage, planned, wrong
+from memtype_support.chaos_suite import TESTS
 
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory

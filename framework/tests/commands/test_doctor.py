@@ -3,9 +3,9 @@ import os
 import shutil
 from pathlib import Path
 
-import broken_qemu
 import pytest
 from click.testing import CliRunner
+from memtype_support import broken_qemu
 
 from pytest_memtype.cli import main
 from pytest_memtype.commands import doctor

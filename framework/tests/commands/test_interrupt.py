@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stub_mmdebstrap import StubMmdebstrap
+from memtype_support.stub_mmdebstrap import StubMmdebstrap
 
 COMMAND = [sys.executable, "-c", "from pytest_memtype.cli import main; main()"]
 

@@ -12,8 +12,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from differential.example import BAR_PAGES, RAM_PAGES, Disagreement, Example, Facts, facts
-from differential.operations import (
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from memtype_support.differential.example import BAR_PAGES, RAM_PAGES, Disagreement, Example, Facts, facts
+from memtype_support.differential.operations import (
     Access,
     DriverMap,
     DriverRelease,
@@ -32,16 +41,7 @@ from differential.operations import (
     Verify,
     Zap,
 )
-from differential.shrink import shrink
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from memtype_support.differential.shrink import shrink
 
 from pytest_memtype import Guest, Hardware, MemType
 from pytest_memtype.errors import UsageError

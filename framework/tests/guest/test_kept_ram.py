@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from tiny_program import install_program
+from memtype_support.tiny_program import install_program
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.guest.region import Region

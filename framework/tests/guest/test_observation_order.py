@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_program import install_program
+from memtype_support.tiny_program import install_program
 
 from pytest_memtype import Hardware
 from pytest_memtype.plugin.fixtures import GuestFactory

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from effort import effort
 from hypothesis import Phase, given, seed, settings
+from memtype_support.effort import effort
 
 from pytest_memtype import Hardware, Layout, MemType, MtrrRange
 from pytest_memtype.host.progress import silent

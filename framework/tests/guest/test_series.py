@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from effort import effort
+from memtype_support.effort import effort
 
 from pytest_memtype import MemType
 from pytest_memtype.host.progress import silent

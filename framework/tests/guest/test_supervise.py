@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from verifier_library import make
+from memtype_support.verifier_library import make
 
 LIMIT_SECONDS = 60
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
-from effort import effort
+from memtype_support.effort import effort
 
 from pytest_memtype import Guest
 from pytest_memtype.guest.protocol import decode_line, request_text

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from debian_root import entering, remove
+from memtype_support.debian_root import entering, remove
 
 from pytest_memtype.distribution.packing import busybox, packing_kit
 from pytest_memtype.errors import HostError

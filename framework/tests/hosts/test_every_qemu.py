@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
-from qemu_of_suite import SUITES, program_of, series_of
+from memtype_support.qemu_of_suite import SUITES, program_of, series_of
 
 from pytest_memtype.errors import Unreachable
 from pytest_memtype.machine.qemu_versions import QEMU, TESTED, ask, this_qemu

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import debian_root
-import hosts_command
 import pytest
 from click.testing import CliRunner
-from hosts_command import figures, main
-from stub_mmdebstrap import StubMmdebstrap
+from memtype_support import debian_root
+from memtype_support.hosts import hosts_command
+from memtype_support.hosts.hosts_command import figures, main
+from memtype_support.stub_mmdebstrap import StubMmdebstrap
 
 #: Makes a half of a root, where the last but one of its arguments or so says, and fails.
 HALF = """

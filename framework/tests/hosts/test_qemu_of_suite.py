@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from qemu_of_suite import series_of
-from small_indexes import DAY
-from stub_mmdebstrap import NO_SUITE, SILENT, UNREACHABLE, StubMmdebstrap
+from memtype_support.qemu_of_suite import series_of
+from memtype_support.small_indexes import DAY
+from memtype_support.stub_mmdebstrap import NO_SUITE, SILENT, UNREACHABLE, StubMmdebstrap
 
 from pytest_memtype.errors import KernelError, Unreachable
 from pytest_memtype.kernels import mirror

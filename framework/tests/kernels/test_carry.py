@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from small_indexes import DAY, fill_with_indexes, pretend_kit, small_kernel
-from stub_mmdebstrap import StubMmdebstrap
+from memtype_support.small_indexes import DAY, fill_with_indexes, pretend_kit, small_kernel
+from memtype_support.stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.cli import main
 from pytest_memtype.errors import HostError

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from stub_mmdebstrap import StubMmdebstrap
+from memtype_support.stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import silent

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from small_indexes import DAY, fill_with_indexes, pretend_kit, small_kernel
-from stub_mmdebstrap import NO_SUITE, SILENT, UNREACHABLE, StubMmdebstrap
+from memtype_support.small_indexes import DAY, fill_with_indexes, pretend_kit, small_kernel
+from memtype_support.stub_mmdebstrap import NO_SUITE, SILENT, UNREACHABLE, StubMmdebstrap
 
 from pytest_memtype.cli import main
 from pytest_memtype.errors import KernelError, Unreachable

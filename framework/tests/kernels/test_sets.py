@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_indexes import fill_with_indexes, pretend_kit
+from memtype_support.small_indexes import fill_with_indexes, pretend_kit
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host import resources

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from apt_proxy import Spoil, apt_proxy
-from small_indexes import fill_with_indexes
+from memtype_support.apt_proxy import Spoil, apt_proxy
+from memtype_support.small_indexes import fill_with_indexes
 
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import silent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_indexes import fill_with_indexes
+from memtype_support.small_indexes import fill_with_indexes
 
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import silent

@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import kvm_run
-import outer_guest
-import outer_image
 import pytest
-from kvm_command import compare, complaints
-from kvm_run import LANDING, Held, Ran, counts, hold
-from outer_guest import NEEDED_MEMORY, Done, Livelock, Outer, memory_problem
+from memtype_support.kvm import kvm_run, outer_guest, outer_image
+from memtype_support.kvm.kvm_command import compare, complaints
+from memtype_support.kvm.kvm_run import LANDING, Held, Ran, counts, hold
+from memtype_support.kvm.outer_guest import NEEDED_MEMORY, Done, Livelock, Outer, memory_problem
 
 from pytest_memtype.commands.compare_kernels import Comparison
 from pytest_memtype.errors import HostError

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import broken_qemu
 import pytest
+from memtype_support import broken_qemu
 
 from pytest_memtype.commands.doctor import checks
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, HostError

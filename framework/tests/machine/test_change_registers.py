@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from small_files import files_at_most
+from memtype_support.small_files import files_at_most
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
 from pytest_memtype.errors import GuestError

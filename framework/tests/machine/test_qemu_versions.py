@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import broken_qemu
 import pytest
+from memtype_support import broken_qemu
 
 from pytest_memtype.errors import HostError
 from pytest_memtype.host.progress import Remark

@@ -1,4 +1,4 @@
-"""The catalogue fits the sources; ``python framework/tests/mutants`` runs the tests on each mutant of it."""
+"""The catalogue fits the sources; ``python -m memtype_support.mutants`` runs the tests on each mutant of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mutant_catalogue import Mutant, StaleMutantError, apply, catalogue
+from memtype_support.mutants.mutant_catalogue import Mutant, StaleMutantError, apply, catalogue
 
 from pytest_memtype.host.resources import guest_sources
 

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import broken_qemu
 import pexpect
 import pytest
-from empty_cache import empty_cache
-from processes import qemus_of
+from memtype_support import broken_qemu
+from memtype_support.empty_cache import empty_cache
+from memtype_support.processes import qemus_of
 
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.private_folder import PREFIX

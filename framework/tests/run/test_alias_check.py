@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from empty_cache import empty_cache
+from memtype_support.empty_cache import empty_cache
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit.findings import Finding, FindingKind

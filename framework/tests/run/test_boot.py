@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_files import files_at_most
+from memtype_support.small_files import files_at_most
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.errors import HostError, LayoutError

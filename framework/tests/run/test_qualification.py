@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_files import files_at_most
+from memtype_support.small_files import files_at_most
 
 from pytest_memtype.errors import GuestExited
 from pytest_memtype.kernels.bundle import Bundle, bundle

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from empty_cache import empty_cache
-from processes import qemus_of
+from memtype_support.empty_cache import empty_cache
+from memtype_support.processes import qemus_of
 
 from pytest_memtype.host.private_folder import PREFIX
 

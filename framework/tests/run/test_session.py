@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from empty_cache import empty_cache
+from memtype_support.empty_cache import empty_cache
 
 from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.host.progress import silent

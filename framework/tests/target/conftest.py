@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hand_started import CONFIG, HandStarted, hand_started
+from memtype_support.hand_started import CONFIG, HandStarted, hand_started
 
 from pytest_memtype.host.progress import silent
 from pytest_memtype.target.target import Target

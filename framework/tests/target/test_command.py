@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hand_started import CONFIG, HandStarted
+from memtype_support.hand_started import CONFIG, HandStarted
 
 from pytest_memtype.host import resources
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from target_facts import SAID
+from memtype_support.target_facts import SAID
 
 from pytest_memtype.errors import SshError
 from pytest_memtype.target.facts import Bar, Facts, Resource, parse_facts

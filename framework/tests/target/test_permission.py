@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from target_facts import SAID
+from memtype_support.target_facts import SAID
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.target.facts import parse_facts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hand_started import HandStarted, hand_started, one_line
+from memtype_support.hand_started import HandStarted, hand_started, one_line
 
 from pytest_memtype.errors import ModuleRefused
 from pytest_memtype.target.target import Target

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hand_started import MEMORY, HandStarted, Wire, one_line
+from memtype_support.hand_started import MEMORY, HandStarted, Wire, one_line
 
 from pytest_memtype import MemType
 from pytest_memtype.errors import (

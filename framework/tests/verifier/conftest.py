@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
-from verifier_library import Library, make
+from memtype_support.verifier_library import Library, make
 
-# For framework/tests/mutants, which asks whether there is a failure and not for the shortest.
+# For memtype_support.mutants, which asks whether there is a failure and not for the shortest.
 settings.register_profile(
     "unshrunk", max_examples=200, phases=(Phase.explicit, Phase.generate), database=None
 )

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from verifier_fuzzer import FaultFound, fuzz
+from memtype_support.verifier_fuzzer import FaultFound, fuzz
 
 from pytest_memtype.host.resources import guest_sources
 

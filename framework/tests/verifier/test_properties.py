@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from verifier_library import Answer, Library, Record
+from memtype_support.verifier_library import Answer, Library, Record
 
 from pytest_memtype.spec.verifier import (
     PAGE_SIZE,

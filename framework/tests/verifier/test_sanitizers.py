@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from verifier_library import make
+from memtype_support.verifier_library import make
 
 _HERE = Path(__file__).parent
 _LIMIT_SECONDS = 280

@@ -12,7 +12,7 @@ import cffi
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
-from verifier_library import make
+from memtype_support.verifier_library import make
 
 from pytest_memtype.x86.amd import TOM2_ENABLE, TOM2_FORCE_WB, AmdMemory
 from pytest_memtype.x86.memtype import MemType

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from chaos_suite import CONFTEST, POINTS, SUITE, TESTS
+from memtype_support.chaos_suite import CONFTEST, POINTS, SUITE, TESTS
 
 Point = dict[str, Any]
 

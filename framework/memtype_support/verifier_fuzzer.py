@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import click
-from verifier_library import make
+
+from memtype_support.verifier_library import make
 
 # What an input of this length does is still read by a person.
 _BYTES = 240

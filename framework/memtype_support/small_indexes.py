@@ -15,7 +15,7 @@ from pytest_memtype.kernels.fetch import kit_path, note_kernel
 from pytest_memtype.kernels.index import Kernel, decode, path_of
 from pytest_memtype.kernels.spec import SUITES
 
-FOLDER = Path(__file__).parents[1] / "kernels" / "indexes"
+FOLDER = Path(__file__).parents[1] / "tests" / "kernels" / "indexes"
 DAY = 24 * 3600.0
 
 

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outer_image import PROJECT, OuterImage, keep_latest
-
+from memtype_support.kvm.outer_image import PROJECT, OuterImage, keep_latest
 from pytest_memtype.distribution.packing import pack, packing_kit
 from pytest_memtype.errors import GuestError, GuestHung, KernelError
 from pytest_memtype.host.cached_folders import OUTER_GUESTS
@@ -188,7 +187,7 @@ class Outer:
         """
         # TCG in there is emulated twice.
         line = f"cd /src/project && rm -f {CACHE}/accelerator.json {CACHE}/qualification.json && "
-        line += f"MEMTYPE_PATIENCE={PATIENCE} python3 /src/project/framework/tests/kvm/decide.py"
+        line += f"MEMTYPE_PATIENCE={PATIENCE} python3 /src/project/framework/memtype_support/kvm/decide.py"
         done = self.run(line, timeout=timeout)
         accelerator, _, reason = done.output.splitlines()[-1].partition(": ")
         if accelerator != "kvm":

@@ -6,8 +6,8 @@ import errno
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from differential.runner import Live, Observed, Runner, Types
-from differential.world import Expected, State, World
+from memtype_support.differential.runner import Live, Observed, Runner, Types
+from memtype_support.differential.world import Expected, State, World
 from pytest_memtype.errors import AgentError
 from pytest_memtype.guest.outcome import Outcome, TrackedMapping, Verdict
 from pytest_memtype.guest.process import ProcessFault

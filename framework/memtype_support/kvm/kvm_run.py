@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outer_guest import RUNS, Livelock, Outer, make_payload, memory_problem, outer_guest
-from outer_image import PROJECT, outer_image
-
+from memtype_support.kvm.outer_guest import RUNS, Livelock, Outer, make_payload, memory_problem, outer_guest
+from memtype_support.kvm.outer_image import PROJECT, outer_image
 from pytest_memtype.commands.compare_kernels import Comparison, compare_runs
 from pytest_memtype.errors import GuestError, HostError, UsageError
 from pytest_memtype.host.progress import Progress

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from differential.operations import Operation
+from memtype_support.differential.operations import Operation
 
 Disagrees = Callable[[Sequence[Operation]], bool]
 

@@ -1,6 +1,6 @@
 """A check of docstrings, as ``help()`` shows them: a first line that tells something, no parameter left out.
 
-    python framework/tests/support/docstrings.py [FOLDER]
+    python -m memtype_support.docstrings [FOLDER]
 
 Prints one line for each finding and ends with status 1 when there are any. Parameters are pydoclint's part: a
 docstring that tells of some has to tell of all. Its other rules are left out here, since it has no switch for
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
-PROJECT: Final = Path(__file__).resolve().parents[3]
+PROJECT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = PROJECT / "framework" / "pytest_memtype"
 
 _Documented: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import click
-from kvm_run import NIGHTLY, Held, hold, on_this_host
-from outer_image import PROJECT
 from rich.console import Console
 
+from memtype_support.kvm.kvm_run import NIGHTLY, Held, hold, on_this_host
+from memtype_support.kvm.outer_image import PROJECT
 from pytest_memtype.errors import HostError, MemtypeError
 from pytest_memtype.host.progress import shown
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from mutant_catalogue import HOST_TESTS, Mutant, apply, catalogue
 from rich.console import Console
 from rich.table import Table
+
+from memtype_support.mutants.mutant_catalogue import HOST_TESTS, Mutant, apply, catalogue
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _PARTS = (

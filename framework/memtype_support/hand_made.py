@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from naive_tables import ArrayRam
 
+from memtype_support.naive_tables import ArrayRam
 from pytest_memtype.audit.audit import Audit, audit
 from pytest_memtype.audit.findings import Finding, FindingKind, Tracked
 from pytest_memtype.audit.processors import Processors

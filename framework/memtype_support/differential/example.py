@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from differential.comparison import differences, live
-from differential.operations import DriverMap, Fork, Mmap, Mremap, Operation, Start
-from differential.runner import Live, Runner
-from differential.world import PAGE_SIZE, World
+from memtype_support.differential.comparison import differences, live
+from memtype_support.differential.operations import DriverMap, Fork, Mmap, Mremap, Operation, Start
+from memtype_support.differential.runner import Live, Runner
+from memtype_support.differential.world import PAGE_SIZE, World
 from pytest_memtype import Guest, Mapping, MemType, Outcome, Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.spec.linux import Platform

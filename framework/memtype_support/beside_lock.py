@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 #: The lock of ``./hil test``, which holds that of ``./hil run``.
-LOCK: Final = Path(__file__).parents[3] / "requirements" / "test.txt"
+LOCK: Final = Path(__file__).parents[2] / "requirements" / "test.txt"
 
 _PIN: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\\\]+)")
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-import debian_root
 from rich.console import Console
 from rich.table import Table
 
+from memtype_support import debian_root
 from pytest_memtype.errors import HostError, MemtypeError
 
 _PROJECT: Final = Path(__file__).resolve().parents[3]

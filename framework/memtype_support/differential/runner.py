@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from differential.operations import (
+from memtype_support.differential.operations import (
     Access,
     DriverMap,
     DriverRelease,

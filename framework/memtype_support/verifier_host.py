@@ -8,8 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import show
-
+from memtype_support.benchmark import show
 from pytest_memtype.host.resources import guest_sources
 
 _LIMIT_SECONDS = 600

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
-from differential.operations import (
+from memtype_support.differential.operations import (
     Access,
     DriverMap,
     DriverRelease,

@@ -1,0 +1,1 @@
+"""The suite on fresh roots of other Debian releases."""

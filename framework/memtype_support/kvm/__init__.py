@@ -1,0 +1,1 @@
+"""The guest in which KVM is tested, and the run in it."""
