@@ -1,1 +1,1 @@
-"""Support of the project's own tests: hosts, guests and inputs that are made for them. It is not published."""
+"""Support of the project's own tests: hosts, guests and inputs made for them. It is not published."""

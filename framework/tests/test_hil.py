@@ -107,6 +107,14 @@ def test_the_tools_of_the_tests_are_added(checkout: Path, command: str) -> None:
     assert hil(checkout, "venv_is_for test")[0] == 0
 
 
+def test_an_activated_venv_is_not_made_of_itself(checkout: Path) -> None:
+    inside = checkout / ".venv" / "bin"
+    program = f'PATH="{inside}:$PATH" source {checkout}/hil help >/dev/null; find_python'
+    done = subprocess.run(["/bin/bash", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+    assert not done.stdout.startswith(str(inside))
+
+
 def test_checks_need_no_package_of_the_host_but_python(checkout: Path, tmp_path: Path) -> None:
     programs = few_programs(tmp_path)
     assert hil(checkout, "command=lint; missing_packages", path=programs) == (0, "")

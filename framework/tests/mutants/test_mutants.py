@@ -1,4 +1,4 @@
-"""The catalogue fits the sources; ``python -m memtype_support.mutants`` runs the tests on each mutant of it."""
+"""The catalogue fits the sources; ``python -m memtype_support.mutants`` runs the tests on each mutant."""
 
 from __future__ import annotations
 
