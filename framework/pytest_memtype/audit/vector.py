@@ -43,7 +43,7 @@ from pytest_memtype.x86.mtrr import (
     precedence,
 )
 from pytest_memtype.x86.mtrr_runs import boundaries, spans_types
-from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PCD, PS, PWT, PageSize
+from pytest_memtype.x86.pte import PAT_4K, PAT_LARGE, PS, PWT, PageSize
 
 Words: TypeAlias = NDArray[np.unsignedinteger] | NDArray[np.signedinteger]
 Codes: TypeAlias = NDArray[np.uint8]
@@ -170,23 +170,6 @@ def mixed(state: MtrrState, addresses: Words, page_size: PageSize) -> Booleans:
     return divided
 
 
-def pat_types(values: Words) -> Codes:
-    """The memory types of values of IA32_PAT, see :func:`pytest_memtype.x86.pat.decode`.
-
-    :param values: 64 bits each.
-    :returns: The slots are one more axis, the last.
-    :raises ValueError: A slot holds a reserved encoding.
-    """
-    words = _words(values, bits=64, what="a 64-bit register value")
-    slots = np.asarray(words, "<u8", order="C")[..., np.newaxis].view(np.uint8)
-    known = np.zeros(256, np.bool_)
-    known[list(MemType)] = True
-    if not known[slots].all():
-        # The scalar form says which slot.
-        pat_register.decode(int(words[~known[slots].all(axis=-1)].flat[0]))
-    return slots
-
-
 def pat_indexes(entries: Words, page_size: PageSize) -> Codes:
     """The PAT slots that leaves choose, see :func:`pytest_memtype.x86.pte.pat_index`.
 
@@ -203,15 +186,6 @@ def pat_indexes(entries: Words, page_size: PageSize) -> Codes:
     low = words.astype(np.uint16)
     slots: Codes = ((low >> (shift - 2) & 4) | (low >> (PWT.bit_length() - 1) & 3)).astype(np.uint8)
     return slots
-
-
-def table_pat_indexes(entries: Words) -> Codes:
-    """The PAT slots of accesses to page tables, see :func:`pytest_memtype.x86.pte.table_pat_index`.
-
-    :param entries: The raw 64-bit entries that point to the tables.
-    """
-    words = _words(entries, bits=64, what="a 64-bit page-table entry")
-    return ((words & np.uint64(PWT | PCD)) >> np.uint64(PWT.bit_length() - 1)).astype(np.uint8)
 
 
 def entry_types(entries: Words, *, page_size: PageSize, pat: int) -> Codes:
@@ -258,21 +232,6 @@ def _effective_table(vendor: Vendor) -> Codes:
     for mtrr, pat_type in product(mtrrs, MemType):
         table[_code(mtrr), pat_type] = effective_code(effective_type(mtrr, pat_type, vendor))
     return table
-
-
-def dangers(a: Codes | Effective, b: Codes | Effective) -> Codes:
-    """How bad it is when pages are mapped with two types, see :func:`pytest_memtype.x86.effective.danger`.
-
-    :param a: The effective types of one mapping of each page, or one type for all of them.
-    :param b: The effective types of another.
-    :raises ValueError: An array holds what is no effective type.
-    """
-    return _cells(
-        _danger_table(),
-        _effective_array(a),
-        _effective_array(b),
-        "no effective memory type has code {0} or {1}",
-    )
 
 
 @functools.cache

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
-from rich.console import Console
 
 from pytest_memtype.audit.any_qemu import audit_qemu
 from pytest_memtype.audit.audit import Audit
@@ -19,6 +18,8 @@ from pytest_memtype.host.files import write_atomically
 from pytest_memtype.report.audit_picture import audit_svg
 from pytest_memtype.report.audit_report import audit_json, audit_lines, audit_table
 from pytest_memtype.x86.effective import vendor_from_cpuid
+
+CONFLICTS: Final = 1
 
 
 @click.command()
@@ -34,7 +35,16 @@ from pytest_memtype.x86.effective import vendor_from_cpuid
 @click.option("--physical-bits", default=40, help="Address width of their CPU (default: 40).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Draw memory by type, too.")
-def audit(**options: Any) -> None:
+def audit(
+    qmp: Path | None,
+    pid: int | None,
+    ram: Path | None,
+    state: Path | None,
+    vendor: str,
+    physical_bits: int,
+    as_json: bool,
+    svg: Path | None,
+) -> None:
     """List physical pages that a guest's page tables map with conflicting memory types.
 
     Works with any QEMU of an x86-64 guest. The guest stands still while its registers and page tables are
@@ -47,38 +57,6 @@ def audit(**options: Any) -> None:
       memtype audit --qmp /run/vm.sock --json > audit.json
       memtype audit --ram ram --state state --svg memory.svg
     """
-    sys.exit(run_audit(stdout(), **options))
-
-
-CONFLICTS: Final = 1
-
-
-def run_audit(
-    console: Console,
-    *,
-    qmp: Path | None,
-    pid: int | None,
-    ram: Path | None,
-    state: Path | None,
-    vendor: str,
-    physical_bits: int,
-    as_json: bool,
-    svg: Path | None,
-) -> int:
-    """Audit a guest and print the findings.
-
-    :param console: Prints the table and its lines.
-    :param qmp: QMP socket of a running QEMU; None for saved files.
-    :param pid: Process id of that QEMU; None for the process that has the socket.
-    :param ram: File with saved memory; None for a running QEMU.
-    :param state: File with the saved device state that belongs to ``ram``.
-    :param vendor: CPU vendor of saved files, as CPUID says it: ``AuthenticAMD``.
-    :param physical_bits: Width of a physical address in bits, 32 to 52, of the CPU of saved files.
-    :param as_json: Print JSON to the standard output instead of the table.
-    :param svg: File for a picture of memory by type; None for no picture.
-    :returns: 0 without a conflict, 1 with one.
-    :raises UsageError: the options don't name one guest, or the guest can't be audited.
-    """
     found = _audited(qmp, pid, ram, state, vendor, physical_bits)
     if svg is not None:
         write_atomically(svg, audit_svg(found))
@@ -86,10 +64,10 @@ def run_audit(
         click.echo(json.dumps(audit_json(found), indent=2))
     else:
         if found.findings:
-            console.print(audit_table(found))
+            stdout().print(audit_table(found))
         for line in audit_lines(found):
-            console.print(line, markup=False, highlight=False)
-    return CONFLICTS if found.conflicts else 0
+            stdout().print(line, markup=False, highlight=False)
+    sys.exit(CONFLICTS if found.conflicts else 0)
 
 
 def _audited(

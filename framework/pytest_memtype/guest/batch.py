@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from pytest_memtype.errors import AgentError, MemtypeError, UsageError
@@ -101,12 +100,7 @@ class Batch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None:
             self.flush()
 

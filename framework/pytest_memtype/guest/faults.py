@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 from pytest_memtype.errors import UsageError
@@ -74,12 +73,7 @@ class Fault:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         # A guest that is gone has nothing to disarm, and the error that ended it matters more.
         if error is None:
             self.disarm()

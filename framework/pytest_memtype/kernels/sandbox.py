@@ -70,19 +70,8 @@ def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
 
 
 def _isolated(root: Path) -> list[str]:
-    return [
-        "bwrap",
-        "--ro-bind",
-        str(root),
-        "/",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--unshare-all",
-        "--die-with-parent",
-        "--new-session",
-    ]
+    inside = ("--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev")
+    return ["bwrap", *inside, "--unshare-all", "--die-with-parent", "--new-session"]
 
 
 def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finished:

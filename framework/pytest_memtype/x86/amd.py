@@ -58,10 +58,6 @@ class AmdMemory:
         """Where RAM above 4 GiB ends; 4 GiB when TOP_MEM2 isn't in force or below that."""
         return max(self.top_mem2 & _TOP_FIELD, _4G) if self.syscfg & TOM2_ENABLE else _4G
 
-    def is_dram(self, address: int) -> bool:
-        """Whether the top-of-memory registers send an access to RAM. IORRs and fixed ranges may differ."""
-        return address < self.top_below_4g or _4G <= address < self.top_above_4g
-
     def forces_write_back(self, address: int) -> bool:
         """Whether WB takes the place of the default type (only while the MTRRs are enabled).
 

@@ -14,11 +14,11 @@ from pytest_memtype.audit import vector
 from pytest_memtype.audit.vector import UNDEFINED_CODE, Codes
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.amd import AmdMemory
-from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor, danger, effective_type
+from pytest_memtype.x86.effective import EFFECTIVE_TYPES, Vendor, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import UNDEFINED, MtrrState, MtrrType, memory_type_at
 from pytest_memtype.x86.mtrr_runs import spans_types
-from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry, pat_index, table_pat_index
+from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry, pat_index
 from pytest_memtype.x86.smrr import Smrr
 
 MTRR_TYPES = [memtype for memtype in MemType if memtype is not MemType.UC_MINUS]
@@ -88,16 +88,9 @@ def test_entries(entries: list[int], page_size: PageSize) -> None:
         memtype_of_entry(each, page_size=page_size, pat=pat.LINUX_PAT) for each in leaves
     ]
     assert vector.pat_indexes(array, page_size).tolist() == [pat_index(each, page_size) for each in leaves]
-    assert vector.table_pat_indexes(array).tolist() == [table_pat_index(each) for each in leaves]
     assert vector.leaf_addresses(array, page_size).tolist() == [
         leaf_address(each, page_size) for each in leaves
     ]
-
-
-@given(st.lists(st.lists(st.sampled_from(MemType), min_size=8, max_size=8), min_size=1, max_size=5))
-def test_pat(registers: list[list[MemType]]) -> None:
-    values = [pat.encode(types) for types in registers]
-    assert vector.pat_types(np.array(values, np.uint64)).tolist() == registers
 
 
 @pytest.mark.parametrize("vendor", Vendor)
@@ -115,13 +108,6 @@ def test_effective_type_of_every_cell(vendor: Vendor) -> None:
     assert (vector.effective_types(mtrr, MemType.UC, vendor) == found[:, :1]).all()
 
 
-def test_danger_of_every_pair() -> None:
-    codes = np.arange(len(EFFECTIVE_TYPES), dtype=np.uint8)
-    found = vector.dangers(codes[:, np.newaxis], codes)
-    assert found.tolist() == [[danger(a, b) for b in EFFECTIVE_TYPES] for a in EFFECTIVE_TYPES]
-    assert (vector.dangers(EFFECTIVE_TYPES[2], codes) == found[2]).all()
-
-
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3), (1, 2, 3)])
 def test_shapes(shape: tuple[int, ...]) -> None:
     state = MtrrState(0x508, 0xC06, (0,) * 11, ((0, 0),) * 8)
@@ -130,7 +116,6 @@ def test_shapes(shape: tuple[int, ...]) -> None:
     assert types.shape == vector.effective_types(types, types, Vendor.AMD).shape == shape
     assert vector.pat_indexes(words, PageSize.SIZE_4K).shape == shape
     assert vector.mixed(state, words, PageSize.SIZE_4K).shape == shape
-    assert vector.pat_types(words).shape == (*shape, 8)
 
 
 def test_other_integers_and_strides() -> None:
@@ -156,8 +141,6 @@ def test_refusals() -> None:
         vector.memory_types(state, bad([0], "f8"))
     with pytest.raises(ValueError, match=r"0x0000000000001003 has PS .* isn't a 2M leaf"):
         vector.pat_indexes(bad([0x83, 0x1003]), PageSize.SIZE_2M)
-    with pytest.raises(ValueError, match="slot 1 holds the reserved encoding 0x03"):
-        vector.pat_types(bad([pat.LINUX_PAT, 0x0306]))
     with pytest.raises(
         ValueError, match="no effective memory type for MTRR type 0x07 and page attribute 0x00"
     ):
@@ -166,8 +149,6 @@ def test_refusals() -> None:
         ValueError, match="no effective memory type for MTRR type 0x00 and page attribute 0x03"
     ):
         vector.effective_types(MemType.UC, bad([3], "u1"), Vendor.INTEL)
-    with pytest.raises(ValueError, match="no effective memory type has code 1 or 7"):
-        vector.dangers(bad([1], "u1"), bad([7], "u1"))
     with pytest.raises(ValueError, match="0x1000 isn't the address of a 2M page"):
         vector.mixed(state, bad([0x1000]), PageSize.SIZE_2M)
 

@@ -46,13 +46,6 @@ def test_granules_of_8_mib() -> None:
     assert memory_type_at(mtrrs(amd), 5 << 30) is UC
 
 
-def test_where_ram_is() -> None:
-    expected = {0: True, 0xAFFFFFFF: True, 0xB0000000: False, 1 << 32: True, 0x3C50000000: False}
-    assert {address: ROME.is_dram(address) for address in expected} == expected
-    assert not AmdMemory(0, 0xB0000000, 0x3C50000000).is_dram(0)
-    assert not AmdMemory(0, 0xB0000000, 0x3C50000000).is_dram(1 << 32)
-
-
 # AMD APM vol. 2, "Extended Fixed-Range MTRR Type-Field Encodings": RdMem is bit 4, WrMem bit 3 of each byte.
 def test_dram_bits_of_fixed_ranges() -> None:
     fixed = (0x1E1E1E1E1E1E1E1E, *ALL_WB[1:10], 0x1515151515151515)
