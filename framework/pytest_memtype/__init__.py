@@ -4,17 +4,17 @@ These are the names that a test imports; the fixtures ``guest`` and ``guest_fact
 """
 
 from pytest_memtype.bugs.facts import Sighting
-from pytest_memtype.errors import ProcessDied
+from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, TrackedMapping, Verdict
 from pytest_memtype.guest.page_table import Leaves
 from pytest_memtype.guest.proc_mtrr import MtrrAnswer, ProcMtrr
-from pytest_memtype.guest.process import Process, ProcessFault
+from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import RegisterChange, Registers
-from pytest_memtype.guest.results import ShellResult, SyscallAnswer, SyscallRefused, TypeInUse
+from pytest_memtype.guest.results import ShellResult, SyscallAnswer, TypeInUse
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.x86.effective import Effective, EffectiveType

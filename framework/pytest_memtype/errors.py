@@ -1,11 +1,47 @@
-"""Errors of the package, in a tree below :class:`MemtypeError`.
+"""Every error that the package raises on purpose, but for those of its facts and models (``x86/``, ``spec/``).
 
-The message of each is one line that says what is wrong, where, and what to
-do. Longer material (console lines, log paths, a command to run again) travels
-in :attr:`MemtypeError.details`, which the plugin and the command line print
-below it.
+::
 
-``exit_status`` is the exit status of ``memtype`` when the error reaches the top.
+    MemtypeError
+      GuestError
+        AgentError
+          ProcessDied
+        BootError
+          ModuleNotLoaded
+        GuestExited
+        GuestFlooded
+        GuestHung
+        GuestPanicked
+        QualificationError
+        SshError
+          HeadersMissing
+          ModuleRefused
+          SshDiskFull
+          SshHostKeyChanged
+          SshKeyRefused
+          SshLost
+          SshRefused
+      HostError
+        NotOurs
+      KernelError
+        Unreachable
+      Unavailable
+        ModuleMissing
+        NotAllowed
+      UsageError
+        LayoutError
+    DamagedLine
+      ForeignLine
+    DeviceStateError
+    ProcessFault
+    SyscallRefused
+    TemplateError
+      NoTemplate
+
+The message of a :class:`MemtypeError` is one line that says what is wrong, where, and what to do. Longer
+material (console lines, log paths, a command to run again) travels in :attr:`MemtypeError.details`, which the
+plugin and the command line print below it; ``exit_status`` is that of ``memtype`` when it reaches the top.
+The others become one of these on their way up, or are what a user's test catches.
 """
 
 from __future__ import annotations
@@ -179,3 +215,57 @@ class ModuleRefused(SshError):
 
 class HeadersMissing(SshError):
     """Raised when the module can't be built for the machine's kernel, whose headers are nowhere to be had."""
+
+
+class NotOurs(HostError):
+    """Another user could have put a file there, or could change it."""
+
+
+class TemplateError(Exception):
+    """A template is damaged, or isn't there. The message says how."""
+
+
+class NoTemplate(TemplateError):
+    """A template isn't there at all."""
+
+
+class DeviceStateError(ValueError):
+    """A device state is damaged, or comes from another QEMU than it should. The message says how."""
+
+
+class QualificationError(GuestError):
+    """Raised when the program doesn't run to its end, so that there is nothing to compare."""
+
+
+class DamagedLine(ValueError):
+    """A line whose checksum or shape is wrong: serial lines lose characters."""
+
+
+class ForeignLine(DamagedLine):
+    """A line that the agent didn't send: UEFI firmware, and Linux' EFI stub, write to every port."""
+
+
+class ProcessFault(Exception):
+    """Raised when a process that reads or writes memory gets a signal instead.
+
+    :ivar signal: Number of the signal: 11 is SIGSEGV, 7 is SIGBUS.
+    """
+
+    def __init__(self, process: str, signal: int) -> None:
+        super().__init__(f"process {process} got signal {signal} from the access")
+        self.signal = signal
+
+
+class SyscallRefused(OSError):
+    """Raised when the kernel refuses a system call that returns something. It has an answer's attributes.
+
+    :ivar errno: The errno, positive.
+    :ivar log: The kernel's messages while it worked, sanitised.
+    """
+
+    accepted = False
+    rejected = True
+
+    def __init__(self, number: int, what: str, log: tuple[str, ...] = ()) -> None:
+        super().__init__(number, what)
+        self.log = log

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from memtype_support.differential.runner import Live, Observed, Runner, Types
 from memtype_support.differential.world import Expected, State, World
-from pytest_memtype.errors import AgentError
+from pytest_memtype.errors import AgentError, ProcessFault
 from pytest_memtype.guest.outcome import Outcome, TrackedMapping, Verdict
-from pytest_memtype.guest.process import ProcessFault
 from pytest_memtype.guest.results import TypeInUse
 from pytest_memtype.spec import verifier as spec
 from pytest_memtype.spec.linux_reservations import Reservation

@@ -24,7 +24,7 @@ from typing import Final
 
 from memtype_support.kvm.outer_image import PROJECT, OuterImage, keep_latest
 from pytest_memtype.distribution.packing import pack, packing_kit
-from pytest_memtype.errors import GuestError, GuestHung, KernelError
+from pytest_memtype.errors import GuestError, GuestHung, KernelError, TemplateError
 from pytest_memtype.host.cached_folders import OUTER_GUESTS
 from pytest_memtype.host.memory import available_memory
 from pytest_memtype.host.progress import Progress
@@ -36,7 +36,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_command import QemuConfig, rerun_command
 from pytest_memtype.machine.qemu_versions import this_qemu
-from pytest_memtype.machine.template import Template, TemplateError, clone, load, save
+from pytest_memtype.machine.template import Template, clone, load, save
 
 # One CPU: what KVM does at each exit of its guest is emulated, and a second CPU would only wait for it.
 # CMPXCHG16B is on, because numpy is built for CPUs that have it; Linux, which TCG's fault in it crashes (see

@@ -24,8 +24,8 @@ from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.program import Program, program_of
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots, still_roots
-from pytest_memtype.errors import HostError, UsageError, reason
-from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
+from pytest_memtype.errors import DeviceStateError, HostError, UsageError, reason
+from pytest_memtype.machine.device_state import CpuShape, read_cpus, shape_of
 from pytest_memtype.machine.memory_map import Kind
 from pytest_memtype.machine.timeouts import COMMAND, START
 

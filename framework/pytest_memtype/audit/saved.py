@@ -12,9 +12,9 @@ from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.program import installed
 from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import DeviceStateError, UsageError
 from pytest_memtype.host.files import opened, read_file
-from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
+from pytest_memtype.machine.device_state import CpuShape, read_cpus, shape_of
 from pytest_memtype.machine.hardware import ram_ranges
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.machine.qemu_versions import QEMU

@@ -13,6 +13,8 @@ import pexpect
 from pytest_memtype.errors import (
     AgentError,
     BootError,
+    DamagedLine,
+    ForeignLine,
     ModuleMissing,
     ModuleNotLoaded,
     NotAllowed,
@@ -20,15 +22,7 @@ from pytest_memtype.errors import (
     UsageError,
 )
 from pytest_memtype.guest.mailbox import Mailbox
-from pytest_memtype.guest.protocol import (
-    DamagedLine,
-    ForeignLine,
-    Line,
-    decode_line,
-    encode_request,
-    new_token,
-    plain,
-)
+from pytest_memtype.guest.protocol import Line, decode_line, encode_request, new_token, plain
 from pytest_memtype.machine.interface import AgentHost
 from pytest_memtype.machine.machine import qemu_of
 from pytest_memtype.machine.state import GuestState

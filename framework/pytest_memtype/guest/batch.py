@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
-from pytest_memtype.errors import AgentError, MemtypeError, UsageError
+from pytest_memtype.errors import AgentError, MemtypeError, ProcessFault, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.outcome import Mapping, Outcome
-from pytest_memtype.guest.process import ProcessFault
 from pytest_memtype.guest.protocol import REQUEST_LENGTH, request_text
 from pytest_memtype.guest.region import Region
 from pytest_memtype.machine.machine import Machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pytest_memtype.errors import ProcessDied, UsageError
+from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.outcome import Mapping, Outcome
@@ -13,7 +13,7 @@ from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_ad
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.request_mapping import request_mapping
-from pytest_memtype.guest.results import SyscallAnswer, SyscallRefused
+from pytest_memtype.guest.results import SyscallAnswer
 from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import parse_size
@@ -30,17 +30,6 @@ _VIA: dict[str, tuple[MemType, ...]] = {
 
 MOMENTS = ("mmap", "open", "close", "fault")
 """Moments in the middle of an operation at which :meth:`Process.kill` can strike."""
-
-
-class ProcessFault(Exception):
-    """Raised when a process that reads or writes memory gets a signal instead.
-
-    :ivar signal: Number of the signal: 11 is SIGSEGV, 7 is SIGBUS.
-    """
-
-    def __init__(self, process: str, signal: int) -> None:
-        super().__init__(f"process {process} got signal {signal} from the access")
-        self.signal = signal
 
 
 class Process:

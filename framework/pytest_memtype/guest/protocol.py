@@ -23,19 +23,12 @@ from typing import Any
 from urllib.parse import quote
 
 from pytest_memtype.console.text import sanitize
+from pytest_memtype.errors import DamagedLine, ForeignLine
 
 REQUEST_LENGTH = 4096
 """Bytes that the agent has room for in a request, its final zero included."""
 
 _TOKEN_BYTES = 8
-
-
-class DamagedLine(ValueError):
-    """A line whose checksum or shape is wrong: serial lines lose characters."""
-
-
-class ForeignLine(DamagedLine):
-    """A line that the agent didn't send: UEFI firmware, and Linux' EFI stub, write to every port."""
 
 
 @dataclass(frozen=True)

@@ -63,18 +63,3 @@ class SyscallAnswer(int):
         return "accepted" if self.accepted else errno.errorcode.get(self.errno, str(self.errno))
 
     __repr__ = __str__
-
-
-class SyscallRefused(OSError):
-    """Raised when the kernel refuses a system call that returns something. It has an answer's attributes.
-
-    :ivar errno: The errno, positive.
-    :ivar log: The kernel's messages while it worked, sanitised.
-    """
-
-    accepted = False
-    rejected = True
-
-    def __init__(self, number: int, what: str, log: tuple[str, ...] = ()) -> None:
-        super().__init__(number, what)
-        self.log = log

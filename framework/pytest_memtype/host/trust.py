@@ -11,16 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import NotOurs
 
 _ROOT: Final = 0
 
 #: More links in one path than Linux follows (fs/namei.c, MAXSYMLINKS).
 _MOST_LINKS: Final = 40
-
-
-class NotOurs(HostError):
-    """Another user could have put a file there, or could change it."""
 
 
 def require_ours(path: Path, *, contents: bool = True) -> None:

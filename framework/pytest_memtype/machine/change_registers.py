@@ -11,15 +11,9 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_memtype.errors import GuestError
+from pytest_memtype.errors import DeviceStateError, GuestError
 from pytest_memtype.host.private_folder import temporary_folder
-from pytest_memtype.machine.device_state import (
-    CpuRegisters,
-    DeviceStateError,
-    read_cpus,
-    shape_of,
-    with_registers,
-)
+from pytest_memtype.machine.device_state import CpuRegisters, read_cpus, shape_of, with_registers
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import load_state, save_state, take_ram_along
 from pytest_memtype.machine.vcpu_registers import stopped

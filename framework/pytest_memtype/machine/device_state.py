@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from pytest_memtype.errors import DeviceStateError
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import MtrrState
 
@@ -42,10 +43,6 @@ _DESCRIPTION: Final = b"\x06"
 # Bytes of the field with the description's length, behind that mark.
 _LENGTH: Final = 4
 _MAGIC: Final = b"QEVM\x00\x00\x00\x03"
-
-
-class DeviceStateError(ValueError):
-    """A device state is damaged, or comes from another QEMU than it should. The message says how."""
 
 
 @shown_in_hexadecimal(

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import HostError, NoTemplate, TemplateError
 from pytest_memtype.host.checksum import Seen, checksum_of, whole
 from pytest_memtype.host.store import flush
 from pytest_memtype.host.trust import require_ours
@@ -53,14 +53,6 @@ class Template:
     notes: Any
     ram: Seen
     boot_rom: bytes | None
-
-
-class TemplateError(Exception):
-    """A template is damaged, or isn't there. The message says how."""
-
-
-class NoTemplate(TemplateError):
-    """A template isn't there at all."""
 
 
 def template_key(guest: QemuConfig, *, boot_rom: bytes | None, deployed: Iterable[Path] = ()) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_memtype.errors import GuestError, HostError
+from pytest_memtype.errors import GuestError, HostError, NoTemplate, TemplateError
 from pytest_memtype.host import store
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.store import (
@@ -23,7 +23,7 @@ from pytest_memtype.host.store import (
 )
 from pytest_memtype.machine.machine import NOTHING, Machine
 from pytest_memtype.machine.qemu_command import QemuConfig
-from pytest_memtype.machine.template import NoTemplate, Template, TemplateError, load, save, template_key
+from pytest_memtype.machine.template import Template, load, save, template_key
 
 #: Bytes on the disk that the suite's templates of one kernel take: 47, of 115 MiB most. When there is less
 #: room than they need, each has gone by the time that it is wanted again, and every run boots them all.

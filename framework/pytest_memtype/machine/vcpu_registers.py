@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_memtype.errors import GuestError, HostError
+from pytest_memtype.errors import DeviceStateError, GuestError, HostError
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, Remark, silent
-from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, DeviceStateError, read_cpus, shape_of
+from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, read_cpus, shape_of
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.migration import leave_ram_out, save_state

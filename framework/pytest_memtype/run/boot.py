@@ -19,17 +19,18 @@ from pytest_memtype.errors import (
     GuestPanicked,
     HostError,
     LayoutError,
+    NotOurs,
+    TemplateError,
 )
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.progress import Progress
-from pytest_memtype.host.trust import NotOurs
 from pytest_memtype.machine import qemu_command, template_store
 from pytest_memtype.machine.boot_rom import boot_rom
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, check_bootable, register_writes
 from pytest_memtype.machine.machine import NOTHING, Machine
-from pytest_memtype.machine.template import Template, TemplateError, clone
+from pytest_memtype.machine.template import Template, clone
 from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.machine.uncovered import as_started, uncovered_ram
 

@@ -21,7 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.errors import GuestError, HostError, MemtypeError, Unavailable, UsageError
+from pytest_memtype.errors import (
+    HostError,
+    MemtypeError,
+    QualificationError,
+    TemplateError,
+    Unavailable,
+    UsageError,
+)
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.host.progress import Progress
@@ -33,7 +40,6 @@ from pytest_memtype.machine.device_state import CpuRegisters
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.qemu_command import Accelerator
-from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.report.compare import Column, Difference, differences
 from pytest_memtype.report.record import Record
 from pytest_memtype.run.boot import GuestPlan, cloned
@@ -60,10 +66,6 @@ _PAGES: Final = 2
 
 _CASE: Final = "qualification"
 _BOTH: Final[tuple[Accelerator, Accelerator]] = ("tcg", "kvm")
-
-
-class QualificationError(GuestError):
-    """Raised when the program doesn't run to its end, so that there is nothing to compare."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_memtype.console.reports import ConsoleReport
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
-from pytest_memtype.errors import HostError, MemtypeError, Unavailable
+from pytest_memtype.errors import HostError, MemtypeError, NotOurs, TemplateError, Unavailable
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host import checksum
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.trust import NotOurs
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.accelerator import Choice, Wanted
@@ -26,7 +25,6 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.state import GuestState
-from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.machine.uncovered import as_started, uncovered_ram
 from pytest_memtype.report.page_types import recorded
 from pytest_memtype.report.record import SCHEMA, Record, case_of

@@ -7,8 +7,7 @@ import zlib
 import pytest
 
 from pytest_memtype import EffectiveType, Guest, MemType, Region
-from pytest_memtype.errors import AgentError, GuestHung, UsageError
-from pytest_memtype.guest.process import ProcessFault
+from pytest_memtype.errors import AgentError, GuestHung, ProcessFault, UsageError
 from pytest_memtype.plugin.fixtures import GuestFactory
 
 pytestmark = pytest.mark.shared_guest

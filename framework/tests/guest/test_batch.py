@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype import Driver, Guest, MemType, Outcome, Region, TrackedMapping
-from pytest_memtype.errors import AgentError, UsageError
-from pytest_memtype.guest.process import ProcessFault
+from pytest_memtype.errors import AgentError, ProcessFault, UsageError
 
 pytestmark = pytest.mark.shared_guest
 

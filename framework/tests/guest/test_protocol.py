@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_memtype.guest.protocol import (
-    REQUEST_LENGTH,
-    DamagedLine,
-    ForeignLine,
-    decode_line,
-    encode_request,
-    new_token,
-)
+from pytest_memtype.errors import DamagedLine, ForeignLine
+from pytest_memtype.guest.protocol import REQUEST_LENGTH, decode_line, encode_request, new_token
 
 
 def test_a_request_is_one_line() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import HostError, NotOurs
 from pytest_memtype.host.progress import Remark, silent
 from pytest_memtype.host.store import (
     SUMS,
@@ -19,7 +19,6 @@ from pytest_memtype.host.store import (
     staged,
     temp_dir,
 )
-from pytest_memtype.host.trust import NotOurs
 
 
 def test_a_folder_appears_when_it_is_finished(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import HostError, NotOurs
 from pytest_memtype.host import resources
-from pytest_memtype.host.trust import NotOurs, require_ours
+from pytest_memtype.host.trust import require_ours
 
 #: Any user but root and the one who runs this.
 STRANGER = 65533

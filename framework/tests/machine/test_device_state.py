@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memtype.machine.device_state import CpuShape, DeviceStateError, read_cpus, shape_of
+from pytest_memtype.errors import DeviceStateError
+from pytest_memtype.machine.device_state import CpuShape, read_cpus, shape_of
 
 SHAPE = CpuShape(version=12, offsets={"cr3": (0, 1)})
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import GuestError, GuestExited, HostError
-from pytest_memtype.host.trust import NotOurs
+from pytest_memtype.errors import GuestError, GuestExited, HostError, NotOurs, TemplateError
 from pytest_memtype.machine import template as template_module
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.qemu_versions import QEMU, this_qemu
-from pytest_memtype.machine.template import Template, TemplateError, clone, load, save, template_key
+from pytest_memtype.machine.template import Template, clone, load, save, template_key
 from pytest_memtype.run.artifacts import Evidence, leave
 
 from .conftest import CONSOLE, ENDS, option_rom, write

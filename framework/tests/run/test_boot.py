@@ -19,7 +19,7 @@ import pytest
 from memtype_support.small_files import files_at_most
 
 from pytest_memtype import Guest, MemType
-from pytest_memtype.errors import HostError, LayoutError
+from pytest_memtype.errors import HostError, LayoutError, TemplateError
 from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
@@ -27,7 +27,7 @@ from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.firmware import flash
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
-from pytest_memtype.machine.template import TemplateError, sealed
+from pytest_memtype.machine.template import sealed
 from pytest_memtype.run.boot import GuestPlan, booted, cloned
 
 SMALL = Hardware(memory="96M")

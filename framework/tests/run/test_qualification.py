@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 from memtype_support.small_files import files_at_most
 
-from pytest_memtype.errors import GuestExited
+from pytest_memtype.errors import GuestExited, QualificationError, TemplateError
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.machine import accelerator
 from pytest_memtype.machine.accelerator import Choice, Qualification, recall
 from pytest_memtype.machine.qemu_command import Accelerator
 from pytest_memtype.machine.qemu_versions import QEMU
-from pytest_memtype.machine.template import TemplateError
 from pytest_memtype.run import qualification
-from pytest_memtype.run.qualification import Programmed, QualificationError, chosen, compared
+from pytest_memtype.run.qualification import Programmed, chosen, compared
 
 pytestmark = [
     pytest.mark.timeout(1200),  # The kernel may have to be downloaded first.
