@@ -75,7 +75,7 @@ IN_USER_SPACE_IGNORED = {
 class Room:
     """Files that are checked alike.
 
-    :param folders: Under ``guests/``. Those below ``host/`` stand in for the kernel's own headers.
+    :param folders: Under ``guests/``. Those below ``verifier_host/`` stand in for the kernel's own headers.
     :param ignored: Types of complaints, with the reason for each.
     """
 
@@ -90,7 +90,7 @@ class Room:
 
 ROOMS = (
     Room(("module",), ALWAYS_IGNORED),
-    Room(("agent", "launcher", "host"), ALWAYS_IGNORED | IN_USER_SPACE_IGNORED),
+    Room(("agent", "launcher", "verifier_host"), ALWAYS_IGNORED | IN_USER_SPACE_IGNORED),
 )
 
 

@@ -17,7 +17,7 @@ from pytest_memtype.errors import HostError, MemtypeError
 from pytest_memtype.host import resources
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.process import ChildProcess
 from pytest_memtype.machine.wait import deadline_after, poll
 from pytest_memtype.ssh import keys
 from pytest_memtype.ssh.connection import Address, Connection
@@ -55,7 +55,7 @@ def hand_started(folder: Path) -> Iterator[HandStarted]:
     with _reserved_port() as ssh_port, _reserved_port() as console_port:
         # As people write it: .venv/bin/python.
         command = ["env", f"PYTHON={os.path.relpath(sys.executable)}", str(SCRIPT), str(folder)]
-        process = Process([*command, str(ssh_port), str(console_port)], output=folder / "output")
+        process = ChildProcess([*command, str(ssh_port), str(console_port)], output=folder / "output")
         try:
             _wait_for_sshd(process, folder)
             made = HandStarted(folder, ssh_port, console_port)
@@ -78,7 +78,7 @@ def _reserved_port() -> Iterator[int]:
         yield int(reserving.getsockname()[1])
 
 
-def _wait_for_sshd(process: Process, folder: Path) -> None:
+def _wait_for_sshd(process: ChildProcess, folder: Path) -> None:
     deadline = deadline_after(_BOOT)
     log = folder / "console.log"
     while not (log.exists() and b"sshd listens" in log.read_bytes()):

@@ -36,7 +36,7 @@ def measure() -> list[HostCost]:
 
     The interval tree of user space is a treap, not the kernel's tree.
     """
-    makefile = guest_sources() / "host" / "Makefile"
+    makefile = guest_sources() / "verifier_host" / "Makefile"
     with tempfile.TemporaryDirectory(prefix="memtype-benchmark-") as folder:
         subprocess.run(
             ["make", "-s", "-C", folder, "-f", str(makefile), "--no-print-directory", "benchmark"],

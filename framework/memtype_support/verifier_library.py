@@ -1,4 +1,4 @@
-"""``guests/module/verifier.c`` as a library of this process, built by ``guests/host/Makefile``."""
+"""``guests/module/verifier.c`` as a library of this process, built by ``guests/verifier_host/Makefile``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pytest_memtype.x86.memtype import MemType
 
 # In the order of enum verifier_rule.
 RULES = (None, "malformed", "impossible", "ram-not-wb", "alias", "exclusive", "smram")
-_HOST = guest_sources() / "host"
+_HOST = guest_sources() / "verifier_host"
 _CAPACITY = 4096
 _LIMIT_SECONDS = 120
 
 
 def make(target: str, folder: Path, *, module: Path | None = None) -> str:
-    """Build a target of ``guests/host/Makefile`` in ``folder``.
+    """Build a target of ``guests/verifier_host/Makefile`` in ``folder``.
 
     :param module: A folder with another ``verifier.c`` and ``verifier.h`` than the project's.
     :return: What it printed.
@@ -74,7 +74,7 @@ class Record:
 
 
 class Library:
-    """One verifier on a machine that the test describes; see ``guests/host/library.h``.
+    """One verifier on a machine that the test describes; see ``guests/verifier_host/library.h``.
 
     A process' number is its address space too.
     """

@@ -1,4 +1,4 @@
-"""Every error that the package raises on purpose, but for those of its facts and models (``x86/``, ``spec/``).
+"""Every error that the package raises on purpose, but those of its facts and models (``x86/``, ``spec/``).
 
 ::
 

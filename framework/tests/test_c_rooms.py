@@ -15,7 +15,7 @@ import pytest
 
 from pytest_memtype.host.resources import guest_sources
 
-ROOMS = ("module", "agent", "launcher", "host")
+ROOMS = ("module", "agent", "launcher", "verifier_host")
 
 PREFIXES = {
     "driver_calls": "driver_call",
@@ -35,7 +35,7 @@ FOREIGN = {
     "__wrap_fork",
     # libFuzzer's.
     "LLVMFuzzerTestOneInput",
-    # In user space guests/host has what the module takes from the kernel ...
+    # In user space guests/verifier_host has what the module takes from the kernel ...
     "kzalloc",
     "kfree",
     "cond_resched",

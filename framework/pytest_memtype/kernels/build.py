@@ -15,7 +15,7 @@ from pytest_memtype.kernels import initramfs, sandbox
 # Other files of a checkout, such as the products of a build by hand, are neither copied nor hashed.
 _SOURCE_PATTERNS = ("Kbuild", "Makefile", "*.c", "*.h", "*.S", "*.list")
 # The verifier's build for user space isn't for guests, and another guest's recipe isn't built here.
-_NOT_FOR_GUESTS = ("host", "debian")
+_NOT_FOR_GUESTS = ("verifier_host", "debian")
 _LIST = Path("initramfs") / "initramfs.list"
 _MODULE = "memtype.ko"
 #: The files of a bundle that are deployed to other machines than the minimal guest.

@@ -23,7 +23,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.interface import AgentHost
 from pytest_memtype.machine.memory import GuestMemory
 from pytest_memtype.machine.port import Port, make_fifos
-from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.process import ChildProcess
 from pytest_memtype.machine.qemu_command import Channels, QemuConfig, qemu_command
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
 from pytest_memtype.machine.qmp import Qmp
@@ -59,7 +59,7 @@ class Machine:
     qmp: Qmp
     console: Console
     agent_port: Port
-    process: Process
+    process: ChildProcess
     directory: Path
 
     @classmethod
@@ -142,7 +142,7 @@ class Machine:
                 agent_log=self.logs / "agent.log",
                 fw_cfg_files=files,
             )
-            self.process = Process(
+            self.process = ChildProcess(
                 qemu_command(self.config, channels),
                 pass_fds=[theirs.fileno(), *([self.state_fd] if self.state_fd >= 0 else [])],
                 output=self.logs / "qemu.log",

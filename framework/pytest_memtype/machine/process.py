@@ -19,7 +19,7 @@ _Started: TypeAlias = subprocess.Popen[bytes] | Child
 _PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
 
 
-class Process:
+class ChildProcess:
     """A running command, which the kernel kills when this process ends, however that happens.
 
     :param command: Program and arguments.

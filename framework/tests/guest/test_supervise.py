@@ -12,7 +12,7 @@ LIMIT_SECONDS = 60
 
 
 def test_a_signal_between_the_fork_and_all_else_undoes_what_was_done(tmp_path: Path) -> None:
-    """guests/host/supervise.c sends itself SIGHUP as fork() returns. Worker and folder must be gone."""
+    """guests/verifier_host/supervise.c sends itself SIGHUP as fork() returns; worker and folder must go."""
     make("supervise", tmp_path)
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -66,8 +66,8 @@ def test_products_of_a_build_by_hand_are_no_sources(sources: Path) -> None:
 
 def test_the_library_for_user_space_is_no_source_of_a_guest(sources: Path) -> None:
     before = source_hash(sources)
-    (sources / "host").mkdir()
-    (sources / "host" / "library.c").write_text("")
+    (sources / "verifier_host").mkdir()
+    (sources / "verifier_host" / "library.c").write_text("")
     assert source_hash(sources) == before
 
 

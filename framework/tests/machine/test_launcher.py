@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.process import ChildProcess
 
 #: Says what it was started with. Where its heap is shows whether it was forked: the kernel puts it elsewhere
 #: in every program that it starts (Linux, Documentation/admin-guide/sysctl/kernel.rst, randomize_va_space).
@@ -48,7 +48,9 @@ def told(
 ) -> dict[str, Any]:
     """What a process says of itself."""
     output = folder / "output"
-    process = Process([program, "-c", TELL, *arguments], pass_fds=pass_fds, output=output, launcher=library)
+    process = ChildProcess(
+        [program, "-c", TELL, *arguments], pass_fds=pass_fds, output=output, launcher=library
+    )
     os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
     status = process.status
     process.close()
@@ -87,14 +89,14 @@ def test_it_is_a_child_as_any(tmp_path: Path, library: Path, monkeypatch: pytest
 NUMBERS = """
 import os, sys
 from pathlib import Path
-from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.process import ChildProcess
 folder, library, tell = sys.argv[1:]
 numbers = [*range(10, 2, -1), 700]
 opened = os.open(folder, os.O_RDONLY)
 for number in numbers:
     if number != opened:
         os.dup2(opened, number)
-process = Process(
+process = ChildProcess(
     [sys.executable, "-c", tell], pass_fds=numbers, output=Path(folder, "output"), launcher=Path(library)
 )
 os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
@@ -145,7 +147,7 @@ def test_a_launcher_that_gives_no_answer_is_done_without(tmp_path: Path, library
 
 
 def test_one_that_somebody_else_has_waited_for(tmp_path: Path, library: Path) -> None:
-    process = Process(["sh", "-c", "exit 3"], output=tmp_path / "output", launcher=library)
+    process = ChildProcess(["sh", "-c", "exit 3"], output=tmp_path / "output", launcher=library)
     assert os.waitpid(process.pid, 0)[0] == process.pid
     # As subprocess says it.
     assert process.status == 0

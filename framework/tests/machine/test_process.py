@@ -10,16 +10,16 @@ import pytest
 from pytest_memtype.errors import HostError
 from pytest_memtype.host.child import describe_status, dying_with_us
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.process import ChildProcess
 
 #: Starts a child on a thread that ends at once, and says its process id.
 PARENT = """
 import sys, threading
 from pathlib import Path
-from pytest_memtype.machine.process import Process
+from pytest_memtype.machine.process import ChildProcess
 launcher = Path(sys.argv[2]) if sys.argv[2:] else None
 def start():
-    print(Process(["sleep", "1000"], output=Path(sys.argv[1]), launcher=launcher).pid, flush=True)
+    print(ChildProcess(["sleep", "1000"], output=Path(sys.argv[1]), launcher=launcher).pid, flush=True)
 thread = threading.Thread(target=start)
 thread.start()
 thread.join()
@@ -39,7 +39,7 @@ def ended(pidfd: int, seconds: float) -> bool:
 
 def test_output_and_status(tmp_path: Path, launcher: Path | None) -> None:
     command = ["sh", "-c", "echo out; echo error >&2; exit 3"]
-    process = Process(command, output=tmp_path / "log", launcher=launcher)
+    process = ChildProcess(command, output=tmp_path / "log", launcher=launcher)
     assert ended(process.pidfd, 60)
     assert process.status == 3
     assert (tmp_path / "log").read_text() == "out\nerror\n"
@@ -47,7 +47,7 @@ def test_output_and_status(tmp_path: Path, launcher: Path | None) -> None:
 
 
 def test_close_kills_and_reaps(tmp_path: Path, launcher: Path | None) -> None:
-    process = Process(["sleep", "1000"], output=tmp_path / "log", launcher=launcher)
+    process = ChildProcess(["sleep", "1000"], output=tmp_path / "log", launcher=launcher)
     assert process.status is None
     # Ctrl-C in a terminal goes to the whole session's foreground group, and must not go to it.
     assert os.getsid(process.pid) != os.getsid(0)
@@ -87,7 +87,7 @@ def test_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(
         HostError, match=r"^qemu-system-x86_64 is not on this host; install .* qemu-system-x86$"
     ):
-        Process(["qemu-system-x86_64"], output=tmp_path / "log")
+        ChildProcess(["qemu-system-x86_64"], output=tmp_path / "log")
 
 
 @pytest.mark.parametrize(

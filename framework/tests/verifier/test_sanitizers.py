@@ -18,7 +18,7 @@ _LIMIT_SECONDS = 280
 _RELEASED_TWICE = """
 import sys
 from pathlib import Path
-from verifier_library import Library
+from memtype_support.verifier_library import Library
 from pytest_memtype.spec.verifier import Request
 from pytest_memtype.x86.memtype import MemType
 
