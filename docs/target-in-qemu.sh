@@ -25,7 +25,7 @@ done
 paths=$("$python" - << 'END'
 from pytest_memtype.distribution.system import distribution, own_kernel
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.progress import silent
+from pytest_memtype.host.progress import silent
 
 kernel = bundle(own_kernel("debian:bookworm", progress=silent))
 system = distribution("debian:bookworm", kernel, progress=silent)

@@ -29,7 +29,7 @@ WRONG: Final = {
     "no guest": '[ "$1" != -nodefaults ] || set -- "$@" -device nosuch\n' + _REAL,
     # As one that a profile or another process namespace confines.
     "confined": 'case "$*" in *mem-path=/proc/*) '
-    'echo "can\'t open backing store for guest RAM: TargetConfig denied" >&2; exit 1 ;; esac\n' + _REAL,
+    'echo "can\'t open backing store for guest RAM: Permission denied" >&2; exit 1 ;; esac\n' + _REAL,
     "text for JSON": '[ "$1" = --version ] || { echo hello; exit 0; }\n' + _REAL,
 }
 

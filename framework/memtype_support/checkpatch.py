@@ -103,7 +103,10 @@ def script(*, progress: Progress = silent) -> Path:
 
     :raises LeftOutError: it can't be had.
     """
-    cache = cache_directory()
+    try:
+        cache = cache_directory()
+    except MemtypeError as error:
+        raise LeftOutError(error.message) from error
     recipe = "\n".join((_SUITE, _HOOK))
     folder = cache / LINT_TOOLS / f"checkpatch-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
 

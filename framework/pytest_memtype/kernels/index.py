@@ -258,7 +258,7 @@ def _refresh_all(
             answered.set()
         return None
 
-    done = together(refresh, suites, at_once=min(_AT_ONCE, len(suites)))
+    done = together(refresh, suites, at_once=min(_AT_ONCE, len(suites)), stop=answered.set)
     return {suite: error for suite, error in zip(suites, done, strict=True) if error is not None}
 
 

@@ -31,7 +31,7 @@ _REASONS: Final = {
 #: which containers' seccomp filters answer to system calls they don't know; and the name of memory that this
 #: process has open, of which a QEMU in another process namespace sees nothing.
 _FORBIDDEN: Final = re.compile(
-    r"TargetConfig denied|Operation not permitted|Function not implemented|/proc/\d+/fd/\d+"
+    r"Permission denied|Operation not permitted|Function not implemented|/proc/\d+/fd/\d+"
 )
 _CONFINED: Final = (
     "; where this process may do that, QEMU is confined: by a profile of AppArmor (aa-status) or SELinux, by "

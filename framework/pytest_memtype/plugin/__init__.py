@@ -1,4 +1,8 @@
-"""The pytest plugin: the modules that pytest registers. Each module has its own hooks."""
+"""The pytest plugin. What pytest registers of it is listed here, and each file's hooks stand in that file."""
+
+from __future__ import annotations
+
+from typing import Any
 
 pytest_plugins = [
     "pytest_memtype.plugin.options",
@@ -6,3 +10,12 @@ pytest_plugins = [
     "pytest_memtype.plugin.hooks",
     "pytest_memtype.plugin.bugs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Where tests import it from. Not before it is asked for: pytest is to rewrite its asserts first.
+    if name == "GuestFactory":
+        from pytest_memtype.plugin.fixtures import GuestFactory
+
+        return GuestFactory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

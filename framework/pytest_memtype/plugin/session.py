@@ -28,7 +28,9 @@ _trouble = pytest.StashKey[MemtypeError]()
 
 
 def _resolved(config: pytest.Config) -> Resolved | None:
-    return next((each for each in config.pluginmanager.get_plugins() if isinstance(each, Resolved)), None)
+    kernels, guests = config.getoption("--kernel"), config.getoption("--guest")
+    found = (each for each in config.pluginmanager.get_plugins() if isinstance(each, Resolved))
+    return next((each for each in found if each.is_of(kernels, guests)), None)
 
 
 def for_workers(config: pytest.Config) -> list[tuple[str, str, str]] | None:

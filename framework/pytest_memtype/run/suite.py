@@ -83,7 +83,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         load_layout(known.layout, layout_folders(named or [resources.testcases()]))
     if known.offline:
         mirror.stay_offline()
-    fw_cfg_files: list[object] = []
+    resolved: list[object] = []
     if known.target == QEMU:
         with shown(Console(stderr=True)) as progress:
             # Before anything is fetched.
@@ -94,7 +94,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         bundles = {
             each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))
         }
-        fw_cfg_files.append(Resolved(tuple(tested)))
+        resolved.append(Resolved(known.kernel, known.guest, tuple(tested)))
         made = next(iter(bundles.values()))
         assert made is not None
         with shown(Console(stderr=True)) as progress:
@@ -115,7 +115,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         workers = len(os.sched_getaffinity(0)) if known.target == QEMU else 0
         command += ["-n", str(workers)]
     failures = Failures()
-    status = pytest.main(command, plugins=[failures, *fw_cfg_files, *plugins])
+    status = pytest.main(command, plugins=[failures, *resolved, *plugins])
     if failures.interrupted:
         raise KeyboardInterrupt
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:

@@ -28,12 +28,27 @@ class Variant:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A plugin for pytest by which ``memtype run`` hands in its variants: no spec is resolved twice.
+    """A plugin for pytest by which ``memtype run`` hands in what it has found: no spec is looked up twice.
 
-    :param variants: The variants that the run tests.
+    It is good for the options that it was made from. pytest's settings (``addopts``) may add to them.
+
+    :param kernels: The value of ``--kernel``; None where it wasn't given.
+    :param guests: The value of ``--guest``, likewise.
+    :param variants: All kernels in all guests that these mean.
     """
 
+    kernels: Sequence[str] | None
+    guests: Sequence[str] | None
     variants: tuple[Variant, ...]
+
+    def is_of(self, kernels: Sequence[str] | None, guests: Sequence[str] | None) -> bool:
+        """Whether it was made from these options.
+
+        :param kernels: The value of ``--kernel`` as pytest has it.
+        :param guests: The value of ``--guest`` as pytest has it.
+        """
+        made_from = list(self.kernels or ()), list(self.guests or ())
+        return made_from == (list(kernels or ()), list(guests or ()))
 
 
 def all_variants(

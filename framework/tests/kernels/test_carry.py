@@ -209,7 +209,7 @@ def test_what_can_not_be_read_is_not_said_to_be_unwritable(there: Path, tmp_path
         agent.chmod(0)
         result = memtype("cache", "export", tmp_path / "x", f"debian:{KERNEL}")
         assert result.exit_code == 3
-        assert f"{agent}: TargetConfig denied: it can't be read" in result.stderr
+        assert f"{agent}: Permission denied: it can't be read" in result.stderr
 
 
 def test_a_link_that_import_would_refuse_is_not_written(there: Path, tmp_path: Path) -> None:

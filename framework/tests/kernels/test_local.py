@@ -159,7 +159,7 @@ def test_a_tree_in_a_folder_one_may_not_enter(folder_of_somebody_else: Path) -> 
     with pytest.raises(KernelError) as caught:
         local(spec)
     assert caught.value.message.startswith(f"kernel {spec!r}: {folder_of_somebody_else}/tree")
-    assert caught.value.message.endswith(": TargetConfig denied; make it readable for you")
+    assert caught.value.message.endswith(": Permission denied; make it readable for you")
 
 
 CONFIG = ("X86_64", "BLK_DEV_INITRD", "DEVTMPFS", "PROC_FS", "SYSFS", "PCI", "SERIAL_8250_CONSOLE", "MODULES")

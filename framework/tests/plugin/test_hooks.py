@@ -493,3 +493,23 @@ def test_distribution_is_skipped_on_the_minimal_guest_or_has_its_own(pytester: p
     listed.re_match_lines([r".*test_named\[debian:6\.12\.\d+\+deb13-amd64@trixie\]"])
     elsewhere = run(pytester, "--collect-only", "-q", "-k", "named", "--guest", "debian:bookworm").stdout
     elsewhere.re_match_lines([r".*test_named\[debian:6\.1\.0-\d+-amd64@bookworm\]"])
+
+
+def test_kernels_of_pytests_settings_are_not_forgotten(tmp_path: Path) -> None:
+    """What memtype run has looked up is what its own arguments say, and nothing else."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --kernel debian:bullseye\n")
+    (tmp_path / "test_it.py").write_text("def test_it(guest): ...\n")
+    program = "from pytest_memtype.cli import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "run",
+        "--collect-only",
+        "-q",
+        "--kernel",
+        "debian:bookworm",
+        "test_it.py",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.findall(r"test_it\[debian:(\d+\.\d+)", done.stdout) == ["5.10", "6.1"]
