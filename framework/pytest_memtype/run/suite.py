@@ -94,7 +94,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         bundles = {
             each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))
         }
-        resolved.append(Resolved(known.kernel, known.guest, tuple(tested)))
+        resolved.append(Resolved(tuple(known.kernel or ()), tuple(known.guest or ()), tuple(tested)))
         made = next(iter(bundles.values()))
         assert made is not None
         with shown(Console(stderr=True)) as progress:

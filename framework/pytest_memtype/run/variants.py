@@ -32,13 +32,13 @@ class Resolved:
 
     It is good for the options that it was made from. pytest's settings (``addopts``) may add to them.
 
-    :param kernels: The value of ``--kernel``; None where it wasn't given.
-    :param guests: The value of ``--guest``, likewise.
+    :param kernels: The values of ``--kernel``, none where it wasn't given.
+    :param guests: The values of ``--guest``, likewise.
     :param variants: All kernels in all guests that these mean.
     """
 
-    kernels: Sequence[str] | None
-    guests: Sequence[str] | None
+    kernels: tuple[str, ...]
+    guests: tuple[str, ...]
     variants: tuple[Variant, ...]
 
     def is_of(self, kernels: Sequence[str] | None, guests: Sequence[str] | None) -> bool:
@@ -47,8 +47,7 @@ class Resolved:
         :param kernels: The value of ``--kernel`` as pytest has it.
         :param guests: The value of ``--guest`` as pytest has it.
         """
-        made_from = list(self.kernels or ()), list(self.guests or ())
-        return made_from == (list(kernels or ()), list(guests or ()))
+        return (self.kernels, self.guests) == (tuple(kernels or ()), tuple(guests or ()))
 
 
 def all_variants(
