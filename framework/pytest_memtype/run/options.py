@@ -53,12 +53,8 @@ class Option:
         """The keyword arguments for ``add_argument()`` of argparse and ``addoption()`` of pytest."""
         if not self.metavar:
             return {"action": "store_true", "help": self.help}
-        about: dict[str, Any] = {"metavar": self.metavar, "default": self.default, "help": self.help}
-        if self.repeated:
-            about["action"] = "append"
-        if self.is_path:
-            about["type"] = Path
-        return about
+        more = {"action": "append"} if self.repeated else {"type": Path} if self.is_path else {}
+        return {"metavar": self.metavar, "default": self.default, "help": self.help, **more}
 
 
 OPTIONS: Final = (
