@@ -2,7 +2,7 @@
 /* MEMTYPE_RESET of /dev/memtype, behind the agent's back: it would end its processes first. */
 #include "tiny.h"
 
-#include "../../../guests/module/memtype_uapi.h"
+#include "../../guests/module/memtype_uapi.h"
 
 void run(char **stack)
 {

@@ -23,7 +23,7 @@ from pytest_memtype.kernels.ready import ready
 from pytest_memtype.kernels.sets import DEFAULT
 from pytest_memtype.machine.accelerator import ACCELERATORS, Wanted
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.layout import Layout, check_bootable, register_writes
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.run.boot import GuestPlan, booted
@@ -110,6 +110,9 @@ def observe(made: Bundle, *, layout: Layout, accelerator: Wanted, progress: Prog
     """
     if made.module is None:
         raise HostError(f"kernel {made.release}: nothing can be observed without the module; use another")
+    # Before anything is fetched for it.
+    check_bootable(layout)
+    register_writes(layout, physical_bits=Hardware().physical_bits)
     choice = chosen(made, accelerator, progress=progress).accelerator
     kept = drivers(made, progress=progress)
     notes = [] if kept else [f"no drivers were loaded: {made.spec} is not one of Debian's kernels"]

@@ -115,11 +115,11 @@ BAD = {
 
 IMPORTS = """
 import os, signal
-from pytest_memtype import plugin
 from pytest_memtype.machine import console
+from pytest_memtype.plugin.session import session_of
 
 def guest_session(request):
-    return plugin._the_session(request.config)
+    return session_of(request.config)
 """
 
 
