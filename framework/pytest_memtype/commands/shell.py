@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import runpy
 import shlex
 import subprocess
@@ -132,7 +133,7 @@ def typed(prompt: str) -> Iterator[str]:
     """Lines typed by a person, or piped in; empty ones are left out."""
     if sys.stdin.isatty():
         # Loading it lets input() edit lines and remember them.
-        import readline  # noqa: F401
+        importlib.import_module("readline")
     else:
         prompt = ""
     with contextlib.suppress(EOFError):
@@ -148,7 +149,8 @@ def _only_test(path: Path) -> Callable[[Guest], Any]:
     found = [value for name, value in runpy.run_path(str(path)).items() if name.startswith("test_")]
     if len(found) != 1 or found[0].__code__.co_varnames[: found[0].__code__.co_argcount] != ("guest",):
         raise UsageError(f"{path}: there has to be one test in it that takes a guest and nothing else")
-    return found[0]  # type: ignore[no-any-return]
+    test: Callable[[Guest], Any] = found[0]
+    return test
 
 
 def _session(folder: Path, progress: Progress) -> Session:
