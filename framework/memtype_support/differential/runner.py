@@ -26,7 +26,7 @@ from memtype_support.differential.operations import (
     Verify,
     Zap,
 )
-from pytest_memtype import Guest, Mapping, Outcome, Process, ProcessFault, Region
+from pytest_memtype import Guest, Mapping, Process, ProcessFault, Region
 from pytest_memtype.errors import AgentError
 from pytest_memtype.guest.batch import Batch, Pending
 from pytest_memtype.guest.kernel_list import ListEntry
@@ -86,7 +86,6 @@ class Runner:
     _processes: dict[str, Process] = field(default_factory=dict)
     _mappings: dict[int, Mapping] = field(default_factory=dict)
     _owners: dict[int, str] = field(default_factory=dict)
-    _made: dict[int, Pending[Outcome]] = field(default_factory=dict)
     _absent: set[str] = field(default_factory=set)
 
     def run(self, operations: Sequence[tuple[Operation, Live]]) -> list[Observed]:
@@ -144,7 +143,7 @@ class Runner:
                     protection=operation.protection,
                     part=operation.part,
                 )
-                self._mappings[number], self._made[number] = made.mapping, made
+                self._mappings[number] = made.mapping
                 return made.result
             case DriverRelease(driver, mapping):
                 return batch.add(guest.driver(driver).release, self._mappings[mapping]).result
@@ -160,11 +159,6 @@ class Runner:
                 return partial(_ended, batch.add(access, what, page))
             case Mremap(number, name, mapping, offset, pages, new_pages, move):
                 batch.flush()
-                # Outside the batch the promise of a mapping means nothing.
-                if mapping in self._made:
-                    self._mappings[mapping] = self._made.pop(mapping).result().mapping or Mapping(
-                        "user", name, 0, self.windows["bar"]
-                    )
                 return self._remap(operation, offset=offset, pages=pages, new_pages=new_pages, move=move)
             case Exit(name, how):
                 return batch.add(getattr(self._processes[name], how)).result

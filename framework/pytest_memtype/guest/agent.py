@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,7 +98,7 @@ class Agent:
         self.heartbeat = heartbeat
         self.log: list[str] = []
         self._sequence = sequence
-        self._stand_in = stub
+        self._stub = stub
 
     def greet(self, *, timeout: float = BOOT) -> Reply:
         """Wait until the agent of a guest that boots says it is there.
@@ -146,8 +145,8 @@ class Agent:
             ``ProcessDied``: the process that should have done it died.
         :raises GuestError: the guest ended or hung.
         """
-        if self._stand_in is not None:
-            return self._stand_in(verb, fields)
+        if self._stub is not None:
+            return self._stub(verb, fields)
         self._sequence += 1
         token = new_token()
         try:
@@ -165,15 +164,6 @@ class Agent:
                 self.machine.activity = GuestState.READY
                 return self.accept(verb, line.content)
         raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
-
-    @contextlib.contextmanager
-    def answered_by(self, stub: StandIn) -> Iterator[None]:
-        """Have ``stub`` answer all calls in place of the guest, until the end of the block."""
-        before, self._stand_in = self._stand_in, stub
-        try:
-            yield
-        finally:
-            self._stand_in = before
 
     @functools.cached_property
     def mailbox(self) -> Mailbox:

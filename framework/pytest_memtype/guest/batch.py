@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from pytest_memtype.errors import AgentError, MemtypeError, ProcessFault, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.operation import Request, Steps, into, steps_of
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.protocol import REQUEST_LENGTH, request_text
 from pytest_memtype.guest.region import Region
@@ -22,16 +23,6 @@ _T = TypeVar("_T")
 _REQUESTS = 500
 """Requests in a message. The agent has :attr:`Agent.timeout` for each, and answers when all are done."""
 
-Fields = dict[str, str | int]
-
-
-class _Asked(BaseException):
-    """Raised to leave an operation at the point where it asks the agent."""
-
-    def __init__(self, verb: str, fields: Fields) -> None:
-        self.verb = verb
-        self.fields = fields
-
 
 class Pending(Generic[_T]):
     """An operation of a batch: what it will return or raise."""
@@ -39,22 +30,22 @@ class Pending(Generic[_T]):
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._promise: Mapping | None = None
-        self._value: list[_T] = []
+        self._returned: list[_T] = []
         self._error: Exception | None = None
 
     def result(self) -> _T:
         """Return or raise what the operation did; carries out the batch so far, if need be."""
-        if not self._value and self._error is None:
+        if not self._returned and self._error is None:
             self._batch.flush()
         if self._error is not None:
             raise self._error
-        return self._value[0]
+        return self._returned[0]
 
     @property
     def mapping(self: Pending[Outcome]) -> Mapping:
         """The mapping that the operation is going to make, for operations of the same batch.
 
-        Those operations raise AgentError when it made no mapping.
+        Those operations raise AgentError when it made no mapping. After the batch it is as any other mapping.
 
         :raises UsageError: the operation isn't one that makes a mapping.
         """
@@ -64,14 +55,12 @@ class Pending(Generic[_T]):
 
 
 @dataclass(frozen=True)
-class _Queued(Generic[_T]):
+class _Queued:
     number: int
-    operation: Callable[..., _T]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    verb: str
+    request: Request
     text: bytes
-    pending: Pending[_T]
+    steps: Steps[None]
+    pending: Pending[Any]
 
 
 class Batch:
@@ -85,16 +74,15 @@ class Batch:
             batch.add(drm.release, first.mapping)
         assert second.result().verdict.rule == "alias"
 
-    Outcomes and records are those of the same calls one by one. Any method can be added that asks the agent
-    once: of a driver, a process or the guest. It is called twice: first up to its question, then, when all
-    questions are answered, from the start to its end.
+    Outcomes and records are those of the same calls one by one. Any method can wait for the end of the block
+    that asks the agent once: of a driver, a process or the guest. Any other function is called at once, after
+    the operations before it.
     """
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._queue: list[_Queued[Any]] = []
+        self._queue: list[_Queued] = []
         self._numbers = itertools.count(1)
-        self._made: dict[int, Mapping] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -106,33 +94,34 @@ class Batch:
     def add(self, operation: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Pending[_T]:
         """Queue a call of an operation.
 
-        :param operation: A method that asks the agent once.
-        :param *args: The method's arguments; a mapping may be another operation's :attr:`Pending.mapping`.
-        :param **kwargs: The method's keyword arguments, likewise.
+        :param operation: A method that asks the agent once, or any other function.
+        :param *args: Its arguments; a mapping may be another operation's :attr:`Pending.mapping`.
+        :param **kwargs: Its keyword arguments, likewise.
         :raises UsageError: the arguments can't be used.
         """
         pending: Pending[_T] = Pending(self)
-        if not isinstance(self._agent.machine, Machine):
-            # The memory of a target can't be reached from outside: one by one.
-            self._carry_out(pending, functools.partial(operation, *args, **kwargs))
+        steps = steps_of(operation, *args, **kwargs)
+        # The memory of a target can't be reached from outside: one by one.
+        if steps is None or not isinstance(self._agent.machine, Machine):
+            self.flush()
+            self._call(pending, functools.partial(operation, *args, **kwargs))
             return pending
-        try:
-            with self._agent.answered_by(_ask):
-                pending._value.append(operation(*args, **kwargs))
-        except _Asked as asked:
-            text = _encode(asked.verb, asked.fields)
+        queued = into(pending._returned, steps)
+        request = next(queued, None)
+        if request is not None:
+            text = _encode(request)
             number = next(self._numbers)
-            pending._promise = _promised(number, asked.verb, asked.fields)
-            self._queue.append(_Queued(number, operation, args, kwargs, asked.verb, text, pending))
+            pending._promise = _promised(number, request)
+            self._queue.append(_Queued(number, request, text, queued, pending))
         return pending
 
-    def _carry_out(self, pending: Pending[_T], operation: Callable[[], _T]) -> None:
+    def _call(self, pending: Pending[_T], function: Callable[[], _T]) -> None:
         try:
-            value = operation()
+            value = function()
         except (AgentError, OSError, ProcessFault) as error:
             pending._error = error
             return
-        pending._value.append(value)
+        pending._returned.append(value)
         if isinstance(value, Outcome):
             pending._promise = value.mapping
 
@@ -147,7 +136,7 @@ class Batch:
             for queued, answer in zip(part, self._send(part), strict=True):
                 self._finish(queued, answer)
 
-    def _send(self, part: list[_Queued[Any]]) -> list[Any]:
+    def _send(self, part: list[_Queued]) -> list[Any]:
         """The answers to some requests: lines of JSON."""
         mailbox = self._agent.mailbox
         message = b"\n".join(queued.text for queued in part)
@@ -161,50 +150,41 @@ class Batch:
             raise AgentError(f"the agent gave {len(lines)} answers to a batch of {len(part)} requests")
         return lines
 
-    def _finish(self, queued: _Queued[_T], answer: bytes) -> None:
-        """Call an operation again: this time its question is answered."""
-        pending = queued.pending
-        answers = [answer]
+    def _finish(self, queued: _Queued, answer: bytes) -> None:
+        """Go on with an operation, whose request is answered."""
+        pending, request = queued.pending, queued.request
 
-        def reply(verb: str, _fields: Fields) -> Reply:
-            if not answers:
-                raise UsageError(
-                    f"batch: an operation asks the agent more than once, {queued.verb} and {verb}"
-                )
-            return self._agent.accept(verb, json.loads(answers.pop()))
+        def reply() -> Reply:
+            return self._agent.accept(request.verb, json.loads(answer))
 
-        args = [self._fulfilled(each) for each in queued.args]
-        kwargs = {name: self._fulfilled(each) for name, each in queued.kwargs.items()}
+        request.answer = reply
         try:
-            with self._agent.answered_by(reply):
-                value = queued.operation(*args, **kwargs)
+            another = next(queued.steps, None)
+            assert another is None, f"an operation asks the agent more than once, {request.verb} first"
         except (MemtypeError, OSError, ProcessFault) as error:
             pending._error = error
-            return
-        pending._value.append(value)
-        if isinstance(value, Outcome) and value.mapping is not None:
-            self._made[queued.number] = value.mapping
-
-    def _fulfilled(self, argument: Any) -> Any:
-        """The mapping itself in place of a promised one, if it was made; any other argument as it is."""
-        if isinstance(argument, Mapping) and argument.handle < 0:
-            return self._made.get(-argument.handle, argument)
-        return argument
+        if pending._promise is not None:
+            _keep(pending._promise, pending._returned[0].mapping if pending._returned else None)
 
 
-def _ask(verb: str, fields: Fields) -> Reply:
-    raise _Asked(verb, fields)
+def _keep(promise: Mapping, made: Mapping | None) -> None:
+    """Make a promised mapping the one that was made, for everybody who has it."""
+    # So far it meant nothing outside of its batch; from now on it never changes. No mapping has handle 0.
+    object.__setattr__(promise, "handle", made.handle if made else 0)
+    object.__setattr__(promise, "address", made.address if made else 0)
 
 
-def _promised(number: int, verb: str, fields: Fields) -> Mapping | None:
+def _promised(number: int, request: Request) -> Mapping | None:
     """The mapping that a request is going to make. Its handle is the request's number, negative."""
+    verb, fields = request.verb, request.fields
     kind, holder = ("user", "process") if verb == "mmap" else ("kernel", "owner")
     if not {"start", "pages", "memtype", holder} <= fields.keys():
         return None
     return Mapping(kind, str(fields[holder]), -number, Region(int(fields["start"]), int(fields["pages"])))
 
 
-def _encode(verb: str, fields: Fields) -> bytes:
+def _encode(request: Request) -> bytes:
+    verb, fields = request.verb, request.fields
     handle = fields.get("handle")
     if isinstance(handle, int) and handle < 0:
         # The agent puts the handle in its place, once it has it.

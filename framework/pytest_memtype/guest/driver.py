@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.operation import Steps, ask, operation
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, physical_address, types_of
 from pytest_memtype.guest.region import Region
@@ -26,7 +27,8 @@ class Driver:
         self._agent = agent
         self._journal = journal
 
-    def ioremap(self, region: Region, memtype: MemType) -> Outcome:
+    @operation
+    def ioremap(self, region: Region, memtype: MemType) -> Steps[Outcome]:
         """Map device memory with ``ioremap()`` or a variant of it.
 
         UC_MINUS is ``ioremap()``, UC ``ioremap_uc()``, WC ``ioremap_wc()``, WT ``ioremap_wt()``, WB
@@ -34,7 +36,8 @@ class Driver:
         """
         return self._map("ioremap", region, memtype)
 
-    def memremap(self, region: Region, memtype: MemType) -> Outcome:
+    @operation
+    def memremap(self, region: Region, memtype: MemType) -> Steps[Outcome]:
         """Map memory with ``memremap()`` and MEMREMAP_WB, MEMREMAP_WT or MEMREMAP_WC.
 
         :param region: Device memory or RAM.
@@ -44,7 +47,8 @@ class Driver:
         _check("memremap", memtype, _MEMREMAP)
         return self._map("memremap", region, memtype)
 
-    def set_memory(self, region: Region, memtype: MemType) -> Outcome:
+    @operation
+    def set_memory(self, region: Region, memtype: MemType) -> Steps[Outcome]:
         """Change the type of the kernel's direct map of a region with ``set_memory_*()``.
 
         UC_MINUS is ``set_memory_uc()``, WC ``set_memory_wc()`` and WB ``set_memory_wb()``. Releasing is
@@ -59,7 +63,8 @@ class Driver:
         _check("set_memory", memtype, _SET_MEMORY)
         return self._map("set_memory", region, memtype)
 
-    def set_pages_array(self, region: Region, memtype: MemType) -> Outcome:
+    @operation
+    def set_pages_array(self, region: Region, memtype: MemType) -> Steps[Outcome]:
         """Change the type of the kernel's direct map page by page with ``set_pages_array_*()``.
 
         UC_MINUS is ``set_pages_array_uc()``, WC ``set_pages_array_wc()`` and WB ``set_pages_array_wb()``.
@@ -73,7 +78,8 @@ class Driver:
         _check("set_pages_array", memtype, _SET_MEMORY)
         return self._map("set_pages_array", region, memtype)
 
-    def reserve_wc(self, region: Region) -> Outcome:
+    @operation
+    def reserve_wc(self, region: Region) -> Steps[Outcome]:
         """Have the kernel keep a range write-combining, mapping nothing: ``arch_io_reserve_memtype_wc()``.
 
         The verifier counts it as a mapping of this driver, for it says which type the pages have.
@@ -84,7 +90,8 @@ class Driver:
         """
         return self._map("reserve_wc", region, MemType.WC)
 
-    def phys_wc_add(self, region: Region) -> Outcome:
+    @operation
+    def phys_wc_add(self, region: Region) -> Steps[Outcome]:
         """Have the kernel set a write-combining MTRR where PAT is off, else nothing: ``arch_phys_wc_add()``.
 
         No page gets a type from it: the verifier refuses malformed ranges only, and counts nothing.
@@ -92,7 +99,8 @@ class Driver:
         """
         return self._map("phys_wc_add", region, MemType.WC)
 
-    def release(self, mapping: Mapping) -> None:
+    @operation
+    def release(self, mapping: Mapping) -> Steps[None]:
         """Release a mapping with the counterpart of the function that made it.
 
         That is ``iounmap()``, ``memunmap()``, ``set_memory_wb()``, ``set_pages_array_wb()``,
@@ -103,12 +111,13 @@ class Driver:
         :raises UsageError: the mapping is another owner's.
         """
         self._check_mine(mapping)
-        reply = self._agent.call("release", handle=mapping.handle)
+        reply = yield from ask("release", handle=mapping.handle)
         self._journal.ended(mapping)
         arguments = {"handle": mapping.handle}
         self._journal.done("release", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
-    def zap(self, region: Region) -> None:
+    @operation
+    def zap(self, region: Region) -> Steps[None]:
         """Take pages out of the page tables of all processes that map them through the agent's device.
 
         These are mappings via ``driver`` and ``insert_pfn``. The kernel's function is
@@ -120,38 +129,43 @@ class Driver:
         :param region: The device memory or RAM whose pages are taken out.
         :raises AgentError: the region is empty.
         """
-        reply = self._agent.call("zap", start=region.start, pages=region.pages)
+        reply = yield from ask("zap", start=region.start, pages=region.pages)
         arguments = {"start": region.start, "pages": region.pages}
         self._journal.done("zap", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
-    def page_table(self, mapping: Mapping, registers: HoldsPat) -> tuple[MemType | None, ...]:
+    @operation
+    def page_table(self, mapping: Mapping, registers: HoldsPat) -> Steps[tuple[MemType | None, ...]]:
         """The type of each page of a live mapping, read again from the page table."""
-        return types_of(self.leaves(mapping, registers))
+        return types_of((yield from self._leaves(mapping, registers)))
 
-    def leaves(self, mapping: Mapping, registers: HoldsPat) -> tuple[Leaves, ...]:
+    @operation
+    def leaves(self, mapping: Mapping, registers: HoldsPat) -> Steps[tuple[Leaves, ...]]:
         """The page-table entries of a live mapping, large pages included, read again."""
+        return self._leaves(mapping, registers)
+
+    @operation
+    def physical(self, mapping: Mapping) -> Steps[int | None]:
+        """Guest-physical address in the page table for a mapping's first page; None if it has none."""
         self._check_mine(mapping)
-        reply = self._agent.call("page_table", handle=mapping.handle)
+        reply = yield from ask("page_table", handle=mapping.handle)
+        # A large page's addresses, virtual and physical, have the same low bits.
+        virtual = mapping.region.start
+        return reply.decode(lambda content: physical_address(content["page_table"], virtual=virtual))
+
+    def _leaves(self, mapping: Mapping, registers: HoldsPat) -> Steps[tuple[Leaves, ...]]:
+        self._check_mine(mapping)
+        reply = yield from ask("page_table", handle=mapping.handle)
         pages = mapping.region.pages
         return reply.decode(
             lambda content: decode_leaves(content["page_table"], registers.pat_value, pages=pages)
         )
 
-    def physical(self, mapping: Mapping) -> int | None:
-        """Guest-physical address in the page table for a mapping's first page; None if it has none."""
-        self._check_mine(mapping)
-        reply = self._agent.call("page_table", handle=mapping.handle)
-        # A large page's addresses, virtual and physical, have the same low bits.
-        virtual = mapping.region.start
-        return reply.decode(lambda content: physical_address(content["page_table"], virtual=virtual))
-
     def _check_mine(self, mapping: Mapping) -> None:
         if (mapping.kind, mapping.holder) != ("kernel", self.name):
             raise UsageError(f"driver {self.name}: the mapping of {mapping.region} is {mapping.holder}'s")
 
-    def _map(self, verb: str, region: Region, memtype: MemType) -> Outcome:
+    def _map(self, verb: str, region: Region, memtype: MemType) -> Steps[Outcome]:
         return request_mapping(
-            self._agent,
             self._journal,
             verb,
             actor=self.name,

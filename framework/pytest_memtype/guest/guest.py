@@ -28,6 +28,7 @@ from pytest_memtype.guest.observation import (
     decode_observation,
     decode_status,
 )
+from pytest_memtype.guest.operation import Steps, ask, carry_out, operation
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
 from pytest_memtype.guest.policy import Policy
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
@@ -94,7 +95,7 @@ class Guest:
         self.journal = Journal(
             functools.partial(mtrr_type, layout, self.hardware)
             if memory is None
-            else functools.partial(type_by, self._read_registers()[0].mtrr)
+            else functools.partial(type_by, carry_out(agent, self._read_registers())[0].mtrr)
         )
         self.policy = Policy(agent)
         self.faults = Faults(agent, self.journal)
@@ -152,13 +153,14 @@ class Guest:
         """
         return self._device_memory.take(pages, align=align)
 
-    def ram(self, pages: int) -> Region:
+    @operation
+    def ram(self, pages: int) -> Steps[Region]:
         """RAM that the agent owns, contiguous and zeroed.
 
         :param pages: How many pages of 4 KiB.
         :raises AgentError: the guest has no more of it in one piece; 1024 pages is the most.
         """
-        reply = self._agent.call("ram", pages=pages)
+        reply = yield from ask("ram", pages=pages)
         region = reply.decode(lambda content: Region(content["start"], pages))
         self.journal.ram.append(region)
         return region
@@ -186,7 +188,8 @@ class Guest:
         _check_name(name)
         return Driver(name, self._agent, self.journal)
 
-    def process(self, name: str, uid: int = 0) -> Process:
+    @operation
+    def process(self, name: str, uid: int = 0) -> Steps[Process]:
         """Start a process in the guest.
 
         :param name: The name under which the verifier keeps its mappings, 1 to 31 bytes.
@@ -195,7 +198,7 @@ class Guest:
         _check_name(name)
         if not 0 <= uid < (1 << 32) - 1:
             raise UsageError(f"process {name}: {uid} is no user id")
-        reply = self._agent.call("process", name=name, uid=uid)
+        reply = yield from ask("process", name=name, uid=uid)
         arguments = {"name": name, "uid": uid}
         self.journal.done("process", actor="test", arguments=arguments, result=0, log=reply.log)
         return Process(name, reply.decode(lambda content: int(content["pid"])), self._agent, self.journal)
@@ -204,23 +207,25 @@ class Guest:
         """Collect operations that are carried out together, which is many times faster than one by one."""
         return Batch(self._agent)
 
-    def verify(self, region: Region, memtype: MemType, *, kind: str = "kernel") -> Verdict:
+    @operation
+    def verify(self, region: Region, memtype: MemType, *, kind: str = "kernel") -> Steps[Verdict]:
         """Ask the verifier for its verdict on a mapping, without making it: ``verify_pfn_mapping``.
 
         :param region: The pages of the mapping.
         :param memtype: The type of the mapping.
         :param kind: ``kernel`` or ``user``; only the policy one-ioremap tells them apart.
         """
-        reply = self._agent.call(
+        reply = yield from ask(
             "verify", start=region.start, pages=region.pages, memtype=int(memtype), kind=kind
         )
         verdict = reply.decode(lambda content: decode_verdict(content["verdict"]))
         self.journal.verified(region, str(memtype), verdict)
         return verdict
 
-    def lookup(self, region: Region) -> TypeInUse:
+    @operation
+    def lookup(self, region: Region) -> Steps[TypeInUse]:
         """Ask the verifier for the type in use, or for a default: ``lookup_pfn_memtype``."""
-        reply = self._agent.call("lookup", start=region.start, pages=region.pages)
+        reply = yield from ask("lookup", start=region.start, pages=region.pages)
 
         def decode(content: dict[str, Any]) -> TypeInUse:
             memtype = None if content["errno"] else MemType(content["memtype"])
@@ -230,9 +235,10 @@ class Guest:
         self.journal.record_query("lookup", type_or_errno(found.memtype, found.errno), region)
         return found
 
+    @operation
     def tracked(
         self, region: Region | None = None, *, observed: bool | None = None
-    ) -> tuple[TrackedMapping, ...]:
+    ) -> Steps[tuple[TrackedMapping, ...]]:
         """The verifier's records of mappings, by address.
 
         :param region: Only records that overlap it; None for all memory.
@@ -242,11 +248,12 @@ class Guest:
         if region is not None and not region.pages:
             return ()
         fields = {} if region is None else {"start": region.start, "pages": region.pages}
-        reply = self._agent.call("tracked", **fields)
+        reply = yield from ask("tracked", **fields)
         records = reply.decode(lambda content: tuple(decode_tracked(each) for each in content["records"]))
         return tuple(record for record in records if observed is None or record.observed is observed)
 
-    def observed(self, region: Region | None = None) -> list[Observation]:
+    @operation
+    def observed(self, region: Region | None = None) -> Steps[list[Observation]]:
         """List the mappings that others have made or tried to make, in the order of the kernel's answers.
 
         First those that were there when the module was loaded; then those seen since the guest booted, or,
@@ -255,11 +262,12 @@ class Guest:
         :param region: Only mappings that overlap it; None for all memory.
         """
         self._looked_at_others = True
-        return [each for each in self._observations() if region is None or each.region.overlaps(region)]
+        found = yield from self._observations()
+        return [each for each in found if region is None or each.region.overlaps(region)]
 
     def note_others(self) -> int:
         """Count the observations so far as the boot's, not the test's; returns how many there are."""
-        self.others_before = len(self._observations())
+        self.others_before = len(carry_out(self._agent, self._observations()))
         return self.others_before
 
     def unseen_aliases(self) -> list[Observation]:
@@ -269,40 +277,46 @@ class Guest:
         """
         if self._looked_at_others:
             return []
-        since = self._observations()[self.others_before :]
+        since = carry_out(self._agent, self._observations())[self.others_before :]
         return [each for each in since if each.rule == "alias" and not each.errno and not each.seeded]
 
-    def _observations(self) -> list[Observation]:
-        reply = self._agent.call("observed")
+    def _observations(self) -> Steps[list[Observation]]:
+        reply = yield from ask("observed")
         return reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
 
-    def observation(self) -> ObservationStatus:
+    @operation
+    def observation(self) -> Steps[ObservationStatus]:
         """Tell which probes work at this moment, and how much was not seen."""
-        return self._agent.call("observation").decode(decode_status)
+        reply = yield from ask("observation")
+        return reply.decode(decode_status)
 
-    def kept_pages(self) -> int:
+    @operation
+    def kept_pages(self) -> Steps[int]:
         """Number of pages of RAM from :meth:`ram` that the agent could not give back, and keeps for ever.
 
         They could not be made write-back again, or a process still had them mapped. Their next user would
         take them for ordinary memory.
         """
-        return self._agent.call("statistics").decode(lambda content: int(content["kept_pages"]))
+        reply = yield from ask("statistics")
+        return reply.decode(lambda content: int(content["kept_pages"]))
 
-    def observe(self, armed: bool) -> None:
+    @operation
+    def observe(self, armed: bool) -> Steps[None]:
         """Stop the probes, or start them again. Mappings of others in between are never seen.
 
         A stopped probe costs ``memtype_reserve()`` nothing, as a measurement needs it.
         """
-        self._agent.call("observe", armed=int(armed))
+        yield from ask("observe", armed=int(armed))
 
-    def memtype_list(self, region: Region | None = None) -> tuple[ListEntry, ...]:
+    @operation
+    def memtype_list(self, region: Region | None = None) -> Steps[tuple[ListEntry, ...]]:
         """The kernel's own list of reservations, by address.
 
         :param region: Only reservations that overlap it; None for all memory.
         :raises AgentError: the kernel has none, because PAT is off.
         """
         try:
-            reply = self._agent.call("memtype_list")
+            reply = yield from ask("memtype_list")
         except AgentError:
             self.journal.record_query("memtype_list", None, region)
             raise
@@ -312,22 +326,24 @@ class Guest:
             self.journal.record_query("memtype_list", listed(found), region)
         return found
 
-    def mtrr_list(self) -> tuple[ProcMtrr, ...]:
+    @operation
+    def mtrr_list(self) -> Steps[tuple[ProcMtrr, ...]]:
         """The kernel's own list of the MTRRs in use, ``/proc/mtrr``.
 
         :raises AgentError: the kernel has none, because the CPU has no MTRRs.
         """
-        reply = self._agent.call("mtrr_list")
+        reply = yield from ask("mtrr_list")
         return reply.decode(lambda content: parse_proc_mtrr(content["text"]))
 
-    def registers(self) -> tuple[Registers, ...]:
+    @operation
+    def registers(self) -> Steps[tuple[Registers, ...]]:
         """PAT, MTRRs and control registers of each CPU, as read inside the guest."""
-        found = self._read_registers()
+        found = yield from self._read_registers()
         self.journal.record_query("registers", [pat_text(each.pat) for each in found])
         return found
 
-    def _read_registers(self) -> tuple[Registers, ...]:
-        reply = self._agent.call("registers")
+    def _read_registers(self) -> Steps[tuple[Registers, ...]]:
+        reply = yield from ask("registers")
         return reply.decode(lambda content: tuple(decode_registers(each) for each in content["cpus"]))
 
     def registers_outside(self) -> tuple[CpuRegisters, ...]:
@@ -412,9 +428,10 @@ class Guest:
             recorded=self.tracked,
         )
 
-    def shell(self, command: str) -> ShellResult:
+    @operation
+    def shell(self, command: str) -> Steps[ShellResult]:
         """Run a command in the guest's shell (busybox), without standard input."""
-        reply = self._agent.call("shell", command=command)
+        reply = yield from ask("shell", command=command)
         result = reply.decode(
             lambda content: ShellResult(status=int(content["status"]), output=plain(content["output"]))
         )

@@ -116,7 +116,8 @@ class Mapping:
 
     :param kind: ``"kernel"`` for a driver's, ``"user"`` for a process's.
     :param holder: Name of the driver or process that has it.
-    :param handle: The agent's number for it, never used again.
+    :param handle: The agent's number for it, never used again. Negative while a batch has only promised it, 0
+        when it was never made.
     :param region: The guest-physical memory that it maps.
     :param address: Virtual address in the process, the same in a child; 0 for a driver's.
     """

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.operation import Steps, ask, operation
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
@@ -45,6 +46,7 @@ class Process:
         self._agent = agent
         self._journal = journal
 
+    @operation
     def mmap(
         self,
         region: Region,
@@ -54,7 +56,7 @@ class Process:
         private: bool = False,
         protection: str = "rw",
         part: tuple[int, int] | None = None,
-    ) -> Outcome:
+    ) -> Steps[Outcome]:
         """Map device memory or RAM into the process.
 
         :param region: The memory to map.
@@ -89,24 +91,27 @@ class Process:
             _check_part(part, region, via)
             fields |= {"part_first": part[0], "part_pages": part[1]}
         with self._notices_death("mmap"):
-            return request_mapping(
-                self._agent,
-                self._journal,
-                "mmap",
-                actor=self.name,
-                region=region,
-                memtype=memtype,
-                label=label,
-                fields={"process": self.name, **fields},
+            return (
+                yield from request_mapping(
+                    self._journal,
+                    "mmap",
+                    actor=self.name,
+                    region=region,
+                    memtype=memtype,
+                    label=label,
+                    fields={"process": self.name, **fields},
+                )
             )
 
-    def munmap(self, mapping: Mapping, *, offset: int = 0, pages: int | None = None) -> SyscallAnswer:
+    @operation
+    def munmap(self, mapping: Mapping, *, offset: int = 0, pages: int | None = None) -> Steps[SyscallAnswer]:
         """Unmap a mapping or a part of it, counted in pages; to its end where ``pages`` is None."""
-        _, result = self._do("munmap", mapping, offset=offset, pages=pages)
+        _, result = yield from self._do("munmap", mapping, offset=offset, pages=pages)
         if result.accepted:
             self._journal.unmapped(mapping, self.name, offset=offset, pages=pages)
         return result
 
+    @operation
     def mremap(
         self,
         mapping: Mapping,
@@ -116,7 +121,7 @@ class Process:
         new_pages: int | None = None,
         move: bool = False,
         dont_unmap: bool = False,
-    ) -> Mapping:
+    ) -> Steps[Mapping]:
         """Shrink, grow or move a mapping or a part of it, counted in pages.
 
         Pages that move are a mapping of their own from then on; pages that stay remain a part of
@@ -136,7 +141,7 @@ class Process:
         arguments: dict[str, int] = {"offset": offset, "move": int(move), "dont_unmap": int(dont_unmap)}
         if new_pages is not None:
             arguments["new_pages"] = new_pages
-        reply, answer = self._do("mremap", mapping, pages=pages, **arguments)
+        reply, answer = yield from self._do("mremap", mapping, pages=pages, **arguments)
         if answer.rejected:
             raise SyscallRefused(
                 answer.errno, f"mremap of process {self.name} failed in the guest", answer.log
@@ -153,14 +158,19 @@ class Process:
         self._journal.moved(mapping, moved, self.name, offset=offset, pages=old)
         return moved
 
+    @operation
     def mprotect(
         self, mapping: Mapping, protection: str, *, offset: int = 0, pages: int | None = None
-    ) -> SyscallAnswer:
+    ) -> Steps[SyscallAnswer]:
         """Change the protection of a part of a mapping, counted in pages: ``r``, ``w`` or ``rw``."""
         _check_protection(protection)
-        return self._do("mprotect", mapping, offset=offset, pages=pages, protection=protection)[1]
+        _, result = yield from self._do(
+            "mprotect", mapping, offset=offset, pages=pages, protection=protection
+        )
+        return result
 
-    def write(self, mapping: Mapping, page: int, value: int = 1) -> None:
+    @operation
+    def write(self, mapping: Mapping, page: int, value: int = 1) -> Steps[None]:
         """Write a 32-bit value to the start of a page.
 
         :param mapping: The mapping, a live one of this process.
@@ -170,9 +180,10 @@ class Process:
         """
         if not 0 <= value < 1 << 32:
             raise UsageError(f"write: {value} is not a 32-bit value")
-        self._access("write", mapping, page, value=value)
+        yield from self._access("write", mapping, page, value=value)
 
-    def read(self, mapping: Mapping, page: int) -> int:
+    @operation
+    def read(self, mapping: Mapping, page: int) -> Steps[int]:
         """The 32-bit value at the start of a page.
 
         :param mapping: The mapping, a live one of this process.
@@ -181,10 +192,11 @@ class Process:
         """
         return self._access("read", mapping, page)
 
-    def page_table(self, mapping: Mapping, registers: HoldsPat) -> tuple[MemType | None, ...]:
+    @operation
+    def page_table(self, mapping: Mapping, registers: HoldsPat) -> Steps[tuple[MemType | None, ...]]:
         """The type of each page of a mapping, read again from the page table."""
         self._check_user(mapping)
-        reply = self._call("user_page_table", handle=mapping.handle)
+        reply = yield from self._call("user_page_table", handle=mapping.handle)
         pages = mapping.region.pages
         types = reply.decode(lambda content: granted_types(content["page_table"], registers, pages=pages))
         names = [None if each is None else str(each) for each in types]
@@ -192,32 +204,35 @@ class Process:
         self._journal.done("page_table", actor=self.name, arguments=arguments, result=names, log=())
         return types
 
-    def physical(self, mapping: Mapping, page: int) -> int | None:
+    @operation
+    def physical(self, mapping: Mapping, page: int) -> Steps[int | None]:
         """Guest-physical address in the page table for a page of a mapping; None if it has none.
 
         After the process wrote to a private page this is its copy in RAM.
         """
         self._check_user(mapping)
-        reply = self._call("user_page_table", handle=mapping.handle, offset=page, pages=1)
+        reply = yield from self._call("user_page_table", handle=mapping.handle, offset=page, pages=1)
         virtual = mapping.address + page * PAGE_SIZE
         return reply.decode(lambda content: physical_address(content["page_table"], virtual=virtual))
 
-    def vmas(self) -> tuple[Vma, ...]:
+    @operation
+    def vmas(self) -> Steps[tuple[Vma, ...]]:
         """The process's areas of device memory, as the kernel lists them, by address.
 
         :raises AgentError: the process is gone.
         """
-        reply = self._call("maps")
+        reply = yield from self._call("maps")
         return reply.decode(lambda content: parse_maps(content["text"]))
 
-    def fork(self, name: str | None = None) -> Process:
+    @operation
+    def fork(self, name: str | None = None) -> Steps[Process]:
         """Fork; the child has copies of all mappings, under the same handles.
 
         :param name: Name of the child; None for ``NAME-child``.
         :raises SyscallRefused: fork() failed in the guest; ``errno`` says how.
         """
         child = name or f"{self.name}-child"
-        reply = self._call("fork", name=child)
+        reply = yield from self._call("fork", name=child)
         error = reply.decode(lambda content: 0 if "pid" in content else int(content["errno"]))
         if error:
             self._journal.done(
@@ -228,9 +243,10 @@ class Process:
         self._journal.done("fork", actor=self.name, arguments={"name": child}, result=0, log=reply.log)
         return Process(child, reply.decode(lambda content: int(content["pid"])), self._agent, self._journal)
 
+    @operation
     def mtrr_add(
         self, base: int | str, size: int | str, memtype: MemType, *, held: bool = False
-    ) -> MtrrAnswer:
+    ) -> Steps[MtrrAnswer]:
         """Add a range through ``/proc/mtrr``, as the X server did before there was PAT.
 
         :param base: Address of the first byte, a number or text with a unit (``"4048M"``).
@@ -253,7 +269,8 @@ class Process:
             raise UsageError(f"mtrr_add: the ioctl takes no size of 4 GiB or more, such as {size!r}")
         return self._change_mtrr("mtrr_add", base=start, size=length, memtype=int(memtype), held=int(held))
 
-    def mtrr_delete(self, index: int) -> MtrrAnswer:
+    @operation
+    def mtrr_delete(self, index: int) -> Steps[MtrrAnswer]:
         """Take one off the count of a register through ``/proc/mtrr``; at zero the register is free.
 
         :param index: The register's number, :attr:`ProcMtrr.index`.
@@ -262,21 +279,23 @@ class Process:
             raise UsageError(f"mtrr_delete: there is no register {index}")
         return self._change_mtrr("mtrr_delete", index=index)
 
-    def exec(self) -> None:
+    @operation
+    def exec(self) -> Steps[None]:
         """Replace the program by itself.
 
         The process goes on under its name and pid; all its mappings are gone, and so are their handles.
 
         :raises OSError: execve() failed in the guest, and nothing has changed.
         """
-        reply = self._call("exec")
+        reply = yield from self._call("exec")
         error = reply.decode(lambda content: int(content["errno"]))
         self._journal.done("exec", actor=self.name, arguments={}, result=error, log=reply.log)
         if error:
             raise OSError(error, f"exec of process {self.name} failed in the guest")
         self._journal.exited(self.name)
 
-    def kill(self, *, at: str | None = None) -> None:
+    @operation
+    def kill(self, *, at: str | None = None) -> Steps[None]:
         """Kill the process with SIGKILL, at once or in an operation to come.
 
         At once, it returns when the mappings are gone.
@@ -289,23 +308,24 @@ class Process:
         :raises UsageError: there is no such moment.
         """
         if at is None:
-            reply = self._agent.call("kill", process=self.name)
+            reply = yield from ask("kill", process=self.name)
             self._journal.exited(self.name)
         elif at in MOMENTS:
-            reply = self._call("kill_at", kill_point=at)
+            reply = yield from self._call("kill_at", kill_point=at)
         else:
             raise UsageError(f"a process can't be killed at {at!r}; it can at {', '.join(MOMENTS)}")
         self._journal.done("kill", actor=self.name, arguments={"at": at}, result=None, log=reply.log)
 
-    def exit(self) -> None:
+    @operation
+    def exit(self) -> Steps[None]:
         """End the process; returns when its mappings are gone."""
-        reply = self._agent.call("exit", process=self.name)
+        reply = yield from ask("exit", process=self.name)
         self._journal.exited(self.name)
         self._journal.done("exit", actor=self.name, arguments={}, result=None, log=reply.log)
 
-    def _call(self, verb: str, **fields: str | int) -> Reply:
+    def _call(self, verb: str, **fields: str | int) -> Steps[Reply]:
         with self._notices_death(verb):
-            return self._agent.call(verb, process=self.name, **fields)
+            return (yield from ask(verb, process=self.name, **fields))
 
     @contextmanager
     def _notices_death(self, verb: str) -> Iterator[None]:
@@ -318,13 +338,14 @@ class Process:
 
     def _do(
         self, verb: str, mapping: Mapping, *, pages: int | None, **fields: str | int
-    ) -> tuple[Reply, SyscallAnswer]:
+    ) -> Steps[tuple[Reply, SyscallAnswer]]:
         """Do something with a mapping or a part of it; gives the reply, and the answer in it."""
         self._check_user(mapping)
-        arguments: dict[str, str | int] = {"handle": mapping.handle, **fields}
         if pages is not None:
-            arguments["pages"] = pages
-        reply = self._call(verb, **arguments)
+            fields["pages"] = pages
+        reply = yield from self._call(verb, handle=mapping.handle, **fields)
+        # A promised mapping has its handle only now.
+        arguments = {"handle": mapping.handle, **fields}
         result = reply.decode(lambda content: int(content["errno"]))
         where = reply.decode(
             lambda content: {name: content[name] for name in ("handle", "address") if name in content}
@@ -332,8 +353,8 @@ class Process:
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log, **where)
         return reply, SyscallAnswer(result, reply.log)
 
-    def _change_mtrr(self, verb: str, **arguments: int) -> MtrrAnswer:
-        reply = self._call(verb, **arguments)
+    def _change_mtrr(self, verb: str, **arguments: int) -> Steps[MtrrAnswer]:
+        reply = yield from self._call(verb, **arguments)
         answer = reply.decode(lambda content: decode_mtrr_answer(content, reply.log))
         self._journal.done(verb, actor=self.name, arguments=arguments, result=answer.errno, log=reply.log)
         return answer
@@ -343,10 +364,11 @@ class Process:
         if mapping.kind != "user":
             raise UsageError(f"process {self.name}: the mapping of {mapping.region} is a driver's")
 
-    def _access(self, verb: str, mapping: Mapping, page: int, **fields: int) -> int:
+    def _access(self, verb: str, mapping: Mapping, page: int, **fields: int) -> Steps[int]:
         self._check_user(mapping)
+        reply = yield from self._call(verb, handle=mapping.handle, offset=page, pages=1, **fields)
+        # A promised mapping has its handle only now.
         arguments = {"handle": mapping.handle, "offset": page, "pages": 1, **fields}
-        reply = self._call(verb, **arguments)
         signal, value = reply.decode(lambda content: (int(content["signal"]), int(content.get("value", 0))))
         result = {"signal": signal, "value": value}
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)

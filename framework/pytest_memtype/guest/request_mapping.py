@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.operation import Steps, ask
 from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
 from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, types_of
 from pytest_memtype.guest.region import Region
@@ -18,7 +18,6 @@ _WITHOUT_PAGES = ("reserve_wc", "phys_wc_add")
 
 
 def request_mapping(
-    agent: Agent,
     journal: Journal,
     verb: str,
     *,
@@ -27,10 +26,9 @@ def request_mapping(
     memtype: MemType,
     label: str,
     fields: dict[str, str | int],
-) -> Outcome:
+) -> Steps[Outcome]:
     """Ask for a mapping, and note the outcome.
 
-    :param agent: Carries out the request.
     :param journal: Notes the outcome.
     :param verb: The request, such as ``ioremap`` or ``mmap``.
     :param actor: Name of the driver or process.
@@ -39,7 +37,7 @@ def request_mapping(
     :param label: The journal's name of the operation.
     :param fields: Further fields of the request.
     """
-    reply = agent.call(verb, start=region.start, pages=region.pages, memtype=int(memtype), **fields)
+    reply = yield from ask(verb, start=region.start, pages=region.pages, memtype=int(memtype), **fields)
 
     def decode(content: dict[str, Any]) -> Outcome:
         handle = content["handle"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from pytest_memtype import Driver, Guest, MemType, Outcome, Region, TrackedMapping
+from pytest_memtype import Guest, Mapping, MemType, Outcome, Region, TrackedMapping
 from pytest_memtype.errors import AgentError, ProcessFault, UsageError
 
 pytestmark = pytest.mark.shared_guest
@@ -181,13 +182,120 @@ def test_what_cannot_be_added_is_one_line(guest: Guest) -> None:
     with pytest.raises(UsageError, match="makes no mapping"):
         _ = batch.add(guest.verify, bar, WC).mapping  # type: ignore[misc]
 
-    def twice(driver: Driver, region: Region) -> None:
-        driver.ioremap(region, WC)
-        driver.ioremap(region, WC)
 
-    asked_twice = batch.add(twice, guest.driver("drm"), bar)
-    with pytest.raises(UsageError, match="asks the agent more than once"):
-        asked_twice.result()
+def test_any_other_function_is_called_at_once_and_in_its_turn(guest: Guest) -> None:
+    bar = guest.mmio(pages=1)
+    drm = guest.driver("drm")
+
+    def remap(mapping: Mapping) -> Outcome:
+        drm.release(mapping)
+        return drm.ioremap(mapping.region, UC_MINUS)
+
+    with guest.batch() as batch:
+        first = batch.add(drm.ioremap, bar, WC)
+        second = batch.add(remap, first.mapping)
+        assert [each.memtype for each in guest.tracked(bar)] == [UC_MINUS]
+        again = batch.add(remap, first.mapping)
+        batch.add(drm.release, second.mapping)
+    assert second.result().accepted
+    with pytest.raises(AgentError, match="there is no kernel mapping"):
+        again.result()
+    assert guest.tracked(bar) == ()
+
+
+def test_a_question_that_needs_no_answer_is_none(guest: Guest) -> None:
+    before = guest._agent.sequence
+    assert guest.batch().add(guest.tracked, Region(0, 0)).result() == ()
+    assert guest._agent.sequence == before
+
+
+def test_a_promised_mapping_is_a_mapping_after_the_batch(guest: Guest) -> None:
+    bar = guest.mmio(pages=2)
+    process = guest.process("promised")
+    start = len(guest.journal.entries)
+    with guest.batch() as batch:
+        made = batch.add(process.mmap, bar, WC)
+        batch.add(process.write, made.mapping, page=0)
+        batch.add(process.munmap, made.mapping, offset=1)
+    promised, mapping = made.mapping, made.result().mapping
+    assert mapping is not None
+    assert (promised, promised.address) == (mapping, mapping.address)
+    used = [each["arguments"]["handle"] for each in guest.journal.entries[start + 1 :]]
+    assert used == [mapping.handle, mapping.handle]
+    assert process.munmap(promised, pages=1).accepted
+    assert guest.journal.live(bar) == []
+    process.exit()
+
+
+def test_a_mapping_that_was_not_made_is_none_in_another_batch(guest: Guest) -> None:
+    bar = guest.mmio(pages=1)
+    drm = guest.driver("drm")
+    guest.policy.enforce = True
+    with guest.batch() as batch:
+        one = batch.add(drm.ioremap, bar, WC)
+        refused = batch.add(drm.ioremap, bar, UC_MINUS)
+    guest.policy.enforce = False
+    with guest.batch() as batch:
+        batch.add(guest.verify, bar, WC)
+        batch.add(drm.ioremap, bar, WC)
+        released = batch.add(drm.release, refused.mapping)
+        batch.add(drm.release, one.mapping)
+    with pytest.raises(AgentError, match="there is no kernel mapping 0"):
+        released.result()
+
+
+def test_every_operation_can_wait(guest: Guest) -> None:
+    bar, ram = guest.mmio(pages=2), guest.ram(pages=1)
+    drm, process, registers = guest.driver("drm"), guest.process("waits"), guest.registers()[0]
+    kernel, user = drm.ioremap(bar, WC).mapping, process.mmap(bar, WC).mapping
+    questions: list[tuple[Callable[..., Any], *tuple[Any, ...]]] = [
+        (drm.page_table, kernel, registers),
+        (drm.leaves, kernel, registers),
+        (drm.physical, kernel),
+        (process.write, user, 1, 7),
+        (process.read, user, 1),
+        (process.page_table, user, registers),
+        (process.physical, user, 1),
+        (process.vmas,),
+        (process.mprotect, user, "rw"),
+        (process.mremap, user),
+        (process.mtrr_delete, 7),
+        (guest.lookup, bar),
+        (guest.verify, bar, WB),
+        (guest.tracked, bar),
+        (guest.memtype_list, bar),
+        (guest.mtrr_list,),
+        (guest.observed, bar),
+        (guest.observation,),
+        (guest.kept_pages,),
+        (guest.shell, "echo once"),
+    ]
+    changes: list[tuple[Callable[..., Any], *tuple[Any, ...]]] = [
+        (guest.registers,),
+        (guest.ram, 1),
+        (guest.process, "another"),
+        (guest.observe, True),
+        (drm.memremap, ram, WB),
+        (drm.set_memory, ram, WC),
+        (drm.set_pages_array, ram, WC),
+        (drm.reserve_wc, bar),
+        (drm.phys_wc_add, bar),
+        (drm.zap, bar),
+        (process.mtrr_add, bar.start, 3 * 4096, WC),
+        (process.fork,),
+        (process.exec,),
+        (process.kill,),
+    ]
+    alone = [ask(*arguments) for ask, *arguments in questions]
+    before = guest._agent.sequence
+    with guest.batch() as batch:
+        asked = [batch.add(ask, *arguments) for ask, *arguments in questions]
+        changed = [batch.add(change, *arguments) for change, *arguments in changes]
+        assert guest._agent.sequence == before
+    assert [each.result() for each in asked] == alone
+    for each in changed:
+        each.result()
+    guest.reset()
 
 
 @pytest.mark.parametrize(
