@@ -22,6 +22,7 @@
 #include "mm_list.h"
 #include "mtrr.h"
 #include "observe.h"
+#include "observe_seed.h"
 #include "smram.h"
 #include "state.h"
 #include "user_mapping.h"

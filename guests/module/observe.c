@@ -5,8 +5,7 @@
  *
  * A mapping is counted with the type it was asked for when the rules allow it,
  * as a mapping of our own is, and otherwise with the type that the kernel gave
- * it. What is seeded is counted with the type in the kernel's list: what it
- * was asked for nobody knows any more.
+ * it.
  */
 #include <linux/delay.h>
 #include <linux/mm.h>
@@ -20,10 +19,8 @@
 #include "state.h"
 
 #define MOST_OBSERVATIONS 4096
-#define MOST_SEEDS 65536
 /* Of some dozens of microseconds each: one whose CPU was taken away may last. */
 #define MOST_TRIES 10000
-#define SEED_OWNER "before the module"
 
 struct observation {
 	struct list_head node;
@@ -63,7 +60,7 @@ static u64 observe_last_page(const struct probe_event *event)
 	return (event->end - 1) >> PAGE_SHIFT;
 }
 
-static void observe_note(const struct memtype_observation *what)
+void observe_note(const struct memtype_observation *what)
 {
 	struct observation *observation;
 
@@ -265,11 +262,7 @@ static void observe_take_events(void)
 	kfree(event);
 }
 
-/*
- * state_lock is held. Returns whether all that had returned by a moment of the probes' clock is
- * in the records now: it has to wait for calls under way that may come before it.
- */
-static bool observe_bring_up_to_date(u64 moment)
+bool observe_bring_up_to_date(u64 moment)
 {
 	u64 under_way = probe_under_way();
 	struct event *event;
@@ -338,6 +331,11 @@ static void observe_forget_after(struct list_head *last)
 	}
 }
 
+void observe_forget_all(void)
+{
+	observe_forget_after(&observations);
+}
+
 void observe_stop(void)
 {
 	struct event *event, *next;
@@ -346,7 +344,7 @@ void observe_stop(void)
 	cancel_work_sync(&update_work);
 	list_for_each_entry_safe(event, next, &events, node)
 		kfree(event);
-	observe_forget_after(&observations);
+	observe_forget_all();
 }
 
 void observe_forget(void)
@@ -361,84 +359,6 @@ void observe_forget(void)
 	observe_forget_after(last_seed);
 	observations_dropped = 0;
 	mutex_unlock(&state_lock);
-}
-
-static bool observe_release_observed(struct verifier_record *record, void *data)
-{
-	if (record->observed)
-		verifier_release(&state_verifier, record);
-	return true;
-}
-
-static int observe_add_seed(const struct memtype_listed *range, const struct verifier_owner *owner)
-{
-	struct verifier_request request = {
-		.first = range->start >> PAGE_SHIFT,
-		.pages = range->pages,
-		.memtype = range->memtype,
-		.owner = owner,
-		.observed = true,
-	};
-	struct memtype_observation what = {
-		.start = range->start,
-		.pages = range->pages,
-		.requested = range->memtype,
-		.granted = range->memtype,
-		.seeded = true,
-	};
-	struct verifier_verdict verdict;
-
-	arch_x86_refresh();
-	verifier_check(&state_verifier, &request, &verdict);
-	if (verdict.rule == VERIFIER_MALFORMED)
-		return -EINVAL;
-	state_fill_verdict(&what.verdict, &verdict);
-	observe_note(&what);
-	return verifier_adopt(&state_verifier, &request) ? 0 : -ENOMEM;
-}
-
-/*
- * The user half reads the kernel's list and hands it in: the tree behind it is
- * static to arch/x86/mm/pat, its walker isn't exported, and reading a file
- * from inside the kernel would need the same text parsed here. Nothing can
- * slip between the list and the probes: these were there first, and the list
- * counts only if they saw nothing while it was read.
- */
-int observe_seed(const struct memtype_seed *seed)
-{
-	const struct verifier_owner *owner;
-	struct memtype_listed *ranges;
-	u64 sequence;
-	int error;
-	u32 n;
-
-	if (seed->count > MOST_SEEDS)
-		return -EINVAL;
-	ranges = kvcalloc(seed->count ?: 1, sizeof(*ranges), GFP_KERNEL);
-	if (!ranges)
-		return -ENOMEM;
-	error = -EFAULT;
-	if (copy_from_user(ranges, u64_to_user_ptr(seed->buffer), seed->count * sizeof(*ranges)))
-		goto free;
-	mutex_lock(&state_lock);
-	/* What was seen so far is in the list as well; what is seen from here on may be not. */
-	observe_bring_up_to_date(0);
-	error = probe_sequence(&sequence);
-	if (!error && sequence != seed->sequence)
-		error = -EAGAIN;
-	if (error)
-		goto unlock;
-	verifier_each(&state_verifier, 0, U64_MAX, observe_release_observed, NULL);
-	observe_forget_after(&observations);
-	owner = verifier_owner(&state_verifier, SEED_OWNER);
-	error = owner ? 0 : -ENOMEM;
-	for (n = 0; n < seed->count && !error; n++)
-		error = observe_add_seed(&ranges[n], owner);
-unlock:
-	mutex_unlock(&state_lock);
-free:
-	kvfree(ranges);
-	return error;
 }
 
 int observe_status(struct memtype_observation_status *status)

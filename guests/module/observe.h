@@ -3,6 +3,8 @@
 #ifndef OBSERVE_H
 #define OBSERVE_H
 
+#include <linux/types.h>
+
 #include "memtype_uapi.h"
 
 /* Attaches what probes it can. Without any, the verifier knows only what it was asked for. */
@@ -11,9 +13,6 @@ void observe_stop(void);
 
 /* Brings the verifier's records up to date with everything seen so far. Takes state_lock. */
 void observe_update(void);
-
-/* Counts what was mapped before the probes were there. EAGAIN: something was mapped meanwhile. */
-int observe_seed(const struct memtype_seed *seed);
 
 int observe_status(struct memtype_observation_status *status);
 int observe_list(struct memtype_observed *observed);
@@ -27,5 +26,17 @@ int observe_resume(void);
 
 /* Forgets the observations that were recorded since seeding, and none of the records. */
 void observe_forget(void);
+
+/* The rest is for who holds state_lock. */
+
+/*
+ * Returns whether all that had returned by a moment of the probes' clock is in the records now: it
+ * has to wait for calls under way that may come before it.
+ */
+bool observe_bring_up_to_date(u64 moment);
+
+/* Adds an observation to the list, and forgets them all. */
+void observe_note(const struct memtype_observation *what);
+void observe_forget_all(void);
 
 #endif
