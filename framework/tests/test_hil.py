@@ -76,9 +76,16 @@ def change_the_lock(checkout: Path) -> None:
         file.write("more==1\n")
 
 
+def rewrite(checkout: Path, old: str, new: str) -> None:
+    """Put other words into pyproject.toml."""
+    file = checkout / "pyproject.toml"
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
 def change_the_metadata(checkout: Path) -> None:
-    with (checkout / "pyproject.toml").open("a") as file:
-        file.write("# more\n")
+    rewrite(checkout, '"pytest>=8"', '"pytest>=8.1"')
 
 
 def lose_python(checkout: Path) -> None:
@@ -137,6 +144,48 @@ def test_it_is_made_anew(checkout: Path, change: object) -> None:
     assert hil(checkout, f"{_NO_PIP} command=run; make_venv") == (0, "lock of run\n")
     assert hil(checkout, "venv_is_for run")[0] == 0
     assert not list(checkout.glob(".venv/lib/python3.0"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[build-system]", "# A comment.\n[build-system]"),
+        ("line-length = 110", "line-length = 100"),
+        ("timeout = 300", "timeout = 200"),
+        ("exhaustive = true", "exhaustive = false"),
+        ('name = "Fixed"', 'name = "Mended"'),
+    ],
+)
+def test_settings_of_tools_do_not_make_it_anew(checkout: Path, old: str, new: str) -> None:
+    rewrite(checkout, old, new)
+    assert hil(checkout, "venv_is_for run")[0] == 0
+    assert hil(checkout, f"{_NO_PIP} command=run; make_venv") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[build-system]\n", '[build-system]\nbackend-path = ["."]\n'),
+        ('strategies = ["hypothesis>=6.100"]', 'strategies = ["hypothesis>=6.101"]'),
+        ('tox = ["tox>=4.18"]', 'tox = ["tox>=4.19"]'),
+        ('memtype = "pytest_memtype.cli:main"', 'memory = "pytest_memtype.cli:main"'),
+        ('memtype = "pytest_memtype.plugin"', 'memory = "pytest_memtype.plugin"'),
+        ('requires-python = ">=3.11"', 'requires-python = ">=3.12"'),
+        ('dev-mode-dirs = ["framework"]', 'dev-mode-dirs = ["."]'),
+    ],
+)
+def test_what_the_installation_is_made_of_makes_it_anew(checkout: Path, old: str, new: str) -> None:
+    rewrite(checkout, old, new)
+    assert hil(checkout, "venv_is_for run")[0] == 1
+
+
+def test_a_broken_pyproject_is_one_line_and_costs_no_venv(checkout: Path) -> None:
+    rewrite(checkout, "[build-system]", "[build-system")
+    status, output = hil(checkout, f"exec 2>&1; {_NO_PIP} command=lint; set_up")
+    assert status == 3
+    (line,) = output.splitlines()
+    assert line.startswith("hil: pyproject.toml: ")
+    assert (checkout / ".venv" / ".hil-stamp").exists()
 
 
 @pytest.mark.parametrize("change", [None, *CHANGES])
