@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from pytest_memtype.commands.output import print_anywhere
+from pytest_memtype.commands.encoding import print_anywhere
 from pytest_memtype.errors import INTERRUPTED, HostError, MemtypeError, reason
 
 #: The verbs, in the order of the help, each with its line there. Each has a file of that name in
