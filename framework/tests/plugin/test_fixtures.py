@@ -1,0 +1,45 @@
+"""The guests that tests get: one for several tests, and one with a distribution."""
+
+from __future__ import annotations
+
+import pytest
+from memtype_support.inner_pytest import run
+
+
+def test_a_shared_guest_is_booted_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        pids = set()
+        @pytest.mark.parametrize("n", range(3))
+        def test_it(guest, n):
+            pids.add(guest.machine.process.pid)
+            assert len(pids) == 1
+        """
+    )
+    run(pytester, "--shared-guest").assert_outcomes(passed=3)
+
+
+def test_distribution_is_skipped_on_the_minimal_guest_or_has_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.distribution
+        def test_any(guest): raise AssertionError
+
+        @pytest.mark.distribution("debian:trixie")
+        def test_named(guest): ...
+
+        def test_ssh(guest):
+            with pytest.raises(Exception, match="wants a guest with a distribution; use --guest"):
+                guest.ssh()
+        """
+    )
+    result = run(pytester, "--kernel", "debian:bookworm", "-k", "any or ssh", "-rs")
+    result.assert_outcomes(skipped=1, passed=1, deselected=1)
+    result.stdout.fnmatch_lines(["SKIPPED*it wants a guest with a distribution, such as --guest debian:*"])
+    listed = run(pytester, "--collect-only", "-q", "-k", "named").stdout
+    listed.re_match_lines([r".*test_named\[debian:6\.12\.\d+\+deb13-amd64@trixie\]"])
+    elsewhere = run(pytester, "--collect-only", "-q", "-k", "named", "--guest", "debian:bookworm").stdout
+    elsewhere.re_match_lines([r".*test_named\[debian:6\.1\.0-\d+-amd64@bookworm\]"])
