@@ -47,7 +47,7 @@ _LIMIT_SECONDS = 300
 # perl-base, which every Debian has, is not enough.
 _MODULES = ("POSIX", "Cwd", "Encode", "Getopt::Long", "Term::ANSIColor")
 
-# The project's line, as ruff has it. Code is laid out for 100 columns by .clang-format.
+# The project's line, as ruff has it.
 _COLUMNS = 110
 
 ALWAYS_IGNORED = {
