@@ -20,6 +20,7 @@ import click
 
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.host.cached_folders import LINT_TOOLS
+from pytest_memtype.host.program import run_to_end
 from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.host.resources import cache_directory, guest_sources
 from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
@@ -155,17 +156,11 @@ def check(program: str, path: Path, room: Room) -> str:
         command = [program, str(path), "--no-tree", "--root=.", "--strict", "--terse", "--show-types"]
         command += ["--no-summary", f"--max-line-length={_COLUMNS}"]
         command += [f"--ignore={','.join(room.ignored)}"] if room.ignored else []
-        done = subprocess.run(
+        done = run_to_end(
             [*command, "--file", *map(str, room.files())],
             cwd=folder,
             env=os.environ | {"HOME": folder},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             timeout=_LIMIT_SECONDS,
-            check=False,
         )
     said = done.stdout.replace(f"{guest_sources()}{os.sep}", f"guests{os.sep}").strip()
     return said or (f"{SCRIPT} ended with status {done.returncode}" if done.returncode else "")

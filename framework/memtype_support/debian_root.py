@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.errors import HostError
+from pytest_memtype.host.program import run_to_end
 from pytest_memtype.kernels.sources import sources_of
 
 #: What a fresh machine has, beside what apt itself needs; passwd makes its users.
@@ -90,15 +91,7 @@ def make(suite: str, root: Path, *, packages: Sequence[str] = PACKAGES) -> None:
     """
     require_root()
     command = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(packages)}"]
-    done = subprocess.run(
-        [*command, *sources_of(suite).arguments(root)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = run_to_end([*command, *sources_of(suite).arguments(root)])
     if done.returncode != 0:
         raise HostError(
             f"the root of Debian {suite} can't be made; mmdebstrap's last lines follow",

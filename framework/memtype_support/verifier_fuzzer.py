@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import click
 
 from memtype_support.verifier_library import make
+from pytest_memtype.host.program import run_to_end
 
 # What an input of this length does is still read by a person.
 _BYTES = 240
@@ -49,15 +49,7 @@ def fuzz(folder: Path, *, seconds: int = 0, runs: int = -1, seed: int = 0, modul
         f"-artifact_prefix={folder}{os.sep}",
         str(corpus),
     ]
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=seconds + _GRACE_SECONDS,
-        check=False,
-    )
+    done = run_to_end(command, timeout=seconds + _GRACE_SECONDS)
     lines = done.stdout.splitlines()
     if done.returncode:
         written = [line for line in lines if "Test unit written to" in line]

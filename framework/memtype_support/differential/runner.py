@@ -7,25 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from memtype_support.differential.operations import (
-    Access,
-    DriverMap,
-    DriverRelease,
-    Exec,
-    Exit,
-    Fork,
-    Lookup,
-    Mmap,
-    Mprotect,
-    Mremap,
-    Munmap,
-    Operation,
-    SetPolicy,
-    Span,
-    Start,
-    Verify,
-    Zap,
-)
+from memtype_support.differential import operations as ops
 from pytest_memtype import Guest, Mapping, Process, ProcessFault, Region
 from pytest_memtype.errors import AgentError
 from pytest_memtype.guest.batch import Batch, Pending
@@ -88,13 +70,13 @@ class Runner:
     _owners: dict[int, str] = field(default_factory=dict)
     _absent: set[str] = field(default_factory=set)
 
-    def run(self, operations: Sequence[tuple[Operation, Live]]) -> list[Observed]:
+    def run(self, operations: Sequence[tuple[ops.Operation, Live]]) -> list[Observed]:
         """Carry out all of them, then tell what was seen."""
         with self.guest.batch() as batch:
             steps = [self._queue(batch, operation, live) for operation, live in operations]
         return [_observed(step) for step in steps]
 
-    def _queue(self, batch: Batch, operation: Operation, live: Live) -> _Step:
+    def _queue(self, batch: Batch, operation: ops.Operation, live: Live) -> _Step:
         result = self._perform(batch, operation)
         return _Step(
             result=result,
@@ -117,10 +99,10 @@ class Runner:
             },
         )
 
-    def _region(self, span: Span) -> Region:
+    def _region(self, span: ops.Span) -> Region:
         return self.windows[span.window][span.first : span.first + span.pages]
 
-    def _perform(self, batch: Batch, operation: Operation) -> Callable[[], Any]:
+    def _perform(self, batch: Batch, operation: ops.Operation) -> Callable[[], Any]:
         """Queue an operation. What gives others something to go by is carried out at once."""
         guest = self.guest
         if getattr(operation, "process", None) in self._absent:
@@ -128,12 +110,12 @@ class Runner:
         if getattr(operation, "mapping", None) not in (None, *self._mappings):
             return partial(_refuse, operation)
         match operation:
-            case DriverMap(number, call, driver, span, memtype):
+            case ops.DriverMap(number, call, driver, span, memtype):
                 asked = () if call == "reserve_wc" else (memtype,)
                 made = batch.add(getattr(guest.driver(driver), call), self._region(span), *asked)
                 self._mappings[number], self._owners[number] = made.mapping, driver
                 return made.result
-            case Mmap(number, name, span, memtype):
+            case ops.Mmap(number, name, span, memtype):
                 made = batch.add(
                     self._processes[name].mmap,
                     self._region(span),
@@ -145,43 +127,43 @@ class Runner:
                 )
                 self._mappings[number] = made.mapping
                 return made.result
-            case DriverRelease(driver, mapping):
+            case ops.DriverRelease(driver, mapping):
                 return batch.add(guest.driver(driver).release, self._mappings[mapping]).result
-            case Munmap(name, mapping, offset, pages):
+            case ops.Munmap(name, mapping, offset, pages):
                 process, what = self._processes[name], self._mappings[mapping]
                 return batch.add(process.munmap, what, offset=offset, pages=pages).result
-            case Mprotect(name, mapping, offset, pages, protection):
+            case ops.Mprotect(name, mapping, offset, pages, protection):
                 process, what = self._processes[name], self._mappings[mapping]
                 return batch.add(process.mprotect, what, protection, offset=offset, pages=pages).result
-            case Access(name, mapping, page, write):
+            case ops.Access(name, mapping, page, write):
                 process, what = self._processes[name], self._mappings[mapping]
                 access = process.write if write else process.read
                 return partial(_ended, batch.add(access, what, page))
-            case Mremap(number, name, mapping, offset, pages, new_pages, move):
+            case ops.Mremap(number, name, mapping, offset, pages, new_pages, move):
                 batch.flush()
                 return self._remap(operation, offset=offset, pages=pages, new_pages=new_pages, move=move)
-            case Exit(name, how):
+            case ops.Exit(name, how):
                 return batch.add(getattr(self._processes[name], how)).result
-            case Exec(name):
+            case ops.Exec(name):
                 return batch.add(self._processes[name].exec).result
-            case Zap(span):
+            case ops.Zap(span):
                 return batch.add(guest.driver("vfio").zap, self._region(span)).result
-            case Verify(span, memtype, kind):
+            case ops.Verify(span, memtype, kind):
                 return batch.add(guest.verify, self._region(span), memtype, kind=kind).result
-            case Lookup(span):
+            case ops.Lookup(span):
                 return batch.add(guest.lookup, self._region(span)).result
-            case Start(name):
+            case ops.Start(name):
                 batch.flush()
                 return self._process(name, lambda: guest.process(name))
-            case Fork(name, child):
+            case ops.Fork(name, child):
                 batch.flush()
                 return self._process(child, lambda: self._processes[name].fork(child))
-            case SetPolicy(name, value):
+            case ops.SetPolicy(name, value):
                 batch.flush()
                 setattr(guest.policy, name, value)
                 return lambda: None
 
-    def _remap(self, operation: Mremap, **how: Any) -> Callable[[], Any]:
+    def _remap(self, operation: ops.Mremap, **how: Any) -> Callable[[], Any]:
         try:
             what = self._mappings[operation.mapping]
             moved = self._processes[operation.process].mremap(what, **how)
@@ -208,7 +190,7 @@ def _ended(access: Pending[Any]) -> int:
     return 0
 
 
-def _refuse(operation: Operation) -> Any:
+def _refuse(operation: ops.Operation) -> Any:
     raise AgentError(f"{operation}: the fork() or mremap() before it failed")
 
 

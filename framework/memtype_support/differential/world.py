@@ -7,25 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
-from memtype_support.differential.operations import (
-    Access,
-    DriverMap,
-    DriverRelease,
-    Exec,
-    Exit,
-    Fork,
-    Lookup,
-    Mmap,
-    Mprotect,
-    Mremap,
-    Munmap,
-    Operation,
-    SetPolicy,
-    Span,
-    Start,
-    Verify,
-    Zap,
-)
+from memtype_support.differential import operations as ops
 from pytest_memtype.spec import verifier as spec
 from pytest_memtype.spec.linux import Answer, Linux, Platform
 from pytest_memtype.spec.linux_reservations import Reservation
@@ -94,10 +76,10 @@ class World:
         self.verifier = Verifier(self.machine)
         self._next_pid = 1
 
-    def pfn(self, span: Span) -> int:
+    def pfn(self, span: ops.Span) -> int:
         return self.windows[span.window][0] + span.first
 
-    def apply(self, operation: Operation, *, address: Callable[[], int]) -> Expected:
+    def apply(self, operation: ops.Operation, *, address: Callable[[], int]) -> Expected:
         """Carry out an operation.
 
         :param address: Where mmap() of it has put, or would put, the mapping.
@@ -105,11 +87,11 @@ class World:
         return self._apply(operation, address)
 
     @singledispatchmethod
-    def _apply(self, operation: Operation, _address: Callable[[], int]) -> Expected:
+    def _apply(self, operation: ops.Operation, _address: Callable[[], int]) -> Expected:
         raise NotImplementedError(operation)
 
     @_apply.register
-    def _driver_map(self, operation: DriverMap, _address: Callable[[], int]) -> Expected:
+    def _driver_map(self, operation: ops.DriverMap, _address: Callable[[], int]) -> Expected:
         span = operation.span
         request = Request(self.pfn(span), span.pages, operation.memtype, operation.driver)
         verdict = self.verifier.verify(request)
@@ -128,7 +110,7 @@ class World:
         return Expected(verdict=verdict, answer=answer)
 
     @_apply.register
-    def _driver_release(self, operation: DriverRelease, _address: Callable[[], int]) -> Expected:
+    def _driver_release(self, operation: ops.DriverRelease, _address: Callable[[], int]) -> Expected:
         if operation.mapping not in self.kernel:
             return Expected(exists=False)
         del self.kernel[operation.mapping]
@@ -139,7 +121,7 @@ class World:
         return Expected()
 
     @_apply.register
-    def _start(self, operation: Start, _address: Callable[[], int]) -> Expected:
+    def _start(self, operation: ops.Start, _address: Callable[[], int]) -> Expected:
         self._new_process(operation.process)
         self.linux.processes.start(self.pids[operation.process])
         return Expected()
@@ -149,7 +131,7 @@ class World:
         self._next_pid += 1
 
     @_apply.register
-    def _mmap(self, operation: Mmap, address: Callable[[], int]) -> Expected:
+    def _mmap(self, operation: ops.Mmap, address: Callable[[], int]) -> Expected:
         if operation.process not in self.pids:
             return Expected(exists=False)
         span, pid = operation.span, self.pids[operation.process]
@@ -178,7 +160,7 @@ class World:
         return Expected(verdict=verdict, answer=answer)
 
     @_apply.register
-    def _munmap(self, operation: Munmap, _address: Callable[[], int]) -> Expected:
+    def _munmap(self, operation: ops.Munmap, _address: Callable[[], int]) -> Expected:
         found = self.user.get((operation.process, operation.mapping))
         if found is None:
             return Expected(exists=False)
@@ -190,7 +172,7 @@ class World:
         return Expected(result=result)
 
     @_apply.register
-    def _mremap(self, operation: Mremap, address: Callable[[], int]) -> Expected:
+    def _mremap(self, operation: ops.Mremap, address: Callable[[], int]) -> Expected:
         found = self.user.get((operation.process, operation.mapping))
         if found is None:
             return Expected(exists=False)
@@ -215,7 +197,7 @@ class World:
         return any(vma.first <= vpage < vma.end for vma in self.linux.processes.vmas[pid])
 
     @_apply.register
-    def _mprotect(self, operation: Mprotect, _address: Callable[[], int]) -> Expected:
+    def _mprotect(self, operation: ops.Mprotect, _address: Callable[[], int]) -> Expected:
         found = self.user.get((operation.process, operation.mapping))
         if found is None:
             return Expected(exists=False)
@@ -224,7 +206,7 @@ class World:
         return Expected(result=self.linux.processes.mprotect(pid, first, first + operation.pages, protection))
 
     @_apply.register
-    def _access(self, operation: Access, _address: Callable[[], int]) -> Expected:
+    def _access(self, operation: ops.Access, _address: Callable[[], int]) -> Expected:
         found = self.user.get((operation.process, operation.mapping))
         if found is None:
             return Expected(exists=False)
@@ -234,7 +216,7 @@ class World:
         )
 
     @_apply.register
-    def _fork(self, operation: Fork, _address: Callable[[], int]) -> Expected:
+    def _fork(self, operation: ops.Fork, _address: Callable[[], int]) -> Expected:
         if operation.process not in self.pids:
             return Expected(exists=False)
         parent = self.pids[operation.process]
@@ -251,7 +233,7 @@ class World:
         return Expected(result=0)
 
     @_apply.register
-    def _exit(self, operation: Exit, _address: Callable[[], int]) -> Expected:
+    def _exit(self, operation: ops.Exit, _address: Callable[[], int]) -> Expected:
         if operation.process not in self.pids:
             return Expected(exists=False)
         self._end(operation.process)
@@ -264,7 +246,7 @@ class World:
         self.user = {key: where for key, where in self.user.items() if key[0] != process}
 
     @_apply.register
-    def _exec(self, operation: Exec, _address: Callable[[], int]) -> Expected:
+    def _exec(self, operation: ops.Exec, _address: Callable[[], int]) -> Expected:
         if operation.process not in self.pids:
             return Expected(exists=False)
         self._end(operation.process)
@@ -273,24 +255,24 @@ class World:
         return Expected()
 
     @_apply.register
-    def _zap(self, operation: Zap, _address: Callable[[], int]) -> Expected:
+    def _zap(self, operation: ops.Zap, _address: Callable[[], int]) -> Expected:
         pfn = self.pfn(operation.span)
         self.linux.processes.zap("driver", pfn, pfn + operation.span.pages)
         return Expected()
 
     @_apply.register
-    def _verify(self, operation: Verify, _address: Callable[[], int]) -> Expected:
+    def _verify(self, operation: ops.Verify, _address: Callable[[], int]) -> Expected:
         pid = 1 if operation.kind == "user" else 0
         span = operation.span
         request = Request(self.pfn(span), span.pages, operation.memtype, "nobody", pid)
         return Expected(verdict=self.verifier.verify(request))
 
     @_apply.register
-    def _lookup(self, operation: Lookup, _address: Callable[[], int]) -> Expected:
+    def _lookup(self, operation: ops.Lookup, _address: Callable[[], int]) -> Expected:
         return Expected(lookup=self.verifier.lookup(self.pfn(operation.span), operation.span.pages))
 
     @_apply.register
-    def _set_policy(self, operation: SetPolicy, _address: Callable[[], int]) -> Expected:
+    def _set_policy(self, operation: ops.SetPolicy, _address: Callable[[], int]) -> Expected:
         if operation.name == "enforce":
             self.enforce = operation.value
         else:

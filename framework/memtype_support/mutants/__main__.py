@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memtype_support.mutants.mutant_catalogue import HOST_TESTS, Mutant, apply, catalogue
+from pytest_memtype.host.program import run_to_end
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _PARTS = (
@@ -72,16 +73,11 @@ def failing_test(project: Path, tests: str) -> str | None:
         # What the shortest input is that shows it, nobody asks.
         command += ["--hypothesis-profile=unshrunk", "--hypothesis-seed=0"]
     try:
-        done = subprocess.run(
+        done = run_to_end(
             command,
             cwd=project,
             env=os.environ | {"PYTHONPATH": str(project / "framework"), "PYTHONFAULTHANDLER": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             timeout=_LIMIT_SECONDS[on_host],
-            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"{tests} (without end)"

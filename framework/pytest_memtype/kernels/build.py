@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_memtype.errors import KernelError
+from pytest_memtype.host.program import run_to_end
 from pytest_memtype.kernels import initramfs, sandbox
 
 # Other files of a checkout, such as the products of a build by hand, are neither copied nor hashed.
@@ -76,15 +77,9 @@ def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, 
     module = work / "guests" / "module"
     command = ["make", "-s", f"-j{_jobs()}", "-C", str(build), f"M={module}", "KCFLAGS=-Werror", *compiler]
     try:
-        done = subprocess.run(
+        done = run_to_end(
             [*command, "modules"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             timeout=_LIMIT_SECONDS,
-            check=False,
         )
     except subprocess.TimeoutExpired:
         raise KernelError(f"{what}: the build was not done in {_LIMIT_SECONDS} s") from None

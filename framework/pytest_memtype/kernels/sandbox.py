@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.child import dying_with_us
+from pytest_memtype.host.program import run_to_end
 from pytest_memtype.host.trust import require_ours
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
@@ -97,16 +98,10 @@ def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finis
 
 def _finish(command: list[str], *, limit: int) -> Finished:
     try:
-        done = subprocess.run(
+        done = run_to_end(
             command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             env=_ENVIRONMENT | {"PATH": f"{_ENVIRONMENT['PATH']}:{os.environ.get('PATH', '')}"},
             timeout=limit,
-            check=False,
         )
     except subprocess.TimeoutExpired:
         raise KernelError(

@@ -21,26 +21,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from memtype_support.differential import operations as ops
 from memtype_support.differential.example import BAR_PAGES, RAM_PAGES, Disagreement, Example, Facts, facts
-from memtype_support.differential.operations import (
-    Access,
-    DriverMap,
-    DriverRelease,
-    Exec,
-    Exit,
-    Fork,
-    Lookup,
-    Mmap,
-    Mprotect,
-    Mremap,
-    Munmap,
-    Operation,
-    SetPolicy,
-    Span,
-    Start,
-    Verify,
-    Zap,
-)
 from memtype_support.differential.shrink import shrink
 
 from pytest_memtype import Guest, Hardware, MemType
@@ -83,12 +65,12 @@ POLICY_ON = 1
 
 drivers = st.integers(0, DRIVERS - 1).map(lambda number: f"driver{number}")
 spans = st.builds(
-    lambda first, pages: Span("bar", first, min(pages, BAR_PAGES - first)),
+    lambda first, pages: ops.Span("bar", first, min(pages, BAR_PAGES - first)),
     st.integers(0, BAR_PAGES - 1),
     st.integers(1, BAR_PAGES),
 )
 ram_spans = st.builds(
-    lambda first, pages: Span("ram", first, min(pages, RAM_PAGES - first)),
+    lambda first, pages: ops.Span("ram", first, min(pages, RAM_PAGES - first)),
     st.integers(0, RAM_PAGES - 1),
     st.integers(1, RAM_PAGES),
 )
@@ -126,7 +108,7 @@ class Guests:
         """The same, or another one, of as few operations as can be."""
         found = disagreement
 
-        def disagrees(operations: Sequence[Operation]) -> bool:
+        def disagrees(operations: Sequence[ops.Operation]) -> bool:
             nonlocal found
             example = self.example()
             for each in operations:
@@ -209,34 +191,34 @@ class Sequences(RuleBasedStateMachine):
 
     @precondition(few_kernel_mappings)
     @rule(driver=drivers, span=spans, call=st.sampled_from(CALLS))
-    def map_device(self, driver: str, span: Span, call: tuple[str, MemType]) -> None:
-        self.example.add(DriverMap(self.example.number, call[0], driver, span, call[1]))
+    def map_device(self, driver: str, span: ops.Span, call: tuple[str, MemType]) -> None:
+        self.example.add(ops.DriverMap(self.example.number, call[0], driver, span, call[1]))
 
     @precondition(few_kernel_mappings)
     @rule(driver=drivers, span=ram_spans, call=st.sampled_from(RAM_CALLS))
-    def map_ram(self, driver: str, span: Span, call: tuple[str, MemType]) -> None:
-        self.example.add(DriverMap(self.example.number, call[0], driver, span, call[1]))
+    def map_ram(self, driver: str, span: ops.Span, call: tuple[str, MemType]) -> None:
+        self.example.add(ops.DriverMap(self.example.number, call[0], driver, span, call[1]))
 
     @precondition(kernel_mappings)
     @rule(pick=picks)
     def release(self, pick: int) -> None:
         found = list(self.example.predicted.kernel.items())
         number, driver = found[pick % len(found)]
-        self.example.add(DriverRelease(driver, number))
+        self.example.add(ops.DriverRelease(driver, number))
 
     @initialize()
     def begin(self) -> None:
         for _ in range(2):
-            self.example.add(Start(self._name()))
+            self.example.add(ops.Start(self._name()))
 
     @rule(pick=picks, what=st.sampled_from(("start", "exit", "kill", "exec")))
     def come_and_go(self, pick: int, what: str) -> None:
         if self.few_processes() and (what == "start" or not self.processes()):
-            self.example.add(Start(self._name()))
+            self.example.add(ops.Start(self._name()))
         elif what == "exec":
-            self.example.add(Exec(self._process(pick)))
+            self.example.add(ops.Exec(self._process(pick)))
         elif what in ("exit", "kill"):
-            self.example.add(Exit(self._process(pick), what))
+            self.example.add(ops.Exit(self._process(pick), what))
 
     @precondition(may_map)
     @rule(
@@ -250,7 +232,7 @@ class Sequences(RuleBasedStateMachine):
     def mmap(
         self,
         pick: int,
-        span: Span,
+        span: ops.Span,
         way: tuple[str, MemType],
         private: bool,
         protection: str,
@@ -261,13 +243,15 @@ class Sequences(RuleBasedStateMachine):
             first = part[0] % span.pages
             part = (first, part[1] % (span.pages - first) + 1) if via == "driver" else None
         process = self._process(pick)
-        self.example.add(Mmap(self.example.number, process, span, memtype, via, private, protection, part))
+        self.example.add(
+            ops.Mmap(self.example.number, process, span, memtype, via, private, protection, part)
+        )
 
     @precondition(may_map)
     @rule(pick=picks, span=ram_spans, memtype=st.sampled_from(TYPES), private=st.booleans())
-    def mmap_ram(self, pick: int, span: Span, memtype: MemType, private: bool) -> None:
+    def mmap_ram(self, pick: int, span: ops.Span, memtype: MemType, private: bool) -> None:
         process = self._process(pick)
-        self.example.add(Mmap(self.example.number, process, span, memtype, "driver", private, "rw"))
+        self.example.add(ops.Mmap(self.example.number, process, span, memtype, "driver", private, "rw"))
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, whole=st.booleans())
@@ -275,7 +259,7 @@ class Sequences(RuleBasedStateMachine):
         process, number, size = self._mapping(pick)
         first = 0 if whole else offset % size
         count = size if whole else pages % (size - first) + 1
-        self.example.add(Munmap(process, number, first, count))
+        self.example.add(ops.Munmap(process, number, first, count))
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, new_pages=picks, move=st.booleans())
@@ -284,44 +268,44 @@ class Sequences(RuleBasedStateMachine):
         first = offset % size
         count = pages % (size - first) + 1
         new = new_pages % (count + 2)
-        self.example.add(Mremap(self.example.number, process, number, first, count, new, move))
+        self.example.add(ops.Mremap(self.example.number, process, number, first, count, new, move))
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, protection=st.sampled_from(PROTECTIONS))
     def mprotect(self, pick: int, offset: int, pages: int, protection: str) -> None:
         process, number, size = self._mapping(pick)
         first = offset % size
-        self.example.add(Mprotect(process, number, first, pages % (size - first) + 1, protection))
+        self.example.add(ops.Mprotect(process, number, first, pages % (size - first) + 1, protection))
 
     @precondition(user_mappings)
     @rule(pick=picks, page=picks, write=st.booleans())
     def access(self, pick: int, page: int, write: bool) -> None:
         process, number, size = self._mapping(pick)
-        self.example.add(Access(process, number, page % size, write))
+        self.example.add(ops.Access(process, number, page % size, write))
 
     @precondition(may_fork)
     @rule(pick=picks)
     def fork(self, pick: int) -> None:
-        self.example.add(Fork(self._process(pick), self._name()))
+        self.example.add(ops.Fork(self._process(pick), self._name()))
 
     @precondition(user_mappings)
     @rule(span=st.one_of(spans, spans, spans, ram_spans))
-    def zap(self, span: Span) -> None:
-        self.example.add(Zap(span))
+    def zap(self, span: ops.Span) -> None:
+        self.example.add(ops.Zap(span))
 
     @rule(
         span=st.one_of(spans, ram_spans),
         memtype=st.sampled_from(TYPES),
         what=st.sampled_from(("kernel", "user", "lookup")),
     )
-    def ask(self, span: Span, memtype: MemType, what: str) -> None:
-        self.example.add(Lookup(span) if what == "lookup" else Verify(span, memtype, what))
+    def ask(self, span: ops.Span, memtype: MemType, what: str) -> None:
+        self.example.add(ops.Lookup(span) if what == "lookup" else ops.Verify(span, memtype, what))
 
     @precondition(lambda self: self.example.number % 8 == 0)
     @rule(name=st.sampled_from(("enforce", "one_ioremap")), value=picks)
     def set_policy(self, name: str, value: int) -> None:
         # Mostly off, for what is refused leads nowhere.
-        self.example.add(SetPolicy(name, value == POLICY_ON))
+        self.example.add(ops.SetPolicy(name, value == POLICY_ON))
 
     def teardown(self) -> None:
         self.example.judge()
@@ -383,8 +367,8 @@ def test_random_sequences(guest_factory: GuestFactory, profile: settings, kind: 
 def test_a_disagreement_is_shown_as_a_test(guest_factory: GuestFactory) -> None:
     """A model that is wrong is found out, and the report can be pasted into a file."""
     example = Guests(guest_factory).example()
-    example.add(DriverMap(1, "ioremap", "driver0", Span("bar", 0, 2), MemType.WC))
-    example.add(DriverMap(2, "ioremap", "driver1", Span("bar", 1, 1), MemType.UC_MINUS))
+    example.add(ops.DriverMap(1, "ioremap", "driver0", ops.Span("bar", 0, 2), MemType.WC))
+    example.add(ops.DriverMap(2, "ioremap", "driver1", ops.Span("bar", 1, 1), MemType.UC_MINUS))
     example.facts.platform.__dict__["is_ram"] = lambda _pfn: True
 
     with pytest.raises(Disagreement) as failure:
