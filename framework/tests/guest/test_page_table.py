@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from memtype_support.made_registers import NO_MTRRS
 
 from pytest_memtype.guest.page_table import (
     Leaves,
@@ -11,25 +12,13 @@ from pytest_memtype.guest.page_table import (
 )
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
-from pytest_memtype.x86.effective import EffectiveType, Vendor
+from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
 from pytest_memtype.x86.pte import PageSize
 
 PRESENT, WRITE, PWT, PCD, PAT_4K, PAT_2M, LARGE = 1, 2, 1 << 3, 1 << 4, 1 << 7, 1 << 12, 1 << 7
-
-NO_MTRRS = Registers(
-    cpu=0,
-    vendor=Vendor.AMD,
-    physical_bits=40,
-    mtrr=None,
-    has_pat=True,
-    pat_value=LINUX_PAT,
-    cr0=0,
-    cr3=0,
-    cr4=0,
-)
 
 
 def with_mtrrs(*pairs: tuple[int, int]) -> Registers:

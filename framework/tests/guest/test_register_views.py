@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from memtype_support.made_registers import NO_MTRRS
+
 from pytest_memtype.guest.proc_mtrr import ProcMtrr
 from pytest_memtype.guest.register_views import INSIDE, LISTED, OUTSIDE, disagreements
-from pytest_memtype.guest.registers import Registers
 from pytest_memtype.machine.device_state import CpuRegisters
-from pytest_memtype.x86.effective import Vendor
 from pytest_memtype.x86.memtype import MemType
 
 # 16 MiB write-combining at 0xfd000000 with 40 address bits (Intel SDM vol. 3, "Variable Range MTRRs").
@@ -24,17 +24,7 @@ OUT = CpuRegisters(
     mtrr_fixed=(0,) * 11,
     mtrr_variable=PAIRS,
 )
-IN = Registers(
-    cpu=0,
-    vendor=Vendor.AMD,
-    physical_bits=40,
-    mtrr=OUT.mtrr,
-    has_pat=True,
-    pat_value=OUT.pat_value,
-    cr0=1,
-    cr3=0x1000,
-    cr4=0,
-)
+IN = replace(NO_MTRRS, mtrr=OUT.mtrr, pat_value=OUT.pat_value, cr0=1, cr3=0x1000)
 LIST = (ProcMtrr(index=0, base=0xFD000000, size=16 << 20, memtype=MemType.WC, count=1),)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
+
+from memtype_support.made_registers import NO_MTRRS
 
 from pytest_memtype.guest.registers import Registers, decode_registers, register_changes
 from pytest_memtype.x86.amd import AmdMemory
-from pytest_memtype.x86.effective import Vendor
 from pytest_memtype.x86.mtrr import MtrrState
 from pytest_memtype.x86.pat import LINUX_PAT
 from pytest_memtype.x86.smrr import Smrr
@@ -15,17 +17,7 @@ INTENDED = MtrrState(0x508, 0xC06, (0x0606060606060606,) * 11, ((0xC0000000, 0xF
 
 
 def cpu(number: int, mtrr: MtrrState | None) -> Registers:
-    return Registers(
-        cpu=number,
-        vendor=Vendor.AMD,
-        physical_bits=40,
-        mtrr=mtrr,
-        has_pat=True,
-        pat_value=LINUX_PAT,
-        cr0=0,
-        cr3=0,
-        cr4=0,
-    )
+    return replace(NO_MTRRS, cpu=number, mtrr=mtrr)
 
 
 def test_no_change() -> None:

@@ -19,14 +19,7 @@ from pytest_memtype.spec.linux_versions import (
 )
 from pytest_memtype.x86.memtype import MemType
 
-WB, WC, WT, WP, UC, UC_MINUS = (
-    MemType.WB,
-    MemType.WC,
-    MemType.WT,
-    MemType.WP,
-    MemType.UC,
-    MemType.UC_MINUS,
-)
+WB, WC, WT, WP, UC, UC_MINUS = (MemType[name] for name in ("WB", "WC", "WT", "WP", "UC", "UC_MINUS"))
 RAM, RAM_END = 0x800, 0x10000
 BAR = 0xFD000
 BULLSEYE, BOOKWORM, TRIXIE, NEWEST = (5, 10, 262), (6, 1, 192), (6, 12, 95), (7, 3, 4)

@@ -17,14 +17,7 @@ from pytest_memtype.spec.verifier import (
 )
 from pytest_memtype.x86.memtype import MemType
 
-WB, WC, WT, WP, UC, UC_MINUS = (
-    MemType.WB,
-    MemType.WC,
-    MemType.WT,
-    MemType.WP,
-    MemType.UC,
-    MemType.UC_MINUS,
-)
+WB, WC, WT, WP, UC, UC_MINUS = (MemType[name] for name in ("WB", "WC", "WT", "WP", "UC", "UC_MINUS"))
 RAM_END = 0x100
 SMRAM = 0x900
 BAR = 0x1000
