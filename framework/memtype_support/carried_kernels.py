@@ -21,7 +21,7 @@ FILES = ("image", "agent", "initramfs.cpio", "launcher.so", "config")
 def memtype(*arguments: str | Path) -> Result:
     # Each command is a process of its own outside of tests.
     mirror.forget()
-    return CliRunner().invoke(main, [str(each) for each in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def fill(cache: Path, *, release: str = KERNEL, sources: str = "") -> Path:

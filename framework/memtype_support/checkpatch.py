@@ -85,8 +85,8 @@ class Room:
 
     def files(self) -> list[Path]:
         """The C files, without kbuild's own products."""
-        found = [path for folder in self.folders for path in (guest_sources() / folder).glob("*.[ch]")]
-        return sorted(path for path in found if not path.name.endswith(".mod.c"))
+        sources = [path for folder in self.folders for path in (guest_sources() / folder).glob("*.[ch]")]
+        return sorted(path for path in sources if not path.name.endswith(".mod.c"))
 
 
 ROOMS = (

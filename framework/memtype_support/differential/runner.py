@@ -197,7 +197,7 @@ def _refuse(operation: ops.Operation) -> Any:
 def _observed(step: _Step) -> Observed:
     return Observed(
         result=_outcome(step.result),
-        tracked=tuple(record for each in step.tracked for record in each.result()),
+        tracked=tuple(record for pending in step.tracked for record in pending.result()),
         listed=_present(step.listed),
         kernel={number: _present(pending) for number, pending in step.kernel.items()},
         user={key: _present(pending) for key, pending in step.user.items()},

@@ -161,34 +161,34 @@ class World:
 
     @_apply.register
     def _munmap(self, operation: ops.Munmap, _address: Callable[[], int]) -> Expected:
-        found = self.user.get((operation.process, operation.mapping))
-        if found is None:
+        where = self.user.get((operation.process, operation.mapping))
+        if where is None:
             return Expected(exists=False)
-        first, pid = found[0] + operation.offset, self.pids[operation.process]
+        first, pid = where[0] + operation.offset, self.pids[operation.process]
         result = self.linux.processes.munmap(pid, first, first + operation.pages)
         self.verifier.unmap(pid, first * PAGE_SIZE, operation.pages)
-        if operation.pages == found[1]:
+        if operation.pages == where[1]:
             del self.user[operation.process, operation.mapping]
         return Expected(result=result)
 
     @_apply.register
     def _mremap(self, operation: ops.Mremap, address: Callable[[], int]) -> Expected:
-        found = self.user.get((operation.process, operation.mapping))
-        if found is None:
+        where = self.user.get((operation.process, operation.mapping))
+        if where is None:
             return Expected(exists=False)
-        first, pid = found[0] + operation.offset, self.pids[operation.process]
+        first, pid = where[0] + operation.offset, self.pids[operation.process]
         pages, new_pages = operation.pages, operation.new_pages
         new = address() // PAGE_SIZE if operation.move else None
         result = self.linux.processes.mremap(pid, first, pages, new_pages, new)
         # What Linux has unmapped, also on its way to an error.
-        gone = [each for each in range(first, first + pages) if not self._mapped(pid, each)]
+        gone = [vpage for vpage in range(first, first + pages) if not self._mapped(pid, vpage)]
         if not result and new is not None:
-            gone = [each for each in gone if each >= first + new_pages]
-        for each in gone:
-            self.verifier.unmap(pid, each * PAGE_SIZE, 1)
+            gone = [vpage for vpage in gone if vpage >= first + new_pages]
+        for vpage in gone:
+            self.verifier.unmap(pid, vpage * PAGE_SIZE, 1)
         if not result and new is not None:
             self.verifier.move(pid, first * PAGE_SIZE, new_pages, new * PAGE_SIZE)
-            if pages == found[1]:
+            if pages == where[1]:
                 del self.user[operation.process, operation.mapping]
             self.user[operation.process, operation.number] = (new, new_pages)
         return Expected(result=result)
@@ -198,21 +198,21 @@ class World:
 
     @_apply.register
     def _mprotect(self, operation: ops.Mprotect, _address: Callable[[], int]) -> Expected:
-        found = self.user.get((operation.process, operation.mapping))
-        if found is None:
+        where = self.user.get((operation.process, operation.mapping))
+        if where is None:
             return Expected(exists=False)
-        first, pid = found[0] + operation.offset, self.pids[operation.process]
+        first, pid = where[0] + operation.offset, self.pids[operation.process]
         protection = operation.protection
         return Expected(result=self.linux.processes.mprotect(pid, first, first + operation.pages, protection))
 
     @_apply.register
     def _access(self, operation: ops.Access, _address: Callable[[], int]) -> Expected:
-        found = self.user.get((operation.process, operation.mapping))
-        if found is None:
+        where = self.user.get((operation.process, operation.mapping))
+        if where is None:
             return Expected(exists=False)
         pid = self.pids[operation.process]
         return Expected(
-            result=self.linux.processes.access(pid, found[0] + operation.page, write=operation.write)
+            result=self.linux.processes.access(pid, where[0] + operation.page, write=operation.write)
         )
 
     @_apply.register

@@ -123,11 +123,11 @@ def check_sound(mutants: list[Mutant]) -> None:
 @click.option("--host", "host_only", is_flag=True, help="Only the mutants that need no guest.")
 def main(names: tuple[str, ...], host_only: bool) -> None:
     """Exit status 1 when a mutant survived."""
-    known = [mutant for mutant in catalogue() if mutant.on_host or not host_only]
-    unknown = set(names) - {mutant.name for mutant in known}
+    eligible = [mutant for mutant in catalogue() if mutant.on_host or not host_only]
+    unknown = set(names) - {mutant.name for mutant in eligible}
     if unknown:
         raise click.UsageError(f"no such mutant: {', '.join(sorted(unknown))}")
-    mutants = [mutant for mutant in known if not names or mutant.name in names]
+    mutants = [mutant for mutant in eligible if not names or mutant.name in names]
     trials = []
     try:
         check_sound(mutants)

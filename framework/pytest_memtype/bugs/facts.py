@@ -58,10 +58,10 @@ class Bug:
 
     def present(self, version: Version) -> bool:
         """Does a kernel version have the bug?"""
-        introduced = [parse_version(each) for each in self.introduced]
+        introduced = [parse_version(first) for first in self.introduced]
         if introduced and not reached(introduced, version):
             return False
-        fixed = [parse_version(each) for each in (self.fixed, *self.backports) if each is not None]
+        fixed = [parse_version(first) for first in (self.fixed, *self.backports) if first is not None]
         return not (fixed and reached(fixed, version))
 
 
@@ -164,14 +164,14 @@ class Sighting:
         :raises AssertionError: it hasn't found them, or their conflict; or one where there is none.
         """
         assert one.physical is not None
-        found = self._guest.audit(tracked=False)
-        seen = found.seen.of(one.physical >> 12, 1)
-        types = {each.memtype for each in seen}
-        missed = [str(each) for each in (one, two) if each.memtype not in types]
+        audit = self._guest.audit(tracked=False)
+        seen = audit.seen.of(one.physical >> 12, 1)
+        types = {page.memtype for page in seen}
+        missed = [str(mapped) for mapped in (one, two) if mapped.memtype not in types]
         assert not missed, f"the audit doesn't see what maps page {one.physical:#x}: {', '.join(missed)}"
         # Two types may have one effect, UC and UC- in memory that the MTRRs make UC.
-        effects = sorted({str(each.effective) for each in seen if each.memtype in (one.memtype, two.memtype)})
-        conflict = next((each for each in found.conflicts if each.start <= one.physical < each.end), None)
+        effects = sorted({str(page.effective) for page in seen if page.memtype in (one.memtype, two.memtype)})
+        conflict = next((at for at in audit.conflicts if at.start <= one.physical < at.end), None)
         if len(effects) > 1:
             assert conflict is not None, f"the audit reports no conflict of {' and '.join(effects)}"
             return f"the audit found the conflict, {'/'.join(map(str, conflict.effective))}"
@@ -181,18 +181,18 @@ class Sighting:
         return f"effective is {effects[0]}"
 
     def _reached(self, reach: Reach) -> _Reached:
-        holder, mapping, page = reach if len(reach) == 3 else (*reach, 0)
+        actor, mapping, page = reach if len(reach) == 3 else (*reach, 0)
         # From outside, which also works in a guest without the module.
-        types = holder.page_table(mapping, self._guest.registers_outside()[0])
-        place = (page,) if isinstance(holder, Process) else ()
-        physical = holder.physical(mapping, *place)
-        return _Reached(holder.name, mapping.kind, mapping.address + page * 4096, physical, types[page])
+        types = actor.page_table(mapping, self._guest.registers_outside()[0])
+        place = (page,) if isinstance(actor, Process) else ()
+        physical = actor.physical(mapping, *place)
+        return _Reached(actor.name, mapping.kind, mapping.address + page * 4096, physical, types[page])
 
 
 @shown_in_hexadecimal("address", "physical")
 @dataclass(frozen=True)
 class _Reached:
-    holder: str
+    actor: str
     kind: str
     address: int
     physical: int | None
@@ -200,4 +200,4 @@ class _Reached:
 
     def __str__(self) -> str:
         where = f" at {self.address:#x}" if self.kind == "user" else " in the kernel"
-        return f"{self.holder}{where} {self.memtype}"
+        return f"{self.actor}{where} {self.memtype}"

@@ -177,10 +177,12 @@ def _keep(promise: Mapping, made: Mapping | None) -> None:
 def _promised(number: int, request: Request) -> Mapping | None:
     """The mapping that a request is going to make. Its handle is the request's number, negative."""
     verb, fields = request.verb, request.fields
-    kind, holder = ("user", "process") if verb == "mmap" else ("kernel", "owner")
-    if not {"start", "pages", "memtype", holder} <= fields.keys():
+    kind, actor_field = ("user", "process") if verb == "mmap" else ("kernel", "owner")
+    if not {"start", "pages", "memtype", actor_field} <= fields.keys():
         return None
-    return Mapping(kind, str(fields[holder]), -number, Region(int(fields["start"]), int(fields["pages"])))
+    return Mapping(
+        kind, str(fields[actor_field]), -number, Region(int(fields["start"]), int(fields["pages"]))
+    )
 
 
 def _encode(request: Request) -> bytes:

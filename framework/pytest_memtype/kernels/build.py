@@ -43,13 +43,13 @@ cp /src/guests/agent/agent "$(command -v busybox)" /src
 
 def source_files(sources: Path) -> Iterator[Path]:
     """The files under ``guests/`` that a build reads, in a fixed order."""
-    found = []
+    paths = []
     # Each run looks several times for each kernel, and Path.rglob() takes five times as long.
     for folder, folders, names in os.walk(sources):
         if Path(folder) == sources:
             folders[:] = [name for name in folders if name not in _NOT_FOR_GUESTS]
-        found += [Path(folder, name) for name in names if _is_source(name)]
-    return iter(sorted(path for path in found if path.is_file()))
+        paths += [Path(folder, name) for name in names if _is_source(name)]
+    return iter(sorted(path for path in paths if path.is_file()))
 
 
 def _is_source(name: str) -> bool:

@@ -106,23 +106,23 @@ class Guests:
 
     def shortest(self, disagreement: Disagreement) -> Disagreement:
         """The same, or another one, of as few operations as can be."""
-        found = disagreement
+        shortest = disagreement
 
         def disagrees(operations: Sequence[ops.Operation]) -> bool:
-            nonlocal found
+            nonlocal shortest
             example = self.example()
-            for each in operations:
-                example.add(each)
+            for operation in operations:
+                example.add(operation)
             try:
                 example.judge()
             except Disagreement as shorter:
-                if len(shorter.operations) <= len(found.operations):
-                    found = shorter
+                if len(shorter.operations) <= len(shortest.operations):
+                    shortest = shorter
                 return True
             return False
 
         shrink(disagreement.operations, disagrees)
-        return found
+        return shortest
 
     def keep(self, disagreement: Disagreement) -> None:
         """Leave the sequence with the logs of the guest, and say how to get a guest in that state."""
@@ -136,9 +136,9 @@ class Guests:
             f"--cmdline '{guest.hardware.cmdline}' --after {path}"
         )
 
-    def _example(self, guest: Guest, known: Facts) -> Example:
+    def _example(self, guest: Guest, guest_facts: Facts) -> Example:
         windows = {"bar": guest.mmio(BAR_PAGES), "ram": guest.ram(RAM_PAGES)}
-        return Example(guest, known, windows)
+        return Example(guest, guest_facts, windows)
 
 
 class Sequences(RuleBasedStateMachine):
@@ -164,8 +164,8 @@ class Sequences(RuleBasedStateMachine):
 
     def _mapping(self, pick: int) -> tuple[str, int, int]:
         """A process's mapping, and its pages."""
-        found = list(self.example.predicted.user.items())
-        (process, number), (_, pages) = found[pick % len(found)]
+        mappings = list(self.example.predicted.user.items())
+        (process, number), (_, pages) = mappings[pick % len(mappings)]
         return process, number, pages
 
     def few_kernel_mappings(self) -> bool:
@@ -202,8 +202,8 @@ class Sequences(RuleBasedStateMachine):
     @precondition(kernel_mappings)
     @rule(pick=picks)
     def release(self, pick: int) -> None:
-        found = list(self.example.predicted.kernel.items())
-        number, driver = found[pick % len(found)]
+        mappings = list(self.example.predicted.kernel.items())
+        number, driver = mappings[pick % len(mappings)]
         self.example.add(ops.DriverRelease(driver, number))
 
     @initialize()
@@ -309,7 +309,7 @@ class Sequences(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.example.judge()
-        self.guests.operations.update(type(each).__name__ for each in self.example.operations)
+        self.guests.operations.update(type(operation).__name__ for operation in self.example.operations)
 
 
 @pytest.fixture
