@@ -61,6 +61,13 @@ def _open_session(config: pytest.Config, run: Path) -> None:
     config.stash[_session] = session
 
 
+def end_ahead(config: pytest.Config) -> None:
+    """End the guest that this process has started for a test that doesn't come, if there is one."""
+    session = config.stash.get(_session, None)
+    if session is not None:
+        session.end_ahead()
+
+
 def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
     """The variants of a test: the run's, or its marker's distribution where no variant of the run has any."""
     tested = variants_of_run(metafunc.config)
