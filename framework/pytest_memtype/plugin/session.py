@@ -17,7 +17,7 @@ from pytest_memtype.host.progress import Remark
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
-from pytest_memtype.plugin.config import progress_of, run_of
+from pytest_memtype.plugin.config import check_base, progress_of, run_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.run.session import Session
 from pytest_memtype.run.variants import Resolved, Variant, all_variants
@@ -94,6 +94,8 @@ def variants_of_run(config: pytest.Config) -> list[Variant]:
 
 
 def _look_for_tested(config: pytest.Config) -> list[Variant]:
+    if not config.option.collectonly:
+        check_base(config)
     target = the_target(config)
     if target is not None:
         return [Variant(target.name, target.name)]

@@ -508,6 +508,18 @@ def test_what_a_failure_leaves(pytester: pytest.Pytester) -> None:
         shell.expect(pexpect.EOF)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_folder_of_runs_that_can_not_be_one_is_a_usage_error(
+    pytester: pytest.Pytester, workers: int
+) -> None:
+    """Before any guest boots for a test that has no place for its logs."""
+    pytester.makepyfile("def test_it(guest): ...")
+    result = run(pytester, "-n", str(workers), "--kernel", "debian:bookworm", "--memtype-dir", "/dev/null/a")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (said,) = (line for line in [*result.outlines, *result.errlines] if "memtype: /dev/null/a: " in line)
+    assert "can't be made or used (/dev/null is no folder); name another with --memtype-dir" in said
+
+
 def test_unknown_guest_is_a_usage_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(guest): ...")
     result = run(pytester, "--guest", "fedora:41")
