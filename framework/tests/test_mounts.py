@@ -14,7 +14,10 @@ from memtype_support import mounts
     [
         ("echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1", "Operation not permitted"),
         # The namespace may be had, and no mount in it (as AppArmor has it on Ubuntu 24.04).
-        ("shift; mount() { echo 'mount: /tmp: permission denied.' >&2; exit 32; }; mount", "permission denied"),
+        (
+            "shift; mount() { echo 'mount: /tmp: permission denied.' >&2; exit 32; }; mount",
+            "permission denied",
+        ),
         ("exit 1", "status 1"),
     ],
 )
@@ -24,13 +27,15 @@ def test_a_refusal_skips_with_what_the_host_says(
     (tmp_path / "unshare").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(pytest.skip.Exception, match=f"allows no mounts of one's own: unshare -rm: .*{reason}"):
+    with pytest.raises(
+        pytest.skip.Exception, match=f"allows no mounts of one's own: unshare -rm: .*{reason}"
+    ):
         mounts.require()
 
 
 def test_a_host_without_the_program_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(pytest.skip.Exception, match="allows no mounts of one's own: .*unshare"):
+    with pytest.raises(pytest.skip.Exception, match=r"allows no mounts of one's own: .*unshare"):
         mounts.require()
 
 

@@ -193,8 +193,8 @@ def find_all(
         tracked = possible
         if len(tracked) > MOST_TRACKED:
             cut.append(
-                f"only {MOST_TRACKED} of {len(tracked)} records of tracked memory were compared, so that memory "
-                "without a record wasn't looked for"
+                f"only {MOST_TRACKED} of {len(tracked)} records of tracked memory were compared, so that "
+                "memory without a record wasn't looked for"
             )
         else:
             kinds.append(_untracked(walk, seen, owners, tracked))

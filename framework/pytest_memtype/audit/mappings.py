@@ -137,8 +137,8 @@ class Mappings:
             types = each.memtype[order]
             pages = 1 << 9 * (level - 1)
             if level > 1:
-                # Every place in a large page finds all entries of it, and a guest chooses how many there are of
-                # both. With each of them once, the work is as their sum, not as their product.
+                # Every place in a large page finds all entries of it, and a guest chooses how many there are
+                # of both. With each of them once, the work is as their sum, not as their product.
                 once = np.unique(first << 3 | types)
                 first, types = once >> 3, (once & 7).astype(np.uint8)
             low = np.searchsorted(first, places.first - pages + 1)

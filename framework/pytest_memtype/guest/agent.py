@@ -227,11 +227,11 @@ class Agent:
                 return line
 
     def _line(self, wait: _Wait) -> Line:
-        """The next line.
+        """The next line of the agent, decoded.
 
         One that has begun at the deadline gets as much more time as its bytes take, and a pause: TCG's serial
-        line takes 0.2 MB/s. Whole lines that lie in the pipe at the deadline are read too, for this process may
-        have been the one that was late.
+        line takes 0.2 MB/s. Whole lines that lie in the pipe at the deadline are read too, for this process
+        may have been the one that was late.
         """
         port = self.machine.agent_port
         if wait.late > CAPACITY:
@@ -249,7 +249,8 @@ class Agent:
                 if wait.deadline <= deadline_after(0):
                     wait.late += len(said) + 1
                 return decode_line(said)
-            if len(said) == seen:
+            came = len(said) - seen
+            if not came and (not seen or seconds == wait.silence):
                 # The remaining part of the whole time would mean nothing in the message.
                 raise port.silent(wait.silence if seconds == wait.silence else wait.limit)
             seen = len(said)
@@ -257,8 +258,10 @@ class Agent:
                 raise AgentError(
                     f"{port.purpose} is longer than {_LONGEST >> 20} MiB, which no agent of ours sends"
                 )
-            if wait.deadline + self.heartbeat + seen * BYTE <= deadline_after(0):
-                port.purpose = f"{port.purpose}; {seen} bytes of a line have come, slower than any serial line"
+            if not came or wait.deadline + self.heartbeat + seen * BYTE <= deadline_after(0):
+                port.purpose = (
+                    f"{port.purpose}; {seen} bytes of a line have come, slower than any serial line"
+                )
                 raise port.silent(wait.limit)
 
     def accept(self, verb: str, answer: Any) -> Reply:

@@ -57,8 +57,8 @@ def cache_directory() -> Path:
     if not path.is_absolute():
         raise HostError(f"{path}: you have no home folder; set MEMTYPE_CACHE to one for the cache")
     try:
-        # The mode of path.mkdir() is the last folder's alone. Who can write to one above can put another cache in
-        # its place; 0700 is what the XDG Base Directory Specification has for them.
+        # The mode of path.mkdir() is the last folder's alone. Who can write to one above can put another
+        # cache in its place; 0700 is what the XDG Base Directory Specification has for them.
         for folder in (*reversed(path.parents), path):
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

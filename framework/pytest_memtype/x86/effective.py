@@ -26,7 +26,7 @@ class _WithMemTypes(enum.EnumMeta):
         yield from super().__iter__()
 
     def __reversed__(cls) -> Iterator[Any]:
-        return reversed(list(cls))
+        yield from reversed([*cls])
 
     def __len__(cls) -> int:
         return len(_all_shared(cls)) + super().__len__()

@@ -181,7 +181,9 @@ def test_the_work_on_large_pages_and_records_is_as_their_sum() -> None:
 
 
 def test_more_records_than_any_kernel_has_are_cut_and_said() -> None:
-    records = [Tracked(0xFD000000, 0x1000, f"list {number:x}", MemType.WC) for number in range(MOST_TRACKED + 1)]
+    records = [
+        Tracked(0xFD000000, 0x1000, f"list {number:x}", MemType.WC) for number in range(MOST_TRACKED + 1)
+    ]
     found = audited({**TABLES, **pages(4, BAR, UC)}, tracked=records)
     assert found.cut == (
         f"only {MOST_TRACKED} of {MOST_TRACKED + 1} records of tracked memory were compared, so that memory "
