@@ -19,6 +19,9 @@ _OTHER_VERSION: Final = (
 #: What is wrong to the body of a shell script, in which ``{real}`` is the host's QEMU.
 WRONG: Final = {
     "status 127": "exit 127",
+    "silent": "exit 0",
+    "killed": "kill -9 $$",
+    "dies at once": "case $1 in --version | -M) " + _REAL + " ;; *) kill -SEGV $$ ;; esac",
     "no version": '[ "$1" != --version ] || exit 0\n' + _REAL,
     "no answer": "sleep 1000",
     "too old": _ALTERED.replace("{script}", _OTHER_VERSION.format(major=5, minor=2)),

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from memtype_support.chaos_suite import CONFTEST, POINTS, SUITE, TESTS
+from memtype_support.mounts import OWN_MOUNTS
 
 Point = dict[str, Any]
 
@@ -151,9 +152,8 @@ class Round:
         command = [sys.executable, "-m", "pytest", *OPTIONS, "--kernel", self.kernel, "-n", str(self.workers)]
         command += ["-k", self.only] if self.only else []
         if self.small_disk:
-            # In a mount namespace of its own, where it needs no root.
             script = 'mount -t tmpfs -o size=32m none "$0" && exec "$@"'
-            command = ["unshare", "-rm", "sh", "-c", script, str(self.cache / "templates"), *command]
+            command = [*OWN_MOUNTS, "sh", "-c", script, str(self.cache / "templates"), *command]
         with self._listening(), (self.folder / "output").open("wb") as output:
             process = subprocess.Popen(
                 ["prlimit", "--core=0", *command],

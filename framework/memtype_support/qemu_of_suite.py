@@ -67,6 +67,12 @@ def series_of(suite: str) -> str | None:
     return next((match["series"] for match in filter(None, listed) if match["series"] != own), None)
 
 
+def namespace() -> tuple[str, ...]:
+    """The command that makes the mount namespace which a suite's QEMU runs in."""
+    user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    return "unshare", "--mount", "--propagation", "private", *user
+
+
 def program_of(suite: str) -> Path:
     """A folder, to be put first on the PATH, with a program of QEMU's name that is the suite's QEMU.
 
@@ -75,10 +81,7 @@ def program_of(suite: str) -> Path:
     kit = _kit(suite)
     folder = kit / "wrapped"
     folder.mkdir(exist_ok=True)
-    unshare = ["unshare", "--mount", "--propagation", "private"]
-    if os.geteuid() != 0:
-        unshare += ["--user", "--map-root-user"]
-    text = _WRAPPER.format(unshare=shlex.join(unshare), usr=shlex.quote(str(kit / "usr")), qemu=QEMU)
+    text = _WRAPPER.format(unshare=shlex.join(namespace()), usr=shlex.quote(str(kit / "usr")), qemu=QEMU)
     program = folder / QEMU
     # Its time tells it from another QEMU.
     if not program.exists() or program.read_text() != text:

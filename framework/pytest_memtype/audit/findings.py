@@ -151,6 +151,13 @@ MOST_FINDINGS: Final = 4096
 #: Findings, of all kinds, that have :data:`MOST` mappings listed; further ones have a few.
 _LISTED: Final = 256
 _FEW: Final = 8
+#: Records of tracked memory that are compared: many times what any kernel has.
+MOST_TRACKED: Final = 1 << 16
+#: Bytes that any processor can address (Intel SDM vol. 3: MAXPHYADDR is 52 at most).
+_ADDRESSES: Final = 1 << 52
+#: Owners of records that a finding names at most, and the characters of each: the guest chooses both.
+_NAMED: Final = 8
+_NAME_LENGTH: Final = 256
 _START: Final = operator.attrgetter("start")
 
 
@@ -180,11 +187,19 @@ def find_all(
         _cpus_disagree(walk, seen, processors),
     ]
     if tracked is not None:
-        kinds += [
-            _unmapped(walk, seen, owners, tracked),
-            _untracked(walk, seen, owners, tracked),
-            _tracked_otherwise(seen, owners, tracked),
-        ]
+        possible = [each for each in tracked if each.start + each.size <= _ADDRESSES]
+        if len(possible) < len(tracked):
+            cut.append(f"{len(tracked) - len(possible)} records are of memory that no processor can address")
+        tracked = possible
+        if len(tracked) > MOST_TRACKED:
+            cut.append(
+                f"only {MOST_TRACKED} of {len(tracked)} records of tracked memory were compared, so that "
+                "memory without a record wasn't looked for"
+            )
+        else:
+            kinds.append(_untracked(walk, seen, owners, tracked))
+        tracked = tracked[:MOST_TRACKED]
+        kinds += [_unmapped(walk, seen, owners, tracked), _tracked_otherwise(seen, owners, tracked)]
     count = 0
     for each in kinds:
         found = list(itertools.islice(each, MOST_FINDINGS + 1))
@@ -278,7 +293,7 @@ def _unmapped(
         records.setdefault(place, []).append(each.who)
     for (first, last), who in sorted(records.items()):
         if not walk.pieces.any_within(first, last):
-            reason = f"{' and '.join(who)}: nothing maps it"
+            reason = f"{_named(who, ' and ')}: nothing maps it"
             yield _finding(FindingKind.UNMAPPED, Severity.INFO, first, last - first, 0, owners, reason, seen)
 
 
@@ -311,21 +326,30 @@ def _tracked_otherwise(
         records = [each for each in tracked if each.memtype is memtype]
         if not records:
             continue
+        starts = np.array([each.start for each in records], np.uint64)
+        ends = starts + np.array([each.size for each in records], np.uint64)
         wrong = by_owner(seen.mapped_otherwise(_places(records), memtype), owners)
         for frame, frames, bits in wrong:
             if any(first <= frame < last for first, last in ram):
                 continue
-            address = frame << 12
-            who = sorted({each.who for each in records if each.start <= address < each.start + each.size})
+            address = np.uint64(frame << 12)
+            covering = np.flatnonzero((starts <= address) & (address < ends)).tolist()
+            who = sorted({records[each].who for each in covering})
             for run in seen.mtrr_runs(frame, frames):
                 theirs = [each for each in MemType if bits >> each & 1]
                 types = [effective_at(run[0], each, seen.typing) for each in (memtype, *theirs)]
                 how_bad = max(danger(types[0], each) for each in types[1:])
                 mask = functools.reduce(operator.or_, (1 << effective_code(each) for each in types[1:]))
                 says = " and ".join(map(str, theirs))
-                reason = f"{', '.join(who)}: {memtype} is recorded, and the page tables say {says}"
+                reason = f"{_named(who, ', ')}: {memtype} is recorded, and the page tables say {says}"
                 kind = FindingKind.TRACKED_OTHERWISE
                 yield _finding(kind, how_bad, *run, mask, owners, reason, seen)
+
+
+def _named(who: Sequence[str], between: str) -> str:
+    """The owners of some records, in words: no more of them than help a reader."""
+    names = [name if len(name) <= _NAME_LENGTH else f"{name[:_NAME_LENGTH]}..." for name in who[:_NAMED]]
+    return between.join(names) + (f" and {len(who) - _NAMED} more" if len(who) > _NAMED else "")
 
 
 def _places(records: Sequence[Tracked]) -> FrameRuns:

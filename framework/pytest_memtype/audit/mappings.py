@@ -134,14 +134,22 @@ class Mappings:
         parts: list[FrameRuns] = []
         for level, each in self.walk.levels.items():
             order, first = self._by_frame[level]
+            types = each.memtype[order]
             pages = 1 << 9 * (level - 1)
-            for start, count, _ in places:
-                low, high = np.searchsorted(first, (start - pages + 1, start + count)).tolist()
-                found = each.memtype[order[low:high]]
-                wrong = found != memtype
-                begins = np.maximum(first[low:high][wrong], start)
-                ends = np.minimum(first[low:high][wrong] + pages, start + count)
-                parts.append(FrameRuns(begins, ends - begins, np.int64(1) << found[wrong].astype(np.int64)))
+            if level > 1:
+                # Every place in a large page finds all entries of it, and a guest chooses how many there are
+                # of both. With each of them once, the work is as their sum, not as their product.
+                once = np.unique(first << 3 | types)
+                first, types = once >> 3, (once & 7).astype(np.uint8)
+            low = np.searchsorted(first, places.first - pages + 1)
+            counts = np.searchsorted(first, places.first + places.frames) - low
+            place = np.repeat(np.arange(len(places)), counts)
+            leaf = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+            wrong = types[leaf] != memtype
+            place, leaf = place[wrong], leaf[wrong]
+            begins = np.maximum(first[leaf], places.first[place])
+            ends = np.minimum(first[leaf] + pages, places.first[place] + places.frames[place])
+            parts.append(FrameRuns(begins, ends - begins, np.int64(1) << types[leaf].astype(np.int64)))
         return merge_overlapping(concatenate(parts))
 
     def mtrr_runs(self, frame: int, frames: int) -> Iterator[tuple[int, int]]:

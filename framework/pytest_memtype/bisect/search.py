@@ -24,6 +24,7 @@ from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.changelog import about_memory_types, changelog, new_series
 from pytest_memtype.kernels.index import Kernel, every
 from pytest_memtype.kernels.spec import BuildSpec, parse
+from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.spec.linux_versions import changed, parse_version
 
 # A cold fetch and build, and three tries of a test.
@@ -158,12 +159,22 @@ def bisect(
     :param attempt: Called with a kernel spec and the test, to try them; None uses :func:`attempt_apart`.
     :raises UsageError: the arguments can't be used, or the ends don't differ.
     :raises KernelError: there is no index of the mirror.
+    :raises HostError: this host's QEMU can't be used.
     """
     find_test(test)
+    if attempt is None:
+        # Else its fault would be the answer of every kernel.
+        usable_qemu(progress=progress)
     ends = [resolve(spec, progress=progress).removeprefix("debian:") for spec in (good, bad)]
     kernels = between(every(cache=cache_directory(), progress=progress), *ends)
     state = State(folder, test=test, good=ends[0], bad=ends[1])
-    search = Search([each.release for each in kernels], state.load())
+    # An end without an answer is tried again: what kept it from having one may be mended by now.
+    tried = {
+        release: made
+        for release, made in state.load().items()
+        if made.answer != UNKNOWN or release not in ends
+    }
+    search = Search([each.release for each in kernels], tried)
     say(f"{len(kernels)} kernels from {ends[0]} to {ends[1]}: {search.most} are tried at most")
     if search.tried:
         say(f"going on after {len(search.tried)} that were tried before ({state.path})")

@@ -17,8 +17,9 @@ import click
 from rich.console import Console
 
 from pytest_memtype.commands.offline import offline
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.child import describe_status
 from pytest_memtype.host.files import WRITTEN_BY_HAND, opened
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, Remark, shown
@@ -26,6 +27,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_command import rerun_command
 from pytest_memtype.machine.uncovered import uncovered_ram
+from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.run.session import GuestSpec, Session
 from pytest_memtype.run.variants import all_variants
 
@@ -66,19 +68,22 @@ def shell(
         Hardware(cpu=cpu, cmdline=cmdline),
     )
     with shown(Console(stderr=True)) as progress:
+        # Nothing is fetched for a QEMU that can't be used.
+        usable_qemu(progress=progress)
         tested = all_variants([kernel] if kernel else None, [guest] if guest else None, progress=progress)[0]
         kind = GuestSpec(tested.kernel, found, hardware, tested.system)
         if after is None:
-            sys.exit(on_console(kind, progress=progress))
+            on_console(kind, progress=progress)
+            return
         after_test(kind, after, lines=typed("guest# "), show=click.echo, progress=progress)
 
 
-def on_console(kind: GuestSpec, *, progress: Progress) -> int:
+def on_console(kind: GuestSpec, *, progress: Progress) -> None:
     """Boot a guest with its console on this terminal; returns when it is powered off.
 
     :param kind: The kind of guest.
     :param progress: Called with one line at the start of each slow stage.
-    :returns: QEMU's exit status.
+    :raises HostError: QEMU ended otherwise than by its guest's or user's wish. It has printed why.
     """
     with temporary_folder("shell") as folder:
         plan = _session(Path(folder), progress).plan(kind)
@@ -91,7 +96,9 @@ def on_console(kind: GuestSpec, *, progress: Progress) -> int:
             path = Path(folder) / "boot-rom.bin"
             path.write_bytes(rom)
             command = dataclasses.replace(command, boot_rom=path)
-        return subprocess.run(shlex.split(rerun_command(command)), check=False).returncode
+        status = subprocess.run(shlex.split(rerun_command(command)), check=False).returncode
+        if status:
+            raise HostError(f"QEMU {describe_status(status)}; try the command memtype doctor")
 
 
 def after_test(

@@ -24,8 +24,9 @@ from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import Line, decode_line, encode_request, new_token, plain
 from pytest_memtype.machine.interface import AgentHost
 from pytest_memtype.machine.machine import qemu_of
+from pytest_memtype.machine.port import CAPACITY
 from pytest_memtype.machine.state import GuestState
-from pytest_memtype.machine.timeouts import BOOT, COMMAND, HEARTBEAT
+from pytest_memtype.machine.timeouts import BOOT, BYTE, COMMAND, HEARTBEAT
 from pytest_memtype.machine.wait import deadline_after
 
 _T = TypeVar("_T")
@@ -72,6 +73,22 @@ StandIn = Callable[[str, dict[str, str | int]], Reply]
 """A function that answers calls in place of a guest: called with the verb and the fields of a request."""
 
 
+@dataclass
+class _Wait:
+    """The wait for one answer, which no guest can make longer than its size allows.
+
+    :param deadline: When the answer has to begin, as of :func:`deadline_after`.
+    :param limit: Seconds between the request and the deadline, for the message of an error.
+    :param silence: Seconds within which a part of a line has to come; None for any until the deadline.
+    :ivar late: Bytes of whole lines that came after the deadline.
+    """
+
+    deadline: float
+    limit: float
+    silence: float | None = None
+    late: int = 0
+
+
 class Agent:
     """The agent of one machine.
 
@@ -109,10 +126,10 @@ class Agent:
         :raises GuestError: the guest ended or hung first.
         """
         self.machine.agent_port.purpose = "the agent's greeting"
-        deadline = deadline_after(timeout)
+        wait = _Wait(deadline_after(timeout), timeout)
         while True:
             try:
-                content = self._line(deadline, limit=timeout).content
+                content = self._line(wait).content
                 break
             except ForeignLine:
                 continue
@@ -155,11 +172,11 @@ class Agent:
             raise UsageError(str(error)) from None
         self.machine.agent_port.purpose = f"the answer to {verb!r}"
         self.machine.activity = GuestState.BUSY
-        deadline = deadline_after(self.timeout)
+        wait = _Wait(deadline_after(self.timeout), self.timeout, self.heartbeat)
         for _attempt in range(_ATTEMPTS):
             self.note(request)
             self.machine.agent_port.send(request)
-            line = self._answer(token, deadline)
+            line = self._answer(token, wait)
             if line is not None:
                 self.machine.activity = GuestState.READY
                 return self.accept(verb, line.content)
@@ -185,18 +202,18 @@ class Agent:
         with (self.machine.logs / "requests.log").open("ab") as log:
             log.write(line)
 
-    def _answer(self, token: str, deadline: float) -> Line | None:
+    def _answer(self, token: str, wait: _Wait) -> Line | None:
         """The line that answers the present request, None when the request or the answer was damaged."""
         purpose = self.machine.agent_port.purpose
         busy = False
         while True:
             silent = deadline_after(self.heartbeat)
-            is_last = deadline <= silent
+            is_last = wait.deadline <= silent
             if busy:
                 how = "lives, and is still busy with it" if is_last else "was busy with it, and fell silent"
                 self.machine.agent_port.purpose = f"{purpose}; the agent {how}"
             try:
-                line = self._line(deadline, limit=self.timeout, silence=self.heartbeat)
+                line = self._line(wait)
             except DamagedLine:
                 return None
             if _is_heartbeat(line):
@@ -209,32 +226,43 @@ class Agent:
             if (line.sequence, line.token) == (self._sequence, token):
                 return line
 
-    def _line(self, deadline: float, *, limit: float, silence: float | None = None) -> Line:
-        """The next line. Neither time counts while more of it comes: TCG's serial line takes 0.2 MB/s.
+    def _line(self, wait: _Wait) -> Line:
+        """The next line of the agent, decoded.
 
-        :param deadline: When the line has to be there, as of :func:`deadline_after`.
-        :param limit: Seconds between the request and the deadline, for the message of an error.
-        :param silence: Seconds within which a part of the line has to come; None for any until the deadline.
+        One that has begun at the deadline gets as much more time as its bytes take, and a pause: TCG's serial
+        line takes 0.2 MB/s. Whole lines that lie in the pipe at the deadline are read too, for this process
+        may have been the one that was late.
         """
         port = self.machine.agent_port
+        if wait.late > CAPACITY:
+            port.purpose = f"{port.purpose}; the guest sends lines that answer nothing"
+            raise port.silent(wait.limit)
         seen = 0
         while True:
-            remaining = max(0.0, deadline - deadline_after(0))
-            wait = remaining if silence is None else min(remaining, silence)
-            index = port.expect_exact([b"\n", pexpect.TIMEOUT], timeout=wait)
-            # At the deadline this is everything that has come since the line before.
+            end = wait.deadline + (self.heartbeat + seen * BYTE if seen else 0)
+            remaining = max(0.0, end - deadline_after(0))
+            seconds = remaining if wait.silence is None else min(remaining, wait.silence)
+            index = port.expect_exact([b"\n", pexpect.TIMEOUT], timeout=seconds)
+            # At a timeout this is everything that has come since the line before.
             said = port.before or b""
             if index == 0:
+                if wait.deadline <= deadline_after(0):
+                    wait.late += len(said) + 1
                 return decode_line(said)
-            if len(said) == seen:
+            came = len(said) - seen
+            if not came and (not seen or seconds == wait.silence):
                 # The remaining part of the whole time would mean nothing in the message.
-                raise port.silent(silence if wait == silence else limit)
+                raise port.silent(wait.silence if seconds == wait.silence else wait.limit)
             seen = len(said)
             if seen > _LONGEST:
                 raise AgentError(
                     f"{port.purpose} is longer than {_LONGEST >> 20} MiB, which no agent of ours sends"
                 )
-            deadline = max(deadline, deadline_after(self.heartbeat))
+            if not came or wait.deadline + self.heartbeat + seen * BYTE <= deadline_after(0):
+                port.purpose = (
+                    f"{port.purpose}; {seen} bytes of a line have come, slower than any serial line"
+                )
+                raise port.silent(wait.limit)
 
     def accept(self, verb: str, answer: Any) -> Reply:
         """Take the agent's answer to a request.

@@ -43,7 +43,7 @@ def testcases() -> Path:
 
 
 def cache_directory() -> Path:
-    """The folder of the user's cache, made with mode 0700 when missing.
+    """The folder of the user's cache, made with mode 0700 when missing, as are the folders above it.
 
     ``MEMTYPE_CACHE`` in the environment names another folder.
 
@@ -57,7 +57,10 @@ def cache_directory() -> Path:
     if not path.is_absolute():
         raise HostError(f"{path}: you have no home folder; set MEMTYPE_CACHE to one for the cache")
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The mode of path.mkdir() is the last folder's alone. Who can write to one above can put another
+        # cache in its place; 0700 is what the XDG Base Directory Specification has for them.
+        for folder in (*reversed(path.parents), path):
+            folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise HostError(
             f"{path}: the cache folder can't be made ({error.strerror}); set MEMTYPE_CACHE to another"

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_memtype.errors import HostError, reason
+from pytest_memtype.host.child import describe_status
 from pytest_memtype.host.resources import cache_directory
 
 QEMU: Final = "qemu-system-x86_64"
@@ -147,7 +148,7 @@ def ask(program: str) -> Qemu:
     except (ValueError, KeyError, TypeError, IndexError):
         said = _last_line(done.stderr) or _last_line(done.stdout) or "nothing"
         raise HostError(
-            f"{program} ended with status {done.returncode} before it had said what it can do; it printed: "
+            f"{program} {describe_status(done.returncode)} before it had said what it can do; it printed: "
             f"{said}; {_INSTALL} again"
         ) from None
     return _checked(Qemu(program, banner, version, frozenset(types), file_migration))
@@ -180,7 +181,7 @@ def _banner(program: str) -> str:
     if done.returncode != 0 or not banner:
         said = _last_line(done.stderr) or banner or "nothing"
         raise HostError(
-            f"{program} --version ended with status {done.returncode} and printed: {said}; {_INSTALL} again"
+            f"{program} --version {describe_status(done.returncode)} and printed: {said}; {_INSTALL} again"
         )
     return banner
 

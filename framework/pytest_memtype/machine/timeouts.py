@@ -32,6 +32,9 @@ COMMAND: Final = 60.0 * _PATIENCE
 #: Between a request and the first sign of life, and between two of them: a busy agent gives one a second.
 HEARTBEAT: Final = 10.0 * _PATIENCE
 
+#: For each byte of an answer that comes in parts: a tenth of the speed of TCG's serial line on an idle host.
+BYTE: Final = _PATIENCE / 20_000
+
 #: QEMU's own start, up to its QMP greeting. It needs 0.05 s on an idle host.
 START: Final = 30.0 * _PATIENCE
 

@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.host.progress import Remark, say_once
 from pytest_memtype.run.folder import new_run
 
 _run_directory = pytest.StashKey[Path]()
+_NAME_ANOTHER: Final = "name another with --memtype-dir"
 _later = pytest.StashKey[list[Remark]]()
 
 
@@ -26,8 +29,29 @@ def run_of(config: pytest.Config) -> Path:
             base, name = Path(worker["memtype_base"]), worker["memtype_name"]
         else:
             base, name = base_of(config), run_name()
-        config.stash[_run_directory] = new_run(base, name)
+        try:
+            config.stash[_run_directory] = new_run(base, name)
+        except OSError as error:
+            raise HostError(f"{_no_folder(base)} ({error.strerror}); {_NAME_ANOTHER}") from None
     return config.stash[_run_directory]
+
+
+def check_base(config: pytest.Config) -> None:
+    """Check, before any test, that the folder of all runs can be one; it isn't made yet.
+
+    :param config: The configuration of pytest.
+    :raises UsageError: it can't.
+    """
+    base = base_of(config)
+    there = next(each for each in (base, *base.absolute().parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise UsageError(f"{_no_folder(base)} ({there} is no folder); {_NAME_ANOTHER}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{_no_folder(base)} ({there} isn't yours to write); {_NAME_ANOTHER}")
+
+
+def _no_folder(base: Path) -> str:
+    return f"{base}: the folder of all runs can't be made or used"
 
 
 def base_of(config: pytest.Config) -> Path:

@@ -27,7 +27,7 @@ from pytest_memtype.plugin.markers import (
     expected_reports,
 )
 from pytest_memtype.plugin.recorder import Recorder
-from pytest_memtype.plugin.session import for_workers, trouble_of, variants_of_test
+from pytest_memtype.plugin.session import end_ahead, for_workers, trouble_of, variants_of_test
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.run.alias_check import Checked, alias_complaint
 from pytest_memtype.run.expected_reports import complaint
@@ -124,6 +124,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Print the remarks that are left, and end with the error that kept the workers from running."""
+    # Its thread may still have something to say.
+    end_ahead(session.config)
     say_the_rest(session.config)
     if _workers_trouble in session.config.stash:
         message, status = session.config.stash[_workers_trouble]

@@ -17,7 +17,7 @@ from pytest_memtype.host.progress import Remark
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
-from pytest_memtype.plugin.config import progress_of, run_of
+from pytest_memtype.plugin.config import check_base, progress_of, run_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.run.session import Session
 from pytest_memtype.run.variants import Resolved, Variant, all_variants
@@ -61,6 +61,13 @@ def _open_session(config: pytest.Config, run: Path) -> None:
     config.stash[_session] = session
 
 
+def end_ahead(config: pytest.Config) -> None:
+    """End the guest that this process has started for a test that doesn't come, if there is one."""
+    session = config.stash.get(_session, None)
+    if session is not None:
+        session.end_ahead()
+
+
 def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
     """The variants of a test: the run's, or its marker's distribution where no variant of the run has any."""
     tested = variants_of_run(metafunc.config)
@@ -87,6 +94,8 @@ def variants_of_run(config: pytest.Config) -> list[Variant]:
 
 
 def _look_for_tested(config: pytest.Config) -> list[Variant]:
+    if not config.option.collectonly:
+        check_base(config)
     target = the_target(config)
     if target is not None:
         return [Variant(target.name, target.name)]

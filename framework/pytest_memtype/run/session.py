@@ -135,12 +135,16 @@ class Session:
         else:
             self.target.hand_back(guest)
 
+    def end_ahead(self) -> None:
+        """End the guest that was started ahead, once its start is over: until then there may be remarks."""
+        self._ahead.close()
+
     def close(self) -> None:
         """End the guest that was started ahead, and leave the target.
 
         :raises SshError: files or a module of the run are still on the target.
         """
-        self._ahead.close()
+        self.end_ahead()
         if self.target is not None:
             self.target.close()
 

@@ -143,6 +143,8 @@ def _named_tests(arguments: Sequence[str]) -> list[Path]:
         if argument.startswith("-"):
             continue
         if path.exists():
+            if not (path.is_file() or path.is_dir()):
+                raise UsageError(f"{path}: is neither a file nor a folder; name tests")
             named.append(path)
         elif path.suffix == ".py" and not before.startswith("-"):
             raise UsageError(f"{path}: no such file{did_you_mean(path.name, _beside(path))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -19,7 +19,24 @@ class Vendor(enum.Enum):
 
 
 class _WithMemTypes(enum.EnumMeta):
-    """Finds those of an enumeration's names that are memory types as it finds its own members."""
+    """Treats those of an enumeration's names that are memory types as its own members, which come behind."""
+
+    def __iter__(cls) -> Iterator[Any]:
+        yield from _all_shared(cls)
+        yield from super().__iter__()
+
+    def __reversed__(cls) -> Iterator[Any]:
+        yield from reversed([*cls])
+
+    def __len__(cls) -> int:
+        return len(_all_shared(cls)) + super().__len__()
+
+    def __contains__(cls, value: object) -> bool:
+        return any(value is each for each in cls)
+
+    @property
+    def __members__(cls) -> MappingProxyType[str, Any]:
+        return MappingProxyType({each.name: each for each in cls})
 
     def __call__(cls, value: Any, *args: Any, **kwargs: Any) -> Any:
         shared = _shared(cls, value)
@@ -30,6 +47,10 @@ class _WithMemTypes(enum.EnumMeta):
         return super().__getitem__(name) if shared is None else shared
 
 
+def _all_shared(cls: type) -> list[MemType]:
+    return [each for each in vars(cls).values() if isinstance(each, MemType)]
+
+
 def _shared(cls: type, name: object) -> MemType | None:
     found = vars(cls).get(name) if isinstance(name, str) else None
     return found if isinstance(found, MemType) else None
@@ -38,7 +59,8 @@ def _shared(cls: type, name: object) -> MemType | None:
 class EffectiveType(enum.Enum, metaclass=_WithMemTypes):
     """The effective types; those that page attributes or MTRRs have too are :class:`MemType`'s own members.
 
-    ``EffectiveType.WB is MemType.WB``, so that an effective type can be compared with either. ``CD`` ("cache
+    ``EffectiveType.WB is MemType.WB``, so that an effective type can be compared with either; iterating over
+    the class gives all of them. ``CD`` ("cache
     disable") is AMD's name for uncached accesses that still probe the caches. Intel's tables say UC for it,
     with the note that the caches must be checked.
     """

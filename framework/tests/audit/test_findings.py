@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from memtype_support.hand_made import (
+    LARGE,
     MTRRS_ON,
+    OWNERS,
     PAGE,
     POINTER,
     SEABIOS_FIXED,
@@ -15,9 +19,10 @@ from memtype_support.hand_made import (
     cpu,
     of_kind,
     pages,
+    processors,
 )
 
-from pytest_memtype.audit.findings import MOST_FINDINGS, FindingKind, Tracked
+from pytest_memtype.audit.findings import MOST_FINDINGS, MOST_TRACKED, FindingKind, Tracked, find_all
 from pytest_memtype.x86.effective import EffectiveType, Severity
 from pytest_memtype.x86.memtype import MemType
 
@@ -154,6 +159,53 @@ def test_a_record_without_a_mapping_or_of_ram_is_not_tracked_otherwise() -> None
     ]
     entries = {**TABLES, **pages(4, [0x200, 0xFD000])}
     assert of_kind(audited(entries, tracked=records), FindingKind.TRACKED_OTHERWISE) == []
+
+
+def test_the_work_on_large_pages_and_records_is_as_their_sum() -> None:
+    """Ten thousand entries of one large page, and a record of every other page in it: no 2.6 million rows."""
+    bar = 0xFD000000
+    entries = {**chain(1, 2)}
+    entries |= {(2, slot): 100 + slot << 12 | POINTER for slot in range(20)}
+    entries |= {(100 + table, slot): bar | LARGE | UC for table in range(20) for slot in range(512)}
+    records = [Tracked(bar + page * 0x1000, 0x1000, "the list", MemType.WC) for page in range(0, 512, 2)]
+    seen = audited(entries, frames=1024).seen
+    tracemalloc.start()
+    try:
+        every = list(find_all(seen.walk, seen, processors(), OWNERS, records, []))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    found = [each.start for each in every if each.kind is FindingKind.TRACKED_OTHERWISE]
+    assert found == [each.start for each in records]
+    assert peak < 8 << 20
+
+
+def test_more_records_than_any_kernel_has_are_cut_and_said() -> None:
+    records = [
+        Tracked(0xFD000000, 0x1000, f"list {number:x}", MemType.WC) for number in range(MOST_TRACKED + 1)
+    ]
+    found = audited({**TABLES, **pages(4, BAR, UC)}, tracked=records)
+    assert found.cut == (
+        f"only {MOST_TRACKED} of {MOST_TRACKED + 1} records of tracked memory were compared, so that memory "
+        "without a record wasn't looked for",
+    )
+    assert of_kind(found, FindingKind.UNTRACKED) == []
+    (otherwise,) = of_kind(found, FindingKind.TRACKED_OTHERWISE)
+    assert otherwise.reason.startswith("list 0, list 1, list 10, ")
+    assert f" and {MOST_TRACKED - 8} more: WC is recorded" in otherwise.reason
+
+
+def test_a_record_of_memory_that_no_processor_has_is_left_out_and_said() -> None:
+    records = [Tracked(1 << 70, 0x1000, "A", MemType.WC), Tracked(0xFD000000, 0x1000, "B", MemType.WC)]
+    found = audited({**TABLES, **pages(4, BAR, UC)}, tracked=records)
+    assert found.cut == ("1 records are of memory that no processor can address",)
+    assert len(of_kind(found, FindingKind.TRACKED_OTHERWISE)) == 1
+
+
+def test_an_endless_name_is_cut() -> None:
+    records = [Tracked(0xFD008000, 0x1000, "x" * 5000)]
+    (unmapped,) = of_kind(audited({**TABLES, **pages(4, BAR)}, tracked=records), FindingKind.UNMAPPED)
+    assert unmapped.reason == "x" * 256 + "...: nothing maps it"
 
 
 def test_below_1_mib_linux_maps_what_it_likes() -> None:

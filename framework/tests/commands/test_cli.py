@@ -76,6 +76,7 @@ def test_usage_errors_end_with_2(arguments: list[str]) -> None:
             "memtype: no layout is called 'wb-devise'; did you mean 'wb-device'?",
         ),
         (["run", "--guest", "debian:bookwurm"], "memtype: guest 'debian:bookwurm': not known; did you mean"),
+        (["run", "/dev/null"], "memtype: /dev/null: is neither a file nor a folder; name tests"),
         (["run", "nosuch.py"], "memtype: nosuch.py: no such file"),
         (["run", "nosuch.py::test_it"], "memtype: nosuch.py: no such file"),
         (["run", "--kernel"], "memtype: argument --kernel: expected one argument"),

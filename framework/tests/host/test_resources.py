@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,19 @@ def test_the_cache_is_private_and_where_the_environment_says(
     assert path == tmp_path / "a" / "b"
     assert path.stat().st_mode & 0o777 == 0o700
     assert resources.cache_directory() == path
+
+
+def test_folders_above_the_cache_are_private_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "a" / "b" / "c"))
+    before = os.umask(0)
+    try:
+        path = resources.cache_directory()
+    finally:
+        os.umask(before)
+    for folder in (path, path.parent, path.parent.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_cache_of_a_user_is_where_the_desktop_keeps_caches(

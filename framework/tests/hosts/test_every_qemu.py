@@ -16,7 +16,8 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
-from memtype_support.qemu_of_suite import SUITES, program_of, series_of
+from memtype_support import mounts
+from memtype_support.qemu_of_suite import SUITES, namespace, program_of, series_of
 
 from pytest_memtype.errors import Unreachable
 from pytest_memtype.machine.qemu_versions import QEMU, TESTED, ask, this_qemu
@@ -130,6 +131,7 @@ def _at_hand(suite: str) -> tuple[str, Path]:
     reason = f"{suite} has no QEMU of its own" if series is None else _reason_not_to_run(suite, series)
     if series is None or reason:
         pytest.skip(reason)
+    mounts.require(namespace())
     return series, program_of(suite)
 
 

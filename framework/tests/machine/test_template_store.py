@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from memtype_support import mounts
 
 from pytest_memtype.errors import GuestError
 from pytest_memtype.host.progress import silent
@@ -220,13 +221,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, temporary_files: Path, size: str, what: str
 ) -> None:
     """``what`` does not fit on a disk of ``size``: 300 KiB of state, or 500 of RAM that is used."""
+    mounts.require()
     disk = tmp_path / "disk"
     disk.mkdir()
-    # In a mount namespace of its own, where it needs no root. The shell looks at what is left.
+    # The shell looks at what is left.
     script = (
         f'mount -t tmpfs -o size={size} none "$0" && "$@"; find "$0" -type f ! -name lock ! -name "*.pyc"'
     )
-    before = ["unshare", "-rm", "sh", "-c", script, str(disk)]
+    before = [*mounts.OWN_MOUNTS, "sh", "-c", script, str(disk)]
     with ask(disk / "templates", temporary_files, *before) as process:
         output, _ = process.communicate("\n")
     lines = output.splitlines()

@@ -221,3 +221,48 @@ def test_what_a_failure_leaves(pytester: pytest.Pytester) -> None:
         shell.sendline("uname -r; exit")
         shell.expect_exact(about["kernel"])
         shell.expect(pexpect.EOF)
+
+
+#: The guest of the second test is still being started when the run has ended without that test.
+LATE_REMARK = """
+import threading
+import pytest
+from pytest_memtype.host.progress import Remark
+from pytest_memtype.run.session import Session
+
+ending, begun = threading.Event(), threading.Event()
+make = Session._make
+
+def late(self, kind, logs):
+    if threading.current_thread() is threading.main_thread():
+        return make(self, kind, logs)
+    begun.set()
+    ending.wait()
+    ready = make(self, kind, logs)
+    self._progress(Remark("a template is damaged, and made again"))
+    return ready
+
+def pytest_configure():
+    Session._make = late
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    ending.set()
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_the_start_of_a_guest_that_nobody_asks_for_says_is_printed(
+    pytester: pytest.Pytester, temporary: Path, workers: int
+) -> None:
+    pytester.makeconftest(LATE_REMARK)
+    pytester.makepyfile(
+        "def test_a(guest):\n    from conftest import begun\n    assert begun.wait(60)\n    assert False\n"
+        "def test_b(guest): pass\n"
+    )
+    options = ("-p", "no:randomly", "--accel", "tcg", "--kernel", "debian:bookworm", "-n", str(workers))
+    result = run(pytester, "--maxfail=1", *options)
+    result.assert_outcomes(failed=1)
+    assert result.outlines.count("memtype: a template is damaged, and made again") == 1
+    assert qemus_of(pytester.path) == []
+    assert leftovers(temporary) == []

@@ -69,3 +69,15 @@ def test_kernels_of_pytests_settings_are_not_forgotten(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert re.findall(r"test_it\[debian:(\d+\.\d+)", done.stdout) == ["5.10", "6.1"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_folder_of_runs_that_can_not_be_one_is_a_usage_error(
+    pytester: pytest.Pytester, workers: int
+) -> None:
+    """Before any guest boots for a test that has no place for its logs."""
+    pytester.makepyfile("def test_it(guest): ...")
+    result = run(pytester, "-n", str(workers), "--kernel", "debian:bookworm", "--memtype-dir", "/dev/null/a")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (said,) = (line for line in [*result.outlines, *result.errlines] if "memtype: /dev/null/a: " in line)
+    assert "can't be made or used (/dev/null is no folder); name another with --memtype-dir" in said

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from memtype_support import mounts
 from memtype_support.empty_cache import empty_cache
 from memtype_support.processes import qemus_of
 
@@ -237,17 +238,17 @@ def test_a_disk_that_is_full_is_said_and_changes_no_verdict(
     pytester: pytest.Pytester, temporary_files: Path
 ) -> None:
     """A template of 96 MiB has used more than the 32 of the disk."""
+    mounts.require()
     disk = pytester.path / ".disk"
     empty_cache(disk)
     links = {path.name: path.readlink() for path in disk.iterdir()}
     pytester.makepyfile(SMALL + GOOD)
-    # In a mount namespace of its own, where it needs no root.
     script = [f'mount -t tmpfs -o size=32m,mode=755 none "{disk}"']
     script += [f'ln -s "{target}" "{disk}/{name}"' for name, target in links.items()]
     script += [f'"{sys.executable}" -m pytest {" ".join(OPTIONS)} -n0']
     script += [f'find "{disk}/templates" -type f ! -name lock | sed "s/^/left: /"']
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", "\n".join(script)],
+        [*mounts.OWN_MOUNTS, "sh", "-c", "\n".join(script)],
         cwd=pytester.path,
         env={**os.environ, "MEMTYPE_CACHE": str(disk)},
         capture_output=True,

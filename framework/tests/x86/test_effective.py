@@ -151,8 +151,20 @@ def test_effective_types_that_are_memory_types(name: str) -> None:
     assert all(each is MemType[name] for each in found)
 
 
+def test_the_class_has_all_effective_types() -> None:
+    names = ["UC", "WC", "WT", "WP", "WB", "CD", "UNDEFINED", "ALIASED"]
+    every: list[object] = list(EffectiveType)
+    assert [getattr(each, "name", None) for each in every] == names
+    assert set(every) == {*EFFECTIVE_TYPES, EffectiveType.ALIASED}
+    assert list(reversed(EffectiveType)) == every[::-1]
+    assert len(EffectiveType) == len(names)
+    assert dict(EffectiveType.__members__) == dict(zip(names, every, strict=True))
+    assert all(each in EffectiveType for each in every)
+    for other in (MemType.UC_MINUS, "CD", 0):
+        assert other not in EffectiveType
+
+
 def test_those_of_their_own() -> None:
-    assert list(EffectiveType) == [EffectiveType.CD, EffectiveType.UNDEFINED, EffectiveType.ALIASED]
     assert EffectiveType("CD") is EffectiveType["CD"] is EffectiveType.CD
     for unknown in ("UC_MINUS", "name", "_value_"):
         with pytest.raises(ValueError, match="is not a valid EffectiveType"):
