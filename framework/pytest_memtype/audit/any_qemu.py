@@ -21,7 +21,7 @@ from pytest_memtype.audit.audit import Audit, analyse, snapshot
 from pytest_memtype.audit.features import features
 from pytest_memtype.audit.mtree import host_address, owners_in_tree
 from pytest_memtype.audit.processors import Processors
-from pytest_memtype.audit.program import Program, program_of
+from pytest_memtype.machine.program import Program, program_of
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots, still_roots
 from pytest_memtype.errors import DeviceStateError, HostError, UsageError, reason

@@ -9,7 +9,7 @@ from typing import Final
 from pytest_memtype.audit.any_qemu import learned_shape
 from pytest_memtype.audit.audit import Audit, audit
 from pytest_memtype.audit.processors import Processors
-from pytest_memtype.audit.program import installed
+from pytest_memtype.machine.program import installed
 from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import DeviceStateError, UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.audit.any_qemu import Control, audit_qemu, connected, learned_shape
-from pytest_memtype.audit.program import installed
+from pytest_memtype.machine.program import installed
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.machine.qemu_versions import QEMU
 
