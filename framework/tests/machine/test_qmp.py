@@ -107,7 +107,7 @@ def test_somebody_else_listens(greeting: bytes) -> None:
 
 def test_nobody_answers() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(UsageError, match=r"no QEMU answers at qmp: .* no answer for 0\.01 s"):
+    with ours, theirs, pytest.raises(UsageError, match=r"no QEMU answers at qmp: no answer for 0\.01 s"):
         qmp_of_another(ours, "qmp", timeout=0.01)
 
 
