@@ -32,10 +32,11 @@ def features(execute: Execute) -> Features:
     :param execute: Called with a QMP command and its arguments; gives what QEMU returns.
     :raises UsageError: it is no x86-64 CPU, or of a vendor whose table of effective types isn't known.
     """
-    path = execute("query-cpus-fast", {})[0]["qom-path"]
-    names = {each["name"] for each in execute("qom-list", {"path": path})}
+    cpus = execute("query-cpus-fast", {})
+    names = {each["name"] for cpu in cpus[:1] for each in execute("qom-list", {"path": cpu["qom-path"]})}
     if not {"vendor", "phys-bits", "mtrr", "lm"} <= names:
         raise UsageError("the QEMU runs no x86-64 guest; audit one of qemu-system-x86_64")
+    path = cpus[0]["qom-path"]
     vendor, bits, mtrr = (
         execute("qom-get", {"path": path, "property": name}) for name in ("vendor", "phys-bits", "mtrr")
     )

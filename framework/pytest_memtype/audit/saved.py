@@ -6,10 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.audit.any_qemu import learned_shape
 from pytest_memtype.audit.audit import Audit, audit
 from pytest_memtype.audit.processors import Processors
-from pytest_memtype.audit.program import installed
 from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import DeviceStateError, UsageError
@@ -17,7 +15,9 @@ from pytest_memtype.host.files import opened, read_file
 from pytest_memtype.machine.device_state import CpuShape, read_cpus, shape_of
 from pytest_memtype.machine.hardware import ram_ranges
 from pytest_memtype.machine.memory_map import Kind, Owner
+from pytest_memtype.machine.program import installed
 from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.machine.vcpu_registers import learned_shape
 from pytest_memtype.x86.effective import Vendor
 
 #: In bytes. Without the guest's RAM a state has 0.3 MiB, and the memory that its displays have of their own.

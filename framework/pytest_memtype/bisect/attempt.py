@@ -6,14 +6,14 @@ can't be known: the kernel doesn't build or boot, or the test is skipped on it.
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
+from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError, harmless
 from pytest_memtype.host import resources
 from pytest_memtype.report.record import case_of
 from pytest_memtype.run.suite import run_suite
@@ -99,7 +99,8 @@ class _Only:
         if report.skipped or (report.failed and (trouble or report.when != "call")):
             self.outcomes.append(UNKNOWN)
             text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            self.reason = text.splitlines()[0] if text else report.outcome
+            # What a test says may have half characters, which no file of JSON can hold.
+            self.reason = harmless(text.splitlines()[0]) if text else report.outcome
         elif report.when == "call":
             self.outcomes.append(report.outcome)
 
@@ -142,7 +143,7 @@ def main() -> int:
         print(f"memtype: {error}", file=sys.stderr)
         return error.exit_status
     if file:
-        Path(file[0]).write_text(json.dumps(asdict(made)))
+        Path(file[0]).write_bytes(msgspec.json.encode(made))
     return _STATUS[made.answer]
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
 from pytest_memtype.errors import KernelError, UsageError
@@ -101,19 +102,14 @@ class State:
     def load(self) -> dict[str, Attempt]:
         """The attempts so far, by release; none when the file can't be read."""
         try:
-            content = json.loads(self.path.read_bytes())
-            return {
-                release: Attempt(each["answer"], tuple(each["tries"]), each["reason"])
-                for release, each in content.items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return msgspec.json.decode(self.path.read_bytes(), type=dict[str, Attempt])
+        except (OSError, ValueError, RecursionError):
             return {}
 
     def save(self, tried: dict[str, Attempt]) -> None:
         """Write the attempts so far, by release, to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = {release: asdict(attempt) for release, attempt in tried.items()}
-        write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        write_atomically(self.path, msgspec.json.encode(tried))
 
     def forget(self) -> None:
         """Remove the file, because the bisection is done."""
@@ -209,8 +205,7 @@ def attempt_apart(spec: str, test: str) -> Attempt:
             return Attempt(UNKNOWN, (UNKNOWN,), f"not done in {_ATTEMPT_SECONDS / 60:.0f} minutes")
         if not file.exists():
             return Attempt(UNKNOWN, (UNKNOWN,), "the attempt ended without an answer")
-        content = json.loads(file.read_bytes())
-        return Attempt(content["answer"], tuple(content["tries"]), content["reason"])
+        return msgspec.json.decode(file.read_bytes(), type=Attempt)
 
 
 def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> list[str]:

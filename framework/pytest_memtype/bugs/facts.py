@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import UsageError, harmless
 from pytest_memtype.guest import outcome
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.guest import Guest
@@ -116,7 +116,8 @@ class Sighting:
         :param evidence: What there was to see, harm or not.
         """
         self._harms.append(bool(seen))
-        self.evidence.append(("harm: " if seen else "no harm: ") + evidence)
+        # It goes to a terminal, and into JSON, which can't hold half characters.
+        self.evidence.append(harmless(("harm: " if seen else "no harm: ") + evidence))
 
     def alias(self, first: Reach, second: Reach) -> None:
         """Report whether two live mappings of one page have different types in the page tables, as harm.

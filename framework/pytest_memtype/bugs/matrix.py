@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
@@ -38,19 +37,12 @@ class Cell:
     status: str
     evidence: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Cell:
-        return cls(**{**content, "evidence": tuple(content["evidence"])})
-
 
 def read_cells(path: Path) -> list[Cell]:
     """The cells of a run, read from its file; none if it reproduced nothing."""
     if not path.exists():
         return []
-    return [Cell.from_json(json.loads(line)) for line in path.read_text().splitlines()]
+    return msgspec.json.Decoder(Cell).decode_lines(path.read_bytes())
 
 
 def combined(cells: Iterable[Cell]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from pytest_memtype.host.files import read_small
 from pytest_memtype.host.store import require_space, staged
@@ -78,15 +78,15 @@ def kernel_of(folder: Path) -> Kernel | None:
     """The kernel of a kit or a bundle; None when it has none, or another version of this package made it."""
     for path in (folder / "memtype" / KERNEL, folder / KERNEL):
         try:
-            return Kernel(**json.loads(read_small(path, most=KERNEL_BYTES)))
-        except (OSError, ValueError, TypeError, RecursionError):
+            return msgspec.json.decode(read_small(path, most=KERNEL_BYTES), type=Kernel)
+        except (OSError, ValueError, RecursionError):
             continue
     return None
 
 
 def note_kernel(kernel: Kernel, folder: Path) -> None:
     """Write into a folder which kernel it is of, for :func:`kernel_of`."""
-    (folder / KERNEL).write_text(json.dumps(asdict(kernel)))
+    (folder / KERNEL).write_bytes(msgspec.json.encode(kernel))
 
 
 def kits(cache: Path) -> list[Path]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import threading
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable, reason
 from pytest_memtype.host.files import read_small
@@ -101,6 +101,14 @@ class Index:
     :param kernels: The kernels, in no order.
     """
 
+    newest: str | None
+    kernels: tuple[Kernel, ...]
+
+
+class _Stored(msgspec.Struct):
+    """The content of an index's file; ``fetched`` is in seconds since the epoch."""
+
+    fetched: float
     newest: str | None
     kernels: tuple[Kernel, ...]
 
@@ -452,22 +460,15 @@ def decode(content: bytes) -> tuple[Index, float]:
     :raises ValueError: the content is damaged.
     """
     try:
-        stored = json.loads(content)
-        index = Index(newest=stored["newest"], kernels=tuple(Kernel(**each) for each in stored["kernels"]))
-        fetched = float(stored["fetched"])
-    except (KeyError, TypeError, OverflowError, RecursionError) as error:
+        stored = msgspec.json.decode(content, type=_Stored)
+    except RecursionError as error:
         raise ValueError(f"no index: {error}") from None
-    # Python's JSON accepts infinities.
-    if not math.isfinite(fetched):
-        raise ValueError("no index: it was fetched at no time")
-    return index, fetched
+    return Index(stored.newest, stored.kernels), stored.fetched
 
 
 def encode(index: Index, *, fetched: float) -> bytes:
     """The content of the file that an index is kept in."""
-    kernels = [asdict(kernel) for kernel in index.kernels]
-    stored = {"fetched": fetched, "newest": index.newest, "kernels": kernels}
-    return json.dumps(stored, indent=1).encode()
+    return msgspec.json.encode(_Stored(fetched, index.newest, index.kernels))
 
 
 def _refresh(

@@ -9,17 +9,17 @@ boot of the host, each QEMU, each set of parameters of KVM's modules, and each w
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
 
 from pytest_memtype.errors import GuestError, GuestHung, HostError
 from pytest_memtype.host.private_folder import PrivateFolder
@@ -49,9 +49,10 @@ _LOCK = "accelerator.lock"
 # The most that another process can take: two milestones and a comparison, two accelerators.
 _LOCK_SECONDS = 8 * BOOT
 
+_Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
-@dataclass(frozen=True)
-class Choice:
+
+class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The accelerator of this host, and why.
 
     :param accelerator: ``tcg`` or ``kvm``.
@@ -63,12 +64,11 @@ class Choice:
 
     accelerator: Accelerator
     reason: str
-    kvm_seconds: float | None = None
-    tcg_seconds: float | None = None
+    kvm_seconds: _Seconds | None = None
+    tcg_seconds: _Seconds | None = None
 
 
-@dataclass(frozen=True)
-class Qualification:
+class Qualification(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The outcome of comparing KVM with TCG.
 
     :param records: How many records were compared.
@@ -78,6 +78,14 @@ class Qualification:
 
     records: int
     difference: str | None
+
+
+class _Kept(msgspec.Struct, omit_defaults=True):
+    """The content of a file: what is kept, and the host that it is valid for, see :func:`_host`."""
+
+    host: dict[str, Any]
+    choice: Choice | None = None
+    qualification: Qualification | None = None
 
 
 #: Compares KVM with TCG. Raises GuestError or HostError when a guest didn't finish, which may be temporary.
@@ -134,12 +142,7 @@ def recall(cache: Path) -> Choice | None:
     problem = kvm_problem()
     if problem is not None:
         return Choice("tcg", problem)
-    # Whatever is wrong with the file, trying again makes a better one.
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        content = json.loads((cache / _FILE).read_bytes())
-        if content["host"] == _host():
-            return _decode(content["choice"])
-    return None
+    return _recall(cache / _FILE).choice
 
 
 def kvm_problem() -> str | None:
@@ -182,19 +185,18 @@ def _parameters(module: str) -> dict[str, str]:
     return found
 
 
-def _decode(content: dict[str, Any]) -> Choice:
-    """The choice that :func:`_keep` wrote.
+def _recall(file: Path) -> _Kept:
+    """The content of a file that was kept for this host; nothing in it if it is another's, or damaged.
 
-    :param content: The ``choice`` of the file.
-    :raises ValueError: it is not what :func:`_keep` wrote. TypeError means the same.
+    :param file: The file that :func:`_keep` wrote.
+    :raises HostError: QEMU isn't installed.
     """
-    choice = Choice(**content)
-    seconds = (choice.kvm_seconds, choice.tcg_seconds)
-    if choice.accelerator not in ("tcg", "kvm") or not isinstance(choice.reason, str):
-        raise ValueError(content)
-    if not all(value is None or (isinstance(value, float) and value >= 0) for value in seconds):
-        raise ValueError(content)
-    return choice
+    # Whatever is wrong with the file, trying again makes a better one.
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        kept = msgspec.json.decode(file.read_bytes(), type=_Kept)
+        if kept.host == _host():
+            return kept
+    return _Kept({})
 
 
 @contextlib.contextmanager
@@ -242,7 +244,7 @@ def _try(image: Path, initramfs: Path, *, cache: Path, progress: Progress, quali
             return choice
         if choice.accelerator == "tcg":
             progress(Remark(f"TCG it is: {choice.reason}"))
-    _keep({"choice": dataclasses.asdict(choice)}, host=host, file=cache / _FILE)
+    _keep(_Kept(host, choice=choice), cache / _FILE)
     return choice
 
 
@@ -250,9 +252,9 @@ def trusted(choice: Choice, qualification: Qualification) -> Choice:
     """KVM, which was faster, if its records are the same as TCG's; else TCG, and why."""
     if qualification.difference is None:
         same = f"{qualification.records} records are the same under both"
-        return dataclasses.replace(choice, reason=f"{choice.reason}; {same}")
+        return msgspec.structs.replace(choice, reason=f"{choice.reason}; {same}")
     reason = f"KVM is faster, but not to be trusted: {qualification.difference}"
-    return dataclasses.replace(choice, accelerator="tcg", reason=reason)
+    return msgspec.structs.replace(choice, accelerator="tcg", reason=reason)
 
 
 def _asked_for(*, cache: Path, progress: Progress, qualify: Qualify) -> Choice:
@@ -295,19 +297,11 @@ def keep_qualification(found: Qualification, *, cache: Path, host: dict[str, Any
     :param cache: The folder that it is kept in.
     :param host: The host it was found for, see :func:`_host`; None for this host as it is now.
     """
-    content = {"qualification": dataclasses.asdict(found)}
-    _keep(content, host=host or _host(), file=cache / _QUALIFICATION)
+    _keep(_Kept(host or _host(), qualification=found), cache / _QUALIFICATION)
 
 
 def _recall_qualification(cache: Path) -> Qualification | None:
-    # Whatever is wrong with the file, comparing again makes a better one.
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        content = json.loads((cache / _QUALIFICATION).read_bytes())
-        if content["host"] == _host():
-            found = Qualification(**content["qualification"])
-            if isinstance(found.records, int) and isinstance(found.difference, str | None):
-                return found
-    return None
+    return _recall(cache / _QUALIFICATION).qualification
 
 
 @dataclass(frozen=True)
@@ -362,10 +356,10 @@ def _trial(
         return time.monotonic() - start
 
 
-def _keep(content: dict[str, Any], *, host: dict[str, Any], file: Path) -> None:
+def _keep(kept: _Kept, file: Path) -> None:
     # The writer holds the lock, so one name will do, and what a killed run left is written over.
     unfinished = file.with_name(f"{file.name}.partial")
     # A full disk costs the next run a trial, not this one its tests.
     with contextlib.suppress(OSError):
-        unfinished.write_text(json.dumps({"host": host, **content}, indent=2) + "\n")
+        unfinished.write_bytes(msgspec.json.encode(kept))
         unfinished.replace(file)

@@ -33,9 +33,9 @@ def change_vcpu_registers(machine: Machine, change: Callable[[CpuRegisters], Cpu
     """
     with temporary_folder("state") as name, stopped(machine):
         file = Path(name) / "state"
-        take_ram_along(machine)
+        take_ram_along(machine.qmp)
         try:
-            save_state(machine, file)
+            save_state(machine.qmp, file)
             state = file.read_bytes()
             shape = shape_of(state)
             changed = [change(cpu) for cpu in read_cpus(state, shape)]
@@ -43,7 +43,7 @@ def change_vcpu_registers(machine: Machine, change: Callable[[CpuRegisters], Cpu
         except (DeviceStateError, OSError) as error:
             raise GuestError(f"the registers can't be changed from outside: {error}") from None
         machine.replace(dataclasses.replace(machine.config, ram_file=None, ram_share=True, state=file))
-        take_ram_along(machine)
+        take_ram_along(machine.qmp)
         load_state(machine)
 
 

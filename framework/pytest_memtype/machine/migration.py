@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_memtype.errors import GuestError
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.machine.timeouts import COMMAND
 
 
-def leave_ram_out(machine: Machine) -> None:
+def leave_ram_out(qmp: Qmp) -> None:
     """Have states saved or loaded from now on without the memory that is shared with a file.
 
     QEMU also sends events from then on, so that the end is known.
     """
-    _set_capabilities(machine, ignore_shared=True)
+    _set_capabilities(qmp, {"x-ignore-shared": True, "events": True})
 
 
-def take_ram_along(machine: Machine) -> None:
+def take_ram_along(qmp: Qmp) -> None:
     """Have states saved or loaded from now on with all memory in them."""
-    _set_capabilities(machine, ignore_shared=False)
+    _set_capabilities(qmp, {"x-ignore-shared": False, "events": True})
 
 
-def save_state(machine: Machine, file: Path) -> None:
+def send_events(qmp: Qmp) -> None:
+    """Have QEMU send events from now on, so that the end of a migration is known; no more is changed."""
+    _set_capabilities(qmp, {"events": True})
+
+
+def save_state(qmp: Qmp, file: Path) -> None:
     """Have a stopped guest's state written to a new file. The guest stays stopped.
 
-    :param machine: The stopped guest.
+    :param qmp: The control connection of the stopped guest's QEMU, which sends events of migration.
     :param file: The path of the new file; none may be there.
     :raises GuestError: QEMU ended or could not save it.
     :raises OSError: the disk is full; the guest can go on.
@@ -35,11 +42,11 @@ def save_state(machine: Machine, file: Path) -> None:
     # Not exec:cat, whose writes may fail, or be unfinished, when QEMU says that all is sent.
     ours, theirs = socket.socketpair()
     # A clone has an event from its own restoration.
-    before = len(machine.qmp.events)
+    before = len(qmp.events)
     with ours:
         with theirs:
-            machine.qmp.give("state", theirs.fileno())
-        machine.qmp.execute("migrate", {"uri": "fd:state"})
+            qmp.give("state", theirs.fileno())
+        qmp.execute("migrate", {"uri": "fd:state"})
         ours.settimeout(COMMAND)
         try:
             with ours.makefile("rb") as stream, file.open("xb") as to:
@@ -48,9 +55,9 @@ def save_state(machine: Machine, file: Path) -> None:
             # First, because QEMU answers no command while it waits to send its devices' state (QEMU 7.2: it
             # is written under the lock that the monitor wants).
             ours.close()
-            machine.qmp.execute("migrate_cancel")
+            qmp.execute("migrate_cancel")
             raise
-    end = machine.qmp.wait_for_event(
+    end = qmp.wait_for_event(
         lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"),
         doing="saving the guest's state",
         after=before,
@@ -73,9 +80,8 @@ def load_state(machine: Machine) -> None:
     )
 
 
-def _set_capabilities(machine: Machine, *, ignore_shared: bool) -> None:
-    capabilities = {"x-ignore-shared": ignore_shared, "events": True}
-    machine.qmp.execute(
+def _set_capabilities(qmp: Qmp, capabilities: Mapping[str, bool]) -> None:
+    qmp.execute(
         "migrate-set-capabilities",
         {"capabilities": [{"capability": name, "state": state} for name, state in capabilities.items()]},
     )

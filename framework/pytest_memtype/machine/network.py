@@ -47,4 +47,4 @@ def _open(machine: Machine) -> set[int]:
 
 def _monitor(machine: Machine, line: str) -> str:
     # QMP has no command of its own for this (QEMU 7.2 to 10).
-    return str(machine.qmp.execute("human-monitor-command", {"command-line": line})).strip()
+    return machine.qmp.monitor(line).strip()

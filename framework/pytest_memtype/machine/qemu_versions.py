@@ -21,7 +21,6 @@ What differs besides is settled for every version alike:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -33,6 +32,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from pytest_memtype.errors import HostError, reason
 from pytest_memtype.host.child import describe_status
@@ -237,15 +238,14 @@ def _last_line(text: str) -> str:
 def _known(program: str, identity: str) -> Qemu:
     kept = cache_directory() / "qemu" / f"{identity}.json"
     # Whatever is wrong with the file, asking again makes a better one.
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        return _decode(json.loads(kept.read_bytes()))
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        return _checked(msgspec.json.decode(kept.read_bytes(), type=Qemu))
     qemu = ask(program)
-    content = {**dataclasses.asdict(qemu), "types": sorted(qemu.types)}
     # A full disk costs the next run the questions, not this one its tests. Several processes may write.
     with contextlib.suppress(OSError):
         kept.parent.mkdir(exist_ok=True)
         unfinished = kept.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(content, indent=1) + "\n")
+        unfinished.write_bytes(msgspec.json.encode(qemu, order="deterministic"))
         unfinished.replace(kept)
         _forget_others(program, kept)
     return qemu
@@ -260,8 +260,8 @@ def _forget_others(program: str, kept: Path) -> None:
     """
     for path in kept.parent.glob("*.json"):
         try:
-            about = str(json.loads(path.read_bytes())["program"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+            about = msgspec.json.decode(path.read_bytes(), type=Qemu).program
+        except (ValueError, RecursionError):
             about = ""
         if path != kept and (about == program or not Path(about).is_file()):
             path.unlink(missing_ok=True)
@@ -277,9 +277,8 @@ def identity(program: str) -> str:
     """
     if _is_elf(program):
         return _stat_hash(program)
-    said = ask_once(program)
-    content = json.dumps({**dataclasses.asdict(said), "types": sorted(said.types)})
-    return hashlib.sha256(f"{_stat_hash(program)} {content}".encode()).hexdigest()[:16]
+    said = msgspec.json.encode(ask_once(program), order="deterministic")
+    return hashlib.sha256(_stat_hash(program).encode() + said).hexdigest()[:16]
 
 
 def _is_elf(program: str) -> bool:
@@ -310,21 +309,3 @@ def _stat_hash(program: str) -> str:
         raise HostError(f"{reason(error)}; {_INSTALL} again") from None
     numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return hashlib.sha256(f"{_FORMAT} {program} {numbers}".encode()).hexdigest()[:16]
-
-
-def _decode(content: dict[str, Any]) -> Qemu:
-    """The QEMU that :func:`_known` wrote to a file.
-
-    :param content: The content of the file.
-    :raises ValueError: it isn't what :func:`_known` wrote. TypeError and KeyError mean the same.
-    """
-    major, minor, micro = map(int, content["version"])
-    return _checked(
-        Qemu(
-            program=str(content["program"]),
-            banner=str(content["banner"]),
-            version=(major, minor, micro),
-            types=frozenset(map(str, content["types"])),
-            file_migration=content["file_migration"] is True,
-        )
-    )

@@ -1,4 +1,4 @@
-"""QMP, one call at a time: a synchronous interface to ``qemu.qmp``."""
+"""QMP, one call at a time: a synchronous interface to ``qemu.qmp``, for our QEMUs and those of others."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import json
 import logging
 import os
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
-from pytest_memtype.errors import GuestError, GuestExited, GuestPanicked
+from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked, UsageError, reason
 from pytest_memtype.host import background
 from pytest_memtype.machine.timeouts import COMMAND, EXIT, START
-from pytest_memtype.machine.wait import Waiter, deadline_after
+from pytest_memtype.machine.wait import Waiter, deadline_after, poll
 
 # The end of QEMU is raised to our caller; without a handler Python would print the library's message, too.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
@@ -28,31 +29,93 @@ Event = dict[str, Any]
 
 # Bytes of the longest message: "info tlb" of a guest with 2 GiB in pages of 4 KiB answers with 28 MB.
 _LONGEST = 256 << 20
+# The same for a QEMU of somebody else, who may mean ill: "info mtree -f" is the longest that it is asked for.
+_LONGEST_OF_OTHERS = 10 << 20
+
+
+def connected(path: Path, *, timeout: float = START) -> socket.socket:
+    """Connect to the QMP socket of a QEMU that isn't ours.
+
+    :param path: The socket.
+    :param timeout: Seconds to wait at most until the connection is accepted.
+    :raises UsageError: nothing listens there, or the connection isn't accepted in time.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        # A peer that doesn't accept lets the next connection wait for ever once its queue is full.
+        # Python's own timeout doesn't wait at all on such a socket, but fails at once (unix(7), EAGAIN).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+        connection.connect(str(path))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
+    except BlockingIOError:
+        connection.close()
+        raise _no_qemu(path, f"it takes no connection in {timeout:.0f} s") from None
+    except OSError as error:
+        connection.close()
+        raise _no_qemu(path, reason(error)) from None
+    return connection
+
+
+def qmp_of_another(connection: socket.socket, name: object, *, timeout: float = START) -> Qmp:
+    """Begin to talk to a QEMU that isn't ours. To close the control connection lets it run on.
+
+    :param connection: Our end of a connected socket.
+    :param name: What it is connected to, for messages.
+    :param timeout: Seconds that QEMU has until its greeting.
+    :raises UsageError: nothing answers there, or it isn't QEMU.
+    """
+    try:
+        return Qmp(connection, waiter=_Another(), timeout=timeout, longest=_LONGEST_OF_OTHERS)
+    except GuestError as error:
+        raise _no_qemu(name, _one_line(error.__cause__ or error)) from None
+
+
+def _no_qemu(name: object, why: str) -> UsageError:
+    return UsageError(
+        f"no QEMU answers at {name}: {why}; start it with -qmp unix:PATH,server=on,wait=off, and let nobody "
+        "else be connected to it"
+    )
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def _one_line(error: BaseException) -> str:
+    # The library's errors have several lines, and QEMU's own words may have.
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class Qmp:
     """The control connection to a QEMU. One thread at a time may call it.
 
     :param end: Our end of the socket pair.
-    :param transcript: File that takes every message, with the seconds since the start.
     :param waiter: The machine.
+    :param transcript: File that takes every message, with the seconds since the start; None for none.
     :param timeout: Seconds that QEMU has until its greeting.
+    :param longest: Bytes of the longest message that QEMU may send.
     :ivar listeners: Called with each event, on the background thread, before any answer that follows it.
     :raises GuestExited: QEMU ended before its greeting.
     :raises GuestHung: QEMU's greeting didn't come in time.
     """
 
     def __init__(
-        self, end: socket.socket, *, transcript: Path, waiter: Waiter, timeout: float = START
+        self,
+        end: socket.socket,
+        *,
+        waiter: Waiter,
+        transcript: Path | None = None,
+        timeout: float = START,
+        longest: int = _LONGEST,
     ) -> None:
         self.listeners: list[Callable[[Event], None]] = []
         self._events: list[Event] = []
         self._waiter = waiter
         self._start = time.monotonic()
-        self._transcript = transcript.open("a", buffering=1)
+        self._transcript = transcript.open("a", buffering=1) if transcript is not None else None
         self._lock = threading.Lock()
         self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._client = _Client(self._record)
+        self._client = _Client(self._record, longest)
         try:
             self._call(self._client.connect(end), doing="starting QEMU", timeout=timeout)
         except BaseException:
@@ -65,19 +128,30 @@ class Qmp:
         return tuple(self._events)
 
     def execute(
-        self, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = COMMAND
+        self,
+        command: str,
+        arguments: Mapping[str, object] | None = None,
+        *,
+        descriptor: int | None = None,
+        timeout: float = COMMAND,
     ) -> Any:
         """Carry out a QMP command, and return QEMU's answer.
 
         :param command: The name of a QMP command.
         :param arguments: The command's arguments by name; None for none.
+        :param descriptor: An open descriptor of this process for a command that takes one: QEMU gets a copy.
         :param timeout: Seconds that QEMU has for its answer.
         :raises GuestExited: QEMU ended before it answered.
         :raises GuestError: QEMU refused the command.
         :raises GuestHung: the answer didn't come in time.
         """
         doing = f"waiting for QEMU's answer to {command!r}"
-        return self._call(self._client.execute(command, arguments), doing=doing, timeout=timeout)
+        coroutine = _execute(self._client, command, arguments, descriptor)
+        return self._call(coroutine, doing=doing, timeout=timeout)
+
+    def monitor(self, command: str) -> str:
+        """Carry out a command of QEMU's human monitor, and return its output; errors as :meth:`execute`."""
+        return str(self.execute("human-monitor-command", {"command-line": command}))
 
     def give(self, name: str, descriptor: int) -> None:
         """Give QEMU a descriptor, which its commands then know as ``fd:NAME``.
@@ -86,9 +160,7 @@ class Qmp:
         :param descriptor: An open descriptor of this process; QEMU gets a copy.
         :raises GuestError: QEMU refused it, ended, or didn't answer in time, see :meth:`execute`.
         """
-        doing = f"giving QEMU the descriptor {name!r}"
-        self._call(_send(self._client, descriptor), doing=doing, timeout=COMMAND)
-        self.execute("getfd", {"fdname": name})
+        self.execute("getfd", {"fdname": name}, descriptor=descriptor)
 
     def wait_for_event(
         self, wanted: Callable[[Event], bool], *, doing: str, after: int = 0, timeout: float = COMMAND
@@ -124,7 +196,8 @@ class Qmp:
         with self._lock:
             os.close(self._done)
             self._done = -1
-        self._transcript.close()
+        if self._transcript is not None:
+            self._transcript.close()
 
     def _call(self, coroutine: Any, *, doing: str, timeout: float) -> Any:
         future = background.submit(coroutine)
@@ -147,8 +220,8 @@ class Qmp:
         try:
             return future.result()
         except ExecuteError as error:
-            raise GuestError(f"QEMU refused while {doing}: {error}") from error
-        except QMPError as error:
+            raise GuestError(f"QEMU refused while {doing}: {_one_line(error)}") from error
+        except (QMPError, OSError) as error:
             raise self._waiter.ended(doing) from error
 
     def _wake(self) -> None:
@@ -158,7 +231,7 @@ class Qmp:
                 os.eventfd_write(self._done, 1)
 
     def _record(self, direction: str, message: Message) -> None:
-        if not self._transcript.closed:
+        if self._transcript is not None and not self._transcript.closed:
             seconds = time.monotonic() - self._start
             self._transcript.write(f"{seconds:9.3f} {direction} {json.dumps(dict(message))}\n")
         if "event" in message:
@@ -176,11 +249,27 @@ class Qmp:
             future.cancel()
 
 
+class _Another:
+    """The waiter for a QEMU whose process isn't ours to watch: the end of its connection is its end."""
+
+    def ready(self, *, readable: Iterable[int] = (), writable: Iterable[int] = (), timeout: float) -> bool:
+        """Wait for one of some descriptors. False at the deadline."""
+        return bool(poll(readable, writable, deadline_after(timeout)))
+
+    def ended(self, doing: str) -> GuestError:
+        """The error that says that the connection ended."""
+        return GuestExited(f"its connection ended ({doing})")
+
+    def hung(self, doing: str, timeout: float) -> GuestError:
+        """The error that explains a deadline of ``timeout`` seconds."""
+        return GuestHung(f"no answer for {timeout:g} s ({doing})")
+
+
 class _Client(QMPClient):
     """A QMP client that shows every message to a function, in order, before anything else sees it."""
 
-    def __init__(self, record: Callable[[str, Message], None]) -> None:
-        super().__init__("memtype", readbuflen=_LONGEST)
+    def __init__(self, record: Callable[[str, Message], None], longest: int) -> None:
+        super().__init__("memtype", readbuflen=longest)
         self._record = record
 
     def _cb_outbound(self, msg: Message) -> Message:
@@ -197,8 +286,15 @@ async def _closed(client: QMPClient) -> None:
         await client.runstate_changed()
 
 
-async def _send(client: QMPClient, descriptor: int) -> None:
-    client.send_fd_scm(descriptor)
+async def _execute(
+    client: QMPClient, command: str, arguments: Mapping[str, object] | None, descriptor: int | None
+) -> object:
+    if descriptor is not None:
+        # It would assert that there is a connection.
+        if client.runstate is not Runstate.RUNNING:
+            raise QMPError("the connection has ended")
+        client.send_fd_scm(descriptor)
+    return await client.execute(command, arguments)
 
 
 async def _disconnect(client: QMPClient) -> None:

@@ -108,8 +108,8 @@ def save(
             machine.resume()
             notes = prepare(machine)
             machine.qmp.execute("stop")
-            leave_ram_out(machine)
-            save_state(machine, state)
+            leave_ram_out(machine.qmp)
+            save_state(machine.qmp, state)
             machine.qmp.execute("quit")
         # Only now: the guest wrote to its memory until its end.
         with ram.open("xb") as file:
@@ -229,7 +229,7 @@ def clone(template: Template, *, logs: Path) -> Machine:
     try:
         assert template.guest.ram_file is not None
         machine.stands_on(template.guest.ram_file, template.ram)
-        leave_ram_out(machine)
+        leave_ram_out(machine.qmp)
         load_state(machine)
         machine.resume()
     except BaseException:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_memtype.errors import DeviceStateError, GuestError, HostError
+from pytest_memtype.errors import DeviceStateError, GuestError, HostError, UsageError
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, Remark, silent
 from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, read_cpus, shape_of
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.migration import leave_ram_out, save_state
+from pytest_memtype.machine.migration import leave_ram_out, save_state, send_events
+from pytest_memtype.machine.program import Program
 from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.qemu_versions import Qemu, this_qemu
+from pytest_memtype.machine.qmp import Qmp, qmp_of_another
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.template import memory_file
 
@@ -85,6 +90,39 @@ def cpu_shape(guest: QemuConfig) -> CpuShape:
     return _learned(this_qemu(), guest.hardware.cpu, guest.accelerator)
 
 
+def learned_shape(program: Program) -> CpuShape:
+    """Learn how a QEMU that isn't this host's saves CPUs, from a guest of its own that never runs.
+
+    :param program: The QEMU to start.
+    :raises HostError: it can't be started, or its saved state isn't understood.
+    """
+    ours, theirs = socket.socketpair()
+    # fmt: off
+    command = [
+        *program.command, "-nodefaults", "-no-user-config", "-display", "none",
+        "-machine", "q35", "-accel", "tcg", "-m", "16M", "-S",
+        "-chardev", f"socket,id=control,fd={theirs.fileno()}", "-qmp", "chardev:control",
+    ]
+    # fmt: on
+    with ours, theirs, tempfile.TemporaryFile() as output:
+        descriptors = [theirs.fileno(), *program.descriptors]
+        qemu = subprocess.Popen(command, pass_fds=descriptors, stdout=output, stderr=output)
+        try:
+            theirs.close()
+            with contextlib.closing(qmp_of_another(ours, program.name)) as qmp:
+                send_events(qmp)
+                return _saved_shape(qmp)
+        except (GuestError, UsageError, DeviceStateError, OSError) as error:
+            output.seek(0)
+            said = tuple(output.read().decode(errors="replace").splitlines()[-5:])
+            raise HostError(
+                f"how {program.name} saves CPUs can't be learned: {error}", details=said
+            ) from None
+        finally:
+            qemu.kill()
+            qemu.wait()
+
+
 @contextlib.contextmanager
 def trial_guest(*, as_template: bool = False) -> Iterator[Machine]:
     """A guest without a kernel, paused for good.
@@ -145,12 +183,16 @@ def _learned(_qemu: Qemu, cpu: str, accelerator: str) -> CpuShape:
     guest = QemuConfig(
         hardware=replace(Hardware(), cpu=cpu), accelerator="kvm" if accelerator == "kvm" else "tcg"
     )
-    with temporary_folder("shape") as name:
-        state = Path(name) / "state"
-        with Machine.start(guest, logs=Path(name) / "logs") as machine:
-            leave_ram_out(machine)
-            save_state(machine, state)
+    with temporary_folder("shape") as name, Machine.start(guest, logs=Path(name)) as machine:
+        leave_ram_out(machine.qmp)
         try:
-            return shape_of(state.read_bytes())
+            return _saved_shape(machine.qmp)
         except DeviceStateError as error:
             raise GuestError(str(error)) from None
+
+
+def _saved_shape(qmp: Qmp) -> CpuShape:
+    with temporary_folder("shape") as name:
+        state = Path(name) / "state"
+        save_state(qmp, state)
+        return shape_of(state.read_bytes())

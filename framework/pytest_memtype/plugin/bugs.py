@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_memtype.bugs.facts import Bug, Sighting, Status, facts
@@ -88,7 +88,7 @@ def pytest_runtest_makereport(
             status=status.value,
             evidence=tuple(sighting.evidence),
         )
-        vars(report)["memtype_bug"] = cell.as_json()
+        vars(report)["memtype_bug"] = msgspec.to_builtins(cell)
         if sighting.evidence:
             report.sections.append(("reported bug", "\n".join(sighting.evidence)))
     return report
@@ -128,7 +128,7 @@ class BugRecorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cell = getattr(report, "memtype_bug", None)
         if cell is not None:
-            self.cells.append(Cell.from_json(cell))
+            self.cells.append(msgspec.convert(cell, Cell))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.cells:
@@ -140,4 +140,4 @@ class BugRecorder:
 
 def append_cells(path: Path, cells: list[Cell]) -> None:
     """Write the cells of a run's reproducers to a file, one line of JSON each."""
-    path.write_text("".join(json.dumps(cell.as_json()) + "\n" for cell in cells))
+    path.write_bytes(msgspec.json.Encoder().encode_lines(cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,9 +22,9 @@ from memtype_support.system_ram import ram_pages
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit import any_qemu
-from pytest_memtype.audit.any_qemu import Control
 from pytest_memtype.cli import main
 from pytest_memtype.machine.qemu_versions import this_qemu
+from pytest_memtype.machine.qmp import connected, qmp_of_another
 from pytest_memtype.machine.vcpu_registers import save_devices
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -59,7 +60,7 @@ def foreign(guest: Guest, tmp_path: Path) -> Iterator[Path]:
     try:
         assert qemu.stdout is not None
         assert qemu.stdout.readline(), "QEMU didn't start"
-        control = Control(any_qemu.connected(path), path)
+        control = qmp_of_another(connected(path), path)
         capabilities = [{"capability": "x-ignore-shared", "state": True}]
         control.execute("migrate-set-capabilities", {"capabilities": capabilities})
         control.execute("migrate-incoming", {"uri": uri})
@@ -86,12 +87,12 @@ def test_a_qemu_of_somebody_elses(guest: Guest, foreign: Path, tmp_path: Path) -
     lanes = {each.text for each in root.iter(f"{SVG}text")}
     assert {"UC", "WC", "WT", "WP", "WB", "conflicts"} <= lanes
     # It goes on as it was, and whoever comes next finds it so.
-    control = Control(any_qemu.connected(foreign), foreign)
+    control = qmp_of_another(connected(foreign), foreign)
     assert control.execute("query-status")["running"] is True
     control.execute("stop")
     control.close()
     assert "0 conflicts" in run("--qmp", foreign).output
-    control = Control(any_qemu.connected(foreign), foreign)
+    control = qmp_of_another(connected(foreign), foreign)
     assert control.execute("query-status")["running"] is False
     control.close()
 
@@ -132,7 +133,7 @@ def test_the_program_of_another_user_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.timeout(60)
 def test_who_takes_no_connection_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a QEMU that is stopped, once others wait for it."""
-    monkeypatch.setattr(any_qemu, "START", 0.5)
+    monkeypatch.setattr(any_qemu, "connected", functools.partial(connected, timeout=0.5))
     path = tmp_path / "qmp"
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket(socket.AF_UNIX))

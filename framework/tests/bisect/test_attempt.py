@@ -50,7 +50,7 @@ def test_good(guest): pass
 def test_bad(guest): assert False
 def test_skipped(guest):
     import pytest
-    pytest.skip("not here")
+    pytest.skip("not here \\udc80")
 """
 
 
@@ -68,4 +68,5 @@ def test_attempts(pytester: pytest.Pytester) -> None:
     assert made["flaky"] == Attempt(PASSED, (PASSED, FAILED, PASSED))
     assert made["flaky"].flaky
     assert made["skipped"].answer == UNKNOWN
-    assert "not here" in made["skipped"].reason
+    # A file of JSON takes it.
+    assert r"not here \udc80" in made["skipped"].reason

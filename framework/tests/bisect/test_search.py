@@ -66,7 +66,8 @@ def test_the_state_outlives_an_interruption(tmp_path: Path) -> None:
     state.save(tried)
     assert State(tmp_path / "new", test="t", good="a", bad="b").load() == tried
     assert State(tmp_path / "new", test="other", good="a", bad="b").load() == {}
-    for text in ("{", "[" * 100_000):
+    damaged = ('{"a": 1}', '{"a": {"answer": "passed", "tries": [NaN]}}', '{"a": {"answer": 1, "tries": []}}')
+    for text in ("{", "[" * 100_000, *damaged):
         state.path.write_text(text)
         assert state.load() == {}
     state.forget()

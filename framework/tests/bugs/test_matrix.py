@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from pytest_memtype.bugs.matrix import Cell, combined, matrix, read_cells
+from pytest_memtype.plugin.bugs import append_cells
 
 
 def cell(bug: str, version: str, status: str) -> Cell:
@@ -63,6 +63,6 @@ def test_tests_of_one_bug_must_agree(statuses: list[str], word: str) -> None:
 
 def test_cells_come_back_from_the_file(tmp_path: Path) -> None:
     one = cell("leak", "6.1.10", "ABSENT")
-    (tmp_path / "bugs.jsonl").write_text(json.dumps(one.as_json()) + "\n")
+    append_cells(tmp_path / "bugs.jsonl", [one])
     assert read_cells(tmp_path / "bugs.jsonl") == [one]
     assert read_cells(tmp_path / "missing.jsonl") == []

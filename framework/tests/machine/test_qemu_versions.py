@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from memtype_support import broken_qemu
 
@@ -86,8 +87,10 @@ def test_another_program_under_the_same_name_is_asked_anew(
 def test_what_it_said_before_an_upgrade_is_dropped(own_cache: Path, tmp_path: Path) -> None:
     own, other = own_cache / "qemu", shutil.which(QEMU)
     own.mkdir(parents=True)
+    assert other is not None
     for name, program in {"other": other, "gone": str(tmp_path / "gone")}.items():
-        (own / f"{name}.json").write_text(json.dumps({"program": program}))
+        said = qemu_versions.Qemu(program, "QEMU emulator version 9.0.0", (9, 0, 0), frozenset(), True)
+        (own / f"{name}.json").write_bytes(msgspec.json.encode(said))
     (own / "damaged.json").write_text("[" * 100_000)
     upgraded = broken_qemu.make(tmp_path / "bin", "newer")
     # An upgrade changes the hash by which a program's answer is kept.

@@ -1,13 +1,18 @@
+import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import GuestError, GuestExited, GuestHung
+from pytest_memtype.errors import GuestError, GuestExited, GuestHung, UsageError
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.qmp import Event
+from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.machine.qmp import Event, Qmp, connected, qmp_of_another
 
 Start = Callable[..., Machine]
 BeforeWaiting = Callable[[Machine, Callable[[], object]], None]
@@ -83,3 +88,73 @@ def test_close_twice(start: Start) -> None:
     machine = start()
     machine.qmp.close()
     machine.qmp.close()
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no QEMU answers at .*: No such file"):
+        connected(tmp_path / "qmp")
+
+
+@pytest.mark.parametrize("greeting", [b"220 ready\r\n", b"[" * 100_000 + b"\n"], ids=["mail", "nested"])
+def test_somebody_else_listens(greeting: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(greeting)
+        with pytest.raises(UsageError, match=r"no QEMU answers at qmp: .*; start it with -qmp") as raised:
+            qmp_of_another(ours, "qmp")
+    assert "\n" not in str(raised.value)
+
+
+def test_nobody_answers() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(UsageError, match=r"no QEMU answers at qmp: no answer for 0\.01 s"):
+        qmp_of_another(ours, "qmp", timeout=0.01)
+
+
+@pytest.fixture
+def another() -> Iterator[tuple[Qmp, subprocess.Popen[bytes]]]:
+    """A QEMU that no machine of ours watches."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        control = ("-chardev", f"socket,id=control,fd={theirs.fileno()}", "-qmp", "chardev:control")
+        command = [QEMU, "-machine", "none", "-nodefaults", "-display", "none", *control]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
+            theirs.close()
+            try:
+                with contextlib.closing(qmp_of_another(ours, "there")) as qmp:
+                    yield qmp, process
+            finally:
+                process.kill()
+
+
+def test_another_qemu_answers_and_refuses(another: tuple[Qmp, subprocess.Popen[bytes]]) -> None:
+    qmp, _ = another
+    assert "prelaunch" in qmp.monitor("info status") or "running" in qmp.monitor("info status")
+    with pytest.raises(GuestError, match=r"QEMU refused .*'no-such-command'.*has not been found"):
+        qmp.execute("no-such-command")
+
+
+def test_another_qemu_gets_a_descriptor(another: tuple[Qmp, subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    qmp, _ = another
+    with (tmp_path / "file").open("wb") as file:
+        assert qmp.execute("add-fd", {"fdset-id": 7}, descriptor=file.fileno())["fdset-id"] == 7
+    assert [each["fdset-id"] for each in qmp.execute("query-fdsets")] == [7]
+
+
+def test_another_qemu_ends(another: tuple[Qmp, subprocess.Popen[bytes]]) -> None:
+    qmp, process = another
+    process.kill()
+    process.wait()
+    with pytest.raises(GuestExited, match=r"its connection ended \(.*'query-status'\)"):
+        qmp.execute("query-status")
+    with pytest.raises(GuestExited, match="its connection ended"):
+        qmp.execute("getfd", {"fdname": "x"}, descriptor=0)
+
+
+def test_another_qemu_hangs(another: tuple[Qmp, subprocess.Popen[bytes]]) -> None:
+    qmp, process = another
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(GuestHung, match=r"no answer for 0\.01 s \(.*'query-status'\)"):
+        qmp.execute("query-status", timeout=0.01)
+    os.kill(process.pid, signal.SIGCONT)
+    assert qmp.execute("query-version")["qemu"]["major"] >= 7

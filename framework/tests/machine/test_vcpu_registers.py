@@ -7,9 +7,18 @@ from dataclasses import replace
 import pytest
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
+from pytest_memtype.errors import HostError
 from pytest_memtype.machine.device_state import read_cpus, shape_of, with_registers
+from pytest_memtype.machine.program import installed
+from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.state import GuestState
-from pytest_memtype.machine.vcpu_registers import cpu_shape, outside_registers, save_devices, stopped
+from pytest_memtype.machine.vcpu_registers import (
+    cpu_shape,
+    learned_shape,
+    outside_registers,
+    save_devices,
+    stopped,
+)
 
 LAYOUT = Layout(
     "two-ranges",
@@ -65,3 +74,19 @@ def test_registers_are_written_where_they_are_read(guest: Guest) -> None:
     words += zip(cpu.mtrr_variable[0], other.mtrr_variable[0], strict=True)
     expected = sum(different(before.to_bytes(8), after.to_bytes(8)) for before, after in words)
     assert different(state, patched) == expected
+
+
+def test_a_program_that_is_no_qemu() -> None:
+    with pytest.raises(HostError, match=r"how /bin/true saves CPUs can't be learned"):
+        learned_shape(installed("/bin/true"))
+    with pytest.raises(HostError, match="is not on this host"):
+        installed("/nowhere/qemu")
+
+
+def test_how_the_installed_qemu_saves_a_cpu() -> None:
+    shape = learned_shape(installed(QEMU))
+    # Intel SDM: eleven fixed-range registers; QEMU 7.2 has eight pairs, which are sixteen words.
+    assert {name: count for name, (_, count) in shape.offsets.items() if count > 1} == {
+        "mtrr_fixed": 11,
+        "mtrr_variable": 16,
+    }
