@@ -6,10 +6,11 @@ other roots is told apart.
 
 Then 1,000 copies of the default guest's memory with page tables gone mad, each audited as ``memtype audit
 --ram`` does it, roots and all, and once more with the roots known: against the sound copy, audited just
-before; of each, the least of five rounds. They are others in each run; the seed that is printed has the same
-ones again.
+before; of each, the least of five rounds, and of a memory over twice the least of four such ratios. They are
+others in each run; the seed that is printed has the same ones again. With several seeds that many thousand
+copies are audited, and nothing else is measured.
 
-    python framework/benchmarks/audit.py [SEED]
+    python framework/benchmarks/audit.py [SEED]...
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ GROWTH = ("256M", "512M", "1G", "2G")
 ONLY_4K = "qemu64,-pse"
 MEMORIES = 1000
 TWICE = 2
+AGAIN = 3
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,23 @@ def go_mad(guest: Guest, folder: Path, seed: int) -> Madness:
             least(lambda: audit(ram, processors, roots, owners=whose)),
         )
 
+    def ratios() -> tuple[float, float]:
+        before, after = times(sound), times(mad)
+        return after[0] / before[0], after[1] / before[1]
+
+    def calm() -> tuple[float, float]:
+        whole, known = ratios()
+        for _ in range(AGAIN):
+            # A busy host is over twice now and then, a memory always.
+            if max(whole, known) <= TWICE:
+                break
+            whole, known = map(min, (whole, known), ratios())
+        return whole, known
+
     words = np.memmap(files[1], "<u8", "r+").reshape(-1, 512)
     tables = tables_of(audit(sound, processors, roots).seen.walk.walk)
-    taken = [(times(sound), times(mad)) for _ in corrupted(words, tables, MEMORIES, seed=seed)]
-    whole, given = ([each[1][kind] / each[0][kind] for each in taken] for kind in (0, 1))
-    return Madness(whole, given)
+    taken = [calm() for _ in corrupted(words, tables, MEMORIES, seed=seed)]
+    return Madness([whole for whole, _ in taken], [known for _, known in taken])
 
 
 def least(action: Callable[[], object]) -> float:
@@ -187,8 +201,24 @@ def of(on: Bench, hardware: Hardware) -> Cost:
         return measure(guest)
 
 
+def only_mad(seeds: list[int]) -> None:
+    rows = []
+    with bench() as on:
+        guest = on.clone()
+        with guest.machine:
+            for seed in seeds:
+                rows += [(seed, *row) for row in go_mad(guest, on.logs(), seed).rows]
+    columns = ("seed", "audit", "median", "99 %", "most", "over twice")
+    show(f"{MEMORIES} corrupted memories of each seed, as multiples of the sound one's time", columns, rows)
+    finish({"over_twice": sum(int(row[-1]) for row in rows)})
+
+
 def main() -> None:
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else secrets.randbelow(1_000_000)
+    seeds = [int(each) for each in sys.argv[1:]] or [secrets.randbelow(1_000_000)]
+    if len(seeds) > 1:
+        only_mad(seeds)
+        return
+    (seed,) = seeds
     with bench() as on:
         guest = on.clone()
         with guest.machine:

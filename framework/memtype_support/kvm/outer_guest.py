@@ -99,9 +99,9 @@ class Done:
 class Livelock(GuestError):
     """A guest inside spins with interrupts off, and doesn't stop.
 
-    Seen twice in 110 tests, the second time looked at: a 6.1 with one CPU waits for a lock that is taken, on
-    the stack of interrupts (QEMU 7.2 outside, 10.0 inside). With one CPU that can't be unless an interrupt
-    came while they were off. It is put down to TCG's SVM, which is a guess: none was seen on hardware.
+    It is TCG's fault: VMRUN leaves the vector of an interrupt that it injects in ``exception_index``, and when
+    the loop of the CPU is left before that is reset, the vector is delivered again, interrupts off or not
+    (QEMU 7.2 to 11; docs/kvm.md). Where the kernel holds the lock of that interrupt, it waits for itself.
     """
 
 
