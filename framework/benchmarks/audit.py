@@ -208,6 +208,7 @@ def only_mad(seeds: list[int]) -> None:
         with guest.machine:
             for seed in seeds:
                 rows += [(seed, *row) for row in go_mad(guest, on.logs(), seed).rows]
+                print(*rows[-2:], sep="\n", flush=True)
     columns = ("seed", "audit", "median", "99 %", "most", "over twice")
     show(f"{MEMORIES} corrupted memories of each seed, as multiples of the sound one's time", columns, rows)
     finish({"over_twice": sum(int(row[-1]) for row in rows)})
