@@ -100,9 +100,9 @@ class Done:
 class Livelock(GuestError):
     """A guest inside spins with interrupts off, and doesn't stop.
 
-    It is TCG's fault: VMRUN leaves the vector of an interrupt that it injects in ``exception_index``. When the
-    loop of the CPU is left before that is reset, the vector is delivered again, interrupts off or not (QEMU
-    7.2 to 11; docs/kvm.md). Where the kernel holds the lock of that interrupt, it waits for itself.
+    It is TCG's fault: VMRUN leaves the vector of an interrupt that it injects in ``exception_index``. When
+    the loop of the CPU is left before that is reset, the vector is delivered again, interrupts off or not
+    (QEMU 7.2 to 11; docs/kvm.md). Where the kernel holds the lock of that interrupt, it waits for itself.
     """
 
 
