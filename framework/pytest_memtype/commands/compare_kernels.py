@@ -16,7 +16,7 @@ from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.report.compare import Change, Column, changes, differences
 from pytest_memtype.report.compare_table import as_json, compare_table, markdown, short
 from pytest_memtype.report.expected import Unexpected, unexpected
-from pytest_memtype.report.record import Record, read
+from pytest_memtype.report.record import Record, apart, read, tested
 from pytest_memtype.run.suite import run_suite
 
 _RECORDS = "records.jsonl"
@@ -132,9 +132,10 @@ def compared(runs: Sequence[Run], *, failed: Sequence[str] = ()) -> Comparison:
     """Compare every kernel of every run."""
     columns: list[Column] = []
     surprises: list[Unexpected] = []
+    cases: list[set[str]] = []
     for run in runs:
-        for kernel in dict.fromkeys(record["tested"] for record in run.records):
-            records = [record for record in run.records if record["tested"] == kernel]
+        cases += [{record["case"] for record in found} for found in _by_kernel(run.records).values()]
+        for kernel, records in apart(run.records, tested).items():
             columns.append(Column(f"{run.name} {short(kernel)}" if len(runs) > 1 else kernel, records))
             before = _before(run, records[0])
             earlier = () if before is None else before.records
@@ -143,21 +144,34 @@ def compared(runs: Sequence[Run], *, failed: Sequence[str] = ()) -> Comparison:
         raise UsageError(
             f"compare: {len(columns)} kernels or runs have a record; there is nothing to compare"
         )
-    cases = [{record["case"] for record in column.records} for column in columns]
     return Comparison(
         names=tuple(column.name for column in columns),
         changes=tuple(changes(differences(columns))),
         surprises=tuple(surprises),
         failed=tuple(dict.fromkeys(failed)),
-        partly=len(set.union(*cases) - set.intersection(*cases)),
+        partly=len(cases[0].union(*cases) - cases[0].intersection(*cases)),
     )
 
 
+def _by_kernel(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(tested(record), []).append(record)
+    return found
+
+
+def _is_like(record: Record, like: Record) -> bool:
+    """Whether a record is of the same kernel package, QEMU and accelerator as another."""
+    same = all(record[key] == like[key] for key in ("kernel", "kernel_version"))
+    # Records of earlier versions don't name QEMU's.
+    known = [key for key in ("qemu", "accelerator") if key in record and key in like]
+    return same and all(record[key] == like[key] for key in known)
+
+
 def _before(run: Run, like: Record) -> Run | None:
-    """The last earlier run of the same kernel package, with its records of that; None without one."""
+    """The last earlier run of the same kernel package by the same QEMU, with these records; None without."""
     if run.folder is None or not run.folder.is_dir():
         return None
-    package = like["kernel"], like["kernel_version"]
     for folder in sorted(run.folder.iterdir(), reverse=True):
         if run.name != _THIS and folder.name >= run.name:
             continue
@@ -165,7 +179,7 @@ def _before(run: Run, like: Record) -> Run | None:
             records = read(folder / _RECORDS)
         except MemtypeError:
             continue
-        same = [each for each in records if (each["kernel"], each["kernel_version"]) == package]
+        same = [each for each in records if _is_like(each, like)]
         if same and same[0] != like:
             return Run(folder.name, same)
     return None

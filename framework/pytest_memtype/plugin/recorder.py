@@ -15,7 +15,7 @@ from pytest_memtype.plugin.config import run_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.compare_table import between_kernels
 from pytest_memtype.report.overview_table import overview
-from pytest_memtype.report.record import Record, append, where_of
+from pytest_memtype.report.record import Record, apart, append, where_of
 from pytest_memtype.report.terminal import drawn, print_to
 from pytest_memtype.report.verdict_table import notes, rows, summary, verdict_table
 from pytest_memtype.run.alias_check import audit_summary
@@ -53,8 +53,7 @@ class Recorder:
             return
         run = run_of(self.config)
         pictures: list[Any] = []
-        for where in dict.fromkeys(map(where_of, self.records)):
-            records = [record for record in self.records if where_of(record) == where]
+        for where, records in apart(self.records, where_of).items():
             pictures += [verdict_table(where, records), summary(records)]
         much = len(rows(self.records)) > MOST_ROWS and self.config.get_verbosity() < 1
         if much:

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_memtype.report.compare import Change, Column, changes, differences
-from pytest_memtype.report.record import Record
+from pytest_memtype.report.record import Record, apart, tested
 
 
 def between_kernels(records: Sequence[Record]) -> list[Text | Table]:
     """A heading and the table of a run's kernels; nothing when they don't differ."""
-    names = list(dict.fromkeys(record["tested"] for record in records))
-    columns = [Column(name, [each for each in records if each["tested"] == name]) for name in names]
+    columns = [Column(*each) for each in apart(records, tested).items()]
+    names = [column.name for column in columns]
     found = changes(differences(columns))
     return [Text("What differs between the kernels"), compare_table(names, found)] if found else []
 
@@ -66,7 +66,7 @@ def as_json(names: Sequence[str], found: Sequence[Change]) -> list[dict[str, Any
 
 def short(name: str) -> str:
     """A kernel's name without what is the same for all: ``6.1.0-56``."""
-    return name.removeprefix("debian:").removesuffix("-cloud-amd64")
+    return name.removeprefix("debian:").replace("-cloud-amd64", "")
 
 
 def example(change: Change) -> str:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pytest_memtype.report.record import Record, where_of
+from pytest_memtype.report.record import Record, apart, where_of
 from pytest_memtype.report.verdict_table import Answer, answer
 
 _COLUMNS = (
@@ -33,9 +33,10 @@ accepted, refused: verifier and Linux agree. ≠ mapped: Linux mapped what the v
 def overview(records: Iterable[Record]) -> Group:
     """A table for each kernel: a row for each layout, and counts of what verifier and Linux answered."""
     counts: dict[str, dict[str, Counter[str]]] = {}
-    for record in records:
-        if "kernel_answer" in record:
-            layouts = counts.setdefault(where_of(record), {})
+    asked = [record for record in records if "kernel_answer" in record]
+    for place, found in apart(asked, where_of).items():
+        layouts = counts.setdefault(place, {})
+        for record in found:
             layouts.setdefault(record["layout"], Counter()).update(("mappings", kind_of(answer(record))))
     return Group(*(_kernel_table(kernel, layouts) for kernel, layouts in counts.items()), LEGEND)
 

@@ -2,7 +2,7 @@
 
 Schema 2. Every line has ``schema``, the guest's ``kernel`` (release), ``kernel_version`` (of its
 package), ``system`` (``minimal``, or the distribution that runs in it), ``layout``, ``hardware``,
-``accelerator`` and ``accelerator_reason``, ``boot`` (how the
+``accelerator`` and ``accelerator_reason``, ``qemu`` (its version), ``boot`` (how the
 guest came to be: ``clone``, ``boot``, or ``boot, because`` and why a clone failed), the
 ``test`` (pytest's node id), ``tested`` (the kernel that its id names), ``case`` (the id without it, the
 same for all kernels), the ``guest`` (its number within the test) and ``step`` (from 1
@@ -26,7 +26,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -80,6 +80,33 @@ def where_of(record: Record) -> str:
     return kernel if system == "minimal" else f"{kernel} in {system}"
 
 
+def tested(record: Record) -> str:
+    """The kernel that the id of a record's test names."""
+    return str(record["tested"])
+
+
+def host_of(record: Record) -> str:
+    """The QEMU and accelerator of a record's guest: ``QEMU 7.2.22, tcg``; earlier versions noted no QEMU."""
+    accelerator = str(record.get("accelerator", "unknown"))
+    return f"QEMU {record['qemu']}, {accelerator}" if "qemu" in record else accelerator
+
+
+def apart(records: Iterable[Record], name: Callable[[Record], str]) -> dict[str, list[Record]]:
+    """Records by a name; where hosts differed in QEMU or accelerator, by name and host: they aren't mixed.
+
+    :param records: The records, in the order of the run.
+    :param name: The name of a record, such as its kernel's.
+    """
+    split: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        split.setdefault(name(record), {}).setdefault(host_of(record), []).append(record)
+    return {
+        each if len(hosts) == 1 else f"{each} ({host})": found
+        for each, hosts in split.items()
+        for host, found in hosts.items()
+    }
+
+
 def _of_schema_1(record: Record) -> Record:
     tested = f"debian:{record['kernel']}"
     return {**record, "tested": tested, "case": case_of(str(record["test"]), tested)}
@@ -126,9 +153,9 @@ def read(path: Path) -> list[Record]:
                     raise UsageError(f"{path}:{number}: not a record of schema 1 to {SCHEMA}")
                 if schema == 1 and {"kernel", "test"} <= record.keys():
                     record = _of_schema_1(record)
-                lacking = _lacking(record)
-                if lacking:
-                    raise UsageError(f"{path}:{number}: not a record: it lacks {', '.join(lacking)}")
+                wrong = lacking(record)
+                if wrong:
+                    raise UsageError(f"{path}:{number}: not a record: it lacks {', '.join(wrong)}")
                 records.append(record)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
@@ -154,7 +181,7 @@ def _are_types(value: Any) -> bool:
     return not isinstance(value, list) or all(isinstance(each, str | None) for each in value)
 
 
-def _lacking(record: Record) -> list[str]:
+def lacking(record: Record) -> list[str]:
     """The keys that a record has to have, and that it lacks or has with a value of another type."""
     needed = _IN_EACH | (_OF_A_MAPPING if "requested" in record else _OF_ANYTHING_ELSE)
     if "kernel_answer" in record:

@@ -168,10 +168,14 @@ def notes(records: Iterable[Record]) -> list[str]:
     """Remarks on the guests of a run: the accelerator and why, and how many tests a clone failed for."""
     accelerators: dict[str, str] = {}
     boots: dict[str, set[str]] = {}
+    qemus: set[str] = set()
     for record in records:
+        qemus.add(str(record.get("qemu", "unknown")))
         accelerators[record["accelerator"]] = record["accelerator_reason"]
         if record["boot"] not in ("clone", "boot"):
             boots.setdefault(record["boot"], set()).add(record["test"])
     lines = [f"accelerator: {name} ({reason})" for name, reason in accelerators.items()]
+    if len(qemus) > 1:
+        lines.append(f"several versions of QEMU ran guests: {', '.join(sorted(qemus))}")
     lines += [f"{len(tests)} tests ran on a {how}" for how, tests in boots.items()]
     return lines

@@ -24,6 +24,7 @@ from pytest_memtype.machine.accelerator import Choice, Wanted
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_versions import this_qemu
 from pytest_memtype.machine.state import GuestState
 from pytest_memtype.machine.uncovered import as_started, uncovered_ram
 from pytest_memtype.report.page_types import recorded
@@ -149,18 +150,20 @@ class Session:
             self.target.close()
 
     def about(self, kernel: str) -> dict[str, str]:
-        """Fields of records about the guests of a kernel: its version, and the accelerator."""
+        """Fields of records about the guests of a kernel: its version, accelerator and QEMU's version."""
         if self.target is not None:
             return {
                 "kernel_version": "target",
                 "accelerator": "none",
                 "accelerator_reason": f"{self.target.address} is a machine that somebody owns",
+                "qemu": "none",
             }
         choice = self.choice(kernel)
         return {
             "kernel_version": self.bundle(kernel).version,
             "accelerator": choice.accelerator,
             "accelerator_reason": choice.reason,
+            "qemu": this_qemu().release,
         }
 
     def choice(self, kernel: str) -> Choice:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.errors import HostError, UsageError
-from pytest_memtype.report.record import SCHEMA, append, read
+from pytest_memtype.report.record import SCHEMA, apart, append, read, where_of
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -107,3 +107,10 @@ def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"can't be written \(No such file or directory\)"):
         append(tmp_path / "gone" / "records.jsonl", [record()])
+
+
+def test_hosts_that_differ_are_kept_apart_and_others_together() -> None:
+    old = {"kernel": "6.1", "qemu": "7.2.22", "accelerator": "tcg"}
+    new, other = {**old, "qemu": "10.0.13"}, {**old, "kernel": "5.10"}
+    found = apart([old, other, new, old], where_of)
+    assert found == {"6.1 (QEMU 7.2.22, tcg)": [old, old], "6.1 (QEMU 10.0.13, tcg)": [new], "5.10": [other]}
