@@ -36,6 +36,8 @@ from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.spec import DebianSpec, Spec, parse
 from pytest_memtype.kernels.stage import Stage, Step
 
+_used: dict[str, Bundle] = {}
+
 # Part of every bundle's key: raise it when the code of this room makes other files from the same sources.
 _RECIPE = "4"
 
@@ -75,6 +77,15 @@ class Bundle:
     kit: Path
 
 
+def use_bundle(spec: str, made: Bundle) -> None:
+    """Have this process take a bundle for a kernel, which was built where the kernel is: on another machine.
+
+    :param spec: The spec that means it from now on.
+    :param made: The bundle.
+    """
+    _used[spec] = made
+
+
 def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = None) -> Bundle:
     """The bundle of a kernel: found in the cache, or downloaded and built.
 
@@ -87,6 +98,8 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
     :raises KernelError: the kernel can't be found, fetched or built.
     :raises HostError: the host lacks a program, or a cache folder that can be written to.
     """
+    if spec in _used:
+        return _used[spec]
     wanted = parse(spec)
     guests = resources.guest_sources() if sources is None else sources
     cache = resources.cache_directory()

@@ -71,6 +71,9 @@ def end_ahead(config: pytest.Config) -> None:
 def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
     """The variants of a test: the run's, or its marker's distribution where no variant of the run has any."""
     tested = variants_of_run(metafunc.config)
+    if getattr(metafunc.config, "workerinput", {}).get("memtype_alone"):
+        # A task of a cluster has one variant, which its client has chosen for it.
+        return tested
     marker = metafunc.definition.get_closest_marker("distribution")
     if marker is None or not marker.args or the_target(metafunc.config) is not None:
         return tested

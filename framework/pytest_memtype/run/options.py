@@ -13,6 +13,9 @@ from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.target import QEMU
 
 DEFAULT_LAYOUT: Final = "firmware"
+LOCAL: Final = "local"
+"""The address of a scheduler that is started on this machine."""
+
 FRESH: Final = ("clone", "boot")
 
 
@@ -117,6 +120,17 @@ OPTIONS: Final = (
     ),
     Option("--dry-run", "with a target: print every operation instead of carrying it out"),
     Option("--keep-logs", "keep the logs of tests that pass, too"),
+    Option(
+        "--scheduler",
+        "run the tests on a Dask cluster: tcp://HOST:PORT, tls://HOST:PORT, a scheduler file, or local",
+        metavar="ADDRESS",
+    ),
+    Option("--insecure-scheduler", "take an address of another machine without TLS, too: for a lab alone"),
+    Option(
+        "--resume",
+        "with --scheduler: take over what a run that was cut off has recorded, and run the rest",
+        metavar="RUN",
+    ),
     Option(
         "--memtype-dir",
         "where records and logs go (default: .memtype in pytest's root folder)",

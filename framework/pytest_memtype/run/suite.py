@@ -22,7 +22,7 @@ from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
-from pytest_memtype.run.options import DEFAULT_LAYOUT, OptionParser
+from pytest_memtype.run.options import DEFAULT_LAYOUT, LOCAL, OptionParser
 from pytest_memtype.run.qualification import chosen
 from pytest_memtype.run.variants import Resolved, all_variants
 from pytest_memtype.target import QEMU
@@ -84,7 +84,8 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     if known.offline:
         mirror.stay_offline()
     resolved: list[object] = []
-    if known.target == QEMU:
+    # A cluster's workers look for QEMU and kernels themselves; the local one's are on this host.
+    if known.target == QEMU and known.scheduler in (None, LOCAL):
         with shown(Console(stderr=True)) as progress:
             # Before anything is fetched.
             warning = age_warning(usable_qemu(progress=progress))
@@ -112,7 +113,9 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     if known.numprocesses is None and not known.collect_only:
-        workers = len(os.sched_getaffinity(0)) if known.target == QEMU else 0
+        # A target is one machine, and a cluster has workers of its own.
+        alone = known.target != QEMU or known.scheduler is not None
+        workers = 0 if alone else len(os.sched_getaffinity(0))
         command += ["-n", str(workers)]
     failures = Failures()
     status = pytest.main(command, plugins=[failures, *resolved, *plugins])

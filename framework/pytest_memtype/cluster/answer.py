@@ -1,0 +1,252 @@
+"""The judgement of what a worker answers: it is as little trusted as what a guest says.
+
+An answer is bytes of compressed JSON lines. One that is too large, or says something about a test that wasn't
+asked for, or holds a number or text that no run of ours produces, is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from pytest_memtype.errors import harmless
+from pytest_memtype.report.record import lacking
+
+LARGEST: Final = 64 << 20
+"""Bytes of an answer, compressed."""
+
+_LARGEST_UNPACKED: Final = 128 << 20
+_LARGEST_LOG: Final = 1 << 20
+_LONGEST_LINE: Final = 500
+_PHASES: Final = ("setup", "call", "teardown")
+_OUTCOMES: Final = ("passed", "failed", "skipped")
+# What pytest's own reports have, and this package's attributes. Others could replace a method.
+_OF_REPORTS: Final = """
+    nodeid location keywords outcome longrepr when user_properties sections duration start stop wasxfail
+    $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces
+"""
+_PART: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*")
+
+
+class Refused(Exception):
+    """Raised for an answer that isn't taken; the message says why."""
+
+
+@dataclass
+class Answer:
+    """An answer that was taken.
+
+    :ivar done: Reports of the tests that were run to their end, as pytest serialises them, by node id.
+    :ivar running: The test that had begun and not ended; empty if none.
+    :ivar missing: Tests that aren't collected there.
+    :ivar logs: Files of failed tests, by their path below the run's folder.
+    :ivar remarks: Lines about that machine.
+    :ivar able: What the worker has, where that was asked.
+    :ivar unable: Why the worker can't run guests; empty if it can.
+    :ivar lacks: Why the worker hasn't got the kernel; empty if it has.
+    :ivar died: How the process of the tests ended; empty if it answered to the end.
+    :ivar trouble: Why no test could be run, with pytest's exit status; None if tests could.
+    :ivar uncollected: What pytest said of files that it couldn't collect.
+    :ivar said: The end of what pytest printed, where it ended otherwise than after its tests.
+    """
+
+    done: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    running: str = ""
+    missing: list[str] = field(default_factory=list)
+    logs: dict[PurePosixPath, bytes] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    able: dict[str, Any] | None = None
+    unable: str = ""
+    lacks: str = ""
+    died: str = ""
+    trouble: tuple[str, int] | None = None
+    uncollected: str = ""
+    said: str = ""
+
+
+def take(data: object, nodeids: Collection[str]) -> Answer:
+    """Read a worker's answer.
+
+    :param data: What its task returned.
+    :param nodeids: The tests that it was asked to run.
+    :raises Refused: it isn't an answer to that.
+    """
+    answer, reports = Answer(), dict[str, list[dict[str, Any]]]()
+    for line in _lines(data):
+        try:
+            _take_line(line, answer, reports, nodeids)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, binascii.Error, zlib.error):
+            raise Refused(f"a line of it makes no sense: {harmless(str(line)[:80])}") from None
+    return answer
+
+
+def reports_of(content: object, nodeid: str) -> list[dict[str, Any]]:
+    """Check the reports of a test that has ended, as of a run's journal.
+
+    :param content: The reports.
+    :param nodeid: The test.
+    :raises Refused: they aren't.
+    """
+    if not isinstance(content, list):
+        raise Refused("it has no reports")
+    reports = [_report(each, {nodeid}) for each in content]
+    if not reports or reports[-1]["when"] != "teardown":
+        raise Refused(f"{nodeid} has not ended")
+    return reports
+
+
+def plain_json(text: str | bytes) -> Any:
+    """JSON without NaN, infinite numbers, and texts that steer a terminal: those are escaped.
+
+    :param text: The JSON.
+    :raises Refused: it isn't such.
+    """
+    try:
+        return _plain(json.loads(text, parse_constant=_no_number, parse_float=_finite))
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"it isn't JSON: {harmless(str(error))[:80]}") from None
+
+
+def _lines(data: object) -> Iterator[dict[str, Any]]:
+    if not isinstance(data, bytes):
+        raise Refused(f"it is no bytes, but {type(data).__name__}")
+    if len(data) > LARGEST:
+        raise Refused(f"it has {len(data) >> 20} MiB; {LARGEST >> 20} are allowed")
+    reader = zlib.decompressobj()
+    try:
+        unpacked = reader.decompress(data, _LARGEST_UNPACKED)
+    except zlib.error:
+        raise Refused("it isn't compressed as ours are") from None
+    if reader.unconsumed_tail or not reader.eof:
+        raise Refused(f"it has more than {_LARGEST_UNPACKED >> 20} MiB unpacked, or isn't whole")
+    for line in unpacked.splitlines():
+        content = plain_json(line)
+        if not isinstance(content, dict) or len(content) == 0:
+            raise Refused("a line of it is no object")
+        yield content
+
+
+def _take_line(
+    line: dict[str, Any], answer: Answer, reports: dict[str, list[dict[str, Any]]], nodeids: Collection[str]
+) -> None:
+    match line:
+        case {"report": content}:
+            report = _report(content, nodeids)
+            reports.setdefault(report["nodeid"], []).append(report)
+            if report["when"] == "teardown":
+                answer.done.setdefault(report["nodeid"], reports.pop(report["nodeid"]))
+                answer.running = ""
+        case {"start": str(nodeid)} if nodeid in nodeids:
+            answer.running = nodeid
+        case {"missing": list(missing)}:
+            answer.missing = [each for each in missing if each in nodeids]
+        case {"log": str(name), "data": str(data)}:
+            path = PurePosixPath(name)
+            if not all(_PART.fullmatch(part) for part in path.parts) or not 1 < len(path.parts) < 6:
+                raise Refused(f"a log is named {name[:80]!r}")
+            reader = zlib.decompressobj()
+            answer.logs[path] = reader.decompress(base64.b64decode(data, validate=True), _LARGEST_LOG)
+        case {"able": dict(facts)}:
+            answer.able = _facts(facts)
+        case {"unable": str(why)}:
+            answer.unable = _one_line(why)
+        case {"lacks": str(), "why": str(why)}:
+            answer.lacks = _one_line(why)
+        case {"uncollected": str(name), "why": str(why)}:
+            answer.uncollected = f"{name}: {why}"
+        case {"died": str(why)}:
+            answer.died = _one_line(why)
+        case {"end": int(), "remarks": list(remarks), "trouble": trouble, "said": str(said)}:
+            answer.said = _one_line(said[-_LONGEST_LINE:])
+            answer.remarks = [_one_line(each) for each in remarks]
+            answer.trouble = (_one_line(trouble[0]), int(trouble[1])) if trouble else None
+        case _:
+            raise Refused(f"a line of it makes no sense: {harmless(str(line)[:80])}")
+
+
+def _report(content: object, nodeids: Collection[str]) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise Refused("a report is no object")
+    nodeid = content.get("nodeid")
+    if nodeid not in nodeids:
+        raise Refused(f"it has a report of another test, {str(nodeid)[:120]}")
+    if content.get("$report_type") != "TestReport" or content.get("when") not in _PHASES:
+        raise Refused(f"{nodeid}: its report isn't of a test's phase")
+    if content.get("outcome") not in _OUTCOMES:
+        raise Refused(f"{nodeid}: its outcome is {str(content.get('outcome'))[:80]!r}")
+    for name, kind in (("duration", int | float), ("sections", list), ("keywords", dict)):
+        if not isinstance(content.get(name), kind):
+            raise Refused(f"{nodeid}: {name} is {str(content.get(name))[:80]!r}")
+    if not all(
+        len(each) == 2 and all(isinstance(part, str) for part in each) for each in content["sections"]
+    ):
+        raise Refused(f"{nodeid}: its sections aren't texts")
+    records = content.get("memtype_records", [])
+    if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
+        raise Refused(f"{nodeid}: it has records that are none")
+    for record in records:
+        if record.get("test") != nodeid:
+            raise Refused(f"{nodeid}: it has a record of another test, {str(record.get('test'))[:120]}")
+        if lacking(record):
+            raise Refused(f"{nodeid}: a record of it lacks {', '.join(lacking(record))}")
+    return {name: value for name, value in content.items() if name in _OF_REPORTS.split()}
+
+
+def _facts(facts: dict[str, Any]) -> dict[str, Any]:
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "qemu": str,
+        "kvm": bool,
+        "python": str,
+        "package": str,
+        "room": int,
+        "remark": str,
+    }
+    return {
+        name: _one_line(facts[name]) if kind is str else kind(facts[name]) for name, kind in kinds.items()
+    }
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:_LONGEST_LINE]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case str():
+            return harmless(value) if "\t" not in value else "\t".join(map(harmless, value.split("\t")))
+        case list():
+            return [_plain(each) for each in value]
+        case dict():
+            return {harmless(key): _plain(each) for key, each in value.items()}
+    return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
+
+
+def write_logs(run: Path, logs: dict[PurePosixPath, bytes]) -> None:
+    """Write logs into a run's folder. Their names were checked.
+
+    :param run: The folder.
+    :param logs: Their contents, by their path below it.
+    """
+    for name, data in logs.items():
+        path = run / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

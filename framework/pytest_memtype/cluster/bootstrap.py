@@ -1,0 +1,249 @@
+"""The part that runs inside a Dask worker. It travels by value: nothing of this package has to be there.
+
+It unpacks what the client sent, once per machine, and hands each request to a process of its own, the server
+(:mod:`pytest_memtype.cluster.server`). So the Dask worker never imports what it was sent, and a test that
+dies takes no worker with it. Nothing but the standard library and distributed is used here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import types
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+LARGEST_OUTPUT: Final = 96 << 20
+"""Bytes. The suite's records, reports and logs of one kernel, all failed, are a tenth of that."""
+
+_KEPT: Final = 12
+"""Number of unpacked things that stay on a machine; the least recently used ones go."""
+
+_TAIL: Final = 2000
+"""Characters of a server's output that an answer quotes."""
+
+
+def work(request: dict[str, Any], luggage: dict[str, Any]) -> bytes:
+    """Carry out a request, and return lines of JSON, compressed. It raises nothing: errors are such a line.
+
+    :param request: The request for the server, with ``seconds`` that it may take, and ``resources`` that the
+        worker has from then on, if it is able.
+    :param luggage: Zip files by the names of their hashes.
+    """
+    try:
+        lines = _work(request, luggage)
+    except Exception as error:
+        # An exception would reach the client as a pickle.
+        lines = [_line(unable=f"{type(error).__name__}: {error}")]
+    return zlib.compress(b"\n".join(lines), 1)
+
+
+def _work(request: dict[str, Any], luggage: dict[str, Any]) -> list[bytes]:
+    worker = _this_worker()
+    if worker is not None and not worker.state.total_resources.get("qemu"):
+        return [_line(unable="it declares no resource qemu: start it with --resources 'qemu=1'")]
+    folder = _cache() / "cluster"
+    folder.mkdir(parents=True, exist_ok=True)
+    unpacked = {name: str(_unpacked(folder, name, data)) for name, data in luggage.items()}
+    server = _server(unpacked[request["package"]])
+    lines = server.ask({**request, "unpacked": unpacked}, wanted=_wanted(worker))
+    if worker is not None and "resources" in request:
+        able = any(b'"able"' in line for line in lines)
+        given = {name: amount if able else 0 for name, amount in request["resources"].items()}
+        given = {name: worker.state.total_resources["qemu"] if given[name] else 0 for name in given}
+        asyncio.run_coroutine_threadsafe(worker.set_resources(**given), worker.loop.asyncio_loop).result(
+            timeout=30
+        )
+    return lines
+
+
+def _line(**content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def _this_worker() -> Any:
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:  # The function was called directly.
+        return None
+
+
+def _wanted(worker: Any) -> Any:
+    """A function that tells whether the client still waits for the task that this thread works on."""
+    if worker is None:
+        return lambda: True
+    key = worker.get_current_task()
+
+    def wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state == "executing"
+
+    return wanted
+
+
+def _cache() -> Path:
+    named = os.environ.get("MEMTYPE_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memtype"
+
+
+def _unpacked(folder: Path, name: str, data: bytes) -> Path:
+    """The folder of a zip file's contents, which is complete if it is there.
+
+    :param folder: The folder of all these folders.
+    :param name: The SHA-256 of the file.
+    :param data: The file.
+    """
+    final = folder / name
+    if hashlib.sha256(data).hexdigest() != name:
+        raise ValueError(f"{name[:16]}: what arrived has another hash")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if final.is_dir():
+            os.utime(final)
+            return final
+        for old in folder.glob("*.partial"):
+            shutil.rmtree(old, ignore_errors=True)
+        others = sorted(
+            (each for each in folder.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime
+        )
+        for old in others[: max(0, len(others) - _KEPT)]:
+            shutil.rmtree(old, ignore_errors=True)
+        partial = folder / f"{name}.partial"
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                archive.extractall(partial)
+                for each in archive.infolist():
+                    if each.external_attr >> 16 & 0o100:
+                        (partial / each.filename).chmod(0o755)
+            partial.rename(final)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    return final
+
+
+class _Server:
+    """A process that serves one thread of the worker, and dies with it.
+
+    :param package: The folder that holds the package.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        ours, theirs = os.pipe()
+        self._output = ours
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        command = [sys.executable, "-m", "pytest_memtype.cluster.server", str(theirs)]
+        try:
+            self._process = subprocess.Popen(
+                # As host/child.py does it, and says why.
+                [
+                    *("setpriv", "--pdeathsig", "KILL", "--"),
+                    *("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
+                    *command,
+                ],
+                stdin=subprocess.PIPE,
+                stdout=self._said,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs],
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+                # Not the worker's, which may go before.
+                cwd="/",
+            )
+        finally:
+            os.close(theirs)
+
+    def ask(self, request: dict[str, Any], *, wanted: Any) -> list[bytes]:
+        """Send a request, and return the lines of the answer; the last one says so if the server has ended.
+
+        :param request: The request, with the ``seconds`` that it may take.
+        :param wanted: Called each second: whether anybody still waits for the answer.
+        """
+        assert self._process.stdin is not None
+        lines: list[bytes] = []
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(_line(**request) + b"\n")
+            self._process.stdin.flush()
+        end = time.monotonic() + request["seconds"]
+        size, buffer = 0, b""
+        while True:
+            if time.monotonic() > end:
+                return [*lines, self._end(f"it took more than {request['seconds']:.0f} s")]
+            if not wanted():
+                return [*lines, self._end("nobody waits for it")]
+            if not select.select([self._output], [], [], 1.0)[0]:
+                continue
+            data = os.read(self._output, 1 << 20)
+            if not data:
+                return [*lines, self._end("")]
+            size += len(data)
+            if size > LARGEST_OUTPUT:
+                return [*lines, self._end(f"it answered more than {LARGEST_OUTPUT >> 20} MiB")]
+            *whole, buffer = (buffer + data).split(b"\n")
+            for line in filter(None, whole):
+                if line == b"END":
+                    return lines
+                lines.append(line)
+
+    def _end(self, why: str) -> bytes:
+        """End the server; the line that says why."""
+        self.close()
+        self._said.seek(0)
+        said = self._said.read()[-_TAIL:].decode(errors="replace").strip()
+        return _line(died=why or f"its process ended with status {self._process.returncode}: {said}")
+
+    def close(self) -> None:
+        """Kill the server, and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        if self._output >= 0:
+            os.close(self._output)
+            self._output = -1
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None and self._output >= 0
+
+
+def _servers() -> dict[int, _Server]:
+    # What is unpickled anew for each task has no memory of its own.
+    module = sys.modules.setdefault("_memtype_servers", types.ModuleType("_memtype_servers"))
+    found: dict[int, _Server] = vars(module).setdefault("servers", {})
+    return found
+
+
+def _server(package: str) -> _Server:
+    """The server of this thread, which died with the thread if another one had started it."""
+    servers = _servers()
+    mine = threading.get_ident()
+    if mine not in servers or not servers[mine].alive or servers[mine].package != package:
+        if mine in servers:
+            servers.pop(mine).close()
+        servers[mine] = _Server(package)
+    return servers[mine]

@@ -1,0 +1,403 @@
+"""The course of a run on a cluster: which tasks are given to Dask when, and what becomes of their answers.
+
+Dask chooses the worker. This hands it no more tasks than twice what can run at once, for a worker that joins
+late, or a task that has to be run again, shall not wait behind all others; so its scheduler stays small, too.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import queue
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any, Final, Protocol
+
+from distributed import Future
+
+from pytest_memtype.cluster import bootstrap
+from pytest_memtype.cluster.answer import Answer, Refused, take
+from pytest_memtype.cluster.luggage import Piece
+from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, Lost
+from pytest_memtype.cluster.tasks import Case, Task, cut, halves
+from pytest_memtype.errors import HostError
+
+DEATHS: Final = 3
+"""A test whose process has died so often isn't run again; nor is one that the host failed so often."""
+
+_LOOK_SECONDS: Final = 1.0
+_PREFLIGHT_SECONDS: Final = 180.0
+_JOIN_SECONDS: Final = 60.0
+"""How long a run waits for a worker where none is left: one that died is started anew within seconds."""
+
+_LIMIT_SECONDS: Final = 900.0
+_QUEUE: Final = 2
+
+
+@dataclass
+class Worker:
+    """A worker of the cluster.
+
+    :ivar name: Its address.
+    :ivar slots: How many tasks it runs at once.
+    :ivar facts: What it has; None where it can't run guests.
+    :ivar memory: Bytes that it declares; 0 where it declares none.
+    :ivar doing: The task that it answered last, in words, for the progress.
+    """
+
+    name: str
+    slots: int
+    facts: dict[str, Any] | None = None
+    memory: int = 0
+    tests: int = 0
+
+
+class Wants(Protocol):
+    """The run of tests, which takes whatever comes back."""
+
+    def request(self, task: Task) -> tuple[dict[str, Any], list[Piece]]:
+        """The request for a task, and what has to travel with it."""
+
+    def lacks(self, task: Task, why: str) -> bool:
+        """Note that a worker hasn't got the task's kernel; whether it travels from now on."""
+
+    def done(self, nodeid: str, reports: list[dict[str, Any]]) -> None:
+        """Take a test's reports; this may raise to end the run."""
+
+    def failed(self, nodeid: str, why: str, *, host: bool) -> None:
+        """Take a test that could not be run; ``host`` says that no test is to blame."""
+
+    def logs(self, logs: dict[PurePosixPath, bytes]) -> None:
+        """Take the logs of failed tests."""
+
+    def say(self, line: str) -> None:
+        """Tell the user a line, once."""
+
+    def progress(self, workers: Sequence[Worker]) -> None:
+        """Draw the progress, if that is due."""
+
+
+@dataclass
+class Run:
+    """A run on a cluster.
+
+    :param client: The client of its scheduler.
+    :param wants: What the run does with what comes back.
+    :param accelerator: The accelerator that the run wants, or ``auto``.
+    :param package: This package.
+    :param local: Whether the workers are this machine's, started for this run.
+    """
+
+    client: CarefulClient
+    wants: Wants
+    accelerator: str
+    package: Piece
+    local: bool
+    workers: dict[str, Worker] = field(default_factory=dict)
+    _name: str = field(default_factory=lambda: f"memtype-{secrets.token_hex(6)}")
+    _number: Iterator[int] = field(default_factory=itertools.count)
+    _waiting: list[tuple[float, int, Task]] = field(default_factory=list)
+    _flying: dict[Future, Task] = field(default_factory=dict)
+    _asked: dict[Future, Worker] = field(default_factory=dict)
+    _begun: dict[Future, float] = field(default_factory=dict)
+    _sent: dict[str, Future] = field(default_factory=dict)
+    _finished: queue.Queue[Future] = field(default_factory=queue.Queue)
+    _deaths: Counter[str] = field(default_factory=Counter)
+    _left: set[str] = field(default_factory=set)
+
+    def prepare(self) -> None:
+        """Ask each worker what it can do.
+
+        :raises HostError: none can run guests; each has said why.
+        """
+        deadline = time.monotonic() + _JOIN_SECONDS
+        while not any(worker.facts for worker in self.workers.values()):
+            self._greet()
+            if not self._asked and (self.workers or time.monotonic() > deadline):
+                raise HostError(
+                    "no worker of the cluster can run guests"
+                    if self.workers
+                    else "the cluster has no workers"
+                )
+            self._receive()
+        # The others join as they answer; at the start that is within the same second.
+        end = time.monotonic() + 10
+        while self._asked and time.monotonic() < end:
+            self._receive()
+
+    def run(self, cases: Sequence[Case]) -> None:
+        """Run tests, until each is told.
+
+        :param cases: The tests.
+        :raises HostError: the scheduler is gone, or no worker is left.
+        """
+        self._left = {case.nodeid for case in cases}
+        for task in cut(cases, self._slots()):
+            self._put(task)
+        alone: float | None = None
+        while self._left:
+            self._greet()
+            self._submit()
+            self._receive()
+            self._watch()
+            self.wants.progress(list(self.workers.values()))
+            if self._slots() or self._asked:
+                alone = None
+            elif alone is None:
+                alone = time.monotonic()
+            elif time.monotonic() - alone > _JOIN_SECONDS:
+                raise HostError("no worker that can run guests is left")
+            if not (self._waiting or self._flying) and self._left:
+                # Whatever the reason, no test is forgotten.
+                for nodeid in sorted(self._left):
+                    self._give_up(nodeid, "no worker has answered for it", host=True)
+
+    def cancel(self) -> None:
+        """Have the workers stop, which they do within seconds."""
+        for future in (*self._flying, *self._asked, *self._sent.values()):
+            future.release()
+        self._flying.clear()
+
+    def _slots(self) -> int:
+        return sum(worker.slots for worker in self.workers.values() if worker.facts)
+
+    def _greet(self) -> None:
+        """Take note of workers that have come or gone, and ask the new ones what they can do."""
+        if self.client.status != "running":
+            raise HostError("the connection to the scheduler is lost")
+        try:
+            known = self.client.scheduler_info(n_workers=-1)["workers"]
+        except Exception as error:
+            raise HostError(f"the scheduler doesn't answer ({' '.join(str(error).split())[:120]})") from None
+        for name in self.workers.keys() - known.keys():
+            gone = self.workers.pop(name)
+            if gone.facts:
+                self.wants.say(f"worker {name} is gone")
+        for name in known.keys() - self.workers.keys():
+            resources = known[name].get("resources") or {}
+            self.workers[name] = Worker(
+                name, max(1, int(resources.get("qemu", 1))), memory=int(resources.get("memory", 0))
+            )
+            self._ask(self.workers[name])
+
+    def _ask(self, worker: Worker) -> None:
+        request = {
+            "ask": "preflight",
+            "package": self.package.name,
+            "accelerator": self.accelerator,
+            "root": self.local,
+            "seconds": _PREFLIGHT_SECONDS,
+            "resources": {self._name: 1},
+        }
+        future = self._call(request, [self.package], workers=[worker.name], priority=10)
+        self._asked[future] = worker
+
+    def _call(self, request: dict[str, Any], pieces: Sequence[Piece], **how: Any) -> Future:
+        for piece in pieces:
+            if piece.name not in self._sent:
+                # Not scattered: what is computed comes back when the worker that had it dies.
+                self._sent[piece.name] = self.client.submit(
+                    bytes, piece.data, key=f"{self._name}-{piece.name[:16]}", pure=False
+                )
+        luggage = {piece.name: self._sent[piece.name] for piece in pieces}
+        key = f"{self._name}-{next(self._number)}"
+        future = self.client.submit(ByValue(bootstrap.work), request, luggage, key=key, pure=False, **how)
+        self._begun[future] = time.monotonic()
+        future.add_done_callback(self._finished.put)
+        return future
+
+    def _put(self, task: Task) -> None:
+        heapq.heappush(self._waiting, (-task.seconds, next(self._number), task))
+
+    def _submit(self) -> None:
+        able = [worker for worker in self.workers.values() if worker.facts]
+        while able and self._waiting and len(self._flying) < _QUEUE * self._slots():
+            _, _, task = heapq.heappop(self._waiting)
+            task = replace(task, nodeids=tuple(each for each in task.nodeids if each in self._left))
+            if not task.nodeids:
+                continue
+            request, pieces = self.wants.request(task)
+            resources = {"qemu": 1, self._name: 1}
+            if self.accelerator == "kvm":
+                resources["kvm"] = 1
+            if all(worker.memory for worker in able):
+                resources["memory"] = request["memory"]
+                if request["memory"] > max(worker.memory for worker in able):
+                    for nodeid in task.nodeids:
+                        self._give_up(
+                            nodeid,
+                            f"its guests take {request['memory'] >> 20} MiB, more than a worker declares",
+                            host=True,
+                        )
+                    continue
+            request = {**request, "seconds": _LIMIT_SECONDS + 30 * task.seconds, "package": self.package.name}
+            future = self._call(
+                request,
+                [self.package, *pieces],
+                resources=resources,
+                priority=task.seconds,
+                retries=0,
+            )
+            self._flying[future] = task
+
+    def _receive(self) -> None:
+        """Wait a moment for answers, and take those that have come."""
+        try:
+            future = self._finished.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            return
+        while True:
+            self._finish(future)
+            try:
+                future = self._finished.get_nowait()
+            except queue.Empty:
+                return
+
+    def _finish(self, future: Future) -> None:
+        self._begun.pop(future, None)
+        asked, task = self._asked.pop(future, None), self._flying.pop(future, None)
+        if future.status == "cancelled":
+            if (asked or task) is not None and self.client.status != "running":
+                raise HostError("the connection to the scheduler is lost")
+            if task is not None:
+                self._put(task)
+            if asked is not None:
+                self.workers.pop(asked.name, None)
+            return
+        try:
+            answer = self._taken(future, task.nodeids if task is not None else ())
+        except Lost:
+            # The worker that is gone is noticed, too.
+            if task is not None:
+                self._put(task)
+            future.release()
+            return
+        if asked is not None:
+            self._admit(asked, answer)
+        elif task is not None and isinstance(answer, Refused):
+            self.wants.say(f"{_words(task)}: the answer was refused: {answer}")
+            self._again(task, f"its answers were refused: {answer}")
+        elif task is not None and isinstance(answer, Answer):
+            self._take(task, answer)
+        future.release()
+
+    def _taken(self, future: Future, nodeids: Sequence[str]) -> Answer | Refused:
+        try:
+            return take(self.client.answer(future), frozenset(nodeids))
+        except Refused as error:
+            return error
+
+    def _admit(self, worker: Worker, answer: Answer | Refused) -> None:
+        if worker.name not in self.workers:
+            return
+        why = str(answer) if isinstance(answer, Refused) else answer.unable or answer.died
+        facts = None if isinstance(answer, Refused) else answer.able
+        if facts is None:
+            worker.facts = None
+            self.wants.say(f"worker {worker.name} gets no tests: {why or 'it has not answered'}")
+            return
+        none_before = not self._slots()
+        worker.facts = facts
+        if facts["remark"]:
+            self.wants.say(f"worker {worker.name}: {facts['remark']}")
+        if none_before:
+            # Dask looks at tasks without a worker when one joins, and not when it gets a resource (2026.8).
+            for future, task in list(self._flying.items()):
+                del self._flying[future]
+                future.release()
+                self._put(task)
+
+    def _take(self, task: Task, answer: Answer) -> None:
+        self.wants.logs(answer.logs)
+        for remark in answer.remarks:
+            self.wants.say(remark)
+        if answer.lacks and not answer.done:
+            if not self.wants.lacks(task, answer.lacks):
+                for nodeid in task.nodeids:
+                    self._give_up(nodeid, answer.lacks, host=True)
+            self._put(task)
+            return
+        again: list[str] = []
+        for nodeid, reports in answer.done.items():
+            if nodeid not in self._left:
+                continue
+            if any(report.get("memtype_trouble") for report in reports):
+                self._deaths[nodeid] += 1
+                if self._deaths[nodeid] < DEATHS:
+                    # A worker without room fails what runs well elsewhere.
+                    again.append(nodeid)
+                    continue
+            self._left.discard(nodeid)
+            self.wants.done(nodeid, reports)
+        for nodeid in answer.missing:
+            self._give_up(nodeid, answer.uncollected or "it isn't collected on the worker", host=False)
+        if again:
+            self._recheck()
+        rest = tuple(each for each in task.nodeids if each in self._left)
+        if not rest:
+            return
+        if answer.trouble is not None:
+            for nodeid in rest:
+                self._give_up(nodeid, answer.trouble[0], host=True)
+            return
+        left = replace(task, nodeids=rest, seconds=task.seconds * len(rest) / len(task.nodeids))
+        why = answer.died or answer.unable or answer.uncollected or answer.said or "it was not run"
+        if answer.running in rest:
+            self._deaths[answer.running] += 1
+            count = self._deaths[answer.running]
+            self.wants.say(f"{answer.running}: {why} (time {count})")
+            if count >= DEATHS:
+                self._give_up(answer.running, f"killed {count} workers: {why}", host=False)
+            else:
+                self._put(Task(task.variant, (answer.running,), task.seconds / len(task.nodeids)))
+            others = tuple(each for each in rest if each != answer.running)
+            self._put(replace(left, nodeids=others))
+        elif answer.done or again:
+            self._put(left)
+        else:
+            self.wants.say(f"{_words(task)}: {why}")
+            self._again(left, why)
+
+    def _again(self, task: Task, why: str) -> None:
+        """Have a task that came to nothing run again, in halves: so the test is found that is to blame."""
+        for part in halves(task):
+            if part.tries >= DEATHS:
+                self._give_up(part.nodeids[0], f"killed {part.tries} workers: {why}", host=False)
+            else:
+                self._put(part)
+
+    def _give_up(self, nodeid: str, why: str, *, host: bool) -> None:
+        if nodeid in self._left:
+            self._left.discard(nodeid)
+            self.wants.failed(nodeid, why, host=host)
+
+    def _recheck(self) -> None:
+        """Ask each worker again: one of them has failed a test as a host."""
+        asked = {worker.name for worker in self._asked.values()}
+        for worker in self.workers.values():
+            if worker.facts and worker.name not in asked:
+                self._ask(worker)
+
+    def _watch(self) -> None:
+        """Give tasks up that nobody answers for: their workers have a limit of their own, and an answer."""
+        now = time.monotonic()
+        for future, task in list(self._flying.items()):
+            # It may have waited for as long as another runs.
+            if now - self._begun.get(future, now) > 4 * (_LIMIT_SECONDS + 30 * task.seconds):
+                del self._flying[future]
+                future.release()
+                self._again(task, "no worker has answered in time")
+        for future, worker in list(self._asked.items()):
+            if now - self._begun.get(future, now) > 2 * _PREFLIGHT_SECONDS:
+                del self._asked[future]
+                future.release()
+                self._admit(worker, Refused("no answer in time"))
+
+
+def _words(task: Task) -> str:
+    first = task.nodeids[0]
+    return first if len(task.nodeids) == 1 else f"{first} and {len(task.nodeids) - 1} others"

@@ -1,0 +1,229 @@
+"""The connection to a Dask scheduler: whom it may be made with, and a client that unpickles nothing.
+
+Dask's scheduler unpickles what any peer sends (dask/distributed#9283), so the peers are the boundary: on
+loopback this machine's users, elsewhere those with a certificate. Behind it are the tests, whose answers are
+no more trusted than what their guests say. distributed would unpickle them in three places: results whose
+serialiser is "pickle" or "dask" (which pickles the type), exceptions (``clean_exception()``), and the names
+of results' types (2026.8). The client here takes msgpack alone, and leaves the other two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import cloudpickle
+import dask
+from distributed import Client, Future, LocalCluster, Security
+
+from pytest_memtype.cluster import bootstrap
+from pytest_memtype.cluster.answer import LARGEST, Refused
+from pytest_memtype.cluster.preflight import ROOT
+from pytest_memtype.errors import HostError, UsageError, reason
+from pytest_memtype.host.files import read_small
+from pytest_memtype.host.memory import available_memory
+from pytest_memtype.run.options import LOCAL
+
+_INSECURE: Final = (
+    "Dask runs what any peer sends, so another machine's scheduler needs tls:// with certificates on both "
+    "sides (docs/cluster.md), or --insecure-scheduler in a lab"
+)
+
+# Neither the scheduler nor the workers have this package, or have it in this version.
+cloudpickle.register_pickle_by_value(bootstrap)
+
+
+class ByValue:
+    """A function for ``submit()`` that travels with its code, and is the function itself when it has arrived.
+
+    distributed pickles the task around a function, and so doesn't see that its module is to go by value
+    (2026.8).
+
+    :param function: The function.
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: object) -> object:
+        return self._function(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return cloudpickle.loads, (cloudpickle.dumps(self._function),)
+
+
+class Lost(Exception):
+    """Raised for an answer that its worker had, which is gone."""
+
+
+class CarefulClient(Client):  # type: ignore[misc]
+    """A client of Dask that unpickles nothing that a task has answered or raised."""
+
+    def _handle_task_erred(self, key: Any = None, exception: Any = None, traceback: Any = None) -> None:
+        # A text isn't unpickled. This package's tasks raise nothing: either the worker died under the task
+        # several times, or the task is somebody else's.
+        name = "KilledWorker" if b"KilledWorker" in bytes(exception or b"")[:4096] else "an exception"
+        super()._handle_task_erred(key, name, None)
+
+    def _handle_key_in_memory(self, key: Any = None, type: Any = None, workers: Any = None) -> None:
+        super()._handle_key_in_memory(key, None, workers)
+
+    def answer(self, future: Future) -> object:
+        """The result of a task that has finished.
+
+        :param future: The task.
+        :raises Refused: it is too large, or something else than msgpack can hold.
+        :raises Lost: its worker died with it.
+        """
+        if future.status == "error":
+            raise Refused(f"its task ended with {future.exception()}")
+        try:
+            size = self.nbytes([future.key], summary=False).get(future.key, 0)
+            if size > LARGEST:
+                raise Refused(f"it has {size >> 20} MiB; {LARGEST >> 20} are allowed")
+            return self.gather(future, direct=False)
+        except TypeError as error:
+            raise Refused(f"it is no bytes ({' '.join(str(error).split())[:200]})") from None
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise Lost(str(error)) from None
+
+
+def checked_address(given: str, *, insecure: bool) -> str:
+    """The address of a scheduler that may be connected to.
+
+    :param given: The address, or the path of a scheduler file.
+    :param insecure: The user takes another machine's scheduler without TLS.
+    :raises UsageError: it is no address, or one that needs TLS and has none.
+    """
+    address = given if "://" in given else _of_file(Path(given))
+    parts = urlsplit(address)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname or port is None:
+        raise UsageError(
+            f"--scheduler {given!r}: not an address; write tcp://HOST:PORT, tls://HOST:PORT, the path of a "
+            f"scheduler file, or {LOCAL}"
+        )
+    if parts.scheme == "tcp" and not insecure and not _is_loopback(parts.hostname):
+        raise UsageError(f"--scheduler {address}: {_INSECURE}")
+    return address
+
+
+def is_secure(given: str) -> bool:
+    """Whether an address needs no ``--insecure-scheduler``."""
+    with contextlib.suppress(UsageError):
+        return given == LOCAL or bool(checked_address(given, insecure=False))
+    return False
+
+
+def _of_file(path: Path) -> str:
+    try:
+        return str(json.loads(read_small(path, most=1 << 20))["address"])
+    except OSError as error:
+        raise UsageError(
+            f"--scheduler {path}: {error.strerror or reason(error)}; name a scheduler file, an address such "
+            f"as tls://HOST:8786, or {LOCAL}"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"--scheduler {path}: not a scheduler file, which names an address") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = {each[4][0] for each in socket.getaddrinfo(host, None)}
+    except OSError:
+        raise UsageError(f"--scheduler: there is no host {host!r}") from None
+    return all(ipaddress.ip_address(str(each).partition("%")[0]).is_loopback for each in found)
+
+
+@contextlib.contextmanager
+def connected(given: str, *, insecure: bool, workers: int) -> Iterator[CarefulClient]:
+    """A client of the scheduler; with ``local`` of one that is started for the block.
+
+    :param given: The address, a scheduler file, or ``local``.
+    :param insecure: The user takes another machine's scheduler without TLS.
+    :param workers: Number of workers of a local cluster.
+    :raises UsageError: the address can't be used, or no certificates are set up.
+    :raises HostError: nobody answers there.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    quiet = {"distributed.admin.large-graph-warning-threshold": "1GB"}
+    with dask.config.set(quiet), contextlib.ExitStack() as ends:
+        security: Security | None
+        if given == LOCAL:
+            address, security = ends.enter_context(_local(workers))
+        else:
+            address = checked_address(given, insecure=insecure)
+            security = _security(address)
+        try:
+            client = CarefulClient(
+                address,
+                security=security,
+                set_as_default=False,
+                deserializers=["msgpack", "error"],
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise HostError(
+                f"--scheduler {address}: no answer ({' '.join(str(error).split())[:200]}); is a Dask "
+                "scheduler of the same version running there, and are the certificates of one authority?"
+            ) from None
+        ends.callback(client.close, timeout=5)
+        yield client
+
+
+def _security(address: str) -> Security | None:
+    if not address.startswith("tls://"):
+        return None
+    # As Dask's documentation has it: distributed.comm.tls in its configuration, or in the environment.
+    security = Security(require_encryption=True)
+    needed = {"ca-file": security.tls_ca_file, "client.cert": security.tls_client_cert}
+    for name, value in needed.items():
+        if not value:
+            raise UsageError(
+                f"--scheduler {address}: Dask's setting distributed.comm.tls.{name} names no certificate; "
+                "see docs/cluster.md"
+            )
+        if "\n" not in value and not Path(value).is_file():
+            raise UsageError(f"--scheduler {address}: distributed.comm.tls.{name}: there is no file {value}")
+    return security
+
+
+@contextlib.contextmanager
+def _local(workers: int) -> Iterator[tuple[str, Security]]:
+    place = tempfile.mkdtemp(prefix="memtype-dask-")
+    # Any user of this machine can reach a port of loopback: the certificates keep others out.
+    security = Security.temporary()
+    own: dict[str, float] = {"qemu": 1, "memory": available_memory() // workers}
+    if os.access("/dev/kvm", os.R_OK | os.W_OK):
+        own["kvm"] = 1
+    try:
+        with LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            security=security,
+            dashboard_address=None,
+            worker_dashboard_address=None,
+            local_directory=place,
+            resources=own,
+            # It would pause a worker for what other programs take.
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            # A user who is root here is root without a cluster, too.
+            env={ROOT: "1"},
+        ) as cluster:
+            yield cluster.scheduler_address, security
+    finally:
+        shutil.rmtree(place, ignore_errors=True)

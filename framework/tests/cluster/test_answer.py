@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import zlib
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from pytest_memtype.cluster.answer import LARGEST, Refused, take
+
+TEST = "test_a.py::test_x[debian:6.1]"
+
+
+def _report(**changes: Any) -> dict[str, Any]:
+    report = {"$report_type": "TestReport", "nodeid": TEST, "when": "teardown", "outcome": "passed"}
+    return {**report, "duration": 0.5, "sections": [], "keywords": {}, "longrepr": None, **changes}
+
+
+def _record(**changes: Any) -> dict[str, Any]:
+    texts = dict.fromkeys(("kernel", "kernel_version", "tested", "case", "operation", "actor"), "x")
+    record = {**texts, "hardware": {}, "test": TEST, "guest": 1, "step": 1, "arguments": {}}
+    return {**record, "schema": 2, **changes}
+
+
+def _answer(*lines: Any) -> bytes:
+    return zlib.compress(b"\n".join(json.dumps(line).encode() for line in lines))
+
+
+def test_what_was_done_before_a_crash_counts() -> None:
+    other = "test_a.py::test_y"
+    answer = take(
+        _answer(
+            {"start": TEST},
+            {"report": _report(memtype_records=[_record()])},
+            {"start": other},
+            {"report": _report(nodeid=other, when="setup")},
+            {"died": "its process ended with status -9: \n"},
+        ),
+        {TEST, other},
+    )
+    assert list(answer.done) == [TEST]
+    assert (answer.running, answer.died) == (other, "its process ended with status -9:")
+
+
+class _Writes:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch /tmp/memtype-was-here",)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (pickle.dumps(_Writes()), "isn't compressed"),
+        ("text", "no bytes, but str"),
+        (b"\0" * (LARGEST + 1), "64 are allowed"),
+        (zlib.compress(b"\n" * (200 << 20)), "more than 128 MiB"),
+        (zlib.compress(b"[1]"), "no object"),
+        (zlib.compress(b"["), "isn't JSON"),
+        (zlib.compress(b"[" * 100_000), "isn't JSON"),
+        (zlib.compress(b'{"start": NaN}'), "NaN is no number"),
+        (zlib.compress(b'{"start": 1e999}'), "1e999 is no number"),
+        (_answer({"hello": 1}), "makes no sense"),
+        (_answer({"start": "test_b.py::test_z"}), "makes no sense"),
+        (_answer({"report": _report(nodeid="test_b.py::test_z")}), "another test, test_b.py::test_z"),
+        (
+            _answer({"report": _report(memtype_records=[_record(test="other")])}),
+            "record of another test, other",
+        ),
+        (_answer({"report": _report(memtype_records=[_record(step="1")])}), "lacks step"),
+        (_answer({"report": _report(outcome="splendid")}), "its outcome is 'splendid'"),
+        (_answer({"report": _report(duration="long")}), "duration is 'long'"),
+        (_answer({"report": _report(when="never")}), "isn't of a test's phase"),
+        (_answer({"report": _report(sections=[["a"]])}), "sections aren't texts"),
+        (_answer({"log": "../../.bashrc", "data": ""}), "a log is named"),
+        (_answer({"log": "/etc/passwd", "data": ""}), "a log is named"),
+        (_answer({"log": "a/b.log", "data": "%"}), "makes no sense"),
+    ],
+)
+def test_a_hostile_answer_is_refused(data: object, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        take(data, {TEST})
+
+
+def test_texts_that_steer_a_terminal_are_escaped() -> None:
+    answer = take(_answer({"report": _report(sections=[["out", "\x1b[2Jcleared\tyes"]])}), {TEST})
+    assert answer.done[TEST][0]["sections"] == [["out", "\\x1b[2Jcleared\tyes"]]
+
+
+def test_an_attribute_of_a_report_that_nobody_knows_is_left_out() -> None:
+    answer = take(_answer({"report": _report(toterminal="x", node="y")}), {TEST})
+    assert answer.done[TEST][0].keys() == _report().keys()
+
+
+def test_logs_come_back() -> None:
+    data = base64.b64encode(zlib.compress(b"console")).decode()
+    answer = take(_answer({"log": "test-x-0123/guest-1/console.log", "data": data}), {TEST})
+    assert answer.logs == {PurePosixPath("test-x-0123/guest-1/console.log"): b"console"}

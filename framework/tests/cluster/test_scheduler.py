@@ -1,0 +1,161 @@
+"""The client against a real cluster whose tasks mean ill, and the addresses that it takes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from memtype_support.dask_cluster import DaskCluster, run_tests
+
+from pytest_memtype.cluster.answer import LARGEST, Refused, take
+from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, checked_address, connected
+from pytest_memtype.errors import UsageError
+
+# The workers don't have this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class _Evil:
+    """When it is unpickled, a file says by whom."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return exec, (f"import os; open({self.place!r} + str(os.getpid()), 'w').close()",)
+
+
+class _EvilError(Exception):
+    def __init__(self, place: str) -> None:
+        super().__init__("evil")
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        code = f"import os; open({self.place!r} + str(os.getpid()), 'w').close()"
+        return eval, (f"exec({code!r}) or __import__('builtins').ValueError('evil')",)
+
+
+def _evil(place: str) -> object:
+    return _Evil(place)
+
+
+def _evil_pickle(place: str) -> bytes:
+    return pickle.dumps(_Evil(place))
+
+
+def _evil_in_a_list(place: str) -> object:
+    return [b"bytes", {"a": _Evil(place)}]
+
+
+def _large(_: str) -> bytes:
+    return bytes(2 << 30)
+
+
+def _raises(place: str) -> bytes:
+    raise _EvilError(place)
+
+
+def _array(_: str) -> object:
+    # Its serialiser is Dask's own, which pickles the type.
+    import numpy
+
+    return numpy.zeros(8)
+
+
+@pytest.fixture(scope="module")
+def client(cluster: DaskCluster) -> Iterator[CarefulClient]:
+    with connected(str(cluster.file), insecure=False, workers=1) as found:
+        found.wait_for_workers(1, timeout=60)
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        (_evil, "no bytes"),
+        (_evil_pickle, "isn't compressed"),
+        (_evil_in_a_list, "no bytes"),
+        (_large, f"2048 MiB; {LARGEST >> 20} are allowed"),
+        (_raises, "its task ended with an exception"),
+        (_array, "no bytes"),
+    ],
+)
+def test_a_hostile_task_is_refused_and_nothing_of_it_is_run_here(
+    client: CarefulClient, tmp_path: Path, task: Any, why: str
+) -> None:
+    future = client.submit(ByValue(task), f"{tmp_path}/by-", pure=False)
+    client.sync(future._state.wait)
+    with pytest.raises(Refused, match=why):
+        take(client.answer(future), ())
+    assert not list(tmp_path.glob(f"by-{os.getpid()}"))
+
+
+def test_the_client_answers_after_all_that(client: CarefulClient) -> None:
+    future = client.submit(bytes, b"fine", pure=False)
+    client.sync(future._state.wait)
+    assert client.answer(future) == b"fine"
+
+
+def _other_interface() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        # Nothing is sent. The address is of a network for documentation (RFC 5737).
+        line.connect(("192.0.2.1", 9))
+        return str(line.getsockname()[0])
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("tcp://192.0.2.7:8786", "needs tls:// with certificates on both sides"),
+        ("tcp://127.0.0.1", "not an address"),
+        ("tcp://127.0.0.1:x", "not an address"),
+        ("ws://127.0.0.1:8786", "not an address"),
+        ("inproc://127.0.0.1:8786", "not an address"),
+        ("nothing.json", "No such file or directory; name a scheduler file"),
+    ],
+)
+def test_an_address_that_isnt_taken(address: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        checked_address(address, insecure=False)
+
+
+def test_addresses_that_are_taken() -> None:
+    for address in ("tcp://127.0.0.1:1", "tcp://[::1]:1", "tcp://localhost:1", "tls://192.0.2.7:8786"):
+        assert checked_address(address, insecure=False) == address
+    assert checked_address("tcp://192.0.2.7:8786", insecure=True) == "tcp://192.0.2.7:8786"
+
+
+def test_a_file_that_names_another_machine_is_no_way_around(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    file.write_text('{"address": "tcp://192.0.2.7:8786"}')
+    with pytest.raises(UsageError, match="needs tls://"):
+        checked_address(str(file), insecure=False)
+    file.write_text("[]")
+    with pytest.raises(UsageError, match="not a scheduler file"):
+        checked_address(str(file), insecure=False)
+
+
+def test_another_interface_of_this_machine_needs_tls_too(tmp_path: Path) -> None:
+    try:
+        own = _other_interface()
+    except OSError:
+        own = "192.0.2.7"
+    done = run_tests(tmp_path, "--scheduler", f"tcp://{own}:8786")
+    assert done.returncode == 4
+    assert "needs tls:// with certificates on both sides" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_certificate_has_to_be_named() -> None:
+    with (
+        pytest.raises(UsageError, match=r"distributed\.comm\.tls\.ca-file names no certificate"),
+        connected("tls://127.0.0.1:1", insecure=False, workers=1),
+    ):
+        pass
