@@ -68,8 +68,8 @@ def main() -> None:
             "busy %",
             "scheduler MiB",
             "client MiB",
-            "its ms/task",
-            "client's ms/task",
+            "scheduler ms/task",
+            "client ms/task",
         ),
         rows,
     )

@@ -46,6 +46,9 @@ _START = 600.0
 
 _VARIANTS = 8
 
+# Results that are fetched at once.
+_GATHERED = 64
+
 
 @dataclass(frozen=True)
 class Load:
@@ -220,11 +223,14 @@ def _drive(client: Client, load: Load, records: IO[bytes]) -> float:
         if more:
             completed.update(submit(more))
             submitted = more.stop
-        for each in client.gather(batch):
-            seen.add(int.from_bytes(each[:4]))
-            for line in zlib.decompress(each[4:]).splitlines():
-                json.loads(line)
-            records.write(each)
+        while batch:
+            # The scheduler holds all of a gathering until its last result has come, and so does the client.
+            part, batch = batch[:_GATHERED], batch[_GATHERED:]
+            for each in client.gather(part):
+                seen.add(int.from_bytes(each[:4]))
+                for line in zlib.decompress(each[4:]).splitlines():
+                    json.loads(line)
+                records.write(each)
     assert seen == set(range(load.tasks))
     return sum(wanted)
 
@@ -259,7 +265,8 @@ async def _until_closed(pipe: Connection) -> None:
 
 async def _scheduler(pipe: Connection, _folder: str) -> None:
     with dask.config.set(_PATIENT):
-        async with Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0") as scheduler:
+        here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+        async with Scheduler(port=0, dashboard=False, **here) as scheduler:
             pipe.send(scheduler.address)
             await _until_closed(pipe)
             # Workers would be told, one after the other, and end by themselves.
