@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import math
@@ -18,6 +19,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -46,8 +48,10 @@ _START = 600.0
 
 _VARIANTS = 8
 
-# Results that are fetched at once.
+# Results that are fetched at once: the scheduler holds all of a gathering until its last one has come, and so
+# does the client. A gathering takes as long as the slowest of its workers, so several are on their way.
 _GATHERED = 64
+_GATHERINGS = 8
 
 
 @dataclass(frozen=True)
@@ -216,17 +220,16 @@ def _drive(client: Client, load: Load, records: IO[bytes]) -> float:
     submitted = min(window, load.tasks)
     completed = as_completed(submit(range(submitted)), loop=client.loop)
     seen: set[int] = set()
-    while len(seen) < load.tasks:
-        batch = completed.next_batch()
-        # What takes their places is on its way before the results are.
-        more = range(submitted, min(submitted + len(batch), load.tasks))
-        if more:
-            completed.update(submit(more))
-            submitted = more.stop
-        while batch:
-            # The scheduler holds all of a gathering until its last result has come, and so does the client.
-            part, batch = batch[:_GATHERED], batch[_GATHERED:]
-            for each in client.gather(part):
+    with ThreadPoolExecutor(_GATHERINGS) as threads:
+        while len(seen) < load.tasks:
+            batch = completed.next_batch()
+            # What takes their places is on its way before the results are.
+            more = range(submitted, min(submitted + len(batch), load.tasks))
+            if more:
+                completed.update(submit(more))
+                submitted = more.stop
+            parts = [batch[at : at + _GATHERED] for at in range(0, len(batch), _GATHERED)]
+            for each in itertools.chain.from_iterable(threads.map(client.gather, parts)):
                 seen.add(int.from_bytes(each[:4]))
                 for line in zlib.decompress(each[4:]).splitlines():
                     json.loads(line)
