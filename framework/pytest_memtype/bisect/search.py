@@ -4,49 +4,66 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
 from pytest_memtype.errors import KernelError, UsageError
 from pytest_memtype.host.files import write_atomically
-from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.changelog import about_memory_types, changelog, new_series
 from pytest_memtype.kernels.index import Kernel, every
 from pytest_memtype.kernels.spec import BuildSpec, parse
-from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.spec.linux_versions import changed, parse_version
 
-# A cold fetch and build, and three tries of a test.
-_ATTEMPT_SECONDS = 3600.0
+TryAll: TypeAlias = Callable[[Sequence[str], str], Generator[tuple[str, Attempt]]]
+"""Called with kernel specs and a test to try them at once: gives each spec with its attempt as it is done.
+
+What is still being tried when the generator is closed is stopped.
+"""
 
 
 @dataclass
 class Search:
-    """A binary search over kernels, some of which can't be tried.
+    """An n-ary search over kernels, some of which can't be tried: each round tries several at once.
 
     :param kernels: Releases, the good end first.
     :param tried: What is known: release -> attempt.
+    :param at_once: How many kernels a round tries.
     """
 
     kernels: Sequence[str]
     tried: dict[str, Attempt] = field(default_factory=dict)
+    at_once: int = 1
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds there are at most, not counting kernels that give no answer.
+
+        The first tries the ends too, so that it divides the kernels by two less than the others do; where
+        one kernel is tried at a time, the ends are two rounds of their own.
+        """
+        if self.at_once == 1:
+            return 2 + math.ceil(math.log2(len(self.kernels)))
+        # How far apart the two neighbours may be: integers, since logarithms are inexact.
+        distance, rounds = _divided(len(self.kernels) - 1, self.at_once - 1), 1
+        while distance > 1:
+            distance, rounds = _divided(distance, self.at_once + 1), rounds + 1
+        return rounds
 
     @property
     def most(self) -> int:
         """How many kernels are tried at most, not counting those that give no answer."""
-        return math.ceil(math.log2(len(self.kernels))) + 2
+        return self.rounds if self.at_once == 1 else min(len(self.kernels), self.rounds * self.at_once)
 
     @property
     def counted(self) -> int:
@@ -56,33 +73,62 @@ class Search:
     @property
     def bounds(self) -> tuple[int, int]:
         """Indices of the last kernel that is known to be good and of the first that is known to be bad."""
-        answers = [self.tried[each].answer if each in self.tried else None for each in self.kernels]
+        answers = self._answers()
         bad = answers.index(FAILED, 1) if FAILED in answers[1:] else len(answers) - 1
         good = max((at for at in range(bad) if answers[at] == PASSED), default=0)
         return good, bad
 
-    def next(self) -> str | None:
-        """The release of the kernel to try next; None when none between the bounds is left to try.
+    @property
+    def good_again(self) -> list[str]:
+        """Releases beyond the bad bound on which the test passes: its answer changes more than once."""
+        answers = self._answers()
+        return [self.kernels[at] for at in range(self.bounds[1], len(answers)) if answers[at] == PASSED]
+
+    def next(self) -> list[str]:
+        """The releases of the kernels to try next, at once; none when none between the bounds is left to try.
+
+        :raises UsageError: the ends don't differ, or one of them can't be tried.
+        """
+        self.check_ends()
+        ends = [each for each in (self.kernels[0], self.kernels[-1]) if each not in self.tried]
+        if self.at_once == 1 and ends:
+            return ends[:1]
+        return ends + self._between(self.at_once - len(ends))
+
+    def check_ends(self) -> None:
+        """Check that the ends, as far as they have been tried, are what they are said to be.
 
         :raises UsageError: the ends don't differ, or one of them can't be tried.
         """
         ends = ((self.kernels[0], PASSED, "good"), (self.kernels[-1], FAILED, "bad"))
         for release, wanted, word in ends:
             found = self.tried.get(release)
-            if found is None:
-                return release
-            if found.answer != wanted:
+            if found is not None and found.answer != wanted:
                 reason = f" ({found.reason})" if found.reason else ""
                 raise UsageError(
                     f"bisect: on {release}, said to be {word}, the test's answer is {found.answer}{reason}; "
                     "good is where it passes, bad where it fails"
                 )
+
+    def _answers(self) -> list[str | None]:
+        return [self.tried[each].answer if each in self.tried else None for each in self.kernels]
+
+    def _between(self, count: int) -> list[str]:
+        """Releases that were not tried, as evenly spread between the bounds as those that were allow."""
         good, bad = self.bounds
-        middle = (good + bad) / 2
         left = [at for at in range(good + 1, bad) if self.kernels[at] not in self.tried]
-        if not left:
-            return None
-        return self.kernels[min(left, key=lambda at: (abs(at - middle), at))]
+        chosen: list[int] = []
+        for number in range(1, min(count, len(left)) + 1):
+            # All of it times count + 1, so that it is integers.
+            place = good * (count + 1) + number * (bad - good)
+            chosen.append(min(left, key=lambda at: (abs(at * (count + 1) - place), at)))
+            left.remove(chosen[-1])
+        return [self.kernels[at] for at in sorted(chosen)]
+
+
+def _divided(number: int, by: int) -> int:
+    """The quotient, rounded up."""
+    return -(-number // by)
 
 
 class State:
@@ -142,7 +188,8 @@ def bisect(
     folder: Path,
     say: Callable[[str], None],
     progress: Progress,
-    attempt: Callable[[str, str], Attempt] | None = None,
+    try_all: TryAll,
+    at_once: int = 1,
 ) -> None:
     """Search for the two kernels between which a test began to fail, and say what was found.
 
@@ -152,15 +199,12 @@ def bisect(
     :param folder: Where the state of an interrupted search is kept.
     :param say: Called with each line of the result.
     :param progress: Called with each stage of what is fetched.
-    :param attempt: Called with a kernel spec and the test, to try them; None uses :func:`attempt_apart`.
+    :param try_all: Tries kernels; :func:`~pytest_memtype.bisect.apart.try_apart` does on this machine.
+    :param at_once: How many kernels it is to try at once.
     :raises UsageError: the arguments can't be used, or the ends don't differ.
     :raises KernelError: there is no index of the mirror.
-    :raises HostError: this host's QEMU can't be used.
     """
     find_test(test)
-    if attempt is None:
-        # Else its fault would be the answer of every kernel.
-        usable_qemu(progress=progress)
     ends = [resolve(spec, progress=progress).removeprefix("debian:") for spec in (good, bad)]
     kernels = between(every(cache=cache_directory(), progress=progress), *ends)
     state = State(folder, test=test, good=ends[0], bad=ends[1])
@@ -170,15 +214,14 @@ def bisect(
         for release, made in state.load().items()
         if made.answer != UNKNOWN or release not in ends
     }
-    search = Search([each.release for each in kernels], tried)
-    say(f"{len(kernels)} kernels from {ends[0]} to {ends[1]}: {search.most} are tried at most")
+    search = Search([each.release for each in kernels], tried, at_once)
+    shape = f", in {search.rounds} rounds of {at_once} at once" if at_once > 1 else ""
+    say(f"{len(kernels)} kernels from {ends[0]} to {ends[1]}: {search.most} are tried at most{shape}")
     if search.tried:
         say(f"going on after {len(search.tried)} that were tried before ({state.path})")
-    try_one = attempt or attempt_apart
-    while (release := search.next()) is not None:
-        made = try_one(f"debian:{release}", test)
-        search.tried[release] = made
+    for release in look_for(search, test, try_all):
         state.save(search.tried)
+        made = search.tried[release]
         flaky = f", flaky: {', '.join(made.tries)}" if made.flaky else ""
         reason = f": {made.reason}" if made.reason else ""
         say(f"{release}: {'skipped' if made.answer == UNKNOWN else made.answer}{flaky}{reason}")
@@ -187,25 +230,21 @@ def bisect(
     state.forget()
 
 
-def attempt_apart(spec: str, test: str) -> Attempt:
-    """Try a test on a kernel in a process of its own: what goes wrong there ends one attempt only."""
-    with temporary_folder("attempt") as name:
-        file = Path(name) / "attempt.json"
-        command = [sys.executable, "-m", "pytest_memtype.bisect.attempt", spec, test, str(file)]
-        try:
-            subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,
-                env={**os.environ, **mirror.environment()},
-                timeout=_ATTEMPT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Attempt(UNKNOWN, (UNKNOWN,), f"not done in {_ATTEMPT_SECONDS / 60:.0f} minutes")
-        if not file.exists():
-            return Attempt(UNKNOWN, (UNKNOWN,), "the attempt ended without an answer")
-        return msgspec.json.decode(file.read_bytes(), type=Attempt)
+def look_for(search: Search, test: str, try_all: TryAll) -> Generator[str]:
+    """Go on with a search to its end; gives each release as soon as its attempt is among the tried.
+
+    :param search: The search, with what is known; it learns the attempts.
+    :param test: pytest's node id, without a kernel.
+    :param try_all: Tries kernels.
+    :raises UsageError: the ends don't differ, or one of them can't be tried; others are not waited for.
+    """
+    while releases := search.next():
+        with closing(try_all([f"debian:{each}" for each in releases], test)) as attempts:
+            for spec, made in attempts:
+                release = spec.removeprefix("debian:")
+                search.tried[release] = made
+                yield release
+                search.check_ends()
 
 
 def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> list[str]:
@@ -221,6 +260,9 @@ def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> 
     unknown = search.bounds[1] - search.bounds[0] - 1
     if unknown:
         lines.append(f"{unknown} kernels between them could not be tried: it may be any of those too")
+    if search.good_again:
+        again = ", ".join(search.good_again)
+        lines.append(f"it passes again on {again}: its answer changes more than once, and this is one change")
     flaky = [release for release, attempt in search.tried.items() if attempt.flaky]
     if flaky:
         lines.append(f"the test is flaky on {', '.join(flaky)}: don't rely on this")

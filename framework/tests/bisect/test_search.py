@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -10,20 +13,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt
-from pytest_memtype.bisect.search import Search, State, between, git_script
+from pytest_memtype.bisect.search import Search, State, TryAll, between, git_script, look_for
 from pytest_memtype.errors import UsageError
 from pytest_memtype.kernels.index import Kernel
 
 
-def searched(count: int, first_bad: int, unknown: frozenset[int] = frozenset()) -> Search:
-    search = Search([str(number) for number in range(count)])
-    while (release := search.next()) is not None:
-        assert release not in search.tried
-        answer = FAILED if int(release) >= first_bad else PASSED
-        if int(release) in unknown:
-            answer = UNKNOWN
-        search.tried[release] = Attempt(answer, (answer, answer))
-    return search
+def searched(answers: list[str], at_once: int = 1) -> tuple[Search, int]:
+    """A search that is done, over kernels with these answers, and how many rounds it took."""
+    search = Search([str(number) for number in range(len(answers))], at_once=at_once)
+    rounds = 0
+    while releases := search.next():
+        rounds += 1
+        assert len(set(releases)) == len(releases) <= at_once
+        assert not set(releases) & set(search.tried)
+        for release in releases:
+            answer = answers[int(release)]
+            search.tried[release] = Attempt(answer, (answer, answer))
+    return search, rounds
+
+
+def changing(count: int, first_bad: int, unknown: frozenset[int] = frozenset()) -> list[str]:
+    changed = [FAILED if at >= first_bad else PASSED for at in range(count)]
+    return [UNKNOWN if at in unknown else answer for at, answer in enumerate(changed)]
 
 
 @settings(deadline=None)
@@ -31,32 +42,125 @@ def searched(count: int, first_bad: int, unknown: frozenset[int] = frozenset()) 
 def test_neighbours_are_found_in_few_tries(data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 200))
     first_bad = data.draw(st.integers(1, count - 1))
-    search = searched(count, first_bad)
+    search, _ = searched(changing(count, first_bad))
     assert search.bounds == (first_bad - 1, first_bad)
     assert search.counted <= search.most == math.ceil(math.log2(count)) + 2
+
+
+def logarithm(number: int, base: int) -> int:
+    """Rounded up, of integers alone."""
+    return next(power for power in range(number) if base**power >= number)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_several_at_once_find_the_same_in_fewer_rounds(data: st.DataObject) -> None:
+    """Without the ends there are ceil(log(n + 1)) rounds; with them the first divides by two less."""
+    count = data.draw(st.integers(2, 200))
+    at_once = data.draw(st.integers(2, 12))
+    first_bad = data.draw(st.integers(1, count - 1))
+    search, rounds = searched(changing(count, first_bad), at_once)
+    assert search.bounds == (first_bad - 1, first_bad)
+    assert rounds <= search.rounds <= logarithm(count, at_once + 1) + 1
+    assert search.rounds == logarithm(math.ceil((count - 1) / (at_once - 1)), at_once + 1) + 1
+    assert search.counted <= search.most
+    # With the ends known, as after an interruption.
+    resumed = Search(search.kernels, {end: search.tried[end] for end in ("0", str(count - 1))}, at_once)
+    again = 0
+    while releases := resumed.next():
+        again += 1
+        for release in releases:
+            answer = changing(count, first_bad)[int(release)]
+            resumed.tried[release] = Attempt(answer, (answer, answer))
+    assert resumed.bounds == search.bounds
+    assert again <= logarithm(count - 1, at_once + 1)
+
+
+def test_rounds_are_what_is_promised_at_worst() -> None:
+    for count in (2, 3, 35, 36, 37, 100):
+        for at_once in (1, 2, 3, 6, 7):
+            each = [searched(changing(count, first_bad), at_once) for first_bad in range(1, count)]
+            most = each[0][0].rounds
+            assert max(rounds for _, rounds in each) == most or at_once == 1
+    assert searched(changing(35, 17), 6)[1] == 2
 
 
 @settings(deadline=None)
 @given(st.data())
 def test_kernels_that_can_not_be_tried_are_skipped(data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 60))
+    at_once = data.draw(st.integers(1, 9))
     first_bad = data.draw(st.integers(1, count - 1))
     unknown = data.draw(st.frozensets(st.integers(1, count - 2))) if count > 2 else frozenset()
-    good, bad = searched(count, first_bad, unknown).bounds
+    answers = changing(count, first_bad, unknown)
+    search, _ = searched(answers, at_once)
+    good, bad = search.bounds
     assert good < first_bad <= bad
     assert set(range(good + 1, bad)) <= unknown
+    assert (good, bad) == searched(answers)[0].bounds
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_an_answer_that_changes_more_than_once(data: st.DataObject) -> None:
+    """What is found is one of the changes, and what was seen beyond it is told."""
+    inner = data.draw(st.lists(st.sampled_from([PASSED, FAILED, UNKNOWN]), max_size=40))
+    answers = [PASSED, *inner, FAILED]
+    search, _ = searched(answers, data.draw(st.integers(1, 9)))
+    good, bad = search.bounds
+    assert (answers[good], answers[bad]) == (PASSED, FAILED)
+    assert set(answers[good + 1 : bad]) <= {UNKNOWN}
+    seen = [int(each) for each, made in search.tried.items() if made.answer == PASSED]
+    assert sorted(map(int, search.good_again)) == sorted(at for at in seen if at > bad)
 
 
 @pytest.mark.parametrize(("first_bad", "word"), [(0, "said to be good"), (9, "said to be bad")])
-def test_ends_that_do_not_differ(first_bad: int, word: str) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_ends_that_do_not_differ(first_bad: int, word: str, at_once: int) -> None:
     with pytest.raises(UsageError, match=word):
-        searched(9, first_bad)
+        searched(changing(9, first_bad), at_once)
 
 
 def test_an_end_that_can_not_be_tried() -> None:
     search = Search(["a", "b"], {"a": Attempt(UNKNOWN, (UNKNOWN,), "it doesn't boot")})
     with pytest.raises(UsageError, match="unknown"):
         search.next()
+
+
+def made_up(answers: list[str], stopped: list[str]) -> TryAll:
+    """Tries kernels whose release is a number, the last one first; notes which of them weren't waited for."""
+
+    def try_all(specs: Sequence[str], _test: str) -> Generator[tuple[str, Attempt]]:
+        waiting = list(specs)
+        try:
+            while waiting:
+                spec = waiting.pop()
+                answer = answers[int(spec.removeprefix("debian:"))]
+                yield spec, Attempt(answer, (answer,))
+        finally:
+            stopped.extend(waiting)
+
+    return try_all
+
+
+def test_an_interrupted_round_keeps_what_is_known() -> None:
+    answers, stopped = changing(35, 12), list[str]()
+    search = Search([str(number) for number in range(35)], at_once=6)
+    with closing(look_for(search, "t", made_up(answers, stopped))) as interrupted:
+        known = set(islice(interrupted, 4))
+    assert len(stopped) == 2
+    resumed = Search(search.kernels, dict(search.tried), at_once=3)
+    said = list(look_for(resumed, "t", made_up(answers, stopped)))
+    assert resumed.bounds == (11, 12)
+    assert not set(said) & known
+
+
+def test_nothing_is_waited_for_once_an_end_is_wrong() -> None:
+    stopped: list[str] = []
+    search = Search([str(number) for number in range(35)], at_once=6)
+    with pytest.raises(UsageError, match="said to be bad"):
+        list(look_for(search, "t", made_up([PASSED] * 35, stopped)))
+    assert stopped == ["debian:0"]
 
 
 def test_the_state_outlives_an_interruption(tmp_path: Path) -> None:
