@@ -30,6 +30,8 @@
         NotAllowed
       UsageError
         LayoutError
+    AnswerLost
+    AnswerRefused
     DamagedLine
       ForeignLine
     DeviceStateError
@@ -235,6 +237,14 @@ class DeviceStateError(ValueError):
 
 class QualificationError(GuestError):
     """Raised when the program doesn't run to its end, so that there is nothing to compare."""
+
+
+class AnswerLost(Exception):
+    """Raised for an answer of a cluster's worker that is gone, as its worker is."""
+
+
+class AnswerRefused(Exception):
+    """Raised for an answer of a cluster's worker that isn't taken; the message says why."""
 
 
 class DamagedLine(ValueError):

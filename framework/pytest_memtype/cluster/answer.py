@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from pytest_memtype.errors import harmless
+from pytest_memtype.errors import AnswerRefused, harmless
 from pytest_memtype.report.record import lacking
 
 LARGEST: Final = 64 << 20
@@ -34,10 +34,6 @@ _OF_REPORTS: Final = """
     $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces
 """
 _PART: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*")
-
-
-class Refused(Exception):
-    """Raised for an answer that isn't taken; the message says why."""
 
 
 @dataclass
@@ -77,14 +73,14 @@ def take(data: object, nodeids: Collection[str]) -> Answer:
 
     :param data: What its task returned.
     :param nodeids: The tests that it was asked to run.
-    :raises Refused: it isn't an answer to that.
+    :raises AnswerRefused: it isn't an answer to that.
     """
     answer, reports = Answer(), dict[str, list[dict[str, Any]]]()
     for line in _lines(data):
         try:
             _take_line(line, answer, reports, nodeids)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, binascii.Error, zlib.error):
-            raise Refused(f"a line of it makes no sense: {harmless(str(line)[:80])}") from None
+            raise AnswerRefused(f"a line of it makes no sense: {harmless(str(line)[:80])}") from None
     return answer
 
 
@@ -93,13 +89,13 @@ def reports_of(content: object, nodeid: str) -> list[dict[str, Any]]:
 
     :param content: The reports.
     :param nodeid: The test.
-    :raises Refused: they aren't.
+    :raises AnswerRefused: they aren't.
     """
     if not isinstance(content, list):
-        raise Refused("it has no reports")
+        raise AnswerRefused("it has no reports")
     reports = [_report(each, {nodeid}) for each in content]
     if not reports or reports[-1]["when"] != "teardown":
-        raise Refused(f"{nodeid} has not ended")
+        raise AnswerRefused(f"{nodeid} has not ended")
     return reports
 
 
@@ -107,30 +103,30 @@ def plain_json(text: str | bytes) -> Any:
     """JSON without NaN, infinite numbers, and texts that steer a terminal: those are escaped.
 
     :param text: The JSON.
-    :raises Refused: it isn't such.
+    :raises AnswerRefused: it isn't such.
     """
     try:
         return _plain(json.loads(text, parse_constant=_no_number, parse_float=_finite))
     except (ValueError, RecursionError) as error:
-        raise Refused(f"it isn't JSON: {harmless(str(error))[:80]}") from None
+        raise AnswerRefused(f"it isn't JSON: {harmless(str(error))[:80]}") from None
 
 
 def _lines(data: object) -> Iterator[dict[str, Any]]:
     if not isinstance(data, bytes):
-        raise Refused(f"it is no bytes, but {type(data).__name__}")
+        raise AnswerRefused(f"it is no bytes, but {type(data).__name__}")
     if len(data) > LARGEST:
-        raise Refused(f"it has {len(data) >> 20} MiB; {LARGEST >> 20} are allowed")
+        raise AnswerRefused(f"it has {len(data) >> 20} MiB; {LARGEST >> 20} are allowed")
     reader = zlib.decompressobj()
     try:
         unpacked = reader.decompress(data, _LARGEST_UNPACKED)
     except zlib.error:
-        raise Refused("it isn't compressed as ours are") from None
+        raise AnswerRefused("it isn't compressed as ours are") from None
     if reader.unconsumed_tail or not reader.eof:
-        raise Refused(f"it has more than {_LARGEST_UNPACKED >> 20} MiB unpacked, or isn't whole")
+        raise AnswerRefused(f"it has more than {_LARGEST_UNPACKED >> 20} MiB unpacked, or isn't whole")
     for line in unpacked.splitlines():
         content = plain_json(line)
         if not isinstance(content, dict) or len(content) == 0:
-            raise Refused("a line of it is no object")
+            raise AnswerRefused("a line of it is no object")
         yield content
 
 
@@ -151,7 +147,7 @@ def _take_line(
         case {"log": str(name), "data": str(data)}:
             path = PurePosixPath(name)
             if not all(_PART.fullmatch(part) for part in path.parts) or not 1 < len(path.parts) < 6:
-                raise Refused(f"a log is named {name[:80]!r}")
+                raise AnswerRefused(f"a log is named {name[:80]!r}")
             reader = zlib.decompressobj()
             answer.logs[path] = reader.decompress(base64.b64decode(data, validate=True), _LARGEST_LOG)
         case {"able": dict(facts)}:
@@ -169,34 +165,34 @@ def _take_line(
             answer.remarks = [_one_line(each) for each in remarks]
             answer.trouble = (_one_line(trouble[0]), int(trouble[1])) if trouble else None
         case _:
-            raise Refused(f"a line of it makes no sense: {harmless(str(line)[:80])}")
+            raise AnswerRefused(f"a line of it makes no sense: {harmless(str(line)[:80])}")
 
 
 def _report(content: object, nodeids: Collection[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise Refused("a report is no object")
+        raise AnswerRefused("a report is no object")
     nodeid = content.get("nodeid")
     if nodeid not in nodeids:
-        raise Refused(f"it has a report of another test, {str(nodeid)[:120]}")
+        raise AnswerRefused(f"it has a report of another test, {str(nodeid)[:120]}")
     if content.get("$report_type") != "TestReport" or content.get("when") not in _PHASES:
-        raise Refused(f"{nodeid}: its report isn't of a test's phase")
+        raise AnswerRefused(f"{nodeid}: its report isn't of a test's phase")
     if content.get("outcome") not in _OUTCOMES:
-        raise Refused(f"{nodeid}: its outcome is {str(content.get('outcome'))[:80]!r}")
+        raise AnswerRefused(f"{nodeid}: its outcome is {str(content.get('outcome'))[:80]!r}")
     for name, kind in (("duration", int | float), ("sections", list), ("keywords", dict)):
         if not isinstance(content.get(name), kind):
-            raise Refused(f"{nodeid}: {name} is {str(content.get(name))[:80]!r}")
+            raise AnswerRefused(f"{nodeid}: {name} is {str(content.get(name))[:80]!r}")
     if not all(
         len(each) == 2 and all(isinstance(part, str) for part in each) for each in content["sections"]
     ):
-        raise Refused(f"{nodeid}: its sections aren't texts")
+        raise AnswerRefused(f"{nodeid}: its sections aren't texts")
     records = content.get("memtype_records", [])
     if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
-        raise Refused(f"{nodeid}: it has records that are none")
+        raise AnswerRefused(f"{nodeid}: it has records that are none")
     for record in records:
         if record.get("test") != nodeid:
-            raise Refused(f"{nodeid}: it has a record of another test, {str(record.get('test'))[:120]}")
+            raise AnswerRefused(f"{nodeid}: it has a record of another test, {str(record.get('test'))[:120]}")
         if lacking(record):
-            raise Refused(f"{nodeid}: a record of it lacks {', '.join(lacking(record))}")
+            raise AnswerRefused(f"{nodeid}: a record of it lacks {', '.join(lacking(record))}")
     return {name: value for name, value in content.items() if name in _OF_REPORTS.split()}
 
 

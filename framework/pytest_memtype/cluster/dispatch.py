@@ -20,11 +20,11 @@ from typing import Any, Final, Protocol
 from distributed import Future
 
 from pytest_memtype.cluster import bootstrap
-from pytest_memtype.cluster.answer import Answer, Refused, take
+from pytest_memtype.cluster.answer import Answer, take
 from pytest_memtype.cluster.luggage import Piece
-from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, Lost
+from pytest_memtype.cluster.scheduler import ByValue, CarefulClient
 from pytest_memtype.cluster.tasks import Case, Task, cut, halves
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError
 
 DEATHS: Final = 3
 """A test whose process has died so often isn't run again; nor is one that the host failed so often."""
@@ -270,7 +270,7 @@ class Run:
             return
         try:
             answer = self._taken(future, task.nodeids if task is not None else ())
-        except Lost:
+        except AnswerLost:
             # The worker that is gone is noticed, too.
             if task is not None:
                 self._put(task)
@@ -278,24 +278,24 @@ class Run:
             return
         if asked is not None:
             self._admit(asked, answer)
-        elif task is not None and isinstance(answer, Refused):
+        elif task is not None and isinstance(answer, AnswerRefused):
             self.wants.say(f"{_words(task)}: the answer was refused: {answer}")
             self._again(task, f"its answers were refused: {answer}")
         elif task is not None and isinstance(answer, Answer):
             self._take(task, answer)
         future.release()
 
-    def _taken(self, future: Future, nodeids: Sequence[str]) -> Answer | Refused:
+    def _taken(self, future: Future, nodeids: Sequence[str]) -> Answer | AnswerRefused:
         try:
             return take(self.client.answer(future), frozenset(nodeids))
-        except Refused as error:
+        except AnswerRefused as error:
             return error
 
-    def _admit(self, worker: Worker, answer: Answer | Refused) -> None:
+    def _admit(self, worker: Worker, answer: Answer | AnswerRefused) -> None:
         if worker.name not in self.workers:
             return
-        why = str(answer) if isinstance(answer, Refused) else answer.unable or answer.died
-        facts = None if isinstance(answer, Refused) else answer.able
+        why = str(answer) if isinstance(answer, AnswerRefused) else answer.unable or answer.died
+        facts = None if isinstance(answer, AnswerRefused) else answer.able
         if facts is None:
             worker.facts = None
             self.wants.say(f"worker {worker.name} gets no tests: {why or 'it has not answered'}")
@@ -395,7 +395,7 @@ class Run:
             if now - self._begun.get(future, now) > 2 * _PREFLIGHT_SECONDS:
                 del self._asked[future]
                 future.release()
-                self._admit(worker, Refused("no answer in time"))
+                self._admit(worker, AnswerRefused("no answer in time"))
 
 
 def _words(task: Task) -> str:

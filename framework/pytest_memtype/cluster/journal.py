@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_memtype.cluster.answer import Refused, plain_json, reports_of
-from pytest_memtype.errors import UsageError
+from pytest_memtype.cluster.answer import plain_json, reports_of
+from pytest_memtype.errors import AnswerRefused, UsageError
 from pytest_memtype.report.record import append
 
 NAME: Final = "cluster.jsonl"
@@ -45,7 +45,7 @@ def noted(run: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             entry = plain_json(line)
             nodeid = str(entry["test"])
             yield nodeid, reports_of(entry["reports"], nodeid)
-        except (Refused, KeyError, TypeError) as error:
+        except (AnswerRefused, KeyError, TypeError) as error:
             raise UsageError(f"{file}:{number}: {error}; name a run of memtype's own") from None
 
 

@@ -27,9 +27,9 @@ import dask
 from distributed import Client, Future, LocalCluster, Security
 
 from pytest_memtype.cluster import bootstrap
-from pytest_memtype.cluster.answer import LARGEST, Refused
+from pytest_memtype.cluster.answer import LARGEST
 from pytest_memtype.cluster.preflight import ROOT
-from pytest_memtype.errors import HostError, UsageError, reason
+from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError, UsageError, reason
 from pytest_memtype.host.files import read_small
 from pytest_memtype.host.memory import available_memory
 from pytest_memtype.run.options import LOCAL
@@ -62,10 +62,6 @@ class ByValue:
         return cloudpickle.loads, (cloudpickle.dumps(self._function),)
 
 
-class Lost(Exception):
-    """Raised for an answer that its worker had, which is gone."""
-
-
 class CarefulClient(Client):  # type: ignore[misc]
     """A client of Dask that unpickles nothing that a task has answered or raised."""
 
@@ -82,20 +78,20 @@ class CarefulClient(Client):  # type: ignore[misc]
         """The result of a task that has finished.
 
         :param future: The task.
-        :raises Refused: it is too large, or something else than msgpack can hold.
-        :raises Lost: its worker died with it.
+        :raises AnswerRefused: it is too large, or something else than msgpack can hold.
+        :raises AnswerLost: its worker died with it.
         """
         if future.status == "error":
-            raise Refused(f"its task ended with {future.exception()}")
+            raise AnswerRefused(f"its task ended with {future.exception()}")
         try:
             size = self.nbytes([future.key], summary=False).get(future.key, 0)
             if size > LARGEST:
-                raise Refused(f"it has {size >> 20} MiB; {LARGEST >> 20} are allowed")
+                raise AnswerRefused(f"it has {size >> 20} MiB; {LARGEST >> 20} are allowed")
             return self.gather(future, direct=False)
         except TypeError as error:
-            raise Refused(f"it is no bytes ({' '.join(str(error).split())[:200]})") from None
+            raise AnswerRefused(f"it is no bytes ({' '.join(str(error).split())[:200]})") from None
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise Lost(str(error)) from None
+            raise AnswerLost(str(error)) from None
 
 
 def checked_address(given: str, *, insecure: bool) -> str:

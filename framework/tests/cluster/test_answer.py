@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pytest_memtype.cluster.answer import LARGEST, Refused, take
+from pytest_memtype.cluster.answer import LARGEST, take
+from pytest_memtype.errors import AnswerRefused
 
 TEST = "test_a.py::test_x[debian:6.1]"
 
@@ -81,7 +82,7 @@ class _Writes:
     ],
 )
 def test_a_hostile_answer_is_refused(data: object, why: str) -> None:
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(AnswerRefused, match=why):
         take(data, {TEST})
 
 

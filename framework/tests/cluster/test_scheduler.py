@@ -14,9 +14,9 @@ import cloudpickle
 import pytest
 from memtype_support.dask_cluster import DaskCluster, run_tests
 
-from pytest_memtype.cluster.answer import LARGEST, Refused, take
+from pytest_memtype.cluster.answer import LARGEST, take
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, checked_address, connected
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import AnswerRefused, UsageError
 
 # The workers don't have this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -92,7 +92,7 @@ def test_a_hostile_task_is_refused_and_nothing_of_it_is_run_here(
 ) -> None:
     future = client.submit(ByValue(task), f"{tmp_path}/by-", pure=False)
     client.sync(future._state.wait)
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(AnswerRefused, match=why):
         take(client.answer(future), ())
     assert not list(tmp_path.glob(f"by-{os.getpid()}"))
 
