@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import grp
 import hashlib
 import io
 import json
 import os
+import pwd
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import types
@@ -35,7 +37,7 @@ _KEPT: Final = 12
 """Number of unpacked things that stay on a machine; the least recently used ones go."""
 
 _TAIL: Final = 2000
-"""Characters of a server's output that an answer quotes."""
+"""Bytes of a server's output that an answer quotes."""
 
 
 def work(request: dict[str, Any], luggage: dict[str, Any]) -> bytes:
@@ -58,7 +60,9 @@ def _work(request: dict[str, Any], luggage: dict[str, Any]) -> list[bytes]:
     if worker is not None and not worker.state.total_resources.get("qemu"):
         return [_line(unable="it declares no resource qemu: start it with --resources 'qemu=1'")]
     folder = _cache() / "cluster"
-    folder.mkdir(parents=True, exist_ok=True)
+    for place in (*reversed(folder.parents), folder):
+        place.mkdir(mode=0o700, exist_ok=True)
+    _require_ours(folder)
     unpacked = {name: str(_unpacked(folder, name, data)) for name, data in luggage.items()}
     server = _server(unpacked[request["package"]])
     lines = server.ask({**request, "unpacked": unpacked}, wanted=_wanted(worker))
@@ -103,6 +107,31 @@ def _cache() -> Path:
     if named:
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memtype"
+
+
+def _require_ours(folder: Path) -> None:
+    """Check that nobody else could have put something into a folder whose contents are run.
+
+    This is :mod:`pytest_memtype.host.trust` for a machine that doesn't have it yet.
+
+    :param folder: The folder, whose path holds no link below it.
+    :raises PermissionError: somebody else could.
+    """
+    for place in (folder.resolve(), *folder.resolve().parents):
+        status = place.stat()
+        mode = status.st_mode
+        above = place != folder.resolve()
+        if status.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(f"{place} belongs to user {status.st_uid}; set MEMTYPE_CACHE to another")
+        if above and mode & stat.S_ISVTX:
+            continue
+        try:
+            members = set(grp.getgrgid(status.st_gid).gr_mem) - {pwd.getpwuid(os.geteuid()).pw_name}
+            private = status.st_gid == pwd.getpwuid(os.geteuid()).pw_gid and not members
+        except KeyError:
+            private = False
+        if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and not private):
+            raise PermissionError(f"{place}: others can write to it; chmod go-w it, or set MEMTYPE_CACHE")
 
 
 def _unpacked(folder: Path, name: str, data: bytes) -> Path:
@@ -151,7 +180,7 @@ class _Server:
         self.package = package
         ours, theirs = os.pipe()
         self._output = ours
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said = os.memfd_create("memtype-server")
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "pytest_memtype.cluster.server", str(theirs)]
         try:
@@ -208,21 +237,27 @@ class _Server:
 
     def _end(self, why: str) -> bytes:
         """End the server; the line that says why."""
+        self._kill()
+        printed = max(0, os.fstat(self._said).st_size - _TAIL)
+        said = os.pread(self._said, _TAIL, printed).decode(errors="replace").strip()
         self.close()
-        self._said.seek(0)
-        said = self._said.read()[-_TAIL:].decode(errors="replace").strip()
         return _line(died=why or f"its process ended with status {self._process.returncode}: {said}")
+
+    def _kill(self) -> None:
+        # Of one that was waited for somebody else may have the number.
+        if self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def close(self) -> None:
         """Kill the server, and all that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._kill()
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         if self._output >= 0:
             os.close(self._output)
+            os.close(self._said)
             self._output = -1
 
     @property
