@@ -9,9 +9,12 @@ from typing import Any, Final
 
 from pytest_memtype.cluster.answer import plain_json, reports_of
 from pytest_memtype.errors import AnswerRefused, UsageError
+from pytest_memtype.host.files import read_file
 from pytest_memtype.report.record import append
 
 NAME: Final = "cluster.jsonl"
+_LARGEST: Final = 1 << 30
+"""Bytes of a journal: 50,000 tests take a quarter of that."""
 
 
 def note(run: Path, nodeid: str, reports: list[dict[str, Any]]) -> None:
@@ -32,12 +35,12 @@ def noted(run: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     :raises UsageError: there is no journal, or it holds something else.
     """
     file = run / NAME
-    try:
-        lines = file.read_text(encoding="ascii").split("\n")
-    except OSError as error:
+    if not file.exists():
         raise UsageError(
-            f"--resume {run}: {error.strerror}: {NAME}; name the folder of a run that had a --scheduler"
-        ) from None
+            f"--resume {run}: there is no {NAME}; name the folder of a run that had a --scheduler"
+        )
+    try:
+        lines = read_file(file, most=_LARGEST).decode("ascii").split("\n")
     except ValueError:
         raise UsageError(f"{file}: not a journal") from None
     for number, line in enumerate(lines[:-1], start=1):
