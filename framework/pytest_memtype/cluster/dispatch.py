@@ -46,7 +46,6 @@ class Worker:
     :ivar slots: How many tasks it runs at once.
     :ivar facts: What it has; None where it can't run guests.
     :ivar memory: Bytes that it declares; 0 where it declares none.
-    :ivar doing: The task that it answered last, in words, for the progress.
     """
 
     name: str

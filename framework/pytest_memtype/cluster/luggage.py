@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Final
 import pytest_memtype
 from pytest_memtype.errors import UsageError, reason
 from pytest_memtype.host import resources
+from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.carry import export
 
@@ -113,8 +113,8 @@ def exported(spec: str) -> Piece:
     :param spec: The exact spec.
     :raises KernelError: it isn't in the cache.
     """
-    with tempfile.TemporaryDirectory(prefix="memtype-export-") as place:
-        file = Path(place) / "kernels.tar.gz"
+    with temporary_folder("export") as place:
+        file = place / "kernels.tar.gz"
         export(file, [spec], progress=silent)
         return packed({file.name: file})
 

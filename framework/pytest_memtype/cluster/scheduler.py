@@ -14,9 +14,7 @@ import ipaddress
 import json
 import logging
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +30,7 @@ from pytest_memtype.cluster.preflight import ROOT
 from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError, UsageError, reason
 from pytest_memtype.host.files import read_small
 from pytest_memtype.host.memory import available_memory
+from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.run.options import LOCAL
 
 _INSECURE: Final = (
@@ -62,6 +61,7 @@ class ByValue:
         return cloudpickle.loads, (cloudpickle.dumps(self._function),)
 
 
+# distributed has no types that mypy could check a subclass against.
 class CarefulClient(Client):  # type: ignore[misc]
     """A client of Dask that unpickles nothing that a task has answered or raised."""
 
@@ -198,28 +198,27 @@ def _security(address: str) -> Security | None:
 
 @contextlib.contextmanager
 def _local(workers: int) -> Iterator[tuple[str, Security]]:
-    place = tempfile.mkdtemp(prefix="memtype-dask-")
     # Any user of this machine can reach a port of loopback: the certificates keep others out.
     security = Security.temporary()
     own: dict[str, float] = {"qemu": 1, "memory": available_memory() // workers}
     if os.access("/dev/kvm", os.R_OK | os.W_OK):
         own["kvm"] = 1
-    try:
-        with LocalCluster(
+    with (
+        temporary_folder("dask") as place,
+        LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
             security=security,
             dashboard_address=None,
             worker_dashboard_address=None,
-            local_directory=place,
+            local_directory=str(place),
             resources=own,
             # It would pause a worker for what other programs take.
             memory_limit=0,
             silence_logs=logging.CRITICAL,
             # A user who is root here is root without a cluster, too.
             env={ROOT: "1"},
-        ) as cluster:
-            yield cluster.scheduler_address, security
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address, security

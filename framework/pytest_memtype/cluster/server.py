@@ -31,7 +31,7 @@ from pytest_memtype.errors import MemtypeError
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.bundle import Bundle, bundle, use_bundle
+from pytest_memtype.kernels.bundle import bundle, bundle_in, use_bundle
 from pytest_memtype.kernels.carry import import_kernels
 from pytest_memtype.run.folder import test_folder
 
@@ -162,25 +162,7 @@ def _kernel(request: dict[str, Any]) -> str:
         return "none"
     if sent and request["facts"]:
         folder = Path(sent)
-        module = folder / "memtype.ko"
-        stripped = folder / "memtype-stripped.ko"
-        config = folder / "config"
-        use_bundle(
-            spec,
-            Bundle(
-                spec=spec,
-                image=folder / "image",
-                module=module if module.exists() else None,
-                stripped_module=stripped if stripped.exists() else None,
-                agent=folder / "agent",
-                initramfs=folder / "initramfs.cpio",
-                launcher=folder / "launcher.so",
-                config=config if config.exists() else None,
-                directory=folder,
-                kit=folder,
-                **request["facts"],
-            ),
-        )
+        use_bundle(spec, bundle_in(folder, spec=spec, kit=folder, **request["facts"]))
     elif sent:
         import_kernels(Path(sent) / "kernels.tar.gz", progress=silent)
     bundle(spec)

@@ -77,6 +77,34 @@ class Bundle:
     kit: Path
 
 
+def bundle_in(directory: Path, *, spec: str, release: str, version: str, key: str, kit: Path) -> Bundle:
+    """The bundle whose files are in a folder.
+
+    :param directory: The folder.
+    :param spec: The spec of its kernel.
+    :param release: The kernel's release, as ``uname -r`` prints it.
+    :param version: The version of its package.
+    :param key: Hash of everything that it is made from.
+    :param kit: The kit that it was built in.
+    """
+    module, settings = directory / "memtype.ko", directory / "config"
+    return Bundle(
+        spec=spec,
+        release=release,
+        version=version,
+        image=directory / "image",
+        module=module if module.exists() else None,
+        stripped_module=directory / STRIPPED_MODULE if module.exists() else None,
+        agent=directory / AGENT,
+        initramfs=directory / "initramfs.cpio",
+        launcher=directory / LAUNCHER,
+        config=settings if settings.exists() else None,
+        key=key,
+        directory=directory,
+        kit=kit,
+    )
+
+
 def use_bundle(spec: str, made: Bundle) -> None:
     """Have this process take a bundle for a kernel, which was built where the kernel is: on another machine.
 
@@ -114,22 +142,8 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
 
     # The lock of the kit covers its bundles: a build without bubblewrap writes to the kit.
     made_once(directory, make, cache=cache, work=kit.name, progress=progress)
-    module, settings = directory / "memtype.ko", directory / "config"
-    return Bundle(
-        spec=spec,
-        release=kernel.release,
-        version=kernel.version if isinstance(kernel, Kernel) else "local",
-        image=directory / "image",
-        module=module if module.exists() else None,
-        stripped_module=directory / STRIPPED_MODULE if module.exists() else None,
-        agent=directory / AGENT,
-        initramfs=directory / "initramfs.cpio",
-        launcher=directory / LAUNCHER,
-        config=settings if settings.exists() else None,
-        key=key,
-        directory=directory,
-        kit=kit,
-    )
+    version = kernel.version if isinstance(kernel, Kernel) else "local"
+    return bundle_in(directory, spec=spec, release=kernel.release, version=version, key=key, kit=kit)
 
 
 def resolve(spec: str, *, progress: Progress = silent) -> str:

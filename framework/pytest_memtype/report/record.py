@@ -147,7 +147,7 @@ def read(path: Path) -> list[Record]:
     try:
         with opened(path, most=_LARGEST) as file, io.TextIOWrapper(file, encoding="ascii") as lines:
             for number, line in enumerate(lines, start=1):
-                record = _plain(json.loads(line))
+                record = plain(json.loads(line))
                 schema = record.get("schema") if isinstance(record, dict) else None
                 if schema not in (1, SCHEMA):
                     raise UsageError(f"{path}:{number}: not a record of schema 1 to {SCHEMA}")
@@ -164,15 +164,19 @@ def read(path: Path) -> list[Record]:
     return records
 
 
-def _plain(value: Any) -> Any:
-    """JSON whose texts can go to any terminal, even those of a hostile file."""
+def plain(value: Any, text: Callable[[str], str] = harmless) -> Any:
+    """JSON whose texts can go to any terminal, even those of a hostile file.
+
+    :param value: The JSON, decoded.
+    :param text: What becomes of a text in it.
+    """
     match value:
         case str():
-            return harmless(value)
+            return text(value)
         case list():
-            return [_plain(each) for each in value]
+            return [plain(each, text) for each in value]
         case dict():
-            return {harmless(key): _plain(each) for key, each in value.items()}
+            return {harmless(key): plain(each, text) for key, each in value.items()}
     return value
 
 

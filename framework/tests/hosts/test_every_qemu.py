@@ -20,6 +20,7 @@ from memtype_support import mounts
 from memtype_support.qemu_of_suite import SUITES, namespace, program_of, series_of
 
 from pytest_memtype.errors import Unreachable
+from pytest_memtype.host.program import run_to_end
 from pytest_memtype.machine.qemu_versions import QEMU, TESTED, ask, this_qemu
 
 ROOT = Path(__file__).parents[3]
@@ -154,16 +155,7 @@ def test_selection(suite: str, tmp_path: Path, short_folder: Path) -> None:
         # Of a test that passes nobody sees what it prints.
         warnings.warn(f"QEMU {series}: left out {test}: {why}", stacklevel=1)
     command += [f"--junitxml={report}", f"--basetemp={folders}", f"--memtype-dir={logs}"]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    done = run_to_end(command, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout[-20_000:]
     (result,) = Xml.parse(report).iter("testsuite")
     assert int(result.attrib["tests"]) >= 60
