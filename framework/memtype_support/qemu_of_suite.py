@@ -16,7 +16,7 @@ from pytest_memtype.host.cached_folders import SUITE_QEMUS
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import build_dir, exclusive, require_space, staged
-from pytest_memtype.kernels.index import age_text
+from pytest_memtype.kernels.kept_indexes import age_text
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.machine.qemu_versions import QEMU

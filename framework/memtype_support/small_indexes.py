@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
-from pytest_memtype.kernels.index import Kernel, decode, path_of
+from pytest_memtype.kernels.index import Kernel
+from pytest_memtype.kernels.kept_indexes import decode, path_of
 from pytest_memtype.kernels.spec import SUITES
 
 FOLDER = Path(__file__).parents[1] / "tests" / "kernels" / "indexes"

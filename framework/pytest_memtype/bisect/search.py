@@ -21,7 +21,8 @@ from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.changelog import about_memory_types, changelog, new_series
-from pytest_memtype.kernels.index import Kernel, every
+from pytest_memtype.kernels.index import Kernel
+from pytest_memtype.kernels.kept_indexes import every
 from pytest_memtype.kernels.spec import BuildSpec, parse
 from pytest_memtype.spec.linux_versions import changed, parse_version
 

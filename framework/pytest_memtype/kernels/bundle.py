@@ -31,7 +31,8 @@ from pytest_memtype.kernels.fetch import (
     note_kernel,
     tools_path,
 )
-from pytest_memtype.kernels.index import Kernel, find, listed, newest
+from pytest_memtype.kernels.index import Kernel, newest
+from pytest_memtype.kernels.kept_indexes import find, listed
 from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.spec import DebianSpec, Spec, parse
 from pytest_memtype.kernels.stage import Stage, Step

@@ -28,7 +28,8 @@ from pytest_memtype.kernels import firmware, sealed_tar
 from pytest_memtype.kernels.build import AGENT, LAUNCHER, STRIPPED_MODULE
 from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, kept_kernels, source_hash
 from pytest_memtype.kernels.fetch import KERNEL, KERNEL_BYTES, kernel_of, kit_path, note_kernel
-from pytest_memtype.kernels.index import INDEX_BYTES, Kernel, decode, in_order, path_of
+from pytest_memtype.kernels.index import Kernel, in_order
+from pytest_memtype.kernels.kept_indexes import INDEX_BYTES, decode, path_of
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 

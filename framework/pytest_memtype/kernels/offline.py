@@ -12,7 +12,8 @@ from pytest_memtype.host import resources
 from pytest_memtype.kernels import firmware
 from pytest_memtype.kernels.bundle import bundle_path, kept_kernels, source_hash
 from pytest_memtype.kernels.fetch import kit_path
-from pytest_memtype.kernels.index import age_text, ages, choose, kept_indexes, suites_of
+from pytest_memtype.kernels.index import choose, suites_of
+from pytest_memtype.kernels.kept_indexes import age_text, ages, kept_indexes
 from pytest_memtype.kernels.sets import DEFAULT, kernel_set
 from pytest_memtype.kernels.spec import DebianSpec, parse
 

@@ -16,7 +16,8 @@ from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.at_hand import check_at_hand
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.fetch import kernel_of, kits
-from pytest_memtype.kernels.index import Kernel, every, indexes, meanings
+from pytest_memtype.kernels.index import Kernel, meanings
+from pytest_memtype.kernels.kept_indexes import every, indexes
 from pytest_memtype.kernels.prepare import Status, prepare
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import SUITES, parse

@@ -11,14 +11,8 @@ from pytest_memtype.host import resources
 from pytest_memtype.host.nearest import unknown
 from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.kernels.bundle import kept_kernels, source_hash
-from pytest_memtype.kernels.index import (
-    Kernel,
-    every,
-    in_order,
-    indexes,
-    newest_of_each_series,
-    suites_of,
-)
+from pytest_memtype.kernels.index import Kernel, in_order, newest_of_each_series, suites_of
+from pytest_memtype.kernels.kept_indexes import every, indexes
 from pytest_memtype.kernels.spec import SUITES, DebianSpec, parse
 
 DEFAULT = ("set:default",)

@@ -8,7 +8,8 @@ from memtype_support.effort import effort
 from pytest_memtype import MemType
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.kernels.index import every, newest_of_each_series
+from pytest_memtype.kernels.index import newest_of_each_series
+from pytest_memtype.kernels.kept_indexes import every
 from pytest_memtype.kernels.prepare import prepare
 from pytest_memtype.plugin.fixtures import GuestFactory
 

@@ -9,7 +9,8 @@ from pytest_memtype.errors import KernelError, ModuleMissing
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.kernels.index import Kernel, every
+from pytest_memtype.kernels.index import Kernel
+from pytest_memtype.kernels.kept_indexes import every
 from pytest_memtype.plugin.fixtures import GuestFactory
 
 # The first download takes a while.

@@ -26,7 +26,7 @@ from pytest_memtype.kernels import mirror, mmdebstrap
 from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, resolve, source_hash
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
 from pytest_memtype.kernels.firmware import flash
-from pytest_memtype.kernels.index import age_text, indexes
+from pytest_memtype.kernels.kept_indexes import age_text, indexes
 from pytest_memtype.kernels.offline import readiness
 from pytest_memtype.kernels.spec import SUITES, parse
 from pytest_memtype.run.variants import all_variants

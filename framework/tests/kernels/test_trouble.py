@@ -23,7 +23,7 @@ from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.kernels.index import find
+from pytest_memtype.kernels.kept_indexes import find
 from pytest_memtype.kernels.prepare import prepare
 from pytest_memtype.kernels.spec import DebianSpec
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.host.progress import silent
-from pytest_memtype.kernels.index import Index, choose, indexes, newest_of_each_series
+from pytest_memtype.kernels.index import Index, choose, newest_of_each_series
+from pytest_memtype.kernels.kept_indexes import indexes
 from pytest_memtype.kernels.sets import kernel_set
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 

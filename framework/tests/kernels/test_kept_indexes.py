@@ -1,0 +1,159 @@
+"""The indexes that the cache keeps: their age, mirrors that fail, several readers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from memtype_support.stub_mmdebstrap import StubMmdebstrap
+
+from pytest_memtype.errors import HostError
+from pytest_memtype.host.progress import silent
+from pytest_memtype.host.store import build_dir, exclusive
+from pytest_memtype.kernels import kept_indexes
+from pytest_memtype.kernels.index import Index, Kernel
+from pytest_memtype.kernels.sources import AptSources
+from pytest_memtype.kernels.spec import SUITES, DebianSpec
+
+
+@pytest.mark.parametrize(("age", "used"), [(0, True), (23 * 3600, True), (25 * 3600, False), (-3600, False)])
+def test_a_kept_index_is_used_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: int, used: bool
+) -> None:
+    kernel = Kernel("6.1.0-56-cloud-amd64", "6.1.192-2", "bookworm", "linux-image-6.1.0-56-cloud-amd64")
+    kept = {"fetched": time.time() - age, "newest": kernel.release, "kernels": [asdict(kernel)]}
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "bookworm.2.json").write_text(json.dumps(kept))
+    refreshed: list[str] = []
+    monkeypatch.setattr(kept_indexes, "_refresh", lambda _cache, suite, _place, **_: refreshed.append(suite))
+    spec = DebianSpec("debian:bookworm", suite="bookworm")
+    assert kept_indexes.find(spec, cache=tmp_path, progress=silent) == kernel
+    assert refreshed == ([] if used else ["bookworm"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"fetched": 1, "kern',
+        "\udcff",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        f'{{"fetched": {"9" * 400}, "newest": null, "kernels": []}}',
+        '{"fetched": -Infinity, "newest": null, "kernels": []}',
+        '{"fetched": "now", "newest": null, "kernels": []}',
+        '{"fetched": 0, "kernels": []}',
+        '{"fetched": 0, "newest": null, "kernels": [{"release": "6.1"}]}',
+    ],
+)
+def test_a_damaged_index_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    kernel = Kernel("6.1.0-56-cloud-amd64", "6.1.192-2", "bookworm", "linux-image-6.1.0-56-cloud-amd64")
+    path = tmp_path / "index" / "bookworm.2.json"
+    path.parent.mkdir()
+    path.write_text(text, errors="surrogateescape")
+
+    def refresh(_cache: Path, _suite: str, _place: Path, **_: object) -> None:
+        path.write_text(
+            json.dumps({"fetched": time.time(), "newest": kernel.release, "kernels": [asdict(kernel)]})
+        )
+
+    monkeypatch.setattr(kept_indexes, "_refresh", refresh)
+    spec = DebianSpec("debian:bookworm", suite="bookworm")
+    assert kept_indexes.find(spec, cache=tmp_path, progress=silent) == kernel
+
+
+def test_an_index_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a crash of the host leaves an empty file under that name."""
+    flushed: set[int] = set()
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        assert not (tmp_path / "index").exists()
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def unpack(_sources: AptSources, root: Path, **_options: object) -> None:
+        (root / "kernels").mkdir(parents=True)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(kept_indexes, "unpack", unpack)
+    assert kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent) == {
+        "bookworm": Index(None, ())
+    }
+    (file,) = (tmp_path / "index").iterdir()
+    assert file.stat().st_ino in flushed
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("suites", [["bookworm"], ["bookworm", "trixie"]])
+def test_a_cache_that_can_not_be_worked_in_is_told_and_not_waited_for(
+    tmp_path: Path, suites: list[str]
+) -> None:
+    (tmp_path / "work").write_text("")
+    with pytest.raises(HostError) as caught:
+        kept_indexes.indexes(suites, cache=tmp_path, progress=silent)
+    assert caught.value.message.startswith(f"{tmp_path / 'work'}")
+    assert "MEMTYPE_CACHE" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+READS = """
+import sys
+from pathlib import Path
+from pytest_memtype.kernels.kept_indexes import indexes
+from pytest_memtype.kernels.spec import SUITES
+cache = Path(sys.argv[1])
+indexes(SUITES, cache=cache, progress=lambda _: (cache / "began").touch())
+"""
+#: As a mirror that answers, and then sends nothing more.
+ANSWERS_ONCE = """
+for target; do [ "$target" = "${target#/}" ] || lists=$target/var/lib/apt/lists/partial; done
+mkdir -p "$lists"; echo Origin: Debian >"$lists/InRelease"
+exec sleep 3600
+"""
+
+
+def interrupted(cache: Path, began: Path) -> int:
+    """The status of a process that reads all indexes and gets Ctrl-C when a file is there."""
+    command = [sys.executable, "-c", READS, str(cache)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as reading:
+        while not began.exists():
+            assert reading.poll() is None
+        reading.send_signal(signal.SIGINT)
+        try:
+            # As long as a test may take, and no measure of anything: it took half an hour.
+            _, said = reading.communicate(timeout=50)
+        finally:
+            reading.kill()
+    assert b"KeyboardInterrupt" in said, said
+    return reading.returncode
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_the_reading_of_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = StubMmdebstrap(tmp_path / "bin", monkeypatch, ANSWERS_ONCE)
+    interrupted(tmp_path, tmp_path / "bin" / "calls")
+    # Those that waited for their turn were never started, and those that ran are gone.
+    assert len(stub.calls) <= 4
+    assert not any(Path(f"/proc/{pid}").exists() for pid in stub.calls)
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_the_wait_for_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = tmp_path / "began"
+    stub = StubMmdebstrap(tmp_path / "bin", monkeypatch)
+    place = build_dir(tmp_path, f"index-{SUITES[0]}")
+    with exclusive(place, silent):
+        interrupted(tmp_path, began)
+    assert stub.calls == []
