@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_memtype.bisect.attempt import UNKNOWN, Attempt
+from pytest_memtype.host.child import dying_with_us
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.kernels import mirror
 
@@ -74,14 +75,9 @@ def try_apart(specs: Sequence[str], test: str) -> Generator[tuple[str, Attempt]]
 
 
 def _start(spec: str, test: str, folder: Path, *, mixed: bool) -> _Apart:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest_memtype.bisect.attempt",
-        spec,
-        test,
-        str(folder / "attempt.json"),
-    ]
+    # As Ctrl-C, so that it puts away what it has started if this process is killed.
+    command = [*dying_with_us(by="INT"), sys.executable, "-m", "pytest_memtype.bisect.attempt"]
+    command += [spec, test, str(folder / "attempt.json")]
     with (folder / "output").open("wb") if mixed else nullcontext(sys.stderr) as output:
         process = subprocess.Popen(
             command,

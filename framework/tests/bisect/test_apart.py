@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,16 @@ if Path("pipe").exists():
     Path("pipe").read_bytes()
 
 def test_it(guest): pass
+"""
+
+
+#: Starts an attempt, and says its process id.
+PARENT = """
+import sys
+from pathlib import Path
+from pytest_memtype.bisect.apart import _start
+print(_start(sys.argv[1], sys.argv[2], Path.cwd(), mixed=True).process.pid, flush=True)
+sys.stdin.read()
 """
 
 
@@ -49,3 +62,17 @@ def test_those_that_are_not_waited_for_are_stopped(pytester: pytest.Pytester) ->
     assert attempts_of_this_process() == 2
     attempts.close()
     assert attempts_of_this_process() == 0
+
+
+def test_one_does_not_outlive_the_bisection(pytester: pytest.Pytester) -> None:
+    file = pytester.makepyfile(test_apart=TEST)
+    os.mkfifo("pipe")
+    command = [sys.executable, "-c", PARENT, resolve("debian:bookworm"), f"{file}::test_it"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pidfd = os.pidfd_open(int(parent.stdout.readline()))
+        # Once it reads, it has installed no handler that would take the signal.
+        with Path("pipe").open("wb"):
+            parent.kill()
+            assert select.select([pidfd], [], [], 60)[0]
+        os.close(pidfd)
