@@ -6,6 +6,7 @@ without running their maintainer scripts; apt checks every signature and hash.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -13,10 +14,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.host.child import describe_status, dying_with_us
@@ -244,25 +243,22 @@ _running: set[subprocess.Popen[str]] = set()
 _interrupted: set[subprocess.Popen[str]] = set()
 
 
-def interrupt_all(working: Collection[Future[Any]]) -> None:
-    """Repeat :func:`interrupt` until some threads are done: one may be about to start its mmdebstrap.
+def interrupt(by: signal.Signals = signal.SIGTERM) -> None:
+    """End each mmdebstrap of this process and each wait for another run; their callers see a failure.
 
-    :param working: The futures of the threads.
+    :param by: The signal for each mmdebstrap and its children.
     """
-    interrupt()
-    # A future that was cancelled before a thread took it is never done for wait() (Python 3.11 to 3.14).
-    begun = [each for each in working if not each.cancelled()]
-    while wait(begun, timeout=_LOOK_SECONDS).not_done:
-        interrupt()
-
-
-def interrupt() -> None:
-    """End each mmdebstrap of this process and each wait for another run; their callers see a failure."""
     interrupt_waiting()
     for process in tuple(_running):
         if process.poll() is None:
             _interrupted.add(process)
-            os.killpg(process.pid, signal.SIGTERM)
+            _signal(process, by)
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to mmdebstrap and its children, unless another thread has just seen its end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _run(
@@ -330,16 +326,20 @@ def _end(process: subprocess.Popen[str], seconds: int) -> None:
     """End mmdebstrap and its children, if an exception came before their end.
 
     :param process: The running mmdebstrap, which leads a process group.
-    :param seconds: Seconds that it has to clear up after each signal.
+    :param seconds: Seconds that it has to clear up. Another Ctrl-C ends them.
     """
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, number)
-        try:
-            process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            continue
+    if process.poll() is not None:
+        return
+    try:
+        _signal(process, signal.SIGTERM)
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if process.poll() is None:
+            _signal(process, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=seconds)
 
 
 def failure(output: str, *, status: int, what: str, cache: Path) -> KernelError | HostError:
