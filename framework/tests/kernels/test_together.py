@@ -30,5 +30,5 @@ def test_the_first_items_exception_comes() -> None:
             raise ValueError(item)
         return item
 
-    with pytest.raises(ValueError, match="^1$"):
+    with pytest.raises(ValueError, match=r"^1$"):
         together(work, [0, 1, 2], at_once=3)
