@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from pytest_memtype.audit.audit import Audit
 from pytest_memtype.audit.saved import audit_files
 from pytest_memtype.commands.output import stdout
 from pytest_memtype.errors import UsageError
-from pytest_memtype.host.files import write_atomically
+from pytest_memtype.host.files import atomically
 from pytest_memtype.report.audit_picture import audit_svg
 from pytest_memtype.report.audit_report import audit_json, audit_lines, audit_table
 from pytest_memtype.x86.effective import vendor_from_cpuid
@@ -57,9 +58,11 @@ def audit(
       memtype audit --qmp /run/vm.sock --json > audit.json
       memtype audit --ram ram --state state --svg memory.svg
     """
-    found = _audited(qmp, pid, ram, state, vendor, physical_bits)
-    if svg is not None:
-        write_atomically(svg, audit_svg(found))
+    # A file that can't be written is named before the guest is made to stand still.
+    with nullcontext() if svg is None else atomically(svg) as picture:
+        found = _audited(qmp, pid, ram, state, vendor, physical_bits)
+        if picture is not None:
+            picture.write(audit_svg(found))
     if as_json:
         click.echo(json.dumps(audit_json(found), indent=2))
     else:
