@@ -82,11 +82,26 @@ def test_a_killed_guest_fails_its_test_and_leaves_nothing(pytester: pytest.Pytes
             r"run this guest again: /.*/guest-1/rerun\.sh",
         ]
     )
+    assert result.stdout.str().count("rerun.sh") == 1
     assert qemus_of(pytester.path) == []
     assert leftovers(temporary) == []
     # The logs that the message names are there.
     (log,) = (pytester.path / ".memtype").glob("runs/*/*/guest-1/console.log")
     assert b"Linux version" in log.read_bytes()
+
+
+def test_a_guest_that_hangs_says_once_how_to_run_it_again(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_hangs(guest):
+            guest._agent.heartbeat = 2
+            guest.qmp.execute("stop")
+            guest.shell("echo never")
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    assert result.stdout.str().count("rerun.sh") == 1
 
 
 def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester, temporary: Path) -> None:
