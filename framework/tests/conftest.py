@@ -31,13 +31,15 @@ _OF_THE_TERMINAL = (
     *("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR"),
     *("PYTEST_ADDOPTS", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
 )
+# What containers' images set, and users don't: output that isn't buffered hid lines in the wrong order.
+_OF_PYTHON = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _a_terminal_like_any() -> Iterator[None]:
     """Tests compare what is printed, by this process and those it starts."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in _OF_THE_TERMINAL:
+        for name in (*_OF_THE_TERMINAL, *_OF_PYTHON):
             patch.delenv(name, raising=False)
         yield
 

@@ -11,7 +11,12 @@ _INSTEAD = str.maketrans({"●": "*", "○": "o", "█": "#", "≠": "!", "…":
 
 
 def print_anywhere() -> None:
-    """Replace characters that the terminal's encoding lacks, so that printing them never fails."""
+    """Replace characters that the terminal's encoding lacks, so that printing them never fails.
+
+    Lines come at once, too: in a CI's log, which takes both streams, those of stderr stand where they belong.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     codecs.register_error("memtype", _instead)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
