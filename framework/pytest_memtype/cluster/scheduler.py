@@ -24,7 +24,7 @@ import cloudpickle
 import dask
 from distributed import Client, Future, LocalCluster, Security
 
-from pytest_memtype.cluster import bootstrap
+from pytest_memtype.cluster import bootstrap, openssl_errors
 from pytest_memtype.cluster.answer import LARGEST
 from pytest_memtype.cluster.preflight import ROOT
 from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError, UsageError, reason
@@ -155,8 +155,11 @@ def connected(given: str, *, insecure: bool, workers: int) -> Iterator[CarefulCl
     :raises HostError: nobody answers there.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    quiet = {"distributed.admin.large-graph-warning-threshold": "1GB"}
-    with dask.config.set(quiet), contextlib.ExitStack() as ends:
+    openssl_errors.install()
+    settings: dict[str, object] = {"distributed.admin.large-graph-warning-threshold": "1GB"}
+    if given == LOCAL:
+        settings |= {f"distributed.{each}.preload": [openssl_errors.__name__] for each in ("nanny", "worker")}
+    with dask.config.set(settings), contextlib.ExitStack() as ends:
         security: Security | None
         if given == LOCAL:
             address, security = ends.enter_context(_local(workers))

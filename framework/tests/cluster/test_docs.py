@@ -31,7 +31,7 @@ def test_a_cluster_by_the_docs(tmp_path: Path, unused_port: int) -> None:
         ["sh", "-c", script], cwd=place, capture_output=True, text=True, check=True, timeout=60
     )
     settings = dict(line.split("=", 1) for line in made.stdout.splitlines() if line.startswith("DASK_"))
-    assert len(settings) == 5
+    assert len(settings) == 8
 
     def command(name: str) -> list[str]:
         return shlex.split(_commands(name).replace("HOST", "127.0.0.1").replace("8786", str(unused_port)))
