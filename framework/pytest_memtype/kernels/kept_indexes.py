@@ -103,10 +103,13 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
     failures: dict[str, KernelError | HostError] = {}
     old = wanted
     if stale and reason is None:
-        if kept and mirror.lately_lost(cache):
+        lost_before = mirror.lately_lost(cache)
+        if kept and lost_before:
             reason = mirror.CANT_BE_REACHED
         else:
-            failures = _refresh_all(stale, cache=cache, progress=progress, impatient=bool(kept))
+            failures = _refresh_all(
+                stale, cache=cache, progress=progress, impatient=bool(kept), lost_before=lost_before
+            )
             kept = kept_indexes(cache, wanted)
             reason = mirror.unasked()
             if failures and reason is None:
@@ -125,7 +128,7 @@ def indexes(suites: Iterable[str], *, cache: Path, progress: Progress) -> dict[s
 
 
 def _refresh_all(
-    suites: Sequence[str], *, cache: Path, progress: Progress, impatient: bool
+    suites: Sequence[str], *, cache: Path, progress: Progress, impatient: bool, lost_before: bool
 ) -> dict[str, KernelError | HostError]:
     """Read indexes anew, and return for each failed suite why it failed.
 
@@ -136,6 +139,8 @@ def _refresh_all(
     :param progress: Called with a line where an index is read.
     :param impatient: Give up soon on a mirror that doesn't answer, see :func:`unpack`: there are older
         indexes.
+    :param lost_before: Whether the caller knew of a run that had found the mirror unreachable. If not, and
+        there is such a run by now, the mirror isn't tried again.
     """
     answered = threading.Event()
     before = interruptions()
@@ -156,7 +161,6 @@ def _refresh_all(
         # Whatever comes of it, the others don't wait for this one.
         try:
             require_network(what, cache=cache)
-            lost_before = mirror.lately_lost(cache)
             place = build_dir(cache, f"index-{suite}")
             with exclusive(place, progress):
                 if stopped():

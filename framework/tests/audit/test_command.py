@@ -225,7 +225,8 @@ def test_the_program_is_run_as_the_user_of_its_process(open_folder: Path, *, nam
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
     program = open_folder / "qemu"
-    subprocess.run(["gcc", "-x", "c", "-", "-o", program], input=WHO, text=True, check=True)
+    # The compiler that ./hil test installs.
+    subprocess.run(["clang", "-x", "c", "-", "-o", program], input=WHO, text=True, check=True)
     # As libvirt starts it.
     command = ["unshare", "--mount"] if namespace else []
     command += ["setpriv", "--reuid=65534", "--regid=65533", "--clear-groups", str(program)]
