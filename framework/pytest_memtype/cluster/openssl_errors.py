@@ -1,4 +1,4 @@
-"""One connection's error stays its own: a preload for Dask's programs, which this package's own have, too.
+"""A preload for Dask's programs, this package's own among them: an error ends no connection but its own.
 
 From OpenSSL 3.4 on a peer that goes without a goodbye is an error of the system, and Python (3.12.9, 3.13.2
 and later) raises it without taking it out of OpenSSL's queue, which belongs to the thread. The next read of
@@ -21,7 +21,10 @@ _context: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def dask_setup(_program: object) -> None:
-    """What Dask calls when a scheduler, worker or nanny that preloads this file starts."""
+    """Called by Dask when a scheduler, worker or nanny that preloads this file starts.
+
+    :param _program: The scheduler, worker or nanny.
+    """
     install()
 
 
