@@ -23,27 +23,17 @@ from pytest_memtype.host.cached_folders import LINT_TOOLS
 from pytest_memtype.host.program import run_to_end
 from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.host.resources import cache_directory, guest_sources
-from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
-from pytest_memtype.kernels.mmdebstrap import require_network, unpack
-from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.host.store import made_once, seal, staged, temp_dir
+from pytest_memtype.kernels.mmdebstrap import require_network
+from pytest_memtype.kernels.source_package import recipe, unpack_sources
 
 SCRIPT = "checkpatch.pl"
 # The script reads the other two from its own folder.
 _FILES = (SCRIPT, "spelling.txt", "const_structs.checkpatch")
-_MEMBERS = " ".join(f"'*/scripts/{name}'" for name in _FILES)
+_MEMBERS = tuple(f"scripts/{name}" for name in _FILES)
 # A stable suite: another version of the script, which says other things, comes with a change of this line.
 _SUITE, _PACKAGE = "bookworm", "linux-source-6.1"
-# The archive in the package has 1.3 GB when unpacked; all but the files goes by.
-_HOOK = f"""
-mkdir "$1/package" "$1/scripts"
-cd "$1/package"
-apt-get download -qq {_PACKAGE}
-dpkg-deb --fsys-tarfile ./*.deb | tar -x --to-stdout --wildcards '*/linux-source-*.tar.xz' |
-    tar -xJ -C ../scripts --strip-components=2 --wildcards {_MEMBERS}
-rm -rf "$1/package"
-"""
 _WHAT = "the kernel's sources"
-_NEEDED_BYTES = 512 << 20
 _LIMIT_SECONDS = 300
 # perl-base, which every Debian has, is not enough.
 _MODULES = ("POSIX", "Cwd", "Encode", "Getopt::Long", "Term::ANSIColor")
@@ -108,18 +98,19 @@ def script(*, progress: Progress = silent) -> Path:
         cache = cache_directory()
     except MemtypeError as error:
         raise LeftOutError(error.message) from error
-    recipe = "\n".join((_SUITE, _HOOK))
-    folder = cache / LINT_TOOLS / f"checkpatch-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(recipe(_SUITE, _PACKAGE, _MEMBERS).encode()).hexdigest()
+    folder = cache / LINT_TOOLS / f"checkpatch-{digest[:16]}"
 
     def make(place: Path) -> None:
         require_network(_WHAT, cache=cache)
         progress("downloading checkpatch.pl, in 140 MB of kernel sources, for once")
-        require_space(cache, _NEEDED_BYTES)
         with temp_dir(place) as work, staged(folder, cache=place) as target:
-            unpack(sources_of(_SUITE), work / "root", hook=_HOOK, what=_WHAT, cache=cache)
+            sources = unpack_sources(
+                work / "root", _MEMBERS, suite=_SUITE, package=_PACKAGE, what=_WHAT, cache=cache
+            )
             target.mkdir()
             for name in _FILES:
-                shutil.copyfile(work / "root" / "scripts" / name, target / name)
+                shutil.copyfile(sources / "scripts" / name, target / name)
             seal(target)
 
     try:

@@ -28,6 +28,7 @@ _VERBS: Final = {
     "cache": "List and prune what the cache holds.",
     "kernels": "List, fetch and remove kernels.",
     "bugs": "List, show and run reproducers of reported bugs.",
+    "selftests": "Run the kernel's own tests of memory types in guests.",
 }
 
 

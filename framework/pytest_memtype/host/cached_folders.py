@@ -32,7 +32,7 @@ def _workshop_of(path: Path) -> str:
         case "bundles":
             # A bundle doesn't say which kit it was made in; a finished bundle is never written to.
             return "bundles"
-        case "drivers" | "modules" as kind:
+        case "drivers" | "modules" | "selftests" as kind:
             return f"{kind}-{path.name}"
         case parent if parent == SUITE_QEMUS:
             return f"suite-qemu-{path.name}"

@@ -21,7 +21,8 @@ class Entry:
     """An entry of the cache.
 
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
-        and ``firmware`` (downloaded, too), ``image`` (a distribution's), ``bundle`` (built from a kit),
+        and ``firmware`` (downloaded, too), ``image`` (a distribution's), ``selftests`` (the kernel's own
+        tests, built), ``bundle`` (built from a kit),
         ``template`` (booted from a bundle), or of the project's own tests ``qemu`` (another suite's) and
         ``outer`` (the guest in which KVM is tested, and its template) and ``lint`` (the kernel's
         ``checkpatch.pl``).
@@ -49,6 +50,7 @@ def entries() -> list[Entry]:
         *_folders("modules", cache / "modules"),
         *_folders("image", cache / "images"),
         *_folders("firmware", cache / "firmware"),
+        *_folders_of_tests("selftests", cache / "selftests"),
         *_folders("bundle", cache / "bundles"),
         *_folders_of_tests("qemu", cache / SUITE_QEMUS),
         *_folders_of_tests("outer", cache / OUTER_GUESTS),
