@@ -97,7 +97,7 @@ def script(*, progress: Progress = silent) -> Path:
     try:
         cache = cache_directory()
     except MemtypeError as error:
-        raise LeftOutError(error.message) from error
+        raise LeftOutError(str(error)) from error
     digest = hashlib.sha256(recipe(_SUITE, _PACKAGE, _MEMBERS).encode()).hexdigest()
     folder = cache / LINT_TOOLS / f"checkpatch-{digest[:16]}"
 
@@ -116,7 +116,7 @@ def script(*, progress: Progress = silent) -> Path:
     try:
         made_once(folder, make, cache=cache, work=folder.name, progress=progress)
     except MemtypeError as error:
-        raise LeftOutError(error.message) from error
+        raise LeftOutError(str(error)) from error
     return folder / SCRIPT
 
 

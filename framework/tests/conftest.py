@@ -30,6 +30,8 @@ settings.load_profile("memtype")
 _OF_THE_TERMINAL = (
     *("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR"),
     *("PYTEST_ADDOPTS", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    # By these pytest tells a CI, in whose summary it doesn't shorten messages.
+    *("BUILD_NUMBER", "CI"),
 )
 # What containers' images set, and users don't: output that isn't buffered hid lines in the wrong order.
 _OF_PYTHON = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.errors import HostError
 from pytest_memtype.host.store import require_space
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -55,8 +57,11 @@ def unpack_sources(
     :param cache: The cache folder.
     :raises Unreachable: the mirror sent nothing, or may not be asked.
     :raises KernelError: the mirror or the package failed.
-    :raises HostError: mmdebstrap isn't installed, or the disk is full.
+    :raises HostError: mmdebstrap or xz isn't installed, or the disk is full.
     """
+    if shutil.which("xz") is None:
+        # A machine with apt alone has none: dpkg unpacks by itself.
+        raise HostError("xz: not installed; install the package xz-utils")
     require_space(cache, _NEEDED_BYTES)
     patterns = " ".join(shlex.quote(f"linux-source-*/{member}") for member in members)
     hook = _HOOK.format(package=package, version=VERSION, members=patterns)
