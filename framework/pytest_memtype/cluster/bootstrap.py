@@ -57,8 +57,12 @@ def work(request: dict[str, Any], luggage: dict[str, Any]) -> bytes:
 
 def _work(request: dict[str, Any], luggage: dict[str, Any]) -> list[bytes]:
     worker = _this_worker()
-    if worker is not None and not worker.state.total_resources.get("qemu"):
-        return [_line(unable="it declares no resource qemu: start it with --resources 'qemu=1'")]
+    needed = ["qemu", "kvm"] if request.get("accelerator") == "kvm" else ["qemu"]
+    missing = [name for name in needed if worker is not None and not worker.state.total_resources.get(name)]
+    if missing:
+        # Dask would keep the tasks for a worker that has it, as long as that takes.
+        own = " ".join(f"{name}=1" for name in needed)
+        return [_line(unable=f"it declares no resource {missing[0]}: start it with --resources '{own}'")]
     folder = _cache() / "cluster"
     for place in (*reversed(folder.parents), folder):
         place.mkdir(mode=0o700, exist_ok=True)
