@@ -33,6 +33,9 @@ _OF_REPORTS: Final = """
     nodeid location keywords outcome longrepr when user_properties sections duration start stop wasxfail
     $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces
 """
+# A line without any of these has no text that plain() would change. Looking at each text takes as long as all
+# else that is done with an answer.
+_MAY_STEER: Final = re.compile(rb'[^ -~]|\\[^n"\\/]')
 _PART: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*")
 
 
@@ -106,7 +109,10 @@ def plain_json(text: str | bytes) -> Any:
     :raises AnswerRefused: it isn't such.
     """
     try:
-        return plain(json.loads(text, parse_constant=_no_number, parse_float=_finite), _but_tabs)
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        if not _MAY_STEER.search(text if isinstance(text, bytes) else text.encode()):
+            return content
+        return plain(content, _but_tabs)
     except (ValueError, RecursionError) as error:
         raise AnswerRefused(f"it isn't JSON: {harmless(str(error))[:80]}") from None
 

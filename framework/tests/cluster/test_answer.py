@@ -9,9 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_memtype.cluster.answer import LARGEST, take
-from pytest_memtype.errors import AnswerRefused
+from pytest_memtype.cluster.answer import LARGEST, plain_json, take
+from pytest_memtype.errors import AnswerRefused, harmless
 
 TEST = "test_a.py::test_x[debian:6.1]"
 
@@ -89,6 +91,12 @@ def test_a_hostile_answer_is_refused(data: object, why: str) -> None:
 def test_texts_that_steer_a_terminal_are_escaped() -> None:
     answer = take(_answer({"report": _report(sections=[["out", "\x1b[2Jcleared\tyes"]])}), {TEST})
     assert answer.done[TEST][0]["sections"] == [["out", "\\x1b[2Jcleared\tyes"]]
+
+
+@given(st.text(), st.booleans())
+def test_so_are_those_of_any_line(text: str, ascii_alone: bool) -> None:
+    made = plain_json(json.dumps([text], ensure_ascii=ascii_alone).encode())
+    assert made == ["\t".join(map(harmless, text.split("\t")))]
 
 
 def test_an_attribute_of_a_report_that_nobody_knows_is_left_out() -> None:
