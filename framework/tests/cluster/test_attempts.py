@@ -17,6 +17,7 @@ from pytest_memtype.bisect import search
 from pytest_memtype.bisect.attempt import UNKNOWN, Attempt
 from pytest_memtype.cli import main
 from pytest_memtype.cluster.attempts import ClusterAttempts, attempts_on
+from pytest_memtype.errors import HostError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.kept_indexes import every
@@ -162,6 +163,20 @@ def test_those_that_are_not_waited_for_are_stopped(attempts: ClusterAttempts, tm
     # Nobody reads it any more.
     assert looks.poll(30_000) == [(writer, select.POLLERR)]
     os.close(writer)
+
+
+def test_a_scheduler_that_dies_ends_it(tmp_path: Path, folder: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    test = f"{folder}/test_others.py::test_waits"
+    with (
+        dask_cluster(tmp_path, ["one"]) as own,
+        attempts_on(str(own.file), test, insecure=False, progress=silent) as attempts,
+    ):
+        made = attempts.try_all([GONE, resolve("debian:bookworm")])
+        assert next(made)[0] == GONE
+        own.stop("scheduler")
+        with pytest.raises(HostError, match="the connection to the scheduler is lost"):
+            next(made)
 
 
 @pytest.mark.parametrize(
