@@ -248,6 +248,8 @@ def _local(workers: int) -> Iterator[tuple[str, Security]]:
     if os.access("/dev/kvm", os.R_OK | os.W_OK):
         own["kvm"] = 1
     with (
+        # Any of them could read there what the tasks are, too, which asks for no certificate.
+        dask.config.set({f"distributed.{each}.http.routes": [] for each in ("scheduler", "worker")}),
         temporary_folder("dask") as place,
         LocalCluster(
             n_workers=workers,
@@ -256,6 +258,8 @@ def _local(workers: int) -> Iterator[tuple[str, Security]]:
             security=security,
             dashboard_address=None,
             worker_dashboard_address=None,
+            # A dashboard or not, Dask has a web server (2026.8).
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             local_directory=str(place),
             resources=own,
             # It would pause a worker for what other programs take.

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import cloudpickle
 import pytest
@@ -17,6 +19,7 @@ from memtype_support.dask_cluster import DaskCluster, run_tests
 from pytest_memtype.cluster.answer import LARGEST, take
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, checked_address, connected
 from pytest_memtype.errors import AnswerLost, AnswerRefused, UsageError
+from pytest_memtype.run.options import LOCAL
 
 # The workers don't have this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -196,3 +199,21 @@ def test_a_certificate_has_to_be_named() -> None:
         connected("tls://127.0.0.1:1", insecure=False, workers=1),
     ):
         pass
+
+
+@pytest.mark.filterwarnings("error:Port .* is already in use")
+def test_a_local_cluster_shows_its_tasks_to_no_other_user() -> None:
+    with connected(LOCAL, insecure=False, workers=1) as client:
+        client.wait_for_workers(1, timeout=60)
+        info = client.scheduler_info(n_workers=-1)
+        programs = [info, *info["workers"].values()]
+        for port in (each["services"]["dashboard"] for each in programs):
+            for page in (
+                "health",
+                "json/identity.json",
+                "info/main/workers.html",
+                "metrics",
+                "individual-plots",
+            ):
+                with pytest.raises(HTTPError, match="404"):
+                    urlopen(f"http://127.0.0.1:{port}/{page}", timeout=30)
