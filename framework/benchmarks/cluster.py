@@ -1,7 +1,8 @@
 """A Dask cluster at scale, without guests: are its workers kept busy, and what do scheduler and client take?
 
-A task takes 5 to 60 s, median 20: log-normal, cut at both ends. The longest are submitted first, as of
-tests whose times are known. The largest cluster does all tasks, smaller ones as many for each worker.
+The client is that of a run with --scheduler. A task takes 5 to 60 s, median 20: log-normal, cut at both ends.
+The longest are submitted first, as of tests whose times are known. The largest cluster does all tasks,
+smaller ones as many for each worker.
 
 python framework/benchmarks/cluster.py [--workers 10,100,1000] [--tasks 50000] [--scale 1.0]
 
@@ -23,11 +24,6 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=50_000, help="of the largest cluster")
     parser.add_argument("--scale", type=float, default=1.0, help="what times are multiplied by")
     parser.add_argument("--processes", type=int, default=Load.processes, help="that the workers share")
-    parser.add_argument(
-        "--window", type=float, default=Load.window, help="outstanding tasks per worker; 0: all"
-    )
-    parser.add_argument("--direct", action="store_true", help="fetch results from the workers")
-    parser.add_argument("--queued", action="store_true", help="tasks ask for no resource")
     given = parser.parse_args()
     sizes = [int(each) for each in given.workers.split(",")]
     figures, rows = {}, []
@@ -37,9 +33,6 @@ def main() -> None:
             tasks=max(1, given.tasks * workers // sizes[-1]),
             scale=given.scale,
             processes=given.processes,
-            window=given.window,
-            direct=given.direct,
-            resource=not given.queued,
         )
         made = measure(load)
         figures[str(workers)] = {

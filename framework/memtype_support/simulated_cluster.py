@@ -1,14 +1,14 @@
 """A Dask cluster without guests: its workers answer after a time, with results as large as real ones.
 
-Scheduler, client and connections are Dask's own. Many workers share a process and its event loop, where each
-is an object that sleeps; so what is measured is all but the work itself.
+Scheduler and connections are Dask's own, and the client is that of a run with ``--scheduler``. Many workers
+share a process and its event loop, where each is an object that sleeps; so what is measured is all but the
+work itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import logging
 import math
@@ -19,14 +19,20 @@ import tempfile
 import time
 import zlib
 from collections.abc import Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import IO, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import dask
-from distributed import Client, Future, Scheduler, Worker, as_completed
+from distributed import Scheduler, Worker, get_worker
+
+from pytest_memtype.cluster.dispatch import Run
+from pytest_memtype.cluster.dispatch import Worker as RunWorker
+from pytest_memtype.cluster.journal import note
+from pytest_memtype.cluster.luggage import Piece, package
+from pytest_memtype.cluster.scheduler import CarefulClient
+from pytest_memtype.cluster.tasks import Case, Task
 
 MEDIAN, SHORTEST, LONGEST = 20.0, 5.0, 60.0
 
@@ -48,10 +54,8 @@ _START = 600.0
 
 _VARIANTS = 8
 
-# Results that are fetched at once: the scheduler holds all of a gathering until its last one has come, and so
-# does the client. A gathering takes as long as the slowest of its workers, so several are on their way.
-_GATHERED = 64
-_GATHERINGS = 8
+# A test's node id, which each task has put in its place.
+_TEST = "test_ram.py::test_it"
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,7 @@ class Load:
     :param tasks: How many they do.
     :param scale: What the times of tasks are multiplied by.
     :param processes: How many processes the workers share.
-    :param window: Tasks that are outstanding at most, for each worker; 0 submits all at once.
-    :param direct: Does the client fetch results from the workers? Else they come through the scheduler.
-    :param resource: Does a task ask for a resource? Dask's scheduler queues none that does.
-    :param input_bytes: Of a task's own input.
-    :param shared_bytes: Of the input that all tasks share.
+    :param input_bytes: Of a task's own input; what all tasks share is this package, as in a run.
     :param result_bytes: Of a result, compressed, about.
     """
 
@@ -74,11 +74,7 @@ class Load:
     tasks: int
     scale: float = 1.0
     processes: int = 4
-    window: float = 2.0
-    direct: bool = False
-    resource: bool = True
     input_bytes: int = 4 << 10
-    shared_bytes: int = 1 << 20
     result_bytes: int = 60 << 10
 
 
@@ -119,45 +115,82 @@ def durations(count: int, *, scale: float = 1.0, seed: int = 1) -> list[float]:
     return sorted((scale * min(max(each, SHORTEST), LONGEST) for each in drawn), reverse=True)
 
 
-def result(size: int, seed: int) -> bytes:
-    """Records as a test's: lines of JSON, compressed.
+def records(size: int, seed: int) -> bytes:
+    """The last line of a task's answer, as the server of a worker says it: a test's report with its records.
 
-    :param size: Bytes that it has, about.
+    :param size: Bytes that it has when it is compressed, about.
     :param seed: Of its content.
     """
     drawing = random.Random(seed)
-    lines: list[bytes] = []
-    # A line of these has 84 bytes when it is compressed.
-    while len(lines) * 84 < size:
-        line = {
-            "schema": 2,
-            "test": "test_ram.py::test_it",
-            "step": len(lines),
-            "address": drawing.randbytes(64).hex(),
-        }
-        lines.append(json.dumps(line).encode())
-    return zlib.compress(b"\n".join(lines), 1)
+    texts = dict.fromkeys(("kernel", "kernel_version", "tested", "case", "operation", "actor"), "x")
+    fixed = {**texts, "schema": 2, "test": _TEST, "guest": 1, "hardware": {}, "arguments": {}}
+    # One of these has 88 bytes when it is compressed.
+    made = [{**fixed, "step": step, "address": drawing.randbytes(64).hex()} for step in range(size // 88)]
+    return json.dumps({"report": _report("teardown", memtype_records=made)}).encode()
 
 
-_made: dict[int, list[bytes]] = {}
+def _report(when: str, **more: object) -> dict[str, object]:
+    about = {"$report_type": "TestReport", "nodeid": _TEST, "when": when, "outcome": "passed"}
+    return {**about, "duration": 0.1, "sections": [], "keywords": {}, "longrepr": None, **more}
 
 
-async def answer(number: int, seconds: float, own: bytes, size: int, *, shared: bytes) -> bytes:
-    """A task: the number, and a result of that size, after some seconds.
+_made: dict[tuple[int, int], bytes] = {}
 
-    :param number: The task's own.
-    :param seconds: How long it takes.
-    :param own: Its input.
-    :param size: Bytes of the result.
-    :param shared: The input of all tasks.
+
+async def answer(request: dict[str, Any], luggage: dict[str, bytes]) -> bytes:
+    """What a worker does with a request: it says that it can run guests, or sleeps for a task's time.
+
+    :param request: The request.
+    :param luggage: What has travelled with it.
     """
-    assert own
-    assert shared
-    await asyncio.sleep(seconds)
+    assert all(luggage.values())
+    if request["ask"] == "preflight":
+        await get_worker().set_resources(**request["resources"])
+        facts = {"qemu": "0.0", "kvm": False, "python": "", "package": "", "room": 0, "remark": ""}
+        return zlib.compress(json.dumps({"able": facts}).encode(), 1)
+    await asyncio.sleep(request["sleep"])
+    (nodeid,) = request["nodeids"]
+    which = (request["result_bytes"], int(nodeid) % _VARIANTS)
     # Not made anew: it would be the work of a guest's machine.
-    if size not in _made:
-        _made[size] = [result(size, seed) for seed in range(_VARIANTS)]
-    return number.to_bytes(4) + _made[size][number % _VARIANTS]
+    if which not in _made:
+        begun = [json.dumps({"start": _TEST}), json.dumps({"report": _report("call")})]
+        _made[which] = "\n".join(begun).encode() + b"\n" + records(*which)
+    return zlib.compress(_made[which].replace(_TEST.encode(), nodeid.encode()), 1)
+
+
+class _Wants:
+    """A run that wants tasks done, and notes what comes back.
+
+    :param load: What they are.
+    :param folder: Where it is noted.
+    """
+
+    def __init__(self, load: Load, folder: Path) -> None:
+        self._load, self._folder = load, folder
+        self._drawing = random.Random(0)
+        self.seen: set[str] = set()
+
+    def request(self, task: Task) -> tuple[dict[str, Any], list[Piece]]:
+        own = self._drawing.randbytes(self._load.input_bytes // 2).hex()
+        about = {"nodeids": list(task.nodeids), "sleep": task.seconds, "own": own, "memory": 0}
+        return {"ask": "tests", "result_bytes": self._load.result_bytes, **about}, []
+
+    def lacks(self, task: Task, why: str) -> bool:
+        raise AssertionError(f"{task}: {why}")
+
+    def done(self, nodeid: str, reports: list[dict[str, Any]]) -> None:
+        self.seen.add(nodeid)
+        note(self._folder, nodeid, reports)
+
+    def failed(self, nodeid: str, why: str, *, host: bool) -> None:
+        raise AssertionError(f"{nodeid}: {why} ({host=})")
+
+    def logs(self, logs: dict[PurePosixPath, bytes]) -> None: ...
+
+    def say(self, line: str) -> None:
+        raise AssertionError(line)
+
+    def progress(self, workers: Sequence[RunWorker]) -> None: ...
 
 
 def measure(load: Load) -> Measured:
@@ -178,64 +211,33 @@ def measure(load: Load) -> Measured:
             for share in shares
             if share
         ]
-        client = stack.enter_context(Client(address, timeout=60, direct_to_workers=load.direct))
+        client = stack.enter_context(
+            CarefulClient(address, timeout=60, set_as_default=False, deserializers=["msgpack", "error"])
+        )
         client.wait_for_workers(load.workers, timeout=_START)
+        wants = _Wants(load, Path(folder))
+        course = Run(client, wants, accelerator="auto", package=package(), local=False, work=answer)
+        course.prepare()
         started = time.monotonic()
         # The peak so far is forgotten: proc_pid_clear_refs(5).
         Path("/proc/self/clear_refs").write_text("5")
         cpu = [_cpu_seconds(pid) for pid in (scheduler, os.getpid())], sum(map(_cpu_seconds, workers))
-        records = stack.enter_context((Path(folder) / "records").open("wb"))
-        worked = _drive(client, load, records)
+        wanted = durations(load.tasks, scale=load.scale)
+        # Each is a kernel of its own: nothing is put together.
+        for _ in course.run([Case(f"{at}", f"{at}", "", "", each) for at, each in enumerate(wanted)]):
+            pass
+        assert len(wants.seen) == load.tasks
         seconds = time.monotonic() - started
         return Measured(
             start_seconds=started - start,
             seconds=seconds,
-            busy=worked / (seconds * load.workers),
+            busy=sum(wanted) / (seconds * load.workers),
             scheduler_mib=_peak_mib(scheduler),
             client_mib=_peak_mib(os.getpid()),
             scheduler_cpu=_cpu_seconds(scheduler) - cpu[0][0],
             client_cpu=_cpu_seconds(os.getpid()) - cpu[0][1],
             workers_cpu=sum(map(_cpu_seconds, workers)) - cpu[1],
         )
-
-
-def _drive(client: Client, load: Load, records: IO[bytes]) -> float:
-    """Submit all tasks and take all results; the seconds that the tasks took, all together."""
-    drawing = random.Random(0)
-    [shared] = client.scatter([drawing.randbytes(load.shared_bytes)], broadcast=False)
-    wanted = durations(load.tasks, scale=load.scale)
-    resources = {"qemu": 1} if load.resource else None
-
-    def submit(numbers: range) -> Sequence[Future]:
-        inputs = [drawing.randbytes(load.input_bytes) for _ in numbers]
-        sizes = [load.result_bytes] * len(numbers)
-        seconds = [wanted[number] for number in numbers]
-        keys = [f"answer-{number}" for number in numbers]
-        futures: Sequence[Future] = client.map(
-            answer, numbers, seconds, inputs, sizes, key=keys, shared=shared, resources=resources, pure=False
-        )
-        return futures
-
-    window = math.ceil(load.window * load.workers) or load.tasks
-    submitted = min(window, load.tasks)
-    completed = as_completed(submit(range(submitted)), loop=client.loop)
-    seen: set[int] = set()
-    with ThreadPoolExecutor(_GATHERINGS) as threads:
-        while len(seen) < load.tasks:
-            batch = completed.next_batch()
-            # What takes their places is on its way before the results are.
-            more = range(submitted, min(submitted + len(batch), load.tasks))
-            if more:
-                completed.update(submit(more))
-                submitted = more.stop
-            parts = [batch[at : at + _GATHERED] for at in range(0, len(batch), _GATHERED)]
-            for each in itertools.chain.from_iterable(threads.map(client.gather, parts)):
-                seen.add(int.from_bytes(each[:4]))
-                for line in zlib.decompress(each[4:]).splitlines():
-                    json.loads(line)
-                records.write(each)
-    assert seen == set(range(load.tasks))
-    return sum(wanted)
 
 
 @contextlib.contextmanager

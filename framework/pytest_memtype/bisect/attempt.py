@@ -7,6 +7,7 @@ can't be known: the kernel doesn't build or boot, or the test is skipped on it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,13 @@ class Attempt:
     :param answer: ``passed``, ``failed`` or ``unknown``.
     :param tries: The answer of each try. Two that agree are enough.
     :param reason: Why the answer is ``unknown``; empty for the others.
+    :param trouble: Whether it is ``unknown`` because the host or a guest couldn't be used.
     """
 
     answer: str
     tries: tuple[str, ...]
     reason: str = ""
+    trouble: bool = False
 
     @property
     def flaky(self) -> bool:
@@ -86,6 +89,7 @@ class _Only:
         self._kernel = kernel
         self.outcomes: list[str] = []
         self.reason = ""
+        self.trouble = False
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         def meant(item: pytest.Item) -> bool:
@@ -95,9 +99,10 @@ class _Only:
         items[:] = [item for item in items if meant(item)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        trouble = getattr(report, "memtype_trouble", False)
+        trouble = bool(getattr(report, "memtype_trouble", False))
         if report.skipped or (report.failed and (trouble or report.when != "call")):
             self.outcomes.append(UNKNOWN)
+            self.trouble = self.trouble or trouble
             text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             # What a test says may have half characters, which no file of JSON can hold.
             self.reason = harmless(text.splitlines()[0]) if text else report.outcome
@@ -105,22 +110,24 @@ class _Only:
             self.outcomes.append(report.outcome)
 
 
-def attempt(kernel: str, test: NodeSelector) -> Attempt:
+def attempt(kernel: str, test: NodeSelector, arguments: Sequence[str] = ()) -> Attempt:
     """Run a test until two tries agree, three times at most.
 
     :param kernel: The spec of an exact kernel, as test ids name it.
     :param test: The test to run.
+    :param arguments: Further command line for pytest.
     """
     tries: list[str] = []
-    reason = ""
+    reason, trouble = "", False
     while len(tries) < _TRIES and max((tries.count(each) for each in tries), default=0) < 2:
         only = _Only(test, kernel)
         try:
             options = ["--kernel", kernel, "-n", "0", "-q", "--no-summary", "-p", "no:cacheprovider"]
-            run_suite([*options, str(test.file)], plugins=[only])
+            run_suite([*options, *arguments, str(test.file)], plugins=[only])
         except MemtypeError as error:
-            return Attempt(UNKNOWN, (UNKNOWN,), error.message)
+            return Attempt(UNKNOWN, (UNKNOWN,), error.message, not isinstance(error, UsageError))
         reason = only.reason or ("" if only.outcomes else "no such test")
+        trouble = only.trouble
         if UNKNOWN in only.outcomes or not only.outcomes:
             tries.append(UNKNOWN)
         else:
@@ -128,7 +135,9 @@ def attempt(kernel: str, test: NodeSelector) -> Attempt:
         if tries[-1] == UNKNOWN:
             break
     answer = UNKNOWN if UNKNOWN in tries else max(set(tries), key=tries.count)
-    return Attempt(answer, tuple(tries), reason if answer == UNKNOWN else "")
+    if answer != UNKNOWN:
+        return Attempt(answer, tuple(tries))
+    return Attempt(UNKNOWN, tuple(tries), reason, trouble)
 
 
 def main() -> int:

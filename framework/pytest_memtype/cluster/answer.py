@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN
 from pytest_memtype.errors import AnswerRefused, harmless
 from pytest_memtype.report.record import lacking, plain
 
@@ -33,6 +34,11 @@ _OF_REPORTS: Final = """
     nodeid location keywords outcome longrepr when user_properties sections duration start stop wasxfail
     $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces
 """
+_ANSWERS: Final = (PASSED, FAILED, UNKNOWN)
+_MOST_TRIES: Final = 8
+# A line without any of these has no text that plain() would change. Looking at each text takes as long as all
+# else that is done with an answer.
+_MAY_STEER: Final = re.compile(rb'[^ -~]|\\[^n"\\/]')
 _PART: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*")
 
 
@@ -40,7 +46,8 @@ _PART: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*")
 class Answer:
     """An answer that was taken.
 
-    :ivar done: Reports of the tests that were run to their end, as pytest serialises them, by node id.
+    :ivar done: Reports of the tests that were run to their end, as pytest serialises them, by node id; of a
+        bisection its one attempt, by the kernel.
     :ivar running: The test that had begun and not ended; empty if none.
     :ivar missing: Tests that aren't collected there.
     :ivar logs: Files of failed tests, by their path below the run's folder.
@@ -106,7 +113,10 @@ def plain_json(text: str | bytes) -> Any:
     :raises AnswerRefused: it isn't such.
     """
     try:
-        return plain(json.loads(text, parse_constant=_no_number, parse_float=_finite), _but_tabs)
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        if not _MAY_STEER.search(text if isinstance(text, bytes) else text.encode()):
+            return content
+        return plain(content, _but_tabs)
     except (ValueError, RecursionError) as error:
         raise AnswerRefused(f"it isn't JSON: {harmless(str(error))[:80]}") from None
 
@@ -140,6 +150,9 @@ def _take_line(
             if report["when"] == "teardown":
                 answer.done.setdefault(report["nodeid"], reports.pop(report["nodeid"]))
                 answer.running = ""
+        case {"attempt": dict(made), "kernel": str(kernel), "output": str(output)} if kernel in nodeids:
+            answer.done[kernel] = [{**_attempt(made), "output": output}]
+            answer.running = ""
         case {"start": str(nodeid)} if nodeid in nodeids:
             answer.running = nodeid
         case {"missing": list(missing)}:
@@ -194,6 +207,18 @@ def _report(content: object, nodeids: Collection[str]) -> dict[str, Any]:
         if lacking(record):
             raise AnswerRefused(f"{nodeid}: a record of it lacks {', '.join(lacking(record))}")
     return {name: value for name, value in content.items() if name in _OF_REPORTS.split()}
+
+
+def _attempt(made: dict[str, Any]) -> dict[str, Any]:
+    tries = list(made["tries"])
+    if not 0 < len(tries) <= _MOST_TRIES or not all(each in _ANSWERS for each in (made["answer"], *tries)):
+        raise AnswerRefused(f"its attempt is {harmless(str(made))[:80]}")
+    return {
+        "answer": made["answer"],
+        "tries": tries,
+        "reason": _one_line(made["reason"]),
+        "memtype_trouble": bool(made["trouble"]),
+    }
 
 
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:

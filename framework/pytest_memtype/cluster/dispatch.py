@@ -6,13 +6,15 @@ late, or a task that has to be run again, shall not wait behind all others; so i
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
+import math
 import queue
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Final, Protocol
@@ -89,6 +91,7 @@ class Run:
     :param accelerator: The accelerator that the run wants, or ``auto``.
     :param package: This package.
     :param local: Whether the workers are this machine's, started for this run.
+    :param work: What a worker does with a request and what travels with it; of simulated workers another.
     """
 
     client: CarefulClient
@@ -96,6 +99,7 @@ class Run:
     accelerator: str
     package: Piece
     local: bool
+    work: Callable[..., object] = bootstrap.work
     workers: dict[str, Worker] = field(default_factory=dict)
     _name: str = field(default_factory=lambda: f"memtype-{secrets.token_hex(6)}")
     _number: Iterator[int] = field(default_factory=itertools.count)
@@ -107,6 +111,7 @@ class Run:
     _finished: queue.Queue[Future] = field(default_factory=queue.Queue)
     _deaths: Counter[str] = field(default_factory=Counter)
     _left: set[str] = field(default_factory=set)
+    _greeted: float = -math.inf
 
     def prepare(self) -> None:
         """Ask each worker what it can do.
@@ -128,46 +133,57 @@ class Run:
         while self._asked and time.monotonic() < end:
             self._receive()
 
-    def run(self, cases: Sequence[Case]) -> None:
-        """Run tests, until each is told.
+    def run(self, cases: Sequence[Case]) -> Generator[None]:
+        """Run tests, until each is told. Between two looks at the answers the caller has its turn.
+
+        What still runs when the generator is closed is stopped within seconds.
 
         :param cases: The tests.
         :raises HostError: the scheduler is gone, or no worker is left.
         """
         self._left = {case.nodeid for case in cases}
-        for task in cut(cases, self._slots()):
+        for task in cut(cases, max(1, self.slots)):
             self._put(task)
         alone: float | None = None
-        while self._left:
-            self._greet()
-            self._submit()
-            self._receive()
-            self._watch()
-            self.wants.progress(list(self.workers.values()))
-            if self._slots() or self._asked:
-                alone = None
-            elif alone is None:
-                alone = time.monotonic()
-            elif time.monotonic() - alone > _JOIN_SECONDS:
-                raise HostError("no worker that can run guests is left")
-            if not (self._waiting or self._flying) and self._left:
-                # Whatever the reason, no test is forgotten.
-                for nodeid in sorted(self._left):
-                    self._give_up(nodeid, "no worker has answered for it", host=True)
+        try:
+            while self._left:
+                self._greet()
+                self._submit()
+                self._receive()
+                self._watch()
+                self.wants.progress(list(self.workers.values()))
+                yield
+                if self.slots or self._asked:
+                    alone = None
+                elif alone is None:
+                    alone = time.monotonic()
+                elif time.monotonic() - alone > _JOIN_SECONDS:
+                    raise HostError("no worker that can run guests is left")
+                if not (self._waiting or self._flying) and self._left:
+                    # Whatever the reason, no test is forgotten.
+                    for nodeid in sorted(self._left):
+                        self._give_up(nodeid, "no worker has answered for it", host=True)
+        finally:
+            _release(self._flying)
+            self._flying.clear()
+            self._waiting.clear()
 
-    def cancel(self) -> None:
-        """Have the workers stop, which they do within seconds."""
-        for future in (*self._flying, *self._asked, *self._sent.values()):
-            future.release()
-        self._flying.clear()
+    def close(self) -> None:
+        """Have the workers forget what this run has sent them."""
+        _release((*self._asked, *self._sent.values()))
 
-    def _slots(self) -> int:
+    @property
+    def slots(self) -> int:
+        """How many tasks the workers run at once."""
         return sum(worker.slots for worker in self.workers.values() if worker.facts)
 
     def _greet(self) -> None:
         """Take note of workers that have come or gone, and ask the new ones what they can do."""
         if self.client.status != "running":
             raise HostError("the connection to the scheduler is lost")
+        if time.monotonic() < self._greeted + _LOOK_SECONDS:
+            return
+        self._greeted = time.monotonic()
         try:
             known = self.client.scheduler_info(n_workers=-1)["workers"]
         except Exception as error:
@@ -204,7 +220,7 @@ class Run:
                 )
         luggage = {piece.name: self._sent[piece.name] for piece in pieces}
         key = f"{self._name}-{next(self._number)}"
-        future = self.client.submit(ByValue(bootstrap.work), request, luggage, key=key, pure=False, **how)
+        future = self.client.submit(ByValue(self.work), request, luggage, key=key, pure=False, **how)
         self._begun[future] = time.monotonic()
         future.add_done_callback(self._finished.put)
         return future
@@ -214,7 +230,7 @@ class Run:
 
     def _submit(self) -> None:
         able = [worker for worker in self.workers.values() if worker.facts]
-        while able and self._waiting and len(self._flying) < _QUEUE * self._slots():
+        while able and self._waiting and len(self._flying) < _QUEUE * self.slots:
             _, _, task = heapq.heappop(self._waiting)
             task = replace(task, nodeids=tuple(each for each in task.nodeids if each in self._left))
             if not task.nodeids:
@@ -245,50 +261,46 @@ class Run:
 
     def _receive(self) -> None:
         """Wait a moment for answers, and take those that have come."""
-        try:
-            future = self._finished.get(timeout=_LOOK_SECONDS)
-        except queue.Empty:
-            return
-        while True:
-            self._finish(future)
-            try:
-                future = self._finished.get_nowait()
-            except queue.Empty:
-                return
+        finished: list[Future] = []
+        with contextlib.suppress(queue.Empty):
+            finished.append(self._finished.get(timeout=_LOOK_SECONDS))
+            while True:
+                finished.append(self._finished.get_nowait())
+        there = [future for future in finished if not self._has_no_answer(future)]
+        for future, result in self.client.answers(there):
+            self._finish(future, result)
 
-    def _finish(self, future: Future) -> None:
+    def _has_no_answer(self, future: Future) -> bool:
+        """Whether nobody has an answer to a task; it is put back then, if it is still wanted."""
+        if future.status != "cancelled" and (future in self._asked or future in self._flying):
+            return False
         self._begun.pop(future, None)
         asked, task = self._asked.pop(future, None), self._flying.pop(future, None)
-        if future.status == "cancelled":
-            if (asked or task) is not None and self.client.status != "running":
-                raise HostError("the connection to the scheduler is lost")
-            if task is not None:
-                self._put(task)
-            if asked is not None:
-                self.workers.pop(asked.name, None)
-            return
-        try:
-            answer = self._taken(future, task.nodeids if task is not None else ())
-        except AnswerLost:
+        if (asked or task) is not None and self.client.status != "running":
+            raise HostError("the connection to the scheduler is lost")
+        if task is not None:
+            self._put(task)
+        if asked is not None:
+            self.workers.pop(asked.name, None)
+        return True
+
+    def _finish(self, future: Future, result: object) -> None:
+        self._begun.pop(future, None)
+        asked, task = self._asked.pop(future, None), self._flying.pop(future, None)
+        future.release()
+        if isinstance(result, AnswerLost):
             # The worker that is gone is noticed, too.
             if task is not None:
                 self._put(task)
-            future.release()
             return
+        answer = _taken(result, task.nodeids if task is not None else ())
         if asked is not None:
             self._admit(asked, answer)
         elif task is not None and isinstance(answer, AnswerRefused):
             self.wants.say(f"{_words(task)}: the answer was refused: {answer}")
-            self._again(task, f"its answers were refused: {answer}")
+            self._again(task, f"its answer was refused {DEATHS} times: {answer}")
         elif task is not None and isinstance(answer, Answer):
             self._take(task, answer)
-        future.release()
-
-    def _taken(self, future: Future, nodeids: Sequence[str]) -> Answer | AnswerRefused:
-        try:
-            return take(self.client.answer(future), frozenset(nodeids))
-        except AnswerRefused as error:
-            return error
 
     def _admit(self, worker: Worker, answer: Answer | AnswerRefused) -> None:
         if worker.name not in self.workers:
@@ -299,7 +311,7 @@ class Run:
             worker.facts = None
             self.wants.say(f"worker {worker.name} gets no tests: {why or 'it has not answered'}")
             return
-        none_before = not self._slots()
+        none_before = not self.slots
         worker.facts = facts
         if facts["remark"]:
             self.wants.say(f"worker {worker.name}: {facts['remark']}")
@@ -359,13 +371,13 @@ class Run:
             self._put(left)
         else:
             self.wants.say(f"{_words(task)}: {why}")
-            self._again(left, why)
+            self._again(left, f"killed {DEATHS} workers: {why}")
 
     def _again(self, task: Task, why: str) -> None:
         """Have a task that came to nothing run again, in halves: so the test is found that is to blame."""
         for part in halves(task):
             if part.tries >= DEATHS:
-                self._give_up(part.nodeids[0], f"killed {part.tries} workers: {why}", host=False)
+                self._give_up(part.nodeids[0], why, host=False)
             else:
                 self._put(part)
 
@@ -389,12 +401,28 @@ class Run:
             if now - self._begun.get(future, now) > 4 * (_LIMIT_SECONDS + 30 * task.seconds):
                 del self._flying[future]
                 future.release()
-                self._again(task, "no worker has answered in time")
+                self._again(task, f"no worker has answered in time, {DEATHS} times")
         for future, worker in list(self._asked.items()):
             if now - self._begun.get(future, now) > 2 * _PREFLIGHT_SECONDS:
                 del self._asked[future]
                 future.release()
                 self._admit(worker, AnswerRefused("no answer in time"))
+
+
+def _taken(result: object, nodeids: Sequence[str]) -> Answer | AnswerRefused:
+    if isinstance(result, AnswerRefused):
+        return result
+    try:
+        return take(result, frozenset(nodeids))
+    except AnswerRefused as error:
+        return error
+
+
+def _release(futures: Iterable[Future]) -> None:
+    # Whatever a lost connection makes of it, it isn't why the run ends.
+    with contextlib.suppress(Exception):
+        for future in futures:
+            future.release()
 
 
 def _words(task: Task) -> str:

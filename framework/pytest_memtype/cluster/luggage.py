@@ -6,16 +6,17 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest_memtype
-from pytest_memtype.errors import UsageError, reason
+from pytest_memtype.errors import KernelError, UsageError, reason
 from pytest_memtype.host import resources
 from pytest_memtype.host.private_folder import temporary_folder
-from pytest_memtype.host.progress import silent
+from pytest_memtype.host.progress import Progress, silent
+from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.kernels.carry import export
 
 LARGEST_TESTS: Final = 64 << 20
@@ -117,6 +118,29 @@ def exported(spec: str) -> Piece:
         file = place / "kernels.tar.gz"
         export(file, [spec], progress=silent)
         return packed({file.name: file})
+
+
+def send_too(
+    exact: str, sent: dict[str, Piece], why: str, *, say: Callable[[str], None], progress: Progress
+) -> bool:
+    """Have a Debian kernel travel that a worker can't get by itself; whether that is possible.
+
+    :param exact: The kernel's exact spec.
+    :param sent: What travels, by specs: it is added there.
+    :param why: Why the worker can't get it.
+    :param say: Called with a line for the user.
+    :param progress: Called with each stage where this machine hasn't got it either.
+    """
+    if exact in sent:
+        return False
+    try:
+        bundle(exact, progress=progress)
+        sent[exact] = exported(exact)
+    except KernelError as error:
+        say(f"{exact} can't be sent to workers that lack it: {error.message}")
+        return False
+    say(f"{exact} is sent to the workers: {why}")
+    return True
 
 
 def packed(files: dict[str, Path]) -> Piece:

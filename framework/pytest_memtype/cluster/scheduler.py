@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -37,6 +37,11 @@ _INSECURE: Final = (
     "Dask runs what any peer sends, so another machine's scheduler needs tls:// with certificates on both "
     "sides (docs/cluster.md), or --insecure-scheduler in a lab"
 )
+
+_GATHERED: Final = 64
+"""Results that are fetched at once, of :data:`LARGEST` bytes together: the scheduler holds all of them."""
+
+_LOST: Final = (OSError, RuntimeError, ValueError, KeyError)
 
 # Neither the scheduler nor the workers have this package, or have it in this version.
 cloudpickle.register_pickle_by_value(bootstrap)
@@ -74,24 +79,60 @@ class CarefulClient(Client):  # type: ignore[misc]
     def _handle_key_in_memory(self, key: Any = None, type: Any = None, workers: Any = None) -> None:
         super()._handle_key_in_memory(key, None, workers)
 
-    def answer(self, future: Future) -> object:
-        """The result of a task that has finished.
+    def answers(self, futures: Sequence[Future]) -> Iterator[tuple[Future, object]]:
+        """The results of tasks that have finished, each with its future, in bounded parts.
 
-        :param future: The task.
-        :raises AnswerRefused: it is too large, or something else than msgpack can hold.
-        :raises AnswerLost: its worker died with it.
+        In place of a result that can't be had stands the error: :class:`AnswerRefused` where it is too large,
+        or something else than msgpack can hold, :class:`AnswerLost` where its worker died with it.
+
+        :param futures: The tasks.
         """
-        if future.status == "error":
-            raise AnswerRefused(f"its task ended with {future.exception()}")
+        part: list[Future] = []
+        room = LARGEST
+        for future, size in self._sizes(futures):
+            if isinstance(size, Exception):
+                yield future, size
+                continue
+            if len(part) == _GATHERED or size > room:
+                yield from self._gathered(part)
+                part, room = [], LARGEST
+            part.append(future)
+            room -= size
+        yield from self._gathered(part)
+
+    def _sizes(self, futures: Sequence[Future]) -> Iterator[tuple[Future, int | Exception]]:
+        """The bytes of each task's result, or why it isn't taken: nothing of it has travelled so far."""
+        ended = [future for future in futures if future.status != "error"]
+        for future in futures:
+            if future.status == "error":
+                yield future, AnswerRefused(f"its task ended with {future.exception()}")
         try:
-            size = self.nbytes([future.key], summary=False).get(future.key, 0)
-            if size > LARGEST:
-                raise AnswerRefused(f"it has {size >> 20} MiB; {LARGEST >> 20} are allowed")
-            return self.gather(future, direct=False)
-        except TypeError as error:
-            raise AnswerRefused(f"it is no bytes ({' '.join(str(error).split())[:200]})") from None
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise AnswerLost(str(error)) from None
+            sizes = self.nbytes([future.key for future in ended], summary=False) if ended else {}
+        except _LOST as error:
+            # The scheduler doesn't tell for which of them that is.
+            if len(ended) == 1:
+                yield ended[0], AnswerLost(str(error))
+            else:
+                for future in ended:
+                    yield from self._sizes([future])
+            return
+        for future in ended:
+            size = max(0, sizes.get(future.key, 0))
+            too_large = AnswerRefused(f"it has {size >> 20} MiB; {LARGEST >> 20} are allowed")
+            yield future, too_large if size > LARGEST else size
+
+    def _gathered(self, part: Sequence[Future]) -> Iterator[tuple[Future, object]]:
+        try:
+            yield from zip(part, self.gather(list(part), direct=False), strict=True)
+        except (TypeError, *_LOST) as error:
+            # One of them spoils the gathering of all.
+            if len(part) > 1:
+                for future in part:
+                    yield from self._gathered([future])
+            elif isinstance(error, TypeError):
+                yield part[0], AnswerRefused(f"it is no bytes ({' '.join(str(error).split())[:200]})")
+            else:
+                yield part[0], AnswerLost(str(error))
 
 
 def checked_address(given: str, *, insecure: bool) -> str:
@@ -207,6 +248,8 @@ def _local(workers: int) -> Iterator[tuple[str, Security]]:
     if os.access("/dev/kvm", os.R_OK | os.W_OK):
         own["kvm"] = 1
     with (
+        # Any of them could read there what the tasks are, too, which asks for no certificate.
+        dask.config.set({f"distributed.{each}.http.routes": [] for each in ("scheduler", "worker")}),
         temporary_folder("dask") as place,
         LocalCluster(
             n_workers=workers,
@@ -215,6 +258,8 @@ def _local(workers: int) -> Iterator[tuple[str, Security]]:
             security=security,
             dashboard_address=None,
             worker_dashboard_address=None,
+            # A dashboard or not, Dask has a web server (2026.8).
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             local_directory=str(place),
             resources=own,
             # It would pause a worker for what other programs take.

@@ -20,12 +20,14 @@ import sys
 import traceback
 import zlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from pytest_memtype.bisect.attempt import attempt, find_test
 from pytest_memtype.cluster.preflight import preflight
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.host.private_folder import temporary_folder
@@ -118,11 +120,6 @@ def _carry_out(request: dict[str, Any], answers: Answers) -> None:
         except MemtypeError as error:
             answers.say(unable=error.message)
         return
-    with temporary_folder("task") as folder:
-        _run_tests(request, answers, folder)
-
-
-def _run_tests(request: dict[str, Any], answers: Answers, folder: Path) -> None:
     if request["offline"]:
         mirror.stay_offline()
     try:
@@ -134,6 +131,22 @@ def _run_tests(request: dict[str, Any], answers: Answers, folder: Path) -> None:
     # It has no file of its own where all tests are elsewhere.
     root.mkdir(parents=True, exist_ok=True)
     os.chdir(root)
+    with temporary_folder("task") as folder:
+        carry_out = _try_test if request["ask"] == "attempt" else _run_tests
+        carry_out(request, answers, folder, root, kernel)
+
+
+def _try_test(request: dict[str, Any], answers: Answers, folder: Path, root: Path, kernel: str) -> None:
+    """Make an attempt of a bisection."""
+    answers.paths = list(zip((str(root),), request["paths"], strict=True))
+    answers.say(start=request["kernel"])
+    # With "=": pytest looks for its settings above each argument that is a path.
+    arguments = [f"--basetemp={folder / 'tmp'}", f"--memtype-dir={folder}", *_plugin()]
+    made = attempt(kernel, find_test(request["test"]), arguments)
+    answers.say(attempt=asdict(made), kernel=request["kernel"], output=_said(_LARGEST_FILE))
+
+
+def _run_tests(request: dict[str, Any], answers: Answers, folder: Path, root: Path, kernel: str) -> None:
     run = folder / "runs" / request["run"]
     answers.paths = list(zip((str(root), str(run)), request["paths"], strict=True))
     task = _Task(request, answers, run, kernel)
@@ -146,12 +159,17 @@ def _run_tests(request: dict[str, Any], answers: Answers, folder: Path) -> None:
         # As the client was told: of tests outside of the root folder ids begin where pytest was told to look.
         *(each for each in request["named"] if Path(each).is_dir() or each in request["files"]),
     ]
-    if not any(each.name == "memtype" for each in entry_points(group="pytest11")):
-        arguments += ["-p", "pytest_memtype.plugin"]
+    arguments += _plugin()
     # conftest.py asks for it.
     os.environ["PYTEST_XDIST_WORKER"] = "worker"
     status = pytest.main(arguments, plugins=[task])
     task.end(int(status))
+
+
+def _plugin() -> list[str]:
+    """The arguments for pytest by which it finds the plugin, where nobody has installed it."""
+    installed = any(each.name == "memtype" for each in entry_points(group="pytest11"))
+    return [] if installed else ["-p", "pytest_memtype.plugin"]
 
 
 def _kernel(request: dict[str, Any]) -> str:
@@ -253,7 +271,7 @@ class _Task:
             end=status,
             remarks=output.get("memtype_remarks", []),
             trouble=output.get("memtype_trouble"),
-            said="" if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else _said(),
+            said="" if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else _said(_TAIL),
         )
 
     def _send_logs(self, folder: Path) -> None:
@@ -271,11 +289,11 @@ class _Task:
                     self._answers.say(log=str(inside), data=base64.b64encode(data).decode())
 
 
-def _said() -> str:
-    """The end of what pytest has printed: standard output and error are one file."""
+def _said(most: int) -> str:
+    """The end of what pytest has printed, so many bytes at most: standard output and error are one file."""
     sys.stdout.flush()
     size = os.fstat(1).st_size
-    return os.pread(1, _TAIL, max(0, size - _TAIL)).decode(errors="replace")
+    return os.pread(1, most, max(0, size - most)).decode(errors="replace")
 
 
 def _is_plain(value: Any) -> bool:

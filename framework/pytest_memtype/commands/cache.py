@@ -36,6 +36,7 @@ def cache(ctx: click.Context) -> None:
       firmware  OVMF
       bundle    what a guest boots from, built in a kit
       template  a booted guest, from which others are cloned
+      cluster   what a run with --scheduler has sent to this machine
       qemu      another suite's QEMU,
       outer     the guest in which KVM is tested, and
       lint      the kernel's checkpatch.pl: of ./hil test

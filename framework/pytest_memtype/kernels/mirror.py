@@ -88,6 +88,11 @@ def unasked() -> str | None:
             return "the Debian mirror may not be asked (--offline)"
 
 
+def is_offline() -> bool:
+    """Whether the user wants no mirror to be asked."""
+    return (_known.state or _of_environment()) not in ("", _UNREACHABLE)
+
+
 def require(what: str) -> None:
     """Check that this run may ask the mirror for a thing.
 

@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pytest_memtype.distribution.system import MINIMAL
-from pytest_memtype.errors import HostError, KernelError, MemtypeError, UsageError
+from pytest_memtype.errors import HostError, MemtypeError, UsageError
 from pytest_memtype.host.progress import Remark
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.plugin.config import base_of, progress_of, run_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pytest_memtype.cluster.tasks import Case, Task
 
 _DURATIONS: Final = "memtype/durations"
+_DRAWN_SECONDS: Final = 0.5
 _LINE_SECONDS: Final = 10.0
 """How often a line of progress is printed where nobody can draw."""
 
@@ -177,11 +178,11 @@ class ClusterRun:
             try:
                 course.prepare()
                 with self._drawing():
-                    course.run(self._cases(left))
+                    for _ in course.run(self._cases(left)):
+                        pass
             finally:
                 self._workers = list(course.workers.values())
-                with contextlib.suppress(Exception):
-                    course.cancel()
+                course.close()
 
     def _cases(self, nodeids: Sequence[str]) -> list[Case]:
         known = self._known_durations()
@@ -278,16 +279,9 @@ class ClusterRun:
         :param why: Why the worker can't get it.
         """
         exact = _exact(_variant(self._items[task.nodeids[0]]) or Variant("", ""))
-        if exact in self._sent:
-            return False
-        try:
-            bundle(exact, progress=progress_of(self._config))
-            self._sent[exact] = self._luggage.exported(exact)
-        except KernelError as error:
-            self.say(f"{exact} can't be sent to workers that lack it: {error.message}")
-            return False
-        self.say(f"{exact} is sent to the workers: {why}")
-        return True
+        return self._luggage.send_too(
+            exact, self._sent, why, say=self.say, progress=progress_of(self._config)
+        )
 
     def done(self, nodeid: str, reports: list[dict[str, Any]]) -> None:
         """Tell a test's reports, and note them in the run's journal.
@@ -369,7 +363,10 @@ class ClusterRun:
         :param workers: The workers.
         """
         if self._live is not None:
-            self._live.update(self._picture(workers))
+            # There may be a thousand workers, and dozens of answers in a second.
+            if time.monotonic() - self._drawn > _DRAWN_SECONDS:
+                self._drawn = time.monotonic()
+                self._live.update(self._picture(workers))
         elif time.monotonic() - self._drawn > _LINE_SECONDS:
             self._drawn = time.monotonic()
             able = sum(worker.facts is not None for worker in workers)

@@ -12,7 +12,7 @@ from pytest_memtype.errors import UsageError
 from pytest_memtype.host.cached_folders import LINT_TOOLS, OUTER_GUESTS, SUITE_QEMUS, remove_folder, size_of
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
-from pytest_memtype.host.store import exclusive
+from pytest_memtype.host.store import discard, exclusive
 from pytest_memtype.machine import template_store
 
 
@@ -22,8 +22,8 @@ class Entry:
 
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
         and ``firmware`` (downloaded, too), ``image`` (a distribution's), ``selftests`` (the kernel's own
-        tests, built), ``bundle`` (built from a kit),
-        ``template`` (booted from a bundle), or of the project's own tests ``qemu`` (another suite's) and
+        tests, built), ``bundle`` (built from a kit), ``template`` (booted from a bundle), ``cluster`` (what
+        the client of a cluster has sent), or of the project's own tests ``qemu`` (another suite's) and
         ``outer`` (the guest in which KVM is tested, and its template) and ``lint`` (the kernel's
         ``checkpatch.pl``).
     :param name: The name of its folder, by which the user names the entry.
@@ -50,11 +50,12 @@ def entries() -> list[Entry]:
         *_folders("modules", cache / "modules"),
         *_folders("image", cache / "images"),
         *_folders("firmware", cache / "firmware"),
-        *_folders_of_tests("selftests", cache / "selftests"),
+        *_nameless("selftests", cache / "selftests"),
         *_folders("bundle", cache / "bundles"),
-        *_folders_of_tests("qemu", cache / SUITE_QEMUS),
-        *_folders_of_tests("outer", cache / OUTER_GUESTS),
-        *_folders_of_tests("lint", cache / LINT_TOOLS),
+        *_nameless("qemu", cache / SUITE_QEMUS),
+        *_nameless("outer", cache / OUTER_GUESTS),
+        *_nameless("lint", cache / LINT_TOOLS),
+        *_nameless("cluster", cache / "cluster"),
         *_templates(cache),
     ]
 
@@ -81,6 +82,10 @@ def remove(names: tuple[str, ...], *, progress: Progress) -> Iterator[Entry]:
             if entry.kind == "template":
                 with exclusive(entry.path, progress):
                     template_store.discard(entry.path)
+            elif entry.kind == "cluster":
+                # The lock that a worker holds while it unpacks; one that still wants this unpacks it again.
+                with exclusive(entry.path.parent, progress):
+                    discard(entry.path, cache=entry.path.parent)
             else:
                 remove_folder(entry.path, progress=progress)
             yield entry
@@ -93,9 +98,11 @@ def _folders(kind: str, folder: Path) -> Iterator[Entry]:
         yield Entry(kind, path.name, kernel, path, size_of(path), path.stat().st_mtime)
 
 
-def _folders_of_tests(kind: str, folder: Path) -> Iterator[Entry]:
+def _nameless(kind: str, folder: Path) -> Iterator[Entry]:
+    """The folders of a kind that are of no kernel; what is still being made, or removed, is left out."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        yield Entry(kind, path.name, "", path, size_of(path), path.stat().st_mtime)
+        if path.is_dir() and not path.name.endswith("partial"):
+            yield Entry(kind, path.name, "", path, size_of(path), path.stat().st_mtime)
 
 
 def _templates(cache: Path) -> Iterator[Entry]:

@@ -9,9 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_memtype.cluster.answer import LARGEST, take
-from pytest_memtype.errors import AnswerRefused
+from pytest_memtype.cluster.answer import LARGEST, plain_json, take
+from pytest_memtype.errors import AnswerRefused, harmless
 
 TEST = "test_a.py::test_x[debian:6.1]"
 
@@ -25,6 +27,12 @@ def _record(**changes: Any) -> dict[str, Any]:
     texts = dict.fromkeys(("kernel", "kernel_version", "tested", "case", "operation", "actor"), "x")
     record = {**texts, "hardware": {}, "test": TEST, "guest": 1, "step": 1, "arguments": {}}
     return {**record, "schema": 2, **changes}
+
+
+def _attempt(**changes: Any) -> dict[str, Any]:
+    line = {"kernel": TEST, "output": "", **{k: v for k, v in changes.items() if k in ("kernel", "output")}}
+    made = {"answer": "passed", "tries": ["passed"], "reason": "", "trouble": False}
+    return {**line, "attempt": {**made, **{k: v for k, v in changes.items() if k in made}}}
 
 
 def _answer(*lines: Any) -> bytes:
@@ -79,6 +87,12 @@ class _Writes:
         (_answer({"log": "../../.bashrc", "data": ""}), "a log is named"),
         (_answer({"log": "/etc/passwd", "data": ""}), "a log is named"),
         (_answer({"log": "a/b.log", "data": "%"}), "makes no sense"),
+        (_answer(_attempt(kernel="debian:6.12")), "makes no sense"),
+        (_answer(_attempt(answer="splendid")), "its attempt is .*splendid"),
+        (_answer(_attempt(tries=["passed"] * 9)), "its attempt is"),
+        (_answer(_attempt(tries=[])), "its attempt is"),
+        (_answer(_attempt(tries=[{}])), "its attempt is"),
+        (_answer(_attempt(output=7)), "makes no sense"),
     ],
 )
 def test_a_hostile_answer_is_refused(data: object, why: str) -> None:
@@ -91,9 +105,22 @@ def test_texts_that_steer_a_terminal_are_escaped() -> None:
     assert answer.done[TEST][0]["sections"] == [["out", "\\x1b[2Jcleared\tyes"]]
 
 
+@given(st.text(), st.booleans())
+def test_so_are_those_of_any_line(text: str, ascii_alone: bool) -> None:
+    made = plain_json(json.dumps([text], ensure_ascii=ascii_alone).encode())
+    assert made == ["\t".join(map(harmless, text.split("\t")))]
+
+
 def test_an_attribute_of_a_report_that_nobody_knows_is_left_out() -> None:
     answer = take(_answer({"report": _report(toterminal="x", node="y")}), {TEST})
     assert answer.done[TEST][0].keys() == _report().keys()
+
+
+def test_an_attempt_comes_back() -> None:
+    answer = take(_answer({"start": TEST}, _attempt(output="\x1b[2Jsaid", reason="a\nb")), {TEST})
+    made = {"answer": "passed", "tries": ["passed"], "reason": "a b", "memtype_trouble": False}
+    assert answer.done == {TEST: [{**made, "output": "\\x1b[2Jsaid"}]}
+    assert answer.running == ""
 
 
 def test_logs_come_back() -> None:

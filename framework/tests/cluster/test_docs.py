@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from memtype_support.dask_cluster import DaskCluster
@@ -31,7 +33,7 @@ def test_a_cluster_by_the_docs(tmp_path: Path, unused_port: int) -> None:
         ["sh", "-c", script], cwd=place, capture_output=True, text=True, check=True, timeout=60
     )
     settings = dict(line.split("=", 1) for line in made.stdout.splitlines() if line.startswith("DASK_"))
-    assert len(settings) == 8
+    assert len(settings) == 10
 
     def command(name: str) -> list[str]:
         return shlex.split(_commands(name).replace("HOST", "127.0.0.1").replace("8786", str(unused_port)))
@@ -58,6 +60,9 @@ def test_a_cluster_by_the_docs(tmp_path: Path, unused_port: int) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "1 passed" in done.stdout
+        # Whoever reaches the web server, which asks for none, sees nothing.
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"http://127.0.0.1:{_port_of_web_server(cluster)}/json/identity.json", timeout=30)
         # Somebody without a certificate is turned away, whatever he says.
         plain = [each.replace("tls://", "tcp://") for each in run]
         refused = subprocess.run(
@@ -73,6 +78,13 @@ def test_a_cluster_by_the_docs(tmp_path: Path, unused_port: int) -> None:
         assert "no answer" in refused.stdout + refused.stderr
     finally:
         cluster.close()
+
+
+def _port_of_web_server(cluster: DaskCluster) -> int:
+    log = (cluster.place / "scheduler.log").read_text()
+    found = re.search(r"dashboard at:\s+http://[\d.]+:(\d+)", log)
+    assert found is not None, log
+    return int(found[1])
 
 
 @pytest.fixture

@@ -117,6 +117,16 @@ def test_a_local_cluster_gives_what_xdist_gives(tmp_path: Path) -> None:
     assert 'tests="5"' in (by_dask / "junit.xml").read_text()
 
 
+def test_logs_of_tests_that_pass_come_back_if_asked_for(cluster: DaskCluster, tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "tests", test_guests=GUESTS)
+    done = run_tests(folder, f"--scheduler={cluster.file}", "--keep-logs", "-k", "maps")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = (folder / ".memtype/latest").resolve()
+    tests = {path.parent.parent.name for path in run.glob("*/guest-1/*.log")}
+    assert len(tests) == 4
+    assert all(name.startswith("test_guests.py-test_maps") for name in tests)
+
+
 def test_reports_of_tests_without_guests_are_as_without_a_cluster(
     cluster: DaskCluster, tmp_path: Path
 ) -> None:
@@ -187,6 +197,20 @@ def test_a_worker_that_cant_says_so_and_if_none_can_the_run_ends(tmp_path: Path)
     if os.geteuid() == 0:
         assert "it runs as root: run it as another user, or set MEMTYPE_WORKER_ROOT=1" in said
     assert "gets no tests: qemu-system-x86_64 is not on this host" in said
+    assert "no worker of the cluster can run guests" in said
+
+
+def test_a_worker_that_lacks_kvm_gets_no_tests_that_want_it(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "tests", test_plain="def test_a(): pass\n")
+    with dask_cluster(tmp_path, ["undeclared"]) as cluster:
+        lacks_it = not os.access("/dev/kvm", os.R_OK | os.W_OK)
+        if lacks_it:
+            cluster.worker("declared", resources="qemu=1 kvm=1")
+        done = run_tests(folder, f"--scheduler={cluster.file}", "--accel", "kvm")
+    assert done.returncode == 3, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "it declares no resource kvm: start it with --resources 'qemu=1 kvm=1'" in said
+    assert lacks_it == ("/dev/kvm can't be opened here, and the run wants --accel kvm" in said)
     assert "no worker of the cluster can run guests" in said
 
 

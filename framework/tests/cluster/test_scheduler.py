@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import cloudpickle
 import pytest
@@ -16,7 +18,8 @@ from memtype_support.dask_cluster import DaskCluster, run_tests
 
 from pytest_memtype.cluster.answer import LARGEST, take
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, checked_address, connected
-from pytest_memtype.errors import AnswerRefused, UsageError
+from pytest_memtype.errors import AnswerLost, AnswerRefused, UsageError
+from pytest_memtype.run.options import LOCAL
 
 # The workers don't have this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -69,6 +72,12 @@ def _array(_: str) -> object:
     return numpy.zeros(8)
 
 
+def _judge(answer: object) -> None:
+    if isinstance(answer, AnswerRefused):
+        raise answer
+    take(answer, ())
+
+
 @pytest.fixture(scope="module")
 def client(cluster: DaskCluster) -> Iterator[CarefulClient]:
     with connected(str(cluster.file), insecure=False, workers=1) as found:
@@ -91,16 +100,47 @@ def test_a_hostile_task_is_refused_and_nothing_of_it_is_run_here(
     client: CarefulClient, tmp_path: Path, task: Any, why: str
 ) -> None:
     future = client.submit(ByValue(task), f"{tmp_path}/by-", pure=False)
-    client.sync(future._state.wait)
+    fine = [client.submit(bytes, bytes([number]), pure=False) for number in range(3)]
+    for each in (future, *fine):
+        client.sync(each._state.wait)
+    # Those that are fetched with it aren't spoiled.
+    answers = dict(client.answers([*fine[:2], future, *fine[2:]]))
+    assert [answers[each] for each in fine] == [b"\0", b"\1", b"\2"]
     with pytest.raises(AnswerRefused, match=why):
-        take(client.answer(future), ())
+        _judge(answers[future])
     assert not list(tmp_path.glob(f"by-{os.getpid()}"))
 
 
-def test_the_client_answers_after_all_that(client: CarefulClient) -> None:
-    future = client.submit(bytes, b"fine", pure=False)
-    client.sync(future._state.wait)
-    assert client.answer(future) == b"fine"
+def test_results_come_in_bounded_parts(client: CarefulClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the scheduler nor the client holds more than one may have."""
+    parts: list[int] = []
+    gather = client.gather
+
+    def note(futures: list[Any], **how: Any) -> Any:
+        results = gather(futures, **how)
+        parts.append(sum(map(len, results)))
+        return results
+
+    monkeypatch.setattr(client, "gather", note)
+    large = [client.submit(bytes, (LARGEST // 2 - 1000) + number, pure=False) for number in range(3)]
+    small = [client.submit(bytes, [number % 256], pure=False) for number in range(150)]
+    for each in (*large, *small):
+        client.sync(each._state.wait)
+    answers = dict(client.answers([*small, *large]))
+    assert [answers[each] for each in small] == [bytes([number % 256]) for number in range(150)]
+    assert [len(answers[each]) for each in large] == [LARGEST // 2 - 1000 + number for number in range(3)]
+    assert len(parts) < 8
+    assert max(parts) <= LARGEST
+
+
+def test_an_answer_whose_task_is_forgotten_is_lost(client: CarefulClient) -> None:
+    gone, there = (client.submit(bytes, word, pure=False) for word in (b"gone", b"there"))
+    for each in (gone, there):
+        client.sync(each._state.wait)
+    gone.cancel()
+    answers = dict(client.answers([gone, there]))
+    assert isinstance(answers[gone], AnswerLost)
+    assert answers[there] == b"there"
 
 
 def _other_interface() -> str:
@@ -159,3 +199,21 @@ def test_a_certificate_has_to_be_named() -> None:
         connected("tls://127.0.0.1:1", insecure=False, workers=1),
     ):
         pass
+
+
+@pytest.mark.filterwarnings("error:Port .* is already in use")
+def test_a_local_cluster_shows_its_tasks_to_no_other_user() -> None:
+    with connected(LOCAL, insecure=False, workers=1) as client:
+        client.wait_for_workers(1, timeout=60)
+        info = client.scheduler_info(n_workers=-1)
+        programs = [info, *info["workers"].values()]
+        for port in (each["services"]["dashboard"] for each in programs):
+            for page in (
+                "health",
+                "json/identity.json",
+                "info/main/workers.html",
+                "metrics",
+                "individual-plots",
+            ):
+                with pytest.raises(HTTPError, match="404"):
+                    urlopen(f"http://127.0.0.1:{port}/{page}", timeout=30)

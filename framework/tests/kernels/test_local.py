@@ -1,7 +1,4 @@
-"""Build trees, images and the running kernel.
-
-The tree is arranged of a Debian kernel's own headers and image.
-"""
+"""Build trees, images and the running kernel."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from memtype_support.build_tree import build_tree, debian_kernel, needs_its_compiler
 
 from pytest_memtype import MemType
 from pytest_memtype.errors import KernelError
@@ -27,33 +25,12 @@ pytestmark = pytest.mark.timeout(1200)
 
 @pytest.fixture(scope="module")
 def debian() -> Bundle:
-    made = bundle(DEFAULT)
-    if not made.kit.is_dir():
-        pytest.skip(f"the kit of {made.release} was removed from the cache")
-    return made
+    return debian_kernel(DEFAULT)
 
 
 @pytest.fixture
 def tree(debian: Bundle, tmp_path: Path) -> Path:
-    """What ``make bzImage modules`` leaves of a build tree, as far as modules need it."""
-    source = debian.kit / "usr" / "src"
-    path = tmp_path / "tree"
-    shutil.copytree(source / f"linux-headers-{debian.release}", path)
-    makefile = (path / "Makefile").read_text()
-    (path / "Makefile").write_text(makefile.replace("/usr/src/", f"{source}/"))
-    boot = path / "arch" / "x86" / "boot"
-    boot.mkdir(parents=True)
-    shutil.copyfile(debian.image, boot / "bzImage")
-    return path
-
-
-def needs_its_compiler(tree: Path) -> None:
-    try:
-        local(f"tree:{tree}")
-    except KernelError as error:
-        if "it was built with" in error.message:
-            pytest.skip(error.message)
-        raise
+    return build_tree(tmp_path / "tree", debian)
 
 
 def local(spec: str) -> LocalKernel:
