@@ -33,8 +33,9 @@ _OF_THE_TERMINAL = (
     # By these pytest tells a CI, in whose summary it doesn't shorten messages.
     *("BUILD_NUMBER", "CI"),
 )
-# What containers' images set, and users don't: output that isn't buffered hid lines in the wrong order.
-_OF_PYTHON = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+# What containers' images and tox set, and users don't: output that isn't buffered hid lines in the wrong
+# order, and one that is UTF-8 whatever the locale that characters were replaced.
+_OF_PYTHON = ("PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONUTF8")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -169,7 +169,8 @@ def test_a_scheduler_that_dies_ends_it(tmp_path: Path, folder: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     test = f"{folder}/test_others.py::test_waits"
     with (
-        dask_cluster(tmp_path, ["one"]) as own,
+        # One worker may take up the test that waits before the other.
+        dask_cluster(tmp_path, ["one", "two"]) as own,
         attempts_on(str(own.file), test, insecure=False, progress=silent) as attempts,
     ):
         made = attempts.try_all([GONE, resolve("debian:bookworm")])
