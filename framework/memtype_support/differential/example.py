@@ -57,7 +57,7 @@ class Facts:
 def facts(guest: Guest) -> Facts:
     """Read once per guest: nothing in a sequence changes them."""
     registers = guest.registers()[0]
-    version = parse_version(guest.shell("uname -v").output)
+    version = parse_version(guest.shell("cat /proc/version").output)
     iomem = guest.shell("cat /proc/iomem").output
     ram = [
         range(int(first, 16) >> 12, (int(last, 16) + 1) >> 12)

@@ -40,7 +40,7 @@ def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
     :raises HostError: the host lacks a program or space.
     :returns: a squashfs file for ``/usr/lib/modules/RELEASE``, and a cpio archive.
     """
-    if bundle.version == "local":
+    if not bundle.is_debians:
         raise UsageError(
             f"kernel {bundle.spec!r}: a distribution guest wants one of Debian's kernels, whose modules are "
             "in its packages"

@@ -49,7 +49,8 @@ class Bundle:
 
     :param spec: The spec as the user wrote it, "debian:bookworm".
     :param release: The release as ``uname -r`` prints it, "6.1.0-56-cloud-amd64".
-    :param version: Version of the Debian package, "6.1.192-2"; "local" for a kernel built on this host.
+    :param version: Version of the Debian package, "6.1.192-2"; that of the source for a kernel that was built
+        on this host, "6.12.118".
     :param image: The bzImage, for QEMU's ``-kernel``.
     :param module: ``memtype.ko`` with debug information, None where none can be built because the mirror has
         dropped the kernel's headers. The initramfs has it as ``/memtype.ko``, without debug information.
@@ -76,6 +77,11 @@ class Bundle:
     key: str
     directory: Path
     kit: Path
+
+    @property
+    def is_debians(self) -> bool:
+        """Is it a kernel out of Debian's archive, whose packages can be had? Else it was built on a host."""
+        return kernel_of(self.directory) is not None
 
 
 def bundle_in(directory: Path, *, spec: str, release: str, version: str, key: str, kit: Path) -> Bundle:
@@ -143,8 +149,7 @@ def bundle(spec: str, *, progress: Progress = silent, sources: Path | None = Non
 
     # The lock of the kit covers its bundles: a build without bubblewrap writes to the kit.
     made_once(directory, make, cache=cache, work=kit.name, progress=progress)
-    version = kernel.version if isinstance(kernel, Kernel) else "local"
-    return bundle_in(directory, spec=spec, release=kernel.release, version=version, key=key, kit=kit)
+    return bundle_in(directory, spec=spec, release=kernel.release, version=kernel.version, key=key, kit=kit)
 
 
 def resolve(spec: str, *, progress: Progress = silent) -> str:

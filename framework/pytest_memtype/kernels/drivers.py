@@ -65,7 +65,7 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
     :raises HostError: the host lacks a program or space.
     :returns: the drivers; None for a kernel that isn't Debian's, whose modules can't be found.
     """
-    if bundle.version == "local":
+    if not bundle.is_debians:
         return None
     kernel = packaged(bundle)
     cache = cache_directory()

@@ -23,6 +23,10 @@ _VERSION_POINTER = 0x20E
 _LONGEST_VERSION = 256
 # What modules are built for. Debian's headers have another name in include/config/kernel.release.
 _RELEASE = "include/generated/utsrelease.h"
+# Made from the Makefile's VERSION, PATCHLEVEL and SUBLEVEL. A release may lack the last (Debian's, before
+# 6.12). Before 5.13 there is a number alone, whose last part ends at 255.
+_VERSION = "include/generated/uapi/linux/version.h"
+_VERSION_PARTS = ("MAJOR", "PATCHLEVEL", "SUBLEVEL")
 _COMPILER_SECONDS = 30
 # Bytes; a bzImage has 15 MiB, and Module.symvers of all modules 3.
 _LARGEST = 1 << 28
@@ -34,6 +38,7 @@ class LocalKernel:
 
     :param name: The spec as the user wrote it.
     :param release: The release as ``uname -r`` prints it.
+    :param version: The version of its source's Makefile, "6.12.118".
     :param image: The bzImage.
     :param build: The folder that modules for it are built against.
     :param config: The file of its configuration.
@@ -43,6 +48,7 @@ class LocalKernel:
 
     name: str
     release: str
+    version: str
     image: Path
     build: Path
     config: Path
@@ -89,6 +95,7 @@ def _find(spec: BuildSpec, what: str) -> LocalKernel:
     return LocalKernel(
         name=spec.text,
         release=release,
+        version=_version_of_source(spec.build) or release,
         image=spec.image,
         build=spec.build,
         config=config,
@@ -131,6 +138,19 @@ def _release_of(image: Path, what: str) -> str:
     (pointer,) = struct.unpack_from("<H", data, _VERSION_POINTER)
     text = data[pointer + 0x200 :][:_LONGEST_VERSION].partition(b"\0")[0].decode("latin-1")
     return text.split(" ")[0]
+
+
+def _version_of_source(build: Path) -> str | None:
+    """The version that a build's source has in its Makefile; None where the build doesn't say."""
+    header = build / _VERSION
+    if not header.is_file():
+        return None
+    text = header.read_text(errors="replace")
+    found = dict(re.findall(r"^#define LINUX_VERSION_(\w+) (\d+)$", text, re.MULTILINE))
+    if all(part in found for part in _VERSION_PARTS):
+        return ".".join(found[part] for part in _VERSION_PARTS)
+    code = int(found.get("CODE", 0))
+    return f"{code >> 16}.{code >> 8 & 0xFF}.{code & 0xFF}" if code else None
 
 
 def _compiler(settings: dict[str, str], what: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def bug(request: pytest.FixtureRequest, guest: Guest, memtype_kernel_version: st
     try:
         version = parse_version(memtype_kernel_version)
     except ValueError:
-        # A kernel built on this host has no package, and a release of Debian's lacks the last number.
+        # That of a target's kernel isn't known, and a release of Debian's lacks the last number.
         version = parse_version(guest.shell("cat /proc/version").output)
     sighting = Sighting(
         reported,

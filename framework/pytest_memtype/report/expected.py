@@ -141,8 +141,8 @@ def _claimed(recorded: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def _can_be_modelled(record: Record) -> bool:
-    # Schema 1 doesn't say where a mapping came to lie, nor what the MTRRs say. A kernel that isn't Debian's
-    # may have been changed in any way.
+    # Schema 1 doesn't say where a mapping came to lie, nor what the MTRRs say. Of a target no version is
+    # known, nor of kernels built on this host in records of older runs.
     if record["schema"] == 1 or parse_size(record["hardware"]["memory"]) > _RAM_IN_ONE_PIECE:
         return False
     try:

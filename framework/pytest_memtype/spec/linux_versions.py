@@ -1,7 +1,7 @@
 """The differences between Linux' versions: a table, with the version and the source file of each row.
 
 Versions are those of the kernel's own Makefile, ``(6, 1, 162)``. Debian's release names don't have the last
-number before 6.12; ``uname -v`` and ``/proc/version`` do.
+number before 6.12; ``/proc/version`` does.
 """
 
 from __future__ import annotations
@@ -138,13 +138,20 @@ def changed(older: Version, newer: Version) -> list[Row]:
     return [row for row in TABLE if after[row.topic] is row.behaviour is not before[row.topic]]
 
 
-def parse_version(text: str) -> Version:
-    """The version in what ``uname -v`` or ``/proc/version`` says of a Debian kernel, or in a plain one.
+# Behind "#": before it /proc/version has the compiler's version, "gcc (Debian 12.2.0-14+deb12u1)".
+_OF_DEBIAN = re.compile(r"#\d+ .*\bDebian (\d+)\.(\d+)\.(\d+)-")
+_PLAIN = re.compile(r"(?:Linux version )?(\d+)\.(\d+)(?:\.(\d+))?")
 
-    :param text: A text that has the version somewhere.
-    :raises ValueError: it has none.
+
+def parse_version(text: str) -> Version:
+    """The version of a kernel, from its ``/proc/version``, its release, or its package's version.
+
+    A release of Debian's lacks the last number, which ``/proc/version`` has further behind.
+
+    :param text: A text that begins with the version, or with what ``/proc/version`` has before it.
+    :raises ValueError: it doesn't.
     """
-    match = re.search(r"Debian (\d+)\.(\d+)\.(\d+)-", text) or re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    match = _OF_DEBIAN.search(text) or _PLAIN.match(text)
     if match is None:
         raise ValueError(f"no kernel version in {text!r}")
     major, minor, patch = match.groups(default="0")

@@ -46,7 +46,10 @@ def test_a_guest_of_a_tree(guest_factory: GuestFactory, tree: Path, debian: Bund
     made = bundle(spec)
     try:
         assert sorted(path for path in tree.rglob("*")) == before, "a build changes nothing in the tree"
-        assert (made.spec, made.release, made.version) == (spec, debian.release, "local")
+        assert (made.spec, made.release) == (spec, debian.release)
+        # The upstream version, which Debian's release lacks.
+        assert made.version == debian.version.partition("-")[0]
+        assert (made.is_debians, debian.is_debians) == (False, True)
         assert resolve(spec) == spec
         assert made.module is not None
         assert bundle(f"image:{debian.image},build={tree}").release == made.release
@@ -139,7 +142,10 @@ def test_a_tree_in_a_folder_one_may_not_enter(folder_of_somebody_else: Path) -> 
     assert caught.value.message.endswith(": Permission denied; make it readable for you")
 
 
-CONFIG = ("X86_64", "BLK_DEV_INITRD", "DEVTMPFS", "PROC_FS", "SYSFS", "PCI", "SERIAL_8250_CONSOLE", "MODULES")
+CONFIG = (
+    *("X86_64", "BLK_DEV_INITRD", "DEVTMPFS", "PROC_FS", "SYSFS", "PCI", "SERIAL_8250_CONSOLE", "BINFMT_ELF"),
+    *("PRINTK", "FILE_LOCKING", "NET", "UNIX", "MODULES", "STACKTRACE"),
+)
 
 
 @pytest.fixture
@@ -163,6 +169,33 @@ def read_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines = [*(f"CONFIG_{name}=y" for name in CONFIG), "CONFIG_GCC_VERSION=120200"]
     (tmp_path / ".config").write_text("\n".join(lines) + "\n")
     return tmp_path
+
+
+VERSION = """\
+#define LINUX_VERSION_CODE 393664
+#define KERNEL_VERSION(a,b,c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))
+#define LINUX_VERSION_MAJOR 6
+#define LINUX_VERSION_PATCHLEVEL 1
+#define LINUX_VERSION_SUBLEVEL 192
+"""
+
+
+@pytest.mark.parametrize(
+    ("header", "version"),
+    [
+        (VERSION, "6.1.192"),
+        # Before 5.13.
+        ("#define LINUX_VERSION_CODE 330495\n", "5.10.255"),
+        # Without the header the release has to do.
+        (None, "6.1.0"),
+    ],
+)
+def test_the_version_of_a_tree(read_tree: Path, header: str | None, version: str) -> None:
+    if header is not None:
+        path = read_tree / "include/generated/uapi/linux/version.h"
+        path.parent.mkdir(parents=True)
+        path.write_text(header)
+    assert local(f"tree:{read_tree}").version == version
 
 
 @pytest.mark.parametrize("name", [".config", "Module.symvers", "include/generated/utsrelease.h"])

@@ -83,9 +83,17 @@ def test_a_test_that_changed_is_no_surprise() -> None:
     assert unexpected([mapping(1), looked(2, "WC")], [looked(1, "WC")], run="before") == []
 
 
-def test_a_kernel_of_ones_own_is_not_modelled() -> None:
+def test_a_kernel_of_ones_own_is_modelled_by_its_version() -> None:
     own = mapping(1, "UC-")
-    assert unexpected([{**own, "kernel_version": "local"}]) == []
+    (one,) = unexpected([{**own, "kernel_version": "6.12.118"}])
+    assert (one.expected, one.found, one.source) == ("WC", "UC-", "model")
+
+
+@pytest.mark.parametrize("version", ["target", "local"])
+def test_a_kernel_of_no_known_version_is_not_modelled(version: str) -> None:
+    """A target's; and one built on a host, in a record of an older run."""
+    own = mapping(1, "UC-")
+    assert unexpected([{**own, "kernel_version": version}]) == []
 
 
 def devmem(start: int, *, errno: int, via: str = "devmem") -> list[dict[str, Any]]:

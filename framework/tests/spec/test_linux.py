@@ -307,8 +307,26 @@ def test_every_topic_has_a_behaviour_for_the_oldest() -> None:
 @pytest.mark.parametrize(
     ("text", "version"),
     [
-        ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)", (6, 1, 192)),
-        ("#1 SMP PREEMPT_DYNAMIC Debian 7.3.4-1~bpo13+1 (2026-11-15)", (7, 3, 4)),
+        # /proc/version of Debian's kernels, of one built by Debian's compiler, and of Ubuntu's.
+        (
+            "Linux version 6.1.0-56-cloud-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian "
+            "12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC "
+            "Debian 6.1.192-2 (2026-11-16)",
+            (6, 1, 192),
+        ),
+        (
+            "Linux version 6.12.118-mine (me@host) (gcc (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU "
+            "Binutils for Debian) 2.40) #3 SMP PREEMPT_DYNAMIC Sun Nov 29 03:00:00 UTC 2026",
+            (6, 12, 118),
+        ),
+        (
+            "Linux version 6.8.0-45-generic (builder@host) (x86_64-linux-gnu-gcc-13 (Ubuntu "
+            "13.2.0-23ubuntu4) 13.2.0, GNU ld (GNU Binutils for Ubuntu) 2.42) #45~22.04.1-Ubuntu SMP",
+            (6, 8, 0),
+        ),
+        ("6.1.192-2", (6, 1, 192)),
+        ("7.3.4-1~bpo13+1", (7, 3, 4)),
+        ("6.17.0-rc3-00012-g0123456789ab", (6, 17, 0)),
         ("6.16", (6, 16, 0)),
         ("5.10.262", (5, 10, 262)),
     ],
@@ -317,9 +335,10 @@ def test_parse_version(text: str, version: Version) -> None:
     assert parse_version(text) == version
 
 
-def test_parse_version_of_nonsense() -> None:
-    with pytest.raises(ValueError, match="no kernel version in 'mainline'"):
-        parse_version("mainline")
+@pytest.mark.parametrize("text", ["mainline", "#45~22.04.1-Ubuntu SMP"])
+def test_parse_version_of_nonsense(text: str) -> None:
+    with pytest.raises(ValueError, match=f"no kernel version in '{text}'"):
+        parse_version(text)
 
 
 @pytest.mark.parametrize("version", ALL)
