@@ -11,6 +11,16 @@ from pytest_memtype import Guest
 from pytest_memtype.errors import Unavailable
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say which options of the kernel a test of the suite needs, beside those that its own markers name."""
+    # Nearly every file compares with the kernel's own list of reservations, which is in debugfs.
+    options = ["X86_PAT", "MTRR", "DEBUG_FS"]
+    # Parameters have it in their names: via="devmem".
+    if "devmem" in item.name:
+        options.append("DEVMEM")
+    item.add_marker(pytest.mark.needs_config(*options))
+
+
 @pytest.fixture
 def nothing_is_left(guest: Guest) -> Iterator[None]:
     """Whatever a test did, the records of processes that are gone are gone.

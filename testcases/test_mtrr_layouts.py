@@ -179,6 +179,7 @@ HOLE_CUT_OUT = Layout(
 )
 
 
+@pytest.mark.needs_config("MTRR_SANITIZER")
 @pytest.mark.layout(HOLE_CUT_OUT)
 @pytest.mark.hardware(cmdline="enable_mtrr_cleanup", cpus=2)
 def test_cleanup_rewrites_the_layout(guest: Guest) -> None:

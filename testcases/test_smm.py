@@ -116,6 +116,7 @@ def test_enforce_keeps_linux_out(guest: Guest) -> None:
     assert outcome.mapping is None
 
 
+@pytest.mark.needs_config("DEVMEM")
 @smm_on
 def test_what_maps_it_and_is_used_as_smm_uses_it_is_right(guest: Guest) -> None:
     """The audit, which looks at the effective type, agrees."""

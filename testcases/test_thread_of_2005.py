@@ -116,6 +116,7 @@ def test_the_count_is_kept_beside_the_vmas(guest: Guest) -> None:
     assert not guest.lookup(bar).in_use
 
 
+@pytest.mark.needs_config("DEVMEM")
 def test_x_goes_its_own_way(guest: Guest) -> None:
     """The worry of the thread's end: a server that maps the frame buffer through /dev/mem."""
     bar = guest.mmio(pages=2)

@@ -339,6 +339,7 @@ def test_ram_is_refused_unless_write_back(guest: Guest, memtype: MemType) -> Non
     assert owners(guest, ram) == (["X"] if memtype is WB else [])
 
 
+@pytest.mark.needs_config("DEVMEM")
 @pytest.mark.layout("firmware")
 def test_enforce_refuses_a_process(guest: Guest) -> None:
     """In enforce mode the process gets the verifier's errno, by any way."""

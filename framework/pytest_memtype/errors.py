@@ -28,6 +28,7 @@
       Unavailable
         ModuleMissing
         NotAllowed
+        OptionMissing
       UsageError
         LayoutError
     AnswerLost
@@ -47,6 +48,8 @@ The others become one of these on their way up, or are what a user's test catche
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 INTERRUPTED = 130
 """Exit status of a command after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
@@ -177,6 +180,19 @@ class ModuleMissing(Unavailable):
         super().__init__(
             f"{what} needs the guest's module, which can't be built for this kernel: its headers are gone"
         )
+
+
+class OptionMissing(Unavailable):
+    """Raised when a test needs an option of the kernel's configuration that the kernel was built without.
+
+    :param kernel: The spec of the kernel.
+    :param options: The names of the options, without ``CONFIG_``.
+    """
+
+    def __init__(self, kernel: str, options: Sequence[str]) -> None:
+        listed = ", ".join(f"CONFIG_{name}=y" for name in options)
+        super().__init__(f"the test needs {listed}; kernel {kernel!r} was built without")
+        self.options = tuple(options)
 
 
 class AgentError(GuestError):

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.bug(
 )
 
 
+@pytest.mark.needs_config("DEVMEM")
 def test_fork(guest: Guest, bug: Sighting) -> None:
     bar = guest.mmio(pages=4)
     parent = guest.process("parent")
@@ -47,6 +48,7 @@ def test_fork(guest: Guest, bug: Sighting) -> None:
         bug.harm(False, "fork() worked")
 
 
+@pytest.mark.needs_config("DEVMEM")
 def test_fork_after_another_page(guest: Guest) -> None:
     """It is the first page alone that the type is looked up by."""
     bar = guest.mmio(pages=4)

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.bug(
 )
 
 
+@pytest.mark.needs_config("DEVMEM")
 def test_reservation_of_the_parent(guest: Guest, bug: Sighting) -> None:
     bar = guest.mmio(pages=4)
     parent = guest.process("parent")

@@ -39,6 +39,7 @@ MOST = 40
 """Page tables that the agent's small process has, and more."""
 
 
+@pytest.mark.needs_config("KPROBES")
 def test_each_page_table_in_turn(guest: Guest, bug: Sighting) -> None:
     bar = guest.mmio(pages=4)
     parent = guest.process("parent")

@@ -25,6 +25,7 @@ UC_MINUS = MemType.UC_MINUS
 
 pytestmark = [
     pytest.mark.hardware(cmdline="nopat"),
+    pytest.mark.needs_config("DEVMEM"),
     pytest.mark.bug(
         id="nopat-devmem",
         title="without PAT, /dev/mem opened with O_SYNC maps device memory write-back",

@@ -19,6 +19,7 @@ from pytest_memtype.plugin.markers import (
     hardware_of,
     layout_of,
     named_layout,
+    needed_options,
     provokes,
     shares_guest,
 )
@@ -54,7 +55,7 @@ def memtype_kernel(memtype_variant: Variant) -> str:
 
 @pytest.fixture(scope="session")
 def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) -> str:
-    """The version of the package of the test's kernel, ``local`` for one that was built on this host."""
+    """The version of the test's kernel: its package's, or its source's; ``target`` for a target's."""
     return session_of(request.config).about(memtype_kernel)["kernel_version"]
 
 
@@ -92,8 +93,7 @@ def guest_factory(
     share = shares_guest(node) and target is None
     dry = target is not None and target.dry_run is not None
     session = session_of(config)
-    if _lacks_module(node, memtype_variant, session):
-        raise ModuleMissing("the test")
+    _check_kernel(node, memtype_variant, session)
     own = GuestsOfTest(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
     node.stash[GUESTS] = guests
@@ -140,13 +140,22 @@ def guest(guest_factory: GuestFactory) -> Guest:
     return guest_factory()
 
 
-def _lacks_module(node: pytest.Item, tested: Variant, session: Session) -> bool:
+def _check_kernel(node: pytest.Item, tested: Variant, session: Session) -> None:
+    """Check that the kernel has what the test's markers say that it needs.
+
+    :param node: The test.
+    :param tested: The kernel and the guest of the test.
+    :param session: The session.
+    :raises Unavailable: it has not.
+    """
     # Tests find out by themselves. The marker saves making a template for each of their layouts.
-    return bool(
+    if (
         node.get_closest_marker("needs_module")
         and session.target is None
         and session.bundle(tested.kernel).module is None
-    )
+    ):
+        raise ModuleMissing("the test")
+    session.check_options(tested.kernel, needed_options(node))
 
 
 def _expect_next(node: pytest.Item) -> None:
@@ -161,9 +170,8 @@ def _expect_next(node: pytest.Item) -> None:
         return
     session = session_of(node.config)
     try:
-        if _lacks_module(following, tested, session):
-            return
+        _check_kernel(following, tested, session)
         kind = GuestSpec(tested.kernel, layout_of(following), hardware_of(following), tested.system)
     except MemtypeError:
-        return  # The next test will fail with that.
+        return  # The next test will fail with that, or be skipped.
     session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")

@@ -13,6 +13,7 @@ import pytest
 from pytest_memtype.distribution.system import check_guest
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.host.nearest import unknown
+from pytest_memtype.kernels.requirements import of_hardware
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, layout_folders, load_layout
@@ -20,6 +21,7 @@ from pytest_memtype.run.alias_check import ExpectedAlias
 from pytest_memtype.run.options import DEFAULT_LAYOUT
 
 _PROVOKING: Final = ("expect_oops", "bug")
+_OPTION: Final = re.compile(r"(?!CONFIG_)\w+")
 
 _wanted = pytest.StashKey[Layout]()
 
@@ -49,6 +51,29 @@ def add_markers(config: pytest.Config) -> None:
         "markers",
         "needs_module: the test does nothing without the module, so no guest is started then",
     )
+    config.addinivalue_line(
+        "markers",
+        "needs_config(NAME, ...): the test needs options of the kernel's configuration, such as 'EFI'; it is "
+        "skipped on a kernel without",
+    )
+
+
+def needed_options(node: pytest.Item) -> tuple[str, ...]:
+    """The options of the kernel that a test needs, by its markers ``needs_config`` and ``hardware``.
+
+    :param node: The test.
+    :raises UsageError: a marker's arguments are wrong.
+    """
+    hardware = hardware_of(node)
+    names = [*of_hardware(cpus=hardware.cpus, firmware=hardware.firmware)]
+    for marker in node.iter_markers("needs_config"):
+        named = [isinstance(name, str) and _OPTION.fullmatch(name) for name in marker.args]
+        if marker.kwargs or not all(named):
+            raise UsageError(
+                f"{_where(node, marker)}: needs_config takes names of options without CONFIG_, such as 'EFI'"
+            )
+        names += marker.args
+    return tuple(dict.fromkeys(names))
 
 
 def provokes(node: pytest.Item) -> bool:
@@ -90,7 +115,7 @@ def check_markers(node: pytest.Item) -> None:
     """
     if node.get_closest_marker("layout") is not None:
         layout_of(node)
-    hardware_of(node)
+    needed_options(node)
     expected_alias(node)
     expected_reports(node)
 

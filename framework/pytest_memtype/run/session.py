@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 from pytest_memtype.console.reports import ConsoleReport
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
-from pytest_memtype.errors import HostError, MemtypeError, NotOurs, TemplateError, Unavailable
+from pytest_memtype.errors import (
+    HostError,
+    MemtypeError,
+    NotOurs,
+    OptionMissing,
+    TemplateError,
+    Unavailable,
+)
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host import checksum
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.firmware import flash
+from pytest_memtype.kernels.requirements import lacking, of_hardware
 from pytest_memtype.machine.accelerator import Choice, Wanted
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
@@ -84,6 +92,10 @@ class Session:
         self._distribution: Callable[[str, str], Distribution] = functools.cache(
             lambda name, spec: distribution(name, self.bundle(spec), progress=progress)
         )
+        # Reading a configuration takes 10 ms, and many tests need the same options.
+        self._lacking: Callable[[str, tuple[str, ...]], list[str]] = functools.cache(
+            lambda spec, options: _lacking_in(self.bundle(spec), options)
+        )
         self._fresh = fresh
         self._remarked: set[str] = set()
         self._ahead: GuestPrefetch[GuestSpec, Guest] = GuestPrefetch(self._make)
@@ -96,7 +108,7 @@ class Session:
         :param kind: The kind of guest.
         :param logs: Folder for the logs of this guest alone.
         :raises MemtypeError: the kernel, the layout or the guest can't be had.
-        :raises Unavailable: a target can't be such a guest.
+        :raises Unavailable: a target can't be such a guest, or the kernel was built without what it takes.
         """
         if self.target is not None:
             # The import loads paramiko, which takes as long as the rest of the plugin.
@@ -106,6 +118,8 @@ class Session:
             if reason is not None:
                 raise reason
             return Ready(self.target.guest(), "target")
+        needed = of_hardware(cpus=kind.hardware.cpus, firmware=kind.hardware.firmware)
+        self.check_options(kind.kernel, needed)
         self._remark(uncovered_ram(kind.layout, kind.hardware))
         ready = self._ahead.take(kind, logs)
         if ready.guest.machine.shaken() is None:
@@ -113,6 +127,17 @@ class Session:
         # Its template was damaged while it waited; making another guest finds that, and makes a new template.
         ready.guest.machine.close()
         return self._make(kind, logs)
+
+    def check_options(self, kernel: str, options: Iterable[str]) -> None:
+        """Check that a kernel was built with some options. Nothing is known of a target's.
+
+        :param kernel: The spec of the kernel.
+        :param options: Their names, without ``CONFIG_``.
+        :raises OptionMissing: it was built without one.
+        """
+        wanted = tuple(options)
+        if self.target is None and wanted and (missing := self._lacking(kernel, wanted)):
+            raise OptionMissing(kernel, missing)
 
     def _remark(self, line: str) -> None:
         if line and line not in self._remarked:
@@ -215,6 +240,11 @@ class Session:
         note_boot(guest)
         note_start(guest)
         return guest
+
+
+def _lacking_in(bundle: Bundle, options: tuple[str, ...]) -> list[str]:
+    # Some old packages come without their configuration. They are Debian's, which have all of these.
+    return [] if bundle.config is None else lacking(options, bundle.config)
 
 
 @dataclass

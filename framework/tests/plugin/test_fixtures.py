@@ -20,6 +20,26 @@ def test_a_shared_guest_is_booted_once(pytester: pytest.Pytester) -> None:
     run(pytester, "--shared-guest").assert_outcomes(passed=3)
 
 
+def test_a_test_is_skipped_for_an_option_of_the_kernel(pytester: pytest.Pytester) -> None:
+    """No guest is started for it: there is no such CPU."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.hardware(cpu="none-that-exists", cpus=2)
+        @pytest.mark.needs_config("NO_SUCH", "EFI", "NOR_THIS")
+        def test_it(guest): raise AssertionError
+
+        @pytest.mark.needs_config("EFI", "DEBUG_FS")
+        def test_with_what_it_needs(guest): pass
+        """
+    )
+    result = run(pytester, "--kernel", "debian:bookworm", "-rs")
+    result.assert_outcomes(skipped=1, passed=1)
+    reason = "the test needs CONFIG_NO_SUCH=y, CONFIG_NOR_THIS=y; kernel 'debian:bookworm' was built without"
+    result.stdout.fnmatch_lines([f"SKIPPED*{reason}"])
+
+
 def test_distribution_is_skipped_on_the_minimal_guest_or_has_its_own(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -20,6 +20,8 @@ from memtype_support.inner_pytest import run
         ("distribution('debian:bookwurm')", "not known; did you mean 'debian:bookworm'"),
         ("expect_oops('(')", "expect_oops wants match=, a regular expression"),
         ("expect_alias(before=6)", "expect_alias takes before=, a kernel version"),
+        ("needs_config('CONFIG_EFI')", "needs_config takes names of options without CONFIG_, such as 'EFI'"),
+        ("needs_config(17)", "needs_config takes names of options"),
         ("hardware(memory='2T')", "goes beyond the 40 bits of the CPU's physical addresses"),
     ],
 )

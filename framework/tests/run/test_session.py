@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from memtype_support.empty_cache import empty_cache
 
+from pytest_memtype.errors import OptionMissing
 from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.host.progress import silent
+from pytest_memtype.kernels.bundle import bundle, use_bundle
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import sealed
@@ -55,6 +58,23 @@ def test_a_guest_is_a_clone_unless_it_should_be_booted(session: Session, tmp_pat
     with ready.guest.machine:
         assert ready.how == "boot"
     booting.close()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "option"),
+    [(Hardware(cpus=2), "ACPI"), (Hardware(firmware="ovmf"), "EFI")],
+    ids=["cpus", "uefi"],
+)
+def test_a_guest_that_its_kernel_was_built_without(tmp_path: Path, hardware: Hardware, option: str) -> None:
+    """A test may ask for the guest in its body, where no marker says so."""
+    without = tmp_path / "config"
+    without.write_text("CONFIG_SMP=y\n")
+    use_bundle("tree:without", replace(bundle(KIND.kernel), config=without))
+    session = Session(tmp_path, progress=silent, fresh="clone", accelerator="tcg")
+    kind = GuestSpec("tree:without", KIND.layout, hardware)
+    with pytest.raises(OptionMissing, match=f"the test needs CONFIG_{option}=y") as caught:
+        session.start(kind, logs=tmp_path / "logs")
+    assert caught.value.options == (option,)
 
 
 def test_the_expected_guest_is_started_meanwhile(session: Session, tmp_path: Path) -> None:
