@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import shown
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.ready import available, cached, remove
@@ -25,7 +27,7 @@ _WHY_THEY_DIFFER = (
 @click.group(invoke_without_command=True)
 @click.pass_context
 def kernels(ctx: click.Context) -> None:
-    """List the kernels in the cache, fetch and build others, or remove some.
+    """List the kernels in the cache, fetch and build others, check one of your own, or remove some.
 
     \b
     A kernel is written as with memtype run --kernel:
@@ -42,6 +44,7 @@ def kernels(ctx: click.Context) -> None:
     Examples:
       memtype kernels list --available
       memtype kernels fetch set:lts
+      memtype kernels check ~/linux
       memtype kernels remove 6.1.0-50-cloud-amd64
     """
     if ctx.invoked_subcommand is None:
@@ -87,6 +90,30 @@ def fetch(specs: tuple[str, ...]) -> None:
     click.echo(f"{len(done) - len(failed)} of {len(done)} kernels are ready")
     if failed:
         sys.exit(max(status.error.exit_status for status in failed if status.error))
+
+
+@kernels.command(name="check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def check_kernel(path: Path, as_json: bool) -> None:
+    """Tell what a kernel of your own lacks to be a guest, and which tests of the suite will be skipped on it.
+
+    PATH is a build tree, built or only configured, or the file of a configuration. Nothing is built.
+
+    The exit status is 0 when the kernel can be a guest, and 3 when it can't.
+
+    \b
+    Examples:
+      memtype kernels check ~/linux
+      memtype kernels check /boot/config-6.12.0-rc1
+    """
+    # It imports pytest, which the other commands do without.
+    from pytest_memtype.commands.kernel_check import checked
+
+    found = checked(path)
+    click.echo(found.json() if as_json else found.text())
+    if found.unfit:
+        sys.exit(KernelError.exit_status)
 
 
 @kernels.command(name="remove")

@@ -43,7 +43,7 @@ def test_help_of_run_is_of_its_own_options() -> None:
     assert "--maxfail" not in result.output
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["fetch"], ["remove"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["fetch"], ["check"], ["remove"]])
 def test_help_of_kernels_has_examples(command: list[str]) -> None:
     result = CliRunner().invoke(main, ["kernels", *command, "--help"])
     assert result.exit_code == 0
