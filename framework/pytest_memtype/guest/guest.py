@@ -19,6 +19,7 @@ from pytest_memtype.guest.device_memory import DEVICE_MEMORY, DeviceMemory
 from pytest_memtype.guest.driver import Driver
 from pytest_memtype.guest.effective_now import effective_now
 from pytest_memtype.guest.faults import Faults
+from pytest_memtype.guest.gcov import READ, GuestCounters, decode_counters
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.journal_values import listed, mtrr_type, pat_text, type_by, type_or_errno
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
@@ -443,6 +444,15 @@ class Guest:
             log=reply.log,
         )
         return result
+
+    @operation
+    def gcov_counters(self) -> Steps[GuestCounters]:
+        """Read the counters of a kernel that was built with GCOV, and have it count anew. No record is made.
+
+        :raises AgentError: the kernel has none.
+        """
+        reply = yield from ask("shell", command=READ)
+        return reply.decode(decode_counters)
 
     @property
     def console(self) -> Console:

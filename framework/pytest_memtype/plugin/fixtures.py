@@ -117,6 +117,7 @@ def guest_factory(
         yield start
     finally:
         failed = node.stash.get(FAILED, False)
+        guests.count(node.nodeid)
         try:
             # Answers that were made up are no records.
             shaken = guests.shaken()

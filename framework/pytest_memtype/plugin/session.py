@@ -56,6 +56,7 @@ def _open_session(config: pytest.Config, run: Path) -> None:
         fresh=config.getoption("--fresh"),
         accelerator=config.getoption("--accel"),
         target=the_target(config),
+        coverage=config.getoption("--coverage"),
     )
     config.add_cleanup(session.close)
     config.stash[_session] = session

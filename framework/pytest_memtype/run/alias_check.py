@@ -137,7 +137,7 @@ _grounds: WeakKeyDictionary[Guest, _Template | None] = WeakKeyDictionary()
 
 def note_start(guest: Guest) -> None:
     """Note which mappings of others a new guest has: they are not the test's."""
-    template = _grounds[guest] = _template_of(guest)
+    template = _grounds[guest] = template_of(guest)
     if template in _others:
         guest.others_before = _others[template]
         return
@@ -149,7 +149,7 @@ def note_start(guest: Guest) -> None:
             _others[template] = count
 
 
-def _template_of(guest: Guest) -> _Template | None:
+def template_of(guest: Guest) -> _Template | None:
     """The template of a guest, None without; a damaged or pruned one may be made again at the same path."""
     file = guest.machine.config.ram_file
     if file is None:
@@ -175,7 +175,7 @@ def note_boot(guest: Guest) -> None:
 def _of_the_boot(guest: Guest) -> frozenset[tuple[int, int, str]]:
     if guest in _booted:
         return _booted[guest]
-    template = _template_of(guest)
+    template = template_of(guest)
     if template is None:
         return frozenset()
     # Where the template was only removed, the audit says so.

@@ -119,6 +119,10 @@ OPTIONS: Final = (
         is_path=True,
     ),
     Option("--dry-run", "with a target: print every operation instead of carrying it out"),
+    Option(
+        "--coverage",
+        "collect the counters of a kernel that was built with GCOV; memtype coverage shows them",
+    ),
     Option("--keep-logs", "keep the logs of tests that pass, too"),
     Option(
         "--scheduler",

@@ -40,6 +40,7 @@ from pytest_memtype.report.record import SCHEMA, Record, case_of
 from pytest_memtype.run.alias_check import Checked, check, note_boot, note_start
 from pytest_memtype.run.artifacts import Evidence, leave
 from pytest_memtype.run.boot import GuestPlan, booted, cloned
+from pytest_memtype.run.counters import GCOV, CounterCollector
 from pytest_memtype.run.prefetch import GuestPrefetch, Ready
 from pytest_memtype.run.qualification import chosen
 from pytest_memtype.x86.effective import Effective
@@ -72,6 +73,7 @@ class Session:
     :param fresh: ``clone`` or ``boot``: how guests are made.
     :param accelerator: The accelerator that the user wants, or ``auto``.
     :param target: The machine to test instead of guests in QEMU; None for those.
+    :param coverage: Whether the counters of kernels that were built with GCOV are collected.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class Session:
         fresh: str,
         accelerator: Wanted,
         target: Target | None = None,
+        coverage: bool = False,
     ) -> None:
         self.run = run
         self.target = target
         self._wanted = accelerator
         self._choice: Choice | None = None
+        self._counters = CounterCollector(run) if coverage else None
         self.bundle: Callable[[str], Bundle] = functools.cache(lambda spec: bundle(spec, progress=progress))
         self._progress = progress
         self._distribution: Callable[[str, str], Distribution] = functools.cache(
@@ -119,7 +123,7 @@ class Session:
                 raise reason
             return Ready(self.target.guest(), "target")
         needed = of_hardware(cpus=kind.hardware.cpus, firmware=kind.hardware.firmware)
-        self.check_options(kind.kernel, needed)
+        self.check_options(kind.kernel, needed if self._counters is None else (*needed, GCOV))
         self._remark(uncovered_ram(kind.layout, kind.hardware))
         ready = self._ahead.take(kind, logs)
         if ready.guest.machine.shaken() is None:
@@ -149,6 +153,16 @@ class Session:
         # Booting takes a core for seconds, which the present test should have.
         if self._fresh == "clone" and self.target is None:
             self._ahead.expect(kind, logs, memory=kind.hardware.memory_bytes)
+
+    def count(self, kind: GuestSpec, guest: Guest, *, test: str) -> None:
+        """Collect what a guest's kernel has counted for a test, where that was asked for.
+
+        :param kind: The kind of guest.
+        :param guest: The guest.
+        :param test: The node id of the test, which has ended.
+        """
+        if self._counters is not None:
+            self._counters.end(guest, kernel=kind.kernel, test=test)
 
     def end(self, guest: Guest) -> None:
         """End a guest of a test, or hand a target back.
@@ -227,6 +241,8 @@ class Session:
         try:
             cache = cache_directory() / "templates"
             guest = cloned(plan, logs=logs, cache=cache, progress=self._progress)
+            if self._counters is not None:
+                self._counters.begin(guest, kernel=kind.kernel)
             note_start(guest)
             return Ready(guest, "clone")
         except NotOurs:
@@ -318,6 +334,14 @@ class GuestsOfTest:
             "hardware": asdict(as_started(started.kind.layout, started.kind.hardware)),
             "boot": started.how,
         }
+
+    def count(self, test: str) -> None:
+        """Collect what the guests' kernels have counted, where that was asked for.
+
+        :param test: The node id of the test, which has ended.
+        """
+        for each in self.guests:
+            self.session.count(each.kind, each.guest, test=test)
 
     def reports(self) -> list[ConsoleReport]:
         """Reports of the guests' kernels since the test began."""

@@ -62,15 +62,16 @@ def test_a_guest_is_a_clone_unless_it_should_be_booted(session: Session, tmp_pat
 
 @pytest.mark.parametrize(
     ("hardware", "option"),
-    [(Hardware(cpus=2), "ACPI"), (Hardware(firmware="ovmf"), "EFI")],
-    ids=["cpus", "uefi"],
+    [(Hardware(cpus=2), "ACPI"), (Hardware(firmware="ovmf"), "EFI"), (Hardware(), "GCOV_KERNEL")],
+    ids=["cpus", "uefi", "coverage"],
 )
 def test_a_guest_that_its_kernel_was_built_without(tmp_path: Path, hardware: Hardware, option: str) -> None:
     """A test may ask for the guest in its body, where no marker says so."""
     without = tmp_path / "config"
     without.write_text("CONFIG_SMP=y\n")
     use_bundle("tree:without", replace(bundle(KIND.kernel), config=without))
-    session = Session(tmp_path, progress=silent, fresh="clone", accelerator="tcg")
+    counting = option == "GCOV_KERNEL"
+    session = Session(tmp_path, progress=silent, fresh="clone", accelerator="tcg", coverage=counting)
     kind = GuestSpec("tree:without", KIND.layout, hardware)
     with pytest.raises(OptionMissing, match=f"the test needs CONFIG_{option}=y") as caught:
         session.start(kind, logs=tmp_path / "logs")
