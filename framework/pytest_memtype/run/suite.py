@@ -47,8 +47,9 @@ class Failures:
         self.broken = self.broken or report.failed
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        # pytest.exit() comes here, too.
-        self.interrupted = self.interrupted or isinstance(excinfo.value, KeyboardInterrupt)
+        # pytest.exit() comes here, too, and so does the Interrupted of pytest-xdist, which is a
+        # KeyboardInterrupt, when it stops at a failure (-x).
+        self.interrupted = self.interrupted or type(excinfo.value) is KeyboardInterrupt
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -121,6 +122,12 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     status = pytest.main(command, plugins=[failures, *resolved, *plugins])
     if failures.interrupted:
         raise KeyboardInterrupt
+    if (
+        status == pytest.ExitCode.INTERRUPTED
+        and not failures.broken
+        and (failures.failures or failures.others)
+    ):
+        status = pytest.ExitCode.TESTS_FAILED
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:
         return MemtypeError.exit_status
     if status == pytest.ExitCode.INTERRUPTED and failures.broken:

@@ -262,3 +262,22 @@ def test_a_disk_that_is_full_is_said_and_changes_no_verdict(
         assert "disk is full" in str(record["boot"])
         assert record["granted"] == "WC"
     nothing_is_left(pytester, temporary_files)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_first_failure_is_no_interruption(pytester: pytest.Pytester, workers: str) -> None:
+    """pytest-xdist stops at a failure by an exception that is a KeyboardInterrupt."""
+    pytester.makepyfile("def test_bad():\n    assert False\n\ndef test_worse():\n    assert False\n")
+    command = [
+        sys.executable,
+        "-c",
+        "from pytest_memtype.cli import main; main()",
+        "run",
+        "-x",
+        "-n",
+        workers,
+    ]
+    command += ["-p", "no:cacheprovider", "test_the_first_failure_is_no_interruption.py"]
+    done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False)
+    assert "interrupted" not in done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
