@@ -30,6 +30,7 @@ _VERBS: Final = {
     "kernels": "List, fetch and remove kernels.",
     "bugs": "List, show and run reproducers of reported bugs.",
     "selftests": "Run the kernel's own tests of memory types in guests.",
+    "mutate": "Plant faults in a kernel, and see which tests notice.",
 }
 
 

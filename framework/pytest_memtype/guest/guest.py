@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.console.reports import ConsoleReport, find_reports
 from pytest_memtype.console.text import sanitize
-from pytest_memtype.errors import AgentError, GuestError, Unavailable, UsageError
+from pytest_memtype.errors import AgentError, GuestError, KernelError, Unavailable, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.batch import Batch
 from pytest_memtype.guest.device_memory import DEVICE_MEMORY, DeviceMemory
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pytest_memtype.ssh.connection import Connection
 
 _NAME_LENGTH = 31
+_MUTANT = "/sys/kernel/debug/memtype_mutant"
 
 
 class Guest:
@@ -453,6 +454,21 @@ class Guest:
         """
         reply = yield from ask("shell", command=READ)
         return reply.decode(decode_counters)
+
+    def switch_mutant(self, name: str) -> None:
+        """Switch on one of the faults that ``memtype mutate`` has planted in the kernel. No record says so.
+
+        :param name: The fault's name, or ``none``.
+        :raises KernelError: the kernel has no such fault.
+        """
+        words = shlex.quote(name)
+        reply = self._agent.call("shell", command=f"echo {words} > {_MUTANT} && cat {_MUTANT}")
+        status, output = reply.decode(lambda content: (int(content["status"]), plain(content["output"])))
+        if status or output != name:
+            raise KernelError(
+                f"the guest's kernel {self.release} has no fault {name!r} to switch on; --mutant wants a "
+                "kernel that memtype mutate has built"
+            )
 
     @property
     def console(self) -> Console:

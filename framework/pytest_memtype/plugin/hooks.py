@@ -12,6 +12,8 @@ import pytest
 
 from pytest_memtype.errors import (
     GuestPanicked,
+    HostError,
+    KernelError,
     MemtypeError,
     Unavailable,
     UsageError,
@@ -230,6 +232,8 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         where = f"{frames[-1].path}:{frames[-1].lineno + 1}: " if frames else ""
         error = call.excinfo.value
         vars(report)["memtype_trouble"] = error.exit_status == MemtypeError.exit_status
+        # No guest has a part in these.
+        vars(report)["memtype_host_trouble"] = isinstance(error, (HostError, KernelError))
         report.longrepr = f"{where}{type(error).__name__}: {error}"
     guests = item.stash.get(GUESTS, None)
     if guests is not None and guests.guests:

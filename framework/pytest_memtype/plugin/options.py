@@ -10,6 +10,7 @@ from pytest_memtype.errors import (
     UsageError,
 )
 from pytest_memtype.host.nearest import check_choice
+from pytest_memtype.kernels.mutant_catalogue import find
 from pytest_memtype.kernels.sets import check as check_specs
 from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.plugin.markers import (
@@ -37,6 +38,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             check_guest(guest)
         check_specs(config.getoption("--kernel") or ())
         check_layout_option(config)
+        if config.getoption("--mutant") is not None:
+            find(config.getoption("--mutant"))
     except UsageError as error:
         raise pytest.UsageError(f"memtype: {error}") from None
     except MemtypeError as error:

@@ -57,6 +57,7 @@ def _open_session(config: pytest.Config, run: Path) -> None:
         accelerator=config.getoption("--accel"),
         target=the_target(config),
         coverage=config.getoption("--coverage"),
+        mutant=config.getoption("--mutant"),
     )
     config.add_cleanup(session.close)
     config.stash[_session] = session
@@ -77,6 +78,9 @@ def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
         return tested
     marker = metafunc.definition.get_closest_marker("distribution")
     if marker is None or not marker.args or the_target(metafunc.config) is not None:
+        return tested
+    if metafunc.config.getoption("--mutant") is not None:
+        # Of another kernel nobody asks how it fares with the fault.
         return tested
     if any(each.system != MINIMAL for each in tested):
         return tested

@@ -123,6 +123,11 @@ OPTIONS: Final = (
         "--coverage",
         "collect the counters of a kernel that was built with GCOV; memtype coverage shows them",
     ),
+    Option(
+        "--mutant",
+        "with a kernel that memtype mutate has built: switch on this fault in every guest",
+        metavar="NAME",
+    ),
     Option("--keep-logs", "keep the logs of tests that pass, too"),
     Option(
         "--scheduler",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.firmware import flash
+from pytest_memtype.kernels.mutant_catalogue import PARAMETER, find
 from pytest_memtype.kernels.requirements import lacking, of_hardware
 from pytest_memtype.machine.accelerator import Choice, Wanted
 from pytest_memtype.machine.hardware import Hardware
@@ -74,6 +76,8 @@ class Session:
     :param accelerator: The accelerator that the user wants, or ``auto``.
     :param target: The machine to test instead of guests in QEMU; None for those.
     :param coverage: Whether the counters of kernels that were built with GCOV are collected.
+    :param mutant: Name of the fault to switch on in each guest, of those planted in its kernel; None for a
+        kernel without.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Session:
         accelerator: Wanted,
         target: Target | None = None,
         coverage: bool = False,
+        mutant: str | None = None,
     ) -> None:
         self.run = run
         self.target = target
@@ -101,6 +106,9 @@ class Session:
             lambda spec, options: _lacking_in(self.bundle(spec), options)
         )
         self._fresh = fresh
+        self._mutant = mutant
+        fault = None if mutant is None else find(mutant)
+        self._mutant_at_boot = fault is not None and fault.at_boot
         self._remarked: set[str] = set()
         self._ahead: GuestPrefetch[GuestSpec, Guest] = GuestPrefetch(self._make)
         # The processes of a run check each template once.
@@ -223,11 +231,15 @@ class Session:
         """
         made = self.bundle(kind.kernel)
         runs = None if kind.system == MINIMAL else self._distribution(kind.system, kind.kernel)
+        hardware = kind.hardware
+        if self._mutant_at_boot:
+            words = f"{hardware.cmdline} {PARAMETER}={self._mutant}".strip()
+            hardware = dataclasses.replace(hardware, cmdline=words)
         return GuestPlan(
             made.image,
             runs.initramfs if runs else made.initramfs,
             kind.layout,
-            kind.hardware,
+            hardware,
             self.choice(kind.kernel).accelerator,
             flash=flash(kind.hardware.firmware, progress=self._progress),
             distribution=runs,
@@ -239,10 +251,12 @@ class Session:
         if self._fresh == "boot":
             return Ready(self._booted(plan, logs), "boot")
         try:
-            cache = cache_directory() / "templates"
+            # Nobody needs a template again that booted with a fault.
+            cache = (self.run if self._mutant_at_boot else cache_directory()) / "templates"
             guest = cloned(plan, logs=logs, cache=cache, progress=self._progress)
             if self._counters is not None:
                 self._counters.begin(guest, kernel=kind.kernel)
+            self._switch_mutant(guest)
             note_start(guest)
             return Ready(guest, "clone")
         except NotOurs:
@@ -254,8 +268,19 @@ class Session:
     def _booted(self, plan: GuestPlan, logs: Path) -> Guest:
         guest = booted(plan, logs=logs)
         note_boot(guest)
+        self._switch_mutant(guest)
         note_start(guest)
         return guest
+
+    def _switch_mutant(self, guest: Guest) -> None:
+        # A fault that acts at boot is on already; what the kernel says of it is checked all the same.
+        if self._mutant is None:
+            return
+        try:
+            guest.switch_mutant(self._mutant)
+        except BaseException:
+            guest.machine.close()
+            raise
 
 
 def _lacking_in(bundle: Bundle, options: tuple[str, ...]) -> list[str]:

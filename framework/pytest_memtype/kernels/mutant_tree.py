@@ -1,0 +1,182 @@
+"""A copy of a kernel's build tree with faults planted in it, built from what the tree has built.
+
+The user's tree is never written to. Its copy is built where the tree is: bubblewrap mounts the copy over
+it. So the paths that a build has noted still hold, and make builds only what the faults have changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.errors import HostError, KernelError, reason
+from pytest_memtype.host.program import run_to_end
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.kernels.local import LocalKernel, find_local
+from pytest_memtype.kernels.mutant_catalogue import NONE, Mutant, catalogue_file
+from pytest_memtype.kernels.mutant_source import plant
+from pytest_memtype.kernels.sandbox import bwrap_problem
+from pytest_memtype.kernels.spec import BuildSpec
+
+_HEADER: Final = Path("include/linux/memtype_mutant.h")
+_SWITCH: Final = Path("arch/x86/mm/pat/memtype_mutant.c")
+_NAMES: Final = Path("arch/x86/mm/pat/memtype_mutant_names.h")
+_MAKEFILE: Final = Path("arch/x86/mm/pat/Makefile")
+_RULE: Final = "obj-y += memtype_mutant.o\n"
+_COPIED: Final = "copied.json"
+
+# A tree that has to be built whole, on two busy processors.
+_BUILD_SECONDS = 4 * 3600
+_COPY_SECONDS = 3600
+_DETAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class PlantedTree:
+    """A kernel with faults in it.
+
+    :param spec: Its build tree as ``--kernel`` takes it, ``tree:PATH``.
+    :param mutants: The faults in it.
+    :param misfits: The reasons of faults that don't fit its sources though it should have them, by name.
+    """
+
+    spec: str
+    mutants: tuple[Mutant, ...]
+    misfits: dict[str, str]
+
+
+def planted(spec: BuildSpec, mutants: Sequence[Mutant], *, work: Path, progress: Progress) -> PlantedTree:
+    """Plant faults in a copy of a kernel's build tree, and build it.
+
+    :param spec: The tree, built.
+    :param mutants: The faults; those that its version doesn't have are left out.
+    :param work: The folder for the copy. What an earlier call has left there is used.
+    :param progress: Called with a line before each slow stage.
+    :raises KernelError: the tree isn't built, or the kernel with the faults doesn't build.
+    :raises HostError: there is no room, or no bubblewrap.
+    """
+    kernel = find_local(spec)
+    source = (spec.build / "source").resolve() if (spec.build / "source").exists() else spec.build
+    version = _version_of(source, spec.text)
+    tree, sources = work / "tree", work / ("tree" if source == spec.build else "source")
+    _copy(kernel, source, work=work, copies={spec.build: tree, source: sources}, progress=progress)
+    here = [mutant for mutant in mutants if mutant.is_of(version)]
+    try:
+        misfits = _plant(here, {mutant.file for mutant in mutants}, source=source, target=sources)
+    except OSError as error:
+        raise KernelError(f"kernel {spec.text!r}: {reason(error)}") from None
+    fitting = tuple(mutant for mutant in here if mutant.name not in misfits)
+    progress(f"building {kernel.release} with {len(fitting)} faults in it")
+    _build(kernel, mounts={tree: spec.build, sources: source}, log=work / "build.log")
+    return PlantedTree(f"tree:{tree}", fitting, misfits)
+
+
+def _version_of(source: Path, what: str) -> tuple[int, int]:
+    try:
+        makefile = (source / "Makefile").read_text(errors="replace")
+    except OSError as error:
+        raise KernelError(f"kernel {what!r}: {reason(error)}; faults are planted in its sources") from None
+    found = re.search(r"^VERSION = (\d+)\nPATCHLEVEL = (\d+)$", makefile, re.MULTILINE)
+    if found is None:
+        raise KernelError(f"kernel {what!r}: {source / 'Makefile'} names no version; name a kernel's sources")
+    return int(found[1]), int(found[2])
+
+
+def _copy(
+    kernel: LocalKernel, source: Path, *, work: Path, copies: dict[Path, Path], progress: Progress
+) -> None:
+    """Copy the build tree, and the sources where they are apart, unless this very build was copied before."""
+    mark = work / _COPIED
+    wanted = {"build": str(kernel.build), "source": str(source), "identity": kernel.identity}
+    try:
+        if json.loads(mark.read_text()) == wanted:
+            return
+    except (OSError, ValueError):
+        pass
+    try:
+        mark.unlink(missing_ok=True)
+        for original, copy in copies.items():
+            shutil.rmtree(copy, ignore_errors=True)
+            copy.mkdir(parents=True)
+            progress(f"copying {original}")
+            # The history is as large as all the rest, and a build needs it for nothing but a name.
+            parts = [str(each) for each in sorted(original.iterdir()) if each.name != ".git"]
+            done = run_to_end(["cp", "-a", "--reflink=auto", "--", *parts, str(copy)], timeout=_COPY_SECONDS)
+            if done.returncode:
+                raise HostError(f"{original} can't be copied: {done.stdout.strip().rpartition(chr(10))[2]}")
+        mark.write_text(json.dumps(wanted))
+    except OSError as error:
+        raise HostError(f"{reason(error)}; the copy of the kernel's tree goes there") from None
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{kernel.build} was not copied in {_COPY_SECONDS} s") from None
+
+
+def _plant(mutants: Sequence[Mutant], files: set[str], *, source: Path, target: Path) -> dict[str, str]:
+    """Write the sources with the faults, and what switches them; returns the reasons of those that don't fit.
+
+    :param mutants: The faults.
+    :param files: All files that an earlier call may have planted faults in.
+    :param source: The top of the sources as they are.
+    :param target: The top of their copy.
+    """
+    misfits: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    numbered = list(enumerate(mutants, start=1))
+    for file in sorted(files):
+        of_file = [(number, mutant) for number, mutant in numbered if mutant.file == file]
+        path = source / file
+        if not path.is_file():
+            misfits |= {mutant.name: f"there is no {file}" for _, mutant in of_file}
+            continue
+        texts[file], reasons = plant(path.read_text(errors="surrogateescape"), of_file)
+        misfits |= reasons
+    for file, text in texts.items():
+        _write(target / file, text)
+    parts = catalogue_file().parent
+    _write(target / _HEADER, (parts / _HEADER.name).read_text())
+    _write(target / _SWITCH, (parts / _SWITCH.name).read_text())
+    # A fault's number is its place; those that don't fit keep theirs, which nothing asks for.
+    names = [NONE, *("" if mutant.name in misfits else mutant.name for mutant in mutants)]
+    _write(target / _NAMES, "".join(f'"{name}",\n' for name in names))
+    _write(target / _MAKEFILE, (source / _MAKEFILE).read_text() + _RULE)
+    return misfits
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, unless it says that already: make looks at its time."""
+    data = text.encode(errors="surrogateescape")
+    if not path.exists() or path.read_bytes() != data:
+        path.write_bytes(data)
+
+
+def _build(kernel: LocalKernel, *, mounts: dict[Path, Path], log: Path) -> None:
+    problem = bwrap_problem()
+    if problem is not None:
+        raise HostError(f"bwrap: {problem}; the copy of the tree is built inside it: install bubblewrap")
+    jobs = len(os.sched_getaffinity(0))
+    make = ["make", "-s", f"-j{jobs}", *kernel.compiler, "bzImage", "modules"]
+    mounted = [word for copy, place in mounts.items() for word in ("--bind", str(copy), str(place))]
+    inside = ["bwrap", "--dev-bind", "/", "/", *mounted, "--die-with-parent", "--chdir", str(kernel.build)]
+    try:
+        done = run_to_end([*inside, *make], timeout=_BUILD_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"kernel {kernel.name!r}: not built in {_BUILD_SECONDS} s") from None
+    log.write_text(done.stdout)
+    if done.returncode:
+        raise KernelError(
+            f"kernel {kernel.name!r}: it doesn't build with the faults in it; the whole of it is in {log}",
+            details=tuple(_errors(done.stdout)),
+        )
+
+
+def _errors(output: str) -> list[str]:
+    lines = output.splitlines()
+    wrong = [line for line in lines if "error:" in line or "Error" in line]
+    return (wrong or lines)[-_DETAIL_LINES:]

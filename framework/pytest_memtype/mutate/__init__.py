@@ -1,0 +1,1 @@
+"""The course of ``memtype mutate``: trials of faults planted in a kernel, one by one."""
