@@ -39,6 +39,12 @@ CONFIG = (
     "PCI",
     "SERIAL_8250_CONSOLE",
     "MODULES",
+    "BINFMT_ELF",
+    "PRINTK",
+    "FILE_LOCKING",
+    "NET",
+    "UNIX",
+    "STACKTRACE",
 )
 
 MEMORY = "int map(int size)\n{\n\treturn size + 1;\n}\n"
