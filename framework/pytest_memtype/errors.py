@@ -36,6 +36,7 @@
     DamagedLine
       ForeignLine
     DeviceStateError
+    Misfit
     ProcessFault
     SyscallRefused
     TemplateError
@@ -261,6 +262,10 @@ class AnswerLost(Exception):
 
 class AnswerRefused(Exception):
     """Raised for an answer of a cluster's worker that isn't taken; the message says why."""
+
+
+class Misfit(Exception):
+    """The code of a fault isn't in a kernel's source file, or not just once. The message says how."""
 
 
 class DamagedLine(ValueError):

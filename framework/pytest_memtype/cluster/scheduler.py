@@ -16,6 +16,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -41,7 +42,7 @@ _INSECURE: Final = (
 _GATHERED: Final = 64
 """Results that are fetched at once, of :data:`LARGEST` bytes together: the scheduler holds all of them."""
 
-_LOST: Final = (OSError, RuntimeError, ValueError, KeyError)
+_LOST: Final = (CancelledError, OSError, RuntimeError, ValueError, KeyError)
 
 # Neither the scheduler nor the workers have this package, or have it in this version.
 cloudpickle.register_pickle_by_value(bootstrap)

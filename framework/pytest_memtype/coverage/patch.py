@@ -48,13 +48,13 @@ class _Hunk:
     """A hunk of a patch, as the patch leaves it.
 
     :param file: The path of its file in the tree.
-    :param start: The number of its first line, from 1, in the file that the patch was made of.
+    :param line: The number of its first line, from 1, in the file that the patch was made of.
     :param lines: Its lines.
     :param added: Which of them the patch adds, from 0.
     """
 
     file: str
-    start: int
+    line: int
     lines: list[str]
     added: list[int]
 
@@ -82,7 +82,7 @@ def changed_lines(patch: str, tree: Path) -> list[ChangedLine]:
         there = _place(hunk, known[hunk.file])
         if there is None:
             raise UsageError(
-                f"--diff: {tree / hunk.file} doesn't have what the patch makes of it at line {hunk.start}; "
+                f"--diff: {tree / hunk.file} doesn't have what the patch makes of it at line {hunk.line}; "
                 "apply the patch, build, and run again"
             )
         found += [ChangedLine(hunk.file, there + each + 1, hunk.lines[each]) for each in hunk.added]
@@ -118,7 +118,7 @@ def _place(hunk: _Hunk, lines: list[str]) -> int | None:
     """The place of a hunk in a file, as the number of lines before it; None where it isn't there."""
     length = len(hunk.lines)
     places = [n for n in range(len(lines) - length + 1) if lines[n : n + length] == hunk.lines]
-    return min(places, key=lambda place: abs(place + 1 - hunk.start), default=None)
+    return min(places, key=lambda place: abs(place + 1 - hunk.line), default=None)
 
 
 def patched(lines: Iterable[ChangedLine], files: Mapping[str, SourceFile]) -> list[PatchedLine]:

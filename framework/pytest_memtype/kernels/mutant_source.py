@@ -11,19 +11,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pytest_memtype.errors import Misfit
 from pytest_memtype.kernels.mutant_catalogue import Mutant
 
 _INCLUDE = "#include <linux/memtype_mutant.h>\n"
 
 
-class MisfitError(Exception):
-    """A fault's code isn't in a source file, or not just once. The message says how."""
-
-
 @dataclass(frozen=True)
 class _Change:
-    start: int
-    end: int
+    begins: int
+    ends: int
     number: int
     mutant: Mutant
 
@@ -41,14 +38,14 @@ def plant(source: str, numbered: Iterable[tuple[int, Mutant]]) -> tuple[str, dic
         try:
             change = _Change(*place(source, mutant), number, mutant)
             _check_nested(change, changes)
-        except MisfitError as error:
+        except Misfit as error:
             misfits[mutant.name] = str(error)
         else:
             changes.append(change)
     if not changes:
         return source, misfits
     # Outer ones before those within them.
-    ordered = sorted(changes, key=lambda change: (change.start, -change.end, change.number))
+    ordered = sorted(changes, key=lambda change: (change.begins, -change.ends, change.number))
     return _INCLUDE + _rewritten(source, 0, len(source), ordered), misfits
 
 
@@ -57,19 +54,19 @@ def place(source: str, mutant: Mutant) -> tuple[int, int]:
 
     :param source: The text of the file.
     :param mutant: The fault.
-    :raises MisfitError: the function isn't there, or doesn't have that code just once.
+    :raises Misfit: the function isn't there, or doesn't have that code just once.
     """
     bodies = list(_bodies(source, mutant.function))
     if not bodies:
-        raise MisfitError(f"{mutant.file} has no function {mutant.function}()")
+        raise Misfit(f"{mutant.file} has no function {mutant.function}()")
     spans = bodies
     if mutant.within:
         spans = [found for body in bodies for found in _found(source, mutant.within, body)]
         if len(spans) != 1:
-            raise MisfitError(f"{mutant.function}() has the code in 'within' {len(spans)} times, not once")
+            raise Misfit(f"{mutant.function}() has the code in 'within' {len(spans)} times, not once")
     found = [each for span in spans for each in _found(source, mutant.old, span)]
     if len(found) != 1:
-        raise MisfitError(f"{mutant.function}() has the code in 'old' {len(found)} times, not once")
+        raise Misfit(f"{mutant.function}() has the code in 'old' {len(found)} times, not once")
     return found[0]
 
 
@@ -109,12 +106,12 @@ def _found(source: str, code: str, span: tuple[int, int]) -> list[tuple[int, int
 
 def _check_nested(change: _Change, others: Sequence[_Change]) -> None:
     for other in others:
-        same = (change.start, change.end) == (other.start, other.end)
-        apart = change.end <= other.start or other.end <= change.start
-        inside = other.start <= change.start and change.end <= other.end
-        outside = change.start <= other.start and other.end <= change.end
+        same = (change.begins, change.ends) == (other.begins, other.ends)
+        apart = change.ends <= other.begins or other.ends <= change.begins
+        inside = other.begins <= change.begins and change.ends <= other.ends
+        outside = change.begins <= other.begins and other.ends <= change.ends
         if not (same or apart or inside or outside):
-            raise MisfitError(f"its code overlaps that of {other.mutant.name}")
+            raise Misfit(f"its code overlaps that of {other.mutant.name}")
 
 
 def _rewritten(source: str, start: int, end: int, changes: Sequence[_Change]) -> str:
@@ -124,11 +121,11 @@ def _rewritten(source: str, start: int, end: int, changes: Sequence[_Change]) ->
     rest = list(changes)
     while rest:
         first = rest[0]
-        same = [each for each in rest if (each.start, each.end) == (first.start, first.end)]
-        within = [each for each in rest if each.end <= first.end and each not in same]
-        parts.append(source[at : first.start])
-        parts.append(_branches(_rewritten(source, first.start, first.end, within), same))
-        at = first.end
+        same = [each for each in rest if (each.begins, each.ends) == (first.begins, first.ends)]
+        within = [each for each in rest if each.ends <= first.ends and each not in same]
+        parts.append(source[at : first.begins])
+        parts.append(_branches(_rewritten(source, first.begins, first.ends, within), same))
+        at = first.ends
         rest = [each for each in rest if each not in same and each not in within]
     return "".join([*parts, source[at:end]])
 

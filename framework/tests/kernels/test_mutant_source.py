@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memtype.errors import Misfit
 from pytest_memtype.kernels.mutant_catalogue import Mutant
-from pytest_memtype.kernels.mutant_source import MisfitError, place, plant
+from pytest_memtype.kernels.mutant_source import place, plant
 
 SOURCE = """
 #include <stdio.h>
@@ -117,7 +118,7 @@ def test_one_fault_at_a_time(program: Path, name: str, printed: str) -> None:
     ],
 )
 def test_code_that_is_not_there_once(mutant: Mutant, reason: str) -> None:
-    with pytest.raises(MisfitError, match=reason):
+    with pytest.raises(Misfit, match=reason):
         place(SOURCE, mutant)
 
 

@@ -138,11 +138,11 @@ def test_sources_apart_from_the_build(tree: Path, tmp_path: Path) -> None:
     shutil.move(build / "arch/x86/mm/pat/Makefile", tree / "arch/x86/mm/pat/Makefile")
     (build / "source").symlink_to(tree)
     (build / "Makefile").write_text(f"include {tree}/Makefile\n".replace("Makefile\n", "rules\n"))
-    (tree / "rules").write_text(f"bzImage modules:\n\tcp {tree}/mm/memory.c built.c\n")
+    (tree / "rules").write_text(f"bzImage modules:\n\tcp {tree}/mm/memory.c built-$@.c\n")
     before = contents(tree) | contents(build)
     plant_in(build, MAP, work=tmp_path / "work")
     assert contents(tree) | contents(build) == before
-    assert "MEMTYPE_MUTANT(1)" in (tmp_path / "work/tree/built.c").read_text()
+    assert "MEMTYPE_MUTANT(1)" in (tmp_path / "work/tree/built-bzImage.c").read_text()
 
 
 def test_a_kernel_that_does_not_build(tree: Path, tmp_path: Path) -> None:
