@@ -94,12 +94,14 @@ class CarefulClient(Client):  # type: ignore[misc]
             if isinstance(size, Exception):
                 yield future, size
                 continue
-            if len(part) == _GATHERED or size > room:
+            if part and (len(part) == _GATHERED or size > room):
                 yield from self._gathered(part)
                 part, room = [], LARGEST
             part.append(future)
             room -= size
-        yield from self._gathered(part)
+        if part:
+            # A client that has lost its scheduler can't even gather nothing.
+            yield from self._gathered(part)
 
     def _sizes(self, futures: Sequence[Future]) -> Iterator[tuple[Future, int | Exception]]:
         """The bytes of each task's result, or why it isn't taken: nothing of it has travelled so far."""

@@ -11,7 +11,9 @@ import json
 import os
 import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as Xml
 
 import pytest
 from memtype_support.dask_cluster import dask_cluster, run_tests
@@ -194,6 +196,12 @@ def _records(folder: Path) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
+def _failures(report: Path) -> Iterator[tuple[str, str]]:
+    for case in Xml.parse(report).iter("testcase"):
+        for failure in case.iter("failure"):
+            yield case.attrib["name"].partition("[")[0], f"{failure.attrib['message']}\n{failure.text or ''}"
+
+
 def _without_parameters(nodeid: str) -> str:
     return nodeid.partition("::")[2].partition("[")[0]
 
@@ -218,19 +226,28 @@ def test_hostile_answers_are_refused_and_the_rest_of_the_run_is_right(tmp_path: 
         for worker in ("one", "two"):
             preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([str(library)])}
             cluster.worker(worker, environment=preload)
-        done = run_tests(folder, f"--scheduler={cluster.file}", "-rA", seconds=900, environment=WIDE)
+        done = run_tests(
+            folder,
+            f"--scheduler={cluster.file}",
+            "-rA",
+            "--junitxml=report.xml",
+            seconds=900,
+            environment=WIDE,
+        )
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert f"{len(REFUSED) + 1} failed, 7 passed" in said
 
-    # Each is refused, and named with the reason, at the end as well as when it came.
-    failures = dict(re.findall(r"^FAILED (\S+) - (?:Failed: )?memtype: (.*)$", done.stdout, re.MULTILINE))
-    assert {_without_parameters(nodeid) for nodeid in failures} == REFUSED.keys()
-    for nodeid, why in failures.items():
-        assert re.search(REFUSED[_without_parameters(nodeid)], why), (nodeid, why)
+    # Each is refused, and named with the reason. (In its summary pytest shows that from 9 on.)
+    failures = dict(_failures(folder / "report.xml"))
+    assert failures.keys() == REFUSED.keys() | {"test_fails_in_colour"}
+    for name, reason in REFUSED.items():
+        why = failures[name]
+        assert re.search(reason, why), (name, why)
         # It names the fault as what it is.
-        killed = _without_parameters(nodeid) == "test_says_2_gib"
-        assert why.startswith("killed 3 workers: " if killed else "its answer was refused 3 times: ")
+        killed = name == "test_says_2_gib"
+        assert f"memtype: {'killed 3 workers' if killed else 'its answer was refused 3 times'}: " in why
+        assert re.search(reason, done.stdout)
 
     # The others are as they were without them.
     assert _records(folder) == records
