@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distributed import Client
+
 from pytest_memtype.host.child import dying_with_us
 
 _DASK = Path(sys.executable).with_name("dask")
@@ -53,6 +55,15 @@ class DaskCluster:
         if resources:
             command += ["--resources", resources]
         self.start(name, command, {"MEMTYPE_WORKER_ROOT": "1", **environment})
+
+    def joined(self) -> None:
+        """Wait until all its workers have joined: a run begins with those that are there.
+
+        :raises TimeoutError: they haven't within a minute.
+        """
+        count = sum(name != "scheduler" for name in self.processes)
+        with Client(scheduler_file=str(self.file)) as client:
+            client.wait_for_workers(count, timeout=_SECONDS)
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] = {}) -> None:
         with (self.place / f"{name}.log").open("wb") as log:

@@ -190,6 +190,7 @@ def test_a_worker_that_cant_says_so_and_if_none_can_the_run_ends(tmp_path: Path)
         cluster.worker("bare", resources="")
         cluster.worker("root", environment={"MEMTYPE_WORKER_ROOT": ""})
         cluster.worker("without", environment={"PATH": _path_without_qemu(tmp_path)})
+        cluster.joined()
         done = run_tests(folder, f"--scheduler={cluster.file}")
     assert done.returncode == 3, done.stdout + done.stderr
     said = done.stdout + done.stderr
@@ -206,6 +207,7 @@ def test_a_worker_that_lacks_kvm_gets_no_tests_that_want_it(tmp_path: Path) -> N
         lacks_it = not os.access("/dev/kvm", os.R_OK | os.W_OK)
         if lacks_it:
             cluster.worker("declared", resources="qemu=1 kvm=1")
+        cluster.joined()
         done = run_tests(folder, f"--scheduler={cluster.file}", "--accel", "kvm")
     assert done.returncode == 3, done.stdout + done.stderr
     said = done.stdout + done.stderr
