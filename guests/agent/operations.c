@@ -214,7 +214,7 @@ static bool operation_works_without_module(const char *verb)
 {
 	static const char *const verbs[] = {
 		"hello", "log", "refresh", "reset", "memtype_list", "mtrr_list", "shell",
-		"process", "kill", "maps", "mailbox", "batch", "batch_rest",
+		"process", "kill", "maps", "mailbox", "batch", "batch_rest", "put", "get",
 	};
 	unsigned int n;
 
@@ -227,7 +227,7 @@ static bool operation_works_without_module(const char *verb)
 /* The module refuses by itself what concerns memory; these change other things that aren't ours. */
 static bool operation_is_allowed(const char *verb)
 {
-	static const char *const ours_only[] = { "refresh", "mailbox", "fuzz" };
+	static const char *const ours_only[] = { "refresh", "mailbox", "fuzz", "put", "get" };
 	unsigned int n;
 
 	if (options_own_machine() || init_is_us())
@@ -279,6 +279,8 @@ bool operation_run(const struct request *request, struct buffer *reply)
 		{ "mailbox", batch_mailbox },
 		{ "batch", batch_run },
 		{ "batch_rest", batch_rest },
+		{ "put", transfer_put },
+		{ "get", transfer_get },
 		{ "benchmark", benchmark_run },
 		{ "fault", fault_run },
 		{ "fault_calls", fault_run_calls },

@@ -20,6 +20,7 @@ static int process_map_open_source(const struct request *request, struct memtype
 {
 	const char *via = request_text(request, "via");
 	bool combining = asked->memtype == MEMTYPE_WC;
+	struct test_device device;
 	char path[128];
 	int file;
 
@@ -28,14 +29,16 @@ static int process_map_open_source(const struct request *request, struct memtype
 			buffer_error(reply, "mmap: sysfs knows write-combining and uncached-minus only");
 			return -1;
 		}
-		if (asked->start < test_device.start ||
-		    asked->start - test_device.start >= test_device.size) {
-			buffer_error(reply, "mmap: %#llx is not in the test device's BAR", asked->start);
+		device = test_device;
+		if ((asked->start < device.start || asked->start - device.start >= device.size) &&
+		    !test_device_holding(asked->start, &device)) {
+			buffer_error(reply, "mmap: %#llx is in no PCI device's BAR", asked->start);
 			return -1;
 		}
+		/* The kernel makes resourceN_wc of prefetchable BARs alone (pci_create_resource_files()). */
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource%u%s",
-			 test_device.address, test_device.bar, combining ? "_wc" : "");
-		*offset = asked->start - test_device.start;
+			 device.address, device.bar, combining ? "_wc" : "");
+		*offset = asked->start - device.start;
 		file = open(path, O_RDWR | O_CLOEXEC);
 	} else if (via && !strcmp(via, "devmem")) {
 		if (asked->memtype != MEMTYPE_WB && asked->memtype != MEMTYPE_UC_MINUS) {
@@ -128,7 +131,11 @@ static void *process_map_driver(const struct request *request, struct memtype_re
 static void *process_map_other(const struct request *request, struct memtype_request *asked,
 			       int flags, struct buffer *reply)
 {
-	struct memtype_address range = { .pages = asked->pages, .memtype = asked->memtype };
+	struct memtype_address range = {
+		.start = asked->start,
+		.pages = asked->pages,
+		.memtype = asked->memtype,
+	};
 	void *address;
 	off_t offset;
 	int file;

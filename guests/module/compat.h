@@ -3,9 +3,20 @@
 #ifndef COMPAT_H
 #define COMPAT_H
 
+#include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/version.h>
+
+/* 6.16 let a file say what is to be mapped, instead of mapping it. */
+static inline const void *compat_mmap_handler(const struct file_operations *operations)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+	if (operations->mmap_prepare)
+		return operations->mmap_prepare;
+#endif
+	return operations->mmap;
+}
 
 /* 6.15 made ioremap_prot() take a pgprot_t instead of its bits. */
 static inline void __iomem *compat_ioremap_prot(resource_size_t start, unsigned long size,

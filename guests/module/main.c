@@ -25,6 +25,7 @@
 #include "observe_seed.h"
 #include "smram.h"
 #include "state.h"
+#include "user_device.h"
 #include "user_mapping.h"
 #include "user_mmap.h"
 
@@ -170,6 +171,8 @@ static int main_dispatch(struct file *file, unsigned int command, void *argument
 		return user_mapping_adopt(file, range);
 	case MEMTYPE_READ_PAGE_TABLE:
 		return user_mapping_read(range);
+	case MEMTYPE_MAPPED:
+		return user_device_mapped(range);
 	case MEMTYPE_ZAP:
 		return user_mmap_zap(file, argument);
 	case MEMTYPE_KILL_AT:

@@ -171,7 +171,8 @@ struct memtype_policy {
 struct memtype_address {
 	__u64 address;
 	__u64 pages;
-	__u32 memtype;		/* for ADOPT */
+	__u64 start;		/* of what is mapped there: for ADOPT, out for MAPPED */
+	__u32 memtype;		/* likewise */
 	__u32 reserved;
 	char owner[MEMTYPE_NAME_LENGTH];
 	struct memtype_page_table page_table;	/* out, for READ_PAGE_TABLE */
@@ -266,6 +267,7 @@ struct memtype_observation {
 	struct memtype_verdict verdict;
 	char task[MEMTYPE_TASK_LENGTH];
 	char caller[MEMTYPE_CALLER_LENGTH];
+	char handler[MEMTYPE_CALLER_LENGTH];	/* of the file that is being mapped: its mmap() */
 };
 
 struct memtype_observed {
@@ -347,6 +349,8 @@ struct memtype_fault {
 /* EPERM: this machine's owner hasn't allowed tests to use that memory. */
 #define MEMTYPE_MAY_USE		_IOW(MEMTYPE_IOC, 0x52, struct memtype_range)
 #define MEMTYPE_STATISTICS	_IOR(MEMTYPE_IOC, 0x53, struct memtype_statistics)
+/* ENODATA: nothing is mapped there; EXDEV: not one piece of memory, with one type. */
+#define MEMTYPE_MAPPED		_IOWR(MEMTYPE_IOC, 0x54, struct memtype_address)
 #define MEMTYPE_SEED		_IOW(MEMTYPE_IOC, 0x60, struct memtype_seed)
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)

@@ -24,10 +24,10 @@
  * VM_PFNMAP and VM_DONTEXPAND, which remap_pfn_range() sets, see to it that a
  * VMA never merges and never grows, and that MREMAP_DONTUNMAP is refused.
  *
- * vm_pgoff is the page frame in all of them: our own device is mapped at the
- * physical address, /dev/mem likewise, sysfs adds the BAR's start
- * (drivers/pci/mmap.c, pci_mmap_resource_range()), and remap_pfn_range() sets
- * it for private mappings.
+ * vm_pgoff is the page frame where our own device is mapped, /dev/mem likewise,
+ * sysfs adds the BAR's start (drivers/pci/mmap.c, pci_mmap_resource_range()), and
+ * remap_pfn_range() sets it for private mappings. To other drivers it is an offset
+ * of their own, which a shift makes the page frame; what is split or moved keeps it.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -69,8 +69,9 @@ static struct user_mapping *user_mapping_of_vma(struct vm_area_struct *vma)
 bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping *mapping,
 			  struct verifier_request *request)
 {
-	u64 first = max_t(u64, vma->vm_pgoff, mapping->first);
-	u64 last = min_t(u64, vma->vm_pgoff + vma_pages(vma) - 1, mapping->last);
+	u64 frame = vma->vm_pgoff + mapping->shift;
+	u64 first = max(frame, mapping->first);
+	u64 last = min(frame + vma_pages(vma) - 1, mapping->last);
 
 	if (last < first)
 		return false;
@@ -80,7 +81,7 @@ bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping 
 		.memtype = mapping->memtype,
 		.owner = mapping->owner,
 		.space = vma->vm_mm,
-		.address = vma->vm_start + ((first - vma->vm_pgoff) << PAGE_SHIFT),
+		.address = vma->vm_start + ((first - frame) << PAGE_SHIFT),
 		.pid = task_tgid_nr(current),
 	};
 	return true;
@@ -164,7 +165,8 @@ static void user_mapping_vma_close(struct vm_area_struct *vma)
 }
 
 struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *vma,
-				      u32 memtype, const struct vm_operations_struct *original,
+				      u64 frame, u32 memtype,
+				      const struct vm_operations_struct *original,
 				      const char *owner)
 {
 	struct user_mapping *mapping = kzalloc(sizeof(*mapping), GFP_KERNEL);
@@ -180,8 +182,9 @@ struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *
 	mapping->operations.open = user_mapping_vma_open;
 	mapping->operations.close = user_mapping_vma_close;
 	mapping->first = 1;
-	mapping->mapped_first = vma->vm_pgoff;
-	mapping->mapped_last = vma->vm_pgoff + vma_pages(vma) - 1;
+	mapping->shift = frame - vma->vm_pgoff;
+	mapping->mapped_first = frame;
+	mapping->mapped_last = frame + vma_pages(vma) - 1;
 	mapping->file = get_file(file);
 	mutex_lock(&state_lock);
 	list_add(&mapping->node, &all_mappings);
@@ -208,6 +211,7 @@ void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vm
 int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 {
 	struct mm_struct *mm = current->mm;
+	u64 frame = range->start >> PAGE_SHIFT;
 	struct user_mapping *mapping;
 	struct verifier_request asked;
 	struct verifier_record *record;
@@ -224,10 +228,10 @@ int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 	if (vma->vm_ops && vma->vm_ops->open == user_mapping_vma_open)
 		goto unlock;
 	error = -ENOMEM;
-	mapping = user_mapping_new(file, vma, range->memtype, vma->vm_ops, range->owner);
+	mapping = user_mapping_new(file, vma, frame, range->memtype, vma->vm_ops, range->owner);
 	if (!mapping)
 		goto unlock;
-	user_mapping_count(mapping, vma->vm_pgoff, range->pages);
+	user_mapping_count(mapping, frame, range->pages);
 	user_mapping_request(vma, mapping, &asked);
 	mutex_lock(&state_lock);
 	record = verifier_adopt(&state_verifier, &asked);

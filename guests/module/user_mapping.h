@@ -19,17 +19,20 @@ struct user_mapping {
 	const struct verifier_owner *owner;
 	u64 first;		/* the page frames that are counted; none of what was refused: */
 	u64 last;		/* then it lies below first */
+	u64 shift;		/* from vm_pgoff to the page frame */
 	u64 mapped_first;	/* those of the VMA, counted or not */
 	u64 mapped_last;
 	u32 memtype;
 };
 
 /*
- * Counts nothing yet. The operations are the original ones, if any, with
- * open() and close() put before theirs. file is one of our device's. NULL when there is no memory.
+ * Counts nothing yet. frame is what the VMA's first page maps. The operations are the original
+ * ones, if any, with open() and close() put before theirs. file is one of our device's. NULL when
+ * there is no memory.
  */
 struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *vma,
-				      u32 memtype, const struct vm_operations_struct *original,
+				      u64 frame, u32 memtype,
+				      const struct vm_operations_struct *original,
 				      const char *owner);
 /* One that follows no VMA. */
 void user_mapping_free(struct user_mapping *mapping);

@@ -128,8 +128,8 @@ static int user_mmap_map_prepared(struct file *file, struct vm_area_struct *vma,
 	struct verifier_record *record;
 	struct user_mapping *mapping;
 
-	mapping = user_mapping_new(file, vma, request->memtype, insert ? &insert_operations : NULL,
-				   request->owner);
+	mapping = user_mapping_new(file, vma, vma->vm_pgoff, request->memtype,
+				   insert ? &insert_operations : NULL, request->owner);
 	if (!mapping)
 		return -ENOMEM;
 	user_mapping_count(mapping, vma->vm_pgoff + next->part_first, next->part_pages);
