@@ -180,6 +180,9 @@ static int main_dispatch(struct file *file, unsigned int command, void *argument
 		return 0;
 	case MEMTYPE_ALLOCATE_RAM:
 		return driver_allocate_ram(argument);
+	case MEMTYPE_FREE_RAM:
+		main_forget_answer(request);
+		return driver_free_ram(request);
 	case MEMTYPE_TRACKED:
 		return main_tracked(argument);
 	case MEMTYPE_LOOKUP:

@@ -12,7 +12,7 @@ from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
 _WHEN_TOUCHED = "mmap insert_pfn"
-"""Label of the mappings whose pages appear when touched."""
+"""Beginning of the labels of mappings whose pages appear when touched."""
 
 _OWN_DEVICE = ("mmap driver", "mmap noncached_writecombine", _WHEN_TOUCHED)
 """Labels of the mappings through the agent's own device."""
@@ -236,8 +236,10 @@ class Journal:
         self.entries.append({"step": len(self.entries) + 1, **entry})
 
 
-def _region(region: Region) -> dict[str, int]:
-    return {"start": region.start, "pages": region.pages}
+def _region(region: Region) -> dict[str, Any]:
+    parts = region.parts()
+    more = {} if len(parts) == 1 else {"pieces": [[each.start, each.pages] for each in parts]}
+    return {"start": region.start, "pages": region.pages, **more}
 
 
 def _types(pages: Sequence[MemType | Effective | None]) -> str | list[str | None] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused, UsageError
@@ -12,7 +12,7 @@ from pytest_memtype.guest.operation import Steps, ask, operation
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
-from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.region import PAGE_SIZE, Region, together
 from pytest_memtype.guest.request_mapping import request_device_mapping, request_mapping
 from pytest_memtype.guest.results import SyscallAnswer
 from pytest_memtype.guest.vma import Vma, parse_maps
@@ -22,12 +22,16 @@ from pytest_memtype.x86.size import parse_size
 _VIA: dict[str, tuple[MemType, ...]] = {
     "driver": tuple(MemType),
     "insert_pfn": tuple(MemType),
+    "insert_pfn_pmd": tuple(MemType),
     "noncached_writecombine": (MemType.WC,),
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
 }
 """Memory types that each way to map can ask for."""
 
+
+MOST_PIECES = 16
+"""Pieces of memory that one mapping can have."""
 
 MOMENTS = ("mmap", "open", "close", "fault")
 """Moments in the middle of an operation at which :meth:`Process.kill` can strike."""
@@ -49,7 +53,7 @@ class Process:
     @operation
     def mmap(
         self,
-        region: Region | None = None,
+        region: Region | Sequence[Region] | None = None,
         memtype: MemType | None = None,
         *,
         via: str = "driver",
@@ -61,14 +65,17 @@ class Process:
     ) -> Steps[Outcome]:
         """Map device memory or RAM into the process.
 
-        :param region: The memory to map.
+        :param region: The memory to map; via ``driver`` also several pieces of memory, at most 16, which the
+            mapping has one behind the other.
         :param memtype: The type to ask for; ``via`` says which types are possible. Via a device node, both
             are what the test expects, and what the verifier is asked; what the driver has mapped is read from
             the page tables: ``outcome.region``, ``outcome.granted``.
         :param via: ``driver``: the agent's own device, ``remap_pfn_range()`` with any type.
             ``insert_pfn``: the same device, ``vmf_insert_pfn()`` for each page when it is touched; the
             verifier is asked and counts at mmap(), and Linux tracks nothing of it. A private mapping is
-            refused, EINVAL. ``noncached_writecombine``: as ``driver``, with the protection
+            refused, EINVAL. ``insert_pfn_pmd``: likewise 2 MiB at a time, ``vmf_insert_pfn_pmd()``, where the
+            memory is aligned to that and Linux asks for a large page, from 6.6 on.
+            ``noncached_writecombine``: as ``driver``, with the protection
             ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the PCI
             device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC; ENOENT where the BAR isn't
             prefetchable). ``devmem``: ``/dev/mem``, WB without and UC_MINUS with O_SYNC. ``/dev/NAME``: that
@@ -86,9 +93,12 @@ class Process:
         :raises UsageError: ``via`` is not known, or can't ask for the type or for a part.
         :raises ProcessDied: the process died during the call; its mappings are gone.
         """
-        fields: dict[str, str | int]
+        fields: dict[str, str | int] = {}
+        if region is not None and not isinstance(region, Region):
+            region = _pieces(region, via, part=part)
+            fields["pieces"] = ",".join(f"{each.start:#x}+{each.pages}" for each in region.parts())
         if via.startswith("/"):
-            fields = {"private": int(private), "protection": protection}
+            fields |= {"private": int(private), "protection": protection}
             _check_protection(protection)
             pages = _pages_of_node(via, region, memtype, offset=offset, size=size, part=part)
             expected = None if region is None or memtype is None else (region, memtype)
@@ -114,7 +124,8 @@ class Process:
             )
         _check_protection(protection)
         label = f"mmap {via}" + (" private" if private else "") + ("" if part is None else " part")
-        fields = {"via": via, "private": int(private), "protection": protection}
+        label += " pieces" if "pieces" in fields else ""
+        fields |= {"via": via, "private": int(private), "protection": protection}
         if part is not None:
             _check_part(part, region, via)
             fields |= {"part_first": part[0], "part_pages": part[1]}
@@ -180,7 +191,8 @@ class Process:
         if handle is None:
             self._journal.unmapped(mapping, self.name, offset=offset + new, pages=old - new)
             return mapping
-        region = Region(mapping.region[offset:].start, new)
+        rest = mapping.region[offset:]
+        region = rest[:new] if new <= rest.pages else Region(rest.start, new)
         address = reply.decode(lambda content: int(content["address"]))
         moved = Mapping("user", self.name, handle, region, address)
         self._journal.moved(mapping, moved, self.name, offset=offset, pages=old)
@@ -408,6 +420,14 @@ class Process:
 def _check_protection(protection: str) -> None:
     if protection not in ("r", "w", "rw"):
         raise UsageError(f"protection {protection!r} is not known; use 'r', 'w' or 'rw'")
+
+
+def _pieces(regions: Sequence[Region], via: str, *, part: tuple[int, int] | None) -> Region:
+    if via != "driver" or part is not None:
+        raise UsageError(f"a process can map pieces of memory via 'driver' and in full only, not via {via!r}")
+    if not 1 <= len(regions) <= MOST_PIECES or not all(each.pages for each in regions):
+        raise UsageError(f"a process can map 1 to {MOST_PIECES} pieces of memory, each of a page or more")
+    return together(regions)
 
 
 def _pages_of_node(

@@ -20,7 +20,9 @@ FAILED = 1
 def _command(name: str) -> list[str]:
     """The command of the page; with quick effort on one kernel."""
     words = shlex.split(shown(f"executed: {name}").splitlines()[-1])
-    return words if effort(quick=0, long=1) else [*words[:2], "--kernel", "debian:bookworm"]
+    if effort(quick=0, long=1):
+        return words
+    return [*words[: words.index("--kernel")], "--kernel", "debian:bookworm"]
 
 
 def _run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
