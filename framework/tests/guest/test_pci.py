@@ -84,6 +84,18 @@ def test_a_guest_that_can_not_move(guest: Guest) -> None:
     assert guest.register_disagreements() == ()
 
 
+@pytest.mark.hardware(devices=["nvme,serial=1"])
+def test_a_guest_that_can_not_be_saved(guest: Guest) -> None:
+    """QEMU 7.2 crashes when it is told to save an nvme all the same, and so did the audit."""
+    with pytest.raises(Unavailable, match=r"registers hold: non-migratable device: 0000:00:02\.0/nvme"):
+        guest.registers_outside()
+    with pytest.raises(Unavailable, match="registers hold"):
+        guest.audit()
+    assert guest.pci("1b36:0010").driver == "nvme"
+    (bar,) = guest.pci("1b36:0010").bars
+    assert {each.granted for each in guest.observed() if each.region.overlaps(bar.region)} == {UC_MINUS}
+
+
 def test_drivers_by_name(guest: Guest) -> None:
     bridge = guest.pci("8086:29c0")
     assert bridge.address == "0000:00:00.0"
