@@ -19,7 +19,7 @@ def _request(operation: str) -> Callable[..., Outcome]:
             operation=operation,
             actor=self.name,
             region=region,
-            requested=memtype,
+            requested_or_none=memtype,
             verdict_or_none=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
             kernel=KernelAnswer(asked=False, accepted=False, errno=0, log=()),
             granted_pages=(),

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_memtype.bugs.facts import Sighting
-    from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused
+    from pytest_memtype.errors import (
+        ModuleBroken,
+        ModuleRefusedToLoad,
+        ModuleStays,
+        ProcessDied,
+        ProcessFault,
+        SyscallRefused,
+    )
     from pytest_memtype.guest.driver import Driver
     from pytest_memtype.guest.guest import Guest
     from pytest_memtype.guest.kernel_list import ListEntry
+    from pytest_memtype.guest.module import Module
+    from pytest_memtype.guest.observation import Observation
     from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, TrackedMapping, Verdict
     from pytest_memtype.guest.page_table import Leaves
+    from pytest_memtype.guest.pci import Bar, PciDevice
     from pytest_memtype.guest.proc_mtrr import MtrrAnswer, ProcMtrr
     from pytest_memtype.guest.process import Process
     from pytest_memtype.guest.region import Region
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_memtype.x86.pte import PageSize
 
 __all__ = [
+    "Bar",
     "Driver",
     "Effective",
     "EffectiveType",
@@ -42,10 +53,16 @@ __all__ = [
     "ListEntry",
     "Mapping",
     "MemType",
+    "Module",
+    "ModuleBroken",
+    "ModuleRefusedToLoad",
+    "ModuleStays",
     "MtrrAnswer",
     "MtrrRange",
+    "Observation",
     "Outcome",
     "PageSize",
+    "PciDevice",
     "ProcMtrr",
     "Process",
     "ProcessDied",
@@ -65,12 +82,22 @@ __all__ = [
 # As under TYPE_CHECKING, for the interpreter.
 _FILES = {
     "bugs.facts": ("Sighting",),
-    "errors": ("ProcessDied", "ProcessFault", "SyscallRefused"),
+    "errors": (
+        "ModuleBroken",
+        "ModuleRefusedToLoad",
+        "ModuleStays",
+        "ProcessDied",
+        "ProcessFault",
+        "SyscallRefused",
+    ),
     "guest.driver": ("Driver",),
     "guest.guest": ("Guest",),
     "guest.kernel_list": ("ListEntry",),
+    "guest.module": ("Module",),
+    "guest.observation": ("Observation",),
     "guest.outcome": ("KernelAnswer", "Mapping", "Outcome", "TrackedMapping", "Verdict"),
     "guest.page_table": ("Leaves",),
+    "guest.pci": ("Bar", "PciDevice"),
     "guest.proc_mtrr": ("MtrrAnswer", "ProcMtrr"),
     "guest.process": ("Process",),
     "guest.region": ("Region",),

@@ -12,6 +12,8 @@
         GuestFlooded
         GuestHung
         GuestPanicked
+        ModuleRefusedToLoad
+        ModuleStays
         QualificationError
         SshError
           HeadersMissing
@@ -31,6 +33,7 @@
         OptionMissing
       UsageError
         LayoutError
+        ModuleBroken
     AnswerLost
     AnswerRefused
     DamagedLine
@@ -103,6 +106,10 @@ class LayoutError(UsageError):
     """Raised for a layout that the MTRRs of the guest's CPU can't express, or that can't be read."""
 
 
+class ModuleBroken(UsageError):
+    """Raised when a module of the user's doesn't build; the compiler's words are in the details."""
+
+
 class HostError(MemtypeError):
     """Raised when the host lacks something: a program, a permission, space."""
 
@@ -143,6 +150,14 @@ class GuestExited(GuestError):
 
 class GuestPanicked(GuestError):
     """Raised when the guest's kernel has panicked."""
+
+
+class ModuleRefusedToLoad(GuestError):
+    """Raised when the guest's kernel doesn't take a module of the user's."""
+
+
+class ModuleStays(GuestError):
+    """Raised when a module of the user's can't be unloaded, or leaves mappings behind."""
 
 
 class GuestHung(GuestError):

@@ -29,6 +29,13 @@ void batch_mailbox(const struct request *request, struct buffer *reply);
 void batch_run(const struct request *request, struct buffer *reply);
 void batch_rest(const struct request *request, struct buffer *reply);
 
+/* The mailbox, for other long messages between two batches. -ENXIO before the host has asked where it is. */
+int batch_memory(char **memory, size_t *size);
+
+/* transfer.c: files, by way of the mailbox. */
+void transfer_put(const struct request *request, struct buffer *reply);
+void transfer_get(const struct request *request, struct buffer *reply);
+
 /* fuzz.c: nonsense for the module, from a process of its own. */
 void fuzz_run(const struct request *request, struct buffer *reply);
 

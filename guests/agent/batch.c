@@ -69,6 +69,13 @@ static int batch_open_mailbox(void)
 	return error;
 }
 
+int batch_memory(char **memory, size_t *size)
+{
+	*memory = mailbox;
+	*size = MAILBOX_BYTES;
+	return mailbox ? 0 : -ENXIO;
+}
+
 static int batch_read_frames(uint64_t frames[MAILBOX_PAGES])
 {
 	int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

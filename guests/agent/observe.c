@@ -138,6 +138,8 @@ static void observe_write_observation(struct buffer *reply, const struct memtype
 	buffer_json(reply, what->task, strnlen(what->task, sizeof(what->task)));
 	buffer_print(reply, ", \"caller\": ");
 	buffer_json(reply, what->caller, strnlen(what->caller, sizeof(what->caller)));
+	buffer_print(reply, ", \"handler\": ");
+	buffer_json(reply, what->handler, strnlen(what->handler, sizeof(what->handler)));
 	buffer_print(reply, ", \"verdict\": ");
 	answer_verdict(reply, &what->verdict);
 	buffer_print(reply, "}");

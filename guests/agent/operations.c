@@ -61,6 +61,27 @@ static void operation_phys_wc_add(const struct request *request, struct buffer *
 	operation_map(request, MEMTYPE_CALL_PHYS_WC_ADD, reply);
 }
 
+static void operation_memremap_pages(const struct request *request, struct buffer *reply)
+{
+	operation_map(request, MEMTYPE_CALL_MEMREMAP_PAGES, reply);
+}
+
+static void operation_free_ram(const struct request *request, struct buffer *reply)
+{
+	struct memtype_registers registers = { 0 };
+	struct memtype_request asked;
+
+	if (!request_fill(request, &asked, reply) ||
+	    !operation_call(MEMTYPE_FREE_RAM, &asked, request, reply) ||
+	    !operation_call(MEMTYPE_READ_REGISTERS, &registers, request, reply))
+		return;
+	buffer_print(reply, "{\"outcome\": ");
+	answer_outcome(reply, &asked);
+	buffer_print(reply, ", \"registers\": ");
+	answer_registers(&registers, reply);
+	buffer_print(reply, "}");
+}
+
 static void operation_verify(const struct request *request, struct buffer *reply)
 {
 	const char *kind = request_text(request, "kind");
@@ -214,7 +235,7 @@ static bool operation_works_without_module(const char *verb)
 {
 	static const char *const verbs[] = {
 		"hello", "log", "refresh", "reset", "memtype_list", "mtrr_list", "shell",
-		"process", "kill", "maps", "mailbox", "batch", "batch_rest",
+		"process", "kill", "maps", "mailbox", "batch", "batch_rest", "put", "get",
 	};
 	unsigned int n;
 
@@ -227,7 +248,7 @@ static bool operation_works_without_module(const char *verb)
 /* The module refuses by itself what concerns memory; these change other things that aren't ours. */
 static bool operation_is_allowed(const char *verb)
 {
-	static const char *const ours_only[] = { "refresh", "mailbox", "fuzz" };
+	static const char *const ours_only[] = { "refresh", "mailbox", "fuzz", "put", "get" };
 	unsigned int n;
 
 	if (options_own_machine() || init_is_us())
@@ -257,6 +278,8 @@ bool operation_run(const struct request *request, struct buffer *reply)
 		{ "set_pages_array", operation_set_pages_array },
 		{ "reserve_wc", operation_reserve_wc },
 		{ "phys_wc_add", operation_phys_wc_add },
+		{ "memremap_pages", operation_memremap_pages },
+		{ "free_ram", operation_free_ram },
 		{ "release", operation_release },
 		{ "zap", operation_zap },
 		{ "page_table", operation_page_table },
@@ -279,6 +302,8 @@ bool operation_run(const struct request *request, struct buffer *reply)
 		{ "mailbox", batch_mailbox },
 		{ "batch", batch_run },
 		{ "batch_rest", batch_rest },
+		{ "put", transfer_put },
+		{ "get", transfer_get },
 		{ "benchmark", benchmark_run },
 		{ "fault", fault_run },
 		{ "fault_calls", fault_run_calls },

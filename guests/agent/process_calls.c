@@ -194,6 +194,7 @@ void process_call(const struct request *request, struct buffer *reply)
 		void (*run)(const struct request *request, struct buffer *reply);
 	} verbs[] = {
 		{ "mmap", process_map_run },
+		{ "mmap_device", process_map_device_run },
 		{ "munmap", process_call_munmap },
 		{ "mremap", process_call_mremap },
 		{ "mprotect", process_call_mprotect },

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -10,6 +11,8 @@
 
 #include "allowed.h"
 #include "process_mappings.h"
+
+#define LARGE_BYTES (2UL << 20)
 
 /*
  * Opens what the mapping goes through. Returns the file, or -1: with the error
@@ -20,6 +23,7 @@ static int process_map_open_source(const struct request *request, struct memtype
 {
 	const char *via = request_text(request, "via");
 	bool combining = asked->memtype == MEMTYPE_WC;
+	struct test_device device;
 	char path[128];
 	int file;
 
@@ -28,14 +32,16 @@ static int process_map_open_source(const struct request *request, struct memtype
 			buffer_error(reply, "mmap: sysfs knows write-combining and uncached-minus only");
 			return -1;
 		}
-		if (asked->start < test_device.start ||
-		    asked->start - test_device.start >= test_device.size) {
-			buffer_error(reply, "mmap: %#llx is not in the test device's BAR", asked->start);
+		device = test_device;
+		if ((asked->start < device.start || asked->start - device.start >= device.size) &&
+		    !test_device_holding(asked->start, &device)) {
+			buffer_error(reply, "mmap: %#llx is in no PCI device's BAR", asked->start);
 			return -1;
 		}
+		/* The kernel makes resourceN_wc of prefetchable BARs alone (pci_create_resource_files()). */
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource%u%s",
-			 test_device.address, test_device.bar, combining ? "_wc" : "");
-		*offset = asked->start - test_device.start;
+			 device.address, device.bar, combining ? "_wc" : "");
+		*offset = asked->start - device.start;
 		file = open(path, O_RDWR | O_CLOEXEC);
 	} else if (via && !strcmp(via, "devmem")) {
 		if (asked->memtype != MEMTYPE_WB && asked->memtype != MEMTYPE_UC_MINUS) {
@@ -59,7 +65,33 @@ static int process_map_open_source(const struct request *request, struct memtype
 static bool process_map_own_device(const char *via)
 {
 	return !via || !strcmp(via, "driver") || !strcmp(via, "insert_pfn") ||
+	       !strcmp(via, "insert_pfn_pmd") ||
 	       !strcmp(via, "noncached_writecombine");
+}
+
+/* "START+PAGES,START+PAGES": pieces of memory that lie one behind the other in the mapping. */
+static bool process_map_fill_pieces(const struct request *request, struct memtype_prepare *next,
+				    struct buffer *reply)
+{
+	const char *text = request_text(request, "pieces");
+	char *rest;
+
+	while (text && *text) {
+		struct memtype_range *piece = &next->pieces[next->piece_count];
+
+		if (next->piece_count++ == MEMTYPE_MOST_PIECES)
+			break;
+		piece->start = strtoull(text, &rest, 0);
+		piece->pages = *rest == '+' ? strtoull(rest + 1, &rest, 0) : 0;
+		if (*rest && *rest != ',')
+			break;
+		text = *rest ? rest + 1 : rest;
+	}
+	if (!text || !*text)
+		return true;
+	buffer_error(reply, "mmap: pieces=%.60s are not up to %d of START+PAGES",
+		     request_text(request, "pieces"), MEMTYPE_MOST_PIECES);
+	return false;
 }
 
 /* Which pages the module maps, and how. False with the error in the reply. */
@@ -72,6 +104,8 @@ static bool process_map_fill_method(const struct request *request, struct memtyp
 	next->map_method = MEMTYPE_METHOD_REMAP;
 	if (via && !strcmp(via, "insert_pfn"))
 		next->map_method = MEMTYPE_METHOD_INSERT;
+	else if (via && !strcmp(via, "insert_pfn_pmd"))
+		next->map_method = MEMTYPE_METHOD_INSERT_PMD;
 	else if (via && !strcmp(via, "noncached_writecombine"))
 		next->map_method = MEMTYPE_METHOD_COMBINE;
 	if (!request_number_or(request, "part_first", 0, &first, reply) ||
@@ -86,7 +120,7 @@ static bool process_map_fill_method(const struct request *request, struct memtyp
 	}
 	next->part_first = first;
 	next->part_pages = count;
-	return true;
+	return process_map_fill_pieces(request, next, reply);
 }
 
 /* Through the module, which judges and tracks by itself. */
@@ -94,6 +128,7 @@ static void *process_map_driver(const struct request *request, struct memtype_re
 				int flags, struct buffer *reply)
 {
 	struct memtype_prepare next = { .request = *asked };
+	char *place = process_mapping_fresh_address();
 	void *address;
 	int error;
 
@@ -103,6 +138,9 @@ static void *process_map_driver(const struct request *request, struct memtype_re
 	}
 	if (!process_map_fill_method(request, &next, reply))
 		return MAP_FAILED;
+	/* A large page needs an address that is a multiple of it. */
+	if (next.map_method == MEMTYPE_METHOD_INSERT_PMD)
+		place += -(uintptr_t)place % LARGE_BYTES;
 	if (ioctl(device_fd, MEMTYPE_PREPARE, &next)) {
 		answer_refusal(request, -errno, reply);
 		return MAP_FAILED;
@@ -111,7 +149,7 @@ static void *process_map_driver(const struct request *request, struct memtype_re
 	errno = EOVERFLOW;
 	address = asked->pages > SIZE_MAX / PAGE_BYTES ?
 			  MAP_FAILED :
-			  mmap(process_mapping_fresh_address(), asked->pages * PAGE_BYTES,
+			  mmap(place, asked->pages * PAGE_BYTES,
 			       process_mapping_protection(request), flags, device_fd, asked->start);
 	error = errno;
 	ioctl(device_fd, MEMTYPE_RESULT, asked);
@@ -128,7 +166,11 @@ static void *process_map_driver(const struct request *request, struct memtype_re
 static void *process_map_other(const struct request *request, struct memtype_request *asked,
 			       int flags, struct buffer *reply)
 {
-	struct memtype_address range = { .pages = asked->pages, .memtype = asked->memtype };
+	struct memtype_address range = {
+		.start = asked->start,
+		.pages = asked->pages,
+		.memtype = asked->memtype,
+	};
 	void *address;
 	off_t offset;
 	int file;

@@ -35,4 +35,7 @@ void process_mapping_page_table(const void *address, uint64_t pages,
 /* process_map.c */
 void process_map_run(const struct request *request, struct buffer *reply);
 
+/* process_map_device.c */
+void process_map_device_run(const struct request *request, struct buffer *reply);
+
 #endif

@@ -17,9 +17,11 @@ struct test_device {
 extern struct test_device test_device;
 
 /*
- * The largest prefetchable BAR there is; on a machine that isn't ours, the one that is allowed.
- * False when there is none.
+ * That of our guests' own test device, else the largest prefetchable BAR there is; on a machine that
+ * isn't ours, the one that is allowed. False when there is none.
  */
 bool test_device_find(struct test_device *found);
+/* The memory BAR of any PCI device that this address is in. False when there is none. */
+bool test_device_holding(uint64_t start, struct test_device *found);
 
 #endif

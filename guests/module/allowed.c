@@ -102,6 +102,16 @@ bool allowed_range(u64 start, u64 pages)
 	return false;
 }
 
+static bool allowed_prepare(const struct memtype_prepare *next)
+{
+	u32 n;
+
+	for (n = 0; n < next->piece_count && n < MEMTYPE_MOST_PIECES; n++)
+		if (!allowed_range(next->pieces[n].start, next->pieces[n].pages))
+			return false;
+	return next->piece_count || allowed_range(next->request.start, next->request.pages);
+}
+
 bool allowed_command(unsigned int command, const void *argument)
 {
 	const struct memtype_prepare *next = argument;
@@ -112,7 +122,7 @@ bool allowed_command(unsigned int command, const void *argument)
 	case MEMTYPE_MAP:
 		return allowed_range(request->start, request->pages);
 	case MEMTYPE_PREPARE:
-		return allowed_range(next->request.start, next->request.pages);
+		return allowed_prepare(next);
 	case MEMTYPE_ZAP:
 	case MEMTYPE_MAY_USE:
 		return allowed_range(range->start, range->pages);
@@ -122,6 +132,7 @@ bool allowed_command(unsigned int command, const void *argument)
 	 * fail nobody can foresee.
 	 */
 	case MEMTYPE_ALLOCATE_RAM:
+	case MEMTYPE_FREE_RAM:
 	case MEMTYPE_BENCHMARK:
 	case MEMTYPE_FAULT:
 		return everything;

@@ -3,9 +3,35 @@
 #ifndef COMPAT_H
 #define COMPAT_H
 
+#include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/version.h>
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#include <linux/pfn_t.h>
+#endif
+
+/* 6.16 let a file say what is to be mapped, instead of mapping it. */
+static inline const void *compat_mmap_handler(const struct file_operations *operations)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+	if (operations->mmap_prepare)
+		return operations->mmap_prepare;
+#endif
+	return operations->mmap;
+}
+
+/* 6.17 did away with pfn_t, which said what kind of frame it is. */
+static inline vm_fault_t compat_insert_pfn_pmd(struct vm_fault *fault, unsigned long frame)
+{
+	bool write = fault->flags & FAULT_FLAG_WRITE;
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+	return vmf_insert_pfn_pmd(fault, frame, write);
+#else
+	return vmf_insert_pfn_pmd(fault, pfn_to_pfn_t(frame), write);
+#endif
+}
 
 /* 6.15 made ioremap_prot() take a pgprot_t instead of its bits. */
 static inline void __iomem *compat_ioremap_prot(resource_size_t start, unsigned long size,

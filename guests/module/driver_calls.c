@@ -8,6 +8,7 @@
 #include "arch_x86.h"
 #include "compat.h"
 #include "driver_calls.h"
+#include "driver_pages.h"
 #include "page_table.h"
 
 static int driver_call_any_type(const struct memtype_request *request)
@@ -236,6 +237,8 @@ const struct driver_call *driver_call(u32 number)
 		 */
 		[MEMTYPE_CALL_PHYS_WC_ADD] = { driver_call_combining, driver_call_phys_wc_add,
 					       driver_call_phys_wc_del, false },
+		[MEMTYPE_CALL_MEMREMAP_PAGES] = { driver_pages_possible, driver_pages_map,
+						  driver_pages_unmap, true },
 	};
 
 	return number < ARRAY_SIZE(calls) ? &calls[number] : NULL;

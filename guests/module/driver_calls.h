@@ -15,6 +15,7 @@ struct driver_mapping {
 	struct verifier_record *record;	/* NULL when the verifier refused, or wasn't asked */
 	void *address;			/* NULL when nothing is mapped, only reserved */
 	struct page **array;
+	struct dev_pagemap *pagemap;
 	int mtrr;
 };
 

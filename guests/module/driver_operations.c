@@ -225,6 +225,49 @@ static void driver_free_block(struct ram_block *block)
 	kfree(block);
 }
 
+static int driver_free_ram_locked(struct memtype_request *request)
+{
+	struct verifier_verdict verdict = { .rule = VERIFIER_ACCEPTED };
+	u64 first = request->start >> PAGE_SHIFT;
+	struct ram_block *block;
+
+	list_for_each_entry(block, &ram_blocks, node)
+		if (block->start == request->start && block->pages == request->pages)
+			break;
+	if (list_entry_is_head(block, &ram_blocks, node))
+		return -EINVAL;
+	/* Whoever gets them next would share them with that process. */
+	if (user_mapping_of(first, first + request->pages - 1))
+		return -EBUSY;
+	/* The direct map says it: of a type that the verifier has refused there is no record. */
+	if (!page_table_is_write_back((unsigned long)phys_to_virt(request->start), request->pages))
+		verdict = (struct verifier_verdict){
+			.rule = VERIFIER_RAM_NOT_WB,
+			.error = -EPERM,
+		};
+	state_fill_verdict(&request->verdict, &verdict);
+	page_table_read((unsigned long)phys_to_virt(request->start), request->pages,
+			&request->page_table);
+	if (verdict.error && state_enforce)
+		return 0;
+	request->asked_kernel = 1;
+	list_del(&block->node);
+	atomic_long_sub(block->pages, &ram_pages);
+	__free_pages(pfn_to_page(first), get_order(block->pages << PAGE_SHIFT));
+	kfree(block);
+	return 0;
+}
+
+int driver_free_ram(struct memtype_request *request)
+{
+	int error;
+
+	mutex_lock(&state_lock);
+	error = driver_free_ram_locked(request);
+	mutex_unlock(&state_lock);
+	return error;
+}
+
 int driver_statistics(struct memtype_statistics *statistics)
 {
 	mutex_lock(&state_lock);

@@ -25,6 +25,7 @@
 #include "observe_seed.h"
 #include "smram.h"
 #include "state.h"
+#include "user_device.h"
 #include "user_mapping.h"
 #include "user_mmap.h"
 
@@ -170,6 +171,8 @@ static int main_dispatch(struct file *file, unsigned int command, void *argument
 		return user_mapping_adopt(file, range);
 	case MEMTYPE_READ_PAGE_TABLE:
 		return user_mapping_read(range);
+	case MEMTYPE_MAPPED:
+		return user_device_mapped(range);
 	case MEMTYPE_ZAP:
 		return user_mmap_zap(file, argument);
 	case MEMTYPE_KILL_AT:
@@ -177,6 +180,9 @@ static int main_dispatch(struct file *file, unsigned int command, void *argument
 		return 0;
 	case MEMTYPE_ALLOCATE_RAM:
 		return driver_allocate_ram(argument);
+	case MEMTYPE_FREE_RAM:
+		main_forget_answer(request);
+		return driver_free_ram(request);
 	case MEMTYPE_TRACKED:
 		return main_tracked(argument);
 	case MEMTYPE_LOOKUP:

@@ -59,6 +59,7 @@ enum memtype_call {
 	MEMTYPE_CALL_SET_PAGES_ARRAY,
 	MEMTYPE_CALL_RESERVE_WC,
 	MEMTYPE_CALL_PHYS_WC_ADD,
+	MEMTYPE_CALL_MEMREMAP_PAGES,
 };
 
 /* How the module maps its own device's memory into a process. */
@@ -66,6 +67,7 @@ enum memtype_map_method {
 	MEMTYPE_METHOD_REMAP,	/* remap_pfn_range(), at once */
 	MEMTYPE_METHOD_INSERT,	/* vmf_insert_pfn(), when touched */
 	MEMTYPE_METHOD_COMBINE,	/* the first, with pgprot_writecombine(pgprot_noncached()) */
+	MEMTYPE_METHOD_INSERT_PMD,	/* vmf_insert_pfn_pmd(), when touched */
 };
 
 /* When a process that asked for it is killed. */
@@ -129,18 +131,22 @@ struct memtype_request {
 	struct memtype_page_table page_table;
 };
 
+struct memtype_range {
+	__u64 start;
+	__u64 pages;
+};
+
+#define MEMTYPE_MOST_PIECES 16
+
 /* What the next mmap() of this open of the device asks for. */
 struct memtype_prepare {
 	struct memtype_request request;
 	__u64 part_first;	/* only these pages are mapped, counted from the first */
 	__u64 part_pages;
 	__u32 map_method;
-	__u32 reserved;
-};
-
-struct memtype_range {
-	__u64 start;
-	__u64 pages;
+	__u32 piece_count;	/* 0 for one piece of memory, that of the request */
+	/* One behind the other, with the request's pages together; the first begins where that does. */
+	struct memtype_range pieces[MEMTYPE_MOST_PIECES];
 };
 
 struct memtype_kill {
@@ -171,7 +177,8 @@ struct memtype_policy {
 struct memtype_address {
 	__u64 address;
 	__u64 pages;
-	__u32 memtype;		/* for ADOPT */
+	__u64 start;		/* of what is mapped there: for ADOPT, out for MAPPED */
+	__u32 memtype;		/* likewise */
 	__u32 reserved;
 	char owner[MEMTYPE_NAME_LENGTH];
 	struct memtype_page_table page_table;	/* out, for READ_PAGE_TABLE */
@@ -266,6 +273,7 @@ struct memtype_observation {
 	struct memtype_verdict verdict;
 	char task[MEMTYPE_TASK_LENGTH];
 	char caller[MEMTYPE_CALLER_LENGTH];
+	char handler[MEMTYPE_CALLER_LENGTH];	/* of the file that is being mapped: its mmap() */
 };
 
 struct memtype_observed {
@@ -347,6 +355,10 @@ struct memtype_fault {
 /* EPERM: this machine's owner hasn't allowed tests to use that memory. */
 #define MEMTYPE_MAY_USE		_IOW(MEMTYPE_IOC, 0x52, struct memtype_range)
 #define MEMTYPE_STATISTICS	_IOR(MEMTYPE_IOC, 0x53, struct memtype_statistics)
+/* RAM of ALLOCATE_RAM back to the kernel, as it is. */
+#define MEMTYPE_FREE_RAM	_IOWR(MEMTYPE_IOC, 0x55, struct memtype_request)
+/* ENODATA: nothing is mapped there; EXDEV: not one piece of memory, with one type. */
+#define MEMTYPE_MAPPED		_IOWR(MEMTYPE_IOC, 0x54, struct memtype_address)
 #define MEMTYPE_SEED		_IOW(MEMTYPE_IOC, 0x60, struct memtype_seed)
 #define MEMTYPE_OBSERVATION	_IOR(MEMTYPE_IOC, 0x61, struct memtype_observation_status)
 #define MEMTYPE_OBSERVED	_IOWR(MEMTYPE_IOC, 0x62, struct memtype_observed)

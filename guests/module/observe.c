@@ -104,9 +104,10 @@ static void observe_reserved(const struct probe_event *event)
 	state_fill_verdict(&what.verdict, &verdict);
 	strscpy(what.task, event->task, sizeof(what.task));
 	strscpy(what.caller, event->caller, sizeof(what.caller));
+	strscpy(what.handler, event->handler, sizeof(what.handler));
 	observe_note(&what);
 	/* A malformed range can't be mapped either. */
-	if (event->error || verdict.rule == VERIFIER_MALFORMED)
+	if (event->error || verdict.rule == VERIFIER_MALFORMED || event->counted)
 		return;
 	if (verdict.error)
 		request.memtype = event->granted;

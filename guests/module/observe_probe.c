@@ -9,10 +9,13 @@
  * What the kernel keeps no type of can't be seen here: remap_pfn_range of a
  * part of a VMA or of RAM, vmf_insert_pfn, and mappings of the direct map.
  */
+#include <linux/fdtable.h>
 #include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/kallsyms.h>
 #include <linux/kprobes.h>
+#include <linux/major.h>
+#include <linux/mman.h>
 #include <linux/mm_types.h>
 #include <linux/ptrace.h>
 #include <linux/rcupdate.h>
@@ -20,7 +23,10 @@
 #include <linux/stacktrace.h>
 #include <linux/string.h>
 #include <asm/pgtable_types.h>
+#include <asm/processor.h>
+#include <asm/unistd.h>
 
+#include "compat.h"
 #include "observe_probe.h"
 
 #define RING_SIZE 512
@@ -69,12 +75,58 @@ static bool probe_is_agent(void)
 	return program && file_inode(program) == agent_program;
 }
 
-/* True when the call isn't one to be recorded. */
+/*
+ * The file that the current task is mapping, if it is in mmap(): the system call's argument says
+ * which. What reserves a type may not be called by the driver (from 6.16 on), or be what it ends
+ * with, so that the stack doesn't name it.
+ */
+static const struct file *probe_mapped_file(void)
+{
+	const struct pt_regs *regs;
+	const struct fdtable *table;
+	unsigned int number;
+
+	if (current->flags & PF_KTHREAD || !current->mm || !current->files)
+		return NULL;
+	regs = task_pt_regs(current);
+	if (regs->orig_ax != __NR_mmap || regs->r10 & MAP_ANONYMOUS)
+		return NULL;
+	/* Preemption is off, which holds up RCU. */
+	table = rcu_dereference_raw(current->files->fdt);
+	number = regs->r8;
+	return number < table->max_fds ? rcu_dereference_raw(table->fd[number]) : NULL;
+}
+
+/* A driver's node: neither our own, which asks the verifier itself, nor /dev/mem, for which the agent has. */
+static bool probe_is_others_device(const struct file *file)
+{
+	const struct inode *inode = file ? file_inode(file) : NULL;
+
+	return inode && S_ISCHR(inode->i_mode) && imajor(inode) != MEM_MAJOR &&
+	       file->f_op->owner != THIS_MODULE;
+}
+
+static void probe_find_handler(struct probe_event *event)
+{
+	const struct file *file = probe_mapped_file();
+	const void *handler = file ? compat_mmap_handler(file->f_op) : NULL;
+
+	if (handler)
+		snprintf(event->handler, sizeof(event->handler), "%ps", handler);
+}
+
+/*
+ * True when the call isn't one to be recorded. What a process of the agent maps of another driver is,
+ * but the agent counts it.
+ */
 static bool probe_not_observed(enum probe_operation operation)
 {
 	if (current == tested_by)
 		tests_passed |= BIT(operation);
-	return !READ_ONCE(both_work) || probe_is_agent();
+	if (!READ_ONCE(both_work))
+		return true;
+	return probe_is_agent() &&
+	       (operation != PROBE_RESERVE || !probe_is_others_device(probe_mapped_file()));
 }
 
 static bool probe_begins_with_any(const char *name, const char *const *prefixes, size_t count)
@@ -240,7 +292,9 @@ static int probe_reserve_entered(struct kretprobe_instance *instance, struct pt_
 	call->event.requested = probe_encoding(regs_get_kernel_argument(regs, 2));
 	/* The caller's variable, or NULL when it wants the type it asked for and no other. */
 	call->granted = (const enum page_cache_mode *)regs_get_kernel_argument(regs, 3);
+	call->event.counted = probe_is_agent();
 	probe_find_caller(&call->event, regs);
+	probe_find_handler(&call->event);
 	return probe_event_enter(call);
 }
 

@@ -29,8 +29,10 @@ struct probe_event {
 	u8 requested;
 	u8 granted;
 	bool user;
+	bool counted;		/* by whoever asked for it */
 	char task[TASK_COMM_LEN];
 	char caller[MEMTYPE_CALLER_LENGTH];	/* function+offset, and its module */
+	char handler[MEMTYPE_CALLER_LENGTH];	/* in mmap(): the function of the file's operations */
 	char name[MEMTYPE_NAME_LENGTH];		/* module of the caller, or else its function */
 };
 

@@ -24,10 +24,10 @@
  * VM_PFNMAP and VM_DONTEXPAND, which remap_pfn_range() sets, see to it that a
  * VMA never merges and never grows, and that MREMAP_DONTUNMAP is refused.
  *
- * vm_pgoff is the page frame in all of them: our own device is mapped at the
- * physical address, /dev/mem likewise, sysfs adds the BAR's start
- * (drivers/pci/mmap.c, pci_mmap_resource_range()), and remap_pfn_range() sets
- * it for private mappings.
+ * vm_pgoff is the page frame where our own device is mapped, /dev/mem likewise,
+ * sysfs adds the BAR's start (drivers/pci/mmap.c, pci_mmap_resource_range()), and
+ * remap_pfn_range() sets it for private mappings. To other drivers it is an offset
+ * of their own. What is split or moved keeps it, so that pieces are found by it.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -53,11 +53,16 @@ bool user_mapping_any(void)
 
 bool user_mapping_of(u64 first, u64 last)
 {
+	const struct user_piece *piece;
 	struct user_mapping *mapping;
+	u32 n;
 
 	list_for_each_entry(mapping, &all_mappings, node)
-		if (mapping->mapped_first <= last && mapping->mapped_last >= first)
-			return true;
+		for (n = 0; n < mapping->piece_count; n++) {
+			piece = &mapping->pieces[n];
+			if (piece->frame <= last && piece->frame + piece->pages - 1 >= first)
+				return true;
+		}
 	return false;
 }
 
@@ -66,17 +71,18 @@ static struct user_mapping *user_mapping_of_vma(struct vm_area_struct *vma)
 	return container_of(vma->vm_ops, struct user_mapping, operations);
 }
 
-bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping *mapping,
+bool user_mapping_request(struct vm_area_struct *vma, const struct user_mapping *mapping, u32 number,
 			  struct verifier_request *request)
 {
-	u64 first = max_t(u64, vma->vm_pgoff, mapping->first);
-	u64 last = min_t(u64, vma->vm_pgoff + vma_pages(vma) - 1, mapping->last);
+	const struct user_piece *piece = &mapping->pieces[number];
+	u64 first = max_t(u64, vma->vm_pgoff, piece->offset);
+	u64 end = min_t(u64, vma->vm_pgoff + vma_pages(vma), piece->offset + piece->pages);
 
-	if (last < first)
+	if (end <= first)
 		return false;
 	*request = (struct verifier_request){
-		.first = first,
-		.pages = last - first + 1,
+		.first = piece->frame + first - piece->offset,
+		.pages = end - first,
 		.memtype = mapping->memtype,
 		.owner = mapping->owner,
 		.space = vma->vm_mm,
@@ -105,22 +111,43 @@ static bool user_mapping_inherit_owner(struct verifier_record *record, void *dat
 	return false;
 }
 
-static void user_mapping_vma_open(struct vm_area_struct *vma)
+/* The records of a VMA that has come, of what it shares no address with. */
+static void user_mapping_count_vma(struct vm_area_struct *vma, const struct user_mapping *mapping)
 {
-	struct user_mapping *mapping = user_mapping_of_vma(vma);
 	struct verifier_request request;
+	u32 n;
 
-	kref_get(&mapping->references);
-	if (mapping->original && mapping->original->open)
-		mapping->original->open(vma);
-	mutex_lock(&state_lock);
-	if (user_mapping_request(vma, mapping, &request)) {
+	for (n = 0; mapping->counted && n < mapping->piece_count; n++) {
+		if (!user_mapping_request(vma, mapping, n, &request))
+			continue;
 		verifier_each(&state_verifier, request.first, request.first + request.pages - 1,
 			      user_mapping_inherit_owner, &request);
 		user_mapping_forget(&request);
 		if (!verifier_adopt(&state_verifier, &request))
 			pr_err("memtype: no memory to track a user mapping\n");
 	}
+}
+
+static void user_mapping_forget_vma(struct vm_area_struct *vma, const struct user_mapping *mapping)
+{
+	struct verifier_request request;
+	u32 n;
+
+	for (n = 0; mapping->counted && n < mapping->piece_count; n++)
+		if (user_mapping_request(vma, mapping, n, &request) &&
+		    user_mapping_forget(&request) != request.pages)
+			pr_err("memtype: a user mapping ended that was not counted in full\n");
+}
+
+static void user_mapping_vma_open(struct vm_area_struct *vma)
+{
+	struct user_mapping *mapping = user_mapping_of_vma(vma);
+
+	kref_get(&mapping->references);
+	if (mapping->original && mapping->original->open)
+		mapping->original->open(vma);
+	mutex_lock(&state_lock);
+	user_mapping_count_vma(vma, mapping);
 	kill_point_reached(MEMTYPE_KILL_POINT_OPEN);
 	mutex_unlock(&state_lock);
 }
@@ -149,12 +176,9 @@ static void user_mapping_free_last(struct kref *references)
 static void user_mapping_vma_close(struct vm_area_struct *vma)
 {
 	struct user_mapping *mapping = user_mapping_of_vma(vma);
-	struct verifier_request request;
 
 	mutex_lock(&state_lock);
-	if (user_mapping_request(vma, mapping, &request) &&
-	    user_mapping_forget(&request) != request.pages)
-		pr_err("memtype: a user mapping ended that was not counted in full\n");
+	user_mapping_forget_vma(vma, mapping);
 	kill_point_reached(MEMTYPE_KILL_POINT_CLOSE);
 	mutex_unlock(&state_lock);
 	if (mapping->original && mapping->original->close)
@@ -179,9 +203,6 @@ struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *
 		mapping->operations = *original;
 	mapping->operations.open = user_mapping_vma_open;
 	mapping->operations.close = user_mapping_vma_close;
-	mapping->first = 1;
-	mapping->mapped_first = vma->vm_pgoff;
-	mapping->mapped_last = vma->vm_pgoff + vma_pages(vma) - 1;
 	mapping->file = get_file(file);
 	mutex_lock(&state_lock);
 	list_add(&mapping->node, &all_mappings);
@@ -194,10 +215,11 @@ struct user_mapping *user_mapping_new(struct file *file, struct vm_area_struct *
 	return mapping;
 }
 
-void user_mapping_count(struct user_mapping *mapping, u64 first, u64 pages)
+void user_mapping_add_piece(struct user_mapping *mapping, u64 offset, u64 frame, u64 pages)
 {
-	mapping->first = first;
-	mapping->last = first + pages - 1;
+	mutex_lock(&state_lock);
+	mapping->pieces[mapping->piece_count++] = (struct user_piece){ offset, frame, pages };
+	mutex_unlock(&state_lock);
 }
 
 void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vma)
@@ -208,6 +230,7 @@ void user_mapping_follow(struct user_mapping *mapping, struct vm_area_struct *vm
 int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 {
 	struct mm_struct *mm = current->mm;
+	u64 frame = range->start >> PAGE_SHIFT;
 	struct user_mapping *mapping;
 	struct verifier_request asked;
 	struct verifier_record *record;
@@ -227,8 +250,9 @@ int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 	mapping = user_mapping_new(file, vma, range->memtype, vma->vm_ops, range->owner);
 	if (!mapping)
 		goto unlock;
-	user_mapping_count(mapping, vma->vm_pgoff, range->pages);
-	user_mapping_request(vma, mapping, &asked);
+	user_mapping_add_piece(mapping, vma->vm_pgoff, frame, range->pages);
+	mapping->counted = true;
+	user_mapping_request(vma, mapping, 0, &asked);
 	mutex_lock(&state_lock);
 	record = verifier_adopt(&state_verifier, &asked);
 	mutex_unlock(&state_lock);

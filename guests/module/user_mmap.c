@@ -12,6 +12,7 @@
 #include "compat.h"
 #include "kill_point.h"
 #include "state.h"
+#include "user_huge.h"
 #include "user_mapping.h"
 #include "user_mmap.h"
 
@@ -39,12 +40,34 @@ int user_mmap_close(struct file *file)
 	return 0;
 }
 
+/* Are the pieces whole pages, as many as the request has, and is the first where that begins? */
+static bool user_mmap_pieces_fit(const struct memtype_prepare *next)
+{
+	u64 pages = 0;
+	u32 n;
+
+	if (!next->piece_count)
+		return true;
+	if (next->piece_count > MEMTYPE_MOST_PIECES || next->pieces[0].start != next->request.start ||
+	    next->map_method != MEMTYPE_METHOD_REMAP || next->part_first ||
+	    next->part_pages != next->request.pages)
+		return false;
+	for (n = 0; n < next->piece_count; n++) {
+		if (offset_in_page(next->pieces[n].start) || !next->pieces[n].pages ||
+		    next->pieces[n].pages > next->request.pages - pages)
+			return false;
+		pages += next->pieces[n].pages;
+	}
+	return pages == next->request.pages;
+}
+
 int user_mmap_prepare(struct file *file, const struct memtype_prepare *next)
 {
 	struct user_file *user = file->private_data;
 
 	if (next->part_first > next->request.pages ||
-	    next->part_pages > next->request.pages - next->part_first)
+	    next->part_pages > next->request.pages - next->part_first ||
+	    !user_mmap_pieces_fit(next))
 		return -EINVAL;
 	mutex_lock(&state_lock);
 	user->next = *next;
@@ -65,7 +88,7 @@ int user_mmap_result(struct file *file, struct memtype_request *request)
 }
 
 /* The type is looked up anew with every page: Linux tracks nothing of what is inserted so. */
-static vm_fault_t user_mmap_insert_fault(struct vm_fault *fault)
+vm_fault_t user_mmap_insert_fault(struct vm_fault *fault)
 {
 	vm_fault_t result = vmf_insert_pfn(fault->vma, fault->address, fault->pgoff);
 
@@ -79,7 +102,72 @@ static const struct vm_operations_struct insert_operations = {
 	.fault = user_mmap_insert_fault,
 };
 
-static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next)
+/* What maps the pages when they are touched; NULL where mmap() does. */
+static const struct vm_operations_struct *user_mmap_faults(u32 map_method)
+{
+	switch (map_method) {
+	case MEMTYPE_METHOD_INSERT:
+		return &insert_operations;
+	case MEMTYPE_METHOD_INSERT_PMD:
+		return &user_huge_operations;
+	default:
+		return NULL;
+	}
+}
+
+static int user_mmap_remap(struct vm_area_struct *vma, const struct user_mapping *mapping,
+			   pgprot_t prot)
+{
+	const struct user_piece *piece;
+	int error = 0;
+	u32 n;
+
+	for (n = 0; n < mapping->piece_count && !error; n++) {
+		piece = &mapping->pieces[n];
+		error = remap_pfn_range(vma, vma->vm_start + ((piece->offset - vma->vm_pgoff) << PAGE_SHIFT),
+					piece->frame, piece->pages << PAGE_SHIFT, prot);
+	}
+	return error;
+}
+
+static void user_mmap_add_pieces(struct user_mapping *mapping, const struct vm_area_struct *vma,
+				 const struct memtype_prepare *next)
+{
+	u64 offset = vma->vm_pgoff + next->part_first;
+	u32 n;
+
+	if (!next->piece_count)
+		user_mapping_add_piece(mapping, offset, offset, next->part_pages);
+	for (n = 0; n < next->piece_count; n++) {
+		user_mapping_add_piece(mapping, offset, next->pieces[n].start >> PAGE_SHIFT,
+				       next->pieces[n].pages);
+		offset += next->pieces[n].pages;
+	}
+}
+
+/* Of all pieces or, when the verifier refuses one, of none. The verdict is that, or the last one's. */
+static int user_mmap_track(struct vm_area_struct *vma, const struct user_mapping *mapping,
+			   struct verifier_record *records[MEMTYPE_MOST_PIECES],
+			   struct verifier_verdict *verdict)
+{
+	struct verifier_request asked;
+	u32 n;
+
+	for (n = 0; n < mapping->piece_count; n++) {
+		user_mapping_request(vma, mapping, n, &asked);
+		records[n] = verifier_track(&state_verifier, &asked, verdict);
+		if (!records[n])
+			break;
+	}
+	if (n == mapping->piece_count)
+		return 0;
+	while (n)
+		verifier_release(&state_verifier, records[--n]);
+	return verdict->error ? 0 : -ENOMEM;
+}
+
+static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next,
+			       const struct user_mapping *mapping)
 {
 	pgprot_t prot = vma->vm_page_prot;
 
@@ -90,10 +178,8 @@ static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_
 		return -EINVAL;
 	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
 	vma->vm_page_prot = prot;
-	if (next->map_method != MEMTYPE_METHOD_INSERT)
-		return remap_pfn_range(vma, vma->vm_start + (next->part_first << PAGE_SHIFT),
-				       vma->vm_pgoff + next->part_first,
-				       next->part_pages << PAGE_SHIFT, prot);
+	if (!user_mmap_faults(next->map_method))
+		return user_mmap_remap(vma, mapping, prot);
 	/* vmf_insert_pfn() has a BUG_ON() for pages that would be copied on write. */
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
@@ -120,34 +206,35 @@ static bool user_mmap_take_prepared(struct user_file *user, struct vm_area_struc
 static int user_mmap_map_prepared(struct file *file, struct vm_area_struct *vma,
 				  struct memtype_prepare *next)
 {
+	struct verifier_record *records[MEMTYPE_MOST_PIECES];
 	struct user_file *user = file->private_data;
 	struct memtype_request *request = &next->request;
-	bool insert = next->map_method == MEMTYPE_METHOD_INSERT;
 	struct verifier_verdict verdict;
-	struct verifier_request asked;
-	struct verifier_record *record;
 	struct user_mapping *mapping;
+	int error;
+	u32 n;
 
-	mapping = user_mapping_new(file, vma, request->memtype, insert ? &insert_operations : NULL,
+	mapping = user_mapping_new(file, vma, request->memtype, user_mmap_faults(next->map_method),
 				   request->owner);
 	if (!mapping)
 		return -ENOMEM;
-	user_mapping_count(mapping, vma->vm_pgoff + next->part_first, next->part_pages);
-	user_mapping_request(vma, mapping, &asked);
+	user_mmap_add_pieces(mapping, vma, next);
 	mutex_lock(&state_lock);
 	arch_x86_refresh();
-	record = verifier_track(&state_verifier, &asked, &verdict);
+	error = user_mmap_track(vma, mapping, records, &verdict);
+	/* A mapping the verifier refused isn't counted, so nothing has to follow it but its faults. */
+	mapping->counted = !error && !verdict.error;
 	state_fill_verdict(&request->verdict, &verdict);
-	if (!verdict.error && !record) {
-		request->kernel_error = ENOMEM;
+	if (error) {
+		request->kernel_error = -error;
 	} else if (verdict.error && state_enforce) {
 		request->kernel_error = -verdict.error;
 	} else {
 		request->asked_kernel = 1;
-		request->kernel_error = -user_mmap_map_pages(vma, next);
+		request->kernel_error = -user_mmap_map_pages(vma, next, mapping);
 	}
-	if (request->kernel_error && record)
-		verifier_release(&state_verifier, record);
+	for (n = 0; request->kernel_error && mapping->counted && n < mapping->piece_count; n++)
+		verifier_release(&state_verifier, records[n]);
 	user->result = *request;
 	kill_point_reached(MEMTYPE_KILL_POINT_MMAP);
 	mutex_unlock(&state_lock);
@@ -155,9 +242,6 @@ static int user_mmap_map_prepared(struct file *file, struct vm_area_struct *vma,
 		user_mapping_free(mapping);
 		return -request->kernel_error;
 	}
-	/* A mapping the verifier refused isn't counted, so nothing has to follow it but its faults. */
-	if (!record)
-		user_mapping_count(mapping, 1, 0);
 	user_mapping_follow(mapping, vma);
 	return 0;
 }

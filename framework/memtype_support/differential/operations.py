@@ -59,6 +59,8 @@ class Start:
 
 @dataclass(frozen=True)
 class Mmap:
+    """:param more: Further pieces of memory, which the mapping has behind the first."""
+
     number: int
     process: str
     span: Span
@@ -67,13 +69,19 @@ class Mmap:
     private: bool
     protection: str
     part: tuple[int, int] | None = None
+    more: tuple[Span, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[Span, ...]:
+        return (self.span, *self.more)
 
     def code(self) -> str:
+        memory = f"[{', '.join(map(str, self.pieces))}]" if self.more else str(self.span)
         options = "" if self.via == "driver" else f', via="{self.via}"'
         options += ", private=True" if self.private else ""
         options += "" if self.protection == "rw" else f', protection="{self.protection}"'
         options += "" if self.part is None else f", part={self.part}"
-        call = f"{self.process}.mmap({self.span}, MemType.{self.memtype.name}{options})"
+        call = f"{self.process}.mmap({memory}, MemType.{self.memtype.name}{options})"
         return f"m{self.number} = {call}.mapping"
 
 

@@ -118,7 +118,7 @@ class Runner:
             case ops.Mmap(number, name, span, memtype):
                 made = batch.add(
                     self._processes[name].mmap,
-                    self._region(span),
+                    [*map(self._region, operation.pieces)] if operation.more else self._region(span),
                     memtype,
                     via=operation.via,
                     private=operation.private,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
@@ -138,7 +138,13 @@ class World:
         # Only the part that is mapped is asked for.
         first, pages = operation.part or (0, span.pages)
         request = Request(self.pfn(span) + first, pages, operation.memtype, operation.process, pid)
-        verdict = self.verifier.verify(request)
+        requests = [(request, first)]
+        for piece in operation.more:
+            before, offset = requests[-1]
+            following = replace(request, pfn=self.pfn(piece), pages=piece.pages)
+            requests.append((following, offset + before.pages))
+        size = sum(piece.pages for piece in operation.pieces)
+        verdict = self._verify_all([each for each, _ in requests])
         if self.enforce and not verdict.accepted:
             return Expected(verdict=verdict)
         where = address()
@@ -146,18 +152,27 @@ class World:
             pid,
             where // PAGE_SIZE,
             self.pfn(span),
-            span.pages,
+            size,
             operation.memtype,
             via=operation.via,
             private=operation.private,
             protection=operation.protection,
             part=operation.part,
+            pieces=[(self.pfn(piece), piece.pages) for piece in operation.pieces] if operation.more else (),
         )
         if not answer.errno:
-            self.user[operation.process, operation.number] = (where // PAGE_SIZE, span.pages)
-            if verdict.accepted:
-                self.verifier.adopt(replace(request, address=where + first * PAGE_SIZE))
+            self.user[operation.process, operation.number] = (where // PAGE_SIZE, size)
+            for each, offset in requests if verdict.accepted else ():
+                self.verifier.adopt(replace(each, address=where + offset * PAGE_SIZE))
         return Expected(verdict=verdict, answer=answer)
+
+    def _verify_all(self, requests: Sequence[Request]) -> spec.Verdict:
+        """The verdict on what is mapped at once: the first that is no, or the last. One type is no alias."""
+        for request in requests[:-1]:
+            verdict = self.verifier.verify(request)
+            if not verdict.accepted:
+                return verdict
+        return self.verifier.verify(requests[-1])
 
     @_apply.register
     def _munmap(self, operation: ops.Munmap, _address: Callable[[], int]) -> Expected:

@@ -35,6 +35,7 @@ def cache(ctx: click.Context) -> None:
       image     a distribution
       firmware  OVMF
       bundle    what a guest boots from, built in a kit
+      user-module  a module that a test has brought, built, or one that it needs
       template  a booted guest, from which others are cloned
       cluster   what a run with --scheduler has sent to this machine
       qemu      another suite's QEMU,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.operation import Steps, ask, operation
-from pytest_memtype.guest.outcome import Mapping, Outcome
+from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
 from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, physical_address, types_of
 from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.guest.request_mapping import request_mapping
 from pytest_memtype.x86.memtype import MemType
+
+_PIECE = 2 << 20
 
 _MEMREMAP = (MemType.WB, MemType.WT, MemType.WC)
 _SET_MEMORY = (MemType.WB, MemType.WC, MemType.UC_MINUS)
@@ -77,6 +82,56 @@ class Driver:
         """
         _check("set_pages_array", memtype, _SET_MEMORY)
         return self._map("set_pages_array", region, memtype)
+
+    @operation
+    def memremap_pages(self, region: Region, memtype: MemType) -> Steps[Outcome]:
+        """Give device memory struct pages and a direct map with ``memremap_pages()``.
+
+        As p2pdma does for a BAR (UC_MINUS: ``MEMORY_DEVICE_PCI_P2PDMA``) and DAX for its memory (WB:
+        ``MEMORY_DEVICE_GENERIC``): the type follows from the kind of memory.
+
+        :param region: Device memory: whole pieces of 2 MiB, 64 MiB at most.
+        :param memtype: UC_MINUS or WB.
+        :raises UsageError: there is no such kind, or the region isn't whole pieces.
+        :raises AgentError: the region has RAM.
+        """
+        _check("memremap_pages", memtype, (MemType.WB, MemType.UC_MINUS))
+        if not region.pages or region.size % _PIECE or region.start % _PIECE or region.size > 32 * _PIECE:
+            raise UsageError(f"memremap_pages: {region} is not whole pieces of 2 MiB, 64 MiB at most")
+        return self._map("memremap_pages", region, memtype)
+
+    @operation
+    def free(self, ram: Region) -> Steps[Outcome]:
+        """Free RAM of :meth:`Guest.ram` as it is, as a driver that forgets ``set_memory_wb()``.
+
+        The verifier refuses it (``ram-not-wb``) where the direct map has a page with another type than WB.
+        Linux looks at nothing, and forgets the type that it has kept for the page, but the direct map stays
+        as it is: whoever gets the page next has it uncached. ``granted`` is the type there.
+
+        :param ram: A region that :meth:`Guest.ram` gave, all of it.
+        :raises AgentError: it is none, or a process has it mapped.
+        """
+        reply = yield from ask("free_ram", start=ram.start, pages=ram.pages, memtype=int(MemType.WB))
+
+        def decode(answer: dict[str, Any]) -> Outcome:
+            content, pat = answer["outcome"], decode_registers(answer["registers"]).pat_value
+            leaves = decode_leaves(content["page_table"], pat, pages=ram.pages)
+            return Outcome(
+                operation="free",
+                actor=self.name,
+                region=ram,
+                requested_or_none=MemType.WB,
+                verdict_or_none=decode_verdict(content["verdict"]),
+                kernel=decode_kernel(content["kernel"], reply.log),
+                granted_pages=types_of(leaves),
+                effective_pages=(),
+                mapping=None,
+                leaves=leaves,
+            )
+
+        outcome = reply.decode(decode)
+        self._journal.mapped(outcome, "free")
+        return outcome
 
     @operation
     def reserve_wc(self, region: Region) -> Steps[Outcome]:

@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import re
 import shlex
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.console.reports import ConsoleReport, find_reports
@@ -23,6 +24,7 @@ from pytest_memtype.guest.gcov import READ, GuestCounters, decode_counters
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.journal_values import listed, mtrr_type, pat_text, type_by, type_or_errno
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
+from pytest_memtype.guest.module import BuiltModule, Module, Value
 from pytest_memtype.guest.observation import (
     Observation,
     ObservationStatus,
@@ -31,6 +33,7 @@ from pytest_memtype.guest.observation import (
 )
 from pytest_memtype.guest.operation import Steps, ask, carry_out, operation
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
+from pytest_memtype.guest.pci import PciDevice, find_device
 from pytest_memtype.guest.policy import Policy
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
@@ -40,9 +43,12 @@ from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.results import ShellResult, TypeInUse
 from pytest_memtype.guest.screenshot import Picture, screenshot
+from pytest_memtype.guest.transfer import MOST, get_file, put_file
+from pytest_memtype.host.files import named_path, read_file
 from pytest_memtype.machine.change_registers import change_vcpu_registers, with_mtrrs
 from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.device_state import CpuRegisters
+from pytest_memtype.machine.device_trial import why_not_saved
 from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, check_bootable, intended
@@ -58,6 +64,8 @@ from pytest_memtype.x86.mtrr import MtrrState
 if TYPE_CHECKING:
     from pytest_memtype.audit.audit import Audit
     from pytest_memtype.ssh.connection import Connection
+
+NO_PARAMETERS: Mapping[str, Value] = MappingProxyType({})
 
 _NAME_LENGTH = 31
 _MUTANT = "/sys/kernel/debug/memtype_mutant"
@@ -79,6 +87,9 @@ class Guest:
     :ivar faults: Functions of the kernel that are told to fail.
     :ivar journal: Everything that was done in it.
     :ivar others_before: How many of the first observations were made before the test.
+    :ivar modules: The modules of the user's that it has loaded, by name.
+    :ivar user_module: Builds a module for its kernel; set by the run that the guest is of.
+    :ivar brought: Paths of the modules' files that its template has.
     """
 
     def __init__(
@@ -110,6 +121,9 @@ class Guest:
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
         self.others_before = 0
+        self.modules: dict[str, Module] = {}
+        self.user_module: Callable[[str], BuiltModule] | None = None
+        self.brought: frozenset[str] = frozenset()
         self.begin_test()
 
     @property
@@ -254,18 +268,114 @@ class Guest:
         records = reply.decode(lambda content: tuple(decode_tracked(each) for each in content["records"]))
         return tuple(record for record in records if observed is None or record.observed is observed)
 
+    def load(self, path: str | Path, parameters: Mapping[str, Value] = NO_PARAMETERS) -> Module:
+        """Load a kernel module of your own, built for the guest's kernel by that kernel's compiler.
+
+        A module that is loaded already, with the same parameters, isn't loaded again.
+
+        :param path: A folder with Kbuild or Makefile, a ``.c`` file or a ``.ko`` file, from the folder of the
+            test's file on; or the name of a module in the kernel's package, ``"uio_pci_generic"``.
+        :param parameters: The module's parameters.
+        :raises UsageError: there is no such file, or it is a module for another kernel.
+        :raises ModuleBroken: it doesn't build; the compiler's words are in the details of the first error.
+        :raises ModuleRefusedToLoad: the guest's kernel doesn't take it; the message has the kernel's words.
+        :raises GuestPanicked: the kernel panicked while it was loaded.
+        :raises Unavailable: the guest is no guest of a run in QEMU.
+        """
+        if self.user_module is None or not isinstance(self.host_machine, Machine):
+            raise Unavailable("load() wants a guest in a QEMU of a run, for whose kernel a module is built")
+        built = self.user_module(str(path))
+        loaded = self.modules.get(built.name)
+        if loaded is not None and loaded.loaded and loaded.parameters == dict(parameters):
+            return loaded
+        module = Module(
+            built,
+            parameters,
+            agent=self._agent,
+            journal=self.journal,
+            observed=lambda module: self._own_time(module.name),
+            tracked=lambda: self.tracked(observed=True),
+            reports=self.reports,
+        )
+        module.load(there=self.brought)
+        self.modules[built.name] = module
+        return module
+
+    def put(self, path: str | Path, to: str = "") -> str:
+        """Copy a file into the guest, and return its path there.
+
+        :param path: A regular file of at most 64 MiB.
+        :param to: Its absolute path in the guest; empty for ``/tmp/NAME``. Folders are made.
+        :raises UsageError: the file can't be read.
+        :raises AgentError: the guest's kernel refuses it.
+        """
+        source = named_path(str(path), what="put")
+        where = to or f"/tmp/{source.name}"
+        put_file(self._agent, read_file(source, most=MOST), where)
+        self.journal.done("put", actor="test", arguments={"path": str(path), "to": where}, result=0, log=())
+        return where
+
+    def get(self, path: str) -> bytes:
+        """The content of a regular file in the guest, of at most 64 MiB.
+
+        :param path: Its absolute path there.
+        :raises AgentError: there is none, or the guest's kernel refuses it.
+        """
+        content = get_file(self._agent, path)
+        self.journal.done("get", actor="test", arguments={"path": path}, result=len(content), log=())
+        return content
+
+    def pci(self, which: str) -> PciDevice:
+        """A PCI device of the guest.
+
+        :param which: Vendor and device, ``"1234:11e8"``, or its place on the bus, ``"00:02.0"``.
+        :raises UsageError: there is none, or there are several of that id.
+        """
+        return find_device(self._agent, which)
+
     @operation
-    def observed(self, region: Region | None = None) -> Steps[list[Observation]]:
+    def observed(
+        self, region: Region | None = None, *, module: Module | str | None = None
+    ) -> Steps[list[Observation]]:
         """List the mappings that others have made or tried to make, in the order of the kernel's answers.
 
         First those that were there when the module was loaded; then those seen since the guest booted, or,
         where it is shared, since it was handed to this test.
 
         :param region: Only mappings that overlap it; None for all memory.
+        :param module: Only mappings that this module has made, or that its file's mmap() has; None for all.
         """
         self._looked_at_others = True
         found = yield from self._observations()
-        return [each for each in found if region is None or each.region.overlaps(region)]
+        name = module.name if isinstance(module, Module) else module
+        return [
+            each
+            for each in found
+            if (region is None or each.region.overlaps(region)) and name in (None, each.module)
+        ]
+
+    def aliases(self, owner: Module | str | None = None) -> tuple[Observation, ...]:
+        """The mappings since the test began that others have made and that break a rule.
+
+        Where a test asks for those of one owner, the others still fail it at its end.
+
+        :param owner: Only mappings that this module has made; or a name: of a module, or of a task. None for
+            all.
+        """
+        if owner is None:
+            self._looked_at_others = True
+        name = owner.name if isinstance(owner, Module) else owner
+        return tuple(each for each in self._own_time(name) if each.rule is not None and not each.errno)
+
+    def _own_time(self, name: str | None) -> list[Observation]:
+        """The observations since the test began, of a module or a task; the test has looked at them."""
+        found = carry_out(self._agent, self._observations())
+        mine = []
+        for number, each in enumerate(found[self.others_before :], start=self.others_before):
+            if not each.seeded and name in (None, each.module, each.task):
+                self._seen_others.add(number)
+                mine.append(each)
+        return mine
 
     def note_others(self) -> int:
         """Count the observations so far as the boot's, not the test's; returns how many there are."""
@@ -279,12 +389,28 @@ class Guest:
         """
         if self._looked_at_others:
             return []
-        since = carry_out(self._agent, self._observations())[self.others_before :]
-        return [each for each in since if each.rule == "alias" and not each.errno and not each.seeded]
+        found = carry_out(self._agent, self._observations())
+        return [
+            each
+            for number, each in enumerate(found)
+            if number >= self.others_before
+            and number not in self._seen_others
+            and each.rule == "alias"
+            and not each.errno
+            and not each.seeded
+        ]
 
     def _observations(self) -> Steps[list[Observation]]:
         reply = yield from ask("observed")
-        return reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
+        found = reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
+        return [self._with_line(each) for each in found]
+
+    def _with_line(self, each: Observation) -> Observation:
+        module = self.modules.get(each.module or "")
+        if module is None:
+            return each
+        called = each.caller is not None and each.caller.endswith(f" [{module.name}]")
+        return dataclasses.replace(each, line=module.line((each.caller if called else each.handler) or ""))
 
     @operation
     def observation(self) -> Steps[ObservationStatus]:
@@ -372,7 +498,11 @@ class Guest:
             returns those that the CPU shall have.
         :param cpus: QEMU's numbers of the CPUs that change, None for all.
         :raises LayoutError: the MTRRs can't express the layout.
+        :raises Unavailable: QEMU doesn't save one of :attr:`Hardware.devices`, which so can't move.
         """
+        why_not = why_not_saved(self.hardware, self.machine.config.accelerator)
+        if why_not is not None:
+            raise Unavailable(f"change_registers() moves the guest to another QEMU: {why_not}")
         if isinstance(change, Layout):
             check_bootable(change)
             mtrrs = self._intended(change, physical_bits=self.hardware.physical_bits)
@@ -510,6 +640,7 @@ class Guest:
     def begin_test(self) -> None:
         """Hand the guest to a test: its log and reports begin here."""
         self._looked_at_others = False
+        self._seen_others: set[int] = set()
         self._log_start = len(self._agent.log)
         self._console_start = _size(self._console_log)
 

@@ -12,7 +12,7 @@ from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
 _WHEN_TOUCHED = "mmap insert_pfn"
-"""Label of the mappings whose pages appear when touched."""
+"""Beginning of the labels of mappings whose pages appear when touched."""
 
 _OWN_DEVICE = ("mmap driver", "mmap noncached_writecombine", _WHEN_TOUCHED)
 """Labels of the mappings through the agent's own device."""
@@ -73,6 +73,9 @@ class Journal:
         :param label: Names the kind of request, such as ``ioremap``.
         :param arguments: Further arguments of the request; None for no others.
         """
+        if outcome.requested_or_none is None:
+            self._found_mapped(outcome, label, arguments or {})
+            return
         beside = [each.label for each in self._live if each.overlaps(outcome.region)]
         beside += [
             each for mapping, each in self._reserved.items() if mapping.region.overlaps(outcome.region)
@@ -111,6 +114,24 @@ class Journal:
         held = tuple(absent or memtype is not None for memtype in outcome.granted_pages)
         refused = outcome.verdict_or_none is None or outcome.verdict_or_none.rejected
         self._live.append(_Live(live, outcome.mapping, held, refused))
+
+    def _found_mapped(self, outcome: Outcome, label: str, arguments: dict[str, Any]) -> None:
+        """Note a mapping of which the test expects nothing: no answer to a request, but what a driver did."""
+        self.done(
+            label,
+            actor=outcome.actor,
+            arguments=arguments,
+            result=outcome.kernel.errno,
+            log=outcome.kernel.log,
+            mapped=_region(outcome.region),
+            granted=_types(outcome.granted_pages),
+            handle=None if outcome.mapping is None else outcome.mapping.handle,
+            address=outcome.address,
+        )
+        if outcome.mapping is not None:
+            held = tuple(memtype is not None for memtype in outcome.granted_pages)
+            # The test knows of no alias.
+            self._live.append(_Live(label, outcome.mapping, held, refused=False))
 
     def forget(self) -> None:
         """Forget all mappings: the guest was reset."""
@@ -215,8 +236,10 @@ class Journal:
         self.entries.append({"step": len(self.entries) + 1, **entry})
 
 
-def _region(region: Region) -> dict[str, int]:
-    return {"start": region.start, "pages": region.pages}
+def _region(region: Region) -> dict[str, Any]:
+    parts = region.parts()
+    more = {} if len(parts) == 1 else {"pieces": [[each.start, each.pages] for each in parts]}
+    return {"start": region.start, "pages": region.pages, **more}
 
 
 def _types(pages: Sequence[MemType | Effective | None]) -> str | list[str | None] | None:

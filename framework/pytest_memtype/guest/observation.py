@@ -7,6 +7,7 @@ kernel's own list. See docs/observation.md for mappings that pass neither.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from pytest_memtype.guest.outcome import TrackedMapping, decode_verdict
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
 from pytest_memtype.x86.memtype import MemType
+
+_MODULE = re.compile(r" \[(\w+)\]$")
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,13 @@ class Observation:
         None for a mapping made before the probes were there.
     :param task: Name of the task it ran in; None for such a mapping.
     :param pid: Process id of that task; 0 for such a mapping.
+    :param handler: The function of the file's operations that the task was in mmap() of, as the kernel prints
+        it: ``function [module]``; None outside of mmap(). A driver that reserves a type by the last thing
+        that its function does isn't on the stack any more, and from 6.16 on Linux maps for some of them.
     :param rule: The verifier's rule that a mapping of ``requested`` breaks; None when it breaks none.
     :param conflict: The mapping in the way; None where the rule has none.
+    :param line: File and line in a module that the test has loaded: of the call, or of ``handler`` where the
+        caller isn't the module's; None for others.
     """
 
     start: int
@@ -45,6 +53,8 @@ class Observation:
     pid: int
     rule: str | None
     conflict: TrackedMapping | None
+    handler: str | None = None
+    line: str | None = None
 
     @property
     def region(self) -> Region:
@@ -55,8 +65,20 @@ class Observation:
         """Was it mapped before the probes were there?"""
         return self.caller is None
 
+    @property
+    def module(self) -> str | None:
+        """Name of the module that called, or else of the one whose file is mapped; None for the kernel."""
+        for place in (self.caller, self.handler):
+            match = _MODULE.search(place or "")
+            if match:
+                return match[1]
+        return None
+
     def __str__(self) -> str:
         who = "before the module" if self.seeded else f"{self.caller}, {self.task}:{self.pid}"
+        if self.line is not None:
+            by = "" if f"[{self.module}]" in (self.caller or "") else f" for {self.handler}"
+            who = f"{self.line}: {self.caller}{by}, {self.task}:{self.pid}"
         requested = "?" if self.requested is None else self.requested
         granted = os.strerror(self.errno) if self.granted is None else self.granted
         broken = "" if self.rule is None else f", {self.rule}"
@@ -138,4 +160,5 @@ def decode_observation(content: dict[str, Any]) -> Observation:
         pid=int(content["pid"]),
         rule=verdict.rule,
         conflict=verdict.conflict,
+        handler=plain(content.get("handler", "")) or None,
     )

@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pytest_memtype.errors import ModuleMissing
+from pytest_memtype.errors import ModuleMissing, UsageError
 from pytest_memtype.guest.page_table import Leaves
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
@@ -135,9 +135,11 @@ class Outcome:
 
     :param operation: The request's verb, such as ``ioremap`` or ``mmap``.
     :param actor: Name of the driver or process that asked.
-    :param region: The guest-physical memory that was asked for.
-    :param requested: The type that was asked for.
-    :param verdict_or_none: The verifier's verdict; None in a guest without the module.
+    :param region: The guest-physical memory that was asked for; of a device node, what its driver has mapped.
+        It starts at 0 where that isn't known: nothing is mapped yet, or several pieces of memory are.
+    :param requested_or_none: The type that was asked for; None where the test expects none.
+    :param verdict_or_none: The verifier's verdict; None in a guest without the module, and where the test
+        expects nothing.
     :param kernel: The kernel's answer.
     :param granted_pages: The type of each page, decoded from the page table, None where nothing is mapped.
         Empty without a mapping, and for requests that map nothing. ``granted`` is the type that all pages
@@ -147,12 +149,13 @@ class Outcome:
     :param mapping: The mapping that was made; None when there is none.
     :param address: Virtual address of a process's mapping, 0 for a driver's and where nothing is mapped.
     :param leaves: The page-table entries behind ``granted_pages``, with the size of their pages.
+    :param expected: The memory that the test expects a device node to map; None for no expectation.
     """
 
     operation: str
     actor: str
     region: Region
-    requested: MemType
+    requested_or_none: MemType | None
     verdict_or_none: Verdict | None
     kernel: KernelAnswer
     granted_pages: tuple[MemType | None, ...]
@@ -160,13 +163,27 @@ class Outcome:
     mapping: Mapping | None
     address: int = 0
     leaves: tuple[Leaves, ...] = ()
+    expected: Region | None = None
+
+    @property
+    def requested(self) -> MemType:
+        """The type that was asked for.
+
+        :raises UsageError: the test expects nothing of a device node.
+        """
+        if self.requested_or_none is None:
+            raise UsageError("mmap: without a region and a type nothing was asked for; name them")
+        return self.requested_or_none
 
     @property
     def verdict(self) -> Verdict:
         """The verifier's verdict.
 
         :raises ModuleMissing: the guest has no verifier.
+        :raises UsageError: the test expects nothing, so that there is nothing to judge.
         """
+        if self.requested_or_none is None:
+            raise UsageError("mmap: without a region and a type the verifier isn't asked; name them")
         if self.verdict_or_none is None:
             raise ModuleMissing("the verdict")
         return self.verdict_or_none
@@ -184,14 +201,20 @@ class Outcome:
         """Did verifier and kernel accept, and is the type the one that was asked for?
 
         Requests that only reserve (``reserve_wc``, ``phys_wc_add``) have no page table to hold another type.
+        Where the test expects nothing, the kernel alone decides.
         """
+        if self.requested_or_none is None:
+            return self.kernel.accepted
+        if self.expected is not None and self.granted_pages and self.region != self.expected:
+            return False
         as_asked = self.granted is self.requested or not self.granted_pages
         return self.verdict.accepted and self.kernel.accepted and as_asked
 
     def __str__(self) -> str:
+        requested = "" if self.requested_or_none is None else f" {self.requested_or_none}"
         verifier = "-" if self.verdict_or_none is None else self.verdict_or_none
         return (
-            f"{self.actor} {self.operation} {self.requested} {self.region}: "
+            f"{self.actor} {self.operation}{requested} {self.region}: "
             f"verifier {verifier}, kernel {self.kernel}, page table {_all(self.granted_pages)}"
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
 from pytest_memtype.x86.effective import Effective, effective_type
 from pytest_memtype.x86.memtype import MemType
@@ -80,8 +80,9 @@ def types_by_address(content: dict[str, Any], region: Region, pat_value: int) ->
     """
     types: list[MemType | None] = []
     leaves = decode_leaves(content, pat_value, pages=region.pages)
+    addresses = region.addresses()
     for (entry, shift, _), run in zip(content["runs"], leaves, strict=True):
-        start = region.start + len(types) * PAGE_SIZE
+        start = addresses[len(types)]
         # A large page's addresses, virtual and physical, have the same low bits.
         maps = leaf_address(entry, _PAGE_SIZES[shift]) | start & (1 << shift) - 1
         types += [run.memtype if entry and maps == start else None] * run.pages
@@ -115,7 +116,7 @@ def effective_types(
     and More Recent Processor Families").
     """
     effective = functools.cache(lambda mtrr, memtype: effective_type(mtrr, memtype, registers.vendor))
-    mtrrs = _mtrr_types(region, registers.mtrr)
+    mtrrs = itertools.chain.from_iterable(_mtrr_types(each, registers.mtrr) for each in region.parts())
     return tuple(
         None if memtype is None else effective(mtrr, memtype)
         for mtrr, memtype in zip(mtrrs, granted, strict=True)

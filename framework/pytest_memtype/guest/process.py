@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused, UsageError
@@ -12,8 +12,8 @@ from pytest_memtype.guest.operation import Steps, ask, operation
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
-from pytest_memtype.guest.region import PAGE_SIZE, Region
-from pytest_memtype.guest.request_mapping import request_mapping
+from pytest_memtype.guest.region import PAGE_SIZE, Region, together
+from pytest_memtype.guest.request_mapping import request_device_mapping, request_mapping
 from pytest_memtype.guest.results import SyscallAnswer
 from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
@@ -22,12 +22,16 @@ from pytest_memtype.x86.size import parse_size
 _VIA: dict[str, tuple[MemType, ...]] = {
     "driver": tuple(MemType),
     "insert_pfn": tuple(MemType),
+    "insert_pfn_pmd": tuple(MemType),
     "noncached_writecombine": (MemType.WC,),
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
 }
 """Memory types that each way to map can ask for."""
 
+
+MOST_PIECES = 16
+"""Pieces of memory that one mapping can have."""
 
 MOMENTS = ("mmap", "open", "close", "fault")
 """Moments in the middle of an operation at which :meth:`Process.kill` can strike."""
@@ -49,25 +53,33 @@ class Process:
     @operation
     def mmap(
         self,
-        region: Region,
-        memtype: MemType,
+        region: Region | Sequence[Region] | None = None,
+        memtype: MemType | None = None,
         *,
         via: str = "driver",
         private: bool = False,
         protection: str = "rw",
         part: tuple[int, int] | None = None,
+        offset: int = 0,
+        size: int | str | None = None,
     ) -> Steps[Outcome]:
         """Map device memory or RAM into the process.
 
-        :param region: The memory to map.
-        :param memtype: The type to ask for; ``via`` says which types are possible.
+        :param region: The memory to map; via ``driver`` also several pieces of memory, at most 16, which the
+            mapping has one behind the other.
+        :param memtype: The type to ask for; ``via`` says which types are possible. Via a device node, both
+            are what the test expects, and what the verifier is asked; what the driver has mapped is read from
+            the page tables: ``outcome.region``, ``outcome.granted``.
         :param via: ``driver``: the agent's own device, ``remap_pfn_range()`` with any type.
             ``insert_pfn``: the same device, ``vmf_insert_pfn()`` for each page when it is touched; the
             verifier is asked and counts at mmap(), and Linux tracks nothing of it. A private mapping is
-            refused, EINVAL. ``noncached_writecombine``: as ``driver``, with the protection
-            ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the test
-            device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC). ``devmem``: ``/dev/mem``, WB
-            without and UC_MINUS with O_SYNC.
+            refused, EINVAL. ``insert_pfn_pmd``: likewise 2 MiB at a time, ``vmf_insert_pfn_pmd()``, where the
+            memory is aligned to that and Linux asks for a large page, from 6.6 on.
+            ``noncached_writecombine``: as ``driver``, with the protection
+            ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the PCI
+            device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC; ENOENT where the BAR isn't
+            prefetchable). ``devmem``: ``/dev/mem``, WB without and UC_MINUS with O_SYNC. ``/dev/NAME``: that
+            device node, whose driver maps what it likes.
         :param private: MAP_PRIVATE instead of MAP_SHARED. A page the process writes becomes a copy in
             RAM, mapped with the type asked for (``wp_page_copy()`` in ``mm/memory.c`` makes it from
             ``vm_page_prot``); the record stays, because the VMA does.
@@ -75,18 +87,45 @@ class Process:
         :param part: Offset and number of the pages that are mapped, in a VMA of the whole region; via
             ``driver`` only. The verifier is asked for these pages alone. A part that is private is
             refused, EINVAL. None maps the whole region.
+        :param offset: Offset in bytes that a device node is mapped at.
+        :param size: Bytes of a device node to map, a number or text with a unit (``"64K"``), by a test that
+            expects nothing of it; None for as many as the region has.
         :raises UsageError: ``via`` is not known, or can't ask for the type or for a part.
         :raises ProcessDied: the process died during the call; its mappings are gone.
         """
+        fields: dict[str, str | int] = {}
+        if region is not None and not isinstance(region, Region):
+            region = _pieces(region, via, part=part)
+            fields["pieces"] = ",".join(f"{each.start:#x}+{each.pages}" for each in region.parts())
+        if via.startswith("/"):
+            fields |= {"private": int(private), "protection": protection}
+            _check_protection(protection)
+            pages = _pages_of_node(via, region, memtype, offset=offset, size=size, part=part)
+            expected = None if region is None or memtype is None else (region, memtype)
+            with self._notices_death("mmap"):
+                return (
+                    yield from request_device_mapping(
+                        self._journal,
+                        process=self.name,
+                        path=via,
+                        offset=offset,
+                        pages=pages,
+                        expected=expected,
+                        fields=fields,
+                    )
+                )
         if via not in _VIA:
-            raise UsageError(f"a process can't map via {via!r}; it knows {', '.join(_VIA)}")
+            raise UsageError(f"a process can't map via {via!r}; it knows {', '.join(_VIA)} and '/dev/NAME'")
+        if region is None or memtype is None or offset or size is not None:
+            raise UsageError(f"via {via!r} takes a region and a type; offset= and size= are for '/dev/NAME'")
         if memtype not in _VIA[via]:
             raise UsageError(
                 f"via {via!r} can't ask for {memtype}; it knows {', '.join(map(str, _VIA[via]))}"
             )
         _check_protection(protection)
         label = f"mmap {via}" + (" private" if private else "") + ("" if part is None else " part")
-        fields: dict[str, str | int] = {"via": via, "private": int(private), "protection": protection}
+        label += " pieces" if "pieces" in fields else ""
+        fields |= {"via": via, "private": int(private), "protection": protection}
         if part is not None:
             _check_part(part, region, via)
             fields |= {"part_first": part[0], "part_pages": part[1]}
@@ -152,7 +191,8 @@ class Process:
         if handle is None:
             self._journal.unmapped(mapping, self.name, offset=offset + new, pages=old - new)
             return mapping
-        region = Region(mapping.region[offset:].start, new)
+        rest = mapping.region[offset:]
+        region = rest[:new] if new <= rest.pages else Region(rest.start, new)
         address = reply.decode(lambda content: int(content["address"]))
         moved = Mapping("user", self.name, handle, region, address)
         self._journal.moved(mapping, moved, self.name, offset=offset, pages=old)
@@ -380,6 +420,42 @@ class Process:
 def _check_protection(protection: str) -> None:
     if protection not in ("r", "w", "rw"):
         raise UsageError(f"protection {protection!r} is not known; use 'r', 'w' or 'rw'")
+
+
+def _pieces(regions: Sequence[Region], via: str, *, part: tuple[int, int] | None) -> Region:
+    if via != "driver" or part is not None:
+        raise UsageError(f"a process can map pieces of memory via 'driver' and in full only, not via {via!r}")
+    if not 1 <= len(regions) <= MOST_PIECES or not all(each.pages for each in regions):
+        raise UsageError(f"a process can map 1 to {MOST_PIECES} pieces of memory, each of a page or more")
+    return together(regions)
+
+
+def _pages_of_node(
+    node: str,
+    region: Region | None,
+    memtype: MemType | None,
+    *,
+    offset: int,
+    size: int | str | None,
+    part: tuple[int, int] | None,
+) -> int:
+    """The number of pages to map of a device node, by the arguments of :meth:`Process.mmap`."""
+    if part is not None:
+        raise UsageError(f"a process can map a part of a region via 'driver' only, not via {node!r}")
+    if (region is None) != (memtype is None) or (region is None) == (size is None):
+        raise UsageError(f"via {node!r}: name the region and the type that you expect, or a size= alone")
+    if offset < 0 or offset % PAGE_SIZE:
+        raise UsageError(f"via {node!r}: offset={offset:#x} is no multiple of 4096")
+    if region is not None:
+        return region.pages
+    assert size is not None
+    try:
+        length = parse_size(size)
+    except ValueError as error:
+        raise UsageError(f"via {node!r}: {error}") from None
+    if length <= 0 or length % PAGE_SIZE:
+        raise UsageError(f"via {node!r}: size={size!r} is not whole pages of 4 KiB")
+    return length // PAGE_SIZE
 
 
 def _check_part(part: tuple[int, int], region: Region, via: str) -> None:

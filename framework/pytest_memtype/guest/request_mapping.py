@@ -52,7 +52,7 @@ def request_mapping(
             operation=verb,
             actor=actor,
             region=region,
-            requested=memtype,
+            requested_or_none=memtype,
             verdict_or_none=None if content["verdict"] is None else decode_verdict(content["verdict"]),
             kernel=decode_kernel(content["kernel"], reply.log),
             granted_pages=types_of(leaves),
@@ -65,6 +65,61 @@ def request_mapping(
     outcome = reply.decode(decode)
     arguments = {name: value for name, value in fields.items() if name not in ("process", "owner")}
     journal.mapped(outcome, label, arguments)
+    return outcome
+
+
+def request_device_mapping(
+    journal: Journal,
+    *,
+    process: str,
+    path: str,
+    offset: int,
+    pages: int,
+    expected: tuple[Region, MemType] | None,
+    fields: dict[str, str | int],
+) -> Steps[Outcome]:
+    """Ask for a mapping of a device node, and note the outcome.
+
+    :param journal: Notes the outcome.
+    :param process: Name of the process that maps.
+    :param path: Path of the node.
+    :param offset: Offset in bytes, as mmap() takes it.
+    :param pages: How many pages.
+    :param expected: The memory and the type that the test expects; None for nothing.
+    :param fields: Further fields of the request.
+    """
+    asked: dict[str, str | int] = {"path": path, "offset": offset, "pages": pages, **fields}
+    if expected is not None:
+        asked |= {"start": expected[0].start, "memtype": int(expected[1])}
+    reply = yield from ask("mmap_device", process=process, **asked)
+
+    def decode(answer: dict[str, Any]) -> Outcome:
+        content = answer["outcome"]
+        start = answer["mapped"]
+        mapped = Region(0 if start is None else start, pages)
+        handle, address = content["handle"], int(content["address"])
+        mapping = None if handle is None else Mapping("user", process, handle, mapped, address)
+        leaves, effective = _types(content, mapped) if mapping else ((), ())
+        if mapping is None and expected is not None:
+            mapped = expected[0]
+        return Outcome(
+            operation="mmap",
+            actor=process,
+            region=mapped,
+            requested_or_none=None if expected is None else expected[1],
+            verdict_or_none=None if expected is None else decode_verdict(content["verdict"]),
+            kernel=decode_kernel(content["kernel"], reply.log),
+            granted_pages=types_of(leaves),
+            # Of memory that isn't known nobody knows the MTRRs' type.
+            effective_pages=effective if start is not None else (None,) * len(effective),
+            mapping=mapping,
+            address=address,
+            leaves=leaves,
+            expected=None if expected is None else expected[0],
+        )
+
+    outcome = reply.decode(decode)
+    journal.mapped(outcome, f"mmap {path}", {"offset": offset, **fields})
     return outcome
 
 

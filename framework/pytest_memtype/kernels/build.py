@@ -87,6 +87,29 @@ def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, 
         raise _broken(what, done.stdout)
 
 
+def build_out_of_tree(
+    build: Path, *, compiler: tuple[str, ...], module: Path, flags: str, limit: int
+) -> tuple[int, str]:
+    """Build a user's module for a kernel that was built on this host; beside each it leaves ``.stripped``.
+
+    :param build: The folder that the kernel was built in. Nothing in it is changed.
+    :param compiler: Arguments of make that name the compiler, such as ``CC=gcc-12``.
+    :param module: The folder of the module, which is built in.
+    :param flags: Further flags of the compiler.
+    :param limit: Seconds that the build may take.
+    :raises KernelError: it takes longer.
+    :returns: make's exit status, and all that was printed.
+    """
+    command = ["make", "-s", f"-j{_jobs()}", "-C", str(build), f"M={module}", f"KCFLAGS={flags}", *compiler]
+    try:
+        done = run_to_end([*command, "modules"], timeout=limit)
+        for file in module.rglob("*.ko") if done.returncode == 0 else ():
+            done = run_to_end(["strip", "--strip-debug", "-o", f"{file}.stripped", str(file)], timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"{module.name}: the build was not done in {limit} s") from None
+    return done.returncode, done.stdout
+
+
 def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: Path, what: str) -> None:
     """Build the guest's module, its agent, its initramfs and QEMU's launcher into ``target``.
 

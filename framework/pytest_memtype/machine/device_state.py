@@ -124,6 +124,15 @@ def shape_of(state: bytes) -> CpuShape:
         ) from None
 
 
+def section_names(state: bytes) -> list[str]:
+    """The names of all that a migration stream says of devices, such as ``0000:00:01.0/bochs-display``.
+
+    :param state: A stream that ``migrate`` wrote.
+    :raises DeviceStateError: the stream doesn't describe itself.
+    """
+    return [str(device.get("name", "")) for device in _description(state)]
+
+
 def read_cpus(state: bytes, shape: CpuShape) -> tuple[CpuRegisters, ...]:
     """The registers of every CPU in a device state, by number of the CPU.
 

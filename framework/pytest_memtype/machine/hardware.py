@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,6 +72,10 @@ class Hardware:
         KVM can't.
     :param display: A display that the firmware knows how to use, beside the test device: ``VGA``,
         ``qxl-vga``, ``virtio-vga`` or ``cirrus-vga``; empty for none. The test device may then lie elsewhere.
+    :param devices: Further devices, each an argument of QEMU's ``-device``, such as ``"edu"`` or
+        ``"pci-testdev,membar=64M"``. QEMU itself judges them when a guest is started.
+    :param objects: What those refer to, each an argument of ``-object``, such as
+        ``"memory-backend-memfd,id=m,size=64M"``.
     :raises UsageError: a value can't be had.
     """
 
@@ -81,8 +86,13 @@ class Hardware:
     firmware: str = "seabios"
     smm: bool | None = None
     display: str = ""
+    devices: Sequence[str] = ()
+    objects: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        for name in ("devices", "objects"):
+            # Two kinds of guest are the same if they are equal, and a list has no hash.
+            object.__setattr__(self, name, _arguments(name, getattr(self, name)))
         _check_cpu(self.cpu)
         _check_memory(self.memory)
         if self.ram[-1].start + self.ram[-1].size > 1 << self.physical_bits:
@@ -137,6 +147,17 @@ def ram_ranges(size: int) -> tuple[RamRange, ...]:
     if size < SPLIT_FROM:
         return (RamRange(0, size, 0),)
     return (RamRange(0, LOW_WHEN_SPLIT, 0), RamRange(HIGH_START, size - LOW_WHEN_SPLIT, LOW_WHEN_SPLIT))
+
+
+def _arguments(name: str, texts: object) -> tuple[str, ...]:
+    """Arguments of QEMU's own, as a tuple."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise UsageError(f"hardware: {name} {texts!r} is no list; write [{texts!r}]")
+    found = tuple(texts)
+    for text in found:
+        if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text) or len(text) > CMDLINE_LIMIT:
+            raise UsageError(f"hardware: {name}: {text!r} is no argument of QEMU's; write it like 'edu,id=e'")
+    return found
 
 
 def _check_cpu(cpu: object) -> None:

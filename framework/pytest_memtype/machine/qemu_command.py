@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -56,6 +57,8 @@ _VENDORS: Final = {
 
 #: ``-netdev`` id of the guest's network.
 NETWORK: Final = "network"
+
+_ID: Final = re.compile(r",id=([^,]+)")
 
 _NETWORK: Final = (
     "-netdev",
@@ -181,15 +184,37 @@ def _machine(guest: QemuConfig) -> list[str]:
         # Read-only: what firmware stores would be the next guest's.
         *(argument for number, file in enumerate(guest.flash) for argument in (
             "-drive", f"if=pflash,unit={number},format=raw,readonly=on,file={_value(file)}")),
+        *(argument for each in hardware.objects for argument in ("-object", each)),
+        # An IOMMU knows only of devices that come behind it (QEMU 7.2).
+        *_devices(device for device in named_devices(hardware) if _is_iommu(device)),
         # Before all others, because qxl-vga insists on being the first of QEMU's displays.
         *(("-device", f"{hardware.display},id={DISPLAY}") if hardware.display else ()),
         # No driver for it in the initramfs, so nothing but a test ever maps its BAR.
         "-device", f"bochs-display,id={TEST_DEVICE}",
         *(argument for number, file in enumerate(guest.drives) for argument in _drive(number, file)),
         *(_NETWORK if guest.network else ()),
-        *(argument for device in guest.devices for argument in ("-device", device)),
+        *_devices(guest.devices),
+        *_devices(device for device in named_devices(hardware) if not _is_iommu(device)),
     ]
     # fmt: on
+
+
+def named_devices(hardware: Hardware) -> dict[str, str]:
+    """The arguments of ``-device`` for :attr:`Hardware.devices`, and the id of each."""
+    found = {}
+    for number, device in enumerate(hardware.devices):
+        match = _ID.search(device)
+        name = match[1] if match else f"device{number}"
+        found[device if match else f"{device},id={name}"] = name
+    return found
+
+
+def _devices(devices: Iterable[str]) -> list[str]:
+    return [argument for device in devices for argument in ("-device", device)]
+
+
+def _is_iommu(device: str) -> bool:
+    return "iommu" in device.partition(",")[0]
 
 
 def _drive(number: int, file: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +19,7 @@ from pytest_memtype.machine.layout import Layout
 from pytest_memtype.plugin.markers import (
     hardware_of,
     layout_of,
+    modules_of,
     named_layout,
     needed_options,
     provokes,
@@ -88,7 +90,8 @@ def guest_factory(
     if memtype_variant.system == MINIMAL and node.get_closest_marker("distribution"):
         raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
     system = memtype_variant.system
-    default = GuestSpec(memtype_variant.kernel, layout_of(node), hardware_of(node), system)
+    default = _kind(node, memtype_variant)
+    modules = modules_of(node)
     # A target is shared by all tests anyway, and each finds it as the first did.
     share = shares_guest(node) and target is None
     dry = target is not None and target.dry_run is not None
@@ -106,11 +109,13 @@ def guest_factory(
         layout: Layout | str = default.layout,
         hardware: Hardware = default.hardware,
     ) -> Guest:
-        kind = GuestSpec(kernel, named_layout(layout, node), hardware, system)
-        if share:
-            return guests.shared(kind)
-        guest = guests.start(kind)
-        _expect_next(node)
+        kind = GuestSpec(kernel, named_layout(layout, node), hardware, system, default.modules)
+        guest = guests.shared(kind) if share else guests.start(kind)
+        guest.user_module = functools.partial(session.user_module, folder=node.path.parent, kernel=kernel)
+        for path, parameters in modules:
+            guest.load(path, parameters)
+        if not share:
+            _expect_next(node)
         return guest
 
     try:
@@ -139,6 +144,12 @@ def guest_factory(
 def guest(guest_factory: GuestFactory) -> Guest:
     """A fresh guest for this test, on the kernel and layout of the run."""
     return guest_factory()
+
+
+def _kind(node: pytest.Item, tested: Variant) -> GuestSpec:
+    """The kind of guest that a test's markers and the command line ask for."""
+    modules = tuple((path, node.path.parent) for path, _ in modules_of(node))
+    return GuestSpec(tested.kernel, layout_of(node), hardware_of(node), tested.system, modules)
 
 
 def _check_kernel(node: pytest.Item, tested: Variant, session: Session) -> None:
@@ -172,7 +183,7 @@ def _expect_next(node: pytest.Item) -> None:
     session = session_of(node.config)
     try:
         _check_kernel(following, tested, session)
-        kind = GuestSpec(tested.kernel, layout_of(following), hardware_of(following), tested.system)
+        kind = _kind(following, tested)
+        session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")
     except MemtypeError:
         return  # The next test will fail with that, or be skipped.
-    session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")

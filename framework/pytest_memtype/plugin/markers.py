@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,10 @@ import pytest
 
 from pytest_memtype.distribution.system import check_guest
 from pytest_memtype.errors import LayoutError, UsageError
+from pytest_memtype.guest.module import Value
 from pytest_memtype.host.nearest import unknown
 from pytest_memtype.kernels.requirements import of_hardware
+from pytest_memtype.kernels.user_module import check_source
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.layout_file import folders_of_tests, layout_folders, load_layout
@@ -31,7 +34,8 @@ def add_markers(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
     config.addinivalue_line(
         "markers",
-        "hardware(cpu=, memory=, cpus=, cmdline=, firmware=, smm=, display=): hardware of the test's guest",
+        "hardware(cpu=, memory=, cpus=, cmdline=, firmware=, smm=, display=, devices=, objects=): hardware "
+        "of the test's guest",
     )
     config.addinivalue_line(
         "markers", "expect_oops(match): the kernel must report something the regular expression is found in"
@@ -45,6 +49,10 @@ def add_markers(config: pytest.Config) -> None:
         "markers",
         "distribution(guest): the test wants a guest that runs a distribution; the one that is named, if "
         "any, unless --guest names one",
+    )
+    config.addinivalue_line(
+        "markers",
+        "module(path, parameters={}): a kernel module of your own, which is loaded into the test's guests",
     )
     config.addinivalue_line("markers", "shared_guest: the tests of the module share one guest")
     config.addinivalue_line(
@@ -74,6 +82,32 @@ def needed_options(node: pytest.Item) -> tuple[str, ...]:
             )
         names += marker.args
     return tuple(dict.fromkeys(names))
+
+
+def modules_of(node: pytest.Item) -> tuple[tuple[str, Mapping[str, Value]], ...]:
+    """The modules that the test's guests load, and their parameters, by its markers ``module``.
+
+    Those of the file come before those of the class and the test.
+
+    :param node: The test.
+    :raises UsageError: a marker's arguments are wrong, or there is no such module.
+    """
+    found = []
+    for marker in reversed(list(node.iter_markers("module"))):
+        path = marker.args[0] if len(marker.args) == 1 else None
+        parameters = marker.kwargs.get("parameters", {})
+        if not isinstance(path, (str, Path)) or marker.kwargs.keys() - {"parameters"}:
+            raise UsageError(
+                f"{_where(node, marker)}: the marker module takes a path, and parameters= if need be"
+            )
+        if not isinstance(parameters, Mapping):
+            raise UsageError(f"{_where(node, marker)}: parameters={parameters!r} are no names and values")
+        try:
+            check_source(str(path), node.path.parent)
+        except UsageError as error:
+            raise UsageError(f"{_where(node, marker)}: {error.message}") from None
+        found.append((str(path), parameters))
+    return tuple(found)
 
 
 def provokes(node: pytest.Item) -> bool:
@@ -116,6 +150,7 @@ def check_markers(node: pytest.Item) -> None:
     if node.get_closest_marker("layout") is not None:
         layout_of(node)
     needed_options(node)
+    modules_of(node)
     expected_alias(node)
     expected_reports(node)
 

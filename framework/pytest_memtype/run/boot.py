@@ -24,6 +24,8 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.module import guest_path
+from pytest_memtype.guest.transfer import put_file
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.machine import qemu_command, template_store
 from pytest_memtype.machine.boot_rom import boot_rom
@@ -64,6 +66,7 @@ class GuestPlan:
     :param devices: Devices besides the test device, each an argument of QEMU's ``-device``.
     :param flash: Files of the firmware's flash, see :func:`pytest_memtype.kernels.firmware.flash`.
     :param distribution: The distribution that it runs, None for the agent alone.
+    :param modules: Modules of the user's, which are brought into the guest but not loaded.
     :param launcher: The library that starts QEMU, see
         :class:`pytest_memtype.machine.qemu_command.QemuConfig`; None for none.
     """
@@ -77,6 +80,7 @@ class GuestPlan:
     flash: tuple[Path, ...] = ()
     distribution: Distribution | None = None
     launcher: Path | None = None
+    modules: tuple[Path, ...] = ()
 
     @property
     def command(self) -> qemu_command.QemuConfig:
@@ -97,7 +101,12 @@ class GuestPlan:
         """Files brought into the running guest; bundles never change, so the paths stand for contents."""
         distribution = self.distribution
         parts = (distribution.agent, distribution.module) if distribution else ()
-        return tuple(part for part in parts if part is not None)
+        return (*(part for part in parts if part is not None), *self.modules)
+
+    @property
+    def brought(self) -> dict[str, Path]:
+        """The modules' files, by their paths in the guest."""
+        return {guest_path(file.parent.name, file.name): file for file in self.modules}
 
     def boot_rom(self) -> bytes | None:
         """The option ROM that programs the layout; None when the firmware's layout stays.
@@ -139,7 +148,7 @@ def booted(plan: GuestPlan, *, logs: Path, timeout: float = BOOT) -> Guest:
     try:
         machine.resume()
         agent, greeting = _greeted(machine, plan, keys, timeout=timeout)
-        return Guest(agent, greeting, layout=plan.layout)
+        return _with_modules(Guest(agent, greeting, layout=plan.layout), plan)
     except BaseException:
         machine.close()
         raise
@@ -205,7 +214,7 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
         # Such as a template that another run removes at this moment, or a file that may not grow.
         raise TemplateError(str(error)) from error
     try:
-        return _awakened(machine, template, layout=plan.layout)
+        return _with_modules(_awakened(machine, template, layout=plan.layout), plan)
     except (GuestError, TemplateError) as error:
         machine.close()
         # The next test shall not try it again.
@@ -249,9 +258,16 @@ def _greeted(
                 f"{error.message}; {uncovered}, perhaps with what the kernel needs", details=error.details
             ) from error
         raise
+    for path, file in plan.brought.items():
+        put_file(agent, file.read_bytes(), path)
     # Drops the messages of the boot.
     agent.call("log")
     return agent, greeting
+
+
+def _with_modules(guest: Guest, plan: GuestPlan) -> Guest:
+    guest.brought = frozenset(plan.brought)
+    return guest
 
 
 def _check_clock(agent: Agent, *, since: float) -> None:

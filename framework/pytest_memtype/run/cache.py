@@ -13,6 +13,7 @@ from pytest_memtype.host.cached_folders import LINT_TOOLS, OUTER_GUESTS, SUITE_Q
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import discard, exclusive
+from pytest_memtype.kernels.user_module import FOLDER as USER_MODULES
 from pytest_memtype.machine import template_store
 
 
@@ -22,10 +23,10 @@ class Entry:
 
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
         and ``firmware`` (downloaded, too), ``image`` (a distribution's), ``selftests`` (the kernel's own
-        tests, built), ``bundle`` (built from a kit), ``template`` (booted from a bundle), ``cluster`` (what
-        the client of a cluster has sent), or of the project's own tests ``qemu`` (another suite's) and
-        ``outer`` (the guest in which KVM is tested, and its template) and ``lint`` (the kernel's
-        ``checkpatch.pl``).
+        tests, built), ``bundle`` (built from a kit), ``user-module`` (a test's own, or what that needs),
+        ``template`` (booted from a bundle), ``cluster`` (what the client of a cluster has sent), or of the
+        project's own tests ``qemu`` (another suite's) and ``outer`` (the guest in which KVM is tested, and
+        its template) and ``lint`` (the kernel's ``checkpatch.pl``).
     :param name: The name of its folder, by which the user names the entry.
     :param kernel: The kernel's release; empty where it isn't known.
     :param path: Its folder.
@@ -52,6 +53,7 @@ def entries() -> list[Entry]:
         *_folders("firmware", cache / "firmware"),
         *_nameless("selftests", cache / "selftests"),
         *_folders("bundle", cache / "bundles"),
+        *_nameless("user-module", cache / USER_MODULES),
         *_nameless("qemu", cache / SUITE_QEMUS),
         *_nameless("outer", cache / OUTER_GUESTS),
         *_nameless("lint", cache / LINT_TOOLS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -17,20 +18,25 @@ from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import (
     HostError,
     MemtypeError,
+    ModuleBroken,
     NotOurs,
     OptionMissing,
     TemplateError,
     Unavailable,
 )
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.module import BuiltModule
 from pytest_memtype.host import checksum
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels.bundle import Bundle, bundle
 from pytest_memtype.kernels.firmware import flash
+from pytest_memtype.kernels.module_lines import line_of
 from pytest_memtype.kernels.mutant_catalogue import PARAMETER, find
 from pytest_memtype.kernels.requirements import lacking, of_hardware
+from pytest_memtype.kernels.user_module import user_module
 from pytest_memtype.machine.accelerator import Choice, Wanted
+from pytest_memtype.machine.device_trial import why_not_saved
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.machine.machine import Machine
@@ -59,12 +65,15 @@ class GuestSpec:
     :param layout: The layout that its MTRRs are programmed with.
     :param hardware: Its CPU, RAM and firmware.
     :param system: ``minimal``, or the distribution that runs in it, such as ``debian:bookworm``.
+    :param modules: Modules of the user's that it brings along: as the user wrote each, and the folder that a
+        relative path starts from.
     """
 
     kernel: str
     layout: Layout
     hardware: Hardware
     system: str = MINIMAL
+    modules: tuple[tuple[str, Path], ...] = ()
 
 
 class Session:
@@ -110,6 +119,7 @@ class Session:
         fault = None if mutant is None else find(mutant)
         self._mutant_at_boot = fault is not None and fault.at_boot
         self._remarked: set[str] = set()
+        self._user_modules: dict[tuple[str, Path, str], BuiltModule] = {}
         self._ahead: GuestPrefetch[GuestSpec, Guest] = GuestPrefetch(self._make)
         # The processes of a run check each template once.
         checksum.share_through(run / ".checked")
@@ -157,9 +167,14 @@ class Session:
             self._progress(Remark(line))
 
     def expect(self, kind: GuestSpec, *, logs: Path) -> None:
-        """Start the guest that will be asked for next, while something else goes on."""
+        """Start the guest that will be asked for next, while something else goes on.
+
+        :param kind: The kind of guest.
+        :param logs: Folder for the logs of this guest alone.
+        :raises MemtypeError: QEMU refuses its devices.
+        """
         # Booting takes a core for seconds, which the present test should have.
-        if self._fresh == "clone" and self.target is None:
+        if self._fresh == "clone" and self.target is None and self._why_not_saved(kind) is None:
             self._ahead.expect(kind, logs, memory=kind.hardware.memory_bytes)
 
     def count(self, kind: GuestSpec, guest: Guest, *, test: str) -> None:
@@ -223,6 +238,43 @@ class Session:
             self._choice = chosen(self.bundle(kernel), self._wanted, progress=self._progress)
         return self._choice
 
+    def user_module(self, source: str, *, folder: Path, kernel: str) -> BuiltModule:
+        """A module of the user's for a kernel.
+
+        What the compiler says of one that doesn't build is in the details of the run's first error alone.
+
+        :param source: The folder, file or name, as the user wrote it.
+        :param folder: The folder that a relative path starts from.
+        :param kernel: Spec of the kernel.
+        :raises Unavailable: the kernel is a target's, or its headers are gone.
+        :raises UsageError: the module can't be used for this kernel.
+        :raises ModuleBroken: it doesn't build.
+        """
+        if self.target is not None:
+            raise Unavailable(
+                "a target is somebody's machine, into whose kernel no module of the test's is loaded"
+            )
+        key = (source, folder, kernel)
+        if key not in self._user_modules:
+            try:
+                made = user_module(source, folder, self.bundle(kernel), progress=self._progress)
+            except ModuleBroken as error:
+                raise self._said_once(error) from None
+            line = functools.partial(line_of, made)
+            self._user_modules[key] = BuiltModule(made.name, source, made.files, line)
+        return self._user_modules[key]
+
+    def _said_once(self, error: ModuleBroken) -> ModuleBroken:
+        name = hashlib.sha256(error.message.encode()).hexdigest()[:16]
+        try:
+            # The processes of a run share its folder.
+            with (self.run / f".broken-{name}").open("x"):
+                return error
+        except OSError:
+            return ModuleBroken(
+                f"{error.message} (the compiler's words are with the first test that wanted it)"
+            )
+
     def plan(self, kind: GuestSpec) -> GuestPlan:
         """The files and settings of a guest; missing files are fetched or built.
 
@@ -244,12 +296,27 @@ class Session:
             flash=flash(kind.hardware.firmware, progress=self._progress),
             distribution=runs,
             launcher=made.launcher,
+            modules=tuple(
+                file
+                for source, folder in kind.modules
+                for file in self.user_module(source, folder=folder, kernel=kind.kernel).files
+            ),
         )
 
+    def _why_not_saved(self, kind: GuestSpec) -> str | None:
+        if not kind.hardware.devices and not kind.hardware.objects:
+            return None
+        return why_not_saved(kind.hardware, self.choice(kind.kernel).accelerator)
+
     def _make(self, kind: GuestSpec, logs: Path) -> Ready[Guest]:
+        why_not = self._why_not_saved(kind)
         plan = self.plan(kind)
         if self._fresh == "boot":
             return Ready(self._booted(plan, logs), "boot")
+        if why_not is not None:
+            devices = " ".join((*kind.hardware.devices, *kind.hardware.objects))
+            self._remark(f"guests with {devices} are booted and not cloned: {why_not}")
+            return Ready(self._booted(plan, logs), f"boot, because {why_not}")
         try:
             # Nobody needs a template again that booted with a fault.
             cache = (self.run if self._mutant_at_boot else cache_directory()) / "templates"

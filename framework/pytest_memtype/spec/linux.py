@@ -9,10 +9,10 @@ are what it is for.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pytest_memtype.spec.linux_processes import Processes, Vma
+from pytest_memtype.spec.linux_processes import Processes, Vma, in_large_entry
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservation, Reservations
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, Version, behaviours
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
@@ -143,6 +143,29 @@ class Linux:
         # try_ram_remap(): the direct map as it is, whatever type that has.
         return self._direct_map(key, pfn, pages)
 
+    def memremap_pages(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
+        """``memremap_pages()`` of device memory; mm/memremap.c, ``pagemap_range()``.
+
+        The type is reserved as for a mapping of a process (``track_pfn_remap()``, ``pfnmap_track()`` from
+        6.16 on), and the direct map is made with the one that is granted.
+        """
+        try:
+            got = self.reservations.reserve_for(pfn, pfn + pages, memtype)
+        except RefusedError:
+            return Answer(errno.EINVAL)
+        granted = in_large_entry(self._express[got])
+        self._kernel[key] = _KernelMapping(pfn, pages, granted, reserved=True)
+        return Answer(0, (granted,) * pages)
+
+    def free(self, pfn: int, pages: int) -> Answer:
+        """Free RAM as it is: the pages' flags are cleared, and with them the type that is kept there.
+
+        The direct map stays. mm/page_alloc.c, ``free_pages_prepare()``.
+        """
+        for each in range(pfn, pfn + pages):
+            self.reservations.tags.pop(each, None)
+        return Answer(0, tuple(self._direct.get(each, MemType.WB) for each in range(pfn, pfn + pages)))
+
     def set_memory(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
         """``set_memory_uc()``, ``_wc()`` and ``_wb()`` of RAM; arch/x86/mm/pat/set_memory.c."""
         if memtype is MemType.WB:
@@ -213,6 +236,7 @@ class Linux:
         private: bool = False,
         protection: str = "rw",
         part: tuple[int, int] | None = None,
+        pieces: Sequence[tuple[int, int]] = (),
     ) -> Answer:
         """``mmap()`` of a file whose driver maps page frames.
 
@@ -222,12 +246,15 @@ class Linux:
         :param pages: Number of pages.
         :param memtype: The type that is asked for.
         :param via: ``driver``: one that asks for any type, and sets ``vm_page_prot`` as most do.
-            ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``noncached_writecombine``: the first, by
+            ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``insert_pfn_pmd``: with
+            ``vmf_insert_pfn_pmd()`` where it can be. ``noncached_writecombine``: the first, by
             ``pgprot_writecombine(pgprot_noncached())``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
             drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
         :param private: Is it a private mapping (MAP_PRIVATE)?
         :param protection: Letters of the accesses that are allowed, such as ``rw``.
         :param part: Offset and number of the pages that ``remap_pfn_range()`` is called for; None for all.
+        :param pieces: (page frame number, pages) of each piece that ``remap_pfn_range()`` is called for, one
+            behind the other; none for one piece.
         """
         asked = memtype
         if via == "devmem":
@@ -240,15 +267,19 @@ class Linux:
                 asked = MemType.UC
         elif via == "sysfs" and memtype is MemType.WC and not self.reservations.tracking:
             return Answer(errno.ENOENT)
-        elif via == "insert_pfn" and private:
+        inserted = via in ("insert_pfn", "insert_pfn_pmd")
+        if inserted and private:
             return Answer(errno.EINVAL)
         # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
         asked = self._express[asked]
-        file = "driver" if via in ("insert_pfn", "noncached_writecombine") else via
-        vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=via == "insert_pfn")
+        file = "driver" if inserted or via == "noncached_writecombine" else via
+        large = via == "insert_pfn_pmd" and self._behaviour[Topic.HUGE_PFNMAP] is Behaviour.LARGE
+        vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=inserted, large=large)
         try:
-            if via == "insert_pfn":
+            if inserted:
                 self.processes.insert_later(pid, vma)
+            elif len(pieces) > 1:
+                self.processes.remap_pieces(pid, vma, pieces)
             elif part is not None and part != (0, pages):
                 self.processes.remap_part(pid, vma, *part)
             else:

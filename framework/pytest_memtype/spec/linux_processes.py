@@ -8,6 +8,7 @@ and never grow.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservations
@@ -16,6 +17,20 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 SIGBUS, SIGSEGV = 7, 11
+
+LARGE = 512
+"""Pages of 4 KiB in a large one."""
+
+
+def in_large_entry(memtype: MemType) -> MemType:
+    """The type that a large entry has which was made of a small one's protection: without its PAT bit.
+
+    Bit 7 is the PAT bit of a small entry, and says "large" of a large one, whose PAT bit is bit 12. Linux'
+    PAT has WT in slot 7 and WP in slot 5; what is left of them are slots 3 and 1: UC and WC.
+    ``vmf_insert_pfn_pmd()`` (mm/huge_memory.c) and the direct map (arch/x86/mm/init_64.c,
+    ``phys_pmd_init()``) do so, 5.10 to 7.3.
+    """
+    return {MemType.WT: MemType.UC, MemType.WP: MemType.WC}.get(memtype, memtype)
 
 
 @shown_in_hexadecimal("first", "end")
@@ -43,6 +58,7 @@ class Vma:
     :param file: The file it maps, by any name.
     :param page_prot: The type in ``vm_page_prot``, which a page gets that is copied on write.
     :param faults: Are pages inserted when they are touched, by ``vmf_insert_pfn()``?
+    :param large: Are 2 MiB inserted at a time, by ``vmf_insert_pfn_pmd()``, where they are aligned?
     :param pat: Is the flag VM_PAT set? Before 6.16.
     :param context: The reservation that it shares, from 6.16 on; None without one.
     """
@@ -55,6 +71,7 @@ class Vma:
     protection: str
     page_prot: MemType
     faults: bool = False
+    large: bool = False
     pat: bool = False
     context: Context | None = None
 
@@ -129,6 +146,26 @@ class Processes:
         self.vmas[pid].append(vma)
         for pfn in pfns:
             self.tables[pid][vma.first + pfn - vma.pfn] = Entry(self.express[min(types)], pfn)
+
+    def remap_pieces(self, pid: int, vma: Vma, pieces: Sequence[tuple[int, int]]) -> None:
+        """``remap_pfn_range()`` of several pieces of memory in a new VMA: each is a part of it.
+
+        :param pid: The process id.
+        :param vma: The new VMA.
+        :param pieces: (page frame number, pages) of each.
+        :raises RefusedError: EINVAL: a piece's pages' types differ, or the mapping is private.
+        """
+        entries: dict[int, Entry] = {}
+        vpage = vma.first
+        for pfn, pages in pieces:
+            types = {self._looked_up(each, vma) for each in range(pfn, pfn + pages)}
+            if vma.private or len(types) > 1:
+                raise RefusedError(errno.EINVAL)
+            for each in range(pages):
+                entries[vpage + each] = Entry(self.express[min(types)], pfn + each)
+            vpage += pages
+        self.vmas[pid].append(vma)
+        self.tables[pid] |= entries
 
     def _looked_up(self, pfn: int, vma: Vma) -> MemType:
         """The type of a page that reserves nothing, as it is looked up.
@@ -294,13 +331,24 @@ class Processes:
         if entry is None:
             if not vma.faults:
                 return SIGBUS
-            pfn = vma.pfn + vpage - vma.first
-            self.tables[pid][vpage] = Entry(self.express[self._looked_up(pfn, vma)], pfn)
+            self._insert(pid, vma, vpage)
             return 0
         if write and vma.private and entry.pfn is not None:
             # wp_page_copy(): mk_pte(page, vma->vm_page_prot), so RAM gets the type meant for the device.
             self.tables[pid][vpage] = Entry(self.express[vma.page_prot], None)
         return 0
+
+    def _insert(self, pid: int, vma: Vma, vpage: int) -> None:
+        """Insert the page that was touched, or the 2 MiB around it."""
+        pfn = vma.pfn + vpage - vma.first
+        start = vpage - vpage % LARGE
+        first = vma.pfn + start - vma.first
+        memtype = self.express[self._looked_up(first if vma.large else pfn, vma)]
+        if vma.large and vma.first <= start and start + LARGE <= vma.end and first % LARGE == 0:
+            for each in range(LARGE):
+                self.tables[pid][start + each] = Entry(in_large_entry(memtype), first + each)
+        else:
+            self.tables[pid][vpage] = Entry(self.express[self._looked_up(pfn, vma)], pfn)
 
     def fork(self, parent: int, child: int) -> int:
         """``fork()``: 0, or ENOMEM, after which there is no child."""

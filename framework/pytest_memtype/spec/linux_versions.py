@@ -26,6 +26,7 @@ class Topic(enum.Enum):
     WRITECOMBINE_OF_NONCACHED = "pgprot_writecombine(pgprot_noncached(prot))"
     NO_MTRR = "the PAT on a CPU without MTRRs"
     NO_MTRR_WRITE_BACK = "what a request for WB becomes on a CPU without MTRRs"
+    HUGE_PFNMAP = "whether a fault on page frames may be answered with a large page"
     NOPAT_DSYNC = "/dev/mem with O_SYNC when the PAT is off"
 
 
@@ -53,6 +54,9 @@ class Behaviour(enum.Enum):
     PAT_OFF = "off"
     PAT_CLAIMED = "called on, but the register keeps what it had at reset"
     PAT_ON = "on"
+
+    SMALL = "4 KiB, whatever the driver has"
+    LARGE = "2 MiB by huge_fault()"
 
     WRITE_BACK = "WB"
     UNCACHED_MINUS = "UC-"
@@ -112,6 +116,9 @@ TABLE = (
     Row(Topic.WRITECOMBINE_OF_NONCACHED, Behaviour.ORED, _ALWAYS, f"{_PAT}, pgprot_writecombine()"),
     # Seen with 6.12.95 and 7.3.4; in which version in between isn't known better than 6.16.
     Row(Topic.WRITECOMBINE_OF_NONCACHED, Behaviour.REPLACED, ((6, 16, 0),), f"{_PAT}, pgprot_writecombine()"),
+    Row(Topic.HUGE_PFNMAP, Behaviour.SMALL, _ALWAYS, "mm/huge_memory.c, hugepage_vma_check()"),
+    # Drivers with huge_fault() are asked from 6.6 or 6.7 on; seen with 6.12 and 7.3, and not with 6.1.
+    Row(Topic.HUGE_PFNMAP, Behaviour.LARGE, ((6, 6, 0),), "mm/huge_memory.c, thp_vma_allowable_orders()"),
     # "MTRRs disabled, skipping PAT initialization too."
     Row(Topic.NO_MTRR, Behaviour.PAT_OFF, _ALWAYS, "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_bp_init()"),
     # 72cbc8f04fe2 "x86/PAT: Have pat_enabled() properly reflect state when running on Xen", 5.19.

@@ -127,12 +127,15 @@ class Replay:
         if pages < 1 or (on_ram and step["memory"] != "ram") or (self.has_mtrr and step["mtrr"] is None):
             raise NotModelledError(operation)
         pfn, memtype = start // PAGE_SIZE, parse_memtype(step["requested"])
-        self._mtrr |= dict.fromkeys(range(pfn, pfn + pages), step["mtrr"])
+        for first, count in step["region"].get("pieces", [(start, pages)]):
+            self._mtrr |= dict.fromkeys(range(first // PAGE_SIZE, first // PAGE_SIZE + count), step["mtrr"])
         handle = -next(self._numbers) if step["handle"] is None else step["handle"]
         if operation.startswith("mmap"):
             return Expected(answer=self._mmap(step, handle, pfn, pages, memtype))
         if operation == "reserve_wc":
             return Expected(answer=self.linux.reserve_wc(handle, pfn, pages))
+        if operation == "free":
+            return Expected(answer=self.linux.free(pfn, pages))
         call = getattr(self.linux, operation, None)
         if call is None:
             raise NotModelledError(operation)
@@ -158,6 +161,7 @@ class Replay:
             private=bool(arguments["private"]),
             protection=arguments["protection"],
             part=part,
+            pieces=[(first // PAGE_SIZE, count) for first, count in step["region"].get("pieces", ())],
         )
         self._user[process, handle] = (vpage, pages)
         return answer

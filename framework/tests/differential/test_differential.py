@@ -248,6 +248,23 @@ class Sequences(RuleBasedStateMachine):
         )
 
     @precondition(may_map)
+    @rule(
+        pick=picks,
+        span=spans,
+        more=st.lists(spans, min_size=1, max_size=2),
+        memtype=st.sampled_from(TYPES),
+        private=st.sampled_from([False, False, True]),
+    )
+    def mmap_pieces(
+        self, pick: int, span: ops.Span, more: list[ops.Span], memtype: MemType, private: bool
+    ) -> None:
+        process = self._process(pick)
+        pieces = tuple(more)
+        self.example.add(
+            ops.Mmap(self.example.number, process, span, memtype, "driver", private, "rw", more=pieces)
+        )
+
+    @precondition(may_map)
     @rule(pick=picks, span=ram_spans, memtype=st.sampled_from(TYPES), private=st.booleans())
     def mmap_ram(self, pick: int, span: ops.Span, memtype: MemType, private: bool) -> None:
         process = self._process(pick)

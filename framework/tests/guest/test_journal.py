@@ -19,7 +19,7 @@ def outcome(granted: tuple[MemType | None, ...], mapping: Mapping = MAPPING) -> 
         operation="mmap",
         actor=mapping.holder,
         region=mapping.region,
-        requested=WC,
+        requested_or_none=WC,
         verdict_or_none=Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=()),
         kernel=KernelAnswer(asked=True, accepted=True, errno=0, log=()),
         granted_pages=granted,

@@ -15,7 +15,7 @@ OUTCOME = Outcome(
     operation="set_pages_array",
     actor=LONGEST,
     region=Region(0x1FD000000, 16),
-    requested=MemType.UC_MINUS,
+    requested_or_none=MemType.UC_MINUS,
     verdict_or_none=Verdict(accepted=False, rule="alias", errno=16, conflict=CONFLICT, hazards=()),
     kernel=KernelAnswer(asked=True, accepted=True, errno=0, log=("a line", "another") * 10),
     granted_pages=(MemType.WC,) * 16,

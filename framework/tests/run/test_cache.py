@@ -96,8 +96,11 @@ def test_nothing_is_removed_under_a_run_that_builds_with_it(
     assert (place / "lock").stat().st_ino == lock
 
 
+KINDS = ("drivers", "modules", "images", "firmware", "bundles", "user-modules")
+
+
 def test_all_kinds_are_removed(cache: Path) -> None:
-    folders = [cache / kind / f"{kind}-1" for kind in ("drivers", "modules", "images", "firmware", "bundles")]
+    folders = [cache / kind / f"{kind}-1" for kind in KINDS]
     folders += [cache / "suite-qemus" / "trixie", cache / "kvm" / "outer-1", cache / "kvm" / "template-1"]
     folders.append(cache / "templates" / "00ff" / "ready")
     for folder in folders:

@@ -431,7 +431,7 @@ def test_what_changed_between_versions() -> None:
     topics = {row.topic for row in changed((6, 12, 117), (6, 16, 3))}
     assert {Topic.USER_RESERVATION, Topic.FREE} <= topics
     assert Topic.NO_MTRR not in topics
-    assert [row.topic for row in changed(BOOKWORM, (6, 12, 43))] == [Topic.NO_MTRR]
+    assert [row.topic for row in changed(BOOKWORM, (6, 12, 43))] == [Topic.HUGE_PFNMAP, Topic.NO_MTRR]
     assert changed(TRIXIE, TRIXIE) == []
 
 

@@ -1,0 +1,238 @@
+"""Further ways in which drivers get memory of a type, on each series: model and page tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype import MemType
+from pytest_memtype.errors import AgentError, UsageError
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.outcome import Mapping
+from pytest_memtype.guest.process import Process
+from pytest_memtype.guest.region import Region
+from pytest_memtype.plugin.fixtures import GuestFactory
+from pytest_memtype.spec.linux import Linux, Platform
+from pytest_memtype.spec.linux_versions import Behaviour, Topic, behaviours, parse_version
+from pytest_memtype.x86.pte import PageSize
+
+SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
+UC, UC_MINUS, WB, WC = MemType.UC, MemType.UC_MINUS, MemType.WB, MemType.WC
+WP, WT = MemType.WP, MemType.WT
+LARGE = 512
+PID = 1
+
+
+@pytest.fixture(params=SERIES)
+def guest(request: pytest.FixtureRequest, guest_factory: GuestFactory) -> Guest:
+    return guest_factory(kernel=request.param)
+
+
+def model(guest: Guest, ram: Region | None = None) -> Linux:
+    """The guest's kernel, of which only this RAM matters; the firmware's MTRRs make the BAR UC."""
+    frames = range(0) if ram is None else range(ram.start >> 12, ram.end >> 12)
+    version = parse_version(guest.shell("cat /proc/version").output)
+    linux = Linux(
+        Platform(version, is_ram=lambda pfn: pfn in frames, is_write_back=lambda pfn: pfn in frames)
+    )
+    linux.processes.start(PID)
+    return linux
+
+
+def large(linux: Linux) -> bool:
+    """Does this version insert large pages?"""
+    return behaviours(linux.platform.version)[Topic.HUGE_PFNMAP] is Behaviour.LARGE
+
+
+def first_frame(region: Region) -> int:
+    return region.start >> 12
+
+
+def touched(process: Process, mapping: Mapping, guest: Guest) -> tuple[MemType | None, ...]:
+    process.read(mapping, 0)
+    return process.page_table(mapping, guest.registers()[0])
+
+
+def test_a_large_page_that_is_inserted(guest: Guest) -> None:
+    """An alien reservation decides: vmf_insert_pfn_pmd() looks the type up, as vmf_insert_pfn() does."""
+    bar = guest.mmio(pages=2 * LARGE, align=LARGE)
+    for memtype in MemType:
+        linux = model(guest)
+        holder = guest.driver("holder").ioremap(bar, memtype)
+        assert linux.ioremap(0, first_frame(bar), bar.pages, memtype).errno == holder.kernel.errno
+        process = guest.process(f"X {memtype}")
+        outcome = process.mmap(bar, memtype, via="insert_pfn_pmd")
+        assert linux.mmap(PID, 0, first_frame(bar), bar.pages, memtype, via="insert_pfn_pmd").errno == 0
+        assert set(outcome.granted_pages) == {None}
+        assert outcome.mapping is not None
+        assert linux.processes.access(PID, 0, write=False) == 0
+        assert touched(process, outcome.mapping, guest) == linux.user_page_table(PID, 0, bar.pages)
+        assert process.physical(outcome.mapping, 0) == bar.start
+        # WC in the process, and what ioremap_prot() makes of WP: UC. Linux says nothing.
+        assert bool(guest.audit().conflicts) is (memtype is WP and large(linux))
+        if holder.mapping is not None:
+            guest.driver("holder").release(holder.mapping)
+        process.exit()
+        assert [each for each in guest.tracked(bar) if not each.observed] == []
+
+
+def test_pages_of_an_unaligned_region_are_small(guest: Guest) -> None:
+    bar = guest.mmio(pages=2 * LARGE, align=LARGE)[1:]
+    for memtype in (WB, WC, UC_MINUS):
+        linux = model(guest)
+        process = guest.process(f"X {memtype}")
+        outcome = process.mmap(bar, memtype, via="insert_pfn_pmd")
+        linux.mmap(PID, 0, first_frame(bar), bar.pages, memtype, via="insert_pfn_pmd")
+        assert outcome.mapping is not None
+        linux.processes.access(PID, 0, write=False)
+        found = touched(process, outcome.mapping, guest)
+        assert found == linux.user_page_table(PID, 0, bar.pages)
+        assert found[1] is None
+        process.exit()
+
+
+@pytest.mark.parametrize("memtype", [UC_MINUS, WB])
+def test_struct_pages_and_a_direct_map(guest: Guest, memtype: MemType) -> None:
+    """WB over UC MTRRs becomes UC-; who has reserved another type before decides."""
+    bar = guest.mmio(pages=LARGE, align=LARGE)
+    for before in (None, WC, UC_MINUS):
+        linux = model(guest)
+        holder = None
+        if before is not None:
+            holder = guest.driver("holder").ioremap(bar, before).mapping
+            linux.ioremap(0, first_frame(bar), bar.pages, before)
+        outcome = guest.driver("p2p").memremap_pages(bar, memtype)
+        expected = linux.memremap_pages(1, first_frame(bar), bar.pages, memtype)
+        assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
+        assert outcome.verdict.accepted is (before in (None, memtype))
+        listed = {(each.region.start, each.region.pages, each.memtype) for each in guest.memtype_list(bar)}
+        assert listed == {
+            (entry.first << 12, entry.end - entry.first, entry.memtype)
+            for entry in linux.memtype_list(first_frame(bar), bar.pages)
+        }
+        if outcome.mapping is not None:
+            assert {each.page_size for each in outcome.leaves} == {PageSize.SIZE_2M}
+            guest.driver("p2p").release(outcome.mapping)
+        if holder is not None:
+            guest.driver("holder").release(holder)
+        assert guest.memtype_list(bar) == ()
+        assert guest.tracked(bar) == ()
+
+
+@pytest.mark.expect_oops("phys_pmd_init|prot_sethuge|set_p[mu]d")
+@pytest.mark.parametrize("kernel", [each for each in SERIES if each != "debian:bullseye"])
+def test_a_direct_map_whose_type_has_no_large_entry(guest_factory: GuestFactory, kernel: str) -> None:
+    """Linux warns of the PAT bit of a small entry, and uses it all the same: prot_sethuge(), from 5.18 on."""
+    guest: Guest = guest_factory(kernel=kernel)
+    bar = guest.mmio(pages=LARGE, align=LARGE)
+    linux = model(guest)
+    holder = guest.driver("holder").ioremap(bar, WT)
+    linux.ioremap(0, first_frame(bar), bar.pages, WT)
+    outcome = guest.driver("p2p").memremap_pages(bar, UC_MINUS)
+    assert outcome.granted_pages == linux.memremap_pages(1, first_frame(bar), bar.pages, UC_MINUS).granted
+    assert outcome.granted is UC
+    assert holder.mapping is not None
+    guest.driver("holder").release(holder.mapping)
+
+
+def test_ram_that_is_freed_as_it_is(guest: Guest) -> None:
+    # In this order: who gets pages that were freed with another type has them with that type.
+    for memtype in (None, WB, WC):
+        ram = guest.ram(pages=2)
+        linux = model(guest, ram)
+        driver = guest.driver("i915")
+        if memtype is not None:
+            assert driver.set_memory(ram, memtype).kernel.accepted
+            linux.set_memory(0, first_frame(ram), ram.pages, memtype)
+        outcome = driver.free(ram)
+        expected = linux.free(first_frame(ram), ram.pages)
+        assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
+        assert outcome.accepted is (memtype in (None, WB))
+        assert outcome.verdict.rule == (None if outcome.accepted else "ram-not-wb")
+        with pytest.raises(AgentError, match="free_ram"):
+            driver.free(ram)
+
+
+def test_ram_that_is_freed_in_enforce_mode_or_mapped(guest: Guest) -> None:
+    ram = guest.ram(pages=1)
+    driver = guest.driver("i915")
+    mapping = driver.set_memory(ram, UC_MINUS).mapping
+    assert mapping is not None
+    guest.policy.enforce = True
+    assert not driver.free(ram).kernel.asked
+    driver.release(mapping)
+    mapped = guest.process("X").mmap(ram, WB).mapping
+    assert mapped is not None
+    with pytest.raises(AgentError, match="busy"):
+        driver.free(ram)
+
+
+def test_write_back_of_what_nobody_changed(guest: Guest) -> None:
+    """set_memory_wb() frees a reservation that there isn't, which no kernel minds."""
+    page = guest.region(0, 0x1000)
+    outcome = guest.driver("nvidia").set_memory(page, WB)
+    assert outcome.kernel.accepted
+    assert outcome.granted is WB
+
+
+@pytest.mark.parametrize("reserved", [None, WC])
+def test_several_pieces(guest: Guest, reserved: MemType | None) -> None:
+    """None covers its VMA, so that nothing is reserved: each has the type that is looked up."""
+    bar = guest.mmio(pages=12)
+    pieces = [bar[8:12], bar[0:2]]
+    frames = [(first_frame(each), each.pages) for each in pieces]
+    if reserved is not None:
+        guest.driver("holder").ioremap(bar[0:4], reserved)
+    for memtype in MemType:
+        linux = model(guest)
+        if reserved is not None:
+            linux.ioremap(0, first_frame(bar), 4, reserved)
+        process = guest.process(f"gdr {memtype}")
+        outcome = process.mmap(pieces, memtype, via="driver")
+        expected = linux.mmap(PID, 0, frames[0][0], 6, memtype, pieces=frames)
+        assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
+        assert outcome.verdict.accepted is (reserved in (None, memtype))
+        assert len(guest.memtype_list(bar)) == (reserved is not None)
+        assert outcome.mapping is not None
+        physical = [process.physical(outcome.mapping, page) for page in (0, 3, 4, 5)]
+        assert physical == [bar[page].start for page in (8, 11, 0, 1)]
+        mine = [each for each in guest.tracked(bar) if each.owner == process.name]
+        where = {each.region.start: each.address - outcome.mapping.address for each in mine}
+        assert where == ({bar[8].start: 0, bar.start: 0x4000} if outcome.verdict.accepted else {})
+        process.exit()
+        assert [each for each in guest.tracked(bar) if each.owner == process.name] == []
+
+
+def test_pieces_are_followed(guest: Guest) -> None:
+    bar = guest.mmio(pages=12)
+    process = guest.process("X")
+    mapping = process.mmap([bar[8:12], bar[0:2]], UC_MINUS, via="driver").mapping
+    assert mapping is not None
+
+    def mine() -> set[tuple[str, int, int]]:
+        found = [each for each in guest.tracked(bar) if not each.observed]
+        return {(each.owner, each.region.start, each.region.pages) for each in found}
+
+    child = process.fork("Y")
+    # The last page of the first piece, and the first of the second.
+    assert process.munmap(mapping, offset=3, pages=2).accepted
+    mine_now = {("X", bar[8].start, 3), ("X", bar[1].start, 1)}
+    assert mine() == {*mine_now, ("Y", bar[8].start, 4), ("Y", bar[0].start, 2)}
+    moved = process.mremap(mapping, offset=5, move=True)
+    assert moved.region == bar[1:2]
+    assert mine() >= mine_now
+    process.kill()
+    child.exit()
+    assert mine() == set()
+
+
+def test_what_is_no_pieces(guest: Guest) -> None:
+    bar = guest.mmio(pages=20, align=1)
+    process = guest.process("X")
+    for pieces in ([], [bar[0:0], bar[1]], [bar[n] for n in range(17)]):
+        with pytest.raises(UsageError, match="1 to 16 pieces"):
+            process.mmap(pieces, WC)
+    with pytest.raises(UsageError, match="via 'driver' and in full only"):
+        process.mmap([bar[0], bar[2]], WC, via="sysfs")
+    assert process.mmap([bar[0:2]], WC).region == bar[0:2]
+    with pytest.raises(UsageError, match="whole pieces of 2 MiB"):
+        guest.driver("p2p").memremap_pages(bar, WB)
