@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused
     from pytest_memtype.guest.driver import Driver
     from pytest_memtype.guest.guest import Guest
+    from pytest_memtype.guest.kernel_functions import InMemory, KernelPages
     from pytest_memtype.guest.kernel_list import ListEntry
     from pytest_memtype.guest.outcome import KernelAnswer, Mapping, Outcome, TrackedMapping, Verdict
     from pytest_memtype.guest.page_table import Leaves
@@ -36,7 +37,9 @@ __all__ = [
     "EffectiveType",
     "Guest",
     "Hardware",
+    "InMemory",
     "KernelAnswer",
+    "KernelPages",
     "Layout",
     "Leaves",
     "ListEntry",
@@ -68,6 +71,7 @@ _FILES = {
     "errors": ("ProcessDied", "ProcessFault", "SyscallRefused"),
     "guest.driver": ("Driver",),
     "guest.guest": ("Guest",),
+    "guest.kernel_functions": ("InMemory", "KernelPages"),
     "guest.kernel_list": ("ListEntry",),
     "guest.outcome": ("KernelAnswer", "Mapping", "Outcome", "TrackedMapping", "Verdict"),
     "guest.page_table": ("Leaves",),
