@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from pytest_memtype.guest.driver import Driver
     from pytest_memtype.guest.guest import Guest
+    from pytest_memtype.guest.kernel_functions import InMemory, KernelPages
     from pytest_memtype.guest.kernel_list import ListEntry
     from pytest_memtype.guest.module import Module
     from pytest_memtype.guest.observation import Observation
@@ -47,7 +48,9 @@ __all__ = [
     "EffectiveType",
     "Guest",
     "Hardware",
+    "InMemory",
     "KernelAnswer",
+    "KernelPages",
     "Layout",
     "Leaves",
     "ListEntry",
@@ -92,6 +95,7 @@ _FILES = {
     ),
     "guest.driver": ("Driver",),
     "guest.guest": ("Guest",),
+    "guest.kernel_functions": ("InMemory", "KernelPages"),
     "guest.kernel_list": ("ListEntry",),
     "guest.module": ("Module",),
     "guest.observation": ("Observation",),

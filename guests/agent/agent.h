@@ -47,6 +47,10 @@ void fault_run(const struct request *request, struct buffer *reply);
 void fault_run_calls(const struct request *request, struct buffer *reply);
 void fault_run_end(const struct request *request, struct buffer *reply);
 
+/* kernel_function.c: functions that the kernel doesn't export, and its own page tables. */
+void kernel_function_run_call(const struct request *request, struct buffer *reply);
+void kernel_function_run_pages(const struct request *request, struct buffer *reply);
+
 /* operations.c: verbs that the agent itself carries out. False when the verb isn't one of them. */
 bool operation_run(const struct request *request, struct buffer *reply);
 
@@ -85,6 +89,9 @@ void process_call(const struct request *request, struct buffer *reply);
 bool kcore_open(void);
 bool kcore_page_table(const void *start, uint64_t pages, struct memtype_page_table *table);
 uint64_t kcore_pat(void);
+
+/* process_ioctl.c */
+void process_ioctl_run(const struct request *request, struct buffer *reply);
 
 /* process_mtrr.c */
 void process_mtrr_add(const struct request *request, struct buffer *reply);

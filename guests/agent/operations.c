@@ -308,6 +308,8 @@ bool operation_run(const struct request *request, struct buffer *reply)
 		{ "fault", fault_run },
 		{ "fault_calls", fault_run_calls },
 		{ "fault_end", fault_run_end },
+		{ "kernel_call", kernel_function_run_call },
+		{ "kernel_pages", kernel_function_run_pages },
 		{ "fuzz", fuzz_run },
 	};
 	unsigned int n;

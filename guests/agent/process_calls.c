@@ -203,6 +203,7 @@ void process_call(const struct request *request, struct buffer *reply)
 		{ "write", process_call_write },
 		{ "mtrr_add", process_mtrr_add },
 		{ "mtrr_delete", process_mtrr_delete },
+		{ "ioctl", process_ioctl_run },
 		{ "kill_at", process_call_kill_at },
 	};
 	unsigned int n;

@@ -129,12 +129,13 @@ bool allowed_command(unsigned int command, const void *argument)
 	/*
 	 * RAM is the owner's; the benchmark fills the kernel's own list, with addresses that
 	 * nobody has named; and what a function of the kernel leaves behind that is told to
-	 * fail nobody can foresee.
+	 * fail, or called out of its turn, nobody can foresee.
 	 */
 	case MEMTYPE_ALLOCATE_RAM:
 	case MEMTYPE_FREE_RAM:
 	case MEMTYPE_BENCHMARK:
 	case MEMTYPE_FAULT:
+	case MEMTYPE_KERNEL_CALL:
 		return everything;
 	/* Books are kept, registers and page tables read. Nothing is mapped. */
 	default:

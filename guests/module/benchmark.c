@@ -11,22 +11,16 @@
  * The addresses lie high above all memory and devices, where nobody maps
  * anything, and nothing is mapped there: only the books are kept.
  */
-#include <linux/kprobes.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <asm/cpufeature.h>
 #include <asm/memtype.h>
 #include <asm/msr.h>
 
 #include "arch_x86.h"
 #include "benchmark.h"
+#include "kernel_function.h"
 #include "observe.h"
 #include "state.h"
-
-/* Clang's forward-edge checks want a type that a symbol looked up by name hasn't; 5.10 knows none. */
-#ifndef __nocfi
-#define __nocfi
-#endif
 
 /* 256 GiB: below the end of what 40 bits can address, above all a guest has. */
 #define FIRST_PFN (1ULL << (38 - PAGE_SHIFT))
@@ -40,27 +34,10 @@ static struct {
 	int (*free)(u64 start, u64 end);
 } kernel;
 
-/* kallsyms_lookup_name() is not for modules any more (5.7), but a kprobe says where its symbol is. */
-static void *benchmark_address_of(const char *symbol)
-{
-	struct kprobe probe = { .symbol_name = symbol };
-
-	if (register_kprobe(&probe))
-		return NULL;
-	unregister_kprobe(&probe);
-	return probe.addr;
-}
-
 static int benchmark_find_kernel(void)
 {
-#ifdef X86_FEATURE_IBT
-	/* A function that the kernel never calls through a pointer has no ENDBR left (6.0 and later). */
-	if (boot_cpu_has(X86_FEATURE_IBT))
-		return -EOPNOTSUPP;
-#endif
-	kernel.reserve = benchmark_address_of("memtype_reserve");
-	kernel.free = benchmark_address_of("memtype_free");
-	return kernel.reserve && kernel.free ? 0 : -ENOENT;
+	return kernel_function_find("memtype_reserve", (void **)&kernel.reserve) ?:
+	       kernel_function_find("memtype_free", (void **)&kernel.free);
 }
 
 /* The page of entry n. A free page lies behind each, unless all are one. */

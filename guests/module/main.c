@@ -18,6 +18,7 @@
 #include "benchmark.h"
 #include "driver_operations.h"
 #include "fault.h"
+#include "kernel_function.h"
 #include "kill_point.h"
 #include "mm_list.h"
 #include "mtrr.h"
@@ -216,6 +217,10 @@ static int main_dispatch(struct file *file, unsigned int command, void *argument
 	case MEMTYPE_FAULT_END:
 		return capable(CAP_SYS_ADMIN) ?
 			fault_disarm(((struct memtype_fault *)argument)->handle) : -EPERM;
+	case MEMTYPE_KERNEL_CALL:
+		return capable(CAP_SYS_ADMIN) ? kernel_function_call(argument) : -EPERM;
+	case MEMTYPE_KERNEL_PAGES:
+		return capable(CAP_SYS_ADMIN) ? kernel_function_read_page_table(argument) : -EPERM;
 	default:
 		return -ENOTTY;
 	}

@@ -331,6 +331,37 @@ struct memtype_fault {
 	__s32 failed;		/* out: of these */
 };
 
+#define MEMTYPE_ARGUMENTS 6
+#define MEMTYPE_CALL_WORDS 64
+
+/* A call of any function of the kernel, for a guest of our own alone. */
+struct memtype_kernel_call {
+	/* in */
+	char function[MEMTYPE_FUNCTION_LENGTH];	/* empty: address has it */
+	__u64 arguments[MEMTYPE_ARGUMENTS];
+	__u32 in_memory;	/* a bit for each argument that is an offset into memory */
+	__u32 only_find;	/* it isn't called */
+	/* in and out */
+	__u64 memory[MEMTYPE_CALL_WORDS];
+	__u64 address;		/* the function's; in 0: only the addresses below are wanted */
+	/* out */
+	__s32 error;		/* why it can't be called: positive errno */
+	__u32 page_bytes;	/* the size of a struct page */
+	__u64 returned;
+	__u64 direct_map;	/* the address of physical address 0 */
+	__u64 page_array;	/* the address of its struct page */
+};
+
+/* A range of the kernel's own addresses. */
+struct memtype_kernel_pages {
+	__u64 address;
+	__u64 pages;
+	__u64 start;		/* the physical address that it may map */
+	__u32 maps;		/* out: it does, all of it */
+	__u32 reserved;
+	struct memtype_page_table page_table;	/* out */
+};
+
 #define MEMTYPE_IOC 'M'
 #define MEMTYPE_VERIFY		_IOWR(MEMTYPE_IOC, 0x40, struct memtype_request)
 #define MEMTYPE_MAP		_IOWR(MEMTYPE_IOC, 0x41, struct memtype_request)
@@ -368,5 +399,7 @@ struct memtype_fault {
 #define MEMTYPE_FAULT		_IOWR(MEMTYPE_IOC, 0x78, struct memtype_fault)
 #define MEMTYPE_FAULT_CALLS	_IOWR(MEMTYPE_IOC, 0x79, struct memtype_fault)
 #define MEMTYPE_FAULT_END	_IOW(MEMTYPE_IOC, 0x7a, struct memtype_fault)
+#define MEMTYPE_KERNEL_CALL	_IOWR(MEMTYPE_IOC, 0x7b, struct memtype_kernel_call)
+#define MEMTYPE_KERNEL_PAGES	_IOWR(MEMTYPE_IOC, 0x7c, struct memtype_kernel_pages)
 
 #endif

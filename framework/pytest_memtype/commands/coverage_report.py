@@ -23,8 +23,10 @@ from pytest_memtype.coverage.lines import Notes, SourceFile, gcov_program, sourc
 from pytest_memtype.coverage.patch import ChangedLine, PatchedLine, changed_lines, patched
 from pytest_memtype.coverage.reading import readings
 from pytest_memtype.coverage.total import Total, total
+from pytest_memtype.coverage.unreachable import reachable, unreachable
 from pytest_memtype.errors import HostError, KernelError, UsageError, reason
 from pytest_memtype.host.nearest import unknown
+from pytest_memtype.host.resources import kernel_sets
 from pytest_memtype.kernels.local import LocalKernel, find_local
 from pytest_memtype.kernels.requirements import lacking
 from pytest_memtype.kernels.spec import BuildSpec, parse
@@ -123,8 +125,10 @@ def report(asked: Asked, run: Path) -> str:
         gcov = gcov_program(kernel.compiler)
         paths = [notes.put(name, data) for name, data in found.layout.files(found.counts)]
         files = {file.name: file for file in source_files(gcov, notes, paths) if file.lines}
-        content: dict[str, Any] = {"kernel": kernel.release, "run": str(run), "files": _rows(files)}
-        lines = [_table(files)]
+        known = unreachable(kernel_sets() / "coverage" / "unreachable.toml")
+        left = reachable(files, known, _source(kernel))
+        content: dict[str, Any] = {"kernel": kernel.release, "run": str(run), "files": _rows(files, left)}
+        lines = [_table(files, left)]
         lines += _lost(found)
         content["lost"] = [asdict(each) for each in found.lost]
         if asked.patch is not None:
@@ -199,31 +203,45 @@ def _file(found: Total, counts: Counts, unit: str) -> bytes:
     return next(data for name, data in found.layout.files(counts) if name == unit)
 
 
-def _rows(files: dict[str, SourceFile]) -> list[dict[str, Any]]:
+def _rows(files: dict[str, SourceFile], left: dict[str, SourceFile]) -> list[dict[str, Any]]:
     return [
         {
             "file": name,
             "lines": file.lines_run,
             "branches": file.branches_taken,
             "functions": file.functions_called,
-            "not_run": [number for number, times in sorted(file.lines.items()) if times <= 0],
+            "reachable": {
+                "lines": left[name].lines_run,
+                "branches": left[name].branches_taken,
+                "functions": left[name].functions_called,
+                "not_run": _not_run(left[name]),
+            },
+            "not_run": _not_run(file),
         }
         for name, file in sorted(files.items())
     ]
 
 
-def _table(files: dict[str, SourceFile]) -> str:
+def _not_run(file: SourceFile) -> list[int]:
+    return [number for number, times in sorted(file.lines.items()) if times <= 0]
+
+
+def _table(files: dict[str, SourceFile], left: dict[str, SourceFile]) -> str:
     table = Table(box=None, header_style="bold")
     table.add_column("file", no_wrap=True)
-    for column in ("lines", "branches", "functions"):
+    for column in ("lines", "branches", "functions", "reachable: lines", "branches", "functions"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, file in sorted(files.items()):
-        called, functions = file.functions_called
-        table.add_row(name, _share(file.lines_run), _share(file.branches_taken), f"{called} of {functions}")
+        table.add_row(name, *_figures(file), *_figures(left[name]))
     console = Console(width=_WIDTH, file=None)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _figures(file: SourceFile) -> tuple[str, str, str]:
+    called, functions = file.functions_called
+    return _share(file.lines_run), _share(file.branches_taken), f"{called} of {functions}"
 
 
 def _share(of: tuple[int, int]) -> str:

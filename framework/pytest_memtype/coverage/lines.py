@@ -24,12 +24,14 @@ class SourceFile:
     :param lines: How often each line with code was run, by its number from 1.
     :param branches: How often each way out of a line was taken, by the line's number.
     :param functions: How often each function was called, by its name.
+    :param within: The functions that each line stands in, by its number.
     """
 
     name: str
     lines: dict[int, int] = field(default_factory=dict)
     branches: dict[int, list[int]] = field(default_factory=dict)
     functions: dict[str, int] = field(default_factory=dict)
+    within: dict[int, set[str]] = field(default_factory=dict)
 
     @property
     def lines_run(self) -> tuple[int, int]:
@@ -151,6 +153,9 @@ def add(found: SourceFile, lines: Iterable[dict[str, Any]], functions: Iterable[
     for line in lines:
         number = line["line_number"]
         found.lines[number] = found.lines.get(number, 0) + line["count"]
+        # gcc leaves the name out of a line that it has put outside of all.
+        if "function_name" in line:
+            found.within.setdefault(number, set()).add(line["function_name"])
         if line["branches"]:
             ways = [branch["count"] for branch in line["branches"]]
             found.branches.setdefault(number, []).extend(ways)

@@ -23,6 +23,7 @@ from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.gcov import READ, GuestCounters, decode_counters
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.journal_values import listed, mtrr_type, pat_text, type_by, type_or_errno
+from pytest_memtype.guest.kernel_functions import KernelFunctions
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
 from pytest_memtype.guest.module import BuiltModule, Module, Value
 from pytest_memtype.guest.observation import (
@@ -35,6 +36,7 @@ from pytest_memtype.guest.operation import Steps, ask, carry_out, operation
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
 from pytest_memtype.guest.pci import PciDevice, find_device
 from pytest_memtype.guest.policy import Policy
+from pytest_memtype.guest.power import Cpu, suspend
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.protocol import plain
@@ -85,6 +87,7 @@ class Guest:
     :ivar hardware: The CPU, RAM and devices it runs on.
     :ivar policy: The verifier's modes.
     :ivar faults: Functions of the kernel that are told to fail.
+    :ivar kernel: Functions of the kernel, also those that no module can call, and its own page tables.
     :ivar journal: Everything that was done in it.
     :ivar others_before: How many of the first observations were made before the test.
     :ivar modules: The modules of the user's that it has loaded, by name.
@@ -112,6 +115,7 @@ class Guest:
         )
         self.policy = Policy(agent)
         self.faults = Faults(agent, self.journal)
+        self.kernel = KernelFunctions(agent, self.journal, self.faults)
         self.release = greeting.decode(lambda content: plain(content["release"]))
         bar = memory or greeting.decode(lambda content: _bar(content["device"]))
         self._device_memory = DeviceMemory(bar, taken)
@@ -599,6 +603,22 @@ class Guest:
                 f"the guest's kernel {self.release} has no fault {name!r} to switch on; --mutant wants a "
                 "kernel that memtype mutate has built"
             )
+
+    def suspend(self, *, seconds: float = 0.0) -> None:
+        """Suspend the guest to RAM, and wake it: its CPUs are reset, and get back what they had.
+
+        :param seconds: How long it sleeps at least.
+        :raises Unavailable: its kernel doesn't suspend to RAM.
+        :raises GuestError: it didn't fall asleep, or didn't wake.
+        """
+        suspend(self._agent, self.journal, self.qmp, seconds=seconds)
+
+    def cpu(self, number: int) -> Cpu:
+        """A CPU, to take it off and to bring it back.
+
+        :param number: Its number in Linux, from 0.
+        """
+        return Cpu(number, self._agent, self.journal)
 
     @property
     def console(self) -> Console:

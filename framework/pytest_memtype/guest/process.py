@@ -14,7 +14,7 @@ from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_ad
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import PAGE_SIZE, Region, together
 from pytest_memtype.guest.request_mapping import request_device_mapping, request_mapping
-from pytest_memtype.guest.results import SyscallAnswer
+from pytest_memtype.guest.results import IoctlAnswer, SyscallAnswer
 from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import parse_size
@@ -32,6 +32,10 @@ _VIA: dict[str, tuple[MemType, ...]] = {
 
 MOST_PIECES = 16
 """Pieces of memory that one mapping can have."""
+
+# guests/agent/process_ioctl.c.
+_IOCTL_BYTES = 256
+_PATH_BYTES = 255
 
 MOMENTS = ("mmap", "open", "close", "fault")
 """Moments in the middle of an operation at which :meth:`Process.kill` can strike."""
@@ -318,6 +322,36 @@ class Process:
         if index < 0:
             raise UsageError(f"mtrr_delete: there is no register {index}")
         return self._change_mtrr("mtrr_delete", index=index)
+
+    @operation
+    def ioctl(
+        self, path: str, command: int, data: bytes, *, of_32_bits: bool = False, no_memory: bool = False
+    ) -> Steps[IoctlAnswer]:
+        """Call ``ioctl()`` of a file, which stays open until the process ends or calls that of another.
+
+        :param path: The file, opened for reading and writing where that is allowed, else for reading.
+        :param command: The command's number, as ``_IOW()`` and its like make it.
+        :param data: At most 256 bytes of memory that the command gets the address of.
+        :param of_32_bits: Call as a program of 32 bits does.
+        :param no_memory: Nothing is mapped at that address.
+        :raises UsageError: the path or the data is too long, or the path has a space in it.
+        """
+        if len(data) > _IOCTL_BYTES or not 1 <= len(path.encode()) <= _PATH_BYTES or set(path) & set(" \n"):
+            raise UsageError(f"ioctl: {path!r} or its {len(data)} bytes of data can't be said to the agent")
+        reply = yield from self._call(
+            "ioctl",
+            path=path,
+            command=command,
+            data=data.hex(),
+            of_32_bits=int(of_32_bits),
+            no_memory=int(no_memory),
+        )
+        answer = reply.decode(
+            lambda content: IoctlAnswer(int(content["errno"]), bytes.fromhex(content["data"]))
+        )
+        arguments = {"path": path, "command": command, "data": data.hex(), "of_32_bits": of_32_bits}
+        self._journal.done("ioctl", actor=self.name, arguments=arguments, result=answer.errno, log=reply.log)
+        return answer
 
     @operation
     def exec(self) -> Steps[None]:

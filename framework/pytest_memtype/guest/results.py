@@ -34,6 +34,22 @@ class TypeInUse:
     in_use: bool
 
 
+@dataclass(frozen=True)
+class IoctlAnswer:
+    """The kernel's answer to an ``ioctl()``.
+
+    :param errno: Positive, 0 when accepted.
+    :param data: The memory that it got the address of, afterwards; empty when it got none.
+    """
+
+    errno: int
+    data: bytes
+
+    @property
+    def accepted(self) -> bool:
+        return not self.errno
+
+
 class SyscallAnswer(int):
     """The kernel's answer to a system call that returns nothing else: 0, or the errno as a positive number.
 

@@ -30,6 +30,7 @@ _OURS_ONLY: Final = (
     "ram",
     "benchmark",
     "fault",
+    "kernel_call",
     "refresh",
     "mailbox",
     "fuzz",

@@ -101,6 +101,7 @@ def test_the_machine_of_an_owner_who_allows_nothing(guest_factory: GuestFactory)
     [
         ("ram", {"pages": 1}),
         ("fault", {"function": "pte_alloc_one", "pid": 1, "after": 0, "times": 1, "returns": 0}),
+        ("kernel_call", {"function": "memtype_free"}),
         ("benchmark", {"records": 1, "operations": 1, "rounds": 1, "overlapping": 0, "kernel": 0}),
     ],
 )
@@ -110,6 +111,13 @@ def test_what_only_a_guest_of_our_own_is_asked_for(
     guest = guest_factory(hardware=ALLOWED)
     with pytest.raises(NotAllowed):
         guest._agent.call(verb, **fields)
+
+
+def test_no_ioctl_of_any_file(guest_factory: GuestFactory) -> None:
+    """Nobody knows which memory it is about."""
+    guest = guest_factory(hardware=ALLOWED)
+    with pytest.raises(NotAllowed):
+        guest.process("P").ioctl("/proc/mtrr", 0x40104D00, bytes(16))
 
 
 def test_an_mtrr_that_was_there_stays(guest_factory: GuestFactory) -> None:

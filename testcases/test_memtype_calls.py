@@ -1,0 +1,257 @@
+"""The calls below ioremap() and mmap(): memtype_reserve(), memtype_free() and what builds on them.
+
+arch/x86/mm/pat/memtype.c has them for the kernel's own parts alone. Types are Linux' enum page_cache_mode.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+
+import pytest
+
+from pytest_memtype import Guest, InMemory, Layout, MemType, Region
+
+pytestmark = [pytest.mark.needs_module, pytest.mark.needs_config("KPROBES")]
+
+WB, WC, UC, UC_MINUS, WT, WP = (MemType[name] for name in ("WB", "WC", "UC", "UC_MINUS", "WT", "WP"))
+
+PAGE = 4096
+
+
+class Mode(enum.IntEnum):
+    """enum page_cache_mode (arch/x86/include/asm/pgtable_types.h, 5.10 to 7.3)."""
+
+    WB = 0
+    WC = 1
+    UC_MINUS = 2
+    UC = 3
+    WT = 4
+    WP = 5
+
+
+def reserve(guest: Guest, region: Region, mode: Mode, function: str = "memtype_reserve") -> tuple[int, int]:
+    """The errno, and the type that Linux names instead; what was in the memory where it names none."""
+    arguments: tuple[int | InMemory, ...] = (region.start, region.end, mode, InMemory())
+    unset = 0xFF
+    if function == "memtype_reserve_io":
+        # It has the wish in the same place.
+        arguments, unset = (region.start, region.end, InMemory()), int(mode)
+    called = guest.kernel.call(function, *arguments, memory=[unset])
+    return called.errno, called.memory[0] & 0xFFFFFFFF
+
+
+def free(guest: Guest, region: Region) -> int:
+    return guest.kernel.call("memtype_free", region.start, region.end).errno
+
+
+def listed(guest: Guest, region: Region) -> list[tuple[Region, MemType]]:
+    return [(each.region, each.memtype) for each in guest.memtype_list(region)]
+
+
+def end_of_ram(guest: Guest) -> int:
+    lines = guest.shell("cat /proc/iomem").output.splitlines()
+    ram = [line for line in lines if line.endswith(" : System RAM") and not line.startswith(" ")]
+    return int(ram[-1].partition("-")[2].partition(" ")[0], 16) + 1
+
+
+def test_device_memory_has_one_type(guest: Guest) -> None:
+    """Who takes what there is gets it named; who doesn't is refused, and nothing of the request stays."""
+    bar = guest.mmio(pages=4)
+    assert reserve(guest, bar, Mode.WC) == (0, Mode.WC)
+    assert reserve(guest, bar[1:3], Mode.UC_MINUS) == (0, Mode.WC)
+    assert listed(guest, bar) == [(bar, WC), (bar[1:3], WC)]
+    # No place for another type: the fourth argument is NULL.
+    insisting = guest.kernel.call("memtype_reserve", bar.start, bar.end, Mode.UC_MINUS, 0)
+    assert insisting.errno == errno.EBUSY
+    assert guest.kernel.call("memtype_reserve", bar.start, bar.end, Mode.WC, 0).errno == 0
+    assert listed(guest, bar) == [(bar, WC), (bar, WC), (bar[1:3], WC)]
+    assert free(guest, bar) == free(guest, bar[1:3]) == free(guest, bar) == 0
+    assert listed(guest, bar) == []
+
+
+@pytest.mark.layout(Layout("bare", default=WB))
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.name)
+def test_each_type_of_device_memory(guest: Guest, mode: Mode) -> None:
+    bar = guest.mmio(pages=2)
+    assert reserve(guest, bar, mode) == (0, mode)
+    assert listed(guest, bar) == [(bar, MemType[mode.name])]
+    assert free(guest, bar) == 0
+
+
+def test_what_is_not_reserved_can_not_be_freed(guest: Guest) -> None:
+    """Nor a part of a reservation, from its start or out of its middle; and nothing changes."""
+    bar = guest.mmio(pages=8)
+    assert free(guest, bar) == errno.EINVAL
+    assert reserve(guest, bar, Mode.WC) == (0, Mode.WC)
+    around = guest.region(bar.start - PAGE, bar.size + 2 * PAGE)
+    for part in (bar[0:4], bar[2:6], bar[0:7], around):
+        assert free(guest, part) == errno.EINVAL
+    assert listed(guest, bar) == [(bar, WC)]
+    assert free(guest, bar) == 0
+
+
+def test_the_end_of_a_reservation(guest: Guest) -> None:
+    """mremap() to a smaller size frees it, and the rest goes on (memtype_erase(), since 4.5)."""
+    if guest.version >= (6, 16):
+        pytest.skip("since 6.16 a mapping is tracked as a whole, and mremap() frees no part of it")
+    bar = guest.mmio(pages=8)
+    assert reserve(guest, bar, Mode.WC) == (0, Mode.WC)
+    assert free(guest, bar[5:8]) == 0
+    assert listed(guest, bar) == [(bar[0:5], WC)]
+    assert free(guest, bar[5:8]) == errno.EINVAL
+    assert reserve(guest, bar[5:8], Mode.UC_MINUS) == (0, Mode.UC_MINUS)
+    assert free(guest, bar[0:5]) == free(guest, bar[5:8]) == 0
+    assert listed(guest, bar) == []
+
+
+def test_pages_of_ram_are_tagged_once(guest: Guest) -> None:
+    """reserve_ram_pages_type(): a page that isn't write-back any more is refused, whoever asks, and the type
+    that it has is named. There is no tag for WP."""
+    ram = guest.ram(pages=4)
+    for mode in (Mode.WC, Mode.UC_MINUS, Mode.WT):
+        assert reserve(guest, ram[1:3], mode) == (0, mode)
+        for again in (mode, Mode.WB):
+            assert reserve(guest, ram, again) == (errno.EBUSY, mode)
+        # Of those in front none was tagged.
+        assert reserve(guest, ram[0], Mode.UC_MINUS) == (0, Mode.UC_MINUS)
+        assert free(guest, ram) == 0
+        assert reserve(guest, ram, Mode.WB) == (0, Mode.WB)
+    assert reserve(guest, ram, Mode.WP) == (errno.EINVAL, Mode.UC_MINUS)
+    assert listed(guest, ram) == []
+    # Books alone: the direct map isn't theirs.
+    assert guest.kernel.direct_pages(ram).types == (WB,) * 4
+
+
+def test_ram_and_what_is_none(guest: Guest) -> None:
+    """What begins below RAM and ends in it has no one way to be tracked. What begins in RAM counts as RAM,
+    whatever comes behind (pagerange_is_ram_callback(), 5.10 to 7.3)."""
+    beyond = guest.region(0xFF000, 2 * PAGE)
+    assert reserve(guest, beyond, Mode.WC)[0] == errno.EINVAL
+    assert free(guest, beyond) == errno.EINVAL
+    end = end_of_ram(guest)
+    across, last = guest.region(end - PAGE, 2 * PAGE), guest.region(end - PAGE, PAGE)
+    # Behind the tables of ACPI, which lie where RAM ends, and which the kernel has mapped.
+    behind = guest.region(end + 0x10000, PAGE)
+    assert reserve(guest, across, Mode.UC_MINUS) == (0, Mode.UC_MINUS)
+    assert reserve(guest, last, Mode.WC) == (errno.EBUSY, Mode.UC_MINUS)
+    assert across not in [region for region, _ in listed(guest, across)]
+    assert free(guest, across) == 0
+    assert reserve(guest, last, Mode.WC) == (0, Mode.WC)
+    assert free(guest, last) == 0
+    assert reserve(guest, behind, Mode.UC_MINUS) == (0, Mode.UC_MINUS)
+    assert listed(guest, behind) == [(behind, UC_MINUS)]
+    assert free(guest, behind) == 0
+
+
+def test_the_window_of_graphics_cards_is_not_tracked(guest: Guest) -> None:
+    """is_ISA_range(): from 640 KiB to 1 MiB all is write-back, whatever is asked for, and freeing it is fine.
+    Below that the first megabyte counts as device memory (pat_pagerange_is_ram())."""
+    for region in (guest.region(0xA0000, 0x60000), guest.region(0xA0000, PAGE), guest.region(0xFF000, PAGE)):
+        assert reserve(guest, region, Mode.WC) == (0, Mode.WB)
+        assert free(guest, region) == 0
+        assert listed(guest, region) == []
+    for region in (guest.region(0x9F000, 2 * PAGE), guest.region(0, 1 << 20)):
+        assert reserve(guest, region, Mode.WC) == (0, Mode.WC)
+        assert (region, WC) in listed(guest, region)
+        assert free(guest, region) == 0
+        assert (region, WC) not in listed(guest, region)
+
+
+def test_addresses_with_their_top_bit_set(guest: Guest) -> None:
+    """Those of set_mce_nospec(): sanitize_phys() takes it off, at both ends."""
+    bar = guest.mmio(pages=2)
+    top = 1 << 63
+    called = guest.kernel.call("memtype_reserve", bar.start | top, bar.end | top, Mode.WC, InMemory())
+    assert called.errno == 0
+    assert listed(guest, bar) == [(bar, WC)]
+    assert guest.kernel.call("memtype_free", bar.start | top, bar.end | top).errno == 0
+    assert listed(guest, bar) == []
+
+
+@pytest.mark.layout(Layout("bare", default=WB))
+def test_which_types_no_mtrr_can_override(guest: Guest) -> None:
+    """pat_pfn_immune_to_uc_mtrr(), for KVM: UC, UC- and WC. Device memory that nobody has is UC-."""
+    ram, bar = guest.ram(pages=1), guest.mmio(pages=1)
+
+    def immune(region: Region) -> bool:
+        called = guest.kernel.call("pat_pfn_immune_to_uc_mtrr", region.start // PAGE)
+        return bool(called.returned & 0xFF)
+
+    assert (immune(ram), immune(bar), immune(guest.region(0xA0000, PAGE))) == (False, True, False)
+    found = {}
+    for mode in Mode:
+        assert reserve(guest, bar, mode) == (0, mode)
+        found[mode] = immune(bar)
+        assert free(guest, bar) == 0
+    assert [mode for mode, yes in found.items() if yes] == [Mode.WC, Mode.UC_MINUS, Mode.UC]
+    for mode in (Mode.WC, Mode.UC_MINUS, Mode.WT):
+        assert reserve(guest, ram, mode) == (0, mode)
+        assert immune(ram) is (mode is not Mode.WT)
+        assert free(guest, ram) == 0
+
+
+@pytest.mark.layout(Layout("bare", default=WB))
+def test_a_reservation_that_insists(guest: Guest) -> None:
+    """memtype_reserve_io() takes another type only where ioremap() would, and leaves nothing where not."""
+    bar = guest.mmio(pages=2)
+    for there, asked, expected in [
+        (Mode.UC_MINUS, Mode.WC, Mode.UC_MINUS),
+        (Mode.WC, Mode.UC_MINUS, Mode.WC),
+        (Mode.WB, Mode.WC, None),
+        (Mode.WC, Mode.WB, Mode.WC),
+        (Mode.WB, Mode.UC_MINUS, None),
+        (Mode.WT, Mode.UC_MINUS, Mode.WT),
+        (Mode.WT, Mode.WC, Mode.WT),
+        (Mode.WC, Mode.WT, None),
+        (Mode.WB, Mode.WT, None),
+        (Mode.UC_MINUS, Mode.WT, Mode.UC_MINUS),
+    ]:
+        assert reserve(guest, bar, there) == (0, there)
+        found = reserve(guest, bar, asked, "memtype_reserve_io")
+        if expected is None:
+            assert found[0] == errno.EBUSY, (there, asked)
+        else:
+            assert found == (0, expected), (there, asked)
+            assert len(listed(guest, bar)) == 2
+            guest.kernel.call("memtype_free_io", bar.start, bar.end)
+        assert listed(guest, bar) == [(bar, MemType[there.name])]
+        assert free(guest, bar) == 0
+
+
+def test_ram_has_its_direct_map_changed_along(guest: Guest) -> None:
+    """memtype_kernel_map_sync(); where that fails, the reservation is given back."""
+    ram = guest.ram(pages=4)
+    with guest.faults.fail("ioremap_change_attr", returns=-errno.ENOMEM):
+        assert reserve(guest, ram[1:3], Mode.WC, "memtype_reserve_io")[0] == errno.EBUSY
+    assert guest.kernel.direct_pages(ram).types == (WB,) * 4
+    assert reserve(guest, ram[1:3], Mode.WC, "memtype_reserve_io") == (0, Mode.WC)
+    assert guest.kernel.direct_pages(ram).types == (WB, WC, WC, WB)
+    # Freeing leaves the direct map as it is (5.10 to 7.3): who asked puts it back.
+    guest.kernel.call("memtype_free_io", ram[1:3].start, ram[1:3].end)
+    assert guest.kernel.call("set_memory_wb", guest.kernel.direct(ram), 4).errno == 0
+    assert guest.kernel.direct_pages(ram).types == (WB,) * 4
+
+
+def test_protections(guest: Guest) -> None:
+    """The bits of Linux' slots: WC is 1 (PWT), WT 7 (PAT, PCD, PWT), and the other bits stay."""
+    for prot in (0x63, 0x8000000000000163):
+        assert guest.kernel.call("pgprot_writecombine", prot).returned == prot | 1 << 3
+        assert guest.kernel.call("pgprot_writethrough", prot).returned == prot | 1 << 3 | 1 << 4 | 1 << 7
+
+
+def test_a_mapping_that_fails_midway(guest: Guest) -> None:
+    """remap_pfn_range() has pages in the table already, when there is no memory for the next table: neither
+    they nor the reservation of the whole stay."""
+    bar = guest.mmio(pages=1024, align=512)
+    process = guest.process("X")
+    with guest.faults.fail("__pte_alloc", task=process, after=1, returns=-errno.ENOMEM) as fault:
+        outcome = process.mmap(bar, WC)
+        assert fault.counts.failed == 1
+    assert outcome.kernel is not None
+    assert outcome.kernel.errno == errno.ENOMEM
+    assert outcome.mapping is None
+    assert listed(guest, bar) == []
+    assert guest.tracked(bar) == ()
+    # Nobody is in the way of another type.
+    assert guest.process("Y").mmap(bar, UC_MINUS).granted is UC_MINUS
