@@ -87,7 +87,7 @@ def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[i
     collector = _Collector()
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     with contextlib.redirect_stdout(sys.stderr):
-        status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector])
+        status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector], or_own=True)
     run = Run(_THIS, collector.records, Path.cwd() / ".memtype" / "runs")
     return status, compared([run], failed=collector.failed)
 
