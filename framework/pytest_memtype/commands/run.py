@@ -53,7 +53,7 @@ def run(arguments: tuple[str, ...]) -> None:
     if "--observe" in arguments:
         from pytest_memtype.commands.observe import run_observe
 
-        sys.exit(run_observe([argument for argument in arguments if argument != "--observe"]))
+        sys.exit(run_observe([each for each in arguments if each not in ("--observe", "--suite")]))
     from pytest_memtype.run.suite import run_suite
 
     sys.exit(run_suite(list(arguments), or_own=True))

@@ -12,17 +12,14 @@ from typing import Any, Final
 import pytest
 from _pytest.junitxml import xml_key
 
-from pytest_memtype.errors import HostError, MemtypeError, UsageError
-from pytest_memtype.host.files import read_file, write_atomically
+from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.host.files import write_atomically
 from pytest_memtype.plugin.config import base_of, run_name
-from pytest_memtype.report.job_summary import LARGEST, error_lines, job_summary
+from pytest_memtype.report.job_summary import SUMMARY, add_to_summary, error_lines, job_summary
 from pytest_memtype.report.kcidb import ORIGIN, kcidb
 from pytest_memtype.report.ktap import ktap
 from pytest_memtype.report.properties import PREFIX, read_pairs, together
 from pytest_memtype.report.result import Result, Status
-
-SUMMARY: Final = "GITHUB_STEP_SUMMARY"
-"""The variable of the environment by which GitHub Actions names the file of a step's summary."""
 
 _FILES: Final = ("--ktap", "--kcidb")
 _LONGEST: Final = 300
@@ -112,30 +109,6 @@ class Results:
         folder = base_of(self._config) / "runs" / run_name()
         root = self._config.rootpath
         return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
-
-
-def add_to_summary(text: str) -> None:
-    """Add Markdown to the summary of the step that GitHub Actions runs; elsewhere nothing is done.
-
-    :param text: The Markdown. What GitHub wouldn't take is left out.
-    :raises HostError: the file can't be written.
-    """
-    named = os.environ.get(SUMMARY)
-    if not named:
-        return
-    path = Path(named)
-    try:
-        there = read_file(path, most=LARGEST) if path.exists() else b""
-        room = LARGEST - len(there)
-        added = text.encode()
-        if len(added) > room:
-            lines = added[: max(room - 100, 0)].rpartition(b"\n")[0]
-            added = lines + b"\n\n(The rest is left out: GitHub takes 1 MiB.)\n"
-        # Others may have it open: it isn't replaced.
-        with path.open("ab") as file:
-            file.write(added)
-    except OSError as error:
-        raise HostError(f"{path}: {SUMMARY} can't be written ({error.strerror}); unset it") from None
 
 
 def _check_place(option: str, path: Path) -> None:

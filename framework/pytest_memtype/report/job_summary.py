@@ -7,14 +7,20 @@ packages/core/src/command.ts).
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
-from pytest_memtype.errors import harmless
+from pytest_memtype.errors import HostError, harmless
+from pytest_memtype.host.files import read_file
 from pytest_memtype.report.properties import DISAGREEMENTS, VERDICTS, together
 from pytest_memtype.report.result import Result, Status, by_kernel
+
+SUMMARY: Final = "GITHUB_STEP_SUMMARY"
+"""The variable of the environment by which GitHub Actions names the file of a step's summary."""
 
 LARGEST: Final = 1 << 20
 """Bytes that GitHub takes of the summary of a step."""
@@ -54,6 +60,30 @@ def error_lines(results: Iterable[Result]) -> list[str]:
         + _message(each.headline or each.status.value)
         for each in bad[:MOST_ANNOTATIONS]
     ]
+
+
+def add_to_summary(text: str) -> None:
+    """Add Markdown to the summary of the step that GitHub Actions runs; elsewhere nothing is done.
+
+    :param text: The Markdown. What GitHub wouldn't take is left out.
+    :raises HostError: the file can't be written.
+    """
+    named = os.environ.get(SUMMARY)
+    if not named:
+        return
+    path = Path(named)
+    try:
+        there = read_file(path, most=LARGEST) if path.exists() else b""
+        room = LARGEST - len(there)
+        added = text.encode()
+        if len(added) > room:
+            lines = added[: max(room - 100, 0)].rpartition(b"\n")[0]
+            added = lines + b"\n\n(The rest is left out: GitHub takes 1 MiB.)\n"
+        # Others may have it open: it isn't replaced.
+        with path.open("ab") as file:
+            file.write(added)
+    except OSError as error:
+        raise HostError(f"{path}: {SUMMARY} can't be written ({error.strerror}); unset it") from None
 
 
 def code(text: str) -> str:

@@ -15,7 +15,7 @@ from memtype_support.inner_pytest import run
 from memtype_support.kernel_scripts import LeftOutError
 from memtype_support.kunit import parse
 
-from pytest_memtype.plugin.results import SUMMARY
+from pytest_memtype.report.job_summary import SUMMARY
 
 TESTS = """
 import pytest
