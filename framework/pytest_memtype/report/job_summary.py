@@ -39,7 +39,8 @@ def job_summary(results: Sequence[Result], *, run: str) -> str:
     :param run: The run's folder, for the reader of the logs.
     """
     bad = [each for each in results if each.status.is_bad]
-    verb = f"{len(bad)} of {len(results)} tests failed" if bad else f"{len(results)} tests, as expected"
+    tests = f"{len(results)} test{'' if len(results) == 1 else 's'}"
+    verb = f"{len(bad)} of {tests} failed" if bad else f"{tests}, as expected"
     parts = [f"## memtype: {verb}", _kernels(results)]
     if bad:
         parts += ["### Failures", *map(_failure, bad[:_MOST_FAILURES])]

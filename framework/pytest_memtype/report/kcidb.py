@@ -115,10 +115,11 @@ def _test(result: Result, build: str, *, origin: str, run: str) -> dict[str, Any
         "path": _path(result),
         "comment": _text(result.test),
         "status": _STATUS[result.status],
-        "start_time": datetime.fromtimestamp(result.started, UTC).isoformat(),
         "duration": round(result.seconds, 3),
         "environment": environment,
     }
+    if result.started:
+        made["start_time"] = datetime.fromtimestamp(result.started, UTC).isoformat()
     excerpt = result.details or result.headline
     if excerpt:
         # The end has the operations and where the evidence is.

@@ -33,7 +33,7 @@ class Result:
     :param test: pytest's node id.
     :param status: What came of it.
     :param seconds: How long it took, with its guests' start and end.
-    :param started: When it began, in seconds since 1970.
+    :param started: When it began, in seconds since 1970; 0 where it isn't known.
     :param headline: Why it failed or was skipped, in one line; else empty.
     :param details: All that pytest says of a failure; else empty.
     :param properties: See :mod:`pytest_memtype.report.properties`.

@@ -23,7 +23,7 @@ LIMIT_SECONDS = 5400
 
 pytestmark = [
     pytest.mark.skipif("MEMTYPE_HOSTS" not in os.environ, reason="an hour: tox -e hosts"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="roots of other Debians are made by root"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="another system's root is made by root"),
     pytest.mark.timeout(2 * LIMIT_SECONDS),
 ]
 

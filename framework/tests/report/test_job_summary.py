@@ -27,7 +27,7 @@ def test_a_row_for_each_kernel() -> None:
 
 def test_bugs_have_a_table() -> None:
     text = job_summary([made("t.py::t", more={"bug": "wb-first", "bug.outcome": "ABSENT"})], run="r")
-    assert text.startswith("## memtype: 1 tests, as expected\n")
+    assert text.startswith("## memtype: 1 test, as expected\n")
     assert "| ` wb-first ` | ` debian:bookworm ` | ` ABSENT ` |" in text
 
 
