@@ -1,4 +1,4 @@
-"""What GitHub Actions shows of a run: a summary of the job in Markdown, and annotations of failures.
+"""A run as GitHub Actions shows it: a summary of the job in Markdown, and annotations of failures.
 
 Guests print what they like. In the summary all that may be theirs is code, in which Markdown and HTML mean
 nothing; in an annotation it is escaped as the runner wants it (actions/toolkit,

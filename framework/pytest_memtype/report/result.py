@@ -10,7 +10,7 @@ from pytest_memtype.report.properties import Properties
 
 
 class Status(Enum):
-    """What came of a test. ``MISSED``: the host or its guest couldn't be used, so nothing is known."""
+    """The outcome of a test. ``MISSED``: the host or its guest couldn't be used, so nothing is known."""
 
     PASSED = "passed"
     FAILED = "failed"
