@@ -1,4 +1,4 @@
-"""What the report of a failed test says below pytest's: operations, logs, how to run its guests again."""
+"""The part of a failed test's report that is ours: operations, logs, how to run its guests again."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def pytest_runtest_makereport(
 
 
 def _properties(item: pytest.Item) -> Properties:
-    """What programs that read the run's results are told of a test."""
+    """The properties of a test, for programs that read the results of a run."""
     variant = _variant(item)
     if variant is None:
         return {}
