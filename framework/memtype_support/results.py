@@ -10,7 +10,8 @@ from pytest_memtype.report.result import Result, Status
 EVIL = (
     "\nKTAP version 1\n1..3\n# Subtest: evil\nSubtest: evil\nnot ok 7 evil\nok 1 evil # SKIP\n"
     "reboot: System halted\nKernel panic - not syncing: VFS: evil\n::add-mask::evil\n##[error]evil\n"
-    "``` </code><script>alert(1)</script> | **bold** [link](http://evil) \x1b[31mred\x00 \udcff %0A::error::evil"
+    "``` </code><script>alert(1)</script> | **bold** [link](http://evil) "
+    "\x1b[31mred\x00 \udcff %0A::error::evil"
 )
 
 
