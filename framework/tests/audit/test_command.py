@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -22,9 +23,10 @@ from memtype_support.system_ram import ram_pages
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.audit import any_qemu
+from pytest_memtype.audit.ram import Entries, Frames, ProcessRam
 from pytest_memtype.cli import main
 from pytest_memtype.machine.qemu_versions import this_qemu
-from pytest_memtype.machine.qmp import connected, qmp_of_another
+from pytest_memtype.machine.qmp import Qmp, connected, qmp_of_another
 from pytest_memtype.machine.vcpu_registers import save_devices
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -95,6 +97,36 @@ def test_a_qemu_of_somebody_elses(guest: Guest, foreign: Path, tmp_path: Path) -
     control = qmp_of_another(connected(foreign), foreign)
     assert control.execute("query-status")["running"] is False
     control.close()
+
+
+def test_all_of_ram_is_looked_through_while_the_guest_runs(
+    guest: Guest, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it stands still, only tables are read, and those that may be roots."""
+    looked_at = {True: 0, False: 0}
+    running = True
+    execute = Qmp.execute
+
+    class Counted(ProcessRam):
+        def read(self, frames: Frames) -> Entries:
+            looked_at[running] += len(frames)
+            return super().read(frames)
+
+        def column(self, frames: Frames, slot: int) -> Entries:
+            looked_at[running] += len(frames)
+            return super().column(frames, slot)
+
+    def executed(qmp: Qmp, command: str, *arguments: Any, **options: Any) -> Any:
+        nonlocal running
+        answer = execute(qmp, command, *arguments, **options)
+        running = execute(qmp, "query-status")["running"]
+        return answer
+
+    monkeypatch.setattr(any_qemu, "ProcessRam", Counted)
+    monkeypatch.setattr(Qmp, "execute", executed)
+    assert "0 conflicts" in run("--qmp", foreign).output
+    assert looked_at[True] >= ram_pages(guest)
+    assert 0 < looked_at[False] < looked_at[True] / 10
 
 
 def test_saved_files(guest: Guest, tmp_path: Path) -> None:
