@@ -86,15 +86,17 @@ def pinned(
     :param lock: The kernels that are pinned.
     :param progress: Called with a line where an index is read.
     """
+    specs = tuple(specs)
+    # At once, as far as nothing is pinned as a set: a mirror that can't be reached then gives one line.
+    sets = [spec for spec in specs if spec in lock and is_set(spec)]
+    named: dict[str, str] = {}
+    for part in [specs] if not sets else [(spec,) for spec in specs]:
+        of = part[0] if part[0] in sets else ""
+        for spec, name in expand_by_name(lock[of] if of else part, progress=progress, of=of).items():
+            named.setdefault(spec, name)
     found: dict[str, str] = {}
-    for spec in specs:
-        if spec in lock and is_set(spec):
-            named = expand_by_name(lock[spec], progress=progress, of=spec)
-        else:
-            named = expand_by_name([spec], progress=progress)
-        for each, name in named.items():
-            (exact, *_) = lock.get(each, (each,))
-            found.setdefault(exact, name)
+    for spec, name in named.items():
+        found.setdefault(lock.get(spec, (spec,))[0], name)
     return found
 
 
