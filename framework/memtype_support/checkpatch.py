@@ -1,12 +1,10 @@
 """The kernel's ``checkpatch.pl`` on the C sources: for ``tox -e lint`` and ``./hil test``, or run this file.
 
-Debian has the script in its package of the kernel's sources, 140 MB, of which the cache keeps three files.
 Where it can't be had or run, one line says why, and nothing is checked: a host without a network will do.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,22 +16,12 @@ from pathlib import Path
 
 import click
 
-from pytest_memtype.errors import MemtypeError
-from pytest_memtype.host.cached_folders import LINT_TOOLS
+from memtype_support.kernel_scripts import CHECKPATCH, LeftOutError, kernel_scripts
 from pytest_memtype.host.program import run_to_end
 from pytest_memtype.host.progress import Progress, silent
-from pytest_memtype.host.resources import cache_directory, guest_sources
-from pytest_memtype.host.store import made_once, seal, staged, temp_dir
-from pytest_memtype.kernels.mmdebstrap import require_network
-from pytest_memtype.kernels.source_package import recipe, unpack_sources
+from pytest_memtype.host.resources import guest_sources
 
-SCRIPT = "checkpatch.pl"
-# The script reads the other two from its own folder.
-_FILES = (SCRIPT, "spelling.txt", "const_structs.checkpatch")
-_MEMBERS = tuple(f"scripts/{name}" for name in _FILES)
-# A stable suite: another version of the script, which says other things, comes with a change of this line.
-_SUITE, _PACKAGE = "bookworm", "linux-source-6.1"
-_WHAT = "the kernel's sources"
+SCRIPT = CHECKPATCH
 _LIMIT_SECONDS = 300
 # perl-base, which every Debian has, is not enough.
 _MODULES = ("POSIX", "Cwd", "Encode", "Getopt::Long", "Term::ANSIColor")
@@ -85,39 +73,12 @@ ROOMS = (
 )
 
 
-class LeftOutError(Exception):
-    """The script can't be had or run here; the message says why."""
-
-
 def script(*, progress: Progress = silent) -> Path:
-    """The script, from the cache or out of Debian's package, verified by apt.
+    """The script, from the cache or out of Debian's package.
 
     :raises LeftOutError: it can't be had.
     """
-    try:
-        cache = cache_directory()
-    except MemtypeError as error:
-        raise LeftOutError(str(error)) from error
-    digest = hashlib.sha256(recipe(_SUITE, _PACKAGE, _MEMBERS).encode()).hexdigest()
-    folder = cache / LINT_TOOLS / f"checkpatch-{digest[:16]}"
-
-    def make(place: Path) -> None:
-        require_network(_WHAT, cache=cache)
-        progress("downloading checkpatch.pl, in 140 MB of kernel sources, for once")
-        with temp_dir(place) as work, staged(folder, cache=place) as target:
-            sources = unpack_sources(
-                work / "root", _MEMBERS, suite=_SUITE, package=_PACKAGE, what=_WHAT, cache=cache
-            )
-            target.mkdir()
-            for name in _FILES:
-                shutil.copyfile(sources / "scripts" / name, target / name)
-            seal(target)
-
-    try:
-        made_once(folder, make, cache=cache, work=folder.name, progress=progress)
-    except MemtypeError as error:
-        raise LeftOutError(str(error)) from error
-    return folder / SCRIPT
+    return kernel_scripts(progress=progress) / SCRIPT
 
 
 def perl() -> str:

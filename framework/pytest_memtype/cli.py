@@ -19,8 +19,10 @@ from pytest_memtype.errors import INTERRUPTED, HostError, MemtypeError, reason
 #: to load than most verbs take to run.
 _VERBS: Final = {
     "doctor": "Tell what this host can do, and what to do about the rest.",
-    "run": "Run the suite, or your tests, against real kernels.",
+    "init": "Begin a project of your own: a first test, and files for CI.",
+    "run": "Run your tests, or the suite, against real kernels.",
     "compare": "Run tests on several kernels, and show what differs.",
+    "evidence": "Put a run's records and logs into one archive.",
     "coverage": "Tell which lines of a kernel of your own the suite has run.",
     "bisect": "Find the kernel with which a test began to fail.",
     "layouts": "List, draw and try MTRR layouts.",
@@ -30,6 +32,7 @@ _VERBS: Final = {
     "kernels": "List, fetch and remove kernels.",
     "bugs": "List, show and run reproducers of reported bugs.",
     "selftests": "Run the kernel's own tests of memory types in guests.",
+    "completion": "Have your shell complete commands and options.",
     "mutate": "Plant faults in a kernel, and see which tests notice.",
 }
 
@@ -94,5 +97,5 @@ def main(debug: bool) -> None:
     Examples:
       memtype doctor
       memtype run
-      memtype run --kernel debian:bullseye --kernel debian:bookworm -k two_drivers
+      memtype run --suite --kernel debian:bullseye --kernel debian:bookworm -k two_drivers
     """

@@ -32,6 +32,8 @@ _OF_THE_TERMINAL = (
     *("PYTEST_ADDOPTS", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
     # By these pytest tells a CI, in whose summary it doesn't shorten messages.
     *("BUILD_NUMBER", "CI"),
+    # Tests of this project's own are no part of what a job of GitHub's sums up.
+    "GITHUB_STEP_SUMMARY",
 )
 # What containers' images and tox set, and users don't: output that isn't buffered hid lines in the wrong
 # order, and one that is UTF-8 whatever the locale that characters were replaced.

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from memtype_support import checkpatch
-from memtype_support.checkpatch import ROOMS, SCRIPT, LeftOutError, Room, check, main, perl, script
+from memtype_support.checkpatch import ROOMS, SCRIPT, Room, check, main, perl, script
+from memtype_support.kernel_scripts import LeftOutError
 
 from pytest_memtype.host.resources import guest_sources
 

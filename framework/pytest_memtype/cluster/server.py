@@ -208,7 +208,8 @@ class _Task:
     def pytest_configure(self, config: pytest.Config) -> None:
         self._config = config
         vars(config.option).update(self._request["options"])
-        variant = (self._request["variant"], self._kernel, self._request["system"])
+        names = self._request["variant"], self._request["tested"]
+        variant = (names[0], self._kernel, self._request["system"], names[1])
         vars(config)["workerinput"] = {
             **self._request["input"],
             "workerid": "worker",

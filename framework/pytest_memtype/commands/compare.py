@@ -9,6 +9,7 @@ import click
 
 from pytest_memtype.commands.compare_kernels import compare_kernels, compare_runs, show
 from pytest_memtype.commands.offline import offline
+from pytest_memtype.report.job_summary import add_to_summary
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -20,7 +21,8 @@ from pytest_memtype.commands.offline import offline
 def compare(kernels: tuple[str, ...], form: str | None, arguments: tuple[str, ...]) -> None:
     """Run tests on several kernels, and show only what differs; or compare the records of earlier runs.
 
-    With --kernel the arguments are pytest's. Without, they are folders below .memtype/runs, or files
+    With --kernel the arguments are those of memtype run and pytest: where no tests are named, this folder's
+    are run, or with --suite the suite. Without it, they are folders below .memtype/runs, or files
     records.jsonl. Ends with status 1 when an answer isn't what was expected of its kernel.
 
     \b
@@ -34,4 +36,5 @@ def compare(kernels: tuple[str, ...], form: str | None, arguments: tuple[str, ..
     else:
         status, comparison = 0, compare_runs(map(Path, arguments))
     click.echo(show(comparison, form=form or "table"), nl=False)
+    add_to_summary(f"## memtype compare\n\n{show(comparison, form='markdown')}\n")
     sys.exit(status or (1 if comparison.surprises else 0))

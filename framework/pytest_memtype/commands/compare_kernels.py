@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.report.compare import Change, Column, changes, differences
-from pytest_memtype.report.compare_table import as_json, compare_table, markdown, short
+from pytest_memtype.report.compare_table import as_json, compare_table, escaped, markdown, short
 from pytest_memtype.report.expected import Unexpected, unexpected
 from pytest_memtype.report.record import Record, apart, read, tested
 from pytest_memtype.run.suite import run_suite
@@ -87,7 +87,7 @@ def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[i
     collector = _Collector()
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     with contextlib.redirect_stdout(sys.stderr):
-        status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector])
+        status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector], or_own=True)
     run = Run(_THIS, collector.records, Path.cwd() / ".memtype" / "runs")
     return status, compared([run], failed=collector.failed)
 
@@ -207,9 +207,8 @@ def show(comparison: Comparison, *, form: str) -> str:
     lines += [f"not as expected: {each}" for each in comparison.surprises]
     lines += [f"failed: {each}" for each in comparison.failed]
     if form == "markdown":
-        return (
-            markdown(comparison.names, comparison.changes) + "\n" + "\n".join(f"- {x}" for x in lines) + "\n"
-        )
+        told = "\n".join(f"- {escaped(line)}" for line in lines)
+        return f"{markdown(comparison.names, comparison.changes)}\n{told}\n"
     console = Console(width=max(_WIDTH, Console().width))
     with console.capture() as capture:
         console.print(compare_table(comparison.names, comparison.changes))

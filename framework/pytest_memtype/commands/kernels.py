@@ -15,8 +15,10 @@ from pytest_memtype.commands.output import literal, stdout
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import shown
 from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.kernels.lock import make_lock, read_lock, write_lock
 from pytest_memtype.kernels.ready import available, cached, remove
 from pytest_memtype.kernels.ready import fetch as fetch_kernels
+from pytest_memtype.kernels.sets import DEFAULT, expand
 
 _WHY_THEY_DIFFER = (
     "debian:SUITE is what the suite's own package linux-image-cloud-amd64 names, so what its users get;\n"
@@ -44,6 +46,7 @@ def kernels(ctx: click.Context) -> None:
     Examples:
       memtype kernels list --available
       memtype kernels fetch set:lts
+      memtype kernels lock debian:bookworm debian:trixie
       memtype kernels check ~/linux
       memtype kernels remove 6.1.0-50-cloud-amd64
     """
@@ -66,6 +69,31 @@ def list_kernels(available: bool) -> None:
         _print_available_kernels()
     else:
         _print_cached_kernels()
+
+
+@kernels.command()
+@click.argument("specs", nargs=-1, metavar="[KERNEL]...")
+@offline
+def lock(specs: tuple[str, ...]) -> None:
+    """Pin what kernels mean in memtype-kernels.lock of this folder, which runs started here keep to.
+
+    Without KERNEL those that it has are looked up anew, or the default for a new file. Test ids stay.
+
+    \b
+    Examples:
+      memtype kernels lock debian:bookworm set:lts
+      memtype kernels lock
+    """
+    there = read_lock(Path.cwd())
+    with shown(Console(stderr=True)) as progress:
+        made = make_lock(specs or there or expand(DEFAULT, progress=progress), progress=progress)
+    path = write_lock(Path.cwd(), {**there, **made})
+    for spec, exact in made.items():
+        was = there.get(spec)
+        click.echo(
+            f"{spec}: {', '.join(exact)}" + ("" if was in (None, exact) else f" (was {', '.join(was)})")
+        )
+    click.echo(f"written to {path.name}; commit it")
 
 
 @kernels.command()
@@ -104,6 +132,7 @@ def check_kernel(path: Path, as_json: bool) -> None:
 
     \b
     Examples:
+      memtype kernels lock debian:bookworm debian:trixie
       memtype kernels check ~/linux
       memtype kernels check /boot/config-6.12.0-rc1
     """

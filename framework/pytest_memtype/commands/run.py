@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from pytest_memtype.run.options import OPTIONS
 
@@ -14,14 +15,25 @@ class _Run(click.Command):
 
     def format_options(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Options (pytest's own are taken, too: pytest --help)"):
+            suite = ("--suite", "the package's own tests, in a folder with tests too")
             observe = ("--observe", "test nothing, and list what the kernel's drivers map")
-            formatter.write_dl([observe, *((option.usage, option.help) for option in OPTIONS)])
+            formatter.write_dl([suite, observe, *((option.usage, option.help) for option in OPTIONS)])
+
+    def shell_complete(self, _: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The options of the plugin, and files; see :mod:`pytest_memtype.commands.completion`."""
+        if not incomplete.startswith("-"):
+            return [CompletionItem(incomplete, type="file")]
+        ours = [(option.name, option.help) for option in OPTIONS]
+        ours += [("--suite", "the package's own tests"), ("--observe", "list what drivers map")]
+        return [CompletionItem(name, help=text) for name, text in ours if name.startswith(incomplete)]
 
 
 @click.command(cls=_Run, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[TESTS]...")
 def run(arguments: tuple[str, ...]) -> None:
-    """Run the suite, or the tests named, against real kernels, with one worker per core.
+    """Run the tests of this folder, or those named, against real kernels, with one worker per core.
+
+    Where the folder has no tests, or with --suite, the suite of this package is run.
 
     With --observe nothing is tested: a guest boots, the drivers of its kernel are loaded, and every mapping
     of theirs that breaks the rules is listed. It takes --kernel, --layout and --accel.
@@ -32,8 +44,8 @@ def run(arguments: tuple[str, ...]) -> None:
     \b
     Examples:
       memtype run
-      memtype run -k two_drivers --kernel debian:bullseye --kernel debian:trixie-backports
-      memtype run --kernel set:lts
+      memtype run --suite -k two_drivers --kernel debian:bullseye --kernel debian:trixie-backports
+      memtype run --suite --kernel set:lts
       memtype run --layout wc-framebuffer my_tests/
       memtype run --guest debian:bookworm testcases/distribution
       memtype run --observe --kernel debian:bookworm
@@ -41,7 +53,7 @@ def run(arguments: tuple[str, ...]) -> None:
     if "--observe" in arguments:
         from pytest_memtype.commands.observe import run_observe
 
-        sys.exit(run_observe([argument for argument in arguments if argument != "--observe"]))
+        sys.exit(run_observe([each for each in arguments if each not in ("--observe", "--suite")]))
     from pytest_memtype.run.suite import run_suite
 
-    sys.exit(run_suite(list(arguments)))
+    sys.exit(run_suite(list(arguments), or_own=True))

@@ -70,6 +70,8 @@ if TYPE_CHECKING:
 NO_PARAMETERS: Mapping[str, Value] = MappingProxyType({})
 
 _NAME_LENGTH = 31
+# guests/module/driver_operations.c: pages of one allocation.
+_MOST_RAM = 1024
 _MUTANT = "/sys/kernel/debug/memtype_mutant"
 
 
@@ -178,8 +180,11 @@ class Guest:
         """RAM that the agent owns, contiguous and zeroed.
 
         :param pages: How many pages of 4 KiB.
-        :raises AgentError: the guest has no more of it in one piece; 1024 pages is the most.
+        :raises UsageError: it is more than the 1024 pages that the module takes in one piece.
+        :raises AgentError: the guest has no more of it in one piece.
         """
+        if not 0 < pages <= _MOST_RAM:
+            raise UsageError(f"ram: {pages} pages; ask for 1 to {_MOST_RAM} (4 MiB), as often as you like")
         reply = yield from ask("ram", pages=pages)
         region = reply.decode(lambda content: Region(content["start"], pages))
         self.journal.ram.append(region)

@@ -83,6 +83,10 @@ class Verdict:
         conflict = "" if self.conflict is None else f" with {self.conflict}"
         return f"{errno.errorcode.get(self.errno, self.errno)} {self.rule}{conflict}"
 
+    # For a failed assertion, where pytest would cut a list of all fields in the middle.
+    def __repr__(self) -> str:
+        return f"<verifier: {self}>"
+
 
 @dataclass(frozen=True)
 class KernelAnswer:
@@ -107,6 +111,9 @@ class KernelAnswer:
         if not self.asked:
             return "not asked"
         return "accepted" if self.accepted else errno.errorcode.get(self.errno, str(self.errno))
+
+    def __repr__(self) -> str:
+        return f"<kernel: {self}>"
 
 
 @shown_in_hexadecimal("address")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +43,16 @@ def is_terminal(console: Console) -> bool:
     rich's own answer, which FORCE_COLOR makes yes, is only half of that: a log of CI has colours, but is a
     file.
     """
-    return console.is_terminal and console.file.isatty()
+    return console.is_terminal and not is_log(console.file)
+
+
+def is_log(file: IO[str]) -> bool:
+    """Whether what is printed is kept in a log, of whole lines without colours.
+
+    It is one without a terminal, and on one too where ``CI`` or ``NO_COLOR`` is set: services of CI may give
+    their jobs a terminal, which they keep all of.
+    """
+    return not file.isatty() or any(os.environ.get(name) for name in ("CI", "NO_COLOR"))
 
 
 @contextmanager

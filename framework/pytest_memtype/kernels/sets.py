@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,8 +21,9 @@ DEFAULT = ("set:default",)
 
 _PREFIX = "set:"
 
+_OF_EACH_SERIES = "newest-of-each-series"
 _QUERIES: dict[str, Callable[[list[Kernel]], list[Kernel]]] = {
-    "newest-of-each-series": newest_of_each_series,
+    _OF_EACH_SERIES: newest_of_each_series,
     "every-kernel": list,
 }
 _IN_THE_CACHE = "in-the-cache"
@@ -35,16 +37,42 @@ def expand(specs: Iterable[str], *, progress: Progress = silent) -> tuple[str, .
     :raises KernelError: a set is a query, and there is no index to ask.
     :raises UsageError: there is no such set, or its file isn't a set.
     """
+    return tuple(expand_by_name(specs, progress=progress))
+
+
+def is_set(spec: str) -> bool:
+    """Whether a text names a set of kernels."""
+    return spec.startswith(_PREFIX)
+
+
+def expand_by_name(specs: Iterable[str], *, progress: Progress = silent, of: str = "") -> dict[str, str]:
+    """As :func:`expand`, and for each spec a name that outlives an update: the spec as it was given.
+
+    Of a set that is the newest of each series the name is the series, ``debian:6.12``.
+
+    :param specs: Specs of kernels, or ``set:NAME``.
+    :param progress: Called with a line where an index is read.
+    :param of: The set that the specs were once found for, after which they are named.
+    :raises KernelError: a set is a query, and there is no index to ask.
+    :raises UsageError: there is no such set, or its file isn't a set.
+    """
     given = tuple(specs)
-    check(given)
+    check((*given, *([of] if of else ())))
     _read_indexes(given, progress=progress)
-    expanded: list[str] = []
+    found: dict[str, str] = {}
     for spec in given:
-        if spec.startswith(_PREFIX):
-            expanded += kernel_set(spec.removeprefix(_PREFIX), progress=progress)
-        else:
-            expanded.append(spec)
-    return tuple(dict.fromkeys(expanded))
+        own = spec.removeprefix(_PREFIX) if is_set(spec) else ""
+        named_by = own or of.removeprefix(_PREFIX)
+        by_series = bool(named_by) and _content(named_by) == _OF_EACH_SERIES
+        for each in kernel_set(own, progress=progress) if own else (spec,):
+            found.setdefault(each, _series_of(each) if by_series else each)
+    return found
+
+
+def _series_of(spec: str) -> str:
+    """The series of an exact kernel, as a spec: ``debian:6.12`` of ``debian:6.12.94+deb13-cloud-amd64``."""
+    match = re.match(r"debian:\d+\.\d+", spec)
+    return spec if match is None else match[0]
 
 
 def check(specs: Iterable[str]) -> None:

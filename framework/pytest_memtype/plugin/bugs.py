@@ -14,6 +14,7 @@ from pytest_memtype.bugs.matrix import Cell, matrix
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.plugin.config import run_of
+from pytest_memtype.report.properties import pairs
 from pytest_memtype.report.terminal import print_to
 from pytest_memtype.spec.linux_versions import parse_version
 
@@ -89,6 +90,8 @@ def pytest_runtest_makereport(
             evidence=tuple(sighting.evidence),
         )
         vars(report)["memtype_bug"] = msgspec.to_builtins(cell)
+        about = {"bug": cell.bug, "bug.outcome": cell.status, "bug.title": sighting.facts.title}
+        item.user_properties += pairs(about)
         if sighting.evidence:
             report.sections.append(("reported bug", "\n".join(sighting.evidence)))
     return report

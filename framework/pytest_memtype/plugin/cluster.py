@@ -21,7 +21,6 @@ import pytest
 from rich.live import Live
 from rich.table import Table
 
-from pytest_memtype.distribution.system import MINIMAL
 from pytest_memtype.errors import HostError, MemtypeError, UsageError
 from pytest_memtype.host.progress import Remark
 from pytest_memtype.kernels.bundle import bundle
@@ -227,7 +226,7 @@ class ClusterRun:
         """
         config, first = self._config, self._items[task.nodeids[0]]
         variant = _variant(first) or Variant("", "")
-        exact = _exact(variant)
+        exact = variant.exact
         facts: dict[str, str] = {}
         if exact and not exact.startswith("debian:"):
             made = bundle(variant.kernel)
@@ -241,6 +240,7 @@ class ClusterRun:
             "run": run_of(config).name,
             "kernel": exact,
             "variant": variant.name,
+            "tested": variant.tested,
             "system": variant.system,
             "bundle": sent.name if sent else "",
             "facts": facts,
@@ -278,7 +278,7 @@ class ClusterRun:
         :param task: The task that found it.
         :param why: Why the worker can't get it.
         """
-        exact = _exact(_variant(self._items[task.nodeids[0]]) or Variant("", ""))
+        exact = (_variant(self._items[task.nodeids[0]]) or Variant("", "")).exact
         return self._luggage.send_too(
             exact, self._sent, why, say=self.say, progress=progress_of(self._config)
         )
@@ -433,11 +433,6 @@ def _variant(item: pytest.Item) -> Variant | None:
     callspec = getattr(item, "callspec", None)
     found = callspec.params.get("memtype_variant") if callspec is not None else None
     return found if isinstance(found, Variant) else None
-
-
-def _exact(variant: Variant) -> str:
-    """The exact spec of a variant's kernel, which means the same on each machine."""
-    return variant.name if variant.system == MINIMAL else variant.name.rpartition("@")[0]
 
 
 def _words(count: Counter[str]) -> str:

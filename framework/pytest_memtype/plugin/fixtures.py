@@ -38,6 +38,12 @@ FAILED = pytest.StashKey[bool]()
 """Did the test fail? Of a module: did one of its tests?"""
 
 RECORDS = pytest.StashKey[list[Record]]()
+SINCE = pytest.StashKey[list[int]]()
+"""Number of each guest's journal entries before the test."""
+
+CONTEXTS = pytest.StashKey[list[Record]]()
+"""The facts of the guests that were the test's own."""
+
 GUESTS = pytest.StashKey[GuestsOfTest]()
 NEXT = pytest.StashKey[pytest.Item | None]()
 
@@ -100,7 +106,7 @@ def guest_factory(
     own = GuestsOfTest(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
     node.stash[GUESTS] = guests
-    before = guests.positions()
+    before = node.stash[SINCE] = guests.positions()
     guests.reset()
 
     def start(
@@ -128,8 +134,9 @@ def guest_factory(
             shaken = guests.shaken()
             nothing = dry or shaken is not None
             node.stash[RECORDS] = (
-                [] if nothing else guests.records(node.nodeid, tested=memtype_variant.name, since=before)
+                [] if nothing else guests.records(node.nodeid, memtype_variant, since=before)
             )
+            node.stash[CONTEXTS] = [] if nothing else own.contexts()
             if failed:
                 node.getparent(pytest.Module).stash[FAILED] = True
                 guests.leave_evidence(guests.logs, node.stash.get(RECORDS, []))

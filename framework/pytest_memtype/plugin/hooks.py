@@ -20,7 +20,8 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.kernels import mirror
 from pytest_memtype.plugin.config import base_of, progress_of, run_name, say_the_rest
-from pytest_memtype.plugin.fixtures import FAILED, GUESTS, NEXT, RECORDS
+from pytest_memtype.plugin.failure import operations
+from pytest_memtype.plugin.fixtures import CONTEXTS, FAILED, GUESTS, NEXT, RECORDS, SINCE
 from pytest_memtype.plugin.markers import (
     add_markers,
     check_distribution,
@@ -29,11 +30,15 @@ from pytest_memtype.plugin.markers import (
     expected_reports,
 )
 from pytest_memtype.plugin.recorder import Recorder
+from pytest_memtype.plugin.results import Results
 from pytest_memtype.plugin.session import end_ahead, for_workers, trouble_of, variants_of_test
 from pytest_memtype.plugin.target import the_target
+from pytest_memtype.report.properties import Properties, pairs, properties
+from pytest_memtype.report.record import Record
 from pytest_memtype.run.alias_check import Checked, alias_complaint
 from pytest_memtype.run.expected_reports import complaint
 from pytest_memtype.run.session import GuestsOfTest
+from pytest_memtype.run.variants import Variant
 
 _workers_trouble = pytest.StashKey[tuple[str, int]]()
 _audited = pytest.StashKey[list[Checked]]()
@@ -45,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     add_markers(config)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
+        config.pluginmanager.register(Results(config), "memtype-results")
     else:
         mirror.restore(config.workerinput.get("memtype_mirror", mirror.state()))
     if config.getoption("--offline"):
@@ -222,7 +228,32 @@ def pytest_runtest_makereport(
         vars(report)["memtype_audits"] = [
             (each.milliseconds, each.trouble, each.since_boot) for each in item.stash.get(_audited, [])
         ]
+        report.user_properties += pairs(_properties(item))
     return report
+
+
+def _properties(item: pytest.Item) -> Properties:
+    """The properties of a test, for programs that read the results of a run."""
+    variant = _variant(item)
+    if variant is None:
+        return {}
+    guests = item.stash.get(GUESTS, None)
+    kept = item.stash.get(FAILED, False) or item.config.getoption("--keep-logs")
+    evidence = "" if guests is None or not kept or not guests.logs.is_dir() else shortened(item, guests.logs)
+    contexts: list[Record] = item.stash.get(CONTEXTS, [])
+    records: list[Record] = item.stash.get(RECORDS, [])
+    return properties(contexts, records, tested=variant.name, evidence=evidence)
+
+
+def _variant(item: pytest.Item) -> Variant | None:
+    found = item.callspec.params.get("memtype_variant") if hasattr(item, "callspec") else None
+    return found if isinstance(found, Variant) else None
+
+
+def shortened(item: pytest.Item, path: Path) -> str:
+    """A path as it goes with the run to other machines: from pytest's root folder, where it is below it."""
+    root = item.config.rootpath
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
@@ -237,11 +268,15 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         report.longrepr = f"{where}{type(error).__name__}: {error}"
     guests = item.stash.get(GUESTS, None)
     if guests is not None and guests.guests:
-        lines = [f"logs: {guests.logs}"]
+        variant = _variant(item) or Variant("", "")
+        said = str(report.longrepr)
+        records = guests.records(item.nodeid, variant, since=item.stash.get(SINCE, []))
+        lines = operations(item, records, call, said=said, last=len(guests.guests))
+        lines.append(f"evidence: {shortened(item, guests.logs)}")
         lines += [
-            f"run guest {number} again: {command}"
+            f"run guest {number} again: {command.removeprefix(f'{guests.logs}/')}"
             for number, command in guests.rerun_commands()
             # A guest that ended has said so itself.
-            if command not in str(report.longrepr)
+            if command not in said
         ]
         report.sections.append(("memtype", "\n".join(lines)))

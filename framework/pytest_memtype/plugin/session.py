@@ -33,12 +33,12 @@ def _resolved(config: pytest.Config) -> Resolved | None:
     return next((each for each in found if each.is_of(kernels, guests)), None)
 
 
-def for_workers(config: pytest.Config) -> list[tuple[str, str, str]] | None:
+def for_workers(config: pytest.Config) -> list[tuple[str, str, str, str]] | None:
     """The variants as a worker of pytest-xdist is told them; None where each worker finds them itself."""
     resolved = _resolved(config)
     if resolved is None:
         return None
-    return [(each.name, each.kernel, each.system) for each in resolved.variants]
+    return [(each.name, each.kernel, each.system, each.tested) for each in resolved.variants]
 
 
 def session_of(config: pytest.Config) -> Session:

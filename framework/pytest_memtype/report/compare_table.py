@@ -43,7 +43,12 @@ def markdown(names: Sequence[str], found: Sequence[Change]) -> str:
         for change in found
     ]
     lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(map(escaped, line)) + " |\n" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """A text for Markdown, which may be somebody else's: no cell more, no HTML, no picture from elsewhere."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("![", "!\\[")
 
 
 def as_json(names: Sequence[str], found: Sequence[Change]) -> list[dict[str, Any]]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from pytest_memtype.guest.region import Region
 from pytest_memtype.report.record import Record
+
+_SCREEN: Final = 12
+"""Lines of operations that are shown of a test that failed."""
+_AFTER: Final = 2
+_MOST_MESSAGES: Final = 3
 
 
 def told(records: Iterable[Record]) -> Iterator[str]:
@@ -18,21 +23,67 @@ def told(records: Iterable[Record]) -> Iterator[str]:
             yield f"      log: {line}"
 
 
+def told_of_failure(records: Sequence[Record], failing: Collection[int]) -> list[str]:
+    """The operations of a failed test, in at most a screen: ``>`` is before those that failed it.
+
+    Below such a line are the first messages of the kernel meanwhile.
+
+    :param records: The records of one guest.
+    :param failing: Steps of the operations that the failure is about.
+    """
+    marked = [at for at, record in enumerate(records) if record["step"] in failing]
+    end = min(len(records), (marked[-1] if marked else len(records)) + 1 + _AFTER)
+    first = max(0, end - _SCREEN)
+    shown = [at for at in marked if at < first][-_AFTER:] + list(range(first, end))
+    lines: list[str] = []
+    for before, at in zip([-1, *shown], shown, strict=False):
+        if at > before + 1:
+            lines.append(f"      ({_counted(at - before - 1)} before)")
+        record = records[at]
+        lines.append(f"{'>' if at in marked else ' '} {record['step']:3} {_operation(record)}")
+        if at in marked:
+            lines += [f"      log: {line}" for line in record["log"][:_MOST_MESSAGES]]
+    if end < len(records):
+        lines.append(f"      ({_counted(len(records) - end)} after)")
+    return lines
+
+
+def _counted(number: int) -> str:
+    return f"{number} operation{'s' if number > 1 else ''}"
+
+
 def _operation(record: Record) -> str:
+    """A record in the words of ``str(outcome)``."""
     actor, operation = record["actor"], record["operation"]
     if "region" in record:
         region = Region(**record["region"])
-        verdict = record["verdict"]
-        said = "not asked" if verdict is None else _answer(verdict["accepted"], verdict["errno"])
-        rule = f" {verdict['rule']}" if verdict and verdict["rule"] else ""
-        asked = f"{actor}: {operation} {record['requested']} {region}: verifier {said}{rule}"
+        asked = f"{actor} {operation} {record['requested']} {region}: verifier {_verdict(record['verdict'])}"
         if "kernel_answer" not in record:
             return asked
         kernel = record["kernel_answer"]
         linux = _answer(kernel["accepted"], kernel["errno"]) if kernel["asked"] else "not asked"
-        return f"{asked}, Linux {linux}, page table {_types(record['granted'])}"
-    arguments = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
-    return f"{actor}: {operation}({arguments}){_result(record['result'])}"
+        return f"{asked}, kernel {linux}, page table {_types(record['granted'])}"
+    arguments = ", ".join(f"{name}={_shown(value)}" for name, value in record["arguments"].items())
+    return f"{actor} {operation}({arguments}){_result(record['result'])}"
+
+
+def _verdict(verdict: dict[str, Any] | None) -> str:
+    if verdict is None:
+        return "-"
+    if verdict["accepted"]:
+        hazards = verdict.get("hazards")
+        return f"accepted ({', '.join(hazards)})" if hazards else "accepted"
+    said = f"{_answer(False, verdict['errno'])} {verdict['rule']}"
+    conflict = verdict.get("conflict")
+    if not conflict:
+        return said
+    region = Region(conflict["start"], conflict["pages"])
+    return f"{said} with {conflict['owner']}: {conflict['memtype']} {region}"
+
+
+def _shown(value: Any) -> str:
+    # Addresses are the larger ones.
+    return f"{value:#x}" if isinstance(value, int) and value >= 1 << 16 else str(value)
 
 
 def _result(result: Any) -> str:
@@ -48,5 +99,5 @@ def _answer(accepted: bool, error: int) -> str:
 
 def _types(granted: Any) -> str:
     if isinstance(granted, list):
-        return " ".join(each or "-" for each in granted)
+        return "/".join(dict.fromkeys(each or "-" for each in granted))
     return granted or "-"

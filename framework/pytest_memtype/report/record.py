@@ -4,8 +4,8 @@ Schema 2. Every line has ``schema``, the guest's ``kernel`` (release), ``kernel_
 package), ``system`` (``minimal``, or the distribution that runs in it), ``layout``, ``hardware``,
 ``accelerator`` and ``accelerator_reason``, ``qemu`` (its version), ``boot`` (how the
 guest came to be: ``clone``, ``boot``, or ``boot, because`` and why a clone failed), the
-``test`` (pytest's node id), ``tested`` (the kernel that its id names), ``case`` (the id without it, the
-same for all kernels), the ``guest`` (its number within the test) and ``step`` (from 1
+``test`` (pytest's node id), ``tested`` (the exact kernel, ``debian:6.1.0-56-cloud-amd64``), ``case`` (the id
+without its kernel, the same for all), the ``guest`` (its number within the test) and ``step`` (from 1
 within the guest), and ``operation`` with its ``actor``.
 
 A request for a mapping has ``region`` (``start``, ``pages``), its ``memory`` (``ram`` or
@@ -81,7 +81,7 @@ def where_of(record: Record) -> str:
 
 
 def tested(record: Record) -> str:
-    """The kernel that the id of a record's test names."""
+    """The exact kernel of a record."""
     return str(record["tested"])
 
 

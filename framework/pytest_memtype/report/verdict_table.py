@@ -108,13 +108,16 @@ def verdict_table(kernel: str, records: Iterable[Record]) -> Group:
     return Group(*(_table(kernel, where, its) for where, its in by_guest.items()))
 
 
+def hardware_words(record: Record) -> list[str]:
+    """The hardware of a record as far as it isn't what a guest has by default: ``cpu=Nehalem``."""
+    usual = asdict(Hardware())
+    given = record.get("hardware", {})
+    return [f"{name}={value}" for name, value in given.items() if value != usual.get(name)]
+
+
 def _where(record: Record) -> str:
     """The layout of a record, and the hardware as far as it isn't what a guest has by default."""
-    usual = asdict(Hardware())
-    other = [
-        f"{name}={value}" for name, value in record.get("hardware", {}).items() if value != usual.get(name)
-    ]
-    return ", ".join([record["layout"], *other])
+    return ", ".join([record["layout"], *hardware_words(record)])
 
 
 def _table(kernel: str, where: str, its_rows: list[Row]) -> Table:

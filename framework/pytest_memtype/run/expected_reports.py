@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from pytest_memtype.console.reports import ConsoleReport
+
+_MOST_LINES: Final = 12
+# Registers, code, marks, what the machine is, and frames that the kernel isn't sure of
+# (arch/x86/kernel/dumpstack.c).
+_DUMP: Final = re.compile(
+    r"(\[ *\d+\.\d+\] )?"
+    r"(-+\[ |R[A-Z0-9]{2}: |[FC]S: |[CD]R[0-9]: |Code: |PKRU: |Hardware name: |Modules linked| *</?TASK>"
+    r"| *\? )"
+)
 
 
 def complaint(
@@ -23,11 +33,22 @@ def complaint(
         each for each in expected if finished and not any(_matches(report, each) for report in reports)
     ]
     paragraphs = [
-        f"the kernel reported {report.kind.value}: {report.title}\n" + "\n".join(report.lines)
+        f"the kernel reported {report.kind.value}: {report.title}\n" + "\n".join(excerpt(report.lines))
         for report in unexpected
     ]
     paragraphs += [f"expect_oops: the kernel reported nothing that matches {each!r}" for each in missing]
     return "\n".join(paragraphs) or None
+
+
+def excerpt(lines: Sequence[str]) -> list[str]:
+    """The lines of a report that tell what happened and who called; all of it is in the guest's console.log.
+
+    :param lines: The report's lines.
+    """
+    telling = [line for line in lines if not _DUMP.match(line)]
+    shown = telling[:_MOST_LINES]
+    left = len(lines) - len(shown)
+    return [*shown, f"({left} more lines are in the guest's console.log)"] if left else shown
 
 
 def _matches(report: ConsoleReport, pattern: str) -> bool:

@@ -128,6 +128,24 @@ OPTIONS: Final = (
         "with a kernel that memtype mutate has built: switch on this fault in every guest",
         metavar="NAME",
     ),
+    Option(
+        "--ktap",
+        "write the results as KTAP: kernels, in each its files, in each its tests",
+        metavar="FILE",
+        is_path=True,
+    ),
+    Option(
+        "--kcidb",
+        "write the results as a report for KCIDB, the database of the kernel's CI systems",
+        metavar="FILE",
+        is_path=True,
+    ),
+    Option(
+        "--kcidb-origin",
+        "the name that KCIDB knows your CI system by: small letters, digits and _ (default: memtype)",
+        metavar="NAME",
+        default="memtype",
+    ),
     Option("--keep-logs", "keep the logs of tests that pass, too"),
     Option(
         "--scheduler",

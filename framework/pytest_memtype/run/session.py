@@ -51,6 +51,7 @@ from pytest_memtype.run.boot import GuestPlan, booted, cloned
 from pytest_memtype.run.counters import GCOV, CounterCollector
 from pytest_memtype.run.prefetch import GuestPrefetch, Ready
 from pytest_memtype.run.qualification import chosen
+from pytest_memtype.run.variants import Variant
 from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
@@ -396,15 +397,15 @@ class GuestsOfTest:
         """Number of journal entries of each guest, for :meth:`records`."""
         return [len(each.guest.journal.entries) for each in self.guests]
 
-    def records(self, test: str, *, tested: str, since: list[int]) -> list[Record]:
+    def records(self, test: str, variant: Variant, *, since: list[int]) -> list[Record]:
         """The records of a test's operations in its guests.
 
         :param test: The node id of the test.
-        :param tested: The kernel in the test's id.
+        :param variant: The kernel and the guest that the test's id names.
         :param since: Number of each guest's journal entries that are not the test's, as of
             :meth:`positions`; 0 for guests beyond the list.
         """
-        about = {"test": test, "tested": tested, "case": case_of(test, tested)}
+        about = {"test": test, "tested": variant.tested, "case": case_of(test, variant.name)}
         records: list[Record] = []
         for number, each in enumerate(self.guests):
             start = since[number] if number < len(since) else 0
@@ -415,6 +416,10 @@ class GuestsOfTest:
                     record["effective"] = recorded(record["effective"])
                 records.append(record)
         return records
+
+    def contexts(self) -> list[Record]:
+        """The facts of each guest that all of its records have."""
+        return [self._context(each) for each in self.guests]
 
     def _context(self, started: _Started) -> dict[str, Any]:
         return {

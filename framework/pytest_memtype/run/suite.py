@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 from rich.console import Console
 
 from pytest_memtype.distribution.system import MINIMAL, check_guest, distribution
-from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError
+from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError, harmless
 from pytest_memtype.host import resources
 from pytest_memtype.host.nearest import check_choice, did_you_mean
-from pytest_memtype.host.progress import Remark, shown
+from pytest_memtype.host.progress import Remark, is_log, shown
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.ready import ready
 from pytest_memtype.kernels.sets import check
@@ -22,10 +24,16 @@ from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
-from pytest_memtype.run.options import DEFAULT_LAYOUT, LOCAL, OptionParser
+from pytest_memtype.run.log_lines import LogLines
+from pytest_memtype.run.options import DEFAULT_LAYOUT, LOCAL, OPTIONS, OptionParser
+from pytest_memtype.run.own_tests import has_own_tests
 from pytest_memtype.run.qualification import chosen
 from pytest_memtype.run.variants import Resolved, all_variants
 from pytest_memtype.target import QEMU
+
+_OWN: Final = "the tests of this folder are run; memtype run --suite runs those of the package"
+# By these a user asks for colours where no terminal is.
+_WANTS_COLOUR: Final = ("FORCE_COLOR", "PY_COLORS")
 
 
 class Failures:
@@ -58,13 +66,14 @@ class Failures:
             self.others += not trouble
 
 
-def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
+def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: bool = False) -> int:
     """Run pytest on the project's testcases, or on the tests that ``arguments`` name.
 
     Kernels are made ready first, with their progress shown: pytest's workers can't show any.
 
-    :param arguments: Command line for pytest.
+    :param arguments: Command line for pytest; ``--suite`` is ours.
     :param plugins: Further plugins for pytest.
+    :param or_own: Where no tests are named, nor ``--suite``, run those of the current folder if it has any.
     :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
     :raises MemtypeError: a kernel can't be had.
     :raises KeyboardInterrupt: pytest was interrupted, and has said so.
@@ -73,6 +82,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     # Pytest's own options, whose values are needed before it starts.
     parser.add_argument("-n", "--numprocesses")
     parser.add_argument("--collect-only", "--co", action="store_true")
+    parser.add_argument("--suite", action="store_true")
     known, others = parser.parse_known_args(arguments)
     # Before anything is fetched.
     check_choice("--accel", known.accel, ACCELERATORS)
@@ -80,6 +90,9 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
     for guest in known.guest or ():
         check_guest(guest)
     named = _named_tests(others)
+    own = or_own and not known.suite and not named and has_own_tests(Path.cwd())
+    if own:
+        named = [Path.cwd()]
     if known.layout != DEFAULT_LAYOUT:
         load_layout(known.layout, layout_folders(named or [resources.testcases()]))
     if known.offline:
@@ -105,12 +118,17 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
                 if each.system != MINIMAL and runs is not None:
                     distribution(each.system, runs, progress=progress)
             chosen(made, known.accel, progress=progress)
-    command = list(arguments)
+    command = [each for each in arguments if each != "--suite"]
     if known.memtype_dir is None:
         command += ["--memtype-dir", str(Path.cwd() / ".memtype")]
     # Which of the arguments name tests only pytest can tell. It looks at testpaths when none does, and
     # only when it runs in its root folder.
-    command += ["--rootdir", str(Path.cwd()), "-o", f"testpaths={glob.escape(str(resources.testcases()))}"]
+    command += ["--rootdir", str(Path.cwd())]
+    if own:
+        with shown(Console(stderr=True)) as progress:
+            progress(Remark(_OWN))
+    else:
+        command += ["-o", f"testpaths={glob.escape(str(resources.testcases()))}"]
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     if known.numprocesses is None and not known.collect_only:
@@ -119,9 +137,16 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         workers = 0 if alone else len(os.sched_getaffinity(0))
         command += ["-n", str(workers)]
     failures = Failures()
+    if is_log(sys.stdout):
+        plugins = [*plugins, LogLines()]
+        if not any(os.environ.get(name) for name in _WANTS_COLOUR):
+            # Before the caller's, who may say otherwise.
+            command.insert(0, "--color=no")
     status = pytest.main(command, plugins=[failures, *resolved, *plugins])
     if failures.interrupted:
         raise KeyboardInterrupt
+    if status == pytest.ExitCode.USAGE_ERROR:
+        _say_what_was_meant(others)
     if (
         status == pytest.ExitCode.INTERRUPTED
         and not failures.broken
@@ -139,6 +164,19 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = ()) -> int:
         pytest.ExitCode.USAGE_ERROR: 2,
         pytest.ExitCode.NO_TESTS_COLLECTED: 2,
     }.get(pytest.ExitCode(status), MemtypeError.exit_status)
+
+
+def _say_what_was_meant(arguments: Sequence[str]) -> None:
+    """Print a line for each option that nobody knows and that resembles one of ours; pytest has refused it.
+
+    :param arguments: Arguments for pytest, without the options of the table.
+    """
+    known = [option.name for option in OPTIONS]
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        meant = did_you_mean(name, known) if name.startswith("--") else ""
+        if meant:
+            print(f"memtype: {harmless(name)}{meant}", file=sys.stderr)
 
 
 def _named_tests(arguments: Sequence[str]) -> list[Path]:

@@ -110,7 +110,7 @@ def test_a_local_cluster_gives_what_xdist_gives(tmp_path: Path) -> None:
     # The logs of the test that failed, and of no other, are where the report says.
     logs = [path for path in (by_dask / ".memtype/latest").resolve().iterdir() if path.is_dir()]
     assert [path.name.startswith("test_guests.py-test_fails") for path in logs] == [True]
-    assert f"logs: {logs[0]}" in second.stdout
+    assert f"evidence: {logs[0]}" in second.stdout
     assert (logs[0] / "guest-1/guest.json").is_file()
     assert (logs[0] / "records.jsonl").is_file()
     assert list(logs[0].glob("guest-1/*.log"))

@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_has_examples() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    assert "memtype run --kernel debian:bullseye" in result.output
+    assert "memtype run --suite --kernel debian:bullseye" in result.output
 
 
 def test_help_of_run_is_of_its_own_options() -> None:
@@ -43,7 +43,7 @@ def test_help_of_run_is_of_its_own_options() -> None:
     assert "--maxfail" not in result.output
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["fetch"], ["check"], ["remove"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["lock"], ["fetch"], ["check"], ["remove"]])
 def test_help_of_kernels_has_examples(command: list[str]) -> None:
     result = CliRunner().invoke(main, ["kernels", *command, "--help"])
     assert result.exit_code == 0

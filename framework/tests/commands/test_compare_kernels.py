@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from pytest_memtype.cli import main
 from pytest_memtype.commands.compare_kernels import compare_runs, show
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import silent
@@ -139,3 +141,23 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
         compare_runs([tmp_path / "nothing"])
     with pytest.raises(UsageError, match="File name too long"):
         compare_runs([tmp_path / ("x" * 300)])
+
+
+def test_on_github_the_table_goes_into_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    done = CliRunner().invoke(main, ["compare", *map(str, runs(tmp_path, 0, 12))])
+    assert done.exit_code == 1
+    text = summary.read_text()
+    assert text.startswith("## memtype compare\n\n| operation | ")
+    assert "| ok | ENOMEM | 1 | `test_it step 1` |" in text
+
+
+def test_a_record_brings_no_html_into_markdown(tmp_path: Path) -> None:
+    first, second = runs(tmp_path, 0, 12)
+    for folder in (first, second):
+        path = folder / "records.jsonl"
+        path.write_text(path.read_text().replace('"fork"', '"<b>![x](http://evil)|"'))
+    text = show(compare_runs([first, second]), form="markdown")
+    assert "| &lt;b>!\\[x](http://evil)\\|" in text
+    assert "<b>" not in text

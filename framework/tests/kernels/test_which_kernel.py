@@ -76,15 +76,25 @@ def test_guests_times_kernels() -> None:
         ["debian:bookworm", "debian:6.1.0-56-cloud-amd64"], ["minimal", "debian:bookworm"], progress=silent
     )
     # Both specs mean one kernel, which is tested once in each guest.
-    assert [each.name for each in found] == [
-        "debian:6.1.0-56-cloud-amd64",
-        "debian:6.1.0-56-cloud-amd64@bookworm",
+    assert [(each.name, each.tested) for each in found] == [
+        ("debian:bookworm", "debian:6.1.0-56-cloud-amd64"),
+        ("debian:bookworm@bookworm", "debian:6.1.0-56-cloud-amd64@bookworm"),
     ]
+    assert {each.exact for each in found} == {"debian:6.1.0-56-cloud-amd64"}
     assert [each.system for each in found] == ["minimal", "debian:bookworm"]
     own = all_variants(None, ["debian:bookworm"], progress=silent)
     assert [each.kernel for each in own] == ["debian:6.1.0-56-amd64"]
+    assert [(each.name, each.tested) for each in own] == [("own@bookworm", "debian:6.1.0-56-amd64@bookworm")]
 
 
 def test_two_specs_may_mean_two_kernels() -> None:
     found = all_variants(["debian:bookworm", "debian:6.1"], None, progress=silent)
-    assert [each.name for each in found] == ["debian:6.1.0-56-cloud-amd64", "debian:6.1.0-57-cloud-amd64"]
+    assert [each.tested for each in found] == ["debian:6.1.0-56-cloud-amd64", "debian:6.1.0-57-cloud-amd64"]
+    assert [each.name for each in found] == ["debian:bookworm", "debian:6.1"]
+
+
+def test_a_set_of_series_is_named_by_them() -> None:
+    """An update must not give its tests other ids."""
+    found = all_variants(["set:lts"], None, progress=silent)
+    assert [each.name for each in found][:3] == ["debian:5.10", "debian:6.1", "debian:6.12"]
+    assert all(each.tested.startswith(f"{each.name}.") for each in found)

@@ -60,6 +60,6 @@ def test_distribution_is_skipped_on_the_minimal_guest_or_has_its_own(pytester: p
     result.assert_outcomes(skipped=1, passed=1, deselected=1)
     result.stdout.fnmatch_lines(["SKIPPED*it wants a guest with a distribution, such as --guest debian:*"])
     listed = run(pytester, "--collect-only", "-q", "-k", "named").stdout
-    listed.re_match_lines([r".*test_named\[debian:6\.12\.\d+\+deb13-amd64@trixie\]"])
+    listed.re_match_lines([r".*test_named\[own@trixie\]"])
     elsewhere = run(pytester, "--collect-only", "-q", "-k", "named", "--guest", "debian:bookworm").stdout
-    elsewhere.re_match_lines([r".*test_named\[debian:6\.1\.0-\d+-amd64@bookworm\]"])
+    elsewhere.re_match_lines([r".*test_named\[own@bookworm\]"])

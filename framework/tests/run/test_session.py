@@ -20,6 +20,7 @@ from pytest_memtype.machine.template import sealed
 from pytest_memtype.run import boot
 from pytest_memtype.run.session import GuestsOfTest as Guests
 from pytest_memtype.run.session import GuestSpec, Session
+from pytest_memtype.run.variants import Variant
 
 KIND = GuestSpec("debian:bookworm", load_layout("firmware", []), Hardware(memory="96M"))
 
@@ -101,7 +102,7 @@ def test_a_clone_that_can_not_be_had_is_booted_and_the_record_says_why(
     guests = Guests(session, tmp_path / "test")
     guest = guests.start(KIND)
     assert guest.shell("echo alive").output == "alive\n"
-    (record,) = guests.records("test_it", tested="debian:bookworm", since=[])
+    (record,) = guests.records("test_it", Variant("debian:bookworm", "debian:bookworm"), since=[])
     guests.close(keep_logs=False)
     assert record["boot"].startswith("boot, because a clone failed: QEMU (process ")
     assert "\n" not in record["boot"]
@@ -115,7 +116,7 @@ def test_the_logs_of_a_template_that_can_not_be_made_stay(
     monkeypatch.setattr(boot, "_CLOCK", (50.0, 60.0))
     guests = Guests(session, tmp_path / "test")
     guests.start(KIND).shell("true")
-    (record,) = guests.records("test_it", tested="debian:bookworm", since=[])
+    (record,) = guests.records("test_it", Variant("debian:bookworm", "debian:bookworm"), since=[])
     guests.close(keep_logs=False)
     assert record["boot"].startswith("boot, because a clone failed: the guest's clock counts ")
     assert record["boot"].endswith("; logs in test/guest-1/template")

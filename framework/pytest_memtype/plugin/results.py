@@ -1,0 +1,165 @@
+"""The part of the pytest plugin that tells other programs of a run: JUnit, KTAP, KCIDB, GitHub Actions."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from _pytest.junitxml import xml_key
+
+from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.host.files import write_atomically
+from pytest_memtype.plugin.config import base_of, run_name
+from pytest_memtype.report.job_summary import SUMMARY, add_to_summary, error_lines, job_summary
+from pytest_memtype.report.kcidb import ORIGIN, kcidb
+from pytest_memtype.report.ktap import ktap
+from pytest_memtype.report.properties import PREFIX, read_pairs, together
+from pytest_memtype.report.result import Result, Status
+
+_FILES: Final = ("--ktap", "--kcidb")
+_LONGEST: Final = 300
+
+
+class Results:
+    """A plugin of the process that talks to the user: collects the results of all tests, and writes them.
+
+    :param config: pytest's configuration.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._reports: dict[str, list[pytest.TestReport]] = {}
+        self._stopped = ""
+
+    def pytest_sessionstart(self) -> None:
+        """Check the options for files, before any test.
+
+        :raises UsageError: a file can't be written there, or the origin is none.
+        """
+        try:
+            for option in _FILES:
+                path = self._config.getoption(option)
+                if path is not None:
+                    _check_place(option, path)
+            origin = self._config.getoption("--kcidb-origin")
+            if not ORIGIN.fullmatch(origin):
+                raise UsageError(f"--kcidb-origin {origin!r}: use small letters, digits and _")
+        except UsageError as error:
+            raise pytest.UsageError(f"memtype: {error.message}") from None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reports = self._reports.setdefault(report.nodeid, [])
+        if report.when == "setup":
+            # It is run again, as pytest-rerunfailures does.
+            reports.clear()
+        reports.append(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Write the files. pytest's own of JUnit follows, with what is added to it here."""
+        if self._config.option.collectonly:
+            return
+        results = self.results()
+        ours = any(each.properties for each in results)
+        xml = self._config.stash.get(xml_key, None)
+        if xml is not None and ours:
+            for name, text in together(each.properties for each in results).items():
+                xml.add_global_property(PREFIX + name, text)
+            xml.add_global_property(f"{PREFIX}evidence", self._run())
+        try:
+            ktap_file, kcidb_file = (self._config.getoption(option) for option in _FILES)
+            if ktap_file is not None:
+                write_atomically(ktap_file, ktap(results).encode())
+            if kcidb_file is not None:
+                origin = self._config.getoption("--kcidb-origin")
+                report = kcidb(results, origin=origin, run=run_name())
+                write_atomically(kcidb_file, json.dumps(report, indent=1).encode() + b"\n")
+            if ours:
+                add_to_summary(job_summary(results, run=self._run()))
+        except MemtypeError as error:
+            pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Iterator[None]:
+        """Print pytest's summary, in which a line of a guest's must be no command to GitHub's runner."""
+        if os.environ.get(SUMMARY) and any(each.properties for each in self.results()):
+            self._stopped = secrets.token_hex(16)
+            terminalreporter.write_line(f"::stop-commands::{self._stopped}")
+        return (yield)
+
+    def pytest_unconfigure(self) -> None:
+        """Print the annotations for GitHub, last."""
+        if not self._stopped:
+            return
+        writer = self._config.get_terminal_writer()
+        writer.line(f"::{self._stopped}::")
+        for line in error_lines(self.results()):
+            writer.line(line)
+
+    def results(self) -> list[Result]:
+        """The results so far, in the order of the run."""
+        return [_result(nodeid, reports) for nodeid, reports in self._reports.items()]
+
+    def _run(self) -> str:
+        folder = base_of(self._config) / "runs" / run_name()
+        root = self._config.rootpath
+        return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+
+def _check_place(option: str, path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}; make it, or name another file")
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: is a folder; name a file")
+
+
+def _result(nodeid: str, reports: list[pytest.TestReport]) -> Result:
+    worst = next((each for each in reports if each.failed), None) or next(
+        (each for each in reports if each.skipped), reports[-1]
+    )
+    about = read_pairs([pair for each in reports[-1:] for pair in each.user_properties])
+    line = worst.location[1] if worst.location else None
+    return Result(
+        test=nodeid,
+        status=_status(worst, reports),
+        seconds=sum(each.duration for each in reports),
+        started=float(getattr(reports[0], "start", 0.0)),
+        headline=_headline(worst),
+        details=_details(worst) if worst.failed else "",
+        properties=about,
+        line=0 if line is None else line + 1,
+    )
+
+
+def _status(worst: pytest.TestReport, reports: list[pytest.TestReport]) -> Status:
+    if worst.failed:
+        if any(getattr(each, "memtype_trouble", False) for each in reports):
+            return Status.MISSED
+        return Status.FAILED if worst.when == "call" else Status.ERROR
+    if worst.skipped:
+        return Status.XFAILED if hasattr(worst, "wasxfail") else Status.SKIPPED
+    return Status.XPASSED if any(hasattr(each, "wasxfail") for each in reports) else Status.PASSED
+
+
+def _headline(report: pytest.TestReport) -> str:
+    """Why a test failed or was skipped, in one line; empty for one that passed."""
+    if report.passed:
+        return ""
+    if hasattr(report, "wasxfail"):
+        text = str(report.wasxfail)
+    elif isinstance(report.longrepr, tuple):
+        text = str(report.longrepr[2]).removeprefix("Skipped: ")
+    else:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        text = report.longreprtext if crash is None else crash.message
+    return " ".join(text.split())[:_LONGEST]
+
+
+def _details(report: pytest.TestReport) -> str:
+    ours = [text for name, text in report.sections if name in ("memtype", "reported bug")]
+    return "\n".join([report.longreprtext, *ours])

@@ -1,0 +1,38 @@
+"""Whether a folder has tests of a user's own, which ``memtype run`` runs there instead of the suite."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from pathlib import Path
+from typing import Final
+
+from pytest_memtype.host import resources
+
+# pytest's defaults for the names of files with tests (python_files).
+_NAMES: Final = ("test_*.py", "*_test.py")
+# As pytest has it (norecursedirs): folders in which it looks for none.
+_ELSEWHERE: Final = (".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}", "*.egg")
+_MOST_FOLDERS: Final = 10_000
+
+
+def has_own_tests(folder: Path) -> bool:
+    """Whether there are tests in a folder or below it. The checkout of this project has its suite alone.
+
+    :param folder: The folder. Of a tree that is very large only the beginning is looked at.
+    """
+    if folder.is_relative_to(resources.testcases().parent):
+        return False
+    for number, (place, folders, files) in enumerate(os.walk(folder)):
+        if number >= _MOST_FOLDERS:
+            return False
+        if any(fnmatch.fnmatch(file, name) for file in files for name in _NAMES):
+            return True
+        folders[:] = [
+            each
+            for each in sorted(folders)
+            if not any(fnmatch.fnmatch(each, name) for name in _ELSEWHERE)
+            # A virtual environment, whatever its name.
+            and not Path(place, each, "pyvenv.cfg").exists()
+        ]
+    return False

@@ -1,0 +1,41 @@
+"""Which tests memtype run takes where none is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.host import resources
+from pytest_memtype.run.own_tests import has_own_tests
+
+
+@pytest.mark.parametrize("name", ["test_it.py", "tests/deep/test_it.py", "it_test.py"])
+def test_a_folder_with_tests_has_some(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    assert has_own_tests(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["it.py", "test_it.txt", ".venv/test_it.py", "venv/test_it.py", ".memtype/test_it.py", "dist/test_it.py"],
+)
+def test_what_pytest_would_not_find_is_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    assert not has_own_tests(tmp_path)
+
+
+def test_packages_in_a_virtual_environment_are_not_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "env" / "lib").mkdir(parents=True)
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    (tmp_path / "env" / "lib" / "test_it.py").touch()
+    assert not has_own_tests(tmp_path)
+
+
+def test_the_checkout_has_the_suite(tmp_path: Path) -> None:
+    checkout = resources.testcases().parent
+    assert not has_own_tests(checkout)
+    assert not has_own_tests(checkout / "framework" / "tests")
+    assert not has_own_tests(tmp_path)

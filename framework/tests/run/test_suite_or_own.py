@@ -1,0 +1,69 @@
+"""What memtype run takes where no tests are named: those of the folder, or the package's suite."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = "from pytest_memtype.cli import main; main()"
+
+
+def collected(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "run",
+        "--kernel",
+        "debian:bookworm",
+        "--accel",
+        "tcg",
+        "-n",
+        "0",
+    ]
+    return subprocess.run(
+        [*command, "--collect-only", "-q", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_mine.py").write_text("def test_mine(memtype_kernel): ...\n")
+    return tmp_path
+
+
+def test_tests_of_ones_own_come_first(mine: Path) -> None:
+    done = collected(mine)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "tests/test_mine.py::test_mine[debian:bookworm]"
+    assert "1 test collected" in done.stdout
+    assert "the tests of this folder are run; memtype run --suite runs those of the package" in done.stderr
+
+
+def test_the_suite_is_asked_for(mine: Path) -> None:
+    done = collected(mine, "--suite", "-k", "test_lookup")
+    assert "test_mine" not in done.stdout
+    assert "test_lookup.py::" in done.stdout
+    assert "the tests of this folder" not in done.stderr
+
+
+def test_where_no_tests_are_it_is_the_suite(tmp_path: Path) -> None:
+    assert "test_lookup.py::" in collected(tmp_path, "-k", "test_lookup").stdout
+
+
+def test_an_option_that_nobody_knows_is_answered_with_those_like_it(mine: Path) -> None:
+    done = collected(mine, "--kernl", "debian:trixie", "--maxfial=1")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if line.startswith("memtype: --")] == [
+        "memtype: --kernl; did you mean '--kernel'?"
+    ]
