@@ -21,6 +21,7 @@ _VERBS: Final = {
     "doctor": "Tell what this host can do, and what to do about the rest.",
     "run": "Run the suite, or your tests, against real kernels.",
     "compare": "Run tests on several kernels, and show what differs.",
+    "report": "Write a report of runs for browsers.",
     "coverage": "Tell which lines of a kernel of your own the suite has run.",
     "bisect": "Find the kernel with which a test began to fail.",
     "layouts": "List, draw and try MTRR layouts.",

@@ -15,7 +15,17 @@ class _Run(click.Command):
     def format_options(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Options (pytest's own are taken, too: pytest --help)"):
             observe = ("--observe", "test nothing, and list what the kernel's drivers map")
-            formatter.write_dl([observe, *((option.usage, option.help) for option in OPTIONS)])
+            usual = [(_SHORT.get(option.name, option.usage), option.help) for option in OPTIONS]
+            formatter.write_dl([observe, *usual])
+
+
+# pytest-html has the option, so that the plugin's own can't be called that.
+_SHORT = {"--memtype-html": "--html DIR"}
+
+
+def _full(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return f"--memtype-html{equals}{value}" if name == "--html" else argument
 
 
 @click.command(cls=_Run, context_settings={"ignore_unknown_options": True})
@@ -44,4 +54,4 @@ def run(arguments: tuple[str, ...]) -> None:
         sys.exit(run_observe([argument for argument in arguments if argument != "--observe"]))
     from pytest_memtype.run.suite import run_suite
 
-    sys.exit(run_suite(list(arguments)))
+    sys.exit(run_suite(list(map(_full, arguments))))

@@ -20,7 +20,7 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.kernels import mirror
 from pytest_memtype.plugin.config import base_of, progress_of, run_name, say_the_rest
-from pytest_memtype.plugin.fixtures import FAILED, GUESTS, NEXT, RECORDS
+from pytest_memtype.plugin.fixtures import AUDITED, FAILED, GUESTS, NEXT, RECORDS
 from pytest_memtype.plugin.markers import (
     add_markers,
     check_distribution,
@@ -31,12 +31,11 @@ from pytest_memtype.plugin.markers import (
 from pytest_memtype.plugin.recorder import Recorder
 from pytest_memtype.plugin.session import end_ahead, for_workers, trouble_of, variants_of_test
 from pytest_memtype.plugin.target import the_target
-from pytest_memtype.run.alias_check import Checked, alias_complaint
+from pytest_memtype.run.alias_check import alias_complaint
 from pytest_memtype.run.expected_reports import complaint
 from pytest_memtype.run.session import GuestsOfTest
 
 _workers_trouble = pytest.StashKey[tuple[str, int]]()
-_audited = pytest.StashKey[list[Checked]]()
 _remarked = pytest.StashKey[set[str]]()
 
 
@@ -188,7 +187,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if skipped is not None:
         raise skipped
     if panic is None and not item.config.getoption("--no-audit"):
-        item.stash[_audited] = checked = guests.audit()
+        item.stash[AUDITED] = checked = guests.audit()
         wrong = alias_complaint(checked, expected_alias(item))
         # A reproducer of a reported bug checks its aliases itself.
         if wrong and not item.get_closest_marker("bug"):
@@ -220,7 +219,7 @@ def pytest_runtest_makereport(
         # Attached to a report, they reach the controller of pytest-xdist in the order of the tests.
         vars(report)["memtype_records"] = item.stash.get(RECORDS, [])
         vars(report)["memtype_audits"] = [
-            (each.milliseconds, each.trouble, each.since_boot) for each in item.stash.get(_audited, [])
+            (each.milliseconds, each.trouble, each.since_boot) for each in item.stash.get(AUDITED, [])
         ]
     return report
 
