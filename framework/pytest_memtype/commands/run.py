@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pytest_memtype.run.options import OPTIONS
+from pytest_memtype.run.options import OPTIONS, OptionParser
 
 
 class _Run(click.Command):
@@ -53,5 +53,11 @@ def run(arguments: tuple[str, ...]) -> None:
 
         sys.exit(run_observe([argument for argument in arguments if argument != "--observe"]))
     from pytest_memtype.run.suite import run_suite
+    from pytest_memtype.site.folder import check_target
 
-    sys.exit(run_suite(list(map(_full, arguments))))
+    words = list(map(_full, arguments))
+    known, _ = OptionParser().parse_known_args(words)
+    if known.memtype_html is not None:
+        # Before anything is fetched.
+        check_target(known.memtype_html)
+    sys.exit(run_suite(words))

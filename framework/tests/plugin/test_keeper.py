@@ -81,9 +81,12 @@ def test_another_folder_is_refused_before_any_test(pytester: pytest.Pytester) ->
 def test_memtype_run_has_the_option_by_its_short_name(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=TESTS)
     command = "from pytest_memtype.cli import main; main()"
-    done = pytester.run(sys.executable, "-c", command, "run", "-n", "0", "--html=.", "test_it.py")
-    assert done.ret == 2
-    done.stderr.fnmatch_lines(["*holds other files than a report; name a new folder for it*"])
+    for words in (["--html=."], ["--html", "."]):
+        done = pytester.run(
+            sys.executable, "-c", command, "run", "--kernel", "debian:6.1", *words, "test_it.py"
+        )
+        assert done.ret == 2
+        done.stderr.fnmatch_lines(["memtype: .: holds other files than a report; name a new folder for it"])
 
 
 LATE = """
