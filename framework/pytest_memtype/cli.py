@@ -23,6 +23,7 @@ _VERBS: Final = {
     "run": "Run your tests, or the suite, against real kernels.",
     "compare": "Run tests on several kernels, and show what differs.",
     "evidence": "Put a run's records and logs into one archive.",
+    "report": "Write a report of runs for browsers.",
     "coverage": "Tell which lines of a kernel of your own the suite has run.",
     "bisect": "Find the kernel with which a test began to fail.",
     "layouts": "List, draw and try MTRR layouts.",

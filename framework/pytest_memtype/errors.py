@@ -46,7 +46,7 @@
       NoTemplate
 
 The message of a :class:`MemtypeError` is one line that says what is wrong, where, and what to do. Longer
-material (console lines, log paths, a command to run again) travels in :attr:`MemtypeError.details`, which the
+material (console lines, log paths, a command to run again) travels in ``MemtypeError.details``, which the
 plugin and the command line print below it; ``exit_status`` is that of ``memtype`` when it reaches the top.
 The others become one of these on their way up, or are what a user's test catches.
 """

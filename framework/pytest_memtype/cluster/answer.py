@@ -32,7 +32,8 @@ _OUTCOMES: Final = ("passed", "failed", "skipped")
 # What pytest's own reports have, and this package's attributes. Others could replace a method.
 _OF_REPORTS: Final = """
     nodeid location keywords outcome longrepr when user_properties sections duration start stop wasxfail
-    $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces
+    $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces memtype_kept
+    memtype_layouts
 """
 _ANSWERS: Final = (PASSED, FAILED, UNKNOWN)
 _MOST_TRIES: Final = 8

@@ -7,7 +7,7 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
-from pytest_memtype.run.options import OPTIONS
+from pytest_memtype.run.options import OPTIONS, OptionParser
 
 
 class _Run(click.Command):
@@ -17,15 +17,25 @@ class _Run(click.Command):
         with formatter.section("Options (pytest's own are taken, too: pytest --help)"):
             suite = ("--suite", "the package's own tests, in a folder with tests too")
             observe = ("--observe", "test nothing, and list what the kernel's drivers map")
-            formatter.write_dl([suite, observe, *((option.usage, option.help) for option in OPTIONS)])
+            usual = [(_SHORT.get(option.name, option.usage), option.help) for option in OPTIONS]
+            formatter.write_dl([suite, observe, *usual])
 
     def shell_complete(self, _: click.Context, incomplete: str) -> list[CompletionItem]:
         """The options of the plugin, and files; see :mod:`pytest_memtype.commands.completion`."""
         if not incomplete.startswith("-"):
             return [CompletionItem(incomplete, type="file")]
-        ours = [(option.name, option.help) for option in OPTIONS]
+        ours = [(_SHORT.get(option.name, option.name).split()[0], option.help) for option in OPTIONS]
         ours += [("--suite", "the package's own tests"), ("--observe", "list what drivers map")]
         return [CompletionItem(name, help=text) for name, text in ours if name.startswith(incomplete)]
+
+
+# pytest-html has the option, so that the plugin's own can't be called that.
+_SHORT = {"--memtype-html": "--html DIR"}
+
+
+def _full(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return f"--memtype-html{equals}{value}" if name == "--html" else argument
 
 
 @click.command(cls=_Run, context_settings={"ignore_unknown_options": True})
@@ -55,5 +65,11 @@ def run(arguments: tuple[str, ...]) -> None:
 
         sys.exit(run_observe([each for each in arguments if each not in ("--observe", "--suite")]))
     from pytest_memtype.run.suite import run_suite
+    from pytest_memtype.site.folder import check_target
 
-    sys.exit(run_suite(list(arguments), or_own=True))
+    words = list(map(_full, arguments))
+    known, _ = OptionParser().parse_known_args(words)
+    if known.memtype_html is not None:
+        # Before anything is fetched.
+        check_target(known.memtype_html)
+    sys.exit(run_suite(words, or_own=True))

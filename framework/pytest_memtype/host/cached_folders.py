@@ -13,6 +13,7 @@ from pytest_memtype.host.store import build_dir, discard, exclusive
 SUITE_QEMUS: Final = "suite-qemus"
 OUTER_GUESTS: Final = "kvm"
 LINT_TOOLS: Final = "lint"
+BROWSERS: Final = "browsers"
 
 
 def remove_folder(path: Path, *, progress: Progress) -> None:

@@ -9,6 +9,7 @@ pytest_plugins = [
     "pytest_memtype.plugin.fixtures",
     "pytest_memtype.plugin.hooks",
     "pytest_memtype.plugin.bugs",
+    "pytest_memtype.plugin.keeper",
     "pytest_memtype.plugin.cluster",
 ]
 

@@ -46,9 +46,10 @@ _MEMORY_BESIDES: Final = 400 << 20
 
 # Options that have done their work here, or name something that isn't there.
 _OWN: Final = """
-    kernel guest scheduler insecure_scheduler resume memtype_dir target console target_config dry_run
-    file_or_dir keyword markexpr deselect maxfail collectonly ignore ignore_glob pyargs plugins override_ini
-    numprocesses maxprocesses dist tx px looponfail maxworkerrestart usepdb trace basetemp xmlpath rootdir
+    kernel guest scheduler insecure_scheduler resume memtype_dir memtype_html target console target_config
+    dry_run file_or_dir keyword markexpr deselect maxfail collectonly ignore ignore_glob pyargs plugins
+    override_ini numprocesses maxprocesses dist tx px looponfail maxworkerrestart usepdb trace basetemp
+    xmlpath rootdir
     inifilename confcutdir lf failedfirst newfirst last_failed_no_failures stepwise stepwise_skip
     stepwise_reset cacheclear cacheshow log_file pastebin help version debug traceconfig setuponly setupshow
     setupplan pythonwarnings random_order_bucket random_order random_order_seed disable_plugin_autoload

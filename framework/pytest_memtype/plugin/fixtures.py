@@ -28,6 +28,7 @@ from pytest_memtype.plugin.markers import (
 from pytest_memtype.plugin.session import session_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.record import Record
+from pytest_memtype.run.alias_check import Checked
 from pytest_memtype.run.folder import test_folder
 from pytest_memtype.run.session import GuestsOfTest, GuestSpec, Session
 from pytest_memtype.run.variants import Variant
@@ -45,6 +46,9 @@ CONTEXTS = pytest.StashKey[list[Record]]()
 """The facts of the guests that were the test's own."""
 
 GUESTS = pytest.StashKey[GuestsOfTest]()
+AUDITED = pytest.StashKey[list[Checked]]()
+"""What the audits at the end of the test found."""
+
 NEXT = pytest.StashKey[pytest.Item | None]()
 
 

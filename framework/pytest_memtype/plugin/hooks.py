@@ -21,7 +21,7 @@ from pytest_memtype.errors import (
 from pytest_memtype.kernels import mirror
 from pytest_memtype.plugin.config import base_of, progress_of, run_name, say_the_rest
 from pytest_memtype.plugin.failure import operations
-from pytest_memtype.plugin.fixtures import CONTEXTS, FAILED, GUESTS, NEXT, RECORDS, SINCE
+from pytest_memtype.plugin.fixtures import AUDITED, CONTEXTS, FAILED, GUESTS, NEXT, RECORDS, SINCE
 from pytest_memtype.plugin.markers import (
     add_markers,
     check_distribution,
@@ -35,13 +35,12 @@ from pytest_memtype.plugin.session import end_ahead, for_workers, trouble_of, va
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.properties import Properties, pairs, properties
 from pytest_memtype.report.record import Record
-from pytest_memtype.run.alias_check import Checked, alias_complaint
+from pytest_memtype.run.alias_check import alias_complaint
 from pytest_memtype.run.expected_reports import complaint
 from pytest_memtype.run.session import GuestsOfTest
 from pytest_memtype.run.variants import Variant
 
 _workers_trouble = pytest.StashKey[tuple[str, int]]()
-_audited = pytest.StashKey[list[Checked]]()
 _remarked = pytest.StashKey[set[str]]()
 
 
@@ -194,7 +193,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if skipped is not None:
         raise skipped
     if panic is None and not item.config.getoption("--no-audit"):
-        item.stash[_audited] = checked = guests.audit()
+        item.stash[AUDITED] = checked = guests.audit()
         wrong = alias_complaint(checked, expected_alias(item))
         # A reproducer of a reported bug checks its aliases itself.
         if wrong and not item.get_closest_marker("bug"):
@@ -226,7 +225,7 @@ def pytest_runtest_makereport(
         # Attached to a report, they reach the controller of pytest-xdist in the order of the tests.
         vars(report)["memtype_records"] = item.stash.get(RECORDS, [])
         vars(report)["memtype_audits"] = [
-            (each.milliseconds, each.trouble, each.since_boot) for each in item.stash.get(_audited, [])
+            (each.milliseconds, each.trouble, each.since_boot) for each in item.stash.get(AUDITED, [])
         ]
         report.user_properties += pairs(_properties(item))
     return report

@@ -79,9 +79,9 @@ def _part(
 ) -> None:
     columns = max(1, round(width))
     edges = [first + frames * column // columns for column in range(columns + 1)]
+    bits = [_bits(audit, a, max(b, a + 1)) for a, b in itertools.pairwise(edges)]
     for number, memtype in enumerate(EFFECTIVE_TYPES):
-        bit = 1 << effective_code(memtype)
-        used = [bool(_bits(audit, a, max(b, a + 1)) & bit) for a, b in itertools.pairwise(edges)]
+        used = [bool(each & 1 << effective_code(memtype)) for each in bits]
         for start, count in _runs(used):
             _rect(root, left + start * width / columns, 44 + _LANE * number, count * width / columns,
                   _COLOURS[str(memtype)])  # fmt: skip

@@ -79,14 +79,15 @@ def audit_lines(audit: Audit) -> list[str]:
 def audit_json(audit: Audit) -> dict[str, Any]:
     """An audit as JSON: addresses and sizes are numbers, times are in milliseconds."""
     return {
-        "findings": [_finding(each) for each in audit.findings],
+        "findings": [finding_json(each) for each in audit.findings],
         "figures": {**vars(audit.figures), "audit_ms": audit.figures.audit_ms},
         "unfollowed": [vars(each) for each in audit.dangling_entries],
         "cut": list(audit.cut),
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """A finding of an audit as JSON: addresses and sizes are numbers."""
     return {
         "kind": finding.kind.value,
         "danger": finding.danger.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -76,6 +77,33 @@ def changes(differences: Sequence[Difference]) -> list[Change]:
     return sorted(found.values(), key=lambda change: -len(change.differences))
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The part of a record that is compared; it takes a tenth of the record's memory.
+
+    :param question: What was done or looked at, in words.
+    :param answers: The answer of each side.
+    :param unjudged: Is it a request of a guest without the module?
+    """
+
+    question: str
+    answers: tuple[tuple[str, str], ...]
+    unjudged: bool
+
+
+class Steps:
+    """The steps of a column, by test and guest."""
+
+    def __init__(self) -> None:
+        self.by_guest: dict[_Guest, list[Step]] = {}
+
+    def add(self, record: Record) -> None:
+        """Add a record, in the order of the run."""
+        said = tuple((side, sys.intern(text)) for side, text in answers(record).items())
+        step = Step(sys.intern(question(record)), said, record.get("verdict", "") is None)
+        self.by_guest.setdefault((record["case"], record["guest"]), []).append(step)
+
+
 def differences(columns: Sequence[Column]) -> list[Difference]:
     """The steps that differ, in the order of the first column that has the test.
 
@@ -83,21 +111,29 @@ def differences(columns: Sequence[Column]) -> list[Difference]:
     A column that has no record of a test has no say in it, nor has a side that a column lacks. Where the
     tests themselves differ, because what they do depends on the kernel, nothing after that is compared.
     """
-    split = [_by_guest(column.records) for column in columns]
+    return differences_of(list(map(_steps, columns)))
+
+
+def differences_of(columns: Sequence[Steps]) -> list[Difference]:
+    """The steps that differ, as :func:`differences` tells them.
+
+    :param columns: The steps of each column.
+    """
+    split = [each.by_guest for each in columns]
     found: list[Difference] = []
     for guest in dict.fromkeys(key for each in split for key in each):
         found += _of_guest(guest, [each.get(guest) for each in split])
     return found
 
 
-def _by_guest(records: Sequence[Record]) -> dict[_Guest, list[Record]]:
-    found: dict[_Guest, list[Record]] = {}
-    for record in records:
-        found.setdefault((record["case"], record["guest"]), []).append(record)
-    return found
+def _steps(column: Column) -> Steps:
+    steps = Steps()
+    for record in column.records:
+        steps.add(record)
+    return steps
 
 
-def _of_guest(guest: _Guest, columns: Sequence[list[Record] | None]) -> list[Difference]:
+def _of_guest(guest: _Guest, columns: Sequence[list[Step] | None]) -> list[Difference]:
     took_part = [each for each in columns if each is not None]
     if len(took_part) < 2:
         return []
@@ -108,7 +144,7 @@ def _of_guest(guest: _Guest, columns: Sequence[list[Record] | None]) -> list[Dif
         present = [each for each in now if each is not None]
         if len(present) < 2:
             break
-        asked = [question(each[0]) if each else "ends" for each in present]
+        asked = [each[0].question if each else "ends" for each in present]
         if len(set(asked)) > 1:
             if not found:
                 # Else it is the consequence of what was found.
@@ -120,12 +156,12 @@ def _of_guest(guest: _Guest, columns: Sequence[list[Record] | None]) -> list[Dif
     return found
 
 
-def _left_off(records: Sequence[Record], at: int) -> bool:
-    return at >= len(records) and any(each.get("verdict", "") is None for each in records)
+def _left_off(steps: Sequence[Step], at: int) -> bool:
+    return at >= len(steps) and any(each.unjudged for each in steps)
 
 
-def _of_step(guest: _Guest, step: int, operation: str, records: Sequence[Record | None]) -> list[Difference]:
-    said = [None if record is None else answers(record) for record in records]
+def _of_step(guest: _Guest, step: int, operation: str, steps: Sequence[Step | None]) -> list[Difference]:
+    said = [None if each is None else dict(each.answers) for each in steps]
     found: list[Difference] = []
     for side in dict.fromkeys(side for each in said if each for side in each):
         texts = [None if each is None else each.get(side) for each in said]

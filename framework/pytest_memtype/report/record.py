@@ -26,7 +26,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -100,11 +101,18 @@ def apart(records: Iterable[Record], name: Callable[[Record], str]) -> dict[str,
     split: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         split.setdefault(name(record), {}).setdefault(host_of(record), []).append(record)
-    return {
-        each if len(hosts) == 1 else f"{each} ({host})": found
-        for each, hosts in split.items()
-        for host, found in hosts.items()
-    }
+    names = names_apart((each, host) for each, hosts in split.items() for host in hosts)
+    return {names[each, host]: found for each, hosts in split.items() for host, found in hosts.items()}
+
+
+def names_apart(found: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """A heading for each pair of a kernel's name and a host: the name, with the host if there are several.
+
+    :param found: The pairs, each once or more.
+    """
+    pairs = list(dict.fromkeys(found))
+    hosts = Counter(name for name, _ in pairs)
+    return {(name, host): name if hosts[name] == 1 else f"{name} ({host})" for name, host in pairs}
 
 
 def _of_schema_1(record: Record) -> Record:
@@ -143,9 +151,18 @@ def read(path: Path) -> list[Record]:
     :param path: The file.
     :raises UsageError: it isn't a record file, or of a schema this version doesn't know.
     """
-    records = []
+    return list(each_of(path, most=_LARGEST))
+
+
+def each_of(path: Path, *, most: int) -> Iterator[Record]:
+    """The records of a file, one after the other: as objects all take several times the file's size.
+
+    :param path: The file.
+    :param most: The most bytes that it may have.
+    :raises UsageError: it isn't a record file, or of a schema this version doesn't know.
+    """
     try:
-        with opened(path, most=_LARGEST) as file, io.TextIOWrapper(file, encoding="ascii") as lines:
+        with opened(path, most=most) as file, io.TextIOWrapper(file, encoding="ascii") as lines:
             for number, line in enumerate(lines, start=1):
                 record = plain(json.loads(line))
                 schema = record.get("schema") if isinstance(record, dict) else None
@@ -156,12 +173,11 @@ def read(path: Path) -> list[Record]:
                 wrong = lacking(record)
                 if wrong:
                     raise UsageError(f"{path}:{number}: not a record: it lacks {', '.join(wrong)}")
-                records.append(record)
+                yield record
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise UsageError(f"{path}: not a record file: every line of one is JSON") from None
-    return records
 
 
 def plain(value: Any, text: Callable[[str], str] = harmless) -> Any:

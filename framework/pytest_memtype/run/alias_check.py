@@ -19,6 +19,7 @@ from pytest_memtype.machine.state import GuestState
 from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
+    from pytest_memtype.audit.audit import Audit
     from pytest_memtype.audit.findings import Finding
 
 
@@ -55,6 +56,8 @@ class Checked:
     :param trouble: Why there was no audit, empty where there was one.
     :param since_boot: Aliases of the boot, not of the test, that aren't excused, in words.
     :param observed: Mappings of others that the verifier calls aliases, and the test didn't ask about.
+    :param picture: The guest's memory as an SVG document; empty where it has no alias.
+    :param guest: The guest's number within its test, from 1.
     """
 
     version: tuple[int, int]
@@ -64,6 +67,8 @@ class Checked:
     trouble: str = ""
     since_boot: tuple[str, ...] = ()
     observed: tuple[Observation, ...] = ()
+    picture: str = ""
+    guest: int = 1
 
 
 def check(guest: Guest, *, told: dict[tuple[int, int], frozenset[Effective]]) -> Checked:
@@ -111,7 +116,15 @@ def check(guest: Guest, *, told: dict[tuple[int, int], frozenset[Effective]]) ->
         milliseconds,
         since_boot=tuple(str(each) for each in unexcused if _key(each) in booted_with),
         observed=observed,
+        picture=_drawn(found) if conflicts else "",
     )
+
+
+def _drawn(audit: Audit) -> str:
+    # Whoever gets here has loaded numpy for the audit.
+    from pytest_memtype.report.audit_picture import audit_svg
+
+    return audit_svg(audit).decode()
 
 
 def _observed(guest: Guest) -> tuple[Observation, ...]:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import UsageError
-from pytest_memtype.host.cached_folders import LINT_TOOLS, OUTER_GUESTS, SUITE_QEMUS, remove_folder, size_of
+from pytest_memtype.host.cached_folders import (
+    BROWSERS,
+    LINT_TOOLS,
+    OUTER_GUESTS,
+    SUITE_QEMUS,
+    remove_folder,
+    size_of,
+)
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import discard, exclusive
@@ -26,7 +33,7 @@ class Entry:
         tests, built), ``bundle`` (built from a kit), ``user-module`` (a test's own, or what that needs),
         ``template`` (booted from a bundle), ``cluster`` (what the client of a cluster has sent), or of the
         project's own tests ``qemu`` (another suite's) and ``outer`` (the guest in which KVM is tested, and
-        its template) and ``lint`` (the kernel's ``checkpatch.pl``).
+        its template), ``browser`` (Chromium), and ``lint`` (the kernel's ``checkpatch.pl``).
     :param name: The name of its folder, by which the user names the entry.
     :param kernel: The kernel's release; empty where it isn't known.
     :param path: Its folder.
@@ -57,6 +64,7 @@ def entries() -> list[Entry]:
         *_nameless("qemu", cache / SUITE_QEMUS),
         *_nameless("outer", cache / OUTER_GUESTS),
         *_nameless("lint", cache / LINT_TOOLS),
+        *_nameless("browser", cache / BROWSERS),
         *_nameless("cluster", cache / "cluster"),
         *_templates(cache),
     ]

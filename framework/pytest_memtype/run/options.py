@@ -158,6 +158,13 @@ OPTIONS: Final = (
         "with --scheduler: take over what a run that was cut off has recorded, and run the rest",
         metavar="RUN",
     ),
+    # pytest-html has the option --html, which memtype run takes for this one.
+    Option(
+        "--memtype-html",
+        "write a report for browsers into this folder, as memtype report does",
+        metavar="DIR",
+        is_path=True,
+    ),
     Option(
         "--memtype-dir",
         "where records and logs go (default: .memtype in pytest's root folder)",

@@ -453,8 +453,8 @@ class GuestsOfTest:
     def audit(self) -> list[Checked]:
         """Audit the live guests, at the end of a test that passed."""
         return [
-            check(each.guest, told=each.told)
-            for each in self.guests
+            dataclasses.replace(check(each.guest, told=each.told), guest=number)
+            for number, each in enumerate(self.guests, start=1)
             if each.guest.host_machine.alive
             and each.guest.host_machine.state in (GuestState.READY, GuestState.STOPPED)
         ]

@@ -38,6 +38,7 @@ def test_help_of_run_is_of_its_own_options() -> None:
         "--fresh {clone,boot}",
         "--target ADDRESS",
         "--memtype-dir DIR",
+        "--html DIR",
     ):
         assert f"\n  {option} " in result.output
     assert "--maxfail" not in result.output

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from memtype_support.inner_pytest import run
+
+from pytest_memtype.report.kept import kept_facts, kept_layouts, kept_tests
+
+TESTS = """
+import pytest
+from pytest_memtype import MemType
+
+def test_that_fails(guest):
+    bar = guest.mmio(pages=1)
+    assert guest.driver("fb").ioremap(bar, MemType.WB) is None, "a reason"
+
+@pytest.mark.skip(reason="not today")
+def test_left_out(guest):
+    pass
+
+@pytest.mark.xfail(reason="one day")
+def test_expected_to_fail(guest):
+    assert False
+
+@pytest.mark.layout("wb-device")
+@pytest.mark.expect_alias
+def test_alias_at_the_end(guest):
+    bar = guest.mmio(pages=1)
+    process = guest.process("X")
+    process.read(process.mmap(bar, MemType.WB, via="insert_pfn").mapping, 0)
+    guest.driver("fb").ioremap(bar, MemType.WC)
+"""
+
+
+def latest(pytester: pytest.Pytester) -> Path:
+    return (pytester.path / ".memtype" / "latest").resolve()
+
+
+def test_what_is_kept_of_a_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=TESTS)
+    done = run(pytester, "-n", "0", "--memtype-html", "report")
+    assert done.ret == 1
+    kept = {
+        each.test.partition("[")[0].removeprefix("test_it.py::"): each
+        for each in kept_tests(latest(pytester))
+    }
+    assert {name: each.status for name, each in kept.items()} == {
+        "test_that_fails": "failed",
+        "test_left_out": "skipped",
+        "test_expected_to_fail": "failed as expected",
+        "test_alias_at_the_end": "passed",
+    }
+    failed = kept["test_that_fails"]
+    assert failed.headline.startswith("AssertionError: a reason")
+    assert "run guest 1 again: " in failed.details
+    assert failed.path == "test_it.py"
+    assert failed.tested.startswith("debian:6.1")
+    assert kept["test_left_out"].headline == "not today"
+    (audit,) = kept["test_alias_at_the_end"].audits
+    assert audit.findings[0]["kind"] == "conflict"
+    assert audit.excused == [True]
+    assert audit.picture.startswith("<?xml")
+    assert {each.layout for each in kept_layouts(latest(pytester))} == {"firmware", "wb-device"}
+    facts = kept_facts(latest(pytester))
+    assert facts.exit_status == 1
+    assert "pytest-memtype" in facts.versions
+    done.stdout.fnmatch_lines(["report: report/index.html"])
+    assert "test_that_fails" in (pytester.path / "report" / latest(pytester).name / "index.js").read_text()
+
+
+def test_another_folder_is_refused_before_any_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=TESTS)
+    done = run(pytester, "-n", "0", "--memtype-html", ".")
+    assert done.ret == 4
+    done.stderr.fnmatch_lines(["*holds other files than a report; name a new folder for it*"])
+    assert not (pytester.path / ".memtype").exists()
+
+
+def test_memtype_run_has_the_option_by_its_short_name(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=TESTS)
+    command = "from pytest_memtype.cli import main; main()"
+    for words in (["--html=."], ["--html", "."]):
+        done = pytester.run(
+            sys.executable, "-c", command, "run", "--kernel", "debian:6.1", *words, "test_it.py"
+        )
+        assert done.ret == 2
+        done.stderr.fnmatch_lines(["memtype: .: holds other files than a report; name a new folder for it"])
+
+
+LATE = """
+import pytest
+
+@pytest.fixture
+def memtype_variant():
+    return None
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "teardown":
+        report.memtype_kept = {"tested": "k", "kernel": "k", "system": "minimal"}
+    return report
+"""
+
+
+def test_a_report_that_can_not_be_written_is_a_line_and_a_status(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(LATE)
+    pytester.makepyfile(
+        """
+        import pathlib
+
+        def test_it():
+            pathlib.Path("report").mkdir()
+            pathlib.Path("report/other").touch()
+        """
+    )
+    done = run(pytester, "-n", "0", "--memtype-html", "report")
+    assert done.ret == 2
+    done.stdout.fnmatch_lines(["memtype: report: holds other files than a report*"])
+
+
+def test_other_suites_leave_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    assert run(pytester, "-n", "0").ret == 0
+    assert not (pytester.path / ".memtype").exists()
+
+
+def test_what_a_worker_says_is_checked(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(LATE.replace('"tested": "k"', '"tested": ["k"]'))
+    pytester.makepyfile("def test_it(): pass")
+    done = run(pytester, "-n", "0")
+    assert done.ret == 3
+    assert "what its worker says of it makes no sense" in done.stdout.str()

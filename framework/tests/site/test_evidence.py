@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.site import evidence
+from pytest_memtype.site.evidence import LARGEST, Evidence
+
+
+def test_regular_files_are_copied_as_text(tmp_path: Path) -> None:
+    test = tmp_path / "test"
+    (test / "guest-1").mkdir(parents=True)
+    (test / "records.jsonl").write_text("{}\n")
+    (test / "guest-1" / "console.log").write_bytes(b"\x1b[31mone\r\ntwo\xff\n")
+    copied = Evidence(tmp_path / "site", "run/evidence").copy(test)
+    assert copied.links == [
+        ("records.jsonl", "run/evidence/0/records.jsonl.txt"),
+        ("guest-1/console.log", "run/evidence/0/guest-1/console.log.txt"),
+    ]
+    assert copied.consoles == [("guest-1", "\\x1b[31mone\ntwo\N{REPLACEMENT CHARACTER}\n")]
+    assert (tmp_path / "site/0/guest-1/console.log.txt").read_bytes() == b"\x1b[31mone\r\ntwo\xff\n"
+
+
+def test_links_pipes_and_strange_names_are_not(tmp_path: Path) -> None:
+    test = tmp_path / "test"
+    test.mkdir()
+    (test / "passwords").symlink_to("/etc/passwd")
+    (test / "etc").symlink_to("/etc")
+    os.mkfifo(test / "pipe")
+    (test / "<img>").touch()
+    (test / ".hidden").touch()
+    deep = test / "1/2/3/4"
+    deep.mkdir(parents=True)
+    (deep / "file").touch()
+    assert Evidence(tmp_path / "site", "run").copy(test).links == []
+
+
+def test_of_a_large_file_the_end_is_kept(tmp_path: Path) -> None:
+    test = tmp_path / "test"
+    test.mkdir()
+    (test / "console.log").write_bytes(b"begin" + b"x" * LARGEST + b"end")
+    Evidence(tmp_path / "site", "run").copy(test)
+    written = (tmp_path / "site/0/console.log.txt").read_bytes()
+    assert written.startswith(b"[the first 8 bytes are left out]\nxxx")
+    assert written.endswith(b"xend")
+
+
+def test_of_a_run_so_much_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "_MOST_OF_RUN", 1 << 20)
+    site = Evidence(tmp_path / "site", "run")
+    copied = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log").write_bytes(b"x" * 700_000)
+        copied.append(site.copy(tmp_path / name))
+    assert [len(each.links) for each in copied] == [1, 0]
+    assert copied[1].left_out == f"the report has 1 MiB of evidence; the rest is in {tmp_path / 'two'}"
+
+
+def test_a_test_without_any(tmp_path: Path) -> None:
+    copied = Evidence(tmp_path / "site", "run").copy(tmp_path / "nothing")
+    assert (copied.links, copied.consoles, copied.left_out) == ([], [], "")
+    assert not (tmp_path / "site").exists()
