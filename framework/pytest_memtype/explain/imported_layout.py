@@ -235,7 +235,8 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
         notes.append(f"the registers have other numbers, as a guest's CPU has {VARIABLE_REGISTERS}")
     if imported.physical_bits != width:
         notes.append(
-            f"the machine's addresses have {imported.physical_bits} bits, as far as is known, a guest's {width}"
+            f"the machine's addresses have {imported.physical_bits} bits, as far as is known, a guest's "
+            f"{width}"
         )
     beyond = [each for each in ranges if each.base >= hardware.ram[-1].start + hardware.ram[-1].size]
     if any(each.memtype is MemType.WB for each in beyond):
