@@ -65,9 +65,14 @@ def opened(path: Path, *, most: int | None = None) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path}: can't be read ({why}); name another file") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
+        # In front of fdopen(), which refuses a folder in words of its own.
         _check_kind(path, status)
+    except UsageError:
+        os.close(descriptor)
+        raise
+    with os.fdopen(descriptor, "rb") as file:
         if most is not None and status.st_size > most:
             raise UsageError(f"{path}: is larger than the {most >> 20} MiB of any such file; name another")
         yield file

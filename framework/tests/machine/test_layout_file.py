@@ -118,8 +118,16 @@ def test_a_file_that_is_no_layout_is_not_known(tmp_path: Path) -> None:
             "range 1: register = '0' has",
         ),
         (
-            'description = ""\n[[ranges]]\nbase = 0\nsize = 1\ntype = "WB"\nmask = 0',
-            "range 1: unknown key 'mask'; known are base, size",
+            'description = ""\n[[ranges]]\nbase = 0\nsize = 1\ntype = "WB"\nmusk = 0',
+            "range 1: unknown key 'musk'; did you mean 'mask'",
+        ),
+        (
+            'description = ""\n[[ranges]]\nbase = 0\nsize = 1\ntype = "WB"\nmask = 4096',
+            "range 1: has both mask and size",
+        ),
+        (
+            'description = ""\n[[ranges]]\nbase = 0\ntype = "WB"\nmask = 2048',
+            "range 1: a mask without an address bit",
         ),
         ('description = ""\n[other_cpus]\n', "other_cpus: default is missing"),
         (
@@ -181,3 +189,23 @@ def test_what_real_machines_have_beside_the_mtrrs(tmp_path: Path) -> None:
     (tmp_path / "amd.toml").write_text('description = "a laptop"\ndefault = "UC"\n[smrr]\nbase = 0\n')
     with pytest.raises(LayoutError, match="smrr: size is missing"):
         load_layout("amd", [tmp_path])
+
+
+# As /proc/mtrr and "mtrr=debug" of a CPU with 39 bits print them.
+def test_what_machines_print(tmp_path: Path) -> None:
+    (tmp_path / "printed.toml").write_text(
+        'description = "printed"\ndefault = "uncachable"\n'
+        '[[ranges]]\nbase = "0x000000000"\nsize = "2048MB"\ntype = "write-back"\n'
+        '[[ranges]]\nbase = "0x0C0000000"\nmask = "0x7FC0000000"\ntype = "uncachable"\n'
+        '[[ranges]]\nbase = "0x0FD000000"\nmask = "0x7FFE000800"\ntype = "write-combining"\nregister = 5\n'
+        '[[ranges]]\nbase = "0x100000000"\nmask = "0x70F0000000"\ntype = "WT"\n'
+    )
+    layout = load_layout("printed", [tmp_path])
+    assert layout.default is UC
+    assert layout.ranges == (
+        MtrrRange(0, "2G", WB),
+        MtrrRange(0xC0000000, "1G", UC),
+        MtrrRange(0xFC000000, "32M", WC, register=5),
+        # The mask leaves bits 32 to 35 out, so the base's bit 32 doesn't count.
+        MtrrRange(0, "256M", WT, ignored_bits=0xF00000000),
+    )

@@ -29,8 +29,16 @@ def test_there_are_no_others() -> None:
     assert {memtype.value for memtype in MemType} == {row[1] for row in MEMORY_TYPES}
 
 
-@pytest.mark.parametrize("text", ["", "UC--", "writeback", "6", "uncachable"])
+@pytest.mark.parametrize("text", ["", "UC--", "writeback", "6", "uncacheable-minus"])
 def test_unknown_name_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=r"unknown memory type .*uncached-minus") as refusal:
         parse_memtype(text)
     assert "\n" not in str(refusal.value)
+
+
+# mtrr_attrib_to_str() of Linux 6.1, and the spelling of Intel's manual.
+@pytest.mark.parametrize(
+    ("text", "encoding"), [("uncachable", 0), ("Uncacheable", 0), ("write-protect", 5), ("write-back", 6)]
+)
+def test_words_of_proc_mtrr(text: str, encoding: int) -> None:
+    assert parse_memtype(text) == encoding

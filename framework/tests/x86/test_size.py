@@ -19,13 +19,18 @@ from pytest_memtype.x86.size import format_size, parse_size
         ("0xFD000000", 4244635648),
         ("0X10", 16),
         (" 0x1M ", 1024**2),
+        ("2048MB", 2 * 1024**3),
+        ("64KiB", 64 * 1024),
+        ("0x10B", 0x10B),
     ],
 )
 def test_text(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "M", "-4K", "4KB", "1.5M", "0x", "FD000000", "4 K", "1e3", "\u0664K"])
+@pytest.mark.parametrize(
+    "text", ["", "M", "-4K", "4B", "12B", "4Ki", "1.5M", "0x", "FD000000", "4 K", "1e3", "\u0664K"]
+)
 def test_other_text_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match="isn't a number of bytes; write it like") as refusal:
         parse_size(text)

@@ -1,0 +1,1 @@
+"""Texts that machines print about memory types, read into facts. It knows nothing of QEMU."""

@@ -1,0 +1,419 @@
+"""The facts that a text carries about a machine, its kernel and its memory types.
+
+Every fact was read: a field is None, or empty, where the text doesn't say. Addresses are physical, and ranges
+name their first and last byte, whatever the text's own habit is (``/sys/kernel/debug/x86/pat_memtype_list``
+and ``conflicting memory types`` give an end that is exclusive). Lines are counted from 1, in the text as it
+was given.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
+from pytest_memtype.x86.memtype import MemType
+
+
+class Kind(enum.Enum):
+    """The kinds of messages that a kernel complains with, each called by its own words."""
+
+    CONFLICTING_TYPES = "conflicting memory types"
+    """What is there already has two types: ``held`` is the pair. Its addresses are the request's."""
+    RESERVE_FAILED = "memtype_reserve failed"
+    """``asked`` is what was asked for; ``granted`` is the kernel's word "track", which may be unchanged."""
+    RAM_RESERVE_FAILED = "reserve_ram_pages_type failed"
+    """A page of RAM isn't write-back any more: ``held`` is its tag."""
+    FREEING_INVALID = "freeing invalid memtype"
+    """Nothing is reserved that the range could free."""
+    USER_REFUSED = "map pfn expected mapping type"
+    """A process's mapping is refused: ``asked`` for one type, and another is ``held``."""
+    USER_RAM = "map pfn RAM range req"
+    """RAM in a process: it is mapped, but as ``granted`` (which is ``held``) and not as ``asked``."""
+    IOREMAP_REFUSED = "ioremap error"
+    IOREMAP_FAILED = "ioremap memtype_reserve failed"
+    """The error number is in ``errno``; the text has no addresses."""
+    IOREMAP_ON_RAM = "ioremap on RAM"
+    IOREMAP_BEYOND = "ioremap: invalid physical address"
+    MEMREMAP_ON_RAM = "memremap attempted on ram"
+    MEMREMAP_MIXED = "memremap attempted on mixed range"
+    CHANGE_FAILED = "ioremap_change_attr failed"
+    """The direct map of the range couldn't get the type ``asked``."""
+    DEVMEM_REFUSED = "tried to access /dev/mem"
+    SANITY = "resource sanity check"
+    """A driver maps more than the resource that it begins in, which is ``other``."""
+    HUGE_PAGE = "huge-page mapping due to MTRR override"
+
+    MTRR_MISMATCH = "mtrr: type mismatch"
+    """A register was to be added: ``asked`` for the range, ``held`` by another register."""
+    MTRR_OVERLAP = "mtrr: overlaps existing"
+    """The register that is there is ``other``."""
+    MTRR_FULL = "mtrr: no more MTRRs available"
+    MTRR_UNALIGNED = "mtrr: not aligned"
+    MTRR_REFUSED = "mtrr: refused"
+    """Any other request to the MTRRs that was refused."""
+    MTRR_WC_FAILED = "failed to add a write-combining MTRR"
+    """A driver's words for it."""
+    MTRR_INCONSISTENT = "mtrr: your CPUs had inconsistent settings"
+    """The CPUs' registers differed when they came up."""
+    MTRR_BAD_MASK = "mtrr: your BIOS has set up an incorrect mask"
+    MTRR_CLEANUP_FAILED = "mtrr_cleanup: can not find optimal value"
+    MTRR_CLEANED = "mtrr_cleanup: found optimal setting"
+    MTRR_LOSES_RAM = "CPU MTRRs don't cover all of memory"
+    MTRR_BLANK = "CPU MTRRs all blank"
+    MTRR_OFF = "MTRRs disabled"
+    """The MTRRs are off, or the CPU has none."""
+
+    PAT_SKIPPED = "MTRRs disabled, skipping PAT initialization too"
+    PAT_ABSENT = "PAT not supported by the CPU"
+    PAT_DISABLED = "PAT support disabled"
+    """By the command line (nopat), or for another reason that the line says."""
+
+    CPA = "CPA"
+    """A change of page attributes that met something unexpected."""
+    WARNING = "WARNING"
+    """A WARN in a function that has to do with memory types: ``function`` and ``trace``."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the text.
+
+    :param number: From 1.
+    :param text: As it was given, without what a terminal would obey; at most 400 characters.
+    """
+
+    number: int
+    text: str
+
+
+@shown_in_hexadecimal("start", "end")
+@dataclass(frozen=True)
+class Span:
+    """A range of physical addresses.
+
+    :param start: The first byte.
+    :param end: The last byte, itself part of the range.
+    :param name: The text's word for it: ``PCI Bus 0000:00``, ``usable``; empty without.
+    """
+
+    start: int
+    end: int
+    name: str = ""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self.end - self.start + 1
+
+    def overlaps(self, other: Span) -> bool:
+        """Whether the two have a byte in common."""
+        return self.start <= other.end and other.start <= self.end
+
+    def contains(self, other: Span) -> bool:
+        """Whether all of another range lies in this one."""
+        return self.start <= other.start and other.end <= self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:#x}-{self.end:#x}"
+
+
+@shown_in_hexadecimal("address")
+@dataclass(frozen=True)
+class Complaint:
+    """A message of the kernel's about memory types. Lines of the same words one after the other are one.
+
+    :param kind: See :class:`Kind`, which says what the types mean.
+    :param line: Where it is; the first of the lines if there are several.
+    :param raw: Its line without the prefixes of printk, the journal and mail.
+    :param time: Seconds since the boot, if its line has them.
+    :param span: The range in question; None where the line has none.
+    :param asked: The type that was asked for.
+    :param held: The type, or types, that the range has already. For two, which part has which isn't said.
+    :param granted: The type that was given all the same.
+    :param process: The name of the process that was running: 15 characters at most. It may be an innocent
+        one, if an interrupt or a worker of the kernel's did it.
+    :param pid: Its number.
+    :param caller: The function that the line names as the caller, such as ``snb_uncore_imc_init_box``.
+    :param function: The function of a WARNING, without offset.
+    :param trace: The functions of a WARNING's stack, the innermost first, without offsets and without those
+        marked ``?``.
+    :param errno: The error number that the line names, positive.
+    :param other: The range, with its name, that stands in the way.
+    :param address: A virtual address that the line has beside, or instead of, a range.
+    :param repeated: How many lines say the same.
+    :param lines: The numbers of all its lines.
+    """
+
+    kind: Kind
+    line: int
+    raw: str
+    time: float | None = None
+    span: Span | None = None
+    asked: MemType | None = None
+    held: tuple[MemType, ...] = ()
+    granted: MemType | None = None
+    process: str | None = None
+    pid: int | None = None
+    caller: str | None = None
+    function: str | None = None
+    trace: tuple[str, ...] = ()
+    errno: int | None = None
+    other: Span | None = None
+    address: int | None = None
+    repeated: int = 1
+    lines: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel that the text is of.
+
+    :param release: As ``uname -r`` gives it, ``6.1.0-18-amd64``; or what the text has of it, ``6.1.90``.
+    :param series: ``6.1``; ``2.6.32`` in the days when that was a series.
+    :param version: The upstream version, ``(6, 1, 90)``, if the text says it. That of a distribution's
+        release such as ``6.1.0-18`` isn't said: the last number is 0 then, and ``exact`` false.
+    :param exact: Whether ``version`` is all of it.
+    :param distribution: ``Debian``, ``Ubuntu``, ``Fedora``, ... in the text's words; None if not said.
+    :param banner: The line that says it.
+    :param line: Where it is.
+    """
+
+    release: str
+    series: str
+    version: tuple[int, int, int]
+    exact: bool
+    distribution: str | None
+    banner: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The CPU of the machine, as far as the text names it.
+
+    :param vendor: ``GenuineIntel``, ``AuthenticAMD``, ``HygonGenuine``, ...
+    :param model: Its name, ``AMD EPYC 7742 64-Core Processor``.
+    :param family: Its family (CPUID), a number.
+    :param model_number: Its model (CPUID).
+    :param stepping: Its stepping.
+    :param physical_bits: Bits of a physical address.
+    :param count: How many CPUs the machine has.
+    :param has_mtrr: Whether it has MTRRs; None if the text doesn't say.
+    :param has_pat: Whether it has a PAT.
+    """
+
+    vendor: str | None = None
+    model: str | None = None
+    family: int | None = None
+    model_number: int | None = None
+    stepping: int | None = None
+    physical_bits: int | None = None
+    count: int | None = None
+    has_mtrr: bool | None = None
+    has_pat: bool | None = None
+
+
+@shown_in_hexadecimal("base", "size", "mask")
+@dataclass(frozen=True)
+class Register:
+    """A variable MTRR, as the text has it.
+
+    :param number: Of the register.
+    :param base: First address.
+    :param memtype: Its type; None where the text has a word that is none (``?``).
+    :param size: Bytes, where the text has a size (``/proc/mtrr``) or the mask has no holes and its width is
+        known.
+    :param mask: The address bits of the mask register, without its valid bit, where the text has a mask.
+    :param count: The number of its users, as ``/proc/mtrr`` counts them.
+    :param line: Where it is.
+    """
+
+    number: int
+    base: int
+    memtype: MemType | None
+    size: int | None = None
+    mask: int | None = None
+    count: int | None = None
+    line: int = 0
+
+
+@shown_in_hexadecimal("tom2")
+@dataclass(frozen=True)
+class Mtrrs:
+    """The MTRRs as one place of the text prints them. A text may print them more than once.
+
+    :param source: What printed them: ``/proc/mtrr``, ``mtrr=debug``, ``mtrr_cleanup``, ``chipsec``, ``fwts``,
+        ``coreboot``.
+    :param variable: The registers that hold a range, in the order of the text.
+    :param unused: The numbers of registers that the text calls disabled.
+    :param default: The default type.
+    :param enabled: Whether the MTRRs are on.
+    :param fixed_enabled: Whether the fixed ranges are.
+    :param fixed: The fixed ranges below 1 MiB, each with its type, if the text has them.
+    :param mask_bits: How many bits of address the masks are printed with; None where there are no masks.
+    :param tom2: Where RAM above 4 GiB ends, of AMD's register TOP_MEM2.
+    :param tom2_write_back: Whether what no range covers there is WB.
+    :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), true
+        for those that were left behind.
+    :param lines: Numbers of the lines that say it.
+    """
+
+    source: str
+    variable: tuple[Register, ...] = ()
+    unused: tuple[int, ...] = ()
+    default: MemType | None = None
+    enabled: bool | None = None
+    fixed_enabled: bool | None = None
+    fixed: tuple[tuple[Span, MemType], ...] = ()
+    mask_bits: int | None = None
+    tom2: int | None = None
+    tom2_write_back: bool | None = None
+    result: bool = True
+    lines: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class MtrrMap:
+    """The map that Linux (6.5 and later) made of the MTRRs: its line "MTRR map: ...".
+
+    :param entries: How many entries the map has; 0 where MTRRs can't be used.
+    :param variable: From how many variable MTRRs it was built.
+    :param spans: The entries, if ``mtrr=debug`` printed them.
+    :param line: Where it is.
+    """
+
+    entries: int
+    variable: int | None
+    spans: tuple[tuple[Span, MemType], ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Pat:
+    """The PAT as the kernel describes it.
+
+    :param types: The eight types, slot 0 first, of the line "Configuration [0-7]"; empty if there is none.
+    :param line: Where it is.
+    """
+
+    types: tuple[MemType, ...] = ()
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A reservation: a line of ``/sys/kernel/debug/x86/pat_memtype_list``.
+
+    :param span: Its range; the file's end is exclusive, this one's isn't.
+    :param memtype: Its type.
+    :param line: Where it is.
+    """
+
+    span: Span
+    memtype: MemType
+    line: int
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A line of ``/proc/iomem``.
+
+    :param span: Its range and name.
+    :param depth: How deep it is nested, from 0.
+    :param line: Where it is.
+    """
+
+    span: Span
+    depth: int
+    line: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Memory of a PCI device, from ``lspci -v`` or the kernel's log.
+
+    :param device: ``00:06.0``, ``0000:00:06.0``; empty if the text doesn't say which device it is.
+    :param description: ``VGA compatible controller: ...``; empty without.
+    :param index: Number of the BAR; None if not said.
+    :param span: Its range.
+    :param bits: 32 or 64; None if not said.
+    :param prefetchable: Whether it is; None if not said.
+    :param line: Where it is.
+    """
+
+    device: str
+    description: str
+    index: int | None
+    span: Span
+    bits: int | None
+    prefetchable: bool | None
+    line: int
+
+
+@dataclass(frozen=True)
+class Dump:
+    """The facts that were read of a text, all of them.
+
+    :param kernel: The kernel that the text is of.
+    :param kernels: All kernels that the text names, the one it is of first.
+    :param command_line: The kernel's.
+    :param machine: The kernel's line "DMI:", or "Hardware name:".
+    :param hypervisor: ``KVM``, ``Xen``, ``VMware``, as the kernel detected it.
+    :param cpu: The CPU.
+    :param e820: The firmware's map of memory.
+    :param mtrrs: The MTRRs, by each place of the text that prints them.
+    :param mtrr_map: The line "MTRR map".
+    :param pat: The PAT.
+    :param complaints: The messages, in the order of the text. Equal ones were put together.
+    :param entries: ``pat_memtype_list``.
+    :param entries_shown: Whether some of that list is in the text, be it empty.
+    :param resources: ``/proc/iomem``.
+    :param bars: Memory of PCI devices.
+    :param user_calls: Words of the writer's that name what a program did, such as ``mmap``, ``fork``,
+        ``munmap``, ``mprotect``; lower case, in the order of the text.
+    :param prose: Lines that are nobody's output, but somebody's words.
+    :param unread: Lines that look like output about memory types, and weren't understood.
+    :param cut: Complaints or lists that end in the middle of a line.
+    :param lines: The number of lines.
+    :param truncated: Whether the text was longer than what is read, so that its end is unknown.
+    """
+
+    kernel: Kernel | None = None
+    kernels: tuple[Kernel, ...] = ()
+    command_line: str | None = None
+    machine: str | None = None
+    hypervisor: str | None = None
+    cpu: Cpu = field(default_factory=Cpu)
+    e820: tuple[Span, ...] = ()
+    mtrrs: tuple[Mtrrs, ...] = ()
+    mtrr_map: MtrrMap | None = None
+    pat: Pat = field(default_factory=Pat)
+    complaints: tuple[Complaint, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    entries_shown: bool = False
+    resources: tuple[Resource, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    user_calls: tuple[str, ...] = ()
+    prose: tuple[Line, ...] = ()
+    unread: tuple[Line, ...] = ()
+    cut: tuple[Line, ...] = ()
+    lines: int = 0
+    truncated: bool = False
+
+    def of(self, *kinds: Kind) -> tuple[Complaint, ...]:
+        """The complaints of some kinds, in the order of the text."""
+        return tuple(each for each in self.complaints if each.kind in kinds)
+
+    @property
+    def mtrr(self) -> Mtrrs | None:
+        """The MTRRs that say most: of a text's several, the fullest, and of those the last.
+
+        Registers with masks, a default type and fixed ranges say more than ``/proc/mtrr``; what mtrr_cleanup
+        found more than nothing.
+        """
+        return max(
+            reversed(self.mtrrs),
+            key=lambda each: (each.default is not None, each.mask_bits is not None, len(each.variable)),
+            default=None,
+        )

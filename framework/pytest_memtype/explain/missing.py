@@ -1,0 +1,41 @@
+"""Gaps in a report: facts that would help to say more, and the commands that would tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_memtype.dumps.facts import Dump, Kind
+from pytest_memtype.explain.machine_map import owner_of
+from pytest_memtype.explain.subject import MEMORY, Subject
+from pytest_memtype.x86.memtype import MemType
+
+_LIST = "/sys/kernel/debug/x86/pat_memtype_list"
+
+
+def missing(dump: Dump, about: Subject) -> Iterator[str]:
+    """Facts that would help to say more, a sentence each with the command that tells it."""
+    if about.main is None and about.span is None and not dump.mtrrs:
+        return
+    if dump.kernel is None or not dump.kernel.exact:
+        yield "the kernel's exact version: cat /proc/version"
+    main = about.main
+    if about.span is not None and not owner_of(dump, about.span):
+        yield "whose memory it is: cat /proc/iomem as root, and lspci -v"
+    if main is not None and main.kind in MEMORY and main.kind not in (Kind.USER_RAM, Kind.IOREMAP_ON_RAM):
+        if not dump.entries_shown:
+            yield f"what is reserved there: cat {_LIST} as root"
+        if about.held:
+            yield (
+                "who holds it: boot with debugpat, which logs each reservation, or print the stack of each "
+                "with "
+                "bpftrace -e 'kprobe:memtype_reserve "
+                '{ printf("%s %llx-%llx %s", comm, arg0, arg1, kstack) }\''
+            )
+    wants_mtrrs = MemType.WB in about.held or (main is not None and main.kind.value.startswith("mtrr"))
+    if wants_mtrrs and dump.mtrr is None:
+        yield "what the MTRRs say: cat /proc/mtrr, or boot 6.5 and later with mtrr=debug and read the log"
+    elif dump.mtrr is not None and dump.mtrr.default is None:
+        yield "the default type and the fixed ranges: boot 6.5 and later with mtrr=debug and read the log"
+    freed = main is not None and main.kind is Kind.FREEING_INVALID
+    if freed and not dump.user_calls:
+        yield "what the program did with the mapping: strace -f -e trace=memory,process"

@@ -1,0 +1,152 @@
+"""The subject of a report: the complaint that counts, the memory, the types asked for, held and given."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
+from pytest_memtype.x86.memtype import MemType
+
+#: About memory that somebody wanted to map; of several the first in the text counts.
+MEMORY: Final = frozenset(
+    {
+        Kind.CONFLICTING_TYPES,
+        Kind.RESERVE_FAILED,
+        Kind.RAM_RESERVE_FAILED,
+        Kind.FREEING_INVALID,
+        Kind.USER_REFUSED,
+        Kind.USER_RAM,
+        Kind.IOREMAP_REFUSED,
+        Kind.IOREMAP_FAILED,
+        Kind.IOREMAP_ON_RAM,
+        Kind.IOREMAP_BEYOND,
+        Kind.MEMREMAP_ON_RAM,
+        Kind.MEMREMAP_MIXED,
+        Kind.CHANGE_FAILED,
+        Kind.DEVMEM_REFUSED,
+        Kind.WARNING,
+    }
+)
+#: About registers, or about what may be no trouble at all.
+_REGISTERS: Final = (
+    frozenset(
+        {Kind.MTRR_MISMATCH, Kind.MTRR_OVERLAP, Kind.MTRR_FULL, Kind.MTRR_UNALIGNED, Kind.MTRR_REFUSED}
+    ),
+    frozenset({Kind.MTRR_CLEANUP_FAILED}),
+    frozenset({Kind.MTRR_WC_FAILED, Kind.MTRR_LOSES_RAM, Kind.MTRR_BLANK, Kind.MTRR_BAD_MASK}),
+    frozenset({Kind.SANITY}),
+    frozenset({Kind.MTRR_INCONSISTENT}),
+    frozenset({Kind.PAT_SKIPPED, Kind.MTRR_OFF}),
+    frozenset({Kind.PAT_ABSENT, Kind.PAT_DISABLED}),
+    frozenset({Kind.HUGE_PAGE, Kind.CPA, Kind.MTRR_CLEANED}),
+)
+
+# Callers that take no other type than theirs: their name is why the first of two conflicting types is theirs.
+_STRICT: Final = re.compile(r"\bset_memory_\w+|\bset_mce_nospec|\bset_pages_\w+|\bmemory.failure\b", re.I)
+_ADDRESS: Final = re.compile(
+    r"(?<![\w.:-])(?:0x([0-9a-f]{5,16})|(?=[0-9a-f]*[0-9])(?=\w*[a-f])([0-9a-f]{8}))(?![\w:])", re.I
+)
+
+
+@shown_in_hexadecimal("address")
+@dataclass(frozen=True)
+class Subject:
+    """The subject of a report.
+
+    :param main: The complaint that counts; None where there is none.
+    :param span: The memory; None where the text names none.
+    :param held: The types that it had.
+    :param asked: The type that was asked for.
+    :param granted: The type that was given.
+    :param entries: The reservations that the text lists of that memory.
+    :param strict: Whether the request took no other type than its own, as far as the text says.
+    :param address: The address that the writer asks about, if it is that which led to the memory.
+    """
+
+    main: Complaint | None
+    span: Span | None = None
+    held: tuple[MemType, ...] = ()
+    asked: MemType | None = None
+    granted: MemType | None = None
+    entries: tuple[Entry, ...] = ()
+    strict: bool = False
+    address: int | None = None
+
+
+def subject(dump: Dump) -> Subject:
+    """Find the subject of a report."""
+    main = _main(dump)
+    if main is None or (main.span is None and main.kind not in MEMORY):
+        found = _of_list(dump, main)
+        if found is not None:
+            return found
+    if main is None:
+        return Subject(None)
+    together = [each for each in dump.complaints if each.span == main.span and each.kind in MEMORY]
+    asked = main.asked or next((each.asked for each in together if each.asked is not None), None)
+    held = main.held or next((each.held for each in together if each.held), ())
+    if main.asked is not None:
+        asked = main.asked
+    strict = False
+    if (
+        main.kind is Kind.CONFLICTING_TYPES
+        and len(held) == 2
+        and _is_strict(dump)
+        and asked in (None, held[0])
+    ):
+        asked, held, strict = held[0], held[1:], True
+    entries = tuple(each for each in dump.entries if main.span is not None and each.span.overlaps(main.span))
+    granted = main.granted if main.kind is Kind.USER_RAM else None
+    return Subject(main, main.span, tuple(held), asked, granted, entries, strict)
+
+
+def _main(dump: Dump) -> Complaint | None:
+    memory = [
+        each
+        for each in dump.complaints
+        if each.kind in MEMORY and not (each.function or "").startswith(("mtrr_", "generic_"))
+    ]
+    # The others say what the kernel did, a WARNING only where.
+    worded = [each for each in memory if each.kind is not Kind.WARNING]
+    if memory and not worded:
+        # ioremap() warned of a resource by a trace, until 2.6.39.
+        beside = [each for each in dump.of(Kind.SANITY) if memory[0].function == "__ioremap_caller"]
+        worded = beside[:1]
+    with_range = [each for each in worded if each.span is not None]
+    for group in (with_range, worded, memory):
+        if group:
+            return group[0]
+    for kinds in _REGISTERS:
+        found = dump.of(*kinds)
+        if found:
+            return next((each for each in found if each.span is not None), found[0])
+    return next(iter(dump.of(Kind.WARNING)), None)
+
+
+def _is_strict(dump: Dump) -> bool:
+    texts = [each.text for each in dump.prose] + [each.text for each in dump.unread]
+    traces = " ".join(function for each in dump.complaints for function in each.trace)
+    return any(_STRICT.search(text) for text in [*texts, traces])
+
+
+def _of_list(dump: Dump, main: Complaint | None) -> Subject | None:
+    """The reservation that the writer asks about: by its address, or because it is the only one."""
+    for line in dump.prose:
+        for match in _ADDRESS.finditer(line.text):
+            address = int(match[1] or match[2], 16)
+            entries = tuple(each for each in dump.entries if each.span.start <= address <= each.span.end)
+            if entries:
+                return _listed(main, entries, address)
+    if len({(each.span, each.memtype) for each in dump.entries}) == 1:
+        return _listed(main, dump.entries, None)
+    return None
+
+
+def _listed(main: Complaint | None, entries: tuple[Entry, ...], address: int | None) -> Subject:
+    types = {each.memtype for each in entries}
+    widest = max((each.span for each in entries), key=lambda each: each.size)
+    granted = next(iter(types)) if len(types) == 1 else None
+    return Subject(main, widest, granted=granted, entries=entries, address=address)

@@ -1,0 +1,139 @@
+"""Texts that nobody means well with: the time is bounded, and so is what is kept of them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.commands.reports import read_report
+from pytest_memtype.dumps.read import read
+from pytest_memtype.dumps.text import MOST_BYTES
+from pytest_memtype.errors import UsageError
+from pytest_memtype.explain.explanation import explain
+
+HUGE = "9" * 400
+HEX = "f" * 400
+LINES = [
+    f"x86/PAT: a:1 conflicting memory types {HEX}-{HEX} uncached-minus<->write-combining",
+    f"x86/PAT: a:{HUGE} freeing invalid memtype [mem 0x{HEX}-0x{HEX}]",
+    f"ioremap error for 0x{HEX}-0x{HEX}, requested 0x{HEX}, got 0x{HEX}",
+    f"ioremap memtype_reserve failed -{HUGE}",
+    f"reg{HUGE}: base=0x{HEX} ({HUGE}MB), size={HUGE}MB, count={HUGE}: write-back",
+    f"reg 1, base: {HUGE}GB, range: {HUGE}GB, type WB",
+    f"MTRR map: {HUGE} entries",
+    f"Linux version {HUGE}.{HUGE}.{HUGE}",
+    f"kernel {HUGE}.{HUGE}",
+    f"PAT: [mem 0x{HEX}-0x{HEX}] write-back",
+    f"{HEX}-{HEX} : System RAM",
+    f"\tMemory at {HEX} (64-bit, prefetchable) [size={HUGE}G]",
+    f"CPU(s): {HUGE}",
+    f"TOM2: {HEX} aka {HUGE}M",
+    f"  0 base {HEX} mask {HEX} write-back",
+    f"[{HUGE}.{HUGE}] mtrr: no more MTRRs available",
+    f"mtrr: type mismatch for {HEX},{HEX} old: write-back new: write-combining",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_numbers_of_400_digits(line: str) -> None:
+    dump = read(line)
+    assert all(each.span is None for each in dump.complaints)
+    assert dump.mtrrs == ()
+    assert dump.entries == ()
+    assert dump.bars == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x86/PAT: a:1 freeing invalid memtype [mem 0xfd000fff-0xfd000000]",
+        "PAT: [mem 0x00000000fd010000-0x00000000fd000000] uncached-minus",
+        "mtrr: type mismatch for e0000000,0 old: write-back new: write-combining",
+    ],
+)
+def test_ranges_that_end_before_they_begin(line: str) -> None:
+    dump = read(line)
+    assert all(each.span is None for each in dump.complaints)
+    assert dump.entries == ()
+
+
+def test_a_terminal_would_obey_nothing_of_it() -> None:
+    dump = read(
+        b"\x1b]0;owned\x07[    1.0] \x1b[31mmtrr: \x1b[0mweird\x1b[2J words\x00 of \xe2\x80\xae it\n"
+        b"\x1b[32m[    2.000000] \x1b[0mx86/PAT: \x1b[1ma\x1b[0m:7 "
+        b"freeing invalid memtype [mem 0xfd000000-0xfd000fff]\n"
+    )
+    assert all(each.text.isprintable() for each in dump.unread)
+    (complaint,) = dump.complaints
+    assert (complaint.process, complaint.pid) == ("a", 7)
+
+
+def test_utf_16_and_latin_1() -> None:
+    line = "x86/PAT: a:7 freeing invalid memtype [mem 0xfd000000-0xfd000fff]"
+    assert len(read(line.encode("utf-16")).complaints) == 1
+    assert len(read(f"Gr\xfc\xdfe\n{line}".encode("latin-1")).complaints) == 1
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"A" * 4096,
+        b"x86/PAT: " * 500 + b"\n",
+        b"x86/PAT: a:1 map pfn expected mapping type\n",
+        b"reg00: base=0x000000000 (    0MB), size= 4096MB,\n",
+        b"WARNING: CPU: 0 PID: 1 at arch/x86/mm/ioremap.c:1 __ioremap_caller+0x1/0x2\nCall Trace:\n",
+        b">" * 1000 + b" mtrr: x\n",
+        b"&lt;" * 300 + b"\n",
+        b"=3D=\n" * 100,
+        b"MTRR default type: uncachable\nMTRR variable ranges enabled:\n",
+        b"00:00.0 A: b\n\tMemory at fe000000 (32-bit, prefetchable)\n",
+        b"\xff\xfe\x00" * 100,
+        b"[    0.000000] " * 300 + b"\n",
+        b"Linux version 6.1.0\n",
+        b"worked fine before kernel 6.1.1 " * 60 + b"\n",
+        b"(((((((((((((((((((((" * 100 + b"\n",
+    ],
+)
+def test_much_of_anything(block: bytes) -> None:
+    # Time that grows faster than the text would make this one hang: it takes a tenth of a second.
+    dump = read((block * (1 + (1 << 16) // len(block)))[: 1 << 16])
+    assert len(dump.unread) + len(dump.prose) <= 200
+    explain(dump, [])
+
+
+def test_noise_of_the_right_words() -> None:
+    chosen = random.Random(5)
+    words = [*" ".join(LINES).split(), "[mem", "0xfd000000-0xfd000fff],", "got", "write-back", "x86/PAT:"]
+    for _ in range(40):
+        read("\n".join(" ".join(chosen.choices(words, k=12)) for _ in range(20)))
+
+
+def test_too_large_is_one_clear_line(tmp_path: Path) -> None:
+    file = tmp_path / "big.txt"
+    with file.open("wb") as opened:
+        opened.truncate(50 << 20)
+    with pytest.raises(UsageError, match=r"larger than the 8 MiB of a report; cut out"):
+        read_report(str(file))
+    assert MOST_BYTES == 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b" \n\n", "is empty"), (bytes(5000), "NUL"), (b"a\0b\0" * 99, "NUL")],
+)
+def test_no_text(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "none.txt"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_report(str(file))
+
+
+def test_only_regular_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a folder"):
+        read_report(str(tmp_path))
+    with pytest.raises(UsageError, match="a device"):
+        read_report("/dev/zero")
+    with pytest.raises(UsageError, match="can't be read"):
+        read_report(str(tmp_path / "missing"))

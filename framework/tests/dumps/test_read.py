@@ -1,0 +1,251 @@
+"""What is read of texts, format by format; the forms are those of the kernels' sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.dumps.facts import Bar, Entry, Kind, Register, Span
+from pytest_memtype.dumps.read import read
+from pytest_memtype.x86.memtype import MemType
+
+UC, WC, WT, WP, WB, UC_MINUS = (
+    MemType.UC,
+    MemType.WC,
+    MemType.WT,
+    MemType.WP,
+    MemType.WB,
+    MemType.UC_MINUS,
+)
+CORPUS = Path(__file__).parents[1] / "console" / "corpus"
+
+
+# Debian's release names are of their own making, and /proc/version has the version further behind.
+@pytest.mark.parametrize(
+    ("log", "series", "version"),
+    [
+        ("5.10-debug", "5.10", (5, 10, 262)),
+        ("6.1-debug", "6.1", (6, 1, 192)),
+        ("6.12-debug", "6.12", (6, 12, 117)),
+        ("7.3-debug", "7.3", (7, 3, 4)),
+    ],
+)
+def test_logs_of_real_guests(log: str, series: str, version: tuple[int, int, int]) -> None:
+    dump = read((CORPUS / "healthy" / f"{log}.log").read_bytes())
+    assert dump.kernel is not None
+    assert (dump.kernel.series, dump.kernel.version, dump.kernel.exact) == (series, version, True)
+    assert dump.kernel.distribution == "Debian"
+    assert dump.command_line is not None
+    assert dump.command_line.startswith("console=ttyS0 panic=-1")
+    # The guest's RAM below 4 GiB is one piece from 1 MiB on, and q35's configuration space is reserved.
+    assert Span(0x100000, 0xFFDFFFF, "usable") in dump.e820
+    assert Span(0xB0000000, 0xBFFFFFFF, "reserved") in dump.e820
+    assert dump.pat.types == (WB, WC, UC_MINUS, UC, WB, WP, UC_MINUS, WT)
+    assert dump.cpu.vendor == "AuthenticAMD"
+    assert dump.machine is not None
+    assert dump.machine.startswith("QEMU Standard PC (Q35 + ICH9, 2009)")
+    assert [each.span for each in dump.bars if each.device == "0000:00:01.0" and each.index == 0] == [
+        Span(0xFD000000, 0xFDFFFFFF)
+    ]
+    assert dump.complaints == ()
+
+
+@pytest.mark.parametrize("series", ["5.10", "6.1", "6.12", "7.3"])
+def test_complaints_of_real_guests(series: str) -> None:
+    dump = read((CORPUS / "healthy" / f"{series}-two-cpus.log").read_bytes())
+    assert {each.kind for each in dump.complaints} == {Kind.MTRR_INCONSISTENT}
+    assert len(dump.complaints) == 3
+    assert dump.cpu.count == 2
+    dump = read((CORPUS / "healthy" / f"{series}-no-mtrr.log").read_bytes())
+    kinds = {each.kind for each in dump.complaints}
+    assert Kind.PAT_SKIPPED in kinds or Kind.MTRR_OFF in kinds
+    dump = read((CORPUS / "reports" / f"{series}-ioremap-ram.log").read_bytes())
+    found = {each.kind: each for each in dump.complaints}
+    span = found[Kind.IOREMAP_ON_RAM].span
+    assert span is not None
+    assert span.size == 0x1000
+    warning = found[Kind.WARNING]
+    assert (warning.function, warning.process, warning.pid) == ("__ioremap_caller", "init", 1)
+    assert warning.trace[0] == "driver_map"
+
+
+# include/linux/ioport.h's struct is printed with its last byte, pat_memtype_list with the byte behind.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PAT: [mem 0x00000000fd000000-0x00000000fd010000] uncached-minus",
+        "uncached-minus @ 0xfd000000-0xfd010000",
+        "debugfs:uncached-minus @ 0xfd000000-0xfd010000",
+        "> PAT: [mem 0x00000000fd000000-0x00000000fd010000]\n> uncached-minus",
+    ],
+)
+def test_memtype_list(text: str) -> None:
+    dump = read(f"PAT memtype list:\n{text}\n")
+    assert dump.entries == (Entry(Span(0xFD000000, 0xFD00FFFF), UC_MINUS, 2),)
+
+
+def test_empty_memtype_list_was_shown() -> None:
+    assert read("PAT memtype list:\n").entries_shown
+    assert not read("nothing of it\n").entries_shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "reg01: base=0x0d0000000 ( 3328MB), size=  256MB, count=2: write-combining",
+        "reg01: base=0xd0000000 (3328MB), size= 256MB: write-combining, count=2",
+        "> reg01: base=0x0d0000000 ( 3328MB), size=  256MB,\n> count=2: write-combining",
+    ],
+)
+def test_proc_mtrr(line: str) -> None:
+    (listing,) = read(line).mtrrs
+    assert listing.variable == (Register(1, 0xD0000000, WC, size=256 << 20, count=2, line=1),)
+    assert listing.default is None
+
+
+def test_two_machines_listings_are_two() -> None:
+    one = "reg00: base=0x000000000 (    0MB), size= 2048MB, count=1: write-back"
+    two = "reg00: base=0x000000000 (    0MB), size= 4096MB, count=1: write-back"
+    assert [each.variable[0].size for each in read(f"before:\n{one}\nafter:\n{two}\n").mtrrs] == [
+        2 << 30,
+        4 << 30,
+    ]
+
+
+def test_a_base_that_was_cut_is_no_base() -> None:
+    dump = read("reg01: base=0x0d000 ( 3328MB), size=  256MB, count=1: write-combining")
+    assert dump.mtrrs[0].variable == () if dump.mtrrs else True
+    assert [each.number for each in dump.cut] == [1]
+
+
+def test_lspci() -> None:
+    dump = read(
+        "01:00.0 VGA compatible controller: NVIDIA Corporation GK208 (rev a1) (prog-if 00 [VGA controller])\n"
+        "\tMemory at f6000000 (32-bit, non-prefetchable) [size=16M]\n"
+        "\tRegion 1: Memory at e8000000 (64-bit, prefetchable) [size=128M]\n"
+        "\tI/O ports at e000 [size=128]\n"
+    )
+    assert [(each.device, each.index, each.span, each.bits, each.prefetchable) for each in dump.bars] == [
+        ("01:00.0", None, Span(0xF6000000, 0xF6FFFFFF), 32, False),
+        ("01:00.0", 1, Span(0xE8000000, 0xEFFFFFFF), 64, True),
+    ]
+    assert isinstance(dump.bars[0], Bar)
+    assert dump.bars[0].description.startswith("VGA compatible controller")
+
+
+def test_iomem_with_its_nesting() -> None:
+    dump = read(
+        "c0000000-febfffff : PCI Bus 0000:00\n  fd000000-fdffffff : 0000:00:02.0\n00000000-00000000 : x\n"
+    )
+    assert [(each.span, each.depth) for each in dump.resources] == [
+        (Span(0xC0000000, 0xFEBFFFFF, "PCI Bus 0000:00"), 0),
+        (Span(0xFD000000, 0xFDFFFFFF, "0000:00:02.0"), 1),
+    ]
+
+
+def test_lscpu() -> None:
+    cpu = read(
+        "Address sizes:                      39 bits physical, 48 bits virtual\nCPU(s):          8\n"
+        "Vendor ID:         GenuineIntel\n  Model name:  Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz\n"
+        "    CPU family:  6\n    Model:    142\n    Stepping:  10\n"
+        "Flags:  fpu vme de pse tsc msr pae mce cx8 mtrr pat\n"
+    ).cpu
+    assert (cpu.vendor, cpu.physical_bits, cpu.count) == ("GenuineIntel", 39, 8)
+    assert (cpu.family, cpu.model_number, cpu.stepping) == (6, 142, 10)
+    assert (cpu.has_mtrr, cpu.has_pat) == (True, True)
+
+
+def test_msrs_as_numbers() -> None:
+    (listing,) = read(
+        "[CPU0] RDMSR( 0x2FF ) = 0000000000000C00\n[CPU0] RDMSR( 0x200 ) = 0000000000000006\n"
+        "[CPU0] RDMSR( 0x201 ) = 0000007F80000800\n[CPU0] RDMSR( 0x202 ) = 0000000000000000\n"
+        "[CPU0] RDMSR( 0x203 ) = 0000000000000000\n"
+    ).mtrrs
+    assert listing.source == "chipsec"
+    assert (listing.default, listing.enabled, listing.fixed_enabled) == (UC, True, True)
+    assert listing.variable == (Register(0, 0, WB, mask=0x7F80000000),)
+    assert listing.unused == (1,)
+
+
+def test_old_e820_and_pat() -> None:
+    dump = read(
+        "[    0.000000]  BIOS-e820: 0000000000100000 - 000000007ffae000 (usable)\n"
+        "[    0.000000] x86 PAT enabled: cpu 0, old 0x7040600070406, new 0x7010600070106\n"
+    )
+    assert dump.e820 == (Span(0x100000, 0x7FFADFFF, "usable"),)
+    assert dump.pat.types == (WB, WC, UC_MINUS, UC) * 2
+
+
+def test_map_of_mtrrs() -> None:
+    dump = read(
+        "[    0.0] MTRR map: 5 entries (3 fixed + 2 variable; max 21), built from 9 variable MTRRs\n"
+        "[    0.0]   0: 0000000000000000-000000000009ffff write-back\n"
+        "[    0.0]   1: 00000000000a0000-00000000000bffff uncachable\n"
+    )
+    assert dump.mtrr_map is not None
+    assert (dump.mtrr_map.entries, dump.mtrr_map.variable) == (5, 9)
+
+
+def test_mtrr_map_and_its_entries() -> None:
+    dump = read(
+        "[    0.000000] MTRR map: 2 entries (2 fixed + 0 variable; max 21), built from 9 variable MTRRs\n"
+        "[    0.000000]   0: 0000000000000000-000000000009ffff write-back\n"
+        "[    0.000000]   1: 00000000000a0000-00000000000bffff uncachable\n"
+    )
+    assert dump.mtrr_map is not None
+    assert dump.mtrr_map.spans == ((Span(0, 0x9FFFF), WB), (Span(0xA0000, 0xBFFFF), UC))
+
+
+def test_what_is_not_understood_is_listed() -> None:
+    dump = read("[    1.000000] mtrr: something that no kernel of today says\n[    1.0] eth0: up\n")
+    assert [each.number for each in dump.unread] == [1]
+
+
+def test_equal_lines_are_one_complaint() -> None:
+    line = "x86/PAT: Xorg:509 freeing invalid memtype [mem 0xfd000000-0xfdffffff]"
+    (found,) = read("\n".join(f"[   {n}.000000] {line}" for n in range(10, 15))).complaints
+    assert (found.repeated, found.lines, found.time) == (5, (1, 2, 3, 4, 5), 10.0)
+
+
+def test_memory_that_is_used_is_bounded_by_lines() -> None:
+    assert len(read("x86/mtrr: unknown\n" * 5000).unread) == 100
+
+
+# The writer's words, and which kernel the text is of.
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        ("Since 6.12.43+deb13-amd64 the log has this; 6.1.0-18-amd64 was fine.", "6.12.43+deb13-amd64"),
+        ("Works with kernel 5.4, fails with kernel 5.15.", "5.15"),
+        ("Linux box 6.6.30-gentoo #1 SMP Sat May 4 2024 x86_64 GNU/Linux", "6.6.30-gentoo"),
+        ("guest kernel 6.1.140, QEMU 7.2.22", "6.1.140"),
+        ("Comm: Xorg Not tainted 6.5.6-300.fc39.x86_64 #1", "6.5.6-300.fc39.x86_64"),
+        ("BIOS 1.16.2, gcc 12.2.0, Xorg 21.1.7, driver 5.3.1", None),
+        ("It happens on 5.10 and on 6.1, kernel 5.10 and kernel 6.1 alike.", None),
+        ("the card answers at 5.0.0.1", None),
+        ("uname -r\n4.19.0-26-amd64\n", "4.19.0-26-amd64"),
+        ("no version at all", None),
+        ("RHEL 8.6, kernel-4.18.0-372.el8", "4.18.0-372.el8"),
+    ],
+)
+def test_which_kernel(text: str, release: str | None) -> None:
+    kernel = read(text).kernel
+    assert (kernel.release if kernel else None) == release
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "exact"),
+    [
+        ("Linux version 6.1.0-18-amd64 (x@y) #1 SMP Debian 6.1.76-1 (2024-02-01)", (6, 1, 76), True),
+        ("Linux version 6.1.0-18-amd64 (x@y)", (6, 1, 0), False),
+        ("Linux version 5.15.0-97-generic (x@y)", (5, 15, 0), False),
+        ("Linux version 6.11.0 (x@y)", (6, 11, 0), True),
+        ("Linux version 6.12.0-rc5+ (x@y)", (6, 12, 0), True),
+        ("Linux version 2.6.32-71.el6.x86_64 (x@y)", (2, 6, 32), True),
+    ],
+)
+def test_how_exactly(text: str, version: tuple[int, int, int], exact: bool) -> None:
+    kernel = read(text).kernel
+    assert kernel is not None
+    assert (kernel.version, kernel.exact) == (version, exact)

@@ -1,0 +1,79 @@
+"""Which known bug a report fits: message, sequence and version together. The versions are docs/bugs' own."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype.bugs.catalogue import catalogue
+from pytest_memtype.dumps.read import read
+from pytest_memtype.explain.explanation import Explanation, explain
+from pytest_memtype.explain.known_bugs import _RULES
+
+FREED = "x86/PAT: t:99 freeing invalid memtype [mem 0xfd400000-0xfd40bfff]"
+SPLIT = "The program calls mprotect() on half of the mapping, then munmap()."
+FORK = "It maps /dev/mem MAP_PRIVATE, writes the first word and forks: Cannot allocate memory."
+
+
+def explained(text: str) -> Explanation:
+    return explain(read(text), [each.bug for each in catalogue()])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words", "bug"),
+    [
+        ("6.1.90", SPLIT, "vma-split-leak"),
+        ("6.15.9", SPLIT, "vma-split-leak"),
+        ("6.16.0", SPLIT, "none"),
+        ("7.3.4", SPLIT, "none"),
+        ("3.6.11", SPLIT, "none"),
+        ("5.10.218", FORK, "fork-frees-parents"),
+        ("6.1.85", FORK, "fork-frees-parents"),
+        ("6.12.24", FORK, "fork-frees-parents"),
+        ("6.12.25", FORK, "none"),
+        ("6.1.162", FORK, "none"),
+        # Without a sequence two bugs fit 5.10.218 alike, and 6.12.43 has but one of them.
+        ("5.10.218", "", "none"),
+        ("6.12.43", "", "vma-split-leak"),
+    ],
+)
+def test_freed(kernel: str, words: str, bug: str) -> None:
+    found = explained(f"Linux version {kernel} (x@y)\n[   93.114000] {FREED}\n{words}\n")
+    assert found.known_bug == bug
+    assert all(each.sure for each in found.suspects if found.known_bug != "none")
+
+
+def test_two_that_fit_are_both_named() -> None:
+    found = explained(f"Linux version 5.10.218 (x@y)\n[   93.114000] {FREED}\n")
+    assert {each.id for each in found.suspects} == {"vma-split-leak", "fork-frees-parents"}
+    assert not any(each.sure for each in found.suspects)
+
+
+def test_a_release_that_may_be_any_update_is_no_proof() -> None:
+    found = explained(f"Linux version 6.1.0-18-amd64 (x@y)\n[   93.114000] {FREED}\n{FORK}\n")
+    assert found.known_bug == "fork-frees-parents"
+    assert not found.suspects[0].sure
+    assert "doesn't say which it is" in found.suspects[0].why
+
+
+def test_what_the_writer_denies_is_no_sequence() -> None:
+    found = explained(
+        f"Linux version 5.10.218 (x@y)\n{FREED}\nThere is no fork in it, no MAP_PRIVATE; {SPLIT}\n"
+    )
+    assert found.known_bug == "vma-split-leak"
+
+
+def test_rules_name_bugs_of_the_catalogue() -> None:
+    assert set(_RULES) <= {each.bug.id for each in catalogue()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "my fork() fails with ENOMEM, after mmap() MAP_PRIVATE of a file, and I wrote to it",
+        "mtrr: type mismatch for e0000000,1000000 old: write-back new: write-combining",
+        "ioremap error for 0xfed40000-0xfed45000, requested 0x4, got 0x1",
+        "AGP 8x card, corrupt textures",
+    ],
+)
+def test_nothing_is_claimed_on_a_new_kernel(text: str) -> None:
+    assert explained(f"Linux version 7.3.4 (x@y)\n{text}\n").known_bug == "none"

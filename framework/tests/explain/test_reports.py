@@ -1,0 +1,188 @@
+"""Reports of all kinds, and what has to be said of each: nothing wrong, and nothing not in the text."""
+
+from __future__ import annotations
+
+import random
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_memtype.bugs.catalogue import catalogue
+from pytest_memtype.bugs.facts import Bug
+from pytest_memtype.dumps.read import read
+from pytest_memtype.explain.explanation import as_json, explain, sections
+from pytest_memtype.x86.size import parse_size
+
+FOLDER = Path(__file__).parent / "reports"
+EXPECTED: dict[str, dict[str, Any]] = tomllib.loads((FOLDER / "expected.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def bugs() -> list[Bug]:
+    return [each.bug for each in catalogue()]
+
+
+def test_every_report_has_its_expectation() -> None:
+    assert {each.stem for each in FOLDER.glob("*.txt")} == set(EXPECTED)
+
+
+def check(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for key, value in expected.items():
+        if key == "layout":
+            listed = [[parse_size(base), parse_size(size), kind] for base, size, kind in value["ranges"]]
+            got = [
+                [parse_size(base), parse_size(size), kind] for base, size, kind in found["layout"]["ranges"]
+            ]
+            assert got == listed
+            assert {name: found["layout"][name] for name in value if name != "ranges"} == {
+                name: value[name] for name in value if name != "ranges"
+            }
+        else:
+            assert found[key] == value, key
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_report(name: str, bugs: list[Bug]) -> None:
+    explanation = explain(read((FOLDER / f"{name}.txt").read_bytes()), bugs)
+    check(as_json(explanation), EXPECTED[name])
+    words = "\n".join(line for section in sections(explanation) for line in section.lines)
+    assert words
+    assert "None" not in words
+
+
+# What a mail, a terminal and a journal do to a log.
+def quoted(lines: list[str]) -> list[str]:
+    return [f"> > {line}" for line in lines]
+
+
+def html_quoted(lines: list[str]) -> list[str]:
+    escaped = [line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in lines]
+    return ["<div><pre>", *(f"{line}<br>" for line in escaped), "</pre></div>"]
+
+
+def journal(lines: list[str]) -> list[str]:
+    return [f"Jan 09 11:02:41 box kernel: {line}" for line in lines]
+
+
+def levels(lines: list[str]) -> list[str]:
+    return [f"<4>[  158.439198] {line}" for line in lines]
+
+
+def decoded_by_dmesg(lines: list[str]) -> list[str]:
+    return [f"kern  :warn  : [Tue Jan  9 11:02:41 2024] {line}" for line in lines]
+
+
+def callers(lines: list[str]) -> list[str]:
+    return [f"[  158.439198][ T1234] {line}" for line in lines]
+
+
+def iso(lines: list[str]) -> list[str]:
+    return [f"2024-01-09T11:02:41.123456+01:00 box kernel: [  158.439198] {line}" for line in lines]
+
+
+def kmsg(lines: list[str]) -> list[str]:
+    return [f"4,339,158439198,-;{line}" for line in lines]
+
+
+def windows(lines: list[str]) -> list[str]:
+    return [f"{line}\r" for line in lines]
+
+
+DRESSES = (quoted, html_quoted, journal, levels, decoded_by_dmesg, callers, iso, kmsg, windows)
+
+REFUSED = (
+    "x86/PAT: CPU 0/KVM:1480 map pfn expected mapping type write-combining for "
+    "[mem 0xe0000000-0xe0ffffff], got write-back"
+)
+MESSAGES = {
+    "x86/PAT: bar:tool:92 conflicting memory types ca000000-ca800000 uncached-minus<->write-combining": {
+        "range": ["0xca000000", "0xca7fffff"],
+        "held": ["UC_MINUS", "WC"],
+        "known_bug": "mixed-overlap",
+    },
+    REFUSED: {
+        "range": ["0xe0000000", "0xe0ffffff"],
+        "held": ["WB"],
+        "asked": "WC",
+        "known_bug": "wb-first",
+    },
+    "x86/PAT: daq:23 map pfn RAM range req uncached for [mem 0x11c000000-0x11c0fffff], got uncached-minus": {
+        "range": ["0x11c000000", "0x11c0fffff"],
+        "held": ["UC_MINUS"],
+        "asked": "UC",
+        "granted": "UC_MINUS",
+    },
+    "ioremap error for 0xfed40000-0xfed45000, requested 0x4, got 0x1": {
+        "range": ["0xfed40000", "0xfed44fff"],
+        "held": ["WC"],
+        "asked": "WT",
+        "known_bug": "none",
+    },
+    "ioremap error for 0xfed40000-0xfed45000, requested 0x10, got 0x0": {
+        "range": ["0xfed40000", "0xfed44fff"],
+        "held": ["WB"],
+        "asked": "UC_MINUS",
+        "known_bug": "wb-first",
+    },
+    "Xorg:1234 map pfn expected mapping type uncached-minus for d0000000-d1000000, got write-back": {
+        "range": ["0xd0000000", "0xd0ffffff"],
+        "held": ["WB"],
+        "asked": "UC_MINUS",
+        "known_bug": "wb-first",
+    },
+    "x86/PAT: reserve_ram_pages_type failed [mem 0x100000000-0x100000fff], track 0x1, req 0x2": {
+        "range": ["0x100000000", "0x100000fff"],
+        "held": ["WC"],
+        "asked": "UC_MINUS",
+        "known_bug": "ram-not-counted",
+    },
+    "ioremap on RAM at 0x0000000002785000 - 0x0000000002785fff": {
+        "range": ["0x2785000", "0x2785fff"],
+        "known_bug": "ioremap-ram",
+    },
+    "mtrr: type mismatch for e0000000,1000000 old: uncachable new: write-combining": {
+        "range": ["0xe0000000", "0xe0ffffff"],
+        "held": ["UC"],
+        "asked": "WC",
+    },
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+@pytest.mark.parametrize("dress", DRESSES)
+def test_message_in_any_dress(message: str, dress: Any, bugs: list[Bug]) -> None:
+    text = "\n".join(
+        ["Hello,", "this is what dmesg has:", *dress(["something else", message, "more of it"]), "Thanks"]
+    )
+    check(as_json(explain(read(text), bugs)), MESSAGES[message])
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_message_wrapped_anywhere(message: str, terminal: bool, bugs: list[Bug]) -> None:
+    chosen = random.Random(23)
+    # A mail program wraps at spaces, a terminal anywhere behind the first words.
+    first = len("x86/PAT: bar:tool:92 ")
+    places = [at for at in range(first, len(message) - 1) if terminal or message[at] == " "]
+    for place in chosen.sample(places, min(12, len(places))):
+        head, tail = message[:place], message[place:].lstrip()
+        text = f"[  158.439198] {head}\n{tail}\n[  158.500000] next"
+        found = as_json(explain(read(text), bugs))
+        for key in ("range", "held", "asked"):
+            # It may be too broken to be understood, but nothing wrong may be said.
+            assert found[key] in (MESSAGES[message].get(key, found[key]), "none"), (place, key)
+        if not terminal:
+            assert found["range"] == MESSAGES[message]["range"], place
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_message_cut_anywhere(message: str, bugs: list[Bug]) -> None:
+    for end in range(10, len(message)):
+        found = as_json(explain(read(f"[  158.439198] {message[:end]}"), bugs))
+        for key in ("range", "held", "asked", "granted"):
+            allowed = MESSAGES[message].get(key, "none")
+            # The last number or word may be a part of a longer one only where nothing has to follow it.
+            near = end >= len(message) - 6
+            assert near or found[key] in (allowed, "none"), (message[:end], key, found[key])
