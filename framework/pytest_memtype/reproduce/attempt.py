@@ -1,0 +1,104 @@
+"""One try: the guests of a plan on one kernel, and which messages that kernel has said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_memtype.dumps.facts import Complaint
+from pytest_memtype.errors import KernelError, MemtypeError
+from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.private_folder import temporary_folder
+from pytest_memtype.host.progress import Progress
+from pytest_memtype.kernels.bundle import Bundle
+from pytest_memtype.machine.accelerator import Wanted
+from pytest_memtype.reproduce.calls import calls_of
+from pytest_memtype.reproduce.plan import Part, Plan
+from pytest_memtype.reproduce.said import complaints_in, missing, without_time
+from pytest_memtype.run.boot import GuestPlan, booted
+from pytest_memtype.run.qualification import chosen
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a kernel said.
+
+    :param release: The kernel's release.
+    :param missing: The messages that it hasn't said.
+    :param lines: Its lines about memory types, without the time.
+    :param trouble: Why a guest could not be used; empty where all could.
+    """
+
+    release: str
+    missing: tuple[Complaint, ...]
+    lines: tuple[str, ...]
+    trouble: str = ""
+
+    @property
+    def reproduced(self) -> bool:
+        """Has the kernel said all?"""
+        return not self.missing and not self.trouble
+
+
+def attempt(plan: Plan, made: Bundle, *, accelerator: Wanted, progress: Progress) -> Attempt:
+    """Carry out a plan on a kernel.
+
+    :param plan: The plan.
+    :param made: The kernel.
+    :param accelerator: The accelerator that the user wants, or ``auto``.
+    :param progress: Called with a line at the start of each slow stage.
+    :raises HostError: this host can't run a guest.
+    """
+    if made.module is None:
+        raise KernelError(f"kernel {made.release}: without the module nothing can be mapped; use another")
+    choice = chosen(made, accelerator, progress=progress).accelerator
+    left: list[Complaint] = []
+    lines: list[str] = []
+    trouble = ""
+    for part in plan.parts:
+        setting = part.setting
+        with temporary_folder("reproduce") as name:
+            files = GuestPlan(made.image, made.initramfs, setting.layout, setting.hardware, choice)
+            progress(f"booting {made.release}")
+            try:
+                guest = booted(files, logs=Path(name) / "logs")
+                with guest.machine:
+                    said, listed = _said(part, guest)
+            except MemtypeError as error:
+                # A guest that died may have said all that was wanted, on the way.
+                trouble = trouble or error.message
+                left += part.complaints
+                continue
+        found = complaints_in(said)
+        part_left = missing(part.complaints, found, offset=setting.offset)
+        left += part_left if listed else part.complaints
+        raws = {each.raw for each in found}
+        lines += [line for line in map(without_time, said.splitlines()) if any(raw in line for raw in raws)]
+    return Attempt(made.release, tuple(left), tuple(dict.fromkeys(lines)), trouble)
+
+
+def _said(part: Part, guest: Guest) -> tuple[str, bool]:
+    """The kernel's log after the calls of a part, and whether its list has the entries that it shall have."""
+    variables: dict[str, Any] = {"guest": guest}
+    for call in calls_of(part):
+        call.make(variables)
+    listed = _has_entries(part, guest)
+    return guest.shell("dmesg").output, listed
+
+
+def _has_entries(part: Part, guest: Guest) -> bool:
+    if not part.entries:
+        return True
+    offset = part.setting.offset
+    listed = {(each.region.start, each.region.end, each.memtype) for each in guest.memtype_list()}
+    wanted = {(each.span.start + offset, each.span.end + 1 + offset, each.memtype) for each in part.entries}
+    return wanted <= listed
+
+
+def trials(
+    plan: Plan, kernels: Sequence[Bundle], *, accelerator: Wanted, progress: Progress
+) -> list[Attempt]:
+    """Carry out a plan on several kernels, one after the other."""
+    return [attempt(plan, made, accelerator=accelerator, progress=progress) for made in kernels]
