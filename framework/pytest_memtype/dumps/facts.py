@@ -131,8 +131,8 @@ class Complaint:
     :param asked: The type that was asked for.
     :param held: The type, or types, that the range has already. For two, which part has which isn't said.
     :param granted: The type that was given all the same.
-    :param process: The name of the process that was running: 15 characters at most. It may be an innocent one,
-        if an interrupt or a worker of the kernel's did it.
+    :param process: The name of the process that was running: 15 characters at most. It may be an innocent
+        one, if an interrupt or a worker of the kernel's did it.
     :param pid: Its number.
     :param caller: The function that the line names as the caller, such as ``snb_uncore_imc_init_box``.
     :param function: The function of a WARNING, without offset.
@@ -171,8 +171,8 @@ class Kernel:
 
     :param release: As ``uname -r`` gives it, ``6.1.0-18-amd64``; or what the text has of it, ``6.1.90``.
     :param series: ``6.1``; ``2.6.32`` in the days when that was a series.
-    :param version: The upstream version, ``(6, 1, 90)``, if the text says it. That of a distribution's release
-        such as ``6.1.0-18`` isn't said: the last number is 0 then, and ``exact`` false.
+    :param version: The upstream version, ``(6, 1, 90)``, if the text says it. That of a distribution's
+        release such as ``6.1.0-18`` isn't said: the last number is 0 then, and ``exact`` false.
     :param exact: Whether ``version`` is all of it.
     :param distribution: ``Debian``, ``Ubuntu``, ``Fedora``, ... in the text's words; None if not said.
     :param banner: The line that says it.

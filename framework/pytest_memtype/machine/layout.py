@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypedDict
 
 from pytest_memtype.errors import LayoutError
 from pytest_memtype.x86.amd import TOM2_ENABLE, TOM2_FORCE_WB, AmdMemory
@@ -208,27 +208,39 @@ def register_writes(
     return tuple(writes)
 
 
+class _Cpu(TypedDict):
+    physical_bits: int
+    variable_registers: int
+
+
 SEABIOS: Final = Layout("seabios", default=MemType.WB, ranges=FIRMWARE_RANGES, fixed=FIRMWARE_FIXED)
 """The registers as SeaBIOS leaves them on q35 (1.16)."""
 
 
-def intended(layout: Layout, *, physical_bits: int, firmware: Layout = SEABIOS) -> MtrrState:
+def intended(
+    layout: Layout,
+    *,
+    physical_bits: int,
+    firmware: Layout = SEABIOS,
+    variable_registers: int = VARIABLE_REGISTERS,
+) -> MtrrState:
     """The registers of the boot CPU when the kernel starts; those that the layout leaves are the firmware's.
 
     :param layout: The layout that the boot ROM programs.
     :param physical_bits: The CPU's physical address width, in bits.
     :param firmware: The layout that the firmware sets, see
         :func:`pytest_memtype.machine.firmware_layout.firmware_layout`.
+    :param variable_registers: How many variable MTRRs the CPU has; a guest's has 8.
     :raises LayoutError: :func:`validate` refuses one of the two layouts.
     """
-    registers = dict(register_writes(firmware, physical_bits=physical_bits))
-    registers |= dict(register_writes(layout, physical_bits=physical_bits))
+    has: _Cpu = {"physical_bits": physical_bits, "variable_registers": variable_registers}
+    registers = dict(register_writes(firmware, **has)) | dict(register_writes(layout, **has))
     return MtrrState(
-        capability=CAPABILITY,
+        capability=CAPABILITY & ~0xFF | variable_registers,
         default_type_register=registers[DEFAULT_TYPE],
         fixed=tuple(registers[msr] for msr in FIXED_MSRS),
         variable=tuple(
-            (registers[0x200 + 2 * n], registers[0x201 + 2 * n]) for n in range(VARIABLE_REGISTERS)
+            (registers[0x200 + 2 * n], registers[0x201 + 2 * n]) for n in range(variable_registers)
         ),
         smrr=_smrr(layout, f"layout {layout.name!r}"),
         amd=_amd(layout, f"layout {layout.name!r}", physical_bits=physical_bits),

@@ -10,6 +10,10 @@ A file looks like this::
     size = "16M"
     type = "write-combining"
 
+Types are written as the kernel writes them, ``/proc/mtrr``'s ``uncachable`` included, or in short (``UC``);
+sizes as ``16M``, ``2048MB`` or ``0x1000000``. In place of the size a range may have a ``mask``, as the
+register holds it: ``mask = "0xFFE0000000"``, whose highest bit is the CPU's highest.
+
 A range may have ``ignored_bits = "0xC00000"``, address bits that the mask leaves out (a mask with holes), and
 ``register = 7``, the number of the variable MTRR that holds it. ``enabled = false`` switches all MTRRs off,
 ``fixed_enabled = false`` the fixed ones. ``fixed`` may hold the eleven fixed-range registers in MSR order,
@@ -36,7 +40,7 @@ from pytest_memtype.host.nearest import unknown
 from pytest_memtype.host.project import folders_here
 from pytest_memtype.machine.layout import NAME, Layout
 from pytest_memtype.x86.memtype import parse_memtype
-from pytest_memtype.x86.mtrr import MtrrRange
+from pytest_memtype.x86.mtrr import MtrrRange, range_of_mask
 from pytest_memtype.x86.size import parse_size
 
 #: The test files beside which a TOML file may be a layout.
@@ -114,6 +118,15 @@ def load_layout(name: str, folders: Sequence[Path] = ()) -> Layout:
     return _read(name, found[name])
 
 
+def read_layout(path: Path) -> Layout:
+    """The layout in a file, called as the file is.
+
+    :param path: The file, which may be anywhere.
+    :raises LayoutError: it isn't a layout, or its name can't be one's.
+    """
+    return _read(path.name.removesuffix(".toml"), path)
+
+
 def _ours() -> Traversable:
     return files("pytest_memtype").joinpath("layouts")
 
@@ -137,7 +150,14 @@ _LAYOUT_KEYS = {
     "smrr": dict,
     "other_cpus": dict,
 }
-_RANGE_KEYS = {"base": int | str, "size": int | str, "type": str, "ignored_bits": int | str, "register": int}
+_RANGE_KEYS = {
+    "base": int | str,
+    "size": int | str,
+    "type": str,
+    "ignored_bits": int | str,
+    "register": int,
+    "mask": int | str,
+}
 
 
 def _read(name: str, file: Traversable) -> Layout:
@@ -185,7 +205,10 @@ def _range(what: str, table: object) -> MtrrRange:
     try:
         if not isinstance(table, dict):
             raise ValueError("isn't a table")
-        _check_keys(table, _RANGE_KEYS, required={"base", "size", "type"})
+        masked = "mask" in table
+        _check_keys(table, _RANGE_KEYS, required={"base", "type", "mask" if masked else "size"})
+        if masked:
+            return _masked(table)
         return MtrrRange(
             table["base"],
             table["size"],
@@ -195,6 +218,15 @@ def _range(what: str, table: object) -> MtrrRange:
         )
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
+
+
+def _masked(table: Mapping[str, Any]) -> MtrrRange:
+    """The range of a base and a mask."""
+    for key in ("size", "ignored_bits"):
+        if key in table:
+            raise ValueError(f"has both mask and {key}, which a mask says too; leave one out")
+    base, mask = parse_size(table["base"]), parse_size(table["mask"])
+    return range_of_mask(base, mask, parse_memtype(table["type"]), register=table.get("register"))
 
 
 def _check_keys(

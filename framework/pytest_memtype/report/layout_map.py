@@ -76,8 +76,17 @@ def layout_map(layout: Layout, hardware: Hardware) -> Map:
     :param hardware: The guest's hardware: its physical address width, and who owns which memory.
     :raises LayoutError: the MTRRs can't express the layout.
     """
-    state = intended(layout, physical_bits=hardware.physical_bits)
-    found = list(itertools.islice(_rows(state, owners(hardware)), MOST_ROWS))
+    return map_of(layout, intended(layout, physical_bits=hardware.physical_bits), owners(hardware))
+
+
+def map_of(layout: Layout, state: MtrrState, who: Iterable[Owner]) -> Map:
+    """The types that the MTRRs of any machine give its memory.
+
+    :param layout: What the picture is called by.
+    :param state: The registers.
+    :param who: The owners of all addresses of the picture, ascending, without gaps.
+    """
+    found = list(itertools.islice(_rows(state, who), MOST_ROWS))
     return Map(layout, tuple(found), found[-1].end)
 
 

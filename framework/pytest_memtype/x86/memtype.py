@@ -48,10 +48,14 @@ _BY_NAME = {
     for memtype in MemType
     for name in (memtype.name, memtype.short, memtype.kernel_name)
 }
+# The words of /proc/mtrr (mtrr_attrib_to_str(), arch/x86/kernel/cpu/mtrr/mtrr.c, 6.1), and of the manuals.
+_BY_NAME |= {"uncachable": MemType.UC, "uncacheable": MemType.UC, "write-protect": MemType.WP}
 
 
 def parse_memtype(text: str) -> MemType:
     """The memory type called ``text``: a kernel name, a short name or an enum name, in any case.
+
+    A kernel has two: PAT's ``uncached`` is ``uncachable`` in ``/proc/mtrr``.
 
     :param text: Spaces around it don't count.
     :raises ValueError: The name is unknown; the message lists the known ones.

@@ -258,6 +258,30 @@ def memory_type_at(state: MtrrState, address: int, *, in_smm: bool = False) -> M
     return precedence(types, MemType.WB if forced else mtrrs.default)
 
 
+def range_of_mask(
+    base: int, mask: int, memtype: MemType, *, physical_bits: int | None = None, register: int | None = None
+) -> MtrrRange:
+    """The range that a mask register makes, which may come again where the mask has holes.
+
+    :param base: The base register; address bits that the mask leaves out don't count, nor do its low 12.
+    :param mask: The mask register; its low 12 bits don't count.
+    :param memtype: The type.
+    :param physical_bits: The CPU's physical address width; None takes the mask's highest bit for the highest.
+    :param register: Number of the register, if that is to be kept.
+    :raises ValueError: The mask has no address bit, so that the range would be all memory.
+    """
+    mask &= _ADDRESS_FIELD
+    top = mask.bit_length() if physical_bits is None else physical_bits
+    mask &= (1 << top) - 1
+    if not mask:
+        raise ValueError("a mask without an address bit makes no range")
+    size = mask & -mask
+    ignored = ((1 << top) - size) & ~mask
+    # A base's bit beyond the highest of the mask is kept, and refused where the CPU has no such address.
+    kept = base & _ADDRESS_FIELD & ~ignored & -size
+    return MtrrRange(kept, size, memtype, ignored_bits=ignored, register=register)
+
+
 def encode_range(mtrr_range: MtrrRange, physical_bits: int) -> tuple[int, int]:
     """The (PHYSBASE, PHYSMASK) pair that gives a range its type.
 

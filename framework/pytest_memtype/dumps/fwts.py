@@ -1,0 +1,50 @@
+"""The firmware test suite's "MTRR overview" (fwts, src/cpu/mtrr/mtrr.c)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pytest_memtype.dumps.facts import Mtrrs, Register
+from pytest_memtype.dumps.text import Cursor
+from pytest_memtype.dumps.words import type_of_word
+
+_REGISTER: Final = re.compile(
+    r"\bReg (?P<number>\d{1,3}): 0x(?P<start>[0-9a-f]{1,16}) - 0x(?P<end>[0-9a-f]{1,16}) \(\s*\d+ [KM]B\)\s+"
+    r"(?P<type>Uncached|Write-(?:Combining|Through|Protect|Back))"
+)
+_UNUSED: Final = re.compile(r"\bReg (?P<number>\d{1,3}): disabled")
+
+
+def fwts(cursor: Cursor) -> list[Mtrrs]:
+    """The listings in a text; their ends are exclusive."""
+    variable: list[Register] = []
+    unused: list[int] = []
+    lines: list[int] = []
+    found = []
+    for index, row in enumerate(cursor.rows):
+        if "MTRR overview" in row.message and lines:
+            found.append(_facts(variable, unused, lines))
+            variable, unused, lines = [], [], []
+        if "Reg " not in row.message:
+            continue
+        for text, count in cursor.pieces(index):
+            if match := _REGISTER.search(text):
+                start, end = int(match["start"], 16), int(match["end"], 16)
+                number = int(match["number"])
+                variable.append(
+                    Register(
+                        number, start, type_of_word(match["type"]), size=max(0, end - start), line=row.number
+                    )
+                )
+            elif match := _UNUSED.search(text):
+                unused.append(int(match["number"]))
+            else:
+                continue
+            lines += cursor.use(index, count)
+            break
+    return [*found, _facts(variable, unused, lines)] if lines else found
+
+
+def _facts(variable: list[Register], unused: list[int], lines: list[int]) -> Mtrrs:
+    return Mtrrs("fwts", variable=tuple(variable), unused=tuple(unused), enabled=True, lines=tuple(lines))

@@ -1,0 +1,209 @@
+"""Which kernel a text is of: by the kernel's own lines, and else by what the writer says."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pytest_memtype.dumps.facts import Kernel
+from pytest_memtype.dumps.text import Cursor
+
+# Bounded, because a text may hold numbers of hundreds of digits; a kernel's second number is below 100.
+_NUMBER: Final = (
+    r"(?P<release>(?P<major>[2-9])\.(?P<minor>\d{1,2})(?:\.(?P<patch>\d{1,3}))?(?:\.(?P<fourth>\d{1,3}))?"
+    r"(?P<rest>(?:-rc\d{1,2})?[-+~]?[\w.+~:-]{0,60}))"
+)
+_START: Final = r"(?<![\w.-])"
+
+
+def _any(words: str) -> str:
+    """A regular expression of any of some words, which are expressions themselves, separated by spaces."""
+    return f"(?:{'|'.join(words.split())})"
+
+
+_OWN: Final = tuple(
+    re.compile(rf"{before}{_NUMBER}")
+    for before in (
+        r"\bLinux version ",
+        r"\b(?:Not tainted|Tainted: [A-Z ]{1,40}) ",
+        r"^(?:\$ ?uname -\w+\s+)?Linux \S{1,64} (?=\d+\.\d+\S* #\d)",
+        r"\bvermagic[:=]\s*",
+    )
+)
+_AFTER_KERNEL: Final = _any(
+    "kernel image version release is -r -a at series stable vanilla mainline lts a guest"
+)
+_BEFORE_NAME: Final = _any(
+    "kernel debian ubuntu fedora suse opensuse arch gentoo rhel centos alma rocky linux proxmox yocto "
+    "buildroot "
+    "vanilla mainline stable lts"
+)
+_SAID: Final = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        rf"\b(?:linux|kernel|uname)(?:[- ]{_AFTER_KERNEL}){{0,3}}[:= ]{{1,3}}v?{_NUMBER}",
+        rf"\blinux-(?:image-)?{_NUMBER}",
+        rf"{_START}v?{_NUMBER}(?= ?\(?{_BEFORE_NAME}\b)",
+    )
+)
+# "6.8.0-45", "5.10.218-1", "6.1.0-18-amd64": a release by its form alone.
+_BARE: Final = re.compile(
+    rf"{_START}(?P<release>(?P<major>[2-9])\.(?P<minor>\d{{1,2}})\.(?P<patch>\d{{1,3}})(?:\."
+    rf"(?P<fourth>\d{{1,3}}))?"
+    r"(?P<rest>-(?:rc\d{1,2}|\d{1,4})(?:[-.+~][\w.+~-]{1,50})?|\+deb\d\S{0,40}"
+    r"|-(?:generic|amd64|cloud|arch|zen|lts|azure|aws|gcp|oem|lowlatency|pve)[\w.+-]{0,40}))"
+)
+
+#: Products whose versions look like a kernel's, right in front of the number.
+_OTHERS: Final = re.compile(
+    _any(
+        r"gcc clang llvm binutils glibc libc qemu(?:-\w+)? kvm seabios ovmf edk2 bios uefi firmware xorg "
+        r"x\.?org xserver "
+        r"server mesa libdrm drivers? nvidia dpdk vfio xen hyperv virtualbox vmware esxi libvirt systemd "
+        r"python rust go "
+        r"openssl coreboot chipsec fwts ubuntu debian fedora rhel centos suse release android chromeos "
+        r"proxmox pve "
+        r"ethtool pcimem lspci git acpi smbios dmi pcie? usb opengl vulkan ffmpeg wine revision rev "
+        r"stepping \bv"
+    )
+    + r"[\s/:=(v-]{0,3}$",
+    re.I,
+)
+#: Words that say of a kernel that all was well with it, or that the text isn't of it.
+_ELSEWHERE: Final = re.compile(
+    r"\b(?:not (?:seen|there|present|happen\w*|with|on|in)|no (?:problem|trouble|message|line)\w*|up to"
+    r"|went back"
+    r"|reverted to|used to|"
+    + _any(
+        r"work(?:s|ed|ing)? fine good okay ok before from until till older newer later earlier fixed "
+        r"unlike downgrad\w+ "
+        r"previous(?:ly)? since gone silent clean never introduced merged commit patch backport\w* upstream"
+    )
+    + r")\b[^.;\n]{0,40}$",
+    re.I,
+)
+_ELSEWHERE_BEHIND: Final = re.compile(
+    r"^[^.;,\n]{0,25}\b(?:work(?:s|ed)|(?:is |was )?fine|good|(?:is|was) ok|not affected|doesn't|does not"
+    r"|didn't"
+    r"|is (?:silent|clean)|has it fixed|and (?:newer|later|older|earlier))\b",
+    re.I,
+)
+
+_DISTRIBUTIONS: Final = (
+    (
+        "Debian",
+        re.compile(
+            r"\bdebian\b|\+deb\d|~bpo|\bbookworm\b|\bbullseye\b|\btrixie\b|\bbuster\b|-cloud-amd64"
+            r"|-\d+-amd64",
+            re.I,
+        ),
+    ),
+    (
+        "Ubuntu",
+        re.compile(
+            r"\bubuntu\b|-generic\b|-lowlatency\b|-\d{4}-(?:gcp|aws|azure|oracle|kvm|oem)\b|@lcy\d", re.I
+        ),
+    ),
+    ("Fedora", re.compile(r"\bfedora\b|\.fc\d\d\b", re.I)),
+    ("Red Hat", re.compile(r"\bred hat\b|\brhel\b|\.el\d|\bcentos\b|\balmalinux\b|\brocky linux\b", re.I)),
+    ("SUSE", re.compile(r"\bopensuse\b|\bsuse\b|\bsles\b|-default\b", re.I)),
+    ("Arch", re.compile(r"\barch linux\b|-arch\d|archlinux", re.I)),
+    ("Gentoo", re.compile(r"\bgentoo\b", re.I)),
+    ("Proxmox", re.compile(r"\bproxmox\b|-pve\b", re.I)),
+)
+
+# In a banner: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)".
+_OF_DEBIAN: Final = re.compile(r"#\d+ .*\bDebian (\d+)\.(\d+)\.(\d+)-")
+# "#107-Ubuntu"; /proc/version_signature has "Ubuntu 5.15.0-97.107-generic 5.15.136".
+_OF_UBUNTU: Final = re.compile(r"\bUbuntu (\d+\.\d+)\.\d+-\S+ (\d+)\.(\d+)\.(\d+)\b")
+
+
+def kernels(cursor: Cursor) -> tuple[Kernel, ...]:
+    """The kernels that a text names, the one it is of first; empty if it doesn't say which it is of."""
+    own: list[Kernel] = []
+    said: list[tuple[Kernel, bool, int]] = []
+    for index, row in enumerate(cursor.rows):
+        if len(own) >= 16 or not any(each.isdigit() for each in row.text[:400]):
+            continue
+        ours = [match for pattern in _OWN if (match := pattern.search(row.message))]
+        if ours:
+            banner = row.message.strip()
+            # The end of a wrapped banner may name Debian's version.
+            for text, count in cursor.pieces(index):
+                if _OF_DEBIAN.search(text):
+                    banner = text.strip()
+                    cursor.use(index, count)
+                    break
+            cursor.use(index)
+            own.append(_kernel(ours[0], banner, row.number))
+        elif not row.prefixed and len(said) < 64:
+            said += _mentioned(row.text, row.number)
+    if own:
+        return _distinct([*own, *(each for each, _, _ in said)])
+    affected = [(score, each) for each, elsewhere, score in said if not elsewhere]
+    if not affected:
+        return ()
+    best = max(score for score, _ in affected)
+    first = [each for score, each in affected if score == best]
+    # Two kernels, and neither is said to be the good one: then the text doesn't say which it is of.
+    if len({each.series for each in first}) > 1:
+        return ()
+    longest = max(first, key=lambda each: len(each.release))
+    return _distinct([longest, *(each for each, _, _ in said)])
+
+
+def _mentioned(text: str, number: int) -> list[tuple[Kernel, bool, int]]:
+    """The kernels that a line of somebody's words names; whether all was well there; how sure it is one."""
+    found: list[tuple[Kernel, bool, int]] = []
+    taken: list[tuple[int, int]] = []
+    for score, pattern in [*((3, each) for each in _SAID[:2]), (3, _SAID[2]), (2, _BARE)]:
+        for match in pattern.finditer(text):
+            start, end = match.span("release")
+            if any(start < other_end and other_start < end for other_start, other_end in taken):
+                continue
+            if _OTHERS.search(text[:start]) and not re.search(
+                r"\b(?:linux|kernel)\b[^,;]{0,12}$", text[:start], re.I
+            ):
+                continue
+            if _is_an_address(match):
+                continue
+            taken.append((start, end))
+            elsewhere = bool(_ELSEWHERE.search(text[:start])) or bool(_ELSEWHERE_BEHIND.match(text[end:]))
+            found.append((_kernel(match, text, number), elsewhere, score))
+    return found
+
+
+def _is_an_address(match: re.Match[str]) -> bool:
+    """Four numbers, which Linux only had in 2.6, are more likely somebody's address or a driver's version."""
+    return match["fourth"] is not None and match["major"] != "2"
+
+
+def _kernel(match: re.Match[str], banner: str, line: int) -> Kernel:
+    release = match["release"].rstrip(".,;:)-+~")
+    major, minor = int(match["major"]), int(match["minor"])
+    patch = int(match["patch"]) if match["patch"] else None
+    rest = match["rest"] or ""
+    series = f"{major}.{minor}"
+    version, exact = (major, minor, patch or 0), patch is not None
+    if (major, minor) == (2, 6):
+        series = f"2.6.{patch}" if patch is not None else "2.6"
+        exact = patch is not None
+    elif patch in (0, None):
+        # A distribution's 6.1.0-18 and Ubuntu's 5.15.0-97 are of any update of that series.
+        exact = rest.startswith("-rc") or (
+            patch == 0 and "Linux version" in banner and not re.match(r"-\d", rest)
+        )
+    debian, ubuntu = _OF_DEBIAN.search(banner), _OF_UBUNTU.search(banner)
+    if debian is not None and int(debian[1]) == major and int(debian[2]) == minor:
+        version, exact = (major, minor, int(debian[3])), True
+    elif ubuntu is not None and ubuntu[1] == series:
+        version, exact = (int(ubuntu[2]), int(ubuntu[3]), int(ubuntu[4])), True
+    distribution = next((name for name, pattern in _DISTRIBUTIONS if pattern.search(banner)), None)
+    return Kernel(release, series, version, exact, distribution, banner[:400], line)
+
+
+def _distinct(found: list[Kernel]) -> tuple[Kernel, ...]:
+    seen: dict[str, Kernel] = {}
+    for each in found:
+        seen.setdefault(each.release, each)
+    return tuple(seen.values())

@@ -1,0 +1,43 @@
+"""``/sys/kernel/debug/x86/pat_memtype_list`` (memtype_seq_show(), arch/x86/mm/pat/memtype.c): both forms."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pytest_memtype.dumps.facts import Entry, Span
+from pytest_memtype.dumps.text import Cursor
+from pytest_memtype.dumps.words import TYPE, type_of_word
+
+_FORMS: Final = (
+    # since 5.6 (5557e831f65e or so); the end is the byte behind the last
+    re.compile(rf"\bPAT: \[mem 0x(?P<start>[0-9a-f]{{8,16}})-0x(?P<end>[0-9a-f]{{8,16}})\] (?P<type>{TYPE})"),
+    # 2.6.27 to 5.5
+    re.compile(
+        rf"(?:^|[\s:])(?P<type>{TYPE}) @ 0x(?P<start>[0-9a-f]{{1,16}})-0x"
+        rf"(?P<end>[0-9a-f]{{1,16}})(?![0-9a-f])"
+    ),
+)
+
+
+def memtype_list(cursor: Cursor) -> tuple[tuple[Entry, ...], bool]:
+    """The reservations that a text lists, and whether some of the list is in it, be it empty."""
+    found, shown = [], False
+    for index, row in enumerate(cursor.rows):
+        if "PAT memtype list:" in row.message:
+            cursor.use(index)
+            shown = True
+            continue
+        if "PAT: [mem" not in row.message and " @ 0x" not in row.message:
+            continue
+        for text, count in cursor.pieces(index):
+            match = next((each for form in _FORMS if (each := form.search(text))), None)
+            if match is None:
+                continue
+            start, end = int(match["start"], 16), int(match["end"], 16)
+            memtype = type_of_word(match["type"])
+            cursor.use(index, count)
+            if memtype is not None and start < end:
+                found.append(Entry(Span(start, end - 1), memtype, row.number))
+            break
+    return tuple(found), shown or bool(found)

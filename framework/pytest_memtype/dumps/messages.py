@@ -1,0 +1,430 @@
+"""What Linux says of memory types in its log, by version: its complaints, from 2.6.27 to 7.3.
+
+Each form was taken from the source that prints it, which its comment names. A message that is cut keeps what
+is whole of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pytest_memtype.dumps.facts import Complaint, Kind, Line, Span
+from pytest_memtype.dumps.text import Cursor, Row
+from pytest_memtype.dumps.words import TYPE, type_of_number, type_of_word
+from pytest_memtype.x86.memtype import MemType
+
+_HEX: Final = r"(?:0x)?[0-9a-f]{1,16}"
+_NUMBER_ENDS: Final = r"(?![0-9a-fx])"
+
+
+def _range(name: str = "") -> str:
+    """A range: ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4), ``0x...-0x...`` or bare digits before."""
+    return (
+        rf"(?:\[mem )?(?P<start{name}>{_HEX})\s?-\s?(?P<end{name}>{_HEX}){_NUMBER_ENDS}(?P<bracket{name}>\])?"
+    )
+
+
+# current->comm may hold spaces and colons; the kernel cuts it at 15 characters.
+_WHO: Final = (
+    r"(?:^(?P<process>[^\[\]\"]{1,15}?):(?P<pid>\d{1,10}) "
+    r"|(?:^|[\s\"'`(])(?P<process2>[^\s\"'`(:]{1,15}?):(?P<pid2>\d{1,10}) |)"
+)
+
+#: "x86/PAT: " since 4.2 (9dac62909451); a report may quote it in the middle of a line.
+_PAT_PREFIX: Final = re.compile(r"^.*?\bx86/(?:mm/)?pat: ", re.I)
+_MTRR_PREFIX: Final = r"(?:x86/)?mtrr: "
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A form of a message.
+
+    :param kind: What it is.
+    :param trigger: Words in lower case without which a line can't be it.
+    :param pattern: What it is made of; behind the trigger all may be missing, if the text was cut.
+    :param whole: A group that only a message that isn't cut has; empty if none can be missing.
+    """
+
+    kind: Kind
+    trigger: str
+    pattern: re.Pattern[str]
+    whole: str = ""
+
+
+def _form(kind: Kind, trigger: str, pattern: str, whole: str = "") -> _Form:
+    return _Form(kind, trigger, re.compile(pattern, re.I), whole)
+
+
+_PAIR: Final = rf"(?P<first>{TYPE})<\s?-\s?>(?P<second>{TYPE})"
+
+_FORMS: Final = (
+    # arch/x86/mm/pat/memtype_interval.c, memtype_check_conflict(); before, pat_rbtree.c, and pat.c.
+    _form(
+        Kind.CONFLICTING_TYPES,
+        "conflicting memory types",
+        rf"{_WHO}conflicting memory types(?: {_range()}(?:\s+{_PAIR})?)?",
+        "second",
+    ),
+    # arch/x86/mm/pat/memtype.c, memtype_reserve(), which was reserve_memtype() before 5.7.
+    _form(
+        Kind.RESERVE_FAILED,
+        "memtype",
+        r"\b(?:memtype_reserve|reserve_memtype) failed:?(?<!ioremap memtype_reserve failed)"
+        r"(?<!ioremap reserve_memtype failed)(?! -?\d{1,3}(?:$|[^-\dx]))"
+        rf"(?: {_range()}(?:, track (?P<track>{TYPE}|-)(?:, req (?P<asked>{TYPE}))?)?)?",
+        "asked",
+    ),
+    _form(
+        Kind.RAM_RESERVE_FAILED,
+        "reserve_ram_pages_type failed",
+        rf"\breserve_ram_pages_type failed(?: {_range()}(?:, track 0x(?P<track_number>[0-9a-f]{{1,4}})"
+        r"(?:, req 0x(?P<asked_number>[0-9a-f]{1,4}))?)?)?",
+        "asked_number",
+    ),
+    _form(
+        Kind.FREEING_INVALID,
+        "freeing invalid memtype",
+        rf"{_WHO}freeing invalid memtype(?: {_range()})?",
+        "end",
+    ),
+    _form(
+        Kind.USER_REFUSED,
+        "map pfn",
+        rf"{_WHO}map pfn expected mapping(?: type (?P<asked>{TYPE})(?: for {_range()}(?:, got "
+        rf"(?P<held>{TYPE}))?)?)?",
+        "held",
+    ),
+    _form(
+        Kind.USER_RAM,
+        "map pfn",
+        rf"{_WHO}map pfn RAM range(?: req (?P<asked>{TYPE})(?: for {_range()}(?:, got "
+        rf"(?P<granted>{TYPE}))?)?)?",
+        "granted",
+    ),
+    # arch/x86/mm/ioremap.c, __ioremap_caller().
+    _form(
+        Kind.IOREMAP_REFUSED,
+        "ioremap error",
+        rf"\bioremap error(?: for {_range()}(?:,? requested 0x(?P<asked_number>[0-9a-f]{{1,4}})"
+        r"(?:,? got 0x(?P<held_number>[0-9a-f]{1,4}))?)?)?",
+        "held_number",
+    ),
+    _form(
+        Kind.IOREMAP_FAILED,
+        "ioremap",
+        r"\bioremap (?:memtype_reserve|reserve_memtype) failed(?: (?P<errno>-?\d{1,4}))?",
+        "errno",
+    ),
+    _form(
+        Kind.IOREMAP_ON_RAM,
+        "ioremap on ram",
+        rf"\bioremap on RAM (?:at (?P<start>{_HEX})(?: - (?P<last>{_HEX}){_NUMBER_ENDS})?|pfn "
+        rf"(?P<pfn>{_HEX}))",
+    ),
+    _form(
+        Kind.IOREMAP_BEYOND,
+        "invalid physical address",
+        rf"\bioremap: invalid physical address (?P<start>{_HEX}){_NUMBER_ENDS}",
+    ),
+    # kernel/iomem.c, memremap().
+    _form(
+        Kind.MEMREMAP_ON_RAM,
+        "memremap attempted on ram",
+        rf"\bmemremap attempted on ram (?P<start>{_HEX})(?: size: (?P<size>{_HEX}){_NUMBER_ENDS})?",
+        "size",
+    ),
+    _form(
+        Kind.MEMREMAP_MIXED,
+        "memremap attempted on",
+        r"\bmemremap attempted on (?:mixed|unknown/mixed) range "
+        rf"(?P<start>{_HEX})(?: size: (?P<size>{_HEX}){_NUMBER_ENDS})?",
+        "size",
+    ),
+    # memtype.c, memtype_kernel_map_sync().
+    _form(
+        Kind.CHANGE_FAILED,
+        "ioremap_change_attr failed",
+        rf"{_WHO}ioremap_change_attr failed(?: (?P<asked>{TYPE})(?: for {_range()})?)?",
+        "end",
+    ),
+    _form(
+        Kind.DEVMEM_REFUSED,
+        "tried to access /dev/mem",
+        rf"\bProgram (?P<process3>.{{1,15}}?) tried to access /dev/mem between(?: \[mem (?P<start>{_HEX})-"
+        rf"(?P<end>{_HEX})(?P<bracket>\])| (?P<start_old>{_HEX})->(?P<end_old>{_HEX}))?",
+    ),
+    # kernel/resource.c, iomem_map_sanity_check(); the old form until 3.15.
+    _form(
+        Kind.SANITY,
+        "sanity check",
+        rf"\bresource sanity check: requesting {_range()},? which spans more than (?P<other>.{{1,64}}?) "
+        rf"{_range('_other')}",
+    ),
+    _form(
+        Kind.SANITY,
+        "sanity check",
+        rf"\bresource map sanity check conflict:? +(?P<start>{_HEX}) (?P<last>{_HEX}) "
+        rf"(?P<start_other>{_HEX}) "
+        rf"(?P<last_other>{_HEX}) (?P<other>\S.{{0,63}})",
+    ),
+    # arch/x86/mm/pgtable.c, pud_set_huge() and pmd_set_huge().
+    _form(
+        Kind.HUGE_PAGE,
+        "mtrr override",
+        rf"\bp[mu]d_set_huge: Cannot satisfy {_range()} with a huge-page mapping due to MTRR override",
+    ),
+    # arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page() and mtrr_check(); base and size.
+    _form(
+        Kind.MTRR_MISMATCH,
+        "type mismatch",
+        rf"\b{_MTRR_PREFIX}type mismatch for (?P<start>{_HEX}),(?P<size>{_HEX}) old: (?P<held>{TYPE})"
+        rf"(?: new: (?P<asked>{TYPE}))?",
+        "asked",
+    ),
+    _form(
+        Kind.MTRR_OVERLAP,
+        "overlaps existing",
+        rf"\b{_MTRR_PREFIX}(?P<start>{_HEX}),(?P<size>{_HEX}) overlaps existing"
+        rf"(?: (?P<start_other>{_HEX}),(?P<size_other>{_HEX}){_NUMBER_ENDS})?",
+        "size_other",
+    ),
+    _form(Kind.MTRR_FULL, "no more mtrrs", rf"\b{_MTRR_PREFIX}no more MTRRs available"),
+    _form(
+        Kind.MTRR_UNALIGNED,
+        "not aligned",
+        rf"\b(?:{_MTRR_PREFIX})?base\((?P<start>{_HEX})\) is not aligned on a size\((?P<size>{_HEX})\) "
+        rf"boundary",
+    ),
+    _form(
+        Kind.MTRR_UNALIGNED,
+        "4 kib",
+        rf"\b{_MTRR_PREFIX}size and base must be multiples of 4 ?kiB",
+    ),
+    _form(
+        Kind.MTRR_REFUSED,
+        "mtrr: ",
+        rf"\b{_MTRR_PREFIX}(?:register: \d+ (?:too big|not used)|reg: \d+ has count=0|MTRR \d+ not used"
+        r"|type: \d+ (?:invalid|illegal)|no MTRR for [0-9a-f]{1,16},[0-9a-f]{1,16} found|zero sized request"
+        r"|base or size exceeds the MTRR width|your processor doesn't support write-combining)",
+    ),
+    # Drivers' words: drm and i915 since arch_phys_wc_add() (3.11), before that their own.
+    _form(
+        Kind.MTRR_WC_FAILED,
+        "mtrr",
+        rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{_HEX})-"
+        rf"(?P<end>{_HEX})"
+        rf"{_NUMBER_ENDS}\]?|.{{0,40}})|MTRR allocation failed)",
+    ),
+    _form(
+        Kind.MTRR_INCONSISTENT,
+        "inconsistent",
+        rf"\b{_MTRR_PREFIX}your CPUs had inconsistent (?:fixed MTRR|variable MTRR|MTRRdefType) settings",
+    ),
+    _form(
+        Kind.MTRR_BAD_MASK,
+        "incorrect mask",
+        rf"\b{_MTRR_PREFIX}your BIOS has (?:configured|set up) an incorrect mask",
+    ),
+    # arch/x86/kernel/cpu/mtrr/cleanup.c.
+    _form(Kind.MTRR_CLEANUP_FAILED, "can not find optimal", r"\bmtrr_cleanup: can ?not find optimal value"),
+    _form(Kind.MTRR_CLEANED, "optimal setting", r"\bFound optimal setting for mtrr clean ?up"),
+    _form(
+        Kind.MTRR_LOSES_RAM,
+        "cover all of memory",
+        r"\bCPU MTRRs don't cover all of memory(?:, losing \d{1,9} ?MB of RAM)?",
+    ),
+    _form(Kind.MTRR_BLANK, "all blank", r"\bCPU MTRRs all blank"),
+    # memtype.c and mtrr.c: the PAT needed the MTRRs until 6.2.
+    _form(Kind.PAT_SKIPPED, "skipping pat", r"\bMTRRs? disabled, skipping PAT initialization too"),
+    _form(Kind.MTRR_OFF, "mtrr", r"(?:\bMTRRs disabled \((?:not available|by BIOS)\)|\bMTRR: Disabled)"),
+    _form(Kind.PAT_ABSENT, "pat not supported", r"\bPAT not supported by (?:the )?CPU"),
+    _form(
+        Kind.PAT_DISABLED,
+        "pat support disabled",
+        r"\bPAT support disabled(?: (?:via boot option|by the firmware|because .{1,80}))?",
+    ),
+    # arch/x86/mm/pat/set_memory.c.
+    _form(
+        Kind.CPA,
+        "cpa",
+        r"\bCPA(?: refuse W\^X violation|: called for zero pte\. vaddr = (?P<address>[0-9a-f]{1,16})| "
+        r"protect )",
+    ),
+)
+
+_TRIGGERS: Final = re.compile(
+    "|".join(sorted({re.escape(each.trigger) for each in _FORMS}, key=len, reverse=True))
+)
+
+#: How the beginning of a trigger looks at the end of a line that was wrapped there.
+_WRAPPED: Final = re.compile(
+    r"\b(?:conflicting|memory types|map pfn|freeing|freeing invalid|ioremap|resource|resource sanity"
+    r"|resource map"
+    r"|memremap|memremap attempted|mtrr:|x86/pat:.*|your cpus had|mtrrs disabled,|program \S+ tried)\s*$",
+    re.I,
+)
+
+_CALLER: Final = re.compile(
+    r"\bcaller (?P<function>[\w.]{1,120})\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[\w-]+\])? mapping multiple"
+)
+
+
+def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
+    """The messages of a text, in its order; and those that are cut.
+
+    Lines of one wording that differ in no fact are one complaint.
+    """
+    found: list[Complaint] = []
+    cut: list[Line] = []
+    index = 0
+    while index < len(cursor.rows):
+        read = _read(cursor, index)
+        if read is None:
+            index += 1
+            continue
+        complaint, count, whole = read
+        if not whole:
+            row = cursor.rows[index]
+            cut.append(Line(row.number, row.text[:400]))
+        _add(found, complaint)
+        index += count
+    return [_with_range(each, found) for each in found], cut
+
+
+def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
+    """The message that begins in a line, the number of its lines, and whether it is all there."""
+    row = cursor.rows[index]
+    lowered = row.message.lower()
+    if _TRIGGERS.search(lowered) is None and _WRAPPED.search(lowered) is None:
+        return None
+    partial: tuple[_Form, re.Match[str]] | None = None
+    for text, count in cursor.pieces(index):
+        body = _PAT_PREFIX.sub("", text).strip()
+        stripped = len(text.rstrip()) - len(body)
+        low = body.lower()
+        for form in _FORMS:
+            match = form.pattern.search(body) if form.trigger in low else None
+            # What begins in a later line is that line's.
+            if match is None or match.start() + stripped >= len(row.message.rstrip()):
+                continue
+            if form.whole and match[form.whole] is None:
+                partial = partial or (form, match)
+            elif not _goes_on(cursor, index + count, body, match):
+                return _complaint(form, match, row, cursor.use(index, count)), count, True
+            break
+    if partial is None:
+        return None
+    return _complaint(*partial, row, cursor.use(index)), 1, False
+
+
+def _goes_on(cursor: Cursor, following: int, body: str, match: re.Match[str]) -> bool:
+    """Whether the last word of a message was wrapped: ``uncached`` in front of ``-minus``."""
+    if match.end() != len(body) or not body.endswith("uncached") or following >= len(cursor.rows):
+        return False
+    row = cursor.rows[following]
+    return not row.prefixed and row.message.strip().startswith("-minus")
+
+
+def _complaint(form: _Form, match: re.Match[str], row: Row, numbers: tuple[int, ...]) -> Complaint:
+    groups = match.groupdict()
+
+    def said(name: str) -> MemType | None:
+        if groups.get(name) is not None:
+            return type_of_word(groups[name])
+        return type_of_number(groups.get(f"{name}_number"))
+
+    granted = said("granted")
+    held = [said("first"), said("second"), said("held"), granted]
+    if form.kind is Kind.RESERVE_FAILED:
+        granted = said("track")
+    elif form.kind is Kind.RAM_RESERVE_FAILED:
+        held.append(said("track"))
+    process = groups.get("process") or groups.get("process2") or groups.get("process3")
+    pid = groups.get("pid") or groups.get("pid2")
+    errno = groups.get("errno")
+    address = groups.get("address")
+    return Complaint(
+        form.kind,
+        row.number,
+        match[0].strip()[:400],
+        time=row.time,
+        span=_span(groups),
+        asked=said("asked"),
+        held=tuple(each for each in held if each is not None),
+        granted=granted,
+        process=process.strip() if process else None,
+        pid=int(pid) if pid else None,
+        errno=abs(int(errno)) if errno else None,
+        other=_span(groups, "_other", name=(groups.get("other") or "").strip()),
+        address=int(address, 16) if address else None,
+        lines=numbers,
+    )
+
+
+def _span(groups: dict[str, str | None], which: str = "", name: str = "") -> Span | None:
+    """The range of a message, with its last byte.
+
+    Numbers that are cut have no delimiter behind them, and the patterns don't take them.
+    """
+    start, end, last = groups.get(f"start{which}"), groups.get(f"end{which}"), groups.get(f"last{which}")
+    size = groups.get(f"size{which}")
+    if which == "" and groups.get("start_old"):
+        start, end = groups["start_old"], groups.get("end_old")
+    if which == "" and groups.get("pfn"):
+        first = int(groups["pfn"] or "0", 16) << 12
+        return Span(first, first + 0xFFF, name)
+    if start is None:
+        return None
+    first = int(start, 16)
+    if size is not None:
+        final = first + int(size, 16) - 1
+    elif last is not None:
+        final = int(last, 16)
+    elif end is not None:
+        # What ends with a last byte ends with an odd number: there are only whole pages, or words at least.
+        final = int(end, 16)
+        final -= final % 2 == 0
+    else:
+        return None
+    return Span(first, final, name) if 0 <= first <= final < 1 << 64 else None
+
+
+def _add(found: list[Complaint], complaint: Complaint) -> None:
+    for index in range(len(found) - 1, max(-1, len(found) - 8), -1):
+        each = found[index]
+        if replace(each, line=0, time=None, repeated=1, lines=(), pid=None) == replace(
+            complaint, line=0, time=None, repeated=1, lines=(), pid=None
+        ) and (each.pid == complaint.pid or each.process == complaint.process):
+            found[index] = replace(each, repeated=each.repeated + 1, lines=each.lines + complaint.lines)
+            return
+    found.append(complaint)
+
+
+def _with_range(complaint: Complaint, found: list[Complaint]) -> Complaint:
+    """``ioremap memtype_reserve failed`` with the range of the line that came right before it."""
+    if complaint.kind is not Kind.IOREMAP_FAILED or complaint.span is not None:
+        return complaint
+    before = found[: found.index(complaint)]
+    if before and before[-1].kind in (Kind.RESERVE_FAILED, Kind.RAM_RESERVE_FAILED, Kind.CONFLICTING_TYPES):
+        return replace(complaint, span=before[-1].span)
+    return complaint
+
+
+def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
+    """The complaints, with the function that the line below a failed sanity check names."""
+    named: dict[int, str] = {}
+    for index, row in enumerate(cursor.rows):
+        if "mapping multiple" in row.message:
+            match = _CALLER.search(row.message)
+            if match is not None:
+                cursor.use(index)
+                named[row.number] = match["function"]
+    if not named:
+        return found
+    result = []
+    for each in found:
+        below = [number for number in named if each.kind is Kind.SANITY and 0 < number - max(each.lines) < 4]
+        result.append(replace(each, caller=named[below[0]]) if below else each)
+    return result

@@ -1,0 +1,140 @@
+"""Reading a text: all readers, and what none of them understood."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from pytest_memtype.dumps.facts import Complaint, Cpu, Dump, Kind, Line, Mtrrs
+from pytest_memtype.dumps.fwts import fwts
+from pytest_memtype.dumps.iomem import iomem
+from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat
+from pytest_memtype.dumps.kernel_version import kernels
+from pytest_memtype.dumps.lscpu import lscpu
+from pytest_memtype.dumps.lspci import bars
+from pytest_memtype.dumps.memtype_list import memtype_list
+from pytest_memtype.dumps.messages import callers, complaints
+from pytest_memtype.dumps.msr_dump import coreboot, coreboot_bits, msr_dump
+from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
+from pytest_memtype.dumps.mtrr_debug import mtrr_debug
+from pytest_memtype.dumps.proc_mtrr import proc_mtrr
+from pytest_memtype.dumps.text import MOST_BYTES, Cursor, Row, rows
+from pytest_memtype.dumps.warnings import warnings
+
+MOST_UNREAD: Final = 100
+"""The most lines that are listed as not understood, and as somebody's words."""
+
+# Output about memory types: what begins so, or has a prefix of the log and such a word.
+_OURS: Final = re.compile(
+    r"\bmtrrs?\b|\bmemtype_|_memtype\b|\bmemory types?\b|\bx86/(?:mm/)?pat\b|\bx86 PAT\b|\bPAT: |\bioremap"
+    r"|\bmemremap|\bpat_enabled"
+    r"|\bTOM2\b|\bwrite-combin|\buncach",
+    re.I,
+)
+_OUTPUT: Final = re.compile(
+    r"^\s*(?:x86/|mtrr[: ]|MTRR[: ]|reg\d|PAT[: ]|ioremap|memremap|TOM2|resource sanity|CPA)"
+)
+#: Of the log, and no complaint: asked for with "debugpat" and "mtrr_cleanup_debug", or of nobody's interest.
+_HARMLESS: Final = re.compile(
+    r"\b(?:memtype_reserve added|reserve_memtype added|free_memtype request|memtype_free request|Overlap "
+    r"at 0x"
+    r"|Modules linked in|MTRR variable ranges|probably your BIOS does not setup all CPUs|corrected "
+    r"configuration\.|MTRR MAP "
+    r"PFN)",
+    re.I,
+)
+_PROMPT: Final = re.compile(r"^\s*(?:\S{0,40}[#$] |[#$>] ?)\S")
+
+_CALLS: Final = re.compile(
+    r"\b(?:mmap|munmap|mprotect|mremap|madvise|fork|clone|vfork|system|popen|execve?|exit|ioremap(?:_\w+)?"
+    r"|iounmap|memremap"
+    r"|remap_pfn_range|io_remap_pfn_range|vmf?_insert_pfn\w*|pgprot_\w+|set_memory_\w+|set_pages_\w+"
+    r"|dma_alloc_\w+"
+    r"|dma_mmap_\w+|unmap_mapping_range|zap_\w+|arch_phys_wc_add|mtrr_add|resource\d(?:_wc)?|O_D?SYNC"
+    r"|MAP_PRIVATE|MAP_SHARED"
+    r"|PROT_\w+|nopat|pci_iomap\w*|pci_ioremap\w*|devm_\w*ioremap\w*|vfio\w*|io_uring\w*)\b|/dev/mem\b"
+    r"|/dev/fb\d",
+    re.I,
+)
+
+
+def read(text: bytes | str) -> Dump:
+    """Read what machines print, and what people write around it.
+
+    It takes time in proportion to the text, of which :data:`pytest_memtype.dumps.text.MOST_BYTES` are read.
+
+    :param text: A log, a listing or a mail, or all of them in one.
+    """
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    cursor = Cursor(rows(data))
+    found, cut = complaints(cursor)
+    found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
+    mtrrs, odd = _mtrrs(cursor)
+    name, hypervisor = machine(cursor)
+    known = kernels(cursor)
+    entries, shown = memtype_list(cursor)
+    dump = Dump(
+        kernel=known[0] if known else None,
+        kernels=known,
+        command_line=command_line(cursor),
+        machine=name,
+        hypervisor=hypervisor,
+        e820=e820(cursor),
+        mtrrs=tuple(mtrrs),
+        mtrr_map=mtrr_map(cursor),
+        pat=pat(cursor),
+        complaints=tuple(found),
+        entries=entries,
+        entries_shown=shown,
+        resources=iomem(cursor),
+        bars=bars(cursor),
+        cpu=_cpu(cursor, found),
+        cut=(*cut, *odd),
+        lines=len(cursor.rows),
+        truncated=len(data) > MOST_BYTES,
+    )
+    return _with_words(dump, cursor)
+
+
+def _mtrrs(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
+    listed, odd = proc_mtrr(cursor)
+    found = [
+        *listed,
+        *mtrr_debug(cursor),
+        *mtrr_cleanup(cursor),
+        *fwts(cursor),
+        *coreboot(cursor),
+        *msr_dump(cursor),
+    ]
+    return sorted(found, key=lambda each: each.lines[0]), odd
+
+
+def _cpu(cursor: Cursor, found: list[Complaint]) -> Cpu:
+    result = lscpu(cursor, cpu(cursor))
+    if result.physical_bits is None:
+        result = replace(result, physical_bits=coreboot_bits(cursor))
+    if result.has_pat is None and any(each.kind is Kind.PAT_ABSENT for each in found):
+        result = replace(result, has_pat=False)
+    return result
+
+
+def _with_words(dump: Dump, cursor: Cursor) -> Dump:
+    """Add the writer's words, and the output that nobody has understood."""
+    prose: list[Line] = []
+    unread: list[Line] = []
+    for row in cursor.rows:
+        if row.number in cursor.used or not row.text.strip() or _HARMLESS.search(row.message):
+            continue
+        line = Line(row.number, row.text[:400])
+        if _is_output(row):
+            if _OURS.search(row.message) and len(unread) < MOST_UNREAD:
+                unread.append(line)
+        elif len(prose) < MOST_UNREAD and re.search(r"[A-Za-z]{2}", row.text):
+            prose.append(line)
+    words = [match[0] for line in prose for match in _CALLS.finditer(line.text)]
+    return replace(dump, prose=tuple(prose), unread=tuple(unread), user_calls=tuple(dict.fromkeys(words)))
+
+
+def _is_output(row: Row) -> bool:
+    return row.prefixed or _OUTPUT.match(row.message) is not None

@@ -1,0 +1,64 @@
+"""The words of kernels, firmware and tools for memory types, and the numbers that Linux has for them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_memtype.x86.memtype import MemType
+
+#: ``cattr_name()`` of arch/x86/mm/pat/memtype.c, and ``mtrr_attrib_to_str()`` of
+#: arch/x86/kernel/cpu/mtrr/mtrr.c; then the words of fwts, coreboot and mtrr_cleanup.
+_WORDS: Final = {
+    "uncached": MemType.UC,
+    "uncachable": MemType.UC,
+    "uncacheable": MemType.UC,
+    "write-combining": MemType.WC,
+    "write-through": MemType.WT,
+    "write-protected": MemType.WP,
+    "write-protect": MemType.WP,
+    "write-back": MemType.WB,
+    "uncached-minus": MemType.UC_MINUS,
+    "uc": MemType.UC,
+    "uc-": MemType.UC_MINUS,
+    "wc": MemType.WC,
+    "wt": MemType.WT,
+    "wp": MemType.WP,
+    "wb": MemType.WB,
+    "writeback": MemType.WB,
+}
+
+TYPE: Final = (
+    r"(?:uncached-minus|uncached|uncach(?:e)?able|write-(?:combining|through|protected|protect|back)"
+    r"|broken|\?)"
+    r"(?![\w-])"
+)
+"""A regular expression of a kernel's word for a type."""
+
+# enum page_cache_mode, arch/x86/include/asm/pgtable_types.h, since 4.0 (2df58b6d35ad). Before, the messages
+# have page-table bits: _PAGE_PWT is 0x8, _PAGE_PCD 0x10; write-combining was PWT.
+_NUMBERS: Final = {
+    0x0: MemType.WB,
+    0x1: MemType.WC,
+    0x2: MemType.UC_MINUS,
+    0x3: MemType.UC,
+    0x4: MemType.WT,
+    0x5: MemType.WP,
+    0x8: MemType.WC,
+    0x10: MemType.UC_MINUS,
+    0x18: MemType.UC,
+}
+
+
+def type_of_word(word: str | None) -> MemType | None:
+    """The type that a word stands for; None for no word, or one that stands for none."""
+    return None if word is None else _WORDS.get(word.strip().lower())
+
+
+def type_of_number(digits: str | None) -> MemType | None:
+    """The type that a number in a message of Linux' stands for.
+
+    :param digits: Hexadecimal, without ``0x``.
+    """
+    if digits is None or len(digits) > 4:
+        return None
+    return _NUMBERS.get(int(digits, 16))

@@ -1,0 +1,358 @@
+"""From the MTRRs of a report to a layout, and from the report's machine to a guest's.
+
+Two steps: :func:`layout_of` keeps the machine's registers as they are, :func:`fitted` changes what a guest
+can't have. Both say in words what the text doesn't say, and what they did about it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_memtype.dumps.facts import Dump, Mtrrs, Register, Span
+from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.layout import VARIABLE_REGISTERS, Layout
+from pytest_memtype.machine.uncovered import uncovered_ram
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import FIXED_END, MTRR_TYPES, MtrrRange, precedence, range_of_mask
+from pytest_memtype.x86.size import format_size
+
+_PAGE: Final = 1 << 12
+_4G: Final = 1 << 32
+_TOM2_GRANULE: Final = 8 << 20
+LARGEST_WIDTH: Final = 52
+
+#: What an inclusive range of a size that no single register can hold is called.
+_DEFAULT_WIDTH: Final = 36
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A layout that was read.
+
+    :param layout: The layout.
+    :param physical_bits: Width of the machine's physical addresses, as far as the text says it, else the
+        least that has room for its ranges.
+    :param notes: What the text doesn't say, what was taken for it, and what was changed; a sentence each.
+    """
+
+    layout: Layout
+    physical_bits: int
+    notes: tuple[str, ...]
+
+
+def layout_of(dump: Dump, name: str = "imported", *, mtrrs: Mtrrs | None = None) -> Imported:
+    """The layout of a report's machine, with as many registers as that has.
+
+    :param dump: What was read of the report.
+    :param name: The name of the layout.
+    :param mtrrs: Which of its listings to take; None is for the one that says most.
+    :raises UsageError: the report has no MTRRs.
+    """
+    listing = mtrrs or dump.mtrr
+    if listing is None:
+        raise UsageError(
+            "there are no MTRRs in this text; /proc/mtrr has them, and the kernel's log with mtrr=debug "
+            "(6.5 and later)"
+        )
+    notes: list[str] = []
+    width = _width(dump, listing, notes)
+    numbered = [each.number for each in listing.variable] != list(range(len(listing.variable)))
+    ranges = []
+    for each in listing.variable:
+        found = _range(each, width, listing, notes)
+        if found is not None:
+            ranges.append(found if numbered else replace_register(found, None))
+    default = listing.default
+    if default is None or default not in MTRR_TYPES:
+        # Firmware covers RAM with write-back over uncached memory, or takes holes out of write-back memory.
+        default = MemType.UC if any(each.memtype is MemType.WB for each in ranges) else MemType.WB
+        notes.append(f"the default type isn't in {listing.source}: {default} is taken for it")
+    fixed = _fixed(listing, notes)
+    enabled = True if listing.enabled is None else listing.enabled
+    if listing.enabled is None:
+        notes.append("whether the MTRRs are on isn't said: they are taken to be")
+    fixed_enabled = True if listing.fixed_enabled is None else listing.fixed_enabled
+    tom2 = listing.tom2 if listing.tom2 and listing.tom2 > _4G and not listing.tom2 % _TOM2_GRANULE else None
+    layout = Layout(
+        name,
+        default=default,
+        ranges=ranges,
+        fixed=fixed,
+        enabled=enabled,
+        fixed_enabled=fixed_enabled,
+        tom2=tom2,
+        tom2_write_back=bool(listing.tom2_write_back) and tom2 is not None,
+        description=_description(dump, listing),
+    )
+    return Imported(layout, width, tuple(dict.fromkeys(notes)))
+
+
+def replace_register(found: MtrrRange, register: int | None) -> MtrrRange:
+    """A range, held by a register of another number."""
+    return MtrrRange(
+        found.base, found.size, found.memtype, ignored_bits=found.ignored_bits, register=register
+    )
+
+
+def _description(dump: Dump, listing: Mtrrs) -> str:
+    whose = dump.machine or dump.cpu.model or "a machine"
+    plain = re.sub(r"\s+", " ", "".join(each if each.isprintable() else "?" for each in whose))
+    return f"MTRRs of {plain[:100].strip()}, from {listing.source}"
+
+
+def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> int:
+    """Width of the machine's physical addresses in bits."""
+    if dump.cpu.physical_bits is not None and 32 <= dump.cpu.physical_bits <= LARGEST_WIDTH:
+        return dump.cpu.physical_bits
+    masks = [each.mask for each in listing.variable if each.mask]
+    if masks:
+        width = max(each.bit_length() for each in masks)
+        digits = listing.mask_bits or width
+        if listing.source == "mtrr=debug" and digits - width > 3:
+            # print_mtrr_state() prints as many digits as the width has: no mask is of full width.
+            notes.append(
+                f"no mask has the CPU's highest bits: they are read as masks with holes, of {digits} bits"
+            )
+            return min(digits, LARGEST_WIDTH)
+        return min(max(width, 32), LARGEST_WIDTH)
+    ends = [each.base + (each.size or 0) for each in listing.variable]
+    if listing.tom2:
+        ends.append(listing.tom2)
+    odd = [each.size for each in listing.variable if each.size and each.size & (each.size - 1)]
+    width = max([_DEFAULT_WIDTH, *((end - 1).bit_length() for end in ends if end)])
+    if odd:
+        width = max(width, 40)
+    return min(width, LARGEST_WIDTH)
+
+
+def _range(each: Register, width: int, listing: Mtrrs, notes: list[str]) -> MtrrRange | None:
+    what = f"register {each.number}"
+    if each.memtype is None or each.memtype not in MTRR_TYPES:
+        notes.append(f"{what} is left out: its type is none of an MTRR's")
+        return None
+    try:
+        if each.mask is not None:
+            return range_of_mask(
+                each.base, each.mask, each.memtype, physical_bits=width, register=each.number
+            )
+    except ValueError as error:
+        notes.append(f"{what} is left out: {error}")
+        return None
+    size = each.size or 0
+    if size < _PAGE or size % _PAGE:
+        notes.append(f"{what} is left out: no register holds a size of {format_size(size)}")
+        return None
+    if size & (size - 1):
+        return _of_odd_size(each, size, width, listing, notes)
+    if each.base % size:
+        notes.append(
+            f"{what} has base {each.base:#x}, no multiple of {format_size(size)}: the CPU rounds it down"
+        )
+    return MtrrRange(each.base & -size, size, each.memtype, register=each.number)
+
+
+def _of_odd_size(each: Register, size: int, width: int, listing: Mtrrs, notes: list[str]) -> MtrrRange | None:
+    """The range of a size that is no power of two.
+
+    Linux prints the two's complement of the mask for a size (generic_get_mtrr(), 6.1), which for a mask with
+    holes is one with several bits.
+    """
+    what = f"register {each.number}"
+    if listing.source != "/proc/mtrr":
+        notes.append(f"{what} is left out: no register holds {format_size(size)}, and no mask is said")
+        return None
+    lowest = size & -size
+    ignored = size - lowest
+    if ignored >> width:
+        notes.append(f"{what} is left out: {format_size(size)} is beyond {width} bits of address")
+        return None
+    notes.append(
+        f"{what} is read as a mask with holes: {format_size(size)} is what /proc/mtrr makes of "
+        f"mask {(1 << width) - size:#x}"
+    )
+    base = each.base & ~ignored & -lowest
+    return MtrrRange(base, lowest, each.memtype or MemType.UC, ignored_bits=ignored, register=each.number)
+
+
+def _fixed(listing: Mtrrs, notes: list[str]) -> tuple[int, ...] | None:
+    if not listing.fixed:
+        notes.append(
+            f"the fixed ranges below 1 MiB aren't in {listing.source}: the guest's firmware sets them"
+        )
+        return None
+    registers = fixed_registers(listing.fixed)
+    if registers is None:
+        notes.append("the fixed ranges are incomplete in the text: the guest's firmware sets them")
+    return registers
+
+
+def fixed_registers(ranges: Iterable[tuple[Span, MemType]]) -> tuple[int, ...] | None:
+    """The eleven fixed-range registers that give ranges below 1 MiB their types; None if they leave a gap."""
+    steps = [(0x10000, 0x80000), (0x4000, 0xC0000), (0x1000, FIXED_END)]
+    known = list(ranges)
+    encodings = []
+    at = 0
+    for step, end in steps:
+        while at < end:
+            memtype = next(
+                (kind for span, kind in known if span.start <= at and at + step - 1 <= span.end), None
+            )
+            if memtype is None or memtype not in MTRR_TYPES:
+                return None
+            encodings.append(int(memtype))
+            at += step
+    return tuple(
+        int.from_bytes(bytes(encodings[index : index + 8]), "little") for index in range(0, len(encodings), 8)
+    )
+
+
+def fitted(imported: Imported, hardware: Hardware) -> Imported:
+    """A layout that a guest can have, as near to the machine's as can be.
+
+    :param imported: The machine's.
+    :param hardware: The guest's.
+    """
+    notes = list(imported.notes)
+    layout, width = imported.layout, hardware.physical_bits
+    ranges = [*layout.ranges]
+    if layout.tom2 is not None:
+        extra = _split(_4G, layout.tom2) if layout.tom2_write_back else []
+        notes.append(
+            f"TOM2 {layout.tom2:#x} is left out, as QEMU's CPUs have no such register"
+            + ("; write-back ranges take its place" if extra else "")
+        )
+        ranges += [MtrrRange(base, size, MemType.WB) for base, size in extra]
+    if layout.smrr is not None:
+        notes.append("SMRR is left out, as QEMU's CPUs have none")
+    ranges = _within(ranges, width, notes)
+    ranges = _few_enough(ranges, layout.default or MemType.UC, hardware, notes)
+    if any((each.register or 0) >= VARIABLE_REGISTERS for each in ranges):
+        ranges = [replace_register(each, None) for each in ranges]
+        notes.append(f"the registers have other numbers, as a guest's CPU has {VARIABLE_REGISTERS}")
+    if imported.physical_bits != width:
+        notes.append(
+            f"the machine's addresses have {imported.physical_bits} bits, as far as is known, a guest's {width}"
+        )
+    beyond = [each for each in ranges if each.base >= hardware.ram[-1].start + hardware.ram[-1].size]
+    if any(each.memtype is MemType.WB for each in beyond):
+        notes.append(
+            f"with {hardware.memory} of memory a guest has no RAM in "
+            + ", ".join(str(each) for each in beyond if each.memtype is MemType.WB)
+        )
+    fitting = Layout(
+        layout.name,
+        default=layout.default,
+        ranges=ranges,
+        fixed=layout.fixed,
+        enabled=layout.enabled,
+        fixed_enabled=layout.fixed_enabled,
+        description=layout.description,
+    )
+    uncovered = uncovered_ram(fitting, hardware)
+    return Imported(fitting, width, (*notes, *([uncovered] if uncovered else [])))
+
+
+def _within(ranges: Sequence[MtrrRange], width: int, notes: list[str]) -> list[MtrrRange]:
+    """The ranges that a CPU can address."""
+    found = []
+    for each in ranges:
+        if each.base >> width:
+            notes.append(f"{each} is left out: a guest's addresses have {width} bits")
+            continue
+        size = min(each.size, (1 << width) - each.base)
+        ignored = each.ignored_bits & ((1 << width) - 1)
+        if size != each.size:
+            notes.append(f"{each} ends where a guest's addresses do")
+        found.append(MtrrRange(each.base, size, each.memtype, ignored_bits=ignored, register=each.register))
+    return found
+
+
+def _few_enough(
+    ranges: list[MtrrRange], default: MemType, hardware: Hardware, notes: list[str]
+) -> list[MtrrRange]:
+    """As many ranges as a guest has registers: joined where that changes nothing, then without the least."""
+    if len(ranges) <= VARIABLE_REGISTERS:
+        return ranges
+    count = len(ranges)
+    ranges = _joined(ranges, default)
+    notes.append(
+        f"the machine has {count} ranges, a guest's CPU {VARIABLE_REGISTERS} variable MTRRs: "
+        f"{len(ranges)} are left when those are joined that can be"
+    )
+    end = hardware.ram[-1].start + hardware.ram[-1].size
+    while len(ranges) > VARIABLE_REGISTERS:
+        # RAM that the guest hasn't got is missed least, then what is smallest.
+        least = min(
+            ranges,
+            key=lambda each: (each.base < end or each.base < _4G, each.memtype is not MemType.WB, each.size),
+        )
+        ranges.remove(least)
+        notes.append(f"{least} is left out: there are too many for a guest's registers")
+    return [replace_register(each, None) for each in ranges]
+
+
+def _joined(ranges: list[MtrrRange], default: MemType) -> list[MtrrRange]:
+    """Fewer ranges that give every address the same type."""
+    found = list(ranges)
+    changed = True
+    while changed:
+        changed = False
+        for each in list(found):
+            others = [other for other in found if other is not each]
+            if not each.ignored_bits and _same(found, others, default, each):
+                found, changed = others, True
+                break
+            for other in others:
+                joined = _pair(each, other)
+                if joined is not None:
+                    rest = [third for third in others if third is not other]
+                    found, changed = [*rest, joined], True
+                    break
+            if changed:
+                break
+    return sorted(found, key=lambda each: each.base)
+
+
+def _pair(one: MtrrRange, two: MtrrRange) -> MtrrRange | None:
+    """Two neighbours of one type and size that are one range of twice the size."""
+    if one.memtype is not two.memtype or one.size != two.size or one.ignored_bits or two.ignored_bits:
+        return None
+    base = min(one.base, two.base)
+    if base % (2 * one.size) or abs(one.base - two.base) != one.size:
+        return None
+    return MtrrRange(base, 2 * one.size, one.memtype)
+
+
+def _same(before: list[MtrrRange], after: list[MtrrRange], default: MemType, gone: MtrrRange) -> bool:
+    """Whether every address of a range that has gone has the type that it had."""
+    edges = {gone.base, gone.base + gone.size}
+    for each in before:
+        if each.ignored_bits:
+            return False
+        edges |= {
+            edge for edge in (each.base, each.base + each.size) if gone.base < edge < gone.base + gone.size
+        }
+    return all(
+        _type_at(before, default, edge) == _type_at(after, default, edge)
+        for edge in edges
+        if edge < gone.base + gone.size
+    )
+
+
+def _type_at(ranges: list[MtrrRange], default: MemType, address: int) -> object:
+    types = frozenset(each.memtype for each in ranges if each.base <= address < each.base + each.size)
+    return precedence(types, default)
+
+
+def _split(start: int, end: int) -> list[tuple[int, int]]:
+    """Bases and sizes of naturally aligned powers of two that make up a range."""
+    found = []
+    while start < end:
+        size = min(start & -start if start else 1 << LARGEST_WIDTH, 1 << ((end - start).bit_length() - 1))
+        found.append((start, size))
+        start += size
+    return found
