@@ -176,21 +176,22 @@ _FORMS: Final = (
         rf"\bp[mu]d_set_huge: Cannot satisfy {_range()} with a huge-page mapping due to MTRR override",
     ),
     # arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page() and mtrr_check(); base and size.
+    # Without "mtrr: " at the latest since 5.10.
     _form(
         Kind.MTRR_MISMATCH,
         "type mismatch",
-        rf"\b{_MTRR_PREFIX}type mismatch for (?P<start>{_HEX}),(?P<size>{_HEX}) old: (?P<held>{TYPE})"
+        rf"\b(?:{_MTRR_PREFIX})?type mismatch for (?P<start>{_HEX}),(?P<size>{_HEX}) old: (?P<held>{TYPE})"
         rf"(?: new: (?P<asked>{TYPE}))?",
         "asked",
     ),
     _form(
         Kind.MTRR_OVERLAP,
         "overlaps existing",
-        rf"\b{_MTRR_PREFIX}(?P<start>{_HEX}),(?P<size>{_HEX}) overlaps existing"
+        rf"\b(?:{_MTRR_PREFIX})?(?P<start>{_HEX}),(?P<size>{_HEX}) overlaps existing"
         rf"(?: (?P<start_other>{_HEX}),(?P<size_other>{_HEX}){_NUMBER_ENDS})?",
         "size_other",
     ),
-    _form(Kind.MTRR_FULL, "no more mtrrs", rf"\b{_MTRR_PREFIX}no more MTRRs available"),
+    _form(Kind.MTRR_FULL, "no more mtrrs", rf"\b(?:{_MTRR_PREFIX})?no more MTRRs available"),
     _form(
         Kind.MTRR_UNALIGNED,
         "not aligned",
@@ -200,7 +201,7 @@ _FORMS: Final = (
     _form(
         Kind.MTRR_UNALIGNED,
         "4 kib",
-        rf"\b{_MTRR_PREFIX}size and base must be multiples of 4 ?kiB",
+        rf"\b(?:{_MTRR_PREFIX})?size and base must be multiples of 4 ?kiB",
     ),
     _form(
         Kind.MTRR_REFUSED,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.machine.accelerator import Wanted
 from pytest_memtype.reproduce.calls import calls_of
 from pytest_memtype.reproduce.plan import Part, Plan
-from pytest_memtype.reproduce.said import complaints_in, missing, without_time
+from pytest_memtype.reproduce.said import complaints_in, pairs, without_time
 from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.run.qualification import chosen
 
@@ -26,13 +25,19 @@ class Attempt:
     """What a kernel said.
 
     :param release: The kernel's release.
+    :param version: Its version.
+    :param made: Messages of the report, each with the kernel's own.
     :param missing: The messages that it hasn't said.
+    :param warned: Numbers of the parts, from 0, in whose guests the kernel gave a WARN.
     :param lines: Its lines about memory types, without the time.
     :param trouble: Why a guest could not be used; empty where all could.
     """
 
     release: str
+    version: str
+    made: tuple[tuple[Complaint, Complaint], ...]
     missing: tuple[Complaint, ...]
+    warned: tuple[int, ...]
     lines: tuple[str, ...]
     trouble: str = ""
 
@@ -55,9 +60,11 @@ def attempt(plan: Plan, made: Bundle, *, accelerator: Wanted, progress: Progress
         raise KernelError(f"kernel {made.release}: without the module nothing can be mapped; use another")
     choice = chosen(made, accelerator, progress=progress).accelerator
     left: list[Complaint] = []
+    done: list[tuple[Complaint, Complaint]] = []
     lines: list[str] = []
     trouble = ""
-    for part in plan.parts:
+    warned: list[int] = []
+    for number, part in enumerate(plan.parts):
         setting = part.setting
         with temporary_folder("reproduce") as name:
             files = GuestPlan(made.image, made.initramfs, setting.layout, setting.hardware, choice)
@@ -66,17 +73,30 @@ def attempt(plan: Plan, made: Bundle, *, accelerator: Wanted, progress: Progress
                 guest = booted(files, logs=Path(name) / "logs")
                 with guest.machine:
                     said, listed = _said(part, guest)
+                    if guest.reports():
+                        warned.append(number)
             except MemtypeError as error:
                 # A guest that died may have said all that was wanted, on the way.
                 trouble = trouble or error.message
                 left += part.complaints
                 continue
         found = complaints_in(said)
-        part_left = missing(part.complaints, found, offset=setting.offset)
-        left += part_left if listed else part.complaints
+        for wanted, own in pairs(part.complaints, found, offset=setting.offset):
+            if own is not None and listed:
+                done.append((wanted, own))
+            else:
+                left.append(wanted)
         raws = {each.raw for each in found}
         lines += [line for line in map(without_time, said.splitlines()) if any(raw in line for raw in raws)]
-    return Attempt(made.release, tuple(left), tuple(dict.fromkeys(lines)), trouble)
+    return Attempt(
+        made.release,
+        made.version,
+        tuple(done),
+        tuple(left),
+        tuple(warned),
+        tuple(dict.fromkeys(lines)),
+        trouble,
+    )
 
 
 def _said(part: Part, guest: Guest) -> tuple[str, bool]:
@@ -95,10 +115,3 @@ def _has_entries(part: Part, guest: Guest) -> bool:
     listed = {(each.region.start, each.region.end, each.memtype) for each in guest.memtype_list()}
     wanted = {(each.span.start + offset, each.span.end + 1 + offset, each.memtype) for each in part.entries}
     return wanted <= listed
-
-
-def trials(
-    plan: Plan, kernels: Sequence[Bundle], *, accelerator: Wanted, progress: Progress
-) -> list[Attempt]:
-    """Carry out a plan on several kernels, one after the other."""
-    return [attempt(plan, made, accelerator=accelerator, progress=progress) for made in kernels]

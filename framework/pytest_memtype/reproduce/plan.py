@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry
@@ -167,7 +168,7 @@ def _cuts(lines: PageLines, setting: Setting) -> Iterator[tuple[int, ...]]:
         edges = [start, start + 4 * PAGE]
     around = (edges[0] - PAGE, *edges, edges[-1] + PAGE)
     yield around
-    inside = [start + PAGE for start, end in zip(edges, edges[1:], strict=False) if end - start > PAGE]
+    inside = [start + PAGE for start, end in pairwise(edges) if end - start > PAGE]
     if inside:
         yield tuple(sorted({*around, *inside}))
 

@@ -11,7 +11,7 @@ from pytest_memtype.spec.linux_messages import Message
 from pytest_memtype.spec.linux_versions import Version
 
 FIRST_PFN = 0x1000
-"""The page frame in the model that stands for cell 0: above the ISA hole, which Linux treats in its own way."""
+"""The page frame in the model that stands for cell 0: above the ISA hole, which has rules of its own."""
 
 _PARENT, _CHILD = 1, 2
 # Addresses in the model's processes: each mapping has this many pages to itself.
@@ -23,7 +23,7 @@ class Scene:
     """The model after some steps.
 
     :param failed: Numbers of the steps that the kernel refused.
-    :param mappings: Virtual page, cells and first cell of each mapping, by the number of the step that made it.
+    :param mappings: Virtual page, cells and first cell of each mapping, by number of the step that made it.
     """
 
     board: Board

@@ -17,8 +17,10 @@ def complaints_in(log: str) -> tuple[Complaint, ...]:
     return read(log).complaints
 
 
-def missing(wanted: Iterable[Complaint], found: Sequence[Complaint], *, offset: int) -> list[Complaint]:
-    """The messages of a report that a kernel hasn't said.
+def pairs(
+    wanted: Iterable[Complaint], found: Sequence[Complaint], *, offset: int
+) -> list[tuple[Complaint, Complaint | None]]:
+    """The messages of a report, each with the kernel's own, None where it hasn't said it.
 
     Names and numbers of processes, and times, are those of each machine.
 
@@ -26,7 +28,9 @@ def missing(wanted: Iterable[Complaint], found: Sequence[Complaint], *, offset: 
     :param found: The kernel's.
     :param offset: What is added to the report's addresses to have the kernel's.
     """
-    return [each for each in wanted if not any(same(each, other, offset=offset) for other in found)]
+    return [
+        (each, next((other for other in found if same(each, other, offset=offset)), None)) for each in wanted
+    ]
 
 
 def same(wanted: Complaint, found: Complaint, *, offset: int) -> bool:
@@ -38,7 +42,7 @@ def same(wanted: Complaint, found: Complaint, *, offset: int) -> bool:
         return _which(wanted) == _which(found)
     if wanted.kind is Kind.WARNING:
         both = {wanted.function, found.function}
-        return wanted.function == found.function or None not in both and both <= FIRST_PAGE
+        return wanted.function == found.function or (None not in both and both <= FIRST_PAGE)
     return (
         _span(wanted.span, offset) in (None, _span(found.span, 0))
         and wanted.asked in (None, found.asked)

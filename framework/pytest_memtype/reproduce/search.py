@@ -1,7 +1,7 @@
-"""The search, in the model of Linux, for the shortest sequence of steps after which the kernel has said something.
+"""The search, in the model of Linux, for the shortest sequence of steps that makes the kernel say something.
 
-It goes backwards in this sense: from the messages to the types and cells that steps may have, then through the
-model, breadth first, and no step is taken that makes the kernel say what isn't wanted.
+It goes from the messages back to the verbs, types and cells that steps may have, then through the model,
+breadth first. No step is taken that makes the kernel say what isn't wanted.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ DEEPEST = 6
 
 @dataclass
 class Budget:
-    """How many scenes may still be looked at: ten thousand take a second. Counted, and not timed, so that every
-    host finds the same.
+    """How many scenes may still be looked at: ten thousand take a second.
+
+    They are counted, and not timed, so that every host finds the same.
     """
 
     scenes: int
 
 
 _WARNINGS = (Event.NO_FIRST_PAGE, Event.UNCACHED_RAM)
-"""What may be said beside what is wanted: people cut such reports off, and the kernel gives them once a boot."""
+"""What may be said beside what is wanted: people cut them off, and a kernel gives them once a boot."""
 
 
 @dataclass(frozen=True)

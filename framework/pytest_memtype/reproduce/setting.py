@@ -1,23 +1,24 @@
-"""The machines on which a report's messages may be made again: layout, hardware, and where the memory lies."""
+"""The machines on which messages may be made again: layout, hardware, and where the memory lies."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump, Kind, Mtrrs
+from pytest_memtype.dumps.facts import Dump, Kind
 from pytest_memtype.errors import LayoutError
+from pytest_memtype.explain.imported_layout import fitted, layout_of
 from pytest_memtype.machine.hardware import HIGH_START, LOW_WHEN_SPLIT, MIB, SPLIT_FROM, Hardware
-from pytest_memtype.machine.layout import VARIABLE_REGISTERS, Layout, intended
+from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.reproduce.step import Board
 from pytest_memtype.reproduce.wanted import RAM, PageLines
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange
 from pytest_memtype.x86.mtrr_runs import runs
-from pytest_memtype.x86.size import format_size
 
 PAGE: Final = 4096
 
@@ -67,7 +68,7 @@ class Setting:
     def board(self, edges: Iterable[int]) -> Board:
         """The memory between some of the guest's addresses."""
         cut = tuple(sorted(set(edges)))
-        pairs = list(zip(cut, cut[1:], strict=False))
+        pairs = list(pairwise(cut))
         return Board(cut, tuple(self.ram for _ in pairs), tuple(self._write_back(*pair) for pair in pairs))
 
     def _write_back(self, start: int, end: int) -> bool:
@@ -181,7 +182,7 @@ def _machines(dump: Dump, hardware: Hardware, extent: tuple[int, int] | None) ->
         line = f"{hardware.cmdline} {' '.join(asked)}".strip()
         hardware = dataclasses.replace(hardware, cmdline=line)
     without = _without_mtrr(dump, kinds, pat=pat)
-    own = None if dump.mtrr is None else layout_of(dump.mtrr, hardware)
+    own = _own(dump, hardware)
     plain = Setting(FIRMWARE, hardware, True, pat, False, 0, 0)
     with_mtrr = [plain] if own is None else [dataclasses.replace(plain, layout=own[0], notes=own[1])]
     if Kind.MTRR_LOSES_RAM in kinds and own is None:
@@ -259,36 +260,13 @@ def _uncovered(hardware: Hardware) -> Layout:
     )
 
 
-def layout_of(mtrrs: Mtrrs, hardware: Hardware) -> tuple[Layout, tuple[str, ...]] | None:
-    """The layout of a report, as a guest can have it, and what had to be changed; None if it can't have it.
-
-    :param mtrrs: The registers of the report.
-    :param hardware: The guest's hardware.
-    """
-    limit = 1 << hardware.physical_bits
-    ranges, notes = [], []
-    for each in mtrrs.variable:
-        size = each.size
-        if size is None and each.mask is not None and mtrrs.mask_bits:
-            size = (1 << mtrrs.mask_bits) - each.mask
-        if each.memtype is None or not size or size & (size - 1) or each.base % size:
-            notes.append(f"register {each.number} is left out: it isn't a range that a register can have")
-        elif each.base + size > limit:
-            notes.append(f"register {each.number} is left out: a guest's addresses have {format_size(limit)}")
-        else:
-            ranges.append(MtrrRange(each.base, size, each.memtype))
-    if len(ranges) > VARIABLE_REGISTERS:
-        notes.append(f"{len(ranges)} registers are {VARIABLE_REGISTERS} in a guest: the last are left out")
-    default = mtrrs.default if mtrrs.default is not None else MemType.UC
-    layout = Layout(
-        "report",
-        default=default,
-        ranges=ranges[:VARIABLE_REGISTERS],
-        enabled=mtrrs.enabled is not False,
-        description=f"of a report: {mtrrs.source}",
-    )
+def _own(dump: Dump, hardware: Hardware) -> tuple[Layout, tuple[str, ...]] | None:
+    """The layout of a report as a guest can have it, and what had to be changed; None without one."""
+    if dump.mtrr is None or not (dump.mtrr.variable or dump.mtrr.default is not None):
+        return None
+    imported = fitted(layout_of(dump, "report"), hardware)
     try:
-        intended(layout, physical_bits=hardware.physical_bits)
+        intended(imported.layout, physical_bits=hardware.physical_bits)
     except LayoutError:
         return None
-    return layout, tuple(notes)
+    return imported.layout, imported.notes

@@ -16,8 +16,8 @@ class Step:
     """One operation.
 
     :param verb: The name of the method of :class:`pytest_memtype.guest.driver.Driver` or
-        :class:`pytest_memtype.guest.process.Process`; ``fork_without_memory`` is ``fork`` while the kernel gets
-        no page for a page table.
+        :class:`pytest_memtype.guest.process.Process`; ``fork_without_memory`` is ``fork`` while the kernel
+        gets no page for a page table.
     :param first: The first cell that it is about: of the board, or, with a ``target``, of that mapping.
     :param end: The cell behind the last.
     :param memtype: The type that it asks for; None for verbs that ask for none.
@@ -45,9 +45,9 @@ class Step:
 @shown_in_hexadecimal("edges")
 @dataclass(frozen=True)
 class Board:
-    """The memory of a reproducer, cut into cells where messages, and the operations behind them, begin and end.
+    """The memory of a reproducer, cut into cells where messages, and operations, begin and end.
 
-    A cell is as large as it has to be in the guest, and one page in the model, which has an entry for each page.
+    A cell is as large as it has to be in the guest, and one page in the model.
 
     :param edges: Addresses; cell n is from edge n to the next one.
     :param ram: For each cell, whether it is RAM.

@@ -115,7 +115,7 @@ class Linux:
         return self._behaviour[Topic.NO_MTRR_WRITE_BACK] is Behaviour.WRITE_BACK
 
     def copied(self) -> Linux:
-        """A copy of the kernel as it is now, which goes its own way: many times faster than to play it again."""
+        """A copy of the kernel as it is now, which goes its own way."""
         twin = copy(self)
         twin.reservations = self.reservations.copied()
         twin.processes = self.processes.copied(twin.reservations)

@@ -38,8 +38,9 @@ class Event(enum.Enum):
     MEMREMAP_MIXED = "memremap attempted on mixed range"
     """The same function; a WARN_ONCE()."""
     NO_FIRST_PAGE = "get_pat_info"
-    """A WARN_ON_ONCE() where the type of a VMA is read from its first page, and there is none: get_pat_info(),
-    before that track_pfn_copy() and untrack_pfn()."""
+    """A WARN_ON_ONCE() where the type of a VMA is read from its first page, and that isn't there.
+
+    It is in get_pat_info(), before that in track_pfn_copy() and untrack_pfn()."""
     UNCACHED_RAM = "reserve_ram_pages_type"
     """A WARN_ON_ONCE() for UC of RAM in that function."""
 

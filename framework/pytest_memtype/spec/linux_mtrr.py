@@ -1,4 +1,7 @@
-"""Requests for MTRRs in Linux: ``mtrr_add_page()``, arch/x86/kernel/cpu/mtrr/mtrr.c, the same from 5.10 to 7.3."""
+"""Requests for MTRRs in Linux: ``mtrr_add_page()``, the same from 5.10 to 7.3.
+
+Its source is arch/x86/kernel/cpu/mtrr/mtrr.c.
+"""
 
 from __future__ import annotations
 

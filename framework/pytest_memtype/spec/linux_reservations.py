@@ -171,9 +171,7 @@ class Reservations:
         if memtype is not MemType.WB:
             self.tags[pfn] = memtype
 
-    def reserve_for(
-        self, first: int, end: int, asked: MemType, *, refusal: Event | None = None
-    ) -> MemType:
+    def reserve_for(self, first: int, end: int, asked: MemType, *, refusal: Event | None = None) -> MemType:
         """Reserve a type as for every mapping: ``memtype_reserve()``, then ``is_new_memtype_allowed()``.
 
         :param first: Number of the first page frame.
