@@ -32,6 +32,7 @@ _VERBS: Final = {
     "audit": "List pages that a guest maps with conflicting types.",
     "cache": "List and prune what the cache holds.",
     "kernels": "List, fetch and remove kernels.",
+    "reproduce": "Make a kernel say again what a report says.",
     "bugs": "List, show and run reproducers of reported bugs.",
     "selftests": "Run the kernel's own tests of memory types in guests.",
     "completion": "Have your shell complete commands and options.",

@@ -99,6 +99,11 @@ def catalogue(folder: Path | None = None) -> list[Reproducer]:
     return [found[name] for name in sorted(found)]
 
 
+def is_suites(reproducer: Reproducer) -> bool:
+    """Whether a reproducer is the suite's, and not the user's own."""
+    return reproducer.path.resolve().is_relative_to(testcases().resolve())
+
+
 def find(name: str) -> Reproducer:
     """The reproducer of a bug.
 

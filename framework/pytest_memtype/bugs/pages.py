@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pytest_memtype.bugs.catalogue import Reproducer
+from pytest_memtype.bugs.catalogue import Reproducer, is_suites
 from pytest_memtype.bugs.facts import Bug
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.files import write_atomically
+
+SUITES = Path("docs/bugs")
+"""The pages of the suite's own bugs, in a checkout."""
 
 _INDEX = "README.md"
 _MADE = '<!-- Made by "memtype bugs pages"'
 
 
-def pages(reproducers: Iterable[Reproducer]) -> dict[str, str]:
-    """The text of each page by the name of its file, the index among them."""
+def pages(reproducers: Iterable[Reproducer], folder: Path = SUITES) -> dict[str, str]:
+    """The text of each page by the name of its file, the index among them.
+
+    :param reproducers: The reproducers of the bugs.
+    :param folder: Where the pages are, which their links start from.
+    """
     reproducers = list(reproducers)
-    made = {f"{each.bug.id}.md": _page(each) for each in reproducers}
+    made = {f"{each.bug.id}.md": _page(each, folder) for each in reproducers}
     return made | {_INDEX: _index(reproducers)}
 
 
@@ -31,7 +39,7 @@ def write_pages(folder: Path, reproducers: Iterable[Reproducer]) -> list[Path]:
     :raises UsageError: a file that wasn't made here is in the way; then nothing is changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = pages(reproducers)
+    made = pages(reproducers, folder)
     for path in (folder / name for name in made):
         if path.exists() and not _is_ours(path):
             raise UsageError(f"{path}: not made by memtype bugs pages; move it away, or name another folder")
@@ -54,10 +62,10 @@ def lines_about(bug: Bug) -> list[tuple[str, str]]:
     ]
 
 
-def _page(reproducer: Reproducer) -> str:
+def _page(reproducer: Reproducer, folder: Path) -> str:
     bug = reproducer.bug
     rows = "\n".join(f"| {name} | {text} |" for name, text in lines_about(bug))
-    path = f"testcases/bugs/{reproducer.path.name}"
+    path, link = _place(reproducer, folder)
     return f"""{_MADE} from {path}; change that. -->
 
 # {bug.id}: {bug.title}
@@ -65,7 +73,7 @@ def _page(reproducer: Reproducer) -> str:
 | | |
 |---|---|
 {rows}
-| reproducer | [{path}](../../{path}) |
+| reproducer | [{path}]({link}) |
 
 {_markdown(reproducer.story)}
 
@@ -80,17 +88,27 @@ def _page(reproducer: Reproducer) -> str:
 """
 
 
-def _index(reproducers: Iterable[Reproducer]) -> str:
+def _place(reproducer: Reproducer, folder: Path) -> tuple[str, str]:
+    """Where a reproducer is, as people write it, and as a page links to it."""
+    if is_suites(reproducer):
+        path = f"testcases/bugs/{reproducer.path.name}"
+        return path, f"../../{path}"
+    return os.path.relpath(reproducer.path), os.path.relpath(reproducer.path, folder)
+
+
+def _index(reproducers: Sequence[Reproducer]) -> str:
     rows = "\n".join(
         f"| [{bug.id}]({bug.id}.md) | {bug.title} | {bug.kind} | {bug.fixed or '-'} |"
         for bug in (each.bug for each in reproducers)
     )
-    return f"""{_MADE}; change testcases/bugs/. -->
+    ours = all(map(is_suites, reproducers))
+    where = "testcases/bugs/" if ours else "the tests"
+    how = "\n`memtype bugs run`." + " How to add one: [reproduce-a-bug.md](../reproduce-a-bug.md)." * ours
+    return f"""{_MADE}; change {where}. -->
 
 # Reported bugs
 
-Each has a test that shows the harm on the kernels that have it, and its absence on the others:
-`memtype bugs run`. How to add one: [reproduce-a-bug.md](../reproduce-a-bug.md).
+Each has a test that shows the harm on the kernels that have it, and its absence on the others:{how}
 
 | bug | what goes wrong | kind | fixed in |
 |---|---|---|---|

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pytest_memtype.bugs.catalogue import Reproducer, catalogue, find, known_here
+from pytest_memtype.bugs.catalogue import Reproducer, catalogue, find, is_suites, known_here
 from pytest_memtype.bugs.matrix import Cell, read_cells
 from pytest_memtype.bugs.pages import lines_about, write_pages
 from pytest_memtype.commands.offline import offline
@@ -87,11 +87,18 @@ def show_bug(name: str, kernel: str | None) -> None:
 def bug_pages(folder: Path) -> None:
     """Write a page for each bug, into docs/bugs if no folder is given.
 
+    They are of the user's own bugs, where the command finds some; else of the suite's.
+
     \b
     Examples:
       memtype bugs pages
+      memtype bugs pages notes/
     """
-    click.echo(f"wrote {len(write_pages(folder, catalogue()))} pages to {folder}")
+    found, problems = known_here()
+    own = [each for each in found if not is_suites(each)]
+    click.echo(f"wrote {len(write_pages(folder, own or catalogue()))} pages to {folder}")
+    for problem in problems:
+        click.echo(f"memtype: not read: {problem}", err=True)
 
 
 if TYPE_CHECKING:

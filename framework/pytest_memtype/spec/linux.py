@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
+from pytest_memtype.spec.linux_messages import Event, Message
 from pytest_memtype.spec.linux_processes import Processes, Vma, in_large_entry
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservation, Reservations
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, Version, behaviours
@@ -112,19 +114,38 @@ class Linux:
             return self.platform.is_write_back(pfn)
         return self._behaviour[Topic.NO_MTRR_WRITE_BACK] is Behaviour.WRITE_BACK
 
+    def copied(self) -> Linux:
+        """A copy of the kernel as it is now, which goes its own way."""
+        twin = copy(self)
+        twin.reservations = self.reservations.copied()
+        twin.processes = self.processes.copied(twin.reservations)
+        twin._kernel = {**self._kernel}
+        twin._direct = {**self._direct}
+        return twin
+
+    @property
+    def said(self) -> list[Message]:
+        """The messages that the kernel has logged."""
+        return self.reservations.said
+
     def _has_ram(self, pfn: int, pages: int) -> bool:
         return any(self.platform.is_ram(each) for each in range(pfn, pfn + pages))
 
     def ioremap(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
         """``ioremap()`` and its relatives; arch/x86/mm/ioremap.c, ``__ioremap_caller()``."""
         # RAM is refused unless all its pages are reserved ones; those of an allocation never are.
-        if pages < 1 or self._has_ram(pfn, pages):
+        if pages < 1:
+            return Answer(errno.ENOMEM)
+        if self._has_ram(pfn, pages):
+            self.reservations.say(Event.IOREMAP_ON_RAM, pfn, pfn + pages)
             return Answer(errno.ENOMEM)
         # ioremap_prot() takes page-table bits, and asks for what those say.
         asked = self._express[memtype] if memtype is MemType.WP else memtype
         try:
-            got = self.reservations.reserve_for(pfn, pfn + pages, asked)
-        except RefusedError:
+            got = self.reservations.reserve_for(pfn, pfn + pages, asked, refusal=Event.IOREMAP_REFUSED)
+        except RefusedError as refused:
+            if not refused.substitute:
+                self.reservations.say(Event.IOREMAP_FAILED)
             return Answer(errno.ENOMEM)
         # The switch over the type there knows no WP: it falls to the default, UC.
         granted = self._express[MemType.UC if got is MemType.WP else got]
@@ -138,7 +159,11 @@ class Linux:
         if not self._has_ram(pfn, pages):
             return self.ioremap(key, pfn, pages, memtype)
         all_ram = all(self.platform.is_ram(each) for each in range(pfn, pfn + pages))
-        if not all_ram or memtype is not MemType.WB:
+        if not all_ram:
+            self.reservations.say(Event.MEMREMAP_MIXED, pfn, pfn + pages)
+            return Answer(errno.ENOMEM)
+        if memtype is not MemType.WB:
+            self.reservations.say(Event.MEMREMAP_ON_RAM, pfn, pfn + pages)
             return Answer(errno.ENOMEM)
         # try_ram_remap(): the direct map as it is, whatever type that has.
         return self._direct_map(key, pfn, pages)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
+from pytest_memtype.spec.linux_messages import Event
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservations
 from pytest_memtype.spec.linux_versions import Behaviour, Topic
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
@@ -104,6 +106,26 @@ class Processes:
     vmas: dict[int, list[Vma]] = field(default_factory=dict)
     tables: dict[int, dict[int, Entry]] = field(default_factory=dict)
 
+    def copied(self, reservations: Reservations) -> Processes:
+        """A copy, which goes its own way.
+
+        :param reservations: The copy's.
+        """
+        contexts: dict[int, Context] = {}
+
+        def copied(vma: Vma) -> Vma:
+            if vma.context is None:
+                return copy(vma)
+            context = contexts.setdefault(id(vma.context), copy(vma.context))
+            return replace(vma, context=context)
+
+        return replace(
+            self,
+            reservations=reservations,
+            vmas={pid: [copied(vma) for vma in vmas] for pid, vmas in self.vmas.items()},
+            tables={pid: {**entries} for pid, entries in self.tables.items()},
+        )
+
     @property
     def _shared(self) -> bool:
         return self.behaviour[Topic.USER_RESERVATION] is Behaviour.SHARED
@@ -191,9 +213,15 @@ class Processes:
         # "if (is_ram)" is also true of -1, a range that is RAM in part: the first page decides, nothing is
         # reserved.
         if self.reservations.ram(first, end) is not False:
-            return self.reservations.lookup(first) if self.reservations.tracking else asked
-        granted = self.reservations.reserve_for(first, end, asked)
+            if not self.reservations.tracking:
+                return asked
+            tag = self.reservations.lookup(first)
+            if tag is not asked:
+                self.reservations.say(Event.USER_RAM, first, end, asked=asked, held=(tag,))
+            return tag
+        granted = self.reservations.reserve_for(first, end, asked, refusal=Event.USER_REFUSED)
         if strict and granted is not asked:
+            self.reservations.say(Event.USER_REFUSED, first, end, asked=asked, held=(granted,))
             self.reservations.free(first, end)
             raise RefusedError(errno.EINVAL)
         return granted
@@ -350,8 +378,13 @@ class Processes:
         else:
             self.tables[pid][vpage] = Entry(self.express[self._looked_up(pfn, vma)], pfn)
 
-    def fork(self, parent: int, child: int) -> int:
-        """``fork()``: 0, or ENOMEM, after which there is no child."""
+    def fork(self, parent: int, child: int, *, memory: bool = True) -> int:
+        """``fork()``: 0, or ENOMEM, after which there is no child.
+
+        :param parent: The process id.
+        :param child: The process id of the new process.
+        :param memory: Is there memory for the child's page tables? Else it fails with the first of them.
+        """
         self.start(child)
         for vma in sorted(self.vmas[parent], key=lambda each: each.first):
             copy = replace(vma, pat=False)
@@ -365,6 +398,9 @@ class Processes:
                     self._fail(child, copy)
                     return errno.ENOMEM
                 copy.pat = True
+            if not memory and any(vpage in self.tables[parent] for vpage in range(vma.first, vma.end)):
+                self._fail_after_tracking(child, copy)
+                return errno.ENOMEM
             for vpage in range(vma.first, vma.end):
                 if vpage in self.tables[parent]:
                     self.tables[child][vpage] = self.tables[parent][vpage]
@@ -374,13 +410,26 @@ class Processes:
         """``track_pfn_copy()``: the type is read from the first page, and has to be got again exactly."""
         entry = self.tables[parent].get(vma.first)
         if entry is None or entry.pfn is None:
+            if not vma.private:
+                self.reservations.say(Event.NO_FIRST_PAGE)
             raise RefusedError(errno.EINVAL)
         self._reserve(vma.pfn, vma.pfn + vma.end - vma.first, entry.memtype, strict=True)
 
     def _fail(self, child: int, copy: Vma) -> None:
         # The child's VMA is a copy with VM_PAT still set, and is untracked with the rest. Its page table is
         # empty: a private mapping's page frame is then taken from vm_pgoff, a shared one's can't be had.
-        copy.pat = self.behaviour[Topic.FAILED_FORK] is Behaviour.PARENTS and copy.private
+        inherited = self.behaviour[Topic.FAILED_FORK] is Behaviour.PARENTS
+        if inherited and not copy.private:
+            self.reservations.say(Event.NO_FIRST_PAGE)
+        copy.pat = inherited and copy.private
+        self.exit(child)
+
+    def _fail_after_tracking(self, child: int, copy: Vma) -> None:
+        # The child has a reservation of its own by then, which goes as in _fail(); since the fix
+        # untrack_pfn_copy() frees it.
+        if copy.pat and not copy.private and self.behaviour[Topic.FAILED_FORK] is Behaviour.PARENTS:
+            self.reservations.say(Event.NO_FIRST_PAGE)
+            copy.pat = False
         self.exit(child)
 
     def exit(self, pid: int) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from pytest_memtype.spec.linux_messages import Event, Message
 from pytest_memtype.spec.linux_versions import Behaviour
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
@@ -46,11 +47,13 @@ class RefusedError(Exception):
     """The kernel refuses a request.
 
     :ivar errno: The error's number, positive.
+    :ivar substitute: Was something reserved, and refused because it had another type?
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, substitute: bool = False) -> None:
         super().__init__(errno.errorcode[number])
         self.errno = number
+        self.substitute = substitute
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Reservations:
     :param is_write_back: Called with a page frame number: do the MTRRs say write-back of it?
     :ivar entries: In the kernel's order: ascending by ``first``, and of equals the older one first.
     :ivar tags: Types of RAM pages other than WB, by page frame number.
+    :ivar said: What the kernel has logged, by whichever part of the model. A WARN is there each time.
     """
 
     tracking: bool
@@ -71,6 +75,23 @@ class Reservations:
     is_write_back: Callable[[int], bool]
     entries: list[Reservation] = field(default_factory=list)
     tags: dict[int, MemType] = field(default_factory=dict)
+    said: list[Message] = field(default_factory=list)
+
+    def say(
+        self,
+        event: Event,
+        first: int | None = None,
+        end: int | None = None,
+        *,
+        asked: MemType | None = None,
+        held: tuple[MemType, ...] = (),
+    ) -> None:
+        """Log a message; the parameters are those of :class:`Message`."""
+        self.said.append(Message(event, first, end, asked, held))
+
+    def copied(self) -> Reservations:
+        """A copy, which goes its own way."""
+        return replace(self, entries=[*self.entries], tags={**self.tags}, said=[*self.said])
 
     def seed(self, entries: Iterable[Reservation]) -> None:
         """Replace the list by what the kernel has reserved already."""
@@ -119,7 +140,12 @@ class Reservations:
         if ram:
             return self._tag(first, end, asked)
         present = [entry.memtype for entry in self.entries if entry.overlaps(first, end)]
-        if len(set(present)) > 1 or (present and present[0] is not memtype and not substitute):
+        first_type = present[0] if present and substitute else memtype
+        other = next((each for each in present if each is not first_type), None)
+        if other is not None:
+            self.say(Event.CONFLICTING_TYPES, first, end, held=(first_type, other))
+            # "track" is what would have been stored, which is what was asked for, but for the MTRRs.
+            self.say(Event.RESERVE_FAILED, first, end, asked=asked, held=(memtype,))
             raise RefusedError(errno.EBUSY)
         memtype = present[0] if present else memtype
         self._insert(Reservation(first, end, memtype))
@@ -129,8 +155,12 @@ class Reservations:
         """Tag RAM pages with a type: ``reserve_ram_pages_type()``, two page flags, no count."""
         if asked is MemType.WP:
             raise RefusedError(errno.EINVAL)
+        if asked is MemType.UC:
+            self.say(Event.UNCACHED_RAM)
         memtype = MemType.UC_MINUS if asked is MemType.UC else asked
-        if any(pfn in self.tags for pfn in range(first, end)):
+        tag = next((self.tags[pfn] for pfn in range(first, end) if pfn in self.tags), None)
+        if tag is not None:
+            self.say(Event.RAM_RESERVE_FAILED, first, end, asked=memtype, held=(tag,))
             raise RefusedError(errno.EBUSY)
         for pfn in range(first, end):
             self._set_tag(pfn, memtype)
@@ -141,22 +171,25 @@ class Reservations:
         if memtype is not MemType.WB:
             self.tags[pfn] = memtype
 
-    def reserve_for(self, first: int, end: int, asked: MemType) -> MemType:
+    def reserve_for(self, first: int, end: int, asked: MemType, *, refusal: Event | None = None) -> MemType:
         """Reserve a type as for every mapping: ``memtype_reserve()``, then ``is_new_memtype_allowed()``.
 
         :param first: Number of the first page frame.
         :param end: Number of the page frame behind the last.
         :param asked: The type that is asked for.
+        :param refusal: The message that the caller logs where that type may not stand in; None for none.
         :raises RefusedError: as :meth:`reserve`; EINVAL where the type in use may not stand in.
         """
         got = self.reserve(first, end, asked)
         if (asked, got) in REFUSED_SUBSTITUTES:
+            if refusal is not None:
+                self.say(refusal, first, end, asked=asked, held=(got,))
             self.free(first, end)
-            raise RefusedError(errno.EINVAL)
+            raise RefusedError(errno.EINVAL, substitute=True)
         return got
 
     def free(self, first: int, end: int) -> None:
-        """``memtype_free()``. Where there is nothing to free, the kernel logs "freeing invalid memtype"."""
+        """``memtype_free()``."""
         if not self.tracking or (first >= _ISA_FIRST and end <= _ISA_END):
             return
         ram = self.ram(first, end)
@@ -169,14 +202,13 @@ class Reservations:
             if (entry.first, entry.end) == (first, end):
                 self.entries.remove(entry)
                 return
-        if self.free_behaviour is Behaviour.EXACT:
-            return
-        for entry in self.entries:
+        for entry in self.entries if self.free_behaviour is Behaviour.EXACT_OR_TAIL else ():
             # MEMTYPE_END_MATCH: meant for mremap(), which shrinks a mapping at its end.
             if entry.first < first and entry.end == end:
                 self.entries.remove(entry)
                 self._insert(Reservation(entry.first, first, entry.memtype))
                 return
+        self.say(Event.FREEING_INVALID, first, end)
 
     def lookup(self, pfn: int) -> MemType:
         """``lookup_memtype()``: what a mapping that reserves nothing gets."""

@@ -77,7 +77,7 @@ def test_pages_of_bugs_that_are_no_more_go(folders: tuple[Path, Path]) -> None:
     tests, docs = folders
     (docs / "old.md").write_text('<!-- Made by "memtype bugs pages" from testcases/bugs/test_old.py -->\n')
     write_pages(docs, catalogue(tests))
-    assert {path.name: path.read_text() for path in docs.iterdir()} == pages(catalogue(tests))
+    assert {path.name: path.read_text() for path in docs.iterdir()} == pages(catalogue(tests), docs)
     page = (docs / "leak.md").read_text()
     assert "**Symptom:** `pat_memtype_list` is long." in page
     assert "| fixed in | 6.16 |" in page

@@ -1,0 +1,77 @@
+"""The files that are left of a report: a test, a layout, and a summary to mail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_memtype.errors import UsageError, reason
+from pytest_memtype.explain.layout_text import layout_text
+from pytest_memtype.host.files import write_atomically
+from pytest_memtype.reproduce.attempt import Attempt
+from pytest_memtype.reproduce.bug_facts import bug_facts
+from pytest_memtype.reproduce.outcome import Outcome
+from pytest_memtype.reproduce.setting import FIRMWARE
+from pytest_memtype.reproduce.sources import sources
+from pytest_memtype.reproduce.summary import summary
+from pytest_memtype.reproduce.written_test import text_of_test
+
+
+def leave(
+    outcome: Outcome, folder: Path, *, name: str, source: str, answer: str, bug: str | None = None
+) -> list[Path]:
+    """Write the files of a report.
+
+    :param outcome: What came of it.
+    :param folder: Where they go; it is made if it isn't there.
+    :param name: What their names are made of: letters, digits and dashes.
+    :param source: The name of the report.
+    :param answer: What the report says, in words.
+    :param bug: The id of the bug that the test is to be marked with; None for a test without.
+    :returns: The files; only a summary where nothing was done.
+    :raises UsageError: a file can't be written there.
+    """
+    stem = (bug or name).replace("-", "_").replace(".", "_")
+    test = folder / f"test_{stem}.py"
+    files: dict[Path, str] = {}
+    plan = outcome.plan
+    if plan is not None and outcome.version is not None:
+        shown = _best(outcome)
+        facts = None if bug is None else bug_facts(bug, plan, outcome.version)
+        story = _story(outcome, answer)
+        files[test] = text_of_test(plan, attempt=shown, source=source, story=story, bug=facts)
+        for number, part in enumerate(plan.parts, start=1):
+            if part.setting.layout != FIRMWARE:
+                title = name if len(plan.parts) == 1 else f"{name}-{number}"
+                comments = [f"Of {source}, for a guest.", *part.setting.notes]
+                files[folder / f"{title}.toml"] = layout_text(part.setting.layout, comments)
+    written = test.name if test in files else ""
+    files[folder / f"{name}.txt"] = summary(outcome, source=source, test=written)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{reason(error)}; name another folder with --into") from None
+    for path, text in files.items():
+        write_atomically(path, text.encode(errors="backslashreplace"))
+    return list(files)
+
+
+def _best(outcome: Outcome) -> Attempt:
+    """The try that said most."""
+    return min(outcome.attempts, key=lambda each: (bool(each.trouble), len(each.missing)))
+
+
+def _story(outcome: Outcome, answer: str) -> list[str]:
+    """The lines that a reader of the test has to know."""
+    lines = [answer, "", "The report's lines:"]
+    lines += [f"    {each.raw}" for each in outcome.wanted.complaints[:8]]
+    lines += [
+        "",
+        "The sequence of operations was found in the model of Linux: the shortest that leads to them.",
+    ]
+    for each in outcome.attempts:
+        said = "says the same" if each.reproduced else "doesn't say all of them"
+        lines.append(f"Linux {each.version} ({each.release}) {each.trouble or said}.")
+    notes = [note for part in (outcome.plan.parts if outcome.plan else ()) for note in part.setting.notes]
+    lines += [*([""] if notes else []), *dict.fromkeys(notes)]
+    where = sources([complaint.kind for complaint in outcome.wanted.complaints])
+    return [*lines, "", f"Source: {', '.join(where)}."] if where else lines
