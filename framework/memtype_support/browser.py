@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from memtype_support.checkpatch import LeftOutError
+from memtype_support.kernel_scripts import LeftOutError
 from memtype_support.qemu_of_suite import namespace
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.host.cached_folders import BROWSERS

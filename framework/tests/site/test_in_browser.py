@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from memtype_support.browser import chromium
-from memtype_support.checkpatch import LeftOutError
+from memtype_support.kernel_scripts import LeftOutError
 from memtype_support.large_run import kernels, write_run
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
