@@ -14,6 +14,18 @@
 /* Each needs 64 bytes of RAM. */
 #define MOST_PAGES (SZ_64M >> PAGE_SHIFT)
 
+#ifndef CONFIG_ZONE_DEVICE
+/* linux/memremap.h names them only with that option, which kernels/config/memtype.config doesn't set. */
+static void *memremap_pages(struct dev_pagemap *pagemap, int node)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static void memunmap_pages(struct dev_pagemap *pagemap)
+{
+}
+#endif
+
 int driver_pages_possible(const struct memtype_request *request)
 {
 	if (request->memtype != MEMTYPE_WB && request->memtype != MEMTYPE_UC_MINUS)
