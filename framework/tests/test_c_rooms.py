@@ -44,6 +44,8 @@ FOREIGN = {
     "options_own_machine",
     "process_mtrr_remember",
     "process_mtrr_restore",
+    # Its processes' side takes this.
+    "file_read",
 }
 """Names that others have given."""
 

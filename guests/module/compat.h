@@ -33,6 +33,15 @@ static inline vm_fault_t compat_insert_pfn_pmd(struct vm_fault *fault, unsigned 
 #endif
 }
 
+/* 6.6 says as an order how large a page is wanted. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define COMPAT_FAULT_SIZE unsigned int
+#define COMPAT_FAULT_PMD (PMD_SHIFT - PAGE_SHIFT)
+#else
+#define COMPAT_FAULT_SIZE enum page_entry_size
+#define COMPAT_FAULT_PMD PE_SIZE_PMD
+#endif
+
 /* 6.15 made ioremap_prot() take a pgprot_t instead of its bits. */
 static inline void __iomem *compat_ioremap_prot(resource_size_t start, unsigned long size,
 						pgprot_t prot)

@@ -5,19 +5,8 @@
 
 #include <linux/mm.h>
 
+#include "driver_mapping.h"
 #include "memtype_uapi.h"
-#include "verifier.h"
-
-struct driver_mapping {
-	const struct driver_call *call;
-	u64 start;
-	u64 pages;
-	struct verifier_record *record;	/* NULL when the verifier refused, or wasn't asked */
-	void *address;			/* NULL when nothing is mapped, only reserved */
-	struct page **array;
-	struct dev_pagemap *pagemap;
-	int mtrr;
-};
 
 struct driver_call {
 	/* 0; -EINVAL: no such function for the type; -ENXIO: no direct map. */

@@ -14,17 +14,22 @@
 /* Each needs 64 bytes of RAM. */
 #define MOST_PAGES (SZ_64M >> PAGE_SHIFT)
 
-#ifndef CONFIG_ZONE_DEVICE
-/* linux/memremap.h names them only with that option, which kernels/config/memtype.config doesn't set. */
-static void *memremap_pages(struct dev_pagemap *pagemap, int node)
+/* linux/memremap.h names the kernel's functions only with that option, which memtype.config doesn't set. */
+static void *driver_pages_create(struct dev_pagemap *pagemap)
 {
+#ifdef CONFIG_ZONE_DEVICE
+	return memremap_pages(pagemap, NUMA_NO_NODE);
+#else
 	return ERR_PTR(-EOPNOTSUPP);
+#endif
 }
 
-static void memunmap_pages(struct dev_pagemap *pagemap)
+static void driver_pages_remove(struct dev_pagemap *pagemap)
 {
-}
+#ifdef CONFIG_ZONE_DEVICE
+	memunmap_pages(pagemap);
 #endif
+}
 
 int driver_pages_possible(const struct memtype_request *request)
 {
@@ -51,7 +56,7 @@ int driver_pages_map(const struct memtype_request *request, struct driver_mappin
 	pagemap->range.start = request->start;
 	pagemap->range.end = request->start + (request->pages << PAGE_SHIFT) - 1;
 	pagemap->nr_range = 1;
-	address = memremap_pages(pagemap, NUMA_NO_NODE);
+	address = driver_pages_create(pagemap);
 	if (IS_ERR(address)) {
 		kfree(pagemap);
 		return PTR_ERR(address);
@@ -63,7 +68,7 @@ int driver_pages_map(const struct memtype_request *request, struct driver_mappin
 
 int driver_pages_unmap(const struct driver_mapping *mapping)
 {
-	memunmap_pages(mapping->pagemap);
+	driver_pages_remove(mapping->pagemap);
 	kfree(mapping->pagemap);
 	return 0;
 }

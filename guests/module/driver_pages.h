@@ -3,7 +3,8 @@
 #ifndef DRIVER_PAGES_H
 #define DRIVER_PAGES_H
 
-#include "driver_calls.h"
+#include "driver_mapping.h"
+#include "memtype_uapi.h"
 
 int driver_pages_possible(const struct memtype_request *request);
 int driver_pages_map(const struct memtype_request *request, struct driver_mapping *mapping);

@@ -12,7 +12,7 @@
 #include "compat.h"
 #include "kill_point.h"
 #include "state.h"
-#include "user_huge.h"
+#include "user_fault.h"
 #include "user_mapping.h"
 #include "user_mmap.h"
 
@@ -87,29 +87,14 @@ int user_mmap_result(struct file *file, struct memtype_request *request)
 	return 0;
 }
 
-/* The type is looked up anew with every page: Linux tracks nothing of what is inserted so. */
-vm_fault_t user_mmap_insert_fault(struct vm_fault *fault)
-{
-	vm_fault_t result = vmf_insert_pfn(fault->vma, fault->address, fault->pgoff);
-
-	mutex_lock(&state_lock);
-	kill_point_reached(MEMTYPE_KILL_POINT_FAULT);
-	mutex_unlock(&state_lock);
-	return result;
-}
-
-static const struct vm_operations_struct insert_operations = {
-	.fault = user_mmap_insert_fault,
-};
-
 /* What maps the pages when they are touched; NULL where mmap() does. */
 static const struct vm_operations_struct *user_mmap_faults(u32 map_method)
 {
 	switch (map_method) {
 	case MEMTYPE_METHOD_INSERT:
-		return &insert_operations;
+		return &user_fault_operations;
 	case MEMTYPE_METHOD_INSERT_PMD:
-		return &user_huge_operations;
+		return &user_fault_huge_operations;
 	default:
 		return NULL;
 	}

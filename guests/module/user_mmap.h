@@ -9,14 +9,11 @@
 
 struct file;
 struct vm_area_struct;
-struct vm_fault;
 
 int user_mmap_open(struct file *file);
 int user_mmap_close(struct file *file);
 int user_mmap_prepare(struct file *file, const struct memtype_prepare *next);
 int user_mmap_result(struct file *file, struct memtype_request *request);
-/* vmf_insert_pfn() of the page that was touched. */
-vm_fault_t user_mmap_insert_fault(struct vm_fault *fault);
 int user_mmap_map(struct file *file, struct vm_area_struct *vma);
 int user_mmap_zap(struct file *file, const struct memtype_range *range);
 

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* See user_fault.h. Where the kernel asks for no large page, single ones are inserted. */
+#include <linux/mm.h>
+
+#include "compat.h"
+#include "kill_point.h"
+#include "state.h"
+#include "user_fault.h"
+
+static void user_fault_done(void)
+{
+	mutex_lock(&state_lock);
+	kill_point_reached(MEMTYPE_KILL_POINT_FAULT);
+	mutex_unlock(&state_lock);
+}
+
+/* The type is looked up anew with every page: Linux tracks nothing of what is inserted so. */
+static vm_fault_t user_fault_insert(struct vm_fault *fault)
+{
+	vm_fault_t result = vmf_insert_pfn(fault->vma, fault->address, fault->pgoff);
+
+	user_fault_done();
+	return result;
+}
+
+static vm_fault_t user_fault_insert_huge(struct vm_fault *fault)
+{
+	struct vm_area_struct *vma = fault->vma;
+	unsigned long start = fault->address & PMD_MASK;
+	unsigned long frame;
+	vm_fault_t result;
+
+	if (start < vma->vm_start || start + PMD_SIZE > vma->vm_end)
+		return VM_FAULT_FALLBACK;
+	frame = vma->vm_pgoff + ((start - vma->vm_start) >> PAGE_SHIFT);
+	if (frame % PTRS_PER_PTE)
+		return VM_FAULT_FALLBACK;
+	result = compat_insert_pfn_pmd(fault, frame);
+	user_fault_done();
+	return result;
+}
+
+static vm_fault_t user_fault_huge(struct vm_fault *fault, COMPAT_FAULT_SIZE size)
+{
+	return size == COMPAT_FAULT_PMD ? user_fault_insert_huge(fault) : VM_FAULT_FALLBACK;
+}
+
+const struct vm_operations_struct user_fault_operations = {
+	.fault = user_fault_insert,
+};
+
+const struct vm_operations_struct user_fault_huge_operations = {
+	.fault = user_fault_insert,
+	.huge_fault = user_fault_huge,
+};

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Page frames that are inserted when they are touched. */
+#ifndef USER_FAULT_H
+#define USER_FAULT_H
+
+#include <linux/mm.h>
+
+/* One at a time. */
+extern const struct vm_operations_struct user_fault_operations;
+/* 2 MiB at a time, as vfio-pci does from 6.12 on. */
+extern const struct vm_operations_struct user_fault_huge_operations;
+
+#endif
