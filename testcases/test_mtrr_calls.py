@@ -421,7 +421,7 @@ def test_what_linux_takes_the_mtrrs_for(guest: Guest) -> None:
             across.append(look_up(guest, span.end - 4096, span.end + 4096)[1])
         assert found == expected
         # type_merge(), since 6.5: what the next type doesn't change counts as uniform, and it changes neither
-        # UC nor, where it is WB, WT. A large page may then lie over both, of which Intel's manual warns.
+        # UC nor, where it is WB, WT. A large page may then lie over both: the bug large-page-mtrrs.
         types = [each.memtype for each in spans]
         assert across[:-1] == [
             has_map and (here is UC or (here is WT and there is WB)) for here, there in pairwise(types)
