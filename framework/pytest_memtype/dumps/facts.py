@@ -22,6 +22,9 @@ class Kind(enum.Enum):
     """What is there already has two types: ``held`` is the pair. Its addresses are the request's."""
     RESERVE_FAILED = "memtype_reserve failed"
     """``asked`` is what was asked for; ``granted`` is the kernel's word "track", which may be unchanged."""
+    RESERVED = "memtype_reserve added"
+    """With debugpat, and no complaint: ``asked``, and the type that was ``granted``. They differ where the
+    memory had another type, which is ``held`` then (for write-back the MTRRs may be why, and nothing is)."""
     RAM_RESERVE_FAILED = "reserve_ram_pages_type failed"
     """A page of RAM isn't write-back any more: ``held`` is its tag."""
     FREEING_INVALID = "freeing invalid memtype"
@@ -366,6 +369,8 @@ class Dump:
     :param mtrr_map: The line "MTRR map".
     :param pat: The PAT.
     :param complaints: The messages, in the order of the text. Equal ones were put together.
+    :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
+    :param debug_lines: How many lines of debugpat's there are.
     :param entries: ``pat_memtype_list``.
     :param entries_shown: Whether some of that list is in the text, be it empty.
     :param resources: ``/proc/iomem``.
@@ -390,6 +395,8 @@ class Dump:
     mtrr_map: MtrrMap | None = None
     pat: Pat = field(default_factory=Pat)
     complaints: tuple[Complaint, ...] = ()
+    made: tuple[Complaint, ...] = ()
+    debug_lines: int = 0
     entries: tuple[Entry, ...] = ()
     entries_shown: bool = False
     resources: tuple[Resource, ...] = ()

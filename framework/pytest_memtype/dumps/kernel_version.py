@@ -51,7 +51,8 @@ _BARE: Final = re.compile(
     rf"{_START}(?P<release>(?P<major>[2-9])\.(?P<minor>\d{{1,2}})\.(?P<patch>\d{{1,3}})(?:\."
     rf"(?P<fourth>\d{{1,3}}))?"
     r"(?P<rest>-(?:rc\d{1,2}|\d{1,4})(?:[-.+~][\w.+~-]{1,50})?|\+deb\d\S{0,40}"
-    r"|-(?:generic|amd64|cloud|arch|zen|lts|azure|aws|gcp|oem|lowlatency|pve)[\w.+-]{0,40}))"
+    r"|-(?:generic|amd64|cloud|arch|zen|lts|azure|aws|gcp|oem|lowlatency|pve|gentoo|default|desktop|pae"
+    r"|xanmod|liquorix|hardened|manjaro|tuxonice)[\w.+-]{0,40}))"
 )
 
 # "on 6.1.76", "since v6.17.8": any three numbers where a kernel may be meant.
@@ -86,7 +87,9 @@ _ELSEWHERE: Final = re.compile(
     r"|went back"
     r"|reverted to|used to|"
     + _any(
-        r"work(?:s|ed|ing)? fine good okay ok before from until till older earlier fixed "
+        r"work(?:s|ed|ing)? fine good okay ok before until till older earlier fixed "
+        # "From dmesg of ..." is the report itself.
+        r"from(?!\s+(?:\w+\s+)?(?:dmesg|logs?|journal|syslog|console)\b) "
         r"unlike downgrad\w+ "
         r"previous(?:ly)? never introduced backport\w* upstream"
     )

@@ -78,6 +78,13 @@ _FORMS: Final = (
         "asked",
     ),
     _form(
+        Kind.RESERVED,
+        "memtype",
+        rf"\b(?:memtype_reserve|reserve_memtype) added(?: {_range()}(?:, track (?:{TYPE})"
+        rf"(?:, req (?P<asked>{TYPE}|-)(?:, ret (?P<granted>{TYPE}|-))?)?)?)?",
+        "granted",
+    ),
+    _form(
         Kind.RAM_RESERVE_FAILED,
         "reserve_ram_pages_type failed",
         rf"\breserve_ram_pages_type failed(?: {_range()}(?:, track 0x(?P<track_number>[0-9a-f]{{1,4}})"
@@ -265,7 +272,8 @@ _TRIGGERS: Final = re.compile(
 _WRAPPED: Final = re.compile(
     r"\b(?:conflicting|memory types|map pfn|freeing|freeing invalid|ioremap|resource|resource sanity"
     r"|resource map"
-    r"|memremap|memremap attempted|mtrr:|x86/pat:.*|your cpus had|mtrrs disabled,|program \S+ tried)\s*$",
+    r"|memremap|memremap attempted|memtype_reserve|reserve_memtype"
+    r"|mtrr:|x86/pat:.*|your cpus had|mtrrs disabled,|program \S+ tried)\s*$",
     re.I,
 )
 
@@ -348,8 +356,13 @@ def _complaint(
     held = [said("first"), said("second"), said("held"), granted]
     if form.kind is Kind.RESERVE_FAILED:
         granted = said("track")
+    elif form.kind is Kind.RESERVED and (granted is said("asked") or said("asked") in (None, MemType.WB)):
+        held = []
     elif form.kind is Kind.RAM_RESERVE_FAILED:
         held.append(said("track"))
+    asked = said("asked")
+    if form.kind is Kind.MTRR_WC_FAILED and "WC MTRR" in match[0]:
+        asked = MemType.WC
     process = groups.get("process") or groups.get("process2") or groups.get("process3")
     pid = groups.get("pid") or groups.get("pid2")
     errno = groups.get("errno")
@@ -360,7 +373,7 @@ def _complaint(
         match[0].strip()[:400],
         time=row.time,
         span=_span(groups),
-        asked=said("asked"),
+        asked=asked,
         held=tuple(each for each in held if each is not None),
         granted=granted,
         process=process.strip() if process else None,

@@ -60,7 +60,7 @@ class _Listing:
         elif match := _REGISTER.match(text):
             self.digits = max(self.digits, len(match["mask"]))
             self.variable.append(_register(match, row.number))
-        elif self.enabled is not None and (match := _UNUSED.match(text)):
+        elif (self.enabled is not None or self.variable) and (match := _UNUSED.match(text)):
             self.unused.append(int(match["number"]))
         elif match := _TOM2.search(text):
             self.tom2 = int(match["tom2"], 16)
@@ -92,7 +92,8 @@ def mtrr_debug(cursor: Cursor) -> list[Mtrrs]:
     found, index = [], 0
     while index < len(cursor.rows):
         message = cursor.rows[index].message
-        if not any(
+        # Whoever looked for "base" or "mask" in the log has no headings.
+        if _REGISTER.match(message) is None and not any(
             word in message
             for word in ("MTRR default type:", "MTRR fixed ranges", "MTRR variable ranges", "TOM2:")
         ):

@@ -35,6 +35,11 @@ _OURS: Final = re.compile(
 _OUTPUT: Final = re.compile(
     r"^\s*(?:x86/|mtrr[: ]|MTRR[: ]|reg\d|PAT[: ]|ioremap|memremap|TOM2|resource sanity|CPA)"
 )
+#: What debugpat adds to the log.
+_DEBUG: Final = re.compile(
+    r"\b(?:memtype_reserve|reserve_memtype) added|\b(?:free_memtype|memtype_free) request|\bOverlap at 0x",
+    re.I,
+)
 #: Of the log, and no complaint: asked for with "debugpat" and "mtrr_cleanup_debug", or of nobody's interest.
 _HARMLESS: Final = re.compile(
     r"\b(?:memtype_reserve added|reserve_memtype added|free_memtype request|memtype_free request|Overlap "
@@ -84,7 +89,9 @@ def read(text: bytes | str) -> Dump:
         mtrrs=tuple(mtrrs),
         mtrr_map=mtrr_map(cursor),
         pat=pat(cursor),
-        complaints=tuple(found),
+        complaints=tuple(each for each in found if each.kind is not Kind.RESERVED),
+        made=tuple(each for each in found if each.kind is Kind.RESERVED),
+        debug_lines=sum(_DEBUG.search(row.message) is not None for row in cursor.rows),
         entries=entries,
         entries_shown=shown,
         resources=iomem(cursor),

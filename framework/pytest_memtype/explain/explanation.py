@@ -44,8 +44,8 @@ class Explanation:
 
     @property
     def known_bug(self) -> str:
-        """The id of the known bug, or ``none`` where none fits, or more than one."""
-        return self.suspects[0].id if len(self.suspects) == 1 else NONE
+        """The id of the known bug, or ``none`` where none fits for sure, or more than one."""
+        return self.suspects[0].id if len(self.suspects) == 1 and self.suspects[0].fits else NONE
 
 
 def explain(dump: Dump, bugs: Iterable[Bug], *, name: str = "report") -> Explanation:
@@ -161,8 +161,11 @@ def _memory(explanation: Explanation) -> Iterator[str]:
     dump, about = explanation.dump, explanation.about
     if about.span is None:
         return
-    said_there = about.main is not None and about.main.span == about.span
-    place = about.main.line if said_there and about.main is not None else about.entries[0].line
+    lines = [each.line for each in dump.complaints if each.span == about.span]
+    if about.main is not None and about.main.span == about.span:
+        place = about.main.line
+    else:
+        place = about.entries[0].line if about.entries else lines[0]
     yield f"{where(about.span)}, line {place}."
     owners = owner_of(dump, about.span)
     for name, span in owners[:_MOST]:

@@ -37,12 +37,14 @@ class Suspect:
     :param title: What goes wrong, in one line.
     :param why: What of the text fits it.
     :param sure: Whether the text leaves no doubt that it is this one.
+    :param fits: Whether it fits by what the text says, and not just as the only one of the catalogue.
     """
 
     id: str
     title: str
     why: str
     sure: bool
+    fits: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class _Hit:
     why: str
     #: What is there of the sequence of operations; without, the message alone speaks for the bug.
     sequence: bool = True
+    #: Whether the message alone is enough; not where other things than bugs of the catalogue lead to it.
+    alone: bool = True
 
 
 _Rule = Callable[[_Case], _Hit | None]
@@ -112,10 +116,14 @@ def suspects(dump: Dump, about: Subject, bugs: Iterable[Bug]) -> list[Suspect]:
         why = hit.why
         if bug.introduced or bug.fixed:
             why += f"; {_version_words(dump.kernel, there)}"
-        hits.append((hit.sequence, there is True or not (bug.introduced or bug.fixed), bug, why))
+        hits.append((hit, there is True or not (bug.introduced or bug.fixed), bug, why))
     # The sequence speaks louder than the message alone.
-    best = [each for each in hits if each[0]] or hits
-    return [Suspect(bug.id, bug.title, why, sure=len(best) == 1 and known) for _, known, bug, why in best]
+    best = [each for each in hits if each[0].sequence] or hits
+    return [
+        Suspect(bug.id, bug.title, why, sure=len(best) == 1 and known and fits, fits=fits)
+        for hit, known, bug, why in best
+        for fits in [hit.sequence or hit.alone]
+    ]
 
 
 def _version_words(kernel: Kernel | None, there: bool | None) -> str:
@@ -242,9 +250,13 @@ def _fork_oom(case: _Case) -> _Hit | None:
     warning = _warned(case)
     if warning is None or not {"exit_mmap", "copy_process"} <= set(warning.trace):
         return None
+    if case.kind(Kind.USER_REFUSED) is not None:
+        # fork() failed because of a type, and not for want of memory.
+        return None
     return _Hit(
         f"{warning.function}() warns where a child that is half made is torn down",
         sequence=case.says(_FAULTS),
+        alone=False,
     )
 
 
@@ -271,7 +283,10 @@ def _private_write(case: _Case) -> _Hit | None:
     ):
         return None
     return _Hit(
-        "a mapping is torn down whose type can't be read from its first page", sequence=case.says(_PRIVATE)
+        "a mapping is torn down whose type can't be read from its first page",
+        sequence=case.says(_PRIVATE),
+        # A first page that was taken out, or never was there, does the same.
+        alone=False,
     )
 
 
@@ -304,6 +319,10 @@ _ASKS_WC: Final = (
 
 
 def _silent(case: _Case) -> _Hit | None:
+    main = case.about.main
+    if main is not None and main.kind is Kind.RESERVED:
+        down = (main.asked, main.granted) == (MemType.WC, MemType.UC_MINUS)
+        return _Hit("write-combining was asked for, and uncached-minus was given") if down else None
     if [each for each in case.dump.complaints if each.kind not in (Kind.SANITY, Kind.MTRR_INCONSISTENT)]:
         return None
     types = case.dump.pat.types

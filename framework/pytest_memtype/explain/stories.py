@@ -111,6 +111,15 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
             "",
             "nothing in the text is a sign of danger",
         )
+    if dump.debug_lines:
+        return Story(
+            "the text shows how memory was reserved and given back (debugpat), and no complaint of the "
+            "kernel's about memory types",
+            "",
+            "nothing in the text is a sign of danger",
+        )
+    if dump.unread:
+        return Story("what the text has about memory types wasn't understood", "", "")
     return Story("nothing here is about memory types", "", "")
 
 
@@ -222,6 +231,26 @@ def _reserve_failed(case: _Case) -> Story:
     )
 
 
+def _reserved(case: _Case) -> Story:
+    asked, granted = case.main.asked, case.main.granted
+    told = f"{where(case.about.span)} was asked for as {said(asked)}"
+    place = linux_source.in_memtype(case.dump.kernel, "memtype_reserve")
+    if granted is None or granted is asked:
+        return Story(f"{told}, and reserved so", place, "nothing in the text is a sign of danger")
+    if asked is MemType.WB:
+        why = "what isn't write-back by the MTRRs, or is mapped with another type, isn't given as write-back"
+        return Story(
+            f"{told}, and given as {said(granted)}", f"{why} ({place})", "no: it is slower, and not wrong"
+        )
+    return Story(
+        f"{told}, and as somebody has it as {said(granted)}, it was given as that",
+        f"a request takes the type of the reservations that it overlaps, unless "
+        f"{linux_source.new_memtype_allowed(case.dump.kernel)} forbids it afterwards ({place})",
+        "no: every mapping of the memory has the same type",
+        ("who needs another type has to come first, or ask whoever has the memory for it",),
+    )
+
+
 def _ram_reserve(case: _Case) -> Story:
     held = case.main.held[0] if case.main.held else None
     return Story(
@@ -329,7 +358,7 @@ def _ioremap_refused(case: _Case) -> Story:
     held = case.main.held[0] if case.main.held else None
     return Story(
         f"a driver asked for {where(case.about.span)} as {said(case.main.asked)}, and somebody had it as "
-        f"{said(held)} already: ioremap() gave NULL, which drivers make error -12 (ENOMEM) of",
+        f"{said(held)} already: ioremap() gave NULL, which most drivers make error -12 (ENOMEM) of",
         f"{linux_source.ioremap(case.dump.kernel)}: a mapping gets the type that is there, unless "
         f"{linux_source.new_memtype_allowed(case.dump.kernel)} forbids it, and it forbids to give "
         f"{said(held)} to who asked for {said(case.main.asked)}",
@@ -623,6 +652,7 @@ def _cpa(case: _Case) -> Story:
 _STORIES: Final[dict[Kind, Story | Callable[[_Case], Story]]] = {
     Kind.CONFLICTING_TYPES: _conflict,
     Kind.RESERVE_FAILED: _reserve_failed,
+    Kind.RESERVED: _reserved,
     Kind.RAM_RESERVE_FAILED: _ram_reserve,
     Kind.FREEING_INVALID: _freeing,
     Kind.USER_REFUSED: _user_refused,

@@ -84,8 +84,14 @@ def subject(dump: Dump) -> Subject:
         if found is not None:
             return found
     if main is None:
-        return Subject(None)
+        return _made(dump)
     together = [each for each in dump.complaints if each.span == main.span and each.kind in MEMORY]
+    if main.kind is Kind.MTRR_FULL:
+        # That line has no range; what the driver says of it has.
+        wishes = {(each.span, each.asked) for each in dump.of(Kind.MTRR_WC_FAILED) if each.span is not None}
+        if len(wishes) == 1:
+            span, wish = wishes.pop()
+            return Subject(main, span, asked=wish)
     asked = main.asked or next((each.asked for each in together if each.asked is not None), None)
     held = main.held or next((each.held for each in together if each.held), ())
     if main.asked is not None:
@@ -101,6 +107,16 @@ def subject(dump: Dump) -> Subject:
     entries = tuple(each for each in dump.entries if main.span is not None and each.span.overlaps(main.span))
     granted = main.granted if main.kind is Kind.USER_RAM else None
     return Subject(main, main.span, tuple(held), asked, granted, entries, strict)
+
+
+def _made(dump: Dump) -> Subject:
+    """What debugpat's lines are about: the first request that got another type, else the only one."""
+    found = next((each for each in dump.made if each.granted not in (None, each.asked) and each.asked), None)
+    if found is None and len({(each.span, each.asked, each.granted) for each in dump.made}) == 1:
+        found = dump.made[0]
+    if found is None or found.span is None:
+        return Subject(None)
+    return Subject(found, found.span, found.held, found.asked, found.granted)
 
 
 def _main(dump: Dump) -> Complaint | None:

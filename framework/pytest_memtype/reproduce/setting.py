@@ -143,7 +143,8 @@ def _with_ram(start: int, end: int) -> Hardware | None:
     """Hardware that has RAM from one address up to another, and around them."""
     if start < 16 * MIB:
         return None
-    need = end + _TOP
+    # What Linux has for each page of RAM (64 bytes) lies at the top, too, and ioremap() takes it for no RAM.
+    need = end + _TOP + end // 64
     if end <= SPLIT_FROM - MIB:
         memory = min(max(need, 256 * MIB), SPLIT_FROM - MIB)
     elif start > HIGH_START:

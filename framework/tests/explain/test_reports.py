@@ -96,6 +96,7 @@ REFUSED = (
     "x86/PAT: CPU 0/KVM:1480 map pfn expected mapping type write-combining for "
     "[mem 0xe0000000-0xe0ffffff], got write-back"
 )
+ADDED = "x86/PAT: memtype_reserve added [mem 0xd0000000-0xd0ffffff], track uncached-minus,"
 MESSAGES = {
     "x86/PAT: bar:tool:92 conflicting memory types ca000000-ca800000 uncached-minus<->write-combining": {
         "range": ["0xca000000", "0xca7fffff"],
@@ -142,6 +143,21 @@ MESSAGES = {
         "range": ["0x2785000", "0x2785fff"],
         "known_bug": "ioremap-ram",
     },
+    f"{ADDED} req write-combining, ret uncached-minus": {
+        "range": ["0xd0000000", "0xd0ffffff"],
+        "held": ["UC_MINUS"],
+        "asked": "WC",
+        "granted": "UC_MINUS",
+        "known_bug": "silent-downgrade",
+    },
+    # The MTRRs may be why.
+    f"{ADDED} req write-back, ret uncached-minus": {
+        "range": ["0xd0000000", "0xd0ffffff"],
+        "held": "none",
+        "asked": "WB",
+        "granted": "UC_MINUS",
+        "known_bug": "none",
+    },
     "mtrr: type mismatch for e0000000,1000000 old: uncachable new: write-combining": {
         "range": ["0xe0000000", "0xe0ffffff"],
         "held": ["UC"],
@@ -186,3 +202,16 @@ def test_message_cut_anywhere(message: str, bugs: list[Bug]) -> None:
             # The last number or word may be a part of a longer one only where nothing has to follow it.
             near = end >= len(message) - 6
             assert near or found[key] in (allowed, "none"), (message[:end], key, found[key])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x86/PAT: Overlap at 0xc0000000-0xd0000000",
+        "x86/PAT: memtype_free request [mem 0xc0000000-0xcfffffff]",
+        "x86/PAT: something that no kernel has said yet about memory types",
+    ],
+)
+def test_lines_about_memory_types_are_not_denied(line: str, bugs: list[Bug]) -> None:
+    answer = explain(read(f"[    1.000000] {line}"), bugs).story.answer
+    assert answer != "nothing here is about memory types"
