@@ -31,6 +31,9 @@ class Kind(enum.Enum):
     """Nothing is reserved that the range could free."""
     USER_REFUSED = "map pfn expected mapping type"
     """A process's mapping is refused: ``asked`` for one type, and another is ``held``."""
+    DEVMEM_TYPE = "/dev/mem expected mapping type"
+    """Until 2.6.29: a mapping of /dev/mem is ``asked`` in the page table, while the reservation has another
+    type, which is ``held`` by somebody (or, where write-back was asked for, may be the MTRRs')."""
     USER_RAM = "map pfn RAM range req"
     """RAM in a process: it is mapped, but as ``granted`` (which is ``held``) and not as ``asked``."""
     IOREMAP_REFUSED = "ioremap error"

@@ -104,6 +104,14 @@ _FORMS: Final = (
         rf"(?P<held>{TYPE}))?)?)?",
         "held",
     ),
+    # arch/x86/mm/pat.c, map_devmem(), until 2.6.29.
+    _form(
+        Kind.DEVMEM_TYPE,
+        "expected mapping",
+        rf"{_WHO}/dev/mem expected mapping(?: type (?P<asked>{TYPE})(?: for {_range()}(?:, got "
+        rf"(?P<held>{TYPE}))?)?)?",
+        "held",
+    ),
     _form(
         Kind.USER_RAM,
         "map pfn",
@@ -361,6 +369,8 @@ def _complaint(
     elif form.kind is Kind.RAM_RESERVE_FAILED:
         held.append(said("track"))
     asked = said("asked")
+    if form.kind is Kind.DEVMEM_TYPE and asked in (None, MemType.WB):
+        held = []
     if form.kind is Kind.MTRR_WC_FAILED and "WC MTRR" in match[0]:
         asked = MemType.WC
     process = groups.get("process") or groups.get("process2") or groups.get("process3")

@@ -336,6 +336,18 @@ _ABOUT_WB_FIRST: Final = (
 )
 
 
+def _devmem_type(case: _Case) -> Story:
+    other = said(case.main.held[0]) if case.main.held else "another type"
+    return Story(
+        f"{who(case.main)} has {where(case.about.span)} of /dev/mem mapped as {said(case.main.asked)}, and "
+        f"it was reserved as {other}: Linux only says so",
+        "arch/x86/mm/pat.c, map_devmem(), until 2.6.29: the reservation's answer is compared, and nothing is "
+        "undone",
+        "maybe: the page table and the list of reservations disagree about the memory",
+        ("2.6.30 and later refuse such a mapping, or give it the type that is there",),
+    )
+
+
 def _user_ram(case: _Case) -> Story:
     return Story(
         f"{who(case.main)} has {where(case.about.span)} mapped, which is RAM, as {said(case.main.granted)}, "
@@ -657,6 +669,7 @@ _STORIES: Final[dict[Kind, Story | Callable[[_Case], Story]]] = {
     Kind.FREEING_INVALID: _freeing,
     Kind.USER_REFUSED: _user_refused,
     Kind.USER_RAM: _user_ram,
+    Kind.DEVMEM_TYPE: _devmem_type,
     Kind.IOREMAP_REFUSED: _ioremap_refused,
     Kind.IOREMAP_FAILED: _ioremap_failed,
     Kind.IOREMAP_ON_RAM: _ioremap_ram,

@@ -19,6 +19,7 @@ MEMORY: Final = frozenset(
         Kind.FREEING_INVALID,
         Kind.USER_REFUSED,
         Kind.USER_RAM,
+        Kind.DEVMEM_TYPE,
         Kind.IOREMAP_REFUSED,
         Kind.IOREMAP_FAILED,
         Kind.IOREMAP_ON_RAM,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pytest_memtype import MemType
+from pytest_memtype.dumps.facts import Dump
 from pytest_memtype.reproduce.play import Machine, played
 from pytest_memtype.reproduce.search import Budget, Goal, search
+from pytest_memtype.reproduce.setting import settings
 from pytest_memtype.reproduce.step import Board, Step
+from pytest_memtype.reproduce.wanted import PageLines
 from pytest_memtype.spec.linux_messages import Event, Message
 from pytest_memtype.spec.linux_versions import Version
 
@@ -132,3 +135,12 @@ def test_a_scene_goes_its_own_way() -> None:
         for number, each in enumerate(scenes):
             replay = played(steps[:number], board(), Machine(version))
             assert (each.said, each.key()) == (replay.said, replay.key())
+
+
+def test_ram_that_linux_has_not_taken_for_itself() -> None:
+    # What it has for each page lies at the top of the RAM, and that is no RAM to ioremap().
+    end = 0x7A2F2000
+    lines = PageLines((), (Message(Event.IOREMAP_ON_RAM, end - 0x1000, end),))
+    setting = next(settings(Dump(), lines))
+    assert setting.offset == 0
+    assert setting.hardware.memory_bytes - end > setting.hardware.memory_bytes // 64 + (16 << 20)
