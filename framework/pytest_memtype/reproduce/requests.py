@@ -16,6 +16,8 @@ from pytest_memtype.x86.mtrr import decode
 
 _TYPES = (MemType.WC, MemType.UC, MemType.WB, MemType.WT, MemType.WP)
 _FREE = 0xFD000000
+# Above what a range of write-back that begins at 0 covers.
+_HIGH = 0x20_0000_0000
 _MIB = 1 << 20
 
 
@@ -65,14 +67,22 @@ def _search(complaint: Complaint, registers: Sequence[Range | None]) -> tuple[Ra
             if not any(said[:-1]) and _fits(said[-1], complaint):
                 return requests
     if complaint.kind is Kind.MTRR_FULL:
-        # As many as there are free registers, each of a range of its own.
-        trial, filling = [*registers], []
-        for number in range(VARIABLE_REGISTERS + 1):
-            request = Range(_FREE + number * _MIB, _MIB, MemType.WC)
-            filling.append(request)
-            said_last = add(trial, request)
-            if said_last is not None:
-                return tuple(filling) if said_last.event is MtrrEvent.MTRR_FULL else None
+        for base in (_FREE, _HIGH):
+            filling = _filling(base, registers)
+            if filling is not None:
+                return filling
+    return None
+
+
+def _filling(base: int, registers: Sequence[Range | None]) -> tuple[Range, ...] | None:
+    """As many requests as there are free registers and one more, each of a range of its own."""
+    trial, filling = [*registers], []
+    for number in range(VARIABLE_REGISTERS + 1):
+        request = Range(base + number * _MIB, _MIB, MemType.WC)
+        filling.append(request)
+        said = add(trial, request)
+        if said is not None:
+            return tuple(filling) if said.event is MtrrEvent.MTRR_FULL else None
     return None
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from pytest_memtype import MemType
 from pytest_memtype.dumps.facts import Dump
+from pytest_memtype.dumps.read import read
 from pytest_memtype.reproduce.play import Machine, played
+from pytest_memtype.reproduce.requests import requests_for
 from pytest_memtype.reproduce.search import Budget, Goal, search
 from pytest_memtype.reproduce.setting import settings
 from pytest_memtype.reproduce.step import Board, Step
@@ -144,3 +146,13 @@ def test_ram_that_linux_has_not_taken_for_itself() -> None:
     setting = next(settings(Dump(), lines))
     assert setting.offset == 0
     assert setting.hardware.memory_bytes - end > setting.hardware.memory_bytes // 64 + (16 << 20)
+
+
+def test_registers_are_filled_where_one_covers_all_below_4g() -> None:
+    report = read(
+        "mtrr: no more MTRRs available\n"
+        "reg00: base=0x000000000 (    0MB), size= 4096MB, count=1: write-back\n"
+        "reg01: base=0x0c0000000 ( 3072MB), size= 1024MB, count=1: uncachable\n"
+    )
+    asked, left = requests_for(report.complaints, next(settings(report, None)))
+    assert (len(asked), left) == (7, [])
