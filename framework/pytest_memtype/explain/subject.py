@@ -111,7 +111,7 @@ def subject(dump: Dump) -> Subject:
 
 
 def _made(dump: Dump) -> Subject:
-    """What debugpat's lines are about: the first request that got another type, else the only one."""
+    """Choose what debugpat's lines are about: the first request that got another type, else the only one."""
     found = next((each for each in dump.made if each.granted not in (None, each.asked) and each.asked), None)
     if found is None and len({(each.span, each.asked, each.granted) for each in dump.made}) == 1:
         found = dump.made[0]
