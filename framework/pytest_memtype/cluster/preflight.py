@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from pytest_memtype.errors import HostError
 from pytest_memtype.host.memory import available_memory
+from pytest_memtype.host.own_version import own_version
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.machine.qemu_versions import age_warning
@@ -41,15 +41,11 @@ def preflight(accelerator: str, *, root_is_fine: bool) -> dict[str, Any]:
     memory = available_memory()
     if memory < _LEAST_MEMORY:
         raise HostError(f"{memory >> 20} MiB of memory are free, and guests take {_LEAST_MEMORY >> 20}")
-    try:
-        own = version("pytest-memtype")
-    except PackageNotFoundError:
-        own = "none"
     return {
         "qemu": qemu.release,
         "kvm": os.access("/dev/kvm", os.R_OK | os.W_OK),
         "python": platform.python_version(),
-        "package": own,
+        "package": own_version(),
         "room": room,
         "remark": age_warning(qemu),
     }

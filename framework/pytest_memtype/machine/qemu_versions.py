@@ -28,6 +28,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,34 +189,40 @@ def _banner(program: str) -> str:
 
 
 def _run(command: Sequence[str], typed: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, and kill what it has left running."""
+    """Run a program to its end, and kill what it has left running.
+
+    A file takes what it prints. QEMU doesn't wait at its end for who reads a pipe late: its answers are
+    longer than a pipe holds, and some were missing on a busy host (seen once, with 10.0.13).
+    """
     shown = f"{command[0]} {command[1]}"
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise HostError(f"{shown}: can't be started ({reason(error)}); {_INSTALL} again") from None
-    try:
-        output, errors = process.communicate(typed, timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise HostError(f"{shown}: no answer in {_SECONDS:.0f} s; {_INSTALL} again") from None
-    finally:
-        # A script may leave children that have its pipes open.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise HostError(f"{shown}: can't be started ({reason(error)}); {_INSTALL} again") from None
+        try:
+            _, errors = process.communicate(typed, timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise HostError(f"{shown}: no answer in {_SECONDS:.0f} s; {_INSTALL} again") from None
+        finally:
+            # A script may leave children that have its pipes open.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for stream in (process.stdin, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+        printed.seek(0)
+        return subprocess.CompletedProcess(command, process.returncode, printed.read(), errors)
 
 
 def _messages(output: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

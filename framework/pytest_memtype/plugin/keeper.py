@@ -7,13 +7,13 @@ import platform
 import time
 from collections.abc import Generator
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import pytest
 
 from pytest_memtype.errors import HostError, MemtypeError
+from pytest_memtype.host.own_version import own_version
 from pytest_memtype.machine.uncovered import as_started
 from pytest_memtype.plugin.bugs import marker_of
 from pytest_memtype.plugin.config import run_of
@@ -71,7 +71,7 @@ def pytest_runtest_makereport(
         except MemtypeError:
             bug = None  # The test has failed with that.
         vars(report)["memtype_kept"] = {
-            "tested": variant.name,
+            "tested": variant.tested,
             "kernel": variant.kernel,
             "system": variant.system,
             "path": _path(item),
@@ -204,7 +204,7 @@ class Keeper:
             exit_status=status,
             options=_options(self._config),
             versions={
-                "pytest-memtype": version("pytest-memtype"),
+                "pytest-memtype": own_version(),
                 "pytest": pytest.__version__,
                 "Python": platform.python_version(),
                 "host's kernel": platform.release(),

@@ -58,7 +58,7 @@ class KeptTest:
     """The result of one test.
 
     :param test: pytest's node id.
-    :param tested: The kernel that the id names.
+    :param tested: The exact kernel, as records have it.
     :param kernel: The spec of that kernel, as a user may write it.
     :param system: ``minimal``, or the distribution that ran in the guest.
     :param path: Its file, from the folder that pytest was started in where it is below that; else in full.

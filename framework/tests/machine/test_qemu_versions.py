@@ -60,6 +60,25 @@ def test_this_one_says_what_it_is_once(own_cache: Path, monkeypatch: pytest.Monk
     assert json.loads(kept.read_text())["banner"] == known.banner
 
 
+def test_one_that_does_not_wait_for_its_reader_is_heard_out(tmp_path: Path) -> None:
+    """It drops what a pipe has no room for, as QEMU does that is told to quit."""
+    program = tmp_path / QEMU
+    real = shutil.which(QEMU)
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import os, subprocess, sys\n"
+        f"said = subprocess.run([{real!r}, *sys.argv[1:]], stdin=0, stdout=subprocess.PIPE).stdout\n"
+        "os.set_blocking(1, False)\n"
+        "while said:\n"
+        "    try:\n"
+        "        said = said[os.write(1, said) :]\n"
+        "    except BlockingIOError:\n"
+        "        break\n"
+    )
+    program.chmod(0o755)
+    assert ask(str(program)).version == this_qemu().version
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": [1]}', "[" * 100_000])
 def test_a_damaged_answer_is_asked_for_again(own_cache: Path, content: str) -> None:
     qemu_versions._known.cache_clear()
