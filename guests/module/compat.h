@@ -24,12 +24,13 @@ static inline const void *compat_mmap_handler(const struct file_operations *oper
 /* 6.17 did away with pfn_t, which said what kind of frame it is. */
 static inline vm_fault_t compat_insert_pfn_pmd(struct vm_fault *fault, unsigned long frame)
 {
-	bool write = fault->flags & FAULT_FLAG_WRITE;
-
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return vmf_insert_pfn_pmd(fault, frame, write);
+#ifndef CONFIG_TRANSPARENT_HUGEPAGE
+	/* It is declared, and nowhere defined, as with PREEMPT_RT. */
+	return VM_FAULT_FALLBACK;
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+	return vmf_insert_pfn_pmd(fault, frame, fault->flags & FAULT_FLAG_WRITE);
 #else
-	return vmf_insert_pfn_pmd(fault, pfn_to_pfn_t(frame), write);
+	return vmf_insert_pfn_pmd(fault, pfn_to_pfn_t(frame), fault->flags & FAULT_FLAG_WRITE);
 #endif
 }
 

@@ -64,7 +64,7 @@ bool page_table_maps(unsigned long address, u64 start, u64 pages)
 		u64 entry = page_table_leaf(address, &shift);
 		unsigned long inside = (1UL << shift) - 1;
 		u64 page = entry & ENTRY_ADDRESS & ~(u64)inside;
-		unsigned long next = min(end, (address | inside) + 1);
+		unsigned long next = min(end - 1, address | inside) + 1;
 
 		if (!entry || (page | (address & inside)) != start)
 			return false;
@@ -87,7 +87,7 @@ void page_table_read(unsigned long address, u64 pages, struct memtype_page_table
 		/* Where nothing is mapped there is no telling how large a page would be. */
 		unsigned int leaf_shift = entry ? shift : PAGE_SHIFT;
 		/* A missing table is passed in one step: a process has 2^35 pages to ask for. */
-		unsigned long next = min(end, (address | ((1UL << shift) - 1)) + 1);
+		unsigned long next = min(end - 1, address | ((1UL << shift) - 1)) + 1;
 
 		if (!run || run->shift != leaf_shift || !run->entry != !entry ||
 		    page_table_attributes(run->entry, leaf_shift) !=

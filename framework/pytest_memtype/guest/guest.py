@@ -339,7 +339,9 @@ class Guest:
 
         :param which: Vendor and device, ``"1234:11e8"``, or its place on the bus, ``"00:02.0"``.
         :raises UsageError: there is none, or there are several of that id.
+        :raises Unavailable: the guest is a target: nobody would bind its devices as they were.
         """
+        qemu_of(self.host_machine)
         return find_device(self._agent, which)
 
     @operation
@@ -622,7 +624,9 @@ class Guest:
         """A CPU, to take it off and to bring it back.
 
         :param number: Its number in Linux, from 0.
+        :raises Unavailable: the guest is a target: nobody would bring the CPU back.
         """
+        qemu_of(self.host_machine)
         return Cpu(number, self._agent, self.journal)
 
     @property

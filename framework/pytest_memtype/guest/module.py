@@ -97,7 +97,7 @@ class Module:
                 put_file(self._agent, file.read_bytes(), path)
             words = " ".join(map(shlex.quote, _words(self.parameters))) if own else ""
             try:
-                reply = self._shell(f"insmod {path} {words}")
+                reply = self._shell(f"insmod {shlex.quote(path)} {words}")
             except GuestPanicked as error:
                 raise self._panicked(error) from None
             self._check_loaded(reply, path, own=own)

@@ -94,6 +94,7 @@ class PciDevice:
         self._run(f"echo {name} > {self._path}/driver_override")
         said = self._run(f"echo {self.address} > /sys/bus/pci/drivers/{name}/bind", checked=False)
         if self.driver != name:
+            self._run(f"echo > {self._path}/driver_override", checked=False)
             raise GuestError(f"{self.id} at {self.address} can't be bound to {name}: {said}")
 
     def unbind(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,7 @@ _PRODUCTS: Final = re.compile(r".*\.(o|ko|mod|mod\.c|cmd|symvers|order|a|d)")
 _VERMAGIC: Final = re.compile(rb"\0vermagic=([^\0 ]*)")
 _NAME: Final = re.compile(rb"\0name=([^\0]*)\0")
 _PLAIN_NAME: Final = re.compile(r"[\w-]+")
+_BUILDABLE: Final = re.compile(r"[\w.+-]+")
 
 _MODULE_SCRIPT: Final = """
 make -s -j{jobs} -C /usr/src/linux-headers-{release} M=/src/{folder} KCFLAGS="{flags}" modules 2>&1
@@ -89,7 +91,10 @@ def check_source(source: str, folder: Path) -> Path | None:
     :param folder: The folder that a relative path starts from.
     :raises UsageError: there is no such file or folder, or nothing that a module can be built from.
     """
-    path = folder / Path(source).expanduser()
+    # "..", too, is a folder with a name.
+    path = Path(os.path.normpath(folder / Path(source).expanduser()))
+    if (path.is_dir() or path.suffix == ".c") and path.exists() and not _BUILDABLE.fullmatch(path.name):
+        raise UsageError(f"module {source!r}: make can't build what is called {path.name!r}")
     if path.is_dir():
         if not any((path / name).is_file() for name in ("Kbuild", "Makefile")):
             raise UsageError(f"module {source!r}: {path} has neither Kbuild nor Makefile; write obj-m there")
@@ -120,7 +125,7 @@ def user_module(source: str, folder: Path, made: Bundle, *, progress: Progress =
     if path is None:
         return _of_the_package(source, made, progress=progress)
     if path.suffix == ".ko" and not path.is_dir():
-        module = _brought(source, path, made)
+        module = _brought(source, path, made, progress=progress)
     else:
         module = _built(source, path, made, progress=progress)
     wanted = dependencies(module.file.read_bytes())
@@ -133,7 +138,7 @@ def user_module(source: str, folder: Path, made: Bundle, *, progress: Progress =
     return replace(module, needs=tuple(file for file in needs.values() if file is not None))
 
 
-def _brought(source: str, path: Path, made: Bundle) -> UserModule:
+def _brought(source: str, path: Path, made: Bundle, *, progress: Progress) -> UserModule:
     content = read_file(path, most=_LARGEST)
     match = _VERMAGIC.search(content)
     if match is None:
@@ -144,7 +149,20 @@ def _brought(source: str, path: Path, made: Bundle) -> UserModule:
             f"module {source!r}: it is built for {release}, and the guest's kernel is {made.release}; bring "
             "its source, which is built for each kernel"
         )
-    return UserModule(_name(content, path), source, path, path, None)
+    # Templates and guests know a file by its path alone, so that another content has to have another one.
+    cache = resources.cache_directory()
+    key = f"{module_name(path.stem)}-{release}-{hashlib.sha256(content).hexdigest()[:16]}"
+    folder = cache / FOLDER / key
+
+    def make(place: Path) -> None:
+        with staged(folder, cache=place) as target:
+            target.mkdir()
+            (target / "module.ko").write_bytes(content)
+            seal(target)
+
+    made_once(folder, make, cache=cache, work=key, progress=progress)
+    file = folder / "module.ko"
+    return UserModule(_name(content, path), source, file, file, None)
 
 
 def _name(content: bytes, path: Path) -> str:

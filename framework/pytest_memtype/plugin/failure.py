@@ -74,18 +74,22 @@ def _step_of(outcome: Outcome, records: list[Record]) -> list[int]:
     """The step of an outcome, the last that is like it: one that made no mapping may have been repeated."""
     wanted = (
         outcome.actor,
-        str(outcome.requested),
-        {"start": outcome.region.start, "pages": outcome.region.pages},
+        None if outcome.requested_or_none is None else str(outcome.requested_or_none),
+        (outcome.region.start, outcome.region.pages),
         None if outcome.mapping is None else outcome.mapping.handle,
     )
     steps = [
         record["step"]
         for record in records
-        if "kernel_answer" in record
-        and record["operation"].startswith(outcome.operation)
-        and wanted == (record["actor"], record["requested"], record["region"], record["handle"])
+        if record["operation"].startswith(outcome.operation)
+        and wanted == (record.get("actor"), record.get("requested"), _place(record), record.get("handle"))
     ]
     return steps[-1:]
+
+
+def _place(record: Record) -> tuple[Any, Any] | None:
+    region = record.get("region")
+    return (region.get("start"), region.get("pages")) if isinstance(region, dict) else None
 
 
 def _was_at_work(item: pytest.Item, call: pytest.CallInfo[Any]) -> bool:

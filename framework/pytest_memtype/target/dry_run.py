@@ -31,6 +31,11 @@ _OURS_ONLY: Final = (
     "benchmark",
     "fault",
     "kernel_call",
+    "mmap_device",
+    "ioctl",
+    "free_ram",
+    "put",
+    "get",
     "refresh",
     "mailbox",
     "fuzz",
@@ -90,7 +95,7 @@ class DryRun:
             return self.permission.shell
         if verb in _OURS_ONLY:
             return False
-        if verb in ("ioremap", "memremap", "reserve_wc", "phys_wc_add", "zap", "mmap"):
+        if verb in ("ioremap", "memremap", "memremap_pages", "reserve_wc", "phys_wc_add", "zap", "mmap"):
             return self._named(int(fields["start"]), int(fields["pages"]) * PAGE_SIZE)
         if verb == "mtrr_add":
             return self._named(int(fields["base"]), int(fields["size"]))
