@@ -16,16 +16,13 @@ from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.report.compare import Change, Column, changes, differences
 from pytest_memtype.report.compare_table import as_json, compare_table, escaped, markdown, short
 from pytest_memtype.report.expected import Unexpected, unexpected
-from pytest_memtype.report.record import Record, apart, read, tested
+from pytest_memtype.report.record import NONSENSE, Record, apart, read, tested
 from pytest_memtype.run.suite import run_suite
 
 _RECORDS = "records.jsonl"
 
 _WIDTH = 160
 """Width in characters of a table that goes into a file or a pipe."""
-
-_NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
-"""Exceptions raised by records that hold something else than they should."""
 
 _THIS = "this run"
 """Name of the run that has just ended, whose folder isn't known: it is told by its first record."""
@@ -101,7 +98,7 @@ def compare_runs(paths: Iterable[Path]) -> Comparison:
     runs = [read_run(path) for path in paths]
     try:
         return compared(runs)
-    except _NONSENSE as error:
+    except NONSENSE as error:
         # Each line is a record, but its content was written by somebody else.
         names = ", ".join(run.name for run in runs)
         raise UsageError(

@@ -86,7 +86,7 @@ def reproduce(
         click.echo(summary(outcome, source=source, test=str(into / test) if test else ""), nl=False)
         if files:
             click.echo(f"\nwritten: {', '.join(map(str, files))}")
-    sys.exit(outcome.verdict.exit_status)
+    sys.exit(outcome.exit_status)
 
 
 def _check_id(name: str | None) -> None:

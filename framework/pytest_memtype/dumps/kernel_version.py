@@ -184,14 +184,14 @@ def _mentioned(text: str, number: int) -> list[tuple[Kernel, bool, int]]:
             start, end = match.span("release")
             if any(start < other_end and other_start < end for other_start, other_end in taken):
                 continue
-            if _OTHERS.search(text[:start]) and not re.search(
-                r"\b(?:linux|kernel)\b[^,;]{0,12}$", text[:start], re.I
-            ):
+            # Far more than any of the expressions takes; a line may be the whole of the text.
+            ahead = text[max(0, start - 160) : start]
+            if _OTHERS.search(ahead) and not re.search(r"\b(?:linux|kernel)\b[^,;]{0,12}$", ahead, re.I):
                 continue
             if _is_an_address(match):
                 continue
             taken.append((start, end))
-            elsewhere = bool(_ELSEWHERE.search(text[:start])) or bool(_ELSEWHERE_BEHIND.match(text[end:]))
+            elsewhere = bool(_ELSEWHERE.search(ahead)) or bool(_ELSEWHERE_BEHIND.match(text[end:]))
             found.append((_kernel(match, text, number), elsewhere, score))
     return found
 

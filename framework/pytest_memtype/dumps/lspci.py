@@ -17,7 +17,8 @@ _MEMORY: Final = re.compile(
     r"\((?:(?P<bits>32|64)-bit|low-1M|type \d), "
     r"(?P<prefetchable>non-)?prefetchable\)(?: \[(?:disabled|virtual|enhanced)\])*"
     r"(?: \[size=(?P<size>\d{1,6})(?P<unit>[KMGT]?)\])?",
-    re.I,
+    # ASCII, as the sign of kelvins is a K where case doesn't matter.
+    re.I | re.ASCII,
 )
 # drivers/pci/probe.c, __pci_read_base(): "reg 10:", "reg 0x10:" since 3.10, "BAR 0 [mem ...]" since 6.9.
 _SCANNED: Final = re.compile(

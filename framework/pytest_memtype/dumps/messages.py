@@ -309,7 +309,8 @@ def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
             cut.append(Line(row.number, row.text[:400]))
         _add(found, complaint)
         index += count
-    return [_with_range(each, found) for each in found], cut
+    ahead: list[Complaint | None] = [None, *found]
+    return [_with_range(each, last) for last, each in zip(ahead, found, strict=False)], cut
 
 
 def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
@@ -434,13 +435,13 @@ def _add(found: list[Complaint], complaint: Complaint) -> None:
     found.append(complaint)
 
 
-def _with_range(complaint: Complaint, found: list[Complaint]) -> Complaint:
-    """``ioremap memtype_reserve failed`` with the range of the line that came right before it."""
+def _with_range(complaint: Complaint, last: Complaint | None) -> Complaint:
+    """``ioremap memtype_reserve failed`` with the range of the complaint that came right before it."""
     if complaint.kind is not Kind.IOREMAP_FAILED or complaint.span is not None:
         return complaint
-    before = found[: found.index(complaint)]
-    if before and before[-1].kind in (Kind.RESERVE_FAILED, Kind.RAM_RESERVE_FAILED, Kind.CONFLICTING_TYPES):
-        return replace(complaint, span=before[-1].span)
+    kinds = (Kind.RESERVE_FAILED, Kind.RAM_RESERVE_FAILED, Kind.CONFLICTING_TYPES)
+    if last is not None and last.kind in kinds:
+        return replace(complaint, span=last.span)
     return complaint
 
 

@@ -16,7 +16,8 @@ _REGISTER: Final = re.compile(
     r"?MB\))?, size=\s*"
     rf"(?P<size>\d{{1,11}}) ?(?P<unit>[KMG])B(?:, count=(?P<count>\d{{1,6}}))?: (?P<type>{TYPE})(?:, "
     rf"count=(?P<old>\d{{1,6}}))?",
-    re.I,
+    # ASCII, as the sign of kelvins is a K where case doesn't matter.
+    re.I | re.ASCII,
 )
 #: Ranges further apart than this are of two listings.
 _FAR: Final = 12

@@ -221,9 +221,16 @@ def _reserve_failed(case: _Case) -> Story:
             "end, without the bits that no address has, isn't behind its start",
             "no: nothing was mapped",
         )
+    said_why = [number for each in case.dump.of(Kind.CONFLICTING_TYPES) for number in each.lines]
+    said_why += [each.number for each in case.dump.cut]
+    why = (
+        f"line {min(said_why)} may say why"
+        if said_why
+        else "the line above this one, which the text lacks, says why"
+    )
     return Story(
         f"{where(case.about.span)} was asked for as {said(case.about.asked)}, and Linux couldn't reserve "
-        "it; the line above this one, which the text lacks, says why",
+        f"it; {why}",
         f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} refuses what is partly RAM "
         "(EINVAL), and memory that has two types, or another type than the only one that the caller takes "
         "(EBUSY)",

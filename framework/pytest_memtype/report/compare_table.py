@@ -47,8 +47,9 @@ def markdown(names: Sequence[str], found: Sequence[Change]) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text for Markdown, which may be somebody else's: no cell more, no HTML, no picture from elsewhere."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("![", "!\\[")
+    """A text for Markdown, which may be somebody else's: in one line, no cell more, no HTML, no link."""
+    text = " ".join(text.split())
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")
 
 
 def as_json(names: Sequence[str], found: Sequence[Change]) -> list[dict[str, Any]]:

@@ -36,6 +36,9 @@ from pytest_memtype.host.files import opened
 
 SCHEMA = 2
 
+NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
+"""Exceptions raised by records that hold something else than they should."""
+
 # Bytes; the suite's records of one kernel take 2 MiB.
 _LARGEST = 1 << 28
 

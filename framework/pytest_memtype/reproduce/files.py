@@ -15,6 +15,8 @@ from pytest_memtype.reproduce.sources import sources
 from pytest_memtype.reproduce.summary import summary
 from pytest_memtype.reproduce.written_test import text_of_test
 
+_MADE = "\n\n# Made by memtype reproduce, which replaces this file as long as this line ends it.\n"
+
 
 def leave(
     outcome: Outcome, folder: Path, *, name: str, source: str, answer: str, bug: str | None = None
@@ -38,14 +40,20 @@ def leave(
         shown = _best(outcome)
         facts = None if bug is None else bug_facts(bug, plan, outcome.version)
         story = _story(outcome, answer)
-        files[test] = text_of_test(plan, attempt=shown, source=source, story=story, bug=facts)
+        files[test] = text_of_test(plan, attempt=shown, source=source, story=story, bug=facts) + _MADE
         for number, part in enumerate(plan.parts, start=1):
             if part.setting.layout != FIRMWARE:
                 title = name if len(plan.parts) == 1 else f"{name}-{number}"
                 comments = [f"Of {source}, for a guest.", *part.setting.notes]
                 files[folder / f"{title}.toml"] = layout_text(part.setting.layout, comments)
     written = test.name if test in files else ""
-    files[folder / f"{name}.txt"] = summary(outcome, source=source, test=written)
+    # Not NAME.txt, which the report may be.
+    files[folder / f"{name}-summary.txt"] = summary(outcome, source=source, test=written)
+    for path in files:
+        if path.suffix == ".py" and path.exists() and not path.read_bytes().endswith(_MADE.encode()):
+            raise UsageError(
+                f"{path} is there, and not made by this command; name another folder with --into"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_memtype.dumps.facts import Complaint, Dump
+from pytest_memtype.errors import HostError
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.ready import ready
@@ -40,11 +41,6 @@ class Verdict(enum.Enum):
             Verdict.CANNOT: "CAN'T",
         }[self]
 
-    @property
-    def exit_status(self) -> int:
-        """The command's exit status."""
-        return int(self is Verdict.ANOTHER_KERNEL)
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -64,6 +60,13 @@ class Outcome:
     version: Version | None = None
     attempts: tuple[Attempt, ...] = ()
     unknown: tuple[Complaint, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """The command's exit status: 3 where the guest that decides could not be used."""
+        if self.verdict is Verdict.CANNOT and self.attempts and self.attempts[0].trouble:
+            return HostError.exit_status
+        return int(self.verdict is Verdict.ANOTHER_KERNEL)
 
 
 def reproduce(

@@ -69,7 +69,8 @@ def quoted(text: str) -> str:
 
 def _literal(value: object) -> str:
     """A value as Python text; text with the quotes that formatters like."""
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    # JSON has two halves for what is beyond 16 bits, which Python would take for two letters.
+    return json.dumps(value) if isinstance(value, str) and value.isascii() else ascii(value)
 
 
 def _wrapped(text: str) -> list[str]:

@@ -55,7 +55,8 @@ class Evidence:
         :param test: The test's folder in the run's.
         """
         copied = Copied([], [])
-        names = _files(test)
+        # os.walk() enters a link that it is given.
+        names = [] if test.is_symlink() else _files(test)
         number, self._count = self._count, self._count + bool(names)
         for name in names[:_MOST_FILES]:
             with contextlib.suppress(OSError):

@@ -30,7 +30,10 @@ def harmless_svg(text: str) -> bytes | None:
     if root.tag != f"{_NAMESPACE}svg":
         return None
     Xml.register_namespace("", _NAMESPACE[1:-1])
-    document: bytes = Xml.tostring(_copied(root), encoding="utf-8", xml_declaration=True)
+    try:
+        document: bytes = Xml.tostring(_copied(root), encoding="utf-8", xml_declaration=True)
+    except RecursionError:
+        return None
     return document
 
 

@@ -16,7 +16,7 @@ from pytest_memtype.report.compare import Steps, changes, differences_of
 from pytest_memtype.report.compare_table import short
 from pytest_memtype.report.kept import TESTS, KeptTest, RunFacts, kept_facts, kept_layouts, kept_tests
 from pytest_memtype.report.overview_table import kind_of
-from pytest_memtype.report.record import Record, case_of, each_of, host_of, names_apart
+from pytest_memtype.report.record import NONSENSE, Record, case_of, each_of, host_of, names_apart
 from pytest_memtype.report.verdict_table import answer
 from pytest_memtype.run.folder import test_folder
 from pytest_memtype.site.chunks import Chunks, script, shown
@@ -130,7 +130,13 @@ def write_run(run: Path, folder: Path, *, name: str) -> Summary:
     :param name: The name that the site has for the run: the folder's address from the page.
     :raises UsageError: the run's files are none, or can't be read.
     """
-    return _Run(run, folder, name).write()
+    try:
+        return _Run(run, folder, name).write()
+    except NONSENSE as error:
+        # Each line is a record, but its content was written by somebody else.
+        raise UsageError(
+            f"{run}: a record makes no sense ({type(error).__name__}: {error}); name runs of memtype's own"
+        ) from error
 
 
 class _Run:

@@ -159,5 +159,5 @@ def test_a_record_brings_no_html_into_markdown(tmp_path: Path) -> None:
         path = folder / "records.jsonl"
         path.write_text(path.read_text().replace('"fork"', '"<b>![x](http://evil)|"'))
     text = show(compare_runs([first, second]), form="markdown")
-    assert "| &lt;b>!\\[x](http://evil)\\|" in text
+    assert "| &lt;b>![x]\\(http://evil)\\|" in text
     assert "<b>" not in text

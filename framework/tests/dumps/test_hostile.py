@@ -137,3 +137,28 @@ def test_only_regular_files(tmp_path: Path) -> None:
         read_report("/dev/zero")
     with pytest.raises(UsageError, match="can't be read"):
         read_report(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "reg00: base=0x000000000 (    0MB), size= 64\u212aB, count=1: write-back",
+        "\tMemory at fd000000 (64-bit, prefetchable) [size=64\u212a]",
+    ],
+)
+def test_the_sign_of_kelvins_is_no_unit(line: str) -> None:
+    """Where case doesn't matter it is a K, and it has no other form."""
+    dump = read(line)
+    assert dump.mtrr is None or dump.mtrr.variable == ()
+
+
+def test_many_complaints_are_read_one_after_the_other() -> None:
+    """Each is compared with the one before it, not with all: the last has the range of its neighbour."""
+    lines = [f"ioremap memtype_reserve failed -{n % 9999}" for n in range(2000)]
+    lines += [
+        "x86/PAT: memtype_reserve failed [mem 0xf0000000-0xf0000fff], track uncached-minus, req write-back"
+    ]
+    lines += ["ioremap memtype_reserve failed -16"]
+    last = read("\n".join(lines)).complaints[-1]
+    assert last.span is not None
+    assert last.span.start == 0xF0000000

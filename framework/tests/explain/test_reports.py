@@ -215,3 +215,16 @@ def test_message_cut_anywhere(message: str, bugs: list[Bug]) -> None:
 def test_lines_about_memory_types_are_not_denied(line: str, bugs: list[Bug]) -> None:
     answer = explain(read(f"[    1.000000] {line}"), bugs).story.answer
     assert answer != "nothing here is about memory types"
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_line_that_is_there_is_not_called_missing(cut: bool) -> None:
+    """The line above says why; it may be cut, or stand elsewhere."""
+    failed = (
+        "x86/PAT: memtype_reserve failed [mem 0xf0000000-0xf0000fff], track uncached-minus, req write-back"
+    )
+    conflict = "x86/PAT: Xorg:1 conflicting memory types f0000000-f0001000"
+    rest = " uncached-minus<->write-combining"
+    lines = [conflict, failed] if cut else [failed, conflict + rest]
+    answer = as_json(explain(read("\n".join(lines)), []))["answer"]
+    assert "which the text lacks" not in answer

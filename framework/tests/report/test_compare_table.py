@@ -3,7 +3,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from pytest_memtype.report.compare import Change, Difference
-from pytest_memtype.report.compare_table import as_json, compare_table, markdown, short
+from pytest_memtype.report.compare_table import as_json, compare_table, escaped, markdown, short
 
 NAMES = ["debian:5.10.0-46-cloud-amd64", "tree:/linux"]
 
@@ -39,3 +39,9 @@ def test_json() -> None:
 def test_short() -> None:
     assert short("debian:6.1.0-56-cloud-amd64") == "6.1.0-56"
     assert short("tree:/linux") == "tree:/linux"
+
+
+def test_a_cell_of_markdown_stays_a_cell() -> None:
+    text = escaped("cat\n\n# Heading\n[click](https://there.example) | ![x](y) <b> `c`")
+    assert "\n" not in text
+    assert text == r"cat # Heading [click]\(https://there.example) \| ![x]\(y) &lt;b> `c`"

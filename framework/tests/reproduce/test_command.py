@@ -30,7 +30,11 @@ def test_a_report_becomes_a_guest_that_says_the_same(tmp_path: Path) -> None:
     assert found["range"] == ["0xfed40000", "0xfed44fff"]
     (kernel,) = found["kernels"]
     assert kernel["lines"] == ["ioremap error for 0xfed40000-0xfed45000, requested 0x2, got 0x0"]
-    assert sorted(Path(each).name for each in found["files"]) == ["case.toml", "case.txt", "test_case.py"]
+    assert sorted(Path(each).name for each in found["files"]) == [
+        "case-summary.txt",
+        "case.toml",
+        "test_case.py",
+    ]
     assert all(Path(each).exists() for each in found["files"])
 
 
@@ -61,7 +65,7 @@ def test_a_message_that_the_model_does_not_know(tmp_path: Path) -> None:
     status, out, _ = run(f"kernel 6.1.5\n{line}\n", tmp_path)
     assert status == 0
     assert "CAN'T: the model of Linux doesn't say these lines: CPA" in out
-    assert [each.name for each in (tmp_path / "out").iterdir()] == ["case.txt"]
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["case-summary.txt"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pytest_memtype import Guest, MemType
 from pytest_memtype.bugs.catalogue import catalogue
 from pytest_memtype.dumps.read import read
+from pytest_memtype.errors import UsageError
 from pytest_memtype.explain.explanation import explain
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.reproduce.attempt import Attempt
@@ -97,7 +99,7 @@ def test_the_layout_and_the_summary(tmp_path: Path) -> None:
         (0, MemType.WB),
         (0xC0000000, MemType.UC),
     ]
-    text = (tmp_path / "case.txt").read_text()
+    text = (tmp_path / "case-summary.txt").read_text()
     assert text.startswith("case.txt: REPRODUCED: it says the same\n")
     assert "process.mtrr_add(0xe0000000, 0x1000000, MemType.WC)" in text
     assert "memtype run --kernel debian:6.1.0-0-cloud-amd64 test_case.py" in text
@@ -163,3 +165,24 @@ def test_many_ranges_are_bounded() -> None:
     assert (len(found.parts), len(found.stuck)) == (6, 194)
     assert explain(read("\n".join(lines)), []).story.answer
     assert len(what.pages) == 200
+
+
+def test_what_others_have_written_stays(tmp_path: Path) -> None:
+    report, test = tmp_path / "case.txt", tmp_path / "test_case.py"
+    report.write_text(SPLIT)
+    text = written(SPLIT, tmp_path)
+    assert report.read_text() == SPLIT
+    # Its own it replaces.
+    assert written(SPLIT, tmp_path) == text
+    test.write_text("def test_by_hand(): pass\n")
+    with pytest.raises(UsageError, match="not made by this command"):
+        written(SPLIT, tmp_path)
+    assert test.read_text() == "def test_by_hand(): pass\n"
+
+
+def test_a_guest_that_can_not_be_used_is_no_answer() -> None:
+    done = outcome(SPLIT)
+    lost = replace(done.attempts[0], trouble="QEMU ended")
+    assert replace(done, verdict=Verdict.CANNOT, attempts=(lost,)).exit_status == 3
+    assert replace(done, verdict=Verdict.CANNOT).exit_status == 0
+    assert replace(done, verdict=Verdict.ANOTHER_KERNEL).exit_status == 1

@@ -63,3 +63,13 @@ def test_a_test_without_any(tmp_path: Path) -> None:
     copied = Evidence(tmp_path / "site", "run").copy(tmp_path / "nothing")
     assert (copied.links, copied.consoles, copied.left_out) == ([], [], "")
     assert not (tmp_path / "site").exists()
+
+
+def test_a_folder_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "id").write_text("secret")
+    (tmp_path / "test").symlink_to(private)
+    copied = Evidence(tmp_path / "site", "evidence").copy(tmp_path / "test")
+    assert copied == Evidence(tmp_path / "other", "evidence").copy(tmp_path / "nothing")
+    assert not (tmp_path / "site").exists()

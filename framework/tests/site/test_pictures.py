@@ -55,3 +55,8 @@ def test_nothing_but_shapes_and_words(hostile: str, word: str) -> None:
 )
 def test_what_is_no_picture(text: str) -> None:
     assert harmless_svg(text) is None
+
+
+def test_a_picture_within_a_picture_without_end() -> None:
+    deep = "<text>" * 5000 + "</text>" * 5000
+    assert harmless_svg(f'<svg xmlns="http://www.w3.org/2000/svg">{deep}</svg>') is None
