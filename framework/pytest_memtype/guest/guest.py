@@ -614,11 +614,12 @@ class Guest:
     def suspend(self, *, seconds: float = 0.0) -> None:
         """Suspend the guest to RAM, and wake it: its CPUs are reset, and get back what they had.
 
-        :param seconds: How long it sleeps at least.
+        :param seconds: How long it sleeps at least, at most 600.
+        :raises UsageError: it would be woken before it sleeps, or too late.
         :raises Unavailable: its kernel doesn't suspend to RAM.
-        :raises GuestError: it didn't fall asleep, or didn't wake.
+        :raises GuestError: it didn't fall asleep, didn't wake, or died meanwhile.
         """
-        suspend(self._agent, self.journal, self.qmp, seconds=seconds)
+        suspend(self._agent, self.journal, self.machine, seconds=seconds)
 
     def cpu(self, number: int) -> Cpu:
         """A CPU, to take it off and to bring it back.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import time
+from typing import Final
 
-from pytest_memtype.errors import GuestError, Unavailable
+from pytest_memtype.errors import GuestError, Unavailable, UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.protocol import plain
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.qmp import Qmp
 
 _STATES = "/sys/power/state"
 _SAID = "/tmp/memtype-suspend"
 # Drivers are asked, CPUs are taken off, and the firmware is entered; on a host that is busy.
-_SECONDS = 60.0
+_SECONDS: Final = 60.0
+
+LONGEST: Final = 600.0
+"""Seconds that a guest may sleep."""
 
 
 class Cpu:
@@ -51,16 +55,20 @@ class Cpu:
             raise Unavailable(f"CPU {self.number} can't go {operation}: {output.strip()}")
 
 
-def suspend(agent: Agent, journal: Journal, qmp: Qmp, *, seconds: float = 0.0) -> None:
+def suspend(agent: Agent, journal: Journal, machine: Machine, *, seconds: float = 0.0) -> None:
     """Suspend a guest to RAM, and wake it.
 
     :param agent: Its agent.
     :param journal: Its journal.
-    :param qmp: The control connection of its QEMU.
-    :param seconds: How long it sleeps at least.
+    :param machine: Its QEMU.
+    :param seconds: How long it sleeps at least, at most 600.
+    :raises UsageError: it would be woken before it sleeps, or too late.
     :raises Unavailable: its kernel can't, for want of CONFIG_SUSPEND or of a firmware that knows how.
-    :raises GuestError: it didn't fall asleep, or didn't wake.
+    :raises GuestError: it didn't fall asleep, didn't wake, or died meanwhile.
     """
+    if not 0 <= seconds <= LONGEST:
+        raise UsageError(f"suspend: {seconds} seconds; 0 to {LONGEST:g} are possible")
+    qmp = machine.qmp
     able = agent.call("shell", command=f"cat {_STATES}")
     if "mem" not in able.decode(lambda content: plain(content["output"])).split():
         raise Unavailable(f"this kernel doesn't suspend to RAM: {_STATES} has no mem")
@@ -69,7 +77,8 @@ def suspend(agent: Agent, journal: Journal, qmp: Qmp, *, seconds: float = 0.0) -
     script = f"rm -f {_SAID}; (echo mem > {_STATES}; echo $? > {_SAID}) > /dev/null 2>&1 &"
     agent.call("shell", command=script)
     _wait(qmp, "SUSPEND", doing="falling asleep", after=before)
-    time.sleep(seconds)
+    # Nothing is to come but its end, which is an error.
+    machine.ready(timeout=seconds)
     qmp.execute("system_wakeup")
     _wait(qmp, "WAKEUP", doing="waking", after=before)
     reply = agent.call("shell", command=f"until [ -s {_SAID} ]; do sleep 0.1; done; cat {_SAID}")

@@ -18,6 +18,7 @@ from pytest_memtype.machine.uncovered import as_started
 from pytest_memtype.plugin.bugs import marker_of
 from pytest_memtype.plugin.config import run_of
 from pytest_memtype.plugin.fixtures import AUDITED, GUESTS
+from pytest_memtype.plugin.pytest_reports import headline_of, status_of, worst_of
 from pytest_memtype.report import layout_map
 from pytest_memtype.report.kept import (
     LAYOUTS,
@@ -37,7 +38,6 @@ from pytest_memtype.run.variants import Variant
 from pytest_memtype.site.folder import check_target
 
 _MOST_FINDINGS = 32
-_MOST_HEADLINE = 300
 _drawn = pytest.StashKey[set[str]]()
 
 
@@ -230,42 +230,16 @@ def _options(config: pytest.Config) -> list[str]:
 
 
 def _result(reports: list[pytest.TestReport], kept: dict[str, Any]) -> KeptTest:
-    worst = next((each for each in reports if each.failed), None) or next(
-        (each for each in reports if each.skipped), reports[-1]
-    )
+    worst = worst_of(reports)
     result = {
         **kept,
         "test": worst.nodeid,
-        "status": _status(worst, reports),
+        "status": status_of(reports).value,
         "seconds": round(sum(each.duration for each in reports), 3),
-        "headline": _headline(worst),
+        "headline": headline_of(worst),
         "details": _details(worst) if worst.failed else "",
     }
     return msgspec.convert(result, KeptTest)
-
-
-def _status(worst: pytest.TestReport, reports: list[pytest.TestReport]) -> str:
-    if worst.failed:
-        if any(getattr(each, "memtype_trouble", False) for each in reports):
-            return "missed"
-        return "failed" if worst.when == "call" else "error"
-    if worst.skipped:
-        return "failed as expected" if hasattr(worst, "wasxfail") else "skipped"
-    return "passed unexpectedly" if any(hasattr(each, "wasxfail") for each in reports) else "passed"
-
-
-def _headline(report: pytest.TestReport) -> str:
-    if report.passed:
-        return ""
-    if hasattr(report, "wasxfail"):
-        text = str(report.wasxfail)
-    elif isinstance(report.longrepr, tuple):
-        text = str(report.longrepr[2]).removeprefix("Skipped: ")
-    else:
-        crash = getattr(report.longrepr, "reprcrash", None)
-        # longreprtext would begin with the worker of pytest-xdist.
-        text = str(report.longrepr) if crash is None else crash.message
-    return " ".join(text.strip().partition("\n")[0].split())[:_MOST_HEADLINE]
 
 
 def _details(report: pytest.TestReport) -> str:

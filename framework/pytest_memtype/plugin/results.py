@@ -15,14 +15,14 @@ from _pytest.junitxml import xml_key
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.host.files import write_atomically
 from pytest_memtype.plugin.config import base_of, run_name
+from pytest_memtype.plugin.pytest_reports import headline_of, status_of, worst_of
 from pytest_memtype.report.job_summary import SUMMARY, add_to_summary, error_lines, job_summary
 from pytest_memtype.report.kcidb import ORIGIN, kcidb
 from pytest_memtype.report.ktap import ktap
 from pytest_memtype.report.properties import PREFIX, read_pairs, together
-from pytest_memtype.report.result import Result, Status
+from pytest_memtype.report.result import Result
 
 _FILES: Final = ("--ktap", "--kcidb")
-_LONGEST: Final = 300
 
 
 class Results:
@@ -119,45 +119,19 @@ def _check_place(option: str, path: Path) -> None:
 
 
 def _result(nodeid: str, reports: list[pytest.TestReport]) -> Result:
-    worst = next((each for each in reports if each.failed), None) or next(
-        (each for each in reports if each.skipped), reports[-1]
-    )
+    worst = worst_of(reports)
     about = read_pairs([pair for each in reports[-1:] for pair in each.user_properties])
     line = worst.location[1] if worst.location else None
     return Result(
         test=nodeid,
-        status=_status(worst, reports),
+        status=status_of(reports),
         seconds=sum(each.duration for each in reports),
         started=float(getattr(reports[0], "start", 0.0)),
-        headline=_headline(worst),
+        headline=headline_of(worst),
         details=_details(worst) if worst.failed else "",
         properties=about,
         line=0 if line is None else line + 1,
     )
-
-
-def _status(worst: pytest.TestReport, reports: list[pytest.TestReport]) -> Status:
-    if worst.failed:
-        if any(getattr(each, "memtype_trouble", False) for each in reports):
-            return Status.MISSED
-        return Status.FAILED if worst.when == "call" else Status.ERROR
-    if worst.skipped:
-        return Status.XFAILED if hasattr(worst, "wasxfail") else Status.SKIPPED
-    return Status.XPASSED if any(hasattr(each, "wasxfail") for each in reports) else Status.PASSED
-
-
-def _headline(report: pytest.TestReport) -> str:
-    """Why a test failed or was skipped, in one line; empty for one that passed."""
-    if report.passed:
-        return ""
-    if hasattr(report, "wasxfail"):
-        text = str(report.wasxfail)
-    elif isinstance(report.longrepr, tuple):
-        text = str(report.longrepr[2]).removeprefix("Skipped: ")
-    else:
-        crash = getattr(report.longrepr, "reprcrash", None)
-        text = report.longreprtext if crash is None else crash.message
-    return " ".join(text.split())[:_LONGEST]
 
 
 def _details(report: pytest.TestReport) -> str:

@@ -248,7 +248,7 @@ def test_one_that_the_kernel_refuses(guest: Guest, tmp_path: Path) -> None:
 
 def test_files(guest: Guest, tmp_path: Path) -> None:
     file = tmp_path / "large"
-    # Longer than the mailbox.
+    # Longer than the mailbox. The path is the guest's own; its folders are made.
     content = bytes(range(256)) * 4096 * 2 + b"end"
     file.write_bytes(content)
     assert guest.put(file, to="/tmp/a/b/large") == "/tmp/a/b/large"
