@@ -13,7 +13,8 @@ from pytest_memtype.explain.imported_layout import Imported, layout_of
 from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, Suspect, suspects
 from pytest_memtype.explain.machine_map import owner_of, registers_of
 from pytest_memtype.explain.missing import missing
-from pytest_memtype.explain.stories import Story, said, story, where, who
+from pytest_memtype.explain.stories import story
+from pytest_memtype.explain.story import Story, said, where, who
 from pytest_memtype.explain.subject import MEMORY, Subject, subject
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr_runs import runs

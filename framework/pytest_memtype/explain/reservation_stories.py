@@ -1,0 +1,352 @@
+"""The meaning of complaints about mappings and reservations: which rule, how dangerous, what to do.
+
+Sentences are for somebody who isn't an expert. What they say of the report comes from its facts; what they
+say of Linux is named with file and function.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_memtype.dumps.facts import Kind
+from pytest_memtype.explain import linux_source
+from pytest_memtype.explain.known_bugs import REFUSED_PAIRS
+from pytest_memtype.explain.story import Case, Story, Teller, said, where, who
+from pytest_memtype.x86.memtype import MemType
+
+
+def _conflict(case: Case) -> Story:
+    place = linux_source.check_conflict(case.dump.kernel)
+    if case.about.strict:
+        return Story(
+            f"{who(case.main)} asked for {where(case.about.span)} as {said(case.about.asked)} and nothing "
+            f"else, and it is reserved as {said(case.about.held[0]) if case.about.held else 'another type'} "
+            "already: Linux refused",
+            f"a caller that takes no other type is refused when any reservation differs ({place})",
+            "no: the refusal is what keeps one page from having two types",
+            (
+                "whoever has the memory has to give it back first, or the caller has to ask for the type "
+                "that is there",
+            ),
+        )
+    one, two = case.about.held if len(case.about.held) == 2 else (None, None)
+    return Story(
+        f"{where(case.about.span)} can't be mapped as a whole: a part of it is reserved as {said(one)}, "
+        f"another as {said(two)}. Which part has which the message doesn't say (unless the caller takes no "
+        "other type than its own; then the first is what it asked for)",
+        "a request takes the type of the reservations that it overlaps; where those differ there is none "
+        f"to take, so it fails, EBUSY inside the kernel, EINVAL for a process ({place})",
+        "no: the refusal is what keeps one page from having two types",
+        (
+            "map the pieces one by one, each within the memory that has one type",
+            "map the memory before the driver does, or stop the driver",
+            "nopat on the kernel's command line turns the check off, and the protection with it",
+        ),
+    )
+
+
+def _reserve_failed(case: Case) -> Story:
+    if "track" not in case.main.raw:
+        return Story(
+            f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it goes "
+            "beyond what an address can be, or ends where it begins",
+            f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} gives EINVAL for a range whose "
+            "end, without the bits that no address has, isn't behind its start",
+            "no: nothing was mapped",
+        )
+    said_why = [number for each in case.dump.of(Kind.CONFLICTING_TYPES) for number in each.lines]
+    said_why += [each.number for each in case.dump.cut]
+    why = (
+        f"line {min(said_why)} may say why"
+        if said_why
+        else "the line above this one, which the text lacks, says why"
+    )
+    return Story(
+        f"{where(case.about.span)} was asked for as {said(case.about.asked)}, and Linux couldn't reserve "
+        f"it; {why}",
+        f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} refuses what is partly RAM "
+        "(EINVAL), and memory that has two types, or another type than the only one that the caller takes "
+        "(EBUSY)",
+        "no: nothing was mapped",
+    )
+
+
+def _reserved(case: Case) -> Story:
+    asked, granted = case.main.asked, case.main.granted
+    told = f"{where(case.about.span)} was asked for as {said(asked)}"
+    place = linux_source.in_memtype(case.dump.kernel, "memtype_reserve")
+    if granted is None or granted is asked:
+        return Story(f"{told}, and reserved so", place, "nothing in the text is a sign of danger")
+    if asked is MemType.WB:
+        why = "what isn't write-back by the MTRRs, or is mapped with another type, isn't given as write-back"
+        return Story(
+            f"{told}, and given as {said(granted)}", f"{why} ({place})", "no: it is slower, and not wrong"
+        )
+    return Story(
+        f"{told}, and as somebody has it as {said(granted)}, it was given as that",
+        f"a request takes the type of the reservations that it overlaps, unless "
+        f"{linux_source.new_memtype_allowed(case.dump.kernel)} forbids it afterwards ({place})",
+        "no: every mapping of the memory has the same type",
+        ("who needs another type has to come first, or ask whoever has the memory for it",),
+    )
+
+
+def _ram_reserve(case: Case) -> Story:
+    held = case.main.held[0] if case.main.held else None
+    return Story(
+        f"the RAM {where(case.about.span)} was to become {said(case.about.asked)}, but a page of it is "
+        f"{said(held)} already: somebody else has changed it and not changed it back",
+        "the type of RAM is kept in two flags of each page, without a count: a page that isn't write-back "
+        "is somebody's, even if it is of the type asked for "
+        f"({linux_source.in_memtype(case.dump.kernel, 'reserve_ram_pages_type')})",
+        "no: nothing was changed",
+        ("the first user has to call set_memory_wb() before the next one asks",),
+    )
+
+
+def _freeing(case: Case) -> Story:
+    if case.about.span is not None and case.about.span.end >> 52:
+        return Story(
+            f"{who(case.main)} gave back {where(case.about.span)}, which is no physical address: its sign "
+            "was extended",
+            f"{linux_source.free(case.dump.kernel)} found no reservation for it",
+            "nothing in the text is a sign of danger",
+        )
+    since = linux_source.is_newer(case.dump.kernel, 6, 16)
+    how = "exactly that range" if since else "exactly that range, or one that is longer and ends there"
+    return Story(
+        f"{who(case.main)} gave back {where(case.about.span)}, and Linux has no reservation of that: what "
+        "was reserved for the mapping has another size by now, or was given back before",
+        f"a reservation is found by {how} ({linux_source.free(case.dump.kernel)})",
+        "maybe: if the reservation was given back too early, others can map memory with another type while "
+        "it is still mapped; if it stays behind, memory is only kept from having other types until the "
+        "next boot",
+        (
+            "compare /sys/kernel/debug/x86/pat_memtype_list before the program starts and after it has ended",
+            "6.16 and later count the pieces of a mapping; there are no such messages any more",
+        ),
+    )
+
+
+def _user_refused(case: Case) -> Story:
+    held = case.main.held[0] if len(case.main.held) == 1 else None
+    if case.main.asked is not None and held is not None and (case.main.asked, held) not in REFUSED_PAIRS:
+        return _fork_refused(case, held)
+    return Story(
+        f"{who(case.main)} wanted to map {where(case.about.span)} as {said(case.main.asked)}, and it is "
+        f"reserved as {said(held)} already: the mapping was refused (EINVAL)",
+        f"{linux_source.in_memtype(case.dump.kernel, 'reserve_pfn_range')}: a mapping gets the type that is "
+        f"there, unless {linux_source.new_memtype_allowed(case.dump.kernel)} forbids it, and it forbids to "
+        f"give {said(held)} to who asked for {said(case.main.asked)}",
+        "no: the refusal is what keeps one page from having two types",
+        _ABOUT_WB_FIRST if held is MemType.WB else (),
+    )
+
+
+def _fork_refused(case: Case, held: MemType) -> Story:
+    types = case.dump.pat.types
+    reason = ""
+    if types and held not in types:
+        reason = (
+            f". The PAT of this CPU has no {held}, as its configuration in the log says: such memory is "
+            f"{said(case.main.asked)} in the page table, while the list keeps the name {held}; so they "
+            "differ"
+        )
+    return Story(
+        f"{who(case.main)} couldn't fork: its mapping of {where(case.about.span)} is "
+        f"{said(case.main.asked)} in the page table, and the list of reservations has the memory as "
+        f"{said(held)}{reason}",
+        f"mmap() would have taken {said(held)}, so it was fork() that was refused: a child's mapping takes "
+        f"no other type than its parent's ({linux_source.in_memtype(case.dump.kernel, 'track_pfn_copy')}, "
+        "reserve_pfn_range() with strict_prot)",
+        "no: the fork fails; page table and list disagree about memory that is mapped already",
+        (
+            "give the CPU MTRRs (the emulator's basic model has none), or a kernel from 6.2 on, which uses "
+            "the PAT without them"
+            if reason
+            else "unmap such memory before fork(), or mark it with madvise(MADV_DONTFORK)",
+        ),
+    )
+
+
+_ABOUT_WB_FIRST: Final = (
+    "find out who mapped the memory write-back first, and have that use another type, or later",
+    "if the MTRRs call the memory write-back although it is a device's, that is the firmware's or the "
+    "hypervisor's to mend",
+)
+
+
+def _devmem_type(case: Case) -> Story:
+    other = said(case.main.held[0]) if case.main.held else "another type"
+    return Story(
+        f"{who(case.main)} has {where(case.about.span)} of /dev/mem mapped as {said(case.main.asked)}, and "
+        f"it was reserved as {other}: Linux only says so",
+        "arch/x86/mm/pat.c, map_devmem(), until 2.6.29: the reservation's answer is compared, and nothing is "
+        "undone",
+        "maybe: the page table and the list of reservations disagree about the memory",
+        ("2.6.30 and later refuse such a mapping, or give it the type that is there",),
+    )
+
+
+def _user_ram(case: Case) -> Story:
+    return Story(
+        f"{who(case.main)} has {where(case.about.span)} mapped, which is RAM, as {said(case.main.granted)}, "
+        f"and not as {said(case.main.asked)}, which the driver had asked for. The line only says that the "
+        "wish was passed over",
+        "RAM that is mapped into a process keeps the type that its pages have, whatever the page "
+        f"protection says ({linux_source.in_memtype(case.dump.kernel, 'reserve_pfn_range')})",
+        "no: process and kernel have the same type, which is why Linux does it",
+        (
+            "a driver that wants another type has to change the pages first, with set_memory_wc() or "
+            "set_memory_uc()",
+            "memory of dma_alloc_coherent() is mapped with dma_mmap_coherent(), which asks for the type "
+            "that it has",
+            "on x86 devices see what the caches hold, so write-back is right for most DMA buffers",
+        ),
+    )
+
+
+def _ioremap_refused(case: Case) -> Story:
+    held = case.main.held[0] if case.main.held else None
+    return Story(
+        f"a driver asked for {where(case.about.span)} as {said(case.main.asked)}, and somebody had it as "
+        f"{said(held)} already: ioremap() gave NULL, which most drivers make error -12 (ENOMEM) of",
+        f"{linux_source.ioremap(case.dump.kernel)}: a mapping gets the type that is there, unless "
+        f"{linux_source.new_memtype_allowed(case.dump.kernel)} forbids it, and it forbids to give "
+        f"{said(held)} to who asked for {said(case.main.asked)}",
+        "no: the refusal is what keeps one page from having two types. The driver doesn't work",
+        _ABOUT_WB_FIRST if held is MemType.WB else (),
+    )
+
+
+def _ioremap_failed(case: Case) -> Story:
+    why = {
+        16: "the memory has two types, or a page of RAM is somebody's (EBUSY)",
+        22: "the range is partly RAM, or no range (EINVAL)",
+    }
+    return Story(
+        f"ioremap() of {where(case.about.span)} failed: "
+        f"{why.get(case.main.errno or 0, 'the memory could not be reserved')}",
+        f"{linux_source.ioremap(case.dump.kernel)}, after "
+        f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')}",
+        "no: nothing was mapped",
+    )
+
+
+def _ioremap_ram(case: Case) -> Story:
+    return Story(
+        f"a driver asked for {where(case.about.span)} with ioremap(), and that is RAM: it got NULL",
+        "RAM has a mapping of the kernel's already, and its pages one type; ioremap() refuses it "
+        f"({linux_source.ioremap(case.dump.kernel)}). The warning comes once a boot, the refusal each time",
+        "no: the refusal is what keeps one page from having two types",
+        (
+            "memremap() is the function for RAM",
+            "RAM that is to be a device's is kept from the kernel with memmap= or by the firmware",
+        ),
+    )
+
+
+def _ioremap_beyond(case: Case) -> Story:
+    return Story(
+        "a driver asked ioremap() for an address that this CPU hasn't got: its physical addresses have "
+        "fewer bits",
+        f"{linux_source.ioremap(case.dump.kernel)}, phys_addr_valid()",
+        "no: nothing was mapped",
+        ("compare the address with a BAR's: a device that isn't configured reads as all ones",),
+    )
+
+
+def _memremap(case: Case) -> Story:
+    what = "is RAM" if case.main.kind is Kind.MEMREMAP_ON_RAM else "is partly RAM and partly not"
+    return Story(
+        f"memremap() was asked for {where(case.about.span)}, which {what}: it gave NULL",
+        "kernel/iomem.c, memremap(): RAM is only had write-back, as the kernel has it, and a mixed range "
+        "not at all",
+        "no: nothing was mapped",
+    )
+
+
+def _change_failed(case: Case) -> Story:
+    return Story(
+        f"the kernel's own mapping of {where(case.about.span)} couldn't be changed to "
+        f"{said(case.main.asked)}, so the request of {who(case.main)} was refused",
+        linux_source.in_memtype(case.dump.kernel, "memtype_kernel_map_sync"),
+        "no: the refusal is what keeps one page from having two types",
+    )
+
+
+def _devmem(case: Case) -> Story:
+    return Story(
+        f"{who(case.main)} wanted {where(case.about.span)} of /dev/mem, which isn't allowed, as it is RAM "
+        "or a driver's: mmap() failed",
+        linux_source.in_memtype(case.dump.kernel, "phys_mem_access_prot_allowed"),
+        "no: nothing was mapped",
+    )
+
+
+def _warning(case: Case) -> Story:
+    below = f", called by {', '.join(f'{each}()' for each in case.main.trace[:4])}" if case.main.trace else ""
+    extra = ""
+    if case.main.function in ("get_pat_info", "untrack_pfn"):
+        extra = (
+            ": the type and the address of a mapping's reservation couldn't be read from its page table, "
+            "so it was not given back"
+        )
+    return Story(
+        f"{case.main.function}() has warned{extra}{below}",
+        f"the place is in the line: {case.main.raw}",
+        "maybe: a reservation stays behind, or memory is tracked wrongly from then on",
+    )
+
+
+def _sanity(case: Case) -> Story:
+    other = "another resource"
+    if case.main.other is not None:
+        other = f"{case.main.other.name} ({where(case.main.other)})"
+    return Story(
+        f"{who(case.main)} mapped {where(case.about.span)}, which is a part of {other} and more than that. "
+        "It is allowed; the line is a warning",
+        "kernel/resource.c, iomem_map_sanity_check()",
+        "no sign of it: the driver may touch registers that aren't its own",
+    )
+
+
+def _huge(case: Case) -> Story:
+    return Story(
+        f"{where(case.about.span)} is mapped with small pages, as the MTRRs have more than one type there, "
+        "or not write-back",
+        "arch/x86/mm/pgtable.c, pmd_set_huge() and pud_set_huge()",
+        "no",
+    )
+
+
+def _cpa(case: Case) -> Story:
+    return Story(
+        f"a change of page attributes met something unexpected: {case.main.raw}",
+        "arch/x86/mm/pat/set_memory.c (pageattr.c before 5.6), __change_page_attr()",
+        "maybe; the line alone doesn't say",
+    )
+
+
+RESERVATION_STORIES: Final[dict[Kind, Story | Teller]] = {
+    Kind.CONFLICTING_TYPES: _conflict,
+    Kind.RESERVE_FAILED: _reserve_failed,
+    Kind.RESERVED: _reserved,
+    Kind.RAM_RESERVE_FAILED: _ram_reserve,
+    Kind.FREEING_INVALID: _freeing,
+    Kind.USER_REFUSED: _user_refused,
+    Kind.USER_RAM: _user_ram,
+    Kind.DEVMEM_TYPE: _devmem_type,
+    Kind.IOREMAP_REFUSED: _ioremap_refused,
+    Kind.IOREMAP_FAILED: _ioremap_failed,
+    Kind.IOREMAP_ON_RAM: _ioremap_ram,
+    Kind.IOREMAP_BEYOND: _ioremap_beyond,
+    Kind.MEMREMAP_ON_RAM: _memremap,
+    Kind.MEMREMAP_MIXED: _memremap,
+    Kind.CHANGE_FAILED: _change_failed,
+    Kind.DEVMEM_REFUSED: _devmem,
+    Kind.SANITY: _sanity,
+    Kind.HUGE_PAGE: _huge,
+    Kind.CPA: _cpa,
+    Kind.WARNING: _warning,
+}

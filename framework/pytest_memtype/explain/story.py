@@ -1,0 +1,72 @@
+"""The meaning of a complaint, and the words that all stories use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_memtype.dumps.facts import Complaint, Dump, Span
+from pytest_memtype.explain.subject import Subject
+from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.size import format_size
+
+_WHAT: Final = {
+    MemType.WB: "cached (write-back, WB)",
+    MemType.WC: "write-combining (WC)",
+    MemType.WT: "write-through (WT)",
+    MemType.WP: "write-protected (WP)",
+    MemType.UC: "strictly uncached (UC)",
+    MemType.UC_MINUS: "uncached (UC-)",
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """The meaning of a complaint.
+
+    :param answer: One or two sentences: the whole of it.
+    :param rule: The rule of Linux that answered, with its place.
+    :param danger: Whether it is dangerous, and to what.
+    :param advice: What people do about it.
+    """
+
+    answer: str
+    rule: str
+    danger: str
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A report, what it is about, and the complaint that counts."""
+
+    dump: Dump
+    about: Subject
+    main: Complaint
+
+
+def said(memtype: MemType | None) -> str:
+    """A type in words."""
+    return "a type that isn't said" if memtype is None else _WHAT[memtype]
+
+
+def where(span: Span | None) -> str:
+    """A range in words."""
+    if span is None:
+        return "memory that the text doesn't name"
+    return f"{span.start:#x}-{span.end:#x} ({format_size(span.size)})"
+
+
+def who(complaint: Complaint) -> str:
+    """The actor of a complaint in words, as far as the line names one."""
+    if complaint.process is not None:
+        pid = f" ({complaint.pid})" if complaint.pid is not None else ""
+        return f"the process {complaint.process}{pid}"
+    if complaint.caller is not None:
+        return f"the function {complaint.caller}()"
+    return "somebody whom the line doesn't name"
+
+
+Teller = Callable[[Case], Story]
+"""Tells the story of a complaint."""
