@@ -148,7 +148,7 @@ class Complaint:
     :param other: The range, with its name, that stands in the way.
     :param address: A virtual address that the line has beside, or instead of, a range.
     :param repeated: How many lines say the same.
-    :param lines: The numbers of all its lines.
+    :param lines: The numbers of its lines; of those that say the same, of the first thousand.
     """
 
     kind: Kind

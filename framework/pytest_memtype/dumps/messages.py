@@ -18,6 +18,9 @@ from pytest_memtype.x86.memtype import MemType
 _HEX: Final = r"(?:0x)?[0-9a-f]{1,16}"
 _NUMBER_ENDS: Final = r"(?![0-9a-fx])"
 
+_MOST_LINES: Final = 1000
+"""So many lines that say the same are told by their numbers."""
+
 
 def _range(name: str = "") -> str:
     """A range: ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4), ``0x...-0x...`` or bare digits before."""
@@ -430,7 +433,9 @@ def _add(found: list[Complaint], complaint: Complaint) -> None:
         if replace(each, line=0, time=None, repeated=1, lines=(), pid=None) == replace(
             complaint, line=0, time=None, repeated=1, lines=(), pid=None
         ) and (each.pid == complaint.pid or each.process == complaint.process):
-            found[index] = replace(each, repeated=each.repeated + 1, lines=each.lines + complaint.lines)
+            # All numbers of a line that fills megabytes would be copied again and again.
+            lines = each.lines if each.repeated >= _MOST_LINES else each.lines + complaint.lines
+            found[index] = replace(each, repeated=each.repeated + 1, lines=lines)
             return
     found.append(complaint)
 
@@ -458,6 +463,10 @@ def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
         return found
     result = []
     for each in found:
-        below = [number for number in named if each.kind is Kind.SANITY and 0 < number - max(each.lines) < 4]
-        result.append(replace(each, caller=named[below[0]]) if below else each)
+        if each.kind is Kind.SANITY:
+            last = max(each.lines)
+            below = next((named[last + n] for n in (1, 2, 3) if last + n in named), None)
+            result.append(each if below is None else replace(each, caller=below))
+        else:
+            result.append(each)
     return result

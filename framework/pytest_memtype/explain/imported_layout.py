@@ -28,6 +28,9 @@ LARGEST_WIDTH: Final = 52
 #: What an inclusive range of a size that no single register can hold is called.
 _DEFAULT_WIDTH: Final = 36
 
+# IA32_MTRRCAP counts them in 8 bits (Intel SDM vol. 3, "MTRR Feature Identification").
+_MOST_REGISTERS: Final = 255
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -50,13 +53,18 @@ def layout_of(dump: Dump, name: str = "imported", *, mtrrs: Mtrrs | None = None)
     :param dump: What was read of the report.
     :param name: The name of the layout.
     :param mtrrs: Which of its listings to take; None is for the one that says most.
-    :raises UsageError: the report has no MTRRs.
+    :raises UsageError: the report has no MTRRs, or more than a CPU can have.
     """
     listing = mtrrs or dump.mtrr
     if listing is None:
         raise UsageError(
             "there are no MTRRs in this text; /proc/mtrr has them, and the kernel's log with mtrr=debug "
             "(6.5 and later)"
+        )
+    if len(listing.variable) > _MOST_REGISTERS:
+        count = len(listing.variable)
+        raise UsageError(
+            f"{listing.source} lists {count} variable ranges; a CPU has at most {_MOST_REGISTERS}"
         )
     notes: list[str] = []
     width = _width(dump, listing, notes)

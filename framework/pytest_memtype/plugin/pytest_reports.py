@@ -1,4 +1,4 @@
-"""What pytest's reports of one test, on its set-up, call and teardown, come to."""
+"""Pytest's reports of one test, on its set-up, call and teardown: what they come to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def worst_of(reports: Sequence[pytest.TestReport]) -> pytest.TestReport:
 
 
 def status_of(reports: Sequence[pytest.TestReport]) -> Status:
-    """What came of a test.
+    """Tell how a test ended.
 
     :param reports: All reports of it, at least one.
     """

@@ -162,3 +162,10 @@ def test_many_complaints_are_read_one_after_the_other() -> None:
     last = read("\n".join(lines)).complaints[-1]
     assert last.span is not None
     assert last.span.start == 0xF0000000
+
+
+def test_of_a_line_without_end_some_numbers_are_kept() -> None:
+    # Two lines are read as one message that a terminal has wrapped.
+    (complaint,) = read("CPA protect \n" * 5000).complaints
+    assert complaint.repeated == 2500
+    assert complaint.lines == tuple(range(1, 2001))

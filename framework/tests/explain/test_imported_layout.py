@@ -132,3 +132,11 @@ def test_a_hostile_name_of_a_machine_stays_in_its_quotes(tmp_path: Path) -> None
     assert isinstance(layout, Layout)
     (tmp_path / "made.toml").write_text(layout_text(layout))
     assert load_layout("made", [tmp_path]) == layout
+
+
+def test_more_registers_than_a_cpu_has() -> None:
+    lines = [
+        f"reg{n:03}: base=0x{n << 20:09x} ({n:5}MB), size=    1MB, count=1: write-back" for n in range(256)
+    ]
+    with pytest.raises(UsageError, match="lists 256 variable ranges; a CPU has at most 255"):
+        layout_of(read("\n".join(lines)))
