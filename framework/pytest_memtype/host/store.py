@@ -30,6 +30,8 @@ from pytest_memtype.host.trust import require_ours
 SUMS: Final = "sums.json"
 
 _NOTHING = ("lock", "partial")
+# Others may remove a folder as often as they have made and used it.
+_TRIES = 1000
 
 # Longer than a cold build of several kernels over a slow line takes.
 _LOCK_SECONDS = 3600.0
@@ -96,8 +98,22 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(cache / "lock")
+
+    def acquire(seconds: float) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                lock.acquire(timeout=seconds)
+            except (FileNotFoundError, FileExistsError):
+                # remove_unused() of another run came between the making of the folder and this, or in this.
+                if not left:
+                    raise
+                with suppress(FileNotFoundError, FileExistsError):
+                    make_folder(cache)
+            else:
+                return
+
     try:
-        lock.acquire(timeout=0)
+        acquire(0)
     except Timeout:
         progress("waiting for another run that is preparing the same")
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -111,7 +127,7 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
                     "end it and try again"
                 ) from None
             with suppress(Timeout):
-                lock.acquire(timeout=_LOOK_SECONDS)
+                acquire(_LOOK_SECONDS)
     try:
         shutil.rmtree(cache / "partial", ignore_errors=True)
         yield
@@ -127,7 +143,8 @@ def exclusive_if_free(cache: Path) -> Iterator[bool]:
     lock = FileLock(cache / "lock")
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, FileNotFoundError, FileExistsError):
+        # Another run holds it, or has removed the folder.
         yield False
         return
     try:

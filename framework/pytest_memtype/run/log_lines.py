@@ -22,6 +22,11 @@ class LogLines:
             # No name of a file that a row would follow.
             reporter.showfspath = False
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """End it: the summary, too, asks for the words of a status, such as SKIPPED."""
+        self._session = None
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_report_teststatus(self) -> Iterator[Any]:
         """Have a test counted as ever, and no character printed for it."""

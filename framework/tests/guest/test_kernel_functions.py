@@ -56,6 +56,9 @@ def test_text_is_executable_and_nothing_is_mapped_behind(guest: Guest) -> None:
     hole = guest.kernel.pages(0xFFFFFF7F00000000, 1)
     assert hole.leaves == (Leaves(PageSize.SIZE_4K, 1, None),)
     assert (hole.starts, hole.in_order, hole.rights[0].present) == ((None,), False, False)
+    # What lies behind the end of this table would be address 0.
+    end = guest.kernel.pages((1 << 64) - 0x2000, 1)
+    assert (end.starts, end.leaves) == ((None,), (Leaves(PageSize.SIZE_4K, 1, None),))
 
 
 def test_calls_are_counted_and_not_changed(guest: Guest) -> None:

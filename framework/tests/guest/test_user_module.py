@@ -11,6 +11,9 @@ from memtype_support.driver_page import lines_of_mistake, shown, write_files
 from pytest_memtype import MemType
 from pytest_memtype.errors import GuestPanicked, ModuleRefusedToLoad, ModuleStays, UsageError
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.host.progress import silent
+from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.kernels.user_module import UserModule, user_module
 from pytest_memtype.plugin.fixtures import GuestFactory
 
 SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
@@ -244,6 +247,54 @@ def test_one_that_the_kernel_refuses(guest: Guest, tmp_path: Path) -> None:
         guest.load(source, parameters={"no name": 1})
     with pytest.raises(UsageError, match=r"there is no /.*smalll\.c; did you mean 'small\.c'"):
         guest.load(tmp_path / "smalll.c")
+
+
+def test_a_failure_over_what_nothing_was_expected_of(pytester: pytest.Pytester, toy: Path) -> None:
+    toy.rename(pytester.path / "toy")
+    pytester.makepyfile("""
+        import pytest
+        from pytest_memtype import MemType
+        pytestmark = pytest.mark.module("toy")
+
+        def test_a(guest):
+            first = guest.process("X").mmap(via="/dev/toy", size="16K")
+            assert first.granted is MemType.WB
+    """)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--kernel", "debian:bookworm")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["    3 X mmap /dev/toy(*"])
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+
+
+def test_a_built_file_is_known_by_what_is_in_it(tmp_path: Path, memtype_kernel: str) -> None:
+    """Guests and templates know files by their paths: one that was built anew has another."""
+    made = bundle(memtype_kernel, progress=silent)
+
+    def built(body: str, place: Path) -> UserModule:
+        place.mkdir(exist_ok=True)
+        file = place / "small.ko"
+        file.write_bytes(user_module(module(tmp_path, body), tmp_path, made).file.read_bytes())
+        return user_module(str(file), tmp_path, made)
+
+    first = built('\tpr_info("one");', tmp_path / "a b")
+    content = first.file.read_bytes()
+    anew = built('\tpr_info("two");', tmp_path / "a b")
+    assert anew.file != first.file
+    assert (first.file.read_bytes(), anew.file.read_bytes() != content) == (content, True)
+    # The same content is the same file, wherever it lies.
+    assert built('\tpr_info("one");', tmp_path / "c").file == first.file
+
+
+def test_a_folder_is_built_under_its_own_name(tmp_path: Path, memtype_kernel: str) -> None:
+    made = bundle(memtype_kernel, progress=silent)
+    folder = tmp_path / "drv"
+    (folder / "tests").mkdir(parents=True)
+    module(folder, "")
+    (folder / "Kbuild").write_text("obj-m := small.o\n")
+    assert user_module("..", folder / "tests", made).folder == "drv"
+    folder.rename(tmp_path / "d; r")
+    with pytest.raises(UsageError, match="make can't build what is called 'd; r'"):
+        user_module("d; r", tmp_path, made)
 
 
 def test_files(guest: Guest, tmp_path: Path) -> None:

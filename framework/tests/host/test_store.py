@@ -1,7 +1,9 @@
+import contextlib
 import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pytest_memtype.host.store import (
     exclusive,
     exclusive_if_free,
     is_whole,
+    remove_unused,
     require_space,
     seal,
     staged,
@@ -217,3 +220,25 @@ def test_whatever_the_umask_what_is_made_is_nobody_elses(tmp_path: Path) -> None
     folder.chmod(0o777)
     with pytest.raises(NotOurs, match="everybody can write to it"):
         is_whole(folder, silent)
+
+
+def test_a_folder_that_is_tidied_away_is_made_again(tmp_path: Path) -> None:
+    """The last who used a template removes its folder, while another run is about to lock it."""
+    folder = tmp_path / "template"
+    tidied = threading.Event()
+
+    def tidy() -> None:
+        while not tidied.is_set():
+            if folder.is_dir():
+                with contextlib.suppress(FileNotFoundError):
+                    remove_unused(folder)
+
+    thread = threading.Thread(target=tidy)
+    thread.start()
+    try:
+        for _ in range(300):
+            with exclusive(folder, silent):
+                assert (folder / "lock").exists()
+    finally:
+        tidied.set()
+        thread.join()

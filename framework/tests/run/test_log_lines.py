@@ -63,6 +63,14 @@ def test_a_line_for_each_tenth(pytester: pytest.Pytester, workers: str) -> None:
 
 
 @pytest.mark.usefixtures("_log_lines")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_summary_keeps_its_words(pytester: pytest.Pytester, workers: str) -> None:
+    result = run(pytester, "-n", workers, "-rfs")
+    result.stdout.fnmatch_lines(["SKIPPED [[]1[]] test_it.py:*"])
+    result.stdout.fnmatch_lines(["FAILED test_it.py::test_it[[]7[]] *"])
+
+
+@pytest.mark.usefixtures("_log_lines")
 def test_with_v_each_test_has_its_line(pytester: pytest.Pytester) -> None:
     result = run(pytester, "-v")
     assert " of 21 tests" not in result.stdout.str()

@@ -99,7 +99,14 @@ def test_the_machine_refuses_what_the_host_should_not_ask_for(target: Targets, s
 
 def test_what_a_target_is_not(target: Targets) -> None:
     guest = target().guest()
-    for use_qemu in (lambda: guest.qmp, lambda: guest.registers_outside(), lambda: guest.audit()):
+    for use_qemu in (
+        lambda: guest.qmp,
+        lambda: guest.registers_outside(),
+        lambda: guest.audit(),
+        # Nobody would bind its devices as they were, or bring its CPUs back.
+        lambda: guest.pci("00:00.0"),
+        lambda: guest.cpu(0),
+    ):
         with pytest.raises(Unavailable, match="needs a guest of our own in QEMU"):
             use_qemu()
 
@@ -140,6 +147,13 @@ def test_a_dry_run_does_nothing(machine: HandStarted, target: Targets) -> None:
         guest.ram(pages=1)
     assert f"ioremap start={MEMORY:#x} pages=2 memtype=WC owner=drm" in lines
     assert lines[-1] == "ram pages=1: refused"
+    for refused in (
+        lambda: guest.process("X").mmap(via="/dev/zero", size=4096),
+        lambda: guest.driver("drm").memremap_pages(guest.region(1 << 32, 2 << 20), MemType.WB),
+        lambda: guest.process("X").ioctl("/proc/mtrr", 0, b""),
+    ):
+        with pytest.raises(NotAllowed):
+            refused()
     assert machine.left() == ""
 
 
