@@ -172,7 +172,7 @@ static void *process_map_other(const struct request *request, struct memtype_req
 		.memtype = asked->memtype,
 	};
 	void *address;
-	off_t offset;
+	off_t offset = 0;
 	int file;
 
 	/* The module isn't asked when these map: here it is. */
@@ -188,18 +188,8 @@ static void *process_map_other(const struct request *request, struct memtype_req
 	}
 	if (!asked->asked_kernel)
 		return MAP_FAILED;
-	if (asked->pages > SIZE_MAX / PAGE_BYTES) {
-		asked->kernel_error = EOVERFLOW;
-		return MAP_FAILED;
-	}
 	file = process_map_open_source(request, asked, &offset, reply);
-	if (file < 0)
-		return MAP_FAILED;
-	address = mmap(process_mapping_fresh_address(), asked->pages * PAGE_BYTES,
-		       process_mapping_protection(request), flags, file, offset);
-	if (address == MAP_FAILED)
-		asked->kernel_error = errno;
-	close(file);
+	address = process_mapping_of_file(request, asked, file, offset, flags);
 	if (address == MAP_FAILED || asked->verdict.error || device_fd < 0)
 		return address;
 	range.address = (uintptr_t)address;

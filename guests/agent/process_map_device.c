@@ -77,22 +77,9 @@ static bool process_map_device_judge(const struct request *request, struct memty
 static void *process_map_device_map(const struct request *request, struct memtype_request *asked,
 				    uint64_t offset, int flags, struct buffer *reply)
 {
-	void *address;
-	int file;
+	int file = process_map_device_open(request_text(request, "path"), asked, reply);
 
-	if (asked->pages > SIZE_MAX / PAGE_BYTES) {
-		asked->kernel_error = EOVERFLOW;
-		return MAP_FAILED;
-	}
-	file = process_map_device_open(request_text(request, "path"), asked, reply);
-	if (file < 0)
-		return MAP_FAILED;
-	address = mmap(process_mapping_fresh_address(), asked->pages * PAGE_BYTES,
-		       process_mapping_protection(request), flags, file, offset);
-	if (address == MAP_FAILED)
-		asked->kernel_error = errno;
-	close(file);
-	return address;
+	return process_mapping_of_file(request, asked, file, offset, flags);
 }
 
 static bool process_map_device_fill(const struct request *request, struct memtype_request *asked,

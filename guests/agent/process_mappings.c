@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* The mappings a process has, and where it puts them. */
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -33,6 +34,25 @@ int process_mapping_protection(const struct request *request)
 void *process_mapping_fresh_address(void)
 {
 	return next_address;
+}
+
+void *process_mapping_of_file(const struct request *request, struct memtype_request *asked, int file,
+			      off_t offset, int flags)
+{
+	void *address = MAP_FAILED;
+
+	if (file < 0)
+		return MAP_FAILED;
+	if (asked->pages > SIZE_MAX / PAGE_BYTES) {
+		asked->kernel_error = EOVERFLOW;
+	} else {
+		address = mmap(next_address, asked->pages * PAGE_BYTES,
+			       process_mapping_protection(request), flags, file, offset);
+		if (address == MAP_FAILED)
+			asked->kernel_error = errno;
+	}
+	close(file);
+	return address;
 }
 
 uint64_t process_mapping_add(void *address, uint64_t pages)

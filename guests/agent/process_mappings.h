@@ -23,6 +23,12 @@ int process_mapping_protection(const struct request *request);
  * mapping can't come to mean pages of a new one that the kernel put into its hole.
  */
 void *process_mapping_fresh_address(void);
+/*
+ * Maps what is asked for of a file, which is closed then; less than 0 for none. Returns MAP_FAILED, and
+ * the kernel's error in what was asked, when the kernel refuses.
+ */
+void *process_mapping_of_file(const struct request *request, struct memtype_request *asked, int file,
+			      off_t offset, int flags);
 /* Returns the handle, 0 when there is no room. */
 uint64_t process_mapping_add(void *address, uint64_t pages);
 void process_mapping_drop(struct mapping *mapping);
