@@ -120,7 +120,7 @@ def calls_of(part: Part) -> list[Call]:
 
 def _beginning(part: Part) -> Iterator[Call]:
     if part.board is not None:
-        used = [cell for each in part.steps if each.verb in MAPS for cell in (each.first, each.end)]
+        used = [cell for each in part.steps if each.verb in MAPS for cell in (each.first_cell, each.end_cell)]
         if used:
             start, size = part.board.bytes_of(min(used), max(used))
             yield Call("memory", "guest", "region", (start, size))
@@ -161,17 +161,17 @@ class _Pages:
     def of(self, step: Step) -> tuple[int, int]:
         """The pages of a step: of the region ``memory``, or of the mapping that it is about."""
         if step.target is None:
-            base = min(each.first for each in self.part.steps if each.verb in MAPS)
+            base = min(each.first_cell for each in self.part.steps if each.verb in MAPS)
         else:
             base = self._first(step.target)
-        begin = base + step.first if step.target is not None else step.first
-        size = step.end - step.first
+        begin = base + step.first_cell if step.target is not None else step.first_cell
+        size = step.end_cell - step.first_cell
         return self.between(base, begin), self.between(base, begin + size)
 
     def _first(self, number: int) -> int:
         """The first cell of the board that the mapping of a step has."""
         step = self.part.steps[number]
-        return step.first if step.target is None else self._first(step.target) + step.first
+        return step.first_cell if step.target is None else self._first(step.target) + step.first_cell
 
 
 def _call(step: Step, number: int, pages: _Pages) -> Call:

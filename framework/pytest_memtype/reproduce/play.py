@@ -55,11 +55,11 @@ class Scene:
         pid = _CHILD if step.child else _PARENT
         if step.actor == "process" and pid not in linux.processes.vmas:
             linux.processes.start(pid)
-        pages = step.end - step.first
+        pages = step.end_cell - step.first_cell
         if step.target is None:
-            error = self._map(step, number, pid, FIRST_PFN + step.first, pages)
+            error = self._map(step, number, pid, FIRST_PFN + step.first_cell, pages)
         else:
-            vpage = self.mappings[step.target][0] + step.first
+            vpage = self.mappings[step.target][0] + step.first_cell
             error = self._change(step, number, pid, vpage, pages)
         if error:
             self.failed.append(number)
@@ -79,11 +79,11 @@ class Scene:
                 vpage = (number + 1) * _APART
                 answer = linux.mmap(pid, vpage, pfn, pages, memtype, private=step.private)
                 if not answer.errno:
-                    self.mappings[number] = vpage, pages, step.first
+                    self.mappings[number] = vpage, pages, step.first_cell
                 return answer.errno
             answer = getattr(linux, step.verb)(number, pfn, pages, memtype)
         if not answer.errno:
-            self.mappings[number] = 0, pages, step.first
+            self.mappings[number] = 0, pages, step.first_cell
         return answer.errno
 
     def _change(self, step: Step, number: int, pid: int, vpage: int, pages: int) -> int:
@@ -104,7 +104,7 @@ class Scene:
                 new = (number + 1) * _APART
                 error = processes.mremap(pid, vpage, pages, pages, new)
                 if not error:
-                    self.mappings[number] = new, pages, self.mappings[step.target][2] + step.first
+                    self.mappings[number] = new, pages, self.mappings[step.target][2] + step.first_cell
                 return error
         raise ValueError(step.verb)
 

@@ -20,8 +20,8 @@ class Step:
     :param verb: The name of the method of :class:`pytest_memtype.guest.driver.Driver` or
         :class:`pytest_memtype.guest.process.Process`; ``fork_without_memory`` is ``fork`` while the kernel
         gets no page for a page table.
-    :param first: The first cell that it is about: of the board, or, with a ``target``, of that mapping.
-    :param end: The cell behind the last.
+    :param first_cell: The first cell that it is about: of the board, or, with a ``target``, of that mapping.
+    :param end_cell: The cell behind the last.
     :param memtype: The type that it asks for; None for verbs that ask for none.
     :param target: The number of the step that made the mapping it is about, from 0; None without.
     :param private: Is it a private mapping?
@@ -29,8 +29,8 @@ class Step:
     """
 
     verb: str
-    first: int = 0
-    end: int = 0
+    first_cell: int = 0
+    end_cell: int = 0
     memtype: MemType | None = None
     target: int | None = None
     private: bool = False
