@@ -34,6 +34,8 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+# Blocks that name no language are commands and what they print.
+highlight_language = "text"
 html_theme = "furo"
 html_title = "pytest-memtype"
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
