@@ -26,6 +26,7 @@ from pytest_memtype.host.progress import Remark
 from pytest_memtype.kernels.bundle import bundle
 from pytest_memtype.plugin.config import base_of, progress_of, run_of
 from pytest_memtype.plugin.markers import hardware_of, layout_of, shares_guest
+from pytest_memtype.plugin.session import variant_of
 from pytest_memtype.report.record import case_of
 from pytest_memtype.run.options import LOCAL
 from pytest_memtype.run.variants import Variant
@@ -190,7 +191,7 @@ class ClusterRun:
         cases = []
         for nodeid in nodeids:
             item = self._items[nodeid]
-            variant = _variant(item)
+            variant = variant_of(item)
             name = variant.name if variant else ""
             place = together = ""
             if variant is not None:
@@ -226,7 +227,7 @@ class ClusterRun:
         :param task: The task.
         """
         config, first = self._config, self._items[task.nodeids[0]]
-        variant = _variant(first) or Variant("", "")
+        variant = variant_of(first) or Variant("", "")
         exact = variant.exact
         facts: dict[str, str] = {}
         if exact and not exact.startswith("debian:"):
@@ -279,7 +280,7 @@ class ClusterRun:
         :param task: The task that found it.
         :param why: Why the worker can't get it.
         """
-        exact = (_variant(self._items[task.nodeids[0]]) or Variant("", "")).exact
+        exact = (variant_of(self._items[task.nodeids[0]]) or Variant("", "")).exact
         return self._luggage.send_too(
             exact, self._sent, why, say=self.say, progress=progress_of(self._config)
         )
@@ -305,7 +306,7 @@ class ClusterRun:
             self.failed(nodeid, f"its reports make no sense ({type(error).__name__}: {error})", host=True)
             return
         self._journal.note(run_of(self._config), nodeid, reports)
-        name = (_variant(self._items[nodeid]) or Variant("", "")).name
+        name = (variant_of(self._items[nodeid]) or Variant("", "")).name
         self._seconds[case_of(nodeid, name)] = round(sum(report.duration for report in made), 3)
         self._tell(nodeid, made)
 
@@ -324,7 +325,7 @@ class ClusterRun:
     def _tell(self, nodeid: str, reports: Sequence[pytest.TestReport]) -> None:
         self._told.add(nodeid)
         item, hook = self._items[nodeid], self._config.hook
-        count = self._counts.setdefault((_variant(item) or Variant("", "")).name, Counter())
+        count = self._counts.setdefault((variant_of(item) or Variant("", "")).name, Counter())
         count["done"] += 1
         count["failed"] += any(report.failed for report in reports)
         hook.pytest_runtest_logstart(nodeid=nodeid, location=item.location)
@@ -428,12 +429,6 @@ def _for_plugins(config: pytest.Config) -> dict[str, Any]:
     with contextlib.suppress(AttributeError):
         config.hook.pytest_configure_node(node=node)
     return {name: value for name, value in node.workerinput.items() if _is_simple(value)}
-
-
-def _variant(item: pytest.Item) -> Variant | None:
-    callspec = getattr(item, "callspec", None)
-    found = callspec.params.get("memtype_variant") if callspec is not None else None
-    return found if isinstance(found, Variant) else None
 
 
 def _words(count: Counter[str]) -> str:

@@ -59,6 +59,15 @@ def base_of(config: pytest.Config) -> Path:
     return config.getoption("--memtype-dir") or config.rootpath / ".memtype"
 
 
+def below(folder: Path, path: Path) -> str:
+    """A path as it goes with the run to other machines: from a folder, where it is below that; else in full.
+
+    :param folder: The folder, such as pytest's root folder.
+    :param path: The path.
+    """
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
 @functools.cache
 def run_name() -> str:
     """The name of the run, the same in all its processes: workers of pytest-xdist are told it."""

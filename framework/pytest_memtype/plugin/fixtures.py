@@ -25,7 +25,7 @@ from pytest_memtype.plugin.markers import (
     provokes,
     shares_guest,
 )
-from pytest_memtype.plugin.session import session_of
+from pytest_memtype.plugin.session import session_of, variant_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.record import Record
 from pytest_memtype.run.alias_check import Checked
@@ -184,12 +184,11 @@ def _check_kernel(node: pytest.Item, tested: Variant, session: Session) -> None:
 def _expect_next(node: pytest.Item) -> None:
     """Have the guest of the next test started while this test runs."""
     following = node.stash.get(NEXT, None)
-    callspec = getattr(following, "callspec", None)
-    if following is None or callspec is None or shares_guest(following):
-        return
     # A fixture of that name that the user has written doesn't lead to our kernels.
-    tested = callspec.params.get("memtype_variant")
-    if tested is None or "guest" not in getattr(following, "fixturenames", ()):
+    tested = None if following is None else variant_of(following)
+    if following is None or tested is None or shares_guest(following):
+        return
+    if "guest" not in getattr(following, "fixturenames", ()):
         return
     session = session_of(node.config)
     try:

@@ -19,7 +19,7 @@ from pytest_memtype.errors import (
     UsageError,
 )
 from pytest_memtype.kernels import mirror
-from pytest_memtype.plugin.config import base_of, progress_of, run_name, say_the_rest
+from pytest_memtype.plugin.config import base_of, below, progress_of, run_name, say_the_rest
 from pytest_memtype.plugin.failure import operations
 from pytest_memtype.plugin.fixtures import AUDITED, CONTEXTS, FAILED, GUESTS, NEXT, RECORDS, SINCE
 from pytest_memtype.plugin.markers import (
@@ -31,7 +31,7 @@ from pytest_memtype.plugin.markers import (
 )
 from pytest_memtype.plugin.recorder import Recorder
 from pytest_memtype.plugin.results import Results
-from pytest_memtype.plugin.session import end_ahead, for_workers, trouble_of, variants_of_test
+from pytest_memtype.plugin.session import end_ahead, for_workers, trouble_of, variant_of, variants_of_test
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.properties import Properties, pairs, properties
 from pytest_memtype.report.record import Record
@@ -233,26 +233,16 @@ def pytest_runtest_makereport(
 
 def _properties(item: pytest.Item) -> Properties:
     """The properties of a test, for programs that read the results of a run."""
-    variant = _variant(item)
+    variant = variant_of(item)
     if variant is None:
         return {}
     guests = item.stash.get(GUESTS, None)
     kept = item.stash.get(FAILED, False) or item.config.getoption("--keep-logs")
-    evidence = "" if guests is None or not kept or not guests.logs.is_dir() else shortened(item, guests.logs)
+    has_logs = guests is not None and kept and guests.logs.is_dir()
+    evidence = below(item.config.rootpath, guests.logs) if guests is not None and has_logs else ""
     contexts: list[Record] = item.stash.get(CONTEXTS, [])
     records: list[Record] = item.stash.get(RECORDS, [])
     return properties(contexts, records, tested=variant.name, evidence=evidence)
-
-
-def _variant(item: pytest.Item) -> Variant | None:
-    found = item.callspec.params.get("memtype_variant") if hasattr(item, "callspec") else None
-    return found if isinstance(found, Variant) else None
-
-
-def shortened(item: pytest.Item, path: Path) -> str:
-    """A path as it goes with the run to other machines: from pytest's root folder, where it is below it."""
-    root = item.config.rootpath
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
@@ -267,11 +257,11 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         report.longrepr = f"{where}{type(error).__name__}: {error}"
     guests = item.stash.get(GUESTS, None)
     if guests is not None and guests.guests:
-        variant = _variant(item) or Variant("", "")
+        variant = variant_of(item) or Variant("", "")
         said = str(report.longrepr)
         records = guests.records(item.nodeid, variant, since=item.stash.get(SINCE, []))
         lines = operations(item, records, call, said=said, last=len(guests.guests))
-        lines.append(f"evidence: {shortened(item, guests.logs)}")
+        lines.append(f"evidence: {below(item.config.rootpath, guests.logs)}")
         lines += [
             f"run guest {number} again: {command.removeprefix(f'{guests.logs}/')}"
             for number, command in guests.rerun_commands()

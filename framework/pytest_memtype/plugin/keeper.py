@@ -16,9 +16,10 @@ from pytest_memtype.errors import HostError, MemtypeError
 from pytest_memtype.host.own_version import own_version
 from pytest_memtype.machine.uncovered import as_started
 from pytest_memtype.plugin.bugs import marker_of
-from pytest_memtype.plugin.config import run_of
+from pytest_memtype.plugin.config import below, run_of
 from pytest_memtype.plugin.fixtures import AUDITED, GUESTS
 from pytest_memtype.plugin.pytest_reports import headline_of, status_of, worst_of
+from pytest_memtype.plugin.session import variant_of
 from pytest_memtype.report import layout_map
 from pytest_memtype.report.kept import (
     LAYOUTS,
@@ -34,7 +35,6 @@ from pytest_memtype.report.kept import (
 from pytest_memtype.run.alias_check import Checked
 from pytest_memtype.run.options import OPTIONS
 from pytest_memtype.run.session import GuestSpec
-from pytest_memtype.run.variants import Variant
 from pytest_memtype.site.folder import check_target
 
 _MOST_FINDINGS = 32
@@ -60,7 +60,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach to a test's report what is kept of the test."""
     report = yield
-    variant = _variant_of(item)
+    variant = variant_of(item)
     if variant is None:
         return report
     if call.when == "call":
@@ -74,7 +74,7 @@ def pytest_runtest_makereport(
             "tested": variant.tested,
             "kernel": variant.kernel,
             "system": variant.system,
-            "path": _path(item),
+            "path": below(item.config.invocation_params.dir, item.path),
             "bug": "" if bug is None else bug.id,
             "bug_title": "" if bug is None else bug.title,
             "audits": [
@@ -84,17 +84,6 @@ def pytest_runtest_makereport(
             ],
         }
     return report
-
-
-def _variant_of(item: pytest.Item) -> Variant | None:
-    callspec = getattr(item, "callspec", None)
-    variant = None if callspec is None else callspec.params.get("memtype_variant")
-    return variant if isinstance(variant, Variant) else None
-
-
-def _path(item: pytest.Item) -> str:
-    here = item.config.invocation_params.dir
-    return str(item.path.relative_to(here) if item.path.is_relative_to(here) else item.path)
 
 
 def _layouts(item: pytest.Item) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from _pytest.junitxml import xml_key
 
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.host.files import write_atomically
-from pytest_memtype.plugin.config import base_of, run_name
+from pytest_memtype.plugin.config import base_of, below, run_name
 from pytest_memtype.plugin.pytest_reports import headline_of, status_of, worst_of
 from pytest_memtype.report.job_summary import SUMMARY, add_to_summary, error_lines, job_summary
 from pytest_memtype.report.kcidb import ORIGIN, kcidb
@@ -106,9 +106,7 @@ class Results:
         return [_result(nodeid, reports) for nodeid, reports in self._reports.items()]
 
     def _run(self) -> str:
-        folder = base_of(self._config) / "runs" / run_name()
-        root = self._config.rootpath
-        return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+        return below(self._config.rootpath, base_of(self._config) / "runs" / run_name())
 
 
 def _check_place(option: str, path: Path) -> None:

@@ -27,6 +27,13 @@ _variants = pytest.StashKey[list[Variant]]()
 _trouble = pytest.StashKey[MemtypeError]()
 
 
+def variant_of(item: pytest.Item) -> Variant | None:
+    """The variant that a test was made for; None for a test of another suite's."""
+    callspec = getattr(item, "callspec", None)
+    variant = None if callspec is None else callspec.params.get("memtype_variant")
+    return variant if isinstance(variant, Variant) else None
+
+
 def _resolved(config: pytest.Config) -> Resolved | None:
     kernels, guests = config.getoption("--kernel"), config.getoption("--guest")
     found = (each for each in config.pluginmanager.get_plugins() if isinstance(each, Resolved))
