@@ -225,8 +225,10 @@ class Outcome:
             f"verifier {verifier}, kernel {self.kernel}, page table {_all(self.granted_pages)}"
         )
 
-    # pytest shows the repr for a failed assertion, and would cut a list of all fields at the verdict.
-    __repr__ = __str__
+    # pytest shows the repr for a failed assertion, with ".granted" behind it, and would cut a list of all
+    # fields at the verdict.
+    def __repr__(self) -> str:
+        return f"({self})"
 
 
 def _all(types: tuple[MemType | None, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_memtype.errors import AgentError, GuestExited, ProcessDied, UsageError
 from pytest_memtype.guest.outcome import Outcome
 from pytest_memtype.report.operations import told_of_failure
 from pytest_memtype.report.record import Record
@@ -96,8 +97,12 @@ def _was_at_work(item: pytest.Item, call: pytest.CallInfo[Any]) -> bool:
     """Did an operation raise the error, and not a statement of the test that only looks at values?"""
     if call.excinfo is None or not call.excinfo.traceback:
         return False
-    if isinstance(call.excinfo.value, pytest.fail.Exception):
+    error = call.excinfo.value
+    if isinstance(error, pytest.fail.Exception):
         # What was found at the test's end.
+        return False
+    if isinstance(error, UsageError | AgentError | GuestExited) and not isinstance(error, ProcessDied):
+        # It was never carried out, so that the last record is of the operation before it.
         return False
     last = call.excinfo.traceback[-1]
     return last.path != item.path or "(" in str(last.statement)

@@ -261,9 +261,10 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         said = str(report.longrepr)
         records = guests.records(item.nodeid, variant, since=item.stash.get(SINCE, []))
         lines = operations(item, records, call, said=said, last=len(guests.guests))
-        lines.append(f"evidence: {below(item.config.rootpath, guests.logs)}")
+        evidence = below(item.config.rootpath, guests.logs)
+        lines.append(f"evidence: {evidence}")
         lines += [
-            f"run guest {number} again: {command.removeprefix(f'{guests.logs}/')}"
+            f"run guest {number} again: {command.replace(str(guests.logs), evidence)}"
             for number, command in guests.rerun_commands()
             # A guest that ended has said so itself.
             if command not in said

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from pytest_memtype.guest.region import Region
+from pytest_memtype.report.answer import errno_name, linux_answer
 from pytest_memtype.report.record import Record
 
 _SCREEN: Final = 12
@@ -60,8 +60,7 @@ def _operation(record: Record) -> str:
         asked = f"{actor} {operation} {record['requested']} {region}: verifier {_verdict(record['verdict'])}"
         if "kernel_answer" not in record:
             return asked
-        kernel = record["kernel_answer"]
-        linux = _answer(kernel["accepted"], kernel["errno"]) if kernel["asked"] else "not asked"
+        linux = linux_answer(record["kernel_answer"], None)
         return f"{asked}, kernel {linux}, page table {_types(record['granted'])}"
     arguments = ", ".join(f"{name}={_shown(value)}" for name, value in record["arguments"].items())
     return f"{actor} {operation}({arguments}){_result(record['result'])}"
@@ -73,7 +72,7 @@ def _verdict(verdict: dict[str, Any] | None) -> str:
     if verdict["accepted"]:
         hazards = verdict.get("hazards")
         return f"accepted ({', '.join(hazards)})" if hazards else "accepted"
-    said = f"{_answer(False, verdict['errno'])} {verdict['rule']}"
+    said = f"{errno_name(verdict['errno'])} {verdict['rule']}"
     conflict = verdict.get("conflict")
     if not conflict:
         return said
@@ -89,12 +88,7 @@ def _shown(value: Any) -> str:
 def _result(result: Any) -> str:
     if result is None:
         return ""
-    # A number is an errno: 0 where nothing was wrong.
-    return f" -> {errno.errorcode.get(result, result)}" if isinstance(result, int) else f" -> {result}"
-
-
-def _answer(accepted: bool, error: int) -> str:
-    return "accepted" if accepted else errno.errorcode.get(error, str(error))
+    return f" -> {errno_name(result) if isinstance(result, int) else result}"
 
 
 def _types(granted: Any) -> str:

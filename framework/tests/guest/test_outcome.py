@@ -26,9 +26,9 @@ OUTCOME = Outcome(
 
 def test_nothing_is_cut_of_the_longest_outcome() -> None:
     assert saferepr(OUTCOME) == (
-        f"{LONGEST} set_pages_array UC- [mem 0x1fd000000-0x1fd00ffff]: "
+        f"({LONGEST} set_pages_array UC- [mem 0x1fd000000-0x1fd00ffff]: "
         f"verifier EBUSY alias with {LONGEST}: UC- [mem 0x1fd000000-0x1fd00ffff], "
-        "kernel accepted, page table WC"
+        "kernel accepted, page table WC)"
     )
 
 
@@ -36,13 +36,13 @@ def test_an_accepted_one_tells_its_hazards_and_what_was_substituted() -> None:
     accepted = Verdict(accepted=True, rule=None, errno=0, conflict=None, hazards=("mtrr-mixed",))
     types = (MemType.WC, None, MemType.WC)
     shown = repr(replace(OUTCOME, verdict_or_none=accepted, granted_pages=types))
-    assert shown.endswith(": verifier accepted (mtrr-mixed), kernel accepted, page table WC/-")
+    assert shown.endswith(": verifier accepted (mtrr-mixed), kernel accepted, page table WC/-)")
 
 
 def test_without_a_verifier_and_without_a_mapping() -> None:
     refused = KernelAnswer(asked=True, accepted=False, errno=22, log=())
     shown = repr(replace(OUTCOME, verdict_or_none=None, kernel=refused, granted_pages=()))
-    assert shown.endswith(": verifier -, kernel EINVAL, page table -")
+    assert shown.endswith(": verifier -, kernel EINVAL, page table -)")
 
 
 def test_an_observation_tells_the_rule_and_what_is_in_the_way() -> None:

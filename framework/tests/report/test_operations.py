@@ -52,7 +52,7 @@ def test_other_operations() -> None:
     lines = list(told({**DONE, "result": result} for result in results))
     assert lines == [
         "  2 X fork(name=Y) -> ENOMEM",
-        "  2 X fork(name=Y) -> 0",
+        "  2 X fork(name=Y) -> ok",
         "  2 X fork(name=Y)",
         "  2 X fork(name=Y) -> {'signal': 0}",
     ]
@@ -100,7 +100,7 @@ def test_a_failure_marks_its_operation_and_tells_what_the_kernel_said() -> None:
 def test_a_failure_after_many_operations_is_a_screen() -> None:
     lines = told_of_failure(many(500), {300})
     assert lines[0] == "      (290 operations before)"
-    assert [line for line in lines if line.startswith(">")] == ["> 300 X fork(name=Y) -> 0"]
+    assert [line for line in lines if line.startswith(">")] == ["> 300 X fork(name=Y) -> ok"]
     assert lines[-1] == "      (198 operations after)"
     assert len(lines) == 14
 
@@ -109,16 +109,16 @@ def test_an_operation_long_before_is_shown_too() -> None:
     lines = told_of_failure(many(100), {3, 100})
     assert lines[:3] == [
         "      (2 operations before)",
-        ">   3 X fork(name=Y) -> 0",
+        ">   3 X fork(name=Y) -> ok",
         "      (85 operations before)",
     ]
-    assert lines[-1] == "> 100 X fork(name=Y) -> 0"
+    assert lines[-1] == "> 100 X fork(name=Y) -> ok"
 
 
 def test_without_a_mark_the_last_ones_are_shown() -> None:
     lines = told_of_failure(many(20), set())
     assert lines[0] == "      (8 operations before)"
-    assert lines[-1] == "   20 X fork(name=Y) -> 0"
+    assert lines[-1] == "   20 X fork(name=Y) -> ok"
 
 
 def test_addresses_are_hexadecimal() -> None:
