@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -12,13 +12,19 @@ _WIDTH = 120
 """Columns that the tables need, also where pytest takes the terminal for narrower."""
 
 
-def drawn(pictures: Iterable[Any]) -> str:
-    """Render rich's tables and texts as plain text."""
-    output = io.StringIO()
-    console = Console(file=output, width=_WIDTH, color_system=None)
-    for picture in pictures:
-        console.print(picture, highlight=False)
-    return output.getvalue()
+def drawn(pictures: Iterable[Any], *, width: int = _WIDTH, coloured: bool = False) -> str:
+    """Render rich's tables and texts.
+
+    :param pictures: Anything that rich can print.
+    :param width: Columns.
+    :param coloured: Are a terminal's colours wanted? Else it is plain text.
+    """
+    colours: Literal["standard"] | None = "standard" if coloured else None
+    console = Console(file=io.StringIO(), width=width, force_terminal=coloured, color_system=colours)
+    with console.capture() as capture:
+        for picture in pictures:
+            console.print(picture, highlight=False)
+    return capture.get()
 
 
 def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
@@ -28,13 +34,5 @@ def print_to(terminalreporter: Any, pictures: Iterable[Any]) -> None:
     :param pictures: Anything that rich can print.
     """
     writer = terminalreporter._tw
-    output = io.StringIO()
-    console = Console(
-        file=output,
-        width=max(_WIDTH, writer.fullwidth),
-        force_terminal=writer.hasmarkup,
-        color_system="standard" if writer.hasmarkup else None,
-    )
-    for picture in pictures:
-        console.print(picture, highlight=False)
-    terminalreporter.write(output.getvalue())
+    width = max(_WIDTH, writer.fullwidth)
+    terminalreporter.write(drawn(pictures, width=width, coloured=writer.hasmarkup))
