@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import UsageError
 from pytest_memtype.host.files import opened, read_file, write_atomically
+from pytest_memtype.report.record import append_lines
 
 TESTS: Final = "tests.jsonl"
 LAYOUTS: Final = "layouts.jsonl"
@@ -130,14 +131,7 @@ def append_line(path: Path, line: KeptTest | KeptLayout) -> None:
     :param line: The line.
     :raises HostError: it can't be written.
     """
-    try:
-        with path.open("ab") as file:
-            file.write(msgspec.json.encode(line) + b"\n")
-    except OSError as error:
-        raise HostError(
-            f"{path}: can't be written ({error.strerror}); make room, or name another folder with "
-            "--memtype-dir"
-        ) from None
+    append_lines(path, msgspec.json.encode(line) + b"\n")
 
 
 def write_facts(run: Path, facts: RunFacts) -> None:

@@ -124,21 +124,30 @@ def _of_schema_1(record: Record) -> Record:
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a file, whole lines at a time: all of them, or none.
+    """Add records to a file, as :func:`append_lines` does; without any nothing is made.
 
-    Nothing else may add to the file meanwhile.
-
-    :param path: The file, which is made if it isn't there.
+    :param path: The file.
     :param records: The records, in their order.
     :raises HostError: they can't be written.
     """
     lines = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
-    if not lines:
-        return
+    if lines:
+        append_lines(path, lines.encode("ascii"))
+
+
+def append_lines(path: Path, lines: bytes) -> None:
+    """Add whole lines to a file of a run: all of them, or none.
+
+    Nothing else may add to the file meanwhile.
+
+    :param path: The file, which is made if it isn't there.
+    :param lines: The lines.
+    :raises HostError: they can't be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            _append_all(descriptor, lines.encode("ascii"))
+            _append_all(descriptor, lines)
         finally:
             os.close(descriptor)
     except OSError as error:
