@@ -9,6 +9,7 @@ from xml.etree import ElementTree as Xml
 import numpy as np
 
 from pytest_memtype.audit.audit import Audit
+from pytest_memtype.report.layout_map import printable
 from pytest_memtype.x86.effective import EFFECTIVE_TYPES, effective_code
 from pytest_memtype.x86.size import format_size
 
@@ -91,7 +92,7 @@ def _part(
             at = left + start * width / frames
             wide = max(3.0, each.pages * width / frames)
             mark = _rect(root, at, 44 + _LANE * len(EFFECTIVE_TYPES), wide, _BAD)
-            Xml.SubElement(mark, "title").text = _printable(str(each))
+            Xml.SubElement(mark, "title").text = printable(str(each))
     line = {"x1": f"{left:.1f}", "x2": f"{left:.1f}", "y1": "36", "y2": str(height - 30)}
     Xml.SubElement(root, "line", {**line, "stroke": "#999", "stroke-dasharray": "3 3"})
     if width > 60:
@@ -119,9 +120,4 @@ def _rect(root: Xml.Element, x: float, y: float, width: float, fill: str) -> Xml
 
 
 def _text(root: Xml.Element, x: float, y: float, text: str) -> None:
-    Xml.SubElement(root, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}"}).text = _printable(text)
-
-
-def _printable(text: str) -> str:
-    # XML has no way to write most control characters; names of processes may hold them.
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    Xml.SubElement(root, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}"}).text = printable(text)

@@ -152,7 +152,7 @@ def _idle(row: Row) -> bool:
 
 
 def _title(picture: Map) -> Text:
-    return Text(_printable(f"{picture.layout.name}: {picture.layout.description}"))
+    return Text(printable(f"{picture.layout.name}: {picture.layout.description}"))
 
 
 def remark(picture: Map, hardware: Hardware) -> str:
@@ -215,9 +215,10 @@ def _text(
     root: Xml.Element, x: int, y: int, text: str, *, anchor: str = "start", weight: str = "normal"
 ) -> None:
     place = {"x": str(x), "y": str(y), "text-anchor": anchor, "font-weight": weight}
-    Xml.SubElement(root, "text", place).text = _printable(text)
+    Xml.SubElement(root, "text", place).text = printable(text)
 
 
-def _printable(text: str) -> str:
-    # XML has no way to write most control characters, and half surrogates have no encoding.
+def printable(text: str) -> str:
+    """A text as XML can have it: not with most control characters, which names of processes may hold."""
+    # Half surrogates have no encoding.
     return "".join(each if each.isprintable() else "�" for each in text)
