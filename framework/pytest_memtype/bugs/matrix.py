@@ -45,9 +45,21 @@ def read_cells(path: Path) -> list[Cell]:
     return msgspec.json.Decoder(Cell).decode_lines(path.read_bytes())
 
 
+def kernels_of(cells: Iterable[Cell]) -> list[str]:
+    """The kernels of some cells, each once, in the order of their versions."""
+    return [kernel for _, kernel in sorted({(_number(cell.version), cell.kernel) for cell in cells})]
+
+
+def cells_of(cells: Iterable[Cell], bug: str, kernel: str) -> list[Cell]:
+    """The cells of one bug on one kernel, of which each test has one."""
+    return [cell for cell in cells if (cell.bug, cell.kernel) == (bug, kernel)]
+
+
 def combined(cells: Iterable[Cell]) -> str:
     """A single word for several tests of one bug on one kernel: those that could be run must agree."""
     statuses = {cell.status for cell in cells}
+    if not statuses:
+        return "-"
     if statuses != {"SKIPPED"}:
         statuses.discard("SKIPPED")
     return statuses.pop() if len(statuses) == 1 else "FAILED"
@@ -59,7 +71,7 @@ def matrix(cells: Iterable[Cell]) -> Group:
     Where there are more kernels than columns in a line, the others follow below.
     """
     cells = list(cells)
-    kernels = [kernel for _, kernel in sorted({(_number(cell.version), cell.kernel) for cell in cells})]
+    kernels = kernels_of(cells)
     across = [kernels[first : first + _ACROSS] for first in range(0, len(kernels), _ACROSS)]
     return Group(*(_part(cells, some) for some in across))
 
@@ -72,12 +84,12 @@ def _part(cells: Sequence[Cell], kernels: Sequence[str]) -> Table:
     for bug in sorted({cell.bug for cell in cells}):
         row = []
         for kernel in kernels:
-            mine = [cell for cell in cells if (cell.bug, cell.kernel) == (bug, kernel)]
-            word = combined(mine) if mine else "-"
+            word = combined(cells_of(cells, bug, kernel))
             row.append(Text(word, _COLOURS.get(word, "dim")))
         table.add_row(bug, *row)
     return table
 
 
 def _number(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
+    # The file of a run may be anybody's.
+    return tuple(int(part) if part.isdecimal() else 0 for part in version.split("."))

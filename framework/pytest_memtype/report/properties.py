@@ -41,7 +41,7 @@ def properties(
     about = [*guests, *records]
     for name in _OF_GUESTS:
         found |= _listed(name, (str(each[name]) for each in about if name in each))
-    found |= _listed("hardware", (", ".join(hardware_words(each)) or "default" for each in about))
+    found |= _listed("hardware", (hardware_words(each.get("hardware", {})) or "default" for each in about))
     asked = [each for each in records if "kernel_answer" in each]
     verdicts = Counter(answer(each).verifier for each in asked)
     # A guest without the module has no verdicts.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -84,11 +85,7 @@ def rows(records: Iterable[Record]) -> list[Row]:
     for record in records:
         if "kernel_answer" not in record:
             continue
-        first = " + ".join(record["beside"]) or "nothing"
-        if record["memory"] == "ram":
-            first += " (RAM)"
-        given = answer(record)
-        where = _where(record)
+        first, where, given = mapped_already(record), _where(record), answer(record)
         row = found.setdefault((where, first, given), Row(where, first, given))
         row.count += 1
         types = row.asked.setdefault(record["operation"], [])
@@ -108,16 +105,21 @@ def verdict_table(kernel: str, records: Iterable[Record]) -> Group:
     return Group(*(_table(kernel, where, its) for where, its in by_guest.items()))
 
 
-def hardware_words(record: Record) -> list[str]:
-    """The hardware of a record as far as it isn't what a guest has by default: ``cpu=Nehalem``."""
+def mapped_already(record: Record) -> str:
+    """The mappings that a test had of the memory of a request: ``mmap sysfs WC``, or ``nothing (RAM)``."""
+    words = " + ".join(map(str, record["beside"])) or "nothing"
+    return f"{words} (RAM)" if record["memory"] == "ram" else words
+
+
+def hardware_words(hardware: Mapping[str, Any]) -> str:
+    """The hardware of a guest as far as it isn't the default, ``cpu=Nehalem, cpus=2``; else empty."""
     usual = asdict(Hardware())
-    given = record.get("hardware", {})
-    return [f"{name}={value}" for name, value in given.items() if value != usual.get(name)]
+    return ", ".join(f"{name}={value}" for name, value in hardware.items() if value != usual.get(name))
 
 
 def _where(record: Record) -> str:
     """The layout of a record, and the hardware as far as it isn't what a guest has by default."""
-    return ", ".join([record["layout"], *hardware_words(record)])
+    return ", ".join(filter(None, [record["layout"], hardware_words(record.get("hardware", {}))]))
 
 
 def _table(kernel: str, where: str, its_rows: list[Row]) -> Table:

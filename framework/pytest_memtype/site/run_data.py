@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from array import array
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_memtype.bugs.matrix import Cell, combined, read_cells
+from pytest_memtype.bugs.matrix import Cell, cells_of, combined, kernels_of, read_cells
 from pytest_memtype.errors import UsageError
-from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.report.compare import Steps, changes, differences_of
 from pytest_memtype.report.compare_table import short
 from pytest_memtype.report.kept import TESTS, KeptTest, RunFacts, kept_facts, kept_layouts, kept_tests
 from pytest_memtype.report.overview_table import kind_of
 from pytest_memtype.report.record import NONSENSE, Record, case_of, each_of, host_of, names_apart
-from pytest_memtype.report.verdict_table import answer
+from pytest_memtype.report.result import Status
+from pytest_memtype.report.verdict_table import answer, hardware_words, mapped_already
 from pytest_memtype.run.folder import test_folder
 from pytest_memtype.site.chunks import Chunks, script, shown
 from pytest_memtype.site.evidence import Evidence
 from pytest_memtype.site.findings import Pictures, shown_audit
 from pytest_memtype.site.steps import line, size_of
 
-BAD: Final = ("failed", "error", "missed")
+BAD: Final = tuple(each.value for each in Status if each.is_bad)
 """The statuses of tests for which a run ends with another status than 0."""
 
 _LARGEST_RECORDS: Final = 1 << 32
@@ -115,13 +116,6 @@ class _Numbers:
         return [shown(each) for each in self.places]
 
 
-def hardware_words(hardware: dict[str, Any]) -> str:
-    """The hardware of a guest as far as it isn't the default, ``cpu=Nehalem, cpus=2``; else ``default``."""
-    usual = asdict(Hardware())
-    words = [f"{name}={value}" for name, value in hardware.items() if value != usual.get(name)]
-    return ", ".join(words) or "default"
-
-
 def write_run(run: Path, folder: Path, *, name: str) -> Summary:
     """Write the data of a run into a folder, and tell what there is.
 
@@ -202,7 +196,7 @@ class _Run:
         test = self._tests[number]
         test.kernel = self._kernels((record["tested"], host_of(record)))
         test.layout = self._layouts(record.get("layout", ""))
-        test.hardware = self._hardware(hardware_words(record["hardware"]))
+        test.hardware = self._hardware(hardware_words(record["hardware"]) or "default")
         test.steps += 1
         self._summary.steps += 1
         self._columns.setdefault(test.kernel, Steps()).add(record)
@@ -223,10 +217,9 @@ class _Run:
         """Count a request in the matrix, and note where it was made."""
         test, given = self._tests[number], answer(record)
         kind = kind_of(given)
-        first = " + ".join(map(str, record["beside"])) or "nothing"
-        first += " (RAM)" if record["memory"] == "ram" else ""
-        words = first, record["operation"], record["requested"], given.verifier, given.linux, given.page_table
-        key = test.kernel, test.layout, test.hardware, *map(self._strings, (*words, kind))
+        asked = mapped_already(record), record["operation"], record["requested"]
+        words = *asked, given.verifier, given.linux, given.page_table, kind
+        key = test.kernel, test.layout, test.hardware, *map(self._strings, words)
         self._rows.setdefault(key, array("q")).extend((number, record["guest"], record["step"]))
         self._summary.kinds[kind] += 1
         test.disagreements += kind.startswith("≠")
@@ -299,20 +292,16 @@ class _Run:
         return columns
 
     def _layout_pictures(self) -> list[dict[str, str]]:
-        found = []
-        for kept in kept_layouts(self._run):
-            found.append(
-                {
-                    "layout": shown(kept.layout),
-                    "hardware": shown(hardware_words(kept.hardware)),
-                    "test": shown(kept.test),
-                    "file": self._pictures.add(kept.picture),
-                    "remark": shown(kept.remark),
-                }
-            )
-            if len(found) == _MOST_PICTURES:
-                break
-        return found
+        return [
+            {
+                "layout": shown(kept.layout),
+                "hardware": shown(hardware_words(kept.hardware) or "default"),
+                "test": shown(kept.test),
+                "file": self._pictures.add(kept.picture),
+                "remark": shown(kept.remark),
+            }
+            for kept in itertools.islice(kept_layouts(self._run), _MOST_PICTURES)
+        ]
 
     def _bugs(self) -> dict[str, Any]:
         path = self._run / "bugs.jsonl"
@@ -321,20 +310,20 @@ class _Run:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: doesn't hold results of reproducers ({error})") from None
         titles = {each.bug: each.bug_title for each in kept_tests(self._run) if each.bug}
-        kernels = sorted({(_number(each.version), each.kernel) for each in cells})
-        names = [kernel for _, kernel in kernels]
+        names = kernels_of(cells)
         return {
             "kernels": list(map(shown, names)),
             "bugs": [
-                [shown(bug), shown(titles.get(bug, "")), [self._bug_cell(cells, bug, each) for each in names]]
+                [
+                    shown(bug),
+                    shown(titles.get(bug, "")),
+                    [self._bug_cell(cells_of(cells, bug, each)) for each in names],
+                ]
                 for bug in sorted({each.bug for each in cells})
             ],
         }
 
-    def _bug_cell(self, cells: list[Cell], bug: str, kernel: str) -> list[Any]:
-        mine = [each for each in cells if (each.bug, each.kernel) == (bug, kernel)]
-        if not mine:
-            return ["-", "", []]
+    def _bug_cell(self, mine: list[Cell]) -> list[Any]:
         evidence = "\n".join(line for each in mine for line in each.evidence)
         tests = [self._places[each.test] for each in mine if each.test in self._places]
         return [shown(combined(mine)), shown(evidence), tests]
@@ -388,7 +377,3 @@ def rerun_command(test: KeptTest, facts: RunFacts) -> str:
     file, colons, name = test.test.partition("::")
     # A node id says nothing of a file that isn't below pytest's root folder.
     return shlex.join([*words, f"{test.path or file}{colons}{name}"])
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdecimal() else 0 for part in version.split("."))
