@@ -30,21 +30,18 @@ def fwts(cursor: Cursor) -> list[Mtrrs]:
                 variable, unused, lines = [], [], []
         if "Reg " not in row.message:
             continue
-        for text, count in cursor.pieces(index):
-            if match := _REGISTER.search(text):
-                start, end = int(match["start"], 16), int(match["end"], 16)
-                number = int(match["number"])
-                variable.append(
-                    Register(
-                        number, start, type_of_word(match["type"]), size=max(0, end - start), line=row.number
-                    )
-                )
-            elif match := _UNUSED.search(text):
-                unused.append(int(match["number"]))
-            else:
-                continue
-            lines += cursor.use(index, count)
-            break
+        hit = cursor.search(index, _REGISTER, _UNUSED)
+        if hit is None:
+            continue
+        match, count = hit
+        lines += cursor.use(index, count)
+        number = int(match["number"])
+        if match.re is _UNUSED:
+            unused.append(number)
+            continue
+        start, end = int(match["start"], 16), int(match["end"], 16)
+        memtype = type_of_word(match["type"])
+        variable.append(Register(number, start, memtype, size=max(0, end - start), line=row.number))
     return [*found, _facts(variable, unused, lines)] if lines else found
 
 

@@ -11,8 +11,6 @@ from pytest_memtype.dumps.text import Cursor
 from pytest_memtype.dumps.words import TYPE, type_of_word
 from pytest_memtype.x86.memtype import MemType
 
-_HEX: Final = r"(?:0x)?[0-9a-f]{1,16}"
-
 _COMMAND_LINE: Final = re.compile(r"^(?:Kernel c|C)ommand line: ?(.*)$")
 _DMI: Final = re.compile(
     r"^DMI: (?!SMBIOS|Memory slots|not present|present)(\S.{1,300})$|^Hardware name: (\S.{1,300})$"
@@ -97,38 +95,31 @@ def e820(cursor: Cursor) -> tuple[Span, ...]:
     """The firmware's map of memory."""
     found = []
     for index, row in enumerate(cursor.rows):
-        if "BIOS-" not in row.message:
+        hit = cursor.search(index, _E820) if "BIOS-" in row.message else None
+        if hit is None:
             continue
-        for text, count in cursor.pieces(index):
-            match = _E820.search(text)
-            if match is None:
-                continue
-            start, end = int(match[1] or match[4], 16), int(match[2] or match[5], 16) - (match[1] is None)
-            name = (match[3] or match[6]).strip()
-            if start <= end:
-                found.append(
-                    Span(start, end, {"System RAM": "usable", "device reserved": "reserved"}.get(name, name))
-                )
-            cursor.use(index, count)
-            break
+        match, count = hit
+        start, end = int(match[1] or match[4], 16), int(match[2] or match[5], 16) - (match[1] is None)
+        name = (match[3] or match[6]).strip()
+        if start <= end:
+            usual = {"System RAM": "usable", "device reserved": "reserved"}
+            found.append(Span(start, end, usual.get(name, name)))
+        cursor.use(index, count)
     return tuple(found)
 
 
 def pat(cursor: Cursor) -> Pat:
     """The PAT as the kernel has set it."""
     for index, row in enumerate(cursor.rows):
-        if "PAT" not in row.message:
+        hit = cursor.search(index, _PAT_CONFIGURATION, _PAT_ENABLED) if "PAT" in row.message else None
+        if hit is None:
             continue
-        for text, count in cursor.pieces(index):
-            match = _PAT_CONFIGURATION.search(text)
-            if match is not None:
-                cursor.use(index, count)
-                types = [type_of_word(each) for each in match[1].split()]
-                return Pat(tuple(each for each in types if each is not None), row.number)
-            match = _PAT_ENABLED.search(text)
-            if match is not None:
-                cursor.use(index, count)
-                return Pat(_slots(int(match[2], 16)), row.number)
+        match, count = hit
+        cursor.use(index, count)
+        if match.re is _PAT_ENABLED:
+            return Pat(_slots(int(match[2], 16)), row.number)
+        types = [type_of_word(each) for each in match[1].split()]
+        return Pat(tuple(each for each in types if each is not None), row.number)
     return Pat()
 
 

@@ -30,14 +30,13 @@ def memtype_list(cursor: Cursor) -> tuple[tuple[Entry, ...], bool]:
             continue
         if "PAT: [mem" not in row.message and " @ 0x" not in row.message:
             continue
-        for text, count in cursor.pieces(index):
-            match = next((each for form in _FORMS if (each := form.search(text))), None)
-            if match is None:
-                continue
-            start, end = int(match["start"], 16), int(match["end"], 16)
-            memtype = type_of_word(match["type"])
-            cursor.use(index, count)
-            if memtype is not None and start < end:
-                found.append(Entry(Span(start, end - 1), memtype, row.number))
-            break
+        hit = cursor.search(index, *_FORMS)
+        if hit is None:
+            continue
+        match, count = hit
+        start, end = int(match["start"], 16), int(match["end"], 16)
+        memtype = type_of_word(match["type"])
+        cursor.use(index, count)
+        if memtype is not None and start < end:
+            found.append(Entry(Span(start, end - 1), memtype, row.number))
     return tuple(found), shown or bool(found)

@@ -36,25 +36,21 @@ def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
         if _NOISE.search(row.message):
             cursor.use(index)
             continue
-        if "reg " not in row.message:
+        hit = cursor.search(index, _REGISTER) if "reg " in row.message else None
+        if hit is None:
             continue
-        for text, count in cursor.pieces(index):
-            match = _REGISTER.search(text)
-            if match is None:
-                continue
-            if not found or any(each.number >= int(match["number"]) for each in found[-1][1]):
-                found.append((False, [], []))
-            found[-1][1].append(
-                Register(
-                    int(match["number"]),
-                    int(match["base"]) * UNITS[match["base_unit"]],
-                    type_of_word(match["type"]),
-                    size=int(match["size"]) * UNITS[match["unit"]],
-                    line=row.number,
-                )
-            )
-            found[-1][2].extend(cursor.use(index, count))
-            break
+        match, count = hit
+        register = Register(
+            int(match["number"]),
+            int(match["base"]) * UNITS[match["base_unit"]],
+            type_of_word(match["type"]),
+            size=int(match["size"]) * UNITS[match["unit"]],
+            line=row.number,
+        )
+        if not found or any(each.number >= register.number for each in found[-1][1]):
+            found.append((False, [], []))
+        found[-1][1].append(register)
+        found[-1][2].extend(cursor.use(index, count))
     return [
         Mtrrs("mtrr_cleanup", variable=tuple(registers), enabled=True, result=result, lines=tuple(lines))
         for result, registers, lines in found

@@ -31,29 +31,28 @@ def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
     for index, row in enumerate(cursor.rows):
         if "reg" not in row.text or "base=" not in row.text:
             continue
-        for text, count in cursor.pieces(index):
-            match = _REGISTER.search(text)
-            if match is None:
-                continue
-            cursor.use(index, count)
-            base = int(match["base"], 16)
-            if match["megabytes"] is not None and base >> 20 != int(match["megabytes"]):
-                odd.append(Line(row.number, row.text[:400]))
-                break
-            counted = match["count"] or match["old"]
-            register = Register(
-                int(match["number"]),
-                base,
-                type_of_word(match["type"]),
-                size=int(match["size"]) * UNITS[match["unit"].upper()],
-                count=int(counted) if counted else None,
-                line=row.number,
-            )
-            if not groups or register.number <= groups[-1][-1].number or row.number - last > _FAR:
-                groups.append([])
-            groups[-1].append(register)
-            last = row.number
-            break
+        hit = cursor.search(index, _REGISTER)
+        if hit is None:
+            continue
+        match, count = hit
+        cursor.use(index, count)
+        base = int(match["base"], 16)
+        if match["megabytes"] is not None and base >> 20 != int(match["megabytes"]):
+            odd.append(Line(row.number, row.text[:400]))
+            continue
+        counted = match["count"] or match["old"]
+        register = Register(
+            int(match["number"]),
+            base,
+            type_of_word(match["type"]),
+            size=int(match["size"]) * UNITS[match["unit"].upper()],
+            count=int(counted) if counted else None,
+            line=row.number,
+        )
+        if not groups or register.number <= groups[-1][-1].number or row.number - last > _FAR:
+            groups.append([])
+        groups[-1].append(register)
+        last = row.number
     found = [
         Mtrrs("/proc/mtrr", variable=tuple(each), enabled=True, lines=tuple(one.line for one in each))
         for each in groups

@@ -49,8 +49,6 @@ _HARMLESS: Final = re.compile(
     r"PFN)",
     re.I,
 )
-_PROMPT: Final = re.compile(r"^\s*(?:\S{0,40}[#$] |[#$>] ?)\S")
-
 _CALLS: Final = re.compile(
     r"\b(?:mmap|munmap|mprotect|mremap|madvise|fork|clone|vfork|system|popen|execve?|exit|ioremap(?:_\w+)?"
     r"|iounmap|memremap"

@@ -206,6 +206,15 @@ class Cursor:
             for each in texts:
                 yield each, count
 
+    def search(self, index: int, *patterns: re.Pattern[str]) -> tuple[re.Match[str], int] | None:
+        """The first match in what a message beginning in a line may be, and the number of lines of that.
+
+        :param index: Index of the line in ``rows``.
+        :param *patterns: Patterns, each of which is tried on a text before the next text is.
+        """
+        tried = ((pattern.search(text), count) for text, count in self.pieces(index) for pattern in patterns)
+        return next(((match, count) for match, count in tried if match is not None), None)
+
     def _continues(self, index: int) -> bool:
         row = self.rows[index]
         return not row.prefixed and bool(row.text.strip())

@@ -50,17 +50,14 @@ def warnings(cursor: Cursor) -> list[Complaint]:
     """The WARNINGs of a text that have to do with memory types."""
     found = []
     for index, row in enumerate(cursor.rows):
-        if "WARNING: " not in row.message:
+        hit = cursor.search(index, *_HEADERS) if "WARNING: " in row.message else None
+        if hit is None:
             continue
-        for text, count in cursor.pieces(index):
-            match = next((each for pattern in _HEADERS if (each := pattern.search(text))), None)
-            if match is None:
-                continue
-            function = _SUFFIX.sub("", match["function"])
-            if _PLACES.search(match["file"]) or _FUNCTIONS.match(function):
-                cursor.use(index, count)
-                found.append(_warning(cursor, index, count, match, function))
-            break
+        match, count = hit
+        function = _SUFFIX.sub("", match["function"])
+        if _PLACES.search(match["file"]) or _FUNCTIONS.match(function):
+            cursor.use(index, count)
+            found.append(_warning(cursor, index, count, match, function))
     return found
 
 
