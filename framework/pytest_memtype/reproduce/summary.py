@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_memtype.errors import harmless
-from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.reproduce.attempt import Attempt
 from pytest_memtype.reproduce.calls import calls_of
 from pytest_memtype.reproduce.outcome import Outcome
@@ -15,7 +14,6 @@ from pytest_memtype.reproduce.plan import Part
 
 _WIDTH: Final = 76
 _MOST_LINES: Final = 12
-_PLAIN: Final = Hardware()
 
 
 def summary(outcome: Outcome, *, source: str, test: str) -> str:
