@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Mtrrs, Register, Span
@@ -47,15 +47,14 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def layout_of(dump: Dump, name: str = "imported", *, mtrrs: Mtrrs | None = None) -> Imported:
+def layout_of(dump: Dump, name: str = "imported") -> Imported:
     """The layout of a report's machine, with as many registers as that has.
 
     :param dump: What was read of the report.
     :param name: The name of the layout.
-    :param mtrrs: Which of its listings to take; None is for the one that says most.
     :raises UsageError: the report has no MTRRs, or more than a CPU can have.
     """
-    listing = mtrrs or dump.mtrr
+    listing = dump.mtrr
     if listing is None:
         raise UsageError(
             "there are no MTRRs in this text; /proc/mtrr has them, and the kernel's log with mtrr=debug "
@@ -73,7 +72,7 @@ def layout_of(dump: Dump, name: str = "imported", *, mtrrs: Mtrrs | None = None)
     for each in listing.variable:
         found = _range(each, width, listing, notes)
         if found is not None:
-            ranges.append(found if numbered else replace_register(found, None))
+            ranges.append(found if numbered else replace(found, register=None))
     default = listing.default
     if default is None or default not in MTRR_TYPES:
         # Firmware covers RAM with write-back over uncached memory, or takes holes out of write-back memory.
@@ -97,13 +96,6 @@ def layout_of(dump: Dump, name: str = "imported", *, mtrrs: Mtrrs | None = None)
         description=_description(dump, listing),
     )
     return Imported(layout, width, tuple(dict.fromkeys(notes)))
-
-
-def replace_register(found: MtrrRange, register: int | None) -> MtrrRange:
-    """A range, held by a register of another number."""
-    return MtrrRange(
-        found.base, found.size, found.memtype, ignored_bits=found.ignored_bits, register=register
-    )
 
 
 def _description(dump: Dump, listing: Mtrrs) -> str:
@@ -255,7 +247,7 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
     ranges = _within(ranges, width, notes)
     ranges = _few_enough(ranges, layout.default or MemType.UC, hardware, notes)
     if any((each.register or 0) >= VARIABLE_REGISTERS for each in ranges):
-        ranges = [replace_register(each, None) for each in ranges]
+        ranges = [replace(each, register=None) for each in ranges]
         notes.append(f"the registers have other numbers, as a guest's CPU has {VARIABLE_REGISTERS}")
     if imported.physical_bits != width:
         notes.append(
@@ -268,14 +260,8 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
             f"with {hardware.memory} of memory a guest has no RAM in "
             + ", ".join(str(each) for each in beyond if each.memtype is MemType.WB)
         )
-    fitting = Layout(
-        layout.name,
-        default=layout.default,
-        ranges=ranges,
-        fixed=layout.fixed,
-        enabled=layout.enabled,
-        fixed_enabled=layout.fixed_enabled,
-        description=layout.description,
+    fitting = replace(
+        layout, ranges=tuple(ranges), tom2=None, tom2_write_back=False, smrr=None, other_cpus=None
     )
     uncovered = uncovered_ram(fitting, hardware)
     return Imported(fitting, width, (*notes, *([uncovered] if uncovered else [])))
@@ -292,7 +278,7 @@ def _within(ranges: Sequence[MtrrRange], width: int, notes: list[str]) -> list[M
         ignored = each.ignored_bits & ((1 << width) - 1)
         if size != each.size:
             notes.append(f"{each} ends where a guest's addresses do")
-        found.append(MtrrRange(each.base, size, each.memtype, ignored_bits=ignored, register=each.register))
+        found.append(replace(each, size=size, ignored_bits=ignored))
     return found
 
 
@@ -317,7 +303,7 @@ def _few_enough(
         )
         ranges.remove(least)
         notes.append(f"{least} is left out: there are too many for a guest's registers")
-    return [replace_register(each, None) for each in ranges]
+    return [replace(each, register=None) for each in ranges]
 
 
 def _joined(ranges: list[MtrrRange], default: MemType) -> list[MtrrRange]:

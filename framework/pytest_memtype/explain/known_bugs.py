@@ -197,7 +197,7 @@ def _vma_split(case: _Case) -> _Hit | None:
     parts = case.says(_SPLIT) or (case.says(r"\bmunmap\b|\bunmap") and case.says(_PARTS))
     if parts:
         return _Hit(
-            "a part of a mapping was changed or unmapped, and what is freed then is reserved as a whole", True
+            "a part of a mapping was changed or unmapped, and what is freed then is reserved as a whole"
         )
     if case.says(_FORK) and case.says(_PRIVATE):
         return None
@@ -241,9 +241,12 @@ _FAULTS: Final = (
 )
 
 
+FIRST_PAGE: Final = frozenset({"get_pat_info", "untrack_pfn", "track_pfn_copy"})
+"""Functions whose WARN means that the first page of a mapping isn't in the page table."""
+
+
 def _warned(case: _Case) -> Complaint | None:
-    names = {"get_pat_info", "untrack_pfn", "track_pfn_copy"}
-    return next((each for each in case.dump.of(Kind.WARNING) if each.function in names), None)
+    return next((each for each in case.dump.of(Kind.WARNING) if each.function in FIRST_PAGE), None)
 
 
 def _fork_oom(case: _Case) -> _Hit | None:

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pytest_memtype.dumps.facts import Kernel
 from pytest_memtype.spec.linux_versions import Version
 
 _MOVED: Version = (5, 6, 0)
 """arch/x86/mm/pat/ came with 5.6, and with it the names memtype_reserve() and memtype_free()."""
 
-
-def _of(kernel: Kernel | None) -> Version | None:
-    return None if kernel is None else kernel.version
+IOREMAP: Final = "arch/x86/mm/ioremap.c, __ioremap_caller()"
+"""The function that all variants of ioremap end in."""
 
 
 def check_conflict(kernel: Kernel | None) -> str:
     """The function that compares a request with the reservations that are there."""
-    version = _of(kernel)
-    if version is None or version >= _MOVED:
+    if kernel is None or kernel.version >= _MOVED:
         return "arch/x86/mm/pat/memtype_interval.c, memtype_check_conflict()"
-    if version >= (5, 5, 0):
+    if kernel.version >= (5, 5, 0):
         return "arch/x86/mm/pat_interval.c, memtype_check_conflict()"
-    if version >= (2, 6, 35):
+    if kernel.version >= (2, 6, 35):
         return "arch/x86/mm/pat_rbtree.c, memtype_rb_check_conflict()"
     return "arch/x86/mm/pat.c, chk_conflict()"
 
 
 def in_memtype(kernel: Kernel | None, function: str) -> str:
     """A function of memtype.c, which was pat.c before 5.6."""
-    version = _of(kernel)
-    if version is None or version >= _MOVED:
+    if kernel is None or kernel.version >= _MOVED:
         return f"arch/x86/mm/pat/memtype.c, {function}()"
     old = {"memtype_reserve": "reserve_memtype", "memtype_free": "free_memtype"}
     return f"arch/x86/mm/pat.c, {old.get(function, function)}()"
@@ -36,24 +35,11 @@ def in_memtype(kernel: Kernel | None, function: str) -> str:
 
 def new_memtype_allowed(kernel: Kernel | None) -> str:
     """The pairs of types that may and may not stand in for each other."""
-    version = _of(kernel)
-    if version is None:
+    if kernel is None:
         return "is_new_memtype_allowed(), arch/x86/include/asm"
     return "arch/x86/include/asm/pgtable.h, is_new_memtype_allowed()"
 
 
-def ioremap(kernel: Kernel | None) -> str:
-    """The function that all variants of ioremap end in."""
-    del kernel
-    return "arch/x86/mm/ioremap.c, __ioremap_caller()"
-
-
-def free(kernel: Kernel | None) -> str:
-    """The function that gives a reservation back."""
-    return in_memtype(kernel, "memtype_free")
-
-
 def is_newer(kernel: Kernel | None, *version: int) -> bool | None:
     """Whether a kernel is of a series, or a later one; None if it isn't known."""
-    found = _of(kernel)
-    return None if found is None else found[: len(version)] >= version
+    return None if kernel is None else kernel.version[: len(version)] >= version

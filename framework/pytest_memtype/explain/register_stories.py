@@ -10,7 +10,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.story import Case, Story, Teller, said, where
+from pytest_memtype.explain.story import AS_IT_IS, Case, Story, Teller, said, where
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.x86.memtype import MemType
 
@@ -61,7 +61,7 @@ def _mtrr_overlap(case: Case) -> Story:
         f"a variable MTRR was to cover {where(case.about.span)}, which overlaps {where(case.main.other)} of "
         "another register in part: it was refused",
         "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page()",
-        "no: the memory stays as it is",
+        AS_IT_IS,
         ("drivers of today use ioremap_wc() and the PAT, and need no MTRR",),
     )
 
@@ -69,7 +69,7 @@ def _mtrr_overlap(case: Case) -> Story:
 _MTRR_FULL: Final = Story(
     "a variable MTRR was asked for, and all of the CPU's are in use",
     "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page()",
-    "no: the memory stays as it is",
+    AS_IT_IS,
     (
         "enable_mtrr_cleanup on the kernel's command line may free registers",
         "drivers of today use the PAT, and need no MTRR",
@@ -82,7 +82,7 @@ def _mtrr_refused(case: Case) -> Story:
         f"a request to the MTRRs was refused: {case.main.raw}",
         "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_check() and mtrr_add_page(): base and size are whole pages, "
         "the size is a power of two, the base a multiple of it",
-        "no: the memory stays as it is",
+        AS_IT_IS,
     )
 
 

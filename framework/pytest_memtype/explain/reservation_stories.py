@@ -11,7 +11,17 @@ from typing import Final
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.known_bugs import REFUSED_PAIRS
-from pytest_memtype.explain.story import Case, Story, Teller, said, where, who
+from pytest_memtype.explain.story import (
+    KEPT_APART,
+    NO_SIGN,
+    NOT_MAPPED,
+    Case,
+    Story,
+    Teller,
+    said,
+    where,
+    who,
+)
 from pytest_memtype.x86.memtype import MemType
 
 
@@ -23,7 +33,7 @@ def _conflict(case: Case) -> Story:
             f"else, and it is reserved as {said(case.about.held[0]) if case.about.held else 'another type'} "
             "already: Linux refused",
             f"a caller that takes no other type is refused when any reservation differs ({place})",
-            "no: the refusal is what keeps one page from having two types",
+            KEPT_APART,
             (
                 "whoever has the memory has to give it back first, or the caller has to ask for the type "
                 "that is there",
@@ -36,7 +46,7 @@ def _conflict(case: Case) -> Story:
         "other type than its own; then the first is what it asked for)",
         "a request takes the type of the reservations that it overlaps; where those differ there is none "
         f"to take, so it fails, EBUSY inside the kernel, EINVAL for a process ({place})",
-        "no: the refusal is what keeps one page from having two types",
+        KEPT_APART,
         (
             "map the pieces one by one, each within the memory that has one type",
             "map the memory before the driver does, or stop the driver",
@@ -52,7 +62,7 @@ def _reserve_failed(case: Case) -> Story:
             "beyond what an address can be, or ends where it begins",
             f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} gives EINVAL for a range whose "
             "end, without the bits that no address has, isn't behind its start",
-            "no: nothing was mapped",
+            NOT_MAPPED,
         )
     said_why = [number for each in case.dump.of(Kind.CONFLICTING_TYPES) for number in each.lines]
     said_why += [each.number for each in case.dump.cut]
@@ -67,7 +77,7 @@ def _reserve_failed(case: Case) -> Story:
         f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} refuses what is partly RAM "
         "(EINVAL), and memory that has two types, or another type than the only one that the caller takes "
         "(EBUSY)",
-        "no: nothing was mapped",
+        NOT_MAPPED,
     )
 
 
@@ -76,7 +86,7 @@ def _reserved(case: Case) -> Story:
     told = f"{where(case.about.span)} was asked for as {said(asked)}"
     place = linux_source.in_memtype(case.dump.kernel, "memtype_reserve")
     if granted is None or granted is asked:
-        return Story(f"{told}, and reserved so", place, "nothing in the text is a sign of danger")
+        return Story(f"{told}, and reserved so", place, NO_SIGN)
     if asked is MemType.WB:
         why = "what isn't write-back by the MTRRs, or is mapped with another type, isn't given as write-back"
         return Story(
@@ -109,15 +119,15 @@ def _freeing(case: Case) -> Story:
         return Story(
             f"{who(case.main)} gave back {where(case.about.span)}, which is no physical address: its sign "
             "was extended",
-            f"{linux_source.free(case.dump.kernel)} found no reservation for it",
-            "nothing in the text is a sign of danger",
+            f"{linux_source.in_memtype(case.dump.kernel, 'memtype_free')} found no reservation for it",
+            NO_SIGN,
         )
     since = linux_source.is_newer(case.dump.kernel, 6, 16)
     how = "exactly that range" if since else "exactly that range, or one that is longer and ends there"
     return Story(
         f"{who(case.main)} gave back {where(case.about.span)}, and Linux has no reservation of that: what "
         "was reserved for the mapping has another size by now, or was given back before",
-        f"a reservation is found by {how} ({linux_source.free(case.dump.kernel)})",
+        f"a reservation is found by {how} ({linux_source.in_memtype(case.dump.kernel, 'memtype_free')})",
         "maybe: if the reservation was given back too early, others can map memory with another type while "
         "it is still mapped; if it stays behind, memory is only kept from having other types until the "
         "next boot",
@@ -138,7 +148,7 @@ def _user_refused(case: Case) -> Story:
         f"{linux_source.in_memtype(case.dump.kernel, 'reserve_pfn_range')}: a mapping gets the type that is "
         f"there, unless {linux_source.new_memtype_allowed(case.dump.kernel)} forbids it, and it forbids to "
         f"give {said(held)} to who asked for {said(case.main.asked)}",
-        "no: the refusal is what keeps one page from having two types",
+        KEPT_APART,
         _ABOUT_WB_FIRST if held is MemType.WB else (),
     )
 
@@ -211,7 +221,7 @@ def _ioremap_refused(case: Case) -> Story:
     return Story(
         f"a driver asked for {where(case.about.span)} as {said(case.main.asked)}, and somebody had it as "
         f"{said(held)} already: ioremap() gave NULL, which most drivers make error -12 (ENOMEM) of",
-        f"{linux_source.ioremap(case.dump.kernel)}: a mapping gets the type that is there, unless "
+        f"{linux_source.IOREMAP}: a mapping gets the type that is there, unless "
         f"{linux_source.new_memtype_allowed(case.dump.kernel)} forbids it, and it forbids to give "
         f"{said(held)} to who asked for {said(case.main.asked)}",
         "no: the refusal is what keeps one page from having two types. The driver doesn't work",
@@ -227,9 +237,8 @@ def _ioremap_failed(case: Case) -> Story:
     return Story(
         f"ioremap() of {where(case.about.span)} failed: "
         f"{why.get(case.main.errno or 0, 'the memory could not be reserved')}",
-        f"{linux_source.ioremap(case.dump.kernel)}, after "
-        f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')}",
-        "no: nothing was mapped",
+        f"{linux_source.IOREMAP}, after {linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')}",
+        NOT_MAPPED,
     )
 
 
@@ -237,8 +246,8 @@ def _ioremap_ram(case: Case) -> Story:
     return Story(
         f"a driver asked for {where(case.about.span)} with ioremap(), and that is RAM: it got NULL",
         "RAM has a mapping of the kernel's already, and its pages one type; ioremap() refuses it "
-        f"({linux_source.ioremap(case.dump.kernel)}). The warning comes once a boot, the refusal each time",
-        "no: the refusal is what keeps one page from having two types",
+        f"({linux_source.IOREMAP}). The warning comes once a boot, the refusal each time",
+        KEPT_APART,
         (
             "memremap() is the function for RAM",
             "RAM that is to be a device's is kept from the kernel with memmap= or by the firmware",
@@ -246,14 +255,13 @@ def _ioremap_ram(case: Case) -> Story:
     )
 
 
-def _ioremap_beyond(case: Case) -> Story:
-    return Story(
-        "a driver asked ioremap() for an address that this CPU hasn't got: its physical addresses have "
-        "fewer bits",
-        f"{linux_source.ioremap(case.dump.kernel)}, phys_addr_valid()",
-        "no: nothing was mapped",
-        ("compare the address with a BAR's: a device that isn't configured reads as all ones",),
-    )
+_IOREMAP_BEYOND: Final = Story(
+    "a driver asked ioremap() for an address that this CPU hasn't got: its physical addresses have "
+    "fewer bits",
+    f"{linux_source.IOREMAP}, phys_addr_valid()",
+    NOT_MAPPED,
+    ("compare the address with a BAR's: a device that isn't configured reads as all ones",),
+)
 
 
 def _memremap(case: Case) -> Story:
@@ -262,7 +270,7 @@ def _memremap(case: Case) -> Story:
         f"memremap() was asked for {where(case.about.span)}, which {what}: it gave NULL",
         "kernel/iomem.c, memremap(): RAM is only had write-back, as the kernel has it, and a mixed range "
         "not at all",
-        "no: nothing was mapped",
+        NOT_MAPPED,
     )
 
 
@@ -271,7 +279,7 @@ def _change_failed(case: Case) -> Story:
         f"the kernel's own mapping of {where(case.about.span)} couldn't be changed to "
         f"{said(case.main.asked)}, so the request of {who(case.main)} was refused",
         linux_source.in_memtype(case.dump.kernel, "memtype_kernel_map_sync"),
-        "no: the refusal is what keeps one page from having two types",
+        KEPT_APART,
     )
 
 
@@ -280,7 +288,7 @@ def _devmem(case: Case) -> Story:
         f"{who(case.main)} wanted {where(case.about.span)} of /dev/mem, which isn't allowed, as it is RAM "
         "or a driver's: mmap() failed",
         linux_source.in_memtype(case.dump.kernel, "phys_mem_access_prot_allowed"),
-        "no: nothing was mapped",
+        NOT_MAPPED,
     )
 
 
@@ -340,7 +348,7 @@ RESERVATION_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.IOREMAP_REFUSED: _ioremap_refused,
     Kind.IOREMAP_FAILED: _ioremap_failed,
     Kind.IOREMAP_ON_RAM: _ioremap_ram,
-    Kind.IOREMAP_BEYOND: _ioremap_beyond,
+    Kind.IOREMAP_BEYOND: _IOREMAP_BEYOND,
     Kind.MEMREMAP_ON_RAM: _memremap,
     Kind.MEMREMAP_MIXED: _memremap,
     Kind.CHANGE_FAILED: _change_failed,

@@ -10,7 +10,7 @@ from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.known_bugs import Suspect
 from pytest_memtype.explain.register_stories import REGISTER_STORIES
 from pytest_memtype.explain.reservation_stories import RESERVATION_STORIES
-from pytest_memtype.explain.story import Case, Story
+from pytest_memtype.explain.story import NO_SIGN, Case, Story
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.x86.memtype import MemType
 
@@ -45,21 +45,21 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
         return Story(
             "the list of reservations is empty where the text shows it",
             "",
-            "nothing in the text is a sign of danger",
+            NO_SIGN,
         )
     if dump.mtrrs or dump.mtrr_map is not None or dump.entries or dump.pat.types:
         found = [each for each, there in _shown(dump) if there]
         return Story(
             f"the text shows {', '.join(found)}, and no complaint of the kernel's about memory types",
             "",
-            "nothing in the text is a sign of danger",
+            NO_SIGN,
         )
     if dump.debug_lines:
         return Story(
             "the text shows how memory was reserved and given back (debugpat), and no complaint of the "
             "kernel's about memory types",
             "",
-            "nothing in the text is a sign of danger",
+            NO_SIGN,
         )
     if dump.unread:
         return Story("what the text has about memory types wasn't understood", "", "")
@@ -98,7 +98,7 @@ def _listed(dump: Dump, about: Subject) -> Story:
         answer,
         f"each line is one reservation, as {linux_source.in_memtype(dump.kernel, 'memtype_reserve')} keeps "
         "them; the end that is printed is the byte behind the last. Memory that is RAM never stands there",
-        "nothing in the text is a sign of danger",
+        NO_SIGN,
         (
             "what a mapping's page table really has, the list doesn't say: memtype audit reads that in a "
             "guest",

@@ -21,6 +21,13 @@ _WHAT: Final = {
 }
 
 
+KEPT_APART: Final = "no: the refusal is what keeps one page from having two types"
+NOT_MAPPED: Final = "no: nothing was mapped"
+AS_IT_IS: Final = "no: the memory stays as it is"
+NO_SIGN: Final = "nothing in the text is a sign of danger"
+"""Answers to the question whether it is dangerous."""
+
+
 @dataclass(frozen=True)
 class Story:
     """The meaning of a complaint.

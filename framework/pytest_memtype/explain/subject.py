@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
-from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 #: About memory that somebody wanted to map; of several the first in the text counts.
@@ -52,7 +51,6 @@ _ADDRESS: Final = re.compile(
 )
 
 
-@shown_in_hexadecimal("address")
 @dataclass(frozen=True)
 class Subject:
     """The subject of a report.
@@ -64,7 +62,6 @@ class Subject:
     :param granted: The type that was given.
     :param entries: The reservations that the text lists of that memory.
     :param strict: Whether the request took no other type than its own, as far as the text says.
-    :param address: The address that the writer asks about, if it is that which led to the memory.
     """
 
     main: Complaint | None
@@ -74,7 +71,6 @@ class Subject:
     granted: MemType | None = None
     entries: tuple[Entry, ...] = ()
     strict: bool = False
-    address: int | None = None
 
 
 def subject(dump: Dump) -> Subject:
@@ -93,10 +89,8 @@ def subject(dump: Dump) -> Subject:
         if len(wishes) == 1:
             span, wish = wishes.pop()
             return Subject(main, span, asked=wish)
-    asked = main.asked or next((each.asked for each in together if each.asked is not None), None)
+    asked = next((each.asked for each in (main, *together) if each.asked is not None), None)
     held = main.held or next((each.held for each in together if each.held), ())
-    if main.asked is not None:
-        asked = main.asked
     strict = False
     if (
         main.kind is Kind.CONFLICTING_TYPES
@@ -156,14 +150,14 @@ def _of_list(dump: Dump, main: Complaint | None) -> Subject | None:
             address = int(match[1] or match[2], 16)
             entries = tuple(each for each in dump.entries if each.span.start <= address <= each.span.end)
             if entries:
-                return _listed(main, entries, address)
+                return _listed(main, entries)
     if len({(each.span, each.memtype) for each in dump.entries}) == 1:
-        return _listed(main, dump.entries, None)
+        return _listed(main, dump.entries)
     return None
 
 
-def _listed(main: Complaint | None, entries: tuple[Entry, ...], address: int | None) -> Subject:
+def _listed(main: Complaint | None, entries: tuple[Entry, ...]) -> Subject:
     types = {each.memtype for each in entries}
     widest = max((each.span for each in entries), key=lambda each: each.size)
     granted = next(iter(types)) if len(types) == 1 else None
-    return Subject(main, widest, granted=granted, entries=entries, address=address)
+    return Subject(main, widest, granted=granted, entries=entries)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_memtype.dumps.facts import Complaint, Kind, Span
 from pytest_memtype.dumps.read import read
-from pytest_memtype.reproduce.wanted import FIRST_PAGE
+from pytest_memtype.explain.known_bugs import FIRST_PAGE
 
 _KERNEL_TIME = re.compile(r"^\s*\[\s*\d+\.\d+\]\s?")
 

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
+from pytest_memtype.explain.known_bugs import FIRST_PAGE
 from pytest_memtype.spec.linux_messages import Event, Message
 from pytest_memtype.x86.memtype import MemType
 
 _EVENTS = {each.name: each for each in Event}
-
-FIRST_PAGE = frozenset({"get_pat_info", "untrack_pfn", "track_pfn_copy"})
-"""Functions whose WARN means that the first page of a mapping isn't in the page table."""
 
 REQUESTS = frozenset({Kind.MTRR_MISMATCH, Kind.MTRR_OVERLAP, Kind.MTRR_FULL, Kind.MTRR_UNALIGNED})
 """Messages of ``mtrr_add_page()``: a register was asked for."""
@@ -209,12 +207,7 @@ def _odd_entries(dump: Dump) -> tuple[Entry, ...]:
 
 _FAILED_FORK = re.compile(r"\bfork\b.{0,40}\b(?:cannot allocate memory|enomem|fail)", re.I)
 
-_CALLS = {
-    "fork": "fork",
-    "munmap": "munmap",
-    "mprotect": "mprotect",
-    "mremap": "mremap",
-}
+_CALLS = frozenset({"fork", "munmap", "mprotect", "mremap"})
 
 _FUNCTIONS = {
     "copy_page_range": "fork",
@@ -229,6 +222,6 @@ _FUNCTIONS = {
 
 def _verbs(dump: Dump) -> Iterable[str]:
     """The operations that the writer names, and those in the traces."""
-    yield from (_CALLS[call] for call in map(str.lower, dump.user_calls) if call in _CALLS)
+    yield from (call for call in map(str.lower, dump.user_calls) if call in _CALLS)
     for each in dump.complaints:
         yield from (_FUNCTIONS[name] for name in each.trace if name in _FUNCTIONS)
