@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
 from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
+from pytest_memtype.kernels.fetch import digest
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
 
@@ -49,7 +49,7 @@ def modules(bundle: Bundle, *, progress: Progress) -> tuple[Path, Path]:
     cache = resources.cache_directory()
     init = (recipe() / "init").read_bytes()
     parts = (kernel.suite, module_packages(kernel), HOOK, _PACK, *_TO_BOOT, init.decode())
-    name = f"{kernel.release}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}"
+    name = f"{kernel.release}-{digest(parts)}"
     folder = cache / FOLDER / name
 
     def make(place: Path) -> None:

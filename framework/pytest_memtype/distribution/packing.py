@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from pytest_memtype.errors import KernelError
@@ -10,6 +9,7 @@ from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import build_dir, exclusive, require_space, staged
 from pytest_memtype.kernels import sandbox
+from pytest_memtype.kernels.fetch import digest
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 
@@ -32,8 +32,7 @@ def packing_kit(*, progress: Progress) -> Path:
     :raises HostError: the host lacks a program or space.
     """
     cache = cache_directory()
-    recipe = "\n".join((_SUITE, *_PACKAGES, _HOOK))
-    kit = cache / "kits" / f"packing-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    kit = cache / "kits" / f"packing-{digest((_SUITE, *_PACKAGES, _HOOK))}"
     if not kit.is_dir():
         place = build_dir(cache, kit.name)
         with exclusive(place, progress):

@@ -5,9 +5,7 @@ Ordinary guests have none, so that nothing but a test maps anything; observation
 
 from __future__ import annotations
 
-import hashlib
 import json
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
 from pytest_memtype.kernels import initramfs
 from pytest_memtype.kernels.bundle import Bundle
+from pytest_memtype.kernels.fetch import digest
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.module_tree import HOOK, module_packages, packaged, unpacked
 from pytest_memtype.kernels.stage import Stage, Step
@@ -69,8 +68,7 @@ def drivers(bundle: Bundle, *, progress: Progress = silent) -> Drivers | None:
         return None
     kernel = packaged(bundle)
     cache = cache_directory()
-    recipe = "\n".join((kernel.suite, module_packages(kernel), HOOK, *WANTED))
-    name = f"{kernel.release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    name = f"{kernel.release}-{digest((kernel.suite, module_packages(kernel), HOOK, *WANTED))}"
     folder = cache / FOLDER / name
 
     def make(place: Path) -> None:
@@ -89,12 +87,8 @@ def _make(kernel: Kernel, folder: Path, *, cache: Path, place: Path) -> None:
         tree = unpacked(kernel, work / "root", what=what, cache=cache)
         found = tree.load_order(WANTED)
         target.mkdir()
-        entries = [initramfs.Entry(FOLDER, stat.S_IFDIR | 0o755)]
-        entries += (
-            initramfs.Entry(f"{FOLDER}/{name}.ko", stat.S_IFREG | 0o644, content)
-            for name, content in found.items()
-        )
-        initramfs.write(target / "drivers.cpio", entries)
+        files = {f"{name}.ko": content for name, content in found.items()}
+        initramfs.write_folder(target / "drivers.cpio", FOLDER, files, mode=0o644)
         facts = {
             "order": list(found),
             "built_in": [name for name in WANTED if name in tree.built_in],

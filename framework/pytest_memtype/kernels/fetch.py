@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -98,12 +99,12 @@ def kits(cache: Path) -> list[Path]:
 def kit_path(kernel: Kernel, *, cache: Path) -> Path:
     """The folder that the kit of a kernel has, or would have; it is complete if it is there."""
     parts = (kernel.release, kernel.version, kernel.suite, kernel.image, *_packages(kernel), _hook(kernel))
-    return cache / "kits" / f"{kernel.release}-{_digest(parts)}"
+    return cache / "kits" / f"{kernel.release}-{digest(parts)}"
 
 
 def tools_path(*, cache: Path) -> Path:
     """The folder that the kit without a kernel has, or would have."""
-    return cache / "kits" / f"tools-{_digest((_TOOLS_SUITE, *_tools(), _HOOK))}"
+    return cache / "kits" / f"tools-{digest((_TOOLS_SUITE, *_tools(), _HOOK))}"
 
 
 def fetch(kernel: Kernel, *, cache: Path, place: Path) -> Path:
@@ -158,5 +159,9 @@ def _hook(kernel: Kernel) -> str:
     return _HOOK.format(image=hook)
 
 
-def _digest(parts: tuple[str, ...]) -> str:
+def digest(parts: Iterable[str]) -> str:
+    """A short hash of the recipe of a thing in the cache, which is a part of its name.
+
+    :param parts: Texts: with another of any of them it is another thing.
+    """
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
 from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import made_once, require_space, seal, staged, temp_dir
+from pytest_memtype.kernels.fetch import digest
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
 from pytest_memtype.kernels.stage import Stage, Step
@@ -61,8 +61,7 @@ def kept(cache: Path) -> list[Path]:
 
 
 def _folder(firmware: str, *, cache: Path) -> Path:
-    recipe = "\n".join((_SUITE, _HOOK, *FILES))
-    return cache / FOLDER / f"{firmware}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    return cache / FOLDER / f"{firmware}-{digest((_SUITE, _HOOK, *FILES))}"
 
 
 def _make(folder: Path, *, cache: Path, place: Path) -> None:

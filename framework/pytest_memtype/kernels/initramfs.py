@@ -88,6 +88,18 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     path.write_bytes(archive(entries))
 
 
+def write_folder(path: Path, folder: str, files: Mapping[str, bytes], *, mode: int) -> None:
+    """Write the archive of one folder of files, which a guest's own archive goes before.
+
+    :param path: The archive.
+    :param folder: The folder's path without the leading slash.
+    :param files: The contents of the files by their names.
+    :param mode: The files' permissions.
+    """
+    entries = [Entry(f"{folder}/{name}", stat.S_IFREG | mode, content) for name, content in files.items()]
+    write(path, [Entry(folder, stat.S_IFDIR | 0o755), *entries])
+
+
 def _relative(name: str) -> str:
     return os.path.normpath(name).lstrip("/")
 

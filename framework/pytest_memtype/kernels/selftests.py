@@ -5,9 +5,7 @@ They are built once, statically, so that the newest kernel's tests run on older 
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +15,7 @@ from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import build_dir, exclusive, made_once, seal, staged, temp_dir
 from pytest_memtype.kernels import initramfs, sandbox
-from pytest_memtype.kernels.fetch import fetch_tools, tools_path
+from pytest_memtype.kernels.fetch import digest, fetch_tools, tools_path
 from pytest_memtype.kernels.mmdebstrap import require_network
 from pytest_memtype.kernels.source_package import VERSION, recipe, unpack_sources
 from pytest_memtype.kernels.stage import Stage, Step
@@ -96,7 +94,7 @@ def selftests(*, progress: Progress = silent) -> Selftests:
     cache = cache_directory()
     script = _SCRIPT.format(commands="\n".join(_commands()))
     parts = (recipe(_SUITE, "", _MEMBERS), script, tools_path(cache=cache).name)
-    folder = cache / FOLDER / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    folder = cache / FOLDER / digest(parts)
 
     def make(place: Path) -> None:
         _make(folder, script, cache=cache, place=place, progress=progress)
@@ -135,11 +133,7 @@ def _make(folder: Path, script: str, *, cache: Path, place: Path, progress: Prog
                 details=tuple(done.output.splitlines()[-_DETAIL_LINES:]),
             )
         target.mkdir()
-        entries = [initramfs.Entry(FOLDER, stat.S_IFDIR | 0o755)]
-        entries += (
-            initramfs.Entry(f"{FOLDER}/{name}", stat.S_IFREG | 0o755, (build / name).read_bytes())
-            for name in PROGRAMS
-        )
-        initramfs.write(target / ARCHIVE, entries)
+        programs = {name: (build / name).read_bytes() for name in PROGRAMS}
+        initramfs.write_folder(target / ARCHIVE, FOLDER, programs, mode=0o755)
         shutil.copyfile(work / "root" / VERSION, target / VERSION)
         seal(target)

@@ -180,7 +180,7 @@ def _built(source: str, path: Path, made: Bundle, *, progress: Progress) -> User
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     cache = resources.cache_directory()
-    stem = module_name(path.stem if path.is_file() else path.name)
+    stem = module_name(_build_folder(path))
     folder = cache / FOLDER / f"{stem}-{made.release}-{digest.hexdigest()[:16]}"
 
     def make(place: Path) -> None:
@@ -212,7 +212,7 @@ def _built(source: str, path: Path, made: Bundle, *, progress: Progress) -> User
 
 
 def _build_folder(path: Path) -> str:
-    """The name of the folder that a module is built in."""
+    """The name of the folder that a module is built in, which is its own name, too."""
     return path.stem if path.is_file() else path.name
 
 
