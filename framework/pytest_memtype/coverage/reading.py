@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_memtype.errors import UsageError, reason
+import msgspec
+
+from pytest_memtype.errors import UsageError
 from pytest_memtype.host.files import read_file
 
 FOLDER = "coverage"
@@ -71,7 +72,7 @@ def write(reading: Reading, folder: Path, name: str) -> None:
     place = folder / FOLDER
     place.mkdir(exist_ok=True)
     part = place / f".{name}-{os.getpid()}"
-    part.write_text(json.dumps(asdict(reading)))
+    part.write_bytes(msgspec.json.encode(reading))
     # Workers may read the same template at the same time; any of the readings will do.
     with contextlib.suppress(FileExistsError):
         os.link(part, place / f"{name}.json")
@@ -94,10 +95,6 @@ def readings(folder: Path) -> Iterator[Reading]:
         raise UsageError(f"{folder}: no counters; name a run of memtype coverage, below .memtype/runs")
     for path in paths:
         try:
-            content = json.loads(read_file(path, most=_LARGEST))
-            content["names"] = tuple(content["names"])
-            yield Reading(**content)
-        except OSError as error:
-            raise UsageError(reason(error)) from None
-        except (ValueError, TypeError, KeyError) as error:
+            yield msgspec.json.decode(read_file(path, most=_LARGEST), type=Reading)
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not the counters of a guest: {error}") from None

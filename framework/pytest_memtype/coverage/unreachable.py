@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from pytest_memtype.coverage.lines import SourceFile
 from pytest_memtype.errors import UsageError, reason
 
@@ -19,15 +21,15 @@ class Unreachable:
     """Code that no guest runs.
 
     :param file: Its path in the tree.
+    :param why: What excludes it.
     :param functions: Whole functions, by name.
     :param lines: Texts of single lines, without the space around them; within ``functions``, if any.
-    :param why: What excludes it.
     """
 
     file: str
-    functions: tuple[str, ...]
-    lines: tuple[str, ...]
     why: str
+    functions: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 def unreachable(path: Path) -> list[Unreachable]:
@@ -38,18 +40,10 @@ def unreachable(path: Path) -> list[Unreachable]:
     """
     try:
         entries = tomllib.loads(path.read_text())["unreachable"]
-        return [
-            Unreachable(
-                file=str(each["file"]),
-                functions=tuple(map(str, each.get("functions", ()))),
-                lines=tuple(map(str, each.get("lines", ()))),
-                why=str(each["why"]),
-            )
-            for each in entries
-        ]
+        return msgspec.convert(entries, list[Unreachable])
     except OSError as error:
         raise UsageError(reason(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError) as error:
         raise UsageError(f"{path}: {error}") from None
 
 

@@ -48,28 +48,28 @@ def left(known: Unreachable, found: SourceFile, source: Path) -> SourceFile:
 
 
 def test_a_whole_function(source: Path) -> None:
-    rest = left(Unreachable("a.c", ("two",), (), "no n"), file(line1=1, line3=1), source)
+    rest = left(Unreachable("a.c", "no n", ("two",), ()), file(line1=1, line3=1), source)
     assert (rest.lines_run, rest.branches_taken, rest.functions_called) == ((2, 2), (0, 0), (1, 1))
 
 
 def test_lines_of_all_functions_and_of_one(source: Path) -> None:
-    everywhere = left(Unreachable("a.c", (), ("return 1;",), "why"), file(), source)
+    everywhere = left(Unreachable("a.c", "why", (), ("return 1;",)), file(), source)
     assert sorted(everywhere.lines) == [1, 5, 7, 9]
-    of_one = left(Unreachable("a.c", ("two",), ("return 1;", "if (n)"), "why"), file(), source)
+    of_one = left(Unreachable("a.c", "why", ("two",), ("return 1;", "if (n)")), file(), source)
     assert (sorted(of_one.lines), of_one.branches, len(of_one.functions)) == ([1, 3, 5, 9], {}, 2)
 
 
 def test_what_was_run_all_the_same_is_counted(source: Path) -> None:
     """The list is wrong there."""
-    rest = left(Unreachable("a.c", ("one", "two"), (), "why"), file(line5=1, line9=2), source)
+    rest = left(Unreachable("a.c", "why", ("one", "two"), ()), file(line5=1, line9=2), source)
     assert (rest.lines_run, rest.functions_called) == ((2, 2), (1, 1))
 
 
 def test_other_files_and_sources_that_are_gone(source: Path) -> None:
-    assert len(left(Unreachable("b.c", ("one",), (), "why"), file(), source).lines) == 6
+    assert len(left(Unreachable("b.c", "why", ("one",), ()), file(), source).lines) == 6
     (source / "a.c").unlink()
-    assert len(left(Unreachable("a.c", (), ("return 1;",), "why"), file(), source).lines) == 6
-    assert len(left(Unreachable("a.c", ("one",), (), "why"), file(), source).lines) == 4
+    assert len(left(Unreachable("a.c", "why", (), ("return 1;",)), file(), source).lines) == 6
+    assert len(left(Unreachable("a.c", "why", ("one",), ()), file(), source).lines) == 4
 
 
 @pytest.mark.parametrize("text", ["[[unreachable]]\nfile = 'a.c'", "unreachable = 1", "x", "[a]"])
