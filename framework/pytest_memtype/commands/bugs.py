@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from pytest_memtype.bugs.catalogue import Reproducer, catalogue, find, is_suites, known_here
 from pytest_memtype.bugs.matrix import Cell, read_cells
 from pytest_memtype.bugs.pages import lines_about, write_pages
 from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import stdout
+from pytest_memtype.kernels.bundle import resolve
 from pytest_memtype.kernels.ready import cached
 from pytest_memtype.report.operations import told
 from pytest_memtype.report.record import read
@@ -36,8 +38,6 @@ def bugs(ctx: click.Context) -> None:
       memtype bugs show vma-split-leak
     """
     if ctx.invoked_subcommand is None:
-        from pytest_memtype.commands.bugs import LEGEND, listing
-
         table, problems = listing()
         stdout().print(table)
         # Not click.echo(), which writes UTF-8 to an output that says it is ASCII (8.1).
@@ -101,17 +101,11 @@ def bug_pages(folder: Path) -> None:
         click.echo(f"memtype: not read: {problem}", err=True)
 
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 LEGEND = "● has it, ○ has not, by what is known; last run here: R reproduced, A absent, F failed, S skipped"
 
 
 def listing() -> tuple[Table, list[str]]:
     """A table, bugs down and kernels of the cache across; and a line for each file that can't be read."""
-    from rich.table import Table
-    from rich.text import Text
-
     kernels = sorted({parse_version(each.kernel.version) for each in cached() if each.kernel})
     seen = {(cell.bug, parse_version(cell.version)): cell.status for _, cell in _cells()}
     table = Table(box=None, header_style="bold")
@@ -173,18 +167,12 @@ def show(name: str, kernel: str | None) -> Iterable[str]:
 
 def _last(reproducer: Reproducer, kernel: str | None) -> list[tuple[Path, Cell]]:
     """The cells of a bug in the newest run of each test, each with its run's folder."""
-    release = None if kernel is None else _release(kernel)
+    release = None if kernel is None else resolve(kernel).removeprefix("debian:")
     newest: dict[str, tuple[Path, Cell]] = {}
     for folder, cell in _cells():
         if cell.bug == reproducer.bug.id and release in (None, cell.kernel):
             newest[cell.test] = folder, cell
     return list(newest.values())
-
-
-def _release(spec: str) -> str:
-    from pytest_memtype.kernels.bundle import resolve
-
-    return resolve(spec).removeprefix("debian:")
 
 
 def _cells() -> Iterable[tuple[Path, Cell]]:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.commands.output import stdout
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import shown
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
-from pytest_memtype.kernels.carry import export, import_kernels
+from pytest_memtype.kernels.carry import Carried, export, import_kernels
 from pytest_memtype.run.cache import entries, prune_templates, remove
 from pytest_memtype.x86.size import parse_size
-
-if TYPE_CHECKING:
-    from pytest_memtype.kernels.carry import Carried
 
 
 @click.group(invoke_without_command=True)
@@ -62,7 +59,7 @@ def _print_cache() -> None:
     table.add_column("MiB", justify="right")
     for entry in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        table.add_row(entry.kind, literal(entry.kernel), used, literal(entry.name), str(entry.size >> 20))
+        table.add_row(entry.kind, Text(entry.kernel), used, Text(entry.name), str(entry.size >> 20))
     if found:
         stdout().print(table)
     total = sum(entry.size for entry in found)

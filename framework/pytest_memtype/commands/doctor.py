@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import click
 from rich.table import Table
+from rich.text import Text
 
-from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.commands.output import stdout
 from pytest_memtype.errors import GuestError, HostError
 from pytest_memtype.host import resources
 from pytest_memtype.host.memory import available_memory
@@ -50,7 +51,7 @@ def doctor(as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for check in found:
         mark = "[green]ok[/]" if check.ok else "[red]no[/]" if check.needed else "[yellow]part[/]"
-        table.add_row(mark, check.name, literal(check.found), literal(check.advice))
+        table.add_row(mark, check.name, Text(check.found), Text(check.advice))
     stdout().print(table)
     if not well:
         sys.exit(HostError.exit_status)

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pytest_memtype.commands.offline import offline
-from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.commands.output import stdout
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import shown
 from pytest_memtype.host.resources import cache_directory
@@ -173,7 +174,7 @@ def _print_cached_kernels() -> None:
         about = (known.version, known.suite) if known else ("", "")
         module = "no headers" if known and not known.headers else "yes"
         sizes = str(each.kit >> 20), str(each.bundles >> 20)
-        table.add_row(literal(each.release), *map(literal, about), fetched, module, *sizes)
+        table.add_row(Text(each.release), *map(Text, about), fetched, module, *sizes)
     if found:
         stdout().print(table)
     total = sum(each.kit + each.bundles for each in found)

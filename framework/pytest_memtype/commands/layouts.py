@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pytest_memtype.commands.offline import offline
-from pytest_memtype.commands.output import literal, stdout
+from pytest_memtype.commands.output import stdout
 from pytest_memtype.commands.reports import layout_name, read_report
 from pytest_memtype.errors import UsageError
 from pytest_memtype.explain.imported_layout import Imported, fitted, layout_of
+from pytest_memtype.explain.layout_text import layout_text
 from pytest_memtype.explain.machine_map import machine_map, registers_of
 from pytest_memtype.host.files import named_path, write_atomically
 from pytest_memtype.host.progress import shown
@@ -63,7 +65,7 @@ def _print_layouts(folders: list[Path]) -> None:
     for file in layout_files(folders):
         # A layout of the user's that can't be read shall be seen, and not hide the others.
         said = file.layout.description if isinstance(file.layout, Layout) else f"unusable: {file.layout}"
-        table.add_row(literal(file.name), literal(said), literal(file.where))
+        table.add_row(Text(file.name), Text(said), Text(file.where))
     stdout().print(table)
 
 
@@ -143,8 +145,6 @@ def import_layout(file: str, name: str | None, as_is: bool, memory: str, output:
       ssh laptop cat /proc/mtrr | memtype layouts import --name laptop
       memtype layouts import --as-is dmesg.txt
     """
-    from pytest_memtype.explain.layout_text import layout_text
-
     if name is not None and not NAME.fullmatch(name):
         raise UsageError(f"--name {name!r}: a name is made of letters, digits, '-', '_' and '.'")
     found = layout_of(read_report(file), name or layout_name(file))

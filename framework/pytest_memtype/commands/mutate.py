@@ -125,19 +125,15 @@ def _try(
     missing = set(names) - {mutant.name for mutant in chosen}
     if missing:
         raise KernelError(f"{tree.spec}: it doesn't have the code of {', '.join(sorted(missing))}")
-    against = fingerprint(find_local(_spec(tree)).identity, suite)
+    spec = parse(tree.spec)
+    assert isinstance(spec, BuildSpec)
+    against = fingerprint(find_local(spec).identity, suite)
     rows = []
     course = rows_of(tree, chosen, suite=suite, work=folder, against=against, every=every, named=bool(names))
     for row, earlier in course:
         rows.append(row)
         click.echo(_line(row) + ("  (earlier)" if earlier else ""), err=err)
     return rows
-
-
-def _spec(tree: PlantedTree) -> BuildSpec:
-    spec = parse(tree.spec)
-    assert isinstance(spec, BuildSpec)
-    return spec
 
 
 def _line(row: Row) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.text import Text
 
 from pytest_memtype.host.progress import is_terminal
 
@@ -13,8 +12,3 @@ def stdout() -> Console:
     console = Console()
     # Files and pipes are read by programs: no line is cut.
     return console if is_terminal(console) else Console(width=250)
-
-
-def literal(text: str) -> Text:
-    """Text in which square brackets are printed, and not read as markup."""
-    return Text(text)
