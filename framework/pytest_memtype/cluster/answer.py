@@ -24,9 +24,15 @@ from pytest_memtype.report.record import lacking, plain
 LARGEST: Final = 64 << 20
 """Bytes of an answer, compressed."""
 
+LARGEST_LOG: Final = 256 << 10
+"""Bytes of a log that travel: its end. The logs of a guest that booted and ran a test take 60 KiB."""
+
+LARGEST_LOGS: Final = 16 << 20
+"""Bytes of the logs of an answer together, by :func:`log_size`."""
+
 _LARGEST_UNPACKED: Final = 128 << 20
-_LARGEST_LOG: Final = 1 << 20
 _LONGEST_LINE: Final = 500
+_FILE: Final = 1 << 10
 _PHASES: Final = ("setup", "call", "teardown")
 _OUTCOMES: Final = ("passed", "failed", "skipped")
 # What pytest's own reports have, and this package's attributes. Others could replace a method.
@@ -52,6 +58,7 @@ class Answer:
     :ivar running: The test that had begun and not ended; empty if none.
     :ivar missing: Tests that aren't collected there.
     :ivar logs: Files of failed tests, by their path below the run's folder.
+    :ivar logs_size: What they come to by :func:`log_size`.
     :ivar remarks: Lines about that machine.
     :ivar able: What the worker has, where that was asked.
     :ivar unable: Why the worker can't run guests; empty if it can.
@@ -66,6 +73,7 @@ class Answer:
     running: str = ""
     missing: list[str] = field(default_factory=list)
     logs: dict[PurePosixPath, bytes] = field(default_factory=dict)
+    logs_size: int = 0
     remarks: list[str] = field(default_factory=list)
     able: dict[str, Any] | None = None
     unable: str = ""
@@ -90,6 +98,14 @@ def take(data: object, nodeids: Collection[str]) -> Answer:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, binascii.Error, zlib.error):
             raise AnswerRefused(f"a line of it makes no sense: {harmless(str(line)[:80])}") from None
     return answer
+
+
+def log_size(content: bytes) -> int:
+    """Size of a log as :data:`LARGEST_LOGS` counts it: its bytes, and some for the file that is made of it.
+
+    :param content: The log.
+    """
+    return len(content) + _FILE
 
 
 def reports_of(content: object, nodeid: str) -> list[dict[str, Any]]:
@@ -163,7 +179,11 @@ def _take_line(
             if not all(_PART.fullmatch(part) for part in path.parts) or not 1 < len(path.parts) < 6:
                 raise AnswerRefused(f"a log is named {name[:80]!r}")
             reader = zlib.decompressobj()
-            answer.logs[path] = reader.decompress(base64.b64decode(data, validate=True), _LARGEST_LOG)
+            log = reader.decompress(base64.b64decode(data, validate=True), LARGEST_LOG)
+            answer.logs_size += log_size(log)
+            if answer.logs_size > LARGEST_LOGS:
+                raise AnswerRefused(f"its logs have more than {LARGEST_LOGS >> 20} MiB")
+            answer.logs[path] = log
         case {"able": dict(facts)}:
             answer.able = _facts(facts)
         case {"unable": str(why)}:

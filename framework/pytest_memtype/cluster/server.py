@@ -28,6 +28,7 @@ from typing import Any, Final
 import pytest
 
 from pytest_memtype.bisect.attempt import attempt, find_test
+from pytest_memtype.cluster.answer import LARGEST_LOG, LARGEST_LOGS, log_size
 from pytest_memtype.cluster.preflight import preflight
 from pytest_memtype.errors import MemtypeError
 from pytest_memtype.host.private_folder import temporary_folder
@@ -38,10 +39,7 @@ from pytest_memtype.kernels.carry import import_kernels
 from pytest_memtype.run.folder import test_folder
 
 _IDLE_SECONDS: Final = 30.0
-_LARGEST_FILE: Final = 256 << 10
-"""Bytes of a log that travel: its end. The logs of a guest that booted and ran a test take 60 KiB."""
 _TAIL: Final = 1500
-_LARGEST_LOGS: Final = 16 << 20
 _PR_SET_PDEATHSIG: Final = 1
 #: What a failed test's folder has for people; templates stay.
 _LOGS: Final = frozenset({".log", ".json", ".jsonl", ".sh", ".txt"})
@@ -143,7 +141,7 @@ def _try_test(request: dict[str, Any], answers: Answers, folder: Path, root: Pat
     # With "=": pytest looks for its settings above each argument that is a path.
     arguments = [f"--basetemp={folder / 'tmp'}", f"--memtype-dir={folder}", *_plugin()]
     made = attempt(kernel, find_test(request["test"]), arguments)
-    answers.say(attempt=asdict(made), kernel=request["kernel"], output=_said(_LARGEST_FILE))
+    answers.say(attempt=asdict(made), kernel=request["kernel"], output=_said(LARGEST_LOG))
 
 
 def _run_tests(request: dict[str, Any], answers: Answers, folder: Path, root: Path, kernel: str) -> None:
@@ -200,7 +198,7 @@ class _Task:
         self._request, self._answers, self._run, self._kernel = request, answers, run, kernel
         self._config: pytest.Config | None = None
         self._failed = False
-        self._room = _LARGEST_LOGS
+        self._room = LARGEST_LOGS
         self._sent: set[Path] = set()
         self._files = {os.path.normpath(Path.cwd() / each) for each in request["files"]}
 
@@ -239,7 +237,7 @@ class _Task:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._answers.say(uncollected=report.nodeid, why=str(report.longrepr)[-_LARGEST_FILE:])
+            self._answers.say(uncollected=report.nodeid, why=str(report.longrepr)[-LARGEST_LOG:])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._failed = False
@@ -283,11 +281,12 @@ class _Task:
                 continue
             self._sent.add(path)
             with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _LARGEST_FILE))
-                data = zlib.compress(file.read(_LARGEST_FILE))
-                self._room -= len(data)
-                if self._room > 0:
-                    self._answers.say(log=str(inside), data=base64.b64encode(data).decode())
+                file.seek(max(0, path.stat().st_size - LARGEST_LOG))
+                content = file.read(LARGEST_LOG)
+                self._room -= log_size(content)
+                if self._room >= 0:
+                    data = base64.b64encode(zlib.compress(content)).decode()
+                    self._answers.say(log=str(inside), data=data)
 
 
 def _said(most: int) -> str:

@@ -35,6 +35,10 @@ def _attempt(**changes: Any) -> dict[str, Any]:
     return {**line, "attempt": {**made, **{k: v for k, v in changes.items() if k in made}}}
 
 
+def _log(name: str, content: bytes) -> dict[str, str]:
+    return {"log": name, "data": base64.b64encode(zlib.compress(content)).decode()}
+
+
 def _answer(*lines: Any) -> bytes:
     return zlib.compress(b"\n".join(json.dumps(line).encode() for line in lines))
 
@@ -87,6 +91,8 @@ class _Writes:
         (_answer({"log": "../../.bashrc", "data": ""}), "a log is named"),
         (_answer({"log": "/etc/passwd", "data": ""}), "a log is named"),
         (_answer({"log": "a/b.log", "data": "%"}), "makes no sense"),
+        (_answer(*(_log(f"a/{n}.log", bytes(1 << 20)) for n in range(64))), "logs have more than 16 MiB"),
+        (_answer(*(_log(f"a/{n}.log", b"") for n in range(20_000))), "logs have more than 16 MiB"),
         (_answer(_attempt(kernel="debian:6.12")), "makes no sense"),
         (_answer(_attempt(answer="splendid")), "its attempt is .*splendid"),
         (_answer(_attempt(tries=["passed"] * 9)), "its attempt is"),
@@ -124,6 +130,5 @@ def test_an_attempt_comes_back() -> None:
 
 
 def test_logs_come_back() -> None:
-    data = base64.b64encode(zlib.compress(b"console")).decode()
-    answer = take(_answer({"log": "test-x-0123/guest-1/console.log", "data": data}), {TEST})
+    answer = take(_answer(_log("test-x-0123/guest-1/console.log", b"console")), {TEST})
     assert answer.logs == {PurePosixPath("test-x-0123/guest-1/console.log"): b"console"}
