@@ -187,6 +187,8 @@ class _Wants:
 
     def logs(self, logs: dict[PurePosixPath, bytes]) -> None: ...
 
+    def kept(self, nodeid: str, worker: str, name: str) -> None: ...
+
     def say(self, line: str) -> None:
         raise AssertionError(line)
 

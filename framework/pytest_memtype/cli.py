@@ -24,7 +24,7 @@ _VERBS: Final = {
     "compare": "Run tests on several kernels, and show what differs.",
     "bisect": "Find the kernel with which a test began to fail.",
     "report": "Write a report of runs for browsers.",
-    "evidence": "Put a run's records and logs into one archive.",
+    "evidence": "Put a run's records and logs into one archive, or fetch logs from a cluster.",
     "explain": "Tell what a report about memory types says.",
     "reproduce": "Make a kernel say again what a report says.",
     "bugs": "List, show and run reproducers of reported bugs.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import math
 import re
@@ -46,6 +47,7 @@ _MOST_TRIES: Final = 8
 # A line without any of these has no text that plain() would change. Looking at each text takes as long as all
 # else that is done with an answer.
 _MAY_STEER: Final = re.compile(rb'[^ -~]|\\[^n"\\/]')
+_KEPT: Final = re.compile(r"[0-9a-f]{64}")
 _PART: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*")
 
 
@@ -59,6 +61,8 @@ class Answer:
     :ivar missing: Tests that aren't collected there.
     :ivar logs: Files of failed tests, by their path below the run's folder.
     :ivar logs_size: What they come to by :func:`log_size`.
+    :ivar kept: Names under which the worker keeps the logs of tests that passed, by node id.
+    :ivar worker: The worker's address, where it keeps any.
     :ivar remarks: Lines about that machine.
     :ivar able: What the worker has, where that was asked.
     :ivar unable: Why the worker can't run guests; empty if it can.
@@ -74,6 +78,8 @@ class Answer:
     missing: list[str] = field(default_factory=list)
     logs: dict[PurePosixPath, bytes] = field(default_factory=dict)
     logs_size: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+    worker: str = ""
     remarks: list[str] = field(default_factory=list)
     able: dict[str, Any] | None = None
     unable: str = ""
@@ -97,6 +103,24 @@ def take(data: object, nodeids: Collection[str]) -> Answer:
             _take_line(line, answer, reports, nodeids)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, binascii.Error, zlib.error):
             raise AnswerRefused(f"a line of it makes no sense: {harmless(str(line)[:80])}") from None
+    return answer
+
+
+def take_kept(data: object, name: str, folders: Collection[str]) -> Answer:
+    """Read a worker's answer to the question for logs that it keeps: those, or why it doesn't have them.
+
+    :param data: What its task returned.
+    :param name: The SHA-256 of what it kept when the test ended.
+    :param folders: Names of the folders that the test's logs may be in.
+    :raises AnswerRefused: it isn't what was kept, or would write elsewhere.
+    """
+    answer = take(data, ())
+    if answer.lacks or answer.unable:
+        return answer
+    if not answer.logs or hashlib.sha256(_unpacked(data)).hexdigest() != name:
+        raise AnswerRefused("it isn't what was kept when the test ended")
+    if len({path.parts[0] for path in answer.logs} - set(folders)):
+        raise AnswerRefused("it has logs of other tests")
     return answer
 
 
@@ -139,6 +163,14 @@ def plain_json(text: str | bytes) -> Any:
 
 
 def _lines(data: object) -> Iterator[dict[str, Any]]:
+    for line in _unpacked(data).splitlines():
+        content = plain_json(line)
+        if not isinstance(content, dict) or len(content) == 0:
+            raise AnswerRefused("a line of it is no object")
+        yield content
+
+
+def _unpacked(data: object) -> bytes:
     if not isinstance(data, bytes):
         raise AnswerRefused(f"it is no bytes, but {type(data).__name__}")
     if len(data) > LARGEST:
@@ -150,11 +182,7 @@ def _lines(data: object) -> Iterator[dict[str, Any]]:
         raise AnswerRefused("it isn't compressed as ours are") from None
     if reader.unconsumed_tail or not reader.eof:
         raise AnswerRefused(f"it has more than {_LARGEST_UNPACKED >> 20} MiB unpacked, or isn't whole")
-    for line in unpacked.splitlines():
-        content = plain_json(line)
-        if not isinstance(content, dict) or len(content) == 0:
-            raise AnswerRefused("a line of it is no object")
-        yield content
+    return unpacked
 
 
 def _take_line(
@@ -184,6 +212,10 @@ def _take_line(
             if answer.logs_size > LARGEST_LOGS:
                 raise AnswerRefused(f"its logs have more than {LARGEST_LOGS >> 20} MiB")
             answer.logs[path] = log
+        case {"kept": str(nodeid), "name": str(name)} if nodeid in nodeids and _KEPT.fullmatch(name):
+            answer.kept[nodeid] = name
+        case {"worker": str(address)}:
+            answer.worker = _one_line(address)
         case {"able": dict(facts)}:
             answer.able = _facts(facts)
         case {"unable": str(why)}:

@@ -138,6 +138,9 @@ class _Attempts:
     def logs(self, logs: dict[PurePosixPath, bytes]) -> None:
         """Take no logs: an attempt sends none."""
 
+    def kept(self, nodeid: str, worker: str, name: str) -> None:
+        """Note no logs: an attempt keeps none."""
+
     def say(self, line: str) -> None:
         """Tell the user a line, once."""
         if line not in self._said:

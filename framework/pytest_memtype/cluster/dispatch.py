@@ -75,6 +75,9 @@ class Wants(Protocol):
     def logs(self, logs: dict[PurePosixPath, bytes]) -> None:
         """Take the logs of failed tests."""
 
+    def kept(self, nodeid: str, worker: str, name: str) -> None:
+        """Note which worker keeps the logs of a test that passed, and under which name."""
+
     def say(self, line: str) -> None:
         """Tell the user a line, once."""
 
@@ -343,6 +346,8 @@ class Run:
                     again.append(nodeid)
                     continue
             self._left.discard(nodeid)
+            if answer.worker and nodeid in answer.kept:
+                self.wants.kept(nodeid, answer.worker, answer.kept[nodeid])
             self.wants.done(nodeid, reports)
         for nodeid in answer.missing:
             self._give_up(nodeid, answer.uncollected or "it isn't collected on the worker", host=False)

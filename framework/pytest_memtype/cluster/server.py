@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import traceback
@@ -36,7 +37,8 @@ from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import bundle, bundle_in, use_bundle
 from pytest_memtype.kernels.carry import import_kernels
-from pytest_memtype.run.folder import test_folder
+from pytest_memtype.run import kept_logs
+from pytest_memtype.run.folder import CLUSTER_WORKER, module_of, shared_guests_folder, test_folder
 
 _IDLE_SECONDS: Final = 30.0
 _TAIL: Final = 1500
@@ -159,7 +161,7 @@ def _run_tests(request: dict[str, Any], answers: Answers, folder: Path, root: Pa
     ]
     arguments += _plugin()
     # conftest.py asks for it.
-    os.environ["PYTEST_XDIST_WORKER"] = "worker"
+    os.environ["PYTEST_XDIST_WORKER"] = CLUSTER_WORKER
     status = pytest.main(arguments, plugins=[task])
     task.end(int(status))
 
@@ -198,8 +200,11 @@ class _Task:
         self._request, self._answers, self._run, self._kernel = request, answers, run, kernel
         self._config: pytest.Config | None = None
         self._failed = False
-        self._room = LARGEST_LOGS
+        self._room = self._keeps = LARGEST_LOGS
         self._sent: set[Path] = set()
+        self._has_guests: set[str] = set()
+        # Of modules with guests that tests share: those that passed; None if one has failed.
+        self._shared: dict[str, list[str] | None] = {}
         self._files = {os.path.normpath(Path.cwd() / each) for each in request["files"]}
 
     @pytest.hookimpl(tryfirst=True)
@@ -210,13 +215,14 @@ class _Task:
         variant = (names[0], self._kernel, self._request["system"], names[1])
         vars(config)["workerinput"] = {
             **self._request["input"],
-            "workerid": "worker",
+            "workerid": CLUSTER_WORKER,
             "testrunuid": self._request["run"],
             "memtype_base": str(self._run.parent.parent),
             "memtype_name": self._request["run"],
             "memtype_mirror": mirror.state(),
             "memtype_variants": [variant],
             "memtype_alone": True,
+            "memtype_keep_logs": True,
         }
         vars(config)["workeroutput"] = {}
 
@@ -231,6 +237,8 @@ class _Task:
         # These tests, in this order, whatever a plugin did with them here.
         found = {item.nodeid: item for item in items}
         items[:] = [found[nodeid] for nodeid in self._request["nodeids"] if nodeid in found]
+        guests = (item.nodeid for item in items if "guest_factory" in getattr(item, "fixturenames", ()))
+        self._has_guests.update(guests)
         missing = [nodeid for nodeid in self._request["nodeids"] if nodeid not in found]
         if missing:
             self._answers.say(missing=missing)
@@ -255,14 +263,32 @@ class _Task:
             self._answers.say(report=plain)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        folder, module = test_folder(self._run, nodeid), module_of(nodeid)
         if self._failed:
-            self._send_logs(test_folder(self._run, nodeid))
+            if nodeid in self._has_guests:
+                self._shared[module] = None
+            self._send_logs(folder)
+        elif self._request["options"].get("keep_logs"):
+            # All that is left travels at the end.
+            return
+        elif folder.is_dir():
+            self._keep_logs(folder, [nodeid])
+        elif nodeid in self._has_guests:
+            tests = self._shared.setdefault(module, [])
+            if tests is not None:
+                tests.append(nodeid)
 
     def end(self, status: int) -> None:
-        """Say how pytest ended, and send the logs that are left: those of guests that tests share.
+        """Say how pytest ended, and send or keep the logs that are left: those of guests that tests share.
 
         :param status: pytest's exit status.
         """
+        for module, passed in self._shared.items():
+            if passed:
+                self._keep_logs(shared_guests_folder(self._run, module, CLUSTER_WORKER), passed)
+        if self._keeps < LARGEST_LOGS:
+            with contextlib.suppress(OSError, MemtypeError):
+                kept_logs.trim(kept_logs.LIMIT)
         if self._run.is_dir():
             self._send_logs(self._run)
         output = getattr(self._config, "workeroutput", {})
@@ -273,7 +299,36 @@ class _Task:
             said="" if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else _said(_TAIL),
         )
 
+    def _keep_logs(self, folder: Path, passed: list[str]) -> None:
+        """Keep the logs of tests that passed on this machine, and say under which name.
+
+        :param folder: The folder of the logs, which is removed.
+        :param passed: The tests.
+        """
+        if any(folder.glob("*/template")):
+            # A template that could not be made: its logs travel at the end.
+            return
+        lines = []
+        for name, content in self._logs(folder):
+            self._keeps -= log_size(content)
+            if self._keeps >= 0:
+                lines.append(json.dumps(_log_line(name, content)))
+        if lines:
+            # Tests have passed, whether or not there is room.
+            with contextlib.suppress(OSError, MemtypeError):
+                kept = kept_logs.keep(self._request["run"], "\n".join(lines).encode())
+                for nodeid in passed:
+                    self._answers.say(kept=nodeid, name=kept)
+        shutil.rmtree(folder, ignore_errors=True)
+
     def _send_logs(self, folder: Path) -> None:
+        for name, content in self._logs(folder):
+            self._room -= log_size(content)
+            if self._room >= 0:
+                self._answers.say(**_log_line(name, content))
+
+    def _logs(self, folder: Path) -> Iterator[tuple[str, bytes]]:
+        """The logs of a folder, each once: their names below the run's folder, and their ends."""
         for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
             inside = path.relative_to(self._run)
             hidden = any(part.startswith(".") or part == "template" for part in inside.parts)
@@ -282,11 +337,11 @@ class _Task:
             self._sent.add(path)
             with contextlib.suppress(OSError), path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - LARGEST_LOG))
-                content = file.read(LARGEST_LOG)
-                self._room -= log_size(content)
-                if self._room >= 0:
-                    data = base64.b64encode(zlib.compress(content)).decode()
-                    self._answers.say(log=str(inside), data=data)
+                yield str(inside), file.read(LARGEST_LOG)
+
+
+def _log_line(name: str, content: bytes) -> dict[str, str]:
+    return {"log": name, "data": base64.b64encode(zlib.compress(content)).decode()}
 
 
 def _said(most: int) -> str:

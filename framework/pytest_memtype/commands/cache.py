@@ -16,7 +16,8 @@ from pytest_memtype.host.progress import shown
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.carry import Carried, export, import_kernels
-from pytest_memtype.run.cache import entries, prune_templates, remove
+from pytest_memtype.run import cache as cached
+from pytest_memtype.run.cache import entries, remove
 from pytest_memtype.x86.size import parse_size
 
 
@@ -35,6 +36,7 @@ def cache(ctx: click.Context) -> None:
       user-module  a module that a test has brought, built, or one that it needs
       template  a booted guest, from which others are cloned
       cluster   what a run with --scheduler has sent to this machine
+      evidence  logs of tests that passed here in such a run, for memtype evidence --test
       qemu      another suite's QEMU,
       outer     the guest in which KVM is tested, and
       lint      the kernel's checkpatch.pl: of ./hil test
@@ -69,12 +71,15 @@ def _print_cache() -> None:
 @cache.command()
 @click.option("--limit", default="0", metavar="SIZE", help="What may stay, such as 2G (default: nothing).")
 def prune(limit: str) -> None:
-    """Remove the least recently used templates. They are made again when needed, in seconds."""
+    """Remove the least recently used templates, and the oldest evidence, until each takes at most SIZE.
+
+    Templates are made again when needed, in seconds; the logs of evidence are gone.
+    """
     try:
         size = parse_size(limit)
     except ValueError as error:
         raise UsageError(f"--limit: {error}") from None
-    prune_templates(size)
+    cached.prune(size)
     _print_cache()
 
 

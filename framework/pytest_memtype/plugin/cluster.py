@@ -350,6 +350,19 @@ class ClusterRun:
         except OSError as error:
             raise HostError(f"{run_of(self._config)}: a log can't be written ({error.strerror})") from None
 
+    def kept(self, nodeid: str, worker: str, name: str) -> None:
+        """Note in the run's folder which worker keeps the logs of a test that passed.
+
+        :param nodeid: The test.
+        :param worker: The worker's address.
+        :param name: The name under which it keeps them.
+        """
+        run = run_of(self._config)
+        # From whatever folder they are asked for.
+        named = self._given == LOCAL or "://" in self._given
+        scheduler = self._given if named else str(Path(self._given).resolve())
+        self._journal.note_kept(run, self._journal.Kept(nodeid, run.name, name, worker, scheduler))
+
     def say(self, line: str) -> None:
         """Tell the user a line, once.
 

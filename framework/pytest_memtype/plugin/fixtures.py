@@ -29,7 +29,7 @@ from pytest_memtype.plugin.session import session_of, variant_of
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.record import Record
 from pytest_memtype.run.alias_check import Checked
-from pytest_memtype.run.folder import test_folder
+from pytest_memtype.run.folder import shared_guests_folder, test_folder
 from pytest_memtype.run.session import GuestsOfTest, GuestSpec, Session
 from pytest_memtype.run.variants import Variant
 
@@ -74,14 +74,13 @@ def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) 
 @pytest.fixture(scope="module")
 def _module_guests(request: pytest.FixtureRequest) -> Iterator[GuestsOfTest]:
     session = session_of(request.config)
-    # Workers of pytest-xdist may share a module, but not a guest.
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
-    guests = GuestsOfTest(session, test_folder(session.run, f"{request.node.nodeid}-{worker}"))
+    guests = GuestsOfTest(session, shared_guests_folder(session.run, request.node.nodeid, worker))
     try:
         yield guests
     finally:
         failed = request.node.stash.get(FAILED, False)
-        guests.close(keep_logs=failed or request.config.getoption("--keep-logs"))
+        guests.close(keep_logs=failed or _keeps_logs(request.config))
 
 
 @pytest.fixture
@@ -145,7 +144,7 @@ def guest_factory(
                 node.getparent(pytest.Module).stash[FAILED] = True
                 guests.leave_evidence(guests.logs, node.stash.get(RECORDS, []))
         finally:
-            own.close(keep_logs=failed or config.getoption("--keep-logs"))
+            own.close(keep_logs=failed or _keeps_logs(config))
     if shaken is not None and not failed:
         # It was changed after the test had ended well, and nothing counts that was seen in it.
         raise shaken
@@ -155,6 +154,12 @@ def guest_factory(
 def guest(guest_factory: GuestFactory) -> Guest:
     """A fresh guest for this test, on the kernel and layout of the run."""
     return guest_factory()
+
+
+def _keeps_logs(config: pytest.Config) -> bool:
+    """Whether the logs of tests that pass stay: for the user, or for a cluster's worker, which takes them."""
+    workerinput = getattr(config, "workerinput", {})
+    return bool(config.getoption("--keep-logs") or workerinput.get("memtype_keep_logs"))
 
 
 def _kind(node: pytest.Item, tested: Variant) -> GuestSpec:

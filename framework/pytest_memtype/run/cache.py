@@ -22,6 +22,7 @@ from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.host.store import discard, exclusive
 from pytest_memtype.kernels.user_module import FOLDER as USER_MODULES
 from pytest_memtype.machine import template_store
+from pytest_memtype.run import kept_logs
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Entry:
     :param kind: ``kit`` (a kernel as downloaded, with its compiler), ``drivers``, ``modules``
         and ``firmware`` (downloaded, too), ``image`` (a distribution's), ``selftests`` (the kernel's own
         tests, built), ``bundle`` (built from a kit), ``user-module`` (a test's own, or what that needs),
-        ``template`` (booted from a bundle), ``cluster`` (what the client of a cluster has sent), or of the
-        project's own tests ``qemu`` (another suite's) and ``outer`` (the guest in which KVM is tested, and
-        its template), ``browser`` (Chromium), and ``lint`` (the kernel's ``checkpatch.pl``).
+        ``template`` (booted from a bundle), ``cluster`` (what the client of a cluster has sent),
+        ``evidence`` (logs that a cluster's worker keeps of a run), or of the project's own tests ``qemu``
+        (another suite's) and ``outer`` (the guest in which KVM is tested, and its template), ``browser``
+        (Chromium), and ``lint`` (the kernel's ``checkpatch.pl``).
     :param name: The name of its folder, by which the user names the entry.
     :param kernel: The kernel's release; empty where it isn't known.
     :param path: Its folder.
@@ -66,13 +68,18 @@ def entries() -> list[Entry]:
         *_nameless("lint", cache / LINT_TOOLS),
         *_nameless("browser", cache / BROWSERS),
         *_nameless("cluster", cache / "cluster"),
+        *_nameless("evidence", cache / kept_logs.FOLDER),
         *_templates(cache),
     ]
 
 
-def prune_templates(limit: int) -> None:
-    """Remove the least recently used templates until the rest takes at most ``limit`` bytes."""
+def prune(limit: int) -> None:
+    """Remove the templates used least recently, and the oldest evidence, until each takes ``limit`` bytes.
+
+    :param limit: Bytes on the disk that may stay of each of the two.
+    """
     template_store.prune(cache_directory() / "templates", limit=limit)
+    kept_logs.trim(limit)
 
 
 def remove(names: tuple[str, ...], *, progress: Progress) -> Iterator[Entry]:
@@ -92,8 +99,8 @@ def remove(names: tuple[str, ...], *, progress: Progress) -> Iterator[Entry]:
             if entry.kind == "template":
                 with exclusive(entry.path, progress):
                     template_store.discard(entry.path)
-            elif entry.kind == "cluster":
-                # The lock that a worker holds while it unpacks; one that still wants this unpacks it again.
+            elif entry.kind in ("cluster", "evidence"):
+                # The lock that a worker holds while it writes; one that still wants luggage unpacks it again.
                 with exclusive(entry.path.parent, progress):
                     discard(entry.path, cache=entry.path.parent)
             else:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 KEPT_RUNS = 10
 
+CLUSTER_WORKER = "worker"
+"""What each worker of a cluster is called to pytest: its tests are its own, and so are its files."""
+
 _RUN = re.compile(r"\d{8}-\d{6}-\d+")
 
 
@@ -48,6 +51,24 @@ def test_folder(run: Path, test: str) -> Path:
     readable = re.sub(r"[^A-Za-z0-9_.=-]+", "-", test).strip("-")[-150:]
     # Two tests may differ only in characters that a file name shouldn't have.
     return run / f"{readable}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
+
+
+def shared_guests_folder(run: Path, module: str, worker: str) -> Path:
+    """The folder of the logs of guests that tests of a module share.
+
+    :param run: The run's folder.
+    :param module: The module's node id.
+    :param worker: The name of the worker of pytest-xdist, which may share a module but not a guest, or empty.
+    """
+    return test_folder(run, f"{module}-{worker}")
+
+
+def module_of(test: str) -> str:
+    """The node id of a test's module.
+
+    :param test: The test's node id.
+    """
+    return test.partition("::")[0]
 
 
 def _is_run(path: Path) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import pickle
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_memtype.cluster.answer import LARGEST, plain_json, take
+from pytest_memtype.cluster.answer import LARGEST, plain_json, take, take_kept
 from pytest_memtype.errors import AnswerRefused, harmless
 
 TEST = "test_a.py::test_x[debian:6.1]"
@@ -93,6 +94,9 @@ class _Writes:
         (_answer({"log": "a/b.log", "data": "%"}), "makes no sense"),
         (_answer(*(_log(f"a/{n}.log", bytes(1 << 20)) for n in range(64))), "logs have more than 16 MiB"),
         (_answer(*(_log(f"a/{n}.log", b"") for n in range(20_000))), "logs have more than 16 MiB"),
+        (_answer({"kept": "test_b.py::test_z", "name": "0" * 64}), "makes no sense"),
+        (_answer({"kept": TEST, "name": "../../.bashrc"}), "makes no sense"),
+        (_answer({"kept": TEST, "name": ["0" * 64]}), "makes no sense"),
         (_answer(_attempt(kernel="debian:6.12")), "makes no sense"),
         (_answer(_attempt(answer="splendid")), "its attempt is .*splendid"),
         (_answer(_attempt(tries=["passed"] * 9)), "its attempt is"),
@@ -132,3 +136,45 @@ def test_an_attempt_comes_back() -> None:
 def test_logs_come_back() -> None:
     answer = take(_answer(_log("test-x-0123/guest-1/console.log", b"console")), {TEST})
     assert answer.logs == {PurePosixPath("test-x-0123/guest-1/console.log"): b"console"}
+
+
+def test_where_logs_are_kept_comes_back() -> None:
+    name = hashlib.sha256(b"logs").hexdigest()
+    answer = take(_answer({"kept": TEST, "name": name}, {"worker": "tls://192.0.2.1:7\n"}), {TEST})
+    assert (answer.kept, answer.worker) == ({TEST: name}, "tls://192.0.2.1:7")
+
+
+def _name_of(answer: bytes) -> str:
+    return hashlib.sha256(zlib.decompress(answer)).hexdigest()
+
+
+def test_kept_logs_come_back() -> None:
+    answer = _answer(_log("own/a.log", b"a"), _log("own/b.log", b"b"))
+    taken = take_kept(answer, _name_of(answer), ["own", "shared"])
+    assert taken.logs == {PurePosixPath("own/a.log"): b"a", PurePosixPath("own/b.log"): b"b"}
+    assert take_kept(_answer({"lacks": "x", "why": "gone"}), "x", ["own"]).lacks == "gone"
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([_log("other/a.log", b"a")], "it has logs of other tests"),
+        ([_log("own/a.log", b"a"), _log("records/a.log", b"a")], "it has logs of other tests"),
+        ([_log("own/../other/a.log", b"a")], "a log is named"),
+        ([_log("own", b"a")], "a log is named"),
+        ([{"report": _report()}], "another test"),
+        ([{"start": TEST}], "makes no sense"),
+        ([{"worker": "tls://192.0.2.1:7"}], "isn't what was kept"),
+        ([_log(f"own/{n}.log", bytes(1 << 20)) for n in range(64)], "logs have more than 16 MiB"),
+    ],
+)
+def test_kept_logs_are_refused_even_if_that_was_kept(lines: list[dict[str, Any]], why: str) -> None:
+    answer = _answer(*lines)
+    with pytest.raises(AnswerRefused, match=why):
+        take_kept(answer, _name_of(answer), ["own", "shared"])
+
+
+def test_other_logs_than_were_kept_are_refused() -> None:
+    answer = _answer(_log("own/a.log", b"a"))
+    with pytest.raises(AnswerRefused, match="it isn't what was kept when the test ended"):
+        take_kept(_answer(_log("own/a.log", b"b")), _name_of(answer), ["own"])

@@ -122,6 +122,12 @@ def test_the_command_says_how_much_it_is(run: Path, tmp_path: Path, monkeypatch:
         (["--tar", "none/e.tar"], "none/e.tar: can't be written (No such file or directory)"),
         (["yesterday", "--tar", "e.tar"], "yesterday: no run; name a folder below .memtype/runs, or latest"),
         (["--tar", "pipe.tar"], "pipe.tar: is a pipe; name a regular file"),
+        ([], "nothing to do; name an archive with --tar, or a test with --test"),
+        (
+            ["--tar", "e.tar", "--scheduler", "local"],
+            "--scheduler and --insecure-scheduler belong to a --test",
+        ),
+        (["--test", "test_it"], "20261129-101010-7: it ran on no cluster, where logs of tests that pass go"),
     ],
 )
 def test_what_can_not_be_done_is_one_line(
