@@ -61,12 +61,24 @@ static int process_map_open_source(const struct request *request, struct memtype
 	return file;
 }
 
-/* Is it the module that maps? */
-static bool process_map_own_device(const char *via)
+/* How the module maps; MEMTYPE_METHODS where it isn't the module that does. */
+static uint32_t process_map_method(const char *via)
 {
-	return !via || !strcmp(via, "driver") || !strcmp(via, "insert_pfn") ||
-	       !strcmp(via, "insert_pfn_pmd") ||
-	       !strcmp(via, "noncached_writecombine");
+	static const char *const methods[] = {
+		[MEMTYPE_METHOD_REMAP] = "driver",
+		[MEMTYPE_METHOD_INSERT] = "insert_pfn",
+		[MEMTYPE_METHOD_COMBINE] = "noncached_writecombine",
+		[MEMTYPE_METHOD_INSERT_PMD] = "insert_pfn_pmd",
+		[MEMTYPE_METHOD_INSERT_PAGE] = "insert_page",
+		[MEMTYPE_METHOD_INSERT_PAGES] = "insert_pages",
+	};
+	uint32_t method;
+
+	if (!via)
+		return MEMTYPE_METHOD_REMAP;
+	for (method = 0; method < ARRAY_SIZE(methods) && strcmp(via, methods[method]); method++)
+		;
+	return method;
 }
 
 /* "START+PAGES,START+PAGES": pieces of memory that lie one behind the other in the mapping. */
@@ -98,16 +110,9 @@ static bool process_map_fill_pieces(const struct request *request, struct memtyp
 static bool process_map_fill_method(const struct request *request, struct memtype_prepare *next,
 				    struct buffer *reply)
 {
-	const char *via = request_text(request, "via");
 	uint64_t pages = next->request.pages, first, count;
 
-	next->map_method = MEMTYPE_METHOD_REMAP;
-	if (via && !strcmp(via, "insert_pfn"))
-		next->map_method = MEMTYPE_METHOD_INSERT;
-	else if (via && !strcmp(via, "insert_pfn_pmd"))
-		next->map_method = MEMTYPE_METHOD_INSERT_PMD;
-	else if (via && !strcmp(via, "noncached_writecombine"))
-		next->map_method = MEMTYPE_METHOD_COMBINE;
+	next->map_method = process_map_method(request_text(request, "via"));
 	if (!request_number_or(request, "part_first", 0, &first, reply) ||
 	    !request_number_or(request, "part_pages", first < pages ? pages - first : 0, &count,
 			       reply))
@@ -204,7 +209,7 @@ static void *process_map_other(const struct request *request, struct memtype_req
 
 void process_map_run(const struct request *request, struct buffer *reply)
 {
-	const char *via = request_text(request, "via"), *name = request_text(request, "process");
+	const char *name = request_text(request, "process");
 	struct memtype_request asked;
 	uint64_t private;
 	void *address;
@@ -215,7 +220,7 @@ void process_map_run(const struct request *request, struct buffer *reply)
 		return;
 	flags = private ? MAP_PRIVATE : MAP_SHARED;
 	strncpy(asked.owner, name, sizeof(asked.owner) - 1);
-	if (process_map_own_device(via))
+	if (process_map_method(request_text(request, "via")) < MEMTYPE_METHODS)
 		address = process_map_driver(request, &asked, flags, reply);
 	else
 		address = process_map_other(request, &asked, flags, reply);

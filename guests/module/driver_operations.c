@@ -171,7 +171,7 @@ int driver_read(u64 handle, struct memtype_page_table *table)
 int driver_allocate_ram(struct memtype_ram *ram)
 {
 	struct ram_block *block;
-	struct page *page;
+	void *address;
 
 	if (!ram->pages || ram->pages > 1024)
 		return -EINVAL;
@@ -181,13 +181,13 @@ int driver_allocate_ram(struct memtype_ram *ram)
 	block = kzalloc(sizeof(*block), GFP_KERNEL);
 	if (!block)
 		return -ENOMEM;
-	page = alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN,
-			   get_order(ram->pages << PAGE_SHIFT));
-	if (!page) {
+	/* Each page has a reference count of its own: vm_insert_page() refuses what has none. */
+	address = alloc_pages_exact(ram->pages << PAGE_SHIFT, GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
+	if (!address) {
 		kfree(block);
 		return -ENOMEM;
 	}
-	block->start = page_to_phys(page);
+	block->start = virt_to_phys(address);
 	block->pages = ram->pages;
 	ram->start = block->start;
 	mutex_lock(&state_lock);
@@ -215,8 +215,7 @@ static void driver_free_block(struct ram_block *block)
 	list_del(&block->node);
 	if (driver_can_be_freed(block)) {
 		atomic_long_sub(block->pages, &ram_pages);
-		__free_pages(pfn_to_page(block->start >> PAGE_SHIFT),
-			     get_order(block->pages << PAGE_SHIFT));
+		free_pages_exact(phys_to_virt(block->start), block->pages << PAGE_SHIFT);
 	} else {
 		kept_pages += block->pages;
 		pr_notice("memtype: %llu pages of RAM at %#llx are kept: still mapped, or not write-back again\n",
@@ -253,7 +252,7 @@ static int driver_free_ram_locked(struct memtype_request *request)
 	request->asked_kernel = 1;
 	list_del(&block->node);
 	atomic_long_sub(block->pages, &ram_pages);
-	__free_pages(pfn_to_page(first), get_order(block->pages << PAGE_SHIFT));
+	free_pages_exact(phys_to_virt(block->start), block->pages << PAGE_SHIFT);
 	kfree(block);
 	return 0;
 }

@@ -68,6 +68,9 @@ enum memtype_map_method {
 	MEMTYPE_METHOD_INSERT,	/* vmf_insert_pfn(), when touched */
 	MEMTYPE_METHOD_COMBINE,	/* the first, with pgprot_writecombine(pgprot_noncached()) */
 	MEMTYPE_METHOD_INSERT_PMD,	/* vmf_insert_pfn_pmd(), when touched */
+	MEMTYPE_METHOD_INSERT_PAGE,	/* vm_insert_page() of struct pages, at once */
+	MEMTYPE_METHOD_INSERT_PAGES,	/* vm_insert_pages(), likewise */
+	MEMTYPE_METHODS,
 };
 
 /* When a process that asked for it is killed. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * /dev/memtype as a driver whose memory processes map: all at once with
- * remap_pfn_range(), a part of it, or page by page when touched, and taken
- * away again behind their backs.
+ * remap_pfn_range() or as struct pages, a part of it, or page by page when
+ * touched, and taken away again behind their backs.
  */
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -15,6 +15,7 @@
 #include "user_fault.h"
 #include "user_mapping.h"
 #include "user_mmap.h"
+#include "user_pages.h"
 
 /*
  * One open of /dev/memtype: what the next mmap() shall ask for, and what came of the last. Threads
@@ -163,6 +164,8 @@ static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_
 		return -EINVAL;
 	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
 	vma->vm_page_prot = prot;
+	if (user_pages_method(next->map_method))
+		return user_pages_map(vma, &mapping->pieces[0], next->map_method);
 	if (!user_mmap_faults(next->map_method))
 		return user_mmap_remap(vma, mapping, prot);
 	/* vmf_insert_pfn() has a BUG_ON() for pages that would be copied on write. */

@@ -175,7 +175,7 @@ class Driver:
     def zap(self, region: Region) -> Steps[None]:
         """Take pages out of the page tables of all processes that map them through the agent's device.
 
-        These are mappings via ``driver`` and ``insert_pfn``. The kernel's function is
+        These are mappings via ``driver``, ``insert_pfn`` and their like. The kernel's function is
         ``unmap_mapping_range()``, as vfio-pci calls it.
 
         The VMAs stay, and so do the verifier's records. A process that touches such a page gets

@@ -23,6 +23,8 @@ _VIA: dict[str, tuple[MemType, ...]] = {
     "driver": tuple(MemType),
     "insert_pfn": tuple(MemType),
     "insert_pfn_pmd": tuple(MemType),
+    "insert_page": tuple(MemType),
+    "insert_pages": tuple(MemType),
     "noncached_writecombine": (MemType.WC,),
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
@@ -78,7 +80,9 @@ class Process:
             ``insert_pfn``: the same device, ``vmf_insert_pfn()`` for each page when it is touched; the
             verifier is asked and counts at mmap(), and Linux tracks nothing of it. A private mapping is
             refused, EINVAL. ``insert_pfn_pmd``: likewise 2 MiB at a time, ``vmf_insert_pfn_pmd()``, where the
-            memory is aligned to that and Linux asks for a large page, from 6.6 on.
+            memory is aligned to that and Linux asks for a large page, from 6.6 on. ``insert_page``: the same
+            device, ``vm_insert_page()`` of each page at mmap(); it must be RAM, else EINVAL. Linux looks at
+            no type and tracks nothing. ``insert_pages``: likewise, ``vm_insert_pages()`` of all.
             ``noncached_writecombine``: as ``driver``, with the protection
             ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the PCI
             device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC; ENOENT where the BAR isn't

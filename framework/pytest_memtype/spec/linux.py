@@ -272,7 +272,8 @@ class Linux:
         :param memtype: The type that is asked for.
         :param via: ``driver``: one that asks for any type, and sets ``vm_page_prot`` as most do.
             ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``insert_pfn_pmd``: with
-            ``vmf_insert_pfn_pmd()`` where it can be. ``noncached_writecombine``: the first, by
+            ``vmf_insert_pfn_pmd()`` where it can be. ``insert_page``, ``insert_pages``: with
+            ``vm_insert_page()`` of RAM, or all at once. ``noncached_writecombine``: the first, by
             ``pgprot_writecombine(pgprot_noncached())``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
             drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
         :param private: Is it a private mapping (MAP_PRIVATE)?
@@ -297,12 +298,17 @@ class Linux:
             return Answer(errno.EINVAL)
         # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
         asked = self._express[asked]
-        file = "driver" if inserted or via == "noncached_writecombine" else via
+        struct_pages = via in ("insert_page", "insert_pages")
+        if struct_pages and not all(self.platform.is_ram(each) for each in range(pfn, pfn + pages)):
+            return Answer(errno.EINVAL)
+        file = "driver" if inserted or struct_pages or via == "noncached_writecombine" else via
         large = via == "insert_pfn_pmd" and self._behaviour[Topic.HUGE_PFNMAP] is Behaviour.LARGE
         vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=inserted, large=large)
         try:
             if inserted:
                 self.processes.insert_later(pid, vma)
+            elif struct_pages:
+                self.processes.insert_pages(pid, vma)
             elif len(pieces) > 1:
                 self.processes.remap_pieces(pid, vma, pieces)
             elif part is not None and part != (0, pages):

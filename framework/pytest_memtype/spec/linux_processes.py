@@ -152,6 +152,15 @@ class Processes:
         """Add a VMA whose pages come by ``vmf_insert_pfn()``: nothing is reserved, nothing mapped yet."""
         self.vmas[pid].append(vma)
 
+    def insert_pages(self, pid: int, vma: Vma) -> None:
+        """``vm_insert_page()`` of each page of a new VMA: the type in ``vm_page_prot``, whatever they have.
+
+        Nothing is looked up or reserved: mm/memory.c, ``insert_page_into_pte_locked()``, 5.10 to 7.3.
+        """
+        self.vmas[pid].append(vma)
+        for vpage in range(vma.first, vma.end):
+            self.tables[pid][vpage] = Entry(vma.page_prot, vma.pfn + vpage - vma.first)
+
     def remap_part(self, pid: int, vma: Vma, first: int, pages: int) -> None:
         """``remap_pfn_range()`` of some pages of a new VMA: the type is looked up, nothing is reserved.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from pytest_memtype import MemType
-from pytest_memtype.errors import AgentError, UsageError
+from pytest_memtype.errors import AgentError, ProcessFault, SyscallRefused, UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.outcome import Mapping
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import Region
 from pytest_memtype.plugin.fixtures import GuestFactory
 from pytest_memtype.spec.linux import Linux, Platform
+from pytest_memtype.spec.linux_processes import SIGBUS
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, behaviours, parse_version
 from pytest_memtype.x86.pte import PageSize
 
@@ -223,6 +226,84 @@ def test_pieces_are_followed(guest: Guest) -> None:
     process.kill()
     child.exit()
     assert mine() == set()
+
+
+@pytest.mark.parametrize("via", ["insert_page", "insert_pages"])
+def test_struct_pages_have_the_type_that_is_asked_for(guest: Guest, via: str) -> None:
+    """vm_insert_page() takes vm_page_prot as it is: Linux neither looks the type up nor tracks it."""
+    for kept in (WB, WC):
+        ram = guest.ram(pages=4)
+        linux = model(guest, ram)
+        assert guest.driver("i915").set_memory(ram, kept).kernel.accepted
+        linux.set_memory(0, first_frame(ram), ram.pages, kept)
+        for number, memtype in enumerate(MemType):
+            process = guest.process(f"{kept} {memtype}")
+            outcome = process.mmap(ram, memtype, via=via)
+            vpage = number * LARGE
+            expected = linux.mmap(PID, vpage, first_frame(ram), ram.pages, memtype, via=via)
+            assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
+            assert outcome.granted is memtype
+            assert outcome.verdict.rule == (None if memtype is WB else "ram-not-wb")
+            assert outcome.mapping is not None
+            assert process.physical(outcome.mapping, 3) == ram[3].start
+            assert [each.owner for each in guest.tracked(ram) if each.memtype is WB] == (
+                [process.name] if memtype is WB else []
+            )
+            assert guest.memtype_list(ram) == ()
+            assert bool(guest.audit().conflicts) is (memtype is not kept)
+            child = process.fork(f"{kept} {memtype} child")
+            linux.processes.fork(PID, PID + 1)
+            assert child.page_table(outcome.mapping, guest.registers()[0]) == linux.user_page_table(
+                PID + 1, vpage, ram.pages
+            )
+            linux.processes.exit(PID + 1)
+            child.write(outcome.mapping, 2, value=number + 1)
+            assert process.read(outcome.mapping, 2) == number + 1
+            child.exit()
+            process.exit()
+        assert guest.tracked(ram) == () or kept is not WB
+
+
+@pytest.mark.parametrize("via", ["insert_page", "insert_pages"])
+def test_a_struct_page_is_copied_with_the_type_of_its_mapping(guest: Guest, via: str) -> None:
+    ram = guest.ram(pages=2)
+    linux = model(guest, ram)
+    process = guest.process("X")
+    mapping = process.mmap(ram, WC, via=via, private=True).mapping
+    linux.mmap(PID, 0, first_frame(ram), ram.pages, WC, via=via, private=True)
+    assert mapping is not None
+    process.write(mapping, 1)
+    assert linux.processes.access(PID, 1, write=True) == 0
+    assert process.page_table(mapping, guest.registers()[0]) == linux.user_page_table(PID, 0, ram.pages)
+    assert process.physical(mapping, 0) == ram.start
+    assert process.physical(mapping, 1) != ram[1].start
+
+
+@pytest.mark.parametrize("via", ["insert_page", "insert_pages"])
+def test_struct_pages_that_there_are_not(guest: Guest, via: str) -> None:
+    """A BAR has none, and a page of RAM that a process has mapped is taken away from it like any other."""
+    bar, ram = guest.mmio(pages=2), guest.ram(pages=2)
+    linux = model(guest, ram)
+    process = guest.process("X")
+    refused = process.mmap(bar, WC, via=via)
+    assert refused.kernel.errno == linux.mmap(PID, 0, first_frame(bar), 2, WC, via=via).errno == errno.EINVAL
+    assert guest.tracked(bar) == ()
+    mapping = process.mmap(ram, WB, via=via).mapping
+    linux.mmap(PID, 0, first_frame(ram), 2, WB, via=via)
+    assert mapping is not None
+    with pytest.raises(AgentError, match="busy"):
+        guest.driver("i915").free(ram)
+    with pytest.raises(SyscallRefused):
+        process.mremap(mapping, new_pages=3)
+    assert linux.processes.mremap(PID, 0, 2, 3, None) == errno.EFAULT
+    guest.driver("vfio").zap(ram[1])
+    linux.processes.zap("driver", first_frame(ram) + 1, first_frame(ram) + 2)
+    assert process.page_table(mapping, guest.registers()[0]) == linux.user_page_table(PID, 0, 2)
+    with pytest.raises(ProcessFault):
+        process.read(mapping, 1)
+    assert linux.processes.access(PID, 1, write=False) == SIGBUS
+    process.exit()
+    assert guest.driver("i915").free(ram).accepted
 
 
 def test_what_is_no_pieces(guest: Guest) -> None:

@@ -358,6 +358,18 @@ def test_mremap(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize("via", ["insert_page", "insert_pages"])
+def test_struct_pages_have_any_type(version: Version, via: str) -> None:
+    linux = kernel(version)
+    assert linux.set_memory(0, RAM, 2, UC_MINUS) == Answer(0, (UC_MINUS, UC_MINUS))
+    assert linux.mmap(1, 0, RAM, 2, WC, via=via) == Answer(0, (WC, WC))
+    assert linux.mmap(1, 4, BAR, 2, WC, via=via) == Answer(errno.EINVAL)
+    assert linux.mmap(1, 8, RAM, 2, WC) == Answer(0, (UC_MINUS, UC_MINUS))
+    linux.processes.zap("driver", RAM, RAM + 1)
+    assert linux.user_page_table(1, 0, 2) == (None, WC)
+
+
+@pytest.mark.parametrize("version", ALL)
 def test_inserted_pages_are_invisible(version: Version) -> None:
     """Bugs 7.5: a UC- page inserted, then the whole mapped WC."""
     linux = kernel(version)
