@@ -71,6 +71,7 @@ static uint32_t process_map_method(const char *via)
 		[MEMTYPE_METHOD_INSERT_PMD] = "insert_pfn_pmd",
 		[MEMTYPE_METHOD_INSERT_PAGE] = "insert_page",
 		[MEMTYPE_METHOD_INSERT_PAGES] = "insert_pages",
+		[MEMTYPE_METHOD_REMAP_VMALLOC] = "remap_vmalloc",
 	};
 	uint32_t method;
 

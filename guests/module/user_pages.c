@@ -6,6 +6,7 @@
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "user_mapping.h"
@@ -14,7 +15,8 @@
 bool user_pages_method(u32 map_method)
 {
 	return map_method == MEMTYPE_METHOD_INSERT_PAGE ||
-	       map_method == MEMTYPE_METHOD_INSERT_PAGES;
+	       map_method == MEMTYPE_METHOD_INSERT_PAGES ||
+	       map_method == MEMTYPE_METHOD_REMAP_VMALLOC;
 }
 
 static bool user_pages_exist(const struct user_piece *piece)
@@ -46,6 +48,26 @@ static int user_pages_insert_array(struct vm_area_struct *vma, unsigned long add
 	return vm_insert_pages(vma, address, array, &left);
 }
 
+/*
+ * What vmalloc_user() gives, made of these very pages: the kernel asks for VM_USERMAP, and finds each
+ * page by its address there (mm/vmalloc.c, remap_vmalloc_range_partial(), 5.10 to 7.3). The process
+ * keeps them without that address.
+ */
+static int user_pages_remap_vmalloc(struct vm_area_struct *vma, struct page **array, u64 pages)
+{
+	void *address;
+	int error;
+
+	if (pages != vma_pages(vma) || pages > UINT_MAX)
+		return -EINVAL;
+	address = vmap(array, pages, VM_MAP | VM_USERMAP, PAGE_KERNEL);
+	if (!address)
+		return -ENOMEM;
+	error = remap_vmalloc_range(vma, address, 0);
+	vunmap(address);
+	return error;
+}
+
 int user_pages_map(struct vm_area_struct *vma, const struct user_piece *piece, u32 map_method)
 {
 	unsigned long address = vma->vm_start + ((piece->offset - vma->vm_pgoff) << PAGE_SHIFT);
@@ -64,7 +86,10 @@ int user_pages_map(struct vm_area_struct *vma, const struct user_piece *piece, u
 		return -ENOMEM;
 	for (n = 0; n < piece->pages; n++)
 		array[n] = pfn_to_page(piece->frame + n);
-	error = user_pages_insert_array(vma, address, array, piece->pages);
+	if (map_method == MEMTYPE_METHOD_REMAP_VMALLOC)
+		error = user_pages_remap_vmalloc(vma, array, piece->pages);
+	else
+		error = user_pages_insert_array(vma, address, array, piece->pages);
 	kvfree(array);
 	return error;
 }

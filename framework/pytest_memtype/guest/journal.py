@@ -14,7 +14,13 @@ from pytest_memtype.x86.memtype import MemType
 _WHEN_TOUCHED = "mmap insert_pfn"
 """Beginning of the labels of mappings whose pages appear when touched."""
 
-_OWN_DEVICE = ("mmap driver", "mmap noncached_writecombine", "mmap insert_page", _WHEN_TOUCHED)
+_OWN_DEVICE = (
+    "mmap driver",
+    "mmap noncached_writecombine",
+    "mmap insert_page",
+    "mmap remap_vmalloc",
+    _WHEN_TOUCHED,
+)
 """Labels of the mappings through the agent's own device."""
 
 

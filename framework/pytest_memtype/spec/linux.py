@@ -273,7 +273,8 @@ class Linux:
         :param via: ``driver``: one that asks for any type, and sets ``vm_page_prot`` as most do.
             ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``insert_pfn_pmd``: with
             ``vmf_insert_pfn_pmd()`` where it can be. ``insert_page``, ``insert_pages``: with
-            ``vm_insert_page()`` of RAM, or all at once. ``noncached_writecombine``: the first, by
+            ``vm_insert_page()`` of RAM, or all at once. ``remap_vmalloc``: with
+            ``remap_vmalloc_range()``, which does the same. ``noncached_writecombine``: the first, by
             ``pgprot_writecombine(pgprot_noncached())``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
             drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
         :param private: Is it a private mapping (MAP_PRIVATE)?
@@ -298,7 +299,7 @@ class Linux:
             return Answer(errno.EINVAL)
         # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
         asked = self._express[asked]
-        struct_pages = via in ("insert_page", "insert_pages")
+        struct_pages = via in ("insert_page", "insert_pages", "remap_vmalloc")
         if struct_pages and not all(self.platform.is_ram(each) for each in range(pfn, pfn + pages)):
             return Answer(errno.EINVAL)
         file = "driver" if inserted or struct_pages or via == "noncached_writecombine" else via

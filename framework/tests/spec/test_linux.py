@@ -358,7 +358,7 @@ def test_mremap(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-@pytest.mark.parametrize("via", ["insert_page", "insert_pages"])
+@pytest.mark.parametrize("via", ["insert_page", "insert_pages", "remap_vmalloc"])
 def test_struct_pages_have_any_type(version: Version, via: str) -> None:
     linux = kernel(version)
     assert linux.set_memory(0, RAM, 2, UC_MINUS) == Answer(0, (UC_MINUS, UC_MINUS))
