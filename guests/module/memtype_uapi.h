@@ -71,6 +71,7 @@ enum memtype_map_method {
 	MEMTYPE_METHOD_INSERT_PAGE,	/* vm_insert_page() of struct pages, at once */
 	MEMTYPE_METHOD_INSERT_PAGES,	/* vm_insert_pages(), likewise */
 	MEMTYPE_METHOD_REMAP_VMALLOC,	/* remap_vmalloc_range() of what vmap() has made of them, likewise */
+	MEMTYPE_METHOD_IOMAP,	/* vm_iomap_memory(), at once */
 	MEMTYPE_METHODS,
 };
 

@@ -152,6 +152,19 @@ static int user_mmap_track(struct vm_area_struct *vma, const struct user_mapping
 	return verdict->error ? 0 : -ENOMEM;
 }
 
+/*
+ * The memory that is told begins at address 0, since vm_pgoff is a page frame here, and ends where
+ * the VMA does. It takes all of a VMA, as its callers do.
+ */
+static int user_mmap_iomap(struct vm_area_struct *vma)
+{
+	u64 end = (u64)vma->vm_pgoff + vma_pages(vma);
+
+	if (end > ULONG_MAX >> PAGE_SHIFT)
+		return -EINVAL;
+	return vm_iomap_memory(vma, 0, end << PAGE_SHIFT);
+}
+
 static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next,
 			       const struct user_mapping *mapping)
 {
@@ -164,6 +177,8 @@ static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_
 		return -EINVAL;
 	/* As drivers do: what is mapped later, by a fault or mprotect(), begins with these. */
 	vma->vm_page_prot = prot;
+	if (next->map_method == MEMTYPE_METHOD_IOMAP)
+		return user_mmap_iomap(vma);
 	if (user_pages_method(next->map_method))
 		return user_pages_map(vma, &mapping->pieces[0], next->map_method);
 	if (!user_mmap_faults(next->map_method))

@@ -19,6 +19,7 @@ _OWN_DEVICE = (
     "mmap noncached_writecombine",
     "mmap insert_page",
     "mmap remap_vmalloc",
+    "mmap iomap_memory",
     _WHEN_TOUCHED,
 )
 """Labels of the mappings through the agent's own device."""

@@ -274,9 +274,11 @@ class Linux:
             ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``insert_pfn_pmd``: with
             ``vmf_insert_pfn_pmd()`` where it can be. ``insert_page``, ``insert_pages``: with
             ``vm_insert_page()`` of RAM, or all at once. ``remap_vmalloc``: with
-            ``remap_vmalloc_range()``, which does the same. ``noncached_writecombine``: the first, by
-            ``pgprot_writecombine(pgprot_noncached())``. ``sysfs``: drivers/pci/mmap.c. ``devmem``:
-            drivers/char/mem.c, where WB is without O_SYNC and UC- with it.
+            ``remap_vmalloc_range()``, which does the same. ``iomap_memory``: the first, by
+            ``vm_iomap_memory()``, which is ``io_remap_pfn_range()`` of all of a VMA (mm/memory.c).
+            ``noncached_writecombine``: the first, by ``pgprot_writecombine(pgprot_noncached())``.
+            ``sysfs``: drivers/pci/mmap.c. ``devmem``: drivers/char/mem.c, where WB is without O_SYNC and UC-
+            with it.
         :param private: Is it a private mapping (MAP_PRIVATE)?
         :param protection: Letters of the accesses that are allowed, such as ``rw``.
         :param part: Offset and number of the pages that ``remap_pfn_range()`` is called for; None for all.
@@ -302,7 +304,7 @@ class Linux:
         struct_pages = via in ("insert_page", "insert_pages", "remap_vmalloc")
         if struct_pages and not all(self.platform.is_ram(each) for each in range(pfn, pfn + pages)):
             return Answer(errno.EINVAL)
-        file = "driver" if inserted or struct_pages or via == "noncached_writecombine" else via
+        file = via if via in ("sysfs", "devmem") else "driver"
         large = via == "insert_pfn_pmd" and self._behaviour[Topic.HUGE_PFNMAP] is Behaviour.LARGE
         vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=inserted, large=large)
         try:

@@ -50,6 +50,15 @@ def first_frame(region: Region) -> int:
     return region.start >> 12
 
 
+def assert_listed(guest: Guest, linux: Linux, region: Region) -> None:
+    """Linux has reserved what the model has."""
+    listed = {(each.region.start, each.region.pages, each.memtype) for each in guest.memtype_list(region)}
+    assert listed == {
+        (entry.first << 12, entry.end - entry.first, entry.memtype)
+        for entry in linux.memtype_list(first_frame(region), region.pages)
+    }
+
+
 def touched(process: Process, mapping: Mapping, guest: Guest) -> tuple[MemType | None, ...]:
     process.read(mapping, 0)
     return process.page_table(mapping, guest.registers()[0])
@@ -107,11 +116,7 @@ def test_struct_pages_and_a_direct_map(guest: Guest, memtype: MemType) -> None:
         expected = linux.memremap_pages(1, first_frame(bar), bar.pages, memtype)
         assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
         assert outcome.verdict.accepted is (before in (None, memtype))
-        listed = {(each.region.start, each.region.pages, each.memtype) for each in guest.memtype_list(bar)}
-        assert listed == {
-            (entry.first << 12, entry.end - entry.first, entry.memtype)
-            for entry in linux.memtype_list(first_frame(bar), bar.pages)
-        }
+        assert_listed(guest, linux, bar)
         if outcome.mapping is not None:
             assert {each.page_size for each in outcome.leaves} == {PageSize.SIZE_2M}
             guest.driver("p2p").release(outcome.mapping)
@@ -304,6 +309,29 @@ def test_struct_pages_that_there_are_not(guest: Guest, via: str) -> None:
     assert linux.processes.access(PID, 1, write=False) == SIGBUS
     process.exit()
     assert guest.driver("i915").free(ram).accepted
+
+
+@pytest.mark.parametrize("reserved", [None, WC])
+def test_all_of_a_device(guest: Guest, reserved: MemType | None) -> None:
+    """vm_iomap_memory() reserves as remap_pfn_range() does, which it calls for all of the VMA."""
+    bar = guest.mmio(pages=4)
+    linux = model(guest)
+    if reserved is not None:
+        guest.driver("holder").ioremap(bar, reserved)
+        linux.ioremap(0, first_frame(bar), bar.pages, reserved)
+    for memtype in MemType:
+        process = guest.process(f"X {memtype}")
+        linux.processes.start(PID + 1)
+        outcome = process.mmap(bar, memtype, via="iomap_memory")
+        expected = linux.mmap(PID + 1, 0, first_frame(bar), bar.pages, memtype, via="iomap_memory")
+        assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
+        assert outcome.verdict.accepted is (reserved in (None, memtype))
+        assert_listed(guest, linux, bar)
+        if outcome.mapping is not None:
+            assert process.physical(outcome.mapping, 3) == bar[3].start
+        process.exit()
+        linux.processes.exit(PID + 1)
+        assert_listed(guest, linux, bar)
 
 
 def test_what_is_no_pieces(guest: Guest) -> None:
