@@ -73,6 +73,7 @@ static uint32_t process_map_method(const char *via)
 		[MEMTYPE_METHOD_INSERT_PAGES] = "insert_pages",
 		[MEMTYPE_METHOD_REMAP_VMALLOC] = "remap_vmalloc",
 		[MEMTYPE_METHOD_IOMAP] = "iomap_memory",
+		[MEMTYPE_METHOD_INSERT_MIXED] = "insert_mixed",
 	};
 	uint32_t method;
 

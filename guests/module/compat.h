@@ -34,6 +34,15 @@ static inline vm_fault_t compat_insert_pfn_pmd(struct vm_fault *fault, unsigned 
 #endif
 }
 
+static inline vm_fault_t compat_insert_mixed(struct vm_fault *fault)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+	return vmf_insert_mixed(fault->vma, fault->address, fault->pgoff);
+#else
+	return vmf_insert_mixed(fault->vma, fault->address, pfn_to_pfn_t(fault->pgoff));
+#endif
+}
+
 /* 6.6 says as an order how large a page is wanted. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 #define COMPAT_FAULT_SIZE unsigned int

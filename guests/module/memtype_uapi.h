@@ -72,6 +72,7 @@ enum memtype_map_method {
 	MEMTYPE_METHOD_INSERT_PAGES,	/* vm_insert_pages(), likewise */
 	MEMTYPE_METHOD_REMAP_VMALLOC,	/* remap_vmalloc_range() of what vmap() has made of them, likewise */
 	MEMTYPE_METHOD_IOMAP,	/* vm_iomap_memory(), at once */
+	MEMTYPE_METHOD_INSERT_MIXED,	/* vmf_insert_mixed(), when touched */
 	MEMTYPE_METHODS,
 };
 

@@ -23,6 +23,19 @@ static vm_fault_t user_fault_insert(struct vm_fault *fault)
 	return result;
 }
 
+/*
+ * In a VMA with VM_MIXEDMAP. Where entries have a bit for special pages, as on x86, the page is one of
+ * them, with struct page or without, and its type is looked up too (mm/memory.c, __vm_insert_mixed(),
+ * 5.10 to 7.3).
+ */
+static vm_fault_t user_fault_insert_mixed(struct vm_fault *fault)
+{
+	vm_fault_t result = compat_insert_mixed(fault);
+
+	user_fault_done();
+	return result;
+}
+
 static vm_fault_t user_fault_insert_huge(struct vm_fault *fault)
 {
 	struct vm_area_struct *vma = fault->vma;
@@ -52,4 +65,8 @@ const struct vm_operations_struct user_fault_operations = {
 const struct vm_operations_struct user_fault_huge_operations = {
 	.fault = user_fault_insert,
 	.huge_fault = user_fault_huge,
+};
+
+const struct vm_operations_struct user_fault_mixed_operations = {
+	.fault = user_fault_insert_mixed,
 };

@@ -96,6 +96,8 @@ static const struct vm_operations_struct *user_mmap_faults(u32 map_method)
 		return &user_fault_operations;
 	case MEMTYPE_METHOD_INSERT_PMD:
 		return &user_fault_huge_operations;
+	case MEMTYPE_METHOD_INSERT_MIXED:
+		return &user_fault_mixed_operations;
 	default:
 		return NULL;
 	}
@@ -168,6 +170,7 @@ static int user_mmap_iomap(struct vm_area_struct *vma)
 static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next,
 			       const struct user_mapping *mapping)
 {
+	unsigned long flags = VM_PFNMAP;
 	pgprot_t prot = vma->vm_page_prot;
 
 	if (next->map_method == MEMTYPE_METHOD_COMBINE)
@@ -183,10 +186,12 @@ static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_
 		return user_pages_map(vma, &mapping->pieces[0], next->map_method);
 	if (!user_mmap_faults(next->map_method))
 		return user_mmap_remap(vma, mapping, prot);
+	if (next->map_method == MEMTYPE_METHOD_INSERT_MIXED)
+		flags = VM_MIXEDMAP;
 	/* vmf_insert_pfn() has a BUG_ON() for pages that would be copied on write. */
-	if (!(vma->vm_flags & VM_SHARED))
+	else if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
-	compat_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
+	compat_vm_flags_set(vma, flags | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
 	return 0;
 }
 

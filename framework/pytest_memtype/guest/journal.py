@@ -11,18 +11,8 @@ from pytest_memtype.guest.region import Region
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
-_WHEN_TOUCHED = "mmap insert_pfn"
-"""Beginning of the labels of mappings whose pages appear when touched."""
-
-_OWN_DEVICE = (
-    "mmap driver",
-    "mmap noncached_writecombine",
-    "mmap insert_page",
-    "mmap remap_vmalloc",
-    "mmap iomap_memory",
-    _WHEN_TOUCHED,
-)
-"""Labels of the mappings through the agent's own device."""
+_WHEN_TOUCHED = ("mmap insert_pfn", "mmap insert_mixed")
+"""Beginnings of the labels of mappings whose pages appear when touched."""
 
 
 @dataclass(frozen=True)

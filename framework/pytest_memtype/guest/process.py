@@ -27,6 +27,7 @@ _VIA: dict[str, tuple[MemType, ...]] = {
     "insert_pages": tuple(MemType),
     "remap_vmalloc": tuple(MemType),
     "iomap_memory": tuple(MemType),
+    "insert_mixed": tuple(MemType),
     "noncached_writecombine": (MemType.WC,),
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
@@ -86,7 +87,8 @@ class Process:
             device, ``vm_insert_page()`` of each page at mmap(); it must be RAM, else EINVAL. Linux looks at
             no type and tracks nothing. ``insert_pages``: likewise, ``vm_insert_pages()`` of all.
             ``remap_vmalloc``: likewise, ``remap_vmalloc_range()`` of what ``vmalloc_user()`` would give.
-            ``iomap_memory``: as ``driver``, by ``vm_iomap_memory()``.
+            ``iomap_memory``: as ``driver``, by ``vm_iomap_memory()``. ``insert_mixed``: as ``insert_pfn``, by
+            ``vmf_insert_mixed()``, which takes private mappings too.
             ``noncached_writecombine``: as ``driver``, with the protection
             ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the PCI
             device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC; ENOENT where the BAR isn't

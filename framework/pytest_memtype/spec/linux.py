@@ -276,6 +276,7 @@ class Linux:
             ``vm_insert_page()`` of RAM, or all at once. ``remap_vmalloc``: with
             ``remap_vmalloc_range()``, which does the same. ``iomap_memory``: the first, by
             ``vm_iomap_memory()``, which is ``io_remap_pfn_range()`` of all of a VMA (mm/memory.c).
+            ``insert_mixed``: with ``vmf_insert_mixed()``, which looks types up as ``vmf_insert_pfn()`` does.
             ``noncached_writecombine``: the first, by ``pgprot_writecombine(pgprot_noncached())``.
             ``sysfs``: drivers/pci/mmap.c. ``devmem``: drivers/char/mem.c, where WB is without O_SYNC and UC-
             with it.
@@ -296,8 +297,8 @@ class Linux:
                 asked = MemType.UC
         elif via == "sysfs" and memtype is MemType.WC and not self.reservations.tracking:
             return Answer(errno.ENOENT)
-        inserted = via in ("insert_pfn", "insert_pfn_pmd")
-        if inserted and private:
+        inserted = via in ("insert_pfn", "insert_pfn_pmd", "insert_mixed")
+        if inserted and private and via != "insert_mixed":
             return Answer(errno.EINVAL)
         # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
         asked = self._express[asked]

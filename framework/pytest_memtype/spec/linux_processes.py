@@ -59,7 +59,7 @@ class Vma:
     :param pfn: Page frame number of its first page; ``vm_pgoff`` says the same.
     :param file: The file it maps, by any name.
     :param page_prot: The type in ``vm_page_prot``, which a page gets that is copied on write.
-    :param faults: Are pages inserted when they are touched, by ``vmf_insert_pfn()``?
+    :param faults: Are pages inserted when they are touched, by ``vmf_insert_pfn()`` or its like?
     :param large: Are 2 MiB inserted at a time, by ``vmf_insert_pfn_pmd()``, where they are aligned?
     :param pat: Is the flag VM_PAT set? Before 6.16.
     :param context: The reservation that it shares, from 6.16 on; None without one.
@@ -369,7 +369,7 @@ class Processes:
             if not vma.faults:
                 return SIGBUS
             self._insert(pid, vma, vpage)
-            return 0
+            entry = self.tables[pid][vpage]
         if write and vma.private and entry.pfn is not None:
             # wp_page_copy(): mk_pte(page, vma->vm_page_prot), so RAM gets the type meant for the device.
             self.tables[pid][vpage] = Entry(self.express[vma.page_prot], None)

@@ -334,6 +334,44 @@ def test_all_of_a_device(guest: Guest, reserved: MemType | None) -> None:
         assert_listed(guest, linux, bar)
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_a_page_of_any_memory_that_is_inserted(guest: Guest, private: bool) -> None:
+    """vmf_insert_mixed(): of RAM, too, the type is looked up; a copy has the one that is asked for."""
+    bar, ram = guest.mmio(pages=4), guest.ram(pages=4)
+    linux = model(guest, ram)
+    guest.driver("holder").ioremap(bar[0:2], WC)
+    linux.ioremap(0, first_frame(bar), 2, WC)
+    guest.driver("i915").set_memory(ram[0:2], WC)
+    linux.set_memory(1, first_frame(ram), 2, WC)
+    for memory in (bar, ram):
+        for number, memtype in enumerate((WB, UC_MINUS, WC)):
+            process = guest.process(f"{memory.start:#x} {memtype}")
+            outcome = process.mmap(memory, memtype, via="insert_mixed", private=private)
+            vpage, pfn = number * LARGE, first_frame(memory)
+            linux.processes.start(PID + 1)
+            assert (
+                linux.mmap(PID + 1, vpage, pfn, 4, memtype, via="insert_mixed", private=private).granted
+                == (None,) * 4
+            )
+            assert outcome.granted_pages == (None,) * 4
+            assert outcome.mapping is not None
+            for page in (0, 3):
+                process.write(outcome.mapping, page)
+                assert linux.processes.access(PID + 1, vpage + page, write=True) == 0
+            process.read(outcome.mapping, 2)
+            assert linux.processes.access(PID + 1, vpage + 2, write=False) == 0
+            found = process.page_table(outcome.mapping, guest.registers()[0])
+            assert found == linux.user_page_table(PID + 1, vpage, 4)
+            assert (process.physical(outcome.mapping, 0) == memory.start) is not private
+            assert_listed(guest, linux, bar)
+            assert (
+                process.name in [each.owner for each in guest.tracked(memory)]
+            ) is outcome.verdict.accepted
+            process.exit()
+            linux.processes.exit(PID + 1)
+            assert process.name not in [each.owner for each in guest.tracked(memory)]
+
+
 def test_what_is_no_pieces(guest: Guest) -> None:
     bar = guest.mmio(pages=20, align=1)
     process = guest.process("X")
