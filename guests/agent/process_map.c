@@ -74,6 +74,8 @@ static uint32_t process_map_method(const char *via)
 		[MEMTYPE_METHOD_REMAP_VMALLOC] = "remap_vmalloc",
 		[MEMTYPE_METHOD_IOMAP] = "iomap_memory",
 		[MEMTYPE_METHOD_INSERT_MIXED] = "insert_mixed",
+		[MEMTYPE_METHOD_DMA_COHERENT] = "dma_coherent",
+		[MEMTYPE_METHOD_DMA_WC] = "dma_wc",
 	};
 	uint32_t method;
 

@@ -73,6 +73,8 @@ enum memtype_map_method {
 	MEMTYPE_METHOD_REMAP_VMALLOC,	/* remap_vmalloc_range() of what vmap() has made of them, likewise */
 	MEMTYPE_METHOD_IOMAP,	/* vm_iomap_memory(), at once */
 	MEMTYPE_METHOD_INSERT_MIXED,	/* vmf_insert_mixed(), when touched */
+	MEMTYPE_METHOD_DMA_COHERENT,	/* dma_mmap_coherent(), at once */
+	MEMTYPE_METHOD_DMA_WC,	/* dma_mmap_wc(), likewise */
 	MEMTYPE_METHODS,
 };
 

@@ -5,6 +5,7 @@
  * touched, and taken away again behind their backs.
  */
 #include <linux/fs.h>
+#include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -12,6 +13,7 @@
 #include "compat.h"
 #include "kill_point.h"
 #include "state.h"
+#include "user_dma.h"
 #include "user_fault.h"
 #include "user_mapping.h"
 #include "user_mmap.h"
@@ -22,6 +24,7 @@
  * and processes may share it, so state_lock guards it.
  */
 struct user_file {
+	struct device *device;
 	struct memtype_prepare next;
 	bool prepared;
 	struct memtype_request result;
@@ -29,10 +32,15 @@ struct user_file {
 
 int user_mmap_open(struct file *file)
 {
+	/* misc_open() leaves the device there. */
+	const struct miscdevice *misc = file->private_data;
 	struct user_file *user = kzalloc(sizeof(*user), GFP_KERNEL);
 
 	file->private_data = user;
-	return user ? 0 : -ENOMEM;
+	if (!user)
+		return -ENOMEM;
+	user->device = misc->this_device;
+	return 0;
 }
 
 int user_mmap_close(struct file *file)
@@ -167,12 +175,16 @@ static int user_mmap_iomap(struct vm_area_struct *vma)
 	return vm_iomap_memory(vma, 0, end << PAGE_SHIFT);
 }
 
-static int user_mmap_map_pages(struct vm_area_struct *vma, const struct memtype_prepare *next,
+static int user_mmap_map_pages(struct device *device, struct vm_area_struct *vma,
+			       const struct memtype_prepare *next,
 			       const struct user_mapping *mapping)
 {
 	unsigned long flags = VM_PFNMAP;
 	pgprot_t prot = vma->vm_page_prot;
 
+	/* What comes of vm_page_prot is for the kernel to say. */
+	if (user_dma_method(next->map_method))
+		return user_dma_map(device, vma, next->map_method);
 	if (next->map_method == MEMTYPE_METHOD_COMBINE)
 		/* The same as pgprot_writecombine() alone only where that replaces what it is given. */
 		prot = pgprot_writecombine(pgprot_noncached(prot));
@@ -239,7 +251,7 @@ static int user_mmap_map_prepared(struct file *file, struct vm_area_struct *vma,
 		request->kernel_error = -verdict.error;
 	} else {
 		request->asked_kernel = 1;
-		request->kernel_error = -user_mmap_map_pages(vma, next, mapping);
+		request->kernel_error = -user_mmap_map_pages(user->device, vma, next, mapping);
 	}
 	for (n = 0; request->kernel_error && mapping->counted && n < mapping->piece_count; n++)
 		verifier_release(&state_verifier, records[n]);

@@ -28,6 +28,8 @@ _VIA: dict[str, tuple[MemType, ...]] = {
     "remap_vmalloc": tuple(MemType),
     "iomap_memory": tuple(MemType),
     "insert_mixed": tuple(MemType),
+    "dma_coherent": (MemType.WB,),
+    "dma_wc": (MemType.WC,),
     "noncached_writecombine": (MemType.WC,),
     "sysfs": (MemType.UC_MINUS, MemType.WC),
     "devmem": (MemType.WB, MemType.UC_MINUS),
@@ -88,7 +90,9 @@ class Process:
             no type and tracks nothing. ``insert_pages``: likewise, ``vm_insert_pages()`` of all.
             ``remap_vmalloc``: likewise, ``remap_vmalloc_range()`` of what ``vmalloc_user()`` would give.
             ``iomap_memory``: as ``driver``, by ``vm_iomap_memory()``. ``insert_mixed``: as ``insert_pfn``, by
-            ``vmf_insert_mixed()``, which takes private mappings too.
+            ``vmf_insert_mixed()``, which takes private mappings too. ``dma_coherent``, ``dma_wc``: as
+            ``driver``, by ``dma_mmap_coherent()`` (WB) and ``dma_mmap_wc()`` (WC) for a device without an
+            IOMMU; on x86 both ask for WB.
             ``noncached_writecombine``: as ``driver``, with the protection
             ``pgprot_writecombine(pgprot_noncached())``, by which a driver means WC. ``sysfs``: the PCI
             device's ``resourceN`` (UC_MINUS) or ``resourceN_wc`` (WC; ENOENT where the BAR isn't

@@ -277,6 +277,7 @@ class Linux:
             ``remap_vmalloc_range()``, which does the same. ``iomap_memory``: the first, by
             ``vm_iomap_memory()``, which is ``io_remap_pfn_range()`` of all of a VMA (mm/memory.c).
             ``insert_mixed``: with ``vmf_insert_mixed()``, which looks types up as ``vmf_insert_pfn()`` does.
+            ``dma_coherent``, ``dma_wc``: the first, by ``dma_mmap_coherent()`` and ``dma_mmap_wc()``.
             ``noncached_writecombine``: the first, by ``pgprot_writecombine(pgprot_noncached())``.
             ``sysfs``: drivers/pci/mmap.c. ``devmem``: drivers/char/mem.c, where WB is without O_SYNC and UC-
             with it.
@@ -292,6 +293,9 @@ class Linux:
                 return Answer(errno.EPERM)  # CONFIG_STRICT_DEVMEM
             if not self.platform.pat and self._behaviour[Topic.NOPAT_DSYNC] is Behaviour.WRITE_BACK:
                 asked = MemType.WB
+        elif via in ("dma_coherent", "dma_wc"):
+            # On x86 every device is coherent, and dma_pgprot() gives back what it gets: kernel/dma/mapping.c.
+            asked = MemType.WB
         elif via == "noncached_writecombine":
             if self._behaviour[Topic.WRITECOMBINE_OF_NONCACHED] is Behaviour.ORED:
                 asked = MemType.UC

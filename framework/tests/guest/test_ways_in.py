@@ -269,6 +269,7 @@ def test_struct_pages_have_the_type_that_is_asked_for(guest: Guest, via: str) ->
             assert [each for each in guest.tracked(ram) if each.kind == "user"] == []
 
 
+@pytest.mark.expect_alias
 @pytest.mark.parametrize("via", ["insert_page", "insert_pages", "remap_vmalloc"])
 def test_a_struct_page_is_copied_with_the_type_of_its_mapping(guest: Guest, via: str) -> None:
     ram = guest.ram(pages=2)
@@ -370,6 +371,32 @@ def test_a_page_of_any_memory_that_is_inserted(guest: Guest, private: bool) -> N
             process.exit()
             linux.processes.exit(PID + 1)
             assert process.name not in [each.owner for each in guest.tracked(memory)]
+
+
+@pytest.mark.parametrize("kept", [WB, WC, UC_MINUS])
+def test_memory_for_dma(guest: Guest, kept: MemType) -> None:
+    """On x86 dma_mmap_wc() asks for WB as dma_mmap_coherent() does; of RAM the direct map's type decides."""
+    ram, bar = guest.ram(pages=4), guest.mmio(pages=4)
+    linux = model(guest, ram)
+    guest.driver("i915").set_memory(ram, kept)
+    linux.set_memory(0, first_frame(ram), ram.pages, kept)
+    for via, memtype in (("dma_coherent", WB), ("dma_wc", WC)):
+        for memory in (ram, bar):
+            process = guest.process(f"{via} {memory.start:#x}")
+            linux.processes.start(PID + 1)
+            outcome = process.mmap(memory, memtype, via=via)
+            expected = linux.mmap(PID + 1, 0, first_frame(memory), memory.pages, memtype, via=via)
+            assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
+            assert outcome.granted is (kept if memory is ram else UC_MINUS)
+            assert outcome.verdict.rule == ("ram-not-wb" if (memory, memtype) == (ram, WC) else None)
+            assert_listed(guest, linux, bar)
+            assert outcome.mapping is not None
+            assert process.physical(outcome.mapping, 3) == memory[3].start
+            process.exit()
+            linux.processes.exit(PID + 1)
+            assert_listed(guest, linux, bar)
+    with pytest.raises(UsageError, match="can't ask for WC"):
+        guest.process("X").mmap(ram, WC, via="dma_coherent")
 
 
 def test_what_is_no_pieces(guest: Guest) -> None:
