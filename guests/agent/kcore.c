@@ -25,6 +25,7 @@
 #define ENTRY_ACCESSED (1ULL << 5)
 #define ENTRY_DIRTY (1ULL << 6)
 #define ENTRY_LARGE (1ULL << 7)
+#define ENTRY_PROT_NONE (1ULL << 8)
 #define ENTRY_LARGE_PAT (1ULL << 12)
 #define ENTRY_ADDRESS 0x000ffffffffff000ULL
 
@@ -326,9 +327,10 @@ static bool kcore_find_page_table(uint64_t *table)
 	return false;
 }
 
-/* The leaf entry that maps address, 0 when there is none. */
+/* The leaf entry for address, also of a page with PROT_NONE; 0 when there is none. */
 static bool kcore_leaf(uint64_t table, uint64_t address, uint64_t *entry, unsigned int *shift)
 {
+	bool leaf;
 	int level;
 
 	for (level = kernel.levels - 1; level >= 0; level--) {
@@ -336,11 +338,10 @@ static bool kcore_leaf(uint64_t table, uint64_t address, uint64_t *entry, unsign
 		if (!kcore_read(table + 8 * (address >> *shift & (ENTRIES - 1)), entry,
 				sizeof(*entry)))
 			return false;
-		if (!(*entry & ENTRY_PRESENT)) {
+		leaf = level == 0 || (level <= 2 && *entry & ENTRY_LARGE);
+		if (!(*entry & (leaf ? ENTRY_PRESENT | ENTRY_PROT_NONE : ENTRY_PRESENT)))
 			*entry = 0;
-			return true;
-		}
-		if (level == 0 || (level <= 2 && *entry & ENTRY_LARGE))
+		if (leaf || !*entry)
 			return true;
 		table = kernel.direct_map + (*entry & ENTRY_ADDRESS);
 	}

@@ -28,6 +28,8 @@ int process_mapping_protection(const struct request *request)
 		protection |= PROT_READ;
 	if (strchr(text, 'w'))
 		protection |= PROT_WRITE;
+	if (strchr(text, 'x'))
+		protection |= PROT_EXEC;
 	return protection;
 }
 

@@ -15,6 +15,7 @@
 #define ENTRY_ACCESSED BIT_ULL(5)
 #define ENTRY_DIRTY BIT_ULL(6)
 #define ENTRY_LARGE BIT_ULL(7)
+#define ENTRY_PROT_NONE BIT_ULL(8)
 #define ENTRY_LARGE_PAT BIT_ULL(12)
 #define ENTRY_ADDRESS GENMASK_ULL(51, 12)
 /* What isn't address there: with AMD's SME or SEV one bit says that the page is encrypted. */
@@ -22,10 +23,20 @@
 #define CR4_FIVE_LEVELS BIT(12)
 
 /*
- * The leaf entry that maps address, without the encryption bit; 0 when there is none. shift is where
- * the walk ended.
+ * A page with PROT_NONE: to the CPU its entry isn't present, and Linux, which has put bit 8 in the place
+ * of that bit, keeps the page and its type there (_PAGE_PROTNONE, arch/x86/include/asm/pgtable_types.h).
  */
-static u64 page_table_leaf(unsigned long address, unsigned int *shift)
+static bool page_table_hidden(u64 entry, unsigned long address, int level)
+{
+	return (entry & (ENTRY_PRESENT | ENTRY_PROT_NONE)) == ENTRY_PROT_NONE &&
+	       address < TASK_SIZE_MAX && (level == 0 || (level <= 2 && entry & ENTRY_LARGE));
+}
+
+/*
+ * The leaf entry for address, without the encryption bit; 0 when there is none. One that is hidden from
+ * the CPU is one, too. shift is where the walk ended.
+ */
+static u64 page_table_entry(unsigned long address, unsigned int *shift)
 {
 	unsigned long cr4;
 	u64 entry = __read_cr3() & ~ENTRY_ENCRYPTED;
@@ -38,11 +49,26 @@ static u64 page_table_leaf(unsigned long address, unsigned int *shift)
 		*shift = PAGE_SHIFT + 9 * level;
 		entry = READ_ONCE(table[address >> *shift & 511]) & ~ENTRY_ENCRYPTED;
 		if (!(entry & ENTRY_PRESENT))
-			return 0;
+			return page_table_hidden(entry, address, level) ? entry : 0;
 		if (level == 0 || (level <= 2 && entry & ENTRY_LARGE))
 			return entry;
 	}
 	return 0;
+}
+
+/* Likewise, 0 for what the CPU doesn't see. */
+static u64 page_table_leaf(unsigned long address, unsigned int *shift)
+{
+	u64 entry = page_table_entry(address, shift);
+
+	return entry & ENTRY_PRESENT ? entry : 0;
+}
+
+u64 page_table_address(u64 entry, unsigned int shift)
+{
+	u64 page = ENTRY_ADDRESS & ~((1ULL << shift) - 1);
+
+	return (entry & ENTRY_PRESENT ? entry : ~entry) & page;
 }
 
 /* An entry without the page it points to and without what the CPU writes into it. */
@@ -61,9 +87,9 @@ bool page_table_maps(unsigned long address, u64 start, u64 pages)
 		return false;
 	while (address < end) {
 		unsigned int shift;
-		u64 entry = page_table_leaf(address, &shift);
+		u64 entry = page_table_entry(address, &shift);
 		unsigned long inside = (1UL << shift) - 1;
-		u64 page = entry & ENTRY_ADDRESS & ~(u64)inside;
+		u64 page = page_table_address(entry, shift);
 		unsigned long next = min(end - 1, address | inside) + 1;
 
 		if (!entry || (page | (address & inside)) != start)
@@ -83,7 +109,7 @@ void page_table_read(unsigned long address, u64 pages, struct memtype_page_table
 	while (address < end) {
 		struct memtype_run *run = table->count ? &table->runs[table->count - 1] : NULL;
 		unsigned int shift;
-		u64 entry = page_table_leaf(address, &shift);
+		u64 entry = page_table_entry(address, &shift);
 		/* Where nothing is mapped there is no telling how large a page would be. */
 		unsigned int leaf_shift = entry ? shift : PAGE_SHIFT;
 		/* A missing table is passed in one step: a process has 2^35 pages to ask for. */

@@ -34,7 +34,7 @@ static int user_device_look(struct memtype_address *range)
 			return -EXDEV;
 	}
 	range->memtype = user_device_memtype(run->entry, run->shift);
-	range->start = (run->entry & PTE_PFN_MASK & ~inside) | (range->address & inside);
+	range->start = page_table_address(run->entry, run->shift) | (range->address & inside);
 	if (!page_table_maps(range->address, range->start, range->pages))
 		return -EXDEV;
 	return 0;

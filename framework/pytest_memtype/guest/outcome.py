@@ -149,8 +149,9 @@ class Outcome:
         expects nothing.
     :param kernel: The kernel's answer.
     :param granted_pages: The type of each page, decoded from the page table, None where nothing is mapped.
-        Empty without a mapping, and for requests that map nothing. ``granted`` is the type that all pages
-        have, None when they differ.
+        A page with PROT_NONE has the type that Linux keeps in its entry: ``leaves`` says that it is hidden
+        from the CPU, and it has no effective type. Empty without a mapping, and for requests that map
+        nothing. ``granted`` is the type that all pages have, None when they differ.
     :param effective_pages: ``granted_pages`` combined with the MTRRs, and ``effective`` likewise. None for
         each page in a guest without the module, which is what reads MTRRs.
     :param mapping: The mapping that was made; None when there is none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pytest_memtype.guest.region import Region
@@ -14,7 +14,7 @@ from pytest_memtype.x86.effective import Effective, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, MtrrType
 from pytest_memtype.x86.mtrr_runs import runs
-from pytest_memtype.x86.pte import PageSize, leaf_address, memtype_of_entry
+from pytest_memtype.x86.pte import PageSize, is_hidden, linux_address, memtype_of_entry
 
 _PAGE_SHIFT = 12
 _PAGE_SIZES = {size.shift: size for size in PageSize}
@@ -34,11 +34,13 @@ class Leaves:
     :param page_size: Size of the entries' pages, also where only a part of a large page is mapped.
     :param pages: How many pages of 4 KiB.
     :param memtype: The type in the entries; None where nothing is mapped.
+    :param hidden: Have they PROT_NONE? Then the CPU sees no page there, while Linux keeps it, and its type.
     """
 
     page_size: PageSize
     pages: int
     memtype: MemType | None
+    hidden: bool = False
 
 
 def decode_leaves(content: dict[str, Any], pat_value: int, *, pages: int) -> tuple[Leaves, ...]:
@@ -58,7 +60,7 @@ def decode_leaves(content: dict[str, Any], pat_value: int, *, pages: int) -> tup
     for entry, shift, count in content["runs"]:
         size = _PAGE_SIZES[shift]
         memtype = memtype_of_entry(entry, page_size=size, pat=pat_value) if entry else None
-        leaves.append(Leaves(size, count, memtype))
+        leaves.append(Leaves(size, count, memtype, is_hidden(entry)))
     return tuple(leaves)
 
 
@@ -71,7 +73,8 @@ def types_by_address(content: dict[str, Any], region: Region, pat_value: int) ->
     """The memory type of each 4 KiB page of a region, where it is this region that the entries map.
 
     After a part of a mapping was unmapped, another may be at its addresses; a private page that was written
-    is a copy elsewhere. Such pages are None here, as those that nothing maps.
+    is a copy elsewhere; one with PROT_NONE the CPU doesn't see. Such pages are None here, as those that
+    nothing maps.
 
     :param content: ``page_table`` of a reply, as for :func:`decode_leaves`.
     :param region: The pages that the mapping was made of, as many as the reply has.
@@ -84,14 +87,19 @@ def types_by_address(content: dict[str, Any], region: Region, pat_value: int) ->
     for (entry, shift, _), run in zip(content["runs"], leaves, strict=True):
         start = addresses[len(types)]
         # A large page's addresses, virtual and physical, have the same low bits.
-        maps = leaf_address(entry, _PAGE_SIZES[shift]) | start & (1 << shift) - 1
-        types += [run.memtype if entry and maps == start else None] * run.pages
+        maps = linux_address(entry, _PAGE_SIZES[shift]) | start & (1 << shift) - 1
+        types += [run.memtype if entry and maps == start and not run.hidden else None] * run.pages
     return tuple(types)
 
 
 def types_of(leaves: Iterable[Leaves]) -> tuple[MemType | None, ...]:
     """The memory type of each 4 KiB page, None where nothing is mapped."""
     return tuple(itertools.chain.from_iterable([each.memtype] * each.pages for each in leaves))
+
+
+def types_for_cpu(leaves: Iterable[Leaves]) -> tuple[MemType | None, ...]:
+    """The memory type of each 4 KiB page, None where the CPU sees none: those with PROT_NONE, too."""
+    return types_of(replace(each, memtype=None) if each.hidden else each for each in leaves)
 
 
 def physical_address(content: dict[str, Any], *, virtual: int) -> int | None:
@@ -103,7 +111,7 @@ def physical_address(content: dict[str, Any], *, virtual: int) -> int | None:
     entry, shift, _ = map(int, content["runs"][0])
     if not entry:
         return None
-    return leaf_address(entry, _PAGE_SIZES[shift]) | virtual & (1 << shift) - 1
+    return linux_address(entry, _PAGE_SIZES[shift]) | virtual & (1 << shift) - 1
 
 
 def effective_types(

@@ -10,7 +10,7 @@ from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.operation import Steps, ask, operation
 from pytest_memtype.guest.outcome import Mapping, Outcome
-from pytest_memtype.guest.page_table import HoldsPat, granted_types, physical_address
+from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import PAGE_SIZE, Region, together
 from pytest_memtype.guest.request_mapping import request_device_mapping, request_mapping
@@ -39,6 +39,8 @@ _VIA: dict[str, tuple[MemType, ...]] = {
 
 MOST_PIECES = 16
 """Pieces of memory that one mapping can have."""
+
+_PROTECTIONS = ("", "r", "w", "x", "rw", "rx", "wx", "rwx")
 
 # guests/agent/process_ioctl.c.
 _IOCTL_BYTES = 256
@@ -101,7 +103,8 @@ class Process:
         :param private: MAP_PRIVATE instead of MAP_SHARED. A page the process writes becomes a copy in
             RAM, mapped with the type asked for (``wp_page_copy()`` in ``mm/memory.c`` makes it from
             ``vm_page_prot``); the record stays, because the VMA does.
-        :param protection: ``r``, ``w`` or ``rw``.
+        :param protection: Letters of the accesses that are allowed, ``r``, ``w`` and ``x``, in this order;
+            empty for none (PROT_NONE).
         :param part: Offset and number of the pages that are mapped, in a VMA of the whole region; via
             ``driver`` only. The verifier is asked for these pages alone. A part that is private is
             refused, EINVAL. None maps the whole region.
@@ -220,7 +223,14 @@ class Process:
     def mprotect(
         self, mapping: Mapping, protection: str, *, offset: int = 0, pages: int | None = None
     ) -> Steps[SyscallAnswer]:
-        """Change the protection of a part of a mapping, counted in pages: ``r``, ``w`` or ``rw``."""
+        """Change the protection of a part of a mapping.
+
+        :param mapping: The mapping, a live one of this process.
+        :param protection: As of :meth:`mmap`; empty for PROT_NONE. The type stays in the page table, also of
+            pages that the CPU doesn't see then.
+        :param offset: First page of the part, counted from the mapping's first.
+        :param pages: Number of pages of the part; None for all to the mapping's end.
+        """
         _check_protection(protection)
         _, result = yield from self._do(
             "mprotect", mapping, offset=offset, pages=pages, protection=protection
@@ -261,6 +271,16 @@ class Process:
         arguments = {"handle": mapping.handle}
         self._journal.done("page_table", actor=self.name, arguments=arguments, result=names, log=())
         return types
+
+    @operation
+    def leaves(self, mapping: Mapping, registers: HoldsPat) -> Steps[tuple[Leaves, ...]]:
+        """The page-table entries of a mapping, read again: large pages, and those hidden by PROT_NONE."""
+        self._check_user(mapping)
+        reply = yield from self._call("user_page_table", handle=mapping.handle)
+        pages = mapping.region.pages
+        return reply.decode(
+            lambda content: decode_leaves(content["page_table"], registers.pat_value, pages=pages)
+        )
 
     @operation
     def physical(self, mapping: Mapping, page: int) -> Steps[int | None]:
@@ -466,8 +486,9 @@ class Process:
 
 
 def _check_protection(protection: str) -> None:
-    if protection not in ("r", "w", "rw"):
-        raise UsageError(f"protection {protection!r} is not known; use 'r', 'w' or 'rw'")
+    if protection not in _PROTECTIONS:
+        known = ", ".join(map(repr, _PROTECTIONS))
+        raise UsageError(f"protection {protection!r} is not known; use one of {known}")
 
 
 def _pieces(regions: Sequence[Region], via: str, *, part: tuple[int, int] | None) -> Region:

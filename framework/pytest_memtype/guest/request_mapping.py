@@ -7,7 +7,7 @@ from typing import Any
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.operation import Steps, ask
 from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
-from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, types_of
+from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, types_for_cpu, types_of
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.x86.effective import Effective
@@ -133,4 +133,4 @@ def _types(
         return leaves, (None,) * region.pages
     registers = decode_registers(content["registers"])
     leaves = decode_leaves(content["page_table"], registers.pat_value, pages=region.pages)
-    return leaves, effective_types(region, types_of(leaves), registers)
+    return leaves, effective_types(region, types_for_cpu(leaves), registers)

@@ -282,12 +282,16 @@ class Linux:
             ``sysfs``: drivers/pci/mmap.c. ``devmem``: drivers/char/mem.c, where WB is without O_SYNC and UC-
             with it.
         :param private: Is it a private mapping (MAP_PRIVATE)?
-        :param protection: Letters of the accesses that are allowed, such as ``rw``.
+        :param protection: Letters of the accesses that are allowed, such as ``rw``; empty for PROT_NONE, with
+            which an entry holds its type as with any other.
         :param part: Offset and number of the pages that ``remap_pfn_range()`` is called for; None for all.
         :param pieces: (page frame number, pages) of each piece that ``remap_pfn_range()`` is called for, one
             behind the other; none for one piece.
         """
         asked = memtype
+        # Nothing in sysfs can be executed: fs/kernfs/mount.c, kernfs_fill_super(), SB_I_NOEXEC.
+        if via == "sysfs" and "x" in protection:
+            return Answer(errno.EPERM)
         if via == "devmem":
             if self._has_ram(pfn, pages):
                 return Answer(errno.EPERM)  # CONFIG_STRICT_DEVMEM

@@ -283,12 +283,18 @@ class Processes:
         return 0
 
     def mprotect(self, pid: int, first: int, end: int, protection: str) -> int:
-        """``mprotect()``: 0, or ENOMEM at the first address that isn't mapped; what lies below is changed."""
+        """``mprotect()``: 0, or ENOMEM at the first address that isn't mapped; what lies below is changed.
+
+        The entries keep their type, also with PROT_NONE: arch/x86/include/asm/pgtable.h, ``pte_modify()``.
+        """
         reached = first
         for vma in self._within(pid, first, end):
             if vma.first > reached:
                 return errno.ENOMEM
             reached = vma.end
+            # Not executable from the start: no VM_MAYEXEC.
+            if vma.file == "sysfs" and "x" in protection:
+                return errno.EACCES
             if set(vma.protection) == set(protection):
                 continue
             # VM_PFNMAP VMAs are never merged again (VM_SPECIAL).
@@ -362,7 +368,8 @@ class Processes:
     def access(self, pid: int, vpage: int, *, write: bool) -> int:
         """Read or write a page of a process: 0, or the number of the signal."""
         vma = next(iter(self._within(pid, vpage, vpage + 1)), None)
-        if vma is None or (write and "w" not in vma.protection):
+        # PROT_WRITE or PROT_EXEC alone lets a process read (arch/x86/mm/fault.c, access_error()).
+        if vma is None or not vma.protection or (write and "w" not in vma.protection):
             return SIGSEGV
         entry = self.tables[pid].get(vpage)
         if entry is None:

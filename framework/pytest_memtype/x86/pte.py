@@ -12,10 +12,12 @@ import enum
 from pytest_memtype.x86 import pat as pat_register
 from pytest_memtype.x86.memtype import MemType
 
+PRESENT = 1 << 0
 PWT = 1 << 3
 PCD = 1 << 4
 PS = 1 << 7
 PAT_4K = 1 << 7
+PROT_NONE = 1 << 8
 PAT_LARGE = 1 << 12
 
 
@@ -83,6 +85,23 @@ def leaf_address(entry: int, page_size: PageSize) -> int:
     Bit 12 of a large leaf is PAT and the bits above it are reserved, so they are no part of it.
     """
     return entry & ((1 << 52) - page_size)
+
+
+def is_hidden(entry: int) -> bool:
+    """Is it Linux' leaf of a page with PROT_NONE? The CPU sees no page there: bit 0 is clear.
+
+    Linux sets bit 8 in its place (``_PAGE_PROTNONE``), and keeps the page and its type.
+    """
+    return entry & (PRESENT | PROT_NONE) == PROT_NONE
+
+
+def linux_address(entry: int, page_size: PageSize) -> int:
+    """Physical address of the page that Linux means by a leaf, hidden from the CPU or not.
+
+    With PROT_NONE the address is inverted, lest a CPU with the L1TF bug reads ahead what it says: with every
+    CPU (arch/x86/include/asm/pgtable-invert.h, ``flip_protnone_guard()``, 5.10 to 7.3).
+    """
+    return leaf_address(~entry if is_hidden(entry) else entry, page_size)
 
 
 def _check(entry: int) -> None:

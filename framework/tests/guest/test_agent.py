@@ -246,8 +246,8 @@ def test_ways_that_can_not_ask_for_a_type(guest: Guest) -> None:
         process.mmap(bar, WB, via="sysfs")
     with pytest.raises(UsageError, match="via 'telepathy'"):
         process.mmap(bar, WB, via="telepathy")
-    with pytest.raises(UsageError, match="protection 'x'"):
-        process.mmap(bar, WB, protection="x")
+    with pytest.raises(UsageError, match="protection 'wr'"):
+        process.mmap(bar, WB, protection="wr")
     process.exit()
 
 

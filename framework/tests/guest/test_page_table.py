@@ -9,6 +9,8 @@ from pytest_memtype.guest.page_table import (
     effective_types,
     granted_types,
     physical_address,
+    types_by_address,
+    types_for_cpu,
 )
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
@@ -16,7 +18,7 @@ from pytest_memtype.x86.effective import EffectiveType
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
-from pytest_memtype.x86.pte import PageSize
+from pytest_memtype.x86.pte import PROT_NONE, PageSize
 
 PRESENT, WRITE, PWT, PCD, PAT_4K, PAT_2M, LARGE = 1, 2, 1 << 3, 1 << 4, 1 << 7, 1 << 12, 1 << 7
 
@@ -95,3 +97,18 @@ def test_without_mtrrs_the_page_table_has_the_only_word() -> None:
 def test_what_is_behind_an_address(run: list[int], virtual: int, expected: int | None) -> None:
     content = {"truncated": False, "runs": [run]}
     assert physical_address(content, virtual=virtual) == expected
+
+
+def test_a_page_with_prot_none_has_a_type_that_the_cpu_does_not_see() -> None:
+    hidden = PROT_NONE | PWT | ~0xFD00_0000 & 0x000F_FFFF_FFFF_F000
+    runs = [[hidden, 12, 2], [PRESENT | PWT | 0xFD002000, 12, 1]]
+    content = {"truncated": False, "runs": runs}
+    leaves = decode_leaves(content, LINUX_PAT, pages=3)
+    assert leaves == (
+        Leaves(PageSize.SIZE_4K, 2, MemType.WC, hidden=True),
+        Leaves(PageSize.SIZE_4K, 1, MemType.WC),
+    )
+    assert types_for_cpu(leaves) == (None, None, MemType.WC)
+    assert physical_address(content, virtual=0x1000) == 0xFD000000
+    content["runs"] = runs[:1]
+    assert types_by_address(content, Region(0xFD000000, 2), LINUX_PAT) == (None, None)

@@ -5,8 +5,14 @@ from hypothesis import strategies as st
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
 from pytest_memtype.x86.pte import (
+    PAT_LARGE,
+    PRESENT,
+    PROT_NONE,
+    PS,
     PageSize,
+    is_hidden,
     leaf_address,
+    linux_address,
     memtype_of_entry,
     pat_index,
     table_pat_index,
@@ -82,3 +88,13 @@ def test_leaf_address() -> None:
     assert leaf_address(every_bit, PageSize.SIZE_4K) == 0x000F_FFFF_FFFF_F000
     assert leaf_address(every_bit, PageSize.SIZE_2M) == 0x000F_FFFF_FFE0_0000
     assert leaf_address(every_bit, PageSize.SIZE_1G) == 0x000F_FFFF_C000_0000
+
+
+def test_the_address_of_a_page_with_prot_none() -> None:
+    """Linux inverts it; bit 12 of a large leaf is PAT, and stays."""
+    hidden = PROT_NONE | ~0xFD00_3000 & 0x000F_FFFF_FFFF_F000
+    assert [is_hidden(each) for each in (hidden, hidden | PRESENT, 0)] == [True, False, False]
+    assert linux_address(hidden, PageSize.SIZE_4K) == 0xFD00_3000
+    assert linux_address(PRESENT | PROT_NONE | 0xFD00_3000, PageSize.SIZE_4K) == 0xFD00_3000
+    large = PROT_NONE | PAT_LARGE | PS | ~0xFD20_0000 & 0x000F_FFFF_FFE0_0000
+    assert linux_address(large, PageSize.SIZE_2M) == 0xFD20_0000
