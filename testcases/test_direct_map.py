@@ -493,6 +493,30 @@ def test_a_page_that_leaves_the_direct_map(guest: Guest) -> None:
     assert kernel.call(present, page).returned & 0xFF
 
 
+@pytest.mark.parametrize("memtype", [WC, UC_MINUS])
+def test_a_page_that_leaves_the_direct_map_keeps_its_type(guest: Guest, memtype: MemType) -> None:
+    """Of its entry the bits of the type stay (__set_pages_np(), 5.10 to 7.3), and so does what Linux has
+    noted of the page: a process gets it with that type while the direct map hasn't got it."""
+    ram = guest.ram(pages=3)
+    kernel, driver = guest.kernel, guest.driver("secretmem")
+    page = kernel.page(ram[1])
+    changed = driver.set_memory(ram, memtype).mapping
+    assert changed is not None
+    assert kernel.call("set_direct_map_invalid_noflush", page).errno == 0
+    assert kernel.direct_pages(ram).types == (memtype, None, memtype)
+    assert driver.page_table(changed, guest.registers()[0]) == (memtype, None, memtype)
+    process = guest.process("X")
+    mapped = process.mmap(ram[1], WB)
+    assert mapped.verdict.accepted
+    assert mapped.granted is memtype
+    process.exit()
+    assert kernel.call("set_direct_map_default_noflush", page).errno == 0
+    assert kernel.direct_pages(ram).types == (memtype,) * 3
+    driver.release(changed)
+    assert kernel.direct_pages(ram).types == (WB,) * 3
+    assert kernel.call("kernel_page_present", page).returned & 0xFF
+
+
 def test_a_page_with_a_machine_check(guest: Guest) -> None:
     """set_mce_nospec() names it by an address with another top bit, so that nobody speculates there."""
     ram = guest.ram(pages=512)
