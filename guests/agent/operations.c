@@ -66,6 +66,11 @@ static void operation_memremap_pages(const struct request *request, struct buffe
 	operation_map(request, MEMTYPE_CALL_MEMREMAP_PAGES, reply);
 }
 
+static void operation_vmap(const struct request *request, struct buffer *reply)
+{
+	operation_map(request, MEMTYPE_CALL_VMAP, reply);
+}
+
 static void operation_free_ram(const struct request *request, struct buffer *reply)
 {
 	struct memtype_registers registers = { 0 };
@@ -279,6 +284,7 @@ bool operation_run(const struct request *request, struct buffer *reply)
 		{ "reserve_wc", operation_reserve_wc },
 		{ "phys_wc_add", operation_phys_wc_add },
 		{ "memremap_pages", operation_memremap_pages },
+		{ "vmap", operation_vmap },
 		{ "free_ram", operation_free_ram },
 		{ "release", operation_release },
 		{ "zap", operation_zap },

@@ -4,6 +4,7 @@
 #include <linux/ioport.h>
 #include <linux/set_memory.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "arch_x86.h"
 #include "compat.h"
@@ -175,6 +176,44 @@ static int driver_call_unset_pages_array(const struct driver_mapping *mapping)
 	return error;
 }
 
+static int driver_call_struct_pages(const struct memtype_request *request)
+{
+	u64 n;
+
+	/* The function takes an unsigned int. */
+	if (!request->pages || request->pages > INT_MAX)
+		return -ENXIO;
+	for (n = 0; n < request->pages; n++)
+		if (!pfn_valid((request->start >> PAGE_SHIFT) + n))
+			return -ENXIO;
+	return 0;
+}
+
+/* The entries are made of the protection as it is, less the right to execute (mm/vmalloc.c, 5.10 to 7.3). */
+static int driver_call_vmap(const struct memtype_request *request, struct driver_mapping *mapping)
+{
+	pgprot_t prot = PAGE_KERNEL;
+	struct page **array;
+	u64 n;
+
+	if (!arch_x86_protection(request->memtype, &prot))
+		return -EINVAL;
+	array = kvmalloc_array(request->pages, sizeof(*array), GFP_KERNEL);
+	if (!array)
+		return -ENOMEM;
+	for (n = 0; n < request->pages; n++)
+		array[n] = pfn_to_page((request->start >> PAGE_SHIFT) + n);
+	mapping->address = vmap(array, request->pages, VM_MAP, prot);
+	kvfree(array);
+	return mapping->address ? 0 : -ENOMEM;
+}
+
+static int driver_call_vunmap(const struct driver_mapping *mapping)
+{
+	vunmap(mapping->address);
+	return 0;
+}
+
 static int driver_call_combining(const struct memtype_request *request)
 {
 	return request->memtype == MEMTYPE_WC ? 0 : -EINVAL;
@@ -239,6 +278,8 @@ const struct driver_call *driver_call(u32 number)
 					       driver_call_phys_wc_del, false },
 		[MEMTYPE_CALL_MEMREMAP_PAGES] = { driver_pages_possible, driver_pages_map,
 						  driver_pages_unmap, true },
+		[MEMTYPE_CALL_VMAP] = { driver_call_struct_pages, driver_call_vmap,
+					driver_call_vunmap, true },
 	};
 
 	return number < ARRAY_SIZE(calls) ? &calls[number] : NULL;

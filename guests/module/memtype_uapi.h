@@ -60,6 +60,7 @@ enum memtype_call {
 	MEMTYPE_CALL_RESERVE_WC,
 	MEMTYPE_CALL_PHYS_WC_ADD,
 	MEMTYPE_CALL_MEMREMAP_PAGES,
+	MEMTYPE_CALL_VMAP,
 };
 
 /* How the module maps its own device's memory into a process. */

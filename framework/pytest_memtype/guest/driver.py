@@ -101,6 +101,19 @@ class Driver:
         return self._map("memremap_pages", region, memtype)
 
     @operation
+    def vmap(self, region: Region, memtype: MemType) -> Steps[Outcome]:
+        """Map RAM by its struct pages with ``vmap()``, as TTM and the GEM helpers of display drivers do.
+
+        The type goes with the protection. Linux looks at none and tracks nothing, and the direct map stays as
+        it is: only the verifier refuses any type but WB (``ram-not-wb``).
+
+        :param region: RAM of :meth:`Guest.ram`, or of somebody else.
+        :param memtype: Any type.
+        :raises AgentError: the region has memory without struct pages, as a BAR.
+        """
+        return self._map("vmap", region, memtype)
+
+    @operation
     def free(self, ram: Region) -> Steps[Outcome]:
         """Free RAM of :meth:`Guest.ram` as it is, as a driver that forgets ``set_memory_wb()``.
 
@@ -159,7 +172,7 @@ class Driver:
         """Release a mapping with the counterpart of the function that made it.
 
         That is ``iounmap()``, ``memunmap()``, ``set_memory_wb()``, ``set_pages_array_wb()``,
-        ``arch_io_free_memtype_wc()`` or ``arch_phys_wc_del()``.
+        ``memunmap_pages()``, ``vunmap()``, ``arch_io_free_memtype_wc()`` or ``arch_phys_wc_del()``.
 
         :param mapping: A live mapping of this driver.
         :raises AgentError: the mapping was released before.

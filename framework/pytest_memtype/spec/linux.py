@@ -182,6 +182,12 @@ class Linux:
         self._kernel[key] = _KernelMapping(pfn, pages, granted, reserved=True)
         return Answer(0, (granted,) * pages)
 
+    def vmap(self, key: int, pfn: int, pages: int, memtype: MemType) -> Answer:
+        """``vmap()`` of RAM: the type in the protection, nothing is looked up or reserved; mm/vmalloc.c."""
+        granted = self._express[memtype]
+        self._kernel[key] = _KernelMapping(pfn, pages, granted, reserved=False)
+        return Answer(0, (granted,) * pages)
+
     def free(self, pfn: int, pages: int) -> Answer:
         """Free RAM as it is: the pages' flags are cleared, and with them the type that is kept there.
 

@@ -142,6 +142,36 @@ def test_a_direct_map_whose_type_has_no_large_entry(guest_factory: GuestFactory,
     guest.driver("holder").release(holder.mapping)
 
 
+@pytest.mark.parametrize("kept", [WB, WC])
+def test_ram_that_is_mapped_once_more(guest: Guest, kept: MemType) -> None:
+    """vmap() takes the protection as it is: Linux neither looks the type up nor tracks it."""
+    ram, bar = guest.ram(pages=3), guest.mmio(pages=1)
+    linux = model(guest, ram)
+    driver = guest.driver("ttm")
+    held = driver.set_memory(ram, kept).mapping
+    linux.set_memory(0, first_frame(ram), ram.pages, kept)
+    assert held is not None
+    for memtype in MemType:
+        outcome = driver.vmap(ram, memtype)
+        expected = linux.vmap(1, first_frame(ram), ram.pages, memtype)
+        assert (outcome.kernel.errno, outcome.granted_pages) == (expected.errno, expected.granted)
+        assert outcome.granted is memtype
+        assert outcome.verdict.rule == (None if memtype is WB else "ram-not-wb")
+        assert outcome.mapping is not None
+        assert driver.physical(outcome.mapping) == ram.start
+        assert driver.page_table(held, guest.registers()[0]) == linux.kernel_page_table(0)
+        assert guest.memtype_list(ram) == ()
+        assert bool(guest.audit().conflicts) is (memtype is not kept)
+        records = len(guest.tracked(ram))
+        driver.release(outcome.mapping)
+        linux.release(1)
+        assert records - len(guest.tracked(ram)) == outcome.verdict.accepted
+    driver.release(held)
+    assert guest.tracked(ram) == ()
+    with pytest.raises(AgentError, match="vmap"):
+        driver.vmap(bar, WC)
+
+
 def test_ram_that_is_freed_as_it_is(guest: Guest) -> None:
     # In this order: who gets pages that were freed with another type has them with that type.
     for memtype in (None, WB, WC):

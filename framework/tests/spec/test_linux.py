@@ -358,6 +358,15 @@ def test_mremap(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
+def test_vmap_has_any_type(version: Version) -> None:
+    linux = kernel(version)
+    assert linux.set_memory(0, RAM, 2, UC_MINUS) == Answer(0, (UC_MINUS, UC_MINUS))
+    assert linux.vmap(1, RAM, 2, WC) == Answer(0, (WC, WC))
+    linux.release(1)
+    assert linux.mmap(1, 0, RAM, 2, WC) == Answer(0, (UC_MINUS, UC_MINUS))
+
+
+@pytest.mark.parametrize("version", ALL)
 @pytest.mark.parametrize("via", ["insert_page", "insert_pages", "remap_vmalloc"])
 def test_struct_pages_have_any_type(version: Version, via: str) -> None:
     linux = kernel(version)
