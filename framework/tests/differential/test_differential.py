@@ -49,17 +49,31 @@ RAM_CALLS = (
     *(("memremap", memtype) for memtype in (MemType.WB, MemType.WT, MemType.WC)),
     *(("set_memory", memtype) for memtype in (MemType.WB, MemType.WC, MemType.UC_MINUS)),
     *(("set_pages_array", memtype) for memtype in (MemType.WB, MemType.WC, MemType.UC_MINUS)),
+    *(("vmap", memtype) for memtype in TYPES),
     ("reserve_wc", MemType.WC),
 )
 WAYS = (
     *(("driver", memtype) for memtype in TYPES),
     *(("insert_pfn", memtype) for memtype in TYPES),
+    *(("iomap_memory", memtype) for memtype in TYPES),
+    *(("insert_mixed", memtype) for memtype in TYPES),
+    # There are no struct pages.
+    ("insert_page", MemType.WC),
+    ("dma_coherent", MemType.WB),
+    ("dma_wc", MemType.WC),
     ("sysfs", MemType.UC_MINUS),
     ("sysfs", MemType.WC),
     ("devmem", MemType.UC_MINUS),
     ("devmem", MemType.WB),
 )
-PROTECTIONS = ("rw", "r", "w")
+RAM_WAYS = (
+    *(("driver", memtype) for memtype in TYPES),
+    *(("insert_mixed", memtype) for memtype in TYPES),
+    *((via, memtype) for via in ("insert_page", "insert_pages", "remap_vmalloc") for memtype in TYPES),
+    ("dma_coherent", MemType.WB),
+    ("dma_wc", MemType.WC),
+)
+PROTECTIONS = ("rw", "rw", "r", "w", "", "rx", "x")
 
 POLICY_ON = 1
 
@@ -265,10 +279,19 @@ class Sequences(RuleBasedStateMachine):
         )
 
     @precondition(may_map)
-    @rule(pick=picks, span=ram_spans, memtype=st.sampled_from(TYPES), private=st.booleans())
-    def mmap_ram(self, pick: int, span: ops.Span, memtype: MemType, private: bool) -> None:
+    @rule(
+        pick=picks,
+        span=ram_spans,
+        way=st.sampled_from(RAM_WAYS),
+        private=st.booleans(),
+        protection=st.sampled_from(PROTECTIONS),
+    )
+    def mmap_ram(
+        self, pick: int, span: ops.Span, way: tuple[str, MemType], private: bool, protection: str
+    ) -> None:
+        via, memtype = way
         process = self._process(pick)
-        self.example.add(ops.Mmap(self.example.number, process, span, memtype, "driver", private, "rw"))
+        self.example.add(ops.Mmap(self.example.number, process, span, memtype, via, private, protection))
 
     @precondition(user_mappings)
     @rule(pick=picks, offset=picks, pages=picks, whole=st.booleans())
