@@ -19,7 +19,7 @@ from pytest_memtype.dumps.msr_dump import coreboot, coreboot_bits, msr_dump
 from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
-from pytest_memtype.dumps.text import MOST_BYTES, Cursor, Row, rows
+from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.warnings import warnings
 
 MOST_UNREAD: Final = 100
@@ -65,7 +65,8 @@ _CALLS: Final = re.compile(
 def read(text: bytes | str) -> Dump:
     """Read what machines print, and what people write around it.
 
-    It takes time in proportion to the text, of which :data:`pytest_memtype.dumps.text.MOST_BYTES` are read.
+    It takes time and memory in proportion to the text, of which at most
+    :data:`pytest_memtype.dumps.text.MOST_BYTES` and :data:`pytest_memtype.dumps.text.MOST_LINES` are read.
 
     :param text: A log, a listing or a mail, or all of them in one.
     """
@@ -97,7 +98,7 @@ def read(text: bytes | str) -> Dump:
         cpu=_cpu(cursor, found),
         cut=(*cut, *odd),
         lines=len(cursor.rows),
-        truncated=len(data) > MOST_BYTES,
+        truncated=len(data) > MOST_BYTES or len(cursor.rows) >= MOST_LINES,
     )
     return _with_words(dump, cursor)
 

@@ -17,6 +17,10 @@ MOST_BYTES: Final = 8 << 20
 MOST_COLUMNS: Final = 2000
 """A longer line is read up to here. A kernel's own lines have at most 1024 characters (LOG_LINE_MAX)."""
 
+MOST_LINES: Final = 250_000
+"""The most lines of a text that are read, where empty ones that follow another don't count: each takes some
+hundred bytes of memory, and lines of a log have 60 characters and more."""
+
 # A colour or a cursor's movement, as "dmesg --color=always" and serial consoles have them.
 _ESCAPE: Final = re.compile(
     r"\x1b(?:\[[0-9;?]{0,40}[ -/]{0,2}[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])"
@@ -71,7 +75,7 @@ _PREFIXES: Final = tuple(
 _MOST_PREFIXES: Final = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A line of the text.
 
@@ -111,15 +115,21 @@ def _plain(text: str) -> str:
 def rows(data: bytes) -> list[Row]:
     """The lines of a text.
 
-    :param data: The text, as it was read from a file; what is behind :data:`MOST_BYTES` is left out.
+    Of empty lines one behind the other there is only the first.
+
+    :param data: The text, as it was read from a file; what is behind :data:`MOST_BYTES` or
+        :data:`MOST_LINES` is left out.
     """
     data = data[:MOST_BYTES]
     encoded = bool(_QUOTED_PRINTABLE.search(data) or (_SOFT_BREAK.search(data) and _ESCAPED.search(data)))
     text = decoded(data)
     tagged = re.search(r"<(?:br|pre|p|div|html|span|blockquote)\b[^<>]{0,300}>", text, re.I) is not None
     entities = "&lt;" in text or "&gt;" in text or "&amp;" in text or "&nbsp;" in text or "&#" in text
-    found = []
+    found: list[Row] = []
     for number, line in _joined(text, encoded):
+        if not line and found and not found[-1].text:
+            # As below; there may be millions of them.
+            continue
         line = line[:MOST_COLUMNS]
         if tagged:
             line = re.sub(r"<br\s{0,3}/?>", "\n", line, flags=re.I)
@@ -127,14 +137,19 @@ def rows(data: bytes) -> list[Row]:
         if entities:
             line = html.unescape(line).replace("\u00a0", " ")
         for piece in line.split("\n"):
-            found.append(_row(number, _QUOTE.sub("", piece).rstrip()))
+            stripped = _QUOTE.sub("", piece).rstrip()
+            if not stripped and found and not found[-1].text:
+                continue
+            if len(found) >= MOST_LINES:
+                return found
+            found.append(_row(number, stripped))
     return found
 
 
 def _joined(text: str, encoded: bool) -> Iterator[tuple[int, str]]:
     """Lines with their numbers; those of quoted-printable put together again."""
     held, first = "", 0
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_split(text), start=1):
         if not encoded:
             yield number, line
             continue
@@ -147,6 +162,15 @@ def _joined(text: str, encoded: bool) -> Iterator[tuple[int, str]]:
         held, first = "", 0
     if held:
         yield first, held
+
+
+def _split(text: str) -> Iterator[str]:
+    """The lines of a text, one after the other: a list of all would be as large as the text, and more."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 def _row(number: int, text: str) -> Row:

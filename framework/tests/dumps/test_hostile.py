@@ -9,7 +9,7 @@ import pytest
 
 from pytest_memtype.commands.reports import read_report
 from pytest_memtype.dumps.read import read
-from pytest_memtype.dumps.text import MOST_BYTES
+from pytest_memtype.dumps.text import MOST_BYTES, rows
 from pytest_memtype.errors import UsageError
 from pytest_memtype.explain.explanation import explain
 
@@ -108,6 +108,24 @@ def test_noise_of_the_right_words() -> None:
     words = [*" ".join(LINES).split(), "[mem", "0xfd000000-0xfd000fff],", "got", "write-back", "x86/PAT:"]
     for _ in range(40):
         read("\n".join(" ".join(chosen.choices(words, k=12)) for _ in range(20)))
+
+
+@pytest.mark.parametrize("data", [b"\n" * (1 << 16), b"> \n\r\n" * (1 << 14), b"\r" * (1 << 16)])
+def test_lines_without_words_are_not_kept(data: bytes) -> None:
+    """Each would take 190 bytes of memory, for one of the text."""
+    found = rows(data)
+    assert len(found) <= 3
+    last = rows(data + b"end")[-1]
+    assert (last.text, last.number) == ("end", 1 + len(data.splitlines()))
+
+
+def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("text", "read"):
+        monkeypatch.setattr(f"pytest_memtype.dumps.{module}.MOST_LINES", 1000)
+    assert len(rows(b"a\n" * 3000)) == 1000
+    assert len(rows((b"x<br>" * 100 + b"\n") * 30)) == 1000
+    assert read("a\n" * 3000).truncated
+    assert not read("a\n" * 900).truncated
 
 
 def test_too_large_is_one_clear_line(tmp_path: Path) -> None:
