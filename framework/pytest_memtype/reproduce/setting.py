@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +31,19 @@ _MOST_MEMORY: Final = 6 << 30
 
 _TOP: Final = 32 * MIB
 """RAM above what is wanted: firmware keeps its tables in the last of it."""
+
+_MOST_LOW: Final = SPLIT_FROM - MIB
+"""Bytes of RAM, all of it below 4 GiB."""
+
+_STEP: Final = 128 * MIB
+
+_DEVICE: Final = (0xFD000000, 0xFE000000)
+"""The memory of the test device: the BAR where SeaBIOS puts it on q35."""
+
+_OF_MTRRS: Final = re.compile(
+    r"(?:en|dis)able_mtrr_(?:cleanup|trim)|mtrr_cleanup_debug|mtrr_(?:chunk_size|gran_size|spare_reg_nr)=\w{1,20}"
+)
+"""Parameters of arch/x86/kernel/cpu/mtrr/cleanup.c."""
 
 _FREE: Final = 0x20_0000_0000
 """Where nothing is in any guest: 128 GiB."""
@@ -145,8 +159,9 @@ def _with_ram(start: int, end: int) -> Hardware | None:
         return None
     # What Linux has for each page of RAM (64 bytes) lies at the top, too, and ioremap() takes it for no RAM.
     need = end + _TOP + end // 64
-    if end <= SPLIT_FROM - MIB:
-        memory = min(max(need, 256 * MIB), SPLIT_FROM - MIB)
+    if need <= _MOST_LOW:
+        # In steps, so that reports of much the same addresses have guests alike.
+        memory = min(max(-(-need // _STEP) * _STEP, 256 * MIB), _MOST_LOW)
     elif start > HIGH_START:
         memory = max(need - HIGH_START + LOW_WHEN_SPLIT, SPLIT_FROM)
     else:
@@ -181,7 +196,8 @@ def _machines(dump: Dump, hardware: Hardware, extent: tuple[int, int] | None) ->
         hardware = dataclasses.replace(hardware, cpu=f"{hardware.cpu},-pat")
     elif not pat:
         hardware = dataclasses.replace(hardware, cmdline="nopat")
-    asked = [word for word in words if word.startswith(("enable_mtrr_cleanup", "mtrr_", "disable_mtrr"))]
+    # Each once, the last counts: a report's line may have words of any kind, more than a guest's holds.
+    asked = list({word.partition("=")[0]: word for word in words if _OF_MTRRS.fullmatch(word)}.values())
     if {Kind.MTRR_CLEANUP_FAILED, Kind.MTRR_CLEANED} & kinds and "enable_mtrr_cleanup" not in asked:
         asked.append("enable_mtrr_cleanup")
     if asked:
@@ -242,6 +258,9 @@ def _covering(hardware: Hardware) -> list[MtrrRange]:
 
 def _write_back_at(extent: tuple[int, int], hardware: Hardware) -> Layout:
     """A layout under which a range is write-back, with a page on each side."""
+    if _DEVICE[0] <= extent[0] and extent[1] <= _DEVICE[1]:
+        # All of the device, so that all reports about it have guests alike.
+        extent = _DEVICE[0] + PAGE, _DEVICE[1] - PAGE
     start, end = extent[0] - PAGE, extent[1] + PAGE
     size = PAGE
     while start // size != (end - 1) // size:

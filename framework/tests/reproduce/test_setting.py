@@ -1,0 +1,53 @@
+"""The machines that fit a report: as it says, as far as a guest can be so, and few kinds of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype import MemType
+from pytest_memtype.dumps.facts import Dump
+from pytest_memtype.dumps.read import read
+from pytest_memtype.machine.hardware import MIB, SPLIT_FROM
+from pytest_memtype.reproduce.setting import Setting, settings
+from pytest_memtype.reproduce.wanted import PageLines
+from pytest_memtype.spec.linux_messages import Event, Message
+
+PAGE = 4096
+
+
+def of_ram(end: int) -> Setting:
+    lines = PageLines((), (Message(Event.IOREMAP_ON_RAM, end - PAGE, end),))
+    return next(settings(Dump(), lines))
+
+
+@pytest.mark.parametrize(
+    "end", [SPLIT_FROM - MIB, SPLIT_FROM - 2 * MIB, SPLIT_FROM - 64 * MIB, SPLIT_FROM - PAGE]
+)
+def test_ram_below_where_it_is_split_has_room_above_it(end: int) -> None:
+    """With one MiB more there would be none at all between 2 and 4 GiB, so it is elsewhere."""
+    setting = of_ram(end)
+    assert setting.offset
+    assert setting.notes
+    assert setting.hardware.memory_bytes - (end + setting.offset) >= 32 * MIB
+
+
+def test_reports_of_much_the_same_memory_have_guests_alike() -> None:
+    assert len({of_ram(end).hardware for end in range(100 * MIB, 300 * MIB, 10 * MIB)}) == 2
+
+    def layouts(start: int) -> list[object]:
+        message = Message(Event.IOREMAP_REFUSED, start, start + 5 * PAGE, MemType.WC, (MemType.WB,))
+        return [each.layout for each in settings(Dump(), PageLines((), (message,))) if not each.ram]
+
+    assert layouts(0xFD000000) == layouts(0xFD0F3000) == layouts(0xFE000000 - 5 * PAGE)
+    assert layouts(0xFD000000) != layouts(0xFC000000)
+
+
+def test_a_command_line_of_many_words() -> None:
+    """A guest's has no room for 2 KB; of parameters that are there twice the kernel takes the last."""
+    words = " ".join(f"mtrr_chunk_size={n}M mtrr_word{n}={'x' * 40}" for n in range(25))
+    report = read(
+        f"Command line: root=/dev/sda1 enable_mtrr_cleanup {words} disable_mtrr_trimmed disable_mtrr_trim\n"
+        "mtrr_cleanup: can not find optimal value\n"
+    )
+    setting = next(settings(report, None))
+    assert setting.hardware.cmdline == "enable_mtrr_cleanup mtrr_chunk_size=24M disable_mtrr_trim"
