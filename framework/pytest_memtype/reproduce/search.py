@@ -7,7 +7,7 @@ breadth first. No step is taken that makes the kernel say what isn't wanted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from pytest_memtype.reproduce.play import FIRST_PFN, Machine, Scene, played
@@ -77,6 +77,7 @@ _LIFE = ("munmap", "mprotect", "mremap", "write", "exit", "fork", "fork_without_
 _ALPHABETS = (
     _Alphabet(("ioremap",)),
     _Alphabet(("mmap",)),
+    _Alphabet(("ioremap", "mmap")),
     _Alphabet(("ioremap", "mmap"), ("fork",)),
     _Alphabet(("memremap", "ioremap")),
     _Alphabet(("set_memory", "mmap")),
@@ -119,7 +120,25 @@ def _can_lead_to(goal: Goal, alphabet: _Alphabet, board: Board) -> bool:
     # Only RAM has a direct map to change; and of device memory memremap() is ioremap().
     if not any(board.ram) and {"set_memory", "memremap"} & verbs:
         return False
-    return all(verbs & _LOGGED_BY.get(message.event, verbs) for message in goal.messages)
+    if alphabet.changes == ("fork",):
+        # A fork alone changes nothing that others find, and logs little.
+        return "fork" in goal.verbs or any("fork" in _logged_by(each, goal, ()) for each in goal.messages)
+    if not alphabet.changes and len(alphabet.maps) > 1 and not any(board.ram):
+        # Where one verb can say all, another is no help: its reservations are the same.
+        return not any(
+            all(verb in _logged_by(each, goal, verbs) for each in goal.messages) for verb in alphabet.maps
+        ) and all(verbs & _logged_by(each, goal, verbs) for each in goal.messages)
+    return all(verbs & _logged_by(each, goal, verbs) for each in goal.messages)
+
+
+def _logged_by(message: Message, goal: Goal, otherwise: Collection[str]) -> set[str]:
+    """The verbs through which a message is logged, or others where any may be."""
+    verbs = _LOGGED_BY.get(message.event, {*otherwise})
+    # A driver's request has one line more.
+    drivers = any(each.event is Event.IOREMAP_FAILED for each in goal.messages) or not goal.only
+    if message.event is Event.RESERVE_FAILED and not drivers:
+        return verbs - {"ioremap", "memremap"}
+    return verbs
 
 
 _LOGGED_BY = {
@@ -145,6 +164,7 @@ class _Front:
         self._goal, self._board, self._alphabet = goal, board, alphabet
         self._front = [played((), board, machine)]
         self._known: set[object] = set()
+        self._requests, self._setting_up = _requests_of(goal), _types_that_set_up(goal)
 
     def deeper(self, budget: Budget) -> tuple[Step, ...] | None:
         """Take each way one step further; returns the way that leads to what is wanted."""
@@ -163,7 +183,12 @@ class _Front:
                     if self._is_as_told(scene):
                         return tuple(scene.steps)
                     continue
-                key = (scene.key(), said, frozenset({each.verb for each in scene.steps} & self._goal.verbs))
+                key = (
+                    # Where mappings only come, it doesn't matter whose a reservation is.
+                    scene.key() if self._alphabet.changes else scene.key()[:2],
+                    said,
+                    frozenset({each.verb for each in scene.steps} & self._goal.verbs),
+                )
                 if key not in self._known:
                     self._known.add(key)
                     after.append(scene)
@@ -218,14 +243,25 @@ class _Front:
             yield Step(verb, first, end, MemType.WC)
             return
         for memtype in self._goal.types:
-            # Where the MTRRs don't say write-back, WB is another word for UC-.
-            if memtype is MemType.WB and not any((*self._board.write_back, *self._board.ram)):
+            asked = (first, end, memtype) in self._requests
+            # Where the MTRRs don't say write-back, WB is another word for UC-, but where it is to be logged.
+            if memtype is MemType.WB and not any((*self._board.write_back, *self._board.ram)) and not asked:
                 continue
             if memtype not in _KNOWS.get(verb, tuple(MemType)):
+                continue
+            if not asked and not self._sets_up(verb, memtype):
                 continue
             yield Step(verb, first, end, memtype)
             if verb == "mmap" and self._alphabet.private:
                 yield Step(verb, first, end, memtype, private=True)
+
+    def _sets_up(self, verb: str, memtype: MemType) -> bool:
+        """Whether a mapping that no message is about may lead to one: by the type that it holds."""
+        if self._setting_up is not None and memtype not in self._setting_up:
+            return False
+        # Where mappings only come, any verb's reservation is as good as another's.
+        one_verb = not self._alphabet.changes and not any(self._board.ram)
+        return not one_verb or verb == self._alphabet.maps[0]
 
     def _changes(self, scene: Scene) -> Iterator[Step]:
         verbs = self._alphabet.changes
@@ -246,6 +282,27 @@ class _Front:
                     if verb in verbs:
                         yield Step(verb, first, end, target=target, child=child)
 
+
+def _requests_of(goal: Goal) -> frozenset[tuple[int, int, MemType]]:
+    """The cells and types of the requests that the wanted messages are about."""
+    asked: dict[tuple[int, int], set[MemType]] = {}
+    for each in goal.messages:
+        if each.first is not None and each.end is not None:
+            types = asked.setdefault((each.first, each.end), set())
+            types.update(() if each.asked is None else (each.asked,))
+    return frozenset((*cells, memtype) for cells, types in asked.items() for memtype in types or goal.types)
+
+
+def _types_that_set_up(goal: Goal) -> frozenset[MemType] | None:
+    """The types that some memory has to have before; None for any, as a message that names none may want."""
+    others = [each for each in goal.messages if each.event not in _FOLLOWING]
+    if not others or not all(each.held for each in others):
+        return None
+    return frozenset(memtype for each in others for memtype in each.held)
+
+
+_FOLLOWING = (Event.IOREMAP_FAILED, Event.RESERVE_FAILED)
+"""Messages that say no type in use, but come behind one that does."""
 
 _KNOWS = {
     "memremap": (MemType.WB, MemType.WT, MemType.WC),

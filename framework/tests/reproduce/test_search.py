@@ -66,6 +66,42 @@ def test_write_back_first_needs_mtrrs_that_say_so(write_back: bool) -> None:
     assert found == (["ioremap"] * 2 if write_back else None)
 
 
+def test_write_back_that_is_asked_for_where_the_mtrrs_do_not_say_so() -> None:
+    """It is tracked as UC-, which no request for UC- is logged as."""
+    messages = (
+        Message(Event.CONFLICTING_TYPES, 1, 4, held=(UC_MINUS, WT)),
+        Message(Event.RESERVE_FAILED, 1, 4, WB, (UC_MINUS,)),
+        Message(Event.IOREMAP_FAILED),
+    )
+    goal = Goal(messages, types=(UC_MINUS, WT, WB))
+    found = search(goal, board(5), Machine(BOOKWORM), budget=Budget(4_000), changing=False)
+    assert found is not None
+    assert found[-1] == Step("ioremap", 1, 4, WB)
+
+
+def test_two_refusals_of_different_ranges_cost_little() -> None:
+    """Only types in use are set up, by one verb, and only what a message is about is asked for besides."""
+    messages = (
+        Message(Event.IOREMAP_REFUSED, 2, 3, WT, (WC,)),
+        Message(Event.USER_REFUSED, 1, 5, WT, (WC,)),
+    )
+    goal = Goal(messages, types=(WT, WC, UC_MINUS))
+    found = search(goal, board(6), Machine(NEWEST), budget=Budget(2_000), changing=False)
+    assert found is not None
+    assert {(each.verb, each.memtype) for each in found} == {("ioremap", WC), ("ioremap", WT), ("mmap", WT)}
+
+
+def test_a_conflict_of_two_types_costs_little() -> None:
+    """Neither forks nor a second verb have to do with it."""
+    messages = (
+        Message(Event.CONFLICTING_TYPES, 1, 4, held=(WC, WT)),
+        Message(Event.RESERVE_FAILED, 1, 4, WC, (WC,)),
+    )
+    goal = Goal(messages, types=(WC, WT, UC_MINUS))
+    found = search(goal, board(5), Machine(BULLSEYE), budget=Budget(800), changing=False)
+    assert [each.verb for each in found or ()] == ["mmap", "mmap", "mmap"]
+
+
 def test_a_fork_that_wants_the_very_type() -> None:
     """A CPU without MTRRs on 6.1: WC is tracked, the page table has UC-."""
     goal = Goal((Message(Event.USER_REFUSED, 1, 2, UC_MINUS, (WC,)),), types=(UC_MINUS, WC))
