@@ -11,7 +11,7 @@ from pytest_memtype.dumps.facts import Complaint, Dump, Entry
 from pytest_memtype.reproduce.play import Machine
 from pytest_memtype.reproduce.requests import Request, requests_for
 from pytest_memtype.reproduce.search import Budget, Goal, search
-from pytest_memtype.reproduce.setting import PAGE, Setting, settings
+from pytest_memtype.reproduce.setting import PAGE, Setting, of_two_types, settings
 from pytest_memtype.reproduce.step import Board, Step
 from pytest_memtype.reproduce.wanted import PageLines, Wanted
 from pytest_memtype.spec.linux_messages import Message
@@ -73,6 +73,13 @@ def plan(wanted: Wanted, dump: Dump, version: Version) -> Plan:
             parts.append(found)
     for lines in wanted.pages[MOST_PARTS:]:
         stuck += lines.complaints
+    for complaint in wanted.large[:MOST_PARTS]:
+        large = _large(complaint, dump)
+        if large is None:
+            stuck.append(complaint)
+        else:
+            parts.append(large)
+    stuck += wanted.large[MOST_PARTS:]
     if wanted.requests:
         setting = next(settings(dump, None))
         asked, left = requests_for(wanted.requests, setting)
@@ -83,6 +90,17 @@ def plan(wanted: Wanted, dump: Dump, version: Version) -> Plan:
     if wanted.boot:
         parts = _with_boot(parts, wanted, dump)
     return Plan(tuple(parts), tuple(stuck))
+
+
+def _large(complaint: Complaint, dump: Dump) -> Part | None:
+    """A large page over memory of two types, which the kernel makes small pages of, and says so."""
+    assert complaint.span is not None
+    setting = of_two_types(dump, complaint.span.start, complaint.span.end + 1)
+    if setting is None:
+        return None
+    start = complaint.span.start + setting.offset
+    board = setting.board((start, start + complaint.span.size))
+    return Part((complaint,), setting, board, (Step("ioremap", 0, 1, MemType.UC_MINUS),))
 
 
 def _with_boot(parts: list[Part], wanted: Wanted, dump: Dump) -> list[Part]:

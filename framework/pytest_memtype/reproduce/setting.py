@@ -102,11 +102,37 @@ def settings(dump: Dump, lines: PageLines | None) -> Iterator[Setting]:
     :param lines: The messages about one range; None for messages of the boot alone.
     """
     for doubt, ram in enumerate(_ram(dump, lines)):
-        for hardware, offset, notes in _places(lines, ram=ram):
+        for hardware, offset, notes in _places(lines.extent if lines else None, ram=ram):
             for machine in _machines(dump, hardware, _shifted(lines, offset)):
                 yield dataclasses.replace(
                     machine, ram=ram, offset=offset, doubt=machine.doubt + doubt, notes=notes + machine.notes
                 )
+
+
+def of_two_types(dump: Dump, start: int, end: int) -> Setting | None:
+    """The machine on which a range of device memory has two MTRR types; None where none has room for it.
+
+    :param dump: The report.
+    :param start: The range's first address.
+    :param end: The address behind it.
+    """
+    for hardware, offset, notes in _places((start, end), ram=False):
+        own = _own(dump, hardware)
+        if own is not None and not offset:
+            state = intended(own[0], physical_bits=hardware.physical_bits)
+            first, *others = (each.memtype for each in runs(state, start, end))
+            # UC in front hides what follows (type_merge(), 6.5 and later).
+            if others and first is not MemType.UC:
+                return Setting(own[0], hardware, True, True, False, 0, 0, notes + own[1])
+        half = MtrrRange(start + offset, (end - start) // 2, MemType.WC)
+        layout = Layout(
+            "two-types",
+            default=MemType.UC,
+            ranges=[*_covering(hardware), half],
+            description="one half of the memory of the report is write-combining, the other uncached",
+        )
+        return Setting(layout, hardware, True, True, False, offset, 0, notes)
+    return None
 
 
 def _shifted(lines: PageLines | None, offset: int) -> tuple[int, int] | None:
@@ -129,9 +155,8 @@ def _ram(dump: Dump, lines: PageLines | None) -> Sequence[bool]:
     return (True, False) if said else (False, True)
 
 
-def _places(lines: PageLines | None, *, ram: bool) -> Iterator[tuple[Hardware, int, tuple[str, ...]]]:
+def _places(extent: tuple[int, int] | None, *, ram: bool) -> Iterator[tuple[Hardware, int, tuple[str, ...]]]:
     """Hardware under which a range is what it shall be, with what is added to its addresses."""
-    extent = lines.extent if lines else None
     if extent is None:
         yield Hardware(), 0, ()
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
 from pytest_memtype.explain.known_bugs import FIRST_PAGE
@@ -12,6 +13,9 @@ from pytest_memtype.spec.linux_messages import Event, Message
 from pytest_memtype.x86.memtype import MemType
 
 _EVENTS = {each.name: each for each in Event}
+
+LARGE: Final = 2 << 20
+"""Bytes of a large page."""
 
 REQUESTS = frozenset({Kind.MTRR_MISMATCH, Kind.MTRR_OVERLAP, Kind.MTRR_FULL, Kind.MTRR_UNALIGNED})
 """Messages of ``mtrr_add_page()``: a register was asked for."""
@@ -90,6 +94,7 @@ class Wanted:
     """The messages that are to be made again.
 
     :param pages: Messages about memory, one for each range of it.
+    :param large: Messages about large pages over several MTRR types.
     :param requests: Messages about registers that were asked for.
     :param boot: Messages of the boot.
     :param entries: Lines of ``pat_memtype_list`` that are due to how the machine booted.
@@ -100,6 +105,7 @@ class Wanted:
     """
 
     pages: tuple[PageLines, ...]
+    large: tuple[Complaint, ...]
     requests: tuple[Complaint, ...]
     boot: tuple[Complaint, ...]
     entries: tuple[Entry, ...]
@@ -116,7 +122,7 @@ class Wanted:
     @property
     def complaints(self) -> tuple[Complaint, ...]:
         """The messages that decide: of the boot only where there are no others."""
-        asked = (*(each for lines in self.pages for each in lines.complaints), *self.requests)
+        asked = (*(each for lines in self.pages for each in lines.complaints), *self.large, *self.requests)
         return asked or self.boot
 
 
@@ -125,7 +131,7 @@ def wanted(dump: Dump) -> Wanted:
     known: list[tuple[Complaint, Message]] = []
     unknown = []
     for each in dump.complaints:
-        if each.kind in REQUESTS | BOOT | _REST:
+        if each.kind in REQUESTS | BOOT | _REST or _is_of_large_page(each):
             continue
         message = _message(each)
         if message is None:
@@ -139,6 +145,7 @@ def wanted(dump: Dump) -> Wanted:
     boot = tuple(each for each in dump.complaints if each.kind in BOOT)
     return Wanted(
         pages=tuple(_clusters(known)),
+        large=tuple(each for each in dump.complaints if _is_of_large_page(each)),
         requests=tuple(each for each in dump.complaints if each.kind in REQUESTS),
         boot=boot,
         entries=_odd_entries(dump) if boot and not known else (),
@@ -146,6 +153,17 @@ def wanted(dump: Dump) -> Wanted:
         verbs=frozenset(_verbs(dump)),
         private="map_private" in {call.lower() for call in dump.user_calls},
         fork_fails=any(_FAILED_FORK.search(line.text) for line in dump.prose),
+    )
+
+
+def _is_of_large_page(complaint: Complaint) -> bool:
+    """Whether it is about a large page, and which: ``pmd_set_huge()`` alone says so, once a boot."""
+    span = complaint.span
+    return (
+        complaint.kind is Kind.HUGE_PAGE
+        and span is not None
+        and span.size == LARGE
+        and not span.start % LARGE
     )
 
 

@@ -38,6 +38,15 @@ def test_a_report_becomes_a_guest_that_says_the_same(tmp_path: Path) -> None:
     assert all(Path(each).exists() for each in found["files"])
 
 
+def test_a_large_page_over_two_types_is_made_small_again(tmp_path: Path) -> None:
+    where = "[mem 0xfd200000-0xfd400000]"
+    line = f"pmd_set_huge: Cannot satisfy {where} with a huge-page mapping due to MTRR override."
+    status, out, _ = run(f"6.1.9\n{line}\n", tmp_path, "--json", "--kernel", "debian:bookworm")
+    found = json.loads(out)
+    assert (status, found["reproduce"]) == (0, "reproduced")
+    assert found["kernels"][0]["lines"] == [line]
+
+
 def test_what_a_kernel_does_not_say(tmp_path: Path) -> None:
     """6.1.192 frees what is its own (dc84bc2aba85): no way leads there on that kernel."""
     status, out, _ = run(

@@ -8,9 +8,13 @@ from pytest_memtype import MemType
 from pytest_memtype.dumps.facts import Dump
 from pytest_memtype.dumps.read import read
 from pytest_memtype.machine.hardware import MIB, SPLIT_FROM
+from pytest_memtype.machine.layout import intended
+from pytest_memtype.reproduce.plan import plan
 from pytest_memtype.reproduce.setting import Setting, settings
-from pytest_memtype.reproduce.wanted import PageLines
+from pytest_memtype.reproduce.step import Step
+from pytest_memtype.reproduce.wanted import PageLines, wanted
 from pytest_memtype.spec.linux_messages import Event, Message
+from pytest_memtype.x86.mtrr_runs import runs
 
 PAGE = 4096
 
@@ -40,6 +44,27 @@ def test_reports_of_much_the_same_memory_have_guests_alike() -> None:
 
     assert layouts(0xFD000000) == layouts(0xFD0F3000) == layouts(0xFE000000 - 5 * PAGE)
     assert layouts(0xFD000000) != layouts(0xFC000000)
+
+
+def test_a_large_page_lies_over_two_types() -> None:
+    """The first isn't UC: since 6.5 that hides what follows it (docs/bugs/large-page-mtrrs.md)."""
+    for own in ("", "reg00: base=0x0fd200000 ( 4050MB), size=    1MB, count=1: write-combining\n"):
+        words = "with a huge-page mapping due to MTRR override."
+        report = read(f"{own}pmd_set_huge: Cannot satisfy [mem 0xfd200000-0xfd400000] {words}\n")
+        what = wanted(report)
+        assert (what.complaints, what.unknown) == (report.complaints, ())
+        (part,) = plan(what, report, (6, 1, 192)).parts
+        state = intended(part.setting.layout, physical_bits=40)
+        first, second = (run.memtype for run in runs(state, 0xFD200000, 0xFD400000))
+        assert first is MemType.WC
+        assert second is not MemType.WC
+        assert part.steps == (Step("ioremap", 0, 1, MemType.UC_MINUS),)
+
+
+def test_a_range_that_is_no_large_page_is_said_to_be_unknown() -> None:
+    words = "with a huge-page mapping due to MTRR override."
+    report = read(f"pmd_set_huge: Cannot satisfy [mem 0xfd201000-0xfd400000] {words}\n")
+    assert wanted(report).unknown == report.complaints
 
 
 def test_a_command_line_of_many_words() -> None:
