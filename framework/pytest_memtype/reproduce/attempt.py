@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pytest_memtype.dumps.facts import Complaint
 from pytest_memtype.errors import KernelError, MemtypeError
@@ -18,6 +19,9 @@ from pytest_memtype.reproduce.plan import Part, Plan
 from pytest_memtype.reproduce.said import complaints_in, pairs, without_time
 from pytest_memtype.run.boot import GuestPlan, booted
 from pytest_memtype.run.qualification import chosen
+
+Start: TypeAlias = Callable[[GuestPlan, Path], Guest]
+"""Makes the guest of a plan, with its logs in a folder."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,21 @@ class Attempt:
         return not self.missing and not self.trouble
 
 
-def attempt(plan: Plan, made: Bundle, *, accelerator: Wanted, progress: Progress) -> Attempt:
+def by_boot(plan: GuestPlan, logs: Path) -> Guest:
+    """A guest that has just booted."""
+    return booted(plan, logs=logs)
+
+
+def attempt(
+    plan: Plan, made: Bundle, *, accelerator: Wanted, progress: Progress, start: Start = by_boot
+) -> Attempt:
     """Carry out a plan on a kernel.
 
     :param plan: The plan.
     :param made: The kernel.
     :param accelerator: The accelerator that the user wants, or ``auto``.
     :param progress: Called with a line at the start of each slow stage.
+    :param start: Makes each guest.
     :raises HostError: this host can't run a guest.
     """
     if made.module is None:
@@ -70,7 +82,7 @@ def attempt(plan: Plan, made: Bundle, *, accelerator: Wanted, progress: Progress
             files = GuestPlan(made.image, made.initramfs, setting.layout, setting.hardware, choice)
             progress(f"booting {made.release}")
             try:
-                guest = booted(files, logs=Path(name) / "logs")
+                guest = start(files, Path(name) / "logs")
                 with guest.machine:
                     said, listed = _said(part, guest)
                     if guest.reports():

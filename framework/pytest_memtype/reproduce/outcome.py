@@ -12,7 +12,7 @@ from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.bundle import Bundle
 from pytest_memtype.kernels.ready import ready
 from pytest_memtype.machine.accelerator import Wanted as Accelerator
-from pytest_memtype.reproduce.attempt import Attempt, attempt
+from pytest_memtype.reproduce.attempt import Attempt, Start, attempt, by_boot
 from pytest_memtype.reproduce.nearest_kernel import Candidate, by_distance, nearest
 from pytest_memtype.reproduce.plan import Plan, plan
 from pytest_memtype.reproduce.wanted import Wanted, wanted
@@ -76,6 +76,7 @@ def reproduce(
     specs: Sequence[str] = (),
     accelerator: Accelerator,
     progress: Progress,
+    start: Start = by_boot,
 ) -> Outcome:
     """Make a kernel say again what a report says.
 
@@ -85,6 +86,7 @@ def reproduce(
         nearest and the newest.
     :param accelerator: The accelerator that the user wants, or ``auto``.
     :param progress: Called with a line at the start of each slow stage.
+    :param start: Makes each guest.
     :raises MemtypeError: a kernel can't be had, or this host can't run it.
     """
     what = wanted(dump)
@@ -109,7 +111,9 @@ def reproduce(
         decides = found_on if version is None else nearest(version, known).spec
         tried = [decides, found_on, known[-1].spec]
         bundles = _made(dict.fromkeys(tried))
-    attempts = [attempt(found, made, accelerator=accelerator, progress=progress) for made in bundles]
+    attempts = [
+        attempt(found, made, accelerator=accelerator, progress=progress, start=start) for made in bundles
+    ]
     return _judged(what, found, of, attempts)
 
 
