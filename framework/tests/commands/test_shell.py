@@ -25,6 +25,7 @@ def test_it(guest: Guest) -> None:
 """
 
 
+@pytest.mark.timeout(1200)  # The distribution's image may have to be made first.
 @pytest.mark.parametrize("guest", [("--kernel", KERNEL), ("--guest", "debian:bookworm")])
 def test_a_shell_on_the_console(guest: tuple[str, str]) -> None:
     command = [sys.executable, "-c", "from pytest_memtype.cli import main; main()"]

@@ -52,6 +52,8 @@ def _settled(lines: list[str], folder: Path) -> list[str]:
         (r"-[0-9a-f]{8}(?=/|\n|$)", "-HASH"),
         (r"\d+\.\d+\.\d+(?:-\d+)?(?:-cloud)?-amd64", "RELEASE"),
         (r"process \d+", "process PID"),
+        # Whether its end is seen while the request is written or after it is a matter of microseconds.
+        (r"\(writing to the agent's port for (.*)\)", r"(waiting for \1 on the agent's port)"),
         (r" at 0x[0-9a-f]+>", " at ADDRESS>"),
         (r"\[ *\d+\.\d+\] ", "[TIME] "),
         # RAM, wherever the guest has it; device memory is at 0xfd000000.
