@@ -110,7 +110,7 @@ struct memtype_verdict {
 
 /* Neighbouring pages whose leaf entries differ in nothing but the page. */
 struct memtype_run {
-	__u64 entry;		/* raw leaf entry of the first page, 0 when not present */
+	__u64 entry;		/* raw leaf entry of the first page, with PROT_NONE too; 0 for no page */
 	__u32 shift;		/* 12, 21 or 30 */
 	__u32 pages;		/* in units of 4 KiB */
 };

@@ -49,7 +49,8 @@ static u64 page_table_entry(unsigned long address, unsigned int *shift)
 		*shift = PAGE_SHIFT + 9 * level;
 		entry = READ_ONCE(table[address >> *shift & 511]) & ~ENTRY_ENCRYPTED;
 		if (!(entry & ENTRY_PRESENT))
-			return page_table_hidden(entry, address, level) ? entry : 0;
+			/* Linux inverts the address without that bit, which is clear when inverted again. */
+			return page_table_hidden(entry, address, level) ? entry | ENTRY_ENCRYPTED : 0;
 		if (level == 0 || (level <= 2 && entry & ENTRY_LARGE))
 			return entry;
 	}

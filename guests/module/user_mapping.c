@@ -21,8 +21,8 @@
  * told that it happened, and mremap() comes after the open() of the new VMA,
  * and not at all for a part that stays.
  *
- * VM_PFNMAP and VM_DONTEXPAND, which remap_pfn_range() sets, see to it that a
- * VMA never merges and never grows, and that MREMAP_DONTUNMAP is refused.
+ * VM_PFNMAP or VM_MIXEDMAP, and VM_DONTEXPAND, which every way to map sets here, see
+ * to it that a VMA never merges and never grows, and that MREMAP_DONTUNMAP is refused.
  *
  * vm_pgoff is the page frame where our own device is mapped, /dev/mem likewise,
  * sysfs adds the BAR's start (drivers/pci/mmap.c, pci_mmap_resource_range()), and

@@ -70,12 +70,22 @@ static bool user_mmap_pieces_fit(const struct memtype_prepare *next)
 	return pages == next->request.pages;
 }
 
+/* Does the method map no more than the part that it is told? The others map all of a VMA. */
+static bool user_mmap_maps_parts(u32 map_method)
+{
+	return map_method == MEMTYPE_METHOD_REMAP || map_method == MEMTYPE_METHOD_COMBINE ||
+	       map_method == MEMTYPE_METHOD_INSERT_PAGE ||
+	       map_method == MEMTYPE_METHOD_INSERT_PAGES;
+}
+
 int user_mmap_prepare(struct file *file, const struct memtype_prepare *next)
 {
 	struct user_file *user = file->private_data;
 
-	if (next->part_first > next->request.pages ||
+	if (next->map_method >= MEMTYPE_METHODS ||
+	    next->part_first > next->request.pages ||
 	    next->part_pages > next->request.pages - next->part_first ||
+	    (next->part_pages != next->request.pages && !user_mmap_maps_parts(next->map_method)) ||
 	    !user_mmap_pieces_fit(next))
 		return -EINVAL;
 	mutex_lock(&state_lock);

@@ -24,7 +24,13 @@ static bool user_pages_exist(const struct user_piece *piece)
 	u64 n;
 
 	for (n = 0; n < piece->pages; n++)
-		if (!pfn_valid(piece->frame + n))
+		/*
+		 * Struct pages of memremap_pages() go with it, whoever maps them: from 5.18 on
+		 * it waits for no reference of theirs (mm/memremap.c, memunmap_pages()), before
+		 * it waits for ever.
+		 */
+		if (!pfn_valid(piece->frame + n) ||
+		    is_zone_device_page(pfn_to_page(piece->frame + n)))
 			return false;
 	return true;
 }

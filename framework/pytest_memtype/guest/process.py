@@ -195,7 +195,7 @@ class Process:
         :param dont_unmap: MREMAP_DONTUNMAP.
         :returns: The mapping that has the pages now.
         :raises SyscallRefused: mremap() failed in the guest; ``errno`` says how. Every mapping made here is
-            VM_PFNMAP and VM_DONTEXPAND, so growing is EFAULT and ``dont_unmap`` EINVAL
+            VM_PFNMAP or VM_MIXEDMAP, and VM_DONTEXPAND, so growing is EFAULT and ``dont_unmap`` EINVAL
             (``mm/mremap.c``, 5.10 to 7.3).
         """
         arguments: dict[str, int] = {"offset": offset, "move": int(move), "dont_unmap": int(dont_unmap)}

@@ -295,9 +295,6 @@ class Linux:
             behind the other; none for one piece.
         """
         asked = memtype
-        # Nothing in sysfs can be executed: fs/kernfs/mount.c, kernfs_fill_super(), SB_I_NOEXEC.
-        if via == "sysfs" and "x" in protection:
-            return Answer(errno.EPERM)
         if via == "devmem":
             if self._has_ram(pfn, pages):
                 return Answer(errno.EPERM)  # CONFIG_STRICT_DEVMEM
@@ -311,6 +308,9 @@ class Linux:
                 asked = MemType.UC
         elif via == "sysfs" and memtype is MemType.WC and not self.reservations.tracking:
             return Answer(errno.ENOENT)
+        elif via == "sysfs" and "x" in protection:
+            # Nothing in sysfs can be executed: fs/kernfs/mount.c, kernfs_fill_super(), SB_I_NOEXEC.
+            return Answer(errno.EPERM)
         inserted = via in ("insert_pfn", "insert_pfn_pmd", "insert_mixed")
         if inserted and private and via != "insert_mixed":
             return Answer(errno.EINVAL)

@@ -368,7 +368,8 @@ class Processes:
     def access(self, pid: int, vpage: int, *, write: bool) -> int:
         """Read or write a page of a process: 0, or the number of the signal."""
         vma = next(iter(self._within(pid, vpage, vpage + 1)), None)
-        # PROT_WRITE or PROT_EXEC alone lets a process read (arch/x86/mm/fault.c, access_error()).
+        # PROT_WRITE or PROT_EXEC alone lets a process read (arch/x86/mm/fault.c, access_error()); PROT_EXEC
+        # doesn't on a CPU with protection keys (mm/mmap.c, execute_only_pkey()), which qemu64 isn't.
         if vma is None or not vma.protection or (write and "w" not in vma.protection):
             return SIGSEGV
         entry = self.tables[pid].get(vpage)

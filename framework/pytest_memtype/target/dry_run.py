@@ -24,6 +24,18 @@ from pytest_memtype.target.permission import TargetConfig
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.memtype import MemType
 
+#: Requests about memory, which has to be named: guests/module/allowed.c.
+_OF_MEMORY: Final = (
+    "ioremap",
+    "memremap",
+    "memremap_pages",
+    "vmap",
+    "reserve_wc",
+    "phys_wc_add",
+    "zap",
+    "mmap",
+)
+
 #: Requests that the agent and its module carry out only in a guest in QEMU: guests/module/allowed.c and
 #: guests/agent/operations.c.
 _OURS_ONLY: Final = (
@@ -95,7 +107,7 @@ class DryRun:
             return self.permission.shell
         if verb in _OURS_ONLY:
             return False
-        if verb in ("ioremap", "memremap", "memremap_pages", "reserve_wc", "phys_wc_add", "zap", "mmap"):
+        if verb in _OF_MEMORY:
             return self._named(int(fields["start"]), int(fields["pages"]) * PAGE_SIZE)
         if verb == "mtrr_add":
             return self._named(int(fields["base"]), int(fields["size"]))

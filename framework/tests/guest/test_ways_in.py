@@ -316,6 +316,31 @@ def test_a_struct_page_is_copied_with_the_type_of_its_mapping(guest: Guest, via:
 
 
 @pytest.mark.parametrize("via", ["insert_page", "insert_pages", "remap_vmalloc"])
+def test_struct_pages_that_a_driver_takes_away_again(guest: Guest, via: str) -> None:
+    """They would be freed under the process: from 5.18 on Linux doesn't wait for its references."""
+    bar = guest.mmio(pages=LARGE, align=LARGE)
+    made = guest.driver("p2p").memremap_pages(bar, WB).mapping
+    assert made is not None
+    refused = guest.process("X").mmap(bar, WB, via=via)
+    assert refused.kernel.errno == errno.EINVAL
+    guest.driver("p2p").release(made)
+    assert (guest.memtype_list(bar), guest.tracked(bar)) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "via", ["insert_pfn", "insert_mixed", "iomap_memory", "dma_coherent", "remap_vmalloc"]
+)
+def test_a_part_by_a_way_that_maps_all(guest: Guest, via: str) -> None:
+    """More would be mapped than is counted; the module says so, whoever asks it."""
+    bar = guest.mmio(pages=2)
+    guest.process("X")
+    asked = {"start": bar.start, "pages": 2, "memtype": int(WC), "part_first": 0, "part_pages": 1}
+    with pytest.raises(AgentError, match="Invalid argument"):
+        guest._agent.call("mmap", process="X", via=via, **asked)
+    assert (guest.memtype_list(bar), guest.tracked(bar)) == ((), ())
+
+
+@pytest.mark.parametrize("via", ["insert_page", "insert_pages", "remap_vmalloc"])
 def test_struct_pages_that_there_are_not(guest: Guest, via: str) -> None:
     """A BAR has none, and a page of RAM that a process has mapped is taken away from it like any other."""
     bar, ram = guest.mmio(pages=2), guest.ram(pages=2)

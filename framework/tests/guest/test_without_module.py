@@ -63,6 +63,20 @@ def test_user_mappings_and_their_page_tables(guest_factory: GuestFactory, kernel
     child.exit()
 
 
+def test_pages_that_a_process_may_not_touch(guest_factory: GuestFactory, kernel: str) -> None:
+    """Linux keeps page and type in their entries, the address inverted (asm/pgtable-invert.h)."""
+    guest = guest_factory(kernel=kernel)
+    bar = guest.mmio(pages=2)
+    process = guest.process("X")
+    for protection in ("", "r"):
+        outcome = process.mmap(bar, MemType.WC, via="sysfs", protection=protection)
+        assert outcome.granted_pages == (MemType.WC,) * 2
+        assert outcome.mapping is not None
+        assert process.mprotect(outcome.mapping, "") == 0
+        assert process.physical(outcome.mapping, 1) == bar[1].start
+        assert process.munmap(outcome.mapping) == 0
+
+
 def test_what_needs_the_module_says_so(guest_factory: GuestFactory, kernel: str) -> None:
     guest = guest_factory(kernel=kernel)
     bar = guest.mmio(pages=1)

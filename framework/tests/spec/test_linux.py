@@ -258,6 +258,9 @@ def test_nopat(version: Version, memtype: MemType) -> None:
     linux.processes.start(1)
     assert linux.mmap(1, 0, BAR, 1, UC_MINUS, via="devmem").granted == (memtype,)
     assert linux.mmap(1, 4, BAR, 1, WC, via="sysfs") == Answer(errno.ENOENT)
+    # What isn't there can't be opened, whatever it would be mapped for.
+    assert linux.mmap(1, 4, BAR, 1, WC, via="sysfs", protection="rx") == Answer(errno.ENOENT)
+    assert linux.mmap(1, 4, BAR, 1, UC_MINUS, via="sysfs", protection="rx") == Answer(errno.EPERM)
     assert linux.ioremap(1, BAR, 1, WC) == Answer(0, (UC_MINUS,))
     assert entries(linux) == []
 

@@ -85,10 +85,13 @@ def test_the_machine_refuses_what_the_host_should_not_ask_for(target: Targets, s
     call = guest._agent.call
     fields = {"start": start, "pages": 2, "memtype": int(WC)}
     call("process", name="P", uid=0)
-    for verb in ("ioremap", "memremap", "set_memory", "set_pages_array", "reserve_wc", "phys_wc_add", "zap"):
+    verbs = ("ioremap", "memremap", "set_memory", "set_pages_array", "reserve_wc", "phys_wc_add", "zap")
+    for verb in (*verbs, "memremap_pages", "vmap"):
         with pytest.raises(NotAllowed):
             call(verb, owner="X", **fields)
-    for via in ("driver", "insert_pfn", "noncached_writecombine", "sysfs", "devmem"):
+    own = ("driver", "insert_pfn", "insert_pfn_pmd", "insert_mixed", "iomap_memory", "noncached_writecombine")
+    structs = ("insert_page", "insert_pages", "remap_vmalloc", "dma_coherent", "dma_wc")
+    for via in (*own, *structs, "sysfs", "devmem"):
         with pytest.raises(NotAllowed):
             call("mmap", process="P", via=via, **fields)
     for verb, other in (("ram", {"pages": 1}), ("fuzz", {"seed": 1, "steps": 1}), ("mailbox", {})):
@@ -150,6 +153,7 @@ def test_a_dry_run_does_nothing(machine: HandStarted, target: Targets) -> None:
     for refused in (
         lambda: guest.process("X").mmap(via="/dev/zero", size=4096),
         lambda: guest.driver("drm").memremap_pages(guest.region(1 << 32, 2 << 20), MemType.WB),
+        lambda: guest.driver("drm").vmap(guest.region(1 << 32, 4096), MemType.WB),
         lambda: guest.process("X").ioctl("/proc/mtrr", 0, b""),
     ):
         with pytest.raises(NotAllowed):
