@@ -91,5 +91,5 @@ def _part(cells: Sequence[Cell], kernels: Sequence[str]) -> Table:
 
 
 def _number(version: str) -> tuple[int, ...]:
-    # The file of a run may be anybody's.
-    return tuple(int(part) if part.isdecimal() else 0 for part in version.split("."))
+    # The file of a run may be anybody's, and Python reads no number of 5,000 digits.
+    return tuple(int(part) if part.isdecimal() and len(part) < 10 else 0 for part in version.split("."))

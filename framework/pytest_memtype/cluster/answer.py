@@ -106,12 +106,12 @@ def take(data: object, nodeids: Collection[str]) -> Answer:
     return answer
 
 
-def take_kept(data: object, name: str, folders: Collection[str]) -> Answer:
+def take_kept(data: object, name: str, of_test: Callable[[str], bool]) -> Answer:
     """Read a worker's answer to the question for logs that it keeps: those, or why it doesn't have them.
 
     :param data: What its task returned.
     :param name: The SHA-256 of what it kept when the test ended.
-    :param folders: Names of the folders that the test's logs may be in.
+    :param of_test: Whether the test's logs may be in a folder of this name.
     :raises AnswerRefused: it isn't what was kept, or would write elsewhere.
     """
     answer = take(data, ())
@@ -119,7 +119,7 @@ def take_kept(data: object, name: str, folders: Collection[str]) -> Answer:
         return answer
     if not answer.logs or hashlib.sha256(_unpacked(data)).hexdigest() != name:
         raise AnswerRefused("it isn't what was kept when the test ended")
-    if len({path.parts[0] for path in answer.logs} - set(folders)):
+    if not all(of_test(path.parts[0]) for path in answer.logs):
         raise AnswerRefused("it has logs of other tests")
     return answer
 

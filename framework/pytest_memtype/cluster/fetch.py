@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from pytest_memtype.cluster.journal import Kept, kept_of
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, connected
 from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError, UsageError, reason
 from pytest_memtype.host.progress import Progress
-from pytest_memtype.run.folder import CLUSTER_WORKER, module_of, shared_guests_folder, test_folder
+from pytest_memtype.run.folder import has_shared_guests, module_of, test_folder
 from pytest_memtype.run.kept_logs import LIMIT
 from pytest_memtype.run.options import LOCAL
 
@@ -43,31 +43,43 @@ def fetch(run: Path, test: str, *, scheduler: str | None, insecure: bool, progre
     :raises UsageError: the run has no such test, or was on no cluster; or the address can't be used.
     :raises HostError: nobody has the logs any more, or answers as it should.
     """
-    own = test_folder(run, test)
-    shared = shared_guests_folder(run, module_of(test), CLUSTER_WORKER)
+    own, module = test_folder(run, test), module_of(test)
     if own.is_dir():
         return own
     try:
         kept = kept_of(run, test)
     except UsageError:
         # Another test has failed that shared its guests.
-        if shared.is_dir():
-            return shared
+        shared = sorted(each for each in run.iterdir() if has_shared_guests(each.name, module))
+        if len(shared) == 1:
+            return shared[0]
+        if shared:
+            names = ", ".join(each.name for each in shared)
+            raise UsageError(
+                f"{test}: it has left no logs of its own; if it shared guests with a test that failed, "
+                f"they are in one of {names}"
+            ) from None
         raise
+
+    def of_test(folder: str) -> bool:
+        return folder == own.name or has_shared_guests(folder, module)
+
     address = scheduler or kept.scheduler
-    folders = (own.name, shared.name)
     if address == LOCAL:
         # The workers are gone, and had this machine's cache.
-        answer = _judged(bootstrap.work(_request(kept), {}), kept, folders)
+        answer = _judged(bootstrap.work(_request(kept), {}), kept, of_test)
         found = _first([("this machine", answer)], kept)
     else:
         with connected(address, insecure=insecure, workers=1) as client:
-            found = _first(_answers(client, address, kept, folders, progress), kept)
+            found = _first(_answers(client, address, kept, of_test, progress), kept)
     try:
         write_logs(run, found.logs)
-    except OSError as error:
+    except BaseException as error:
+        # What is there would be taken for all of it the next time.
         shutil.rmtree(own, ignore_errors=True)
-        raise HostError(f"{run}: a log can't be written ({reason(error)})") from None
+        if isinstance(error, OSError):
+            raise HostError(f"{run}: a log can't be written ({reason(error)})") from None
+        raise
     return run / next(iter(found.logs)).parts[0]
 
 
@@ -97,7 +109,7 @@ def _first(answers: Iterable[tuple[str, Answer | Exception]], kept: Kept) -> Ans
 
 
 def _answers(
-    client: CarefulClient, address: str, kept: Kept, folders: Sequence[str], progress: Progress
+    client: CarefulClient, address: str, kept: Kept, of_test: Callable[[str], bool], progress: Progress
 ) -> Iterator[tuple[str, Answer | Exception]]:
     """Answers of the workers of the machine that ran the test, each with the address of its worker."""
     host = _host_of(kept.worker)
@@ -126,7 +138,7 @@ def _answers(
         for _ in workers:
             future = answered.get(timeout=max(0.0, end - time.monotonic()))
             for _, result in client.answers([future]):
-                yield asked[future], _judged(result, kept, folders)
+                yield asked[future], _judged(result, kept, of_test)
     except queue.Empty:
         raise HostError(
             f"{kept.test}: no answer from {host} in {_SECONDS:.0f} s, whose workers are busy; try again when "
@@ -134,11 +146,11 @@ def _answers(
         ) from None
 
 
-def _judged(result: object, kept: Kept, folders: Sequence[str]) -> Answer | Exception:
+def _judged(result: object, kept: Kept, of_test: Callable[[str], bool]) -> Answer | Exception:
     if isinstance(result, AnswerRefused | AnswerLost):
         return result
     try:
-        return take_kept(result, kept.name, folders)
+        return take_kept(result, kept.name, of_test)
     except AnswerRefused as error:
         return error
 

@@ -38,7 +38,7 @@ from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.bundle import bundle, bundle_in, use_bundle
 from pytest_memtype.kernels.carry import import_kernels
 from pytest_memtype.run import kept_logs
-from pytest_memtype.run.folder import CLUSTER_WORKER, module_of, shared_guests_folder, test_folder
+from pytest_memtype.run.folder import cluster_worker, module_of, shared_guests_folder, test_folder
 
 _IDLE_SECONDS: Final = 30.0
 _TAIL: Final = 1500
@@ -161,7 +161,7 @@ def _run_tests(request: dict[str, Any], answers: Answers, folder: Path, root: Pa
     ]
     arguments += _plugin()
     # conftest.py asks for it.
-    os.environ["PYTEST_XDIST_WORKER"] = CLUSTER_WORKER
+    os.environ["PYTEST_XDIST_WORKER"] = cluster_worker(request["nodeids"])
     status = pytest.main(arguments, plugins=[task])
     task.end(int(status))
 
@@ -198,6 +198,7 @@ class _Task:
 
     def __init__(self, request: dict[str, Any], answers: Answers, run: Path, kernel: str) -> None:
         self._request, self._answers, self._run, self._kernel = request, answers, run, kernel
+        self._worker = cluster_worker(request["nodeids"])
         self._config: pytest.Config | None = None
         self._failed = False
         self._room = self._keeps = LARGEST_LOGS
@@ -215,7 +216,7 @@ class _Task:
         variant = (names[0], self._kernel, self._request["system"], names[1])
         vars(config)["workerinput"] = {
             **self._request["input"],
-            "workerid": CLUSTER_WORKER,
+            "workerid": self._worker,
             "testrunuid": self._request["run"],
             "memtype_base": str(self._run.parent.parent),
             "memtype_name": self._request["run"],
@@ -285,7 +286,7 @@ class _Task:
         """
         for module, passed in self._shared.items():
             if passed:
-                self._keep_logs(shared_guests_folder(self._run, module, CLUSTER_WORKER), passed)
+                self._keep_logs(shared_guests_folder(self._run, module, self._worker), passed)
         if self._keeps < LARGEST_LOGS:
             with contextlib.suppress(OSError, MemtypeError):
                 kept_logs.trim(kept_logs.LIMIT)
@@ -308,12 +309,12 @@ class _Task:
         if any(folder.glob("*/template")):
             # A template that could not be made: its logs travel at the end.
             return
-        lines = []
-        for name, content in self._logs(folder):
-            self._keeps -= log_size(content)
-            if self._keeps >= 0:
-                lines.append(json.dumps(_log_line(name, content)))
-        if lines:
+        logs = list(self._logs(folder))
+        size = sum(log_size(content) for _, content in logs)
+        # All or nothing: whoever asks for them takes what comes for all that there was.
+        if logs and size <= self._keeps:
+            self._keeps -= size
+            lines = [json.dumps(_log_line(name, content)) for name, content in logs]
             # Tests have passed, whether or not there is room.
             with contextlib.suppress(OSError, MemtypeError):
                 kept = kept_logs.keep(self._request["run"], "\n".join(lines).encode())

@@ -266,3 +266,5 @@ def _unread(dump: Dump) -> Iterator[str]:
     more = len(dump.unread) - _MOST
     if more > 0:
         yield f"and {more} lines more"
+    if dump.truncated:
+        yield "its end, which wasn't read: the text is too long; cut out what is about memory types"

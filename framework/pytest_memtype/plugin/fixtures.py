@@ -45,6 +45,9 @@ SINCE = pytest.StashKey[list[int]]()
 CONTEXTS = pytest.StashKey[list[Record]]()
 """The facts of the guests that were the test's own."""
 
+# How often the shared guests of a module were set up: pytest comes back to a module for the next kernel.
+_TIMES = pytest.StashKey[int]()
+
 GUESTS = pytest.StashKey[GuestsOfTest]()
 AUDITED = pytest.StashKey[list[Checked]]()
 """What the audits at the end of the test found."""
@@ -75,6 +78,9 @@ def memtype_kernel_version(request: pytest.FixtureRequest, memtype_kernel: str) 
 def _module_guests(request: pytest.FixtureRequest) -> Iterator[GuestsOfTest]:
     session = session_of(request.config)
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
+    number = request.node.stash[_TIMES] = request.node.stash.get(_TIMES, 0) + 1
+    if number > 1:
+        worker += f"-{number}"
     guests = GuestsOfTest(session, shared_guests_folder(session.run, request.node.nodeid, worker))
     try:
         yield guests

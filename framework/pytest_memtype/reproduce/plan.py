@@ -21,6 +21,9 @@ from pytest_memtype.x86.memtype import MemType
 MOST_PARTS: Final = 6
 """Ranges of one report that are made again; each may want a guest of its own."""
 
+_MOST_MESSAGES: Final = 24
+"""Messages about one range of memory: no sequence that is looked for says more, and each cuts it further."""
+
 _ROUNDS: Final = ((False, 800), (False, 6_000), (True, 400), (True, 3_000), (True, 12_000))
 """Whether mappings may also end and change, and the scenes that are looked at for each machine and board."""
 
@@ -66,7 +69,9 @@ def plan(wanted: Wanted, dump: Dump, version: Version) -> Plan:
     stuck: list[Complaint] = [*wanted.unknown]
     budget = Budget(_MOST_SCENES)
     for lines in wanted.pages[:MOST_PARTS]:
-        found = _pages(lines, wanted, dump, version, budget)
+        found = None
+        if len(lines.messages) <= _MOST_MESSAGES:
+            found = _pages(lines, wanted, dump, version, budget)
         if found is None:
             stuck += lines.complaints
         else:
@@ -105,7 +110,8 @@ def _large(complaint: Complaint, dump: Dump) -> Part | None:
 
 def _with_boot(parts: list[Part], wanted: Wanted, dump: Dump) -> list[Part]:
     """The parts, the first of which also has the messages of the boot."""
-    if parts and parts[0].setting.doubt == 0:
+    # A large page's machine is made for that alone.
+    if parts and parts[0].setting.doubt == 0 and not set(parts[0].complaints) & set(wanted.large):
         first = parts[0]
         both = (*wanted.boot, *first.complaints)
         return [Part(both, first.setting, first.board, first.steps, first.requests), *parts[1:]]
@@ -157,6 +163,8 @@ def _search(
     budget: Budget,
 ) -> Part | None:
     for setting in likely:
+        if budget.scenes <= 0:
+            return None
         for edges in _cuts(lines, setting):
             board = setting.board(edges)
             if not any((*board.ram, *board.write_back)) and any(

@@ -131,6 +131,8 @@ def of_two_types(dump: Dump, start: int, end: int) -> Setting | None:
             ranges=[*_covering(hardware), half],
             description="one half of the memory of the report is write-combining, the other uncached",
         )
+        if own is not None:
+            notes += ("the report's registers give the memory one type, and the guest's two",)
         return Setting(layout, hardware, True, True, False, offset, 0, notes)
     return None
 

@@ -38,6 +38,9 @@ BOOT = frozenset(
 _REST = frozenset({Kind.MTRR_WC_FAILED})
 """Words of drivers' about what the kernel said before."""
 
+_MOST_DISTINCT: Final = 1000
+"""Different messages of a report that are looked at: whether their ranges touch is asked of each pair."""
+
 RAM = frozenset(
     {
         Event.RAM_RESERVE_FAILED,
@@ -129,14 +132,16 @@ class Wanted:
 def wanted(dump: Dump) -> Wanted:
     """Find what of a report can be made again."""
     known: list[tuple[Complaint, Message]] = []
+    distinct: set[Message] = set()
     unknown = []
     for each in dump.complaints:
         if each.kind in REQUESTS | BOOT | _REST or _is_of_large_page(each):
             continue
         message = _message(each)
-        if message is None:
+        if message is None or (message not in distinct and len(distinct) >= _MOST_DISTINCT):
             unknown.append(each)
         else:
+            distinct.add(message)
             known.append((each, message))
     # A WARN with words of its own is two to the reader: the words, and the function.
     named = any(message.event in (Event.IOREMAP_ON_RAM, Event.MEMREMAP_ON_RAM) for _, message in known)
@@ -192,24 +197,30 @@ def _whole_pages(span: Span) -> tuple[int, int]:
 
 def _clusters(known: Sequence[tuple[Complaint, Message]]) -> Iterable[PageLines]:
     """The messages by range; those without one belong to the one before, or to the first."""
-    groups: list[list[tuple[Complaint, Message]]] = []
-    waiting: list[tuple[Complaint, Message]] = []
-    last: list[tuple[Complaint, Message]] | None = None
-    for pair in known:
-        message = pair[1]
+    # Of what is said again the first complaint counts. A log may say one thing ten thousand times.
+    groups: list[dict[Message, Complaint]] = []
+    home: dict[Message, dict[Message, Complaint]] = {}
+    waiting: dict[Message, Complaint] = {}
+    last: dict[Message, Complaint] | None = None
+    for complaint, message in known:
         if message.first is None or message.end is None:
-            (waiting if last is None else last).append(pair)
+            (waiting if last is None else last).setdefault(message, complaint)
             continue
-        near = [group for group in groups if any(_touch(message, other) for _, other in group)]
-        last = [*waiting, *(each for group in near for each in group), pair]
-        waiting = []
-        groups = [group for group in groups if group not in near] + [last]
+        if message in home:
+            last = home[message]
+            continue
+        near = [group for group in groups if any(_touch(message, other) for other in group)]
+        last = waiting
+        for group in near:
+            last.update((key, value) for key, value in group.items() if key not in last)
+        last.setdefault(message, complaint)
+        waiting = {}
+        groups = [group for group in groups if not any(group is each for each in near)] + [last]
+        home |= dict.fromkeys(last, last)
     if waiting:
         groups.append(waiting)
     for group in groups:
-        unique = {message: complaint for complaint, message in reversed(group)}
-        ordered = list(reversed(unique.items()))
-        yield PageLines(tuple(each for _, each in ordered), tuple(each for each, _ in ordered))
+        yield PageLines(tuple(group.values()), tuple(group))
 
 
 def _touch(one: Message, other: Message) -> bool:

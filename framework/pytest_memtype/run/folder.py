@@ -6,14 +6,13 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 KEPT_RUNS = 10
 
-CLUSTER_WORKER = "worker"
-"""What each worker of a cluster is called to pytest: its tests are its own, and so are its files."""
-
 _RUN = re.compile(r"\d{8}-\d{6}-\d+")
+_SHARED = re.compile(r".*-(worker-[0-9a-f]{8}(?:-[0-9]+)?)-[0-9a-f]{8}", re.DOTALL)
 
 
 def new_run(base: Path, name: str) -> Path:
@@ -46,6 +45,11 @@ def new_run(base: Path, name: str) -> Path:
     return directory
 
 
+def is_name_of_a_run(name: str) -> bool:
+    """Whether a run's folder may have a name: the name of another file never is one."""
+    return _RUN.fullmatch(name) is not None
+
+
 def test_folder(run: Path, test: str) -> Path:
     """The folder of one test's logs, named after its node id."""
     readable = re.sub(r"[^A-Za-z0-9_.=-]+", "-", test).strip("-")[-150:]
@@ -63,6 +67,24 @@ def shared_guests_folder(run: Path, module: str, worker: str) -> Path:
     return test_folder(run, f"{module}-{worker}")
 
 
+def cluster_worker(tests: Iterable[str]) -> str:
+    """The name that a cluster's worker has to pytest in a task: no other shares its guests, nor their logs.
+
+    :param tests: The node ids of the task's tests.
+    """
+    return f"worker-{hashlib.sha256(chr(10).join(tests).encode()).hexdigest()[:8]}"
+
+
+def has_shared_guests(folder: str, module: str) -> bool:
+    """Whether a folder has the logs of guests that tests of a module shared in a task of a cluster.
+
+    :param folder: The folder's name.
+    :param module: The module's node id.
+    """
+    found = _SHARED.fullmatch(folder)
+    return found is not None and shared_guests_folder(Path(), module, found[1]).name == folder
+
+
 def module_of(test: str) -> str:
     """The node id of a test's module.
 
@@ -72,4 +94,4 @@ def module_of(test: str) -> str:
 
 
 def _is_run(path: Path) -> bool:
-    return _RUN.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
+    return is_name_of_a_run(path.name) and path.is_dir() and not path.is_symlink()

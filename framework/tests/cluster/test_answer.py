@@ -150,9 +150,9 @@ def _name_of(answer: bytes) -> str:
 
 def test_kept_logs_come_back() -> None:
     answer = _answer(_log("own/a.log", b"a"), _log("own/b.log", b"b"))
-    taken = take_kept(answer, _name_of(answer), ["own", "shared"])
+    taken = take_kept(answer, _name_of(answer), ["own", "shared"].__contains__)
     assert taken.logs == {PurePosixPath("own/a.log"): b"a", PurePosixPath("own/b.log"): b"b"}
-    assert take_kept(_answer({"lacks": "x", "why": "gone"}), "x", ["own"]).lacks == "gone"
+    assert take_kept(_answer({"lacks": "x", "why": "gone"}), "x", ["own"].__contains__).lacks == "gone"
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_kept_logs_come_back() -> None:
 def test_kept_logs_are_refused_even_if_that_was_kept(lines: list[dict[str, Any]], why: str) -> None:
     answer = _answer(*lines)
     with pytest.raises(AnswerRefused, match=why):
-        take_kept(answer, _name_of(answer), ["own", "shared"])
+        take_kept(answer, _name_of(answer), ["own", "shared"].__contains__)
 
 
 def test_other_logs_than_were_kept_are_refused() -> None:
     answer = _answer(_log("own/a.log", b"a"))
     with pytest.raises(AnswerRefused, match="it isn't what was kept when the test ended"):
-        take_kept(_answer(_log("own/a.log", b"b")), _name_of(answer), ["own"])
+        take_kept(_answer(_log("own/a.log", b"b")), _name_of(answer), ["own"].__contains__)

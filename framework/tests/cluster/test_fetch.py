@@ -47,6 +47,19 @@ def test_shares(guest, memtype):
 """
 
 
+TWO_TASKS = """
+import pytest
+from pytest_memtype import MemType
+
+pytestmark = [pytest.mark.hardware(memory="96M"), pytest.mark.shared_guest]
+
+
+def test_one_of_two(guest, memtype_kernel_version):
+    guest.driver("drm").ioremap(guest.mmio(pages=1), MemType.WC)
+    assert not memtype_kernel_version.startswith("5.10")
+"""
+
+
 @dataclass
 class Ran:
     """A run on a cluster of one worker, all of whose tests have passed.
@@ -95,12 +108,13 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 def ran(first: Ran, tmp_path: Path) -> Iterator[Ran]:
     """The run as it has ended, for each test anew, and what the worker keeps."""
     run = shutil.copytree(first.run, tmp_path / first.run.name)
-    file = first.kept("test_maps")
-    content = file.read_bytes()
+    folder = first.kept("test_maps").parent
+    contents = {file: file.read_bytes() for file in folder.iterdir()}
     yield Ran(first.cluster, run)
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    file.write_bytes(content)
-    file.chmod(0o600)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for file, content in contents.items():
+        file.write_bytes(content)
+        file.chmod(0o600)
 
 
 def _logs(content: bytes) -> dict[str, bytes]:
@@ -233,3 +247,24 @@ def test_of_a_local_cluster_this_machine_has_it(tmp_path: Path) -> None:
     assert fetched.exit_code == 0, fetched.output
     assert _logs(ran.kept("test_maps").read_bytes()).items() <= _below(ran.run).items()
     shutil.rmtree(ran.kept("test_maps").parent)
+
+
+def test_tests_of_one_module_in_two_tasks_have_logs_of_their_own(tmp_path: Path) -> None:
+    """Each task has a guest that its tests share: nobody's replace those of the test that failed."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_two.py").write_text(TWO_TASKS)
+    place = tmp_path / "cluster"
+    place.mkdir()
+    with dask_cluster(place, ["one"]) as cluster:
+        kernels = ("--kernel", "debian:bullseye", "--kernel", "debian:bookworm")
+        done = run_tests(tmp_path, f"--scheduler={cluster.file}", *kernels, seconds=900)
+        assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+        ran = Ran(cluster, (tmp_path / ".memtype/latest").resolve())
+        before = _below(ran.run)
+        fetched = ran.fetch(ran.test("test_one_of_two"))
+    assert fetched.exit_code == 0, fetched.output
+    after = _below(ran.run)
+    assert {name: after[name] for name in before} == before
+    consoles = [name for name in after if name.endswith("/guest-1/console.log")]
+    assert len(consoles) == 2
+    assert len({after[name] for name in consoles}) == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,8 +34,12 @@ def test_something_else(tmp_path: Path) -> None:
         list(noted(tmp_path))
 
 
+def _hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
 def _kept(test: str, name: str) -> Kept:
-    return Kept(test, "20261129-101010-7", name, "tls://192.0.2.1:7", "tls://192.0.2.1:8786")
+    return Kept(test, "20261129-101010-7", _hash(name), "tls://192.0.2.1:7", "tls://192.0.2.1:8786")
 
 
 def test_where_logs_are_is_found_again_by_a_run_that_goes_on(tmp_path: Path) -> None:
@@ -47,7 +53,9 @@ def test_where_logs_are_is_found_again_by_a_run_that_goes_on(tmp_path: Path) -> 
         file.write('{"test": "cut of')
     take_over_logs(later, earlier)
     note_kept(later, _kept("c", "third"))
-    assert [kept_of(later, test).name for test in "abc"] == ["second", "other", "third"]
+    assert [kept_of(later, test).name for test in "abc"] == [
+        _hash(name) for name in ("second", "other", "third")
+    ]
     assert kept_of(later, "a") == kept_of(earlier, "a") == _kept("a", "second")
 
 
@@ -60,4 +68,13 @@ def test_a_damaged_note_is_named(tmp_path: Path) -> None:
     (tmp_path / NAME).touch()
     (tmp_path / KEPT).write_text(json.dumps({"test": "a", "run": "x"}) + "\n")
     with pytest.raises(UsageError, match=r"kept-logs\.jsonl:1: 'name'; name a run of memtype's own"):
+        kept_of(tmp_path, "a")
+
+
+@pytest.mark.parametrize("field", ["run", "name"])
+def test_a_name_that_no_logs_have(tmp_path: Path, field: str) -> None:
+    """They are looked for in the cache by both: a run's folder may be anybody's."""
+    (tmp_path / NAME).touch()
+    note_kept(tmp_path, replace(_kept("a", "it"), **{field: "../../../etc/passwd"}))
+    with pytest.raises(UsageError, match=r"kept-logs\.jsonl:1: no run's logs have such a name"):
         kept_of(tmp_path, "a")

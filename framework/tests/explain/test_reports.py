@@ -228,3 +228,15 @@ def test_a_line_that_is_there_is_not_called_missing(cut: bool) -> None:
     lines = [conflict, failed] if cut else [failed, conflict + rest]
     answer = as_json(explain(read("\n".join(lines)), []))["answer"]
     assert "which the text lacks" not in answer
+
+
+def test_a_text_that_was_not_read_to_its_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("text", "read"):
+        monkeypatch.setattr(f"pytest_memtype.dumps.{module}.MOST_LINES", 1000)
+
+    def unread(text: str) -> list[str]:
+        found = sections(explain(read(text), []))
+        return [line for each in found if each.title == "Not understood" for line in each.lines]
+
+    assert [each for each in unread("a\n" * 3000) if "its end, which wasn't read" in each]
+    assert not [each for each in unread("a\n" * 900) if "its end" in each]

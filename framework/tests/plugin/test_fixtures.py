@@ -63,3 +63,22 @@ def test_distribution_is_skipped_on_the_minimal_guest_or_has_its_own(pytester: p
     listed.re_match_lines([r".*test_named\[own@trixie\]"])
     elsewhere = run(pytester, "--collect-only", "-q", "-k", "named", "--guest", "debian:bookworm").stdout
     elsewhere.re_match_lines([r".*test_named\[own@bookworm\]"])
+
+
+def test_pytest_comes_back_to_a_module_for_another_kernel(pytester: pytest.Pytester) -> None:
+    """All modules with the first kernel, then all with the second: the guests' logs don't meet."""
+    module = """
+        import pytest
+
+        pytestmark = pytest.mark.shared_guest
+
+        def test_fails(guest):
+            assert guest.mmio(pages=1).pages == 2
+    """
+    pytester.makepyfile(test_one=module, test_other=module)
+    result = run(pytester, "-n", "0", "--kernel", "debian:bookworm", "--kernel", "debian:bullseye")
+    result.assert_outcomes(failed=4)
+    logs = [*(pytester.path / ".memtype").glob("runs/*/*/guest-1/console.log")]
+    assert len(logs) == 4
+    releases = [b"Linux version 5.10" in log.read_bytes() for log in logs]
+    assert sorted(releases) == [False, False, True, True]

@@ -167,6 +167,33 @@ def test_many_ranges_are_bounded() -> None:
     assert len(what.pages) == 200
 
 
+def test_messages_that_hang_together_are_bounded() -> None:
+    """Each range touches the next one, and cuts the memory further."""
+    lines = [
+        f"ioremap error for {start:#x}-{start + 0x1800:#x}, requested 0x4, got 0x1"
+        for start in range(0xD0000000, 0xD0000000 + 400 * 0x1000, 0x1000)
+    ]
+    what, found = planned("kernel 6.1.5\n" + "\n".join(lines))
+    assert (len(what.pages), len(found.parts), len(found.stuck)) == (1, 0, 400)
+
+
+def test_what_is_said_ten_thousand_times_counts_once() -> None:
+    one, other = (
+        f"ioremap error for {start:#x}-{start + 0x1000:#x}, requested 0x4, got 0x1"
+        for start in (0xD0000000, 0xD0100000)
+    )
+    what, found = planned("kernel 6.1.5\n" + f"{one}\n{other}\n" * 10_000)
+    assert [len(each.messages) for each in what.pages] == [1, 1]
+    assert (len(found.parts), found.stuck) == (2, ())
+    # What can't all be compared is left out.
+    far = [
+        f"ioremap error for {start:#x}-{start + 0x1000:#x}, requested 0x4, got 0x1"
+        for start in range(0xC0000000, 0xC0000000 + 3000 * 0x2000, 0x2000)
+    ]
+    what, _ = planned("kernel 6.1.5\n" + "\n".join(far))
+    assert (len(what.pages), len(what.unknown)) == (1000, 2000)
+
+
 def test_what_others_have_written_stays(tmp_path: Path) -> None:
     report, test = tmp_path / "case.txt", tmp_path / "test_case.py"
     report.write_text(SPLIT)

@@ -61,6 +61,15 @@ def test_a_large_page_lies_over_two_types() -> None:
         assert part.steps == (Step("ioremap", 0, 1, MemType.UC_MINUS),)
 
 
+def test_what_the_boot_said_is_asked_of_another_machine_than_a_large_page() -> None:
+    words = "with a huge-page mapping due to MTRR override."
+    large = f"pmd_set_huge: Cannot satisfy [mem 0xfd200000-0xfd400000] {words}\n"
+    report = read(f"Command line: quiet nopat\nx86/PAT: PAT support disabled via boot option.\n{large}")
+    boot, page = plan(wanted(report), report, (6, 1, 192)).parts
+    assert [len(each.complaints) for each in (boot, page)] == [1, 1]
+    assert not boot.setting.pat
+
+
 def test_a_range_that_is_no_large_page_is_said_to_be_unknown() -> None:
     words = "with a huge-page mapping due to MTRR override."
     report = read(f"pmd_set_huge: Cannot satisfy [mem 0xfd201000-0xfd400000] {words}\n")
