@@ -316,5 +316,7 @@ def _prepare(machine: Machine) -> None:
         raise GuestError(
             "no guest can be tested on KVM in the outer guest", details=tuple(done.output.splitlines()[-20:])
         )
-    # Another disk will be there; what is known of this one must go.
-    outer.run(f"umount /src && blockdev --flushbufs /dev/vdb && rm -rf {RUNS}", timeout=60)
+    # Another disk will be there; what is known of this one must go. What ends with pytest, such as a QEMU
+    # that was killed, may stand in that folder a moment longer: "target is busy", seen once on a busy host.
+    unmount = "until umount /src 2>/dev/null; do sleep 0.2; done"
+    outer.run(f"{unmount}; blockdev --flushbufs /dev/vdb && rm -rf {RUNS}", timeout=60)
