@@ -21,6 +21,7 @@ from typing import Any, Final
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN
 from pytest_memtype.errors import AnswerRefused, harmless
 from pytest_memtype.report.record import lacking, plain
+from pytest_memtype.run import kept_logs
 
 LARGEST: Final = 64 << 20
 """Bytes of an answer, compressed."""
@@ -47,7 +48,6 @@ _MOST_TRIES: Final = 8
 # A line without any of these has no text that plain() would change. Looking at each text takes as long as all
 # else that is done with an answer.
 _MAY_STEER: Final = re.compile(rb'[^ -~]|\\[^n"\\/]')
-_KEPT: Final = re.compile(r"[0-9a-f]{64}")
 _PART: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*")
 
 
@@ -212,7 +212,7 @@ def _take_line(
             if answer.logs_size > LARGEST_LOGS:
                 raise AnswerRefused(f"its logs have more than {LARGEST_LOGS >> 20} MiB")
             answer.logs[path] = log
-        case {"kept": str(nodeid), "name": str(name)} if nodeid in nodeids and _KEPT.fullmatch(name):
+        case {"kept": str(nodeid), "name": str(name)} if nodeid in nodeids and kept_logs.NAME.fullmatch(name):
             answer.kept[nodeid] = name
         case {"worker": str(address)}:
             answer.worker = _one_line(address)

@@ -5,7 +5,6 @@ Beside it, for ``memtype evidence``, stands which worker keeps the logs of which
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,11 +16,11 @@ from pytest_memtype.errors import AnswerRefused, UsageError
 from pytest_memtype.host.files import read_file
 from pytest_memtype.host.nearest import did_you_mean
 from pytest_memtype.report.record import append
+from pytest_memtype.run import kept_logs
 from pytest_memtype.run.folder import is_name_of_a_run
 
 NAME: Final = "cluster.jsonl"
 KEPT: Final = "kept-logs.jsonl"
-_NAME: Final = re.compile(r"[0-9a-f]{64}")
 _LARGEST: Final = 1 << 30
 """Bytes of a journal: 50,000 tests take a quarter of that."""
 
@@ -103,7 +102,7 @@ def kept_of(run: Path, test: str) -> Kept:
             entry = plain_json(line)
             if entry["test"] == test:
                 found = Kept(**{name: str(entry[name]) for name in Kept.__dataclass_fields__})
-                if not _NAME.fullmatch(found.name) or not is_name_of_a_run(found.run):
+                if not kept_logs.NAME.fullmatch(found.name) or not is_name_of_a_run(found.run):
                     raise AnswerRefused("no run's logs have such a name")
         except (AnswerRefused, KeyError, TypeError) as error:
             raise UsageError(f"{run / KEPT}:{number}: {error}; name a run of memtype's own") from None

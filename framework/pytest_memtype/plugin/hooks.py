@@ -238,8 +238,9 @@ def _properties(item: pytest.Item) -> Properties:
         return {}
     guests = item.stash.get(GUESTS, None)
     kept = item.stash.get(FAILED, False) or item.config.getoption("--keep-logs")
-    has_logs = guests is not None and kept and guests.logs.is_dir()
-    evidence = below(item.config.rootpath, guests.logs) if guests is not None and has_logs else ""
+    evidence = ""
+    if guests is not None and kept and guests.logs.is_dir():
+        evidence = below(item.config.rootpath, guests.logs)
     contexts: list[Record] = item.stash.get(CONTEXTS, [])
     records: list[Record] = item.stash.get(RECORDS, [])
     return properties(contexts, records, tested=variant.name, evidence=evidence)

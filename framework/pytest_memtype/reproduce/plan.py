@@ -11,7 +11,7 @@ from pytest_memtype.dumps.facts import Complaint, Dump, Entry
 from pytest_memtype.reproduce.play import Machine
 from pytest_memtype.reproduce.requests import Request, requests_for
 from pytest_memtype.reproduce.search import Budget, Goal, search
-from pytest_memtype.reproduce.setting import PAGE, Setting, of_two_types, settings
+from pytest_memtype.reproduce.setting import DEVICE, PAGE, Setting, of_two_types, settings
 from pytest_memtype.reproduce.step import Board, Step
 from pytest_memtype.reproduce.wanted import PageLines, Wanted
 from pytest_memtype.spec.linux_messages import Message
@@ -195,8 +195,7 @@ def _cuts(lines: PageLines, setting: Setting) -> Iterator[tuple[int, ...]]:
     edges = [edge + setting.offset for edge in lines.edges]
     if not edges:
         # Messages that name no range: four pages where a guest has device memory.
-        start = 0xFD000000
-        edges = [start, start + 4 * PAGE]
+        edges = [DEVICE[0], DEVICE[0] + 4 * PAGE]
     around = (edges[0] - PAGE, *edges, edges[-1] + PAGE)
     yield around
     # A page at each end is enough to hold a type, and costs less than half of many gigabytes.

@@ -37,7 +37,7 @@ _MOST_LOW: Final = SPLIT_FROM - MIB
 
 _STEP: Final = 128 * MIB
 
-_DEVICE: Final = (0xFD000000, 0xFE000000)
+DEVICE: Final = (0xFD000000, 0xFE000000)
 """The memory of the test device: the BAR where SeaBIOS puts it on q35."""
 
 _OF_MTRRS: Final = re.compile(
@@ -285,9 +285,9 @@ def _covering(hardware: Hardware) -> list[MtrrRange]:
 
 def _write_back_at(extent: tuple[int, int], hardware: Hardware) -> Layout:
     """A layout under which a range is write-back, with a page on each side."""
-    if _DEVICE[0] <= extent[0] and extent[1] <= _DEVICE[1]:
+    if DEVICE[0] <= extent[0] and extent[1] <= DEVICE[1]:
         # All of the device, so that all reports about it have guests alike.
-        extent = _DEVICE[0] + PAGE, _DEVICE[1] - PAGE
+        extent = DEVICE[0] + PAGE, DEVICE[1] - PAGE
     start, end = extent[0] - PAGE, extent[1] + PAGE
     size = PAGE
     while start // size != (end - 1) // size:

@@ -11,11 +11,9 @@ from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
 from pytest_memtype.explain.known_bugs import FIRST_PAGE
 from pytest_memtype.spec.linux_messages import Event, Message
 from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.pte import PageSize
 
 _EVENTS = {each.name: each for each in Event}
-
-LARGE: Final = 2 << 20
-"""Bytes of a large page."""
 
 REQUESTS = frozenset({Kind.MTRR_MISMATCH, Kind.MTRR_OVERLAP, Kind.MTRR_FULL, Kind.MTRR_UNALIGNED})
 """Messages of ``mtrr_add_page()``: a register was asked for."""
@@ -167,8 +165,8 @@ def _is_of_large_page(complaint: Complaint) -> bool:
     return (
         complaint.kind is Kind.HUGE_PAGE
         and span is not None
-        and span.size == LARGE
-        and not span.start % LARGE
+        and span.size == PageSize.SIZE_2M
+        and not span.start % PageSize.SIZE_2M
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,9 @@ from pytest_memtype.host.store import exclusive
 
 FOLDER: Final = "evidence"
 """The folder of the cache that has them."""
+
+NAME: Final = re.compile(r"[0-9a-f]{64}")
+"""A name of theirs: a SHA-256."""
 
 LIMIT: Final = 256 << 20
 """Bytes on the disk that they may take together. A test with one guest takes 16 KiB."""

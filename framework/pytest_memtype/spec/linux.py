@@ -312,7 +312,7 @@ class Linux:
             # Nothing in sysfs can be executed: fs/kernfs/mount.c, kernfs_fill_super(), SB_I_NOEXEC.
             return Answer(errno.EPERM)
         inserted = via in ("insert_pfn", "insert_pfn_pmd", "insert_mixed")
-        if inserted and private and via != "insert_mixed":
+        if private and via in ("insert_pfn", "insert_pfn_pmd"):
             return Answer(errno.EINVAL)
         # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
         asked = self._express[asked]
