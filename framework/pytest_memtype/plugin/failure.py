@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pytest
 
 from pytest_memtype.errors import AgentError, GuestExited, ProcessDied, UsageError
 from pytest_memtype.guest.outcome import Outcome
-from pytest_memtype.report.operations import told_of_failure
+from pytest_memtype.report.operations import told_of_failure, told_of_guest
 from pytest_memtype.report.record import Record
 
 # A shorter line of the kernel's may be in any text.
 _LEAST: Final = 20
+
+
+def machines(guests: Sequence[Record]) -> list[str]:
+    """What the guests of a test were, a line for those that are alike.
+
+    :param guests: What each record of a guest has, from the first guest on.
+    """
+    numbers: dict[str, list[str]] = {}
+    for number, each in enumerate(guests, 1):
+        numbers.setdefault(told_of_guest(each), []).append(str(number))
+    several = len(guests) > 1
+    return [
+        f"guest {', '.join(alike)}: {what}" if several else f"guest: {what}"
+        for what, alike in numbers.items()
+    ]
 
 
 def operations(

@@ -20,7 +20,7 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.kernels import mirror
 from pytest_memtype.plugin.config import base_of, below, progress_of, run_name, say_the_rest
-from pytest_memtype.plugin.failure import operations
+from pytest_memtype.plugin.failure import machines, operations
 from pytest_memtype.plugin.fixtures import AUDITED, CONTEXTS, FAILED, GUESTS, NEXT, RECORDS, SINCE
 from pytest_memtype.plugin.markers import (
     add_markers,
@@ -261,7 +261,8 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         variant = variant_of(item) or Variant("", "")
         said = str(report.longrepr)
         records = guests.records(item.nodeid, variant, since=item.stash.get(SINCE, []))
-        lines = operations(item, records, call, said=said, last=len(guests.guests))
+        lines = machines(guests.contexts())
+        lines += operations(item, records, call, said=said, last=len(guests.guests))
         evidence = below(item.config.rootpath, guests.logs)
         lines.append(f"evidence: {evidence}")
         lines += [

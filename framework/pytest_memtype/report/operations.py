@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from pytest_memtype.guest.region import Region
 from pytest_memtype.report.answer import errno_name, linux_answer
-from pytest_memtype.report.record import Record
+from pytest_memtype.report.record import Record, where_of
+from pytest_memtype.report.verdict_table import hardware_words
 
 _SCREEN: Final = 12
 """Lines of operations that are shown of a test that failed."""
@@ -46,6 +47,17 @@ def told_of_failure(records: Sequence[Record], failing: Collection[int]) -> list
     if end < len(records):
         lines.append(f"      ({_counted(len(records) - end)} after)")
     return lines
+
+
+def told_of_guest(guest: Record) -> str:
+    """What a guest of a failed test was: its kernel, layout, hardware, QEMU and how it was started.
+
+    :param guest: What each record of the guest has.
+    """
+    qemu = "" if guest["qemu"] == "none" else f"QEMU {guest['qemu']} ({guest['accelerator']})"
+    layout = f"layout {guest['layout']}"
+    parts = [f"Linux {where_of(guest)}", layout, hardware_words(guest["hardware"]), qemu, guest["boot"]]
+    return ", ".join(filter(None, parts))
 
 
 def _counted(number: int) -> str:

@@ -33,8 +33,7 @@ def complaint(
         each for each in expected if finished and not any(_matches(report, each) for report in reports)
     ]
     paragraphs = [
-        f"the kernel reported {report.kind.value}: {report.title}\n" + "\n".join(excerpt(report.lines))
-        for report in unexpected
+        "\n".join([f"the kernel reported {_named(report)}", *excerpt(report.lines)]) for report in unexpected
     ]
     paragraphs += [f"expect_oops: the kernel reported nothing that matches {each!r}" for each in missing]
     return "\n".join(paragraphs) or None
@@ -49,6 +48,12 @@ def excerpt(lines: Sequence[str]) -> list[str]:
     shown = telling[:_MOST_LINES]
     left = len(lines) - len(shown)
     return [*shown, f"({left} more lines are in the guest's console.log)"] if left else shown
+
+
+def _named(report: ConsoleReport) -> str:
+    """What happened, and of which kind it is, where the title doesn't begin with that."""
+    kind, title = report.kind.value, report.title
+    return title if title.casefold().startswith(kind.casefold()) else f"{kind}: {title}"
 
 
 def _matches(report: ConsoleReport, pattern: str) -> bool:

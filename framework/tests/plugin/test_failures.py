@@ -51,6 +51,7 @@ def _settled(lines: list[str], folder: Path) -> list[str]:
         (r"\.memtype/runs/[^/\s]+/", ".memtype/runs/RUN/"),
         (r"-[0-9a-f]{8}(?=/|\n|$)", "-HASH"),
         (r"\d+\.\d+\.\d+(?:-\d+)?(?:-cloud)?-amd64", "RELEASE"),
+        (r"QEMU \d+\.\d+[\w.]*", "QEMU VERSION"),
         (r"process \d+", "process PID"),
         # Whether its end is seen while the request is written or after it is a matter of microseconds.
         (r"\(writing to the agent's port for (.*)\)", r"(waiting for \1 on the agent's port)"),

@@ -200,7 +200,7 @@ def test_reports_of_the_kernel_fail_the_test_that_does_not_expect_them(
             r"PASSED .*test_expected_panic\[.*",
             r"FAILED .*test_unexpected\[.*",
             r"FAILED .*test_unexpected_and_then_skipped\[.*",
-            r"the kernel reported warning: .*ioremap.*",
+            r"the kernel reported WARNING in .*ioremap.*",
             r"expect_oops: the kernel reported nothing that matches 'something else'",
             r"expect_oops: the kernel reported nothing that matches 'ioremap on RAM'",
             r".*GuestPanicked: the guest's kernel panicked .*sysrq.*",
