@@ -98,6 +98,9 @@ def _first(answers: Iterable[tuple[str, Answer | Exception]], kept: Kept) -> Ans
     for last, answer in answers:
         if isinstance(answer, AnswerRefused):
             trouble = f"what {last} answers was refused: {answer}"
+        elif isinstance(answer, TimeoutError):
+            # It comes last: what another worker has said weighs more.
+            trouble = trouble or str(answer)
         elif isinstance(answer, Exception):
             trouble = trouble or f"{last} has gone before it answered; try again"
         elif answer.unable:
@@ -111,7 +114,10 @@ def _first(answers: Iterable[tuple[str, Answer | Exception]], kept: Kept) -> Ans
 def _answers(
     client: CarefulClient, address: str, kept: Kept, of_test: Callable[[str], bool], progress: Progress
 ) -> Iterator[tuple[str, Answer | Exception]]:
-    """Answers of the workers of the machine that ran the test, each with the address of its worker."""
+    """Answers of the workers of the machine that ran the test, each with the address of its worker.
+
+    A TimeoutError comes last, if some haven't answered.
+    """
     host = _host_of(kept.worker)
     try:
         known = client.scheduler_info(n_workers=-1)["workers"]
@@ -140,10 +146,8 @@ def _answers(
             for _, result in client.answers([future]):
                 yield asked[future], _judged(result, kept, of_test)
     except queue.Empty:
-        raise HostError(
-            f"{kept.test}: no answer from {host} in {_SECONDS:.0f} s, whose workers are busy; try again when "
-            "their tests are over"
-        ) from None
+        busy = f"no answer from {host} in {_SECONDS:.0f} s, whose workers are busy"
+        yield host, TimeoutError(f"{busy}; try again when their tests are over")
 
 
 def _judged(result: object, kept: Kept, of_test: Callable[[str], bool]) -> Answer | Exception:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from memtype_support.dask_cluster import DaskCluster, dask_cluster, run_tests
 
 from pytest_memtype.cli import main
+from pytest_memtype.cluster import fetch
 from pytest_memtype.cluster.journal import KEPT
 from pytest_memtype.host.resources import cache_directory
 from pytest_memtype.run.folder import test_folder as folder_of
@@ -225,6 +226,32 @@ def test_a_hostile_answer_is_refused_and_nothing_is_written(ran: Ran, answer: by
     said = _trouble(ran.fetch(ran.test("test_maps")), 3)
     assert f"was refused: {why}" in said
     assert _below(ran.run.parent) == before
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_that_does_not_answer_is_waited_for_within_bounds(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_SECONDS", 3.0)
+    before = _below(ran.run)
+    with ran.cluster.frozen("one"):
+        said = _trouble(ran.fetch(ran.test("test_maps")), 3)
+    assert f"{ran.test('test_maps')}: no answer from 127.0.0.1 in 3 s, whose workers are busy" in said
+    assert _below(ran.run) == before
+
+
+@pytest.mark.timeout(600)
+def test_a_busy_worker_does_not_hide_what_another_says(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_SECONDS", 10.0)
+    ran.cluster.worker("two")
+    try:
+        ran.cluster.joined()
+        ran.kept("test_maps").write_bytes(b"")
+        with ran.cluster.frozen("one"):
+            said = _trouble(ran.fetch(ran.test("test_maps")), 3)
+    finally:
+        ran.cluster.stop("two")
+    assert "was refused: it isn't what was kept when the test ended" in said
 
 
 def test_a_test_that_has_none_is_told_from_one_that_is_not_there(ran: Ran) -> None:
