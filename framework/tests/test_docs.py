@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ def test_a_site_without_a_warning(tmp_path: Path) -> None:
     # Nothing is loaded from elsewhere.
     loads = re.compile(r'<(?:script|img)[^>]* src="(?:https?:)?//|<link[^>]* rel="stylesheet"[^>]*"http')
     assert [each.name for each in tmp_path.rglob("*.html") if loads.search(each.read_text())] == []
+
+
+def test_no_paragraph_stands_twice_on_a_page() -> None:
+    # As merges left one three times. Output of commands may be alike.
+    twice = []
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        paragraphs = Counter(re.split(r"\n\s*\n", text))
+        twice += [(path.name, each) for each, count in paragraphs.items() if count > 1 and len(each) > 60]
+    assert twice == []
 
 
 def test_each_public_name_is_documented() -> None:
