@@ -21,17 +21,12 @@ from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.warnings import warnings
+from pytest_memtype.dumps.words import ABOUT
 
 MOST_UNREAD: Final = 100
 """The most lines that are listed as not understood, and as somebody's words."""
 
 # Output about memory types: what begins so, or has a prefix of the log and such a word.
-_OURS: Final = re.compile(
-    r"\bmtrrs?\b|\bmemtype_|_memtype\b|\bmemory types?\b|\bx86/(?:mm/)?pat\b|\bx86 PAT\b|\bPAT: |\bioremap"
-    r"|\bmemremap|\bpat_enabled"
-    r"|\bTOM2\b|\bwrite-combin|\buncach",
-    re.I,
-)
 _OUTPUT: Final = re.compile(
     r"^\s*(?:x86/|mtrr[: ]|MTRR[: ]|reg\d|PAT[: ]|ioremap|memremap|TOM2|resource sanity|CPA)"
 )
@@ -134,7 +129,7 @@ def _with_words(dump: Dump, cursor: Cursor) -> Dump:
             continue
         line = Line(row.number, row.text[:400])
         if _is_output(row):
-            if _OURS.search(row.message) and len(unread) < MOST_UNREAD:
+            if ABOUT.search(row.message) and len(unread) < MOST_UNREAD:
                 unread.append(line)
         elif len(prose) < MOST_UNREAD and re.search(r"[A-Za-z]{2}", row.text):
             prose.append(line)

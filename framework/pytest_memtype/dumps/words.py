@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pytest_memtype.x86.memtype import MemType
@@ -33,6 +34,13 @@ TYPE: Final = (
     r"(?![\w-])"
 )
 """A regular expression of a kernel's word for a type."""
+
+ABOUT: Final = re.compile(
+    r"\bmtrrs?\b|\bmemtype_|_memtype\b|\bmemory types?\b|\bx86/(?:mm/)?pat\b|\bx86 PAT\b|\bPAT: |\bioremap"
+    r"|\bmemremap|\bpat_enabled|\bTOM2\b|\bwrite-combin|\buncach",
+    re.I,
+)
+"""A regular expression of words that only who speaks about memory types uses."""
 
 # enum page_cache_mode, arch/x86/include/asm/pgtable_types.h, since 4.0 (2df58b6d35ad). Before, the messages
 # have page-table bits: _PAGE_PWT is 0x8, _PAGE_PCD 0x10; write-combining was PWT.

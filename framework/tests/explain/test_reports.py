@@ -212,9 +212,17 @@ def test_message_cut_anywhere(message: str, bugs: list[Bug]) -> None:
         "x86/PAT: something that no kernel has said yet about memory types",
     ],
 )
-def test_lines_about_memory_types_are_not_denied(line: str, bugs: list[Bug]) -> None:
-    answer = explain(read(f"[    1.000000] {line}"), bugs).story.answer
+@pytest.mark.parametrize("prefix", ["[    1.000000] ", ""])
+def test_lines_about_memory_types_are_not_denied(line: str, prefix: str, bugs: list[Bug]) -> None:
+    answer = explain(read(prefix + line), bugs).story.answer
     assert answer != "nothing here is about memory types"
+
+
+def test_a_listing_that_nobody_reads_is_not_denied(bugs: list[Bug]) -> None:
+    text = "=> mtrr list\nReg Valid Write-type   Base   ||        Mask   ||        Size   ||\n"
+    text += "0   Y     Back         0000000000000000 0000000f80000000 0000000080000000\n"
+    answer = explain(read(text), bugs).story.answer
+    assert answer == "what the text has about memory types wasn't understood"
 
 
 @pytest.mark.parametrize("cut", [True, False])
