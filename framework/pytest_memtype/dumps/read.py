@@ -20,6 +20,7 @@ from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
+from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
 from pytest_memtype.dumps.words import ABOUT
 
@@ -105,6 +106,7 @@ def _mtrrs(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
         *mtrr_debug(cursor),
         *mtrr_cleanup(cursor),
         *fwts(cursor),
+        *u_boot(cursor),
         *coreboot(cursor),
         *msr_dump(cursor),
     ]

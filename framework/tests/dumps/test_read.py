@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.dumps.facts import Bar, Entry, Kind, Register, Span
+from pytest_memtype.dumps.facts import Bar, Entry, Kind, Mtrrs, Register, Span
 from pytest_memtype.dumps.read import read
 from pytest_memtype.x86.memtype import MemType
 
@@ -102,6 +102,44 @@ def test_proc_mtrr(line: str) -> None:
     (listing,) = read(line).mtrrs
     assert listing.variable == (Register(1, 0xD0000000, WC, size=256 << 20, count=2, line=1),)
     assert listing.default is None
+
+
+# mtrr_list() of U-Boot's cmd/x86/mtrr.c; the size is what it makes of the mask, and isn't read.
+_U_BOOT = """=> mtrr -c all
+CPU 0:
+Reg Valid Write-type   Base   ||        Mask   ||        Size   ||
+0   Y     Back         0000000000000000 0000000f80000000 0000000080000000
+1   Y     Combine      00000000d0000000 0000000ff0000000 0000000010000000
+2   N     Uncacheable  0000000000000000 0000000000000000 0000001000000000
+
+CPU 1:
+Reg Valid Write-type   Base   ||        Mask   ||        Size   ||
+0   Y     Back         0000000000000000 0000000fc0000000 0000000040000000
+=>
+0   Y     Back         0000000000000000 0000000fc0000000 0000000040000000
+"""
+
+
+def test_u_boot() -> None:
+    dump = read(_U_BOOT)
+    assert dump.mtrrs == (
+        Mtrrs(
+            "U-Boot",
+            variable=(
+                Register(0, 0, MemType.WB, mask=0xF80000000, line=4),
+                Register(1, 0xD0000000, WC, mask=0xFF0000000, line=5),
+            ),
+            unused=(2,),
+            mask_bits=36,
+            lines=(3, 4, 5, 6),
+        ),
+        Mtrrs(
+            "U-Boot",
+            variable=(Register(0, 0, MemType.WB, mask=0xFC0000000, line=10),),
+            mask_bits=36,
+            lines=(9, 10),
+        ),
+    )
 
 
 def test_two_machines_listings_are_two() -> None:
