@@ -21,6 +21,8 @@ class LogLines:
         if (reporter := self._reporter()) is not None:
             # No name of a file that a row would follow.
             reporter.showfspath = False
+            # pytest 8.0 writes a percentage behind the last row, whether there is one or not.
+            reporter._show_progress_info = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
