@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from memtype_support.naive_tables import ArrayRam
 
+from pytest_memtype.audit.ram import Entries, Frames
 from pytest_memtype.audit.reverse import Path, Paths
 from pytest_memtype.audit.roots import Root, find_roots
 from pytest_memtype.audit.types import CacheRegisters, assign_types, conflicts
@@ -208,18 +209,41 @@ def test_a_walk_reads_no_more_tables_than_a_kernel_could_have() -> None:
     assert cut.count == 1500 - (limit - 5)
 
 
-@pytest.mark.parametrize("odd", [64, 65, 100])
+@pytest.mark.parametrize("odd", [32, 33, 41, 100])
 @pytest.mark.parametrize("others", [1, 80])
-def test_pointers_unlike_the_others_are_followed_to_as_many_tables_as_those(odd: int, others: int) -> None:
-    """Odd ones have bit 9, which hardware ignores; 64 are allowed in any case."""
+def test_pointers_unlike_the_others_are_followed_to_half_as_many_tables_as_those(
+    odd: int, others: int
+) -> None:
+    """Odd ones have bit 9, which hardware ignores; 32 are allowed in any case."""
     entries = {(1, 0): 2 << 12 | POINTER, (2, 0): 3 << 12 | POINTER, (2, 1): 4 << 12 | POINTER}
     entries |= {(3, slot): 100 + slot << 12 | POINTER for slot in range(others)}
     entries |= {(4, slot): 300 + slot << 12 | POINTER | 1 << 9 for slot in range(odd)}
     entries |= {(table, 0): 9 << 12 | PAGE for table in range(100, 500)}
     found = walk(memory(entries, frames=512), [1])
-    followed = min(odd, max(64, others))
+    followed = min(odd, max(32, others // 2))
     assert len(found.leaves[1]) == others + followed
     assert [each.count for each in found.dangling_entries] == ([odd - followed] if odd > followed else [])
+
+
+def test_of_tables_that_point_to_data_alone_little_is_read() -> None:
+    """Eight such, of 512 pointers each: 16 pages of each are looked at, and 32 tables read of all."""
+
+    class Counted(ArrayRam):
+        frames_read = 0
+
+        def read(self, frames: Frames) -> Entries:
+            self.frames_read += len(frames)
+            return super().read(frames)
+
+    entries = {(1, 0): 2 << 12 | POINTER, (2, 0): 3 << 12 | POINTER, (3, 0): 4 << 12 | POINTER}
+    entries |= {(2, slot): 10 + slot << 12 | POINTER for slot in range(1, 9)}
+    for table in range(1, 9):
+        entries |= {(10 + table, slot): table * 512 + slot << 12 | POINTER | 1 << 9 for slot in range(0, 512)}
+    entries |= {(frame, 0): 9 << 12 | PAGE for frame in (4, *range(512, 9 * 512))}
+    ram = Counted(memory(entries, frames=9 * 512).words)
+    found = walk(ram, [1])
+    assert len(found.leaves[1]) == 1 + 32
+    assert ram.frames_read <= 1 + 1 + 9 + 33 + 8 * 17
 
 
 def test_of_too_many_roots_the_first_are_walked() -> None:
