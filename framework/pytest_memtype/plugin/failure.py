@@ -18,7 +18,7 @@ _LEAST: Final = 20
 
 
 def machines(guests: Sequence[Record]) -> list[str]:
-    """What the guests of a test were, a line for those that are alike.
+    """The guests of a test, a line for those that are alike.
 
     :param guests: What each record of a guest has, from the first guest on.
     """

@@ -50,7 +50,7 @@ def told_of_failure(records: Sequence[Record], failing: Collection[int]) -> list
 
 
 def told_of_guest(guest: Record) -> str:
-    """What a guest of a failed test was: its kernel, layout, hardware, QEMU and how it was started.
+    """The guest of a failed test: its kernel, layout, hardware, QEMU and how it was started.
 
     :param guest: What each record of the guest has.
     """

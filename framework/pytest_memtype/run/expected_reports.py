@@ -51,7 +51,7 @@ def excerpt(lines: Sequence[str]) -> list[str]:
 
 
 def _named(report: ConsoleReport) -> str:
-    """What happened, and of which kind it is, where the title doesn't begin with that."""
+    """The title of a report, behind its kind where the title doesn't begin with that."""
     kind, title = report.kind.value, report.title
     return title if title.casefold().startswith(kind.casefold()) else f"{kind}: {title}"
 
