@@ -22,9 +22,10 @@ def fwts(cursor: Cursor) -> list[Mtrrs]:
     unused: list[int] = []
     lines: list[int] = []
     found = []
+    heading: int | None = None
     for index, row in enumerate(cursor.rows):
         if "MTRR overview" in row.message or "MTRR validation" in row.message:
-            cursor.use(index)
+            heading = index
             if lines:
                 found.append(_facts(variable, unused, lines))
                 variable, unused, lines = [], [], []
@@ -34,6 +35,9 @@ def fwts(cursor: Cursor) -> list[Mtrrs]:
         if hit is None:
             continue
         match, count = hit
+        if heading is not None:
+            cursor.use(heading)
+            heading = None
         lines += cursor.use(index, count)
         number = int(match["number"])
         if match.re is _UNUSED:

@@ -189,6 +189,8 @@ _FORMS: Final = (
         rf"(?P<start_other>{_HEX}) "
         rf"(?P<last_other>{_HEX}) (?P<other>\S.{{0,63}})",
     ),
+    # arch/x86/mm/ioremap.c, __ioremap_caller() as of 4.4: a WARN, behind iomem_map_sanity_check()'s line.
+    _form(Kind.SANITY, "mapping multiple bars", r"\bInfo: mapping multiple BARs\. Your kernel is fine"),
     # arch/x86/mm/pgtable.c, pud_set_huge() and pmd_set_huge().
     _form(
         Kind.HUGE_PAGE,
@@ -236,7 +238,7 @@ _FORMS: Final = (
         "mtrr",
         rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{_HEX})-"
         rf"(?P<end>{_HEX})"
-        rf"{_NUMBER_ENDS}\]?|.{{0,40}})|MTRR allocation failed)",
+        rf"{_NUMBER_ENDS}\]?(?:: -(?P<errno>\d{{1,3}})\b)?|.{{0,40}})|MTRR allocation failed)",
     ),
     _form(
         Kind.MTRR_INCONSISTENT,

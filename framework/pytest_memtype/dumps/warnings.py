@@ -94,6 +94,9 @@ def _warning(cursor: Cursor, index: int, count: int, match: re.Match[str], funct
             and not (name.startswith("warn_slowpath") or name == function)
         ):
             trace.append(name)
+        if not frame["unsure"] and name == function:
+            # What printed the trace stands first as of 4.4: dump_stack().
+            trace.clear()
     return Complaint(
         Kind.WARNING,
         row.number,

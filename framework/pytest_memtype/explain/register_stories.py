@@ -87,6 +87,14 @@ def _mtrr_refused(case: Case) -> Story:
 
 
 def _wc_failed(case: Case) -> Story:
+    if case.main.errno is not None:
+        # Linux' line has no number; FreeBSD's drivers are Linux', its MTRRs aren't.
+        return Story(
+            f"a driver got no write-combining MTRR for {where(case.about.span)}: error {case.main.errno}. "
+            "With the number the line is FreeBSD's (linuxkpi), of which Linux' rules say nothing",
+            "",
+            "no: without a PAT writes to that memory are slow",
+        )
     return Story(
         f"a driver got no write-combining MTRR for {where(case.about.span)}; the text doesn't say why",
         "arch/x86/kernel/cpu/mtrr/mtrr.c, arch_phys_wc_add() and mtrr_add_page()",

@@ -300,14 +300,28 @@ def _warning(case: Case) -> Story:
             ": the type and the address of a mapping's reservation couldn't be read from its page table, "
             "so it was not given back"
         )
+    danger = "maybe: a reservation stays behind, or memory is tracked wrongly from then on"
+    if case.main.function == "__ioremap_caller":
+        danger = (
+            "no sign of it: __ioremap_caller() warns of what it refuses, RAM or an address that the CPU "
+            "doesn't have, and of a range over several resources, which it maps"
+        )
     return Story(
         f"{case.main.function}() has warned{extra}{below}",
         f"the place is in the line: {case.main.raw}",
-        "maybe: a reservation stays behind, or memory is tracked wrongly from then on",
+        danger,
     )
 
 
 def _sanity(case: Case) -> Story:
+    if case.about.span is None:
+        callers = [each for found in case.dump.of(Kind.WARNING) for each in found.trace]
+        by = next((f"{each}()" for each in callers if not each.startswith("ioremap")), "a driver")
+        return Story(
+            f"{by} mapped memory of several resources at once. It is allowed; the line is a warning",
+            "kernel/resource.c, iomem_map_sanity_check()",
+            "no sign of it: the driver may touch registers that aren't its own",
+        )
     other = "another resource"
     if case.main.other is not None:
         other = f"{case.main.other.name} ({where(case.main.other)})"

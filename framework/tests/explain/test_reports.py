@@ -11,6 +11,7 @@ import pytest
 
 from pytest_memtype.bugs.catalogue import catalogue
 from pytest_memtype.bugs.facts import Bug
+from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.dumps.read import read
 from pytest_memtype.explain.explanation import as_json, explain, sections
 from pytest_memtype.x86.size import parse_size
@@ -216,6 +217,57 @@ def test_message_cut_anywhere(message: str, bugs: list[Bug]) -> None:
 def test_lines_about_memory_types_are_not_denied(line: str, prefix: str, bugs: list[Bug]) -> None:
     answer = explain(read(prefix + line), bugs).story.answer
     assert answer != "nothing here is about memory types"
+
+
+# The words of NixOS' nixpkgs#15679, Linux 4.4.11.
+_MULTIPLE_BARS = """\
+[    0.519400] WARNING: CPU: 0 PID: 1 at arch/x86/mm/ioremap.c:198 __ioremap_caller+0x2de/0x360()
+[    0.519403] Info: mapping multiple BARs. Your kernel is fine.
+[    0.519414] CPU: 0 PID: 1 Comm: swapper/0 Not tainted 4.4.11 #1-NixOS
+[    0.519438] Call Trace:
+[    0.519448]  [<ffffffff812b8fce>] dump_stack+0x63/0x85
+[    0.519455]  [<ffffffff8106e5b2>] warn_slowpath_common+0x82/0xc0
+[    0.519473]  [<ffffffff8105fbae>] __ioremap_caller+0x2de/0x360
+[    0.519479]  [<ffffffff8105fc47>] ioremap_nocache+0x17/0x20
+[    0.519484]  [<ffffffff8103a0fa>] snb_uncore_imc_init_box+0x6a/0x90
+"""
+
+
+def test_a_warning_that_the_kernel_calls_fine_is_no_danger(bugs: list[Bug]) -> None:
+    story = explain(read(_MULTIPLE_BARS), bugs).story
+    assert story.answer.startswith("snb_uncore_imc_init_box() mapped memory of several resources")
+    assert story.danger.startswith("no sign of it")
+
+
+def test_a_trace_begins_with_who_called_the_function_that_warned() -> None:
+    (warning,) = read(_MULTIPLE_BARS).of(Kind.WARNING)
+    assert warning.trace == ("ioremap_nocache", "snb_uncore_imc_init_box")
+
+
+def test_ioremap_refuses_what_it_warns_of(bugs: list[Bug]) -> None:
+    """As its source says: nothing stays behind."""
+    text = (
+        "WARNING: CPU: 0 PID: 1 at arch/x86/mm/ioremap.c:223 __ioremap_caller (arch/x86/mm/ioremap.c:223)\n"
+    )
+    assert explain(read(text), bugs).story.danger.startswith("no sign of it")
+
+
+def test_a_line_of_freebsds_is_not_judged_by_linux(bugs: list[Bug]) -> None:
+    """Its drivers are Linux', and add the number."""
+    line = "Failed to add WC MTRR for [0xe0000000-0xefffffff]"
+    story = explain(read(f"{line}: -22; performance may suffer\n"), bugs).story
+    assert "error 22" in story.answer
+    assert "FreeBSD" in story.answer
+    assert story.rule == ""
+    assert "mtrr.c" in explain(read(f"{line}; performance may suffer\n"), bugs).story.rule
+
+
+def test_a_failure_that_fwts_found_is_not_denied(bugs: list[Bug]) -> None:
+    text = (
+        "MTRR overview test failed\nFAILED [MEDIUM] MTRRIncorrectAttr: Test 1, Memory range 0x1000 to 0x8dfff"
+    )
+    answer = explain(read(text), bugs).story.answer
+    assert answer == "what the text has about memory types wasn't understood"
 
 
 def test_a_listing_that_nobody_reads_is_not_denied(bugs: list[Bug]) -> None:
