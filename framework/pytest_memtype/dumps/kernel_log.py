@@ -109,18 +109,22 @@ def e820(cursor: Cursor) -> tuple[Span, ...]:
 
 
 def pat(cursor: Cursor) -> Pat:
-    """The PAT as the kernel has set it."""
+    """The PAT as the kernel has set it; where the text has several, as the first."""
+    found: Pat | None = None
     for index, row in enumerate(cursor.rows):
         hit = cursor.search(index, _PAT_CONFIGURATION, _PAT_ENABLED) if "PAT" in row.message else None
         if hit is None:
             continue
         match, count = hit
         cursor.use(index, count)
+        if found is not None:
+            continue
         if match.re is _PAT_ENABLED:
-            return Pat(_slots(int(match[2], 16)), row.number)
+            found = Pat(_slots(int(match[2], 16)), row.number)
+            continue
         types = [type_of_word(each) for each in match[1].split()]
-        return Pat(tuple(each for each in types if each is not None), row.number)
-    return Pat()
+        found = Pat(tuple(each for each in types if each is not None), row.number)
+    return found or Pat()
 
 
 def _slots(value: int) -> tuple[MemType, ...]:

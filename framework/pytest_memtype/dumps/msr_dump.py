@@ -153,7 +153,7 @@ def coreboot(cursor: Cursor) -> list[Mtrrs]:
     fixed: dict[int, int] = {}
     default: MemType | None = None
     bits: int | None = None
-    lines: list[int] = []
+    understood: list[int] = []
     linux = any("original variable MTRRs" in row.message for row in cursor.rows)
     for index, row in enumerate(cursor.rows):
         message = row.message
@@ -186,10 +186,12 @@ def coreboot(cursor: Cursor) -> list[Mtrrs]:
             fixed[int(match["msr"], 16)] = int(match["value"], 16)
         elif not _COREBOOT_BITS.search(message) and not _COREBOOT_NOISE.search(message):
             continue
-        lines += cursor.use(index)
-    if not variable:
-        return []
+        understood.append(index)
     registers = [fixed[msr] for msr in FIXED_MSRS if msr in fixed]
+    if not variable and len(registers) < len(FIXED_MSRS):
+        # A cut log.
+        return []
+    lines = [number for index in understood for number in cursor.use(index)]
     masks = any(each.mask is not None for each in variable.values())
     return [
         Mtrrs(

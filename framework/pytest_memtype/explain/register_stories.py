@@ -159,7 +159,7 @@ def _firmware(case: Case) -> Story:
 
 
 def _mtrr_off(case: Case) -> Story:
-    newer = linux_source.is_newer(case.dump.kernel, 6, 2)
+    newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.dump.kernel, 6, 2)
     given = ""
     if case.about.span is not None and case.about.granted is not None:
         given = f": {where(case.about.span)} is {said(case.about.granted)}"

@@ -36,10 +36,12 @@ _REGISTERS: Final = (
         {Kind.MTRR_MISMATCH, Kind.MTRR_OVERLAP, Kind.MTRR_FULL, Kind.MTRR_UNALIGNED, Kind.MTRR_REFUSED}
     ),
     frozenset({Kind.MTRR_CLEANUP_FAILED}),
-    frozenset({Kind.MTRR_WC_FAILED, Kind.MTRR_LOSES_RAM, Kind.MTRR_BLANK, Kind.MTRR_BAD_MASK}),
+    frozenset({Kind.MTRR_WC_FAILED, Kind.MTRR_LOSES_RAM, Kind.MTRR_BAD_MASK}),
     frozenset({Kind.SANITY}),
     frozenset({Kind.MTRR_INCONSISTENT}),
     frozenset({Kind.PAT_SKIPPED, Kind.MTRR_OFF}),
+    # What follows where they are off.
+    frozenset({Kind.MTRR_BLANK}),
     frozenset({Kind.PAT_ABSENT, Kind.PAT_DISABLED}),
     frozenset({Kind.HUGE_PAGE, Kind.CPA, Kind.MTRR_CLEANED}),
 )

@@ -104,6 +104,23 @@ def test_proc_mtrr(line: str) -> None:
     assert listing.default is None
 
 
+def test_coreboots_fixed_ranges_alone() -> None:
+    """Of a CPU other than the first a log has no more, as Dasharo/coreboot#609 shows."""
+    registers = {0x250: 6, 0x258: 6, 0x259: 0, **dict.fromkeys(range(616, 624), 6)}
+    lines = [
+        f"[DEBUG]  apic_id 0x20: MTRR: Fixed MSR {msr:#x} 0x{f'{memtype:02x}' * 8}"
+        for msr, memtype in registers.items()
+    ]
+    (found,) = read("\n".join(lines)).mtrrs
+    assert (found.source, found.variable) == ("coreboot", ())
+    assert found.fixed == (
+        (Span(0, 0x9FFFF), MemType.WB),
+        (Span(0xA0000, 0xBFFFF), MemType.UC),
+        (Span(0xC0000, 0xFFFFF), MemType.WB),
+    )
+    assert read("\n".join(lines[1:])).mtrrs == ()
+
+
 # mtrr_list() of U-Boot's cmd/x86/mtrr.c; the size is what it makes of the mask, and isn't read.
 _U_BOOT = """=> mtrr -c all
 CPU 0:

@@ -219,6 +219,25 @@ def test_lines_about_memory_types_are_not_denied(line: str, prefix: str, bugs: l
     assert answer != "nothing here is about memory types"
 
 
+# The words of cloud-hypervisor#1752.
+_NO_MTRRS = """\
+[    0.000196] Disabled
+[    0.000198] x86/PAT: MTRRs disabled, skipping PAT initialization too.
+[    0.000207] CPU MTRRs all blank - virtualized system.
+[    0.000212] x86/PAT: Configuration [0-7]: WB  WT  UC- UC  WB  WT  UC- UC
+Expected output:
+[    0.000229] x86/PAT: Configuration [0-7]: WB  WC  UC- UC  WB  WP  UC- WT
+"""
+
+
+def test_mtrrs_that_are_off_have_no_default_type_that_decides(bugs: list[Bug]) -> None:
+    dump = read(_NO_MTRRS)
+    assert explain(dump, bugs).story.answer.startswith(
+        "the MTRRs are off, or the CPU has none; the PAT isn't set up either"
+    )
+    assert dump.unread == ()
+
+
 # The words of NixOS' nixpkgs#15679, Linux 4.4.11.
 _MULTIPLE_BARS = """\
 [    0.519400] WARNING: CPU: 0 PID: 1 at arch/x86/mm/ioremap.c:198 __ioremap_caller+0x2de/0x360()
