@@ -344,6 +344,17 @@ def _insert_pfn(case: _Case) -> _Hit | None:
     return None
 
 
+def _pieces_of_one(case: _Case) -> _Hit | None:
+    if case.dump.complaints or not case.says(r"\bmmap\w*\b.{0,60}\bfail\w*|\bEINVAL\b|invalid argument"):
+        return None
+    moves = case.says(r"\bdma_mmap_\w+|\bremap_pfn_range\b") and case.says(r"\bvm_(?:start|end)\b")
+    if moves or case.says(r"\bhfi1\w*|\bpsm2?\b"):
+        return _Hit(
+            "mmap() of a driver that moves the bounds of its VMA to one piece of memory after the other"
+        )
+    return None
+
+
 def _set_memory_alias(case: _Case) -> _Hit | None:
     if case.dump.complaints or not case.says(r"\bset_memory_(?:uc|wc)\b|\bset_pages_array_(?:uc|wc)\b"):
         return None
@@ -404,6 +415,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "mprotect-pat-bit": _mprotect,
     "neighbour-decides": _neighbour,
     "nopat-devmem": _nopat_devmem,
+    "pieces-of-one-mapping": _pieces_of_one,
     "private-write-leak": _private_write,
     "ram-not-counted": _ram_not_counted,
     "ram-other-type": _ram_other_type,

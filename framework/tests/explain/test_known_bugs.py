@@ -62,6 +62,20 @@ def test_what_the_writer_denies_is_no_sequence() -> None:
     assert found.known_bug == "vma-split-leak"
 
 
+# The words of cornelisnetworks/opa-psm2#74.
+_HFI1 = "mmap64 fails with vanilla {} kernel\nthe call to dma_mmap_coherent() under hfi1_file_mmap()\n"
+
+
+@pytest.mark.parametrize(("kernel", "bug"), [("6.17.3", "pieces-of-one-mapping"), ("6.12.90", "none")])
+def test_pieces_of_one_mapping(kernel: str, bug: str) -> None:
+    assert explained(f"Linux version {kernel} (x@y)\n{_HFI1.format(kernel)}").known_bug == bug
+
+
+def test_mmap_that_fails_for_anybody_is_no_known_bug() -> None:
+    text = "Linux version 6.17.3 (x@y)\nmmap() of /dev/mem fails with EINVAL, and so does remap_pfn_range()\n"
+    assert explained(text).known_bug == "none"
+
+
 def test_rules_name_bugs_of_the_catalogue() -> None:
     assert set(_RULES) <= {each.bug.id for each in catalogue()}
 
