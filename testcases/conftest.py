@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_memtype import Guest
-from pytest_memtype.errors import Unavailable
+from pytest_memtype.errors import Unavailable, Unreachable
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -32,3 +34,16 @@ def nothing_is_left(guest: Guest) -> Iterator[None]:
     # Without the module there are no records.
     with contextlib.suppress(Unavailable):
         assert [each.owner for each in guest.tracked() if not each.observed] == []
+
+
+@pytest.fixture
+def load(guest: Guest) -> Callable[..., Any]:
+    """``guest.load()`` of a driver in bugs/; a skip without a network and the kernel's compiler."""
+
+    def loaded(name: str, **parameters: str) -> object:
+        try:
+            return guest.load(Path(__file__).with_name("bugs") / name, parameters=parameters)
+        except Unreachable as error:
+            pytest.skip(str(error))
+
+    return loaded

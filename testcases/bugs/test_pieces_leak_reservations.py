@@ -17,7 +17,7 @@ Source: arch/x86/mm/pat/memtype.c, track_pfn_remap() and untrack_pfn(), as of 6.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -31,12 +31,10 @@ pytestmark = pytest.mark.bug(
     kind="observed",
 )
 
-DRIVER = Path(__file__).with_name("halves.c")
 
-
-def test_two_pieces_of_device_memory(guest: Guest, bug: Sighting) -> None:
+def test_two_pieces_of_device_memory(guest: Guest, bug: Sighting, load: Callable[..., object]) -> None:
     bar = guest.mmio(pages=4)
-    guest.load(DRIVER, parameters={"first": f"{bar.start:#x}", "second": f"{bar[2].start:#x}"})
+    load("halves.c", first=f"{bar.start:#x}", second=f"{bar[2].start:#x}")
     process = guest.process("mpi")
     outcome = process.mmap(via="/dev/halves", size="16K")
     if outcome.mapping is not None:

@@ -17,7 +17,7 @@ Source: drivers/infiniband/hw/hfi1/file_ops.c, RCV_EGRBUF; mm/memory.c.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -33,16 +33,13 @@ pytestmark = pytest.mark.bug(
 UC_MINUS = MemType.UC_MINUS
 EINVAL = 22
 
-# The two halves of what /dev/halves maps are two pieces of memory, each mapped as if it were all: "moved".
-DRIVER = Path(__file__).with_name("halves.c")
-
 
 def kept_of_processes(guest: Guest) -> list[str]:
     return [each.owner for each in guest.tracked() if each.pid]
 
 
-def test_two_buffers(guest: Guest, bug: Sighting) -> None:
-    guest.load(DRIVER)
+def test_two_buffers(guest: Guest, bug: Sighting, load: Callable[..., object]) -> None:
+    load("halves.c")
     process = guest.process("mpi")
     outcome = process.mmap(via="/dev/halves", size="16K")
 
@@ -54,10 +51,10 @@ def test_two_buffers(guest: Guest, bug: Sighting) -> None:
     assert kept_of_processes(guest) == []
 
 
-def test_pieces_at_their_own_addresses(guest: Guest) -> None:
+def test_pieces_at_their_own_addresses(guest: Guest, load: Callable[..., object]) -> None:
     """On every kernel: a part of a VMA takes the type that is there, and nothing of it is kept."""
     bar = guest.mmio(pages=4)
-    guest.load(DRIVER, parameters={"first": f"{bar[2].start:#x}", "second": f"{bar.start:#x}", "moved": 0})
+    load("halves.c", first=f"{bar[2].start:#x}", second=f"{bar.start:#x}", moved="0")
     process = guest.process("mpi")
     outcome = process.mmap(via="/dev/halves", size="16K")
 
