@@ -25,6 +25,7 @@
           SshRefused
       HostError
         NotOurs
+        WrongClock
       KernelError
         Unreachable
       Unavailable
@@ -112,6 +113,10 @@ class ModuleBroken(UsageError):
 
 class HostError(MemtypeError):
     """Raised when the host lacks something: a program, a permission, space."""
+
+
+class WrongClock(HostError):
+    """Raised when a guest's clock is wrong for good, as the host had no time for QEMU while it was set."""
 
 
 class KernelError(MemtypeError):

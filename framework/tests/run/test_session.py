@@ -11,6 +11,7 @@ import pytest
 from memtype_support.empty_cache import empty_cache
 
 from pytest_memtype.errors import OptionMissing
+from pytest_memtype.guest.agent import Agent
 from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle, use_bundle
@@ -122,6 +123,29 @@ def test_the_logs_of_a_template_that_can_not_be_made_stay(
     assert record["boot"].endswith("; logs in test/guest-1/template")
     assert "Linux version" in (tmp_path / "test" / "guest-1" / "template" / "console.log").read_text()
     assert not list(no_templates.glob("*/ready"))
+
+
+@pytest.mark.usefixtures("no_templates")
+def test_a_template_whose_clock_is_wrong_is_made_once_more(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a host does that has no time for QEMU for a moment, while Linux measures the TSC."""
+    ranges = iter([(50.0, 60.0), boot._CLOCK])
+    check = boot._check_clock
+
+    def checked(agent: Agent, *, since: float) -> None:
+        monkeypatch.setattr(boot, "_CLOCK", next(ranges))
+        check(agent, since=since)
+
+    monkeypatch.setattr(boot, "_check_clock", checked)
+    guests = Guests(session, tmp_path / "test")
+    guests.start(KIND).shell("true")
+    (record,) = guests.records("test_it", Variant("debian:bookworm", "debian:bookworm"), since=[])
+    left = list((tmp_path / "test").rglob("template"))
+    guests.close(keep_logs=False)
+    assert record["boot"] == "clone"
+    assert left == []
+    assert next(ranges, None) is None
 
 
 def test_a_guest_is_shared_while_it_lives(session: Session, tmp_path: Path) -> None:
