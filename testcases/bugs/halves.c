@@ -21,6 +21,9 @@ static int halves_mmap(struct file *file, struct vm_area_struct *vma)
 	const unsigned long start = vma->vm_start, end = vma->vm_end, half = (end - start) / 2;
 	int error;
 
+	/* Two pages of each piece; another error than the bug's. */
+	if (end - start != 4 * PAGE_SIZE)
+		return -ENXIO;
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	if (moved)
 		vma->vm_end = start + half;
@@ -50,8 +53,8 @@ static int __init halves_init(void)
 	int error;
 
 	if (!first) {
-		ram[0] = __get_free_pages(GFP_KERNEL, 1);
-		ram[1] = __get_free_pages(GFP_KERNEL, 1);
+		ram[0] = __get_free_pages(GFP_KERNEL | __GFP_ZERO, 1);
+		ram[1] = __get_free_pages(GFP_KERNEL | __GFP_ZERO, 1);
 		if (!ram[0] || !ram[1]) {
 			error = -ENOMEM;
 			goto out;
@@ -76,4 +79,5 @@ static void __exit halves_exit(void)
 	free_pages(ram[1], 1);
 }
 module_exit(halves_exit);
+MODULE_DESCRIPTION("Two pieces of memory in one mapping");
 MODULE_LICENSE("GPL");

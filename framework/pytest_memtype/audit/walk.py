@@ -33,12 +33,12 @@ PAGE_SIZES: Final = {1: PageSize.SIZE_4K, 2: PageSize.SIZE_2M, 3: PageSize.SIZE_
 #: Entries with reserved bits that one page may have and still be a table.
 _MANY: Final = 8
 
-#: From so many tables on that one table points to, this many or one more are looked at before all are read...
+#: From so many tables on that one table points to, this many or two more are looked at before all are read...
 _CROWD: Final = 128
 _SAMPLES: Final = 16
-#: ...and so many dubious pages among those are too many, if they are more than an eighth of what isn't empty.
-#: Sound tables point to none.
-_MANY_TABLES: Final = 2
+#: ...and so many dubious pages among those are too many, if they are more than a quarter of what isn't empty.
+#: Sound tables point to none; some that are corrupted must not have the sound ones beside them left out.
+_MANY_TABLES: Final = 4
 
 #: Bits of a pointer to a table that hardware ignores or that choose how the table is cached. A kernel has
 #: the same in all of them (Linux 5.10 to 7.3: none, __KERNPG_TABLE and _PAGE_TABLE), and a page of data has
@@ -325,7 +325,7 @@ def _in_no_directory(
     owners = parents[looked_at]
     bad = np.bincount(owners, dubious[place], len(crowded))
     there = np.bincount(owners, ~empty[place], len(crowded))
-    strays: Booleans = (crowded & (bad >= _MANY_TABLES) & (8 * bad > there))[parents]
+    strays: Booleans = (crowded & (bad >= _MANY_TABLES) & (4 * bad > there))[parents]
     return strays
 
 

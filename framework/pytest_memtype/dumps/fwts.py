@@ -22,10 +22,10 @@ def fwts(cursor: Cursor) -> list[Mtrrs]:
     unused: list[int] = []
     lines: list[int] = []
     found = []
-    heading: int | None = None
+    headings: list[int] = []
     for index, row in enumerate(cursor.rows):
         if "MTRR overview" in row.message or "MTRR validation" in row.message:
-            heading = index
+            headings.append(index)
             if lines:
                 found.append(_facts(variable, unused, lines))
                 variable, unused, lines = [], [], []
@@ -35,9 +35,6 @@ def fwts(cursor: Cursor) -> list[Mtrrs]:
         if hit is None:
             continue
         match, count = hit
-        if heading is not None:
-            cursor.use(heading)
-            heading = None
         lines += cursor.use(index, count)
         number = int(match["number"])
         if match.re is _UNUSED:
@@ -46,7 +43,11 @@ def fwts(cursor: Cursor) -> list[Mtrrs]:
         start, end = int(match["start"], 16), int(match["end"], 16)
         memtype = type_of_word(match["type"])
         variable.append(Register(number, start, memtype, size=max(0, end - start), line=row.number))
-    return [*found, _facts(variable, unused, lines)] if lines else found
+    if lines:
+        found.append(_facts(variable, unused, lines))
+    for index in headings if found else ():
+        cursor.use(index)
+    return found
 
 
 def _facts(variable: list[Register], unused: list[int], lines: list[int]) -> Mtrrs:

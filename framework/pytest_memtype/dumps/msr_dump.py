@@ -67,6 +67,7 @@ class _Registers:
 def msr_dump(cursor: Cursor) -> list[Mtrrs]:
     """The listings of chipsec, rdmsr and their like in a text."""
     found = _Registers("MSRs")
+    understood: list[int] = []
     for index, row in enumerate(cursor.rows):
         lowered = row.message.lower()
         if "msr" not in lowered and "mtrr" not in lowered:
@@ -84,9 +85,11 @@ def msr_dump(cursor: Cursor) -> list[Mtrrs]:
             found.source = "chipsec"
         # Of several CPUs the first, which is the boot CPU as a rule.
         found.values.setdefault(number, value)
-        found.lines += cursor.use(index)
-    wanted = {0x200, DEFAULT_TYPE} & set(found.values)
-    return [_of_values(found)] if wanted and len(found.values) > 1 else []
+        understood.append(index)
+    if len(found.values) < 2 or not {0x200, DEFAULT_TYPE} & set(found.values):
+        return []
+    found.lines += [number for index in understood for number in cursor.use(index)]
+    return [_of_values(found)]
 
 
 def _number(match: re.Match[str]) -> int:
@@ -188,8 +191,8 @@ def coreboot(cursor: Cursor) -> list[Mtrrs]:
             continue
         understood.append(index)
     registers = [fixed[msr] for msr in FIXED_MSRS if msr in fixed]
-    if not variable and len(registers) < len(FIXED_MSRS):
-        # A cut log.
+    if not variable:
+        # Fixed ranges alone, as of a CPU that isn't the first, are no map of the memory.
         return []
     lines = [number for index in understood for number in cursor.use(index)]
     masks = any(each.mask is not None for each in variable.values())

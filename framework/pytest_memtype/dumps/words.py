@@ -40,7 +40,13 @@ ABOUT: Final = re.compile(
     r"|\bmemremap|\bpat_enabled|\bTOM2\b|\bwrite-combin|\buncach",
     re.I,
 )
-"""A regular expression of words that only who speaks about memory types uses."""
+"""A regular expression of words that output about memory types has."""
+
+TOLD: Final = re.compile(
+    r"(?<![\w'\"+,-])(?i:mtrrs?)(?![\w'\"])|\bmemtype_|_memtype\b|\bx86/(?:mm/)?PAT\b|\bPAT: |\bioremap"
+    r"|\bpat_enabled|\bTOM2\b|\b(?i:write-combin|uncach)"
+)
+"""A regular expression of words that only who speaks about memory types uses; CPU features aren't."""
 
 # enum page_cache_mode, arch/x86/include/asm/pgtable_types.h, since 4.0 (2df58b6d35ad). Before, the messages
 # have page-table bits: _PAGE_PWT is 0x8, _PAGE_PCD 0x10; write-combining was PWT.

@@ -345,10 +345,10 @@ def _insert_pfn(case: _Case) -> _Hit | None:
 
 
 def _pieces_of_one(case: _Case) -> _Hit | None:
-    if case.dump.complaints or not case.says(r"\bmmap\w*\b.{0,60}\bfail\w*|\bEINVAL\b|invalid argument"):
+    fails = r"\bmmap(?:64)?(?:\(\))?\b.{0,60}\b(?:fail\w*|EINVAL|invalid argument)"
+    if case.dump.complaints or not case.says(fails):
         return None
-    moves = case.says(r"\bdma_mmap_\w+|\bremap_pfn_range\b") and case.says(r"\bvm_(?:start|end)\b")
-    if moves or case.says(r"\bhfi1\w*|\bpsm2?\b"):
+    if case.says(r"\bhfi1\w*|\bpsm2\b|\bvm_(?:start|end)\s*[-+]?=(?!=)"):
         return _Hit(
             "mmap() of a driver that moves the bounds of its VMA to one piece of memory after the other"
         )

@@ -87,7 +87,7 @@ def _mtrr_refused(case: Case) -> Story:
 
 
 def _wc_failed(case: Case) -> Story:
-    if case.main.errno is not None:
+    if case.main.errno is not None and case.dump.kernel is None:
         # Linux' line has no number; FreeBSD's drivers are Linux', its MTRRs aren't.
         return Story(
             f"a driver got no write-combining MTRR for {where(case.about.span)}: error {case.main.errno}. "

@@ -6,6 +6,7 @@ say of Linux is named with file and function.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
@@ -313,10 +314,19 @@ def _warning(case: Case) -> Story:
     )
 
 
+#: Functions of the kernel's between ioremap() and a driver.
+_MAPS: Final = re.compile(r"ioremap|iomap|os_map_")
+
+
 def _sanity(case: Case) -> Story:
+    callers = [
+        each
+        for found in case.dump.of(Kind.WARNING)
+        if found.function == "__ioremap_caller"
+        for each in found.trace
+    ]
+    by = next((f"{each}()" for each in callers if not _MAPS.search(each)), "a driver")
     if case.about.span is None:
-        callers = [each for found in case.dump.of(Kind.WARNING) for each in found.trace]
-        by = next((f"{each}()" for each in callers if not each.startswith("ioremap")), "a driver")
         return Story(
             f"{by} mapped memory of several resources at once. It is allowed; the line is a warning",
             "kernel/resource.c, iomem_map_sanity_check()",

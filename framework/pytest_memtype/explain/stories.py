@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_memtype.dumps.facts import Dump
-from pytest_memtype.dumps.words import ABOUT
+from pytest_memtype.dumps.words import TOLD
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.known_bugs import Suspect
 from pytest_memtype.explain.register_stories import REGISTER_STORIES
@@ -62,7 +62,7 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
             "",
             NO_SIGN,
         )
-    if dump.unread or any(ABOUT.search(line.text) for line in dump.prose):
+    if dump.unread or any(TOLD.search(line.text) for line in dump.prose):
         return Story("what the text has about memory types wasn't understood", "", "")
     return Story("nothing here is about memory types", "", "")
 

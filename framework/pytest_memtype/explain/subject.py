@@ -124,6 +124,8 @@ def _main(dump: Dump) -> Complaint | None:
     ]
     # The others say what the kernel did, a WARNING only where.
     worded = [each for each in memory if each.kind is not Kind.WARNING]
+    # What others warn of weighs more than what ioremap() refuses or lets pass.
+    memory.sort(key=lambda each: each.function == "__ioremap_caller")
     if memory and not worded:
         # ioremap() warned of a resource by a trace, until 2.6.39.
         beside = [each for each in dump.of(Kind.SANITY) if memory[0].function == "__ioremap_caller"]

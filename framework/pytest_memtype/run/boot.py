@@ -209,8 +209,8 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
         except WrongClock as error:
             # A moment's lack of time for QEMU, which all that want this template would pay for with boots.
             progress(f"{error.message}; it is booted once more")
-            template = made()
             shutil.rmtree(logs / "template", ignore_errors=True)
+            template = made()
         machine = clone(template, logs=logs)
     except NotOurs:
         # Files that others could have changed aren't booted either.

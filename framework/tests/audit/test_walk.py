@@ -119,17 +119,17 @@ def test_a_page_of_nonsense_is_no_table(wrong: int, followed: int) -> None:
 @pytest.mark.parametrize(
     ("pointers", "dubious", "present", "sensible", "followed"),
     [
-        (128, 2, 63, 13, False),
-        (128, 2, 63, 14, True),
-        (128, 2, 64, 0, True),
-        (128, 1, 63, 0, True),
+        (128, 4, 63, 11, False),
+        (128, 4, 63, 12, True),
+        (128, 4, 64, 0, True),
+        (128, 3, 63, 0, True),
         (127, 15, 63, 0, True),
     ],
 )
 def test_a_table_of_dubious_pages_is_none(
     pointers: int, dubious: int, present: int, sensible: int, followed: bool
 ) -> None:
-    """From 128 pointers on one in eight is looked at: two dubious pages, over an eighth of those not empty.
+    """From 128 pointers on 16 pages are looked at: four dubious ones, over a quarter of those not empty.
 
     Dubious is one with eight entries that can't be, if those are more than an eighth of its entries.
     """
@@ -223,6 +223,18 @@ def test_pointers_unlike_the_others_are_followed_to_half_as_many_tables_as_those
     followed = min(odd, max(32, others // 2))
     assert len(found.leaves[1]) == others + followed
     assert [each.count for each in found.dangling_entries] == ([odd - followed] if odd > followed else [])
+
+
+def test_a_few_corrupted_tables_leave_the_sound_ones_beside_them() -> None:
+    """Three of a full directory, and each where it is looked at."""
+    entries = {(1, 0): 2 << 12 | POINTER, (2, 0): 3 << 12 | POINTER}
+    entries |= {(3, slot): 1000 + slot << 12 | POINTER for slot in range(512)}
+    entries |= {(1000 + slot, 0): 9 << 12 | PAGE for slot in range(512)}
+    for table in (1000, 1032, 1064):
+        entries |= {(table, slot): 1 << 45 | PAGE for slot in range(1, 101)}
+    found = walk(memory(entries, frames=2000), [1], physical_bits=40)
+    assert len(found.leaves[1]) == 509
+    assert "tables beside it are pages of nonsense" not in {each.reason for each in found.dangling_entries}
 
 
 def test_of_tables_that_point_to_data_alone_little_is_read() -> None:

@@ -104,21 +104,24 @@ def test_proc_mtrr(line: str) -> None:
     assert listing.default is None
 
 
-def test_coreboots_fixed_ranges_alone() -> None:
-    """Of a CPU other than the first a log has no more, as Dasharo/coreboot#609 shows."""
-    registers = {0x250: 6, 0x258: 6, 0x259: 0, **dict.fromkeys(range(616, 624), 6)}
+def test_coreboots_fixed_ranges_alone_are_no_map() -> None:
+    """As of a CPU other than the first (Dasharo/coreboot#609): the variable ranges weren't printed."""
     lines = [
-        f"[DEBUG]  apic_id 0x20: MTRR: Fixed MSR {msr:#x} 0x{f'{memtype:02x}' * 8}"
-        for msr, memtype in registers.items()
+        f"[DEBUG]  apic_id 0x20: MTRR: Fixed MSR {msr:#x} 0x0606060606060606"
+        for msr in (0x250, 0x258, 0x259, *range(0x268, 0x270))
     ]
-    (found,) = read("\n".join(lines)).mtrrs
-    assert (found.source, found.variable) == ("coreboot", ())
-    assert found.fixed == (
-        (Span(0, 0x9FFFF), MemType.WB),
-        (Span(0xA0000, 0xBFFFF), MemType.UC),
-        (Span(0xC0000, 0xFFFFF), MemType.WB),
+    dump = read("\n".join(lines))
+    assert dump.mtrrs == ()
+    assert dump.unread or dump.prose
+
+
+def test_fwts_headings_belong_to_its_listing() -> None:
+    dump = read(
+        "Test 1, MTRR overview\n"
+        "Reg 0: 0x0000000000000000 - 0x0000000080000000 (     2048 MB)   Write-Back\nMTRR validation\n"
     )
-    assert read("\n".join(lines[1:])).mtrrs == ()
+    assert [each.source for each in dump.mtrrs] == ["fwts"]
+    assert (dump.unread, dump.prose) == ((), ())
 
 
 # mtrr_list() of U-Boot's cmd/x86/mtrr.c; the size is what it makes of the mask, and isn't read.

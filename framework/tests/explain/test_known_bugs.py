@@ -71,9 +71,23 @@ def test_pieces_of_one_mapping(kernel: str, bug: str) -> None:
     assert explained(f"Linux version {kernel} (x@y)\n{_HFI1.format(kernel)}").known_bug == bug
 
 
-def test_mmap_that_fails_for_anybody_is_no_known_bug() -> None:
-    text = "Linux version 6.17.3 (x@y)\nmmap() of /dev/mem fails with EINVAL, and so does remap_pfn_range()\n"
-    assert explained(text).known_bug == "none"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mmap() of /dev/mem fails with EINVAL, and so does remap_pfn_range()",
+        "return remap_pfn_range(vma, vma->vm_start, pfn, vma->vm_end - vma->vm_start, vma->vm_page_prot);\n"
+        "and user space gets EINVAL since my buffer isn't page aligned.",
+        "modprobe: ERROR: could not insert 'hfi1': Invalid argument",
+        "My PSM mouse: mmap fails sometimes in my program",
+    ],
+)
+def test_mmap_that_fails_for_anybody_is_no_known_bug(text: str) -> None:
+    assert explained(f"Linux version 6.17.3 (x@y)\n{text}\n").known_bug == "none"
+
+
+def test_a_driver_that_moves_its_bounds_is_known() -> None:
+    text = "mmap() fails, EINVAL:\nvma->vm_end += len;\nerr = dma_mmap_coherent(dev, vma, buf, dma, len);"
+    assert explained(f"Linux version 6.17.3 (x@y)\n{text}\n").known_bug == "pieces-of-one-mapping"
 
 
 def test_rules_name_bugs_of_the_catalogue() -> None:

@@ -258,6 +258,26 @@ def test_a_warning_that_the_kernel_calls_fine_is_no_danger(bugs: list[Bug]) -> N
     assert story.danger.startswith("no sign of it")
 
 
+def test_a_harmless_warning_hides_no_other(bugs: list[Bug]) -> None:
+    later = "[    9.000000] WARNING: CPU: 0 PID: 9 at arch/x86/mm/pat/memtype.c:1000 untrack_pfn+0x2d/0x36\n"
+    story = explain(read(_MULTIPLE_BARS + later), bugs).story
+    assert story.answer.startswith("untrack_pfn() has warned")
+    assert story.danger.startswith("maybe")
+
+
+def test_the_driver_is_named_and_not_what_maps_for_it(bugs: list[Bug]) -> None:
+    text = _MULTIPLE_BARS.replace("ioremap_nocache+0x17/0x20", "pci_ioremap_bar+0x17/0x20")
+    assert explain(read(text), bugs).story.answer.startswith("snb_uncore_imc_init_box() mapped")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Memory Type: DDR4", "<feature policy='require' name='mtrr'/>", "-cpu qemu64,-mtrr", "Hi Pat: hello"],
+)
+def test_words_of_others_are_not_about_memory_types(text: str, bugs: list[Bug]) -> None:
+    assert explain(read(text), bugs).story.answer == "nothing here is about memory types"
+
+
 def test_a_trace_begins_with_who_called_the_function_that_warned() -> None:
     (warning,) = read(_MULTIPLE_BARS).of(Kind.WARNING)
     assert warning.trace == ("ioremap_nocache", "snb_uncore_imc_init_box")
@@ -279,6 +299,8 @@ def test_a_line_of_freebsds_is_not_judged_by_linux(bugs: list[Bug]) -> None:
     assert "FreeBSD" in story.answer
     assert story.rule == ""
     assert "mtrr.c" in explain(read(f"{line}; performance may suffer\n"), bugs).story.rule
+    linux = f"Linux version 6.1.50 (x@y)\n{line}: -22; performance may suffer\n"
+    assert "FreeBSD" not in explain(read(linux), bugs).story.answer
 
 
 def test_a_failure_that_fwts_found_is_not_denied(bugs: list[Bug]) -> None:
