@@ -304,11 +304,12 @@ def _in_no_directory(
     :param physical_bits: MAXPHYADDR; address bits above are reserved.
     :param most: Number of pages that are looked at, at most.
     """
-    crowded = np.bincount(parents) >= _CROWD if len(parents) else np.empty(0, np.bool_)
+    counts = np.bincount(parents)
+    crowded = counts >= _CROWD
     if not crowded.any():
         return np.zeros(len(frames), np.bool_)
     first = np.searchsorted(parents, np.arange(len(crowded)))
-    one_in = np.maximum(np.bincount(parents) // _SAMPLES, 1)[parents]
+    one_in = np.maximum(counts // _SAMPLES, 1)[parents]
     looked_at = crowded[parents] & ((np.arange(len(frames)) - first[parents]) % one_in == 0)
     # Each page once, however many point to it, and no more than may be read at all.
     pages, place = np.unique(frames[looked_at], return_inverse=True)
