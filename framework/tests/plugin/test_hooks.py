@@ -44,6 +44,23 @@ def leftovers(temporary: Path) -> list[Path]:
     return list(temporary.glob(f"{PREFIX}*"))
 
 
+def test_what_can_not_be_had_skips_a_test_that_expects_a_guest_error(pytester: pytest.Pytester) -> None:
+    """On a machine that can't do it the test says so, instead of passing for the wrong reason."""
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_memtype.errors import GuestError, Unavailable
+
+        def test_it(guest):
+            with pytest.raises(GuestError):
+                raise Unavailable("this QEMU has no such device")
+        """
+    )
+    result = run(pytester, "-rs", "--kernel", "debian:bookworm")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*this QEMU has no such device*"])
+
+
 def test_example_writes_records_and_prints_the_table(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(EXAMPLE)
     result = run(pytester, "-v", "--accel", "tcg", "--kernel", "debian:bookworm")

@@ -92,7 +92,9 @@ def summarise(tmp_path_factory: pytest.TempPathFactory) -> Any:
     variable=st.lists(ranges, max_size=4),
     smrr=smrrs,
     amd=amds,
-    start=st.integers(0, 10 * GIB // (4 * MIB)).map(lambda n: n * 4 * MIB),
+    # In the first mebibyte the fixed ranges count, and nearly nowhere else.
+    start=st.integers(0, 255).map(lambda n: n * 4096)
+    | st.integers(0, 10 * GIB // (4 * MIB)).map(lambda n: n * 4 * MIB),
     size=st.sampled_from([4096, 4 * MIB, 64 * MIB, 2 * GIB, 8 * GIB]),
 )
 # RAM above 4 GiB that only TOP_MEM2 makes write-back, and what lies behind it.
@@ -103,6 +105,16 @@ def summarise(tmp_path_factory: pytest.TempPathFactory) -> Any:
     smrr=None,
     amd=AmdMemory(TOM2_ENABLE | TOM2_FORCE_WB, 0, 9200 * MIB),
     start=9200 * MIB - 4096,
+    size=4096,
+)
+# RdMem and WrMem are set in each fixed range, and are no part of its type.
+@example(
+    default=MemType.UC,
+    flags=0xC00,
+    variable=[],
+    smrr=None,
+    amd=AmdMemory(FIX_DRAM_MODIFY, 0, 0),
+    start=0,
     size=4096,
 )
 # In SMRR's memory nothing else counts, not even that MTRRs are off.
