@@ -46,8 +46,8 @@ def bisect(
 
     \b
     Examples:
-      memtype bisect testcases/test_ram.py::test_it --good debian:6.1 --bad debian:6.12
-      memtype bisect testcases/test_ram.py::test_it --good debian:6.1 --bad debian:6.12 --scheduler local
+      memtype bisect testcases/test_ram.py::test_lookup --good debian:6.1 --bad debian:6.12
+      memtype bisect testcases/test_ram.py::test_lookup --good debian:6.1 --bad debian:6.12 --scheduler local
       memtype bisect my_test.py::test_it --good tree:$HOME/linux --bad tree:$HOME/linux > bisect.sh
     """
     if scheduler is None and insecure_scheduler:

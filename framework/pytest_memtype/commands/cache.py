@@ -37,8 +37,10 @@ def cache(ctx: click.Context) -> None:
       template  a booted guest, from which others are cloned
       cluster   what a run with --scheduler has sent to this machine
       evidence  logs of tests that passed here in such a run, for memtype evidence --test
+      selftests  the kernel's own tests, built, for memtype selftests
       qemu      another suite's QEMU,
-      outer     the guest in which KVM is tested, and
+      outer     the guest in which KVM is tested,
+      browser   Chromium, and
       lint      the kernel's checkpatch.pl: of ./hil test
 
     \b

@@ -39,8 +39,9 @@ def coverage(
     """Run tests on a kernel that was built with GCOV, and tell which of its lines were run.
 
     Every guest's counters are collected, those of boots too. They stay in the run's folder: --from shows them
-    again without a run. Other arguments are pytest's, as with memtype run. The tree must have the patch of
-    --diff applied, and be as it was built. docs/kernels.md tells how to build such a kernel.
+    again without a run. Without TESTS the package's suite is run, as by memtype run --suite; other arguments
+    are pytest's. The tree must have the patch of --diff applied, and be as it was built. docs/coverage.md
+    tells how to build such a kernel.
 
     The exit status is that of the run; 0 with --from.
 

@@ -133,7 +133,6 @@ def check_kernel(path: Path, as_json: bool) -> None:
 
     \b
     Examples:
-      memtype kernels lock debian:bookworm debian:trixie
       memtype kernels check ~/linux
       memtype kernels check /boot/config-6.12.0-rc1
     """

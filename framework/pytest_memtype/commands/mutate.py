@@ -38,7 +38,7 @@ _NAME_WIDTH = 32
 @click.option(
     "--suite",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the tests to run (default: the suite that memtype run runs).",
+    help="Folder of the tests to run (default: the package's suite, as memtype run --suite has it).",
 )
 @click.option("--build-only", is_flag=True, help="Plant and build, and say which --kernel it is.")
 @click.option("--list", "list_them", is_flag=True, help="List the faults, and what each does.")
@@ -64,15 +64,16 @@ def mutate(
     are named are tried again.
 
     The exit status is 0 when every fault was noticed that can be (those marked equivalent can't, and the
-    catalogue has the proof), 1 when one was not, 2 for wrong usage, and 3 when the kernel doesn't build, the
-    suite fails without a fault, or this host couldn't say.
+    catalogue has the proof), 1 when one was not or an equivalent one was, 2 for wrong usage, and 3 when the
+    kernel doesn't build, the suite fails without a fault, the kernel lacks the code of a fault that was
+    named, or this host couldn't say of one, whatever came of the others.
 
     \b
     Examples:
       memtype mutate --kernel tree:$HOME/linux
       memtype mutate --kernel tree:$HOME/linux --all interval-lookup
       memtype mutate --list
-      memtype run --kernel tree:.memtype/mutants/linux-1a2b3c4d/tree --mutant interval-lookup -k lookup
+      memtype run --suite --kernel tree:.memtype/mutants/linux-1a2b3c/tree --mutant interval-lookup -k lookup
     """
     mutants = catalogue()
     if list_them:
@@ -170,7 +171,8 @@ def _summary(tree: PlantedTree, rows: list[Row], *, every: bool, as_json: bool) 
             click.echo(f"not equivalent after all: {row.mutant}, which {row.killed_by[0]} notices")
         click.echo(
             f"{counts[KILLED]} of {counts[KILLED] + counts[LIVED]} faults noticed, {counts[EQUIVALENT]} "
-            f"equivalent, {counts[TROUBLE]} not known, {len(tree.misfits)} don't fit this tree"
+            f"equivalent, {counts[TROUBLE]} not known, {len(tree.misfits)} don't fit this tree, "
+            f"{len(catalogue()) - len(tree.mutants) - len(tree.misfits)} are of other versions"
         )
     if counts[TROUBLE]:
         return HostError.exit_status

@@ -13,11 +13,15 @@ from pytest_memtype.host import resources
 _NAMES: Final = ("test_*.py", "*_test.py")
 # As pytest has it (norecursedirs): folders in which it looks for none.
 _ELSEWHERE: Final = (".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}", "*.egg")
+# At the top of each source tree of Linux: its scripts and tools have Python tests of their own.
+_LINUX: Final = frozenset({"Kbuild", "Kconfig", "MAINTAINERS"})
 _MOST_FOLDERS: Final = 10_000
 
 
 def has_own_tests(folder: Path) -> bool:
     """Whether there are tests in a folder or below it. The checkout of this project has its suite alone.
+
+    Tests that Linux' own tree brings (``kunit_tool_test.py``) are nobody's tests of memory types.
 
     :param folder: The folder. Of a tree that is very large only the beginning is looked at.
     """
@@ -26,6 +30,9 @@ def has_own_tests(folder: Path) -> bool:
     for number, (place, folders, files) in enumerate(os.walk(folder)):
         if number >= _MOST_FOLDERS:
             return False
+        if _LINUX.issubset(files):
+            folders.clear()
+            continue
         if any(fnmatch.fnmatch(file, name) for file in files for name in _NAMES):
             return True
         folders[:] = [

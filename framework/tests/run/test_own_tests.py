@@ -34,6 +34,21 @@ def test_packages_in_a_virtual_environment_are_not_ones_own(tmp_path: Path) -> N
     assert not has_own_tests(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["", "linux"])
+def test_a_tree_of_linux_has_none(tmp_path: Path, place: str) -> None:
+    """Linux 6.12 and 7.3 have tools/testing/kunit/kunit_tool_test.py, and more."""
+    tree = tmp_path / place
+    (tree / "tools" / "testing" / "kunit").mkdir(parents=True)
+    (tree / "tools" / "testing" / "kunit" / "kunit_tool_test.py").touch()
+    for name in ("Kbuild", "Kconfig", "MAINTAINERS"):
+        (tree / name).touch()
+    assert not has_own_tests(tmp_path)
+    # Beside it they are somebody's.
+    (tmp_path / "zz").mkdir()
+    (tmp_path / "zz" / "test_mine.py").touch()
+    assert has_own_tests(tmp_path) == bool(place)
+
+
 def test_the_checkout_has_the_suite(tmp_path: Path) -> None:
     checkout = resources.testcases().parent
     assert not has_own_tests(checkout)
