@@ -129,13 +129,16 @@ bool allowed_command(unsigned int command, const void *argument)
 	/*
 	 * RAM is the owner's; the benchmark fills the kernel's own list, with addresses that
 	 * nobody has named; and what a function of the kernel leaves behind that is told to
-	 * fail, or called out of its turn, nobody can foresee.
+	 * fail, or called out of its turn, nobody can foresee. The kernel's own page tables may be
+	 * freed while they are read, by ioremap() and vmap() of a large page over an empty table, and
+	 * by set_memory(), which makes a large page of many (6.15 and later).
 	 */
 	case MEMTYPE_ALLOCATE_RAM:
 	case MEMTYPE_FREE_RAM:
 	case MEMTYPE_BENCHMARK:
 	case MEMTYPE_FAULT:
 	case MEMTYPE_KERNEL_CALL:
+	case MEMTYPE_KERNEL_PAGES:
 		return everything;
 	/* Books are kept, registers and page tables read. Nothing is mapped. */
 	default:

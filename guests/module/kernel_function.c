@@ -74,7 +74,7 @@ int kernel_function_call(struct memtype_kernel_call *call)
 int kernel_function_read_page_table(struct memtype_kernel_pages *asked)
 {
 	/* Below lie those of processes, whose page tables may go at any time. */
-	if (!asked->pages || asked->address < PAGE_OFFSET ||
+	if (!asked->pages || asked->pages > U32_MAX || asked->address < PAGE_OFFSET ||
 	    asked->pages > (ULONG_MAX - asked->address) >> PAGE_SHIFT)
 		return -EINVAL;
 	page_table_read(asked->address, asked->pages, &asked->page_table);

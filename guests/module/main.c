@@ -234,7 +234,9 @@ static long main_ioctl(struct file *file, unsigned int command, unsigned long po
 	long error;
 
 	/* No answer may be older than what others have mapped. mmap() comes behind MEMTYPE_PREPARE. */
-	observe_update();
+	error = observe_update();
+	if (error && command != MEMTYPE_RESET)
+		return error;
 	if (command == MEMTYPE_RESET) {
 		fault_disarm_all();
 		driver_release_all();

@@ -8,7 +8,9 @@
  * it.
  */
 #include <linux/delay.h>
+#include <linux/ktime.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -19,8 +21,8 @@
 #include "state.h"
 
 #define MOST_OBSERVATIONS 4096
-/* Of some dozens of microseconds each: one whose CPU was taken away may last. */
-#define MOST_TRIES 10000
+/* A call of the kernel's may wait for memory, or its CPU may be taken away. */
+#define MOST_SECONDS 20
 
 struct observation {
 	struct list_head node;
@@ -285,19 +287,22 @@ bool observe_bring_up_to_date(u64 moment)
 	return true;
 }
 
-void observe_update(void)
+int observe_update(void)
 {
+	ktime_t end = ktime_add_ms(ktime_get(), MOST_SECONDS * MSEC_PER_SEC);
 	u64 now = probe_now();
-	unsigned int tries;
 	bool done;
 
-	/* The calls waited for last as long as the kernel's own lock is held. */
-	for (tries = 0; tries < MOST_TRIES; tries++) {
+	for (;;) {
 		mutex_lock(&state_lock);
 		done = observe_bring_up_to_date(now);
 		mutex_unlock(&state_lock);
 		if (done)
-			return;
+			return 0;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (ktime_after(ktime_get(), end))
+			return -ETIMEDOUT;
 		usleep_range(20, 100);
 	}
 }

@@ -11,8 +11,11 @@
 void observe_start(void);
 void observe_stop(void);
 
-/* Brings the verifier's records up to date with everything seen so far. Takes state_lock. */
-void observe_update(void);
+/*
+ * Brings the verifier's records up to date with everything seen so far. Takes state_lock. It waits for the
+ * calls that are under way: -ETIMEDOUT when one of them doesn't end, -EINTR when the caller is killed.
+ */
+int observe_update(void);
 
 int observe_status(struct memtype_observation_status *status);
 int observe_list(struct memtype_observed *observed);

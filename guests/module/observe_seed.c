@@ -26,15 +26,34 @@ static bool observe_seed_release(struct verifier_record *record, void *data)
 	return true;
 }
 
-static int observe_seed_add(const struct memtype_listed *range, const struct verifier_owner *owner)
+static struct verifier_request observe_seed_request(const struct memtype_listed *range)
 {
-	struct verifier_request request = {
+	return (struct verifier_request){
 		.first = range->start >> PAGE_SHIFT,
 		.pages = range->pages,
 		.memtype = range->memtype,
-		.owner = owner,
 		.observed = true,
 	};
+}
+
+static bool observe_seed_sound(const struct memtype_listed *ranges, u32 count)
+{
+	struct verifier_verdict verdict;
+	u32 n;
+
+	for (n = 0; n < count; n++) {
+		struct verifier_request request = observe_seed_request(&ranges[n]);
+
+		verifier_check(&state_verifier, &request, &verdict);
+		if (verdict.rule == VERIFIER_MALFORMED)
+			return false;
+	}
+	return true;
+}
+
+static int observe_seed_add(const struct memtype_listed *range, const struct verifier_owner *owner)
+{
+	struct verifier_request request = observe_seed_request(range);
 	struct memtype_observation what = {
 		.start = range->start,
 		.pages = range->pages,
@@ -44,10 +63,8 @@ static int observe_seed_add(const struct memtype_listed *range, const struct ver
 	};
 	struct verifier_verdict verdict;
 
-	arch_x86_refresh();
+	request.owner = owner;
 	verifier_check(&state_verifier, &request, &verdict);
-	if (verdict.rule == VERIFIER_MALFORMED)
-		return -EINVAL;
 	state_fill_verdict(&what.verdict, &verdict);
 	observe_note(&what);
 	return verifier_adopt(&state_verifier, &request) ? 0 : -ENOMEM;
@@ -82,6 +99,10 @@ int observe_seed(const struct memtype_seed *seed)
 	error = probe_sequence(&sequence);
 	if (!error && sequence != seed->sequence)
 		error = -EAGAIN;
+	arch_x86_refresh();
+	/* Those that are there are forgotten for a whole list alone. */
+	if (!error && !observe_seed_sound(ranges, seed->count))
+		error = -EINVAL;
 	if (error)
 		goto unlock;
 	verifier_each(&state_verifier, 0, U64_MAX, observe_seed_release, NULL);

@@ -5,6 +5,7 @@
  */
 #include <linux/kernel.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <asm/io.h>
 #include <asm/special_insns.h>
@@ -36,7 +37,7 @@ static bool page_table_hidden(u64 entry, unsigned long address, int level)
  * The leaf entry for address, without the encryption bit; 0 when there is none. One that is hidden from
  * the CPU is one, too. shift is where the walk ended.
  */
-static u64 page_table_entry(unsigned long address, unsigned int *shift)
+static u64 page_table_walk(unsigned long address, unsigned int *shift)
 {
 	unsigned long cr4;
 	u64 entry = __read_cr3() & ~ENTRY_ENCRYPTED;
@@ -55,6 +56,21 @@ static u64 page_table_entry(unsigned long address, unsigned int *shift)
 			return entry;
 	}
 	return 0;
+}
+
+/*
+ * Likewise. A last table may be freed while whoever reads it holds the mmap lock, but not before an RCU
+ * grace period has passed: from 6.6 on by khugepaged (retract_page_tables()), from 6.14 on by
+ * madvise(MADV_DONTNEED) (CONFIG_PT_RECLAIM).
+ */
+static u64 page_table_entry(unsigned long address, unsigned int *shift)
+{
+	u64 entry;
+
+	rcu_read_lock();
+	entry = page_table_walk(address, shift);
+	rcu_read_unlock();
+	return entry;
 }
 
 /* Likewise, 0 for what the CPU doesn't see. */

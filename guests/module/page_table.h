@@ -7,7 +7,10 @@
 
 /*
  * The leaf entries of [address, address + 4 KiB * pages), neighbours that say
- * the same in one run. For user addresses the caller holds the mmap lock.
+ * the same in one run. For user addresses the caller holds the mmap lock for
+ * writing: munmap() frees tables with it held for reading (5.10 to 7.3), which
+ * who looks up no VMA would read all the same. A run counts its pages in 32
+ * bits, so the caller asks for no more.
  * Entries of pages with PROT_NONE are among them, as they are.
  */
 void page_table_read(unsigned long address, u64 pages, struct memtype_page_table *table);

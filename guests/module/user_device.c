@@ -48,9 +48,9 @@ int user_device_mapped(struct memtype_address *range)
 	if (offset_in_page(range->address) || !range->pages || range->pages > U32_MAX ||
 	    range->address >= TASK_SIZE || end > TASK_SIZE)
 		return -EINVAL;
-	mmap_read_lock(current->mm);
+	mmap_write_lock(current->mm);
 	page_table_read(range->address, range->pages, &range->page_table);
 	error = range->page_table.truncated ? -EXDEV : user_device_look(range);
-	mmap_read_unlock(current->mm);
+	mmap_write_unlock(current->mm);
 	return error;
 }

@@ -274,13 +274,12 @@ int user_mapping_read(struct memtype_address *range)
 	struct mm_struct *mm = current->mm;
 	u64 end = range->address + range->pages * PAGE_SIZE;
 
-	/* A run counts its pages in 32 bits. */
 	if (offset_in_page(range->address) || range->pages > U32_MAX ||
 	    range->address >= TASK_SIZE || end > TASK_SIZE)
 		return -EINVAL;
-	mmap_read_lock(mm);
+	mmap_write_lock(mm);
 	page_table_read(range->address, range->pages, &range->page_table);
-	mmap_read_unlock(mm);
+	mmap_write_unlock(mm);
 	return 0;
 }
 

@@ -102,6 +102,7 @@ def test_the_machine_of_an_owner_who_allows_nothing(guest_factory: GuestFactory)
         ("ram", {"pages": 1}),
         ("fault", {"function": "pte_alloc_one", "pid": 1, "after": 0, "times": 1, "returns": 0}),
         ("kernel_call", {"function": "memtype_free"}),
+        ("kernel_pages", {"address": 0xFFFF888000000000, "pages": 1}),
         ("benchmark", {"records": 1, "operations": 1, "rounds": 1, "overlapping": 0, "kernel": 0}),
     ],
 )

@@ -107,6 +107,13 @@ def test_addresses_that_are_not_the_kernel_s(guest: Guest, address: int, pages: 
         guest.kernel.pages(address, pages)
 
 
+def test_more_pages_than_a_run_can_count(guest: Guest) -> None:
+    """Counts have 32 bits. Behind 16 TiB of nothing one was 0."""
+    with pytest.raises(AgentError, match="Invalid argument"):
+        guest.kernel.pages(guest.kernel.direct(0), 1 << 32)
+    assert sum(each.pages for each in guest.kernel.pages(guest.kernel.direct(0), (1 << 32) - 1).leaves) > 0
+
+
 class TestIoctl:
     """MTRRIOC_GET_PAGE_ENTRY of register 0: struct mtrr_gentry, in both widths."""
 

@@ -41,6 +41,18 @@ def callers(guest: Guest, function: str, work: Callable[[], None]) -> list[str]:
     return [line.strip().removeprefix("from=") for line in lines]
 
 
+def test_page_tables_are_read_while_no_other_thread_unmaps(guest: Guest) -> None:
+    """munmap() frees page tables with the mmap lock held for reading: __do_munmap() of 5.10 to
+    vms_complete_munmap_vmas() of 7.3. A reader's lock is none against that."""
+    process, bar = guest.process("X"), guest.mmio(pages=1)
+
+    def work() -> None:
+        assert process.mmap(bar, MemType.UC_MINUS).granted is MemType.UC_MINUS
+
+    found = callers(guest, "down_write", work)
+    assert [each for each in found if each.startswith("user_mapping_read+")]
+
+
 def test_the_module_never_lets_go_of_itself(memtype_kernel: str) -> None:
     """Text of a module that nobody holds any more may be freed by another CPU before it has returned.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
+from memtype_support.tiny_program import install_program
 
 from pytest_memtype import Hardware, MemType
 from pytest_memtype.errors import AgentError
@@ -205,6 +207,14 @@ def test_resetting_forgets_what_was_seen_but_for_the_beginning(guest: Guest) -> 
     assert len(guest.observed()) == len(seeds) + 1
     guest.reset()
     assert guest.observed() == seeds
+
+
+def test_a_list_that_makes_no_sense_leaves_what_is_known(guest: Guest, tmp_path: Path) -> None:
+    seeds = guest.observed()
+    assert seeds
+    program = install_program(guest, tmp_path, "seed_badly")
+    assert guest.shell(program).status == 0
+    assert [each for each in guest.observed() if each.seeded] == seeds
 
 
 def test_more_calls_than_the_ring_holds(guest_factory: GuestFactory) -> None:
