@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* For programs small enough to be typed into a guest: no libc. They define run(), which doesn't return. */
+/* For small programs in a guest: no libc. They define run(), which doesn't return. */
 #include <asm/fcntl.h>
 #include <asm/unistd.h>
 #include <linux/mman.h>

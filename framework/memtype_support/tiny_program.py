@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,7 @@ _COMPILE = (
 
 
 def install_program(guest: Guest, folder: Path, name: str) -> str:
-    """Build a program of this folder and type it into the guest.
+    """Build a program of this folder and bring it into the guest.
 
     :param folder: Of this host, for what is built.
     :param name: Of its source, without ``.c``.
@@ -24,9 +23,7 @@ def install_program(guest: Guest, folder: Path, name: str) -> str:
     subprocess.run(
         [*_COMPILE, "-o", str(folder / name), str(Path(__file__).with_name(f"{name}.c"))], check=True
     )
-    # As escapes for printf: bullseye's busybox has no base64.
-    text = "".join(f"\\{byte:03o}" for byte in gzip.compress((folder / name).read_bytes(), 9))
-    path = f"/tmp/{name}"
-    done = guest.shell(f"printf '{text}' | gunzip > {path} && chmod +x {path}")
+    path = guest.put(str(folder / name), f"/tmp/{name}")
+    done = guest.shell(f"chmod +x {path}")
     assert (done.status, done.output) == (0, "")
     return path
