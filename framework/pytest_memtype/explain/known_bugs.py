@@ -263,6 +263,23 @@ def _fork_oom(case: _Case) -> _Hit | None:
     )
 
 
+def remap_failed(warning: Complaint) -> bool:
+    """Whether a WARN is of remap_pfn_range() that takes away what it has mapped before it failed."""
+    trace = warning.trace
+    return (
+        warning.function in FIRST_PAGE
+        and {"zap_page_range_single", "remap_pfn_range"} <= set(trace)
+        and trace.index("zap_page_range_single") < trace.index("remap_pfn_range")
+    )
+
+
+def _remap_fails(case: _Case) -> _Hit | None:
+    warning = _warned(case)
+    if warning is None or not remap_failed(warning):
+        return None
+    return _Hit(f"{warning.function}() warns where remap_pfn_range() cleans up after its first page")
+
+
 def _fork_fails(case: _Case) -> _Hit | None:
     if case.dump.of(Kind.FREEING_INVALID, Kind.WARNING, Kind.USER_REFUSED):
         return None
@@ -299,7 +316,7 @@ _ZAPS: Final = r"\bunmap_mapping_\w+|\bzap_\w+|\brevoke\w*"
 def _zap(case: _Case) -> _Hit | None:
     zappers = {"zap_page_range_single", "unmap_mapping_range", "unmap_mapping_pages", "zap_vma_ptes"}
     warning = _warned(case)
-    if warning is not None and zappers & set(warning.trace):
+    if warning is not None and zappers & set(warning.trace) and not remap_failed(warning):
         return _Hit("taking pages out of the page tables gives back the reservation")
     if case.dump.complaints or not case.says(_ZAPS):
         return None
@@ -419,6 +436,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "private-write-leak": _private_write,
     "ram-not-counted": _ram_not_counted,
     "ram-other-type": _ram_other_type,
+    "remap-fails-at-once": _remap_fails,
     "set-memory-alias": _set_memory_alias,
     "silent-downgrade": _silent,
     "vma-split-leak": _vma_split,

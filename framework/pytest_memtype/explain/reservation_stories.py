@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import REFUSED_PAIRS
+from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, remap_failed
 from pytest_memtype.explain.story import (
     KEPT_APART,
     NO_SIGN,
@@ -302,6 +302,15 @@ def _warning(case: Case) -> Story:
             "so it was not given back"
         )
     danger = "maybe: a reservation stays behind, or memory is tracked wrongly from then on"
+    if remap_failed(case.main):
+        extra = (
+            ": remap_pfn_range() couldn't map the first page, and looked for the reservation of what it had "
+            "mapped in a page table that is empty"
+        )
+        danger = (
+            "no: the reservation is freed behind that, by address and size; with panic_on_warn the machine "
+            "stops"
+        )
     if case.main.function == "__ioremap_caller":
         danger = (
             "no sign of it: __ioremap_caller() warns of what it refuses, RAM or an address that the CPU "

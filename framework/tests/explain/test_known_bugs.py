@@ -62,6 +62,31 @@ def test_what_the_writer_denies_is_no_sequence() -> None:
     assert found.known_bug == "vma-split-leak"
 
 
+_WARNED = """\
+[    5.086254] WARNING: CPU: 0 PID: 129 at arch/x86/mm/pat/memtype.c:983 get_pat_info+0xe5/0x100
+[    5.090090] CPU: 0 UID: 1000 PID: 129 Comm: P Not tainted {} #1
+[    5.094458] RIP: 0010:get_pat_info+0xe5/0x100
+[    5.098708] Call Trace:
+[    5.098800]  <TASK>
+[    5.099000]  untrack_pfn+0x53/0x120
+[    5.099100]  unmap_single_vma+0xa9/0xf0
+[    5.099200]  zap_page_range_single+0x10c/0x1c0
+[    5.099300]  remap_pfn_range+0x6f/0xa0
+[    5.099400]  {}+0x449/0x500 [driver]
+[    5.099500]  mmap_region+0x503/0x700
+[    5.099600] ---[ end trace 0000000000000000 ]---
+"""
+
+
+@pytest.mark.parametrize(("kernel", "bug"), [("6.12.118", "remap-fails-at-once"), ("6.1.110", "none")])
+def test_a_remap_that_fails_leaves_nothing(kernel: str, bug: str) -> None:
+    """As guests of 5.10, 6.1 and 6.12 print it (testcases/bugs), with a name in place of ours."""
+    found = explained(_WARNED.format(kernel, "driver_mmap"))
+    assert found.known_bug == bug
+    assert found.story.danger.startswith("no: the reservation is freed")
+    assert "not given back" not in found.story.answer
+
+
 # The words of cornelisnetworks/opa-psm2#74.
 _HFI1 = "mmap64 fails with vanilla {} kernel\nthe call to dma_mmap_coherent() under hfi1_file_mmap()\n"
 
