@@ -1,10 +1,11 @@
 """remap_pfn_range() that fails at its first page warns that nothing is mapped, in the middle of cleaning up.
 
-Found here, by a process without rights on a CPU with the L1TF bug (testcases/test_l1tf.py).
+Found here, by a process without rights on a CPU with the L1TF bug (testcases/test_l1tf.py), and then for
+want of memory, which takes neither.
 
 Symptom: ``WARNING ... get_pat_info`` or ``untrack_pfn`` (6.1) below zap_page_range_single() and
-remap_pfn_range(), once per boot; with panic_on_warn the machine stops. Any driver's mmap() does so that
-can't have its first page, for want of a page table, say.
+remap_pfn_range(), once per boot; with panic_on_warn the machine stops. Any mmap() of device memory does so
+for which there is no page table any more.
 
 Cause: what a mapping that failed has mapped so far is taken away at once (79a61cc3fc04, CVE-2024-47674),
 while its VMA has VM_PAT already. untrack_pfn() then looks for the type in a page table that is empty. The
@@ -47,3 +48,18 @@ def test_first_page_beyond_the_limit(guest: Guest, bug: Sighting) -> None:
     assert (outcome.granted, guest.memtype_list(region), guest.tracked(region)) == (None, (), ())
     said = [each.title for each in guest.reports()]
     bug.harm(said != [], f"a mapping of {region} is refused; the kernel said {'; '.join(said) or 'nothing'}")
+
+
+@pytest.mark.needs_config("KPROBES")
+def test_no_page_table_for_the_first_page(guest: Guest, bug: Sighting) -> None:
+    """A BAR, by a file in sysfs: pci_mmap_resource_range() in drivers/pci/mmap.c."""
+    bar = guest.mmio(pages=4)
+    process = guest.process("X")
+    bug.expect_report("get_pat_info|untrack_pfn")
+    with guest.faults.fail("pte_alloc_one", task=process) as fault:
+        outcome = process.mmap(bar, MemType.UC_MINUS, via="sysfs")
+        assert (outcome.kernel.errno, fault.counts.failed) == (errno.ENOMEM, 1)
+
+    assert (outcome.granted, guest.memtype_list(bar)) == (None, ())
+    said = [each.title for each in guest.reports()]
+    bug.harm(said != [], f"there is no page table for {bar}; the kernel said {'; '.join(said) or 'nothing'}")
