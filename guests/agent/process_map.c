@@ -13,6 +13,7 @@
 #include "process_mappings.h"
 
 #define LARGE_BYTES (2UL << 20)
+#define LARGER_BYTES (1UL << 30)
 
 /*
  * Opens what the mapping goes through. Returns the file, or -1: with the error
@@ -69,6 +70,7 @@ static uint32_t process_map_method(const char *via)
 		[MEMTYPE_METHOD_INSERT] = "insert_pfn",
 		[MEMTYPE_METHOD_COMBINE] = "noncached_writecombine",
 		[MEMTYPE_METHOD_INSERT_PMD] = "insert_pfn_pmd",
+		[MEMTYPE_METHOD_INSERT_PUD] = "insert_pfn_pud",
 		[MEMTYPE_METHOD_INSERT_PAGE] = "insert_page",
 		[MEMTYPE_METHOD_INSERT_PAGES] = "insert_pages",
 		[MEMTYPE_METHOD_REMAP_VMALLOC] = "remap_vmalloc",
@@ -151,6 +153,8 @@ static void *process_map_driver(const struct request *request, struct memtype_re
 	/* A large page needs an address that is a multiple of it. */
 	if (next.map_method == MEMTYPE_METHOD_INSERT_PMD)
 		place += -(uintptr_t)place % LARGE_BYTES;
+	else if (next.map_method == MEMTYPE_METHOD_INSERT_PUD)
+		place += -(uintptr_t)place % LARGER_BYTES;
 	if (ioctl(device_fd, MEMTYPE_PREPARE, &next)) {
 		answer_refusal(request, -errno, reply);
 		return MAP_FAILED;

@@ -34,6 +34,18 @@ static inline vm_fault_t compat_insert_pfn_pmd(struct vm_fault *fault, unsigned 
 #endif
 }
 
+/* 5.10 to 7.3 have it for processors whose entries of 1 GiB can be so, as those of x86-64. */
+static inline vm_fault_t compat_insert_pfn_pud(struct vm_fault *fault, unsigned long frame)
+{
+#if !defined(CONFIG_TRANSPARENT_HUGEPAGE) || !defined(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD)
+	return VM_FAULT_FALLBACK;
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+	return vmf_insert_pfn_pud(fault, frame, fault->flags & FAULT_FLAG_WRITE);
+#else
+	return vmf_insert_pfn_pud(fault, pfn_to_pfn_t(frame), fault->flags & FAULT_FLAG_WRITE);
+#endif
+}
+
 static inline vm_fault_t compat_insert_mixed(struct vm_fault *fault)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
@@ -47,9 +59,11 @@ static inline vm_fault_t compat_insert_mixed(struct vm_fault *fault)
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 #define COMPAT_FAULT_SIZE unsigned int
 #define COMPAT_FAULT_PMD (PMD_SHIFT - PAGE_SHIFT)
+#define COMPAT_FAULT_PUD (PUD_SHIFT - PAGE_SHIFT)
 #else
 #define COMPAT_FAULT_SIZE enum page_entry_size
 #define COMPAT_FAULT_PMD PE_SIZE_PMD
+#define COMPAT_FAULT_PUD PE_SIZE_PUD
 #endif
 
 /* 6.15 made ioremap_prot() take a pgprot_t instead of its bits. */

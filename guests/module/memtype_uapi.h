@@ -76,6 +76,7 @@ enum memtype_map_method {
 	MEMTYPE_METHOD_INSERT_MIXED,	/* vmf_insert_mixed(), when touched */
 	MEMTYPE_METHOD_DMA_COHERENT,	/* dma_mmap_coherent(), at once */
 	MEMTYPE_METHOD_DMA_WC,	/* dma_mmap_wc(), likewise */
+	MEMTYPE_METHOD_INSERT_PUD,	/* vmf_insert_pfn_pud() where it can be, else as INSERT_PMD */
 	MEMTYPE_METHODS,
 };
 

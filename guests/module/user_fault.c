@@ -36,26 +36,36 @@ static vm_fault_t user_fault_insert_mixed(struct vm_fault *fault)
 	return result;
 }
 
-static vm_fault_t user_fault_insert_huge(struct vm_fault *fault)
+static vm_fault_t user_fault_insert_huge(struct vm_fault *fault, unsigned long size,
+					 vm_fault_t (*insert)(struct vm_fault *, unsigned long))
 {
 	struct vm_area_struct *vma = fault->vma;
-	unsigned long start = fault->address & PMD_MASK;
+	unsigned long start = fault->address & -size;
 	unsigned long frame;
 	vm_fault_t result;
 
-	if (start < vma->vm_start || start + PMD_SIZE > vma->vm_end)
+	if (start < vma->vm_start || start + size > vma->vm_end)
 		return VM_FAULT_FALLBACK;
 	frame = vma->vm_pgoff + ((start - vma->vm_start) >> PAGE_SHIFT);
-	if (frame % PTRS_PER_PTE)
+	if (frame % (size >> PAGE_SHIFT))
 		return VM_FAULT_FALLBACK;
-	result = compat_insert_pfn_pmd(fault, frame);
+	result = insert(fault, frame);
 	user_fault_done();
 	return result;
 }
 
 static vm_fault_t user_fault_huge(struct vm_fault *fault, COMPAT_FAULT_SIZE size)
 {
-	return size == COMPAT_FAULT_PMD ? user_fault_insert_huge(fault) : VM_FAULT_FALLBACK;
+	if (size != COMPAT_FAULT_PMD)
+		return VM_FAULT_FALLBACK;
+	return user_fault_insert_huge(fault, PMD_SIZE, compat_insert_pfn_pmd);
+}
+
+static vm_fault_t user_fault_larger(struct vm_fault *fault, COMPAT_FAULT_SIZE size)
+{
+	if (size != COMPAT_FAULT_PUD)
+		return user_fault_huge(fault, size);
+	return user_fault_insert_huge(fault, PUD_SIZE, compat_insert_pfn_pud);
 }
 
 const struct vm_operations_struct user_fault_operations = {
@@ -65,6 +75,11 @@ const struct vm_operations_struct user_fault_operations = {
 const struct vm_operations_struct user_fault_huge_operations = {
 	.fault = user_fault_insert,
 	.huge_fault = user_fault_huge,
+};
+
+const struct vm_operations_struct user_fault_larger_operations = {
+	.fault = user_fault_insert,
+	.huge_fault = user_fault_larger,
 };
 
 const struct vm_operations_struct user_fault_mixed_operations = {

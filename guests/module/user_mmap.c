@@ -114,6 +114,8 @@ static const struct vm_operations_struct *user_mmap_faults(u32 map_method)
 		return &user_fault_operations;
 	case MEMTYPE_METHOD_INSERT_PMD:
 		return &user_fault_huge_operations;
+	case MEMTYPE_METHOD_INSERT_PUD:
+		return &user_fault_larger_operations;
 	case MEMTYPE_METHOD_INSERT_MIXED:
 		return &user_fault_mixed_operations;
 	default:

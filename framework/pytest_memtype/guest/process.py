@@ -23,6 +23,7 @@ _VIA: dict[str, tuple[MemType, ...]] = {
     "driver": tuple(MemType),
     "insert_pfn": tuple(MemType),
     "insert_pfn_pmd": tuple(MemType),
+    "insert_pfn_pud": tuple(MemType),
     "insert_page": tuple(MemType),
     "insert_pages": tuple(MemType),
     "remap_vmalloc": tuple(MemType),
@@ -87,9 +88,10 @@ class Process:
             ``insert_pfn``: the same device, ``vmf_insert_pfn()`` for each page when it is touched; the
             verifier is asked and counts at mmap(), and Linux tracks nothing of it. A private mapping is
             refused, EINVAL. ``insert_pfn_pmd``: likewise 2 MiB at a time, ``vmf_insert_pfn_pmd()``, where the
-            memory is aligned to that and Linux asks for a large page, from 6.6 on. ``insert_page``: the same
-            device, ``vm_insert_page()`` of each page at mmap(); it must be RAM, else EINVAL. Linux looks at
-            no type and tracks nothing. ``insert_pages``: likewise, ``vm_insert_pages()`` of all.
+            memory is aligned to that and Linux asks for a large page, from 6.6 on. ``insert_pfn_pud``:
+            likewise, and 1 GiB at a time, ``vmf_insert_pfn_pud()``, where that fits. ``insert_page``: the
+            same device, ``vm_insert_page()`` of each page at mmap(); it must be RAM, else EINVAL. Linux looks
+            at no type and tracks nothing. ``insert_pages``: likewise, ``vm_insert_pages()`` of all.
             ``remap_vmalloc``: likewise, ``remap_vmalloc_range()`` of what ``vmalloc_user()`` would give.
             ``iomap_memory``: as ``driver``, by ``vm_iomap_memory()``. ``insert_mixed``: as ``insert_pfn``, by
             ``vmf_insert_mixed()``, which takes private mappings too. ``dma_coherent``, ``dma_wc``: as

@@ -14,7 +14,7 @@ from copy import copy
 from dataclasses import dataclass, field
 
 from pytest_memtype.spec.linux_messages import Event, Message
-from pytest_memtype.spec.linux_processes import Processes, Vma, in_large_entry
+from pytest_memtype.spec.linux_processes import LARGE, LARGER, Processes, Vma, in_large_entry
 from pytest_memtype.spec.linux_reservations import RefusedError, Reservation, Reservations
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, Version, behaviours
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
@@ -278,7 +278,8 @@ class Linux:
         :param memtype: The type that is asked for.
         :param via: ``driver``: one that asks for any type, and sets ``vm_page_prot`` as most do.
             ``insert_pfn``: the same with ``vmf_insert_pfn()``. ``insert_pfn_pmd``: with
-            ``vmf_insert_pfn_pmd()`` where it can be. ``insert_page``, ``insert_pages``: with
+            ``vmf_insert_pfn_pmd()`` where it can be. ``insert_pfn_pud``: with ``vmf_insert_pfn_pud()`` where
+            it can be, else as the one before. ``insert_page``, ``insert_pages``: with
             ``vm_insert_page()`` of RAM, or all at once. ``remap_vmalloc``: with
             ``remap_vmalloc_range()``, which does the same. ``iomap_memory``: the first, by
             ``vm_iomap_memory()``, which is ``io_remap_pfn_range()`` of all of a VMA (mm/memory.c).
@@ -311,8 +312,9 @@ class Linux:
         elif via == "sysfs" and "x" in protection:
             # Nothing in sysfs can be executed: fs/kernfs/mount.c, kernfs_fill_super(), SB_I_NOEXEC.
             return Answer(errno.EPERM)
-        inserted = via in ("insert_pfn", "insert_pfn_pmd", "insert_mixed")
-        if private and via in ("insert_pfn", "insert_pfn_pmd"):
+        sizes = {"insert_pfn_pmd": (LARGE,), "insert_pfn_pud": (LARGER, LARGE)}.get(via, ())
+        inserted = bool(sizes) or via in ("insert_pfn", "insert_mixed")
+        if private and (sizes or via == "insert_pfn"):
             return Answer(errno.EINVAL)
         # What is asked for goes through page-table bits: pgprot2cachemode() in reserve_pfn_range().
         asked = self._express[asked]
@@ -320,7 +322,7 @@ class Linux:
         if struct_pages and not all(self.platform.is_ram(each) for each in range(pfn, pfn + pages)):
             return Answer(errno.EINVAL)
         file = via if via in ("sysfs", "devmem") else "driver"
-        large = via == "insert_pfn_pmd" and self._behaviour[Topic.HUGE_PFNMAP] is Behaviour.LARGE
+        large = sizes if self._behaviour[Topic.HUGE_PFNMAP] is Behaviour.LARGE else ()
         vma = Vma(vpage, vpage + pages, pfn, file, private, protection, asked, faults=inserted, large=large)
         try:
             if inserted:

@@ -21,7 +21,10 @@ from pytest_memtype.x86.memtype import MemType
 SIGBUS, SIGSEGV = 7, 11
 
 LARGE = 512
-"""Pages of 4 KiB in a large one."""
+"""Pages of 4 KiB in one of 2 MiB."""
+
+LARGER = 512 * LARGE
+"""Pages of 4 KiB in one of 1 GiB."""
 
 
 def in_large_entry(memtype: MemType) -> MemType:
@@ -29,8 +32,8 @@ def in_large_entry(memtype: MemType) -> MemType:
 
     Bit 7 is the PAT bit of a small entry, and says "large" of a large one, whose PAT bit is bit 12. Linux'
     PAT has WT in slot 7 and WP in slot 5; what is left of them are slots 3 and 1: UC and WC.
-    ``vmf_insert_pfn_pmd()`` (mm/huge_memory.c) and the direct map (arch/x86/mm/init_64.c,
-    ``phys_pmd_init()``) do so, 5.10 to 7.3.
+    ``vmf_insert_pfn_pmd()`` and ``vmf_insert_pfn_pud()`` (mm/huge_memory.c) and the direct map
+    (arch/x86/mm/init_64.c, ``phys_pmd_init()``) do so, 5.10 to 7.3.
     """
     return {MemType.WT: MemType.UC, MemType.WP: MemType.WC}.get(memtype, memtype)
 
@@ -60,7 +63,8 @@ class Vma:
     :param file: The file it maps, by any name.
     :param page_prot: The type in ``vm_page_prot``, which a page gets that is copied on write.
     :param faults: Are pages inserted when they are touched, by ``vmf_insert_pfn()`` or its like?
-    :param large: Are 2 MiB inserted at a time, by ``vmf_insert_pfn_pmd()``, where they are aligned?
+    :param large: How many pages are inserted at a time where they are aligned, the most first: 2 MiB by
+        ``vmf_insert_pfn_pmd()``, 1 GiB by ``vmf_insert_pfn_pud()``.
     :param pat: Is the flag VM_PAT set? Before 6.16.
     :param context: The reservation that it shares, from 6.16 on; None without one.
     """
@@ -73,7 +77,7 @@ class Vma:
     protection: str
     page_prot: MemType
     faults: bool = False
-    large: bool = False
+    large: tuple[int, ...] = ()
     pat: bool = False
     context: Context | None = None
 
@@ -384,16 +388,16 @@ class Processes:
         return 0
 
     def _insert(self, pid: int, vma: Vma, vpage: int) -> None:
-        """Insert the page that was touched, or the 2 MiB around it."""
+        """Insert the page that was touched, or the large one around it."""
+        for pages in vma.large:
+            start = vpage - vpage % pages
+            first = vma.pfn + start - vma.first
+            if vma.first <= start and start + pages <= vma.end and first % pages == 0:
+                memtype = in_large_entry(self.express[self._looked_up(first, vma)])
+                self.tables[pid] |= {start + n: Entry(memtype, first + n) for n in range(pages)}
+                return
         pfn = vma.pfn + vpage - vma.first
-        start = vpage - vpage % LARGE
-        first = vma.pfn + start - vma.first
-        memtype = self.express[self._looked_up(first if vma.large else pfn, vma)]
-        if vma.large and vma.first <= start and start + LARGE <= vma.end and first % LARGE == 0:
-            for each in range(LARGE):
-                self.tables[pid][start + each] = Entry(in_large_entry(memtype), first + each)
-        else:
-            self.tables[pid][vpage] = Entry(self.express[self._looked_up(pfn, vma)], pfn)
+        self.tables[pid][vpage] = Entry(self.express[self._looked_up(pfn, vma)], pfn)
 
     def fork(self, parent: int, child: int, *, memory: bool = True) -> int:
         """``fork()``: 0, or ENOMEM, after which there is no child.

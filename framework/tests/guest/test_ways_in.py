@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from pytest_memtype import MemType
+from pytest_memtype import Hardware, MemType
 from pytest_memtype.errors import AgentError, ProcessFault, SyscallRefused, UsageError
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.outcome import Mapping
@@ -14,14 +14,13 @@ from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import Region
 from pytest_memtype.plugin.fixtures import GuestFactory
 from pytest_memtype.spec.linux import Linux, Platform
-from pytest_memtype.spec.linux_processes import SIGBUS
+from pytest_memtype.spec.linux_processes import LARGE, LARGER, SIGBUS
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, behaviours, parse_version
 from pytest_memtype.x86.pte import PageSize
 
 SERIES = ["debian:bullseye", "debian:bookworm", "debian:trixie", "debian:trixie-backports"]
 UC, UC_MINUS, WB, WC = MemType.UC, MemType.UC_MINUS, MemType.WB, MemType.WC
 WP, WT = MemType.WP, MemType.WT
-LARGE = 512
 PID = 1
 
 
@@ -30,12 +29,12 @@ def guest(request: pytest.FixtureRequest, guest_factory: GuestFactory) -> Guest:
     return guest_factory(kernel=request.param)
 
 
-def model(guest: Guest, ram: Region | None = None) -> Linux:
-    """The guest's kernel, of which only this RAM matters; the firmware's MTRRs make the BAR UC."""
+def model(guest: Guest, ram: Region | None = None, *, high: bool = False) -> Linux:
+    """The guest's kernel, of which only this RAM matters. The MTRRs make the BAR UC, and a high one WB."""
     frames = range(0) if ram is None else range(ram.start >> 12, ram.end >> 12)
     version = parse_version(guest.shell("cat /proc/version").output)
     linux = Linux(
-        Platform(version, is_ram=lambda pfn: pfn in frames, is_write_back=lambda pfn: pfn in frames)
+        Platform(version, is_ram=lambda pfn: pfn in frames, is_write_back=lambda pfn: high or pfn in frames)
     )
     linux.processes.start(PID)
     return linux
@@ -85,6 +84,51 @@ def test_a_large_page_that_is_inserted(guest: Guest) -> None:
             guest.driver("holder").release(holder.mapping)
         process.exit()
         assert [each for each in guest.tracked(bar) if not each.observed] == []
+
+
+@pytest.mark.parametrize("spec", SERIES)
+def test_a_page_of_1_gib_that_is_inserted(guest_factory: GuestFactory, spec: str) -> None:
+    """The PAT bit of such an entry is bit 12, which vmf_insert_pfn_pud() sets no more than its sister."""
+    guest = guest_factory(kernel=spec, hardware=Hardware(devices=("pci-testdev,membar=4G",)))
+    bar = guest.pci("1b36:0005").bars[-1].region[: 2 * LARGER]
+    for memtype in MemType:
+        linux = model(guest, high=True)
+        holder = guest.driver("holder").ioremap(bar, memtype)
+        assert linux.ioremap(0, first_frame(bar), bar.pages, memtype).errno == holder.kernel.errno
+        process = guest.process(f"X {memtype}")
+        outcome = process.mmap(bar, memtype, via="insert_pfn_pud")
+        assert linux.mmap(PID, 0, first_frame(bar), bar.pages, memtype, via="insert_pfn_pud").errno == 0
+        assert outcome.mapping is not None
+        assert linux.processes.access(PID, 0, write=False) == 0
+        assert touched(process, outcome.mapping, guest) == linux.user_page_table(PID, 0, bar.pages)
+        assert process.physical(outcome.mapping, LARGER - 1) == (
+            bar[LARGER - 1].start if large(linux) else None
+        )
+        sizes = [
+            each.page_size
+            for each in process.leaves(outcome.mapping, guest.registers()[0])
+            if each.memtype is not None
+        ]
+        assert sizes == [PageSize.SIZE_1G if large(linux) else PageSize.SIZE_4K]
+        if holder.mapping is not None:
+            guest.driver("holder").release(holder.mapping)
+        process.exit()
+        assert [each for each in guest.tracked(bar) if not each.observed] == []
+
+
+@pytest.mark.parametrize(("first", "size"), [(1, PageSize.SIZE_4K), (LARGE, PageSize.SIZE_2M)])
+def test_where_1_gib_does_not_fit_less_is_inserted(
+    guest_factory: GuestFactory, first: int, size: PageSize
+) -> None:
+    hardware = Hardware(devices=("pci-testdev,membar=4G",))
+    guest = guest_factory(kernel="debian:trixie", hardware=hardware)
+    bar = guest.pci("1b36:0005").bars[-1].region[first : first + LARGER]
+    process = guest.process("X")
+    mapping = process.mmap(bar, WC, via="insert_pfn_pud").mapping
+    assert mapping is not None
+    process.read(mapping, 0)
+    found = [each for each in process.leaves(mapping, guest.registers()[0]) if each.memtype is not None]
+    assert [(each.page_size, each.pages * 4096, each.memtype) for each in found] == [(size, size, UC_MINUS)]
 
 
 def test_pages_of_an_unaligned_region_are_small(guest: Guest) -> None:

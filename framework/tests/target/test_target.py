@@ -89,7 +89,15 @@ def test_the_machine_refuses_what_the_host_should_not_ask_for(target: Targets, s
     for verb in (*verbs, "memremap_pages", "vmap"):
         with pytest.raises(NotAllowed):
             call(verb, owner="X", **fields)
-    own = ("driver", "insert_pfn", "insert_pfn_pmd", "insert_mixed", "iomap_memory", "noncached_writecombine")
+    own = (
+        "driver",
+        "insert_pfn",
+        "insert_pfn_pmd",
+        "insert_pfn_pud",
+        "insert_mixed",
+        "iomap_memory",
+        "noncached_writecombine",
+    )
     structs = ("insert_page", "insert_pages", "remap_vmalloc", "dma_coherent", "dma_wc")
     for via in (*own, *structs, "sysfs", "devmem"):
         with pytest.raises(NotAllowed):
