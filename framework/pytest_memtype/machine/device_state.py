@@ -5,7 +5,9 @@ and its size (QEMU 7.2, migration/savevm.c, ``should_send_vmdesc``). ``migrate``
 ``xen-save-devices-state``, which needs 3 ms because it leaves RAM out of what a private guest saves, does
 not, so that a shape learned once from one stream is applied to others of the same QEMU and machine.
 
-Sections of CPUs are found by their headers, and believed only where their footer is where it should be.
+Sections of CPUs are found by their headers, and believed only where their end is where it should be, and
+where they follow each other: the guest has its own bytes in them, in general registers say, and may put there
+what looks like a header or a footer.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ _FIELDS: Final = MappingProxyType(
 _WORD: Final = 8
 _SECTION_FULL: Final = b"\x04"
 _FOOTER: Final = b"\x7e"
+_SUBSECTION: Final = re.compile(rb"\x05.cpu/", re.DOTALL)
 _DESCRIPTION: Final = b"\x06"
 # Bytes of the field with the description's length, behind that mark.
 _LENGTH: Final = 4
@@ -93,10 +96,12 @@ class CpuShape:
     :param version: The version of a CPU's section.
     :param offsets: Register to (offset in bytes from the end of the section's header, count of words of 8
         bytes).
+    :param size: Bytes of all fields. Subsections follow, or the footer.
     """
 
     version: int
     offsets: Mapping[str, tuple[int, int]]
+    size: int
 
 
 def shape_of(state: bytes) -> CpuShape:
@@ -116,7 +121,9 @@ def shape_of(state: bytes) -> CpuShape:
             places.setdefault(str(field["name"]), (offset, int(field["size"]) * count // _WORD))
             offset += int(field["size"]) * count
         return CpuShape(
-            version=int(cpu["version"]), offsets={name: places[field] for name, field in _FIELDS.items()}
+            version=int(cpu["version"]),
+            offsets={name: places[field] for name, field in _FIELDS.items()},
+            size=offset,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DeviceStateError(
@@ -188,30 +195,33 @@ def _sections(state: bytes, shape: CpuShape) -> list[int]:
     """The offsets in bytes at which the fields of each CPU begin."""
     if not state.startswith(_MAGIC):
         raise DeviceStateError("this is no device state of QEMU: it doesn't begin with QEVM")
-    starts: list[int] = []
-    while (start := _section(state, shape, len(starts))) is not None:
-        starts.append(start)
-    if not starts:
+    found: list[list[int]] = []
+    while candidates := _candidates(state, shape, len(found)):
+        found.append(candidates)
+    if not found:
         raise DeviceStateError(f"the device state has no CPU of version {shape.version}")
-    return starts
+    # The last of each that is before the next CPU: RAM may be part of the state, and precedes all devices.
+    starts: list[int] = []
+    for cpu, candidates in reversed([*enumerate(found)]):
+        before = starts[-1] - shape.size if starts else len(state)
+        start = max((each for each in candidates if each < before), default=None)
+        if start is None:
+            raise DeviceStateError(f"the device state has CPU {cpu} nowhere before the next one")
+        starts.append(start)
+    return starts[::-1]
 
 
-def _section(state: bytes, shape: CpuShape, cpu: int) -> int | None:
+def _candidates(state: bytes, shape: CpuShape, cpu: int) -> list[int]:
+    """Where the fields of a CPU may begin, by header and end, in ascending order."""
     # idstr "cpu", instance and version: registers are never compared across versions.
     name = b"\x03cpu" + cpu.to_bytes(4, "big") + shape.version.to_bytes(4, "big")
     header = re.compile(re.escape(_SECTION_FULL) + rb"(....)" + re.escape(name), re.DOTALL)
-    # Fields, subsections, then the footer with the same section number.
-    found = [
+    return [
         match.end()
         for match in header.finditer(state)
-        if state.find(_FOOTER + match[1], match.end()) >= match.end() + _least(shape)
+        if _SUBSECTION.match(state, match.end() + shape.size)
+        or state.startswith(_FOOTER + match[1], match.end() + shape.size)
     ]
-    # The last: RAM may be part of the state, and precedes all devices.
-    return found[-1] if found else None
-
-
-def _least(shape: CpuShape) -> int:
-    return max(offset + count * _WORD for offset, count in shape.offsets.values())
 
 
 def _registers(state: bytes, shape: CpuShape, cpu: int, start: int) -> CpuRegisters:

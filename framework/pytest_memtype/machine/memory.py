@@ -120,8 +120,10 @@ class GuestMemory:
 def _windows(maps: str, size: int) -> list[_Window]:
     """The mappings of the file that is ``size`` bytes long, which is the guest's RAM.
 
-    No other file is as long as RAM, and the name doesn't tell: a template that is removed while a clone lives
-    is renamed first, and a template that boots has its memory in no folder.
+    The name doesn't tell: a template that is removed while a clone lives is renamed first, and one that boots
+    has its memory in no folder.
+
+    :raises HostError: another file is as long, such as one of ``hardware(objects=...)``.
     """
     files: dict[str, list[_Window]] = {}
     for line in maps.splitlines():
@@ -130,4 +132,10 @@ def _windows(maps: str, size: int) -> list[_Window]:
             start, end, offset = (int(match[number], 16) for number in (1, 2, 3))
             window = _Window(first=offset, last=offset + end - start, address=start)
             files.setdefault(match[4], []).append(window)
-    return next((each for each in files.values() if max(window.last for window in each) == size), [])
+    found = [each for each in files.values() if max(window.last for window in each) == size]
+    if len(found) > 1:
+        raise HostError(
+            f"the guest's memory can't be told from a memory object that is as large, {size:#x} bytes: give "
+            "one of them another size"
+        )
+    return found[0] if found else []

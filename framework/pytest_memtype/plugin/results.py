@@ -59,11 +59,27 @@ class Results:
             reports.clear()
         reports.append(report)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        """Write the files. pytest's own of JUnit follows, with what is added to it here."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Add to pytest's own JUnit file, which is written meanwhile; then write ours.
+
+        One that can't be written changes the exit status, and nothing that others write and print.
+        """
         if self._config.option.collectonly:
-            return
+            return (yield)
+        self._add_to_junit()
+        result = yield
+        try:
+            self._write_files()
+        except MemtypeError as error:
+            is_usage = isinstance(error, UsageError)
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR if is_usage else error.exit_status
+            reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+            if reporter is not None:
+                reporter.write_line(f"memtype: {error.message}", red=True)
+        return result
+
+    def _add_to_junit(self) -> None:
         results = self.results()
         ours = any(each.properties for each in results)
         xml = self._config.stash.get(xml_key, None)
@@ -71,18 +87,18 @@ class Results:
             for name, text in together(each.properties for each in results).items():
                 xml.add_global_property(PREFIX + name, text)
             xml.add_global_property(f"{PREFIX}evidence", self._run())
-        try:
-            ktap_file, kcidb_file = (self._config.getoption(option) for option in _FILES)
-            if ktap_file is not None:
-                write_atomically(ktap_file, ktap(results).encode())
-            if kcidb_file is not None:
-                origin = self._config.getoption("--kcidb-origin")
-                report = kcidb(results, origin=origin, run=run_name())
-                write_atomically(kcidb_file, json.dumps(report, indent=1).encode() + b"\n")
-            if ours:
-                add_to_summary(job_summary(results, run=self._run()))
-        except MemtypeError as error:
-            pytest.exit(f"memtype: {error.message}", returncode=error.exit_status)
+
+    def _write_files(self) -> None:
+        results = self.results()
+        ktap_file, kcidb_file = (self._config.getoption(option) for option in _FILES)
+        if ktap_file is not None:
+            write_atomically(ktap_file, ktap(results).encode())
+        if kcidb_file is not None:
+            origin = self._config.getoption("--kcidb-origin")
+            report = kcidb(results, origin=origin, run=run_name())
+            write_atomically(kcidb_file, json.dumps(report, indent=1).encode() + b"\n")
+        if any(each.properties for each in results):
+            add_to_summary(job_summary(results, run=self._run()))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Iterator[None]:

@@ -31,6 +31,8 @@ from pytest_memtype.run.qualification import chosen
 from pytest_memtype.run.variants import Resolved, all_variants
 from pytest_memtype.target import QEMU
 
+# Options of pytest's whose value is an expression, though a file or folder may be called so.
+_EXPRESSIONS: Final = ("-k", "-m")
 _OWN: Final = "the tests of this folder are run; memtype run --suite runs those of the package"
 # By these a user asks for colours where no terminal is.
 _WANTS_COLOUR: Final = ("FORCE_COLOR", "PY_COLORS")
@@ -157,13 +159,15 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
         return MemtypeError.exit_status
     if status == pytest.ExitCode.INTERRUPTED and failures.broken:
         return UsageError.exit_status
-    return {
+    statuses: dict[int, int] = {
         pytest.ExitCode.OK: 0,
         pytest.ExitCode.TESTS_FAILED: 1,
         pytest.ExitCode.INTERRUPTED: INTERRUPTED,
         pytest.ExitCode.USAGE_ERROR: 2,
         pytest.ExitCode.NO_TESTS_COLLECTED: 2,
-    }.get(pytest.ExitCode(status), MemtypeError.exit_status)
+    }
+    # pytest.exit() of a test or a conftest.py may give any number.
+    return statuses.get(status, MemtypeError.exit_status)
 
 
 def _say_what_was_meant(arguments: Sequence[str]) -> None:
@@ -182,13 +186,18 @@ def _say_what_was_meant(arguments: Sequence[str]) -> None:
 def _named_tests(arguments: Sequence[str]) -> list[Path]:
     """The files and folders among arguments for pytest, as far as their form tells.
 
+    A word behind an option may be its value, such as the report of an earlier run behind ``--junitxml``: it
+    counts if it is a file of tests, or a folder with some.
+
     :param arguments: Arguments for pytest, without the options of the table.
     :raises UsageError: a file of tests isn't there. An argument that may be an option's is left to pytest.
     """
     named = []
     for before, argument in zip(("", *arguments), arguments, strict=False):
         path = Path(argument.partition("::")[0])
-        if argument.startswith("-"):
+        if argument.startswith("-") or before in _EXPRESSIONS:
+            continue
+        if before.startswith("-") and path.suffix != ".py" and not (path.is_dir() and has_own_tests(path)):
             continue
         if path.exists():
             if not (path.is_file() or path.is_dir()):

@@ -39,6 +39,8 @@ SILENCE: Final = 30.0
 
 _NO_SPACE = "No space left on device"
 _PIECE = 1 << 15
+# No command of ours prints as much, and none of a test's should.
+_MOST_OUTPUT = 64 << 20
 
 # Without a handler paramiko prints errors that are raised here anyway on stderr, with a traceback.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -299,13 +301,22 @@ class Connection:
 
 
 def _read_all(channel: paramiko.Channel, deadline: float) -> bytes:
+    """All that a command prints.
+
+    :param deadline: The moment of the monotonic clock at which it is given up, also where there is more to
+        read all the time.
+    :raises TimeoutError: it isn't done then, or has printed more than anybody asks for.
+    """
     parts: list[bytes] = []
-    while True:
-        channel.settimeout(max(0.01, deadline - time.monotonic()))
+    left = _MOST_OUTPUT
+    while (remaining := deadline - time.monotonic()) > 0 and left > 0:
+        channel.settimeout(max(0.01, remaining))
         part = channel.recv(_PIECE)
         if not part:
             return b"".join(parts)
         parts.append(part)
+        left -= len(part)
+    raise TimeoutError
 
 
 def _reason(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import pytest
 from pytest_memtype.errors import DeviceStateError
 from pytest_memtype.machine.device_state import CpuShape, read_cpus, shape_of
 
-SHAPE = CpuShape(version=12, offsets={"cr3": (0, 1)})
+SHAPE = CpuShape(version=12, offsets={"cr3": (0, 1)}, size=8)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,76 @@ def test_a_header_without_a_footer_is_no_section() -> None:
     whole = b"QEVM\x00\x00\x00\x03" + header + bytes(8) + b"\x7e\x00\x00\x00\x07"
     with pytest.raises(DeviceStateError, match="no CPU"):
         read_cpus(whole[:-1], SHAPE)
+
+
+WHOLE = CpuShape(
+    version=12,
+    offsets={
+        "cr0": (0, 1),
+        "cr3": (8, 1),
+        "cr4": (16, 1),
+        "efer": (24, 1),
+        "pat_value": (32, 1),
+        "mtrr_default_type": (40, 1),
+        "mtrr_fixed": (48, 1),
+        "mtrr_variable": (56, 2),
+    },
+    # Behind them lie registers of the guest's own.
+    size=72 + 64,
+)
+
+
+def header(cpu: int, section: int) -> bytes:
+    return (
+        b"\x04" + section.to_bytes(4, "big") + b"\x03cpu" + cpu.to_bytes(4, "big") + (12).to_bytes(4, "big")
+    )
+
+
+def footer(section: int) -> bytes:
+    return b"\x7e" + section.to_bytes(4, "big")
+
+
+def section_of(cpu: int, number: int, registers: bytes, after: bytes = b"") -> bytes:
+    """A CPU's section, whose CR3 says which it is.
+
+    :param cpu: Its number.
+    :param number: The number of its section.
+    :param registers: At most 64 bytes that are the guest's.
+    :param after: Subsections.
+    """
+    fields = bytes(8) + (0x1000 * (cpu + 1)).to_bytes(8, "big") + bytes(56)
+    return header(cpu, number) + fields + registers.ljust(64, b"\0") + after + footer(number)
+
+
+@pytest.mark.parametrize(
+    "registers",
+    [
+        b"",
+        # The end of its own section, of the other's, and a header of either, with and without an end.
+        footer(5),
+        footer(4),
+        header(0, 9),
+        header(1, 9) + footer(9),
+        header(0, 9) + footer(9),
+    ],
+)
+@pytest.mark.parametrize("after", [b"", b"\x05\x0ccpu/xyz_msr0" + bytes(8)])
+def test_bytes_of_the_guests_are_no_header_and_no_footer(registers: bytes, after: bytes) -> None:
+    ram = section_of(0, 4, b"") + section_of(1, 5, b"")[:40]
+    state = b"QEVM\x00\x00\x00\x03" + ram
+    state += section_of(0, 4, registers, after) + section_of(1, 5, registers, after) + b"\x04other devices"
+    assert [each.cr3 for each in read_cpus(state, WHOLE)] == [0x1000, 0x2000]
+
+
+def test_a_section_that_looks_whole_inside_another_is_not_believed() -> None:
+    """All of a guest's registers, saved where another CPU's would be: it can't come behind the next CPU."""
+    forged = section_of(0, 9, b"")
+    size = 72 + 64 + len(forged)
+    shape = CpuShape(version=12, offsets=WHOLE.offsets, size=size)
+
+    def section(cpu: int, guests: bytes) -> bytes:
+        fields = bytes(8) + (0x1000 * (cpu + 1)).to_bytes(8, "big")
+        return header(cpu, 4 + cpu) + (fields + bytes(56) + guests).ljust(size, b"\0") + footer(4 + cpu)
+
+    state = b"QEVM\x00\x00\x00\x03" + section(0, b"") + section(1, forged)
+    assert [each.cr3 for each in read_cpus(state, shape)] == [0x1000, 0x2000]

@@ -99,6 +99,9 @@ def test_ram_is_the_file_of_its_size() -> None:
     found = [(each.first, each.last, each.address) for each in _windows(MAPS, 0x4000)]
     assert found == [(0, 0x1000, 0x7F1000000000), (0x1000, 0x4000, 0x7F1000001000)]
     assert _windows(MAPS, 0x3000) == []
+    other = MAPS + "7f4000000000-7f4000004000 rw-s 00000000 00:01 78 /memfd:memory-backend-memfd (deleted)\n"
+    with pytest.raises(HostError, match="can't be told from a memory object that is as large, 0x4000 bytes"):
+        _windows(other, 0x4000)
 
 
 @pytest.mark.parametrize(("address", "length"), [(SIZE, 1), (SIZE - 4, 5), (0xFD000000, 4), (-1, 4)])

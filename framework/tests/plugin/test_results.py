@@ -219,6 +219,19 @@ def test_a_pipe_as_summary_is_not_waited_for(
     monkeypatch.setenv(SUMMARY, str(pytester.path / "pipe"))
     pytester.makepyfile("def test_it(memtype_kernel): pass")
     done = run(pytester, "--kernel", "debian:bookworm")
-    assert done.ret == 2
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
     assert stat.S_ISFIFO((pytester.path / "pipe").stat().st_mode)
     assert "is a pipe; name a regular file" in done.stdout.str() + done.stderr.str()
+
+
+def test_a_file_that_can_not_be_written_costs_nothing_else(pytester: pytest.Pytester) -> None:
+    pytester.mkdir("out")
+    pytester.makepyfile(
+        "import shutil\ndef test_fails(): shutil.rmtree('out'); assert False, 'as it should'\n"
+    )
+    done = run(pytester, "--ktap", "out/run.ktap", "--junitxml=junit.xml")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stdout.fnmatch_lines(
+        ["*FAILURES*", "*as it should*", "FAILED *test_fails*", "*1 failed*", "memtype: out/run.ktap*"]
+    )
+    assert JUnitXml.fromfile(str(pytester.path / "junit.xml"))

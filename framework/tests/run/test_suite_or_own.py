@@ -49,6 +49,31 @@ def test_tests_of_ones_own_come_first(mine: Path) -> None:
     assert "the tests of this folder are run; memtype run --suite runs those of the package" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--junitxml", "junit.xml"], ["-k", "mine"], ["-o", "console_output_style=count"]]
+)
+def test_the_value_of_an_option_names_no_tests(mine: Path, arguments: list[str]) -> None:
+    """The second run finds the report of the first; and a folder may be called as an expression is."""
+    (mine / "junit.xml").touch()
+    (mine / "mine").mkdir()
+    done = collected(mine, *arguments)
+    assert done.stdout.splitlines()[0] == "tests/test_mine.py::test_mine[debian:bookworm]", done.stderr
+
+
+def test_a_folder_behind_a_flag_is_one(mine: Path) -> None:
+    done = collected(mine, "-x", "tests")
+    assert "1 test collected" in done.stdout
+    assert "the tests of this folder" not in done.stderr
+
+
+def test_the_status_of_a_pytest_that_a_test_has_ended_is_no_traceback(mine: Path) -> None:
+    (mine / "conftest.py").write_text(
+        "import pytest\ndef pytest_collection_finish():\n    pytest.exit('enough', returncode=10)\n"
+    )
+    done = collected(mine)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+
+
 def test_the_suite_is_asked_for(mine: Path) -> None:
     done = collected(mine, "--suite", "-k", "test_lookup")
     assert "test_mine" not in done.stdout

@@ -186,9 +186,11 @@ def test_guest_that_dies_is_what_is_told(guest: Guest) -> None:
     assert isinstance(error, GuestExited)
 
 
-def test_command_that_is_not_done_in_time(guest: Guest) -> None:
-    with pytest.raises(SshError, match="not done in 1 s: sleep 600"):
-        guest.ssh().run("sleep 600", timeout=1)
+@pytest.mark.parametrize("command", ["sleep 600", "yes"])
+def test_command_that_is_not_done_in_time(guest: Guest, command: str) -> None:
+    """One that never says anything, and one that never stops."""
+    with pytest.raises(SshError, match=f"not done in 1 s: {command}"):
+        guest.ssh().run(command, timeout=1)
 
 
 def test_a_machine_that_does_not_begin_in_time(guest: Guest) -> None:
