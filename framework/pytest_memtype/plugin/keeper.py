@@ -18,8 +18,8 @@ from pytest_memtype.machine.uncovered import as_started
 from pytest_memtype.plugin.bugs import marker_of
 from pytest_memtype.plugin.config import below, run_of
 from pytest_memtype.plugin.fixtures import AUDITED, GUESTS
-from pytest_memtype.plugin.pytest_reports import headline_of, status_of, worst_of
-from pytest_memtype.plugin.session import variant_of
+from pytest_memtype.plugin.pytest_reports import headline_of, is_last, status_of, worst_of
+from pytest_memtype.plugin.session import variant_by_id, variant_of
 from pytest_memtype.report import layout_map
 from pytest_memtype.report.kept import (
     LAYOUTS,
@@ -155,9 +155,9 @@ class Keeper:
                 if layout.picture not in self._layouts:
                     self._layouts.add(layout.picture)
                     append_line(run_of(self._config) / LAYOUTS, layout)
-            if report.when == "teardown":
+            if report.when == "teardown" or is_last(report, self._reports[report.nodeid]):
                 reports = self._reports.pop(report.nodeid)
-                kept = getattr(report, "memtype_kept", None)
+                kept = getattr(report, "memtype_kept", None) or self._by_id(report)
                 if kept is not None:
                     self._kept = True
                     append_line(run_of(self._config) / TESTS, _result(reports, kept))
@@ -165,6 +165,19 @@ class Keeper:
             pytest.exit(f"memtype: {error}", returncode=error.exit_status)
         except msgspec.ValidationError as error:
             raise HostError(f"{report.nodeid}: what its worker says of it makes no sense: {error}") from None
+
+    def _by_id(self, report: pytest.TestReport) -> dict[str, Any] | None:
+        """All that is known of a test that nobody has run to its end, if it is one of ours."""
+        variant = variant_by_id(self._config, report.nodeid) if report.when != "teardown" else None
+        if variant is None:
+            return None
+        path = self._config.rootpath / report.location[0]
+        return {
+            "tested": variant.tested,
+            "kernel": variant.kernel,
+            "system": variant.system,
+            "path": below(self._config.invocation_params.dir, path),
+        }
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> Generator[None, None, None]:
@@ -222,13 +235,20 @@ def _result(reports: list[pytest.TestReport], kept: dict[str, Any]) -> KeptTest:
     worst = worst_of(reports)
     result = {
         **kept,
-        "test": worst.nodeid,
+        "test": _whole(worst.nodeid),
         "status": status_of(reports).value,
         "seconds": round(sum(each.duration for each in reports), 3),
-        "headline": headline_of(worst),
-        "details": _details(worst) if worst.failed else "",
+        "headline": _whole(headline_of(worst)),
+        "details": _whole(_details(worst)) if worst.failed else "",
     }
+    if isinstance(kept.get("path"), str):
+        result["path"] = _whole(kept["path"])
     return msgspec.convert(result, KeptTest)
+
+
+def _whole(text: str) -> str:
+    """Text that JSON can hold: half characters, as of a path that isn't UTF-8, are written as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _details(report: pytest.TestReport) -> str:

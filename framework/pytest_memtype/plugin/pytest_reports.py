@@ -39,6 +39,19 @@ def status_of(reports: Sequence[pytest.TestReport]) -> Status:
     return Status.XPASSED if expected else Status.PASSED
 
 
+def is_last(report: pytest.TestReport, reports: Sequence[pytest.TestReport]) -> bool:
+    """Whether no other report comes of a test, as nobody has run it to its end.
+
+    A cluster's client says so of a test that is given up, pytest-xdist of one whose worker has died ("???").
+
+    :param report: The report.
+    :param reports: Those of the test so far, this one among them.
+    """
+    if report.when in ("setup", "call", "teardown"):
+        return report.when == "call" and all(each.when != "setup" for each in reports)
+    return True
+
+
 def headline_of(report: pytest.TestReport) -> str:
     """Why a test failed or was skipped, in one line of at most 300 characters; empty for one that passed.
 

@@ -16,10 +16,11 @@ from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.host.files import write_atomically
 from pytest_memtype.plugin.config import base_of, below, run_name
 from pytest_memtype.plugin.pytest_reports import headline_of, status_of, worst_of
+from pytest_memtype.plugin.session import variant_by_id
 from pytest_memtype.report.job_summary import SUMMARY, add_to_summary, error_lines, job_summary
 from pytest_memtype.report.kcidb import ORIGIN, kcidb
 from pytest_memtype.report.ktap import ktap
-from pytest_memtype.report.properties import PREFIX, read_pairs, together
+from pytest_memtype.report.properties import PREFIX, Properties, properties, read_pairs, together
 from pytest_memtype.report.result import Result
 
 _FILES: Final = ("--ktap", "--kcidb")
@@ -119,7 +120,16 @@ class Results:
 
     def results(self) -> list[Result]:
         """The results so far, in the order of the run."""
-        return [_result(nodeid, reports) for nodeid, reports in self._reports.items()]
+        return [
+            _result(nodeid, reports, self._about(reports[-1])) for nodeid, reports in self._reports.items()
+        ]
+
+    def _about(self, last: pytest.TestReport) -> Properties:
+        if last.user_properties or last.when == "teardown":
+            return read_pairs(last.user_properties)
+        # Nobody has run it to its end: a kernel in its id makes it ours.
+        variant = variant_by_id(self._config, last.nodeid)
+        return {} if variant is None else properties([], [], tested=variant.name, evidence="")
 
     def _run(self) -> str:
         return below(self._config.rootpath, base_of(self._config) / "runs" / run_name())
@@ -132,9 +142,8 @@ def _check_place(option: str, path: Path) -> None:
         raise UsageError(f"{option} {path}: is a folder; name a file")
 
 
-def _result(nodeid: str, reports: list[pytest.TestReport]) -> Result:
+def _result(nodeid: str, reports: list[pytest.TestReport], about: Properties) -> Result:
     worst = worst_of(reports)
-    about = read_pairs([pair for each in reports[-1:] for pair in each.user_properties])
     line = worst.location[1] if worst.location else None
     return Result(
         test=nodeid,

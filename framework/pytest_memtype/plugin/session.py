@@ -108,6 +108,23 @@ def variants_of_run(config: pytest.Config) -> list[Variant]:
     return config.stash[_variants]
 
 
+def variant_by_id(config: pytest.Config, nodeid: str) -> Variant | None:
+    """The variant of a test of which nobody has told more than its id: whoever ran it has died, say.
+
+    :param config: The configuration of the process that talks to the user.
+    :param nodeid: pytest's node id, ``test_it.py::test_it[debian:6.1-UC]``.
+    """
+    _, _, parameters = nodeid.partition("[")
+    resolved = _resolved(config)
+    known = [
+        each
+        for each in (config.stash.get(_variants, []) if resolved is None else resolved.variants)
+        if parameters.startswith((f"{each.name}]", f"{each.name}-"))
+    ]
+    # "debian:6.1" and "debian:6.1-rt" both begin so.
+    return max(known, key=lambda each: len(each.name), default=None)
+
+
 def _look_for_tested(config: pytest.Config) -> list[Variant]:
     if not config.option.collectonly:
         check_base(config)

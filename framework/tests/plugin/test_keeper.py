@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -34,8 +35,53 @@ def test_alias_at_the_end(guest):
 """
 
 
+def memtype_run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """memtype run, whose process knows the kernels that its workers test."""
+    program = "from pytest_memtype.cli import main; main()"
+    return pytester.run(sys.executable, "-c", program, "run", "--accel", "tcg", *arguments)
+
+
 def latest(pytester: pytest.Pytester) -> Path:
     return (pytester.path / ".memtype" / "latest").resolve()
+
+
+DIES = """
+import os, pytest
+
+def test_that_kills_its_worker(guest):
+    os._exit(3)
+
+def test_with_half_a_character(guest):
+    assert False, "\\udcff"
+
+def test_after_it(guest):
+    pass
+"""
+
+
+def test_half_a_character_ends_no_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As os.fsdecode() makes them of a name that isn't UTF-8. pytest prints such texts."""
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:backslashreplace")
+    pytester.makepyfile(test_it=DIES)
+    names = ("--kernel", "debian:bookworm", "--kcidb=kcidb.json", "--ktap=run.ktap", "--junitxml=junit.xml")
+    done = run(pytester, "-n", "0", *names, "-k", "not kills")
+    done.assert_outcomes(passed=1, failed=1)
+    (headline,) = (each.headline for each in kept_tests(latest(pytester)) if each.status == "failed")
+    assert "\\udcff" in headline
+
+
+def test_a_test_whose_worker_has_died_is_kept(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=DIES)
+    names = ("--kernel", "debian:bookworm", "--kcidb=kcidb.json", "--memtype-html", "report")
+    done = memtype_run(pytester, "-n", "1", *names, "-k", "kills or after")
+    assert done.ret == 1, done.stderr
+    kept = {each.test: each for each in kept_tests(latest(pytester))}
+    died = kept["test_it.py::test_that_kills_its_worker[debian:bookworm]"]
+    assert (died.status, died.system, died.path) == ("error", "minimal", "test_it.py")
+    assert died.tested.startswith("debian:6.1.")
+    assert "crashed while running" in died.headline
+    told = json.loads((pytester.path / "kcidb.json").read_text())["tests"]
+    assert sorted(each["status"] for each in told) == ["ERROR", "PASS"]
 
 
 def test_what_is_kept_of_a_run(pytester: pytest.Pytester) -> None:
