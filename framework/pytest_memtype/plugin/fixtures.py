@@ -54,6 +54,29 @@ AUDITED = pytest.StashKey[list[Checked]]()
 
 NEXT = pytest.StashKey[pytest.Item | None]()
 
+_LATER = pytest.StashKey[list[Callable[[], None]]]()
+
+
+def settle(config: pytest.Config) -> None:
+    """Keep or remove what tests have left, once it is known whether they failed.
+
+    When the fixtures here end, those of a user's that stand on them have ended, and may have failed: pytest
+    says so in the report that it makes afterwards.
+
+    :param config: The configuration of this process.
+    """
+    later = config.stash.get(_LATER, [])
+    while later:
+        later.pop(0)()
+
+
+def _settle_later(config: pytest.Config, work: Callable[[], None]) -> None:
+    if _LATER not in config.stash:
+        config.stash[_LATER] = []
+        # After Ctrl-C no report is made.
+        config.add_cleanup(functools.partial(settle, config))
+    config.stash[_LATER].append(work)
+
 
 @pytest.fixture(scope="session")
 def memtype_variant(request: pytest.FixtureRequest) -> Variant:
@@ -85,8 +108,13 @@ def _module_guests(request: pytest.FixtureRequest) -> Iterator[GuestsOfTest]:
     try:
         yield guests
     finally:
-        failed = request.node.stash.get(FAILED, False)
-        guests.close(keep_logs=failed or _keeps_logs(request.config))
+        _settle_later(request.config, functools.partial(_forget, guests, request))
+        guests.end()
+
+
+def _forget(guests: GuestsOfTest, request: pytest.FixtureRequest) -> None:
+    failed = request.node.stash.get(FAILED, False)
+    guests.forget(keep_logs=failed or _keeps_logs(request.config))
 
 
 @pytest.fixture
@@ -136,7 +164,14 @@ def guest_factory(
     try:
         yield start
     finally:
-        failed = node.stash.get(FAILED, False)
+
+        def leave() -> None:
+            if node.stash.get(FAILED, False):
+                node.getparent(pytest.Module).stash[FAILED] = True
+                guests.leave_evidence(guests.logs, node.stash.get(RECORDS, []))
+
+        _settle_later(config, leave)
+        _settle_later(config, functools.partial(_forget, own, request))
         guests.count(node.nodeid)
         try:
             # Answers that were made up are no records.
@@ -146,12 +181,9 @@ def guest_factory(
                 [] if nothing else guests.records(node.nodeid, memtype_variant, since=before)
             )
             node.stash[CONTEXTS] = [] if nothing else own.contexts()
-            if failed:
-                node.getparent(pytest.Module).stash[FAILED] = True
-                guests.leave_evidence(guests.logs, node.stash.get(RECORDS, []))
         finally:
-            own.close(keep_logs=failed or _keeps_logs(config))
-    if shaken is not None and not failed:
+            own.end()
+    if shaken is not None and not node.stash.get(FAILED, False):
         # It was changed after the test had ended well, and nothing counts that was seen in it.
         raise shaken
 

@@ -21,7 +21,16 @@ from pytest_memtype.errors import (
 from pytest_memtype.kernels import mirror
 from pytest_memtype.plugin.config import base_of, below, progress_of, run_name, say_the_rest
 from pytest_memtype.plugin.failure import machines, operations
-from pytest_memtype.plugin.fixtures import AUDITED, CONTEXTS, FAILED, GUESTS, NEXT, RECORDS, SINCE
+from pytest_memtype.plugin.fixtures import (
+    AUDITED,
+    CONTEXTS,
+    FAILED,
+    GUESTS,
+    NEXT,
+    RECORDS,
+    SINCE,
+    settle,
+)
 from pytest_memtype.plugin.markers import (
     add_markers,
     check_distribution,
@@ -222,6 +231,7 @@ def pytest_runtest_makereport(
         item.stash[FAILED] = True
         _explain(item, call, report)
     if report.when == "teardown":
+        settle(item.config)
         # Attached to a report, they reach the controller of pytest-xdist in the order of the tests.
         vars(report)["memtype_records"] = item.stash.get(RECORDS, [])
         vars(report)["memtype_audits"] = [

@@ -480,14 +480,30 @@ class GuestsOfTest:
         return Evidence({**self._context(started), "ranges": ranges}, own)
 
     def close(self, *, keep_logs: bool) -> None:
-        """End the guests of the test.
+        """End the guests of the test, and forget them.
 
-        :param keep_logs: False removes the logs, unless a template could not be made: that may not recur.
+        :param keep_logs: See :meth:`forget`.
         :raises GuestError: a test has left something behind on a target.
         """
-        guests, self.guests = self.guests, []
+        try:
+            self.end()
+        finally:
+            self.forget(keep_logs=keep_logs)
+
+    def end(self) -> None:
+        """End the guests. Their logs stay, and all that is known of them.
+
+        :raises GuestError: a test has left something behind on a target.
+        """
         with contextlib.ExitStack() as ends:
-            for each in guests:
+            for each in self.guests:
                 ends.callback(self.session.end, each.guest)
+
+    def forget(self, *, keep_logs: bool) -> None:
+        """Forget the guests, which have ended.
+
+        :param keep_logs: False removes the logs, unless a template could not be made: that may not recur.
+        """
+        self.guests = []
         if not keep_logs and not any(self.logs.glob("*/template")):
             shutil.rmtree(self.logs, ignore_errors=True)

@@ -61,6 +61,38 @@ def test_what_can_not_be_had_skips_a_test_that_expects_a_guest_error(pytester: p
     result.stdout.fnmatch_lines(["SKIPPED*this QEMU has no such device*"])
 
 
+CHECKED_AT_THE_END = """
+import pytest
+from pytest_memtype import MemType
+
+@pytest.fixture
+def mapped(guest):
+    bar = guest.mmio(pages=1)
+    guest.driver("drm").ioremap(bar, MemType.WC)
+    yield bar
+    assert guest.tracked(bar) == (), "left behind"
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(mapped, number):
+    pass
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_check_that_fails_after_the_test_leaves_evidence(pytester: pytest.Pytester, shared: bool) -> None:
+    """In a fixture of the user's own, which ends before the guests do."""
+    marker = "pytestmark = pytest.mark.shared_guest\n" if shared else ""
+    pytester.makepyfile(CHECKED_AT_THE_END.replace("@pytest.fixture", f"{marker}@pytest.fixture"))
+    result = run(pytester, "-n", "0", "--kernel", "debian:bookworm")
+    result.assert_outcomes(passed=2, errors=2)
+    text = str(result.stdout)
+    assert text.count("drm ioremap WC [mem") == 2
+    folders = [line.partition("evidence: ")[2] for line in result.outlines if line.startswith("evidence: ")]
+    assert len(folders) == 2
+    for each in folders:
+        assert [*(pytester.path / each).glob("guest-*/rerun.sh")], each
+
+
 def test_example_writes_records_and_prints_the_table(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(EXAMPLE)
     result = run(pytester, "-v", "--accel", "tcg", "--kernel", "debian:bookworm")
