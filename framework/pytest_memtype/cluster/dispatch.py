@@ -40,6 +40,18 @@ _LIMIT_SECONDS: Final = 900.0
 _QUEUE: Final = 2
 
 
+@dataclass(frozen=True)
+class _Flight:
+    """A task that was handed to Dask.
+
+    :param task: The task.
+    :param bundle: The kernel that travelled with it, as its request names it; empty if none did.
+    """
+
+    task: Task
+    bundle: str
+
+
 @dataclass
 class Worker:
     """A worker of the cluster.
@@ -107,7 +119,7 @@ class Run:
     _name: str = field(default_factory=lambda: f"memtype-{secrets.token_hex(6)}")
     _number: Iterator[int] = field(default_factory=itertools.count)
     _waiting: list[tuple[float, int, Task]] = field(default_factory=list)
-    _flying: dict[Future, Task] = field(default_factory=dict)
+    _flying: dict[Future, _Flight] = field(default_factory=dict)
     _asked: dict[Future, Worker] = field(default_factory=dict)
     _begun: dict[Future, float] = field(default_factory=dict)
     _sent: dict[str, Future] = field(default_factory=dict)
@@ -260,7 +272,7 @@ class Run:
                 priority=task.seconds,
                 retries=0,
             )
-            self._flying[future] = task
+            self._flying[future] = _Flight(task, request.get("bundle", ""))
 
     def _receive(self) -> None:
         """Wait a moment for answers, and take those that have come."""
@@ -278,32 +290,32 @@ class Run:
         if future.status != "cancelled" and (future in self._asked or future in self._flying):
             return False
         self._begun.pop(future, None)
-        asked, task = self._asked.pop(future, None), self._flying.pop(future, None)
-        if (asked or task) is not None and self.client.status != "running":
+        asked, flight = self._asked.pop(future, None), self._flying.pop(future, None)
+        if (asked or flight) is not None and self.client.status != "running":
             raise HostError("the connection to the scheduler is lost")
-        if task is not None:
-            self._put(task)
+        if flight is not None:
+            self._put(flight.task)
         if asked is not None:
             self.workers.pop(asked.name, None)
         return True
 
     def _finish(self, future: Future, result: object) -> None:
         self._begun.pop(future, None)
-        asked, task = self._asked.pop(future, None), self._flying.pop(future, None)
+        asked, flight = self._asked.pop(future, None), self._flying.pop(future, None)
         future.release()
         if isinstance(result, AnswerLost):
             # The worker that is gone is noticed, too.
-            if task is not None:
-                self._put(task)
+            if flight is not None:
+                self._put(flight.task)
             return
-        answer = _taken(result, task.nodeids if task is not None else ())
+        answer = _taken(result, flight.task.nodeids if flight is not None else ())
         if asked is not None:
             self._admit(asked, answer)
-        elif task is not None and isinstance(answer, AnswerRefused):
-            self.wants.say(f"{_words(task)}: the answer was refused: {answer}")
-            self._again(task, f"its answer was refused {DEATHS} times: {answer}")
-        elif task is not None and isinstance(answer, Answer):
-            self._take(task, answer)
+        elif flight is not None and isinstance(answer, AnswerRefused):
+            self.wants.say(f"{_words(flight.task)}: the answer was refused: {answer}")
+            self._again(flight.task, f"its answer was refused {DEATHS} times: {answer}")
+        elif flight is not None and isinstance(answer, Answer):
+            self._take(flight, answer)
 
     def _admit(self, worker: Worker, answer: Answer | AnswerRefused) -> None:
         if worker.name not in self.workers:
@@ -320,17 +332,19 @@ class Run:
             self.wants.say(f"worker {worker.name}: {facts['remark']}")
         if none_before:
             # Dask looks at tasks without a worker when one joins, and not when it gets a resource (2026.8).
-            for future, task in list(self._flying.items()):
+            for future, flight in list(self._flying.items()):
                 del self._flying[future]
                 future.release()
-                self._put(task)
+                self._put(flight.task)
 
-    def _take(self, task: Task, answer: Answer) -> None:
+    def _take(self, flight: _Flight, answer: Answer) -> None:
+        task = flight.task
         self.wants.logs(answer.logs)
         for remark in answer.remarks:
             self.wants.say(remark)
         if answer.lacks and not answer.done:
-            if not self.wants.lacks(task, answer.lacks):
+            # Others of its kernel may have been asked for before that travelled: they try again with it.
+            if flight.bundle or not self.wants.lacks(task, answer.lacks):
                 for nodeid in task.nodeids:
                     self._give_up(nodeid, answer.lacks, host=True)
             self._put(task)
@@ -401,12 +415,12 @@ class Run:
     def _watch(self) -> None:
         """Give tasks up that nobody answers for: their workers have a limit of their own, and an answer."""
         now = time.monotonic()
-        for future, task in list(self._flying.items()):
+        for future, flight in list(self._flying.items()):
             # It may have waited for as long as another runs.
-            if now - self._begun.get(future, now) > 4 * (_LIMIT_SECONDS + 30 * task.seconds):
+            if now - self._begun.get(future, now) > 4 * (_LIMIT_SECONDS + 30 * flight.task.seconds):
                 del self._flying[future]
                 future.release()
-                self._again(task, f"no worker has answered in time, {DEATHS} times")
+                self._again(flight.task, f"no worker has answered in time, {DEATHS} times")
         for future, worker in list(self._asked.items()):
             if now - self._begun.get(future, now) > 2 * _PREFLIGHT_SECONDS:
                 del self._asked[future]

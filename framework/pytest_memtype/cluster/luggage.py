@@ -123,7 +123,9 @@ def exported(spec: str) -> Piece:
 def send_too(
     exact: str, sent: dict[str, Piece], why: str, *, say: Callable[[str], None], progress: Progress
 ) -> bool:
-    """Have a Debian kernel travel that a worker can't get by itself; whether that is possible.
+    """Have a Debian kernel travel that a worker can't get by itself; whether it travels from now on.
+
+    It may do so already: several workers lack a kernel at once.
 
     :param exact: The kernel's exact spec.
     :param sent: What travels, by specs: it is added there.
@@ -132,7 +134,7 @@ def send_too(
     :param progress: Called with each stage where this machine hasn't got it either.
     """
     if exact in sent:
-        return False
+        return True
     try:
         bundle(exact, progress=progress)
         sent[exact] = exported(exact)

@@ -1,0 +1,160 @@
+"""The course of a run, by what workers answer and when: a stub of Dask's client lets tests decide that."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from pytest_memtype.cluster import dispatch, luggage
+from pytest_memtype.cluster.dispatch import Run, Worker
+from pytest_memtype.cluster.luggage import Piece
+from pytest_memtype.cluster.tasks import Case, Task
+
+KERNEL = "debian:6.1.0-1"
+ABLE = {
+    "able": {"qemu": "10.0", "kvm": False, "python": "3.13", "package": "", "room": 1 << 40, "remark": ""}
+}
+
+
+class _Future:
+    def __init__(self, request: dict[str, Any], how: dict[str, Any]) -> None:
+        self.request, self.how = request, how
+        self.status = "pending"
+        self.result: bytes | None = None
+        self._callbacks: list[Callable[[_Future], None]] = []
+
+    def add_done_callback(self, callback: Callable[[_Future], None]) -> None:
+        self._callbacks.append(callback)
+
+    def release(self) -> None: ...
+
+    def answer(self, *lines: dict[str, Any]) -> None:
+        self.status = "finished"
+        self.result = zlib.compress(b"\n".join(json.dumps(line).encode() for line in lines))
+        for callback in self._callbacks:
+            callback(self)
+
+
+class _Client:
+    """Dask's client as far as a run uses it; what is submitted is pending until the test answers it."""
+
+    def __init__(self, *workers: str) -> None:
+        self.status = "running"
+        self.workers: dict[str, dict[str, Any]] = {each: {"resources": {"qemu": 1}} for each in workers}
+        self.submitted: list[_Future] = []
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        assert n_workers == -1, "else Dask tells of five workers"
+        return {"workers": self.workers}
+
+    def submit(self, function: Callable[..., object], *arguments: Any, **how: Any) -> _Future:
+        if function is bytes:
+            return _Future({}, how)
+        self.submitted.append(_Future(arguments[0], how))
+        return self.submitted[-1]
+
+    def answers(self, futures: Sequence[_Future]) -> list[tuple[_Future, bytes | None]]:
+        return [(future, future.result) for future in futures]
+
+    def pending(self, ask: str) -> list[_Future]:
+        return [each for each in self.submitted if each.result is None and each.request["ask"] == ask]
+
+
+class _Wants:
+    """A run that notes what comes back, and has kernels travel as all runs do."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Piece] = {}
+        self.passed: dict[str, list[dict[str, Any]]] = {}
+        self.given_up: dict[str, tuple[str, bool]] = {}
+        self.said: list[str] = []
+
+    def request(self, task: Task) -> tuple[dict[str, Any], list[Piece]]:
+        sent = self.sent.get(KERNEL)
+        about = {"ask": "tests", "nodeids": list(task.nodeids), "memory": 0}
+        return {**about, "bundle": sent.name if sent else ""}, [sent] if sent else []
+
+    def lacks(self, task: Task, why: str) -> bool:
+        return luggage.send_too(task.variant, self.sent, why, say=self.say, progress=self.say)
+
+    def done(self, nodeid: str, reports: list[dict[str, Any]]) -> None:
+        self.passed[nodeid] = reports
+
+    def failed(self, nodeid: str, why: str, *, host: bool) -> None:
+        self.given_up[nodeid] = (why, host)
+
+    def logs(self, logs: dict[PurePosixPath, bytes]) -> None: ...
+
+    def kept(self, nodeid: str, worker: str, name: str) -> None: ...
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def progress(self, workers: Sequence[Worker]) -> None: ...
+
+
+def _course(client: Any, wants: _Wants) -> Run:
+    course = Run(client, wants, accelerator="auto", package=Piece("package", b""), local=False)
+    course._greet()
+    for question in client.pending("preflight"):
+        question.answer(ABLE)
+    course.prepare()
+    return course
+
+
+def _cases(count: int) -> list[Case]:
+    """Tests that take so long that each is a task."""
+    return [Case(f"test_a.py::test_{number}", KERNEL, "", "", 30.0) for number in range(count)]
+
+
+def _reports(future: _Future, **more: Any) -> list[dict[str, Any]]:
+    about = {"$report_type": "TestReport", "when": "teardown", "outcome": "passed", "duration": 0.1}
+    about |= {"sections": [], "keywords": {}, "longrepr": None, **more}
+    return [{"report": {**about, "nodeid": nodeid}} for nodeid in future.request["nodeids"]]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The answers are there when a run looks for them.
+    monkeypatch.setattr(dispatch, "_LOOK_SECONDS", 0.0)
+
+
+@pytest.fixture
+def travels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine has the kernel that the workers lack."""
+    monkeypatch.setattr(luggage, "bundle", lambda *_, **__: None)
+    monkeypatch.setattr(luggage, "exported", lambda spec: Piece("exported", spec.encode()))
+
+
+@pytest.mark.usefixtures("travels")
+def test_all_tasks_in_flight_are_rescued_when_workers_lack_their_kernel() -> None:
+    client, wants = _Client("one", "two"), _Wants()
+    course = _course(client, wants)
+    rounds = course.run(_cases(5))
+    next(rounds)
+    # Four are asked for before the first answer is there.
+    assert len(client.pending("tests")) == 4
+    for future in client.pending("tests"):
+        future.answer({"lacks": KERNEL, "why": "no mirror"})
+    for _ in rounds:
+        for future in client.pending("tests"):
+            assert future.request["bundle"] == "exported"
+            future.answer(*_reports(future))
+    assert (len(wants.passed), wants.given_up) == (5, {})
+    assert wants.said == [f"{KERNEL} is sent to the workers: no mirror"]
+
+
+@pytest.mark.usefixtures("travels")
+def test_a_task_whose_kernel_has_travelled_in_vain_is_given_up() -> None:
+    client, wants = _Client("one"), _Wants()
+    course = _course(client, wants)
+    for _ in course.run(_cases(1)):
+        for future in client.pending("tests"):
+            future.answer({"lacks": KERNEL, "why": "no space left"})
+    assert wants.given_up == {"test_a.py::test_0": ("no space left", True)}
+    assert [each.request["bundle"] for each in client.submitted[1:]] == ["", "exported"]
