@@ -36,6 +36,9 @@ _PREFLIGHT_SECONDS: Final = 180.0
 _JOIN_SECONDS: Final = 60.0
 """How long a run waits for a worker where none is left: one that died is started anew within seconds."""
 
+_FIRST: Final = 1_000_000
+"""The priority of a question to a worker. It comes before each test, whose priority is its seconds."""
+
 _LIMIT_SECONDS: Final = 900.0
 _QUEUE: Final = 2
 
@@ -60,6 +63,7 @@ class Worker:
     :ivar slots: How many tasks it runs at once.
     :ivar facts: What it has; None where it can't run guests.
     :ivar memory: Bytes that it declares; 0 where it declares none.
+    :ivar is_at_work: It has said with its last heartbeat that a task runs there, of this run or another.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Worker:
     facts: dict[str, Any] | None = None
     memory: int = 0
     tests: int = 0
+    is_at_work: bool = False
 
 
 class Wants(Protocol):
@@ -172,7 +177,7 @@ class Run:
                     alone = None
                 elif alone is None:
                     alone = time.monotonic()
-                elif time.monotonic() - alone > _JOIN_SECONDS:
+                elif time.monotonic() - alone > self._patience:
                     raise HostError("no worker that can run guests is left")
                 if not (self._waiting or self._flying) and self._left:
                     # Whatever the reason, no test is forgotten.
@@ -191,6 +196,13 @@ class Run:
     def slots(self) -> int:
         """How many tasks the workers run at once."""
         return sum(worker.slots for worker in self.workers.values() if worker.facts)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds in which a run without a worker goes on: tests that one was given before may still end."""
+        if not any(worker.is_at_work for worker in self.workers.values()):
+            return _JOIN_SECONDS
+        return max((_limit(flight.task) for flight in self._flying.values()), default=_JOIN_SECONDS)
 
     def _greet(self) -> None:
         """Take note of workers that have come or gone, and ask the new ones what they can do."""
@@ -213,6 +225,9 @@ class Run:
                 name, max(1, int(resources.get("qemu", 1))), memory=int(resources.get("memory", 0))
             )
             self._ask(self.workers[name])
+        for name, worker in self.workers.items():
+            metrics = known[name].get("metrics") or {}
+            worker.is_at_work = bool((metrics.get("task_counts") or {}).get("executing"))
 
     def _ask(self, worker: Worker) -> None:
         request = {
@@ -223,7 +238,7 @@ class Run:
             "seconds": _PREFLIGHT_SECONDS,
             "resources": {self._name: 1},
         }
-        future = self._call(request, [self.package], workers=[worker.name], priority=10)
+        future = self._call(request, [self.package], workers=[worker.name], priority=_FIRST)
         self._asked[future] = worker
 
     def _call(self, request: dict[str, Any], pieces: Sequence[Piece], **how: Any) -> Future:
@@ -264,7 +279,7 @@ class Run:
                             host=True,
                         )
                     continue
-            request = {**request, "seconds": _LIMIT_SECONDS + 30 * task.seconds, "package": self.package.name}
+            request = {**request, "seconds": _limit(task), "package": self.package.name}
             future = self._call(
                 request,
                 [self.package, *pieces],
@@ -417,15 +432,25 @@ class Run:
         now = time.monotonic()
         for future, flight in list(self._flying.items()):
             # It may have waited for as long as another runs.
-            if now - self._begun.get(future, now) > 4 * (_LIMIT_SECONDS + 30 * flight.task.seconds):
+            if now - self._begun.get(future, now) > 4 * _limit(flight.task):
                 del self._flying[future]
                 future.release()
                 self._again(flight.task, f"no worker has answered in time, {DEATHS} times")
         for future, worker in list(self._asked.items()):
-            if now - self._begun.get(future, now) > 2 * _PREFLIGHT_SECONDS:
+            if now - self._begun.get(future, now) <= 2 * _PREFLIGHT_SECONDS:
+                continue
+            if worker.facts and worker.is_at_work:
+                # A test may take longer than that, and the question waits for its end.
+                self._begun[future] = now
+            else:
                 del self._asked[future]
                 future.release()
                 self._admit(worker, AnswerRefused("no answer in time"))
+
+
+def _limit(task: Task) -> float:
+    """Seconds after which its worker gives a task up."""
+    return _LIMIT_SECONDS + 30 * task.seconds
 
 
 def _taken(result: object, nodeids: Sequence[str]) -> Answer | AnswerRefused:

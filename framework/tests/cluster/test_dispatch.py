@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,6 +15,7 @@ from pytest_memtype.cluster import dispatch, luggage
 from pytest_memtype.cluster.dispatch import Run, Worker
 from pytest_memtype.cluster.luggage import Piece
 from pytest_memtype.cluster.tasks import Case, Task
+from pytest_memtype.errors import HostError
 
 KERNEL = "debian:6.1.0-1"
 ABLE = {
@@ -51,6 +53,10 @@ class _Client:
     def scheduler_info(self, n_workers: int) -> dict[str, Any]:
         assert n_workers == -1, "else Dask tells of five workers"
         return {"workers": self.workers}
+
+    def executes(self, worker: str, tasks: int) -> None:
+        """A worker says with its next heartbeat how many tasks run there."""
+        self.workers[worker]["metrics"] = {"task_counts": {"executing": tasks}}
 
     def submit(self, function: Callable[..., object], *arguments: Any, **how: Any) -> _Future:
         if function is bytes:
@@ -124,6 +130,21 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_LOOK_SECONDS", 0.0)
 
 
+@dataclass
+class _Clock:
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    clock = _Clock()
+    monkeypatch.setattr(dispatch, "time", clock)
+    return clock
+
+
 @pytest.fixture
 def travels(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine has the kernel that the workers lack."""
@@ -158,3 +179,94 @@ def test_a_task_whose_kernel_has_travelled_in_vain_is_given_up() -> None:
             future.answer({"lacks": KERNEL, "why": "no space left"})
     assert wants.given_up == {"test_a.py::test_0": ("no space left", True)}
     assert [each.request["bundle"] for each in client.submitted[1:]] == ["", "exported"]
+
+
+def _silent(client: _Client, wants: _Wants) -> tuple[Generator[None], _Future]:
+    """A run whose one worker is asked again, for it failed a test as a host, and does another meanwhile."""
+    rounds = _course(client, wants).run(_cases(2))
+    next(rounds)
+    first, second = client.pending("tests")
+    first.answer(*_reports(first, memtype_trouble=True))
+    client.executes("one", 1)
+    next(rounds)
+    assert len(client.pending("preflight")) == 1
+    return rounds, second
+
+
+def test_a_worker_is_asked_how_it_is_before_it_gets_further_tests() -> None:
+    client = _Client("one")
+    _silent(client, _Wants())
+    (question,) = client.pending("preflight")
+    assert question.how["priority"] > max(each.how["priority"] for each in client.pending("tests"))
+
+
+def test_a_worker_that_does_a_long_test_keeps_its_facts_until_it_can_answer(clock: _Clock) -> None:
+    client, wants = _Client("one"), _Wants()
+    rounds, running = _silent(client, wants)
+    for _ in range(3):
+        clock.now += 400
+        next(rounds)
+    assert wants.said == []
+    running.answer(*_reports(running))
+    client.pending("preflight")[0].answer(ABLE)
+    for _ in rounds:
+        for future in client.pending("tests"):
+            future.answer(*_reports(future))
+    assert (len(wants.passed), wants.given_up) == (2, {})
+
+
+def test_one_that_is_silent_and_does_nothing_gets_no_more_tests(clock: _Clock) -> None:
+    client, wants = _Client("one"), _Wants()
+    rounds, _ = _silent(client, wants)
+    client.executes("one", 0)
+    next(rounds)
+    clock.now += 400
+    next(rounds)
+    assert wants.said == ["worker one gets no tests: no answer in time"]
+    next(rounds)
+    clock.now += 61
+    with pytest.raises(HostError, match="no worker that can run guests is left"):
+        next(rounds)
+
+
+def test_a_run_waits_for_a_test_that_runs_on_a_worker_which_gets_no_more(clock: _Clock) -> None:
+    client, wants = _Client("one"), _Wants()
+    rounds, running = _silent(client, wants)
+    client.pending("preflight")[0].answer({"unable": "its disk is full"})
+    for _ in range(3):
+        next(rounds)
+        clock.now += 61
+    running.answer(*_reports(running))
+    next(rounds)
+    assert list(wants.passed) == running.request["nodeids"]
+    client.executes("one", 0)
+    next(rounds)
+    with pytest.raises(HostError, match="no worker that can run guests is left"):
+        next(rounds)
+
+
+def test_it_waits_no_longer_than_a_test_may_take(clock: _Clock) -> None:
+    """What runs there may be another's, and none of this run's tests can begin there."""
+    client, wants = _Client("one"), _Wants()
+    rounds, _ = _silent(client, wants)
+    client.pending("preflight")[0].answer({"unable": "its disk is full"})
+    next(rounds)
+    next(rounds)
+    clock.now += 900 + 30 * 30.0
+    next(rounds)
+    clock.now += 1
+    with pytest.raises(HostError, match="no worker that can run guests is left"):
+        next(rounds)
+
+
+def test_tasks_of_workers_that_are_gone_are_not_waited_for(clock: _Clock) -> None:
+    client, wants = _Client("one"), _Wants()
+    rounds = _course(client, wants).run(_cases(1))
+    client.executes("one", 1)
+    next(rounds)
+    client.workers.clear()
+    next(rounds)
+    next(rounds)
+    clock.now += 61
+    with pytest.raises(HostError, match="no worker that can run guests is left"):
+        next(rounds)
