@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+import reprlib
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -36,13 +37,17 @@ _LARGEST_UNPACKED: Final = 128 << 20
 _LONGEST_LINE: Final = 500
 _FILE: Final = 1 << 10
 _PHASES: Final = ("setup", "call", "teardown")
-_OUTCOMES: Final = ("passed", "failed", "skipped")
+# The last one is that of a phase after which pytest-rerunfailures runs the test again.
+_OUTCOMES: Final = ("passed", "failed", "skipped", "rerun")
 # What pytest's own reports have, and this package's attributes. Others could replace a method.
 _OF_REPORTS: Final = """
     nodeid location keywords outcome longrepr when user_properties sections duration start stop wasxfail
     $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces memtype_kept
     memtype_layouts
 """
+# What the reports of subtests have besides (_pytest/subtests.py of 9.0, and the plugin pytest-subtests).
+_OF_SUBTESTS: Final = "_report_type _subtest.context"
+_MOST_VALUES: Final = 100
 _ANSWERS: Final = (PASSED, FAILED, UNKNOWN)
 _MOST_TRIES: Final = 8
 # A line without any of these has no text that plain() would change. Looking at each text takes as long as all
@@ -142,7 +147,7 @@ def reports_of(content: object, nodeid: str) -> list[dict[str, Any]]:
     if not isinstance(content, list):
         raise AnswerRefused("it has no reports")
     reports = [_report(each, {nodeid}) for each in content]
-    if not reports or reports[-1]["when"] != "teardown":
+    if not reports or not _is_last(reports[-1]):
         raise AnswerRefused(f"{nodeid} has not ended")
     return reports
 
@@ -192,7 +197,7 @@ def _take_line(
         case {"report": content}:
             report = _report(content, nodeids)
             reports.setdefault(report["nodeid"], []).append(report)
-            if report["when"] == "teardown":
+            if _is_last(report):
                 answer.done.setdefault(report["nodeid"], reports.pop(report["nodeid"]))
                 answer.running = ""
         case {"attempt": dict(made), "kernel": str(kernel), "output": str(output)} if kernel in nodeids:
@@ -234,13 +239,19 @@ def _take_line(
             raise AnswerRefused(f"a line of it makes no sense: {harmless(str(line)[:80])}")
 
 
+def _is_last(report: dict[str, Any]) -> bool:
+    return bool(report["when"] == "teardown" and report["outcome"] != "rerun")
+
+
 def _report(content: object, nodeids: Collection[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise AnswerRefused("a report is no object")
     nodeid = content.get("nodeid")
     if nodeid not in nodeids:
         raise AnswerRefused(f"it has a report of another test, {str(nodeid)[:120]}")
-    if content.get("$report_type") != "TestReport" or content.get("when") not in _PHASES:
+    of_subtest = content.get("_report_type") == "SubTestReport"
+    phases = ("call",) if of_subtest else _PHASES if content.get("$report_type") == "TestReport" else ()
+    if content.get("when") not in phases:
         raise AnswerRefused(f"{nodeid}: its report isn't of a test's phase")
     if content.get("outcome") not in _OUTCOMES:
         raise AnswerRefused(f"{nodeid}: its outcome is {str(content.get('outcome'))[:80]!r}")
@@ -259,7 +270,33 @@ def _report(content: object, nodeids: Collection[str]) -> dict[str, Any]:
             raise AnswerRefused(f"{nodeid}: it has a record of another test, {str(record.get('test'))[:120]}")
         if lacking(record):
             raise AnswerRefused(f"{nodeid}: a record of it lacks {', '.join(lacking(record))}")
-    return {name: value for name, value in content.items() if name in _OF_REPORTS.split()}
+    known = {*_OF_REPORTS.split(), *(_OF_SUBTESTS.split() if of_subtest else ())}
+    report = {name: value for name, value in content.items() if name in known}
+    if of_subtest:
+        report["_subtest.context"] = _subtest(content.get("_subtest.context"), nodeid)
+    return report
+
+
+def _subtest(context: object, nodeid: object) -> dict[str, Any]:
+    """Check what tells a subtest from others: its message and its values.
+
+    :param context: Both, as pytest serialises them.
+    :param nodeid: The test.
+    :raises AnswerRefused: it isn't that.
+    """
+    match context:
+        case {"msg": str() | None as message, "kwargs": dict(values)}:
+            some = list(values.items())[:_MOST_VALUES]
+            kwargs = {name[:_LONGEST_LINE]: _value(value) for name, value in some}
+            return {"msg": message and message[:_LONGEST_LINE], "kwargs": kwargs}
+    raise AnswerRefused(f"{nodeid}: its subtest is {harmless(reprlib.repr(context))[:80]}")
+
+
+def _value(value: object) -> object:
+    if value is None or isinstance(value, int | float):
+        return value
+    # pytest has made a text of each value. The plugin hasn't, and they may be of any depth.
+    return (value if isinstance(value, str) else reprlib.repr(value))[:_LONGEST_LINE]
 
 
 def _attempt(made: dict[str, Any]) -> dict[str, Any]:

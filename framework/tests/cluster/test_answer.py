@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_memtype.cluster.answer import LARGEST, plain_json, take, take_kept
+from pytest_memtype.cluster.answer import LARGEST, plain_json, reports_of, take, take_kept
 from pytest_memtype.errors import AnswerRefused, harmless
 
 TEST = "test_a.py::test_x[debian:6.1]"
@@ -22,6 +22,13 @@ TEST = "test_a.py::test_x[debian:6.1]"
 def _report(**changes: Any) -> dict[str, Any]:
     report = {"$report_type": "TestReport", "nodeid": TEST, "when": "teardown", "outcome": "passed"}
     return {**report, "duration": 0.5, "sections": [], "keywords": {}, "longrepr": None, **changes}
+
+
+def _subtest(**changes: Any) -> dict[str, Any]:
+    """A report of a subtest, as pytest 9 serialises it."""
+    report = _report(when="call", _report_type="SubTestReport", **changes)
+    del report["$report_type"]
+    return {"_subtest.context": {"msg": "of it", "kwargs": {"number": "1"}}, **report}
 
 
 def _record(**changes: Any) -> dict[str, Any]:
@@ -88,6 +95,11 @@ class _Writes:
         (_answer({"report": _report(outcome="splendid")}), "its outcome is 'splendid'"),
         (_answer({"report": _report(duration="long")}), "duration is 'long'"),
         (_answer({"report": _report(when="never")}), "isn't of a test's phase"),
+        (_answer({"report": {**_subtest(), "when": "teardown"}}), "isn't of a test's phase"),
+        (_answer({"report": {**_subtest(), "_report_type": "Other"}}), "isn't of a test's phase"),
+        (_answer({"report": _subtest(**{"_subtest.context": None})}), "its subtest is None"),
+        (_answer({"report": _subtest(**{"_subtest.context": {"msg": 1, "kwargs": {}}})}), "its subtest is"),
+        (_answer({"report": _subtest(**{"_subtest.context": {"msg": "", "kwargs": []}})}), "its subtest is"),
         (_answer({"report": _report(sections=[["a"]])}), "sections aren't texts"),
         (_answer({"log": "../../.bashrc", "data": ""}), "a log is named"),
         (_answer({"log": "/etc/passwd", "data": ""}), "a log is named"),
@@ -124,6 +136,40 @@ def test_so_are_those_of_any_line(text: str, ascii_alone: bool) -> None:
 def test_an_attribute_of_a_report_that_nobody_knows_is_left_out() -> None:
     answer = take(_answer({"report": _report(toterminal="x", node="y")}), {TEST})
     assert answer.done[TEST][0].keys() == _report().keys()
+
+
+def test_subtests_come_back_with_what_tells_them_apart() -> None:
+    context = {"msg": "m" * 600, "kwargs": {"v" * 600: "w" * 600, "number": 1, "all": [1, 2]}, "more": 1}
+    sub = [_subtest(outcome="failed"), _subtest(**{"_subtest.context": context})]
+    answer = take(_answer(*({"report": each} for each in (*sub, _report(when="call"), _report()))), {TEST})
+    first, second, call, teardown = answer.done[TEST]
+    assert first == sub[0]
+    # pytest-subtests has other values than texts.
+    kwargs = {"v" * 500: "w" * 500, "number": 1, "all": "[1, 2]"}
+    assert second["_subtest.context"] == {"msg": "m" * 500, "kwargs": kwargs}
+    assert (call, teardown) == (_report(when="call"), _report())
+    assert reports_of(answer.done[TEST], TEST) == answer.done[TEST]
+
+
+def test_a_report_of_a_test_has_nothing_of_a_subtest() -> None:
+    answer = take(_answer({"report": _report(_report_type="Other", **{"_subtest.context": 1})}), {TEST})
+    assert answer.done[TEST][0].keys() == _report().keys()
+
+
+def test_a_test_that_a_plugin_runs_again_has_ended_with_its_last_run() -> None:
+    """pytest-rerunfailures gives no report of what comes behind the phase that has failed."""
+    told = [
+        *(_report(when="setup"), _report(when="call", outcome="rerun")),
+        *(_report(when="setup"), _report(when="call"), _report(outcome="rerun")),
+        *(_report(when="setup"), _report(when="call"), _report()),
+    ]
+    answer = take(_answer({"start": TEST}, *({"report": each} for each in told)), {TEST})
+    assert answer.done[TEST] == told
+    assert reports_of(told, TEST) == told
+    cut_off = take(_answer({"start": TEST}, *({"report": each} for each in told[:5])), {TEST})
+    assert (cut_off.done, cut_off.running) == ({}, TEST)
+    with pytest.raises(AnswerRefused, match="has not ended"):
+        reports_of(told[:5], TEST)
 
 
 def test_an_attempt_comes_back() -> None:

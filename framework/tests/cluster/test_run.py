@@ -61,6 +61,13 @@ def from_conftest():
     return 42
 """
 
+SUBTESTS = """
+def test_has_parts(subtests):
+    for number in range(3):
+        with subtests.test("part", number=number):
+            assert number != 1
+"""
+
 KILLS = """
 import os
 
@@ -141,6 +148,19 @@ def test_reports_of_tests_without_guests_are_as_without_a_cluster(
     assert "assert 1 == 2" in done.stdout
     assert str(folder / "test_plain.py") not in done.stderr
     assert "workers: 2 with QEMU" in done.stdout
+
+
+def test_subtests_are_as_with_xdist(cluster: DaskCluster, tmp_path: Path) -> None:
+    pytest.importorskip("_pytest.subtests", reason="pytest 8 has no subtests fixture")
+    folder = _folder(tmp_path / "tests", test_parts=SUBTESTS)
+    # pytest 9.2 quotes the values of a report that has travelled once more.
+    by_xdist = run_tests(folder, "-n", "1", "-rA", "-p", "no:cacheprovider")
+    done = run_tests(folder, f"--scheduler={cluster.file}", "-rA", "-p", "no:cacheprovider")
+    assert done.returncode == by_xdist.returncode == 1
+    lines = [re.findall("^SUBFAILED.*$", each.stdout, re.M) for each in (by_xdist, done)]
+    assert lines[0] == lines[1], done.stdout + done.stderr
+    assert len(lines[0]) == 1
+    assert "refused" not in done.stdout + done.stderr
 
 
 def test_tests_may_lie_outside_of_the_root_folder(cluster: DaskCluster, tmp_path: Path) -> None:
