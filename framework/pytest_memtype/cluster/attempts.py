@@ -43,7 +43,8 @@ def attempts_on(given: str, test: str, *, insecure: bool, progress: Progress) ->
     if given != LOCAL:
         checked_address(given, insecure=insecure)
     wants = _Attempts(find_test(test), progress)
-    with connected(given, insecure=insecure, workers=len(os.sched_getaffinity(0))) as client:
+    cores = len(os.sched_getaffinity(0))
+    with connected(given, insecure=insecure, workers=cores, memory=_MEMORY) as client:
         course = Run(client, wants, accelerator="auto", package=luggage.package(), local=given == LOCAL)
         try:
             course.prepare()

@@ -189,12 +189,13 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def connected(given: str, *, insecure: bool, workers: int) -> Iterator[CarefulClient]:
+def connected(given: str, *, insecure: bool, workers: int, memory: int = 0) -> Iterator[CarefulClient]:
     """A client of the scheduler; with ``local`` of one that is started for the block.
 
     :param given: The address, a scheduler file, or ``local``.
     :param insecure: The user takes another machine's scheduler without TLS.
-    :param workers: Number of workers of a local cluster.
+    :param workers: Number of workers of a local cluster, at most.
+    :param memory: Bytes that the largest of its tasks takes: it has no more workers than have that each.
     :raises UsageError: the address can't be used, or no certificates are set up.
     :raises HostError: nobody answers there.
     """
@@ -206,7 +207,7 @@ def connected(given: str, *, insecure: bool, workers: int) -> Iterator[CarefulCl
     with dask.config.set(settings), contextlib.ExitStack() as ends:
         security: Security | None
         if given == LOCAL:
-            address, security = ends.enter_context(_local(workers))
+            address, security = ends.enter_context(_local(workers, memory))
         else:
             address = checked_address(given, insecure=insecure)
             security = _security(address)
@@ -244,10 +245,13 @@ def _security(address: str) -> Security | None:
 
 
 @contextlib.contextmanager
-def _local(workers: int) -> Iterator[tuple[str, Security]]:
+def _local(most: int, memory: int) -> Iterator[tuple[str, Security]]:
     # Any user of this machine can reach a port of loopback: the certificates keep others out.
     security = Security.temporary()
-    own: dict[str, float] = {"qemu": 1, "memory": available_memory() // workers}
+    available = available_memory()
+    # A worker that declares less than a task takes never gets it.
+    workers = max(1, min(most, available // memory)) if memory else most
+    own: dict[str, float] = {"qemu": 1, "memory": available // workers}
     if os.access("/dev/kvm", os.R_OK | os.W_OK):
         own["kvm"] = 1
     with (

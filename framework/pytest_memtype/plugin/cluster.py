@@ -168,7 +168,9 @@ class ClusterRun:
         )
         self._input = _for_plugins(config)
         slots = len(os.sched_getaffinity(0))
-        with self._scheduler.connected(self._given, insecure=self._insecure, workers=slots) as client:
+        with self._scheduler.connected(
+            self._given, insecure=self._insecure, workers=slots, memory=self._memory_of(left)
+        ) as client:
             course = self._dispatch.Run(
                 client,
                 self,
@@ -236,7 +238,6 @@ class ClusterRun:
             if exact not in self._sent:
                 self._sent[exact] = self._luggage.bundle_folder(made.directory)
         sent = self._sent.get(exact)
-        memory = max((hardware_of(self._items[each]).memory_bytes for each in task.nodeids), default=0)
         request = {
             "ask": "tests",
             "run": run_of(config).name,
@@ -257,9 +258,14 @@ class ClusterRun:
             "arguments": self._arguments(),
             "offline": bool(config.getoption("--offline")),
             "paths": [str(config.rootpath), str(run_of(config))],
-            "memory": 2 * memory + _MEMORY_BESIDES,
+            "memory": self._memory_of(task.nodeids),
         }
         return request, [self._tests.piece, *([sent] if sent else [])]
+
+    def _memory_of(self, nodeids: Iterable[str]) -> int:
+        """Bytes of memory that the test takes of these which takes most."""
+        memory = max((hardware_of(self._items[each]).memory_bytes for each in nodeids), default=0)
+        return 2 * memory + _MEMORY_BESIDES
 
     def _named(self) -> list[str]:
         """The files and folders of tests that the user named, or that pytest's settings name."""

@@ -61,6 +61,12 @@ def from_conftest():
     return 42
 """
 
+LITTLE_MEMORY = """
+from pytest_memtype.cluster import scheduler
+
+scheduler.available_memory = lambda: 1000 << 20
+"""
+
 SUBTESTS = """
 def test_has_parts(subtests):
     for number in range(3):
@@ -122,6 +128,13 @@ def test_a_local_cluster_gives_what_xdist_gives(tmp_path: Path) -> None:
     assert (logs[0] / "records.jsonl").is_file()
     assert list(logs[0].glob("guest-1/*.log"))
     assert 'tests="5"' in (by_dask / "junit.xml").read_text()
+
+
+def test_a_local_cluster_runs_tests_where_each_core_has_little_memory(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, test_plain="def test_a(): pass\n", conftest=LITTLE_MEMORY)
+    done = run_tests(folder, "--scheduler", "local")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "workers: 1 with QEMU" in done.stdout
 
 
 def test_logs_of_tests_that_pass_come_back_if_asked_for(cluster: DaskCluster, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import cloudpickle
 import pytest
 from memtype_support.dask_cluster import DaskCluster, run_tests
 
+from pytest_memtype.cluster import scheduler
 from pytest_memtype.cluster.answer import LARGEST, take
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, checked_address, connected
 from pytest_memtype.errors import AnswerLost, AnswerRefused, UsageError
@@ -217,3 +218,14 @@ def test_a_local_cluster_shows_its_tasks_to_no_other_user() -> None:
             ):
                 with pytest.raises(HTTPError, match="404"):
                     urlopen(f"http://127.0.0.1:{port}/{page}", timeout=30)
+
+
+@pytest.mark.parametrize(("gibibytes", "count"), [(5, 2), (1, 1), (90, 3)])
+def test_a_local_cluster_has_no_more_workers_than_there_is_memory_for(
+    gibibytes: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "available_memory", lambda: gibibytes << 30)
+    with connected(LOCAL, insecure=False, workers=3, memory=2 << 30) as client:
+        client.wait_for_workers(count, timeout=60)
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        assert [each["resources"]["memory"] for each in workers] == [(gibibytes << 30) // count] * count
