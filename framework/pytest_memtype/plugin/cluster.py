@@ -24,7 +24,7 @@ from rich.table import Table
 from pytest_memtype.errors import HostError, MemtypeError, UsageError
 from pytest_memtype.host.progress import Remark
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.plugin.config import base_of, progress_of, run_of
+from pytest_memtype.plugin.config import base_of, progress_of, resumed_run, run_of
 from pytest_memtype.plugin.markers import hardware_of, layout_of, shares_guest
 from pytest_memtype.plugin.session import variant_of
 from pytest_memtype.report.record import case_of
@@ -100,6 +100,8 @@ class ClusterRun:
         self._local = given == LOCAL
         resume = config.getoption("--resume")
         self._earlier: Path | None = self._run_called(resume) if resume else None
+        if self._earlier is not None:
+            config.stash[resumed_run] = self._earlier
         self._items: dict[str, pytest.Item] = {}
         self._session: pytest.Session | None = None
         self._tests: Any = None

@@ -16,6 +16,9 @@ from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.host.progress import Remark, say_once
 from pytest_memtype.run.folder import new_run
 
+resumed_run = pytest.StashKey[Path]()
+"""The folder of the run that ``--resume`` names, without links."""
+
 _run_directory = pytest.StashKey[Path]()
 _NAME_ANOTHER: Final = "name another with --memtype-dir"
 _later = pytest.StashKey[list[Remark]]()
@@ -30,7 +33,7 @@ def run_of(config: pytest.Config) -> Path:
         else:
             base, name = base_of(config), run_name()
         try:
-            config.stash[_run_directory] = new_run(base, name)
+            config.stash[_run_directory] = new_run(base, name, resumed=config.stash.get(resumed_run, None))
         except OSError as error:
             raise HostError(f"{_no_folder(base)} ({error.strerror}); {_NAME_ANOTHER}") from None
     return config.stash[_run_directory]

@@ -15,13 +15,14 @@ _RUN = re.compile(r"\d{8}-\d{6}-\d+")
 _SHARED = re.compile(r".*-(worker-[0-9a-f]{8}(?:-[0-9]+)?)-[0-9a-f]{8}", re.DOTALL)
 
 
-def new_run(base: Path, name: str) -> Path:
+def new_run(base: Path, name: str, *, resumed: Path | None = None) -> Path:
     """Make the folder of a run below ``base``, and remove all but the newest runs.
 
     Other files of the user there stay.
 
     :param base: Folder of all runs, ``.memtype``; made when it isn't there.
     :param name: Name of the run, which sorts by time, such as ``20261123-040712-4711``.
+    :param resumed: The folder, without links, of a run that the new one goes on with: it stays, too.
     """
     try:
         base.mkdir(parents=True)
@@ -34,8 +35,8 @@ def new_run(base: Path, name: str) -> Path:
     # Each worker of a run comes here with the same name.
     directory.mkdir(parents=True, exist_ok=True)
     for old in sorted(path for path in runs.iterdir() if _is_run(path))[:-KEPT_RUNS]:
-        # It isn't the newest where the clock was set back.
-        if old != directory:
+        # The new one isn't the newest where the clock was set back.
+        if old != directory and old.resolve() != resumed:
             shutil.rmtree(old, ignore_errors=True)
     # In a folder of its own: a link of another run, or one left by a killed run, may have any name.
     with tempfile.TemporaryDirectory(prefix=".latest-", dir=directory) as place:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from memtype_support.dask_cluster import DaskCluster, dask_cluster, run_tests
 
+from pytest_memtype.run.folder import KEPT_RUNS
+
 GUESTS = """
 import pytest
 from pytest_memtype import MemType
@@ -215,6 +217,19 @@ def test_a_run_that_was_cut_off_goes_on(cluster: DaskCluster, tmp_path: Path) ->
     done = run_tests(folder, *address, "--resume", journal.parent.name)
     assert done.returncode == 2
     assert "name a run of memtype's own" in done.stderr + done.stdout
+
+
+def test_the_oldest_run_can_be_resumed(cluster: DaskCluster, tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "tests", test_plain="def test_a(): pass\n")
+    assert run_tests(folder, f"--scheduler={cluster.file}").returncode == 0
+    runs = folder / ".memtype/runs"
+    (folder / ".memtype/latest").resolve().rename(runs / "20200101-000000-1")
+    for second in range(KEPT_RUNS - 1):
+        (runs / f"20200102-0000{second:02}-1").mkdir()
+    (folder / "test_plain.py").write_text("def test_a(): assert 0\n")
+    done = run_tests(folder, f"--scheduler={cluster.file}", "--resume", "20200101-000000-1")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert (runs / "20200101-000000-1/cluster.jsonl").is_file()
 
 
 def test_a_worker_that_cant_says_so_and_if_none_can_the_run_ends(tmp_path: Path) -> None:

@@ -40,3 +40,12 @@ def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
     for second in range(KEPT_RUNS):
         new_run(tmp_path, f"20261123-0407{second:02}-4711")
     assert new_run(tmp_path, "20251123-040700-4711").is_dir()
+
+
+def test_the_run_that_is_resumed_stays(tmp_path: Path) -> None:
+    """Its journal is read after the new run's folder was made."""
+    made = [new_run(tmp_path, f"20261123-0407{second:02}-4711") for second in range(KEPT_RUNS)]
+    new = new_run(tmp_path, "20261123-040800-4711", resumed=made[0].resolve())
+    assert names(tmp_path / "runs") == {path.name for path in (*made, new)}
+    newer = new_run(tmp_path, "20261123-040801-4711")
+    assert names(tmp_path / "runs") == {path.name for path in (*made[2:], new, newer)}
