@@ -155,6 +155,9 @@ class ClusterRun:
     def _run(self) -> None:
         config = self._config
         run = run_of(config)
+        for item in self._items.values():
+            # Those that are told from a journal are done, too.
+            self._counts.setdefault(_kernel_of(item), Counter())["all"] += 1
         if self._earlier is not None:
             for nodeid, reports in self._journal.noted(self._earlier):
                 if nodeid in self._items and nodeid not in self._told:
@@ -206,7 +209,6 @@ class ClusterRun:
             if group is not None:
                 together = f"group {group.kwargs.get('name') or (group.args or ('',))[0]}"
                 place = together
-            self._counts.setdefault(name, Counter())["all"] += 1
             seconds = known.get(case_of(nodeid, name), mean)
             cases.append(self._tasks.Case(nodeid, name, place, together, seconds))
         return cases
@@ -316,8 +318,9 @@ class ClusterRun:
             self.failed(nodeid, f"its reports make no sense ({type(error).__name__}: {error})", host=True)
             return
         self._journal.note(run_of(self._config), nodeid, reports)
-        name = (variant_of(self._items[nodeid]) or Variant("", "")).name
-        self._seconds[case_of(nodeid, name)] = round(sum(report.duration for report in made), 3)
+        self._seconds[case_of(nodeid, _kernel_of(self._items[nodeid]))] = round(
+            sum(report.duration for report in made), 3
+        )
         self._tell(nodeid, made)
 
     def failed(self, nodeid: str, why: str, *, host: bool) -> None:
@@ -335,7 +338,7 @@ class ClusterRun:
     def _tell(self, nodeid: str, reports: Sequence[pytest.TestReport]) -> None:
         self._told.add(nodeid)
         item, hook = self._items[nodeid], self._config.hook
-        count = self._counts.setdefault((variant_of(item) or Variant("", "")).name, Counter())
+        count = self._counts[_kernel_of(item)]
         count["done"] += 1
         count["failed"] += any(report.failed for report in reports)
         hook.pytest_runtest_logstart(nodeid=nodeid, location=item.location)
@@ -452,6 +455,11 @@ def _for_plugins(config: pytest.Config) -> dict[str, Any]:
     with contextlib.suppress(AttributeError):
         config.hook.pytest_configure_node(node=node)
     return {name: value for name, value in node.workerinput.items() if _is_simple(value)}
+
+
+def _kernel_of(item: pytest.Item) -> str:
+    """The name of the kernel in a test's guest; empty for a test without a guest."""
+    return (variant_of(item) or Variant("", "")).name
 
 
 def _words(count: Counter[str]) -> str:

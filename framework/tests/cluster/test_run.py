@@ -63,6 +63,12 @@ def from_conftest():
     return 42
 """
 
+TALKATIVE = """
+from pytest_memtype.plugin import cluster
+
+cluster._LINE_SECONDS = -1
+"""
+
 LITTLE_MEMORY = """
 from pytest_memtype.cluster import scheduler
 
@@ -230,6 +236,17 @@ def test_the_oldest_run_can_be_resumed(cluster: DaskCluster, tmp_path: Path) -> 
     done = run_tests(folder, f"--scheduler={cluster.file}", "--resume", "20200101-000000-1")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
     assert (runs / "20200101-000000-1/cluster.jsonl").is_file()
+
+
+def test_progress_counts_the_tests_that_a_resumed_run_had_done(cluster: DaskCluster, tmp_path: Path) -> None:
+    plain = "def test_a(): pass\n\n\ndef test_b(): pass\n"
+    folder = _folder(tmp_path / "tests", test_plain=plain, conftest=TALKATIVE)
+    assert run_tests(folder, f"--scheduler={cluster.file}").returncode == 0
+    journal = (folder / ".memtype/latest/cluster.jsonl").resolve()
+    journal.write_text(journal.read_text().partition("\n")[0] + "\n")
+    done = run_tests(folder, f"--scheduler={cluster.file}", "--resume", journal.parent.name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"no kernel: (.*) tests;", done.stdout)[-1] == "2 of 2"
 
 
 def test_a_worker_that_cant_says_so_and_if_none_can_the_run_ends(tmp_path: Path) -> None:
