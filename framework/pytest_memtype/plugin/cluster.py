@@ -417,9 +417,14 @@ class ClusterRun:
         if not sys.__stdout__ or not sys.__stdout__.isatty() or capture is None:
             yield
             return
-        with capture.global_and_fixture_disabled(), Live(transient=True, refresh_per_second=2) as self._live:
-            yield
-        self._live = None
+        try:
+            with (
+                capture.global_and_fixture_disabled(),
+                Live(transient=True, refresh_per_second=2) as self._live,
+            ):
+                yield
+        finally:
+            self._live = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_report_teststatus(self) -> Iterator[Any]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from memtype_support.dask_cluster import DaskCluster, dask_cluster, run_tests
 
+from pytest_memtype.plugin.cluster import ClusterRun
 from pytest_memtype.run.folder import KEPT_RUNS
+from pytest_memtype.run.options import LOCAL
 
 GUESTS = """
 import pytest
@@ -247,6 +253,31 @@ def test_progress_counts_the_tests_that_a_resumed_run_had_done(cluster: DaskClus
     done = run_tests(folder, f"--scheduler={cluster.file}", "--resume", journal.parent.name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"no kernel: (.*) tests;", done.stdout)[-1] == "2 of 2"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_letters_of_tests_are_printed_again_when_a_run_was_broken_off(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While lines of kernels and workers are drawn, there are none."""
+    monkeypatch.setattr(sys, "__stdout__", _Terminal())
+    run = ClusterRun(pytestconfig, LOCAL)
+
+    def letter() -> str:
+        status: Any = run.pytest_report_teststatus()
+        next(status)
+        with pytest.raises(StopIteration) as end:
+            status.send(("passed", ".", "PASSED"))
+        return str(end.value.value[1])
+
+    with contextlib.suppress(KeyboardInterrupt), run._drawing():
+        assert letter() == ""
+        raise KeyboardInterrupt
+    assert letter() == "."
 
 
 def test_a_worker_that_cant_says_so_and_if_none_can_the_run_ends(tmp_path: Path) -> None:
