@@ -6,15 +6,17 @@ calls that are chosen. Debian's kernels have no fault injection of their own.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass
 from typing import Final, Self
 
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import GuestError, UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.process import Process
+from pytest_memtype.machine.state import GuestState
 
 NULL: Final = 0
 """Return value by which a function that returns a pointer fails."""
@@ -44,7 +46,7 @@ class FaultCounts:
 
 
 class Fault:
-    """A function that is told to fail; in a ``with`` statement, until its end.
+    """A function that is told to fail; in a ``with`` statement, until its end, also by an error.
 
     :ivar function: Its name in the kernel's symbol table.
     """
@@ -74,9 +76,14 @@ class Fault:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        # A guest that is gone has nothing to disarm, and the error that ended it matters more.
         if error is None:
             self.disarm()
+            return
+        # What ended the block matters more than a guest that can't be told. One that hangs would only make
+        # the test wait once more.
+        if self._agent.machine.activity is not GuestState.HUNG:
+            with contextlib.suppress(GuestError):
+                self.disarm()
 
 
 class Faults:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 
 from pytest_memtype import Guest, MemType
-from pytest_memtype.errors import AgentError, UsageError
-from pytest_memtype.guest.faults import FaultCounts
+from pytest_memtype.errors import AgentError, GuestError, GuestExited, GuestHung, UsageError
+from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.faults import Fault, FaultCounts
+from pytest_memtype.machine.state import GuestState
 
 pytestmark = pytest.mark.shared_guest
 
@@ -48,6 +51,52 @@ def test_one_process_fails_and_another_does_not(guest: Guest) -> None:
     assert second.kernel is not None
     assert second.kernel.errno == errno.EINVAL
     assert [record.owner for record in guest.tracked(bar)] == ["lucky"]
+
+
+@pytest.mark.parametrize("error", [AgentError, OSError, ZeroDivisionError, pytest.fail.Exception])
+def test_a_block_that_an_error_ends_disarms_too(guest: Guest, error: type[BaseException]) -> None:
+    """What a function that fails provokes is an error, and what comes after the block wants the function."""
+    bar = guest.mmio(pages=1)
+    driver = guest.driver("drm")
+    fault = guest.faults.fail("memtype_reserve", times=1000, returns=-errno.ENOMEM)
+    assert driver.ioremap(bar, WC).kernel.rejected
+    with pytest.raises(error, match="of the block's own"), fault:
+        raise error("of the block's own")
+    assert driver.ioremap(bar, WC).kernel.accepted
+    with pytest.raises(AgentError, match="there is no fault"):
+        fault.disarm()
+
+
+def test_a_count_ends_with_a_block_that_an_error_ends(guest: Guest) -> None:
+    with pytest.raises(ZeroDivisionError), guest.kernel.count("memtype_reserve") as counted:
+        raise ZeroDivisionError
+    with pytest.raises(AgentError, match="there is no fault"):
+        counted.disarm()
+
+
+def test_the_error_of_a_block_stays_its_own(guest: Guest) -> None:
+    """The fault is disarmed already, which is an AgentError of its own."""
+    fault = guest.faults.fail("memtype_reserve")
+    fault.disarm()
+    with pytest.raises(ZeroDivisionError), fault:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(GuestExited, 2), (GuestHung, 1)])
+def test_a_guest_that_is_gone_keeps_its_own_error(kind: type[GuestError], asked: int) -> None:
+    """One that hangs isn't asked again: each question takes as long as an answer may."""
+    machine = SimpleNamespace(activity=GuestState.READY)
+    calls = []
+
+    def gone(verb: str, _fields: dict[str, str | int]) -> Reply:
+        calls.append(verb)
+        machine.activity = GuestState.HUNG if kind is GuestHung else GuestState.BUSY
+        raise kind(f"the answer to {verb}")
+
+    agent = Agent(machine, stub=gone)
+    with pytest.raises(kind, match="the answer to hello"), Fault(agent, "memtype_reserve", 1):
+        agent.call("hello")
+    assert calls == ["hello", "fault_end"][:asked]
 
 
 @pytest.mark.parametrize(
