@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.region import Region, together
 from pytest_memtype.report.answer import errno_name, linux_answer
 from pytest_memtype.report.record import Record, where_of
 from pytest_memtype.report.verdict_table import hardware_words
@@ -68,7 +68,7 @@ def _operation(record: Record) -> str:
     """A record in the words of ``str(outcome)``."""
     actor, operation = record["actor"], record["operation"]
     if "region" in record:
-        region = Region(**record["region"])
+        region = _region(record["region"])
         asked = f"{actor} {operation} {record['requested']} {region}: verifier {_verdict(record['verdict'])}"
         if "kernel_answer" not in record:
             return asked
@@ -76,6 +76,11 @@ def _operation(record: Record) -> str:
         return f"{asked}, kernel {linux}, page table {_types(record['granted'])}"
     arguments = ", ".join(f"{name}={_shown(value)}" for name, value in record["arguments"].items())
     return f"{actor} {operation}({arguments}){_result(record['result'])}"
+
+
+def _region(region: dict[str, Any]) -> Region:
+    whole = (region["start"], region["pages"])
+    return together(Region(start, pages) for start, pages in region.get("pieces", [whole]))
 
 
 def _verdict(verdict: dict[str, Any] | None) -> str:

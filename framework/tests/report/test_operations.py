@@ -34,6 +34,12 @@ def test_a_mapping_with_all_three_answers_and_the_log() -> None:
     ]
 
 
+def test_a_mapping_of_several_pieces_names_each() -> None:
+    pieces = {"start": 0xFD004000, "pages": 3, "pieces": [[0xFD004000, 2], [0xFD000000, 1]]}
+    (line, *_) = told([MAPPED | {"region": pieces}])
+    assert "WC [mem 0xfd004000-0xfd005fff] and [mem 0xfd000000-0xfd000fff]: verifier" in line
+
+
 def test_what_was_refused_or_never_asked() -> None:
     refused = {"asked": True, "accepted": False, "errno": 22}
     (line,) = told([MAPPED | {"verdict": None, "kernel_answer": refused, "granted": None, "log": []}])
