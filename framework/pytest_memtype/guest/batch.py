@@ -14,7 +14,7 @@ from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.operation import Request, Steps, into, steps_of
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.protocol import REQUEST_LENGTH, request_text
-from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.region import Region, together
 from pytest_memtype.machine.machine import Machine
 
 _P = ParamSpec("_P")
@@ -180,9 +180,15 @@ def _promised(number: int, request: Request) -> Mapping | None:
     kind, actor_field = ("user", "process") if verb == "mmap" else ("kernel", "owner")
     if not {"start", "pages", "memtype", actor_field} <= fields.keys():
         return None
-    return Mapping(
-        kind, str(fields[actor_field]), -number, Region(int(fields["start"]), int(fields["pages"]))
-    )
+    return Mapping(kind, str(fields[actor_field]), -number, _region(fields))
+
+
+def _region(fields: dict[str, str | int]) -> Region:
+    """The memory that a request asks for, equal to that of the mapping: the journal finds it by that."""
+    if "pieces" not in fields:
+        return Region(int(fields["start"]), int(fields["pages"]))
+    pieces = (each.split("+") for each in str(fields["pieces"]).split(","))
+    return together(Region(int(start, 16), int(pages)) for start, pages in pieces)
 
 
 def _encode(request: Request) -> bytes:

@@ -227,6 +227,22 @@ def test_a_promised_mapping_is_a_mapping_after_the_batch(guest: Guest) -> None:
     process.exit()
 
 
+def test_a_promised_mapping_of_several_pieces_ends_too(guest: Guest) -> None:
+    """A mapping that the journal takes for live excuses an alias of later mappings of its pages."""
+    bar = guest.mmio(pages=8)
+    process = guest.process("pieces")
+    with guest.batch() as batch:
+        made = batch.add(process.mmap, [bar[4:6], bar[0]], WC)
+        part = batch.add(process.munmap, made.mapping, offset=2)
+        live = batch.add(guest.journal.live, bar)
+        batch.add(process.munmap, made.mapping, pages=2)
+    assert part.result().accepted
+    assert made.result().mapping == made.mapping
+    assert live.result() == [made.mapping]
+    assert guest.journal.live(bar) == []
+    process.exit()
+
+
 def test_a_mapping_that_was_not_made_is_none_in_another_batch(guest: Guest) -> None:
     bar = guest.mmio(pages=1)
     drm = guest.driver("drm")
