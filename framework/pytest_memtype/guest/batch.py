@@ -41,6 +41,14 @@ class Pending(Generic[_T]):
             raise self._error
         return self._returned[0]
 
+    def _abandon(self, error: Exception) -> None:
+        """Give up the operation unless it is done: what ended the batch is what it raises."""
+        if self._returned or self._error is not None:
+            return
+        self._error = error
+        if self._promise is not None:
+            _keep(self._promise, None)
+
     @property
     def mapping(self: Pending[Outcome]) -> Mapping:
         """The mapping that the operation is going to make, for operations of the same batch.
@@ -133,8 +141,13 @@ class Batch:
         queue, self._queue = self._queue, []
         for start in range(0, len(queue), _REQUESTS):
             part = queue[start : start + _REQUESTS]
-            for queued, answer in zip(part, self._send(part), strict=True):
-                self._finish(queued, answer)
+            try:
+                for queued, answer in zip(part, self._send(part), strict=True):
+                    self._finish(queued, answer)
+            except Exception as error:
+                for each in queue[start:]:
+                    each.pending._abandon(error)
+                raise
 
     def _send(self, part: list[_Queued]) -> list[Any]:
         """The answers to some requests: lines of JSON."""

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pytest_memtype import Guest, Mapping, MemType, Outcome, Region, TrackedMapping
-from pytest_memtype.errors import AgentError, ProcessFault, UsageError
+from pytest_memtype.errors import AgentError, GuestExited, ProcessFault, UsageError
+from pytest_memtype.plugin.fixtures import GuestFactory
 
 pytestmark = pytest.mark.shared_guest
 
@@ -350,6 +351,26 @@ def test_nonsense_within_a_batch_is_one_error(guest: Guest, request_: bytes, mes
     bad, good = map(json.loads, guest._agent.mailbox.read(notice).splitlines())
     assert message in bad["reply"]["error"]
     assert good["reply"] == {}
+
+
+def test_what_a_dead_guest_left_unanswered_raises_why(guest_factory: GuestFactory) -> None:
+    """More than one message: no request of the second was sent."""
+    guest = guest_factory()
+    bar, drm = guest.mmio(pages=1), guest.driver("drm")
+    batch = guest.batch()
+    before = batch.add(drm.ioremap, bar, WC)
+    batch.flush()
+    first = batch.add(drm.ioremap, bar, WC)
+    batch.add(guest.shell, "poweroff -f; sleep 1000")
+    later = [batch.add(drm.ioremap, bar, WC) for _ in range(600)]
+    with pytest.raises(GuestExited) as error:
+        batch.flush()
+    for each in (first, later[0], later[-1]):
+        with pytest.raises(GuestExited) as raised:
+            each.result()
+        assert raised.value is error.value
+        assert each.mapping.handle == 0
+    assert before.result().accepted
 
 
 def test_requests_are_in_the_log(guest: Guest) -> None:
