@@ -31,7 +31,11 @@ from pytest_memtype.machine.wait import deadline_after
 
 _T = TypeVar("_T")
 
-_NONSENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+_NONSENSE = (
+    *(KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError),
+    # From JSON with lists in lists in lists.
+    RecursionError,
+)
 """Exceptions that decoding raises when a hostile or broken guest answers."""
 
 _LONGEST = 16 << 20
@@ -121,6 +125,7 @@ class Agent:
         """Wait until the agent of a guest that boots says it is there.
 
         :param timeout: Seconds that the guest has to boot.
+        :raises AgentError: the greeting makes no sense.
         :raises BootError: the agent says that it can't do its work.
         :raises ModuleNotLoaded: the kernel refused the agent's module.
         :raises GuestError: the guest ended or hung first.
@@ -141,7 +146,8 @@ class Agent:
             also = f" (the kernel says: {said})" if said else ""
             message = f"the agent can't start: {plain(content['error'])}{also}"
             if "module_errno" in content:
-                raise ModuleNotLoaded(message, errno=int(content["module_errno"]), kernel_says=said)
+                number = Reply("greeting", content, ()).decode(lambda greeting: int(greeting["module_errno"]))
+                raise ModuleNotLoaded(message, errno=number, kernel_says=said)
             raise BootError(message)
         return Reply(verb="greeting", content=content, log=())
 

@@ -149,26 +149,42 @@ class Batch:
                     each.pending._abandon(error)
                 raise
 
-    def _send(self, part: list[_Queued]) -> list[Any]:
+    def _send(self, part: list[_Queued]) -> list[bytes]:
         """The answers to some requests: lines of JSON."""
         mailbox = self._agent.mailbox
         message = b"\n".join(queued.text for queued in part)
         self._agent.note(message + b"\n")
-        notice = self._agent.call("batch", first=part[0].number, **mailbox.write(message)).content
-        answers = mailbox.read(notice)
-        while len(answers) < notice["total"]:
-            answers += mailbox.read(self._agent.call("batch_rest", offset=len(answers)).content)
-        lines = answers.splitlines()
+        reply = self._agent.call("batch", first=part[0].number, **mailbox.write(message))
+        total = reply.decode(lambda notice: int(notice["total"]))
+        if not 0 <= total <= self._agent.machine.hardware.memory_bytes:
+            raise AgentError(
+                f"the agent has {total} bytes of answers to a batch, more than its guest's memory"
+            )
+        answers = bytearray()
+        while True:
+            answers += self._part(reply, min(mailbox.size, total - len(answers)))
+            if len(answers) == total:
+                break
+            reply = self._agent.call("batch_rest", offset=len(answers))
+        lines = bytes(answers).splitlines()
         if len(lines) != len(part):
             raise AgentError(f"the agent gave {len(lines)} answers to a batch of {len(part)} requests")
         return lines
+
+    def _part(self, reply: Reply, expected: int) -> bytes:
+        """The answers in the mailbox. Each part fills it but the last, or the questions would have no end."""
+        found = reply.decode(self._agent.mailbox.read)
+        if len(found) != expected:
+            raise AgentError(f"the agent gave {len(found)} bytes of a batch's answers instead of {expected}")
+        return found
 
     def _finish(self, queued: _Queued, answer: bytes) -> None:
         """Go on with an operation, whose request is answered."""
         pending, request = queued.pending, queued.request
 
         def reply() -> Reply:
-            return self._agent.accept(request.verb, json.loads(answer))
+            content = Reply(request.verb, answer, ()).decode(json.loads)
+            return self._agent.accept(request.verb, content)
 
         request.answer = reply
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import GuestError, GuestExited, GuestHung
+from pytest_memtype.errors import AgentError, GuestError, GuestExited, GuestHung
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.machine.port import Port, make_fifos
 from pytest_memtype.machine.state import GuestState
@@ -122,3 +122,14 @@ def test_a_flood_of_lines_that_answer_nothing_ends(host: Host, line: bytes) -> N
 def test_a_flood_before_the_greeting_ends(host: Host) -> None:
     with pytest.raises(GuestHung, match=r"no answer for 0\.3 s .*lines that answer nothing"):
         call(host, floods(host, b"Press any key\n"), greet=True)
+
+
+@pytest.mark.parametrize("number", [b'"x"', b"null", b"[]", b"1e999"])
+def test_a_greeting_whose_errno_is_no_number_is_one_error(host: Host, number: bytes) -> None:
+    greeting = framed(b'@0 {"error": "finit_module", "module_errno": %s}' % number)
+
+    def guest(_over: threading.Event) -> None:
+        os.write(host.guest, greeting)
+
+    with pytest.raises(AgentError, match="the agent's answer to 'greeting' makes no sense"):
+        call(host, guest, greet=True)
