@@ -272,10 +272,20 @@ class Guest:
         """
         if region is not None and not region.pages:
             return ()
-        fields = {} if region is None else {"start": region.start, "pages": region.pages}
+        fields: dict[str, int] = {}
+        if region is not None:
+            # One question, for a batch takes no more: what pieces have in between is left out below.
+            start = min(each.start for each in region.parts())
+            end = max(each.end for each in region.parts())
+            fields = {"start": start, "pages": (end - start) // PAGE_SIZE}
         reply = yield from ask("tracked", **fields)
         records = reply.decode(lambda content: tuple(decode_tracked(each) for each in content["records"]))
-        return tuple(record for record in records if observed is None or record.observed is observed)
+        return tuple(
+            record
+            for record in records
+            if (observed is None or record.observed is observed)
+            and (region is None or record.region.overlaps(region))
+        )
 
     def load(self, path: str | Path, parameters: Mapping[str, Value] = NO_PARAMETERS) -> Module:
         """Load a kernel module of your own, built for the guest's kernel by that kernel's compiler.

@@ -35,8 +35,11 @@ class _Live:
         """Does any page that is still held lie in the region?"""
         if not self.mapping.region.overlaps(region):
             return False
-        pages = zip(self.mapping.region.addresses(), self.held, strict=True)
-        return any(held and region.start <= page < region.end for page, held in pages)
+        return any(
+            held and part.start <= page < part.end
+            for part in region.parts()
+            for page, held in zip(self.mapping.region.addresses(), self.held, strict=True)
+        )
 
     def belongs(self, mapping: Mapping, process: str) -> bool:
         """Is it this mapping, as the process has it? A child's mapping has its parent's handle."""

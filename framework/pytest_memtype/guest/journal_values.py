@@ -39,7 +39,8 @@ def _state(layout: Layout, physical_bits: int) -> MtrrState:
 def mtrr_type(layout: Layout, hardware: Hardware, region: Region) -> str | None:
     """The type that a layout gives a region; None where its pages differ, and on a CPU without MTRRs."""
     # A test may ask for addresses that the CPU doesn't have.
-    if "-mtrr" in hardware.cpu.split(",") or region.end > 1 << hardware.physical_bits:
+    beyond = any(each.end > 1 << hardware.physical_bits for each in region.parts())
+    if "-mtrr" in hardware.cpu.split(",") or beyond:
         return None
     return type_by(_state(layout, hardware.physical_bits), region)
 
@@ -48,6 +49,11 @@ def type_by(state: MtrrState | None, region: Region) -> str | None:
     """The type that some MTRRs give a region; None where its pages differ, and without MTRRs."""
     if state is None:
         return None
-    # Two are enough to see that they differ.
-    types = [str(run.memtype) for run in itertools.islice(runs(state, region.start, region.end), 2)]
-    return types[0] if len(types) == 1 else None
+    spans = itertools.chain.from_iterable(runs(state, each.start, each.end) for each in region.parts())
+    found: str | None = None
+    for span in spans:
+        # Two are enough to see that they differ.
+        if found not in (None, str(span.memtype)):
+            return None
+        found = str(span.memtype)
+    return found

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_memtype import KernelAnswer, Mapping, MemType, Outcome, Region, TrackedMapping, Verdict
 from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.region import together
 
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
 BAR = Region(0xFD000000, 4)
@@ -82,6 +83,17 @@ def test_a_childs_mapping_goes_by_its_own_name(journal: Journal) -> None:
     assert held(journal) == [{7}] * 4
     journal.exited("X")
     assert held(journal) == [set()] * 4
+
+
+@pytest.mark.parametrize("order", [(0, 3), (3, 0)])
+def test_pieces_stand_beside_what_any_of_them_meets(journal: Journal, order: tuple[int, int]) -> None:
+    """A list of pieces needn't ascend, and memory between them is none of its."""
+    journal.unmapped(MAPPING, "X", offset=1, pages=3)
+    assert beside(journal, together(BAR[n] for n in order)) == ["mmap driver WC"]
+    assert beside(journal, together([BAR[3], BAR[1]])) == []
+    assert beside(journal, together([BAR[1], BAR[3]])) == []
+    around = together([Region(BAR.start - 4096, 1), BAR[3]])
+    assert beside(journal, around) == []
 
 
 def test_an_observed_mapping_in_the_way_is_named(journal: Journal) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from pytest_memtype import Hardware, Layout, ListEntry, MemType, MtrrRange, Region
 from pytest_memtype.guest.journal_values import listed, mtrr_type, pat_text, type_or_errno
+from pytest_memtype.guest.region import together
 from pytest_memtype.x86.pat import LINUX_PAT, decode
 
 LAYOUT = Layout("two-types", default=MemType.UC, ranges=[MtrrRange(0, "256M", MemType.WB)])
@@ -35,3 +36,14 @@ def test_type_or_errno() -> None:
 def test_mtrr_type(region: Region, memtype: str | None) -> None:
     assert mtrr_type(LAYOUT, Hardware(), region) == memtype
     assert mtrr_type(LAYOUT, Hardware(cpu="qemu64,-mtrr"), region) is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_mtrr_type_of_several_pieces(order: int) -> None:
+    """None where one piece has another type than the next, in any order; the memory in between counts not."""
+    first, last = Region(0x1000000, 1), Region(0xFFFF000, 1)
+    assert mtrr_type(LAYOUT, Hardware(), together([first, last][::order])) == "WB"
+    assert mtrr_type(LAYOUT, Hardware(), together([first, Region(0xFD000000, 1)][::order])) is None
+    assert mtrr_type(LAYOUT, Hardware(), together([first, Region(1 << 50, 1)][::order])) is None
+    holed = together([Region(0xFD000000, 1), Region(0xFD002000, 1)][::order])
+    assert mtrr_type(LAYOUT, Hardware(), holed) == "UC"

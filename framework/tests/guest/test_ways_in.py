@@ -11,7 +11,7 @@ from pytest_memtype.errors import AgentError, ProcessFault, SyscallRefused, Usag
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.outcome import Mapping
 from pytest_memtype.guest.process import Process
-from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.region import Region, together
 from pytest_memtype.plugin.fixtures import GuestFactory
 from pytest_memtype.spec.linux import Linux, Platform
 from pytest_memtype.spec.linux_processes import LARGE, LARGER, SIGBUS
@@ -282,6 +282,25 @@ def test_several_pieces(guest: Guest, reserved: MemType | None) -> None:
         assert where == ({bar[8].start: 0, bar.start: 0x4000} if outcome.verdict.accepted else {})
         process.exit()
         assert [each for each in guest.tracked(bar) if each.owner == process.name] == []
+
+
+def test_records_of_pieces_are_those_of_each_piece(guest: Guest) -> None:
+    """In any order, and without those of the memory in between."""
+    bar = guest.mmio(pages=12)
+    drm = guest.driver("drm")
+    for part in (bar[8:10], bar[4], bar[0]):
+        drm.ioremap(part, WC)
+    for pieces in ([bar[8:12], bar[0:2]], [bar[0:2], bar[8:12]]):
+        found = guest.tracked(together(pieces))
+        assert [each.region for each in found] == [bar[0], bar[8:10]]
+    # A record that meets two pieces is one record.
+    assert len(guest.tracked(together([bar[9], bar[8]]))) == 1
+    process = guest.process("X")
+    outcome = process.mmap([bar[8:12], bar[0:2]], WC)
+    assert guest.tracked(outcome.region) == guest.tracked(together([bar[0:2], bar[8:12]]))
+    with guest.batch() as batch:
+        again = batch.add(guest.tracked, outcome.region)
+    assert again.result() == guest.tracked(outcome.region)
 
 
 def test_pieces_are_followed(guest: Guest) -> None:
