@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.guest.region import Region
+from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.x86.memtype import MemType
@@ -32,17 +33,24 @@ def type_or_errno(memtype: MemType | None, number: int) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _state(layout: Layout, physical_bits: int) -> MtrrState:
-    return intended(layout, physical_bits=physical_bits)
+def _state(layout: Layout, hardware: Hardware) -> MtrrState:
+    return intended(layout, physical_bits=hardware.physical_bits, firmware=firmware_layout(hardware))
 
 
 def mtrr_type(layout: Layout, hardware: Hardware, region: Region) -> str | None:
-    """The type that a layout gives a region; None where its pages differ, and on a CPU without MTRRs."""
+    """The type that a layout gives a region; None where its pages differ, and on a CPU without MTRRs.
+
+    What the layout leaves is as the guest's firmware has set it.
+
+    :param layout: The layout that the guest was booted with.
+    :param hardware: The guest's hardware, on which also depends what its firmware sets.
+    :param region: The region.
+    """
     # A test may ask for addresses that the CPU doesn't have.
     beyond = any(each.end > 1 << hardware.physical_bits for each in region.parts())
     if "-mtrr" in hardware.cpu.split(",") or beyond:
         return None
-    return type_by(_state(layout, hardware.physical_bits), region)
+    return type_by(_state(layout, hardware), region)
 
 
 def type_by(state: MtrrState | None, region: Region) -> str | None:

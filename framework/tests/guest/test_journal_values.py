@@ -47,3 +47,16 @@ def test_mtrr_type_of_several_pieces(order: int) -> None:
     assert mtrr_type(LAYOUT, Hardware(), together([first, Region(1 << 50, 1)][::order])) is None
     holed = together([Region(0xFD000000, 1), Region(0xFD002000, 1)][::order])
     assert mtrr_type(LAYOUT, Hardware(), holed) == "UC"
+
+
+def test_mtrr_type_without_a_layout_is_the_firmware_s() -> None:
+    """OVMF makes memory from 2 GiB on UC, SeaBIOS from 3 GiB on."""
+    window = Region(2 << 30, 1)
+    assert mtrr_type(Layout("firmware"), Hardware(), window) == "WB"
+    assert mtrr_type(Layout("firmware"), Hardware(firmware="ovmf"), window) == "UC"
+    # How far down it goes depends on the RAM.
+    assert mtrr_type(Layout("firmware"), Hardware(firmware="ovmf", memory="2304M"), window) == "WB"
+    kept = Layout("own", default=MemType.WB)
+    option_rom = Region(0xC0000, 1)
+    assert mtrr_type(kept, Hardware(), option_rom) == "WP"
+    assert mtrr_type(kept, Hardware(firmware="ovmf"), option_rom) == "UC"
