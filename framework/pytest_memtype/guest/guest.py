@@ -515,8 +515,8 @@ class Guest:
 
         It takes about half a second: the guest moves to another QEMU.
 
-        :param change: A layout for the MTRRs, or a function that is called with the registers of a CPU and
-            returns those that the CPU shall have.
+        :param change: A layout for the MTRRs, whose ``other_cpus`` is that of all CPUs but the first; or a
+            function that is called with the registers of a CPU and returns those that the CPU shall have.
         :param cpus: QEMU's numbers of the CPUs that change, None for all.
         :raises LayoutError: the MTRRs can't express the layout.
         :raises Unavailable: QEMU doesn't save one of :attr:`Hardware.devices`, which so can't move.
@@ -524,14 +524,19 @@ class Guest:
         why_not = why_not_saved(self.hardware, self.machine.config.accelerator)
         if why_not is not None:
             raise Unavailable(f"change_registers() moves the guest to another QEMU: {why_not}")
-        if isinstance(change, Layout):
-            check_bootable(change)
-            mtrrs = self._intended(change, physical_bits=self.hardware.physical_bits)
-            change = functools.partial(with_mtrrs, mtrrs)
-        give = change
+        give = self._mtrrs_of(change) if isinstance(change, Layout) else change
         change_vcpu_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
         self._agent.forget_memory()
         self.journal.record_query("change_registers", None)
+
+    def _mtrrs_of(self, layout: Layout) -> Callable[[CpuRegisters], CpuRegisters]:
+        """A function that gives each CPU the layout's MTRRs, and other CPUs than QEMU's first their own."""
+        check_bootable(layout)
+        bits = self.hardware.physical_bits
+        boot = others = self._intended(layout, physical_bits=bits)
+        if layout.other_cpus is not None:
+            others = self._intended(layout.other_cpus, physical_bits=bits)
+        return lambda cpu: with_mtrrs(boot if cpu.cpu == 0 else others, cpu)
 
     def register_disagreements(self) -> tuple[Disagreement, ...]:
         """Registers on which the three ways to read them disagree: in the guest, ``/proc/mtrr``, outside."""

@@ -8,9 +8,11 @@ import pytest
 from memtype_support.small_files import files_at_most
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
-from pytest_memtype.errors import GuestError
+from pytest_memtype.errors import GuestError, LayoutError
 from pytest_memtype.machine.device_state import CpuRegisters
+from pytest_memtype.machine.layout import intended
 from pytest_memtype.machine.state import GuestState
+from pytest_memtype.x86.mtrr import MtrrState
 from pytest_memtype.x86.pat import LINUX_PAT, RESET_PAT
 
 WC, WB, UC, UC_MINUS = MemType.WC, MemType.WB, MemType.UC, MemType.UC_MINUS
@@ -20,6 +22,14 @@ LAYOUT = Layout("wc-bar", default=UC, ranges=[MtrrRange(0, "256M", WB), MtrrRang
 def without_second_range(cpu: CpuRegisters) -> CpuRegisters:
     first, _, *rest = cpu.mtrr_variable
     return replace(cpu, mtrr_variable=(first, (0, 0), *rest))
+
+
+def _mtrrs(cpu: CpuRegisters) -> tuple[object, ...]:
+    return cpu.mtrr_default_type, cpu.mtrr_fixed, cpu.mtrr_variable
+
+
+def _of(mtrrs: MtrrState) -> tuple[object, ...]:
+    return mtrrs.default_type_register, mtrrs.fixed, mtrrs.variable
 
 
 @pytest.mark.layout(LAYOUT)
@@ -55,6 +65,37 @@ def test_one_cpu_of_two(guest: Guest) -> None:
     # Once more: what was moved once is moved again.
     guest.change_registers(lambda cpu: replace(cpu, pat_value=LINUX_PAT))
     assert [each.pat_value for each in guest.registers()] == [LINUX_PAT, LINUX_PAT]
+
+
+OTHERS = Layout("others", default=WB, ranges=[MtrrRange(0xC0000000, "1G", UC)])
+
+
+@pytest.mark.hardware(cpus=2)
+def test_a_layout_gives_the_other_cpus_their_own_mtrrs(guest: Guest) -> None:
+    layout = Layout("differ", default=UC, ranges=[MtrrRange(0, "256M", WB)], other_cpus=OTHERS)
+    bits = guest.hardware.physical_bits
+    boot, other = (intended(each, physical_bits=bits) for each in (layout, OTHERS))
+    assert boot != other
+    guest.change_registers(layout)
+    assert [_mtrrs(each) for each in guest.registers_outside()] == [_of(boot), _of(other)]
+    assert [each.mtrr and each.mtrr.variable for each in guest.registers()] == [boot.variable, other.variable]
+    # Without any, all have the boot CPU's, and what isn't to change stays.
+    guest.change_registers(LAYOUT, cpus=[1])
+    late = intended(LAYOUT, physical_bits=bits)
+    assert [_mtrrs(each) for each in guest.registers_outside()] == [_of(boot), _of(late)]
+    guest.change_registers(layout, cpus=[0])
+    assert [_mtrrs(each) for each in guest.registers_outside()] == [_of(boot), _of(late)]
+    guest.change_registers(LAYOUT)
+    assert [_mtrrs(each) for each in guest.registers_outside()] == [_of(late)] * 2
+
+
+@pytest.mark.hardware(cpus=2)
+def test_other_cpus_that_no_mtrrs_can_have_leave_the_guest_as_it_was(guest: Guest) -> None:
+    wrong = Layout("wrong", default=WB, other_cpus=Layout("others", default=WB, ranges=[MtrrRange(1, 2, UC)]))
+    before = guest.registers_outside()
+    with pytest.raises(LayoutError, match="other CPUs: range 1"):
+        guest.change_registers(wrong)
+    assert guest.registers_outside() == before
 
 
 @pytest.mark.hardware(cpus=2)
