@@ -13,6 +13,7 @@ from xml.etree import ElementTree as Xml
 from rich.table import Table
 from rich.text import Text
 
+from pytest_memtype.machine.firmware_layout import firmware_layout
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import Layout, intended
 from pytest_memtype.machine.memory_map import Kind, Owner, owners
@@ -76,7 +77,9 @@ def layout_map(layout: Layout, hardware: Hardware) -> Map:
     :param hardware: The guest's hardware: its physical address width, and who owns which memory.
     :raises LayoutError: the MTRRs can't express the layout.
     """
-    return map_of(layout, intended(layout, physical_bits=hardware.physical_bits), owners(hardware))
+    firmware = firmware_layout(hardware)
+    state = intended(layout, physical_bits=hardware.physical_bits, firmware=firmware)
+    return map_of(layout, state, owners(hardware))
 
 
 def map_of(layout: Layout, state: MtrrState, who: Iterable[Owner]) -> Map:

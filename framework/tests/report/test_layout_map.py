@@ -51,6 +51,14 @@ def test_firmware() -> None:
     assert found[-1] == (1 << 32, 1 << 40, WB, "default", "nobody")
 
 
+def test_what_a_layout_leaves_is_the_guest_s_firmware_s() -> None:
+    """OVMF makes memory from 2 GiB on UC, and the option ROMs."""
+    found = layout_map(load_layout("firmware"), Hardware(firmware="ovmf")).rows
+    types = {row.memtype for row in found if row.start >= 2 << 30 and row.end <= 1 << 32}
+    assert types == {UC}
+    assert next(row.memtype for row in found if row.start == 0xC0000) is UC
+
+
 def test_overlaps_name_all_registers() -> None:
     found = rows("overlap-undefined")
     assert (0xFD400000, 0xFD800000, UNDEFINED, "variable 1, 2", "test device, BAR 0") in found
