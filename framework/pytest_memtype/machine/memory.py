@@ -123,6 +123,8 @@ def _windows(maps: str, size: int) -> list[_Window]:
     The name doesn't tell: a template that is removed while a clone lives is renamed first, and one that boots
     has its memory in no folder.
 
+    :param maps: ``/proc/PID/maps`` of QEMU.
+    :param size: Bytes of all RAM.
     :raises HostError: another file is as long, such as one of ``hardware(objects=...)``.
     """
     files: dict[str, list[_Window]] = {}

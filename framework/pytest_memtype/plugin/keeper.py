@@ -167,7 +167,7 @@ class Keeper:
             raise HostError(f"{report.nodeid}: what its worker says of it makes no sense: {error}") from None
 
     def _by_id(self, report: pytest.TestReport) -> dict[str, Any] | None:
-        """All that is known of a test that nobody has run to its end, if it is one of ours."""
+        """The facts of a test that nobody has run to its end, by its id; None for another suite's."""
         variant = variant_by_id(self._config, report.nodeid) if report.when != "teardown" else None
         if variant is None:
             return None

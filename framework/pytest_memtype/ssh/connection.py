@@ -301,8 +301,9 @@ class Connection:
 
 
 def _read_all(channel: paramiko.Channel, deadline: float) -> bytes:
-    """All that a command prints.
+    """Read the output of a command to its end.
 
+    :param channel: The command's channel.
     :param deadline: The moment of the monotonic clock at which it is given up, also where there is more to
         read all the time.
     :raises TimeoutError: it isn't done then, or has printed more than anybody asks for.
