@@ -66,7 +66,8 @@ def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape)
 
         def read() -> Processors:
             try:
-                cpus = read_cpus(_saved(control), shape)
+                count = len(control.execute("query-cpus-fast"))
+                cpus = read_cpus(_saved(control), shape, cpus=count)
             except DeviceStateError as error:
                 raise UsageError(f"the registers of process {process} can't be read: {error}") from None
             return Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)

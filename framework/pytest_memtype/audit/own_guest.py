@@ -76,7 +76,7 @@ def audit_template(machine: Machine) -> Audit | None:
             f"{guest.ram_file.parent}: the template was removed while its clone lived; nobody knows any more "
             "what it had when it had booted"
         ) from None
-    cpus = read_cpus(state, cpu_shape(guest))
+    cpus = read_cpus(state, cpu_shape(guest), cpus=guest.hardware.cpus)
     processors = Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
     return audit(ram, processors, find_roots(ram, processors.roots), owners=owners(guest.hardware))
 

@@ -12,7 +12,7 @@ from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import DeviceStateError, UsageError
 from pytest_memtype.host.files import opened, read_file
-from pytest_memtype.machine.device_state import CpuShape, read_cpus, shape_of
+from pytest_memtype.machine.device_state import CpuShape, described_cpus, read_cpus, shape_of
 from pytest_memtype.machine.hardware import ram_ranges
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.machine.program import installed
@@ -40,7 +40,7 @@ def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -
     with opened(ram, most=1 << physical_bits) as file:
         size = os.fstat(file.fileno()).st_size
     try:
-        processors = Processors(read_cpus(saved, _shape(saved)), vendor, physical_bits)
+        processors = Processors(read_cpus(saved, _shape(saved), cpus=_cpus(saved)), vendor, physical_bits)
     except DeviceStateError as error:
         raise UsageError(f"{state}: {error}") from None
     ranges = ram_ranges(size)
@@ -50,6 +50,13 @@ def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -
         *(Owner(max(each.start, 1 << 20), each.start + each.size, Kind.RAM, "RAM") for each in ranges),
     )
     return audit(memory, processors, find_roots(memory, processors.roots), owners=owners)
+
+
+def _cpus(saved: bytes) -> int | None:
+    try:
+        return described_cpus(saved)
+    except DeviceStateError:
+        return None
 
 
 def _shape(saved: bytes) -> CpuShape:

@@ -64,6 +64,7 @@ class Worker:
     :ivar facts: What it has; None where it can't run guests.
     :ivar memory: Bytes that it declares; 0 where it declares none.
     :ivar is_at_work: It has said with its last heartbeat that a task runs there, of this run or another.
+    :ivar was_able: It has been given tests, which may still run there.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Worker:
     memory: int = 0
     tests: int = 0
     is_at_work: bool = False
+    was_able: bool = False
 
 
 class Wants(Protocol):
@@ -200,7 +202,7 @@ class Run:
     @property
     def _patience(self) -> float:
         """Seconds in which a run without a worker goes on: tests that one was given before may still end."""
-        if not any(worker.is_at_work for worker in self.workers.values()):
+        if not any(worker.was_able and worker.is_at_work for worker in self.workers.values()):
             return _JOIN_SECONDS
         return max((_limit(flight.task) for flight in self._flying.values()), default=_JOIN_SECONDS)
 
@@ -343,6 +345,7 @@ class Run:
             return
         none_before = not self.slots
         worker.facts = facts
+        worker.was_able = True
         if facts["remark"]:
             self.wants.say(f"worker {worker.name}: {facts['remark']}")
         if none_before:

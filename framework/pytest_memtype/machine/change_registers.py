@@ -37,9 +37,9 @@ def change_vcpu_registers(machine: Machine, change: Callable[[CpuRegisters], Cpu
         try:
             save_state(machine.qmp, file)
             state = file.read_bytes()
-            shape = shape_of(state)
-            changed = [change(cpu) for cpu in read_cpus(state, shape)]
-            file.write_bytes(with_registers(state, shape, changed))
+            shape, cpus = shape_of(state), machine.config.hardware.cpus
+            changed = [change(cpu) for cpu in read_cpus(state, shape, cpus=cpus)]
+            file.write_bytes(with_registers(state, shape, changed, cpus=cpus))
         except (DeviceStateError, OSError) as error:
             raise GuestError(f"the registers can't be changed from outside: {error}") from None
         machine.replace(dataclasses.replace(machine.config, ram_file=None, ram_share=True, state=file))

@@ -140,25 +140,38 @@ def section_names(state: bytes) -> list[str]:
     return [str(device.get("name", "")) for device in _description(state)]
 
 
-def read_cpus(state: bytes, shape: CpuShape) -> tuple[CpuRegisters, ...]:
+def described_cpus(state: bytes) -> int:
+    """How many CPUs a migration stream says that it has.
+
+    :param state: A stream that ``migrate`` wrote.
+    :raises DeviceStateError: the stream doesn't describe itself.
+    """
+    return section_names(state).count("cpu")
+
+
+def read_cpus(state: bytes, shape: CpuShape, *, cpus: int | None) -> tuple[CpuRegisters, ...]:
     """The registers of every CPU in a device state, by number of the CPU.
 
     :param state: A device state, with or without a description of itself.
     :param shape: How the QEMU that saved it saves a CPU.
-    :raises DeviceStateError: the registers aren't where they should be.
+    :param cpus: How many CPUs the machine has: the guest's own bytes may look like one more. None if nobody
+        knows.
+    :raises DeviceStateError: the registers aren't where they should be, or a CPU is missing.
     """
-    return tuple(_registers(state, shape, cpu, start) for cpu, start in enumerate(_sections(state, shape)))
+    starts = _sections(state, shape, cpus)
+    return tuple(_registers(state, shape, cpu, start) for cpu, start in enumerate(starts))
 
 
-def with_registers(state: bytes, shape: CpuShape, changed: Iterable[CpuRegisters]) -> bytes:
+def with_registers(state: bytes, shape: CpuShape, changed: Iterable[CpuRegisters], *, cpus: int) -> bytes:
     """The device state with other registers for some of its CPUs, and nothing else changed.
 
     :param state: The device state to start from; it stays as it is.
     :param shape: How the QEMU that saved it saves a CPU.
     :param changed: The registers to write, each with the number of its CPU.
+    :param cpus: How many CPUs the machine has.
     :raises DeviceStateError: the state has no such CPU, or CPUs with other numbers of ranges.
     """
-    sections = _sections(state, shape)
+    sections = _sections(state, shape, cpus)
     patched = bytearray(state)
     for registers in changed:
         if not 0 <= registers.cpu < len(sections):
@@ -191,15 +204,18 @@ def _description(state: bytes) -> list[dict[str, Any]]:
     raise DeviceStateError("the device state doesn't describe itself; was it cut short?")
 
 
-def _sections(state: bytes, shape: CpuShape) -> list[int]:
+def _sections(state: bytes, shape: CpuShape, cpus: int | None) -> list[int]:
     """The offsets in bytes at which the fields of each CPU begin."""
     if not state.startswith(_MAGIC):
         raise DeviceStateError("this is no device state of QEMU: it doesn't begin with QEVM")
     found: list[list[int]] = []
-    while candidates := _candidates(state, shape, len(found)):
+    while cpus is None or len(found) < cpus:
+        candidates = _candidates(state, shape, len(found))
+        if not candidates:
+            break
         found.append(candidates)
-    if not found:
-        raise DeviceStateError(f"the device state has no CPU of version {shape.version}")
+    if not found or len(found) < (cpus or 0):
+        raise DeviceStateError(f"the device state has no CPU {len(found)} of version {shape.version}")
     # The last of each that is before the next CPU: RAM may be part of the state, and precedes all devices.
     starts: list[int] = []
     for cpu, candidates in reversed([*enumerate(found)]):

@@ -76,7 +76,7 @@ def outside_registers(machine: Machine) -> tuple[CpuRegisters, ...]:
     """
     state = save_devices(machine)
     try:
-        return read_cpus(state, cpu_shape(machine.config))
+        return read_cpus(state, cpu_shape(machine.config), cpus=machine.config.hardware.cpus)
     except DeviceStateError as error:
         raise GuestError(f"the registers can't be read from outside: {error}") from None
 
@@ -173,7 +173,8 @@ def usable_qemu(*, progress: Progress = silent) -> Qemu:
 
 def _try_to_read(*, as_template: bool) -> None:
     with trial_guest(as_template=as_template) as machine:
-        read_cpus(save_devices(machine), cpu_shape(machine.config))
+        config = machine.config
+        read_cpus(save_devices(machine), cpu_shape(config), cpus=config.hardware.cpus)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
@@ -64,17 +65,26 @@ def settle(config: pytest.Config) -> None:
     says so in the report that it makes afterwards.
 
     :param config: The configuration of this process.
+    :raises MemtypeError: what is to be kept can't be written. The rest is done all the same.
+    :raises OSError: likewise.
     """
     later = config.stash.get(_LATER, [])
-    while later:
-        later.pop(0)()
+    # It calls the last first.
+    with contextlib.ExitStack() as works:
+        while later:
+            works.callback(later.pop())
+
+
+def _settle_at_last(config: pytest.Config) -> None:
+    """After Ctrl-C no report is made, and there is nobody left to be told of an error."""
+    with contextlib.suppress(MemtypeError, OSError):
+        settle(config)
 
 
 def _settle_later(config: pytest.Config, work: Callable[[], None]) -> None:
     if _LATER not in config.stash:
         config.stash[_LATER] = []
-        # After Ctrl-C no report is made.
-        config.add_cleanup(functools.partial(settle, config))
+        config.add_cleanup(functools.partial(_settle_at_last, config))
     config.stash[_LATER].append(work)
 
 

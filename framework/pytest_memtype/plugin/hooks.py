@@ -231,7 +231,10 @@ def pytest_runtest_makereport(
         item.stash[FAILED] = True
         _explain(item, call, report)
     if report.when == "teardown":
-        settle(item.config)
+        try:
+            settle(item.config)
+        except (MemtypeError, OSError) as error:
+            _note_trouble(item, report, error)
         # Attached to a report, they reach the controller of pytest-xdist in the order of the tests.
         vars(report)["memtype_records"] = item.stash.get(RECORDS, [])
         vars(report)["memtype_audits"] = [
@@ -239,6 +242,17 @@ def pytest_runtest_makereport(
         ]
         report.user_properties += pairs(_properties(item))
     return report
+
+
+def _note_trouble(item: pytest.Item, report: pytest.TestReport, error: Exception) -> None:
+    """Fail a test whose logs couldn't be kept; a failure of its own stays the reason."""
+    text = f"what the test leaves can't be kept: {error}"
+    if report.failed:
+        report.sections.append(("memtype", text))
+        return
+    item.stash[FAILED] = True
+    report.outcome, report.longrepr = "failed", text
+    vars(report)["memtype_trouble"] = vars(report)["memtype_host_trouble"] = True
 
 
 def _properties(item: pytest.Item) -> Properties:

@@ -180,7 +180,7 @@ class Keeper:
         }
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> Generator[None, None, None]:
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:
         """Write the run's facts and the report, after everything else is written."""
         yield
         if not self._kept:
@@ -188,7 +188,7 @@ class Keeper:
         run = run_of(self._config)
         folder = self._config.getoption("--memtype-html")
         try:
-            write_facts(run, self._facts(int(exitstatus)))
+            write_facts(run, self._facts(int(terminalreporter._session.exitstatus)))
             if folder is not None:
                 # The import loads jinja2, which no other run needs.
                 from pytest_memtype.site.build import write_site

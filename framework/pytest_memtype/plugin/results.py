@@ -15,7 +15,7 @@ from _pytest.junitxml import xml_key
 from pytest_memtype.errors import MemtypeError, UsageError
 from pytest_memtype.host.files import write_atomically
 from pytest_memtype.plugin.config import base_of, below, run_name
-from pytest_memtype.plugin.pytest_reports import headline_of, status_of, worst_of
+from pytest_memtype.plugin.pytest_reports import headline_of, is_last, status_of, worst_of
 from pytest_memtype.plugin.session import variant_by_id
 from pytest_memtype.report.job_summary import SUMMARY, add_to_summary, error_lines, job_summary
 from pytest_memtype.report.kcidb import ORIGIN, kcidb
@@ -62,23 +62,27 @@ class Results:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
-        """Add to pytest's own JUnit file, which is written meanwhile; then write ours.
+        """Write the files, and add to pytest's own of JUnit, which follows.
 
         One that can't be written changes the exit status, and nothing that others write and print.
         """
         if self._config.option.collectonly:
             return (yield)
         self._add_to_junit()
-        result = yield
+        said = ""
         try:
             self._write_files()
         except MemtypeError as error:
             is_usage = isinstance(error, UsageError)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR if is_usage else error.exit_status
+            said = f"memtype: {error.message}"
+        try:
+            return (yield)
+        finally:
+            # Behind pytest's summary.
             reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
-            if reporter is not None:
-                reporter.write_line(f"memtype: {error.message}", red=True)
-        return result
+            if said and reporter is not None:
+                reporter.write_line(said, red=True)
 
     def _add_to_junit(self) -> None:
         results = self.results()
@@ -125,9 +129,9 @@ class Results:
         ]
 
     def _about(self, last: pytest.TestReport) -> Properties:
-        if last.user_properties or last.when == "teardown":
+        if last.user_properties or not is_last(last, self._reports[last.nodeid]):
             return read_pairs(last.user_properties)
-        # Nobody has run it to its end: a kernel in its id makes it ours.
+        # Nobody has run it to its end, and somebody has said so: a kernel in its id makes it ours.
         variant = variant_by_id(self._config, last.nodeid)
         return {} if variant is None else properties([], [], tested=variant.name, evidence="")
 

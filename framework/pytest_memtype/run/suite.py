@@ -186,8 +186,8 @@ def _say_what_was_meant(arguments: Sequence[str]) -> None:
 def _named_tests(arguments: Sequence[str]) -> list[Path]:
     """The files and folders among arguments for pytest, as far as their form tells.
 
-    A word behind an option may be its value, such as the report of an earlier run behind ``--junitxml``: it
-    counts if it is a file of tests, or a folder with some.
+    A word behind an option may be its value, such as the report of an earlier run behind ``--junitxml``: a
+    file counts there if it may be one of tests.
 
     :param arguments: Arguments for pytest, without the options of the table.
     :raises UsageError: a file of tests isn't there. An argument that may be an option's is left to pytest.
@@ -197,7 +197,7 @@ def _named_tests(arguments: Sequence[str]) -> list[Path]:
         path = Path(argument.partition("::")[0])
         if argument.startswith("-") or before in _EXPRESSIONS:
             continue
-        if before.startswith("-") and path.suffix != ".py" and not (path.is_dir() and has_own_tests(path)):
+        if before.startswith("-") and path.suffix != ".py" and not path.is_dir():
             continue
         if path.exists():
             if not (path.is_file() or path.is_dir()):

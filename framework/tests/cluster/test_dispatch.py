@@ -245,6 +245,23 @@ def test_a_run_waits_for_a_test_that_runs_on_a_worker_which_gets_no_more(clock: 
         next(rounds)
 
 
+def test_a_worker_that_could_never_run_tests_is_not_waited_for(clock: _Clock) -> None:
+    """It runs another user's."""
+    client, wants = _Client("one"), _Wants()
+    rounds, _ = _silent(client, wants)
+    client.workers["two"] = {"resources": {"qemu": 1}}
+    next(rounds)
+    for each in client.pending("preflight"):
+        each.answer({"unable": "it has no QEMU"})
+    client.executes("two", 1)
+    client.workers.pop("one")
+    next(rounds)
+    next(rounds)
+    clock.now += 61
+    with pytest.raises(HostError, match="no worker that can run guests is left"):
+        next(rounds)
+
+
 def test_it_waits_no_longer_than_a_test_may_take(clock: _Clock) -> None:
     """What runs there may be another's, and none of this run's tests can begin there."""
     client, wants = _Client("one"), _Wants()

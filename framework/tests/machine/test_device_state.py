@@ -48,18 +48,18 @@ def test_a_description_may_begin_with_anything(first: bytes, padding: int) -> No
 
 @pytest.mark.parametrize(
     ("state", "message"),
-    [(b"", "doesn't begin with QEVM"), (b"QEVM\x00\x00\x00\x03" + bytes(500), "no CPU of version 12")],
+    [(b"", "doesn't begin with QEVM"), (b"QEVM\x00\x00\x00\x03" + bytes(500), "no CPU 0 of version 12")],
 )
 def test_no_cpus(state: bytes, message: str) -> None:
     with pytest.raises(DeviceStateError, match=message):
-        read_cpus(state, SHAPE)
+        read_cpus(state, SHAPE, cpus=None)
 
 
 def test_a_header_without_a_footer_is_no_section() -> None:
     header = b"\x04\x00\x00\x00\x07\x03cpu" + bytes(4) + b"\x00\x00\x00\x0c"
     whole = b"QEVM\x00\x00\x00\x03" + header + bytes(8) + b"\x7e\x00\x00\x00\x07"
     with pytest.raises(DeviceStateError, match="no CPU"):
-        read_cpus(whole[:-1], SHAPE)
+        read_cpus(whole[:-1], SHAPE, cpus=None)
 
 
 WHOLE = CpuShape(
@@ -114,11 +114,14 @@ def section_of(cpu: int, number: int, registers: bytes, after: bytes = b"") -> b
     ],
 )
 @pytest.mark.parametrize("after", [b"", b"\x05\x0ccpu/xyz_msr0" + bytes(8)])
-def test_bytes_of_the_guests_are_no_header_and_no_footer(registers: bytes, after: bytes) -> None:
+@pytest.mark.parametrize("cpus", [2, None])
+def test_bytes_of_the_guests_are_no_header_and_no_footer(
+    registers: bytes, after: bytes, cpus: int | None
+) -> None:
     ram = section_of(0, 4, b"") + section_of(1, 5, b"")[:40]
     state = b"QEVM\x00\x00\x00\x03" + ram
     state += section_of(0, 4, registers, after) + section_of(1, 5, registers, after) + b"\x04other devices"
-    assert [each.cr3 for each in read_cpus(state, WHOLE)] == [0x1000, 0x2000]
+    assert [each.cr3 for each in read_cpus(state, WHOLE, cpus=cpus)] == [0x1000, 0x2000]
 
 
 def test_a_section_that_looks_whole_inside_another_is_not_believed() -> None:
@@ -132,4 +135,12 @@ def test_a_section_that_looks_whole_inside_another_is_not_believed() -> None:
         return header(cpu, 4 + cpu) + (fields + bytes(56) + guests).ljust(size, b"\0") + footer(4 + cpu)
 
     state = b"QEVM\x00\x00\x00\x03" + section(0, b"") + section(1, forged)
-    assert [each.cr3 for each in read_cpus(state, shape)] == [0x1000, 0x2000]
+    assert [each.cr3 for each in read_cpus(state, shape, cpus=2)] == [0x1000, 0x2000]
+
+
+def test_one_cpu_more_in_ram_is_none_and_one_less_is_an_error() -> None:
+    more = b"".join(section_of(cpu, 4 + cpu, b"") for cpu in range(3))
+    state = b"QEVM\x00\x00\x00\x03" + more + section_of(0, 4, b"") + section_of(1, 5, b"")
+    assert [each.cr3 for each in read_cpus(state, WHOLE, cpus=2)] == [0x1000, 0x2000]
+    with pytest.raises(DeviceStateError, match="has no CPU 2 of version 12"):
+        read_cpus(state[:8] + section_of(0, 4, b"") + section_of(1, 5, b""), WHOLE, cpus=3)

@@ -65,10 +65,10 @@ def test_the_shape_learned_is_that_of_a_template(guest: Guest) -> None:
 def test_registers_are_written_where_they_are_read(guest: Guest) -> None:
     shape = cpu_shape(guest.machine.config)
     state = save_devices(guest.machine)
-    (cpu,) = read_cpus(state, shape)
+    (cpu,) = read_cpus(state, shape, cpus=1)
     other = replace(cpu, pat_value=0x0007010600070106, mtrr_variable=((1, 2), *cpu.mtrr_variable[1:]))
-    patched = with_registers(state, shape, [other])
-    assert read_cpus(patched, shape) == (other,)
+    patched = with_registers(state, shape, [other], cpus=1)
+    assert read_cpus(patched, shape, cpus=1) == (other,)
     assert len(patched) == len(state)
     words = [(cpu.pat_value, other.pat_value)]
     words += zip(cpu.mtrr_variable[0], other.mtrr_variable[0], strict=True)

@@ -78,6 +78,29 @@ def test_it(mapped, number):
 """
 
 
+def test_evidence_that_can_not_be_written_fails_its_test_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pathlib
+        from pytest_memtype import MemType
+
+        def test_it(guest):
+            guest.driver("drm").ioremap(guest.mmio(pages=1), MemType.WC)
+            (folder,) = pathlib.Path(".memtype/runs").glob("*/*/guest-1")
+            (folder.parent / "records.jsonl").mkdir()
+            assert False, "as it should"
+
+        def test_without_a_guest():
+            pass
+        """
+    )
+    result = run(pytester, "-n", "0", "--kernel", "debian:bookworm")
+    text = str(result.stdout)
+    assert "INTERNALERROR" not in text
+    assert "as it should" in text
+    assert "1 passed" in text
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_check_that_fails_after_the_test_leaves_evidence(pytester: pytest.Pytester, shared: bool) -> None:
     """In a fixture of the user's own, which ends before the guests do."""

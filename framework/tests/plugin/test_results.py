@@ -224,6 +224,25 @@ def test_a_pipe_as_summary_is_not_waited_for(
     assert "is a pipe; name a regular file" in done.stdout.str() + done.stderr.str()
 
 
+def test_a_test_that_was_broken_off_has_not_passed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        "import pytest\ndef test_passes(guest): pass\ndef test_stops(guest): pytest.exit('enough')\n"
+    )
+    names = ("--kernel", "debian:bookworm", "--kcidb=kcidb.json", "--ktap=run.ktap")
+    done = run(pytester, "-n", "0", *names)
+    assert done.ret == pytest.ExitCode.INTERRUPTED
+    told = json.loads((pytester.path / "kcidb.json").read_text())["tests"]
+    assert [each["status"] for each in told] == ["PASS"]
+    assert "test_passes" in told[0]["path"] + told[0]["comment"] + json.dumps(told[0])
+
+
+def test_a_file_is_written_whatever_fails_at_the_end(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_sessionfinish(): raise RuntimeError('a plugin of the user')\n")
+    pytester.makepyfile("def test_it(): pass\n")
+    run(pytester, "-n", "0", "--ktap=run.ktap")
+    assert "ok 1" in (pytester.path / "run.ktap").read_text()
+
+
 def test_a_file_that_can_not_be_written_costs_nothing_else(pytester: pytest.Pytester) -> None:
     pytester.mkdir("out")
     pytester.makepyfile(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memtype.host import resources
+
 PROGRAM = "from pytest_memtype.cli import main; main()"
 
 
@@ -63,6 +65,12 @@ def test_the_value_of_an_option_names_no_tests(mine: Path, arguments: list[str])
 def test_a_folder_behind_a_flag_is_one(mine: Path) -> None:
     done = collected(mine, "-x", "tests")
     assert "1 test collected" in done.stdout
+    assert "the tests of this folder" not in done.stderr
+
+
+def test_a_folder_of_the_checkout_behind_a_flag_is_one(mine: Path) -> None:
+    done = collected(mine, "-v", str(resources.testcases() / "bugs"), "-k", "wb_first or no_such_test")
+    assert "test_mine" not in done.stdout
     assert "the tests of this folder" not in done.stderr
 
 
