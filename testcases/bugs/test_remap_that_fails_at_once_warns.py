@@ -1,7 +1,7 @@
 """remap_pfn_range() that fails at its first page warns that nothing is mapped, in the middle of cleaning up.
 
-Found here, by a process without rights on a CPU with the L1TF bug (testcases/test_l1tf.py), and then for
-want of memory, which takes neither.
+Reported by syzbot as "WARNING in get_pat_info" (16b1da89309a06cd0e3a, 2024, by mmap() of a USB device) and by
+chase xd in December 2024 (5.15.173, io_uring), both with fault injection.
 
 Symptom: ``WARNING ... get_pat_info`` or ``untrack_pfn`` (6.1) below zap_page_range_single() and
 remap_pfn_range(), once per boot; with panic_on_warn the machine stops. Any mmap() of device memory does so
@@ -13,6 +13,8 @@ reservation is freed behind that, by size and address: nothing is left.
 
 Fix: the series "mm: rewrite pfnmap tracking and remove VM_PAT", 6.16-rc1, which keeps the reservation beside
 the VMA. The stable series have the cause since September (5.10: November) 2024, and nothing of the fix.
+
+A process without rights on a CPU with the L1TF bug comes there without any fault (testcases/test_l1tf.py).
 
 Source: mm/memory.c, remap_pfn_range_notrack(), and arch/x86/mm/pat/memtype.c, untrack_pfn(), as of 6.12.
 """
@@ -31,7 +33,6 @@ pytestmark = pytest.mark.bug(
     introduced=("5.10.229", "5.15.168", "6.1.111", "6.6.52", "6.10.11", "6.11"),
     fixed="6.16",
     core="Process.mmap",
-    kind="observed",
 )
 
 LIMIT = 1 << 43
