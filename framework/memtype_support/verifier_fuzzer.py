@@ -44,6 +44,9 @@ def fuzz(folder: Path, *, seconds: int = 0, runs: int = -1, seed: int = 0, modul
         f"-runs={runs}",
         f"-seed={seed}",
         f"-timeout={_INPUT_SECONDS}",
+        # Of a process that was started by a large one Linux says that it has been as large.
+        "-rss_limit_mb=0",
+        "-malloc_limit_mb=1024",
         f"-max_len={_BYTES}",
         "-len_control=0",
         f"-artifact_prefix={folder}{os.sep}",
