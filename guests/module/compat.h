@@ -22,37 +22,35 @@ static inline const void *compat_mmap_handler(const struct file_operations *oper
 }
 
 /* 6.17 did away with pfn_t, which said what kind of frame it is. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+#define COMPAT_FRAME(frame) (frame)
+#else
+#define COMPAT_FRAME(frame) pfn_to_pfn_t(frame)
+#endif
+
 static inline vm_fault_t compat_insert_pfn_pmd(struct vm_fault *fault, unsigned long frame)
 {
-#ifndef CONFIG_TRANSPARENT_HUGEPAGE
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return vmf_insert_pfn_pmd(fault, COMPAT_FRAME(frame), fault->flags & FAULT_FLAG_WRITE);
+#else
 	/* It is declared, and nowhere defined, as with PREEMPT_RT. */
 	return VM_FAULT_FALLBACK;
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return vmf_insert_pfn_pmd(fault, frame, fault->flags & FAULT_FLAG_WRITE);
-#else
-	return vmf_insert_pfn_pmd(fault, pfn_to_pfn_t(frame), fault->flags & FAULT_FLAG_WRITE);
 #endif
 }
 
 /* 5.10 to 7.3 have it for processors whose entries of 1 GiB can be so, as those of x86-64. */
 static inline vm_fault_t compat_insert_pfn_pud(struct vm_fault *fault, unsigned long frame)
 {
-#if !defined(CONFIG_TRANSPARENT_HUGEPAGE) || !defined(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD)
-	return VM_FAULT_FALLBACK;
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return vmf_insert_pfn_pud(fault, frame, fault->flags & FAULT_FLAG_WRITE);
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) && defined(CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD)
+	return vmf_insert_pfn_pud(fault, COMPAT_FRAME(frame), fault->flags & FAULT_FLAG_WRITE);
 #else
-	return vmf_insert_pfn_pud(fault, pfn_to_pfn_t(frame), fault->flags & FAULT_FLAG_WRITE);
+	return VM_FAULT_FALLBACK;
 #endif
 }
 
 static inline vm_fault_t compat_insert_mixed(struct vm_fault *fault)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return vmf_insert_mixed(fault->vma, fault->address, fault->pgoff);
-#else
-	return vmf_insert_mixed(fault->vma, fault->address, pfn_to_pfn_t(fault->pgoff));
-#endif
+	return vmf_insert_mixed(fault->vma, fault->address, COMPAT_FRAME(fault->pgoff));
 }
 
 /* 6.6 says as an order how large a page is wanted. */

@@ -479,17 +479,6 @@ class GuestsOfTest:
         own = machine.config if isinstance(machine, Machine) else None
         return Evidence({**self._context(started), "ranges": ranges}, own)
 
-    def close(self, *, keep_logs: bool) -> None:
-        """End the guests of the test, and forget them.
-
-        :param keep_logs: See :meth:`forget`.
-        :raises GuestError: a test has left something behind on a target.
-        """
-        try:
-            self.end()
-        finally:
-            self.forget(keep_logs=keep_logs)
-
     def end(self) -> None:
         """End the guests. Their logs stay, and all that is known of them.
 

@@ -104,7 +104,8 @@ def test_a_clone_that_can_not_be_had_is_booted_and_the_record_says_why(
     guest = guests.start(KIND)
     assert guest.shell("echo alive").output == "alive\n"
     (record,) = guests.records("test_it", Variant("debian:bookworm", "debian:bookworm"), since=[])
-    guests.close(keep_logs=False)
+    guests.end()
+    guests.forget(keep_logs=False)
     assert record["boot"].startswith("boot, because a clone failed: QEMU (process ")
     assert "\n" not in record["boot"]
     assert not (tmp_path / "test").exists()
@@ -118,7 +119,8 @@ def test_the_logs_of_a_template_that_can_not_be_made_stay(
     guests = Guests(session, tmp_path / "test")
     guests.start(KIND).shell("true")
     (record,) = guests.records("test_it", Variant("debian:bookworm", "debian:bookworm"), since=[])
-    guests.close(keep_logs=False)
+    guests.end()
+    guests.forget(keep_logs=False)
     assert record["boot"].startswith("boot, because a clone failed: the guest's clock counts ")
     assert record["boot"].endswith("; logs in test/guest-1/template")
     assert "Linux version" in (tmp_path / "test" / "guest-1" / "template" / "console.log").read_text()
@@ -142,7 +144,8 @@ def test_a_template_whose_clock_is_wrong_is_made_once_more(
     guests.start(KIND).shell("true")
     (record,) = guests.records("test_it", Variant("debian:bookworm", "debian:bookworm"), since=[])
     left = list((tmp_path / "test").rglob("template"))
-    guests.close(keep_logs=False)
+    guests.end()
+    guests.forget(keep_logs=False)
     assert record["boot"] == "clone"
     assert left == []
     assert next(ranges, None) is None
@@ -156,6 +159,7 @@ def test_a_guest_is_shared_while_it_lives(session: Session, tmp_path: Path) -> N
     two = guests.shared(KIND)
     assert two is not one
     assert two.machine.alive
-    guests.close(keep_logs=True)
+    guests.end()
+    guests.forget(keep_logs=True)
     assert not two.machine.alive
     assert sorted(path.name for path in (tmp_path / "module").iterdir()) == ["guest-1", "guest-2"]
