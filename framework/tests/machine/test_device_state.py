@@ -125,17 +125,11 @@ def test_bytes_of_the_guests_are_no_header_and_no_footer(
 
 
 def test_a_section_that_looks_whole_inside_another_is_not_believed() -> None:
-    """All of a guest's registers, saved where another CPU's would be: it can't come behind the next CPU."""
-    forged = section_of(0, 9, b"")
-    size = 72 + 64 + len(forged)
-    shape = CpuShape(version=12, offsets=WHOLE.offsets, size=size)
-
-    def section(cpu: int, guests: bytes) -> bytes:
-        fields = bytes(8) + (0x1000 * (cpu + 1)).to_bytes(8, "big")
-        return header(cpu, 4 + cpu) + (fields + bytes(56) + guests).ljust(size, b"\0") + footer(4 + cpu)
-
-    state = b"QEVM\x00\x00\x00\x03" + section(0, b"") + section(1, forged)
-    assert [each.cr3 for each in read_cpus(state, shape, cpus=2)] == [0x1000, 0x2000]
+    """A header among the last CPU's registers, and its end in another device: no CPU 0 comes behind it."""
+    state = b"QEVM\x00\x00\x00\x03" + section_of(0, 4, b"") + section_of(1, 5, header(0, 9))
+    forged = state.rindex(header(0, 9)) + len(header(0, 9))
+    state = state.ljust(forged + WHOLE.size, b"\0") + footer(9)
+    assert [each.cr3 for each in read_cpus(state, WHOLE, cpus=2)] == [0x1000, 0x2000]
 
 
 def test_one_cpu_more_in_ram_is_none_and_one_less_is_an_error() -> None:
