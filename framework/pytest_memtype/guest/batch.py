@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
@@ -139,15 +139,14 @@ class Batch:
         :raises GuestError: the guest ended or hung.
         """
         queue, self._queue = self._queue, []
-        for start in range(0, len(queue), _REQUESTS):
-            part = queue[start : start + _REQUESTS]
-            try:
+        try:
+            for part in _messages(queue, self._agent.mailbox.size if queue else 0):
                 for queued, answer in zip(part, self._send(part), strict=True):
                     self._finish(queued, answer)
-            except Exception as error:
-                for each in queue[start:]:
-                    each.pending._abandon(error)
-                raise
+        except Exception as error:
+            for each in queue:
+                each.pending._abandon(error)
+            raise
 
     def _send(self, part: list[_Queued]) -> list[bytes]:
         """The answers to some requests: lines of JSON."""
@@ -194,6 +193,20 @@ class Batch:
             pending._error = error
         if pending._promise is not None:
             _keep(pending._promise, pending._returned[0].mapping if pending._returned else None)
+
+
+def _messages(queue: Sequence[_Queued], most: int) -> Iterator[list[_Queued]]:
+    """Cut a queue into messages of so many bytes at most, a new line behind each request counted."""
+    part: list[_Queued] = []
+    size = 0
+    for each in queue:
+        if part and (len(part) == _REQUESTS or size + len(each.text) + 1 > most):
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += len(each.text) + 1
+    if part:
+        yield part
 
 
 def _keep(promise: Mapping, made: Mapping | None) -> None:

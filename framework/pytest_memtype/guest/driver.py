@@ -10,7 +10,7 @@ from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.operation import Steps, ask, operation
 from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
 from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, physical_address, types_of
-from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.region import Region, one_piece
 from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.guest.request_mapping import request_mapping
 from pytest_memtype.x86.memtype import MemType
@@ -197,7 +197,8 @@ class Driver:
         :param region: The device memory or RAM whose pages are taken out.
         :raises AgentError: the region is empty.
         """
-        reply = yield from ask("zap", start=region.start, pages=region.pages)
+        asked = one_piece(region, "zap")
+        reply = yield from ask("zap", start=asked.start, pages=asked.pages)
         arguments = {"start": region.start, "pages": region.pages}
         self._journal.done("zap", actor=self.name, arguments=arguments, result=None, log=reply.log)
 
@@ -237,7 +238,7 @@ class Driver:
             self._journal,
             verb,
             actor=self.name,
-            region=region,
+            region=one_piece(region, verb),
             memtype=memtype,
             label=verb,
             fields={"owner": self.name},

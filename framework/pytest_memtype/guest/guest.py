@@ -40,7 +40,7 @@ from pytest_memtype.guest.power import Cpu, suspend
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.protocol import plain
-from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.region import PAGE_SIZE, Region, one_piece
 from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.results import ShellResult, TypeInUse
@@ -240,8 +240,9 @@ class Guest:
         :param memtype: The type of the mapping.
         :param kind: ``kernel`` or ``user``; only the policy one-ioremap tells them apart.
         """
+        asked = one_piece(region, "verify")
         reply = yield from ask(
-            "verify", start=region.start, pages=region.pages, memtype=int(memtype), kind=kind
+            "verify", start=asked.start, pages=asked.pages, memtype=int(memtype), kind=kind
         )
         verdict = reply.decode(lambda content: decode_verdict(content["verdict"]))
         self.journal.verified(region, str(memtype), verdict)
@@ -250,7 +251,8 @@ class Guest:
     @operation
     def lookup(self, region: Region) -> Steps[TypeInUse]:
         """Ask the verifier for the type in use, or for a default: ``lookup_pfn_memtype``."""
-        reply = yield from ask("lookup", start=region.start, pages=region.pages)
+        asked = one_piece(region, "lookup")
+        reply = yield from ask("lookup", start=asked.start, pages=asked.pages)
 
         def decode(content: dict[str, Any]) -> TypeInUse:
             memtype = None if content["errno"] else MemType(content["memtype"])

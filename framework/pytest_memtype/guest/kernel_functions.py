@@ -18,7 +18,7 @@ from pytest_memtype.guest.faults import Fault, Faults
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.page_table import Leaves, decode_leaves, types_of
 from pytest_memtype.guest.process import Process
-from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.region import PAGE_SIZE, Region, one_piece
 from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
@@ -252,7 +252,8 @@ class KernelFunctions:
 
     def direct_pages(self, region: Region) -> KernelPages:
         """Read the direct map of a region: ``in_order`` tells whether each page is mapped at its place."""
-        return self.pages(self.direct(region), region.pages, start=region.start)
+        asked = one_piece(region, "direct_pages")
+        return self.pages(self.direct(asked), asked.pages, start=asked.start)
 
     def count(self, function: str, *, task: Process | None = None) -> Fault:
         """Count the calls of a function, which isn't changed: ``counts.calls`` of what this returns.

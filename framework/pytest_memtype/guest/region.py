@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pytest_memtype.errors import UsageError
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 PAGE_SIZE = 4096
@@ -104,6 +105,18 @@ class Pieces(Region):
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.pieces))
+
+
+def one_piece(region: Region, function: str) -> Region:
+    """Return the region, for a function that takes a start and a size and knows no more.
+
+    :param region: The memory that somebody asks for.
+    :param function: The function's name, for the error.
+    :raises UsageError: the memory is several pieces.
+    """
+    if len(region.parts()) > 1:
+        raise UsageError(f"{function} takes one range of memory, not {len(region.parts())}: {region}")
+    return region
 
 
 def together(pieces: Iterable[Region]) -> Region:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
@@ -107,6 +108,18 @@ def test_an_answer_longer_than_the_mailbox_arrives_whole(guest: Guest) -> None:
         outputs = [batch.add(guest.shell, "seq 40000") for _ in range(5)]
     expected = "".join(f"{n}\n" for n in range(1, 40001))
     assert all(each.result().output == expected for each in outputs)
+
+
+def test_requests_longer_than_the_mailbox_go_in_several_messages(guest: Guest) -> None:
+    process = guest.process("long")
+    paths = [f"/dev/{n:03}{'x' * 3800}" for n in range(300)]
+    assert sum(map(len, paths)) > guest._agent.mailbox.size
+    with guest.batch() as batch:
+        pending = [batch.add(process.mmap, via=path, size=4096) for path in paths]
+        last = batch.add(process.mmap, guest.mmio(pages=1), WC)
+    assert {each.result().kernel.errno for each in pending} == {errno.ENAMETOOLONG}
+    assert last.result().accepted
+    process.exit()
 
 
 def test_an_operation_that_fails_stops_no_other(guest: Guest) -> None:

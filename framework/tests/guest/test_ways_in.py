@@ -529,3 +529,19 @@ def test_what_is_no_pieces(guest: Guest) -> None:
     assert process.mmap([bar[0:2]], WC).region == bar[0:2]
     with pytest.raises(UsageError, match="whole pieces of 2 MiB"):
         guest.driver("p2p").memremap_pages(bar, WB)
+
+
+def test_what_takes_one_range_takes_no_pieces(guest: Guest) -> None:
+    """It took them for one range from the first piece on, as long as all."""
+    bar, drm = guest.mmio(pages=4, align=1), guest.driver("drm")
+    pieces = together([bar[2], bar[0]])
+    for function in (drm.ioremap, drm.memremap, drm.set_memory, drm.vmap, drm.reserve_wc, drm.phys_wc_add):
+        arguments = () if function in (drm.reserve_wc, drm.phys_wc_add) else (WB,)
+        with pytest.raises(UsageError, match=f"takes one range of memory, not 2: .*{bar[2].start:#x}"):
+            function(pieces, *arguments)  # type: ignore[operator]
+    for question in (guest.lookup, drm.zap, guest.kernel.direct_pages):
+        with pytest.raises(UsageError, match="takes one range of memory"):
+            question(pieces)
+    with pytest.raises(UsageError, match="verify takes one range"):
+        guest.verify(pieces, WB)
+    assert guest.tracked(bar) == ()
