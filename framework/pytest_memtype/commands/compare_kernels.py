@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,14 +127,28 @@ def read_run(path: Path) -> Run:
 
 
 def compared(runs: Sequence[Run], *, failed: Sequence[str] = ()) -> Comparison:
-    """Compare every kernel of every run."""
+    """Compare every kernel of every run; several runs of the same several kernels kernel by kernel.
+
+    :param runs: The runs.
+    :param failed: Node ids of tests that failed.
+    :raises UsageError: there is only one column.
+    """
+    split = [apart(run.records, tested) for run in runs]
+    like_with_like = len(runs) > 1 < len(split[0]) and all(each.keys() == split[0].keys() for each in split)
     columns: list[Column] = []
     surprises: list[Unexpected] = []
     cases: list[set[str]] = []
-    for run in runs:
-        cases += [{record["case"] for record in found} for found in _by_kernel(run.records).values()]
-        for kernel, records in apart(run.records, tested).items():
-            columns.append(Column(f"{run.name} {short(kernel)}" if len(runs) > 1 else kernel, records))
+    for run, found in zip(runs, split, strict=True):
+        if like_with_like:
+            columns.append(
+                Column(run.name, [each for kernel in found for each in _named(kernel, found[kernel])])
+            )
+            cases.append({record["case"] for record in columns[-1].records})
+        else:
+            cases += [{record["case"] for record in each} for each in _by_kernel(run.records).values()]
+        for kernel, records in found.items():
+            if not like_with_like:
+                columns.append(Column(f"{run.name} {short(kernel)}" if len(runs) > 1 else kernel, records))
             before = _before(run, records[0])
             earlier = () if before is None else before.records
             surprises += unexpected(records, earlier, run="" if before is None else before.name)
@@ -142,12 +157,27 @@ def compared(runs: Sequence[Run], *, failed: Sequence[str] = ()) -> Comparison:
             f"compare: {len(columns)} kernels or runs have a record; there is nothing to compare"
         )
     return Comparison(
-        names=tuple(column.name for column in columns),
+        names=_distinct([column.name for column in columns]),
         changes=tuple(changes(differences(columns))),
         surprises=tuple(surprises),
         failed=tuple(dict.fromkeys(failed)),
         partly=len(cases[0].union(*cases) - cases[0].intersection(*cases)),
     )
+
+
+def _named(kernel: str, records: Sequence[Record]) -> list[Record]:
+    """Records of one kernel among others: their tests bear its name."""
+    return [{**record, "case": f"{record['case']} on {short(kernel)}"} for record in records]
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Headings of columns; a heading that was there already, as of two folders of one name, is numbered."""
+    count: Counter[str] = Counter()
+    found = []
+    for name in names:
+        count[name] += 1
+        found.append(name if count[name] == 1 else f"{name} ({count[name]})")
+    return tuple(found)
 
 
 def _by_kernel(records: Sequence[Record]) -> dict[str, list[Record]]:

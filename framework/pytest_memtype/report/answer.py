@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from pytest_memtype.report.page_types import page_types, run
@@ -15,6 +16,9 @@ KERNEL, VERIFIER, EFFECTIVE = "kernel", "verifier", "effective"
 
 _ELSEWHERE = ("handle", "start", "address")
 """Arguments that differ in every guest."""
+
+_OF_HOST = {"load": "source", "put": "path"}
+"""Arguments that are files of the host, by operation: their folder is another one on each."""
 
 _PAGE = 4096
 
@@ -33,7 +37,10 @@ def question(record: Record) -> str:
         # A process has another id in each guest.
         words.append(_PROCESS.sub(r"\1PID", record["arguments"]["command"]))
     else:
-        arguments = record.get("arguments", {})
+        arguments = dict(record.get("arguments", {}))
+        file = _OF_HOST.get(record["operation"])
+        if file in arguments:
+            arguments[file] = PurePath(str(arguments[file])).name
         words += [f"{name}={value}" for name, value in arguments.items() if name not in _ELSEWHERE]
     return " ".join(words)
 
@@ -97,6 +104,9 @@ def _seen(record: Record) -> str | None:
             return f"signal {signal}" if signal else "ok"
         case "lookup":
             return str(result)
+        case "get":
+            # How long a file is: as little an answer as the output of a command.
+            return None
     if isinstance(result, int):
         return errno_name(result)
     return result if isinstance(result, str) else None

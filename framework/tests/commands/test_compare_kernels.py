@@ -112,6 +112,25 @@ def test_runs_that_are_the_same(tmp_path: Path) -> None:
     assert show(compared, form="table").endswith("0 steps differ, in 0 ways\n")
 
 
+def test_runs_of_the_same_kernels_are_compared_kernel_by_kernel(tmp_path: Path) -> None:
+    """What differs between the kernels is the same in both runs, and no change."""
+    found = []
+    for number, result in enumerate((12, 12, 0)):
+        path = tmp_path / "runs" / f"run-{number}"
+        path.mkdir(parents=True)
+        only = {**record("tree:/new", 0), "test": "test_other[tree:/new]", "case": "test_other"}
+        append(path / "records.jsonl", [record("tree:/old", result), record("tree:/new", 0), only])
+        found.append(path)
+    same = compare_runs(found[:2])
+    assert (same.names, same.changes, same.partly) == (("run-0", "run-1"), (), 0)
+    (change,) = compare_runs(found[1:]).changes
+    assert change.answers == ("ENOMEM", "ok")
+    assert change.cases == ["test_it on tree:/old"]
+    # Another kernel beside them is a column of its own, as all the others are then.
+    append(found[2] / "records.jsonl", [record("tree:/third", 0)])
+    assert len(compare_runs(found[1:]).names) == 5
+
+
 def test_a_record_file_stands_for_its_run(tmp_path: Path) -> None:
     found = runs(tmp_path, 0, 0, 12)
     files = [path / "records.jsonl" for path in found]
@@ -130,7 +149,7 @@ def test_a_record_that_lies_elsewhere_has_no_run_before_it(tmp_path: Path) -> No
     (tmp_path / "kept").mkdir()
     kept = (found[1] / "records.jsonl").rename(tmp_path / "kept" / "records.jsonl")
     compared = compare_runs([mine, kept, kept.parent])
-    assert compared.names == ("mine.jsonl tree:/linux", "kept tree:/linux", "kept tree:/linux")
+    assert compared.names == ("mine.jsonl tree:/linux", "kept tree:/linux", "kept tree:/linux (2)")
     assert not compared.surprises
 
 

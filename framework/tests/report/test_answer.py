@@ -29,6 +29,13 @@ def looked(operation: str, result: Any, **arguments: Any) -> dict[str, Any]:
         (looked("read", {"signal": 7, "value": 0}, handle=3, offset=1), "read offset=1", "signal 7"),
         (looked("write", {"signal": 0, "value": 5}, offset=1), "write offset=1", "ok"),
         (looked("lookup", "UC-", start=0, pages=1), "lookup pages=1", "UC-"),
+        # The same file in another checkout, or where a cluster's worker has unpacked it.
+        (
+            looked("load", 0, source="/home/me/toy.c", parameters=["x=1"]),
+            "load source=toy.c parameters=['x=1']",
+            "ok",
+        ),
+        (looked("put", 0, path="/home/me/a.txt", to="/tmp/a.txt"), "put path=a.txt to=/tmp/a.txt", "ok"),
         (looked("mmap", "died"), "mmap", "died"),
         (looked("read", "died", offset=2), "read offset=2", "died"),
     ],
@@ -41,6 +48,12 @@ def test_what_was_done_and_seen(record: dict[str, Any], asked: str, answer: str)
 def test_the_output_of_a_command_is_not_compared() -> None:
     record = looked("shell", {"status": 0, "output": "Linux 6.1"}, command="uname -v")
     assert question(record) == "shell uname -v"
+    assert answers(record) == {}
+
+
+def test_the_length_of_a_file_is_no_error_number() -> None:
+    record = looked("get", 5, path="/tmp/a.txt")
+    assert question(record) == "get path=/tmp/a.txt"
     assert answers(record) == {}
 
 
