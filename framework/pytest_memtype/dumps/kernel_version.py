@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from pytest_memtype.dumps.facts import Kernel
-from pytest_memtype.dumps.text import Cursor
+from pytest_memtype.dumps.text import Cursor, Row
 
 # Bounded, because a text may hold numbers of hundreds of digits; a kernel's second number is below 100.
 _NUMBER: Final = (
@@ -21,10 +23,12 @@ def _any(words: str) -> str:
     return f"(?:{'|'.join(words.split())})"
 
 
+_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER}")
+#: Of a line without the log's prefix, which may be somebody's sentence: the compiler follows the version.
+_BARE_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER} \(")
 _OWN: Final = tuple(
     re.compile(rf"{before}{_NUMBER}")
     for before in (
-        r"\bLinux version ",
         r"\b(?:Not tainted|Tainted: [A-Z ]{1,40}) ",
         r"^(?:\$ ?uname -\w+\s+)?Linux \S{1,64} (?=\d+\.\d+\S* #\d)",
         r"\bvermagic[:=]\s*",
@@ -57,9 +61,8 @@ _BARE: Final = re.compile(
 
 # "on 6.1.76", "since v6.17.8": any three numbers where a kernel may be meant.
 _WEAK: Final = re.compile(
-    rf"(?:\b(?:on|with|in|since|under|running|after|to|is|of|for|using|boots?|booted)\s+(?:a |an |the "
-    rf"|version )?v?|(?<![\w.-])v"
-    rf"|(?:^|[,;(:])\s*)(?=\d\.\d{{1,2}}\.\d){_NUMBER}",
+    rf"(?:\b(?:on|with|in|since|under|running|after|to|is|of|for|using|boots?|booted)\s+(?:a |an |the )?v?"
+    rf"|(?<![\w.-])v|(?:^|[,;(])\s*)(?=\d\.\d{{1,2}}\.\d){_NUMBER}",
     re.I,
 )
 
@@ -76,7 +79,7 @@ _OTHERS: Final = re.compile(
         r"openssl coreboot chipsec fwts ubuntu debian fedora rhel centos suse release android chromeos "
         r"proxmox pve "
         r"ethtool pcimem lspci git acpi smbios dmi pcie? usb opengl vulkan ffmpeg wine revision rev "
-        r"stepping"
+        r"stepping ver(?:sion)?\.?"
     )
     + r"[\s/:=(v-]{0,3}$",
     re.I,
@@ -131,16 +134,81 @@ _OF_DEBIAN: Final = re.compile(r"#\d+ .*\bDebian (\d+)\.(\d+)\.(\d+)-")
 # "#107-Ubuntu"; /proc/version_signature has "Ubuntu 5.15.0-97.107-generic 5.15.136".
 _OF_UBUNTU: Final = re.compile(r"\bUbuntu (\d+\.\d+)\.\d+-\S+ (\d+)\.(\d+)\.(\d+)\b")
 
+#: So many of a boot's own lines, and of the writer's words, are looked at.
+_MOST_OWN: Final = 16
+_MOST_SAID: Final = 64
 
-def kernels(cursor: Cursor) -> tuple[Kernel, ...]:
-    """The kernels that a text names, the one it is of first; empty if it doesn't say which it is of."""
+
+def boots(cursor: Cursor) -> list[Cursor]:
+    """The parts of a text that are of one boot each; what stands above the first banner is of the first boot.
+
+    A banner that stands there again, as in ``/proc/version``, begins no other boot.
+    """
+    starts, last = [0], None
+    for index, row in enumerate(cursor.rows):
+        match = _banner(row)
+        if match is None:
+            continue
+        seen = (match["release"], row.text if row.prefixed else None)
+        if last is not None and (seen[0] != last[0] or (seen[1] and last[1] and seen[1] != last[1])):
+            starts.append(index)
+        last = seen
+    return [cursor.part(start, end) for start, end in pairwise([*starts, len(cursor.rows)])]
+
+
+def _banner(row: Row) -> re.Match[str] | None:
+    if "Linux version " not in row.message:
+        return None
+    return (_BANNER if row.prefixed else _BARE_BANNER).search(row.message)
+
+
+def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kernel | None, tuple[Kernel, ...]]:
+    """The kernel that a text is of, None if the text doesn't say; and all that it names, that one first.
+
+    :param parts: The boots of the text.
+    :param here: The index of the boot that counts.
+    :param line: The number of the line that counts; None where there is none.
+    """
+    own: list[Kernel] = []
+    said: list[tuple[Kernel, bool, int]] = []
+    mine: list[Kernel] = []
+    for number, part in enumerate(parts):
+        theirs, others = _named(part)
+        own += theirs
+        said += others[: _MOST_SAID - len(said)]
+        mine = theirs if number == here else mine
+    kernel = _of_own(own if line is None else mine, line) if own else _of_said(said)
+    first = [] if kernel is None else [kernel]
+    return kernel, _distinct([*first, *own[:_MOST_OWN], *(each for each, _, _ in said)])
+
+
+def _of_own(own: Sequence[Kernel], line: int | None) -> Kernel | None:
+    """The kernel of a boot: that of the last banner above a line, else the only one that is named."""
+    above = [each for each in own if line is not None and each.line <= line and _BANNER.search(each.banner)]
+    if above:
+        return above[-1]
+    return own[0] if len({each.series for each in own}) == 1 else None
+
+
+def _of_said(said: Sequence[tuple[Kernel, bool, int]]) -> Kernel | None:
+    affected = [(score, each) for each, elsewhere, score in said if not elsewhere]
+    best = max((score for score, _ in affected), default=0)
+    first = [each for score, each in affected if score == best]
+    # Two kernels, and neither is said to be the good one: then the text doesn't say which it is of.
+    if len({each.series for each in first}) != 1:
+        return None
+    return max(first, key=lambda each: len(each.release))
+
+
+def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]]:
+    """The kernels of the kernel's own lines, and those of the writer's words, as ``_mentioned`` has them."""
     own: list[Kernel] = []
     said: list[tuple[Kernel, bool, int]] = []
     for index, row in enumerate(cursor.rows):
-        if len(own) >= 16 or not any(each.isdigit() for each in row.text[:400]):
+        if len(own) >= _MOST_OWN or not any(each.isdigit() for each in row.text[:400]):
             continue
-        ours = [match for pattern in _OWN if (match := pattern.search(row.message))]
-        if ours:
+        ours = _banner(row) or next(filter(None, (each.search(row.message) for each in _OWN)), None)
+        if ours is not None:
             banner = row.message.strip()
             # The end of a wrapped banner may name Debian's version.
             for text, count in cursor.pieces(index):
@@ -149,8 +217,8 @@ def kernels(cursor: Cursor) -> tuple[Kernel, ...]:
                     cursor.use(index, count)
                     break
             cursor.use(index)
-            own.append(_kernel(ours[0], banner, row.number))
-        elif not row.prefixed and len(said) < 64:
+            own.append(_kernel(ours, banner, row.number))
+        elif not row.prefixed and len(said) < _MOST_SAID:
             told = (
                 index > 0
                 and _UNAME.search(cursor.rows[index - 1].text)
@@ -161,18 +229,7 @@ def kernels(cursor: Cursor) -> tuple[Kernel, ...]:
                 cursor.use(index)
             else:
                 said += _mentioned(row.text, row.number)
-    if own:
-        return _distinct([*own, *(each for each, _, _ in said)])
-    affected = [(score, each) for each, elsewhere, score in said if not elsewhere]
-    if not affected:
-        return ()
-    best = max(score for score, _ in affected)
-    first = [each for score, each in affected if score == best]
-    # Two kernels, and neither is said to be the good one: then the text doesn't say which it is of.
-    if len({each.series for each in first}) > 1:
-        return ()
-    longest = max(first, key=lambda each: len(each.release))
-    return _distinct([longest, *(each for each, _, _ in said)])
+    return own, said
 
 
 def _mentioned(text: str, number: int) -> list[tuple[Kernel, bool, int]]:

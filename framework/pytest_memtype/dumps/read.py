@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -10,9 +11,10 @@ from pytest_memtype.dumps.facts import Complaint, Cpu, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
 from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat
-from pytest_memtype.dumps.kernel_version import kernels
+from pytest_memtype.dumps.kernel_version import boots, kernels
 from pytest_memtype.dumps.lscpu import lscpu
 from pytest_memtype.dumps.lspci import bars
+from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
 from pytest_memtype.dumps.msr_dump import coreboot, coreboot_bits, msr_dump
@@ -45,6 +47,8 @@ _HARMLESS: Final = re.compile(
     r"PFN)",
     re.I,
 )
+#: What each boot says of itself alone.
+_OF_BOOT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED, Kind.MTRR_OFF})
 _CALLS: Final = re.compile(
     r"\b(?:mmap|munmap|mprotect|mremap|madvise|fork|clone|vfork|system|popen|execve?|exit|ioremap(?:_\w+)?"
     r"|iounmap|memremap"
@@ -72,18 +76,22 @@ def read(text: bytes | str) -> Dump:
     found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
     mtrrs, odd = _mtrrs(cursor)
     name, hypervisor = machine(cursor)
-    known = kernels(cursor)
+    parts = boots(cursor)
+    here, line = _boot_that_counts(parts, found)
+    there = _lines(parts[here])
+    found = [each for each in found if each.kind not in _OF_BOOT or any(n in there for n in each.lines)]
+    kernel, known = kernels(parts, here, line)
     entries, shown = memtype_list(cursor)
     dump = Dump(
-        kernel=known[0] if known else None,
+        kernel=kernel,
         kernels=known,
-        command_line=command_line(cursor),
+        command_line=[command_line(each) for each in parts][here],
         machine=name,
         hypervisor=hypervisor,
         e820=e820(cursor),
         mtrrs=tuple(mtrrs),
-        mtrr_map=mtrr_map(cursor),
-        pat=pat(cursor),
+        mtrr_map=[mtrr_map(each) for each in parts][here],
+        pat=[pat(each) for each in parts][here],
         complaints=tuple(each for each in found if each.kind is not Kind.RESERVED),
         made=tuple(each for each in found if each.kind is Kind.RESERVED),
         debug_lines=sum(_DEBUG.search(row.message) is not None for row in cursor.rows),
@@ -97,6 +105,18 @@ def read(text: bytes | str) -> Dump:
         truncated=len(data) > MOST_BYTES or len(cursor.rows) >= MOST_LINES,
     )
     return _with_words(dump, cursor)
+
+
+def _boot_that_counts(parts: Sequence[Cursor], found: Sequence[Complaint]) -> tuple[int, int | None]:
+    """The index of the boot of the complaint that counts, and its line; the last boot where none does."""
+    main = main_complaint([each for each in found if each.kind is not Kind.RESERVED])
+    line = main.line if main is not None else next((each.line for each in found), None)
+    here = (index for index, part in enumerate(parts) if line in _lines(part))
+    return next(here, len(parts) - 1), line
+
+
+def _lines(part: Cursor) -> range:
+    return range(part.rows[0].number, part.rows[-1].number + 1) if part.rows else range(0)
 
 
 def _mtrrs(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:

@@ -205,9 +205,17 @@ class Cursor:
     #: How many characters such a message has.
     MOST_JOINED: Final = 700
 
-    def __init__(self, lines: list[Row]) -> None:
+    def __init__(self, lines: list[Row], used: set[int] | None = None) -> None:
         self.rows = lines
-        self.used: set[int] = set()
+        self.used: set[int] = set() if used is None else used
+
+    def part(self, start: int, end: int) -> Cursor:
+        """Some of the lines; those that are used there are used here, too.
+
+        :param start: Index of the first line in ``rows``.
+        :param end: Index behind the last one.
+        """
+        return Cursor(self.rows[start:end], self.used)
 
     def pieces(self, index: int) -> Iterator[tuple[str, int]]:
         """The texts that a message beginning in a line may be: the line, then with those that may follow.

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pytest_memtype.bugs.facts import Bug
 from pytest_memtype.dumps.facts import Dump, Kind
+from pytest_memtype.dumps.main_complaint import MEMORY
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.explain.imported_layout import Imported, layout_of
 from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, Suspect, suspects
@@ -15,7 +16,7 @@ from pytest_memtype.explain.machine_map import owner_of, registers_of
 from pytest_memtype.explain.missing import missing
 from pytest_memtype.explain.stories import story
 from pytest_memtype.explain.story import Story, said, where, who
-from pytest_memtype.explain.subject import MEMORY, Subject, subject
+from pytest_memtype.explain.subject import Subject, subject
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.size import format_size

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_memtype.dumps.facts import Dump, Kind
+from pytest_memtype.dumps.main_complaint import MEMORY
 from pytest_memtype.explain.machine_map import owner_of
-from pytest_memtype.explain.subject import MEMORY, Subject
+from pytest_memtype.explain.subject import Subject
 from pytest_memtype.x86.memtype import MemType
 
 _LIST = "/sys/kernel/debug/x86/pat_memtype_list"

@@ -7,44 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
+from pytest_memtype.dumps.main_complaint import MEMORY, main_complaint
 from pytest_memtype.x86.memtype import MemType
-
-#: About memory that somebody wanted to map; of several the first in the text counts.
-MEMORY: Final = frozenset(
-    {
-        Kind.CONFLICTING_TYPES,
-        Kind.RESERVE_FAILED,
-        Kind.RAM_RESERVE_FAILED,
-        Kind.FREEING_INVALID,
-        Kind.USER_REFUSED,
-        Kind.USER_RAM,
-        Kind.DEVMEM_TYPE,
-        Kind.IOREMAP_REFUSED,
-        Kind.IOREMAP_FAILED,
-        Kind.IOREMAP_ON_RAM,
-        Kind.IOREMAP_BEYOND,
-        Kind.MEMREMAP_ON_RAM,
-        Kind.MEMREMAP_MIXED,
-        Kind.CHANGE_FAILED,
-        Kind.DEVMEM_REFUSED,
-        Kind.WARNING,
-    }
-)
-#: About registers, or about what may be no trouble at all.
-_REGISTERS: Final = (
-    frozenset(
-        {Kind.MTRR_MISMATCH, Kind.MTRR_OVERLAP, Kind.MTRR_FULL, Kind.MTRR_UNALIGNED, Kind.MTRR_REFUSED}
-    ),
-    frozenset({Kind.MTRR_CLEANUP_FAILED}),
-    frozenset({Kind.MTRR_WC_FAILED, Kind.MTRR_LOSES_RAM, Kind.MTRR_BAD_MASK}),
-    frozenset({Kind.SANITY}),
-    frozenset({Kind.MTRR_INCONSISTENT}),
-    frozenset({Kind.PAT_SKIPPED, Kind.MTRR_OFF}),
-    # What follows where they are off.
-    frozenset({Kind.MTRR_BLANK}),
-    frozenset({Kind.PAT_ABSENT, Kind.PAT_DISABLED}),
-    frozenset({Kind.HUGE_PAGE, Kind.CPA, Kind.MTRR_CLEANED}),
-)
 
 # Callers that take no other type than theirs: their name is why the first of two conflicting types is theirs.
 _STRICT: Final = re.compile(r"\bset_memory_\w+|\bset_mce_nospec|\bset_pages_\w+|\bmemory.failure\b", re.I)
@@ -77,7 +41,7 @@ class Subject:
 
 def subject(dump: Dump) -> Subject:
     """Find the subject of a report."""
-    main = _main(dump)
+    main = main_complaint(dump.complaints)
     if main is None or (main.span is None and main.kind not in MEMORY):
         found = _of_list(dump, main)
         if found is not None:
@@ -114,31 +78,6 @@ def _made(dump: Dump) -> Subject:
     if found is None or found.span is None:
         return Subject(None)
     return Subject(found, found.span, found.held, found.asked, found.granted)
-
-
-def _main(dump: Dump) -> Complaint | None:
-    memory = [
-        each
-        for each in dump.complaints
-        if each.kind in MEMORY and not (each.function or "").startswith(("mtrr_", "generic_"))
-    ]
-    # The others say what the kernel did, a WARNING only where.
-    worded = [each for each in memory if each.kind is not Kind.WARNING]
-    # What others warn of weighs more than what ioremap() refuses or lets pass.
-    memory.sort(key=lambda each: each.function == "__ioremap_caller")
-    if memory and not worded:
-        # ioremap() warned of a resource by a trace, until 2.6.39.
-        beside = [each for each in dump.of(Kind.SANITY) if memory[0].function == "__ioremap_caller"]
-        worded = beside[:1]
-    with_range = [each for each in worded if each.span is not None]
-    for group in (with_range, worded, memory):
-        if group:
-            return group[0]
-    for kinds in _REGISTERS:
-        found = dump.of(*kinds)
-        if found:
-            return next((each for each in found if each.span is not None), found[0])
-    return next(iter(dump.of(Kind.WARNING)), None)
 
 
 def _is_strict(dump: Dump) -> bool:

@@ -284,6 +284,12 @@ def test_memory_that_is_used_is_bounded_by_lines() -> None:
         ("the card answers at 5.0.0.1", None),
         ("uname -r\n4.19.0-26-amd64\n", "4.19.0-26-amd64"),
         ("no version at all", None),
+        # A log without its timestamps: other things have versions, too.
+        ("EDAC MC: Ver: 3.0.0", None),
+        ("Firmware Version: 4.2.1", None),
+        ("megaraid_sas, version 5.10.2-1", None),
+        ("Kernel Version: 6.1.90", "6.1.90"),
+        ("Linux version 5.10 works fine, with 6.1.90 I get:", "6.1.90"),
         ("RHEL 8.6, kernel-4.18.0-372.el8", "4.18.0-372.el8"),
     ],
 )
@@ -307,3 +313,46 @@ def test_how_exactly(text: str, version: tuple[int, int, int], exact: bool) -> N
     kernel = read(text).kernel
     assert kernel is not None
     assert (kernel.version, kernel.exact) == (version, exact)
+
+
+def of_boot(day: int, version: str, *lines: str) -> str:
+    whole = (f"Linux version {version} (x@y) #1 SMP", *lines)
+    return "".join(f"Jan  {day} 10:00:00 box kernel: [    0.000000] {each}\n" for each in whole)
+
+
+PAT_ON = "x86/PAT: Configuration [0-7]: WB  WC  UC- UC  WB  WP  UC- WT"
+PAT_OFF = "x86/PAT: PAT support disabled via boot option."
+FREED = "x86/PAT: test:177 freeing invalid memtype [mem 0xfd000000-0xfd000fff]"
+
+
+def test_of_several_boots_that_of_the_complaint_counts() -> None:
+    old = of_boot(1, "5.4.100", "Command line: nopat", PAT_OFF, "MTRR map: 7 entries")
+    new = of_boot(2, "6.17.8", "Command line: quiet", PAT_ON)
+    later = of_boot(3, "6.17.8", "Command line: debugpat", "MTRR map: 8 entries")
+    for text in (old + new + f"{FREED}\n" + later, old + new.replace(PAT_ON, f"{PAT_ON}\n{FREED}") + later):
+        dump = read(text)
+        assert dump.kernel is not None
+        assert (dump.kernel.release, dump.command_line) == ("6.17.8", "quiet")
+        assert dump.pat.types == (WB, WC, UC_MINUS, UC, WB, WP, UC_MINUS, WT)
+        assert dump.mtrr_map is None
+        assert [each.kind for each in dump.complaints] == [Kind.FREEING_INVALID]
+        assert dump.unread == ()
+    dump = read(old + f"{FREED}\n" + new)
+    assert dump.kernel is not None
+    assert (dump.kernel.release, dump.command_line, dump.pat.types) == ("5.4.100", "nopat", ())
+    assert Kind.PAT_DISABLED in {each.kind for each in dump.complaints}
+
+
+def test_a_banner_that_is_there_again_begins_no_boot() -> None:
+    log = of_boot(1, "6.1.90", "Command line: quiet", PAT_ON)
+    for again in (log.splitlines()[0], "Linux version 6.1.90 (x@y) #1 SMP"):
+        dump = read(f"{log}# cat /proc/version\n{again}\n{FREED}\n")
+        assert (dump.command_line, len(dump.pat.types)) == ("quiet", 8)
+
+
+def test_two_kernels_and_no_complaint() -> None:
+    dump = read(of_boot(1, "5.4.100") + of_boot(2, "6.17.8"))
+    assert dump.kernel is None
+    assert [each.release for each in dump.kernels] == ["5.4.100", "6.17.8"]
+    dump = read(f"{FREED}\nComm: test Not tainted 5.4.100 #1\nComm: test Not tainted 6.17.8 #1\n")
+    assert dump.kernel is None

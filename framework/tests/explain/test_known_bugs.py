@@ -42,6 +42,11 @@ def test_freed(kernel: str, words: str, bug: str) -> None:
     assert all(each.sure for each in found.suspects if found.known_bug != "none")
 
 
+def test_the_kernel_of_the_complaint_decides() -> None:
+    boots = "[    0.000000] Linux version 5.4.100 (x@y)\n[    0.000000] Linux version 6.17.8 (x@y)\n"
+    assert explained(f"{boots}[   93.114000] {FREED}\n{SPLIT}\n").known_bug == "none"
+
+
 def test_two_that_fit_are_both_named() -> None:
     found = explained(f"Linux version 5.10.218 (x@y)\n[   93.114000] {FREED}\n")
     assert {each.id for each in found.suspects} == {"vma-split-leak", "fork-frees-parents"}
