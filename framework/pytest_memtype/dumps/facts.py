@@ -9,7 +9,7 @@ was given.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
@@ -262,6 +262,7 @@ class Mtrrs:
     :param tom2_write_back: Whether what no range covers there is WB.
     :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), true
         for those that were left behind.
+    :param complete: False where a line beside it looks like a register of it and wasn't understood.
     :param lines: Numbers of the lines that say it.
     """
 
@@ -276,7 +277,13 @@ class Mtrrs:
     tom2: int | None = None
     tom2_write_back: bool | None = None
     result: bool = True
+    complete: bool = True
     lines: tuple[int, ...] = ()
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it has registers, or says that there are none: headings alone have lost theirs."""
+        return bool(self.variable or self.unused) or self.enabled is False
 
 
 @dataclass(frozen=True)
@@ -420,10 +427,19 @@ class Dump:
         """The MTRRs that say most: of a text's several, the fullest, and of those the last.
 
         Registers with masks, a default type and fixed ranges say more than ``/proc/mtrr``; what mtrr_cleanup
-        found more than nothing.
+        found more than nothing. Headings without registers only add the default type.
         """
-        return max(
-            reversed(self.mtrrs),
-            key=lambda each: (each.default is not None, each.mask_bits is not None, len(each.variable)),
+        fullest = max(
+            (each for each in reversed(self.mtrrs) if each.is_map),
+            key=lambda each: (
+                each.complete,
+                each.default is not None,
+                each.mask_bits is not None,
+                len(each.variable),
+            ),
             default=None,
         )
+        if fullest is None or fullest.default is not None:
+            return fullest
+        headings = (each.default for each in reversed(self.mtrrs) if not each.is_map)
+        return replace(fullest, default=next(headings, None))

@@ -124,6 +124,8 @@ def _of_values(found: _Registers) -> Mtrrs:
         fixed_enabled=None if default is None else bool(default & FIXED_ENABLE),
         fixed=fixed_ranges([each for each in registers if each is not None]) if None not in registers else (),
         mask_bits=top or None,
+        # The one half of a register without the other.
+        complete=all((msr in values) == (msr + 1 in values) for msr in range(0x200, FIXED_MSRS[0], 2)),
         lines=tuple(found.lines),
     )
 

@@ -16,6 +16,7 @@ _REGISTER: Final = re.compile(
     r"(?P<unit>[KMG])B,"
     r" type (?P<type>UC|WB|WP|Other)\b"
 )
+_BEGINNING: Final = re.compile(r"\breg \d{1,3}, base: \d")
 #: What else it prints: attempts, sums, advice.
 _NOISE: Final = re.compile(
     r"\b(?:total RAM covered: \d+M|rangeX?: [0-9a-f]+ - [0-9a-f]+|range0: |hole: |Setting variable MTRR "
@@ -28,6 +29,7 @@ _NOISE: Final = re.compile(
 def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
     """The listings in a text: ``original variable MTRRs``, and the new ones."""
     found: list[tuple[bool, list[Register], list[int]]] = []
+    cut: set[int] = set()
     for index, row in enumerate(cursor.rows):
         head = _HEAD.search(row.message) if "variable MTRRs" in row.message else None
         if head is not None:
@@ -38,6 +40,9 @@ def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
             continue
         hit = cursor.search(index, _REGISTER) if "reg " in row.message else None
         if hit is None:
+            if _BEGINNING.search(row.message):
+                # Of the listing that goes on here, or of one that is yet to begin.
+                cut.add(len(found) - 1 if found else 0)
             continue
         match, count = hit
         register = Register(
@@ -52,7 +57,14 @@ def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
         found[-1][1].append(register)
         found[-1][2].extend(cursor.use(index, count))
     return [
-        Mtrrs("mtrr_cleanup", variable=tuple(registers), enabled=True, result=result, lines=tuple(lines))
-        for result, registers, lines in found
+        Mtrrs(
+            "mtrr_cleanup",
+            variable=tuple(registers),
+            enabled=True,
+            result=result,
+            complete=number not in cut,
+            lines=tuple(lines),
+        )
+        for number, (result, registers, lines) in enumerate(found)
         if registers
     ]

@@ -23,6 +23,7 @@ _REGISTER: Final = re.compile(
     rf"(?P<type>{TYPE})",
     re.I,
 )
+_BEGINNING: Final = re.compile(r"^\s*\d{1,3} base [0-9A-F]", re.I)
 _UNUSED: Final = re.compile(r"^\s*(?P<number>\d{1,3}) disabled\s*$")
 _TOM2: Final = re.compile(r"\bTOM2: (?P<tom2>[0-9a-f]{8,16}) aka (?P<megabytes>\d{1,9})M")
 
@@ -43,6 +44,7 @@ class _Listing:
     unused: list[int] = field(default_factory=list)
     tom2: int | None = None
     digits: int = 0
+    complete: bool = True
     lines: list[int] = field(default_factory=list)
 
     def take(self, text: str, row: Row) -> bool:
@@ -83,6 +85,7 @@ class _Listing:
             tom2=self.tom2,
             # Linux reads the register only where Tom2ForceMemTypeWB is set (amd_special_default_mtrr()).
             tom2_write_back=True if self.tom2 else None,
+            complete=self.complete,
             lines=tuple(self.lines),
         )
 
@@ -108,6 +111,10 @@ def mtrr_debug(cursor: Cursor) -> list[Mtrrs]:
 def _listing(cursor: Cursor, start: int) -> tuple[_Listing, int]:
     listing, index, missed = _Listing(), start, 0
     end = start + 1
+    above = cursor.rows[max(0, start - _MOST_MISSED) : start]
+    listing.complete = not any(
+        _BEGINNING.match(row.message) for row in above if row.number not in cursor.used
+    )
     while index < min(start + _MOST_ROWS, len(cursor.rows)) and missed < _MOST_MISSED:
         row = cursor.rows[index]
         again = _DEFAULT.search(row.message) and listing.default is not None
@@ -120,6 +127,7 @@ def _listing(cursor: Cursor, start: int) -> tuple[_Listing, int]:
                 end = index
                 break
         else:
+            listing.complete = listing.complete and _BEGINNING.match(row.message) is None
             index, missed = index + 1, missed + 1
     return listing, end
 

@@ -19,12 +19,13 @@ _REGISTER: Final = re.compile(
     # ASCII, as the sign of kelvins is a K where case doesn't matter.
     re.I | re.ASCII,
 )
+_BEGINNING: Final = re.compile(r"\breg\d{1,3}: ?base=", re.I)
 #: Ranges further apart than this are of two listings.
 _FAR: Final = 12
 
 
 def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
-    """The listings in a text; and lines whose base and megabytes disagree, as a number was cut in two."""
+    """The listings in a text; and lines that are cut, or whose base and megabytes disagree for that reason."""
     groups: list[list[Register]] = []
     odd: list[Line] = []
     last = 0
@@ -33,6 +34,9 @@ def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
             continue
         hit = cursor.search(index, _REGISTER)
         if hit is None:
+            if _BEGINNING.search(row.message):
+                cursor.use(index)
+                odd.append(Line(row.number, row.text[:400]))
             continue
         match, count = hit
         cursor.use(index, count)
@@ -53,8 +57,15 @@ def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
             groups.append([])
         groups[-1].append(register)
         last = row.number
-    found = [
-        Mtrrs("/proc/mtrr", variable=tuple(each), enabled=True, lines=tuple(one.line for one in each))
-        for each in groups
-    ]
-    return found, odd
+    return [_listing(each, odd) for each in groups], odd
+
+
+def _listing(registers: list[Register], odd: list[Line]) -> Mtrrs:
+    beside = range(registers[0].line - _FAR, registers[-1].line + _FAR + 1)
+    return Mtrrs(
+        "/proc/mtrr",
+        variable=tuple(registers),
+        enabled=True,
+        complete=not any(each.number in beside for each in odd),
+        lines=tuple(each.line for each in registers),
+    )

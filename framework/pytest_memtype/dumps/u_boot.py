@@ -15,6 +15,7 @@ _REGISTER: Final = re.compile(
     r"^\s*(?P<number>\d{1,2}) +(?P<valid>[YN]) +(?P<type>[A-Z][a-z]+|[23]) +(?P<base>[0-9a-f]{16}) "
     r"(?P<mask>[0-9a-f]{16}) [0-9a-f]{16}\b"
 )
+_BEGINNING: Final = re.compile(r"^\s*\d{1,2} +[YN] ")
 _TYPES: Final = {
     "Uncacheable": MemType.UC,
     "Combine": MemType.WC,
@@ -30,15 +31,17 @@ def u_boot(cursor: Cursor) -> list[Mtrrs]:
     variable: list[Register] = []
     unused: list[int] = []
     lines: list[int] = []
+    cut: list[int] = []
 
     def end() -> None:
         if variable or unused:
             top = max((each.mask or 0 for each in variable), default=0).bit_length() or None
             registers = Mtrrs("U-Boot", variable=tuple(variable), unused=tuple(unused))
-            found.append(replace(registers, mask_bits=top, lines=tuple(lines)))
+            found.append(replace(registers, mask_bits=top, complete=not cut, lines=tuple(lines)))
         variable.clear()
         unused.clear()
         lines.clear()
+        cut.clear()
 
     inside = False
     for index, row in enumerate(cursor.rows):
@@ -49,6 +52,9 @@ def u_boot(cursor: Cursor) -> list[Mtrrs]:
             continue
         match = _REGISTER.match(row.message) if inside else None
         if match is None:
+            if inside and _BEGINNING.match(row.message):
+                cut.append(row.number)
+                continue
             inside = inside and not row.message.strip()
             continue
         lines += cursor.use(index)

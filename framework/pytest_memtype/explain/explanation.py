@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pytest_memtype.bugs.facts import Bug
-from pytest_memtype.dumps.facts import Dump, Kind
+from pytest_memtype.dumps.facts import Dump, Kind, Span
 from pytest_memtype.dumps.main_complaint import MEMORY
 from pytest_memtype.errors import LayoutError, UsageError
-from pytest_memtype.explain.imported_layout import Imported, layout_of
+from pytest_memtype.explain.imported_layout import Imported, layout_of, layout_of_listing
 from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, Suspect, suspects
 from pytest_memtype.explain.machine_map import owner_of, registers_of
 from pytest_memtype.explain.missing import missing
@@ -177,29 +177,63 @@ def _memory(explanation: Explanation) -> Iterator[str]:
         yield "Whose memory that is the text doesn't say."
     machine = explanation.machine
     if machine is not None and about.span.end >> machine.physical_bits == 0:
-        yield from _by_mtrrs(machine, about)
+        yield from _by_mtrrs(dump, machine, about.span)
 
 
-def _by_mtrrs(machine: Imported, about: Subject) -> Iterator[str]:
-    assert about.span is not None
-    start, end = about.span.start & ~0xFFF, (about.span.end | 0xFFF) + 1
-    if start < 1 << 20 and machine.layout.fixed is None:
-        return
-    assumed = any("default type isn't in" in each for each in machine.notes)
-    try:
-        found = []
-        for run in runs(registers_of(machine), start, end):
-            found.append(run)
-            if len(found) > _MOST:
-                return
-    except (LayoutError, ValueError):
+def _by_mtrrs(dump: Dump, machine: Imported, span: Span) -> Iterator[str]:
+    start, end = span.start & ~0xFFF, (span.end | 0xFFF) + 1
+    found = _runs(machine, start, end)
+    if _differ(dump, found, start, end):
+        yield "The text lists the MTRRs more than once, and not alike there."
         return
     for run in found:
-        by_default = not any(each.base <= run.start < each.base + each.size for each in machine.layout.ranges)
-        if assumed and by_default:
-            yield f"No register covers {run.start:#x}-{run.end - 1:#x}; the default type isn't in the text."
+        where_it_is = f"{run.start:#x}-{run.end - 1:#x}"
+        if run.memtype is None:
+            yield f"No register covers {where_it_is}; the default type isn't in the text."
         else:
-            yield f"The MTRRs say {run.memtype} of {run.start:#x}-{run.end - 1:#x}."
+            yield f"The MTRRs say {run.memtype} of {where_it_is}."
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring addresses that the MTRRs give one type; None where the default type isn't said."""
+
+    start: int
+    end: int
+    memtype: MemType | None
+
+
+def _runs(machine: Imported, start: int, end: int) -> list[_Run]:
+    """What registers say of a range; nothing where they may not be all, or say too much."""
+    if not machine.complete or (start < 1 << 20 and machine.layout.fixed is None):
+        return []
+    found = []
+    try:
+        for run in runs(registers_of(machine), start, end):
+            covered = any(each.base <= run.start < each.base + each.size for each in machine.layout.ranges)
+            said_there = covered or machine.default_is_said
+            found.append(_Run(run.start, run.end, run.memtype if said_there else None))
+            if len(found) > _MOST:
+                return []
+    except (LayoutError, ValueError):
+        return []
+    return found
+
+
+def _differ(dump: Dump, found: list[_Run], start: int, end: int) -> bool:
+    """Whether another listing of the text's says another type of any of a range."""
+    others = {replace(each, lines=(), result=True): each for each in dump.mtrrs if each.is_map}
+    for listing in list(others.values())[:_MOST]:
+        try:
+            theirs = _runs(layout_of_listing(dump, listing), start, end)
+        except UsageError:
+            continue
+        for one in found:
+            for other in theirs:
+                together = one.start < other.end and other.start < one.end
+                if together and None not in (one.memtype, other.memtype) and one.memtype is not other.memtype:
+                    return True
+    return False
 
 
 def _types(explanation: Explanation) -> Iterator[str]:

@@ -40,11 +40,15 @@ class Imported:
     :param physical_bits: Width of the machine's physical addresses, as far as the text says it, else the
         least that has room for its ranges.
     :param notes: What the text doesn't say, what was taken for it, and what was changed; a sentence each.
+    :param complete: Whether all registers that the text has of it were understood.
+    :param default_is_said: Whether the text says the default type.
     """
 
     layout: Layout
     physical_bits: int
     notes: tuple[str, ...]
+    complete: bool = True
+    default_is_said: bool = True
 
 
 def layout_of(dump: Dump, name: str = "imported") -> Imported:
@@ -60,12 +64,25 @@ def layout_of(dump: Dump, name: str = "imported") -> Imported:
             "there are no MTRRs in this text; /proc/mtrr has them, and the kernel's log with mtrr=debug "
             "(6.5 and later)"
         )
+    return layout_of_listing(dump, listing, name)
+
+
+def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imported:
+    """The layout that one of a report's listings shows.
+
+    :param dump: What was read of the report.
+    :param listing: The listing.
+    :param name: The name of the layout.
+    :raises UsageError: it has more registers than a CPU can have.
+    """
     if len(listing.variable) > _MOST_REGISTERS:
         count = len(listing.variable)
         raise UsageError(
             f"{listing.source} lists {count} variable ranges; a CPU has at most {_MOST_REGISTERS}"
         )
     notes: list[str] = []
+    if not listing.complete:
+        notes.append(f"a line of {listing.source} is cut or wasn't understood: registers may be missing here")
     width = _width(dump, listing, notes)
     numbered = [each.number for each in listing.variable] != list(range(len(listing.variable)))
     ranges = []
@@ -73,7 +90,9 @@ def layout_of(dump: Dump, name: str = "imported") -> Imported:
         found = _range(each, width, listing, notes)
         if found is not None:
             ranges.append(found if numbered else replace(found, register=None))
+    complete = listing.complete and len(ranges) == len(listing.variable)
     default = listing.default
+    default_is_said = default is not None and default in MTRR_TYPES
     if default is None or default not in MTRR_TYPES:
         # Firmware covers RAM with write-back over uncached memory, or takes holes out of write-back memory.
         default = MemType.UC if any(each.memtype is MemType.WB for each in ranges) else MemType.WB
@@ -95,7 +114,7 @@ def layout_of(dump: Dump, name: str = "imported") -> Imported:
         tom2_write_back=bool(listing.tom2_write_back) and tom2 is not None,
         description=_description(dump, listing),
     )
-    return Imported(layout, width, tuple(dict.fromkeys(notes)))
+    return Imported(layout, width, tuple(dict.fromkeys(notes)), complete, default_is_said)
 
 
 def _description(dump: Dump, listing: Mtrrs) -> str:

@@ -37,7 +37,7 @@ def _mtrr_mismatch(case: Case) -> Story:
 
 def _by_registers(dump: Dump, about: Subject, held: MemType | None) -> str:
     listing = dump.mtrr
-    if listing is None or about.span is None:
+    if listing is None or not listing.complete or about.span is None:
         return ""
     inside = [
         each
@@ -121,7 +121,8 @@ def _inconsistent(case: Case) -> Story:
 
 
 def _cleanup_failed(case: Case) -> Story:
-    count = len(case.dump.mtrr.variable) if case.dump.mtrr is not None else 0
+    listing = case.dump.mtrr
+    count = len(listing.variable) if listing is not None and listing.complete else 0
     have = f" The firmware uses {count} of them." if count else ""
     return Story(
         "mtrr_cleanup found no other layout of the registers that covers the same RAM and leaves registers "

@@ -9,6 +9,7 @@ import pytest
 from pytest_memtype import Hardware, Layout, MemType, MtrrRange
 from pytest_memtype.dumps.read import read
 from pytest_memtype.errors import UsageError
+from pytest_memtype.explain.explanation import explain, sections
 from pytest_memtype.explain.imported_layout import fitted, layout_of
 from pytest_memtype.explain.layout_text import layout_text
 from pytest_memtype.explain.machine_map import machine_map
@@ -140,3 +141,76 @@ def test_more_registers_than_a_cpu_has() -> None:
     ]
     with pytest.raises(UsageError, match="lists 256 variable ranges; a CPU has at most 255"):
         layout_of(read("\n".join(lines)))
+
+
+# What "dmesg | grep -i mtrr" leaves of a listing.
+HEADINGS = """\
+[    0.000000] MTRR default type: uncachable
+[    0.000000] MTRR fixed ranges enabled:
+[    0.000000] MTRR variable ranges enabled:
+"""
+BOOT = f"""{HEADINGS}\
+[    0.000000]   0 base 000000000 mask F80000000 write-back
+[    0.000000]   1 disabled
+"""
+REFUSED = "[   10.000000] ioremap error for {0:#x}-{1:#x}, requested 0x2, got 0x0\n"
+PROC = """\
+reg00: base=0x000000000 (    0MB), size= 8192MB, count=1: write-back
+reg01: base=0x0e0000000 ( 3584MB), size=  256MB, count=1: uncachable
+"""
+
+
+def memory(text: str, address: int) -> list[str]:
+    """What explain says of some memory that a driver was refused."""
+    found = explain(read(text + REFUSED.format(address, address + 0x1000)), [])
+    return [line for each in sections(found) if each.title == "The memory" for line in each.lines]
+
+
+def test_headings_without_registers_are_no_map() -> None:
+    dump = read(HEADINGS + PROC)
+    layout = layout_of(dump).layout
+    assert layout.ranges == (MtrrRange(0, "8G", WB), MtrrRange(0xE0000000, "256M", UC))
+    assert layout.default is UC
+    assert "The MTRRs say WB of 0xfd000000-0xfd000fff." in memory(HEADINGS + PROC, 0xFD000000)
+    assert not [each for each in memory(HEADINGS, 0xFD000000) if "MTRRs say" in each]
+    with pytest.raises(UsageError, match="no MTRRs in this text"):
+        layout_of(read(HEADINGS))
+
+
+def test_listings_that_differ_say_nothing() -> None:
+    proc = """reg00: base=0x000000000 (    0MB), size= 2048MB, count=1: write-back
+reg01: base=0x0d0000000 ( 3328MB), size=  256MB, count=1: write-combining
+"""
+    said = memory(BOOT + proc, 0xD0000000)
+    assert "The text lists the MTRRs more than once, and not alike there." in said
+    assert not [each for each in said if "MTRRs say" in each]
+    assert "The MTRRs say WB of 0x70000000-0x70000fff." in memory(BOOT + proc, 0x70000000)
+    # Nothing but the boot's listing says what is where no register is.
+    assert "The MTRRs say UC of 0xc0000000-0xc0000fff." in memory(BOOT + proc, 0xC0000000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PROC.replace("uncachable", "uncach"),
+        PROC.replace("0x0e0000000", "0x0e000"),
+        PROC.replace("uncachable", "?"),
+        BOOT.replace("1 disabled", "1 base 0E0000000 mask FF000"),
+        BOOT.replace("0 base 000000000 mask F80000000 write-back", "0 base 000").replace(
+            "1 disabled", "1 base 080000000 mask F80000000 write-back"
+        ),
+        "original variable MTRRs\nreg 0, base: 0GB, range: 4GB, type WB\nreg 1, base: 3584MB, rang\n",
+        "MTRR overview\nReg 0: 0x0000000000000000 - 0x0000000100000000 (     4096 MB)   Write-Back\n"
+        "Reg 1: 0x00000000e0000000 - 0x00000000f0\n",
+        "RDMSR( 0x200 ) = 0000000000000006\nRDMSR( 0x201 ) = 0000007F80000800\nRDMSR( 0x203 ) = 07F80000800\n",
+    ],
+)
+def test_a_listing_that_is_cut_says_nothing(text: str) -> None:
+    assert not [each for each in memory(text, 0xE0000000) if "MTRRs" in each or "register" in each]
+    assert [each for each in layout_of(read(text)).notes if "may be missing" in each or "is left out" in each]
+
+
+def test_a_whole_listing_beats_one_that_is_cut() -> None:
+    imported = layout_of(read(BOOT.replace("1 disabled", "1 base 0E0000000 mask FF000") + PROC))
+    assert len(imported.layout.ranges) == 2
+    assert not any("may be missing" in each for each in imported.notes)

@@ -85,3 +85,13 @@ def test_a_command_line_of_many_words() -> None:
     )
     setting = next(settings(report, None))
     assert setting.hardware.cmdline == "enable_mtrr_cleanup mtrr_chunk_size=24M disable_mtrr_trim"
+
+
+def test_headings_alone_are_no_machine_without_registers() -> None:
+    headings = "MTRR default type: uncachable\nMTRR fixed ranges enabled:\nMTRR variable ranges enabled:\n"
+    register = "reg00: base=0x000000000 (    0MB), size= 2048MB, count=1: write-back\n"
+    assert next(settings(read(headings), None)).layout.ranges == ()
+    assert next(settings(read(headings), None)).layout.default is None
+    assert [each.memtype for each in next(settings(read(headings + register), None)).layout.ranges] == [
+        MemType.WB
+    ]
