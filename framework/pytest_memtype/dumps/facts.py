@@ -353,6 +353,7 @@ class Bar:
     :param bits: 32 or 64; None if not said.
     :param prefetchable: Whether it is; None if not said.
     :param line: Where it is.
+    :param rom: Whether it is the expansion ROM, which is no BAR by number.
     """
 
     device: str
@@ -362,6 +363,7 @@ class Bar:
     bits: int | None
     prefetchable: bool | None
     line: int
+    rom: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, TypeAlias
 
 from pytest_memtype.dumps.facts import Bar, Span
 from pytest_memtype.dumps.text import Cursor
@@ -20,17 +20,26 @@ _MEMORY: Final = re.compile(
     # ASCII, as the sign of kelvins is a K where case doesn't matter.
     re.I | re.ASCII,
 )
-# drivers/pci/probe.c, __pci_read_base(): "reg 10:", "reg 0x10:" since 3.10, "BAR 0 [mem ...]" since 6.9.
+# drivers/pci/probe.c, __pci_read_base(): "reg 10:", "reg 0x10:" since 3.10, "BAR 0 [mem ...]" since 6.9. Then
+# setup-res.c: "BAR 0: assigned [mem ...]" and "can't claim BAR 0 [mem ...]: ..." before, behind the range since.
 _SCANNED: Final = re.compile(
-    rf"\bpci (?P<device>{_ADDRESS}): (?:reg (?:0x)?(?P<register>[0-9a-f]{{2,3}}):?|BAR (?P<index>\d):?) "
-    r"\[mem 0x(?P<start>[0-9a-f]{1,16})-0x(?P<end>[0-9a-f]{1,16})(?P<flags>(?: 64bit| pref| window)*)\]",
+    rf"\bpci (?P<device>{_ADDRESS}): (?P<lost>can't claim )?(?:reg (?:0x)?(?P<register>[0-9a-f]{{2,3}}):?"
+    r"|BAR (?P<index>\d{1,2}):?|ROM)(?: (?:assigned|set to|(?P<releasing>releasing)))? "
+    r"\[mem 0x(?P<start>[0-9a-f]{1,16})-0x(?P<end>[0-9a-f]{1,16})(?P<flags>(?: 64bit| pref| window)*)\]"
+    r"(?P<gone>: (?:can't claim|releasing))?",
     re.I,
 )
+#: PCI_ROM_ADDRESS, and of a bridge PCI_ROM_ADDRESS1.
+_ROM: Final = (0x30, 0x38)
+#: PCI_ROM_RESOURCE. What has a higher number is a bridge's window, or of SR-IOV.
+_ROM_INDEX: Final = 6
+
+_Key: TypeAlias = tuple[str, int | None, Span | None]
 
 
 def bars(cursor: Cursor) -> tuple[Bar, ...]:
-    """The BARs that a text has, each with its device if that is named above it."""
-    found: list[Bar] = []
+    """The BARs that a text has, each with its device if that is named above it, where they are at last."""
+    found: dict[_Key, Bar] = {}
     device, description = "", ""
     for index, row in enumerate(cursor.rows):
         message = row.message
@@ -54,17 +63,43 @@ def bars(cursor: Cursor) -> tuple[Bar, ...]:
                     prefetchable = match["prefetchable"] is None
                     number = int(match["index"]) if match["index"] else None
                     bits = int(match["bits"]) if match["bits"] else None
-                    if size and start + size <= 1 << 64:
-                        found.append(Bar(device, description, number, span, bits, prefetchable, row.number))
+                    if start and size and start + size <= 1 << 64:
+                        bar = Bar(device, description, number, span, bits, prefetchable, row.number)
+                        found[_key(bar)] = bar
                 break
         elif "[mem 0x" in message and (match := _SCANNED.search(message)):
             cursor.use(index)
-            start, end = int(match["start"], 16), int(match["end"], 16)
-            number = int(match["index"]) if match["index"] else (int(match["register"], 16) - 0x10) // 4
-            if start <= end:
-                flags = match["flags"]
-                bits = 64 if "64bit" in flags else 32
-                found.append(
-                    Bar(match["device"], "", number, Span(start, end), bits, "pref" in flags, row.number)
-                )
-    return tuple(dict.fromkeys(found))
+            _scanned(match, row.number, found)
+    return tuple(dict.fromkeys(found.values()))
+
+
+def _scanned(match: re.Match[str], line: int, found: dict[_Key, Bar]) -> None:
+    """Note where the kernel says that a BAR is, or that it is no more.
+
+    :param match: What was read of the line.
+    :param line: Its number.
+    :param found: The BARs so far.
+    """
+    if match["register"]:
+        register = int(match["register"], 16)
+        number, rom = (register - 0x10) // 4, register in _ROM
+    else:
+        number = int(match["index"] or _ROM_INDEX)
+        rom = number == _ROM_INDEX
+    if not rom and not 0 <= number < _ROM_INDEX:
+        return
+    start, end, flags = int(match["start"], 16), int(match["end"], 16), match["flags"]
+    bits, prefetchable = 64 if "64bit" in flags else 32, "pref" in flags
+    index = None if rom else number
+    bar = Bar(match["device"], "", index, Span(start, max(start, end)), bits, prefetchable, line, rom)
+    # A BAR at 0 has no address yet.
+    if match["lost"] or match["releasing"] or match["gone"] or not start or start > end:
+        found.pop(_key(bar), None)
+    else:
+        found[_key(bar)] = bar
+
+
+def _key(bar: Bar) -> _Key:
+    """The device without its domain 0, and the number: what has neither is told apart by its range."""
+    number = _ROM_INDEX if bar.rom else bar.index
+    return bar.device.removeprefix("0000:"), number, None if bar.device and number is not None else bar.span

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump, Span
+from pytest_memtype.dumps.facts import Bar, Dump, Span
 from pytest_memtype.explain.imported_layout import Imported
 from pytest_memtype.machine.layout import intended
 from pytest_memtype.machine.memory_map import Kind, Owner
@@ -50,7 +50,7 @@ def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:
     The most exact comes first: a device's BAR, then ``/proc/iomem`` from the inside out, then e820.
     """
     found = [
-        (f"memory of {_name(each.device, each.description, each.index)}", each.span)
+        (f"memory of {_name(each)}", each.span)
         for each in dump.bars
         if each.span.overlaps(span)
     ]
@@ -62,10 +62,10 @@ def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:
     return list(dict.fromkeys(found))
 
 
-def _name(device: str, description: str, index: int | None) -> str:
-    which = f"BAR {index} of " if index is not None else ""
-    what = f" ({description})" if description else ""
-    return f"{which}the PCI device {device}{what}" if device else f"{which}a PCI device"
+def _name(bar: Bar) -> str:
+    which = "the ROM of " if bar.rom else f"BAR {bar.index} of " if bar.index is not None else ""
+    what = f" ({bar.description})" if bar.description else ""
+    return f"{which}the PCI device {bar.device}{what}" if bar.device else f"{which}a PCI device"
 
 
 def _owners(dump: Dump, first: int, end: int) -> Iterator[Owner]:
@@ -78,7 +78,7 @@ def _owners(dump: Dump, first: int, end: int) -> Iterator[Owner]:
         ram = resource.span.name == "System RAM"
         known.append((1 + resource.depth, resource.span, Kind.RAM if ram else Kind.BAR, resource.span.name))
     for bar in dump.bars:
-        known.append((100, bar.span, Kind.BAR, _name(bar.device, bar.description, bar.index)))
+        known.append((100, bar.span, Kind.BAR, _name(bar)))
     known = known[:_MOST_RANGES]
     edges = {first, end}
     for _, span, _, _ in known:

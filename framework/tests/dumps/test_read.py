@@ -192,6 +192,46 @@ def test_lspci() -> None:
     assert dump.bars[0].description.startswith("VGA compatible controller")
 
 
+def test_bars_of_a_kernels_log() -> None:
+    """SR-IOV's registers are no BARs, a ROM is none by number, and one at 0 isn't anywhere yet."""
+    dump = read(
+        "[    0.300000] pci 0000:00:02.0: reg 0x30: [mem 0xfd000000-0xfdffffff pref]\n"
+        "[    0.300000] pci 0000:01:00.0: reg 0x184: [mem 0xfc000000-0xfc003fff 64bit pref]\n"
+        "[    0.300000] pci 0000:01:00.0: reg 0x28: [mem 0xfc000000-0xfc003fff]\n"
+        "[    0.300000] pci 0000:01:00.0: reg 0x10: [mem 0x00000000-0x00ffffff 64bit pref]\n"
+        "[    0.300000] pci 0000:01:00.0: reg 0x1c: [mem 0xe0000000-0xe0ffffff 64bit pref]\n"
+        "[    0.300000] pci 0000:02:00.0: ROM [mem 0xfb000000-0xfb00ffff pref]\n"
+        "[    0.300000] pci 0000:00:1c.0: BAR 8: assigned [mem 0xfa000000-0xfa0fffff]\n"
+        "[    0.300000] pci 0000:03:00.0: VF BAR 0 [mem 0xf9000000-0xf90fffff]\n"
+    )
+    assert [(each.device, each.index, each.rom, each.span.start) for each in dump.bars] == [
+        ("0000:00:02.0", None, True, 0xFD000000),
+        ("0000:01:00.0", 3, False, 0xE0000000),
+        ("0000:02:00.0", None, True, 0xFB000000),
+    ]
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "BAR 0 [mem 0xf0000000-0xf0ffffff]: can't claim; no compatible bridge window",
+        "can't claim BAR 0 [mem 0xf0000000-0xf0ffffff]: no compatible bridge window",
+        "BAR 0 [mem 0xf0000000-0xf0ffffff]: releasing",
+        "BAR 0: releasing [mem 0xf0000000-0xf0ffffff]",
+        "",
+    ],
+)
+@pytest.mark.parametrize(
+    "assigned",
+    ["BAR 0 [mem 0xe0000000-0xe0ffffff]: assigned", "BAR 0: assigned [mem 0xe0000000-0xe0ffffff]", ""],
+)
+def test_a_bar_that_has_moved(then: str, assigned: str) -> None:
+    lines = ["reg 0x10: [mem 0xf0000000-0xf0ffffff]", then, assigned]
+    dump = read("\n".join(f"[    0.400000] pci 0000:01:00.0: {each}" for each in lines))
+    where = [0xE0000000] if assigned else [] if then else [0xF0000000]
+    assert [(each.index, each.span.start) for each in dump.bars] == [(0, start) for start in where]
+
+
 def test_iomem_with_its_nesting() -> None:
     dump = read(
         "c0000000-febfffff : PCI Bus 0000:00\n  fd000000-fdffffff : 0000:00:02.0\n00000000-00000000 : x\n"
