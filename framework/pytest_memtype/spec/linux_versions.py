@@ -126,7 +126,17 @@ TABLE = (
     # The PAT was untied from the MTRRs in 6.2; seen with 6.12.
     Row(Topic.NO_MTRR, Behaviour.PAT_ON, ((6, 2, 0),), "arch/x86/kernel/cpu/cacheinfo.c, cache_bp_init()"),
     Row(Topic.NO_MTRR_WRITE_BACK, Behaviour.WRITE_BACK, _ALWAYS, f"{_PAT}, pat_x_mtrr_type()"),
-    Row(Topic.NO_MTRR_WRITE_BACK, Behaviour.UNCACHED_MINUS, ((6, 1, 0),), f"{_PAT}, pat_x_mtrr_type()"),
+    # Where the PAT is called on without MTRRs, nothing says that the memory may be cached.
+    Row(Topic.NO_MTRR_WRITE_BACK, Behaviour.UNCACHED_MINUS, ((5, 19, 0),), f"{_PAT}, pat_x_mtrr_type()"),
+    # 90b926e68f50 "x86/pat: Fix pat_x_mtrr_type() for MTRR disabled case", 6.2-rc4 and 6.1.7 ...
+    Row(Topic.NO_MTRR_WRITE_BACK, Behaviour.WRITE_BACK, ((6, 1, 7),), f"{_PAT}, pat_x_mtrr_type()"),
+    # ... until f9f57da2c2d1 "x86/mtrr: Revert 90b926e68f50", before 6.2 and in 6.1.33.
+    Row(
+        Topic.NO_MTRR_WRITE_BACK,
+        Behaviour.UNCACHED_MINUS,
+        ((6, 1, 33), (6, 2, 0)),
+        f"{_PAT}, pat_x_mtrr_type()",
+    ),
     Row(Topic.NOPAT_DSYNC, Behaviour.UNCACHED_MINUS, _ALWAYS, f"{_PAT}, phys_mem_access_prot_allowed()"),
     # 1b3f2bd04d90 "x86/devmem: Remove duplicate range_is_allowed() definition"; no report is known.
     Row(Topic.NOPAT_DSYNC, Behaviour.WRITE_BACK, ((6, 16, 0),), f"{_PAT}, phys_mem_access_prot_allowed()"),
@@ -134,15 +144,19 @@ TABLE = (
 """Within a topic a later row replaces the earlier ones."""
 
 
+def _rows(version: Version) -> Mapping[Topic, Row]:
+    return {row.topic: row for row in TABLE if row.holds(version)}
+
+
 def behaviours(version: Version) -> Mapping[Topic, Behaviour]:
     """The behaviour of a version in each topic."""
-    return {row.topic: row.behaviour for row in TABLE if row.holds(version)}
+    return {topic: row.behaviour for topic, row in _rows(version).items()}
 
 
 def changed(older: Version, newer: Version) -> list[Row]:
-    """The rows that hold for the newer version and not for the older."""
-    before, after = behaviours(older), behaviours(newer)
-    return [row for row in TABLE if after[row.topic] is row.behaviour is not before[row.topic]]
+    """The rows that hold for the newer version, where the older behaves otherwise."""
+    before, after = behaviours(older), _rows(newer)
+    return [row for row in after.values() if row.behaviour is not before[row.topic]]
 
 
 # Behind "#": before it /proc/version has the compiler's version, "gcc (Debian 12.2.0-14+deb12u1)".

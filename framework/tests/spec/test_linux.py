@@ -459,6 +459,16 @@ def test_what_changed_between_versions() -> None:
     assert changed(TRIXIE, TRIXIE) == []
 
 
+def test_write_back_without_mtrrs() -> None:
+    """90b926e68f50 let it through in 6.1.7, f9f57da2c2d1 took that back in 6.1.33."""
+    topic = Topic.NO_MTRR_WRITE_BACK
+    given = {(6, 1, 6): "UC-", (6, 1, 7): "WB", (6, 1, 32): "WB", (6, 1, 33): "UC-", (6, 2, 0): "UC-"}
+    given |= {(5, 18, 19): "WB", (6, 0, 19): "UC-", TRIXIE: "UC-"}
+    assert {version: behaviours(version)[topic].value for version in given} == given
+    (row,) = [each for each in changed((6, 1, 6), (6, 1, 8)) if each.topic is topic]
+    assert row.since == ((6, 1, 7),)
+
+
 @pytest.mark.parametrize("version", ALL)
 def test_mprotect_splits_only_what_it_changes(version: Version) -> None:
     linux = kernel(version)
