@@ -137,7 +137,8 @@ def _situation(guest: Guest, chosen: random.Random, number: int) -> Told:
         region = window[first : first + chosen.randrange(1, 8 - first)]
         memtype = chosen.choice(TYPES)
         held = _held_by(guest, region)
-        if chosen.random() < 0.5:
+        by_driver = chosen.random() < 0.5
+        if by_driver:
             outcome = guest.driver(f"d{number}{turn}").ioremap(region, memtype)
         else:
             outcome = process.mmap(region, memtype)
@@ -146,6 +147,9 @@ def _situation(guest: Guest, chosen: random.Random, number: int) -> Told:
         # is_new_memtype_allowed() and memtype_check_conflict(), 5.10 to 7.3: a refusal has two reasons.
         told = Told((region.start, region.end - 1), memtype, held)
         told.bug = "mixed-overlap" if len(held) > 1 else "wb-first" if held == (WB,) else "none"
+        if len(held) > 1 and not by_driver and memtype is held[0]:
+            # A request that takes no other type has the same line.
+            told.bug = "none"
     process.exit()
     return told
 

@@ -47,7 +47,7 @@ class Kind(enum.Enum):
     """The direct map of the range couldn't get the type ``asked``."""
     DEVMEM_REFUSED = "tried to access /dev/mem"
     SANITY = "resource sanity check"
-    """A driver maps more than the resource that it begins in, which is ``other``."""
+    """A driver's mapping is partly in a resource, which is ``other``, and reaches beyond it."""
     HUGE_PAGE = "huge-page mapping due to MTRR override"
 
     MTRR_MISMATCH = "mtrr: type mismatch"

@@ -11,7 +11,7 @@ from pytest_memtype.dumps.facts import Dump, Kind, Span
 from pytest_memtype.dumps.main_complaint import MEMORY
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.explain.imported_layout import Imported, layout_of, layout_of_listing
-from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, Suspect, suspects
+from pytest_memtype.explain.known_bugs import Suspect, suspects
 from pytest_memtype.explain.machine_map import owner_of, registers_of
 from pytest_memtype.explain.missing import missing
 from pytest_memtype.explain.stories import story
@@ -266,8 +266,6 @@ def _verifier(explanation: Explanation) -> Iterator[str]:
             f"asked for as "
             f"{about.asked}, and every mapping of a page must have one type."
         )
-        if (about.asked, different[0]) not in REFUSED_PAIRS and len(about.held) == 1:
-            yield "Linux would rather have given the type that is there."
 
 
 def _bugs(explanation: Explanation) -> Iterator[str]:

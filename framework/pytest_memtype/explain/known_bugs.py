@@ -12,7 +12,7 @@ from typing import Final
 
 from pytest_memtype.bugs.facts import Bug
 from pytest_memtype.dumps.facts import Complaint, Dump, Kernel, Kind
-from pytest_memtype.explain.subject import Subject
+from pytest_memtype.explain.subject import Subject, says
 from pytest_memtype.x86.memtype import MemType
 
 #: The pairs (asked for, held) that is_new_memtype_allowed() refuses (arch/x86/include/asm/pgtable.h).
@@ -25,8 +25,8 @@ REFUSED_PAIRS: Final = frozenset(
     }
 )
 
-#: More than any series has had (4.4 ended with 302).
-_UPDATES: Final = 400
+UPDATES: Final = 400
+"""More than any series has had (4.4 ended with 302)."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,7 @@ class _Case:
 
     def says(self, pattern: str) -> bool:
         """Whether the writer says something, and not that it wasn't so."""
-        return any(
-            not re.search(
-                r"\b(?:no|not|never|without|isn't|don't|doesn't|didn't)\s+(?:\w+\s+){0,2}$",
-                self.words[max(0, each.start() - 40) : each.start()],
-            )
-            for each in re.finditer(pattern, self.words, re.I)
-        )
+        return says(self.words, pattern)
 
     def kind(self, *kinds: Kind) -> Complaint | None:
         return next(iter(self.dump.of(*kinds)), None)
@@ -92,7 +86,7 @@ def presence(bug: Bug, kernel: Kernel | None) -> bool | None:
     if kernel.exact:
         return bug.present(kernel.version)
     major, minor, _ = kernel.version
-    possible = {bug.present((major, minor, update)) for update in range(_UPDATES)}
+    possible = {bug.present((major, minor, update)) for update in range(UPDATES)}
     return next(iter(possible)) if len(possible) == 1 else None
 
 
@@ -138,7 +132,19 @@ def _mixed_overlap(case: _Case) -> _Hit | None:
     found = case.kind(Kind.CONFLICTING_TYPES)
     if found is None or case.about.strict or len(found.held) != 2:
         return None
-    return _Hit(f"the range has pieces of two types, {found.held[0]} and {found.held[1]}")
+    # Whoever takes no other type than his own has that named first (memtype_check_conflict()). Neither ioremap()
+    # nor mmap() is such a caller.
+    certain = (
+        case.about.asked not in (None, found.held[0])
+        or any(each.span == found.span for each in case.dump.of(Kind.IOREMAP_FAILED))
+        or case.says(r"\bmmap\b|\bioremap(?:_\w+)?\b")
+    )
+    return _Hit(
+        f"the range has pieces of two types, {found.held[0]} and {found.held[1]}"
+        + ("" if certain else ", unless the first is what was asked for"),
+        sequence=certain,
+        alone=False,
+    )
 
 
 def _wb_first(case: _Case) -> _Hit | None:
@@ -201,8 +207,11 @@ def _vma_split(case: _Case) -> _Hit | None:
         )
     if case.says(_FORK) and case.says(_PRIVATE):
         return None
+    # A driver that calls set_memory_wb() for pages that it never had says so, too.
     return _Hit(
-        "a range was freed that isn't reserved as such, as when a mapping had been split", sequence=False
+        "a range was freed that isn't reserved as such, as when a mapping had been split",
+        sequence=False,
+        alone=False,
     )
 
 
@@ -211,7 +220,9 @@ def _fork_frees(case: _Case) -> _Hit | None:
     if _freed(case) is not None:
         if forks and (case.says(_PRIVATE) or case.says(_NO_MEMORY)):
             return _Hit("after a fork() that failed, memory is freed that isn't reserved any more")
-        return _Hit("a range was freed that isn't reserved, as after a fork() that failed", sequence=False)
+        return _Hit(
+            "a range was freed that isn't reserved, as after a fork() that failed", sequence=False, alone=False
+        )
     warning = _warned(case)
     if warning is not None and "copy_process" in warning.trace and not case.says(_FAULTS):
         return _Hit(f"{warning.function}() warns below a fork() that failed", sequence=case.says(_PRIVATE))

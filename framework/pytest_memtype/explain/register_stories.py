@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump, Kind
+from pytest_memtype.dumps.facts import Dump, Kernel, Kind
 from pytest_memtype.explain import linux_source
+from pytest_memtype.explain.known_bugs import UPDATES
 from pytest_memtype.explain.story import AS_IT_IS, Case, Story, Teller, said, where
 from pytest_memtype.explain.subject import Subject
+from pytest_memtype.spec.linux_versions import Behaviour, Topic, behaviours
 from pytest_memtype.x86.memtype import MemType
 
 
@@ -161,6 +163,7 @@ def _firmware(case: Case) -> Story:
 
 def _mtrr_off(case: Case) -> Story:
     newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.dump.kernel, 6, 2)
+    off = next(iter(case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED)), None)
     given = ""
     if case.about.span is not None and case.about.granted is not None:
         given = f": {where(case.about.span)} is {said(case.about.granted)}"
@@ -169,8 +172,10 @@ def _mtrr_off(case: Case) -> Story:
         False: "the PAT isn't set up either: it is as at reset, without write-combining",
         None: "before 6.2 the PAT isn't set up then either",
     }[newer]
+    if off is not None:
+        pat = f"the PAT isn't used either: {off.raw}"
     writeback = ""
-    if linux_source.is_newer(case.dump.kernel, 6, 1):
+    if off is None and _write_back_is_uncached(case.dump.kernel):
         writeback = (
             ", and who asks for write-back gets uncached (UC-), as no MTRR says that the memory may be cached"
         )
@@ -186,6 +191,16 @@ def _mtrr_off(case: Case) -> Story:
             "IA32_MTRR_DEF_TYPE = 0x806",
         ),
     )
+
+
+def _write_back_is_uncached(kernel: Kernel | None) -> bool:
+    """Whether a kernel is known to give UC- for write-back where there are no MTRRs."""
+    if kernel is None:
+        return False
+    major, minor, patch = kernel.version
+    possible = [(major, minor, each) for each in ([patch] if kernel.exact else range(UPDATES))]
+    answers = {behaviours(each)[Topic.NO_MTRR_WRITE_BACK] for each in possible}
+    return answers == {Behaviour.UNCACHED_MINUS}
 
 
 def _pat_off(case: Case) -> Story:

@@ -41,10 +41,11 @@ def _conflict(case: Case) -> Story:
             ),
         )
     one, two = case.about.held if len(case.about.held) == 2 else (None, None)
+    unless = " (unless the caller takes no other type than its own; then the first is what it asked for)"
     return Story(
         f"{where(case.about.span)} can't be mapped as a whole: a part of it is reserved as {said(one)}, "
-        f"another as {said(two)}. Which part has which the message doesn't say (unless the caller takes no "
-        "other type than its own; then the first is what it asked for)",
+        f"another as {said(two)}. Which part has which the message doesn't say"
+        f"{unless if case.about.asked in (None, one) else ''}",
         "a request takes the type of the reservations that it overlaps; where those differ there is none "
         f"to take, so it fails, EBUSY inside the kernel, EINVAL for a process ({place})",
         KEPT_APART,
@@ -123,19 +124,27 @@ def _freeing(case: Case) -> Story:
             f"{linux_source.in_memtype(case.dump.kernel, 'memtype_free')} found no reservation for it",
             NO_SIGN,
         )
-    since = linux_source.is_newer(case.dump.kernel, 6, 16)
-    how = "exactly that range" if since else "exactly that range, or one that is longer and ends there"
+    counted = linux_source.is_newer(case.dump.kernel, 6, 16)
+    # "x86/mm/pat: Change free_memtype() to support shrinking case", 2039e6acaf94, 4.5 to 6.15.
+    ends_there = {
+        True: ", or one that is longer and ends there",
+        None: ", or (4.5 to 6.15) one that is longer and ends there",
+    }
+    how = ends_there.get(linux_source.is_newer(case.dump.kernel, 4, 5), "") if not counted else ""
+    advice = ["compare /sys/kernel/debug/x86/pat_memtype_list before the program starts and after it has ended"]
+    if not counted:
+        advice.append(
+            "6.16 and later count the pieces of a process's mapping, which gives no such message any more"
+        )
     return Story(
         f"{who(case.main)} gave back {where(case.about.span)}, and Linux has no reservation of that: what "
-        "was reserved for the mapping has another size by now, or was given back before",
-        f"a reservation is found by {how} ({linux_source.in_memtype(case.dump.kernel, 'memtype_free')})",
+        "was reserved for the mapping has another size by now, was given back before, or was never reserved",
+        f"a reservation is found by exactly that range{how} "
+        f"({linux_source.in_memtype(case.dump.kernel, 'memtype_free')})",
         "maybe: if the reservation was given back too early, others can map memory with another type while "
         "it is still mapped; if it stays behind, memory is only kept from having other types until the "
         "next boot",
-        (
-            "compare /sys/kernel/debug/x86/pat_memtype_list before the program starts and after it has ended",
-            "6.16 and later count the pieces of a mapping; there are no such messages any more",
-        ),
+        tuple(advice),
     )
 
 
@@ -345,8 +354,8 @@ def _sanity(case: Case) -> Story:
     if case.main.other is not None:
         other = f"{case.main.other.name} ({where(case.main.other)})"
     return Story(
-        f"{who(case.main)} mapped {where(case.about.span)}, which is a part of {other} and more than that. "
-        "It is allowed; the line is a warning",
+        f"{who(case.main)} mapped {where(case.about.span)}, which reaches beyond {other}. It is allowed; the "
+        "line is a warning",
         "kernel/resource.c, iomem_map_sanity_check()",
         "no sign of it: the driver may touch registers that aren't its own",
     )

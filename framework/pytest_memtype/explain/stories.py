@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -93,8 +94,9 @@ def _listed(dump: Dump, about: Subject) -> Story:
         )
         answer = f"the list's ends are exclusive; {answer}, the {each.memtype.kernel_name} entry {whose}"
     asked = _asked_about(dump)
-    if asked is not None:
-        answer = f"{'yes' if types == [asked] else 'no'}: {answer}"
+    there = asked & set(types)
+    if asked and there in (set(), set(types)):
+        answer = f"{'yes' if there else 'no'}: {answer}"
     return Story(
         answer,
         f"each line is one reservation, as {linux_source.in_memtype(dump.kernel, 'memtype_reserve')} keeps "
@@ -107,20 +109,32 @@ def _listed(dump: Dump, about: Subject) -> Story:
     )
 
 
-def _asked_about(dump: Dump) -> MemType | None:
-    """The type that a question of the writer's names."""
+_TYPES: Final = {
+    "write-combining": {MemType.WC},
+    "write-combined": {MemType.WC},
+    "write-back": {MemType.WB},
+    "cached": {MemType.WB},
+    "write-through": {MemType.WT},
+    "write-protected": {MemType.WP},
+    "uncached-minus": {MemType.UC_MINUS},
+    "uncached": {MemType.UC, MemType.UC_MINUS},
+}
+#: The end of "My NIC is slow: is the BAR at fe900000 write-combining?"
+_QUESTION: Final = re.compile(
+    rf"(?:is|are)\s+\S(?:.*\s)?(?P<type>{'|'.join(_TYPES)})(?:\s+(?:there|here|now|at \w+))?", re.I
+)
+#: Words of a question that yes and no are no answers to, or the wrong way round.
+_OTHER_QUESTION: Final = re.compile(
+    r"\b(?:way|possible|make|why|how|what|when|which|or|not|never|no)\b|n't\b", re.I
+)
+
+
+def _asked_about(dump: Dump) -> set[MemType]:
+    """The types that a question of the writer's names, which yes or no is an answer to; none without."""
     for line in dump.prose:
-        text = line.text.lower()
-        if "?" not in text or not any(
-            text.startswith(each) or f" {each}" in text for each in ("is ", "are ", "why is ")
-        ):
-            continue
-        for word, memtype in (
-            ("combining", MemType.WC),
-            ("write-back", MemType.WB),
-            ("uncached", MemType.UC_MINUS),
-            ("cached", MemType.WB),
-        ):
-            if word in text:
-                return memtype
-    return None
+        for sentence in re.findall(r"[^?]+(?=\?)", line.text):
+            clause = re.split(r"[.,:;!]\s+", sentence.strip())[-1]
+            asked = _QUESTION.fullmatch(clause)
+            if asked is not None and not _OTHER_QUESTION.search(sentence):
+                return _TYPES[asked["type"].lower()]
+    return set()

@@ -12,6 +12,7 @@ from pytest_memtype.x86.memtype import MemType
 
 # Callers that take no other type than theirs: their name is why the first of two conflicting types is theirs.
 _STRICT: Final = re.compile(r"\bset_memory_\w+|\bset_mce_nospec|\bset_pages_\w+|\bmemory.failure\b", re.I)
+_DENIED: Final = re.compile(r"\b(?:no|not|never|without|isn't|don't|doesn't|didn't)\s+(?:\w+\s+){0,2}$", re.I)
 _ADDRESS: Final = re.compile(
     r"(?<![\w.:-])(?:0x([0-9a-f]{5,16})|(?=[0-9a-f]*[0-9])(?=\w*[a-f])([0-9a-f]{8}))(?![\w:])", re.I
 )
@@ -80,10 +81,22 @@ def _made(dump: Dump) -> Subject:
     return Subject(found, found.span, found.held, found.asked, found.granted)
 
 
+def says(words: str, pattern: str | re.Pattern[str]) -> bool:
+    """Whether somebody says something, and not that it wasn't so.
+
+    :param words: The words.
+    :param pattern: An expression of what is said, in which case doesn't matter.
+    """
+    return any(
+        not _DENIED.search(words, max(0, each.start() - 40), each.start())
+        for each in re.finditer(pattern, words, 0 if isinstance(pattern, re.Pattern) else re.I)
+    )
+
+
 def _is_strict(dump: Dump) -> bool:
     texts = [each.text for each in dump.prose] + [each.text for each in dump.unread]
     traces = " ".join(function for each in dump.complaints for function in each.trace)
-    return any(_STRICT.search(text) for text in [*texts, traces])
+    return any(says(text, _STRICT) for text in [*texts, traces])
 
 
 def _of_list(dump: Dump, main: Complaint | None) -> Subject | None:

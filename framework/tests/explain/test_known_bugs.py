@@ -6,8 +6,9 @@ import pytest
 
 from pytest_memtype.bugs.catalogue import catalogue
 from pytest_memtype.dumps.read import read
-from pytest_memtype.explain.explanation import Explanation, explain
+from pytest_memtype.explain.explanation import Explanation, explain, sections
 from pytest_memtype.explain.known_bugs import _RULES
+from pytest_memtype.x86.memtype import MemType
 
 FREED = "x86/PAT: t:99 freeing invalid memtype [mem 0xfd400000-0xfd40bfff]"
 SPLIT = "The program calls mprotect() on half of the mapping, then munmap()."
@@ -31,9 +32,11 @@ def explained(text: str) -> Explanation:
         ("6.12.24", FORK, "fork-frees-parents"),
         ("6.12.25", FORK, "none"),
         ("6.1.162", FORK, "none"),
-        # Without a sequence two bugs fit 5.10.218 alike, and 6.12.43 has but one of them.
+        # Without a sequence two bugs fit 5.10.218 alike. 6.12.43 has but one of them, and a driver's
+        # set_memory_wb() for pages that it never had says so as well (open-gpu-kernel-modules#1278).
         ("5.10.218", "", "none"),
-        ("6.12.43", "", "vma-split-leak"),
+        ("6.12.43", "", "none"),
+        ("5.15.160", "", "none"),
     ],
 )
 def test_freed(kernel: str, words: str, bug: str) -> None:
@@ -51,6 +54,65 @@ def test_two_that_fit_are_both_named() -> None:
     found = explained(f"Linux version 5.10.218 (x@y)\n[   93.114000] {FREED}\n")
     assert {each.id for each in found.suspects} == {"vma-split-leak", "fork-frees-parents"}
     assert not any(each.sure for each in found.suspects)
+
+
+def test_a_message_alone_is_a_suspicion() -> None:
+    found = explained(f"Linux version 6.12.43 (x@y)\n[   93.114000] {FREED}\n")
+    assert [(each.id, each.sure) for each in found.suspects] == [("vma-split-leak", False)]
+    assert "or was never reserved" in found.story.answer
+
+
+_CONFLICT = "x86/PAT: X:1 conflicting memory types e0000000-f0000000 {}<->{}\n"
+_FAILED = "x86/PAT: memtype_reserve failed [mem 0xe0000000-0xefffffff], track {0}, req {0}\n"
+_UC_MINUS, _WC = "uncached-minus", "write-combining"
+
+
+@pytest.mark.parametrize(
+    ("text", "bug"),
+    [
+        # The first type may be the request's: the line is the same.
+        (_CONFLICT.format(_UC_MINUS, _WC), "none"),
+        (_CONFLICT.format(_UC_MINUS, _WC) + _FAILED.format(_UC_MINUS), "none"),
+        # The first type isn't the request's (NVIDIA/gds-nvidia-fs#77).
+        (_CONFLICT.format(_WC, _UC_MINUS) + _FAILED.format(_UC_MINUS), "mixed-overlap"),
+        # mmap() and ioremap() take the type that is there.
+        (_CONFLICT.format(_UC_MINUS, _WC) + "mmap() of resource0 fails.\n", "mixed-overlap"),
+        (_CONFLICT.format(_UC_MINUS, _WC) + "We don't call mmap().\n", "none"),
+        (
+            _CONFLICT.format(_UC_MINUS, _WC)
+            + _FAILED.format(_UC_MINUS)
+            + "ioremap memtype_reserve failed -16\n",
+            "mixed-overlap",
+        ),
+    ],
+)
+def test_two_types_of_one_range(text: str, bug: str) -> None:
+    found = explained(text)
+    assert found.known_bug == bug
+    assert [(each.id, each.sure) for each in found.suspects] == [("mixed-overlap", bug != "none")]
+
+
+def test_a_strict_request_that_the_writer_denies() -> None:
+    conflict = _CONFLICT.format(_WC, _UC_MINUS)
+    denied = explained(f"We don't call set_memory_wc() anywhere, only mmap() of resource0_wc.\n{conflict}")
+    assert not denied.about.strict
+    assert "nothing else" not in denied.story.answer
+    told = explained(f"The driver calls set_memory_wc().\n{conflict}")
+    assert told.about.strict
+    assert (told.about.asked, told.about.held) == (MemType.WC, (MemType.UC_MINUS,))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"The driver calls set_memory_wc().\n{_CONFLICT.format(_WC, _UC_MINUS)}",
+        f"x86/PAT: Xorg:705 map pfn expected mapping type {_UC_MINUS} for [mem 0xfd000000-0xfdffffff], got {_WC}",
+    ],
+)
+def test_what_linux_refused_it_would_not_have_given(text: str) -> None:
+    words = " ".join(line for each in sections(explained(text)) for line in each.lines)
+    assert "Rule 2 refuses it" in words
+    assert "would rather" not in words
 
 
 def test_a_release_that_may_be_any_update_is_no_proof() -> None:

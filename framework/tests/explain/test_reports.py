@@ -102,7 +102,7 @@ MESSAGES = {
     "x86/PAT: bar:tool:92 conflicting memory types ca000000-ca800000 uncached-minus<->write-combining": {
         "range": ["0xca000000", "0xca7fffff"],
         "held": ["UC_MINUS", "WC"],
-        "known_bug": "mixed-overlap",
+        "known_bug": "none",
     },
     REFUSED: {
         "range": ["0xe0000000", "0xe0ffffff"],
@@ -340,3 +340,79 @@ def test_a_text_that_was_not_read_to_its_end_says_so(monkeypatch: pytest.MonkeyP
 
     assert [each for each in unread("a\n" * 3000) if "its end, which wasn't read" in each]
     assert not [each for each in unread("a\n" * 900) if "its end" in each]
+
+
+LIST = "\nPAT memtype list:\nPAT: [mem 0x00000000fd000000-0x00000000fd001000] {}\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "memtype", "answer"),
+    [
+        ("Is it uncached?", "uncached", "yes: "),
+        ("Is it uncached?", "uncached-minus", "yes: "),
+        ("Is it uncached-minus?", "uncached", "no: "),
+        ("Is it uncached?", "write-back", "no: "),
+        ("My NIC is slow, is its BAR at fd000000 write-combining? I think so.", "write-combining", "yes: "),
+        ("Are both cached now?", "write-back", "yes: "),
+        # Yes and no are no answers, or the wrong way round.
+        ("Is there any way to make this write-combining?", "uncached-minus", ""),
+        ("Why is this uncached?", "uncached-minus", ""),
+        ("Is it not cached?", "uncached-minus", ""),
+        ("Why isn't that write-combining?", "uncached-minus", ""),
+        ("Is it cached or uncached?", "uncached-minus", ""),
+        ("Is write-combining supported?", "uncached-minus", ""),
+    ],
+)
+def test_yes_and_no(question: str, memtype: str, answer: str) -> None:
+    told = explain(read(question + LIST.format(memtype)), []).story.answer
+    assert told == f"{answer}fd000000-fd000fff is {memtype} in the list of reservations"
+
+
+OFF = "[    0.000000] x86/mtrr: MTRRs disabled (not available)\n"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "lines", "used", "uncached"),
+    [
+        ("6.12.60", "", True, True),
+        ("6.12.60", "[    0.000000] x86/PAT: PAT support disabled via boot option.\n", False, False),
+        ("6.12.60", "[    0.000000] x86/PAT: PAT not supported by the CPU.\n", False, False),
+        # 90b926e68f50 was in 6.1.7 to 6.1.32.
+        ("6.1.6", "", False, True),
+        ("6.1.8", "", False, False),
+        ("6.1.33", "", False, True),
+        ("6.1.0-18-amd64", "", False, False),
+        ("5.18.3", "", False, False),
+    ],
+)
+def test_mtrrs_that_are_off(kernel: str, lines: str, used: bool, uncached: bool) -> None:
+    answer = explain(read(f"[    0.000000] Linux version {kernel} (x@y)\n{lines}{OFF}"), []).story.answer
+    assert ("the PAT is used all the same" in answer) == used
+    assert ("who asks for write-back gets uncached" in answer) == uncached
+    if lines:
+        assert "the PAT isn't used either: " in answer
+
+
+@pytest.mark.parametrize(
+    ("kernel", "tail", "last"),
+    [("4.4.1", False, False), ("4.5.1", True, False), ("6.15.1", True, False), ("6.17.8", False, True)],
+)
+def test_what_frees_a_reservation_by_version(kernel: str, tail: bool, last: bool) -> None:
+    """2039e6acaf94 (4.5) came with the rule of the tail, and 6.16 without it; memtype_free() still says so."""
+    freed = "x86/PAT: t:9 freeing invalid memtype [mem 0xfd000000-0xfd000fff]"
+    story = explain(read(f"[    0.000000] Linux version {kernel} (x@y)\n{freed}"), []).story
+    assert ("longer and ends there" in story.rule) == tail
+    assert any("6.16 and later" in each for each in story.advice) != last
+    assert not any("no such messages any more" in each for each in story.advice)
+
+
+def test_a_mapping_around_a_resource_is_no_part_of_it() -> None:
+    answer = explain(
+        read(
+            "resource sanity check: requesting [mem 0x000c0000-0x000fffff], which spans more than PCI Bus "
+            "0000:00 [mem 0x000d0000-0x000dffff window]"
+        ),
+        [],
+    ).story.answer
+    assert "which reaches beyond PCI Bus 0000:00 (0xd0000-0xdffff (64K))" in answer
+    assert "a part of" not in answer
