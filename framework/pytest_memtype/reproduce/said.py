@@ -9,6 +9,9 @@ from pytest_memtype.dumps.facts import Complaint, Kind, Span
 from pytest_memtype.dumps.read import read
 from pytest_memtype.explain.known_bugs import FIRST_PAGE
 
+# What tells messages of a kind apart: which registers differ, what base and size aren't, why it is off.
+_APART = re.compile(r"\binconsistent \S+|\bmultiples\b|\bdisabled \(?(?:by|via|not|because)\b[^).]*", re.I)
+
 _KERNEL_TIME = re.compile(r"^\s*\[\s*\d+\.\d+\]\s?")
 
 
@@ -37,14 +40,13 @@ def same(wanted: Complaint, found: Complaint, *, offset: int) -> bool:
     """Whether a kernel's message says all that the report's says."""
     if wanted.kind is not found.kind:
         return False
-    if wanted.kind is Kind.MTRR_INCONSISTENT:
-        # Three messages of one kind: which registers differ.
-        return _which(wanted) == _which(found)
     if wanted.kind is Kind.WARNING:
         both = {wanted.function, found.function}
         return wanted.function == found.function or (None not in both and both <= FIRST_PAGE)
     return (
         _span(wanted.span, offset) in (None, _span(found.span, 0))
+        and _span(wanted.other, offset) in (None, _span(found.other, 0))
+        and _apart(wanted) in (None, _apart(found))
         and wanted.asked in (None, found.asked)
         and wanted.held in ((), found.held)
         and wanted.granted in (None, found.granted)
@@ -52,9 +54,9 @@ def same(wanted: Complaint, found: Complaint, *, offset: int) -> bool:
     )
 
 
-def _which(complaint: Complaint) -> str:
-    words = complaint.raw.lower().split("inconsistent ")[-1].split()
-    return words[0] if words else ""
+def _apart(complaint: Complaint) -> str | None:
+    words = _APART.search(complaint.raw)
+    return None if words is None else words[0].lower()
 
 
 def _span(span: Span | None, offset: int) -> tuple[int, int] | None:

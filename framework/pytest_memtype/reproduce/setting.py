@@ -266,7 +266,9 @@ def _without_mtrr(dump: Dump, kinds: set[Kind], *, pat: bool) -> bool:
 
 
 def _off(dump: Dump, plain: Setting) -> Setting:
-    if dump.cpu.has_mtrr is False:
+    # The other reason that mtrr_bp_init() gives is "by BIOS".
+    lacking = any("not available" in each.raw.lower() for each in dump.of(Kind.MTRR_OFF))
+    if lacking or dump.cpu.has_mtrr is False:
         cpu = f"{plain.hardware.cpu},-mtrr"
         return dataclasses.replace(
             plain, hardware=dataclasses.replace(plain.hardware, cpu=cpu), has_mtrr=False

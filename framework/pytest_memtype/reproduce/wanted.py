@@ -36,6 +36,9 @@ BOOT = frozenset(
 _REST = frozenset({Kind.MTRR_WC_FAILED})
 """Words of drivers' about what the kernel said before."""
 
+# No guest's firmware leaves the PAT at 0, and no kernel that can be had is built without it.
+_OF_OTHERS: Final = re.compile(r"\bPAT support disabled (?:by the firmware|because)", re.I)
+
 _MOST_DISTINCT: Final = 1000
 """Different messages of a report that are looked at: whether their ranges touch is asked of each pair."""
 
@@ -133,6 +136,9 @@ def wanted(dump: Dump) -> Wanted:
     distinct: set[Message] = set()
     unknown = []
     for each in dump.complaints:
+        if _OF_OTHERS.search(each.raw):
+            unknown.append(each)
+            continue
         if each.kind in REQUESTS | BOOT | _REST or _is_of_large_page(each):
             continue
         message = _message(each)
@@ -145,7 +151,7 @@ def wanted(dump: Dump) -> Wanted:
     named = any(message.event in (Event.IOREMAP_ON_RAM, Event.MEMREMAP_ON_RAM) for _, message in known)
     if named:
         unknown = [each for each in unknown if each.kind is not Kind.WARNING]
-    boot = tuple(each for each in dump.complaints if each.kind in BOOT)
+    boot = tuple(each for each in dump.complaints if each.kind in BOOT and each not in unknown)
     return Wanted(
         pages=tuple(_clusters(known)),
         large=tuple(each for each in dump.complaints if _is_of_large_page(each)),
