@@ -20,7 +20,7 @@ from pytest_memtype.explain.explanation import explain as explained
 from pytest_memtype.host.nearest import check_choice
 from pytest_memtype.host.progress import shown
 from pytest_memtype.machine.accelerator import ACCELERATORS, Wanted
-from pytest_memtype.reproduce.files import leave
+from pytest_memtype.reproduce.files import check_names, leave
 from pytest_memtype.reproduce.nearest_kernel import candidates
 from pytest_memtype.reproduce.outcome import Outcome, Verdict
 from pytest_memtype.reproduce.outcome import reproduce as made_again
@@ -71,14 +71,20 @@ def reproduce(
     _check_id(as_bug)
     dump = read_report(file)
     name = "report" if file == "-" else layout_name(file)
+    check_names(into, name=name, bug=as_bug)
     told = explained(dump, [each.bug for each in catalogue()], name=name)
     with shown(Console(stderr=True)) as progress:
         known = candidates(progress=progress)
         outcome = made_again(dump, known, specs=kernels, accelerator=accel, progress=progress)
     source = "a report" if file == "-" else harmless(Path(file).name)
-    files = []
+    files: list[Path] = []
+    trouble: UsageError | None = None
     if outcome.verdict is not Verdict.NOTHING:
-        files = leave(outcome, into, name=name, source=source, answer=told.story.answer, bug=as_bug)
+        try:
+            files = leave(outcome, into, name=name, source=source, answer=told.story.answer, bug=as_bug)
+        except UsageError as error:
+            # What guests have said for minutes is told all the same.
+            trouble = error
     if as_json:
         click.echo(json.dumps(as_json_facts(told) | _answer(outcome, files)))
     else:
@@ -86,6 +92,8 @@ def reproduce(
         click.echo(summary(outcome, source=source, test=str(into / test) if test else ""), nl=False)
         if files:
             click.echo(f"\nwritten: {', '.join(map(str, files))}")
+    if trouble is not None:
+        raise trouble
     sys.exit(outcome.exit_status)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_memtype.errors import UsageError, reason
@@ -16,6 +18,42 @@ from pytest_memtype.reproduce.summary import summary
 from pytest_memtype.reproduce.written_test import text_of_test
 
 _MADE = "\n\n# Made by memtype reproduce, which replaces this file as long as this line ends it.\n"
+#: A summary is for a mail, and has no such line.
+_SUMMARY = "\n\nThe report says:\n"
+
+
+def check_names(folder: Path, *, name: str, bug: str | None = None) -> None:
+    """Refuse to go on where files of others have the names that a report's may get.
+
+    :param folder: Where they would go.
+    :param name: What their names are made of.
+    :param bug: The id of the bug that the test is to be marked with; None for a test without.
+    :raises UsageError: there is one.
+    """
+    _check([folder / _test(name, bug), folder / f"{name}.toml", folder / _summary(name)])
+
+
+def _check(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            continue
+        text = b""
+        with suppress(OSError):
+            text = path.read_bytes() if path.is_file() else b""
+        ours = _SUMMARY.encode() in text if path.suffix == ".txt" else text.endswith(_MADE.encode())
+        if not ours:
+            raise UsageError(
+                f"{path} is there, and not made by this command; name another folder with --into"
+            )
+
+
+def _test(name: str, bug: str | None) -> str:
+    return f"test_{(bug or name).replace('-', '_').replace('.', '_')}.py"
+
+
+def _summary(name: str) -> str:
+    # Not NAME.txt, which the report may be.
+    return f"{name}-summary.txt"
 
 
 def leave(
@@ -32,8 +70,7 @@ def leave(
     :returns: The files; only a summary where nothing was done.
     :raises UsageError: a file can't be written there.
     """
-    stem = (bug or name).replace("-", "_").replace(".", "_")
-    test = folder / f"test_{stem}.py"
+    test = folder / _test(name, bug)
     files: dict[Path, str] = {}
     plan = outcome.plan
     if plan is not None and outcome.version is not None:
@@ -45,15 +82,10 @@ def leave(
             if part.setting.layout != FIRMWARE:
                 title = name if len(plan.parts) == 1 else f"{name}-{number}"
                 comments = [f"Of {source}, for a guest.", *part.setting.notes]
-                files[folder / f"{title}.toml"] = layout_text(part.setting.layout, comments)
+                files[folder / f"{title}.toml"] = layout_text(part.setting.layout, comments) + _MADE
     written = test.name if test in files else ""
-    # Not NAME.txt, which the report may be.
-    files[folder / f"{name}-summary.txt"] = summary(outcome, source=source, test=written)
-    for path in files:
-        if path.suffix == ".py" and path.exists() and not path.read_bytes().endswith(_MADE.encode()):
-            raise UsageError(
-                f"{path} is there, and not made by this command; name another folder with --into"
-            )
+    files[folder / _summary(name)] = summary(outcome, source=source, test=written)
+    _check(files)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
+from pytest_memtype.reproduce.outcome import Outcome, reproduce
 
 TPM = "6.12.9\nioremap error for 0xfed40000-0xfed45000, requested 0x2, got 0x0\n"
 NVME = "[  812.004110] nvme nvme0: I/O 18 QID 3 timeout, aborting\nLinux 6.5.0-14-generic\n"
@@ -70,11 +72,46 @@ def test_nothing_to_reproduce(tmp_path: Path) -> None:
 
 
 def test_a_message_that_the_model_does_not_know(tmp_path: Path) -> None:
-    line = "CPA: called for zero pte. vaddr = ffff8881c0000000 cpa->vaddr = ffff8881c0000000"
-    status, out, _ = run(f"kernel 6.1.5\n{line}\n", tmp_path)
+    status, out, _ = run(f"kernel 6.1.5\n{_ZERO_PTE}\n", tmp_path)
     assert status == 0
     assert "CAN'T: the model of Linux doesn't say these lines: CPA" in out
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["case-summary.txt"]
+
+
+_ZERO_PTE = "CPA: called for zero pte. vaddr = ffff8881c0000000 cpa->vaddr = ffff8881c0000000"
+
+
+def test_a_file_of_somebody_s_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it has searched")
+
+    monkeypatch.setattr("pytest_memtype.commands.reproduce.made_again", never)
+    (tmp_path / "out").mkdir()
+    layout = tmp_path / "out" / "case.toml"
+    layout.write_text('description = "my laptop"\n')
+    status, _, err = run(f"kernel 6.1.5\n{_ZERO_PTE}\n", tmp_path)
+    assert status == 2
+    assert "case.toml is there, and not made by this command" in err
+    assert layout.read_text() == 'description = "my laptop"\n'
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_files_that_can_not_be_left_cost_no_answer(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*given: Any, **named: Any) -> Outcome:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "case-summary.txt").write_text("mine")
+        return reproduce(*given, **named)
+
+    monkeypatch.setattr("pytest_memtype.commands.reproduce.made_again", meanwhile)
+    status, out, err = run(f"kernel 6.1.5\n{_ZERO_PTE}\n", tmp_path, *options)
+    assert status == 2
+    assert "name another folder with --into" in err
+    if options:
+        assert json.loads(out)["reproduce"] == "can't"
+    else:
+        assert out.startswith("case.txt: CAN'T: ")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.reproduce.attempt import Attempt
 from pytest_memtype.reproduce.bug_facts import bug_facts
 from pytest_memtype.reproduce.calls import calls_of
-from pytest_memtype.reproduce.files import leave
+from pytest_memtype.reproduce.files import check_names, leave
 from pytest_memtype.reproduce.outcome import Outcome, Verdict
 from pytest_memtype.reproduce.plan import Plan, plan
 from pytest_memtype.reproduce.said import complaints_in, pairs
@@ -205,6 +205,22 @@ def test_what_others_have_written_stays(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not made by this command"):
         written(SPLIT, tmp_path)
     assert test.read_text() == "def test_by_hand(): pass\n"
+
+
+@pytest.mark.parametrize("name", ["case.toml", "case-summary.txt", "test_case.py"])
+def test_files_of_others_are_refused_before_anything_is_tried(name: str, tmp_path: Path) -> None:
+    check_names(tmp_path / "none", name="case")
+    (tmp_path / name).write_text('description = "by hand"\n')
+    for written_or_asked in (lambda: written(HOLE, tmp_path), lambda: check_names(tmp_path, name="case")):
+        with pytest.raises(UsageError, match=f"{name} is there, and not made by this command"):
+            written_or_asked()
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [
+        (name, 'description = "by hand"\n')
+    ]
+    (tmp_path / name).unlink()
+    written(HOLE, tmp_path)
+    check_names(tmp_path, name="case")
+    written(HOLE, tmp_path)
 
 
 def test_a_guest_that_can_not_be_used_is_no_answer() -> None:
