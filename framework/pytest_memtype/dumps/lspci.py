@@ -20,8 +20,9 @@ _MEMORY: Final = re.compile(
     # ASCII, as the sign of kelvins is a K where case doesn't matter.
     re.I | re.ASCII,
 )
-# drivers/pci/probe.c, __pci_read_base(): "reg 10:", "reg 0x10:" since 3.10, "BAR 0 [mem ...]" since 6.9. Then
-# setup-res.c: "BAR 0: assigned [mem ...]" and "can't claim BAR 0 [mem ...]: ..." before, behind the range since.
+# drivers/pci/probe.c, __pci_read_base(): "reg 10:", "reg 0x10:" since 3.10, "BAR 0 [mem ...]" since 6.9.
+# Then setup-res.c: "BAR 0: assigned [mem ...]", "can't claim BAR 0 [mem ...]: ..."; since 6.9 what has become
+# of it stands behind the range.
 _SCANNED: Final = re.compile(
     rf"\bpci (?P<device>{_ADDRESS}): (?P<lost>can't claim )?(?:reg (?:0x)?(?P<register>[0-9a-f]{{2,3}}):?"
     r"|BAR (?P<index>\d{1,2}):?|ROM)(?: (?:assigned|set to|(?P<releasing>releasing)))? "

@@ -25,7 +25,7 @@ _FAR: Final = 12
 
 
 def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
-    """The listings in a text; and lines that are cut, or whose base and megabytes disagree for that reason."""
+    """The listings in a text; and lines that are cut, as where base and megabytes disagree."""
     groups: list[list[Register]] = []
     odd: list[Line] = []
     last = 0

@@ -5,7 +5,6 @@ A rule knows no report. It says why, and whether the text leaves any doubt.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -132,8 +131,8 @@ def _mixed_overlap(case: _Case) -> _Hit | None:
     found = case.kind(Kind.CONFLICTING_TYPES)
     if found is None or case.about.strict or len(found.held) != 2:
         return None
-    # Whoever takes no other type than his own has that named first (memtype_check_conflict()). Neither ioremap()
-    # nor mmap() is such a caller.
+    # Whoever takes no other type than his own has that named first (memtype_check_conflict()). Neither
+    # ioremap() nor mmap() is such a caller.
     certain = (
         case.about.asked not in (None, found.held[0])
         or any(each.span == found.span for each in case.dump.of(Kind.IOREMAP_FAILED))
@@ -221,7 +220,9 @@ def _fork_frees(case: _Case) -> _Hit | None:
         if forks and (case.says(_PRIVATE) or case.says(_NO_MEMORY)):
             return _Hit("after a fork() that failed, memory is freed that isn't reserved any more")
         return _Hit(
-            "a range was freed that isn't reserved, as after a fork() that failed", sequence=False, alone=False
+            "a range was freed that isn't reserved, as after a fork() that failed",
+            sequence=False,
+            alone=False,
         )
     warning = _warned(case)
     if warning is not None and "copy_process" in warning.trace and not case.says(_FAULTS):

@@ -49,11 +49,7 @@ def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:
 
     The most exact comes first: a device's BAR, then ``/proc/iomem`` from the inside out, then e820.
     """
-    found = [
-        (f"memory of {_name(each)}", each.span)
-        for each in dump.bars
-        if each.span.overlaps(span)
-    ]
+    found = [(f"memory of {_name(each)}", each.span) for each in dump.bars if each.span.overlaps(span)]
     nested = sorted(
         (each for each in dump.resources if each.span.overlaps(span)), key=lambda each: -each.depth
     )

@@ -131,7 +131,9 @@ def _freeing(case: Case) -> Story:
         None: ", or (4.5 to 6.15) one that is longer and ends there",
     }
     how = ends_there.get(linux_source.is_newer(case.dump.kernel, 4, 5), "") if not counted else ""
-    advice = ["compare /sys/kernel/debug/x86/pat_memtype_list before the program starts and after it has ended"]
+    advice = [
+        "compare /sys/kernel/debug/x86/pat_memtype_list before the program starts and after it has ended"
+    ]
     if not counted:
         advice.append(
             "6.16 and later count the pieces of a process's mapping, which gives no such message any more"

@@ -202,7 +202,7 @@ reg01: base=0x0d0000000 ( 3328MB), size=  256MB, count=1: write-combining
         "original variable MTRRs\nreg 0, base: 0GB, range: 4GB, type WB\nreg 1, base: 3584MB, rang\n",
         "MTRR overview\nReg 0: 0x0000000000000000 - 0x0000000100000000 (     4096 MB)   Write-Back\n"
         "Reg 1: 0x00000000e0000000 - 0x00000000f0\n",
-        "RDMSR( 0x200 ) = 0000000000000006\nRDMSR( 0x201 ) = 0000007F80000800\nRDMSR( 0x203 ) = 07F80000800\n",
+        "RDMSR( 0x200 ) = 0000000000000006\nRDMSR( 0x201 ) = 0000007F80000800\nRDMSR( 0x203 ) = 7F80000800\n",
     ],
 )
 def test_a_listing_that_is_cut_says_nothing(text: str) -> None:

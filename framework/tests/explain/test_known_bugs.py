@@ -106,7 +106,7 @@ def test_a_strict_request_that_the_writer_denies() -> None:
     "text",
     [
         f"The driver calls set_memory_wc().\n{_CONFLICT.format(_WC, _UC_MINUS)}",
-        f"x86/PAT: Xorg:705 map pfn expected mapping type {_UC_MINUS} for [mem 0xfd000000-0xfdffffff], got {_WC}",
+        f"x86/PAT: X:7 map pfn expected mapping type {_UC_MINUS} for [mem 0xfd000000-0xfdffffff], got {_WC}",
     ],
 )
 def test_what_linux_refused_it_would_not_have_given(text: str) -> None:

@@ -398,7 +398,7 @@ def test_mtrrs_that_are_off(kernel: str, lines: str, used: bool, uncached: bool)
     [("4.4.1", False, False), ("4.5.1", True, False), ("6.15.1", True, False), ("6.17.8", False, True)],
 )
 def test_what_frees_a_reservation_by_version(kernel: str, tail: bool, last: bool) -> None:
-    """2039e6acaf94 (4.5) came with the rule of the tail, and 6.16 without it; memtype_free() still says so."""
+    """The rule of the tail is of 4.5 (2039e6acaf94) to 6.15; drivers still free what isn't there later."""
     freed = "x86/PAT: t:9 freeing invalid memtype [mem 0xfd000000-0xfd000fff]"
     story = explain(read(f"[    0.000000] Linux version {kernel} (x@y)\n{freed}"), []).story
     assert ("longer and ends there" in story.rule) == tail
