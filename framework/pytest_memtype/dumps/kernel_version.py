@@ -173,6 +173,8 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
     said: list[tuple[Kernel, bool, int]] = []
     mine: list[Kernel] = []
     for number, part in enumerate(parts):
+        if len(own) >= _MOST_OWN and number != here:
+            continue
         theirs, others = _named(part)
         own += theirs
         said += others[: _MOST_SAID - len(said)]

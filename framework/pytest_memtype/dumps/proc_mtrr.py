@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from typing import Final
 
 from pytest_memtype.dumps.facts import Line, Mtrrs, Register
@@ -57,15 +58,17 @@ def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
             groups.append([])
         groups[-1].append(register)
         last = row.number
-    return [_listing(each, odd) for each in groups], odd
+    cut = [each.number for each in odd]
+    return [_listing(each, cut) for each in groups], odd
 
 
-def _listing(registers: list[Register], odd: list[Line]) -> Mtrrs:
-    beside = range(registers[0].line - _FAR, registers[-1].line + _FAR + 1)
+def _listing(registers: list[Register], cut: list[int]) -> Mtrrs:
+    # The lines that are cut ascend, and may be as many as there are listings.
+    first = bisect_left(cut, registers[0].line - _FAR)
     return Mtrrs(
         "/proc/mtrr",
         variable=tuple(registers),
         enabled=True,
-        complete=not any(each.number in beside for each in odd),
+        complete=not any(each <= registers[-1].line + _FAR for each in cut[first : first + 1]),
         lines=tuple(each.line for each in registers),
     )

@@ -94,6 +94,10 @@ def test_utf_16_and_latin_1() -> None:
         b"Linux version 6.1.0\n",
         b"worked fine before kernel 6.1.1 " * 60 + b"\n",
         b"(((((((((((((((((((((" * 100 + b"\n",
+        b"[    0.000000] Linux version 5.4.1 (x@y)\n[    0.000000] Linux version 6.1.1 (x@y)\n",
+        b"reg00: base=0x000000000 (    0MB), size= 1MB, count=1: write-back\nreg00: base=0x0\n",
+        b"pci 0000:01:00.0: BAR 0: assigned [mem 0xe0000000-0xe0ffffff]\n",
+        b"Is " * 600 + b"uncached?\n",
     ],
 )
 def test_much_of_anything(block: bytes) -> None:
