@@ -24,7 +24,7 @@ from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
-from pytest_memtype.dumps.words import ABOUT
+from pytest_memtype.dumps.words import ABOUT, is_denied
 
 MOST_UNREAD: Final = 100
 """The most lines that are listed as not understood, and as somebody's words."""
@@ -155,7 +155,12 @@ def _with_words(dump: Dump, cursor: Cursor) -> Dump:
                 unread.append(line)
         elif len(prose) < MOST_UNREAD and re.search(r"[A-Za-z]{2}", row.text):
             prose.append(line)
-    words = [match[0] for line in prose for match in _CALLS.finditer(line.text)]
+    words = [
+        match[0]
+        for line in prose
+        for match in _CALLS.finditer(line.text)
+        if not is_denied(line.text, match.start())
+    ]
     return replace(dump, prose=tuple(prose), unread=tuple(unread), user_calls=tuple(dict.fromkeys(words)))
 
 

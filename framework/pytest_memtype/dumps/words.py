@@ -76,3 +76,15 @@ def type_of_number(digits: str | None) -> MemType | None:
     if digits is None or len(digits) > 4:
         return None
     return _NUMBERS.get(int(digits, 16))
+
+
+_DENIAL: Final = re.compile(r"\b(?:no|not|never|without|isn't|don't|doesn't|didn't)\s+(?:\w+\s+){0,2}$", re.I)
+
+
+def is_denied(words: str, at: int) -> bool:
+    """Whether somebody says that what his words go on with wasn't so: "We don't call ...".
+
+    :param words: The words.
+    :param at: Where it begins.
+    """
+    return _DENIAL.search(words, max(0, at - 40), at) is not None

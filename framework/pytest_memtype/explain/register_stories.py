@@ -161,6 +161,9 @@ def _firmware(case: Case) -> Story:
     )
 
 
+_UNCHECKED: Final = "maybe: nobody checks that mappings of one page have one type"
+
+
 def _mtrr_off(case: Case) -> Story:
     newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.dump.kernel, 6, 2)
     off = next(iter(case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED)), None)
@@ -185,7 +188,7 @@ def _mtrr_off(case: Case) -> Story:
         "granted where the MTRRs say write-back"
         if writeback
         else "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_bp_init()",
-        "no: memory is slow, and not wrong",
+        "no: memory is slow, and not wrong" if off is None else _UNCHECKED,
         (
             "whoever makes the machine (the VMM) can turn the MTRRs on with write-back for a default: "
             "IA32_MTRR_DEF_TYPE = 0x806",
@@ -208,7 +211,7 @@ def _pat_off(case: Case) -> Story:
         f"the PAT isn't used: {case.main.raw}. There is no write-combining by page table then, and Linux "
         "keeps no list of reservations",
         linux_source.in_memtype(case.dump.kernel, "pat_disable"),
-        "maybe: nobody checks that mappings of one page have one type",
+        _UNCHECKED,
     )
 
 

@@ -8,11 +8,11 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
 from pytest_memtype.dumps.main_complaint import MEMORY, main_complaint
+from pytest_memtype.dumps.words import is_denied
 from pytest_memtype.x86.memtype import MemType
 
 # Callers that take no other type than theirs: their name is why the first of two conflicting types is theirs.
 _STRICT: Final = re.compile(r"\bset_memory_\w+|\bset_mce_nospec|\bset_pages_\w+|\bmemory.failure\b", re.I)
-_DENIED: Final = re.compile(r"\b(?:no|not|never|without|isn't|don't|doesn't|didn't)\s+(?:\w+\s+){0,2}$", re.I)
 _ADDRESS: Final = re.compile(
     r"(?<![\w.:-])(?:0x([0-9a-f]{5,16})|(?=[0-9a-f]*[0-9])(?=\w*[a-f])([0-9a-f]{8}))(?![\w:])", re.I
 )
@@ -88,7 +88,7 @@ def says(words: str, pattern: str | re.Pattern[str]) -> bool:
     :param pattern: An expression of what is said, in which case doesn't matter.
     """
     return any(
-        not _DENIED.search(words, max(0, each.start() - 40), each.start())
+        not is_denied(words, each.start())
         for each in re.finditer(pattern, words, 0 if isinstance(pattern, re.Pattern) else re.I)
     )
 

@@ -396,3 +396,8 @@ def test_two_kernels_and_no_complaint() -> None:
     assert [each.release for each in dump.kernels] == ["5.4.100", "6.17.8"]
     dump = read(f"{FREED}\nComm: test Not tainted 5.4.100 #1\nComm: test Not tainted 6.17.8 #1\n")
     assert dump.kernel is None
+
+
+def test_calls_that_the_writer_denies() -> None:
+    dump = read("There is no fork in it, and we don't use MAP_PRIVATE; it calls mprotect() and munmap().\n")
+    assert dump.user_calls == ("mprotect", "munmap")

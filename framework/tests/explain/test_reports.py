@@ -386,11 +386,13 @@ OFF = "[    0.000000] x86/mtrr: MTRRs disabled (not available)\n"
     ],
 )
 def test_mtrrs_that_are_off(kernel: str, lines: str, used: bool, uncached: bool) -> None:
-    answer = explain(read(f"[    0.000000] Linux version {kernel} (x@y)\n{lines}{OFF}"), []).story.answer
+    story = explain(read(f"[    0.000000] Linux version {kernel} (x@y)\n{lines}{OFF}"), []).story
+    answer = story.answer
     assert ("the PAT is used all the same" in answer) == used
     assert ("who asks for write-back gets uncached" in answer) == uncached
     if lines:
         assert "the PAT isn't used either: " in answer
+        assert story.danger.startswith("maybe: nobody checks")
 
 
 @pytest.mark.parametrize(
