@@ -18,6 +18,7 @@ from pytest_memtype.explain.stories import story
 from pytest_memtype.explain.story import Story, said, where, who
 from pytest_memtype.explain.subject import Subject, subject
 from pytest_memtype.x86.memtype import MemType
+from pytest_memtype.x86.mtrr import MtrrType
 from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.size import format_size
 
@@ -200,11 +201,11 @@ class _Run:
 
     start: int
     end: int
-    memtype: MemType | None
+    memtype: MtrrType | None
 
 
 def _runs(machine: Imported, start: int, end: int) -> list[_Run]:
-    """What registers say of a range; nothing where they may not be all, or say too much."""
+    """The types that registers give a range; none where they may not be all, or give too many."""
     if not machine.complete or (start < 1 << 20 and machine.layout.fixed is None):
         return []
     found = []
