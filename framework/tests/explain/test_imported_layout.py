@@ -161,7 +161,7 @@ reg01: base=0x0e0000000 ( 3584MB), size=  256MB, count=1: uncachable
 
 
 def memory(text: str, address: int) -> list[str]:
-    """What explain says of some memory that a driver was refused."""
+    """The lines of explain on some memory that a driver was refused."""
     found = explain(read(text + REFUSED.format(address, address + 0x1000)), [])
     return [line for each in sections(found) if each.title == "The memory" for line in each.lines]
 
