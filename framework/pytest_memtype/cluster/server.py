@@ -11,7 +11,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
+import gc
 import importlib
+import importlib.util
 import json
 import os
 import select
@@ -73,6 +75,14 @@ def main() -> None:
     answers = int(sys.argv[1])
     for name in ("plugin.hooks", "plugin.bugs", "plugin.fixtures", "guest.audited", "run.session"):
         importlib.import_module(f"pytest_memtype.{name}")
+    if importlib.util.find_spec("_hypothesis_pytestplugin") is not None:
+        # At the end of each session hypothesis' plugin imports this, which takes half a second (6.170).
+        with contextlib.suppress(ImportError):
+            importlib.import_module("hypothesis.internal.observability")
+    # pytest collects garbage twice at the end of a session (9.2, unraisableexception.py). What is here
+    # already is none, and needn't be looked through, nor copied for that, in each fork.
+    gc.collect()
+    gc.freeze()
     buffer = b""
     while select.select([0], [], [], _IDLE_SECONDS)[0]:
         data = os.read(0, 1 << 20)

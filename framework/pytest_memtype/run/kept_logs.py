@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -60,16 +61,27 @@ def trim(limit: int) -> None:
     if not store.is_dir():
         return
     with exclusive(store, silent):
-        files = [(path, path.stat()) for path in store.glob("*/*")]
+        files = list(_files(store))
         left = sum(status.st_blocks * 512 for _, status in files)
-        for path, status in sorted(files, key=lambda each: each[1].st_mtime_ns):
+        if left <= limit:
+            return
+        for name, status in sorted(files, key=lambda each: each[1].st_mtime_ns):
             if left <= limit:
                 return
+            path = Path(name)
             path.unlink()
             left -= status.st_blocks * 512
             with contextlib.suppress(OSError):
                 # The last file of a run takes its folder along.
                 path.parent.rmdir()
+
+
+def _files(store: Path) -> Iterator[tuple[str, os.stat_result]]:
+    # Without a Path for each: this is done at the end of each task, and there are tens of thousands of files.
+    with os.scandir(store) as runs:
+        for run in [each for each in runs if each.is_dir(follow_symlinks=False)]:
+            with os.scandir(run) as files:
+                yield from ((each.path, each.stat(follow_symlinks=False)) for each in files)
 
 
 def _store() -> Path:
