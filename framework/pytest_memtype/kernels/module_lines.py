@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Final
 
 from pytest_memtype.errors import MemtypeError
@@ -52,7 +52,7 @@ def line_of(module: UserModule, place: str) -> str | None:
 @functools.cache
 def _symbols(module: UserModule) -> dict[str, tuple[str, int]]:
     """The section of each function, and its offset there in bytes."""
-    text = _run(module, "readelf -SsW module.ko")
+    text = _run(module, "readelf", "-SsW", "module.ko")
     sections = dict(_SECTION.findall(text))
     return {
         name: (sections[number], int(value, 16))
@@ -63,7 +63,7 @@ def _symbols(module: UserModule) -> dict[str, tuple[str, int]]:
 
 @functools.cache
 def _line(module: UserModule, section: str, address: int) -> str | None:
-    text = _run(module, f"addr2line -i -j {section} -e module.ko {address:#x}")
+    text = _run(module, "addr2line", "-i", "-j", section, "-e", "module.ko", f"{address:#x}")
     # The innermost of inlined functions comes first, such as io_remap_pfn_range() of the kernel's headers.
     for line in text.splitlines():
         _, found, rest = line.partition(" ")[0].rpartition(f"/{module.folder}/")
@@ -72,15 +72,16 @@ def _line(module: UserModule, section: str, address: int) -> str | None:
     return None
 
 
-def _run(module: UserModule, command: str) -> str:
-    with temporary_folder("lines") as name:
-        work = Path(name)
+def _run(module: UserModule, *command: str) -> str:
+    with temporary_folder("lines") as work:
         shutil.copyfile(module.debug, work / "module.ko")
         if module.kit is None:
             try:
-                return run_to_end(["sh", "-c", f"cd {work} && {command}"], timeout=_LIMIT_SECONDS).stdout
+                return run_to_end(command, cwd=work, timeout=_LIMIT_SECONDS).stdout
             except subprocess.TimeoutExpired:
                 return ""
         # A run without bubblewrap writes to the kit.
         with exclusive(build_dir(resources.cache_directory(), module.kit.name), silent):
-            return sandbox.run(module.kit, source=work, script=command, limit=_LIMIT_SECONDS).output
+            # The names in a module are those of whoever made it.
+            script = shlex.join(command)
+            return sandbox.run(module.kit, source=work, script=script, limit=_LIMIT_SECONDS).output
