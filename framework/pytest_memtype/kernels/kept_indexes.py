@@ -272,7 +272,15 @@ def encode(index: Index, *, fetched: float) -> bytes:
 def _refresh(
     cache: Path, suite: str, place: Path, *, impatient: bool, on_contact: Callable[[], None]
 ) -> None:
-    """Fetch the index of a suite and keep it. The caller holds the lock of ``place``."""
+    """Fetch the index of a suite and keep it. The caller holds the lock of ``place``.
+
+    :param cache: The cache folder.
+    :param suite: The name of the suite.
+    :param place: The build folder of the index.
+    :param impatient: Give up soon on a mirror that doesn't answer, see :func:`unpack`.
+    :param on_contact: Called when the mirror has sent something.
+    :raises KernelError: the mirror failed, or a suite that stands alone has no kernel.
+    """
     with temp_dir(place) as folder:
         root = folder / "root"
         sources = sources_of(suite)
@@ -288,6 +296,9 @@ def _refresh(
         files = [root / "kernels" / release for release in sources.releases()]
         text = "".join(file.read_text() for file in files if file.exists())
         index = parse(text.splitlines(keepends=True), suite=suite)
+        if not index.kernels and sources.base == suite:
+            # A suite that only extends another may have none.
+            raise KernelError(f"{_WHAT} {suite}: apt has read it, and there is no kernel in it; check the mirror")
         partial = folder / "index.json"
         partial.write_bytes(encode(index, fetched=time.time()))
         flush(folder)

@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _BACKPORTS = "-backports"
@@ -33,23 +34,44 @@ _CARRIED_OPTIONS = (
 
 
 @dataclass(frozen=True)
+class Archive:
+    """An archive that the host's apt reads, or could read from the same mirror.
+
+    :param uri: The address of the mirror.
+    :param release: The name that the archive has in the host's line, which may be "stable".
+    """
+
+    uri: str
+    release: str
+
+
+@dataclass(frozen=True)
 class AptSources:
     """The arguments that point mmdebstrap at one suite.
 
     :param suite: The suite that was asked for, "trixie-backports".
     :param base: The suite that it extends, "trixie"; the same as ``suite`` for a full suite.
-    :param lines: The host's own lines for it, in sources.list form. None of them leaves it to mmdebstrap.
+    :param archives: The host's own archives for it, by code name. None of them leaves it to mmdebstrap.
+    :param keyring: The file of the keys that the archives are signed by; None for those that apt trusts.
     :param options: Lines of apt.conf.
     """
 
     suite: str
     base: str
-    lines: tuple[str, ...] = ()
+    archives: Mapping[str, Archive] = field(default_factory=dict)
+    keyring: Path | None = None
     options: tuple[str, ...] = ()
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The archives in sources.list form."""
+        trust = f" [signed-by={self.keyring}]" if self.keyring else ""
+        return tuple(f"deb{trust} {each.uri} {each.release} main" for each in self.archives.values())
+
     def releases(self) -> tuple[str, ...]:
-        """The names of the archives whose kernels count as this suite's."""
-        return tuple(self.suite + pocket for pocket in _POCKETS)
+        """The names, as apt has them, of the archives whose kernels count as this suite's."""
+        names = [self.suite + pocket for pocket in _POCKETS]
+        return tuple(self.archives[name].release if name in self.archives else name for name in names)
 
     def arguments(self, target: Path) -> list[str]:
         """The tail of a mmdebstrap command line: options, suite, target, mirrors."""
@@ -82,11 +104,17 @@ def mirrors_elsewhere() -> bool:
 def sources_of(suite: str) -> AptSources:
     """The apt sources of a Debian suite on this host."""
     base = "sid" if suite == _EXPERIMENTAL else suite.removesuffix(_BACKPORTS)
-    return AptSources(suite=suite, base=base, lines=_host_lines(suite, base), options=_host_options())
+    return AptSources(
+        suite=suite,
+        base=base,
+        archives=_host_archives(suite, base),
+        keyring=debian_keyring(),
+        options=_host_options(),
+    )
 
 
-def _host_lines(suite: str, base: str) -> tuple[str, ...]:
-    """The host's lines for ``suite``, or none when it doesn't have the base suite."""
+def _host_archives(suite: str, base: str) -> dict[str, Archive]:
+    """The host's archives for ``suite``, or none when it doesn't have the base suite."""
     fields = ("REPO_URI", "RELEASE", "CODENAME", "COMPONENT", "ARCHITECTURE")
     listing = _once(
         "apt-get",
@@ -95,20 +123,19 @@ def _host_lines(suite: str, base: str) -> tuple[str, ...]:
         "|".join(f"$({field})" for field in fields),
         "Created-By: Packages",
     )
-    return lines_from_targets(listing, suite=suite, base=base, keyring=debian_keyring())
+    return archives_from_targets(listing, suite=suite, base=base)
 
 
-def lines_from_targets(listing: str, *, suite: str, base: str, keyring: Path | None) -> tuple[str, ...]:
-    """Turn ``apt-get indextargets`` output into sources.list lines.
+def archives_from_targets(listing: str, *, suite: str, base: str) -> dict[str, Archive]:
+    """Find a suite's archives in the output of ``apt-get indextargets``, by their code names.
 
     :param listing: Lines ``REPO_URI|RELEASE|CODENAME|COMPONENT|ARCHITECTURE``.
     :param suite: The suite that is asked for.
-    :param base: The suite that it extends; no lines without it.
-    :param keyring: Debian's keyring, or None for the keys that apt trusts by default.
+    :param base: The suite that it extends; no archives without it.
     """
     wanted = {base + pocket for pocket in _POCKETS} | {suite}
     # A host may follow "stable"; the code name is what was asked for.
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, Archive] = {}
     for line in listing.splitlines():
         uri, release, codename, component, architecture = line.split("|")
         name = release if release in wanted else codename
@@ -118,13 +145,12 @@ def lines_from_targets(listing: str, *, suite: str, base: str, keyring: Path | N
             and name in wanted
             and not uri.startswith("cdrom:")
         ):
-            found.setdefault(name, (uri, release))
+            found.setdefault(name, Archive(uri, release))
     if base not in found:
-        return ()
+        return {}
     if suite not in found:
-        found[suite] = (found[base][0], suite)
-    trust = f" [signed-by={keyring}]" if keyring else ""
-    return tuple(f"deb{trust} {uri} {release} main" for uri, release in found.values())
+        found[suite] = Archive(found[base].uri, suite)
+    return found
 
 
 def _host_options() -> tuple[str, ...]:

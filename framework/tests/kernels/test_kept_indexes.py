@@ -8,19 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from memtype_support.stub_mmdebstrap import StubMmdebstrap
 
-from pytest_memtype.errors import HostError
+from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.store import build_dir, exclusive
 from pytest_memtype.kernels import kept_indexes
 from pytest_memtype.kernels.index import Index, Kernel
-from pytest_memtype.kernels.sources import AptSources
+from pytest_memtype.kernels.sources import AptSources, Archive
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
+
+RELEASE = "6.1.0-56-cloud-amd64"
+INDEX = Index(None, (Kernel(RELEASE, "6.1.192-2", "bookworm", f"linux-image-{RELEASE}", headers=False),))
 
 
 @pytest.mark.parametrize(("age", "used"), [(0, True), (23 * 3600, True), (25 * 3600, False), (-3600, False)])
@@ -82,16 +86,45 @@ def test_an_index_is_on_the_disk_before_it_has_its_name(
         flushed.add(os.fstat(descriptor).st_ino)
         fsync(descriptor)
 
-    def unpack(_sources: AptSources, root: Path, **_options: object) -> None:
-        (root / "kernels").mkdir(parents=True)
-
     monkeypatch.setattr(os, "fsync", watched)
-    monkeypatch.setattr(kept_indexes, "unpack", unpack)
-    assert kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent) == {
-        "bookworm": Index(None, ())
-    }
+    monkeypatch.setattr(kept_indexes, "unpack", unpacked_as("bookworm"))
+    monkeypatch.setattr(kept_indexes, "sources_of", lambda suite: AptSources(suite, suite))
+    assert kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent) == {"bookworm": INDEX}
     (file,) = (tmp_path / "index").iterdir()
     assert file.stat().st_ino in flushed
+
+
+def unpacked_as(release: str) -> Callable[..., None]:
+    """A mmdebstrap that finds a kernel in the archive of a name."""
+
+    def unpack(_sources: AptSources, root: Path, **_options: object) -> None:
+        (root / "kernels").mkdir(parents=True)
+        stanza = f"Package: linux-image-{RELEASE}\nVersion: 6.1.192-2\n\n"
+        (root / "kernels" / release).write_text(stanza)
+
+    return unpack
+
+
+@pytest.mark.parametrize("name", ["bookworm", "oldstable"])
+def test_kernels_are_read_by_the_name_that_the_host_has_for_a_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    archives = {"bookworm": Archive("http://mirror.invalid/debian/", name)}
+    monkeypatch.setattr(kept_indexes, "sources_of", lambda suite: AptSources(suite, suite, archives))
+    monkeypatch.setattr(kept_indexes, "unpack", unpacked_as(name))
+    assert kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent) == {"bookworm": INDEX}
+
+
+def test_an_index_without_any_kernel_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bases = {"bookworm": "bookworm", "bookworm-backports": "bookworm"}
+    monkeypatch.setattr(kept_indexes, "sources_of", lambda suite: AptSources(suite, bases[suite]))
+    monkeypatch.setattr(kept_indexes, "unpack", unpacked_as("some-other-name"))
+    with pytest.raises(KernelError, match="index of bookworm: apt has read it, and there is no kernel in it"):
+        kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent)
+    assert not (tmp_path / "index").exists()
+    # Backports of a new suite may have none.
+    found = kept_indexes.indexes(["bookworm-backports"], cache=tmp_path, progress=silent)
+    assert found == {"bookworm-backports": Index(None, ())}
 
 
 @pytest.mark.timeout(60)

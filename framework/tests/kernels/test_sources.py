@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pytest_memtype.kernels import route, sources
-from pytest_memtype.kernels.sources import AptSources, lines_from_targets
+from pytest_memtype.kernels.sources import AptSources, archives_from_targets, sources_of
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # As apt-get indextargets prints the fields REPO_URI, RELEASE, CODENAME, COMPONENT, ARCHITECTURE.
@@ -17,8 +17,12 @@ http://other.invalid/|nodistro|nodistro|main|amd64
 """
 
 
+def read(listing: str, suite: str, base: str, keyring: Path | None = None) -> AptSources:
+    return AptSources(suite, base, archives_from_targets(listing, suite=suite, base=base), keyring)
+
+
 def test_a_suite_the_host_has_is_read_from_its_mirrors() -> None:
-    assert lines_from_targets(BOOKWORM, suite="bookworm", base="bookworm", keyring=KEYRING) == (
+    assert read(BOOKWORM, "bookworm", "bookworm", KEYRING).lines == (
         f"deb [signed-by={KEYRING}] http://mirror.invalid/debian/ bookworm main",
         f"deb [signed-by={KEYRING}] http://mirror.invalid/debian/ bookworm-updates main",
         f"deb [signed-by={KEYRING}] http://mirror.invalid/security/ bookworm-security main",
@@ -26,21 +30,32 @@ def test_a_suite_the_host_has_is_read_from_its_mirrors() -> None:
 
 
 def test_backports_come_from_the_mirror_of_their_suite() -> None:
-    lines = lines_from_targets(BOOKWORM, suite="bookworm-backports", base="bookworm", keyring=None)
+    lines = read(BOOKWORM, "bookworm-backports", "bookworm").lines
     assert lines[-1] == "deb http://mirror.invalid/debian/ bookworm-backports main"
 
 
-def test_a_suite_the_host_follows_by_another_name_is_found() -> None:
-    listing = "http://mirror.invalid/debian/|stable|trixie|main|amd64\n"
-    lines = lines_from_targets(listing, suite="trixie", base="trixie", keyring=None)
-    assert lines == ("deb http://mirror.invalid/debian/ stable main",)
+def test_a_suite_the_host_follows_by_another_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apt names the files of its indexes by the names that stand in the lines."""
+    listing = (
+        "http://mirror.invalid/debian/|stable|trixie|main|amd64\n"
+        "http://mirror.invalid/security/|stable-security|trixie-security|main|amd64\n"
+    )
+    monkeypatch.setattr(sources, "_once", lambda *_: listing)
+    monkeypatch.setattr(sources, "debian_keyring", lambda: None)
+    trixie = sources_of("trixie")
+    assert trixie.lines == (
+        "deb http://mirror.invalid/debian/ stable main",
+        "deb http://mirror.invalid/security/ stable-security main",
+    )
+    assert trixie.releases() == ("stable", "trixie-updates", "stable-security")
+    assert "stable" not in sources_of("trixie-backports").releases()
 
 
 def test_a_suite_the_host_does_not_have_is_left_to_mmdebstrap(tmp_path: Path) -> None:
-    assert lines_from_targets(BOOKWORM, suite="trixie", base="trixie", keyring=KEYRING) == ()
-    assert lines_from_targets("", suite="bookworm", base="bookworm", keyring=KEYRING) == ()
+    assert read(BOOKWORM, "trixie", "trixie", KEYRING).lines == ()
+    assert read("", "bookworm", "bookworm", KEYRING).lines == ()
     cdrom = "cdrom:[Debian 12]/|bookworm|bookworm|main|amd64\n"
-    assert lines_from_targets(cdrom, suite="bookworm", base="bookworm", keyring=KEYRING) == ()
+    assert read(cdrom, "bookworm", "bookworm", KEYRING).lines == ()
     assert AptSources(suite="trixie", base="trixie").arguments(tmp_path) == ["trixie", str(tmp_path)]
 
 
