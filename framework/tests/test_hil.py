@@ -29,6 +29,7 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(_ROOT / name, folder)
     shutil.copytree(_ROOT / "requirements", folder / "requirements")
     venv.create(folder / ".venv", symlinks=True)
+    (folder / ".venv" / ".made-by-hil").touch()
     (site,) = folder.glob(".venv/lib/python3.*/site-packages")
     (site / "pytest_memtype").mkdir()
     assert hil(folder, 'stamp_for run >"$stamp"') == (0, "")
@@ -58,7 +59,7 @@ def few_programs(tmp_path: Path) -> Path:
     """A folder with what the script looks at ``.venv`` with, and no other program."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("cat", "cut", "dirname", "sha256sum"):
+    for name in ("cat", "cut", "dirname", "readlink", "sha256sum"):
         program = shutil.which(name)
         assert program is not None
         (programs / name).symlink_to(program)
@@ -112,6 +113,41 @@ def test_a_venv_is_good_for_what_it_was_made_for(checkout: Path) -> None:
 def test_the_tools_of_the_tests_are_added(checkout: Path, command: str) -> None:
     assert hil(checkout, f"{_NO_PIP} command={command}; make_venv") == (0, "lock of test\n")
     assert hil(checkout, "venv_is_for test")[0] == 0
+
+
+def test_a_link_means_the_checkout_that_it_leads_to(checkout: Path, tmp_path: Path) -> None:
+    precious = tmp_path / ".venv" / "precious"
+    precious.parent.mkdir()
+    precious.touch()
+    (tmp_path / "hil").symlink_to(checkout / "hil")
+    be_cut_off(checkout)
+    assert hil(tmp_path, f"{_NO_PIP} command=run; make_venv") == (0, "lock of run\n")
+    assert precious.exists()
+    assert hil(checkout, "venv_is_for run")[0] == 0
+
+
+def test_a_venv_of_others_stays(checkout: Path) -> None:
+    be_cut_off(checkout)
+    (checkout / ".venv" / ".made-by-hil").unlink()
+    status, output = hil(checkout, f"exec 2>&1; {_NO_PIP} command=run; make_venv")
+    assert status == 3
+    (line,) = output.splitlines()
+    assert line.startswith(f"hil: {checkout}/.venv is not of hil's making")
+    assert (checkout / ".venv" / "pyvenv.cfg").exists()
+
+
+def test_a_venv_of_an_older_hil_is_made_anew(checkout: Path) -> None:
+    """It had no mark, and its stamp when it was done."""
+    (checkout / ".venv" / ".made-by-hil").unlink()
+    change_the_lock(checkout)
+    assert hil(checkout, f"{_NO_PIP} command=run; make_venv") == (0, "lock of run\n")
+    assert (checkout / ".venv" / ".made-by-hil").exists()
+
+
+def test_a_copy_of_the_script_alone_does_nothing(checkout: Path, tmp_path: Path) -> None:
+    shutil.copy(checkout / "hil", tmp_path)
+    status, output = hil(tmp_path, f"exec 2>&1; {_NO_PIP} command=run; set_up")
+    assert (status, output) == (3, f"hil: {tmp_path} is no checkout of pytest-memtype; run the hil of one\n")
 
 
 def test_an_activated_venv_is_not_made_of_itself(checkout: Path) -> None:
