@@ -6,6 +6,8 @@ import hashlib
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def mutate(
 ) -> None:
     """Plant faults in a kernel, switch them on one at a time, and see which test of the suite fails.
 
-    All faults go into one kernel: a copy of the tree, which is never written to itself. Before the first
+    All faults go into one kernel: a copy of the tree, of which nothing is changed. Before the first
     fault the suite has to pass without any. For each fault the tests of its area come first, then the
     others, until one fails; a guest that hangs or panics fails its test. Each row is kept as it comes: the
     same command goes on where it was interrupted, as long as kernel and suite stay the same. FAULTs that
@@ -87,25 +89,44 @@ def mutate(
     if not isinstance(spec, BuildSpec):
         raise UsageError("mutate: name the kernel to plant faults in: --kernel tree:PATH, which is built")
     folder = (work or _default_folder(spec.build)).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(f"{reason(error)}; name another folder with --work") from None
-    with shown(Console(stderr=True)) as progress:
-        tree = planted(spec, mutants, work=folder, progress=progress)
-    for name, why in tree.misfits.items():
-        click.echo(f"{name}: doesn't fit this tree: {why}", err=True)
-    if build_only:
-        click.echo(tree.spec)
-        return
-    tests = (suite or resources.testcases()).absolute()
-    rows = _try(tree, names, suite=tests, folder=folder, every=every, err=as_json)
+    with _alone(folder):
+        with shown(Console(stderr=True)) as progress:
+            tree = planted(spec, mutants, work=folder, progress=progress)
+        for name, why in tree.misfits.items():
+            click.echo(f"{name}: doesn't fit this tree: {why}", err=True)
+        if build_only:
+            click.echo(tree.spec)
+            return
+        tests = (suite or resources.testcases()).absolute()
+        rows = _try(tree, names, suite=tests, folder=folder, every=every, err=as_json)
     sys.exit(_summary(tree, rows, every=every, as_json=as_json))
 
 
 def _default_folder(build: Path) -> Path:
     key = hashlib.sha256(str(build).encode()).hexdigest()[:8]
     return Path(".memtype") / "mutants" / f"{build.name}-{key}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and hold its lock: the answers of two commands in it would be mixed up."""
+    # The other commands don't wait for it to load.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise HostError(
+            f"{folder}: another memtype mutate is at work there; wait for it, or name another folder with --work"
+        ) from None
+    except OSError as error:
+        raise HostError(f"{reason(error)}; name another folder with --work") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _list(mutants: list[Mutant], *, as_json: bool) -> None:

@@ -1,7 +1,8 @@
 """A copy of a kernel's build tree with faults planted in it, built from what the tree has built.
 
-The user's tree is never written to. Its copy is built where the tree is: bubblewrap mounts the copy over
-it. So the paths that a build has noted still hold, and make builds only what the faults have changed.
+Nothing of the user's tree is changed; ``.memtype`` alone appears there, with the copy, where the command is
+run in the tree. The copy is built where the tree is: bubblewrap mounts the copy over it. So the paths that a
+build has noted still hold, and make builds only what the faults have changed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.errors import HostError, KernelError, reason
+from pytest_memtype.errors import HostError, KernelError, UsageError, reason
 from pytest_memtype.host.program import run_to_end
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.local import LocalKernel, find_local
@@ -31,6 +32,7 @@ _NAMES: Final = Path("arch/x86/mm/pat/memtype_mutant_names.h")
 _MAKEFILE: Final = Path("arch/x86/mm/pat/Makefile")
 _RULE: Final = "obj-y += memtype_mutant.o\n"
 _COPIED: Final = "copied.json"
+_RUNS: Final = ".memtype"
 
 # A tree that has to be built whole, on two busy processors.
 _BUILD_SECONDS = 4 * 3600
@@ -59,14 +61,17 @@ def planted(spec: BuildSpec, mutants: Sequence[Mutant], *, work: Path, progress:
     :param mutants: The faults; those that its version doesn't have are left out.
     :param work: The folder for the copy. What an earlier call has left there is used.
     :param progress: Called with a line before each slow stage.
+    :raises UsageError: the folder for the copy lies among the tree's own.
     :raises KernelError: the tree isn't built, or the kernel with the faults doesn't build.
     :raises HostError: there is no room, or no bubblewrap.
     """
     kernel = find_local(spec)
-    source = (spec.build / "source").resolve() if (spec.build / "source").exists() else spec.build
+    # bubblewrap mounts nothing over a link.
+    build = spec.build.resolve()
+    source = (build / "source").resolve() if (build / "source").exists() else build
     version = _version_of(source, spec.text)
-    tree, sources = work / "tree", work / ("tree" if source == spec.build else "source")
-    _copy(kernel, source, work=work, copies={spec.build: tree, source: sources}, progress=progress)
+    tree, sources = work / "tree", work / ("tree" if source == build else "source")
+    _copy(kernel, source, work=work.resolve(), copies={build: tree, source: sources}, progress=progress)
     here = [mutant for mutant in mutants if mutant.is_of(version)]
     try:
         misfits = _plant(here, {mutant.file for mutant in mutants}, source=source, target=sources)
@@ -74,7 +79,7 @@ def planted(spec: BuildSpec, mutants: Sequence[Mutant], *, work: Path, progress:
         raise KernelError(f"kernel {spec.text!r}: {reason(error)}") from None
     fitting = tuple(mutant for mutant in here if mutant.name not in misfits)
     progress(f"building {kernel.release} with {len(fitting)} faults in it")
-    _build(kernel, mounts={tree: spec.build, sources: source}, log=work / "build.log")
+    _build(kernel, build, mounts={tree: build, sources: source}, log=work / "build.log")
     return PlantedTree(f"tree:{tree}", fitting, misfits)
 
 
@@ -93,6 +98,9 @@ def _copy(
     kernel: LocalKernel, source: Path, *, work: Path, copies: dict[Path, Path], progress: Progress
 ) -> None:
     """Copy the build tree, and the sources where they are apart, unless this very build was copied before."""
+    for original in copies:
+        if work.is_relative_to(original) and _RUNS not in work.relative_to(original).parts:
+            raise UsageError(f"{work} is among what is copied, {original}; name a folder elsewhere with --work")
     mark = work / _COPIED
     wanted = {"build": str(kernel.build), "source": str(source), "identity": kernel.identity}
     try:
@@ -104,18 +112,30 @@ def _copy(
         mark.unlink(missing_ok=True)
         for original, copy in copies.items():
             shutil.rmtree(copy, ignore_errors=True)
-            copy.mkdir(parents=True)
             progress(f"copying {original}")
             # The history is as large as all the rest, and a build needs it for nothing but a name.
-            parts = [str(each) for each in sorted(original.iterdir()) if each.name != ".git"]
-            done = run_to_end(["cp", "-a", "--reflink=auto", "--", *parts, str(copy)], timeout=_COPY_SECONDS)
-            if done.returncode:
-                raise HostError(f"{original} can't be copied: {done.stdout.strip().rpartition(chr(10))[2]}")
+            left_out = {original / ".git", original / _RUNS, work, *(copies.keys() - {original})}
+            _copy_folder(original, copy, left_out)
         mark.write_text(json.dumps(wanted))
     except OSError as error:
         raise HostError(f"{reason(error)}; the copy of the kernel's tree goes there") from None
     except subprocess.TimeoutExpired:
         raise HostError(f"{kernel.build} was not copied in {_COPY_SECONDS} s") from None
+
+
+def _copy_folder(original: Path, copy: Path, left_out: Set[Path]) -> None:
+    copy.mkdir(parents=True)
+    parts = []
+    for each in sorted(set(original.iterdir()) - left_out):
+        if any(each in path.parents for path in left_out):
+            _copy_folder(each, copy / each.name, left_out)
+        else:
+            parts.append(str(each))
+    if not parts:
+        return
+    done = run_to_end(["cp", "-a", "--reflink=auto", "--", *parts, str(copy)], timeout=_COPY_SECONDS)
+    if done.returncode:
+        raise HostError(f"{original} can't be copied: {done.stdout.strip().rpartition(chr(10))[2]}")
 
 
 def _plant(mutants: Sequence[Mutant], files: set[str], *, source: Path, target: Path) -> dict[str, str]:
@@ -156,14 +176,19 @@ def _write(path: Path, text: str) -> None:
         path.write_bytes(data)
 
 
-def _build(kernel: LocalKernel, *, mounts: dict[Path, Path], log: Path) -> None:
+def _build(kernel: LocalKernel, place: Path, *, mounts: dict[Path, Path], log: Path) -> None:
     problem = bwrap_problem()
     if problem is not None:
         raise HostError(f"bwrap: {problem}; the copy of the tree is built inside it: install bubblewrap")
     jobs = len(os.sched_getaffinity(0))
     make = ["make", "-s", f"-j{jobs}", *kernel.compiler, "bzImage", "modules"]
-    mounted = [word for copy, place in mounts.items() for word in ("--bind", str(copy), str(place))]
-    inside = ["bwrap", "--dev-bind", "/", "/", *mounted, "--die-with-parent", "--chdir", str(kernel.build)]
+    # What is mounted first would be hidden by what is mounted above it.
+    mounted = [
+        word
+        for copy, original in sorted(mounts.items(), key=lambda mount: len(mount[1].parts))
+        for word in ("--bind", str(copy), str(original))
+    ]
+    inside = ["bwrap", "--dev-bind", "/", "/", *mounted, "--die-with-parent", "--chdir", str(place)]
     try:
         done = run_to_end([*inside, *make], timeout=_BUILD_SECONDS)
     except subprocess.TimeoutExpired:

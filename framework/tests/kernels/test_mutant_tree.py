@@ -128,9 +128,9 @@ def test_what_did_not_change_is_not_built_again(tree: Path, tmp_path: Path) -> N
     assert not mark.exists()
 
 
-def test_sources_apart_from_the_build(tree: Path, tmp_path: Path) -> None:
-    build = tmp_path / "build"
-    build.mkdir()
+def apart(tree: Path, build: Path) -> None:
+    """Move what a build with O= has made to a folder of its own, whose make builds with the sources' files."""
+    build.mkdir(parents=True)
     for part in (".config", "Module.symvers", "include", "arch"):
         shutil.move(tree / part, build / part)
     for folder in ("include/linux", "arch/x86/mm/pat"):
@@ -139,10 +139,61 @@ def test_sources_apart_from_the_build(tree: Path, tmp_path: Path) -> None:
     (build / "source").symlink_to(tree)
     (build / "Makefile").write_text(f"include {tree}/Makefile\n".replace("Makefile\n", "rules\n"))
     (tree / "rules").write_text(f"bzImage modules:\n\tcp {tree}/mm/memory.c built-$@.c\n")
+
+
+def test_sources_apart_from_the_build(tree: Path, tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    apart(tree, build)
     before = contents(tree) | contents(build)
     plant_in(build, MAP, work=tmp_path / "work")
     assert contents(tree) | contents(build) == before
     assert "MEMTYPE_MUTANT(1)" in (tmp_path / "work/tree/built-bzImage.c").read_text()
+
+
+@pytest.mark.parametrize("name", ["build", "out/x86"])
+def test_a_build_inside_its_sources(tree: Path, tmp_path: Path, name: str) -> None:
+    """Its mount is in front of that of the sources, which would hide it."""
+    build, work = tree / name, tmp_path / "work"
+    apart(tree, build)
+    plant_in(build, MAP, work=work)
+    assert "MEMTYPE_MUTANT(1)" in (work / "tree/built-bzImage.c").read_text()
+    assert not list((work / "source").rglob("built-bzImage.c"))
+    assert not list((work / "source").rglob("bzImage")), "the build is copied once"
+
+
+def test_a_tree_that_a_link_leads_to(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    made = plant_in(tmp_path / "link", MAP, work=tmp_path / "work")
+    assert made.mutants == (MAP,)
+    assert (tmp_path / "work/tree/where").read_text().strip() == str(tree)
+
+
+def test_the_command_in_the_tree_itself(tree: Path) -> None:
+    """Where it keeps its copy is not copied into itself, nor are other runs."""
+    work = tree / ".memtype/mutants/linux-1a2b3c4d"
+    work.mkdir(parents=True)
+    (tree / ".memtype/runs").mkdir()
+    plant_in(tree, MAP, work=work)
+    assert (work / "tree/mm/memory.c").exists()
+    assert not (work / "tree/.memtype").exists()
+
+
+def test_the_command_in_a_build_inside_its_sources(tree: Path) -> None:
+    build = tree / "build"
+    apart(tree, build)
+    work = build / ".memtype/mutants/build-1a2b3c4d"
+    work.mkdir(parents=True)
+    plant_in(build, MAP, work=work)
+    assert "MEMTYPE_MUTANT(1)" in (work / "tree/built-bzImage.c").read_text()
+    assert not list(work.rglob(".memtype"))
+
+
+@pytest.mark.parametrize("name", [".", "mm", "mm/work"])
+def test_a_folder_among_the_tree_s_own(tree: Path, name: str) -> None:
+    before = contents(tree)
+    with pytest.raises(UsageError, match="is among what is copied, .*; name a folder elsewhere with --work"):
+        plant_in(tree, MAP, work=tree / name)
+    assert contents(tree) == before
 
 
 def test_a_kernel_that_does_not_build(tree: Path, tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from pytest_memtype.cli import main
 from pytest_memtype.errors import KernelError
 from pytest_memtype.kernels.mutant_catalogue import NONE, catalogue
 from pytest_memtype.kernels.mutant_tree import PlantedTree
 from pytest_memtype.mutate.course import rows_of
-from pytest_memtype.mutate.rows import EQUIVALENT, KILLED, LIVED, TROUBLE, Row
+from pytest_memtype.mutate.rows import EQUIVALENT, KILLED, LIVED, TROUBLE, Row, add
 from pytest_memtype.mutate.trial import Trial, trial
 
 KERNEL = "debian:bookworm"
@@ -157,6 +158,24 @@ def test_a_trial_that_dies_is_no_verdict(suite: Path) -> None:
     assert "was killed by SIGKILL without an answer" in row.note
 
 
+def test_a_trial_that_cannot_be_started_is_no_verdict(suite: Path) -> None:
+    write(suite, "test_a.py")
+    (suite.parent / "none.log").mkdir()
+    with pytest.raises(KernelError, match="without any fault the suite doesn't pass") as caught:
+        course(suite)
+    assert caught.value.details == (f"the trial can't be started: {suite.parent}/none.log: Is a directory",)
+
+
+def test_a_trial_without_an_end_is_no_verdict(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy host has noticed no fault."""
+    write(suite, "test_a.py")
+    add(suite.parent / "rows.jsonl", Row(NONE, LIVED, against="it"))
+    monkeypatch.setattr("pytest_memtype.mutate.course._LIMIT_SECONDS", 0.0)
+    ((row, _),) = course(suite, "interval-lookup")
+    assert (row.outcome, row.note) == (TROUBLE, "the trial was not done in 0 s")
+    assert not row.killed_by
+
+
 def test_a_trial_can_be_ended_when_the_course_is_in_the_background(suite: Path) -> None:
     """A shell has what it starts with "&" ignore SIGINT, by which a trial ends whose course was killed."""
     test = "import os\n\ndef test_it():\n    with open(f'/proc/{os.getppid()}/status') as status:\n"
@@ -176,6 +195,21 @@ def test_an_unknown_fault_is_wrong_usage(suite: Path) -> None:
     done = subprocess.run([*command, str(suite)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "no fault is called 'nonsense'; memtype mutate --list names them" in done.stderr
+
+
+def test_two_commands_in_one_folder_do_not_mix_their_answers(tmp_path: Path) -> None:
+    arguments = ["mutate", "--kernel", f"tree:{tmp_path / 'linux'}", "--work", str(tmp_path)]
+    with FileLock(tmp_path / "lock"):
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 3
+    assert result.stderr == (
+        f"memtype: {tmp_path}: another memtype mutate is at work there; wait for it, or name another folder "
+        "with --work\n"
+    )
+    # It ends with the command that holds it.
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, "there is no folder" in result.stderr) == (3, True)
+    assert "there is no folder" in CliRunner().invoke(main, arguments).stderr
 
 
 @pytest.mark.parametrize(
