@@ -162,7 +162,7 @@ def _kernel(spec: str) -> LocalKernel:
 def _source(kernel: LocalKernel) -> Path:
     # make O=BUILD leaves a link to the source there.
     link = kernel.build / "source"
-    return link if link.is_dir() else kernel.build
+    return (link if link.is_dir() else kernel.build).resolve()
 
 
 def _changed(patch: Path, kernel: LocalKernel) -> list[ChangedLine]:
@@ -189,7 +189,7 @@ def _reached(
         raise UsageError(f"--tests {place}: {name} isn't profiled{unknown(name, list(files))}")
     if number not in files[name].lines:
         raise UsageError(f"--tests {place}: the line has no code")
-    (unit,) = (each for each, path in notes.units.items() if f"{path}.c" == name)
+    unit = next(each for each, path in notes.units.items() if f"{path}.c" == name)
     tests, paths = [], []
     for order, (test, counts) in enumerate(found.of_each()):
         tests.append(test)

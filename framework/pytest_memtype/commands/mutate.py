@@ -119,7 +119,8 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise HostError(
-            f"{folder}: another memtype mutate is at work there; wait for it, or name another folder with --work"
+            f"{folder}: another memtype mutate is at work there; wait for it, or name another folder "
+            "with --work"
         ) from None
     except OSError as error:
         raise HostError(f"{reason(error)}; name another folder with --work") from None

@@ -102,6 +102,8 @@ def layout(names: tuple[str, ...], data: bytes) -> Layout:
         ):
             raise UsageError(f"these are no counters of gcc's: {tag:#x} is no tag of theirs")
         if tag != _TAG_FUNCTION:
+            if length % 2:
+                raise UsageError(f"these are no counters of gcc's: {length} words, and each takes two")
             low.append(np.arange(place, place + length, 2))
         place += length
     ends.append(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from pytest_memtype.errors import HostError, KernelError
 
 _SECONDS = 600
+_NAME = re.compile(r"[^\0]*[^\0/]\.gcda")
 
 
 @dataclass
@@ -73,19 +75,28 @@ class Notes:
     :param place: The folder.
     :param names: The names of the files of counters, paths of the build tree as debugfs has them.
     :param build: The build tree.
-    :raises KernelError: the tree has no notes for a file.
+    :raises KernelError: the tree has no notes for a file, or the file isn't of the tree.
     """
 
     def __init__(self, place: Path, names: Sequence[str], build: Path) -> None:
-        self.place, self.build = place, build
+        self.place, self.build = place, build.resolve()
         self.units: dict[str, str] = {}
         for name in names:
-            notes = Path("/", name).with_suffix(".gcno")
-            if not notes.is_file():
+            # They come from a guest. The tree may have been named by a link.
+            if not _NAME.fullmatch(name):
+                raise KernelError(f"coverage: {name!r} is no name of a file of counters")
+            unit = Path(os.path.realpath(Path("/", name))).with_suffix("")
+            if not unit.is_relative_to(self.build):
+                raise KernelError(
+                    f"coverage: the counters are of {unit}, which is not in the tree {self.build}"
+                )
+            notes = unit.with_suffix(".gcno")
+            # Path.is_file() raises an error where the name is too long.
+            if not os.access(notes, os.R_OK):
                 raise KernelError(
                     f"coverage: {notes} isn't there; the tree must be as it was built, at the same place"
                 )
-            self.units[name] = os.path.relpath(notes.with_suffix(""), build)
+            self.units[name] = str(unit.relative_to(self.build))
 
     def put(self, name: str, data: bytes, *, copy: str = "") -> Path:
         """Put a file of counters beside the notes of its unit.
@@ -100,7 +111,7 @@ class Notes:
         path.write_bytes(data)
         notes = path.with_suffix(".gcno")
         if not notes.exists():
-            notes.symlink_to(Path("/", name).with_suffix(".gcno"))
+            notes.symlink_to(self.build / f"{self.units[name]}.gcno")
         return path
 
 

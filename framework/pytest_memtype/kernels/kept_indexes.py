@@ -298,7 +298,9 @@ def _refresh(
         index = parse(text.splitlines(keepends=True), suite=suite)
         if not index.kernels and sources.base == suite:
             # A suite that only extends another may have none.
-            raise KernelError(f"{_WHAT} {suite}: apt has read it, and there is no kernel in it; check the mirror")
+            raise KernelError(
+                f"{_WHAT} {suite}: apt has read it, and there is no kernel in it; check the mirror"
+            )
         partial = folder / "index.json"
         partial.write_bytes(encode(index, fetched=time.time()))
         flush(folder)

@@ -100,7 +100,9 @@ def _copy(
     """Copy the build tree, and the sources where they are apart, unless this very build was copied before."""
     for original in copies:
         if work.is_relative_to(original) and _RUNS not in work.relative_to(original).parts:
-            raise UsageError(f"{work} is among what is copied, {original}; name a folder elsewhere with --work")
+            raise UsageError(
+                f"{work} is among what is copied, {original}; name a folder elsewhere with --work"
+            )
     mark = work / _COPIED
     wanted = {"build": str(kernel.build), "source": str(source), "identity": kernel.identity}
     try:

@@ -88,6 +88,12 @@ def test_files(tree: Path, run: Path) -> None:
     ]
 
 
+def test_a_tree_that_a_link_leads_to(tree: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    straight, around = coverage(tree, "--from", run), coverage(tmp_path / "link", "--from", run)
+    assert (around.exit_code, around.stdout) == (0, straight.stdout)
+
+
 def test_which_tests_reach_a_line(tree: Path, run: Path) -> None:
     places = ("arch/small.c:4", "arch/small.c:7", "arch/small.c:6")
     result = coverage(

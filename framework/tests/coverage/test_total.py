@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pytest_memtype.coverage.counters import layout
 from pytest_memtype.coverage.lines import Notes, SourceFile, source_files
 from pytest_memtype.coverage.reading import Reading
 from pytest_memtype.coverage.total import Total, total
@@ -82,8 +84,29 @@ def test_damaged_readings_are_refused(counted: Counted, change: object, message:
         total([Reading("it", "tree:x", "", one.names, change(one.packed))])
 
 
-def test_a_tree_without_its_notes_is_refused(counted: Counted, tmp_path: Path) -> None:
-    found = total([counted(1, test="it")])
-    with pytest.raises(KernelError, match=r"elsewhere\.gcno isn't there; the tree must be as it was built"):
-        Notes(tmp_path, ["elsewhere.gcda"], tmp_path)
-    assert found.layout.names
+@pytest.mark.parametrize("name", ["elsewhere", "x" * 300])
+def test_a_tree_without_its_notes_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(KernelError, match=rf"{name}\.gcno isn't there; the tree must be as it was built"):
+        Notes(tmp_path, [f"{tmp_path}/{name}.gcda"], tmp_path)
+
+
+def test_counters_of_another_place_are_refused(build_tree: Path, tmp_path: Path) -> None:
+    """Files would be written beside the folder for them."""
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    tree.mkdir()
+    for name in (f"{build_tree}/arch/small.gcda", f"{tree}/../x/y.gcda", "/etc/passwd.gcda"):
+        with pytest.raises(KernelError, match=r"coverage: the counters are of .*, which is not in the tree"):
+            Notes(place, [name], tree)
+
+
+@pytest.mark.parametrize("name", ["", "./", "..", "arch/small", "arch/.gcda", "arch/\0.gcda"])
+def test_names_of_no_counters_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(KernelError, match="is no name of a file of counters"):
+        Notes(tmp_path, [name], tmp_path)
+
+
+@pytest.mark.parametrize(("version", "size"), [(b"*22B", 4), (b"*21A", 1)])
+def test_half_a_counter_is_refused(version: bytes, size: int) -> None:
+    head = b"adcg" + version + bytes(8 if version == b"*22B" else 4)
+    with pytest.raises(UsageError, match="1 words, and each takes two"):
+        layout(("a.gcda",), head + struct.pack("<III", 0x01A10000, size, 7))

@@ -33,15 +33,13 @@ def test_a_name_of_a_section_is_no_shell_command(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_a_name_of_a_section_is_none_in_a_kit_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_of_a_section_is_none_in_a_kit_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path / "cache"))
     mark = tmp_path / "pwned"
     kit = tmp_path / "kit"
     build_dir(tmp_path / "cache", kit.name)
 
-    def in_a_shell(_kit: Path, *, source: Path, script: str, limit: int) -> sandbox.Finished:
+    def in_a_shell(_kit: Path, *, source: Path, script: str, **_: int) -> sandbox.Finished:
         done = subprocess.run(["sh", "-c", script], cwd=source, capture_output=True, text=True, check=False)
         return sandbox.Finished(done.returncode, done.stdout)
 

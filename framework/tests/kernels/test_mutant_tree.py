@@ -129,7 +129,7 @@ def test_what_did_not_change_is_not_built_again(tree: Path, tmp_path: Path) -> N
 
 
 def apart(tree: Path, build: Path) -> None:
-    """Move what a build with O= has made to a folder of its own, whose make builds with the sources' files."""
+    """Move what a build with O= has made to a folder of its own, in which make builds with the sources."""
     build.mkdir(parents=True)
     for part in (".config", "Module.symvers", "include", "arch"):
         shutil.move(tree / part, build / part)
@@ -191,7 +191,7 @@ def test_the_command_in_a_build_inside_its_sources(tree: Path) -> None:
 @pytest.mark.parametrize("name", [".", "mm", "mm/work"])
 def test_a_folder_among_the_tree_s_own(tree: Path, name: str) -> None:
     before = contents(tree)
-    with pytest.raises(UsageError, match="is among what is copied, .*; name a folder elsewhere with --work"):
+    with pytest.raises(UsageError, match=r"is among what is copied, .*; name a folder elsewhere with --work"):
         plant_in(tree, MAP, work=tree / name)
     assert contents(tree) == before
 
