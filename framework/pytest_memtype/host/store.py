@@ -255,7 +255,10 @@ def is_whole(folder: Path, progress: Progress) -> bool:
         if not (folder / SUMS).exists():
             seal(folder)
         sums = json.loads((folder / SUMS).read_bytes())
-        changed = [name for name, expected in sums.items() if whole(folder / name, expected) is None]
+        # Someone else may have made the folder, and none of its files lies elsewhere.
+        changed = [
+            name for name, expected in sums.items() if "/" in name or whole(folder / name, expected) is None
+        ]
     except FileNotFoundError as error:
         changed = [reason(error)]
     except OSError as error:

@@ -10,15 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pytest_memtype.errors import KernelError, UsageError, reason
+from pytest_memtype.errors import HostError, KernelError, UsageError, reason
 from pytest_memtype.host import resources
 from pytest_memtype.host.files import atomically, read_small
-from pytest_memtype.host.progress import Progress
+from pytest_memtype.host.progress import Progress, silent
 from pytest_memtype.host.store import (
     SUMS,
     build_dir,
     exclusive,
     flush,
+    is_whole,
     put_into_place,
     require_space,
     seal,
@@ -40,6 +41,8 @@ _BUNDLE = frozenset(
 _NEEDED = frozenset(("image", AGENT, "initramfs.cpio", LAUNCHER, "kernel.json"))
 # The names in a kit that code on the host reads or writes: no link may lead elsewhere from there.
 _HOSTS = frozenset(("memtype", "src", "dev", "proc", KERNEL))
+# Bytes: a line for each file.
+_SUMS_BYTES = 64 << 10
 # The longest chain of links that is followed; three are usual.
 _MOST_LINKS = 10
 _LINK_BYTES = 255
@@ -78,7 +81,8 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
         pytest-memtype, whose guests have other sources, builds the kernels anew with them.
     :param progress: Called with a line at the start of each slow stage.
     :raises UsageError: a spec isn't one of Debian's kernels, or the file can't be written.
-    :raises KernelError: a kernel isn't in the cache; the line names the kernels that are.
+    :raises KernelError: a kernel isn't in the cache, or is damaged and can't be built anew.
+    :raises HostError: the firmware is damaged.
     """
     cache = resources.cache_directory()
     kernels = _chosen(specs, cache=cache, progress=progress)
@@ -86,7 +90,7 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
     folders: dict[str, Path] = {}
     for kernel in kernels:
         folder, kit = bundle_path(kernel, sources, cache=cache), kit_path(kernel, cache=cache)
-        if not folder.is_dir():
+        if not is_whole(folder, silent):
             bundle(f"debian:{kernel.release}", progress=progress)
         if kernel_of(folder) is None:
             # A bundle of an earlier version doesn't say what it is of.
@@ -100,7 +104,10 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
             )
         if with_toolchain:
             folders[f"kits/{kit.name}"] = kit
-    folders |= {f"{firmware.FOLDER}/{path.name}": path for path in firmware.kept(cache)}
+    for path in firmware.kept(cache):
+        if not is_whole(path, silent):
+            raise HostError(f"{path} is damaged; remove it (memtype cache remove {path.name})")
+        folders[f"{firmware.FOLDER}/{path.name}"] = path
     kept = {suite: path_of(cache, suite) for suite in SUITES if path_of(cache, suite).is_file()}
     folders |= {f"index/{path.name}": path for path in kept.values()}
     progress(f"writing {file}")
@@ -134,6 +141,7 @@ def import_kernels(file: Path, *, progress: Progress) -> Carried:
             raise UsageError(f"{file}: {reason(error)}") from None
         kernels = list(_checked(file, folder, cache=cache))
         suites = list(_checked_indexes(file, folder))
+        _check_sums(file, folder)
         names = list(_folders(folder))
         new = [name for name in names if _move(folder, name, cache=cache, progress=progress)]
         taken = [suite for suite in suites if _move_index(folder, cache, suite, progress=progress)]
@@ -179,6 +187,8 @@ def _allowed(name: str, member: sealed_tar.Member, members: Mapping[str, sealed_
         case ["bundles", _, "kernel.json"] | ["kits", _, "memtype", "kernel.json"] if (
             member.size > KERNEL_BYTES
         ):
+            return False
+        case ["bundles" | firmware.FOLDER, _, file] if file == SUMS and member.size > _SUMS_BYTES:
             return False
         case ["bundles", _, file]:
             return member.kind == "file" and file in _BUNDLE
@@ -311,6 +321,18 @@ def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
         yield suite
 
 
+def _check_sums(file: Path, folder: Path) -> None:
+    """Check that no folder of an unpacked export was damaged before it was written to the file.
+
+    :param file: The file that they came from, for the message of an error.
+    :param folder: The folder that it was unpacked into.
+    :raises UsageError: a folder isn't as it was when it was made.
+    """
+    for name in _folders(folder, ("bundles", firmware.FOLDER)):
+        if not is_whole(folder / name, silent):
+            raise UsageError(f"{file}: damaged: {name} was so before it was exported; export it anew there")
+
+
 def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
     """Put a folder of an unpacked export into its place; False when it is there already.
 
@@ -325,7 +347,7 @@ def _move(folder: Path, name: str, *, cache: Path, progress: Progress) -> bool:
     if unpacked.parent.name == "kits":
         flush(unpacked)
     else:
-        # All of it was checked as it came out of the file.
+        # All of it was checked; whoever made the file may have left some out of its checksums.
         seal(unpacked)
     # A run that makes the same holds this lock, and would not see the folder before it is done.
     with exclusive(build_dir(cache, _maker(unpacked, cache=cache)), progress):

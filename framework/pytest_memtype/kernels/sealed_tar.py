@@ -21,7 +21,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Annotated, Any, Final, Literal
+
+import msgspec
 
 from pytest_memtype.errors import HostError, UsageError, reason
 from pytest_memtype.host.files import opened
@@ -43,7 +45,7 @@ _HEADER_BYTES = 1 << 20
 _NAME = re.compile(r"[^\0-\x1f\x7f]{1,4000}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A member of the tar file.
 
@@ -54,11 +56,23 @@ class Member:
     :param target: The target of a link, as it is written in it.
     """
 
-    kind: str
-    size: int = 0
+    kind: Literal["folder", "file", "link"]
+    size: Annotated[int, msgspec.Meta(ge=0)] = 0
     sha256: str = ""
     executable: bool = False
     target: str = ""
+
+
+class _Format(msgspec.Struct):
+    """The part of a manifest that all versions have."""
+
+    format: int
+
+
+class _Contents(msgspec.Struct):
+    """The part of a manifest that is read; anything else in it takes no memory."""
+
+    members: dict[str, Member]
 
 
 Allowed = Callable[[str, Member, Mapping[str, Member]], bool]
@@ -84,14 +98,18 @@ def write(
         take it.
     :param left_out: Called with each member's name and the member: whether it is not to be written.
     :raises UsageError: :func:`unpack` would refuse the file; nothing was written.
-    :raises HostError: a file of the cache can't be read.
+    :raises HostError: a file of the cache can't be read, or is written to meanwhile.
     :raises OSError: the tar file can't be written.
     """
-    found = dict(_found(folders))
-    members = {name: _described(path) for name, path in found.items()}
+    try:
+        found = dict(_found(folders))
+        members = {name: _described(path) for name, path in found.items()}
+    except OSError as error:
+        raise _unreadable(error) from None
     members = {name: member for name, member in members.items() if not left_out(name, member)}
     try:
-        _check_all(members, len(_manifest(members, facts)), allowed=allowed)
+        _check_all(members, allowed=allowed)
+        _check_manifest(_manifest(members, facts))
     except _Refused as error:
         what = (
             "export fewer kernels at a time"
@@ -108,8 +126,11 @@ def write(
         tar.addfile(_header(MANIFEST, Member("file", len(manifest))), io.BytesIO(manifest))
         for name, member in members.items():
             if member.kind == "file":
-                with _opened(found[name]) as contents:
+                with _opened(found[name]) as file_of_cache:
+                    contents = _Watched(file_of_cache, found[name])
                     tar.addfile(_header(name, member), contents)
+                if contents.digest.hexdigest() != member.sha256:
+                    raise _changed(found[name])
             else:
                 tar.addfile(_header(name, member))
 
@@ -120,8 +141,8 @@ def unpack(
     *,
     allowed: Allowed,
     on_size: Callable[[int], None],
-) -> Mapping[str, Any]:
-    """Unpack a file that :func:`write` has made into an empty folder, and return its facts.
+) -> None:
+    """Unpack a file that :func:`write` has made into an empty folder.
 
     :param path: The tar file.
     :param target: An existing, empty folder.
@@ -135,7 +156,7 @@ def unpack(
         with opened(path) as raw, gzip.GzipFile(fileobj=raw, mode="rb") as packed:
             bounded = _Bounded(packed)
             with tarfile.open(fileobj=bounded, mode="r|") as tar:
-                return _unpack(tar, bounded, target, allowed=allowed, on_size=on_size)
+                _unpack(tar, bounded, target, allowed=allowed, on_size=on_size)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: {reason(error)}") from None
     except _Refused as error:
@@ -153,6 +174,24 @@ class _Refused(Exception):
 
 class _TooLarge(_Refused):
     """The file holds more than can be checked."""
+
+
+class _Watched:
+    """A file of the cache that is read into the tar file; as many bytes as its header says."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        try:
+            piece = self._file.read(size)
+        except OSError as error:
+            raise _unreadable(error) from None
+        if len(piece) < size:
+            raise _changed(self._path)
+        self.digest.update(piece)
+        return piece
 
 
 class _Bounded(io.RawIOBase):
@@ -184,9 +223,9 @@ def _unpack(
     *,
     allowed: Allowed,
     on_size: Callable[[int], None],
-) -> Mapping[str, Any]:
-    facts, members = _read_manifest(tar, bounded)
-    on_size(_check_all(members, 0, allowed=allowed))
+) -> None:
+    members = _read_manifest(tar, bounded)
+    on_size(_check_all(members, allowed=allowed))
     left = dict(members)
     while True:
         bounded.allow(0)
@@ -208,51 +247,31 @@ def _unpack(
         pass
     if left:
         raise EOFError(f"{len(left)} files are missing")
-    return facts
 
 
-def _read_manifest(tar: tarfile.TarFile, bounded: _Bounded) -> tuple[Mapping[str, Any], dict[str, Member]]:
+def _read_manifest(tar: tarfile.TarFile, bounded: _Bounded) -> dict[str, Member]:
     header = tar.next()
     if header is None or header.name != MANIFEST or not header.isreg():
         raise ValueError(f"it doesn't begin with {MANIFEST}")
-    _check_manifest(header.size)
+    _check_size(header.size)
     bounded.allow(header.size)
     file = tar.extractfile(header)
     assert file is not None
-    content = json.loads(file.read())
-    match content:
-        case {"format": int(number)} if number != _FORMAT:
-            raise ValueError(f"its format is {number}, and this version reads {_FORMAT}")
-        case {"format": int(), "facts": dict(facts), "members": dict(members)}:
-            pass
-        case _:
-            raise ValueError("its manifest makes no sense")
-    _check_count(len(members))
-    return facts, {name: _member(name, each) for name, each in members.items()}
+    manifest = file.read()
+    _check_manifest(manifest)
+    number = msgspec.json.decode(manifest, type=_Format).format
+    if number != _FORMAT:
+        raise ValueError(f"its format is {number}, and this version reads {_FORMAT}")
+    return msgspec.json.decode(manifest, type=_Contents).members
 
 
-def _member(name: str, content: Any) -> Member:
-    match content:
-        case {
-            "kind": "folder" | "file" | "link" as kind,
-            "size": int(size),
-            "sha256": str(digest),
-            "executable": bool(executable),
-            "target": str(target),
-        } if size >= 0 and not isinstance(size, bool):
-            return Member(kind, size if kind == "file" else 0, digest, executable, target)
-    raise ValueError(f"its manifest makes no sense at {name[:80]!r}")
-
-
-def _check_all(members: Mapping[str, Member], manifest: int, *, allowed: Allowed) -> int:
+def _check_all(members: Mapping[str, Member], *, allowed: Allowed) -> int:
     """Check all that a manifest says, and return the bytes that all files take.
 
     :param members: The members that the manifest lists, by name.
-    :param manifest: Bytes of the manifest.
     :param allowed: Called with each member's name, the member and all members.
     :raises _Refused: a member may not be there, or there is too much.
     """
-    _check_manifest(manifest)
     _check_count(len(members))
     for name, member in members.items():
         _check(name, member, members)
@@ -264,7 +283,13 @@ def _check_all(members: Mapping[str, Member], manifest: int, *, allowed: Allowed
     return total
 
 
-def _check_manifest(size: int) -> None:
+def _check_manifest(manifest: bytes) -> None:
+    _check_size(len(manifest))
+    # Each member is an object. They are counted before they take several times the memory of their text.
+    _check_count(manifest.count(b"{"))
+
+
+def _check_size(size: int) -> None:
     if size > _MANIFEST_BYTES:
         raise _TooLarge(f"its manifest takes {size >> 20} MiB, and {_MANIFEST_BYTES >> 20} are the most")
 
@@ -284,6 +309,8 @@ def _check(name: str, member: Member, members: Mapping[str, Member]) -> None:
         # A file behind a link would be written elsewhere.
         if above is None or above.kind != "folder":
             raise _Refused(f"{name!r} is in no folder of the file's own")
+    if member.kind != "file" and member.size:
+        raise _Refused(f"{name!r} is a {member.kind}, and has a size")
     if member.kind == "link" and not _NAME.fullmatch(member.target):
         raise _Refused(f"{name!r} is a link to nowhere")
 
@@ -353,8 +380,12 @@ def _unreadable(error: OSError) -> HostError:
     return HostError(f"{reason(error)}: it can't be read; make it yours to read, or remove it")
 
 
+def _changed(path: Path) -> HostError:
+    return HostError(f"{path}: was written to while it was read; try again")
+
+
 def _raise(error: OSError) -> None:
-    raise _unreadable(error) from None
+    raise error
 
 
 def _described(path: Path) -> Member:
@@ -370,8 +401,11 @@ def _described(path: Path) -> Member:
 def _with_digest(member: Member, path: Path) -> Member:
     if member.kind != "file":
         return member
-    with _opened(path) as file:
-        return replace(member, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    try:
+        with _opened(path) as file:
+            return replace(member, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise _unreadable(error) from None
 
 
 def _manifest(members: Mapping[str, Member], facts: Mapping[str, Any]) -> bytes:

@@ -15,8 +15,8 @@ from memtype_support.stub_mmdebstrap import StubMmdebstrap
 
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory, guest_sources
-from pytest_memtype.host.store import build_dir, exclusive
-from pytest_memtype.kernels import mirror
+from pytest_memtype.host.store import build_dir, exclusive, seal
+from pytest_memtype.kernels import firmware, mirror
 from pytest_memtype.kernels.bundle import bundle, resolve
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
 
@@ -95,6 +95,37 @@ def test_what_another_version_put_beside_is_left_out(
     assert memtype("cache", "import", file).exit_code == 0
     names = {path.name for path in (here / "bundles" / folder.name).iterdir()}
     assert {*FILES, "kernel.json", "sums.json"} == names
+
+
+def test_a_damaged_kernel_is_not_exported(there: Path, tmp_path: Path) -> None:
+    """It would get a checksum that fits it on its way."""
+    path = tmp_path / "kernels.tar.gz"
+    assert memtype("cache", "export", path, f"debian:{KERNEL}").exit_code == 0
+    path.unlink()
+    (image,) = there.glob("bundles/*/image")
+    image.write_bytes(bytes((image.read_bytes()[0] ^ 1, *image.read_bytes()[1:])))
+    result = memtype("cache", "export", path, f"debian:{KERNEL}")
+    assert result.exit_code == 3
+    assert f"{image.parent} is damaged, and made again: image has changed since it was made" in result.stderr
+    assert not path.exists()
+
+
+def test_damaged_firmware_is_not_exported(there: Path, tmp_path: Path) -> None:
+    folder = firmware._folder("ovmf", cache=there)
+    folder.mkdir(parents=True)
+    for name in firmware.FILES:
+        (folder / name).write_text(name)
+    seal(folder)
+    path = tmp_path / "kernels.tar.gz"
+    assert memtype("cache", "export", path, f"debian:{KERNEL}").exit_code == 0
+    path.unlink()
+    (folder / firmware.FILES[0]).write_text("rotten")
+    result = memtype("cache", "export", path, f"debian:{KERNEL}")
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[-1].startswith(
+        f"memtype: {folder} is damaged; remove it (memtype cache "
+    )
+    assert not path.exists()
 
 
 @pytest.mark.timeout(600)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from memtype_support.carried_kernels import KERNEL, contents, memtype
 from memtype_support.small_indexes import small_kernel
 
 from pytest_memtype.errors import HostError
+from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.kernels import sealed_tar
 from pytest_memtype.kernels.fetch import kit_path
 from pytest_memtype.kernels.sealed_tar import MANIFEST
@@ -251,6 +253,19 @@ def a_header_of_mebibytes(forged: Forged) -> None:
     header.pax_headers = {"comment": "x" * (8 << 20)}
 
 
+def sums_of_files_elsewhere(forged: Forged) -> None:
+    forged.replace("/sums.json", json.dumps({__file__: checksum_of(Path(__file__))}).encode())
+
+
+def sums_of_mebibytes(forged: Forged) -> None:
+    forged.replace("/sums.json", b" " * (8 << 20))
+
+
+def another_image(forged: Forged) -> None:
+    """It fits the manifest, and not the checksums that the bundle got when it was built."""
+    forged.replace("/image", b"an image that has rotted")
+
+
 def a_shell_command(forged: Forged) -> None:
     kernel = replace(small_kernel(KERNEL), version="1$(touch /tmp/x)")
     forged.replace("/kernel.json", json.dumps(asdict(kernel)).encode())
@@ -312,6 +327,9 @@ def no_launcher(forged: Forged) -> None:
         (another_size, "is not what the manifest says"),
         (a_hundred_gibibytes, "its files take 100 GiB, and 64 are the most"),
         (a_header_of_mebibytes, "header is larger than any"),
+        (sums_of_files_elsewhere, "was so before it was exported; export it anew there"),
+        (sums_of_mebibytes, "no file of that name belongs"),
+        (another_image, "was so before it was exported; export it anew there"),
         (a_shell_command, "doesn't say which kernel it is of"),
         (a_shell_command_in_an_index, "its index of bookworm makes no sense"),
         (another_kernel, "is no bundle of 7.3-cloud-amd64"),
@@ -335,10 +353,77 @@ def test_a_hostile_file_is_refused(
         (b"", "damaged"),
         (b"[" * 100_000, "damaged"),
         (b'{"format": 2, "facts": {}, "members": {}}', "its format is 2, and this version reads 1"),
-        (b'{"format": 1, "facts": {}, "members": []}', "its manifest makes no sense"),
-        (b'{"format": 1, "facts": {}, "members": {"x": 1}}', "its manifest makes no sense at 'x'"),
+        (b'{"format": 1, "facts": {}, "members": []}', "damaged"),
+        (b'{"format": 1, "facts": {}, "members": {"x": 1}}', "damaged"),
+        (b'{"format": 1, "facts": {}, "members": {"x": {"kind": "pipe"}}}', "damaged"),
+        (b'{"format": 1, "facts": {}, "members": {"x": {"kind": "file", "size": -1}}}', "damaged"),
+        (b'{"format": 1, "facts": {}, "members": {"x": {"kind": "file", "size": true}}}', "damaged"),
+        (b'{"format": 1, "members": {"kits": {"kind": "folder", "size": 1}}}', "is a folder, and has a size"),
     ],
 )
 def test_a_manifest_that_makes_no_sense(file: Path, here: Path, manifest: bytes, text: str) -> None:
     Forged.of(file).write(file, manifest)
     assert_refused(file, here, text)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        # A list takes 64 bytes and more, an object more than 200.
+        (b'{"format": 1, "facts": [' + b"[]," * (1 << 20) + b'0], "members": {}}', ""),
+        (b'{"format": 1, "members": {' + b",".join(b'"%x": {}' % n for n in range(1 << 18)) + b"}}", "files"),
+    ],
+)
+def test_a_manifest_takes_little_more_memory_than_its_text(
+    file: Path, here: Path, monkeypatch: pytest.MonkeyPatch, manifest: bytes, text: str
+) -> None:
+    monkeypatch.setattr(sealed_tar, "_MOST_MEMBERS", 1 << 17)
+    Forged.of(file).write(file, manifest)
+    tracemalloc.start()
+    try:
+        assert_refused(file, here, text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_what_changes_while_it_is_read_is_not_written(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image,) = there.glob("bundles/*/image")
+    with_digest = sealed_tar._with_digest
+    for change in (b"another image in its place, as large", b"short"):
+
+        def changed(member: sealed_tar.Member, path: Path, change: bytes = change) -> sealed_tar.Member:
+            found = with_digest(member, path)
+            if path == image:
+                path.write_bytes(change.ljust(member.size)[: member.size] if len(change) > 9 else change)
+            return found
+
+        monkeypatch.setattr(sealed_tar, "_with_digest", changed)
+        with pytest.raises(HostError, match=rf"{image}: was written to while it was read; try again"):
+            sealed_tar.write(
+                io.BytesIO(),
+                {"bundles/x": image.parent},
+                {},
+                allowed=lambda *_: True,
+                left_out=lambda *_: False,
+            )
+    assert list(tmp_path.iterdir()) == [there]
+
+
+def test_what_vanishes_is_named(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (image,) = there.glob("bundles/*/image")
+    described = sealed_tar._described
+
+    def vanishes(path: Path) -> sealed_tar.Member:
+        if path == image:
+            path.unlink()
+        return described(path)
+
+    monkeypatch.setattr(sealed_tar, "_described", vanishes)
+    with pytest.raises(HostError, match=f"{image}: No such file or directory: it can't be read"):
+        sealed_tar.write(
+            io.BytesIO(), {"bundles/x": image.parent}, {}, allowed=lambda *_: True, left_out=lambda *_: False
+        )
