@@ -70,7 +70,7 @@ def try_apart(specs: Sequence[str], test: str) -> Generator[tuple[str, Attempt]]
             if not done:
                 for key in selector.get_map().values():
                     reason = f"not done in {_ATTEMPT / 60:.0f} minutes"
-                    yield key.data.spec, Attempt(UNKNOWN, (UNKNOWN,), reason)
+                    yield key.data.spec, Attempt(UNKNOWN, (UNKNOWN,), reason, trouble=True)
                 return
 
 
@@ -97,7 +97,7 @@ def _answer(apart: _Apart) -> Attempt:
     try:
         return msgspec.json.decode((apart.folder / "attempt.json").read_bytes(), type=Attempt)
     except (OSError, ValueError):
-        return Attempt(UNKNOWN, (UNKNOWN,), "the attempt ended without an answer")
+        return Attempt(UNKNOWN, (UNKNOWN,), "the attempt ended without an answer", trouble=True)
 
 
 def _stop(running: Sequence[_Apart]) -> None:

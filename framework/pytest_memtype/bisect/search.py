@@ -15,7 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt, find_test
-from pytest_memtype.errors import KernelError, UsageError
+from pytest_memtype.errors import HostError, KernelError, UsageError
 from pytest_memtype.host.files import write_atomically
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.host.resources import cache_directory
@@ -88,7 +88,8 @@ class Search:
     def next(self) -> list[str]:
         """The releases of the kernels to try next, at once; none when none between the bounds is left to try.
 
-        :raises UsageError: the ends don't differ, or one of them can't be tried.
+        :raises UsageError: the ends don't differ, or the test says nothing of one of them.
+        :raises HostError: one of them couldn't be tried here.
         """
         self.check_ends()
         ends = [each for each in (self.kernels[0], self.kernels[-1]) if each not in self.tried]
@@ -99,12 +100,17 @@ class Search:
     def check_ends(self) -> None:
         """Check that the ends, as far as they have been tried, are what they are said to be.
 
-        :raises UsageError: the ends don't differ, or one of them can't be tried.
+        :raises UsageError: the ends don't differ, or the test says nothing of one of them.
+        :raises HostError: one of them couldn't be tried here.
         """
         ends = ((self.kernels[0], PASSED, "good"), (self.kernels[-1], FAILED, "bad"))
         for release, wanted, word in ends:
             found = self.tried.get(release)
             if found is not None and found.answer != wanted:
+                if found.trouble:
+                    raise HostError(
+                        f"bisect: {release}, said to be {word}, couldn't be tried: {found.reason}"
+                    )
                 reason = f" ({found.reason})" if found.reason else ""
                 raise UsageError(
                     f"bisect: on {release}, said to be {word}, the test's answer is {found.answer}{reason}; "
@@ -203,6 +209,7 @@ def bisect(
     :param try_all: Tries kernels; :func:`~pytest_memtype.bisect.apart.try_apart` does on this machine.
     :param at_once: How many kernels it is to try at once.
     :raises UsageError: the arguments can't be used, or the ends don't differ.
+    :raises HostError: one of the ends couldn't be tried here.
     :raises KernelError: there is no index of the mirror.
     """
     find_test(test)
@@ -237,7 +244,8 @@ def look_for(search: Search, test: str, try_all: TryAll) -> Generator[str]:
     :param search: The search, with what is known; it learns the attempts.
     :param test: pytest's node id, without a kernel.
     :param try_all: Tries kernels.
-    :raises UsageError: the ends don't differ, or one of them can't be tried; others are not waited for.
+    :raises UsageError: the ends don't differ, or the test says nothing of one; others are not waited for.
+    :raises HostError: one of the ends couldn't be tried here; others are not waited for.
     """
     while releases := search.next():
         with closing(try_all([f"debian:{each}" for each in releases], test)) as attempts:
@@ -285,18 +293,24 @@ def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> 
     return lines
 
 
+def is_tree(spec: str) -> bool:
+    """Does a spec name a build tree?"""
+    return spec.startswith("tree:")
+
+
 def git_script(test: str, *, good: str, bad: str) -> str:
     """A shell script for ``git bisect run`` in the repository of a build tree.
 
-    The repository is that of the first spec that names a tree.
+    The repository is that of the first spec that names a tree; one does.
+
     :param test: pytest's node id, without a kernel.
     :param good: Spec of a kernel where the test passes.
     :param bad: Spec of a kernel where it fails.
     :raises UsageError: there is no such test, a spec can't be used, or the tree is no git repository.
     """
-    trees = [parse(spec) for spec in (good, bad) if spec.startswith("tree:")]
+    specs = [parse(spec) for spec in (good, bad)]
     test_file = find_test(test)
-    tree = trees[0]
+    tree = next(spec for spec in specs if is_tree(spec.text))
     assert isinstance(tree, BuildSpec)
     if not (tree.build / ".git").exists():
         raise UsageError(

@@ -52,7 +52,7 @@ def bisect(
     """
     if scheduler is None and insecure_scheduler:
         raise UsageError("--insecure-scheduler belongs to a --scheduler; name one")
-    if "tree" in (good.partition(":")[0], bad.partition(":")[0]):
+    if search.is_tree(good) or search.is_tree(bad):
         if scheduler is not None:
             raise UsageError("--scheduler: git bisect tries one commit after the other, here; give none")
         click.echo(search.git_script(test, good=good, bad=bad), nl=False)

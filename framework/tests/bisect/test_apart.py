@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.bisect.apart import try_apart
+from pytest_memtype.bisect.apart import _answer, _Apart, try_apart
 from pytest_memtype.bisect.attempt import PASSED, UNKNOWN, Attempt
 from pytest_memtype.kernels.bundle import resolve
 
@@ -41,6 +41,12 @@ def attempts_of_this_process() -> int:
     # The shell that removes temporary folders is a child too; an ended process has no command line.
     commands = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
     return sum(not command or b"bisect.attempt" in command for command in commands)
+
+
+def test_an_attempt_that_dies_is_trouble_of_the_host(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as process:
+        made = _answer(_Apart("debian:6.1", tmp_path, process))
+    assert made == Attempt(UNKNOWN, (UNKNOWN,), "the attempt ended without an answer", trouble=True)
 
 
 def test_several_at_once(pytester: pytest.Pytester, capfd: pytest.CaptureFixture[str]) -> None:

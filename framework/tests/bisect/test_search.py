@@ -9,12 +9,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt
 from pytest_memtype.bisect.search import Search, State, TryAll, between, git_script, look_for
-from pytest_memtype.errors import UsageError
+from pytest_memtype.cli import main
+from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.kernels.index import Kernel
 
 
@@ -127,6 +129,16 @@ def test_an_end_that_can_not_be_tried() -> None:
         search.next()
 
 
+@pytest.mark.parametrize("end", ["a", "b"])
+def test_an_end_that_this_host_can_not_try(end: str) -> None:
+    """No other argument would help."""
+    search = Search(["a", "b"], {end: Attempt(UNKNOWN, (UNKNOWN,), "the disk is full", trouble=True)})
+    with pytest.raises(
+        HostError, match=rf"bisect: {end}, said to be .*, couldn't be tried: the disk is full"
+    ):
+        search.next()
+
+
 def made_up(answers: list[str], stopped: list[str]) -> TryAll:
     """Tries kernels whose release is a number, the last one first; notes which of them weren't waited for."""
 
@@ -200,3 +212,24 @@ def test_the_script_for_git(tmp_path: Path) -> None:
     assert f"pytest_memtype.bisect.attempt tree:{tmp_path} {test}::test_it\n" in script
     with pytest.raises(UsageError, match="no git repository"):
         git_script(f"{test}::test_it", good="debian:6.1", bad=f"tree:{tmp_path / 'elsewhere'}")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ("tree", "debian:6.12", "kernel 'tree': no such kind of kernel"),
+        ("tree:", "debian:6.12", "kernel 'tree:': no such kind of kernel"),
+        ("tree:.", "nonsense", "kernel 'nonsense': no such kind of kernel"),
+        ("debian:nonsense", "tree:.", "kernel 'debian:nonsense': no such Debian suite"),
+    ],
+)
+def test_each_end_is_a_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: str, bad: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pytest_memtype.commands.bisect.usable_qemu", lambda **_: None)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "test_one.py").write_text("")
+    result = CliRunner().invoke(main, ["bisect", "test_one.py::test_it", "--good", good, "--bad", bad])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"memtype: {said}")
