@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,16 @@ import pytest
 
 from pytest_memtype.errors import KernelError, UsageError
 from pytest_memtype.host import resources
+from pytest_memtype.host.files import read_file
 from pytest_memtype.kernels.local import find_local
-from pytest_memtype.kernels.requirements import LOST, missing, read_settings, refuses_module
+from pytest_memtype.kernels.requirements import LOST, missing, refuses_module, settings
 from pytest_memtype.kernels.spec import BuildSpec, parse
 from pytest_memtype.plugin.markers import needed_options
 from pytest_memtype.run.variants import Resolved, Variant
+
+_GZIP = b"\x1f\x8b"
+# Bytes, unpacked or not; 300,000 are usual.
+_LARGEST = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,14 @@ class KernelCheck:
 def checked(path: Path) -> KernelCheck:
     """Check a kernel, and collect the suite to see which tests will be skipped on it.
 
-    :param path: A build tree, built or only configured, or the file of a configuration.
-    :raises UsageError: there is nothing of the kind.
-    :raises KernelError: the configuration can't be read.
+    :param path: A build tree, built or only configured, or the file of a configuration, as in ``/boot`` or
+        ``/proc/config.gz``.
+    :raises UsageError: there is nothing of the kind, or it can't be read.
     """
     config = path / ".config" if path.is_dir() else path
-    if not config.is_file():
+    given = settings(_text(config)) if config.is_file() else {}
+    if not given:
         raise UsageError(f"{path}: no configuration of a kernel; name a build tree, or its file .config")
-    given = read_settings(config, what=str(path))
     unfit = [f"CONFIG_{name}=y is missing: {why}" for name, why in missing(given, module=True).items()]
     if refuses_module(given):
         unfit.append("CONFIG_MODULE_SIG_FORCE=y makes it refuse the guest's module")
@@ -90,6 +96,21 @@ def checked(path: Path) -> KernelCheck:
         if lacking:
             skipped.append(Skipped(test, lacking))
     return KernelCheck(str(path), tuple(unfit), lost, tuple(skipped), len(needed))
+
+
+def _text(config: Path) -> str:
+    content = read_file(config, most=_LARGEST)
+    if content.startswith(_GZIP):
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            content = unpacker.decompress(content, _LARGEST)
+        except zlib.error as error:
+            raise UsageError(f"{config}: damaged: {error}") from None
+        if not unpacker.eof:
+            raise UsageError(
+                f"{config}: cut short, or larger than the {_LARGEST >> 20} MiB of any configuration"
+            )
+    return content.decode(errors="replace")
 
 
 def _not_built(path: Path) -> list[str]:

@@ -127,7 +127,8 @@ def fetch(specs: tuple[str, ...]) -> None:
 def check_kernel(path: Path, as_json: bool) -> None:
     """Tell what a kernel of your own lacks to be a guest, and which tests of the suite will be skipped on it.
 
-    PATH is a build tree, built or only configured, or the file of a configuration. Nothing is built.
+    PATH is a build tree, built or only configured, or the file of a configuration, compressed or not. Nothing
+    is built.
 
     The exit status is 0 when the kernel can be a guest, and 3 when it can't.
 
@@ -135,6 +136,7 @@ def check_kernel(path: Path, as_json: bool) -> None:
     Examples:
       memtype kernels check ~/linux
       memtype kernels check /boot/config-6.12.0-rc1
+      memtype kernels check /proc/config.gz
     """
     # It imports pytest, which the other commands do without.
     from pytest_memtype.commands.kernel_check import checked
@@ -148,7 +150,9 @@ def check_kernel(path: Path, as_json: bool) -> None:
 @kernels.command(name="remove")
 @click.argument("names", nargs=-1, required=True, metavar="KERNEL...")
 def remove_kernels(names: tuple[str, ...]) -> None:
-    """Remove kernels from the cache, with all that was built for them.
+    """Remove kernels from the cache, with their compilers and what their guests boot from.
+
+    Templates, and drivers and modules for them, stay: memtype cache lists and removes those.
 
     \b
     Examples:

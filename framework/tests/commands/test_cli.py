@@ -244,6 +244,13 @@ def test_layout_that_cannot_be_shown(
     assert result.stderr.count("\n") == 1
 
 
+def test_what_stays_of_a_removed_kernel_is_said() -> None:
+    """Templates, and drivers and modules for a kernel, are none of its folders."""
+    said = " ".join(CliRunner().invoke(main, ["kernels", "remove", "--help"]).output.split())
+    assert "all that was built" not in said
+    assert "Templates, and drivers and modules for them, stay: memtype cache lists and removes those." in said
+
+
 def test_kernels_are_listed_and_removed(cache: Path) -> None:
     known = Kernel("6.12.43+deb12-cloud-amd64", "6.12.43-1~bpo12+1", "bookworm-backports", "image", False)
     kit = cache / "kits" / f"{known.release}-0123456789abcdef"

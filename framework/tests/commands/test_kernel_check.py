@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -60,7 +61,50 @@ def test_a_tree_that_is_only_configured(config: Path, tmp_path: Path) -> None:
     assert "CONFIG_EFI=y is off, which 2 tests need; lost: guests with UEFI firmware" in result.output
 
 
-def test_what_is_no_kernel(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["kernels", "check", str(tmp_path / "nothing")])
+def test_a_compressed_configuration(config: Path, tmp_path: Path) -> None:
+    """As the kernel's own in /proc/config.gz."""
+    packed = tmp_path / "config.gz"
+    packed.write_bytes(gzip.compress(config.read_bytes()))
+    results = [
+        CliRunner().invoke(main, ["kernels", "check", "--json", str(each)]) for each in (config, packed)
+    ]
+    plain, unpacked = (json.loads(result.output) for result in results)
+    assert unpacked == {**plain, "kernel": str(packed)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"# CONFIG_X86_64 is not set\n",
+        b"MZ" + bytes(range(256)),
+        gzip.compress(b"text"),
+    ],
+    ids=["nothing", "empty", "comment", "binary", "text"],
+)
+def test_what_is_no_kernel(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    result = CliRunner().invoke(main, ["kernels", "check", str(path)])
     message = "no configuration of a kernel; name a build tree, or its file .config"
-    assert (result.exit_code, result.output) == (2, f"memtype: {tmp_path}/nothing: {message}\n")
+    assert (result.exit_code, result.output) == (2, f"memtype: {path}: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x1f\x8bnonsense", "damaged: "),
+        (gzip.compress(b"CONFIG_X86_64=y\n" * 99)[:-9], "cut short, or larger than"),
+        # It would take all memory.
+        (gzip.compress(bytes(32 << 20)), "cut short, or larger than"),
+    ],
+    ids=["damaged", "cut short", "large"],
+)
+def test_a_damaged_configuration(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "config.gz").write_bytes(content)
+    result = CliRunner().invoke(main, ["kernels", "check", str(tmp_path / "config.gz")])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"memtype: {tmp_path}/config.gz: {said}")
+    assert result.output.count("\n") == 1
