@@ -32,6 +32,8 @@ _NAMES: Final = Path("arch/x86/mm/pat/memtype_mutant_names.h")
 _MAKEFILE: Final = Path("arch/x86/mm/pat/Makefile")
 _RULE: Final = "obj-y += memtype_mutant.o\n"
 _COPIED: Final = "copied.json"
+# Beside the mark of a copy: what the command makes before there is one.
+_LOCK: Final = "lock"
 _RUNS: Final = ".memtype"
 
 # A tree that has to be built whole, on two busy processors.
@@ -59,9 +61,9 @@ def planted(spec: BuildSpec, mutants: Sequence[Mutant], *, work: Path, progress:
 
     :param spec: The tree, built.
     :param mutants: The faults; those that its version doesn't have are left out.
-    :param work: The folder for the copy. What an earlier call has left there is used.
+    :param work: The folder for the copy, which exists. What an earlier call has left there is used.
     :param progress: Called with a line before each slow stage.
-    :raises UsageError: the folder for the copy lies among the tree's own.
+    :raises UsageError: the folder for the copy lies among the tree's own, or has files of another's.
     :raises KernelError: the tree isn't built, or the kernel with the faults doesn't build.
     :raises HostError: there is no room, or no bubblewrap.
     """
@@ -104,6 +106,10 @@ def _copy(
                 f"{work} is among what is copied, {original}; name a folder elsewhere with --work"
             )
     mark = work / _COPIED
+    if not mark.exists() and any(each.name != _LOCK for each in work.iterdir()):
+        raise UsageError(
+            f"{work}: has files that are not of memtype mutate's making; name a new folder with --work"
+        )
     wanted = {"build": str(kernel.build), "source": str(source), "identity": kernel.identity}
     try:
         if json.loads(mark.read_text()) == wanted:
@@ -111,7 +117,7 @@ def _copy(
     except (OSError, ValueError):
         pass
     try:
-        mark.unlink(missing_ok=True)
+        mark.write_text("{}")
         for original, copy in copies.items():
             shutil.rmtree(copy, ignore_errors=True)
             progress(f"copying {original}")

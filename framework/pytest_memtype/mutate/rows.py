@@ -72,6 +72,7 @@ def fingerprint(identity: str, suite: Path) -> str:
     :param suite: The folder of the suite.
     """
     digest = hashlib.sha256(identity.encode())
-    for path in sorted(suite.rglob("*.py")):
+    # An editor's lock is a link to nowhere.
+    for path in sorted(path for path in suite.rglob("*.py") if path.is_file()):
         digest.update(str(path.relative_to(suite)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -83,6 +83,7 @@ def gcc() -> str:
 def plant_in(tree: Path, *mutants: Mutant, work: Path) -> PlantedTree:
     spec = parse(f"tree:{tree}")
     assert isinstance(spec, BuildSpec)
+    work.mkdir(parents=True, exist_ok=True)
     return planted(spec, mutants, work=work, progress=silent)
 
 
@@ -171,8 +172,7 @@ def test_a_tree_that_a_link_leads_to(tree: Path, tmp_path: Path) -> None:
 def test_the_command_in_the_tree_itself(tree: Path) -> None:
     """Where it keeps its copy is not copied into itself, nor are other runs."""
     work = tree / ".memtype/mutants/linux-1a2b3c4d"
-    work.mkdir(parents=True)
-    (tree / ".memtype/runs").mkdir()
+    (tree / ".memtype/runs").mkdir(parents=True)
     plant_in(tree, MAP, work=work)
     assert (work / "tree/mm/memory.c").exists()
     assert not (work / "tree/.memtype").exists()
@@ -182,7 +182,6 @@ def test_the_command_in_a_build_inside_its_sources(tree: Path) -> None:
     build = tree / "build"
     apart(tree, build)
     work = build / ".memtype/mutants/build-1a2b3c4d"
-    work.mkdir(parents=True)
     plant_in(build, MAP, work=work)
     assert "MEMTYPE_MUTANT(1)" in (work / "tree/built-bzImage.c").read_text()
     assert not list(work.rglob(".memtype"))
@@ -194,6 +193,18 @@ def test_a_folder_among_the_tree_s_own(tree: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"is among what is copied, .*; name a folder elsewhere with --work"):
         plant_in(tree, MAP, work=tree / name)
     assert contents(tree) == before
+
+
+def test_a_folder_with_files_of_others_stays(tree: Path, tmp_path: Path) -> None:
+    """The copy of an earlier call is removed for a new one, and "source" is what many a folder is called."""
+    work = tmp_path / "project"
+    (work / "tree").mkdir(parents=True)
+    (work / "tree" / "oak").touch()
+    with pytest.raises(
+        UsageError, match="has files that are not of memtype mutate's making; name a new folder"
+    ):
+        plant_in(tree, MAP, work=work)
+    assert (work / "tree" / "oak").exists()
 
 
 def test_a_kernel_that_does_not_build(tree: Path, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def test_a_fingerprint_is_of_the_kernel_and_of_each_test(tmp_path: Path) -> None
     assert fingerprint("kernel", tmp_path) == first
     assert fingerprint("other", tmp_path) != first
     (tmp_path / "notes.txt").write_text("none of the tests")
+    (tmp_path / ".#test_a.py").symlink_to("me@here.1234:5678")
+    (tmp_path / "folder.py").mkdir()
     assert fingerprint("kernel", tmp_path) == first
     (tmp_path / "test_a.py").write_text("# changed")
     assert fingerprint("kernel", tmp_path) != first
