@@ -183,7 +183,7 @@ class _Watched:
         self._file, self._path = file, path
         self.digest = hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         try:
             piece = self._file.read(size)
         except OSError as error:

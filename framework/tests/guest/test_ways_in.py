@@ -538,7 +538,7 @@ def test_what_takes_one_range_takes_no_pieces(guest: Guest) -> None:
     for function in (drm.ioremap, drm.memremap, drm.set_memory, drm.vmap, drm.reserve_wc, drm.phys_wc_add):
         arguments = () if function in (drm.reserve_wc, drm.phys_wc_add) else (WB,)
         with pytest.raises(UsageError, match=f"takes one range of memory, not 2: .*{bar[2].start:#x}"):
-            function(pieces, *arguments)  # type: ignore[operator]
+            function(pieces, *arguments)
     for question in (guest.lookup, drm.zap, guest.kernel.direct_pages):
         with pytest.raises(UsageError, match="takes one range of memory"):
             question(pieces)
