@@ -27,6 +27,7 @@ sed -n 's/^address sizes.*: *\([0-9]*\) bits physical.*/bits \1/p' /proc/cpuinfo
 grep '^memtype ' /proc/modules && echo "busy yes"
 sed 's/^/iomem /' /proc/iomem
 for device in /sys/bus/pci/devices/*; do
+    [ -e "$device" ] || continue
     driver=$(readlink "$device/driver")
     echo "pci ${device##*/} $(cat "$device/class") ${driver##*/}"
     head -n 6 "$device/resource" | sed 's/^/bar /'
@@ -145,7 +146,7 @@ def parse_facts(text: str, *, where: str) -> Facts:
             iomem=tuple(_resources(text)),
             bars=tuple(_bars(text)),
         )
-    except (KeyError, ValueError) as error:
+    except (LookupError, ValueError) as error:
         raise SshError(f"{where}: what it says of itself makes no sense: {error!r}") from None
 
 
@@ -157,7 +158,7 @@ def _resources(text: str) -> Iterator[Resource]:
 def _bars(text: str) -> Iterator[Bar]:
     device, display, driver, number = "", False, "", 0
     for line in text.splitlines():
-        kind, *words = line.split()
+        kind, *words = line.split() or [""]
         if kind == "pci":
             device, number = words[0], 0
             display, driver = words[1].startswith("0x03"), (words[2:] or [""])[0]

@@ -22,6 +22,10 @@ _LEASES = range(5, 3601)
 
 _PRINTK = range(1, 9)
 
+#: Bytes of the smallest BAR that is proposed. Smaller ones are registers, and chipsets have some that nobody
+#: drives, such as those of the firmware's flash.
+_LEAST: Final = 1 << 20
+
 
 @shown_in_hexadecimal("start", "size")
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def candidate(facts: Facts) -> str:
     """A proposal for the file, in TOML, with the device memory that is likeliest to be free."""
     bar = _best(facts)
     if bar is None:
-        return "# This machine has no PCI device with memory of its own."
+        return f"# It seems that no memory of a PCI device here is free; the largest is {_largest(facts)}."
     size = format_size(bar.size)
     warning = f"# {bar.driver} uses it: tests will draw over what it shows.\n" if bar.driver else ""
     return (
@@ -164,9 +168,14 @@ def candidate(facts: Facts) -> str:
 
 
 def _best(facts: Facts) -> Bar | None:
-    """The best BAR for tests: prefetchable, so that WC does no harm; without a driver; then the largest."""
+    """The best BAR for tests, if any is for them: first one without a driver, then a prefetchable one.
+
+    Of the devices in use only a display can stand tests, which spoil what it shows.
+    """
     return max(
-        facts.bars, key=lambda bar: (bar.prefetchable, not bar.driver, bar.size, -bar.start), default=None
+        (bar for bar in facts.bars if bar.size >= _LEAST and (bar.display or not bar.driver)),
+        key=lambda bar: (not bar.driver, bar.prefetchable, bar.display, bar.size, -bar.start),
+        default=None,
     )
 
 

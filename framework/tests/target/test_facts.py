@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from memtype_support.target_facts import SAID
 
 from pytest_memtype.errors import SshError
-from pytest_memtype.target.facts import Bar, Facts, Resource, parse_facts
+from pytest_memtype.target.facts import _SCRIPT, Bar, Facts, Resource, parse_facts
 
 
 def facts(said: str = SAID) -> Facts:
@@ -35,6 +37,18 @@ def test_headers_and_a_module_that_is_loaded() -> None:
     assert (found.headers, found.busy) == (True, True)
 
 
+def test_a_blank_line_says_nothing() -> None:
+    assert facts(SAID.replace("cpus 2", "\ncpus 2\n")) == facts()
+
+
+def test_a_machine_without_pci() -> None:
+    """The very script, with a folder that has nothing for its pattern."""
+    script = _SCRIPT.replace("/sys/bus/pci/devices", "/nowhere")
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "uid " in said
+    assert "pci " not in said
+
+
 @pytest.mark.parametrize(
     ("there", "instead", "why"),
     [
@@ -42,6 +56,7 @@ def test_headers_and_a_module_that_is_loaded() -> None:
         ("machine x86_64", "machine aarch64", "it is aarch64"),
         ("cpus 2", "cpus two", "makes no sense"),
         ("bits 40\n", "", "makes no sense"),
+        (" 0x038000 bochs-drm", "", "makes no sense"),
     ],
 )
 def test_a_target_that_will_not_do(there: str, instead: str, why: str) -> None:

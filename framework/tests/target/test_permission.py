@@ -9,7 +9,7 @@ import pytest
 from memtype_support.target_facts import SAID
 
 from pytest_memtype.errors import UsageError
-from pytest_memtype.target.facts import parse_facts
+from pytest_memtype.target.facts import Facts, parse_facts
 from pytest_memtype.target.permission import (
     AllowedRange,
     TargetConfig,
@@ -108,6 +108,46 @@ def test_a_file_to_write_names_a_device_of_the_target(tmp_path: Path) -> None:
     error = missing(FACTS, where="ssh://lab")
     assert "nothing was done there" in error.message
     assert tomllib.loads("\n".join(error.details)) == tomllib.loads(text)
+
+
+SERVER = """\
+pci 0000:03:00.0 0x020000 mlx5_core
+bar 0x0000004000000000 0x0000004001ffffff 0x000000000014220c
+pci 0000:04:00.0 0x120000\x20
+bar 0x00000000fd000000 0x00000000fdffffff 0x0000000000040200
+pci 0000:05:00.0 0x030000 ast
+bar 0x00000000fc000000 0x00000000fcffffff 0x0000000000040200
+"""
+"""A network adapter at work, an FPGA that nobody drives, and the BMC's display."""
+
+
+def of_devices(text: str) -> Facts:
+    return parse_facts(SAID.partition("pci ")[0] + text, where="lab")
+
+
+def test_a_device_at_work_is_not_proposed() -> None:
+    text = candidate(of_devices(SERVER))
+    assert "address = 0xfd000000" in text
+    assert "no driver" in text
+    assert "uses it" not in text
+
+
+def test_a_display_is_proposed_where_nothing_is_free() -> None:
+    text = candidate(of_devices(SERVER.replace("0x120000 ", "0x120000 xdma")))
+    assert "address = 0xfc000000" in text
+    assert "# ast uses it: tests will draw over what it shows." in text
+
+
+def test_registers_are_not_proposed() -> None:
+    """A flash controller of a chipset, which has no driver, beside the display."""
+    flash = "pci 0000:00:1f.5 0x0c8000 \nbar 0xfe010000 0xfe010fff 0x40200\n"
+    assert "0xfd000000" in candidate(parse_facts(SAID + flash, where="lab"))
+
+
+def test_where_nothing_is_free_it_says_so(tmp_path: Path) -> None:
+    text = candidate(of_devices(SERVER[: SERVER.index("pci 0000:04")]))
+    assert "no memory of a PCI device here is free" in text
+    assert load_permission(written(tmp_path, text)).memory == ()
 
 
 def test_memory_that_nobody_drives_is_proposed_first() -> None:
