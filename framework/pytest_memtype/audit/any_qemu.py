@@ -103,9 +103,10 @@ def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape)
 @contextlib.contextmanager
 def _stopped(control: Qmp) -> Iterator[None]:
     running = control.execute("query-status")["running"]
-    if running:
-        control.execute("stop")
     try:
+        # Ctrl-C may come when this is sent and not yet answered.
+        if running:
+            control.execute("stop")
         yield
     finally:
         if running:

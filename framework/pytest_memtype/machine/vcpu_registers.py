@@ -35,9 +35,10 @@ def stopped(machine: Machine) -> Iterator[None]:
     :raises GuestError: QEMU ended.
     """
     running = machine.state is not GuestState.STOPPED
-    if running:
-        machine.qmp.execute("stop")
     try:
+        # Ctrl-C may come when this is sent and not yet answered.
+        if running:
+            machine.qmp.execute("stop")
         yield
     finally:
         if running and machine.alive:

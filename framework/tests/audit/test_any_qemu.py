@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from pytest_memtype.audit.any_qemu import audit_qemu
+from pytest_memtype.audit.any_qemu import _stopped, audit_qemu
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.qemu_versions import QEMU
+from pytest_memtype.machine.qmp import Qmp
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
@@ -39,3 +42,19 @@ def test_a_qemu_that_has_no_guest(tmp_path: Path, options: tuple[str, ...], why:
         finally:
             qemu.kill()
     assert "\n" not in str(raised.value)
+
+
+def test_ctrl_c_while_it_is_being_stopped_lets_it_run_on() -> None:
+    """The command is sent, and QEMU carries it out, whether or not anybody hears its answer."""
+    sent: list[str] = []
+
+    def execute(command: str) -> dict[str, bool]:
+        sent.append(command)
+        if command == "stop":
+            raise KeyboardInterrupt
+        return {"running": True}
+
+    control = cast(Qmp, SimpleNamespace(execute=execute))
+    with pytest.raises(KeyboardInterrupt), _stopped(control):
+        pass
+    assert sent == ["query-status", "stop", "cont"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from pytest_memtype import Guest, Layout, MemType, MtrrRange
 from pytest_memtype.errors import HostError
 from pytest_memtype.machine.device_state import read_cpus, shape_of, with_registers
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.program import installed
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.state import GuestState
@@ -53,6 +56,20 @@ def test_reading_changes_nothing(guest: Guest) -> None:
         save_devices(guest.machine)
         assert guest.machine.state is GuestState.STOPPED
     assert guest.shell("echo on").output == "on\n"
+
+
+def test_ctrl_c_while_it_is_being_stopped_lets_it_run_on() -> None:
+    sent: list[str] = []
+
+    def execute(command: str) -> None:
+        sent.append(command)
+        if command == "stop":
+            raise KeyboardInterrupt
+
+    machine = SimpleNamespace(state=GuestState.READY, alive=True, qmp=SimpleNamespace(execute=execute))
+    with pytest.raises(KeyboardInterrupt), stopped(cast(Machine, machine)):
+        pass
+    assert sent == ["stop", "cont"]
 
 
 def test_the_shape_learned_is_that_of_a_template(guest: Guest) -> None:
