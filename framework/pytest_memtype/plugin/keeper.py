@@ -32,6 +32,7 @@ from pytest_memtype.report.kept import (
     append_line,
     write_facts,
 )
+from pytest_memtype.report.record import case_of
 from pytest_memtype.run.alias_check import Checked
 from pytest_memtype.run.options import OPTIONS
 from pytest_memtype.run.session import GuestSpec
@@ -71,6 +72,7 @@ def pytest_runtest_makereport(
         except MemtypeError:
             bug = None  # The test has failed with that.
         vars(report)["memtype_kept"] = {
+            "case": case_of(item.nodeid, variant.name),
             "tested": variant.tested,
             "kernel": variant.kernel,
             "system": variant.system,
@@ -173,6 +175,7 @@ class Keeper:
             return None
         path = self._config.rootpath / report.location[0]
         return {
+            "case": case_of(report.nodeid, variant.name),
             "tested": variant.tested,
             "kernel": variant.kernel,
             "system": variant.system,
@@ -241,8 +244,9 @@ def _result(reports: list[pytest.TestReport], kept: dict[str, Any]) -> KeptTest:
         "headline": _whole(headline_of(worst)),
         "details": _whole(_details(worst)) if worst.failed else "",
     }
-    if isinstance(kept.get("path"), str):
-        result["path"] = _whole(kept["path"])
+    for name in ("path", "case"):
+        if isinstance(kept.get(name), str):
+            result[name] = _whole(kept[name])
     return msgspec.convert(result, KeptTest)
 
 

@@ -70,6 +70,7 @@ class KeptTest:
     :param details: All that pytest says of a failure; else empty.
     :param bug: Id of the reported bug that it reproduces; empty if none.
     :param bug_title: What goes wrong with that bug, in one line.
+    :param case: The node id without the kernel's name; empty in runs by an earlier version.
     """
 
     test: str
@@ -83,6 +84,7 @@ class KeptTest:
     details: str = ""
     bug: str = ""
     bug_title: str = ""
+    case: str = ""
     audits: list[KeptAudit] = field(default_factory=list)
 
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pytest_memtype.errors import UsageError
 from pytest_memtype.site.chunks import shown
 from pytest_memtype.site.folder import made_whole
-from pytest_memtype.site.run_data import BAD, Summary, write_run
+from pytest_memtype.site.run_data import BAD, UNKNOWN, Summary, write_run
 
 #: Nothing is loaded from elsewhere, and no script runs that isn't a file of the site.
 POLICY: Final = "; ".join(
@@ -94,10 +94,18 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 def _changed(summaries: Sequence[Summary]) -> dict[str, Any]:
     """The tests whose results differ between runs: a line for each, with its result in each run."""
-    tests = dict.fromkeys(test for each in summaries for test in each.results)
-    lines = []
-    for test in tests:
-        results = [each.results.get(test, "-") for each in summaries]
-        if len({each for each in results if each != "-"}) > 1:
-            lines.append((shown(test), results))
-    return {"lines": lines[:_MOST_CHANGED], "left": max(0, len(lines) - _MOST_CHANGED)}
+    # The id of a test may hold the exact kernel, which is another after each update.
+    on_one_kernel = all(len(set(each.cases.values())) == len(each.cases) for each in summaries)
+    found: dict[str, list[str]] = {}
+    for number, run in enumerate(summaries):
+        for test, status in run.results.items():
+            case, system = run.cases[test]
+            name = test if not on_one_kernel else case if system == "minimal" else f"{case} in {system}"
+            found.setdefault(name, ["-"] * len(summaries))[number] = status
+    known = {test: [each for each in run if each not in ("-", UNKNOWN)] for test, run in found.items()}
+    lines = [(shown(test), results) for test, results in found.items() if len(set(known[test])) > 1]
+    return {
+        "lines": lines[:_MOST_CHANGED],
+        "left": max(0, len(lines) - _MOST_CHANGED),
+        "compared": any(len(each) > 1 for each in known.values()),
+    }

@@ -28,6 +28,9 @@ from pytest_memtype.site.steps import line, size_of
 BAD: Final = tuple(each.value for each in Status if each.is_bad)
 """The statuses of tests for which a run ends with another status than 0."""
 
+UNKNOWN: Final = "unknown"
+"""The status of a test of which there are records alone."""
+
 _LARGEST_RECORDS: Final = 1 << 32
 _STEPS_IN_A_PIECE: Final = 1000
 _EXAMPLES: Final = 50
@@ -49,6 +52,7 @@ class Summary:
     :ivar steps: Number of records.
     :ivar kinds: How many mappings were answered in each way, as the overview counts them.
     :ivar results: The status of each test, by node id.
+    :ivar cases: Each test without its kernel, and the guest's system, by node id.
     """
 
     name: str
@@ -58,6 +62,12 @@ class Summary:
     steps: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     results: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether the results of its tests are known: runs by earlier versions have records alone."""
+        return not self.results or set(self.results.values()) != {UNKNOWN}
 
     @property
     def failed(self) -> int:
@@ -77,10 +87,11 @@ class _Test:
     nodeid: str
     case: str
     tested: str
+    system: str = "minimal"
     kernel: int = -1
     layout: int = -1
     hardware: int = -1
-    status: str = "unknown"
+    status: str = UNKNOWN
     seconds: float = 0.0
     steps: int = 0
     disagreements: int = 0
@@ -182,6 +193,7 @@ class _Run:
         summary = self._summary
         summary.facts, summary.kernels = facts, names
         summary.results = {each.nodeid: each.status for each in self._tests}
+        summary.cases = {each.nodeid: (each.case, each.system) for each in self._tests}
         summary.statuses = Counter(summary.results.values())
         return summary
 
@@ -194,6 +206,7 @@ class _Run:
     def _take(self, record: Record) -> None:
         number = self._test(record["test"], record["case"], record["tested"])
         test = self._tests[number]
+        test.system = str(record.get("system", test.system))
         test.kernel = self._kernels((record["tested"], host_of(record)))
         test.layout = self._layouts(record.get("layout", ""))
         test.hardware = self._hardware(hardware_words(record["hardware"]) or "default")
@@ -237,8 +250,9 @@ class _Run:
         evidence = Evidence(self._folder / "evidence", f"{self._name}/evidence")
         kernels = {tested: number for (tested, _), number in self._kernels.places.items()}
         for kept in kept_tests(self._run):
-            number = self._test(kept.test, case_of(kept.test, kept.tested), kept.tested)
+            number = self._test(kept.test, kept.case or case_of(kept.test, kept.tested), kept.tested)
             test = self._tests[number]
+            test.system = kept.system
             if test.kernel < 0 and kept.tested:
                 # It did nothing in a guest.
                 if kept.tested not in kernels:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from memtype_support.large_run import kernels, write_run
@@ -37,6 +38,70 @@ def test_two_runs(tmp_path: Path) -> None:
     changed = re.findall(r'<td class="">passed</td>\s*<td class="bad">failed</td>', page)
     assert len(changed) == len(kernels(2))
     assert f'content="{POLICY}"'.replace("'", "&#39;") in page
+
+
+def other_kernel(run: Path) -> None:
+    """Have a run of one kernel tested the next build of it."""
+    for name in ("records.jsonl", "tests.jsonl"):
+        file = run / name
+        file.write_text(file.read_text().replace("5.0.0-1", "5.0.0-2"))
+
+
+def changed(page: str) -> list[list[str]]:
+    """The cells of the index's last table, with the name of each row's test."""
+    _, _, table = page.partition("Tests with other results")
+    rows = re.findall(r"<tr><th[^>]*>([^<]*)</th>\s*((?:<td.*</td>\s*)+)", table)
+    return [[name, *re.findall(r">([^<]*)</td>", cells)] for name, cells in rows]
+
+
+def test_runs_of_two_kernels_are_compared_test_by_test(tmp_path: Path) -> None:
+    """The exact kernel, which stands in the ids of tests, is another after each update."""
+    write_run(tmp_path / "one", tests=4, steps=8, on=1, failing=0)
+    write_run(tmp_path / "two", tests=4, steps=8, on=1, failing=1)
+    other_kernel(tmp_path / "two")
+    write_site([tmp_path / "one", tmp_path / "two"], tmp_path / "site")
+    found = changed((tmp_path / "site" / "index.html").read_text())
+    assert found == [["testcases/test_file_0.py::test_number_0", "passed", "failed"]]
+
+
+def test_runs_that_have_no_test_in_common(tmp_path: Path) -> None:
+    for name, number in (("one", 1), ("two", 2)):
+        write_run(tmp_path / name, tests=1, steps=1, on=1)
+        file = tmp_path / name / "tests.jsonl"
+        file.write_text(file.read_text().replace("test_number_0", f"test_of_{number}"))
+        (tmp_path / name / "records.jsonl").unlink()
+    write_site([tmp_path / "one", tmp_path / "two"], tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "No test has a known result in two of these runs." in page
+    assert "None: " not in page
+
+
+def test_a_result_that_nobody_knows_is_not_compared(tmp_path: Path) -> None:
+    """A run by an earlier version has records alone."""
+    write_run(tmp_path / "one", tests=2, steps=4)
+    write_run(tmp_path / "two", tests=2, steps=4)
+    (tmp_path / "two" / "tests.jsonl").unlink()
+    write_site([tmp_path / "one", tmp_path / "two"], tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert changed(page) == []
+    assert "No test has a known result in two of these runs." in page
+    assert len(re.findall(r'<td class="number">not known</td>', page)) == 2
+
+
+def test_a_kernel_as_the_user_wrote_it_is_no_part_of_a_tests_name(tmp_path: Path) -> None:
+    """Of a test that was skipped there is no record."""
+    for name, status in (("one", "passed"), ("two", "skipped")):
+        write_run(tmp_path / name, tests=1, steps=1, on=1)
+        (tmp_path / name / "records.jsonl").unlink()
+        kept = KeptTest(
+            "t.py::test[debian:bookworm]", tested="debian:6.1.0-5", case="t.py::test", status=status
+        )
+        (tmp_path / name / "tests.jsonl").write_bytes(msgspec.json.encode(kept) + b"\n")
+    write_site([tmp_path / "one", tmp_path / "two"], tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert changed(page) == [["t.py::test", "passed", "skipped"]]
+    index = data(tmp_path / "site" / "one" / "index.js")
+    assert index["tests"]["cases"] == ["t.py::test"]
 
 
 def test_what_the_index_counts(tmp_path: Path) -> None:
