@@ -383,6 +383,8 @@ def rerun_command(test: KeptTest, facts: RunFacts) -> str:
     :param facts: The facts of its run.
     """
     kernel = test.tested.partition("@")[0] if test.tested.startswith("debian:") else test.kernel
+    # A target runs its own, and --target names it.
+    kernel = "" if test.tested.startswith("target:") else kernel
     words = ["memtype", "run", *(["--kernel", kernel] if kernel else [])]
     words += [] if test.system == "minimal" else ["--guest", test.system]
     for name, value in zip(facts.options, facts.options[1:], strict=False):

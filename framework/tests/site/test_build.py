@@ -216,6 +216,11 @@ def test_wrong_usage(
             "memtype run --kernel debian:6.1.0-5 --guest debian:trixie --shared-guest t.py::test",
         ),
         (KeptTest("t.py::test", "tree:/k", "tree:/k"), [], "memtype run --kernel tree:/k t.py::test"),
+        (
+            KeptTest("t.py::test[target:6.1.0-5]", "target:6.1.0-5", "target:6.1.0-5"),
+            ["--target", "ssh://root@lab", "--target-config", "lab.toml"],
+            "memtype run --target ssh://root@lab --target-config lab.toml 't.py::test[target:6.1.0-5]'",
+        ),
         (KeptTest("t.py::test[;reboot]"), [], "memtype run 't.py::test[;reboot]'"),
         (KeptTest("::test[a::b]", path="/suite/t.py"), [], "memtype run '/suite/t.py::test[a::b]'"),
     ],
