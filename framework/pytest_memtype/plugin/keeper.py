@@ -118,19 +118,21 @@ def _layout(kind: GuestSpec, test: str) -> KeptLayout:
 def _audit(checked: Checked) -> dict[str, Any]:
     # Where a guest has an alias the audit's modules are loaded.
     found: list[dict[str, Any]] = []
-    if checked.conflicts:
+    worst = sorted(checked.conflicts, key=lambda each: -each.danger)[:_MOST_FINDINGS]
+    if worst:
         from pytest_memtype.report.audit_report import finding_json
 
-        found = [finding_json(each) for each in checked.conflicts[:_MOST_FINDINGS]]
+        found = [finding_json(each) for each in worst]
     return asdict(
         KeptAudit(
             guest=checked.guest,
             findings=found,
-            excused=[each not in checked.unexcused for each in checked.conflicts[:_MOST_FINDINGS]],
+            excused=[each not in checked.unexcused for each in worst],
             since_boot=list(checked.since_boot),
             observed=[str(each) for each in checked.observed],
             trouble=checked.trouble,
             picture=checked.picture,
+            left=len(checked.conflicts) - len(worst),
         )
     )
 

@@ -43,6 +43,7 @@ class KeptAudit:
     :param observed: Mappings of others that the verifier calls aliases, in words.
     :param trouble: Why there was no audit; empty where there was one.
     :param picture: The guest's memory as an SVG document; empty without an alias.
+    :param left: Number of further aliases, none of them worse than those of ``findings``.
     """
 
     guest: int
@@ -52,6 +53,7 @@ class KeptAudit:
     observed: list[str] = field(default_factory=list)
     trouble: str = ""
     picture: str = ""
+    left: int = 0
 
 
 @dataclass(frozen=True)

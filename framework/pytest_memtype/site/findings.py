@@ -9,6 +9,7 @@ from typing import Any, Final
 from pytest_memtype.report.kept import KeptAudit
 from pytest_memtype.site.chunks import shown
 from pytest_memtype.site.pictures import harmless_svg
+from pytest_memtype.x86.effective import Severity
 from pytest_memtype.x86.size import format_size
 
 _MAPPINGS: Final = 8
@@ -49,11 +50,21 @@ def shown_audit(audit: KeptAudit, pictures: Pictures) -> dict[str, Any]:
         "findings": [_finding(each, known) for each, known in zip(audit.findings, excused, strict=False)],
         "remarks": [
             *(f"there since boot: {shown(each)}" for each in audit.since_boot),
+            *([f"{audit.left} more aliases, none of them worse"] if audit.left > 0 else []),
             *(f"an alias of somebody else's: {shown(each)}" for each in audit.observed),
             *([f"not audited: {shown(audit.trouble)}"] if audit.trouble else []),
         ],
         "picture": pictures.add(audit.picture),
     }
+
+
+def worst_of(findings: list[dict[str, Any]]) -> str:
+    """The greatest danger of some findings, in small letters; empty without any.
+
+    :param findings: The findings, as they are kept. One that names no danger that is known is the least.
+    """
+    dangers = [shown(each.get("danger", "")) for each in findings]
+    return max(dangers, key=lambda each: Severity.__members__.get(each, -1), default="").lower()
 
 
 def _finding(finding: dict[str, Any], excused: bool) -> dict[str, Any]:

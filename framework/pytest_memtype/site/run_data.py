@@ -22,7 +22,7 @@ from pytest_memtype.report.verdict_table import answer, hardware_words, mapped_a
 from pytest_memtype.run.folder import test_folder
 from pytest_memtype.site.chunks import Chunks, script, shown
 from pytest_memtype.site.evidence import Evidence
-from pytest_memtype.site.findings import Pictures, shown_audit
+from pytest_memtype.site.findings import Pictures, shown_audit, worst_of
 from pytest_memtype.site.steps import line, size_of
 
 BAD: Final = tuple(each.value for each in Status if each.is_bad)
@@ -262,8 +262,8 @@ class _Run:
             test.bug = shown(kept.bug)
             found = [each for audit in kept.audits for each in audit.findings]
             if kept.audits:
-                test.findings = len(found)
-                test.worst = shown(found[0].get("danger", "")).lower() if found else ""
+                test.findings = len(found) + sum(each.left for each in kept.audits)
+                test.worst = worst_of(found)
                 shows = [shown_audit(each, self._pictures) for each in kept.audits]
                 test.audit = audits.add(number, shows, 1000 * (1 + len(found)))
             if kept.status in BAD:

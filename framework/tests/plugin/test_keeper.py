@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from memtype_support.inner_pytest import run
 
+from pytest_memtype.audit.findings import Finding, FindingKind
+from pytest_memtype.plugin import keeper
 from pytest_memtype.report.kept import kept_facts, kept_layouts, kept_tests
+from pytest_memtype.run.alias_check import Checked
+from pytest_memtype.x86.effective import Severity
 
 TESTS = """
 import pytest
@@ -114,6 +118,18 @@ def test_what_is_kept_of_a_run(pytester: pytest.Pytester) -> None:
     assert "pytest-memtype" in facts.versions
     done.stdout.fnmatch_lines(["report: report/index.html"])
     assert "test_that_fails" in (pytester.path / "report" / latest(pytester).name / "index.js").read_text()
+
+
+def test_of_many_aliases_the_worst_are_kept() -> None:
+    """The audit lists them by address."""
+    aliases = [
+        Finding(FindingKind.CONFLICT, Severity.WARNING, each << 12, 1, (), "RAM", "") for each in range(40)
+    ]
+    worst = Finding(FindingKind.CONFLICT, Severity.FATAL, 1 << 30, 1, (), "VRAM", "")
+    kept = keeper._audit(Checked((6, 1), (*aliases, worst), (aliases[1], worst), 1.0))
+    assert (kept["findings"][0]["danger"], kept["findings"][1]["start"]) == ("FATAL", 0)
+    assert len(kept["findings"]) + kept["left"] == 41
+    assert kept["excused"][:3] == [False, True, False]
 
 
 def test_another_folder_is_refused_before_any_test(pytester: pytest.Pytester) -> None:

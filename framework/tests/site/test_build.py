@@ -12,7 +12,7 @@ from memtype_support.large_run import kernels, write_run
 
 from pytest_memtype.cli import main
 from pytest_memtype.errors import UsageError
-from pytest_memtype.report.kept import KeptTest, RunFacts
+from pytest_memtype.report.kept import KeptAudit, KeptTest, RunFacts
 from pytest_memtype.site.build import POLICY, write_site
 from pytest_memtype.site.chunks import script
 from pytest_memtype.site.run_data import rerun_command
@@ -117,6 +117,19 @@ def test_what_the_index_counts(tmp_path: Path) -> None:
     assert len(index["tests"]["case"]) == 15
     (change,) = {tuple(each["answers"]) for each in index["differences"]["changes"]}
     assert change == ("EINVAL", "WC", "WC")
+
+
+def test_the_worst_alias_of_a_test_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", tests=1, steps=1, on=1)
+    dangers = ("nonsense", "WARNING", ["FATAL"], "FATAL", "ERROR")
+    audits = [KeptAudit(1, [{"danger": each}]) for each in dangers]
+    kept = KeptTest("t.py::test", "debian:5.0", audits=[*audits, KeptAudit(2, left=3)])
+    (tmp_path / "run" / "tests.jsonl").write_bytes(msgspec.json.encode(kept) + b"\n")
+    write_site([tmp_path / "run"], tmp_path / "site")
+    index = data(tmp_path / "site" / "run" / "index.js")
+    assert index["strings"][index["tests"]["worst"][-1]] == "fatal"
+    assert index["tests"]["findings"][-1] == len(dangers) + 3
+    assert "3 more aliases, none of them worse" in (tmp_path / "site" / "run" / "audits-0.js").read_text()
 
 
 def test_records_alone_will_do(tmp_path: Path) -> None:
