@@ -34,6 +34,7 @@ from pytest_memtype.report.kept import (
 )
 from pytest_memtype.report.record import case_of
 from pytest_memtype.run.alias_check import Checked
+from pytest_memtype.run.folder import test_folder
 from pytest_memtype.run.options import OPTIONS
 from pytest_memtype.run.session import GuestSpec
 from pytest_memtype.site.folder import check_target
@@ -79,6 +80,7 @@ def pytest_runtest_makereport(
             "path": below(item.config.invocation_params.dir, item.path),
             "bug": "" if bug is None else bug.id,
             "bug_title": "" if bug is None else bug.title,
+            "folders": _folders(item),
             "audits": [
                 kept
                 for kept in [_audit(each) for each in item.stash.get(AUDITED, [])]
@@ -86,6 +88,16 @@ def pytest_runtest_makereport(
             ],
         }
     return report
+
+
+def _folders(item: pytest.Item) -> list[str]:
+    """The folders of the run that hold the test's logs, but for its own."""
+    guests = item.stash.get(GUESTS, None)
+    if guests is None:
+        return []
+    target = guests.session.target
+    found = [guests.logs, *([] if target is None else [target.logs])]
+    return [each.name for each in found if each != test_folder(each.parent, item.nodeid)]
 
 
 def _layouts(item: pytest.Item) -> list[dict[str, Any]]:

@@ -73,6 +73,8 @@ class KeptTest:
     :param bug: Id of the reported bug that it reproduces; empty if none.
     :param bug_title: What goes wrong with that bug, in one line.
     :param case: The node id without the kernel's name; empty in runs by an earlier version.
+    :param folders: Names of folders of the run that hold its logs besides its own folder: that of guests that
+        it shared, and a target's.
     """
 
     test: str
@@ -87,6 +89,7 @@ class KeptTest:
     bug: str = ""
     bug_title: str = ""
     case: str = ""
+    folders: list[str] = field(default_factory=list)
     audits: list[KeptAudit] = field(default_factory=list)
 
 

@@ -19,7 +19,6 @@ from pytest_memtype.report.overview_table import kind_of
 from pytest_memtype.report.record import NONSENSE, Record, case_of, each_of, host_of, names_apart
 from pytest_memtype.report.result import Status
 from pytest_memtype.report.verdict_table import answer, hardware_words, mapped_already
-from pytest_memtype.run.folder import test_folder
 from pytest_memtype.site.chunks import Chunks, script, shown
 from pytest_memtype.site.evidence import Evidence
 from pytest_memtype.site.findings import Pictures, shown_audit, worst_of
@@ -267,7 +266,7 @@ class _Run:
                 shows = [shown_audit(each, self._pictures) for each in kept.audits]
                 test.audit = audits.add(number, shows, 1000 * (1 + len(found)))
             if kept.status in BAD:
-                copied = evidence.copy(test_folder(self._run, kept.test))
+                copied = evidence.of_test(self._run, kept)
                 details = {
                     "details": shown(kept.details, _LONG),
                     "consoles": copied.consoles,

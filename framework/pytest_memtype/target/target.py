@@ -97,6 +97,11 @@ class Target:
         return f"target:{self.prepared.facts.release}"
 
     @property
+    def logs(self) -> Path:
+        """The folder of the logs since the agent was last started."""
+        return self._logs / f"target-{self._starts}"
+
+    @property
     def rerun(self) -> str:
         """A command that tests the target again."""
         words = ["memtype", "run", "--target", self.address.url]
@@ -184,7 +189,7 @@ class Target:
             permission,
             console=console,
             hardware=self._hardware,
-            logs=self._logs / f"target-{self._starts}",
+            logs=self.logs,
             rerun=self.rerun,
         )
         try:

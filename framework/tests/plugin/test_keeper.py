@@ -3,13 +3,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from memtype_support.inner_pytest import run
 
 from pytest_memtype.audit.findings import Finding, FindingKind
 from pytest_memtype.plugin import keeper
+from pytest_memtype.plugin.fixtures import GUESTS
 from pytest_memtype.report.kept import kept_facts, kept_layouts, kept_tests
+from pytest_memtype.run import folder
 from pytest_memtype.run.alias_check import Checked
 from pytest_memtype.x86.effective import Severity
 
@@ -130,6 +134,21 @@ def test_of_many_aliases_the_worst_are_kept() -> None:
     assert (kept["findings"][0]["danger"], kept["findings"][1]["start"]) == ("FATAL", 0)
     assert len(kept["findings"]) + kept["left"] == 41
     assert kept["excused"][:3] == [False, True, False]
+
+
+def test_the_folders_of_a_tests_logs(tmp_path: Path) -> None:
+    nodeid = "t.py::test"
+
+    def folders(name: str, target: object = None) -> list[str]:
+        session = SimpleNamespace(target=target)
+        guests = SimpleNamespace(logs=tmp_path / name, session=session)
+        item = SimpleNamespace(nodeid=nodeid, stash={GUESTS: guests})
+        return keeper._folders(cast(pytest.Item, item))
+
+    own = folder.test_folder(tmp_path, nodeid).name
+    assert folders(own) == []
+    assert folders("t.py-gw0-1234") == ["t.py-gw0-1234"]
+    assert folders(own, SimpleNamespace(logs=tmp_path / "target-2")) == ["target-2"]
 
 
 def test_another_folder_is_refused_before_any_test(pytester: pytest.Pytester) -> None:

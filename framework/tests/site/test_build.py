@@ -13,6 +13,7 @@ from memtype_support.large_run import kernels, write_run
 from pytest_memtype.cli import main
 from pytest_memtype.errors import UsageError
 from pytest_memtype.report.kept import KeptAudit, KeptTest, RunFacts
+from pytest_memtype.run import folder
 from pytest_memtype.site.build import POLICY, write_site
 from pytest_memtype.site.chunks import script
 from pytest_memtype.site.run_data import rerun_command
@@ -132,6 +133,36 @@ def test_the_worst_alias_of_a_test_is_named(tmp_path: Path) -> None:
     assert "3 more aliases, none of them worse" in (tmp_path / "site" / "run" / "audits-0.js").read_text()
 
 
+def test_evidence_that_is_not_in_the_tests_own_folder(tmp_path: Path) -> None:
+    """Of guests that tests share, and of a target."""
+    run, own = tmp_path / "run", "t.py::test[k]"
+    logs = {
+        folder.test_folder(run, own) / "records.jsonl": "{}",
+        run / "t.py-gw0-1234" / "guest-1" / "console.log": "of the guest",
+        run / "target-1" / "console.log": "of the target",
+        tmp_path / "private" / "console.log": "somebody else's",
+    }
+    for file, text in logs.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (run / "link").symlink_to(tmp_path / "private")
+    others = ["../private", str(tmp_path / "private"), "link", "..", ".", "\0"]
+    kept = KeptTest(own, "k", status="failed", folders=["t.py-gw0-1234", "target-1", *others])
+    (run / "tests.jsonl").write_bytes(msgspec.json.encode(kept) + b"\n")
+    write_site([run], tmp_path / "site")
+    ((_, failure),) = data(tmp_path / "site" / "run" / "failures-0.js")
+    assert [name for name, _ in failure["links"]] == [
+        "records.jsonl",
+        "t.py-gw0-1234/guest-1/console.log",
+        "target-1/console.log",
+    ]
+    assert failure["consoles"] == [
+        ["t.py-gw0-1234/guest-1", "of the guest"],
+        ["target-1", "of the target"],
+    ]
+    assert "somebody" not in (tmp_path / "site" / "run" / "failures-0.js").read_text()
+
+
 def test_records_alone_will_do(tmp_path: Path) -> None:
     write_run(tmp_path / "run", tests=2, steps=4)
     for name in ("tests.jsonl", "layouts.jsonl", "bugs.jsonl", "run.json"):
@@ -159,8 +190,8 @@ def test_a_test_whose_records_are_apart(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_name(tmp_path: Path) -> None:
-    for folder in ("a/latest", "b/latest", "c/in dex", "c/index"):
-        write_run(tmp_path / folder, tests=1, steps=1, on=1)
+    for place in ("a/latest", "b/latest", "c/in dex", "c/index"):
+        write_run(tmp_path / place, tests=1, steps=1, on=1)
     runs = [tmp_path / each for each in ("a/latest", "b/latest", "c/in dex", "c/index")]
     assert [each.name for each in write_site(runs, tmp_path / "site")] == [
         "latest",

@@ -73,3 +73,33 @@ def test_a_folder_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
     copied = Evidence(tmp_path / "site", "evidence").copy(tmp_path / "test")
     assert copied == Evidence(tmp_path / "other", "evidence").copy(tmp_path / "nothing")
     assert not (tmp_path / "site").exists()
+
+
+def test_what_can_not_be_read_is_counted(tmp_path: Path) -> None:
+    test = tmp_path / "test"
+    test.mkdir()
+    (test / "console.log").write_text("here\n")
+    (test / "passwords").symlink_to("/etc/passwd")
+    os.mkfifo(test / "pipe")
+    copied = Evidence(tmp_path / "site", "run").copy(test)
+    assert [name for name, _ in copied.links] == ["console.log"]
+    assert copied.left_out == f"2 files of {test} can't be read, or are no plain files"
+
+
+def test_a_report_that_has_no_room_says_so(tmp_path: Path) -> None:
+    """Its evidence is no less than the rest of it."""
+    test = tmp_path / "test"
+    test.mkdir()
+    (test / "console.log").write_text("here\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "0").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        Evidence(tmp_path / "site", "run").copy(test)
+
+
+def test_the_logs_of_shared_guests_are_copied_once(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "log").write_text("here\n")
+    site = Evidence(tmp_path / "site", "run")
+    assert site.copy(tmp_path / "shared") == site.copy(tmp_path / "shared")
+    assert [each.name for each in (tmp_path / "site").iterdir()] == ["0"]
