@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -48,7 +49,7 @@ def public_key(text: str, *, where: str) -> paramiko.PKey:
         raise UsageError(
             f"{where}: keys of type {line.key_type!r} can't be used; give its ed25519, ecdsa or rsa key"
         ) from None
-    except (ValueError, paramiko.SSHException) as error:
+    except (ValueError, OverflowError, paramiko.SSHException) as error:
         raise UsageError(
             f"{where}: not a public key ({sanitize(str(error).encode())}); it looks like "
             "'ssh-ed25519 AAAA...', the line of the target's /etc/ssh/ssh_host_ed25519_key.pub"
@@ -59,12 +60,16 @@ def identity(path: Path) -> paramiko.PKey:
     """The private key in a file that the user named; it has no passphrase.
 
     :param path: The file.
-    :raises UsageError: the file can't be read, holds no private key, or has a passphrase.
+    :raises UsageError: the file can't be read, holds no private key, or one with a passphrase or of a type
+        that can't be used.
     """
     try:
         # A pipe would be waited for.
         with opened(path, most=WRITTEN_BY_HAND):
-            return paramiko.PKey.from_path(path)
+            key = paramiko.PKey.from_path(path)
+            # Of a curve that it doesn't know paramiko makes a key without a name (5.1).
+            key.get_name()
+            return key
     except UsageError as error:
         raise UsageError(f"the identity: {error.message}") from None
     except (TypeError, paramiko.PasswordRequiredException):
@@ -72,5 +77,10 @@ def identity(path: Path) -> paramiko.PKey:
         raise UsageError(
             f"{path}: the identity is protected by a passphrase; make one without for this target"
         ) from None
-    except (ValueError, paramiko.SSHException) as error:
+    except (UnsupportedAlgorithm, paramiko.pkey.UnknownKeyType, AttributeError):
+        raise UsageError(
+            f"{path}: its type of key can't be used; give an ed25519, ecdsa or rsa key, and none of a security "
+            "key"
+        ) from None
+    except (OSError, ValueError, paramiko.SSHException) as error:
         raise UsageError(f"{path}: the identity is not a private key: {error}") from None
