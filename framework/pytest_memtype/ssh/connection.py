@@ -7,6 +7,7 @@ import hashlib
 import logging
 import shlex
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,10 @@ _NO_SPACE = "No space left on device"
 _PIECE = 1 << 15
 # No command of ours prints as much, and none of a test's should.
 _MOST_OUTPUT = 64 << 20
+
+# What paramiko's thread meets in a message that makes no sense, it raises to whoever asks next, such as a
+# ValueError of a text that isn't UTF-8 (5.1, message.py, get_text()).
+_NONSENSE: Final = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, struct.error)
 
 # Without a handler paramiko prints errors that are raised here anyway on stderr, with a traceback.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -87,7 +92,7 @@ class Connection:
     :param timeout: Seconds for each step: TCP, keys, authentication.
     :param death: Called when the connection is lost: returns the error that says why the other side ended,
         which is raised in the place of ``SshLost``; None if it didn't end.
-    :raises SshRefused: no program listens there, or it doesn't speak SSH.
+    :raises SshRefused: no program listens there, or it doesn't speak SSH, or not as it should.
     :raises SshHostKeyChanged: the other side has another host key.
     :raises SshKeyRefused: the other side doesn't let ``identity`` in.
     :raises SshLost: the other side went away meanwhile.
@@ -158,6 +163,11 @@ class Connection:
                     f"{address}: what listens there doesn't speak SSH ({_reason(error)})"
                 ) from None
             raise self._lost("it was made", error) from None
+        except _NONSENSE as error:
+            reached.close()
+            raise SshRefused(
+                f"{address}: what listens there makes no sense ({_reason(error)}); is it an sshd?"
+            ) from None
         self._transport.set_keepalive(KEEPALIVE)
 
     @property
@@ -195,7 +205,7 @@ class Connection:
                 channel.exec_command(command)
             finally:
                 late.cancel()
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except (paramiko.SSHException, EOFError, OSError, *_NONSENSE) as error:
             # paramiko has no exception of its own for this.
             if self.alive and time.monotonic() >= deadline:
                 raise self._late(command, timeout) from None
@@ -206,7 +216,7 @@ class Connection:
         # paramiko closes a lost connection's channels before it says that it is lost (3.5, 4.0).
         try:
             self._transport.open_session(timeout=max(0.01, deadline - time.monotonic())).close()
-        except (SshLost, paramiko.SSHException, EOFError, OSError):
+        except (SshLost, paramiko.SSHException, EOFError, OSError, *_NONSENSE):
             return False
         return True
 

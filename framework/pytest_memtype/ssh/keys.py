@@ -79,8 +79,8 @@ def identity(path: Path) -> paramiko.PKey:
         ) from None
     except (UnsupportedAlgorithm, paramiko.pkey.UnknownKeyType, AttributeError):
         raise UsageError(
-            f"{path}: its type of key can't be used; give an ed25519, ecdsa or rsa key, and none of a security "
-            "key"
+            f"{path}: its type of key can't be used; give an ed25519, ecdsa or rsa key, and none of a "
+            "security key"
         ) from None
     except (OSError, ValueError, paramiko.SSHException) as error:
         raise UsageError(f"{path}: the identity is not a private key: {error}") from None

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import paramiko
 import pytest
+from paramiko import common
 from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from pytest_memtype import Guest
@@ -135,6 +136,42 @@ def test_what_the_other_side_sends_moves_no_cursor() -> None:
     assert raised.value.message.isprintable()
 
 
+def packet(payload: bytes) -> bytes:
+    """A packet before any key is agreed on: RFC 4253, 6."""
+    padding = 16 - (5 + len(payload)) % 8
+    length = (1 + len(payload) + padding).to_bytes(4, "big")
+    return length + bytes([padding]) + payload + bytes(padding)
+
+
+NOT_UTF_8 = (1).to_bytes(4, "big") + b"\xff"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        bytes([common.MSG_KEXINIT]) + bytes(16) + NOT_UTF_8 * 10 + bytes(5),
+        bytes([common.MSG_DISCONNECT]) + bytes(4) + NOT_UTF_8 * 2,
+    ],
+    ids=["names of algorithms", "reason"],
+)
+def test_what_makes_no_sense_is_no_ssh(payload: bytes) -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as accepted:
+                accepted.sendall(b"SSH-2.0-memtype\r\n" + packet(payload))
+                # Until the other side closes.
+                while accepted.recv(1 << 16):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(SshRefused, match="makes no sense") as raised:
+            reach(server)
+        thread.join()
+    assert "\n" not in raised.value.message
+
+
 def while_running(guest: Guest, connection: Connection, act: Callable[[], object]) -> GuestError:
     """What a command ends with when ``act`` is done in the middle of it."""
 
@@ -201,6 +238,43 @@ def test_a_machine_that_does_not_begin_in_time(guest: Guest) -> None:
         connection.run("true", timeout=1)
     guest.qmp.execute("cont")
     assert connection.run("true").status == 0
+
+
+class LateNonsense(paramiko.ServerInterface):
+    """Lets everybody in, and ends with a reason that is no text when it is asked for a channel."""
+
+    def __init__(self) -> None:
+        self.transport: paramiko.Transport | None = None
+
+    def check_auth_publickey(self, *_: object) -> int:
+        return AUTH_SUCCESSFUL
+
+    def check_channel_request(self, *_: object) -> int:
+        assert self.transport is not None
+        message = paramiko.Message(bytes([common.MSG_DISCONNECT]) + bytes(4) + NOT_UTF_8 * 2)
+        self.transport._send_message(message)
+        self.transport.close()
+        return OPEN_SUCCEEDED
+
+
+def test_a_command_that_is_answered_with_nonsense() -> None:
+    host_key, server = key_of(new_private_key()), LateNonsense()
+
+    def serve(listening: socket.socket) -> None:
+        server.transport = paramiko.Transport(listening.accept()[0])
+        server.transport.add_server_key(host_key)
+        server.transport.start_server(server=server)
+
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        address = Address(LOOPBACK, listening.getsockname()[1])
+        with (
+            Connection(address, identity=ssh.own_key(), host_key=host_key) as connection,
+            pytest.raises(SshLost, match="the connection was lost while starting true"),
+        ):
+            connection.run("true", timeout=20)
+        thread.join()
 
 
 class SilentServer(paramiko.ServerInterface):
