@@ -170,11 +170,13 @@ class Target:
             self._greeting = self.dry_run.greeting(self.prepared.facts)
             return
         self._progress(f"preparing {self.address}")
-        facts, permission = self.prepared.facts, self.prepared.permission
-        made = halves(facts, where=str(self.address), progress=self._progress)
-        console = None if self.address.console is None else SerialConsole(self.address.console)
+        permission = self.prepared.permission
+        console = None
         connection = self._connect()
         try:
+            made = halves(self._looked_at(connection), where=str(self.address), progress=self._progress)
+            if self.address.console is not None:
+                console = SerialConsole(self.address.console)
             _wait_until_free(connection, permission.lease)
             deployed = deploy_module(connection, made)
         except BaseException:
@@ -198,6 +200,23 @@ class Target:
             with contextlib.suppress(SshError):
                 self._drop()
             raise
+
+    def _looked_at(self, connection: Connection) -> Facts:
+        """The target's facts, once more: it may have been started again since the last time.
+
+        :param connection: The connection to the target.
+        :raises UsageError: the memory that tests may use is now something else there.
+        :raises SshError: the target runs another kernel.
+        """
+        facts, before = read_facts(connection), self.prepared.facts
+        if facts.release != before.release:
+            raise SshError(
+                f"{self.address}: it runs another kernel now, {facts.release}, and not {before.release} as "
+                "at the start; run the tests again"
+            )
+        check(self.prepared.permission, facts, where=str(self.address.config))
+        self.prepared = Prepared(facts, self.prepared.permission)
+        return facts
 
     def _greet(self, machine: TargetMachine, permission: TargetConfig) -> None:
         agent = Agent(machine)

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, Self
 
 import pytest
-from memtype_support.hand_started import MEMORY, HandStarted, Wire, one_line
+from memtype_support.hand_started import CONFIG, MEMORY, HandStarted, Wire, one_line
+from memtype_support.target_facts import SAID
 
 from pytest_memtype import MemType
 from pytest_memtype.errors import (
@@ -18,17 +20,22 @@ from pytest_memtype.errors import (
     MemtypeError,
     NotAllowed,
     SshDiskFull,
+    SshError,
     SshHostKeyChanged,
     SshKeyRefused,
     SshLost,
+    SshRefused,
     Unavailable,
     UsageError,
 )
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.progress import silent
 from pytest_memtype.machine.state import GuestState
+from pytest_memtype.ssh.connection import Address, Finished
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_line
 from pytest_memtype.target import machine as target_machine
+from pytest_memtype.target import target as target_target
+from pytest_memtype.target.address import TargetAddress
 from pytest_memtype.target.module import halves
 from pytest_memtype.target.target import Target
 
@@ -299,3 +306,90 @@ def test_an_agent_that_is_not_even_started(
     with pytest.raises(KeyboardInterrupt):
         target().guest()
     assert machine.left() == ""
+
+
+class Answering:
+    """A connection to a machine that nobody has, which says of itself what comes next.
+
+    :cvar says: What it says in each connection to come, an error where there is none.
+    """
+
+    says: ClassVar[list[str | SshError]] = []
+
+    def __init__(self, address: Address, **_: object) -> None:
+        said = self.says.pop(0)
+        if isinstance(said, SshError):
+            raise said
+        self.address, self.said, self.closed = address, said, False
+
+    def run(self, _command: str, **_: object) -> Finished:
+        return Finished(0, self.said)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
+    """A target that has said once what it is. Nothing is to be brought there."""
+
+    def deploy_module(*_: object) -> None:
+        raise AssertionError("something was brought there")
+
+    monkeypatch.setattr(target_target, "Connection", Answering)
+    monkeypatch.setattr(target_target, "halves", lambda *_, **__: None)
+    monkeypatch.setattr(target_target, "deploy_module", deploy_module)
+    monkeypatch.setattr(Answering, "says", [SAID])
+    (tmp_path / "key").write_text(new_private_key())
+    (tmp_path / "lab.toml").write_text(CONFIG)
+    address = TargetAddress(
+        Address("lab"),
+        identity=tmp_path / "key",
+        host_key=public_line(key_of(new_private_key())),
+        console="socket://127.0.0.1:1",
+        config=tmp_path / "lab.toml",
+    )
+    return Target(address, logs=tmp_path, progress=silent)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kind", "why"),
+    [
+        ("fd", "fb", UsageError, "doesn't lie in the memory of one PCI device"),
+        ("c0000000-febfffff : PCI", "c0000000-febfffff : System RAM #", UsageError, "is System RAM"),
+        ("6.1.0-56", "6.1.0-57", SshError, "it runs another kernel now, 6.1.0-57-amd64"),
+    ],
+)
+def test_a_machine_that_was_started_again_is_looked_at_again(
+    answering: Target, before: str, now: str, kind: type[MemtypeError], why: str
+) -> None:
+    """Its firmware may have put the memory elsewhere."""
+    Answering.says.append(SAID.replace(before, now))
+    with pytest.raises(kind, match=why) as raised:
+        answering.guest()
+    one_line(raised.value)
+
+
+def test_a_machine_that_is_gone_keeps_no_console_open(
+    answering: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_consoles = []
+
+    class Console:
+        def __init__(self, where: str) -> None:
+            open_consoles.append(where)
+
+        def close(self) -> None:
+            open_consoles.clear()
+
+    monkeypatch.setattr(target_target, "SerialConsole", Console)
+    Answering.says.append(SshRefused("nobody listens"))
+    with pytest.raises(SshRefused):
+        answering.guest()
+    assert open_consoles == []
