@@ -39,6 +39,7 @@ KEEPALIVE: Final = 5
 SILENCE: Final = 30.0
 
 _NO_SPACE = "No space left on device"
+_LINES = 20
 _PIECE = 1 << 15
 # No command of ours prints as much, and none of a test's should.
 _MOST_OUTPUT = 64 << 20
@@ -281,11 +282,14 @@ class Connection:
             raise self.failed(f"writing {path}", done)
 
     def failed(self, doing: str, done: Finished) -> SshError:
-        """The error that explains a command which failed on the other side."""
-        said = done.output.strip().rpartition("\n")[2] or f"exit status {done.status}"
+        """The error that explains a failed command on the other side, with the end of what it printed."""
+        lines = done.output.strip().splitlines()
         if _NO_SPACE in done.output:
             return SshDiskFull(f"{self.address}: its disk is full ({doing}); free some space there")
-        return SshError(f"{self.address}: {doing} failed: {said}")
+        said = lines[-1] if lines else f"exit status {done.status}"
+        # A line alone stands in the message.
+        more = tuple(lines[-_LINES:]) if len(lines) > 1 else ()
+        return SshError(f"{self.address}: {doing} failed: {said}", details=more)
 
     def close(self) -> None:
         """End the connection. Calling this again does nothing."""

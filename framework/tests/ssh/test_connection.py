@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from errno import EINVAL, EKEYREJECTED, ENOEXEC, EPERM
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import cast
 
 import paramiko
 import pytest
@@ -31,7 +33,7 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.guest import ssh
 from pytest_memtype.machine.network import LOOPBACK, close_port, open_port
-from pytest_memtype.ssh.connection import Address, Connection
+from pytest_memtype.ssh.connection import Address, Connection, Finished
 from pytest_memtype.ssh.deploy import deploy, refusal, undeploy
 from pytest_memtype.ssh.keys import key_of, new_private_key, public_key
 
@@ -313,6 +315,17 @@ def test_a_command_that_is_never_answered() -> None:
             connection.run("true", timeout=1)
         server.ended.set()
         thread.join()
+
+
+def test_what_a_command_printed_is_told_with_its_failure() -> None:
+    """Of a build the last line says only that make has failed."""
+    connection = cast(Connection, SimpleNamespace(address=Address("lab")))
+    lines = [*(f"line {number}" for number in range(40)), "a.c:7: error: no such thing", "make: Error 2"]
+    error = Connection.failed(connection, "building", Finished(2, "\n".join(lines) + "\n"))
+    assert error.message == "ssh://root@lab:22: building failed: make: Error 2"
+    assert error.details == tuple(lines[-20:])
+    assert Connection.failed(connection, "building", Finished(2, "one line\n")).details == ()
+    assert Connection.failed(connection, "building", Finished(2, "")).message.endswith("exit status 2")
 
 
 def test_disk_full(guest: Guest, files: tuple[Path, Path]) -> None:
