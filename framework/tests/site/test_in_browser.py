@@ -6,6 +6,7 @@ names a folder in which each view leaves its picture.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -14,7 +15,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from memtype_support.kernel_scripts import LeftOutError
 from memtype_support.large_run import kernels, write_run
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from pytest_memtype.site import chunks
 from pytest_memtype.site.build import write_site
 
 # One browser is enough.
@@ -439,12 +441,20 @@ def test_no_script_runs_that_is_not_a_file_of_the_site(site: Site, browser: Brow
     page.close()
 
 
-def test_a_server_may_have_it(site: Site, page: Page) -> None:
+@contextlib.contextmanager
+def served(folder: Path, before: Callable[[str], object] = lambda _: None) -> Iterator[str]:
+    """The address of a server that has a site.
+
+    :param folder: The site's folder.
+    :param before: Called with the path of each request before it is answered.
+    """
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
         def do_GET(self) -> None:
+            before(self.path)
             # What a browser asks of every server.
             if self.path == "/favicon.ico":
                 self.send_response(204)
@@ -452,14 +462,49 @@ def test_a_server_may_have_it(site: Site, page: Page) -> None:
                 return
             super().do_GET()
 
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=str(site.folder))
-    ) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page.goto(f"http://127.0.0.1:{server.server_port}/run-1.html#/tests")
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def test_a_server_may_have_it(site: Site, page: Page) -> None:
+    with served(site.folder) as address:
+        page.goto(f"{address}/run-1.html#/tests")
         page.locator(".row").first.click()
         page.locator("table.timeline").wait_for()
-        server.shutdown()
+
+
+def test_steps_that_come_late_are_not_those_of_another_row(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each row has a file of its own, as in a large run.
+    monkeypatch.setattr(chunks, "_BYTES", 1)
+    large, slow = Site(tmp_path, tests=TESTS, steps=STEPS, on=2), threading.Event()
+
+    def wait(path: str) -> None:
+        if path.endswith("/places-0.js"):
+            slow.wait(60)
+
+    keys = list(dict.fromkeys(map(key, requests(large))))
+    shown = next(each for each in requests(large) if key(each) == keys[1])
+    with served(large.folder, wait) as address:
+        page.goto(f"{address}/run-1.html#/matrix")
+        page.locator(".row").nth(0).click()
+        page.evaluate(
+            """() => {
+              const script = document.querySelector("script[src$='/places-0.js']");
+              window.late = new Promise((done) => script.addEventListener("load", () => setTimeout(done)));
+            }"""
+        )
+        page.locator(".row").nth(1).click()
+        first = page.locator(".detail li a").first
+        first.wait_for()
+        slow.set()
+        page.evaluate("() => window.late")
+        assert first.inner_text() == f"{shown['case']}, guest 1, step {shown['step']}"
 
 
 def test_only_what_is_looked_at_is_loaded(site: Site, browser: Browser) -> None:

@@ -56,6 +56,12 @@
     return expected.get(name).then(() => arrived.get(name).get(key) || []);
   }
 
+  /* Show data when they come, or why they don't, unless the page has no place for them any more. */
+  function fill(box, data, show) {
+    data.then((found) => { if (box.isConnected) show(found); })
+      .catch((error) => { if (box.isConnected) trouble(error); });
+  }
+
   /* ---- elements ---- */
 
   function el(tag, attributes, ...children) {
@@ -336,20 +342,21 @@
       split.classList.add("opened");
       rows.mark(number);
       const close = el("button", { type: "button", onclick: shut }, "Close");
+      const loading = el("p", {}, "Loading the steps ...");
       detail.replaceChildren(close, el("h2", {}, `${text("operation")} ${text("requested")}`), facts([
         ["kernel", index.kernels[row[ROW.kernel]]], ["layout", index.layouts[row[ROW.layout]]],
         ["hardware", index.hardware[row[ROW.hardware]]], ["mapped already", text("first")],
         ["verifier", text("verdict")], ["Linux", text("linux")], ["page table", text("table")], ["answer", text("kind")],
-      ]), el("p", {}, "Loading the steps ..."));
-      load("places", row[ROW.file], number).then((found) => {
+      ]), loading);
+      fill(loading, load("places", row[ROW.file], number), (found) => {
         const places = [];
         const flat = found.flat();
         for (let at = 0; at < flat.length; at += 3) places.push(flat.slice(at, at + 3));
-        detail.lastChild.replaceWith(paged(places, 100, (some) => el("ol", {}, ...some.map(([of, guest, step]) =>
+        loading.replaceWith(paged(places, 100, (some) => el("ol", {}, ...some.map(([of, guest, step]) =>
           el("li", {}, el("a", { href: test.link(of, `${guest}.${step}`) },
             `${test.name(of)}, guest ${guest}, step ${step}`))))));
         detail.focus();
-      }).catch(trouble);
+      });
     }
 
     function shut() {
@@ -494,15 +501,15 @@
     title.focus();
     say("");
     if (index.tests.failure[number] >= 0) {
-      load("failures", index.tests.failure[number], number).then((found) => showFailure(failure, found[0])).catch(trouble);
+      fill(failure, load("failures", index.tests.failure[number], number), (found) => showFailure(failure, found[0]));
     }
     if (index.tests.audit[number] >= 0) {
-      load("audits", index.tests.audit[number], number).then((found) => showAudits(audit, found.flat())).catch(trouble);
+      fill(audit, load("audits", index.tests.audit[number], number), (found) => showAudits(audit, found.flat()));
     }
     const pieces = index.tests.pieces[number];
     if (pieces.length) {
-      Promise.all(pieces.map((each) => load("steps", each, number)))
-        .then((found) => showSteps(steps, found.flat(), given.get("at"), number)).catch(trouble);
+      fill(steps, Promise.all(pieces.map((each) => load("steps", each, number))),
+        (found) => showSteps(steps, found.flat(), given.get("at"), number));
     }
   };
 
