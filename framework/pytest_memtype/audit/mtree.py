@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import UsageError, harmless
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import FIXED_END
@@ -43,7 +43,7 @@ def owners_in_tree(text: str, *, backends: Collection[str] = ()) -> tuple[Owner,
     found = _regions(text)
     # What lies behind the first MiB is the machine's RAM.
     names = {each.name for each in found if each.start <= FIXED_END < each.end and each.kind == "ram"}
-    names |= set(backends)
+    names |= set(map(harmless, backends))
     return tuple(owner for each in found for owner in _owners(each, names))
 
 
@@ -51,7 +51,9 @@ def _regions(text: str) -> list[_Region]:
     views = [part for part in text.replace("\r", "").split("FlatView #") if _CPU in part]
     matches = [_LINE.match(line) for line in views[0].splitlines()] if views else []
     found = [
-        _Region(int(match[1], 16), int(match[2], 16) + 1, match[3], match[4]) for match in matches if match
+        _Region(int(match[1], 16), int(match[2], 16) + 1, match[3], harmless(match[4]))
+        for match in matches
+        if match
     ]
     if not found:
         raise UsageError("QEMU's memory tree has no memory of a CPU; is this a PC?")
@@ -91,5 +93,6 @@ def host_address(monitor: Callable[[str], str], address: int) -> int:
     answer = monitor(f"gpa2hva {address:#x}")
     match = re.search(r" is 0x([0-9a-f]+)", answer)
     if match is None:
-        raise UsageError(f"QEMU doesn't say where it keeps guest-physical {address:#x}: {answer.strip()}")
+        said = " ".join(answer.split())[:200]
+        raise UsageError(f"QEMU doesn't say where it keeps guest-physical {address:#x}: {said}")
     return int(match[1], 16)

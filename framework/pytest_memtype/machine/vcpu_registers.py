@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_memtype.errors import DeviceStateError, GuestError, HostError, Unavailable, UsageError
+from pytest_memtype.errors import (
+    DeviceStateError,
+    GuestError,
+    HostError,
+    Unavailable,
+    UsageError,
+    harmless,
+)
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.host.progress import Progress, Remark, silent
 from pytest_memtype.machine.device_state import CpuRegisters, CpuShape, read_cpus, shape_of
@@ -122,7 +129,7 @@ def learned_shape(program: Program) -> CpuShape:
                 return _saved_shape(qmp)
         except (GuestError, UsageError, DeviceStateError, OSError) as error:
             output.seek(0)
-            said = tuple(output.read().decode(errors="replace").splitlines()[-5:])
+            said = tuple(harmless(output.read().decode(errors="replace")).splitlines()[-5:])
             raise HostError(
                 f"how {program.name} saves CPUs can't be learned: {error}", details=said
             ) from None

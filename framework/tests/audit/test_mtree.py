@@ -47,6 +47,14 @@ def test_owners() -> None:
     assert owners_in_tree(TREE)[-1].kind is Kind.BAR
 
 
+def test_names_of_somebody_elses_qemu_move_no_cursor() -> None:
+    """They are printed as the owners of memory."""
+    tree = TREE.replace("vga.vram", "\x1b]0;mine\x07\x1b[2J").replace("dimm", "\x9b2J")
+    found = {each.start: each for each in owners_in_tree(tree, backends={"\x9b2J"})}
+    assert found[0xFD000000].name == "\\x1b]0;mine\\x07\\x1b[2J"
+    assert (found[0x140000000].name, found[0x140000000].kind) == ("\\x9b2J", Kind.RAM)
+
+
 def test_a_tree_without_a_cpu() -> None:
     with pytest.raises(UsageError, match="no memory of a CPU"):
         owners_in_tree(TREE.replace("cpu-memory-0", "smram"))
@@ -60,3 +68,7 @@ def test_where_qemu_keeps_it() -> None:
     )
     with pytest.raises(UsageError, match="doesn't say where it keeps guest-physical 0x100000: no"):
         host_address(lambda _: "no\r\n", 0x100000)
+    with pytest.raises(UsageError) as raised:
+        host_address(lambda _: "\x1b[2J no\r\n" * 1000, 0x100000)
+    assert raised.value.message.isprintable()
+    assert len(raised.value.message) < 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -98,6 +99,15 @@ def test_a_program_that_is_no_qemu() -> None:
         learned_shape(installed("/bin/true"))
     with pytest.raises(HostError, match="is not on this host"):
         installed("/nowhere/qemu")
+
+
+def test_what_somebody_elses_qemu_prints_moves_no_cursor(tmp_path: Path) -> None:
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\nprintf 'before \\033[2J\\n'\n")
+    program.chmod(0o755)
+    with pytest.raises(HostError, match="saves CPUs can't be learned") as raised:
+        learned_shape(installed(str(program)))
+    assert raised.value.details == ("before \\x1b[2J",)
 
 
 def test_how_the_installed_qemu_saves_a_cpu() -> None:
