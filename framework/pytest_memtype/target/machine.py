@@ -269,9 +269,10 @@ class TargetMachine:
         if self._serial is not None:
             self._console.drain()
         console = self._console.tail(lines)
+        trouble = self._console_pump.trouble or self._agent_pump.trouble
         return (
             *(["last console lines:", *(f"    {line}" for line in console)] if console else []),
-            f"logs: {self.logs}",
+            f"logs: {self.logs}{f' (not whole: {trouble})' if trouble else ''}",
             f"run it again: {self.rerun}",
         )
 
@@ -279,7 +280,7 @@ class TargetMachine:
         with contextlib.suppress(OSError, EOFError):
             while self._channel.recv_stderr_ready():
                 self._said += self._channel.recv_stderr(1 << 16)
-        (self.logs / "agent-errors.log").write_bytes(self._said)
+            (self.logs / "agent-errors.log").write_bytes(self._said)
 
     def _how_it_ended(self) -> str:
         lines = sanitize(self._said).splitlines()

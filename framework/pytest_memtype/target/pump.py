@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 from collections.abc import Callable
@@ -27,6 +28,7 @@ class Pump:
     :param path: Path of the pair without its endings; the pair is made.
     :param log: File to which bytes from the target are appended.
     :ivar ended: A descriptor that becomes readable when nothing more will come from the target.
+    :ivar trouble: Why the log lacks something; empty while it is whole.
     """
 
     def __init__(self, path: Path, *, log: Path) -> None:
@@ -35,6 +37,7 @@ class Pump:
         self._out = os.open(path.with_name(path.name + ".out"), os.O_RDWR | os.O_CLOEXEC)
         self._in = os.open(path.with_name(path.name + ".in"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self.ended, self._end = os.pipe2(os.O_CLOEXEC)
+        self.trouble = ""
         self._log = log.open("ab", buffering=0)
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -56,12 +59,20 @@ class Pump:
             while not self._closing.is_set():
                 data = receive()
                 if data:
-                    self._log.write(data)
+                    self._note(data)
                     self._deliver(data)
                 elif data is not None:
                     break
         finally:
             os.close(self._end)
+
+    def _note(self, data: bytes) -> None:
+        # The target answers all the same. QEMU, too, leaves out of a log what it can't write (7.2,
+        # chardev/char.c, qemu_chr_write_log()).
+        try:
+            self._log.write(data)
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
 
     def _deliver(self, data: bytes) -> None:
         while data and not self._closing.is_set():
@@ -127,7 +138,7 @@ class SerialConsole:
     def __init__(self, where: str) -> None:
         try:
             self._serial = serial.serial_for_url(where, baudrate=_BAUD, timeout=_TURN, write_timeout=5)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, re.error) as error:
             raise UsageError(f"--console {where!r}: it can't be opened: {error}") from None
 
     def receive(self) -> bytes | None:
