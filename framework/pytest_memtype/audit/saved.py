@@ -13,7 +13,7 @@ from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import DeviceStateError, UsageError
 from pytest_memtype.host.files import opened, read_file
 from pytest_memtype.machine.device_state import CpuShape, described_cpus, read_cpus, shape_of
-from pytest_memtype.machine.hardware import ram_ranges
+from pytest_memtype.machine.hardware import HIGH_START, MIB, RamRange, ram_ranges
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.machine.program import installed
 from pytest_memtype.machine.qemu_versions import QEMU
@@ -23,12 +23,17 @@ from pytest_memtype.x86.effective import Vendor
 #: In bytes. Without the guest's RAM a state has 0.3 MiB, and the memory that its displays have of their own.
 _LARGEST_STATE: Final = 1 << 30
 
+#: Name of the section of i440fx's host bridge (QEMU 7.2, hw/pci-host/i440fx.c, vmstate_i440fx).
+_I440FX: Final = b"0000:00:00.0/I440FX"
+#: i440fx has other limits than q35 (hw/i386/pc_piix.c, pc_init1()).
+_I440FX_SPLIT_FROM: Final = 3584 * MIB
+_I440FX_LOW_WHEN_SPLIT: Final = 3072 * MIB
+
 
 def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -> Audit:
     """Audit a guest whose RAM and device state were saved in files.
 
-    :param ram: The guest's RAM, as a ``memory-backend-file`` has it; of q35, which keeps what is beyond 2 GiB
-        above 4 GiB when there are 2816 MiB or more (QEMU 7.2, hw/i386/pc_q35.c).
+    :param ram: The guest's RAM, as a ``memory-backend-file`` has it; see :func:`ranges_of`.
     :param state: What ``migrate`` or ``xen-save-devices-state`` wrote; the latter by the QEMU that is
         installed.
     :param vendor: The CPU's vendor, which the state doesn't hold.
@@ -43,13 +48,27 @@ def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -
         processors = Processors(read_cpus(saved, _shape(saved), cpus=_cpus(saved)), vendor, physical_bits)
     except DeviceStateError as error:
         raise UsageError(f"{state}: {error}") from None
-    ranges = ram_ranges(size)
+    ranges = ranges_of(saved, size)
     memory = RamFile(ram, ranges)
     owners = (
         Owner(0, 0xA0000, Kind.RAM, "RAM"),
         *(Owner(max(each.start, 1 << 20), each.start + each.size, Kind.RAM, "RAM") for each in ranges),
     )
     return audit(memory, processors, find_roots(memory, processors.roots), owners=owners)
+
+
+def ranges_of(state: bytes, size: int) -> tuple[RamRange, ...]:
+    """The ranges in which a saved guest has its RAM, by address, unless it was given ``max-ram-below-4g``.
+
+    :param state: The guest's device state.
+    :param size: Bytes of its RAM.
+    """
+    if _I440FX not in state:
+        return ram_ranges(size)
+    if size < _I440FX_SPLIT_FROM:
+        return (RamRange(0, size, 0),)
+    low = _I440FX_LOW_WHEN_SPLIT
+    return (RamRange(0, low, 0), RamRange(HIGH_START, size - low, low))
 
 
 def _cpus(saved: bytes) -> int | None:
