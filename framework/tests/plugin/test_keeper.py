@@ -151,6 +151,23 @@ def test_the_folders_of_a_tests_logs(tmp_path: Path) -> None:
     assert folders(own, SimpleNamespace(logs=tmp_path / "target-2")) == ["target-2"]
 
 
+SHARED = """
+def test_that_fails(guest):
+    assert guest is None
+"""
+
+
+def test_the_report_has_the_logs_of_a_shared_guest(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=SHARED)
+    assert run(pytester, "-n", "0", "--shared-guest", "--memtype-html", "report").ret == 1
+    (kept,) = kept_tests(latest(pytester))
+    (name,) = kept.folders
+    assert (latest(pytester) / name / "guest-1" / "console.log").is_file()
+    failures = (pytester.path / "report" / latest(pytester).name / "failures-0.js").read_text()
+    assert f"{name}/guest-1/console.log" in failures
+    assert "Linux version" in failures
+
+
 def test_another_folder_is_refused_before_any_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=TESTS)
     done = run(pytester, "-n", "0", "--memtype-html", ".")
