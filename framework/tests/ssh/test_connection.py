@@ -11,7 +11,7 @@ from collections.abc import Callable
 from errno import EINVAL, EKEYREJECTED, ENOEXEC, EPERM
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import paramiko
 import pytest
@@ -246,13 +246,12 @@ class LateNonsense(paramiko.ServerInterface):
     """Lets everybody in, and ends with a reason that is no text when it is asked for a channel."""
 
     def __init__(self) -> None:
-        self.transport: paramiko.Transport | None = None
+        self.transport: Any = None
 
     def check_auth_publickey(self, *_: object) -> int:
         return AUTH_SUCCESSFUL
 
     def check_channel_request(self, *_: object) -> int:
-        assert self.transport is not None
         message = paramiko.Message(bytes([common.MSG_DISCONNECT]) + bytes(4) + NOT_UTF_8 * 2)
         self.transport._send_message(message)
         self.transport.close()
