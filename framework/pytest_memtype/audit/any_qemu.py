@@ -15,12 +15,13 @@ from typing import Final
 
 from pytest_memtype.audit.audit import Audit, analyse, snapshot
 from pytest_memtype.audit.features import features
-from pytest_memtype.audit.mtree import host_address, owners_in_tree
+from pytest_memtype.audit.mtree import owners_in_tree
 from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots, still_roots
 from pytest_memtype.errors import DeviceStateError, GuestError, UsageError
 from pytest_memtype.machine.device_state import CpuShape, read_cpus
+from pytest_memtype.machine.memory import host_address
 from pytest_memtype.machine.memory_map import Kind
 from pytest_memtype.machine.program import program_of
 from pytest_memtype.machine.qmp import Qmp, connected, qmp_of_another

@@ -1,10 +1,10 @@
-"""QEMU's own account of a guest's memory, ``info mtree -f``: who owns what, and where RAM is kept."""
+"""QEMU's own account of a guest's memory, ``info mtree -f``: who owns what."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,19 +80,3 @@ def _ram(start: int, end: int, name: str) -> Owner:
     if start < _OPTION_ROMS:
         return Owner(start, end, Kind.ISA_HOLE, "VGA window; SMRAM behind it")
     return Owner(start, end, Kind.FIRMWARE, "ROMs, shadowed in RAM")
-
-
-def host_address(monitor: Callable[[str], str], address: int) -> int:
-    """Ask QEMU where in its own memory a guest-physical address is kept.
-
-    :param monitor: Called with a command of QEMU's human monitor; gives its output.
-    :param address: The guest-physical address.
-    :raises UsageError: QEMU doesn't say.
-    """
-    # QEMU 2.9 and later: "Host virtual address for 0x100000 (ram) is 0x7ffb940ff000".
-    answer = monitor(f"gpa2hva {address:#x}")
-    match = re.search(r" is 0x([0-9a-f]+)", answer)
-    if match is None:
-        said = " ".join(answer.split())[:200]
-        raise UsageError(f"QEMU doesn't say where it keeps guest-physical {address:#x}: {said}")
-    return int(match[1], 16)

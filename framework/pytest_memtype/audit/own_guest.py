@@ -53,7 +53,8 @@ def audit_machine(
             found = time.perf_counter()
             taken = snapshot(ram, processors, roots)
         stop = time.perf_counter() - started
-    result = analyse(taken, processors, owners=owners(machine.config.hardware), tracked=tracked)
+    whose = owners(machine.config.hardware, machine.plugged.values())
+    result = analyse(taken, processors, owners=whose, tracked=tracked)
     figures = replace(result.figures, roots_ms=(found - searched) * 1000, stop_ms=stop * 1000)
     return replace(result, figures=figures)
 

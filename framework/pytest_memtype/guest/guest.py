@@ -35,6 +35,7 @@ from pytest_memtype.guest.observation import (
 from pytest_memtype.guest.operation import Steps, ask, carry_out, operation
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
 from pytest_memtype.guest.pci import PciDevice, find_device
+from pytest_memtype.guest.plugged_memory import plug_memory, unplug_memory
 from pytest_memtype.guest.policy import Policy
 from pytest_memtype.guest.power import Cpu, suspend
 from pytest_memtype.guest.proc_mtrr import ProcMtrr, parse_proc_mtrr
@@ -521,7 +522,8 @@ class Guest:
             function that is called with the registers of a CPU and returns those that the CPU shall have.
         :param cpus: QEMU's numbers of the CPUs that change, None for all.
         :raises LayoutError: the MTRRs can't express the layout.
-        :raises Unavailable: QEMU doesn't save one of :attr:`Hardware.devices`, which so can't move.
+        :raises Unavailable: QEMU doesn't save one of :attr:`Hardware.devices`, which so can't move; or memory
+            was plugged in, which wouldn't.
         """
         why_not = why_not_saved(self.hardware, self.machine.config.accelerator)
         if why_not is not None:
@@ -646,6 +648,31 @@ class Guest:
         """
         qemu_of(self.host_machine)
         return Cpu(number, self._agent, self.journal)
+
+    def plug_memory(self, size: str | int) -> Region:
+        """Plug RAM into the running guest, and return it; all of it is online.
+
+        The first piece lies at 4 GiB, or at the next whole GiB behind the RAM of the start. The kernel puts
+        only pages there that it can move (``online_movable``), so never those of :meth:`ram`. It stays until
+        it is unplugged or the guest ends; :meth:`reset` leaves it.
+
+        :param size: Bytes, or text with a unit such as ``"128M"``: whole blocks of the kernel's, which are of
+            128 MiB.
+        :raises UsageError: the hardware has no room (:attr:`Hardware.most_memory`), or it isn't whole blocks.
+        :raises Unavailable: the kernel takes no memory while it runs, for want of CONFIG_MEMORY_HOTPLUG or
+            CONFIG_ACPI_HOTPLUG_MEMORY.
+        :raises GuestError: QEMU or the kernel refused it, or the guest died meanwhile.
+        """
+        return plug_memory(self._agent, self.journal, self.machine, size)
+
+    def unplug_memory(self, region: Region) -> None:
+        """Take memory of :meth:`plug_memory` out again.
+
+        :param region: A region that it returned, all of it.
+        :raises UsageError: it is none.
+        :raises GuestError: the kernel doesn't give it back, or the guest died meanwhile.
+        """
+        unplug_memory(self._agent, self.journal, self.machine, region)
 
     @property
     def console(self) -> Console:

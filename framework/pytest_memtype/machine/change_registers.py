@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_memtype.errors import DeviceStateError, GuestError
+from pytest_memtype.errors import DeviceStateError, GuestError, Unavailable
 from pytest_memtype.host.private_folder import temporary_folder
 from pytest_memtype.machine.device_state import CpuRegisters, read_cpus, shape_of, with_registers
 from pytest_memtype.machine.machine import Machine
@@ -30,7 +30,13 @@ def change_vcpu_registers(machine: Machine, change: Callable[[CpuRegisters], Cpu
     :param change: Called for each CPU, the boot CPU first; the registers that it returns are loaded. When it
         raises, the guest is as it was.
     :raises GuestError: QEMU ended, or could not save or load the state.
+    :raises Unavailable: memory was plugged in, which the other QEMU would not have.
     """
+    if machine.plugged:
+        raise Unavailable(
+            "change_registers() moves the guest to a QEMU that has no memory plugged in: change the "
+            "registers first, or unplug the memory"
+        )
     with temporary_folder("state") as name, stopped(machine):
         file = Path(name) / "state"
         take_ram_along(machine.qmp)

@@ -22,6 +22,10 @@ SPLIT_FROM: Final = 2816 * MIB
 LOW_WHEN_SPLIT: Final = 2048 * MIB
 HIGH_START: Final = 4096 * MIB
 
+#: How many pieces of memory can be plugged in while the guest runs. QEMU leaves 1 GiB of addresses for each,
+#: beside :attr:`Hardware.most_memory` (7.2 to 11.0, hw/i386/pc.c, pc_get_device_memory_range()).
+MEMORY_SLOTS: Final = 4
+
 #: Width of physical addresses when ``-cpu`` names none (QEMU 7.2, target/i386/cpu.h, TCG_PHYS_ADDR_BITS).
 #: TCG refuses any other; KVM has the same because ``-cpu`` forbids it the host's (see qemu_command.py).
 PHYSICAL_BITS: Final = 40
@@ -76,6 +80,8 @@ class Hardware:
         ``"pci-testdev,membar=64M"``. QEMU itself judges them when a guest is started.
     :param objects: What those refer to, each an argument of ``-object``, such as
         ``"memory-backend-memfd,id=m,size=64M"``.
+    :param most_memory: RAM that the guest may come to have by :meth:`Guest.plug_memory`, with a unit: more
+        than ``memory``. Empty for no more, as its firmware's tables and the place of large BARs depend on it.
     :raises UsageError: a value can't be had.
     """
 
@@ -88,18 +94,20 @@ class Hardware:
     display: str = ""
     devices: Sequence[str] = ()
     objects: Sequence[str] = ()
+    most_memory: str = ""
 
     def __post_init__(self) -> None:
         for name in ("devices", "objects"):
             # Two kinds of guest are the same if they are equal, and a list has no hash.
             object.__setattr__(self, name, _arguments(name, getattr(self, name)))
         _check_cpu(self.cpu)
-        _check_memory(self.memory)
+        _check_memory("memory", self.memory)
         if self.ram[-1].start + self.ram[-1].size > 1 << self.physical_bits:
             raise UsageError(
                 f"hardware: memory {self.memory!r} goes beyond the {self.physical_bits} bits of the CPU's "
                 "physical addresses; use less, or a cpu with more phys-bits"
             )
+        self._check_most_memory()
         _check_cpus(self.cpus)
         _check_cmdline(self.cmdline)
         for name, text in (("memory", self.memory), ("firmware", self.firmware), ("display", self.display)):
@@ -120,10 +128,25 @@ class Hardware:
                 f"{DISPLAYS[-1]}"
             )
 
+    def _check_most_memory(self) -> None:
+        if self.most_memory == "":
+            return
+        _check_memory("most_memory", self.most_memory)
+        if self.most_memory_bytes <= self.memory_bytes:
+            raise UsageError(
+                f"hardware: most_memory {self.most_memory!r} is no more than memory {self.memory!r}; use "
+                "more, or leave it out"
+            )
+
     @property
     def memory_bytes(self) -> int:
         """The size of RAM in bytes."""
         return parse_size(self.memory)
+
+    @property
+    def most_memory_bytes(self) -> int:
+        """The size in bytes that RAM may grow to."""
+        return parse_size(self.most_memory or self.memory)
 
     @property
     def low_memory_bytes(self) -> int:
@@ -172,20 +195,20 @@ def _check_cpu(cpu: object) -> None:
         raise UsageError(f"hardware: cpu has {len(cpu)} characters; use {CMDLINE_LIMIT} at most")
 
 
-def _check_memory(memory: object) -> None:
+def _check_memory(name: str, memory: object) -> None:
     if not isinstance(memory, str):
-        raise UsageError(f"hardware: memory {memory!r} is not text; write it with its unit, like '256M'")
+        raise UsageError(f"hardware: {name} {memory!r} is not text; write it with its unit, like '256M'")
     try:
         size = parse_size(memory)
     except ValueError:
         raise UsageError(
-            f"hardware: memory {memory!r} is not a size; write it with its unit, like '256M'"
+            f"hardware: {name} {memory!r} is not a size; write it with its unit, like '256M'"
         ) from None
     if size % MIB:
-        raise UsageError(f"hardware: memory {memory!r} is {size} bytes; use whole MiB, like '256M'")
+        raise UsageError(f"hardware: {name} {memory!r} is {size} bytes; use whole MiB, like '256M'")
     if size < LEAST_MEMORY:
         raise UsageError(
-            f"hardware: memory {memory!r} is too little for a kernel; use {format_size(LEAST_MEMORY)} or more"
+            f"hardware: {name} {memory!r} is too little for a kernel; use {format_size(LEAST_MEMORY)} or more"
         )
 
 

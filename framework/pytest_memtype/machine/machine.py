@@ -19,7 +19,7 @@ from pytest_memtype.host.checksum import Seen, still_whole
 from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.exit_report import PANIC_LINES, ExitFacts, explain_end, explain_hang
-from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.hardware import Hardware, RamRange
 from pytest_memtype.machine.interface import AgentHost
 from pytest_memtype.machine.memory import GuestMemory
 from pytest_memtype.machine.port import Port, make_fifos
@@ -50,6 +50,7 @@ class Machine:
     :ivar directory: Private folder, mode 0700, that is gone after :meth:`close`.
     :ivar logs: The folder of :meth:`start`.
     :ivar config: The configuration that was started.
+    :ivar plugged: The memory that was plugged in since, by its name in QEMU; offsets are addresses in QEMU.
     :ivar activity: The state as the machine's user sees it: ``booting``, ``ready``, ``busy`` or ``hung``.
     :ivar qemu: The QEMU program.
     :ivar state_fd: Number under which QEMU has ``guest.state`` open, -1 without one.
@@ -108,6 +109,7 @@ class Machine:
         self.config = config
         self.logs = logs
         self.activity = GuestState.BOOTING
+        self.plugged: dict[str, RamRange] = {}
         self._closed = False
         self._kill = contextlib.ExitStack()
         self._release = contextlib.ExitStack()
@@ -216,7 +218,7 @@ class Machine:
         """
         if not self.alive:
             raise self._explain_end("reaching the guest's memory")
-        memory = GuestMemory(self.process.pid, self.config.hardware.ram, waiter=self)
+        memory = GuestMemory(self.process.pid, self.config.hardware.ram, self.plugged, waiter=self)
         self._release.callback(memory.close)
         return memory
 

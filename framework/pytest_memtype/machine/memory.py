@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,17 @@ class GuestMemory:
 
     :param pid: QEMU's process id.
     :param ram: The ranges of RAM, see :attr:`pytest_memtype.machine.hardware.Hardware.ram`.
+    :param plugged: What was plugged in, with offsets that are addresses in QEMU. Later changes count, too.
     :param waiter: The machine.
-    :ivar ranges: The RAM by guest-physical address, with offsets that are addresses in QEMU.
     :raises HostError: this host doesn't let a process look into its child, or doesn't show where RAM is.
     :raises GuestExited: QEMU ended.
     """
 
-    def __init__(self, pid: int, ram: Sequence[RamRange], *, waiter: Waiter) -> None:
+    def __init__(
+        self, pid: int, ram: Sequence[RamRange], plugged: Mapping[str, RamRange], *, waiter: Waiter
+    ) -> None:
         self._waiter = waiter
-        self._ram = ram
+        self._plugged = plugged
         try:
             self._file = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         except PermissionError:
@@ -54,10 +56,15 @@ class GuestMemory:
         try:
             maps = Path(f"/proc/{pid}/maps").read_text()
             self._windows = _windows(maps, sum(each.size for each in ram))
-            self.ranges = [RamRange(each.start, each.size, self._mapped(each, pid)) for each in ram]
+            self._ram = [RamRange(each.start, each.size, self._mapped(each, pid)) for each in ram]
         except BaseException:
             self.close()
             raise
+
+    @property
+    def ranges(self) -> list[RamRange]:
+        """The RAM at this moment by guest-physical address, with offsets that are addresses in QEMU."""
+        return sorted([*self._ram, *self._plugged.values()], key=lambda each: each.start)
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes at a guest-physical address.
@@ -90,11 +97,9 @@ class GuestMemory:
             self._file = -1
 
     def _locate(self, address: int, length: int) -> int:
-        for piece in self._ram:
+        for piece in self.ranges:
             if piece.start <= address and address + length <= piece.start + piece.size:
-                found = self._in_process(piece.offset + address - piece.start, length)
-                if found is not None:
-                    return found
+                return piece.offset + address - piece.start
         raise UsageError(f"guest-physical {address:#x}, {length} bytes: the guest has no such RAM")
 
     def _mapped(self, piece: RamRange, pid: int) -> int:
@@ -115,6 +120,22 @@ class GuestMemory:
             if window.first <= offset and offset + length <= window.last:
                 return window.address + offset - window.first
         return None
+
+
+def host_address(monitor: Callable[[str], str], address: int) -> int:
+    """Ask QEMU where in its own memory a guest-physical address is kept.
+
+    :param monitor: Called with a command of QEMU's human monitor; gives its output.
+    :param address: The guest-physical address.
+    :raises UsageError: QEMU doesn't say.
+    """
+    # QEMU 2.9 and later: "Host virtual address for 0x100000 (ram) is 0x7ffb940ff000".
+    answer = monitor(f"gpa2hva {address:#x}")
+    match = re.search(r" is 0x([0-9a-f]+)", answer)
+    if match is None:
+        said = " ".join(answer.split())[:200]
+        raise UsageError(f"QEMU doesn't say where it keeps guest-physical {address:#x}: {said}")
+    return int(match[1], 16)
 
 
 def _windows(maps: str, size: int) -> list[_Window]:

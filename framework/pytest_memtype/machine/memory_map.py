@@ -7,11 +7,11 @@ elsewhere. A test compares it with ``info mtree`` of a running guest.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.hardware import Hardware, RamRange
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 _4G = 1 << 32
@@ -75,12 +75,20 @@ _FIXED = (
 )
 
 
-def owners(hardware: Hardware) -> tuple[Owner, ...]:
-    """The owners of all physical addresses that the CPU has, ascending, without gaps."""
+def owners(hardware: Hardware, plugged: Iterable[RamRange] = ()) -> tuple[Owner, ...]:
+    """The owners of all physical addresses that the CPU has, ascending, without gaps.
+
+    :param hardware: The guest's hardware.
+    :param plugged: Memory that was plugged in while it ran. It lies above all that the guest began with.
+    """
     low, *high = (Owner(each.start, each.start + each.size, Kind.RAM, "RAM") for each in hardware.ram)
     above_1m = replace(low, start=1 << 20)
     devices = _WITH_A_DISPLAY if hardware.display else _DEVICES
-    known = (*_BELOW_1M, above_1m, *_CONFIGURATION, *devices, *_FIXED, *high)
+    more = sorted(
+        (Owner(each.start, each.start + each.size, Kind.RAM, "RAM, plugged in") for each in plugged),
+        key=lambda owner: owner.start,
+    )
+    known = (*_BELOW_1M, above_1m, *_CONFIGURATION, *devices, *_FIXED, *high, *more)
     return tuple(_without_gaps(known, end=1 << hardware.physical_bits))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from pytest_memtype.machine.hardware import MIB, Hardware
+from pytest_memtype.machine.hardware import MEMORY_SLOTS, MIB, Hardware
 from pytest_memtype.machine.qemu_versions import QEMU
 
 #: The argument of ``-accel``.
@@ -179,7 +179,7 @@ def _machine(guest: QemuConfig) -> list[str]:
         *(("-icount", f"shift={guest.icount},sleep=on") if guest.icount is not None else ()),
         "-cpu", _cpu(guest),
         "-smp", str(hardware.cpus),
-        "-m", _megabytes(hardware),
+        "-m", _memory(hardware),
         "-object", _ram(guest),
         # Read-only: what firmware stores would be the next guest's.
         *(argument for number, file in enumerate(guest.flash) for argument in (
@@ -266,6 +266,19 @@ def _ram(guest: QemuConfig) -> str:
     if guest.ram_file is None:
         return f"memory-backend-memfd,id={RAM},{size},{share}"
     return f"memory-backend-file,id={RAM},{size},{share},mem-path={_value(guest.ram_file)}"
+
+
+def _memory(hardware: Hardware) -> str:
+    """The argument of ``-m``. Slots for more memory make the guest another, so few have them.
+
+    Its RAM becomes a NUMA node with tables of its own (SRAT), its 64-bit BARs lie behind the addresses that
+    are kept free, and ACPI has a device for each slot (QEMU 7.2, hw/core/numa.c,
+    numa_complete_configuration(); hw/i386/pc.c, pc_pci_hole64_start(); hw/acpi/memory_hotplug.c,
+    build_memory_hotplug_aml()).
+    """
+    if not hardware.most_memory:
+        return _megabytes(hardware)
+    return f"{_megabytes(hardware)},slots={MEMORY_SLOTS},maxmem={hardware.most_memory_bytes // MIB}M"
 
 
 def _megabytes(hardware: Hardware) -> str:

@@ -34,8 +34,8 @@ def add_markers(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "layout(layout): MTRR layout of the test's guest: a name or a Layout")
     config.addinivalue_line(
         "markers",
-        "hardware(cpu=, memory=, cpus=, cmdline=, firmware=, smm=, display=, devices=, objects=): hardware "
-        "of the test's guest",
+        "hardware(cpu=, memory=, cpus=, cmdline=, firmware=, smm=, display=, devices=, objects=, "
+        "most_memory=): hardware of the test's guest",
     )
     config.addinivalue_line(
         "markers", "expect_oops(match): the kernel must report something the regular expression is found in"

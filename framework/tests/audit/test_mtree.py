@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memtype.audit.mtree import host_address, owners_in_tree
+from pytest_memtype.audit.mtree import owners_in_tree
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.memory_map import Kind
 
@@ -58,17 +58,3 @@ def test_names_of_somebody_elses_qemu_move_no_cursor() -> None:
 def test_a_tree_without_a_cpu() -> None:
     with pytest.raises(UsageError, match="no memory of a CPU"):
         owners_in_tree(TREE.replace("cpu-memory-0", "smram"))
-
-
-def test_where_qemu_keeps_it() -> None:
-    said = "Host virtual address for 0x100000 (ram) is 0x7ffb940ff000\r\n"
-    assert (
-        host_address(lambda command: said if command == "gpa2hva 0x100000" else "", 0x100000)
-        == 0x7FFB940FF000
-    )
-    with pytest.raises(UsageError, match="doesn't say where it keeps guest-physical 0x100000: no"):
-        host_address(lambda _: "no\r\n", 0x100000)
-    with pytest.raises(UsageError) as raised:
-        host_address(lambda _: "\x1b[2J no\r\n" * 1000, 0x100000)
-    assert raised.value.message.isprintable()
-    assert len(raised.value.message) < 1000

@@ -13,7 +13,7 @@ import pytest
 from pytest_memtype.errors import GuestExited, HostError, UsageError
 from pytest_memtype.machine.hardware import MIB, Hardware, RamRange
 from pytest_memtype.machine.machine import Machine
-from pytest_memtype.machine.memory import GuestMemory, _windows
+from pytest_memtype.machine.memory import GuestMemory, _windows, host_address
 from pytest_memtype.machine.qemu_command import QemuConfig
 
 Start = Callable[..., Machine]
@@ -56,6 +56,7 @@ def test_ram_that_is_mapped_nowhere(start: Start) -> None:
         GuestMemory(
             machine.process.pid,
             [*HARDWARE.ram, RamRange(1 << 32, SIZE, SIZE)],
+            {},
             waiter=machine,
         )
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
@@ -102,6 +103,20 @@ def test_ram_is_the_file_of_its_size() -> None:
     other = MAPS + "7f4000000000-7f4000004000 rw-s 00000000 00:01 78 /memfd:memory-backend-memfd (deleted)\n"
     with pytest.raises(HostError, match="can't be told from a memory object that is as large, 0x4000 bytes"):
         _windows(other, 0x4000)
+
+
+def test_where_qemu_keeps_it() -> None:
+    said = "Host virtual address for 0x100000 (ram) is 0x7ffb940ff000\r\n"
+    assert (
+        host_address(lambda command: said if command == "gpa2hva 0x100000" else "", 0x100000)
+        == 0x7FFB940FF000
+    )
+    with pytest.raises(UsageError, match="doesn't say where it keeps guest-physical 0x100000: no"):
+        host_address(lambda _: "no\r\n", 0x100000)
+    with pytest.raises(UsageError) as raised:
+        host_address(lambda _: "\x1b[2J no\r\n" * 1000, 0x100000)
+    assert raised.value.message.isprintable()
+    assert len(raised.value.message) < 1000
 
 
 @pytest.mark.parametrize(("address", "length"), [(SIZE, 1), (SIZE - 4, 5), (0xFD000000, 4), (-1, 4)])

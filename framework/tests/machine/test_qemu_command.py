@@ -52,6 +52,13 @@ def test_hardware() -> None:
     assert cmdline.endswith(" nopat")
 
 
+def test_room_for_more_memory() -> None:
+    command = qemu_command(QemuConfig(Hardware(most_memory="1G")), CHANNELS)
+    assert values(command, "-m") == ["256M,slots=4,maxmem=1024M"]
+    # Of the memory that is there from the start nothing changes.
+    assert values(command, "-object") == values(qemu_command(QemuConfig(), CHANNELS), "-object")
+
+
 def test_display_is_beside_the_test_device() -> None:
     command = qemu_command(QemuConfig(Hardware(display="cirrus-vga")), CHANNELS)
     assert values(command, "-device") == ["cirrus-vga,id=display", "bochs-display,id=testdevice"]
