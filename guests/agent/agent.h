@@ -39,6 +39,12 @@ void transfer_get(const struct request *request, struct buffer *reply);
 /* fuzz.c: nonsense for the module, from a process of its own. */
 void fuzz_run(const struct request *request, struct buffer *reply);
 
+/* kexec.c */
+/* Loads the kernel that is to take this one's place. */
+void kexec_load(const struct request *request, struct buffer *reply);
+/* Starts it, once the host has its answer. Returns when there is none, or it doesn't start. */
+void kexec_run(void);
+
 /* benchmark.c */
 void benchmark_run(const struct request *request, struct buffer *reply);
 

@@ -168,6 +168,7 @@ static void main_work(void)
 			;
 		main_answer(text);
 		heartbeat_idle();
+		kexec_run();
 	}
 }
 

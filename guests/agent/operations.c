@@ -241,6 +241,7 @@ static bool operation_works_without_module(const char *verb)
 	static const char *const verbs[] = {
 		"hello", "log", "refresh", "reset", "memtype_list", "mtrr_list", "shell",
 		"process", "kill", "maps", "mailbox", "batch", "batch_rest", "put", "get",
+		"kexec",
 	};
 	unsigned int n;
 
@@ -310,6 +311,7 @@ bool operation_run(const struct request *request, struct buffer *reply)
 		{ "batch_rest", batch_rest },
 		{ "put", transfer_put },
 		{ "get", transfer_get },
+		{ "kexec", kexec_load },
 		{ "benchmark", benchmark_run },
 		{ "fault", fault_run },
 		{ "fault_calls", fault_run_calls },

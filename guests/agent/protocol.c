@@ -140,6 +140,11 @@ void protocol_announce(const struct buffer *json)
 	protocol_write_line(0, json);
 }
 
+void protocol_drain(void)
+{
+	tcdrain(output);
+}
+
 /* Reads up to a newline. Of a line that is too long nothing comes back that would check. */
 static bool protocol_read_line(char text[REQUEST_LENGTH])
 {

@@ -44,5 +44,7 @@ bool protocol_read(char text[REQUEST_LENGTH]);
 void protocol_reply(const struct buffer *json);
 /* An announcement nobody asked for: sequence 0. */
 void protocol_announce(const struct buffer *json);
+/* Returns when all of that has left the machine. */
+void protocol_drain(void);
 
 #endif

@@ -52,11 +52,13 @@ class Reply:
     :param verb: The verb of the request.
     :param content: The decoded JSON.
     :param log: The kernel's messages since the reply before, sanitised.
+    :param boot: The agent's :attr:`Agent.boot`.
     """
 
     verb: str
     content: Any
     log: tuple[str, ...]
+    boot: int = 0
 
     def decode(self, decoder: Callable[[Any], _T]) -> _T:
         """Turn the content from decoded JSON into a value of another type.
@@ -103,6 +105,7 @@ class Agent:
     :param sequence: Number of the last request it has carried out. A clone begins with its template's.
     :param stub: Answers all calls in place of the agent, as in a dry run; None for the agent itself.
     :ivar log: All messages of the kernel so far, sanitised.
+    :ivar boot: How often the machine's kernel had loaded itself anew before this agent began.
     """
 
     def __init__(
@@ -118,8 +121,10 @@ class Agent:
         self.timeout = timeout
         self.heartbeat = heartbeat
         self.log: list[str] = []
+        self.boot = 0
         self._sequence = sequence
         self._stub = stub
+        self._gone = False
 
     def greet(self, *, timeout: float = BOOT) -> Reply:
         """Wait until the agent of a guest that boots says it is there.
@@ -134,7 +139,11 @@ class Agent:
         wait = _Wait(deadline_after(timeout), timeout)
         while True:
             try:
-                content = self._line(wait).content
+                line = self._line(wait)
+                # Of the agent before this one, where the kernel loads itself anew.
+                if _is_heartbeat(line):
+                    continue
+                content = line.content
                 break
             except ForeignLine:
                 continue
@@ -167,9 +176,11 @@ class Agent:
         :raises AgentError: the agent could not carry it out, or the line is broken; its subclass
             ``ProcessDied``: the process that should have done it died.
         :raises GuestError: the guest ended or hung.
+        :raises UsageError: the agent has a successor, or the request is too long.
         """
         if self._stub is not None:
             return self._stub(verb, fields)
+        self.check_present(verb)
         self._sequence += 1
         token = new_token()
         try:
@@ -188,6 +199,17 @@ class Agent:
                 return self.accept(verb, line.content)
         raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
 
+    def check_present(self, what: str) -> None:
+        """Check that the agent's kernel hasn't loaded itself anew.
+
+        :param what: What the agent is wanted for.
+        :raises UsageError: it has, see :meth:`successor`.
+        """
+        if self._gone:
+            raise UsageError(
+                f"{what}: this object is from before guest.kexec(), and its kernel is gone; make it anew"
+            )
+
     @functools.cached_property
     def mailbox(self) -> Mailbox:
         """The guest's memory for long messages.
@@ -202,6 +224,18 @@ class Agent:
     def forget_memory(self) -> None:
         """Forget where the mailbox lies: the guest has moved to another QEMU, and its memory with it."""
         self.__dict__.pop("mailbox", None)
+
+    def successor(self) -> Agent:
+        """The agent of the kernel that takes this one's place, which has yet to greet. This one is gone.
+
+        What a test still has of this kernel's time has this agent, and never reaches the new kernel's.
+        """
+        self._gone = True
+        self.forget_memory()
+        other = Agent(self.machine, timeout=self.timeout, heartbeat=self.heartbeat, sequence=self._sequence)
+        other.log = self.log
+        other.boot = self.boot + 1
+        return other
 
     def note(self, line: bytes) -> None:
         """Log a line that the guest is sent: QEMU's own log of the port has only what the guest sends."""
@@ -292,7 +326,7 @@ class Agent:
         if isinstance(content, dict) and "error" in content:
             kind = ProcessDied if content.get("died") else AgentError
             raise kind(plain(content["error"]))
-        return Reply(verb=verb, content=content, log=log)
+        return Reply(verb=verb, content=content, log=log, boot=self.boot)
 
 
 def _is_heartbeat(line: Line) -> bool:

@@ -119,7 +119,7 @@ class Batch:
         if request is not None:
             text = _encode(request)
             number = next(self._numbers)
-            pending._promise = _promised(number, request)
+            pending._promise = _promised(number, request, boot=self._agent.boot)
             self._queue.append(_Queued(number, request, text, queued, pending))
         return pending
 
@@ -216,13 +216,13 @@ def _keep(promise: Mapping, made: Mapping | None) -> None:
     object.__setattr__(promise, "address", made.address if made else 0)
 
 
-def _promised(number: int, request: Request) -> Mapping | None:
+def _promised(number: int, request: Request, *, boot: int) -> Mapping | None:
     """The mapping that a request is going to make. Its handle is the request's number, negative."""
     verb, fields = request.verb, request.fields
     kind, actor_field = ("user", "process") if verb == "mmap" else ("kernel", "owner")
     if not {"start", "pages", "memtype", actor_field} <= fields.keys():
         return None
-    return Mapping(kind, str(fields[actor_field]), -number, _region(fields))
+    return Mapping(kind, str(fields[actor_field]), -number, _region(fields), boot=boot)
 
 
 def _region(fields: dict[str, str | int]) -> Region:

@@ -14,11 +14,12 @@ DEVICE_MEMORY = 0xFD000000
 class DeviceMemory:
     """Device memory that tests may use: the test device's prefetchable BAR.
 
+    :ivar bar: The BAR.
     :ivar taken: Parts of the BAR that are never handed out.
     """
 
     def __init__(self, bar: Region, taken: Sequence[Region] = ()) -> None:
-        self._bar = bar
+        self.bar = bar
         self.taken = taken
         self._next_page = 0
 
@@ -32,15 +33,15 @@ class DeviceMemory:
         if pages < 1 or align < 1 or align & (align - 1):
             raise UsageError(f"mmio: pages={pages} and align={align}: both at least 1, align a power of two")
         first = -(-self._next_page // align) * align
-        while first + pages <= self._bar.pages and any(
-            each.overlaps(self._bar[first : first + pages]) for each in self.taken
+        while first + pages <= self.bar.pages and any(
+            each.overlaps(self.bar[first : first + pages]) for each in self.taken
         ):
             first += align
-        if first + pages > self._bar.pages:
+        if first + pages > self.bar.pages:
             raise UsageError(
-                f"mmio: no {pages} free pages: the test device has {self._bar.pages}, and tests or the "
+                f"mmio: no {pages} free pages: the test device has {self.bar.pages}, and tests or the "
                 f"kernel use {first} of them"
             )
         # A page stays free behind each window, so that no two tests' windows ever touch.
         self._next_page = first + pages + 1
-        return self._bar[first : first + pages]
+        return self.bar[first : first + pages]

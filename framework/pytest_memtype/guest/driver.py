@@ -8,7 +8,7 @@ from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.operation import Steps, ask, operation
-from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode_verdict
+from pytest_memtype.guest.outcome import Mapping, Outcome, check_boot, decode_kernel, decode_verdict
 from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, physical_address, types_of
 from pytest_memtype.guest.region import Region, one_piece
 from pytest_memtype.guest.registers import decode_registers
@@ -232,6 +232,7 @@ class Driver:
     def _check_mine(self, mapping: Mapping) -> None:
         if (mapping.kind, mapping.holder) != ("kernel", self.name):
             raise UsageError(f"driver {self.name}: the mapping of {mapping.region} is {mapping.holder}'s")
+        check_boot(mapping, self._agent.boot)
 
     def _map(self, verb: str, region: Region, memtype: MemType) -> Steps[Outcome]:
         return request_mapping(

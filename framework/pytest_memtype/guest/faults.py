@@ -119,6 +119,9 @@ class Faults:
         """
         if times < 1 or after < 0:
             raise UsageError(f"faults: times={times} must be at least 1, and after={after} at least 0")
+        if task is not None:
+            # The kernel gives its pid again.
+            task.check_present()
         reply = self._agent.call(
             "fault",
             function=function,

@@ -25,6 +25,7 @@ from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.journal_values import listed, mtrr_type, pat_text, type_by, type_or_errno
 from pytest_memtype.guest.kernel_functions import KernelFunctions
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
+from pytest_memtype.guest.kexec import greeted_again, load_again
 from pytest_memtype.guest.module import BuiltModule, Module, Value
 from pytest_memtype.guest.observation import (
     Observation,
@@ -58,6 +59,7 @@ from pytest_memtype.machine.layout import Layout, check_bootable, intended
 from pytest_memtype.machine.machine import Machine, qemu_of
 from pytest_memtype.machine.qemu_command import DISPLAY
 from pytest_memtype.machine.qmp import Qmp
+from pytest_memtype.machine.timeouts import BOOT
 from pytest_memtype.machine.vcpu_registers import outside_registers
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.effective import Effective
@@ -95,6 +97,7 @@ class Guest:
     :ivar others_before: How many of the first observations were made before the test.
     :ivar modules: The modules of the user's that it has loaded, by name.
     :ivar user_module: Builds a module for its kernel; set by the run that the guest is of.
+    :ivar after_kexec: Called with the guest after each :meth:`kexec`; set by the run that the guest is of.
     :ivar brought: Paths of the modules' files that its template has.
     """
 
@@ -110,15 +113,12 @@ class Guest:
         self.host_machine = agent.machine
         self.layout = layout
         self.hardware: Hardware = agent.machine.hardware
-        self._agent = agent
         self.journal = Journal(
             functools.partial(mtrr_type, layout, self.hardware)
             if memory is None
             else functools.partial(type_by, carry_out(agent, self._read_registers())[0].mtrr)
         )
-        self.policy = Policy(agent)
-        self.faults = Faults(agent, self.journal)
-        self.kernel = KernelFunctions(agent, self.journal, self.faults)
+        self._go_by(agent)
         self.release = greeting.decode(lambda content: plain(content["release"]))
         bar = memory or greeting.decode(lambda content: _bar(content["device"]))
         self._device_memory = DeviceMemory(bar, taken)
@@ -127,11 +127,20 @@ class Guest:
                 f"the test device's memory is at {bar.start:#x}, but the layout {layout.name} "
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
-        self.others_before = 0
-        self.modules: dict[str, Module] = {}
         self.user_module: Callable[[str], BuiltModule] | None = None
-        self.brought: frozenset[str] = frozenset()
+        self.after_kexec: Callable[[Guest], None] | None = None
         self.begin_test()
+
+    def _go_by(self, agent: Agent) -> None:
+        """Go by the agent of a kernel that has just booted, and knows of nothing."""
+        self._agent = agent
+        self.policy = Policy(agent)
+        self.faults = Faults(agent, self.journal)
+        self.kernel = KernelFunctions(agent, self.journal, self.faults)
+        self.others_before = 0
+        self._seen_others: set[int] = set()
+        self.modules: dict[str, Module] = {}
+        self.brought: frozenset[str] = frozenset()
 
     @property
     def machine(self) -> Machine:
@@ -640,6 +649,30 @@ class Guest:
         """
         suspend(self._agent, self.journal, self.machine, seconds=seconds)
 
+    def kexec(self, *, timeout: float = BOOT) -> None:
+        """Have the guest's kernel load itself anew: same image, initramfs and command line, and no reset.
+
+        The new kernel finds the MTRRs as the old one has left them, and programs the PAT anew. It knows of no
+        mapping, driver, process or module: those made before raise UsageError from now on, and RAM of
+        :meth:`ram` is anybody's. Windows of :meth:`mmio` stay what they are. It takes about four seconds.
+
+        :param timeout: Seconds that the new kernel has until its agent greets.
+        :raises Unavailable: its kernel doesn't load another, for want of CONFIG_KEXEC_FILE or permission; or
+            the guest runs a distribution, or is a target.
+        :raises BootError: the new kernel doesn't come as far as its agent.
+        :raises GuestError: the kernel can't be loaded, or the new one dies.
+        """
+        agent = load_again(self._agent, self.journal, self.machine)
+        for module in self.modules.values():
+            module.loaded = False
+        self._go_by(agent)
+        greeting = greeted_again(agent, timeout=timeout)
+        bar = greeting.decode(lambda content: _bar(content["device"]))
+        if bar != self._device_memory.bar:
+            raise GuestError(f"the test device's memory has moved to {bar} from {self._device_memory.bar}")
+        if self.after_kexec is not None:
+            self.after_kexec(self)
+
     def cpu(self, number: int) -> Cpu:
         """A CPU, to take it off and to bring it back.
 
@@ -714,7 +747,7 @@ class Guest:
     def begin_test(self) -> None:
         """Hand the guest to a test: its log and reports begin here."""
         self._looked_at_others = False
-        self._seen_others: set[int] = set()
+        self._seen_others = set()
         self._log_start = len(self._agent.log)
         self._console_start = _size(self._console_log)
 

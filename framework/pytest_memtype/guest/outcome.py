@@ -123,10 +123,11 @@ class Mapping:
 
     :param kind: ``"kernel"`` for a driver's, ``"user"`` for a process's.
     :param holder: Name of the driver or process that has it.
-    :param handle: The agent's number for it, never used again. Negative while a batch has only promised it, 0
-        when it was never made.
+    :param handle: The agent's number for it, never used again by the same kernel. Negative while a batch has
+        only promised it, 0 when it was never made.
     :param region: The guest-physical memory that it maps.
     :param address: Virtual address in the process, the same in a child; 0 for a driver's.
+    :param boot: How often the guest's kernel had loaded itself anew before, by :meth:`Guest.kexec`.
     """
 
     kind: str
@@ -134,6 +135,7 @@ class Mapping:
     handle: int
     region: Region
     address: int = field(default=0, compare=False)
+    boot: int = 0
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,20 @@ def _all(types: tuple[MemType | None, ...]) -> str:
 def _only(values: tuple[_T, ...]) -> _T | None:
     """The one value, or None when there are none or several."""
     return values[0] if len(set(values)) == 1 else None
+
+
+def check_boot(mapping: Mapping, boot: int) -> None:
+    """Check that a mapping is the present kernel's, which gives the handles of kernels before it again.
+
+    :param mapping: The mapping.
+    :param boot: :attr:`Agent.boot` of the agent that is to be asked about it.
+    :raises UsageError: the mapping is from before a kexec.
+    """
+    if mapping.boot != boot:
+        raise UsageError(
+            f"{mapping.holder}: the mapping of {mapping.region} is from before guest.kexec(), and its kernel "
+            "is gone; map it anew"
+        )
 
 
 def decode_tracked(content: dict[str, Any]) -> TrackedMapping:

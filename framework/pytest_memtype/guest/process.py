@@ -9,7 +9,7 @@ from pytest_memtype.errors import ProcessDied, ProcessFault, SyscallRefused, Usa
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.operation import Steps, ask, operation
-from pytest_memtype.guest.outcome import Mapping, Outcome
+from pytest_memtype.guest.outcome import Mapping, Outcome, check_boot
 from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
 from pytest_memtype.guest.region import PAGE_SIZE, Region, together
@@ -63,6 +63,13 @@ class Process:
         self.pid = pid
         self._agent = agent
         self._journal = journal
+
+    def check_present(self) -> None:
+        """Check that the process is the present kernel's.
+
+        :raises UsageError: it is from before :meth:`Guest.kexec`.
+        """
+        self._agent.check_present(f"process {self.name}")
 
     @operation
     def mmap(
@@ -217,7 +224,7 @@ class Process:
         rest = mapping.region[offset:]
         region = rest[:new] if new <= rest.pages else Region(rest.start, new)
         address = reply.decode(lambda content: int(content["address"]))
-        moved = Mapping("user", self.name, handle, region, address)
+        moved = Mapping("user", self.name, handle, region, address, reply.boot)
         self._journal.moved(mapping, moved, self.name, offset=offset, pages=old)
         return moved
 
@@ -473,6 +480,7 @@ class Process:
         # After fork() a child has its parent's mappings too, so only the kind can be wrong.
         if mapping.kind != "user":
             raise UsageError(f"process {self.name}: the mapping of {mapping.region} is a driver's")
+        check_boot(mapping, self._agent.boot)
 
     def _access(self, verb: str, mapping: Mapping, page: int, **fields: int) -> Steps[int]:
         self._check_user(mapping)

@@ -43,7 +43,7 @@ def request_mapping(
         handle = content["handle"]
         kind = "user" if verb == "mmap" else "kernel"
         address = int(content["address"])
-        mapping = None if handle is None else Mapping(kind, actor, handle, region, address)
+        mapping = None if handle is None else Mapping(kind, actor, handle, region, address, reply.boot)
         leaves: tuple[Leaves, ...] = ()
         effective: tuple[Effective | None, ...] = ()
         if mapping is not None and verb not in _WITHOUT_PAGES:
@@ -98,7 +98,7 @@ def request_device_mapping(
         start = answer["mapped"]
         mapped = Region(0 if start is None else start, pages)
         handle, address = content["handle"], int(content["address"])
-        mapping = None if handle is None else Mapping("user", process, handle, mapped, address)
+        mapping = None if handle is None else Mapping("user", process, handle, mapped, address, reply.boot)
         leaves, effective = _types(content, mapped) if mapping else ((), ())
         if mapping is None and expected is not None:
             mapped = expected[0]

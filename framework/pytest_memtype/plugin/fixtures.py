@@ -165,6 +165,7 @@ def guest_factory(
         kind = GuestSpec(kernel, named_layout(layout, node), hardware, system, default.modules)
         guest = guests.shared(kind) if share else guests.start(kind)
         guest.user_module = functools.partial(session.user_module, folder=node.path.parent, kernel=kernel)
+        guest.after_kexec = session.begin_again
         for path, parameters in modules:
             guest.load(path, parameters)
         if not share:

@@ -19,6 +19,7 @@ from pytest_memtype.errors import (
     HostError,
     MemtypeError,
     ModuleBroken,
+    ModuleMissing,
     NotOurs,
     OptionMissing,
     TemplateError,
@@ -339,6 +340,17 @@ class Session:
         self._switch_mutant(guest)
         note_start(guest)
         return guest
+
+    def begin_again(self, guest: Guest) -> None:
+        """Note what a guest has whose kernel has just loaded itself anew: it isn't the test's.
+
+        :param guest: The guest. What its kernel counted before for coverage is lost.
+        """
+        note_boot(guest)
+        self._switch_mutant(guest)
+        # Without the module there are no observations.
+        with contextlib.suppress(ModuleMissing):
+            guest.note_others()
 
     def _switch_mutant(self, guest: Guest) -> None:
         # A fault that acts at boot is on already; what the kernel says of it is checked all the same.

@@ -1,0 +1,144 @@
+"""A guest goes on in a kernel that is loaded anew, and what is from before says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype import Guest, MemType
+from pytest_memtype.errors import BootError, GuestPanicked, Unavailable, UsageError
+from pytest_memtype.machine.state import GuestState
+
+pytestmark = [pytest.mark.needs_module, pytest.mark.needs_config("KEXEC_FILE")]
+
+WC, UC_MINUS = MemType.WC, MemType.UC_MINUS
+
+
+def test_what_is_from_before_is_refused(guest: Guest) -> None:
+    """Names and handles are given again by the new kernel, so they would mean something else."""
+    bar = guest.mmio(pages=4)
+    drm, process = guest.driver("drm"), guest.process("X")
+    mapping, theirs = drm.ioremap(bar, WC).mapping, process.mmap(bar, WC).mapping
+    fault, batch = guest.kernel.count("ioremap"), guest.batch()
+    batch.add(drm.ioremap, bar, WC)
+    kernel, policy = guest.kernel, guest.policy
+    policy.enforce = True
+    assert mapping is not None
+    assert theirs is not None
+
+    guest.kexec()
+
+    gone: list[Callable[[], object]] = [
+        lambda: drm.ioremap(bar, WC),
+        lambda: drm.release(mapping),
+        lambda: process.read(theirs, 0),
+        process.fork,
+        process.exit,
+        fault.disarm,
+        batch.flush,
+        lambda: kernel.direct(bar),
+        lambda: guest.faults.fail("ioremap", task=process),
+        lambda: setattr(policy, "enforce", False),
+    ]
+    for use in gone:
+        with pytest.raises(UsageError, match=r"from before guest\.kexec\(\), and its kernel is gone"):
+            use()
+    new, other = guest.driver("drm"), guest.process("X")
+    assert not guest.policy.enforce
+    again, others = new.ioremap(bar, UC_MINUS).mapping, other.mmap(bar, UC_MINUS).mapping
+    assert again is not None
+    assert again != mapping
+    registers = guest.registers()[0]
+    for use in (
+        lambda: new.release(mapping),
+        lambda: new.page_table(mapping, registers),
+        lambda: other.read(theirs, 0),
+        lambda: other.munmap(theirs),
+    ):
+        with pytest.raises(UsageError, match="map it anew"):
+            use()
+    assert len(guest.tracked(bar)) == 2
+    assert others is not None
+    assert other.read(others, 0) is not None
+    moved = other.mremap(others, move=True)
+    other.munmap(moved)
+    new.release(again)
+    assert guest.tracked(bar) == ()
+
+
+def test_the_guest_goes_on(guest: Guest, tmp_path: Path) -> None:
+    """Numbers of requests, the mailbox, batches, files, modules, the journal, the log."""
+    bar = guest.mmio(pages=1)
+    guest.driver("drm").ioremap(bar, WC)
+    assert guest.journal.live(bar)
+    release, sequence = guest.release, guest._agent.sequence
+    cmdline, booted = "cat /proc/cmdline", "cat /proc/sys/kernel/random/boot_id"
+    before, boot = guest.shell(cmdline).output, guest.shell(booted).output
+
+    guest.kexec()
+
+    assert guest.shell(cmdline).output == before
+    assert guest.shell(booted).output != boot
+    assert guest.shell("uname -r").output.strip() == guest.release == release
+    assert guest._agent.sequence > sequence
+    assert guest.journal.live(bar) == []
+    assert [each["result"] for each in guest.journal.entries if each["operation"] == "kexec"] == [0]
+    assert any("Linux version" in line for line in guest.log)
+    drm = guest.driver("drm")
+    with guest.batch() as batch:
+        mapped = batch.add(drm.ioremap, bar, UC_MINUS)
+        batch.add(drm.release, mapped.mapping)
+    assert mapped.result().granted is UC_MINUS
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 3_000_000)
+    assert guest.get(guest.put(file)) == file.read_bytes()
+    assert guest.aliases() == ()
+    assert guest.unseen_aliases() == []
+    assert guest.reports() == ()
+    guest.reset()
+
+
+def test_a_kernel_that_does_not_greet_in_time(guest: Guest) -> None:
+    with pytest.raises(
+        BootError, match=r"doesn't reach its agent: the guest gave no answer for 0\.01"
+    ) as told:
+        guest.kexec(timeout=0.01)
+    assert f"kernel console: {guest.machine.logs / 'console.log'}" in told.value.details
+    assert guest.machine.state is GuestState.HUNG
+
+
+def test_a_kernel_that_dies(guest: Guest, tmp_path: Path) -> None:
+    """It has no initramfs, and nothing else that it could mount."""
+    (tmp_path / "initrd").write_bytes(b"no archive")
+    guest.machine.config = dataclasses.replace(guest.machine.config, initrd=tmp_path / "initrd")
+    with pytest.raises(GuestPanicked, match="Unable to mount root fs"):
+        guest.kexec()
+
+
+def test_a_kernel_that_cannot(guest: Guest) -> None:
+    """It says so before anything has changed."""
+    bar = guest.mmio(pages=1)
+    drm = guest.driver("drm")
+    mapping = drm.ioremap(bar, WC).mapping
+    with (
+        guest.faults.fail("__x64_sys_kexec_file_load", returns=-errno.ENOSYS),
+        pytest.raises(Unavailable, match="built without CONFIG_KEXEC_FILE"),
+    ):
+        guest.kexec()
+    guest.shell("echo 1 > /proc/sys/kernel/kexec_load_disabled")
+    with pytest.raises(Unavailable, match="kexec_load_disabled forbids it"):
+        guest.kexec()
+    assert mapping is not None
+    drm.release(mapping)
+    results = [each["result"] for each in guest.journal.entries if each["operation"] == "kexec"]
+    assert results == [errno.ENOSYS, errno.EPERM]
+
+
+def test_a_distribution_is_not_started_again(guest: Guest) -> None:
+    guest.machine.config = dataclasses.replace(guest.machine.config, network=True)
+    with pytest.raises(Unavailable, match="wants a guest of the agent alone"):
+        guest.kexec()
