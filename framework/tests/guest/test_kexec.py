@@ -111,6 +111,7 @@ def test_a_kernel_that_does_not_greet_in_time(guest: Guest) -> None:
     assert guest.machine.state is GuestState.HUNG
 
 
+@pytest.mark.expect_oops("Unable to mount root fs")
 def test_a_kernel_that_dies(guest: Guest, tmp_path: Path) -> None:
     """It has no initramfs, and nothing else that it could mount."""
     (tmp_path / "initrd").write_bytes(b"no archive")
