@@ -22,6 +22,7 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.guest.mailbox import Mailbox
 from pytest_memtype.guest.protocol import Line, decode_line, encode_request, new_token, plain
+from pytest_memtype.guest.strict import error_number
 from pytest_memtype.machine.interface import AgentHost
 from pytest_memtype.machine.machine import qemu_of
 from pytest_memtype.machine.port import CAPACITY
@@ -155,8 +156,9 @@ class Agent:
             also = f" (the kernel says: {said})" if said else ""
             message = f"the agent can't start: {plain(content['error'])}{also}"
             if "module_errno" in content:
-                number = Reply("greeting", content, ()).decode(lambda greeting: int(greeting["module_errno"]))
-                raise ModuleNotLoaded(message, errno=number, kernel_says=said)
+                greeting = Reply("greeting", content, ())
+                error = greeting.decode(lambda answer: error_number(answer["module_errno"]))
+                raise ModuleNotLoaded(message, errno=error, kernel_says=said)
             raise BootError(message)
         return Reply(verb="greeting", content=content, log=())
 

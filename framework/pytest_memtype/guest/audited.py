@@ -12,6 +12,7 @@ from pytest_memtype.errors import AgentError, ModuleMissing
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.guest.outcome import TrackedMapping
+from pytest_memtype.guest.strict import integer, region_of
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.state import GuestState
@@ -47,7 +48,11 @@ def _spaces(agent: Agent) -> dict[int, tuple[int, str]] | None:
     except ModuleMissing:
         return None
     return reply.decode(
-        lambda content: {int(root): (int(pid), plain(name)) for root, pid, name in content["mm_list"]}
+        lambda content: {
+            # A table is a page.
+            region_of(root, 1).start: (integer(pid), plain(name))
+            for root, pid, name in content["mm_list"]
+        }
     )
 
 

@@ -15,6 +15,7 @@ from pytest_memtype.guest.operation import Request, Steps, into, steps_of
 from pytest_memtype.guest.outcome import Mapping, Outcome
 from pytest_memtype.guest.protocol import REQUEST_LENGTH, request_text
 from pytest_memtype.guest.region import Region, together
+from pytest_memtype.guest.strict import integer
 from pytest_memtype.machine.machine import Machine
 
 _P = ParamSpec("_P")
@@ -154,7 +155,7 @@ class Batch:
         message = b"\n".join(queued.text for queued in part)
         self._agent.note(message + b"\n")
         reply = self._agent.call("batch", first=part[0].number, **mailbox.write(message))
-        total = reply.decode(lambda notice: int(notice["total"]))
+        total = reply.decode(lambda notice: integer(notice["total"]))
         if not 0 <= total <= self._agent.machine.hardware.memory_bytes:
             raise AgentError(
                 f"the agent has {total} bytes of answers to a batch, more than its guest's memory"

@@ -16,6 +16,7 @@ from pytest_memtype.errors import GuestError, UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.process import Process
+from pytest_memtype.guest.strict import error_number, integer
 from pytest_memtype.machine.state import GuestState
 
 NULL: Final = 0
@@ -63,7 +64,9 @@ class Fault:
         :raises AgentError: the fault was disarmed.
         """
         reply = self._agent.call("fault_calls", handle=self._handle)
-        return reply.decode(lambda content: FaultCounts(int(content["calls"]), int(content["failed"])))
+        return reply.decode(
+            lambda content: FaultCounts(integer(content["calls"]), integer(content["failed"]))
+        )
 
     def disarm(self) -> None:
         """Let the function work again.
@@ -130,7 +133,9 @@ class Faults:
             times=times,
             returns=returns & ((1 << 64) - 1),
         )
-        error, handle = reply.decode(lambda content: (int(content["errno"]), int(content["handle"])))
+        error, handle = reply.decode(
+            lambda content: (error_number(content["errno"]), integer(content["handle"]))
+        )
         arguments = {
             "function": function,
             "task": "the agent" if task is None else task.name,

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_memtype.errors import AgentError
 from pytest_memtype.guest.protocol import plain
+from pytest_memtype.guest.strict import integer
 
 _FOLDER = "/sys/kernel/debug/gcov"
 
@@ -40,6 +41,6 @@ def decode_counters(content: dict[str, Any]) -> GuestCounters:
     """
     output = plain(content["output"])
     names, _, packed = output.partition("\n\n")
-    if int(content["status"]) or not packed:
+    if integer(content["status"]) or not packed:
         raise AgentError(f"the kernel's counters can't be read: {' '.join(output.split()) or 'it has none'}")
     return GuestCounters(tuple(each.removeprefix("./") for each in names.split()), "".join(packed.split()))

@@ -47,6 +47,7 @@ from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.results import ShellResult, TypeInUse
 from pytest_memtype.guest.screenshot import Picture, screenshot
+from pytest_memtype.guest.strict import error_number, flag, integer, region_of
 from pytest_memtype.guest.transfer import MOST, get_file, put_file
 from pytest_memtype.host.files import named_path, read_file
 from pytest_memtype.machine.change_registers import change_vcpu_registers, with_mtrrs
@@ -196,7 +197,7 @@ class Guest:
         if not 0 < pages <= _MOST_RAM:
             raise UsageError(f"ram: {pages} pages; ask for 1 to {_MOST_RAM} (4 MiB), as often as you like")
         reply = yield from ask("ram", pages=pages)
-        region = reply.decode(lambda content: Region(content["start"], pages))
+        region = reply.decode(lambda content: region_of(content["start"], pages))
         self.journal.ram.append(region)
         return region
 
@@ -236,7 +237,7 @@ class Guest:
         reply = yield from ask("process", name=name, uid=uid)
         arguments = {"name": name, "uid": uid}
         self.journal.done("process", actor="test", arguments=arguments, result=0, log=reply.log)
-        return Process(name, reply.decode(lambda content: int(content["pid"])), self._agent, self.journal)
+        return Process(name, reply.decode(lambda content: integer(content["pid"])), self._agent, self.journal)
 
     def batch(self) -> Batch:
         """Collect operations that are carried out together, which is many times faster than one by one."""
@@ -265,8 +266,9 @@ class Guest:
         reply = yield from ask("lookup", start=asked.start, pages=asked.pages)
 
         def decode(content: dict[str, Any]) -> TypeInUse:
-            memtype = None if content["errno"] else MemType(content["memtype"])
-            return TypeInUse(memtype=memtype, errno=content["errno"], in_use=content["in_use"])
+            error = error_number(content["errno"])
+            memtype = None if error else MemType(integer(content["memtype"]))
+            return TypeInUse(memtype=memtype, errno=error, in_use=flag(content["in_use"]))
 
         found = reply.decode(decode)
         self.journal.record_query("lookup", type_or_errno(found.memtype, found.errno), region)
@@ -459,7 +461,7 @@ class Guest:
         take them for ordinary memory.
         """
         reply = yield from ask("statistics")
-        return reply.decode(lambda content: int(content["kept_pages"]))
+        return reply.decode(lambda content: integer(content["kept_pages"]))
 
     @operation
     def observe(self, armed: bool) -> Steps[None]:
@@ -604,7 +606,7 @@ class Guest:
         """Run a command in the guest's shell (busybox), without standard input."""
         reply = yield from ask("shell", command=command)
         result = reply.decode(
-            lambda content: ShellResult(status=int(content["status"]), output=plain(content["output"]))
+            lambda content: ShellResult(status=integer(content["status"]), output=plain(content["output"]))
         )
         self.journal.done(
             "shell",
@@ -632,7 +634,7 @@ class Guest:
         """
         words = shlex.quote(name)
         reply = self._agent.call("shell", command=f"echo {words} > {_MUTANT} && cat {_MUTANT}")
-        status, output = reply.decode(lambda content: (int(content["status"]), plain(content["output"])))
+        status, output = reply.decode(lambda content: (integer(content["status"]), plain(content["output"])))
         if status or output != name:
             raise KernelError(
                 f"the guest's kernel {self.release} has no fault {name!r} to switch on; --mutant wants a "
@@ -772,4 +774,4 @@ def _size(path: Path) -> int:
 
 
 def _bar(device: dict[str, Any]) -> Region:
-    return Region(device["start"], device["size"] // PAGE_SIZE)
+    return region_of(device["start"], integer(device["size"]) // PAGE_SIZE)

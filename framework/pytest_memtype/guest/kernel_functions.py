@@ -20,6 +20,7 @@ from pytest_memtype.guest.page_table import Leaves, decode_leaves, types_of
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.region import PAGE_SIZE, Region, one_piece
 from pytest_memtype.guest.registers import decode_registers
+from pytest_memtype.guest.strict import error_number, flag, integer
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pte import PageSize, leaf_address
@@ -168,9 +169,9 @@ class KernelFunctions:
         )
         error, address, called = reply.decode(
             lambda content: (
-                int(content["errno"]),
-                int(content["address"]),
-                Called(int(content["returned"]), tuple(map(int, content["memory"]))),
+                error_number(content["errno"]),
+                integer(content["address"]),
+                Called(integer(content["returned"]), tuple(map(integer, content["memory"]))),
             )
         )
         # Addresses differ from boot to boot, so records don't have them.
@@ -192,7 +193,9 @@ class KernelFunctions:
         if function in self._addresses:
             return self._addresses[function]
         reply = self._agent.call("kernel_call", function=function, only_find=1)
-        error, address = reply.decode(lambda content: (int(content["errno"]), int(content["address"])))
+        error, address = reply.decode(
+            lambda content: (error_number(content["errno"]), integer(content["address"]))
+        )
         if error:
             raise _unavailable(function, error)
         self._addresses[function] = address
@@ -246,7 +249,7 @@ class KernelFunctions:
                 rights.append(_rights(entry))
                 starts.append(leaf_address(entry, PageSize(size)) | place & size - 1 if entry else None)
                 place += count * PAGE_SIZE
-            return KernelPages(address, leaves, tuple(rights), tuple(starts), bool(content["maps"]))
+            return KernelPages(address, leaves, tuple(rights), tuple(starts), flag(content["maps"]))
 
         return reply.decode(decode)
 
@@ -290,7 +293,7 @@ class KernelFunctions:
             reply = self._agent.call("kernel_call")
             self._places = reply.decode(
                 lambda content: {
-                    each: int(content[each]) for each in ("direct_map", "page_array", "page_bytes")
+                    each: integer(content[each]) for each in ("direct_map", "page_array", "page_bytes")
                 }
             )
         return self._places[name]

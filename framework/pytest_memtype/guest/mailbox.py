@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_memtype.errors import AgentError, UsageError
 from pytest_memtype.guest.region import PAGE_SIZE
+from pytest_memtype.guest.strict import integer
 from pytest_memtype.machine.memory import GuestMemory
 
 
@@ -35,7 +36,7 @@ class Mailbox:
 
     def __init__(self, memory: GuestMemory, runs: Sequence[tuple[int, int]]) -> None:
         self._memory = memory
-        self._pieces = [(int(address), int(pages) * PAGE_SIZE) for address, pages in runs]
+        self._pieces = [(integer(address), integer(pages) * PAGE_SIZE) for address, pages in runs]
         if not self._pieces or any(size <= 0 for _, size in self._pieces):
             # Files would go through it in pieces of no byte, for ever.
             raise ValueError("a mailbox without a page")
@@ -59,13 +60,11 @@ class Mailbox:
         :raises AgentError: the mailbox holds other bytes, is shorter than the message, or lies where the
             guest has no RAM.
         """
-        length = int(notice["length"])
-        if length < 0:
-            raise AgentError(f"the agent's mailbox can't hold {length} bytes")
+        length = integer(notice["length"])
         with _where_the_agent_said():
             parts = [self._memory.read(address, last - first) for address, first, last in self._cut(length)]
         message = b"".join(parts)
-        if zlib.crc32(message) != notice["crc"]:
+        if zlib.crc32(message) != integer(notice["crc"]):
             raise AgentError(f"the agent's mailbox does not hold the {length} bytes it is said to hold")
         return message
 

@@ -17,6 +17,7 @@ from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.observation import Observation
 from pytest_memtype.guest.outcome import TrackedMapping
 from pytest_memtype.guest.protocol import plain
+from pytest_memtype.guest.strict import integer
 from pytest_memtype.guest.transfer import put_file
 
 #: The folder of modules in a guest.
@@ -204,7 +205,7 @@ def _after(place: str) -> str:
 
 
 def _result(reply: Reply) -> tuple[int, str]:
-    return reply.decode(lambda content: (int(content["status"]), plain(content["output"])))
+    return reply.decode(lambda content: (integer(content["status"]), plain(content["output"])))
 
 
 def _words(parameters: Mapping[str, Value]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from pytest_memtype.guest.outcome import TrackedMapping, decode_verdict
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.strict import error_number, flag, integer, mapping_kind, region_of
 from pytest_memtype.x86.memtype import MemType
 
 _MODULE = re.compile(r" \[(\w+)\]$")
@@ -135,29 +136,29 @@ def decode_status(content: dict[str, Any]) -> ObservationStatus:
     """The status in a reply of the agent."""
     return ObservationStatus(
         probes=tuple(
-            Probe(plain(each["function"]), int(each["errno"]), bool(each["armed"]))
+            Probe(plain(each["function"]), error_number(each["errno"]), flag(each["armed"]))
             for each in content["probes"]
         ),
-        missed=int(content["missed"]),
-        dropped=int(content["dropped"]),
+        missed=integer(content["missed"]),
+        dropped=integer(content["dropped"]),
     )
 
 
 def decode_observation(content: dict[str, Any]) -> Observation:
     """An observation in a reply of the agent."""
     verdict = decode_verdict(content["verdict"])
-    seeded, errno = bool(content["seeded"]), int(content["errno"])
-    region = Region(content["start"], content["pages"])
+    seeded, errno = flag(content["seeded"]), error_number(content["errno"])
+    region = region_of(content["start"], content["pages"])
     return Observation(
         start=region.start,
         pages=region.pages,
-        requested=None if seeded else MemType(content["requested"]),
-        granted=None if errno else MemType(content["granted"]),
+        requested=None if seeded else MemType(integer(content["requested"])),
+        granted=None if errno else MemType(integer(content["granted"])),
         errno=errno,
-        kind=content["kind"],
+        kind=mapping_kind(content["kind"]),
         caller=None if seeded else plain(content["caller"]),
         task=None if seeded else plain(content["task"]),
-        pid=int(content["pid"]),
+        pid=integer(content["pid"]),
         rule=verdict.rule,
         conflict=verdict.conflict,
         handler=plain(content.get("handler", "")) or None,

@@ -10,6 +10,7 @@ from pytest_memtype.errors import ModuleMissing, UsageError
 from pytest_memtype.guest.page_table import Leaves
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.strict import error_number, flag, integer, mapping_kind, region_of
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
@@ -262,12 +263,12 @@ def decode_tracked(content: dict[str, Any]) -> TrackedMapping:
     """A tracked mapping in a reply of the agent."""
     return TrackedMapping(
         owner=plain(content["owner"]),
-        region=Region(content["start"], content["pages"]),
-        memtype=MemType(content["memtype"]),
-        kind=content["kind"],
-        pid=content["pid"],
-        address=content["address"],
-        observed=content["observed"],
+        region=region_of(content["start"], content["pages"]),
+        memtype=MemType(integer(content["memtype"])),
+        kind=mapping_kind(content["kind"]),
+        pid=integer(content["pid"]),
+        address=integer(content["address"]),
+        observed=flag(content["observed"]),
     )
 
 
@@ -279,15 +280,16 @@ def decode_verdict(content: dict[str, Any]) -> Verdict:
     """A verdict in a reply of the agent.
 
     :param content: ``verdict`` of the reply.
+    :raises TypeError: a number or a truth value is something else.
     :raises ValueError: the verdict names a rule or a hazard that doesn't exist.
     """
     conflict = content["conflict"]
     if content["rule"] not in (None, *RULES) or not set(content["hazards"]) <= set(HAZARDS):
         raise ValueError(f"unknown rule {content['rule']!r} or hazard in {content['hazards']!r}")
     return Verdict(
-        accepted=content["accepted"],
+        accepted=flag(content["accepted"]),
         rule=content["rule"],
-        errno=content["errno"],
+        errno=error_number(content["errno"]),
         conflict=None if conflict is None else decode_tracked(conflict),
         hazards=tuple(content["hazards"]),
     )
@@ -297,4 +299,6 @@ def decode_kernel(content: dict[str, Any] | None, log: tuple[str, ...]) -> Kerne
     """The kernel's answer in a reply of the agent; null when the kernel wasn't asked."""
     if content is None:
         return KernelAnswer(asked=False, accepted=False, errno=0, log=log)
-    return KernelAnswer(asked=True, accepted=content["accepted"], errno=content["errno"], log=log)
+    return KernelAnswer(
+        asked=True, accepted=flag(content["accepted"]), errno=error_number(content["errno"]), log=log
+    )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import Registers
+from pytest_memtype.guest.strict import flag, integer
 from pytest_memtype.x86.effective import Effective, effective_type
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrState, MtrrType
@@ -49,15 +50,17 @@ def decode_leaves(content: dict[str, Any], pat_value: int, *, pages: int) -> tup
     :param content: ``page_table`` of a reply: runs of (leaf entry, shift, pages).
     :param pat_value: Value of IA32_PAT.
     :param pages: How many pages of 4 KiB there must be.
+    :raises TypeError: an entry, a shift or a count is no number.
     :raises ValueError: there are more or fewer, or the agent had more runs than room for them.
     """
-    if content["truncated"]:
+    if flag(content["truncated"]):
         raise ValueError("the page table entries change their attributes more often than the agent can say")
-    counts = [count for _, _, count in content["runs"]]
+    entries = [(integer(entry), integer(shift), integer(count)) for entry, shift, count in content["runs"]]
+    counts = [count for _, _, count in entries]
     if sum(counts) != pages or any(count < 1 for count in counts):
         raise ValueError(f"the page table entries are those of {counts} pages, not of {pages}")
     leaves = []
-    for entry, shift, count in content["runs"]:
+    for entry, shift, count in entries:
         size = _PAGE_SIZES[shift]
         memtype = memtype_of_entry(entry, page_size=size, pat=pat_value) if entry else None
         leaves.append(Leaves(size, count, memtype, is_hidden(entry)))
@@ -108,7 +111,7 @@ def physical_address(content: dict[str, Any], *, virtual: int) -> int | None:
     :param content: ``page_table`` of a reply, as for :func:`decode_leaves`.
     :param virtual: Virtual address of that page, which tells the 4 KiB pages of a large one apart.
     """
-    entry, shift, _ = map(int, content["runs"][0])
+    entry, shift, _ = map(integer, content["runs"][0])
     if not entry:
         return None
     return linux_address(entry, _PAGE_SIZES[shift]) | virtual & (1 << shift) - 1

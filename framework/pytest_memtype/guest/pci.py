@@ -11,6 +11,7 @@ from pytest_memtype.errors import GuestError, UsageError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.strict import integer
 
 _ID: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 _ADDRESS: Final = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -121,7 +122,7 @@ class PciDevice:
     def _run(self, command: str, *, checked: bool = True) -> str:
         reply = self._agent.call("shell", command=command)
         status, output = reply.decode(
-            lambda content: (int(content["status"]), plain(content["output"]).strip())
+            lambda content: (integer(content["status"]), plain(content["output"]).strip())
         )
         if status and checked:
             raise GuestError(f"{self.id} at {self.address}: {output}")

@@ -9,6 +9,7 @@ from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.guest.strict import integer
 from pytest_memtype.machine.qmp import Qmp
 
 _STATES = "/sys/power/state"
@@ -48,7 +49,7 @@ class Cpu:
     def _switch(self, operation: str, value: int) -> None:
         file = f"/sys/devices/system/cpu/cpu{self.number}/online"
         reply = self._agent.call("shell", command=f"echo {value} > {file}")
-        status, output = reply.decode(lambda content: (int(content["status"]), plain(content["output"])))
+        status, output = reply.decode(lambda content: (integer(content["status"]), plain(content["output"])))
         arguments = {"cpu": self.number}
         self._journal.done(operation, actor="test", arguments=arguments, result=status, log=reply.log)
         if status:

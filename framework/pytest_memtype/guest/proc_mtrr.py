@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_memtype.guest.strict import error_number
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
@@ -77,7 +78,7 @@ def decode_mtrr_answer(content: dict[str, Any], log: tuple[str, ...]) -> MtrrAns
     """The answer to a change in a reply of the agent."""
     text = content["text"]
     registers = None if text is None else parse_proc_mtrr(text)
-    return MtrrAnswer(errno=int(content["errno"]), registers=registers, log=log)
+    return MtrrAnswer(errno=error_number(content["errno"]), registers=registers, log=log)
 
 
 def _range(line: str) -> ProcMtrr:

@@ -12,9 +12,11 @@ from pytest_memtype.guest.operation import Steps, ask, operation
 from pytest_memtype.guest.outcome import Mapping, Outcome, check_boot
 from pytest_memtype.guest.page_table import HoldsPat, Leaves, decode_leaves, granted_types, physical_address
 from pytest_memtype.guest.proc_mtrr import MTRR_NAMES, MtrrAnswer, decode_mtrr_answer
+from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import PAGE_SIZE, Region, together
 from pytest_memtype.guest.request_mapping import request_device_mapping, request_mapping
 from pytest_memtype.guest.results import IoctlAnswer, SyscallAnswer
+from pytest_memtype.guest.strict import error_number, integer
 from pytest_memtype.guest.vma import Vma, parse_maps
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import parse_size
@@ -217,13 +219,15 @@ class Process:
             )
         old = mapping.region.pages - offset if pages is None else pages
         new = old if new_pages is None else new_pages
-        handle = reply.decode(lambda content: None if content["handle"] is None else int(content["handle"]))
+        handle = reply.decode(
+            lambda content: None if content["handle"] is None else integer(content["handle"])
+        )
         if handle is None:
             self._journal.unmapped(mapping, self.name, offset=offset + new, pages=old - new)
             return mapping
         rest = mapping.region[offset:]
         region = rest[:new] if new <= rest.pages else Region(rest.start, new)
-        address = reply.decode(lambda content: int(content["address"]))
+        address = reply.decode(lambda content: integer(content["address"]))
         moved = Mapping("user", self.name, handle, region, address, reply.boot)
         self._journal.moved(mapping, moved, self.name, offset=offset, pages=old)
         return moved
@@ -309,7 +313,7 @@ class Process:
         :raises AgentError: the process is gone.
         """
         reply = yield from self._call("maps")
-        return reply.decode(lambda content: parse_maps(content["text"]))
+        return reply.decode(lambda content: parse_maps(plain(content["text"])))
 
     @operation
     def fork(self, name: str | None = None) -> Steps[Process]:
@@ -320,7 +324,7 @@ class Process:
         """
         child = name or f"{self.name}-child"
         reply = yield from self._call("fork", name=child)
-        error = reply.decode(lambda content: 0 if "pid" in content else int(content["errno"]))
+        error = reply.decode(lambda content: 0 if "pid" in content else error_number(content["errno"]))
         if error:
             self._journal.done(
                 "fork", actor=self.name, arguments={"name": child}, result=error, log=reply.log
@@ -328,7 +332,9 @@ class Process:
             raise SyscallRefused(error, f"fork of process {self.name} failed in the guest", reply.log)
         self._journal.inherited(self.name, child)
         self._journal.done("fork", actor=self.name, arguments={"name": child}, result=0, log=reply.log)
-        return Process(child, reply.decode(lambda content: int(content["pid"])), self._agent, self._journal)
+        return Process(
+            child, reply.decode(lambda content: integer(content["pid"])), self._agent, self._journal
+        )
 
     @operation
     def mtrr_add(
@@ -390,7 +396,7 @@ class Process:
             no_memory=int(no_memory),
         )
         answer = reply.decode(
-            lambda content: IoctlAnswer(int(content["errno"]), bytes.fromhex(content["data"]))
+            lambda content: IoctlAnswer(error_number(content["errno"]), bytes.fromhex(content["data"]))
         )
         arguments = {"path": path, "command": command, "data": data.hex(), "of_32_bits": of_32_bits}
         self._journal.done("ioctl", actor=self.name, arguments=arguments, result=answer.errno, log=reply.log)
@@ -405,7 +411,7 @@ class Process:
         :raises OSError: execve() failed in the guest, and nothing has changed.
         """
         reply = yield from self._call("exec")
-        error = reply.decode(lambda content: int(content["errno"]))
+        error = reply.decode(lambda content: error_number(content["errno"]))
         self._journal.done("exec", actor=self.name, arguments={}, result=error, log=reply.log)
         if error:
             raise OSError(error, f"exec of process {self.name} failed in the guest")
@@ -463,9 +469,13 @@ class Process:
         reply = yield from self._call(verb, handle=mapping.handle, **fields)
         # A promised mapping has its handle only now.
         arguments = {"handle": mapping.handle, **fields}
-        result = reply.decode(lambda content: int(content["errno"]))
+        result = reply.decode(lambda content: error_number(content["errno"]))
         where = reply.decode(
-            lambda content: {name: content[name] for name in ("handle", "address") if name in content}
+            lambda content: {
+                name: None if content[name] is None else integer(content[name])
+                for name in ("handle", "address")
+                if name in content
+            }
         )
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log, **where)
         return reply, SyscallAnswer(result, reply.log)
@@ -487,7 +497,9 @@ class Process:
         reply = yield from self._call(verb, handle=mapping.handle, offset=page, pages=1, **fields)
         # A promised mapping has its handle only now.
         arguments = {"handle": mapping.handle, "offset": page, "pages": 1, **fields}
-        signal, value = reply.decode(lambda content: (int(content["signal"]), int(content.get("value", 0))))
+        signal, value = reply.decode(
+            lambda content: (integer(content["signal"]), integer(content.get("value", 0)))
+        )
         result = {"signal": signal, "value": value}
         self._journal.done(verb, actor=self.name, arguments=arguments, result=result, log=reply.log)
         if signal:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from pytest_memtype.guest.strict import flag, integer
 from pytest_memtype.x86 import pat
 from pytest_memtype.x86.amd import AmdMemory
 from pytest_memtype.x86.effective import Vendor, vendor_from_cpuid
@@ -13,6 +14,9 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import DEFAULT_TYPE, FIXED_MSRS, VALID, MtrrState
 from pytest_memtype.x86.smrr import Smrr
+
+# CPUID 0x80000008 EAX 7:0 is at most 52 (Intel SDM vol. 3, "Physical Address Space").
+_MOST_BITS: Final = 52
 
 
 @shown_in_hexadecimal("pat_value", "cr0", "cr3", "cr4")
@@ -86,42 +90,62 @@ def _by_number(mtrrs: MtrrState) -> Iterator[tuple[int, int]]:
     yield from zip(FIXED_MSRS, mtrrs.fixed, strict=True)
 
 
-def _smrr(pair: list[int] | None) -> Smrr | None:
+def _smrr(pair: list[object] | None) -> Smrr | None:
     """The SMRR, base and mask; None without one, and where it isn't in use: its values mean nothing then."""
     if pair is None:
         return None
-    base, mask = pair
+    base, mask = map(integer, pair)
     return Smrr(base, mask) if mask & VALID else None
 
 
-def _amd(registers: list[int] | None) -> AmdMemory | None:
+def _amd(registers: list[object] | None) -> AmdMemory | None:
     """AMD's registers; None without them, and where all are 0: QEMU has none, and they read as 0 there."""
     if registers is None or not any(registers):
         return None
-    syscfg, top_mem, top_mem2 = registers
+    syscfg, top_mem, top_mem2 = map(integer, registers)
     return AmdMemory(syscfg, top_mem, top_mem2)
 
 
+def _fixed(registers: list[object]) -> tuple[int, ...]:
+    if len(registers) != len(FIXED_MSRS):
+        raise ValueError(f"there are {len(FIXED_MSRS)} fixed-range MTRRs, not {len(registers)}")
+    return tuple(map(integer, registers))
+
+
+def _physical_bits(value: object) -> int:
+    """The width of an address. One that is a stranger's could be a shift that takes all memory."""
+    bits = integer(value)
+    if bits > _MOST_BITS:
+        raise ValueError(f"no CPU has physical addresses of {bits} bits")
+    return bits
+
+
 def decode_registers(content: dict[str, Any]) -> Registers:
-    """The registers in a reply of the agent."""
+    """The registers in a reply of the agent.
+
+    :param content: An object of the reply, for one CPU.
+    :raises TypeError: a register is no number.
+    :raises ValueError: a register can't have that value, or there are more or fewer than a CPU has.
+    """
     mtrr = None
-    if content["has_mtrr"]:
+    if flag(content["has_mtrr"]):
         mtrr = MtrrState(
-            capability=content["capability"],
-            default_type_register=content["default_type"],
-            fixed=tuple(content["fixed"]),
-            variable=tuple((base, mask) for base, mask in content["variable"]),
+            capability=integer(content["capability"]),
+            default_type_register=integer(content["default_type"]),
+            fixed=_fixed(content["fixed"]),
+            variable=tuple((integer(base), integer(mask)) for base, mask in content["variable"]),
             smrr=_smrr(content["smrr"]),
             amd=_amd(content["amd"]),
         )
+    has_pat = flag(content["has_pat"])
     return Registers(
-        cpu=content["cpu"],
+        cpu=integer(content["cpu"]),
         vendor=vendor_from_cpuid(content["vendor"]),
-        physical_bits=content["physical_bits"],
+        physical_bits=_physical_bits(content["physical_bits"]),
         mtrr=mtrr,
-        has_pat=content["has_pat"],
-        pat_value=content["pat"] if content["has_pat"] else pat.RESET_PAT,
-        cr0=content["cr0"],
-        cr3=content["cr3"],
-        cr4=content["cr4"],
+        has_pat=has_pat,
+        pat_value=integer(content["pat"]) if has_pat else pat.RESET_PAT,
+        cr0=integer(content["cr0"]),
+        cr3=integer(content["cr3"]),
+        cr4=integer(content["cr4"]),
     )

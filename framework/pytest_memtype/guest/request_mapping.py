@@ -10,6 +10,7 @@ from pytest_memtype.guest.outcome import Mapping, Outcome, decode_kernel, decode
 from pytest_memtype.guest.page_table import Leaves, decode_leaves, effective_types, types_for_cpu, types_of
 from pytest_memtype.guest.region import Region
 from pytest_memtype.guest.registers import decode_registers
+from pytest_memtype.guest.strict import integer
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
@@ -40,9 +41,9 @@ def request_mapping(
     reply = yield from ask(verb, start=region.start, pages=region.pages, memtype=int(memtype), **fields)
 
     def decode(content: dict[str, Any]) -> Outcome:
-        handle = content["handle"]
+        handle = _handle(content)
         kind = "user" if verb == "mmap" else "kernel"
-        address = int(content["address"])
+        address = integer(content["address"])
         mapping = None if handle is None else Mapping(kind, actor, handle, region, address, reply.boot)
         leaves: tuple[Leaves, ...] = ()
         effective: tuple[Effective | None, ...] = ()
@@ -95,9 +96,9 @@ def request_device_mapping(
 
     def decode(answer: dict[str, Any]) -> Outcome:
         content = answer["outcome"]
-        start = answer["mapped"]
-        mapped = Region(0 if start is None else start, pages)
-        handle, address = content["handle"], int(content["address"])
+        start = None if answer["mapped"] is None else integer(answer["mapped"])
+        mapped = Region(start or 0, pages)
+        handle, address = _handle(content), integer(content["address"])
         mapping = None if handle is None else Mapping("user", process, handle, mapped, address, reply.boot)
         leaves, effective = _types(content, mapped) if mapping else ((), ())
         if mapping is None and expected is not None:
@@ -123,13 +124,18 @@ def request_device_mapping(
     return outcome
 
 
+def _handle(content: dict[str, Any]) -> int | None:
+    """The number of the mapping that was made, None where there is none."""
+    return None if content["handle"] is None else integer(content["handle"])
+
+
 def _types(
     content: dict[str, Any], region: Region
 ) -> tuple[tuple[Leaves, ...], tuple[Effective | None, ...]]:
     """The page-table entries of the pages in a reply, and the effective type of each page."""
     if content["verdict"] is None:
         # Without the module the MTRRs aren't read, and the PAT's value is the one that the kernel prints.
-        leaves = decode_leaves(content["page_table"], int(content["pat"]), pages=region.pages)
+        leaves = decode_leaves(content["page_table"], integer(content["pat"]), pages=region.pages)
         return leaves, (None,) * region.pages
     registers = decode_registers(content["registers"])
     leaves = decode_leaves(content["page_table"], registers.pat_value, pages=region.pages)

@@ -66,7 +66,7 @@ def test_more_runs_than_the_agent_has_room_for() -> None:
 
 @pytest.mark.parametrize("runs", [[], [[1, 12, 3]], [[1, 12, 1 << 40]], [[1, 12, -1], [1, 12, 3]]])
 def test_other_pages_than_were_asked_about(runs: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="not of 2"):
+    with pytest.raises(ValueError, match=r"not of 2|isn't a number of 64 bits"):
         granted_types({"truncated": False, "runs": runs}, NO_MTRRS, pages=2)
 
 
