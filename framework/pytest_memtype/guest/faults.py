@@ -22,9 +22,6 @@ from pytest_memtype.machine.state import GuestState
 NULL: Final = 0
 """Return value by which a function that returns a pointer fails."""
 
-_AGENT: Final = 1
-"""Process id of the agent, in which drivers' operations run: it is init."""
-
 # register_kprobe(), kernel/kprobes.c, 5.10 to 7.3.
 _REASONS: Final = {
     errno.ENOENT: "this kernel has no function of that name; the compiler may have inlined it",
@@ -128,7 +125,7 @@ class Faults:
         reply = self._agent.call(
             "fault",
             function=function,
-            pid=_AGENT if task is None else task.pid,
+            pid=0 if task is None else task.pid,
             after=after,
             times=times,
             returns=returns & ((1 << 64) - 1),

@@ -58,7 +58,8 @@ def deploy(connection: Connection, *, agent: Path, module: Path | None) -> Deplo
     folder = PurePosixPath(folder_name)
     deployed = Deployed(folder, folder / "agent", None if module is None else folder / "memtype.ko")
     try:
-        connection.upload(agent.read_bytes(), deployed.agent, mode=0o700)
+        # A process of another user executes it once more; only root gets into the folder.
+        connection.upload(agent.read_bytes(), deployed.agent, mode=0o755)
         if module is not None and deployed.module is not None:
             connection.upload(module.read_bytes(), deployed.module)
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import time
@@ -74,3 +75,21 @@ def test_template_lets_nobody_in(guest: Guest) -> None:
     """The key of its boot is gone; a clone lets in whom its agent is told to."""
     assert guest.shell("ls /root/.ssh/authorized_keys").status != 0
     assert guest.ssh().run("id -u").output == "0\n"
+
+
+def test_a_driver_s_function_fails_and_is_counted(guest: Guest) -> None:
+    """Drivers' operations run in the agent, and init is systemd here."""
+    bar, driver = guest.mmio(1), guest.driver("drm")
+    with guest.faults.fail("memtype_reserve", returns=-errno.ENOMEM) as fault:
+        assert driver.ioremap(bar, MemType.WC).kernel.rejected
+        assert fault.counts.failed == 1
+    with guest.kernel.count("memtype_reserve") as counted:
+        assert driver.ioremap(bar, MemType.WC).accepted
+        assert counted.counts.calls == 1
+
+
+def test_a_process_of_another_user_execs(guest: Guest) -> None:
+    """The program is a file that was brought there, in a folder of root's."""
+    process = guest.process("P", uid=1000)
+    process.exec()
+    assert process.mmap(guest.mmio(1), MemType.WC).accepted

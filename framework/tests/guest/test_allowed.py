@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -141,6 +142,19 @@ def test_other_users_have_no_way_to_the_device(guest_factory: GuestFactory) -> N
     process = guest.process("P", uid=1000)
     assert process.mmap(bar, WC).accepted
     assert process.fork("Q").mmap(bar, WC).accepted
+
+
+def test_an_exec_that_would_lose_the_device_is_refused(guest_factory: GuestFactory) -> None:
+    """The new image has to open it, as the user that the process is."""
+    guest = guest_factory(hardware=ALLOWED)
+    bar = guest.mmio(pages=1)
+    process = guest.process("P", uid=1000)
+    mapped = process.mmap(bar, WC).mapping
+    assert mapped is not None
+    with pytest.raises(OSError, match="exec of process P failed in the guest") as error:
+        process.exec()
+    assert error.value.errno == errno.EACCES
+    assert process.munmap(mapped).accepted
 
 
 @pytest.mark.parametrize(
