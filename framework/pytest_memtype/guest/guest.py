@@ -647,7 +647,7 @@ class Guest:
         :param seconds: How long it sleeps at least, at most 600.
         :raises UsageError: it would be woken before it sleeps, or too late.
         :raises Unavailable: its kernel doesn't suspend to RAM.
-        :raises GuestError: it didn't fall asleep, didn't wake, or died meanwhile.
+        :raises GuestError: its kernel refused; it didn't fall asleep, didn't wake, or died meanwhile.
         """
         suspend(self._agent, self.journal, self.machine, seconds=seconds)
 

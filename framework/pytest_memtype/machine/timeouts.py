@@ -40,3 +40,9 @@ START: Final = 30.0 * _PATIENCE
 
 #: The end of a QEMU that is already dying.
 EXIT: Final = 5.0 * _PATIENCE
+#: Falling asleep and waking: drivers are asked, CPUs are taken off, and the firmware is entered.
+SUSPEND: Final = 60.0 * _PATIENCE
+
+#: A fork of a QEMU that is loaded already. It needs 0.001 s on an idle host.
+LAUNCH: Final = 5.0 * _PATIENCE
+
