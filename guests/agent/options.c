@@ -22,6 +22,12 @@ bool options_own_machine(void)
 	return !strcmp(options.allow, "all");
 }
 
+/* The agent's working directory is / and not that of its user. */
+static bool options_is_absolute(const char *path)
+{
+	return !path || *path == '/';
+}
+
 const char *options_parse(int count, char **arguments)
 {
 	static const struct option known[] = {
@@ -70,6 +76,9 @@ const char *options_parse(int count, char **arguments)
 		return "there are arguments that are no options";
 	if (!options.port || !options.module)
 		return "--port and --module are needed";
+	if (!options_is_absolute(options.module) || !options_is_absolute(options.folder) ||
+	    (!options_is_absolute(options.port) && strcmp(options.port, "-")))
+		return "paths begin with /";
 	/* It becomes an argument of the module, where a blank begins another. */
 	if (!*options.allow || strpbrk(options.allow, " \t\n\"'"))
 		return "--allow wants all, none, or ranges with commas between them";
