@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from memtype_support.hand_started import HandStarted, hand_started, one_line
+from memtype_support.hand_started import MEMORY, HandStarted, hand_started, one_line
 
-from pytest_memtype.errors import ModuleRefused
+from pytest_memtype import MemType
+from pytest_memtype.errors import ModuleNotLoaded, ModuleRefused, NotAllowed
+from pytest_memtype.guest.agent import Agent
 from pytest_memtype.target.target import Target
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("target")]
@@ -37,4 +39,37 @@ def test_a_module_that_is_refused(
     with pytest.raises(ModuleRefused, match=message) as raised:
         target().guest()
     one_line(raised.value)
+    assert machine.left() == ""
+
+
+def test_without_its_module_the_agent_allows_nothing(
+    machine: HandStarted, target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who speaks to the agent, and goes on where it has said that it can't start, gets no memory."""
+    machine.run("echo Y > /sys/module/module/parameters/sig_enforce")
+    greet = Agent.greet
+    refused = []
+
+    def go_on(agent: Agent, *, timeout: float) -> None:
+        with pytest.raises(ModuleNotLoaded) as refusal:
+            greet(agent, timeout=timeout)
+        agent.call("process", name="P", uid=0)
+        where = {"start": MEMORY, "pages": 1}
+        for verb, fields in (
+            ("mmap", {"via": "sysfs", **where, "memtype": int(MemType.WC)}),
+            ("mmap", {"via": "devmem", **where, "memtype": int(MemType.UC_MINUS)}),
+            ("mtrr_add", {"base": MEMORY, "size": 4096, "memtype": int(MemType.WC), "held": 0}),
+            ("mtrr_delete", {"index": 0}),
+        ):
+            with pytest.raises(NotAllowed):
+                agent.call(verb, process="P", **fields)
+            refused.append(verb)
+        raise refusal.value
+
+    monkeypatch.setattr(Agent, "greet", go_on)
+    before = machine.run("cat /proc/mtrr")
+    with pytest.raises(ModuleRefused):
+        target().guest()
+    assert len(refused) == 4
+    assert machine.run("cat /proc/mtrr") == before
     assert machine.left() == ""
