@@ -329,6 +329,7 @@ class Guest:
             observed=lambda module: self._own_time(module.name),
             tracked=lambda: self.tracked(observed=True),
             reports=self.reports,
+            changed=self.kernel.forget_addresses,
         )
         module.load(there=self.brought)
         self.modules[built.name] = module
@@ -542,6 +543,7 @@ class Guest:
         give = self._mtrrs_of(change) if isinstance(change, Layout) else change
         change_vcpu_registers(self.machine, lambda cpu: give(cpu) if cpus is None or cpu.cpu in cpus else cpu)
         self._agent.forget_memory()
+        self.kernel.forget_pat()
         self.journal.record_query("change_registers", None)
 
     def _mtrrs_of(self, layout: Layout) -> Callable[[CpuRegisters], CpuRegisters]:

@@ -245,7 +245,7 @@ class KernelFunctions:
             leaves = decode_leaves(table, pat_value, pages=pages)
             rights, starts = [], []
             place = address
-            for entry, size, count in ((int(run[0]), 1 << int(run[1]), int(run[2])) for run in table["runs"]):
+            for entry, size, count in ((run[0], 1 << run[1], run[2]) for run in table["runs"]):
                 rights.append(_rights(entry))
                 starts.append(leaf_address(entry, PageSize(size)) | place & size - 1 if entry else None)
                 place += count * PAGE_SIZE
@@ -275,8 +275,16 @@ class KernelFunctions:
         self.address(function)
         return self._faults.fail(function, task=task, after=_NEVER)
 
+    def forget_pat(self) -> None:
+        """Forget the PAT, with which entries are read: it was changed behind the kernel's back."""
+        self._pat = None
+
+    def forget_addresses(self) -> None:
+        """Forget where functions are: a module has come or gone, and its functions with it."""
+        self._addresses.clear()
+
     def _pat_value(self) -> int:
-        """The PAT, which nothing changes behind the kernel's back in tests of this kind."""
+        """The PAT. The kernel itself changes it at boot alone."""
         if self._pat is None:
             reply = self._agent.call("registers")
             cpus = reply.decode(lambda content: [decode_registers(each) for each in content["cpus"]])

@@ -72,6 +72,7 @@ class Module:
         observed: Callable[[Module], Sequence[Observation]],
         tracked: Callable[[], Sequence[TrackedMapping]],
         reports: Callable[[], Sequence[ConsoleReport]],
+        changed: Callable[[], None],
     ) -> None:
         self.name = built.name
         self.source = built.source
@@ -83,6 +84,7 @@ class Module:
         self._observed = observed
         self._tracked = tracked
         self._reports = reports
+        self._changed = changed
 
     def load(self, *, there: frozenset[str] = frozenset()) -> None:
         """Load the module, and those of the kernel's package that it needs.
@@ -91,6 +93,7 @@ class Module:
         :raises ModuleRefusedToLoad: the guest's kernel doesn't take it; the message has the kernel's words.
         :raises GuestPanicked: the kernel panicked meanwhile; the message names the line.
         """
+        self._changed()
         for file in self.built.files:
             path = guest_path(file.parent.name, file.name)
             own = file == self.built.files[-1]
@@ -112,6 +115,7 @@ class Module:
             left mappings behind.
         :raises GuestPanicked: the kernel panicked meanwhile.
         """
+        self._changed()
         reply = self._shell(
             f"rmmod {self.name}; s=$?; cat /sys/module/{self.name}/refcnt 2>/dev/null; exit $s"
         )

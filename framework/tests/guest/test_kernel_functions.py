@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import struct
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pytest_memtype import Guest, InMemory, Leaves, MemType, PageSize
 from pytest_memtype.errors import AgentError, Unavailable, UsageError
 from pytest_memtype.guest.faults import FaultCounts
+from pytest_memtype.plugin.fixtures import GuestFactory
+from pytest_memtype.x86.pat import RESET_PAT
 
 pytestmark = pytest.mark.shared_guest
 
@@ -83,6 +87,36 @@ def test_what_can_not_be_called(guest: Guest, function: str) -> None:
             way(function)
     assert not kernel.has(function)
     assert kernel.has("memtype_reserve")
+
+
+def test_entries_are_read_with_the_pat_of_now(guest_factory: GuestFactory) -> None:
+    """Linux' WC is slot 1, which is WT after a reset (Intel SDM vol. 3, "IA32_PAT MSR")."""
+    guest = guest_factory()
+    ram = guest.ram(pages=1)
+    assert guest.driver("drm").set_memory(ram, MemType.WC).granted is MemType.WC
+    assert guest.kernel.direct_pages(ram).types == (MemType.WC,)
+    guest.change_registers(lambda cpu: replace(cpu, pat_value=RESET_PAT))
+    assert guest.kernel.direct_pages(ram).types == (MemType.WT,)
+
+
+def test_a_function_is_gone_with_its_module(guest_factory: GuestFactory, tmp_path: Path) -> None:
+    """Its address is nothing, or another module's, by then."""
+    file = tmp_path / "leaves.c"
+    file.write_text(
+        "#include <linux/module.h>\n"
+        "static noinline __used int leaves_answer(void) { return 42; }\n"
+        "static int __init leaves_init(void) { return 0; }\nmodule_init(leaves_init);\n"
+        'static void __exit leaves_exit(void) {}\nmodule_exit(leaves_exit);\nMODULE_LICENSE("GPL");\n'
+    )
+    guest = guest_factory()
+    module = guest.load(file)
+    assert guest.kernel.call("leaves_answer").number == 42
+    module.unload()
+    with pytest.raises(Unavailable, match="this kernel has no function of that name"):
+        guest.kernel.call("leaves_answer")
+    assert not guest.kernel.has("leaves_answer")
+    guest.load(file)
+    assert guest.kernel.call("leaves_answer").number == 42
 
 
 def test_what_does_not_fit_a_call(guest: Guest) -> None:
