@@ -24,6 +24,9 @@ _T = TypeVar("_T")
 _REQUESTS = 500
 """Requests in a message. The agent has :attr:`Agent.timeout` for each, and answers when all are done."""
 
+_PROMISES = itertools.count(1)
+"""Numbers of promised mappings, each used once: a promise of one batch means nothing in another."""
+
 
 class Pending(Generic[_T]):
     """An operation of a batch: what it will return or raise."""
@@ -91,7 +94,8 @@ class Batch:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._queue: list[_Queued] = []
-        self._numbers = itertools.count(1)
+        # By its promise, the number of the queued request that makes the mapping.
+        self._promised: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -118,11 +122,31 @@ class Batch:
         queued = into(pending._returned, steps)
         request = next(queued, None)
         if request is not None:
-            text = _encode(request)
-            number = next(self._numbers)
-            pending._promise = _promised(number, request, boot=self._agent.boot)
+            text = self._encode(request)
+            # The agent counts from 1 on at each flush: other batches may have come in between.
+            number = len(self._queue) + 1
+            pending._promise = _promise(request, boot=self._agent.boot)
+            if pending._promise is not None:
+                self._promised[pending._promise.handle] = number
             self._queue.append(_Queued(number, request, text, queued, pending))
         return pending
+
+    def _encode(self, request: Request) -> bytes:
+        verb, fields = request.verb, request.fields
+        handle = fields.get("handle")
+        if isinstance(handle, int) and handle < 0:
+            if handle not in self._promised:
+                raise UsageError(f"{verb}: the mapping is promised by another batch, which has to end first")
+            # The agent puts the handle in its place, once it has it.
+            rest = {key: value for key, value in fields.items() if key != "handle"}
+            text = request_text(verb, rest) + b" handle=#%d" % self._promised[handle]
+        else:
+            text = request_text(verb, fields)
+        if len(text) >= REQUEST_LENGTH:
+            raise UsageError(
+                f"{verb}: a request of {len(text)} bytes is longer than the {REQUEST_LENGTH} there are"
+            )
+        return text
 
     def _call(self, pending: Pending[_T], function: Callable[[], _T]) -> None:
         try:
@@ -140,6 +164,7 @@ class Batch:
         :raises GuestError: the guest ended or hung.
         """
         queue, self._queue = self._queue, []
+        self._promised.clear()
         try:
             for part in _messages(queue, self._agent.mailbox.size if queue else 0):
                 for queued, answer in zip(part, self._send(part), strict=True):
@@ -217,13 +242,13 @@ def _keep(promise: Mapping, made: Mapping | None) -> None:
     object.__setattr__(promise, "address", made.address if made else 0)
 
 
-def _promised(number: int, request: Request, *, boot: int) -> Mapping | None:
-    """The mapping that a request is going to make. Its handle is the request's number, negative."""
+def _promise(request: Request, *, boot: int) -> Mapping | None:
+    """The mapping that a request is going to make. Its handle is a number of its own, negative."""
     verb, fields = request.verb, request.fields
     kind, actor_field = ("user", "process") if verb == "mmap" else ("kernel", "owner")
     if not {"start", "pages", "memtype", actor_field} <= fields.keys():
         return None
-    return Mapping(kind, str(fields[actor_field]), -number, _region(fields), boot=boot)
+    return Mapping(kind, str(fields[actor_field]), -next(_PROMISES), _region(fields), boot=boot)
 
 
 def _region(fields: dict[str, str | int]) -> Region:
@@ -232,19 +257,3 @@ def _region(fields: dict[str, str | int]) -> Region:
         return Region(int(fields["start"]), int(fields["pages"]))
     pieces = (each.split("+") for each in str(fields["pieces"]).split(","))
     return together(Region(int(start, 16), int(pages)) for start, pages in pieces)
-
-
-def _encode(request: Request) -> bytes:
-    verb, fields = request.verb, request.fields
-    handle = fields.get("handle")
-    if isinstance(handle, int) and handle < 0:
-        # The agent puts the handle in its place, once it has it.
-        rest = {key: value for key, value in fields.items() if key != "handle"}
-        text = request_text(verb, rest) + b" handle=#%d" % -handle
-    else:
-        text = request_text(verb, fields)
-    if len(text) >= REQUEST_LENGTH:
-        raise UsageError(
-            f"{verb}: a request of {len(text)} bytes is longer than the {REQUEST_LENGTH} there are"
-        )
-    return text

@@ -274,6 +274,37 @@ def test_a_mapping_that_was_not_made_is_none_in_another_batch(guest: Guest) -> N
         released.result()
 
 
+def test_batches_in_turns(guest: Guest) -> None:
+    """Each has sent something before the other goes on; the agent counts the requests of one message."""
+    bar = guest.mmio(pages=4)
+    drm = guest.driver("drm")
+    with guest.batch() as one:
+        first = one.add(drm.ioremap, bar[0], WC)
+        assert first.result().accepted
+        with guest.batch() as other:
+            second, third = other.add(drm.ioremap, bar[1], WC), other.add(drm.ioremap, bar[2], WC)
+        last = one.add(drm.ioremap, bar[3], WC)
+        for each in (first, second, third, last):
+            one.add(drm.release, each.mapping)
+    assert all(each.result().accepted for each in (second, third, last))
+    assert guest.tracked(bar) == ()
+
+
+def test_a_promise_of_another_batch_is_no_mapping_yet(guest: Guest) -> None:
+    """By its number alone it would be what this batch makes first."""
+    bar = guest.mmio(pages=2)
+    drm = guest.driver("drm")
+    with guest.batch() as one:
+        promised = one.add(drm.ioremap, bar[0], WC)
+        with guest.batch() as other:
+            mine = other.add(drm.ioremap, bar[1], WC)
+            with pytest.raises(UsageError, match="promised by another batch, which has to end first"):
+                other.add(drm.release, promised.mapping)
+    assert [each.region for each in guest.tracked(bar)] == [bar[0], bar[1]]
+    for each in (promised, mine):
+        drm.release(each.mapping)
+
+
 def test_every_operation_can_wait(guest: Guest) -> None:
     bar, ram = guest.mmio(pages=2), guest.ram(pages=1)
     drm, process, registers = guest.driver("drm"), guest.process("waits"), guest.registers()[0]
