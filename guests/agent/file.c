@@ -7,28 +7,37 @@
 
 #include "file.h"
 
-#define LARGEST_OUTPUT (1 << 20)
+/* The host takes lines of 16 MiB. Text of these files is hardly longer in JSON. */
+#define LARGEST_FILE (8 << 20)
 
-static void file_read_all(int file, struct buffer *text)
+static int file_read_all(int file, struct buffer *text)
 {
 	char part[4096];
 	ssize_t got;
 
 	buffer_clear(text);
-	while ((got = read(file, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR))
-		if (got > 0 && text->length < LARGEST_OUTPUT)
-			buffer_bytes(text, part, got);
+	while ((got = read(file, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR)) {
+		if (got < 0)
+			continue;
+		if (text->length + got > LARGEST_FILE)
+			return -EFBIG;
+		buffer_bytes(text, part, got);
+	}
+	return got < 0 ? -errno : 0;
 }
 
 int file_read(const char *path, struct buffer *text)
 {
 	int file = open(path, O_RDONLY | O_CLOEXEC);
+	int error;
 
 	if (file < 0)
 		return -errno;
-	file_read_all(file, text);
+	error = file_read_all(file, text);
 	close(file);
-	return 0;
+	if (error)
+		buffer_free(text);
+	return error;
 }
 
 int file_write(const char *path, const char *text)

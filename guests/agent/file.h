@@ -5,7 +5,7 @@
 
 #include "buffer.h"
 
-/* All of a file. */
+/* All of a file, or nothing: -EFBIG where that is more than the host takes. */
 int file_read(const char *path, struct buffer *text);
 /* At once. */
 int file_write(const char *path, const char *text);

@@ -143,14 +143,15 @@ void system_memtype_list(struct buffer *reply)
 	struct buffer text = { 0 };
 	int error = file_read(DEBUGFS "/x86/pat_memtype_list", &text);
 
-	if (error) {
-		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?): %s",
-			     strerror(-error));
-		return;
+	if (error == -ENOENT) {
+		buffer_error(reply, "the kernel has no pat_memtype_list (PAT is off?)");
+	} else if (error) {
+		buffer_error(reply, "pat_memtype_list can't be read: %s", strerror(-error));
+	} else {
+		buffer_print(reply, "{\"text\": ");
+		buffer_json(reply, text.data, text.length);
+		buffer_print(reply, "}");
 	}
-	buffer_print(reply, "{\"text\": ");
-	buffer_json(reply, text.data, text.length);
-	buffer_print(reply, "}");
 	buffer_free(&text);
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 
 from pytest_memtype.audit.audit import Audit
@@ -10,10 +9,10 @@ from pytest_memtype.audit.findings import Tracked
 from pytest_memtype.audit.own_guest import audit_machine
 from pytest_memtype.errors import AgentError, ModuleMissing
 from pytest_memtype.guest.agent import Agent
-from pytest_memtype.guest.kernel_list import ListEntry
+from pytest_memtype.guest.kernel_list import ListEntry, keeps_none
 from pytest_memtype.guest.outcome import TrackedMapping
-from pytest_memtype.guest.strict import integer, region_of
 from pytest_memtype.guest.protocol import plain
+from pytest_memtype.guest.strict import integer, region_of
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.state import GuestState
 
@@ -60,12 +59,15 @@ def _tracked(
     listed: Callable[[], Iterable[ListEntry]], recorded: Callable[[], Iterable[TrackedMapping]]
 ) -> list[Tracked] | None:
     found: list[Tracked] = []
-    # With the PAT off Linux keeps no list, and the verifier's records are all there is.
-    with contextlib.suppress(AgentError):
+    try:
         found += [
             Tracked(each.region.start, each.region.size, f"Linux' list: {each.memtype}", each.memtype)
             for each in listed()
         ]
+    except AgentError as error:
+        # The verifier's records are all there is then.
+        if not keeps_none(error):
+            raise
     try:
         found += [
             Tracked(each.region.start, each.region.size, str(each), each.memtype) for each in recorded()

@@ -477,7 +477,7 @@ class Guest:
         """The kernel's own list of reservations, by address.
 
         :param region: Only reservations that overlap it; None for all memory.
-        :raises AgentError: the kernel has none, because PAT is off.
+        :raises AgentError: the kernel has none, because PAT is off; or it is longer than the agent can say.
         """
         try:
             reply = yield from ask("memtype_list")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
+from pytest_memtype.errors import GuestError
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.x86.memtype import MemType, parse_memtype
 
 # The end is exclusive in 5.10 to 7.3 (arch/x86/mm/pat/memtype.c, memtype_seq_show()).
 _LINE = re.compile(r"PAT: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] ([a-z-]+)")
+
+# guests/agent/system.c
+_NONE: Final = "the kernel has no pat_memtype_list"
 
 
 @dataclass(frozen=True)
@@ -37,3 +42,11 @@ def parse_memtype_list(text: str) -> tuple[ListEntry, ...]:
         start, end = int(match[1], 16), int(match[2], 16)
         entries.append(ListEntry(Region(start, (end - start) // PAGE_SIZE), parse_memtype(match[3])))
     return tuple(entries)
+
+
+def keeps_none(error: GuestError) -> bool:
+    """Does an error say that the kernel keeps no list, as with the PAT off?
+
+    :param error: The error of :meth:`Guest.memtype_list`. Others mean that there is one that can't be read.
+    """
+    return error.message.startswith(_NONE)

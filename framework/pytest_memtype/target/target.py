@@ -21,7 +21,8 @@ from pytest_memtype.errors import (
 )
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
-from pytest_memtype.guest.kernel_list import ListEntry
+from pytest_memtype.guest.kernel_list import ListEntry, keeps_none
+from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.machine.hardware import MIB, MOST_CPUS, Hardware
@@ -224,7 +225,7 @@ class Target:
             self._greeting = agent.greet(timeout=GREETING)
         except ModuleNotLoaded as error:
             raise refusal(machine.connection, error) from None
-        allowed = self._greeting.decode(lambda content: content["allowed"])
+        allowed = self._greeting.decode(lambda content: plain(content["allowed"]))
         if allowed != permission.allowed:
             raise BootError(f"{self.address}: the agent allows {allowed}, and not {permission.allowed}")
         agent.call("log")
@@ -235,8 +236,10 @@ class Target:
         """The kernel's own list of reservations, of the memory that tests may use."""
         try:
             listed = guest.memtype_list()
-        except GuestError:
-            return ()  # PAT is off.
+        except GuestError as error:
+            if not keeps_none(error):
+                raise
+            return ()
         return tuple(
             each
             for each in listed
