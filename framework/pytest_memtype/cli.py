@@ -13,6 +13,7 @@ import click
 
 from pytest_memtype.commands.encoding import print_anywhere
 from pytest_memtype.errors import INTERRUPTED, HostError, MemtypeError, reason
+from pytest_memtype.machine.timeouts import patience
 
 #: The verbs, in the order of the help, each with its line there. Each has a file of that name in
 #: :mod:`pytest_memtype.commands`, which is imported when it is used: numpy, rich and paramiko take longer
@@ -68,6 +69,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            patience()
             return super().invoke(ctx)
         except KeyboardInterrupt:
             if ctx.params["debug"]:

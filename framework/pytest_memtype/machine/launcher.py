@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.host.files import umask
+from pytest_memtype.machine.timeouts import LAUNCH
 
 _VARIABLE: Final = "MEMTYPE_LAUNCHER"
 
@@ -37,9 +38,6 @@ _ROOM: Final = 8192
 _MAX_FILES: Final = 253
 _REQUEST: Final = struct.Struct(f"5i{_MAX_FILES}i")
 _ANSWER: Final = struct.Struct("i")
-
-#: Seconds to wait for a launcher; far more than it takes on a busy host.
-_PATIENCE: Final = 5.0
 
 
 class Child:
@@ -110,7 +108,7 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as unless_started:
             unless_started.enter_context(ours)
-            ours.settimeout(_PATIENCE)
+            ours.settimeout(LAUNCH)
             # Even where socket.setdefaulttimeout() was called.
             theirs.setblocking(True)
             self._socket = ours

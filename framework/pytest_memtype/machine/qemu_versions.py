@@ -39,6 +39,7 @@ import msgspec
 from pytest_memtype.errors import HostError, reason
 from pytest_memtype.host.child import describe_status
 from pytest_memtype.host.resources import cache_directory
+from pytest_memtype.machine.timeouts import START
 
 QEMU: Final = "qemu-system-x86_64"
 
@@ -52,7 +53,7 @@ TESTED: Final = ((7, 2), (10, 0), (11, 1))
 REQUIRED: Final = frozenset({"bochs-display", "memory-backend-file", "memory-backend-memfd", "pc-q35", "tcg"})
 
 _INSTALL: Final = "install the package qemu-system-x86"
-_SECONDS: Final = 30.0
+_SECONDS: Final = START
 # Raise it when answers of earlier versions of this code can't be used.
 _FORMAT: Final = 1
 

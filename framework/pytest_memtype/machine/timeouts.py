@@ -1,7 +1,7 @@
 """Timeouts of all waits, in seconds. Every call that waits takes another value as a parameter.
 
 ``MEMTYPE_PATIENCE`` in the environment is a factor for all of them, for hosts that are far slower than those
-the values are for, such as a host that is emulated itself. The factor is at least 1.
+the values are for, such as a host that is emulated itself. The factor is at least 1, and at most 1000.
 """
 
 from __future__ import annotations
@@ -10,11 +10,29 @@ import contextlib
 import os
 from typing import Final
 
+from pytest_memtype.errors import UsageError
+
+_VARIABLE: Final = "MEMTYPE_PATIENCE"
+_MOST: Final = 1000.0
+
+
+def patience() -> float:
+    """The factor that the user asks for.
+
+    :raises UsageError: it is no number, or waits would be longer than anybody's patience.
+    """
+    text = os.environ.get(_VARIABLE) or "1"
+    with contextlib.suppress(ValueError):
+        # One that is no number isn't below another either.
+        if float(text) <= _MOST:
+            return max(1.0, float(text))
+    raise UsageError(f"{_VARIABLE}={text!r} in the environment is no factor from 1 to {_MOST:g}")
+
 
 def _patience() -> float:
-    # A value that is no number is ignored.
-    with contextlib.suppress(ValueError):
-        return max(1.0, float(os.environ.get("MEMTYPE_PATIENCE", "1")))
+    # The command and the plugin say what is wrong with it; an import is no place for that.
+    with contextlib.suppress(UsageError):
+        return patience()
     return 1.0
 
 
@@ -38,11 +56,11 @@ BYTE: Final = _PATIENCE / 20_000
 #: QEMU's own start, up to its QMP greeting. It needs 0.05 s on an idle host.
 START: Final = 30.0 * _PATIENCE
 
-#: The end of a QEMU that is already dying.
-EXIT: Final = 5.0 * _PATIENCE
 #: Falling asleep and waking: drivers are asked, CPUs are taken off, and the firmware is entered.
 SUSPEND: Final = 60.0 * _PATIENCE
 
 #: A fork of a QEMU that is loaded already. It needs 0.001 s on an idle host.
 LAUNCH: Final = 5.0 * _PATIENCE
 
+#: The end of a QEMU that is already dying.
+EXIT: Final = 5.0 * _PATIENCE

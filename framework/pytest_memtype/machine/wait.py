@@ -5,9 +5,12 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from pytest_memtype.errors import GuestError
+
+# Seconds, 11 days: poll() takes no more than 2**31 milliseconds.
+_LONGEST: Final = 1e6
 
 
 class Waiter(Protocol):
@@ -43,4 +46,5 @@ def poll(readable: Iterable[int], writable: Iterable[int], deadline: float) -> s
         poller.register(descriptor, select.POLLIN)
     remaining = max(0.0, deadline - time.monotonic())
     # Rounded up: a rounded-down wait of 0 ms would spin until the deadline.
-    return {descriptor for descriptor, _ in poller.poll(int(remaining * 1000) + 1)}
+    milliseconds = int(min(remaining, _LONGEST) * 1000) + 1
+    return {descriptor for descriptor, _ in poller.poll(milliseconds)}

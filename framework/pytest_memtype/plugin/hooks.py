@@ -19,6 +19,7 @@ from pytest_memtype.errors import (
     UsageError,
 )
 from pytest_memtype.kernels import mirror
+from pytest_memtype.machine.timeouts import patience
 from pytest_memtype.plugin.config import base_of, below, progress_of, run_name, say_the_rest
 from pytest_memtype.plugin.failure import machines, operations
 from pytest_memtype.plugin.fixtures import (
@@ -56,6 +57,10 @@ _remarked = pytest.StashKey[set[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known, register the recorder, and prepare the use of mirrors."""
     add_markers(config)
+    try:
+        patience()
+    except UsageError as error:
+        raise pytest.UsageError(f"memtype: {error.message}") from None
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "memtype-recorder")
         config.pluginmanager.register(Results(config), "memtype-results")

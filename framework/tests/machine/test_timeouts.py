@@ -7,21 +7,31 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-SAYS = "from pytest_memtype.machine.timeouts import BOOT, EXIT; print(BOOT, EXIT)"
+from pytest_memtype.cli import main
+
+SAYS = """
+from pytest_memtype.machine.timeouts import BOOT, EXIT, LAUNCH, SUSPEND
+print(BOOT, EXIT, LAUNCH, SUSPEND)
+"""
 
 
 @pytest.mark.parametrize(
     ("patience", "said"),
     [
-        ("20", "2400.0 100.0"),
-        ("1.5", "180.0 7.5"),
+        ("20", "2400.0 100.0 100.0 1200.0"),
+        ("1.5", "180.0 7.5 7.5 90.0"),
+        ("1000", "120000.0 5000.0 5000.0 60000.0"),
         # Shorter deadlines would make faults of a busy host.
-        ("0.1", "120.0 5.0"),
-        ("-1", "120.0 5.0"),
-        ("much", "120.0 5.0"),
-        ("", "120.0 5.0"),
-        ("nan", "120.0 5.0"),
+        ("0.1", "120.0 5.0 5.0 60.0"),
+        ("-1", "120.0 5.0 5.0 60.0"),
+        ("", "120.0 5.0 5.0 60.0"),
+        # What is wrong with these the command says; to import is no error.
+        ("much", "120.0 5.0 5.0 60.0"),
+        ("nan", "120.0 5.0 5.0 60.0"),
+        ("inf", "120.0 5.0 5.0 60.0"),
+        ("1001", "120.0 5.0 5.0 60.0"),
     ],
 )
 def test_factor(patience: str, said: str) -> None:
@@ -30,3 +40,22 @@ def test_factor(patience: str, said: str) -> None:
         [sys.executable, "-c", SAYS], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == said
+
+
+@pytest.mark.parametrize("patience", ["much", "nan", "inf", "1001", "1e9"])
+def test_a_factor_that_is_none_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester, patience: str
+) -> None:
+    monkeypatch.setenv("MEMTYPE_PATIENCE", patience)
+    line = f"memtype: MEMTYPE_PATIENCE='{patience}' in the environment is no factor from 1 to 1000"
+    done = CliRunner().invoke(main, ["layouts"])
+    assert (done.exit_code, done.output) == (2, f"{line}\n")
+    run = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    assert line in run.stderr.str()
+    assert "Traceback" not in run.stderr.str()
+
+
+def test_a_factor_that_is_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMTYPE_PATIENCE", "20")
+    assert CliRunner().invoke(main, ["layouts"]).exit_code == 0

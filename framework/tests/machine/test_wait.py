@@ -1,3 +1,4 @@
+import math
 import os
 from collections.abc import Iterator
 
@@ -21,6 +22,12 @@ def test_nothing_until_the_deadline(pipe: tuple[int, int]) -> None:
 def test_passed_deadline_still_looks(pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"x")
     assert poll([pipe[0]], (), deadline_after(-5)) == {pipe[0]}
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e12])
+def test_a_deadline_that_is_too_far_for_the_system(pipe: tuple[int, int], timeout: float) -> None:
+    os.write(pipe[1], b"x")
+    assert poll([pipe[0]], (), deadline_after(timeout)) == {pipe[0]}
 
 
 def test_readable_and_writable(pipe: tuple[int, int]) -> None:
