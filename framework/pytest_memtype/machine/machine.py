@@ -94,8 +94,9 @@ class Machine:
             path = logs / "boot-rom.bin"
             path.write_bytes(boot_rom)
             config = dataclasses.replace(config, boot_rom=path)
-        # QEMU appends to this file.
+        # QEMU and its successors, see replace(), append to these files.
         (logs / "console.log").write_bytes(history)
+        (logs / "qemu.log").write_bytes(b"")
         return cls(config, logs, history, fw_cfg_files, timeout)
 
     def __init__(

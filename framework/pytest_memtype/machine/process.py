@@ -24,7 +24,7 @@ class ChildProcess:
 
     :param command: Program and arguments.
     :param pass_fds: Descriptors that the process inherits, under the same numbers.
-    :param output: File that takes the process's standard output and error; what it held is overwritten.
+    :param output: File that takes the process's standard output and error, behind what it holds.
     :param launcher: A library that makes programs wait to be forked, which saves loading them; see
         :mod:`pytest_memtype.machine.launcher`.
     :ivar pid: The process id.
@@ -66,7 +66,7 @@ def _spawn(command: Sequence[str], pass_fds: Sequence[int], output: Path, launch
     before = dying_with_us()
 
     async def start() -> _Started:
-        with output.open("wb") as stream:
+        with output.open("ab") as stream:
             if launcher is not None:
                 child = launch(command, launcher, before=before, pass_fds=pass_fds, output=stream.fileno())
                 if child is not None:

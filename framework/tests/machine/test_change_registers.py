@@ -139,3 +139,11 @@ def test_a_guest_that_is_stopped_stays_so(guest: Guest) -> None:
     assert [each.pat_value for each in guest.registers_outside()] == [RESET_PAT]
     guest.machine.resume()
     assert [each.pat_value for each in guest.registers()] == [RESET_PAT]
+
+
+def test_the_words_of_the_first_qemu_stay(guest: Guest) -> None:
+    """An end that comes later is explained by all that QEMU has printed."""
+    log = guest.machine.logs / "qemu.log"
+    log.write_bytes(b"qemu: a warning\n")
+    guest.change_registers(lambda cpu: cpu)
+    assert log.read_bytes().startswith(b"qemu: a warning\n")

@@ -48,6 +48,7 @@ def told(
 ) -> dict[str, Any]:
     """What a process says of itself."""
     output = folder / "output"
+    output.unlink(missing_ok=True)
     process = ChildProcess(
         [program, "-c", TELL, *arguments], pass_fds=pass_fds, output=output, launcher=library
     )
