@@ -9,6 +9,7 @@ from typing import Final
 from pytest_memtype.errors import BootError, GuestError, GuestHung, Unavailable
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.strict import error_number
 from pytest_memtype.guest.transfer import put_file
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.state import GuestState
@@ -41,7 +42,7 @@ def load_again(agent: Agent, journal: Journal, machine: Machine) -> Agent:
     put_file(agent, config.kernel.read_bytes(), _KERNEL)
     put_file(agent, config.initrd.read_bytes(), _INITRD)
     reply = agent.call("kexec", kernel=_KERNEL, initrd=_INITRD)
-    error = reply.decode(lambda content: int(content["errno"]))
+    error = reply.decode(lambda content: error_number(content["errno"]))
     journal.done("kexec", actor="test", arguments={}, result=error, log=reply.log)
     if error in _REASONS:
         raise Unavailable(f"this kernel doesn't load another by kexec: {_REASONS[error]}")

@@ -9,6 +9,7 @@ from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.guest.strict import integer
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.plugged_memory import plug, unplug
 from pytest_memtype.x86.size import parse_size
@@ -40,7 +41,7 @@ def plug_memory(agent: Agent, journal: Journal, machine: Machine, size: str | in
     except ValueError as error:
         raise UsageError(f"plug_memory: {error}") from None
     prepared = agent.call("shell", command=_PREPARE)
-    if prepared.decode(lambda content: int(content["status"])):
+    if prepared.decode(lambda content: integer(content["status"])):
         raise Unavailable(
             "this kernel takes no memory while it runs: it needs CONFIG_MEMORY_HOTPLUG and "
             "CONFIG_ACPI_HOTPLUG_MEMORY"
