@@ -143,7 +143,10 @@ static bool verifier_no_alias(struct verifier *verifier, const struct verifier_r
 
 	while ((record = verifier_first_overlap(verifier, trees, pfn, last))) {
 		pfn = max(pfn, record->first);
-		/* RAM has a rule of its own; only what was adopted maps it with another type. */
+		/*
+		 * RAM has a rule of its own. With another type it is mapped by what was adopted, and
+		 * by what was accepted before memory hotplug made it RAM.
+		 */
 		if (!verifier->arch->any_ram(pfn, pfn))
 			return verifier_refuse(verdict, VERIFIER_ALIAS, -EBUSY, record);
 		if (pfn++ == last)
