@@ -134,12 +134,10 @@ def test_mtrrs_that_do_not_cover_it(guest: Guest) -> None:
     ]
 
 
-@pytest.mark.parametrize("released", ["as RAM", pytest.param("as device memory", marks=WITH_REMOVAL)])
-def test_a_mapping_that_is_there_already(guest: Guest, released: str) -> None:
+def test_a_mapping_that_is_there_already(guest: Guest) -> None:
     """A write-combining mapping lives on beside the direct map: an alias that Linux doesn't look for.
 
-    It asks what the memory is when the mapping goes: of RAM the type in the page flags is reset, and the
-    reservation stays for ever (arch/x86/mm/pat/memtype.c, memtype_free(), 5.10 to 7.3).
+    What becomes of its reservation is the bug ``hotplug-leak`` (bugs/test_hotplug_leaks_reservation.py).
     """
     drm = guest.driver("drm")
     mapped = drm.ioremap(PART, WC)
@@ -158,35 +156,9 @@ def test_a_mapping_that_is_there_already(guest: Guest, released: str) -> None:
     assert [(each.owner, each.memtype) for each in guest.tracked(PART)] == [("drm", WC)]
     assert [(each.region, each.memtype) for each in guest.memtype_list(PART)] == [(PART, WC)]
 
-    if released == "as RAM":
-        drm.release(mapped.mapping)
-        assert guest.audit().conflicts == ()
-        assert guest.tracked(PART) == ()
-        assert [(each.region, each.memtype) for each in guest.memtype_list(PART)] == [(PART, WC)]
-    else:
-        guest.unplug_memory(NEW)
-        assert guest.audit().conflicts == ()
-        drm.release(mapped.mapping)
-        assert guest.memtype_list(PART) == ()
-        assert drm.ioremap(PART, UC_MINUS).accepted
-
-
-@WITH_REMOVAL
-def test_a_reservation_that_nobody_has_decides(guest: Guest) -> None:
-    """What was left of a mapping's reservation gives its type to whoever maps the memory afterwards."""
-    drm = guest.driver("drm")
-    mapped = drm.ioremap(PART, WC)
-    assert mapped.mapping is not None
-    guest.plug_memory("128M")
     drm.release(mapped.mapping)
-    guest.unplug_memory(NEW)
+    assert guest.audit().conflicts == ()
     assert guest.tracked(PART) == ()
-
-    other = guest.driver("fbdev").ioremap(PART, UC_MINUS)
-
-    assert other.verdict.accepted
-    assert other.kernel.accepted
-    assert other.granted is WC
 
 
 @WITH_REMOVAL

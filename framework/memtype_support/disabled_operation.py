@@ -9,6 +9,7 @@ import pytest
 
 from pytest_memtype import Driver, Guest, KernelAnswer, Mapping, MemType, Outcome, Process, Region, Verdict
 from pytest_memtype.plugin.bugs import marker_of
+from pytest_memtype.x86.size import parse_size
 
 
 def _request(operation: str) -> Callable[..., Outcome]:
@@ -38,6 +39,11 @@ def _nothing(*_arguments: Any, **_options: Any) -> None:
     pass
 
 
+def _where_it_would_be(_self: Guest, size: str) -> Region:
+    """Where :meth:`Guest.plug_memory` puts the first piece."""
+    return Region(1 << 32, parse_size(size) >> 12)
+
+
 def _stays(_self: Process, mapping: Mapping, **_options: Any) -> Mapping:
     return mapping
 
@@ -51,6 +57,7 @@ _IDLE: dict[str, tuple[type, Callable[..., Any]]] = {
     "Driver.memremap": (Driver, _request("memremap")),
     "Driver.set_memory": (Driver, _request("set_memory")),
     "Driver.zap": (Driver, _nothing),
+    "Guest.plug_memory": (Guest, _where_it_would_be),
     "Process.fork": (Process, _nobody),
     "Process.mmap": (Process, _request("mmap")),
     "Process.mprotect": (Process, _succeeds),

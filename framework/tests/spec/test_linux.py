@@ -222,6 +222,25 @@ def test_what_counts_as_ram_at_the_first_mebibyte(first: int, end: int, answer: 
     assert reservations.ram(first, end) is answer
 
 
+@pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize("first", [0, 2], ids=["all of it", "behind the first pages"])
+def test_a_mapping_whose_memory_became_ram_keeps_its_reservation(version: Version, first: int) -> None:
+    """The bug ``hotplug-leak``: memtype_free() and free_pfn_range() ask what the memory is now."""
+    plugged: set[int] = set()
+    linux = Linux(Platform(version, is_ram=plugged.__contains__, is_write_back=lambda _pfn: False))
+    linux.processes.start(1)
+    assert linux.ioremap(2, BAR, 4, WC) == Answer(0, (WC,) * 4)
+    assert linux.mmap(1, 0, BAR, 4, WC) == Answer(0, (WC,) * 4)
+
+    plugged.update(range(BAR + first, BAR + 8))
+    linux.release(2)
+    linux.processes.exit(1)
+    plugged.clear()
+
+    assert entries(linux) == [(0, 4, WC)] * 2
+    assert linux.ioremap(3, BAR, 4, UC_MINUS) == Answer(0, (WC,) * 4)
+
+
 def test_a_page_copied_on_write_gets_the_type_of_vm_page_prot() -> None:
     linux = kernel(BOOKWORM)
     for vpage, via, memtype in ((0, "driver", WT), (8, "sysfs", WC), (16, "devmem", UC_MINUS)):
