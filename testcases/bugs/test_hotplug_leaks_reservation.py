@@ -15,7 +15,7 @@ all then. Memory hotplug looks at no reservations before it adds RAM.
 Fix: none known, up to 7.3.
 
 Source: arch/x86/mm/pat/memtype.c, memtype_free(), free_pfn_range() and pat_pagerange_is_ram(): word for word
-the same in 5.10, 6.1, 6.12 and 7.3.
+the same in 6.1, 6.12 and 7.3, and the first and the last in 5.10, too.
 """
 
 from __future__ import annotations
