@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
 from pytest_memtype.dumps.facts import Kernel
+from pytest_memtype.dumps.kernel_log import command_line
 from pytest_memtype.dumps.text import Cursor, Row
 
 # Bounded, because a text may hold numbers of hundreds of digits; a kernel's second number is below 100.
@@ -26,13 +28,17 @@ def _any(words: str) -> str:
 _BANNER: Final = re.compile(rf"\bLinux version {_NUMBER}")
 #: Of a line without the log's prefix, which may be somebody's sentence: the compiler follows the version.
 _BARE_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER} \(")
-_OWN: Final = tuple(
-    re.compile(rf"{before}{_NUMBER}")
-    for before in (
-        r"\b(?:Not tainted|Tainted: [A-Z ]{1,40}) ",
-        r"^(?:\$ ?uname -\w+\s+)?Linux \S{1,64} (?=\d+\.\d+\S* #\d)",
-        r"\bvermagic[:=]\s*",
-    )
+# lib/dump_stack.c, dump_stack_print_info().
+_TRACE: Final = re.compile(rf"\b(?:Not tainted|Tainted: [A-Z ]{{1,40}}) {_NUMBER}")
+_OWN: Final = (
+    _TRACE,
+    *(
+        re.compile(rf"{before}{_NUMBER}")
+        for before in (
+            r"^(?:\$ ?uname -\w+\s+)?Linux \S{1,64} (?=\d+\.\d+\S* #\d)",
+            r"\bvermagic[:=]\s*",
+        )
+    ),
 )
 _AFTER_KERNEL: Final = _any(
     "kernel image version release is -r -a at series stable vanilla mainline lts a guest"
@@ -59,9 +65,10 @@ _BARE: Final = re.compile(
     r"|xanmod|liquorix|hardened|manjaro|tuxonice)[\w.+-]{0,40}))"
 )
 
+_BEFORE: Final = _any("on with in since under running after to is of for using boots? booted")
 # "on 6.1.76", "since v6.17.8": any three numbers where a kernel may be meant.
 _WEAK: Final = re.compile(
-    rf"(?:\b(?:on|with|in|since|under|running|after|to|is|of|for|using|boots?|booted)\s+(?:a |an |the )?v?"
+    rf"(?:\b{_BEFORE}\s+(?:a |an |the |version )?v?"
     rf"|(?<![\w.-])v|(?:^|[,;(])\s*)(?=\d\.\d{{1,2}}\.\d){_NUMBER}",
     re.I,
 )
@@ -69,21 +76,36 @@ _WEAK: Final = re.compile(
 _UNAME: Final = re.compile(r"\buname -r\s*$")
 _RELEASE: Final = re.compile(_NUMBER)
 
+_PRODUCTS: Final = (
+    r"gcc clang llvm binutils glibc libc qemu(?:-\w+)? kvm seabios ovmf edk2 bios uefi firmware xorg x\.?org "
+    r"xserver server mesa libdrm drivers? nvidia dpdk vfio xen hyperv virtualbox vmware esxi libvirt systemd "
+    r"python rust go openssl coreboot chipsec fwts ethtool pcimem lspci git acpi smbios dmi pcie? usb opengl "
+    r"vulkan ffmpeg wine revision rev stepping"
+)
+_SYSTEMS: Final = "ubuntu debian fedora rhel centos suse release android chromeos proxmox pve"
 #: Products whose versions look like a kernel's, right in front of the number.
 _OTHERS: Final = re.compile(
-    _any(
-        r"gcc clang llvm binutils glibc libc qemu(?:-\w+)? kvm seabios ovmf edk2 bios uefi firmware xorg "
-        r"x\.?org xserver "
-        r"server mesa libdrm drivers? nvidia dpdk vfio xen hyperv virtualbox vmware esxi libvirt systemd "
-        r"python rust go "
-        r"openssl coreboot chipsec fwts ubuntu debian fedora rhel centos suse release android chromeos "
-        r"proxmox pve "
-        r"ethtool pcimem lspci git acpi smbios dmi pcie? usb opengl vulkan ffmpeg wine revision rev "
-        r"stepping ver(?:sion)?\.?"
-    )
-    + r"[\s/:=(v-]{0,3}$",
+    _any(rf"{_PRODUCTS} {_SYSTEMS} ver(?:sion)?\.?") + r"[\s/:=(v-]{0,3}$",
     re.I,
 )
+#: A version that needn't be of another product's, by the words in front of it.
+_VERSION: Final = re.compile(rf"(?:\b(?P<of_any>{_BEFORE}|found:) )?\bversion:? v?$", re.I)
+_SUBJECT: Final = r"(?:\W+(?:is|was|has|been|now|got|updated|upgraded|flashed|in|at)){0,3}\W*$"
+_OF_PRODUCT: Final = re.compile(rf"\b{_any(_PRODUCTS)}\b{_SUBJECT}", re.I)
+_OF_SYSTEM: Final = re.compile(rf"\b{_any(_SYSTEMS)}\b{_SUBJECT}", re.I)
+_OF_ANOTHER: Final = re.compile(r"^ of \w", re.I)
+_OF_THE_KERNEL: Final = re.compile(
+    r"^ of (?:[\w']{1,30} ){0,2}(?:linux|kernel)\b(?! (?:module|driver))", re.I
+)
+#: A kernel's release ends so, and so do Fedora's other packages.
+_RELEASE_FORM: Final = re.compile(r"-\d{1,4}-(?:cloud-)?(?:amd64|generic)\b|\.(?:fc|el)\d")
+#: Debian's reports and rpm's queries: the package stands in the line above.
+_PACKAGE: Final = re.compile(
+    r"^(?:Package|Source|Name) *: *(?:src:)?(?:linux|kernel)"
+    r"(?:-(?:image|signed|headers|modules|core|hwe|cloud|rt|aws|azure|gcp|oem|lowlatency)\S*)?\s*(?:\(.*)?$",
+    re.I,
+)
+_VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{_NUMBER}", re.I)
 #: Words that say of a kernel that all was well with it, or that the text isn't of it.
 _ELSEWHERE: Final = re.compile(
     r"\b(?:not (?:seen|there|present|happen\w*|with|on|in)|no (?:problem|trouble|message|line)\w*|up to"
@@ -137,23 +159,87 @@ _OF_UBUNTU: Final = re.compile(r"\bUbuntu (\d+\.\d+)\.\d+-\S+ (\d+)\.(\d+)\.(\d+
 #: So many of a boot's own lines, and of the writer's words, are looked at.
 _MOST_OWN: Final = 16
 _MOST_SAID: Final = 64
+#: So far below its message a trace names the kernel: a list of modules stands between, and may be wrapped.
+_MOST_BELOW: Final = 40
+
+
+@dataclass(frozen=True)
+class _Log:
+    """What a log shows from one banner to the next, or what several logs of one boot show.
+
+    :param release: The release of the banner.
+    :param banners: The lines of banners by the form of their prefix, without those that have no prefix.
+    :param command_line: The kernel's command line; None if it isn't there.
+    :param begun: The first time behind the banner; None without times.
+    :param latest: The latest time.
+    """
+
+    release: str
+    banners: dict[str, str] = field(default_factory=dict)
+    command_line: str | None = None
+    begun: float | None = None
+    latest: float = 0
+
+    def is_of(self, boot: _Log) -> bool:
+        """Whether it is a log of a boot that began above it."""
+        if self.release != boot.release:
+            return False
+        if None not in (self.command_line, boot.command_line) and self.command_line != boot.command_line:
+            return False
+        # One boot is shown in several forms; in one form its banner is there once, or is there again alone.
+        again = boot.command_line is not None and self.begun is not None and self.begun < boot.latest
+        both = self.banners.keys() & boot.banners.keys()
+        return not any(again or self.banners[form] != boot.banners[form] for form in both)
+
+    def with_log(self, log: _Log) -> _Log:
+        """The boot with another log of it."""
+        return _Log(
+            self.release,
+            self.banners | log.banners,
+            log.command_line if self.command_line is None else self.command_line,
+            self.begun,
+            max(self.latest, log.latest),
+        )
 
 
 def boots(cursor: Cursor) -> list[Cursor]:
     """The parts of a text that are of one boot each; what stands above the first banner is of the first boot.
 
-    A banner that stands there again, as in ``/proc/version``, begins no other boot.
+    A banner that stands there again, as in ``/proc/version``, begins no other boot, nor does the same boot
+    in another form.
     """
-    starts, last = [0], None
-    for index, row in enumerate(cursor.rows):
-        match = _banner(row)
-        if match is None:
-            continue
-        seen = (match["release"], row.text if row.prefixed else None)
-        if last is not None and (seen[0] != last[0] or (seen[1] and last[1] and seen[1] != last[1])):
+    banners = [(index, match) for index, row in enumerate(cursor.rows) if (match := _banner(row)) is not None]
+    ends = [*(index for index, _ in banners[1:]), len(cursor.rows)]
+    starts = [0]
+    boot: _Log | None = None
+    for (index, match), end in zip(banners, ends, strict=False):
+        log = _log(cursor.rows[index:end], match["release"])
+        if boot is None or log.is_of(boot):
+            boot = log if boot is None else boot.with_log(log)
+        else:
             starts.append(index)
-        last = seen
+            boot = log
     return [cursor.part(start, end) for start, end in pairwise([*starts, len(cursor.rows)])]
+
+
+def without_head(part: Cursor) -> tuple[Cursor, Cursor]:
+    """The lines of a part above its first banner, and the others."""
+    end = next((index for index, row in enumerate(part.rows) if _banner(row) is not None), 0)
+    return part.part(0, end), part.part(end, len(part.rows))
+
+
+def _log(lines: list[Row], release: str) -> _Log:
+    first = lines[0]
+    # "[.]" of dmesg, ":::" of the journal, ":::[.]" of syslog.
+    form = re.sub(r"[\w\s]", "", first.text.removesuffix(first.message))
+    times = [row.time for row in lines[1:] if row.time is not None]
+    return _Log(
+        release,
+        {form: first.text} if first.prefixed else {},
+        command_line(Cursor(lines)),
+        times[0] if times else None,
+        max([first.time or 0, *times]),
+    )
 
 
 def _banner(row: Row) -> re.Match[str] | None:
@@ -179,17 +265,28 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
         own += theirs
         said += others[: _MOST_SAID - len(said)]
         mine = theirs if number == here else mine
-    kernel = _of_own(own if line is None else mine, line) if own else _of_said(said)
+    # What stands above all boots may have none of its own.
+    counts = own if line is None else mine or own
+    kernel = _of_own(counts, line, parts[here]) if own else _of_said(said)
     first = [] if kernel is None else [kernel]
     return kernel, _distinct([*first, *own[:_MOST_OWN], *(each for each, _, _ in said)])
 
 
-def _of_own(own: Sequence[Kernel], line: int | None) -> Kernel | None:
-    """The kernel of a boot: that of the last banner above a line, else the only one that is named."""
+def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | None:
+    """The kernel of a boot: that of the last banner above a line, else the only one that is named.
+
+    A banner without a prefix may be ``/proc/version`` of another boot, where the line's own trace says so.
+    """
     above = [each for each in own if line is not None and each.line <= line and _BANNER.search(each.banner)]
-    if above:
-        return above[-1]
-    return own[0] if len({each.series for each in own}) == 1 else None
+    if not above:
+        return own[0] if len({each.series for each in own}) == 1 else None
+    banner = above[-1]
+    bare = any(row.number == banner.line and not row.prefixed for row in part.rows)
+    below = next((each for each in own if line is not None and line < each.line <= line + _MOST_BELOW), None)
+    # Of the same release the banner says more.
+    if bare and below is not None and below.release != banner.release and _TRACE.search(below.banner):
+        return below
+    return banner
 
 
 def _of_said(said: Sequence[tuple[Kernel, bool, int]]) -> Kernel | None:
@@ -230,12 +327,16 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]
                 own.append(_kernel(told, row.text, row.number))
                 cursor.use(index)
             else:
-                said += _mentioned(row.text, row.number)
+                above = cursor.rows[index - 1].text if index > 0 else ""
+                said += _mentioned(row.text, row.number, above)
     return own, said
 
 
-def _mentioned(text: str, number: int) -> list[tuple[Kernel, bool, int]]:
+def _mentioned(text: str, number: int, above: str) -> list[tuple[Kernel, bool, int]]:
     """The kernels that a line of somebody's words names; whether all was well there; how sure it is one."""
+    of_package = _VERSION_OF_PACKAGE.match(text) if _PACKAGE.match(above) else None
+    if of_package is not None:
+        return [(_kernel(of_package, text, number), False, 3)]
     found: list[tuple[Kernel, bool, int]] = []
     taken: list[tuple[int, int]] = []
     for score, pattern in [*((3, each) for each in _SAID), (2, _BARE), (1, _WEAK)]:
@@ -245,7 +346,7 @@ def _mentioned(text: str, number: int) -> list[tuple[Kernel, bool, int]]:
                 continue
             # Far more than any of the expressions takes; a line may be the whole of the text.
             ahead = text[max(0, start - 160) : start]
-            if _OTHERS.search(ahead) and not re.search(r"\b(?:linux|kernel)\b[^,;]{0,12}$", ahead, re.I):
+            if _OTHERS.search(ahead) and not _is_the_kernels(ahead, match["release"], text[end:]):
                 continue
             if _is_an_address(match):
                 continue
@@ -253,6 +354,22 @@ def _mentioned(text: str, number: int) -> list[tuple[Kernel, bool, int]]:
             elsewhere = bool(_ELSEWHERE.search(ahead)) or bool(_ELSEWHERE_BEHIND.match(text[end:]))
             found.append((_kernel(match, text, number), elsewhere, score))
     return found
+
+
+def _is_the_kernels(ahead: str, release: str, behind: str) -> bool:
+    """Whether a version is a kernel's although another product's name, or "version", is in front of it."""
+    if re.search(r"\b(?:linux|kernel)\b[^,;]{0,12}$", ahead, re.I):
+        return True
+    version = _VERSION.search(ahead)
+    if version is None:
+        return False
+    if _OF_THE_KERNEL.match(behind):
+        return True
+    before = ahead[: version.start()]
+    if _OF_PRODUCT.search(before) or _OF_ANOTHER.match(behind):
+        return False
+    said = version["of_any"] is not None and not _OF_SYSTEM.search(before)
+    return said or _RELEASE_FORM.search(release) is not None
 
 
 def _is_an_address(match: re.Match[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from pytest_memtype.dumps.facts import Bar, Span
@@ -38,9 +39,17 @@ _ROM_INDEX: Final = 6
 _Key: TypeAlias = tuple[str, int | None, Span | None]
 
 
-def bars(cursor: Cursor) -> tuple[Bar, ...]:
-    """The BARs that a text has, each with its device if that is named above it, where they are at last."""
+def bars(cursor: Cursor, boot: range) -> tuple[Bar, ...]:
+    """The BARs that a text has, each with its device if that is named above it, where they are at last.
+
+    What is listed outside a boot may be of another one, so the boot's own lines come first.
+
+    :param cursor: The text, anywhere in which ``lspci`` may list them.
+    :param boot: The numbers of the lines of a boot, of which alone the kernel's log counts.
+    """
     found: dict[_Key, Bar] = {}
+    elsewhere: dict[_Key, Bar] = {}
+    descriptions: dict[tuple[str, Span], str] = {}
     device, description = "", ""
     for index, row in enumerate(cursor.rows):
         message = row.message
@@ -66,12 +75,21 @@ def bars(cursor: Cursor) -> tuple[Bar, ...]:
                     bits = int(match["bits"]) if match["bits"] else None
                     if start and size and start + size <= 1 << 64:
                         bar = Bar(device, description, number, span, bits, prefetchable, row.number)
-                        found[_key(bar)] = bar
+                        (found if row.number in boot else elsewhere)[_key(bar)] = bar
+                        if description:
+                            descriptions[_domainless(device), span] = description
                 break
         elif "[mem 0x" in message and (match := _SCANNED.search(message)):
             cursor.use(index)
-            _scanned(match, row.number, found)
-    return tuple(dict.fromkeys(found.values()))
+            if row.number in boot:
+                _scanned(match, row.number, found)
+    taken = {bar.span for bar in found.values()}
+    others = [bar for key, bar in elsewhere.items() if key not in found and bar.span not in taken]
+    described = (
+        replace(bar, description=bar.description or descriptions.get((_domainless(bar.device), bar.span), ""))
+        for bar in [*found.values(), *others]
+    )
+    return tuple(dict.fromkeys(described))
 
 
 def _scanned(match: re.Match[str], line: int, found: dict[_Key, Bar]) -> None:
@@ -103,4 +121,8 @@ def _scanned(match: re.Match[str], line: int, found: dict[_Key, Bar]) -> None:
 def _key(bar: Bar) -> _Key:
     """The device without its domain 0, and the number: what has neither is told apart by its range."""
     number = _ROM_INDEX if bar.rom else bar.index
-    return bar.device.removeprefix("0000:"), number, None if bar.device and number is not None else bar.span
+    return _domainless(bar.device), number, None if bar.device and number is not None else bar.span
+
+
+def _domainless(device: str) -> str:
+    return device.removeprefix("0000:")

@@ -11,7 +11,7 @@ from pytest_memtype.dumps.facts import Complaint, Cpu, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
 from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat
-from pytest_memtype.dumps.kernel_version import boots, kernels
+from pytest_memtype.dumps.kernel_version import boots, kernels, without_head
 from pytest_memtype.dumps.lscpu import lscpu
 from pytest_memtype.dumps.lspci import bars
 from pytest_memtype.dumps.main_complaint import main_complaint
@@ -76,8 +76,7 @@ def read(text: bytes | str) -> Dump:
     found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
     mtrrs, odd = _mtrrs(cursor)
     name, hypervisor = machine(cursor)
-    parts = boots(cursor)
-    here, line = _boot_that_counts(parts, found)
+    parts, here, line = _boot_that_counts(boots(cursor), found)
     there = _lines(parts[here])
     found = [each for each in found if each.kind not in _OF_BOOT or any(n in there for n in each.lines)]
     kernel, known = kernels(parts, here, line)
@@ -98,7 +97,7 @@ def read(text: bytes | str) -> Dump:
         entries=entries,
         entries_shown=shown,
         resources=iomem(cursor),
-        bars=bars(cursor),
+        bars=bars(cursor, there),
         cpu=_cpu(cursor, found),
         cut=(*cut, *odd),
         lines=len(cursor.rows),
@@ -107,12 +106,28 @@ def read(text: bytes | str) -> Dump:
     return _with_words(dump, cursor)
 
 
-def _boot_that_counts(parts: Sequence[Cursor], found: Sequence[Complaint]) -> tuple[int, int | None]:
-    """The index of the boot of the complaint that counts, and its line; the last boot where none does."""
+def _boot_that_counts(
+    parts: list[Cursor], found: Sequence[Complaint]
+) -> tuple[list[Cursor], int, int | None]:
+    """The boots, the index of that of the complaint that counts, and its line; the last boot where none does.
+
+    A complaint above several boots is of the first that has it, too; else what stands there is none's.
+    """
     main = main_complaint([each for each in found if each.kind is not Kind.RESERVED])
-    line = main.line if main is not None else next((each.line for each in found), None)
+    main = main or next(iter(found), None)
+    if main is None:
+        return parts, len(parts) - 1, None
+    line = main.line
+    head, rest = without_head(parts[0])
+    if len(parts) > 1 and line in _lines(head):
+        what = (main.kind, main.span, main.function)
+        same = (n for each in found if (each.kind, each.span, each.function) == what for n in each.lines)
+        below = [n for n in same if n not in _lines(head)]
+        if not below:
+            return [head, rest, *parts[1:]], 0, line
+        line = min(below)
     here = (index for index, part in enumerate(parts) if line in _lines(part))
-    return next(here, len(parts) - 1), line
+    return parts, next(here, len(parts) - 1), line
 
 
 def _lines(part: Cursor) -> range:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,46 @@ def test_a_bar_that_has_moved(then: str, assigned: str) -> None:
     assert [(each.index, each.span.start) for each in dump.bars] == [(0, start) for start in where]
 
 
+def test_a_bar_is_where_the_boot_of_the_complaint_has_it() -> None:
+    one, other, moved = (
+        f"pci 0000:0{slot}:00.0: reg 0x10: [mem 0x{start}000000-0x{start}ffffff pref]"
+        for slot, start in ((1, "e0"), (2, "e0"), (1, "90"))
+    )
+    freed = FREED.replace("0xfd", "0xe0")
+    region = "Memory at {}000000 (32-bit, prefetchable) [size=16M]\n"
+    third, swapped = (
+        f"0{slot}:00.0 Display controller: Example\n\tRegion 0: {region.format(start)}"
+        for slot, start in ((3, "d0"), (2, "e0"))
+    )
+    before = of_boot(1, "6.1.90", one, freed)
+    for text in (
+        before + of_boot(2, "6.1.90", moved, other) + third,
+        third + before + of_boot(2, "6.1.90", moved, other),
+        # The machine as it is now.
+        before + of_boot(2, "6.1.90") + swapped + third,
+    ):
+        assert {(each.device, each.span.start) for each in read(text).bars} == {
+            ("0000:01:00.0", 0xE0000000),
+            ("03:00.0", 0xD0000000),
+        }
+
+
+@pytest.mark.parametrize("where", ["e0000000", "f0000000"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_log_keeps_what_lspci_calls_the_device(where: str, first: bool) -> None:
+    listed = (
+        "01:00.0 VGA compatible controller: Example\n"
+        "\tRegion 0: Memory at e0000000 (32-bit, prefetchable) [size=16M]\n"
+    )
+    log = "".join(
+        f"[    0.300000] pci 0000:01:00.0: reg 0x10: [mem 0x{start}-0x{start[:2]}ffffff pref]\n"
+        for start in ("d0000000", where)
+    )
+    (bar,) = read(listed + log if first else log + listed).bars
+    said = where == "e0000000" or not first
+    assert bar.description == ("VGA compatible controller: Example" if said else "")
+
+
 def test_iomem_with_its_nesting() -> None:
     dump = read(
         "c0000000-febfffff : PCI Bus 0000:00\n  fd000000-fdffffff : 0000:00:02.0\n00000000-00000000 : x\n"
@@ -331,6 +372,28 @@ def test_memory_that_is_used_is_bounded_by_lines() -> None:
         ("Kernel Version: 6.1.90", "6.1.90"),
         ("Linux version 5.10 works fine, with 6.1.90 I get:", "6.1.90"),
         ("RHEL 8.6, kernel-4.18.0-372.el8", "4.18.0-372.el8"),
+        ("BIOS version 2.7.1", None),
+        ("The BIOS is version 2.7.1, with firmware in version 4.2.1", None),
+        ("igb: Intel(R) Gigabit Ethernet Network Driver - version 5.6.0-k", None),
+        ("It happens in version 3.1.2 of the driver.", None),
+        ("Package: linuxptp\nVersion: 3.1.1-4", None),
+        ("Package: xserver-xorg\nVersion: 2.1.7-3", None),
+        # As reportbug and rpm have it, and as it is said.
+        ("Package: src:linux\nVersion: 6.1.76-1\nSeverity: normal", "6.1.76-1"),
+        ("Source: linux\nVersion: 6.1.76-1", "6.1.76-1"),
+        ("Name        : kernel\nVersion     : 6.5.6", "6.5.6"),
+        ("Package: src:linux\nFound: version 6.1.76-1", "6.1.76-1"),
+        ("It happens in version 6.1.76 of the kernel.", "6.1.76"),
+        ("It happens with version 6.1.76.", "6.1.76"),
+        ("Fedora 38, version 6.1.76-200.fc38.x86_64", "6.1.76-200.fc38.x86_64"),
+        ("On the server it happens with version 6.1.76-1 from backports, too.", "6.1.76-1"),
+        ("I run Debian 12 with version 6.1.76.", "6.1.76"),
+        ("It is in version 6.1.76 of Debian's kernel.", "6.1.76"),
+        ("The firmware was updated to version 5.2.1.", None),
+        ("Proxmox in version 8.1.4", None),
+        ("It is in version 5.4.1 of the nvidia kernel module.", None),
+        ("Name: Linux Driver Pack\nVersion: 5.3.1", None),
+        ("nvidia driver, version 5.4.2-3.fc38.x86_64", None),
     ],
 )
 def test_which_kernel(text: str, release: str | None) -> None:
@@ -388,6 +451,92 @@ def test_a_banner_that_is_there_again_begins_no_boot() -> None:
     for again in (log.splitlines()[0], "Linux version 6.1.90 (x@y) #1 SMP"):
         dump = read(f"{log}# cat /proc/version\n{again}\n{FREED}\n")
         assert (dump.command_line, len(dump.pat.types)) == ("quiet", 8)
+
+
+def dmesg(version: str, *lines: str, late: str = "usb 1-1: new device") -> str:
+    whole = (f"Linux version {version} (x@y) #1 SMP", *lines)
+    early = "".join(f"[    0.000000] {each}\n" for each in whole)
+    return f"{early}[  900.000000] {late}\n"
+
+
+def journal(day: int, version: str, *lines: str) -> str:
+    return of_boot(day, version, *lines).replace("[    0.000000] ", "")
+
+
+def of_its_boot(text: str) -> tuple[str | None, bool]:
+    dump = read(text)
+    assert dump.kernel is not None
+    assert dump.kernel.release == "6.1.90"
+    assert Kind.FREEING_INVALID in {each.kind for each in dump.complaints}
+    return dump.command_line, Kind.PAT_DISABLED in {each.kind for each in dump.complaints}
+
+
+def test_boots_of_one_kernel_by_its_own_clock() -> None:
+    off, on = dmesg("6.1.90", "Command line: ro nopat", PAT_OFF), ("6.1.90", "Command line: ro", PAT_ON)
+    assert of_its_boot(f"{off}\nWithout nopat:\n{dmesg(*on, late=FREED)}") == ("ro", False)
+    assert of_its_boot(f"{off}\nWithout nopat:\n{dmesg(*on[:1], PAT_ON, late=FREED)}") == (None, False)
+    # The journal of one, and what dmesg says of another.
+    before = journal(1, "6.1.90", "Command line: ro nopat", PAT_OFF)
+    assert of_its_boot(before + dmesg(*on, late=FREED)) == ("ro", False)
+    # Without times, too.
+    bare = [each.replace("[    0.000000] ", "") for each in (off, dmesg(*on))]
+    assert of_its_boot(f"{bare[0]}{bare[1]}{FREED}\n") == ("ro", False)
+
+
+def test_one_boot_in_two_forms() -> None:
+    before = journal(1, "6.1.90", "Command line: ro nopat", PAT_OFF)
+    assert of_its_boot(before + dmesg("6.1.90", late=FREED)) == ("ro nopat", True)
+    # Its banner again, by grep.
+    log = dmesg("6.1.90", "Command line: ro nopat", PAT_OFF)
+    assert of_its_boot(f"{log}{log.splitlines()[0]}\n[  901.000000] {FREED}\n") == ("ro nopat", True)
+
+
+@pytest.mark.parametrize(
+    "between", ["", "# cat /proc/version\nLinux version 6.1.90 (x@y) #1 SMP\n", dmesg("6.1.90")]
+)
+@pytest.mark.parametrize("form", [journal, of_boot])
+def test_boots_of_a_journal_with_others_words_between(form: Callable[..., str], between: str) -> None:
+    old, new = form(1, "6.1.90", "Command line: ro nopat", PAT_OFF), form(2, "6.1.90", PAT_ON, FREED)
+    assert of_its_boot(old + between + new) == (None, False)
+
+
+def test_a_complaint_that_is_quoted_above_the_logs() -> None:
+    quoted = f"I see:\n{FREED}\nsince 6.5:\n\n"
+    clean, other = dmesg("6.1.0-18-amd64", "Command line: clean"), dmesg("6.5.1", "Command line: other")
+    broken = dmesg("6.5.1", "Command line: broken", late=FREED)
+    dump = read(quoted + clean + broken)
+    assert dump.kernel is not None
+    assert (dump.kernel.release, dump.command_line) == ("6.5.1", "broken")
+    dump = read(quoted + clean + other)
+    assert (dump.kernel, dump.command_line) == (None, None)
+    # A trace says it, and two boots of one kernel do; but not which of them it was.
+    dump = read(f"{FREED}\nCPU: 0 PID: 177 Comm: test Not tainted 5.10.0-28-amd64 #1\n{clean}{other}")
+    assert dump.kernel is not None
+    assert (dump.kernel.release, dump.command_line) == ("5.10.0-28-amd64", None)
+    dump = read(quoted + dmesg("6.5.1", "Command line: nopat", PAT_OFF) + other)
+    assert dump.kernel is not None
+    assert (dump.kernel.release, dump.command_line) == ("6.5.1", None)
+    assert Kind.PAT_DISABLED not in {each.kind for each in dump.complaints}
+    # Above one log it is that log's.
+    dump = read(quoted + clean)
+    assert dump.kernel is not None
+    assert (dump.kernel.release, dump.command_line) == ("6.1.0-18-amd64", "clean")
+
+
+def test_the_trace_below_a_complaint_outranks_proc_version() -> None:
+    trace = "CPU: 0 PID: 177 Comm: test Not tainted 5.10.0-28-amd64 #1 Debian 5.10.209-2\n"
+    log = f"[  900.000000] {FREED}\n[  900.000001] {trace}"
+    for version, release in (("6.9.3", "5.10.0-28-amd64"), ("5.10.0-28-amd64", "5.10.0-28-amd64")):
+        banner = f"Linux version {version} (x@y) #1 SMP Debian {version}-1\n"
+        dump = read(f"$ cat /proc/version\n{banner}\n{log}")
+        assert dump.kernel is not None
+        assert dump.kernel.release == release
+        assert dump.kernel.line == (4 if version == "6.9.3" else 2) + (version == "6.9.3")
+    # Of a log that says which boot it is, and of what stands far below, it isn't the complaint's.
+    for far in (dmesg("6.9.3", late=FREED), f"Linux version 6.9.3 (x@y) #1\n{FREED}\n" + "a word\n" * 60):
+        dump = read(far + trace)
+        assert dump.kernel is not None
+        assert dump.kernel.release == "6.9.3"
 
 
 def test_two_kernels_and_no_complaint() -> None:

@@ -223,6 +223,24 @@ def test_files_of_others_are_refused_before_anything_is_tried(name: str, tmp_pat
     written(HOLE, tmp_path)
 
 
+@pytest.mark.parametrize("source", ["case.txt", f"{'long ' * 17}case.txt", f"{'x' * 200}.txt"])
+def test_a_layout_of_before_there_was_a_mark_is_replaced(source: str, tmp_path: Path) -> None:
+    leave(outcome(HOLE), tmp_path, name="case", source=source, answer="It happened.")
+    layout = tmp_path / "case.toml"
+    text = layout.read_text()
+    bare, mark, _ = text.partition("\n\n# Made by memtype reproduce")
+    assert mark
+    layout.write_text(bare)
+    leave(outcome(HOLE), tmp_path, name="case", source=source, answer="It happened.")
+    assert layout.read_text() == text
+    # What isn't its own any more, and what never was.
+    others = (f"{text}# and mine\n", f"{bare}\n\n", "# Of mine\n", f"# Mine.\n{bare}", f"x = 1\n# {bare}")
+    for foreign in others:
+        layout.write_text(foreign)
+        with pytest.raises(UsageError, match="is there, and not made by this command"):
+            check_names(tmp_path, name="case")
+
+
 def test_a_guest_that_can_not_be_used_is_no_answer() -> None:
     done = outcome(SPLIT)
     lost = replace(done.attempts[0], trouble="QEMU ended")
