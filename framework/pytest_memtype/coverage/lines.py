@@ -90,7 +90,8 @@ class Notes:
                 raise KernelError(
                     f"coverage: the counters are of {unit}, which is not in the tree {self.build}"
                 )
-            notes = unit.with_suffix(".gcno")
+            # Of "x509.asn1" with_suffix() makes "x509.gcno".
+            notes = unit.with_name(f"{unit.name}.gcno")
             # Path.is_file() raises an error where the name is too long.
             if not os.access(notes, os.R_OK):
                 raise KernelError(

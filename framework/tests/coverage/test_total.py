@@ -90,6 +90,18 @@ def test_a_tree_without_its_notes_is_refused(tmp_path: Path, name: str) -> None:
         Notes(tmp_path, [f"{tmp_path}/{name}.gcda"], tmp_path)
 
 
+def test_a_unit_with_a_dot_in_its_name(tmp_path: Path) -> None:
+    """As crypto/asymmetric_keys has of its .asn1 files."""
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    (tree / "a").mkdir(parents=True)
+    (tree / "a" / "x509.asn1.gcno").write_text("notes")
+    name = f"{tree}/a/x509.asn1.gcda"
+    for copy in ("", "@1"):
+        path = Notes(place, [name], tree).put(name, b"", copy=copy)
+        assert path == place / "a" / f"x509.asn1{copy}.gcda"
+        assert (path.parent / f"x509.asn1{copy}.gcno").read_text() == "notes"
+
+
 def test_counters_of_another_place_are_refused(build_tree: Path, tmp_path: Path) -> None:
     """Files would be written beside the folder for them."""
     tree, place = tmp_path / "tree", tmp_path / "place"
