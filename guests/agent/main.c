@@ -52,6 +52,9 @@ static void main_speak_up(void)
 
 static int refresh_error;
 
+/* The greeting where that was an error: its line may be damaged, and the host asks for it once more. */
+static struct buffer main_failure;
+
 /* Carries out the request in text, which is taken apart, and writes the answer. */
 static void main_carry_out(char *text, struct buffer *whole)
 {
@@ -67,6 +70,8 @@ static void main_carry_out(char *text, struct buffer *whole)
 			     strerror(-refresh_error));
 	else if (!request_parse(&request, text))
 		buffer_error(&reply, "not a request: %.40s", original);
+	else if (main_failure.length && !strcmp(request.verb, "hello"))
+		buffer_bytes(&reply, main_failure.data, main_failure.length);
 	else if (!operation_run(&request, &reply))
 		process_relay(&request, original, &reply);
 	/* Every reply carries what the kernel had to say meanwhile. */
@@ -101,7 +106,7 @@ static int main_take_machine(void)
 }
 
 /* Gets everything ready. What it says is the greeting: an error when that failed. */
-static void main_prepare(struct buffer *greeting)
+static bool main_prepare(struct buffer *greeting)
 {
 	/* A kernel whose headers are gone has no module; user mappings can be tested all the same. */
 	bool with_module = !init_is_us() || !access(options.module, F_OK);
@@ -112,30 +117,32 @@ static void main_prepare(struct buffer *greeting)
 	if (error) {
 		buffer_error(greeting, "another agent runs here, or " LOCK " can't be locked: %s",
 			     strerror(-error));
-		return;
+		return false;
 	}
 	if (with_module && !system_load_module(greeting))
-		return;
+		return false;
 	if (with_module) {
 		device_fd = open("/dev/" MEMTYPE_DEVICE, O_RDWR | O_CLOEXEC);
 		if (device_fd < 0) {
 			buffer_error(greeting, "/dev/" MEMTYPE_DEVICE ": %s", strerror(errno));
-			return;
+			return false;
 		}
 		error = observe_seed();
 		if (error) {
 			buffer_error(greeting, "can't count what is mapped already: %s",
 				     strerror(-error));
-			return;
+			return false;
 		}
 	} else if (!kcore_open()) {
 		buffer_error(greeting, "there is no module, and page tables can't be read without");
-		return;
+		return false;
 	}
-	if (!test_device_find(&test_device) && options_own_machine())
+	if (!test_device_find(&test_device) && options_own_machine()) {
 		buffer_error(greeting, "there is no PCI device with prefetchable memory");
-	else
-		system_describe(greeting);
+		return false;
+	}
+	system_describe(greeting);
+	return true;
 }
 
 static void main_work(void)
@@ -154,7 +161,8 @@ static void main_work(void)
 	if (error)
 		fprintf(stderr, "memtype agent: " DEBUGFS ": %s\n", strerror(-error));
 	buffer_clear(&greeting);
-	main_prepare(&greeting);
+	if (!main_prepare(&greeting))
+		buffer_bytes(&main_failure, greeting.data, greeting.length);
 	main_speak_up();
 	protocol_announce(&greeting);
 	init_offer_shell();

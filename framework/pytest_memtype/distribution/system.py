@@ -7,7 +7,7 @@ from typing import Final
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.image import SUITES, image
 from pytest_memtype.distribution.modules import modules
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import KernelError, UsageError
 from pytest_memtype.host.nearest import unknown
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels.bundle import Bundle, resolve
@@ -49,9 +49,15 @@ def distribution(name: str, bundle: Bundle, *, progress: Progress) -> Distributi
     :param bundle: The bundle of one of Debian's kernels.
     :param progress: Called with a line at the start of each slow stage.
     :raises UsageError: the kernel isn't Debian's.
-    :raises KernelError: a package can't be had or installed.
+    :raises KernelError: a package can't be had or installed, or there is no module for the kernel.
     :raises HostError: the host lacks a program, a user namespace or space.
     """
+    if bundle.stripped_module is None:
+        # As on a target, the agent of a system that has users doesn't work without.
+        raise KernelError(
+            f"guest {name}: the agent needs a module there, and none can be built for {bundle.release}: its "
+            "headers are gone; leave out --guest, or name another kernel"
+        )
     tree, archive = modules(bundle, progress=progress)
     suite = name.partition(":")[2]
     return Distribution(

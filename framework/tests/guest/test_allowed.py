@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from pytest_memtype import MemType
-from pytest_memtype.errors import BootError, NotAllowed
+from pytest_memtype.errors import AgentError, BootError, NotAllowed
 from pytest_memtype.guest.device_memory import DEVICE_MEMORY
 from pytest_memtype.guest.guest import Guest
+from pytest_memtype.guest.protocol import Line, decode_line
 from pytest_memtype.guest.region import PAGE_SIZE
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.plugin.fixtures import GuestFactory
@@ -172,3 +173,16 @@ def test_a_list_that_is_wrong(guest_factory: GuestFactory, allowed: str, why: st
     with pytest.raises(BootError, match=why) as raised:
         guest_factory(hardware=Hardware(cmdline=f"memtype_allowed={allowed}"))
     assert raised.value.message.startswith("the agent can't start: can't load the module /memtype.ko")
+
+
+def test_an_error_whose_line_is_damaged_is_one_all_the_same(
+    guest_factory: GuestFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its module the guest would be taken for one whose kernel has none."""
+
+    def damage(line: bytes) -> Line:
+        return decode_line(line.replace(b'@0 {"error', b'@0 {"?rror'))
+
+    monkeypatch.setattr("pytest_memtype.guest.agent.decode_line", damage)
+    with pytest.raises(AgentError, match=r"can't load the module /memtype\.ko"):
+        guest_factory(hardware=Hardware(cmdline=f"memtype_allowed={END:#x}"))
