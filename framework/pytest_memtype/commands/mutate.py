@@ -91,7 +91,7 @@ def mutate(
     folder = (work or _default_folder(spec.build)).absolute()
     with _alone(folder):
         with shown(Console(stderr=True)) as progress:
-            tree = planted(spec, mutants, work=folder, progress=progress)
+            tree = planted(spec, mutants, work=folder, chosen=work is not None, progress=progress)
         for name, why in tree.misfits.items():
             click.echo(f"{name}: doesn't fit this tree: {why}", err=True)
         if build_only:

@@ -149,6 +149,7 @@ class Agent:
             except ForeignLine:
                 continue
             except DamagedLine:
+                # An agent that can't do its work answers with the error of its greeting.
                 return self.call("hello")
         self.machine.activity = GuestState.READY
         if isinstance(content, dict) and "error" in content:

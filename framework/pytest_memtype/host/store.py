@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -239,13 +239,14 @@ def seal(folder: Path) -> None:
     flush(folder)
 
 
-def is_whole(folder: Path, progress: Progress) -> bool:
+def is_whole(folder: Path, progress: Progress, *, among: Container[str] | None = None) -> bool:
     """Whether a finished folder of files is there and as it was when it was sealed.
 
     A folder of an earlier version of this package has no checksums; then they are made.
 
     :param folder: The folder.
     :param progress: Called with a :class:`Remark` that says what is damaged.
+    :param among: The names of the files that matter; None for all.
     :raises NotOurs: others than this user could have changed the folder.
     """
     if not folder.is_dir():
@@ -257,7 +258,9 @@ def is_whole(folder: Path, progress: Progress) -> bool:
         sums = json.loads((folder / SUMS).read_bytes())
         # Someone else may have made the folder, and none of its files lies elsewhere.
         changed = [
-            name for name, expected in sums.items() if "/" in name or whole(folder / name, expected) is None
+            name
+            for name, expected in sums.items()
+            if "/" in name or ((among is None or name in among) and whole(folder / name, expected) is None)
         ]
     except FileNotFoundError as error:
         changed = [reason(error)]

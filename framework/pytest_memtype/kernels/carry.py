@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from pytest_memtype.kernels.build import AGENT, LAUNCHER, STRIPPED_MODULE
 from pytest_memtype.kernels.bundle import bundle, bundle_path, find_kernel, kept_kernels, source_hash
 from pytest_memtype.kernels.fetch import KERNEL, KERNEL_BYTES, kernel_of, kit_path, note_kernel
 from pytest_memtype.kernels.index import Kernel, in_order
-from pytest_memtype.kernels.kept_indexes import INDEX_BYTES, decode, path_of
+from pytest_memtype.kernels.kept_indexes import INDEX_BYTES, decode, kept_indexes, path_of, read_kept
 from pytest_memtype.kernels.sets import expand
 from pytest_memtype.kernels.spec import RELEASE, SUITES, parse
 
@@ -108,7 +107,7 @@ def export(file: Path, specs: Sequence[str], *, with_toolchain: bool = False, pr
         if not is_whole(path, silent):
             raise HostError(f"{path} is damaged; remove it (memtype cache remove {path.name})")
         folders[f"{firmware.FOLDER}/{path.name}"] = path
-    kept = {suite: path_of(cache, suite) for suite in SUITES if path_of(cache, suite).is_file()}
+    kept = {suite: path_of(cache, suite) for suite in kept_indexes(cache, SUITES)}
     folders |= {f"index/{path.name}": path for path in kept.values()}
     progress(f"writing {file}")
     with atomically(file) as unfinished:
@@ -190,10 +189,8 @@ def _allowed(name: str, member: sealed_tar.Member, members: Mapping[str, sealed_
             return False
         case ["bundles" | firmware.FOLDER, _, file] if file == SUMS and member.size > _SUMS_BYTES:
             return False
-        case ["bundles", _, file]:
-            return member.kind == "file" and file in _BUNDLE
-        case [firmware.FOLDER, _, file]:
-            return member.kind == "file" and file in (*firmware.FILES, SUMS)
+        case ["bundles" | firmware.FOLDER as kind, _, file]:
+            return member.kind == "file" and file in _names(kind)
         case ["kits", folder, *inside]:
             return member.kind != "link" or _stays_inside(f"kits/{folder}", inside, members)
     return False
@@ -206,9 +203,18 @@ def _left_out(name: str, member: sealed_tar.Member) -> bool:
             # mmdebstrap makes links as dev/fd, which no build looks at.
             return member.kind == "link"
         case ["bundles" | firmware.FOLDER as kind, _, file]:
-            # Another version, which shares the cache, may have put more there.
-            return file not in (_BUNDLE if kind == "bundles" else (*firmware.FILES, SUMS))
+            return file not in _names(kind)
     return False
+
+
+def _names(kind: str) -> frozenset[str]:
+    """The names that a folder of a bundle or of firmware may have in an export.
+
+    Another version, which shares the cache, may have put more there.
+
+    :param kind: The folder above it.
+    """
+    return _BUNDLE if kind == "bundles" else frozenset((*firmware.FILES, SUMS))
 
 
 def _stays_inside(root: str, name: Sequence[str], members: Mapping[str, sealed_tar.Member]) -> bool:
@@ -324,12 +330,14 @@ def _checked_indexes(file: Path, folder: Path) -> Iterator[str]:
 def _check_sums(file: Path, folder: Path) -> None:
     """Check that no folder of an unpacked export was damaged before it was written to the file.
 
+    Its checksums may be of files that were left out.
+
     :param file: The file that they came from, for the message of an error.
     :param folder: The folder that it was unpacked into.
     :raises UsageError: a folder isn't as it was when it was made.
     """
     for name in _folders(folder, ("bundles", firmware.FOLDER)):
-        if not is_whole(folder / name, silent):
+        if not is_whole(folder / name, silent, among=_names(Path(name).parent.name)):
             raise UsageError(f"{file}: damaged: {name} was so before it was exported; export it anew there")
 
 
@@ -361,16 +369,13 @@ def _maker(unpacked: Path, *, cache: Path) -> str:
 
 
 def _move_index(folder: Path, cache: Path, suite: str, *, progress: Progress) -> bool:
-    """Take over an index that is newer than the cache's own; False when the cache's stays."""
-    unpacked, final = path_of(folder, suite), path_of(cache, suite)
-    _, fetched = decode(unpacked.read_bytes())
+    """Take over an index that is of use and newer than the cache's own; False when the cache's stays."""
+    given, final = read_kept(folder, suite), path_of(cache, suite)
     with exclusive(build_dir(cache, f"index-{suite}"), progress):
-        own = -1.0
-        with contextlib.suppress(OSError, ValueError):
-            own = decode(read_small(final, most=INDEX_BYTES))[1]
+        own = read_kept(cache, suite)
         # An index from the future would never be replaced.
-        if not own < fetched <= time.time():
+        if given is None or not (-1.0 if own is None else own[1]) < given[1] <= time.time():
             return False
         final.parent.mkdir(exist_ok=True)
-        unpacked.replace(final)
+        path_of(folder, suite).replace(final)
     return True

@@ -17,12 +17,15 @@ from pytest_memtype.host.store import build_dir, exclusive, flush, interruptions
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.index import ARCHIVE, Index, Kernel, choose, in_order, parse, suites_of
 from pytest_memtype.kernels.mmdebstrap import require_network, unpack
-from pytest_memtype.kernels.sources import sources_of
+from pytest_memtype.kernels.sources import base_of, sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 from pytest_memtype.kernels.together import together
 
 # Debian publishes a kernel every week or so.
 _FRESH_SECONDS = 24 * 3600
+# Reading an index without a kernel again takes seconds; it may also be half of a mirror's own update.
+_REFUSED_SECONDS = 3600
+_REFUSED = "no-kernel"
 _FORMAT = 2
 INDEX_BYTES: Final = 16 << 20
 """The most bytes that the file of an index may have; 16 KiB are usual."""
@@ -171,6 +174,7 @@ def _refresh_all(
                 if mirror.lately_lost(cache) and not lost_before:
                     mirror.lost(cache)
                     mirror.require(what)
+                _check_refused(suite, place)
                 # A mirror that doesn't answer gives one line, which comes when that is known.
                 if not impatient:
                     progress(f"reading {what}")
@@ -189,7 +193,9 @@ def _refresh_all(
 
 def ages(cache: Path) -> dict[str, float]:
     """The age in seconds of each suite's index in the cache. Negative where the clock was set back."""
-    return {suite: time.time() - found[1] for suite in SUITES if (found := _read(cache, suite)) is not None}
+    return {
+        suite: time.time() - found[1] for suite in SUITES if (found := read_kept(cache, suite)) is not None
+    }
 
 
 def age_text(seconds: float) -> str:
@@ -235,7 +241,7 @@ def kept_indexes(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
 
 def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | None:
     """The index kept on disk; None when there is none, it is damaged or older than ``max_age`` seconds."""
-    found = _read(cache, suite)
+    found = read_kept(cache, suite)
     if found is None:
         return None
     index, fetched = found
@@ -243,12 +249,24 @@ def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | N
     return index if max_age is None or 0 <= time.time() - fetched < max_age else None
 
 
-def _read(cache: Path, suite: str) -> tuple[Index, float] | None:
-    """The index kept on disk, and its time in seconds since the epoch; None without one, or a damaged one."""
+def read_kept(cache: Path, suite: str) -> tuple[Index, float] | None:
+    """The index kept on disk, and its time in seconds since the epoch; None without one that is of use.
+
+    A damaged one is of none, nor is one without kernels, which earlier versions of this package kept.
+
+    :param cache: The cache folder.
+    :param suite: The name of the suite.
+    """
     try:
-        return decode(read_small(path_of(cache, suite), most=INDEX_BYTES))
+        index, fetched = decode(read_small(path_of(cache, suite), most=INDEX_BYTES))
     except (OSError, ValueError):
         return None
+    return (index, fetched) if _has_enough(index, suite) else None
+
+
+def _has_enough(index: Index, suite: str) -> bool:
+    """Whether an index may be its suite's: one that only extends another may have no kernel."""
+    return bool(index.kernels) or base_of(suite) != suite
 
 
 def decode(content: bytes) -> tuple[Index, float]:
@@ -296,13 +314,39 @@ def _refresh(
         files = [root / "kernels" / release for release in sources.releases()]
         text = "".join(file.read_text() for file in files if file.exists())
         index = parse(text.splitlines(keepends=True), suite=suite)
-        if not index.kernels and sources.base == suite:
-            # A suite that only extends another may have none.
-            raise KernelError(
-                f"{_WHAT} {suite}: apt has read it, and there is no kernel in it; check the mirror"
-            )
+        if not _has_enough(index, suite):
+            (place / _REFUSED).write_text(_mirrors(suite))
+            raise _without_kernel(suite)
         partial = folder / "index.json"
         partial.write_bytes(encode(index, fetched=time.time()))
         flush(folder)
         path_of(cache, suite).parent.mkdir(exist_ok=True)
         partial.replace(path_of(cache, suite))
+
+
+def _mirrors(suite: str) -> str:
+    """The mirrors of a suite, as mmdebstrap is told of them."""
+    return "\n".join(sources_of(suite).arguments(Path()))
+
+
+def _check_refused(suite: str, place: Path) -> None:
+    """Check that its mirrors weren't found to have no kernel of a suite within the last hour.
+
+    :param suite: The name of the suite.
+    :param place: The build folder of its index.
+    :raises KernelError: they were.
+    """
+    note = place / _REFUSED
+    try:
+        is_fresh = 0 <= time.time() - note.stat().st_mtime < _REFUSED_SECONDS
+        if is_fresh and note.read_text() == _mirrors(suite):
+            raise _without_kernel(suite)
+    except (OSError, ValueError):
+        return
+
+
+def _without_kernel(suite: str) -> KernelError:
+    return KernelError(
+        f"{_WHAT} {suite}: apt has read it, and there is no kernel in it; check the mirror, which is asked "
+        "once an hour"
+    )

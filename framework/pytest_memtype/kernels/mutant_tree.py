@@ -56,12 +56,15 @@ class PlantedTree:
     misfits: dict[str, str]
 
 
-def planted(spec: BuildSpec, mutants: Sequence[Mutant], *, work: Path, progress: Progress) -> PlantedTree:
+def planted(
+    spec: BuildSpec, mutants: Sequence[Mutant], *, work: Path, chosen: bool, progress: Progress
+) -> PlantedTree:
     """Plant faults in a copy of a kernel's build tree, and build it.
 
     :param spec: The tree, built.
     :param mutants: The faults; those that its version doesn't have are left out.
     :param work: The folder for the copy, which exists. What an earlier call has left there is used.
+    :param chosen: Whether the user has named the folder, so that it may have files of another's.
     :param progress: Called with a line before each slow stage.
     :raises UsageError: the folder for the copy lies among the tree's own, or has files of another's.
     :raises KernelError: the tree isn't built, or the kernel with the faults doesn't build.
@@ -73,7 +76,14 @@ def planted(spec: BuildSpec, mutants: Sequence[Mutant], *, work: Path, progress:
     source = (build / "source").resolve() if (build / "source").exists() else build
     version = _version_of(source, spec.text)
     tree, sources = work / "tree", work / ("tree" if source == build else "source")
-    _copy(kernel, source, work=work.resolve(), copies={build: tree, source: sources}, progress=progress)
+    _copy(
+        kernel,
+        source,
+        work=work.resolve(),
+        chosen=chosen,
+        copies={build: tree, source: sources},
+        progress=progress,
+    )
     here = [mutant for mutant in mutants if mutant.is_of(version)]
     try:
         misfits = _plant(here, {mutant.file for mutant in mutants}, source=source, target=sources)
@@ -97,7 +107,13 @@ def _version_of(source: Path, what: str) -> tuple[int, int]:
 
 
 def _copy(
-    kernel: LocalKernel, source: Path, *, work: Path, copies: dict[Path, Path], progress: Progress
+    kernel: LocalKernel,
+    source: Path,
+    *,
+    work: Path,
+    chosen: bool,
+    copies: dict[Path, Path],
+    progress: Progress,
 ) -> None:
     """Copy the build tree, and the sources where they are apart, unless this very build was copied before."""
     for original in copies:
@@ -106,7 +122,8 @@ def _copy(
                 f"{work} is among what is copied, {original}; name a folder elsewhere with --work"
             )
     mark = work / _COPIED
-    if not mark.exists() and any(each.name != _LOCK for each in work.iterdir()):
+    # An earlier version of this package may have been interrupted before it made the mark.
+    if chosen and not mark.exists() and any(each.name != _LOCK for each in work.iterdir()):
         raise UsageError(
             f"{work}: has files that are not of memtype mutate's making; name a new folder with --work"
         )

@@ -14,6 +14,8 @@ from pathlib import Path
 _BACKPORTS = "-backports"
 # Has little more than what sid lacks.
 _EXPERIMENTAL = "experimental"
+# The Origin of its Release files.
+_DEBIAN = "Debian"
 _POCKETS = ("", "-updates", "-security")
 _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -101,9 +103,14 @@ def mirrors_elsewhere() -> bool:
         return False
 
 
+def base_of(suite: str) -> str:
+    """The suite that a suite extends; itself where it stands alone."""
+    return "sid" if suite == _EXPERIMENTAL else suite.removesuffix(_BACKPORTS)
+
+
 def sources_of(suite: str) -> AptSources:
     """The apt sources of a Debian suite on this host."""
-    base = "sid" if suite == _EXPERIMENTAL else suite.removesuffix(_BACKPORTS)
+    base = base_of(suite)
     return AptSources(
         suite=suite,
         base=base,
@@ -115,7 +122,7 @@ def sources_of(suite: str) -> AptSources:
 
 def _host_archives(suite: str, base: str) -> dict[str, Archive]:
     """The host's archives for ``suite``, or none when it doesn't have the base suite."""
-    fields = ("REPO_URI", "RELEASE", "CODENAME", "COMPONENT", "ARCHITECTURE")
+    fields = ("REPO_URI", "RELEASE", "CODENAME", "COMPONENT", "ARCHITECTURE", "ORIGIN")
     listing = _once(
         "apt-get",
         "indextargets",
@@ -129,15 +136,20 @@ def _host_archives(suite: str, base: str) -> dict[str, Archive]:
 def archives_from_targets(listing: str, *, suite: str, base: str) -> dict[str, Archive]:
     """Find a suite's archives in the output of ``apt-get indextargets``, by their code names.
 
-    :param listing: Lines ``REPO_URI|RELEASE|CODENAME|COMPONENT|ARCHITECTURE``.
+    Archives of others may have Debian's code names, and their lines may come first. What says that it is
+    Debian's own is preferred; a mirror may say something else.
+
+    :param listing: Lines ``REPO_URI|RELEASE|CODENAME|COMPONENT|ARCHITECTURE|ORIGIN``.
     :param suite: The suite that is asked for.
     :param base: The suite that it extends; no archives without it.
     """
     wanted = {base + pocket for pocket in _POCKETS} | {suite}
     # A host may follow "stable"; the code name is what was asked for.
     found: dict[str, Archive] = {}
-    for line in listing.splitlines():
-        uri, release, codename, component, architecture = line.split("|")
+    targets = [line.split("|", 5) for line in listing.splitlines()]
+    for uri, release, codename, component, architecture, _ in sorted(
+        targets, key=lambda each: each[5] != _DEBIAN
+    ):
         name = release if release in wanted else codename
         if (
             component == "main"

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from memtype_support.stub_mmdebstrap import StubMmdebstrap
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.resources import cache_directory, guest_sources
 from pytest_memtype.host.store import build_dir, exclusive, seal
-from pytest_memtype.kernels import firmware, mirror
+from pytest_memtype.kernels import carry, firmware, mirror
 from pytest_memtype.kernels.bundle import bundle, resolve
 from pytest_memtype.kernels.fetch import kit_path, note_kernel
+from pytest_memtype.kernels.index import Index
+from pytest_memtype.kernels.kept_indexes import encode, path_of, read_kept
 
 
 def test_a_kernel_comes_back_as_it_was(there: Path, file: Path, here: Path) -> None:
@@ -51,6 +54,30 @@ def test_the_newer_index_stays(file: Path, here: Path, age: float, kept: bool) -
     own = contents(here)["index/bookworm.2.json"]
     assert memtype("cache", "import", file).exit_code == 0
     assert (contents(here)["index/bookworm.2.json"] == own) == kept
+
+
+def test_an_index_without_kernels_does_not_go_along(
+    there: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions kept and exported such."""
+    path = tmp_path / "kernels.tar.gz"
+    path_of(there, "trixie").write_bytes(encode(Index(None, ()), fetched=time.time()))
+    assert memtype("cache", "export", path, f"debian:{KERNEL}").stdout.count("trixie") == 0
+    with monkeypatch.context() as context:
+        context.setattr(carry, "kept_indexes", lambda *_: dict.fromkeys(("bookworm", "trixie")))
+        assert "trixie" in memtype("cache", "export", path, f"debian:{KERNEL}").stdout
+    monkeypatch.setenv("MEMTYPE_CACHE", str(here))
+    fill_with_indexes(here, age=DAY, suites=["trixie"])
+    own = path_of(here, "trixie").read_bytes()
+    assert "indexes of bookworm" in memtype("cache", "import", path).stdout
+    assert path_of(here, "trixie").read_bytes() == own
+
+
+def test_an_index_takes_the_place_of_one_without_kernels(file: Path, here: Path) -> None:
+    fill_with_indexes(here, age=DAY, suites=["trixie"])
+    path_of(here, "trixie").write_bytes(encode(Index(None, ()), fetched=time.time()))
+    assert "indexes of bookworm, trixie" in memtype("cache", "import", file).stdout
+    assert read_kept(here, "trixie") is not None
 
 
 def test_the_toolchain_goes_along_when_it_is_asked_for(
@@ -89,6 +116,7 @@ def test_what_another_version_put_beside_is_left_out(
 ) -> None:
     (folder,) = (there / "bundles").iterdir()
     (folder / "of-a-later-version").write_text("{}")
+    seal(folder)
     monkeypatch.setenv("MEMTYPE_CACHE", str(there))
     assert memtype("cache", "export", file, f"debian:{KERNEL}").exit_code == 0
     monkeypatch.setenv("MEMTYPE_CACHE", str(here))

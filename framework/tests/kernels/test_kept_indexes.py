@@ -20,6 +20,7 @@ from pytest_memtype.host.progress import silent
 from pytest_memtype.host.store import build_dir, exclusive
 from pytest_memtype.kernels import kept_indexes
 from pytest_memtype.kernels.index import Index, Kernel
+from pytest_memtype.kernels.kept_indexes import encode
 from pytest_memtype.kernels.sources import AptSources, Archive
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 
@@ -125,6 +126,51 @@ def test_an_index_without_any_kernel_is_not_kept(tmp_path: Path, monkeypatch: py
     # Backports of a new suite may have none.
     found = kept_indexes.indexes(["bookworm-backports"], cache=tmp_path, progress=silent)
     assert found == {"bookworm-backports": Index(None, ())}
+
+
+@pytest.mark.parametrize(("suite", "read_anew"), [("trixie", True), ("trixie-backports", False)])
+def test_a_kept_index_without_any_kernel_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, read_anew: bool
+) -> None:
+    """Earlier versions kept such."""
+    (tmp_path / "index").mkdir()
+    kept_indexes.path_of(tmp_path, suite).write_bytes(encode(Index(None, ()), fetched=time.time()))
+    refreshed: list[str] = []
+    monkeypatch.setattr(kept_indexes, "_refresh", lambda _cache, suite, _place, **_: refreshed.append(suite))
+    if read_anew:
+        with pytest.raises(KernelError):
+            kept_indexes.indexes([suite], cache=tmp_path, progress=silent)
+    else:
+        kept_indexes.indexes([suite], cache=tmp_path, progress=silent)
+    assert refreshed == [suite] * read_anew
+
+
+def test_a_mirror_without_a_kernel_is_asked_once_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def unpack(sources: AptSources, root: Path, **_options: object) -> None:
+        asked.append(sources.lines[0])
+        (root / "kernels").mkdir(parents=True)
+
+    def ask(mirror: str) -> None:
+        archives = {"bookworm": Archive(mirror, "bookworm")}
+        monkeypatch.setattr(kept_indexes, "sources_of", lambda suite: AptSources(suite, suite, archives))
+        with pytest.raises(KernelError, match=r"there is no kernel in it; check the mirror, .* once an hour"):
+            kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent)
+
+    monkeypatch.setattr(kept_indexes, "unpack", unpack)
+    ask("http://one.example.org")
+    ask("http://one.example.org")
+    assert len(asked) == 1
+    # The user has mended the list of mirrors.
+    ask("http://two.example.org")
+    assert len(asked) == 2
+    note = build_dir(tmp_path, "index-bookworm") / kept_indexes._REFUSED
+    os.utime(note, (time.time() - 3601,) * 2)
+    ask("http://two.example.org")
+    assert len(asked) == 3
 
 
 @pytest.mark.timeout(60)

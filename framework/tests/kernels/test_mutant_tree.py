@@ -80,11 +80,11 @@ def gcc() -> str:
     return f"CONFIG_GCC_VERSION={major * 10000 + minor * 100 + patch}\n"
 
 
-def plant_in(tree: Path, *mutants: Mutant, work: Path) -> PlantedTree:
+def plant_in(tree: Path, *mutants: Mutant, work: Path, chosen: bool = True) -> PlantedTree:
     spec = parse(f"tree:{tree}")
     assert isinstance(spec, BuildSpec)
     work.mkdir(parents=True, exist_ok=True)
-    return planted(spec, mutants, work=work, progress=silent)
+    return planted(spec, mutants, work=work, chosen=chosen, progress=silent)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -205,6 +205,15 @@ def test_a_folder_with_files_of_others_stays(tree: Path, tmp_path: Path) -> None
     ):
         plant_in(tree, MAP, work=work)
     assert (work / "tree" / "oak").exists()
+
+
+def test_a_copy_that_an_earlier_version_was_interrupted_in(tree: Path, tmp_path: Path) -> None:
+    """It made no mark before the copy. Nobody but this command has files in the folder of its own choice."""
+    work = tmp_path / ".memtype/mutants/linux-1a2b3c4d"
+    (work / "tree").mkdir(parents=True)
+    (work / "tree" / "half").touch()
+    assert plant_in(tree, MAP, work=work, chosen=False).mutants == (MAP,)
+    assert not (work / "tree" / "half").exists()
 
 
 def test_a_kernel_that_does_not_build(tree: Path, tmp_path: Path) -> None:

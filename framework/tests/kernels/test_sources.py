@@ -6,14 +6,14 @@ from pytest_memtype.kernels import route, sources
 from pytest_memtype.kernels.sources import AptSources, archives_from_targets, sources_of
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-# As apt-get indextargets prints the fields REPO_URI, RELEASE, CODENAME, COMPONENT, ARCHITECTURE.
+# As apt-get indextargets prints the fields REPO_URI, RELEASE, CODENAME, COMPONENT, ARCHITECTURE, ORIGIN.
 BOOKWORM = """\
-http://mirror.invalid/debian/|bookworm|bookworm|main|amd64
-http://mirror.invalid/debian/|bookworm|bookworm|contrib|amd64
-http://mirror.invalid/debian/|bookworm|bookworm|main|all
-http://mirror.invalid/debian/|bookworm-updates|bookworm-updates|main|amd64
-http://mirror.invalid/security/|bookworm-security|bookworm-security|main|amd64
-http://other.invalid/|nodistro|nodistro|main|amd64
+http://mirror.invalid/debian/|bookworm|bookworm|main|amd64|Debian
+http://mirror.invalid/debian/|bookworm|bookworm|contrib|amd64|Debian
+http://mirror.invalid/debian/|bookworm|bookworm|main|all|Debian
+http://mirror.invalid/debian/|bookworm-updates|bookworm-updates|main|amd64|Debian
+http://mirror.invalid/security/|bookworm-security|bookworm-security|main|amd64|Debian
+http://other.invalid/|nodistro|nodistro|main|amd64|Other
 """
 
 
@@ -37,8 +37,8 @@ def test_backports_come_from_the_mirror_of_their_suite() -> None:
 def test_a_suite_the_host_follows_by_another_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Apt names the files of its indexes by the names that stand in the lines."""
     listing = (
-        "http://mirror.invalid/debian/|stable|trixie|main|amd64\n"
-        "http://mirror.invalid/security/|stable-security|trixie-security|main|amd64\n"
+        "http://mirror.invalid/debian/|stable|trixie|main|amd64|Debian\n"
+        "http://mirror.invalid/security/|stable-security|trixie-security|main|amd64|Debian\n"
     )
     monkeypatch.setattr(sources, "_once", lambda *_: listing)
     monkeypatch.setattr(sources, "debian_keyring", lambda: None)
@@ -54,9 +54,26 @@ def test_a_suite_the_host_follows_by_another_name_is_found(monkeypatch: pytest.M
 def test_a_suite_the_host_does_not_have_is_left_to_mmdebstrap(tmp_path: Path) -> None:
     assert read(BOOKWORM, "trixie", "trixie", KEYRING).lines == ()
     assert read("", "bookworm", "bookworm", KEYRING).lines == ()
-    cdrom = "cdrom:[Debian 12]/|bookworm|bookworm|main|amd64\n"
+    cdrom = "cdrom:[Debian 12]/|bookworm|bookworm|main|amd64|Debian\n"
     assert read(cdrom, "bookworm", "bookworm", KEYRING).lines == ()
     assert AptSources(suite="trixie", base="trixie").arguments(tmp_path) == ["trixie", str(tmp_path)]
+
+
+STRANGER = "http://other.example.org/tools/|bookworm|bookworm|main|amd64|tools bookworm\n"
+
+
+def test_an_archive_of_others_with_debians_code_name_is_not_debians() -> None:
+    """Apt reads its file first where its name comes first."""
+    assert read(STRANGER + BOOKWORM, "bookworm", "bookworm").lines == (
+        "deb http://mirror.invalid/debian/ bookworm main",
+        "deb http://mirror.invalid/debian/ bookworm-updates main",
+        "deb http://mirror.invalid/security/ bookworm-security main",
+    )
+
+
+def test_a_mirror_may_say_that_it_is_not_debians() -> None:
+    mirror = BOOKWORM.replace("|Debian\n", "|Own | mirror\n")
+    assert read(mirror, "bookworm", "bookworm").lines == read(BOOKWORM, "bookworm", "bookworm").lines
 
 
 def test_the_kernels_of_backports_are_not_those_of_their_suite() -> None:
