@@ -188,7 +188,6 @@ def test_ram_is_write_back_again(guest: Guest) -> None:
     assert guest.tracked(ram) == ()
 
 
-@pytest.mark.expect_oops("mtrr_trim_uncached_memory")
 @pytest.mark.layout(COVERED)
 @pytest.mark.hardware(cmdline="nokaslr")
 def test_ram_that_an_mtrr_makes_uncached_is_lost(guest: Guest) -> None:
@@ -202,6 +201,9 @@ def test_ram_that_an_mtrr_makes_uncached_is_lost(guest: Guest) -> None:
     guest.kexec()
 
     assert complaint in guest.shell("dmesg").output
+    # The new kernel warns of it as it boots, so this is no report of the test's.
+    assert any("WARNING" in line and "mtrr_trim_uncached_memory" in line for line in guest.log)
+    assert guest.reports() == ()
     assert not ram_in(guest, hole.start)
     assert not ram_in(guest, hole.end - 1)
     assert ram_in(guest, hole.start - 1)

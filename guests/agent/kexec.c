@@ -40,9 +40,13 @@ static bool kexec_open(const struct request *request, const char *key, int *file
 		return false;
 	}
 	*file = open(path, O_RDONLY | O_CLOEXEC);
-	if (*file < 0)
+	if (*file < 0) {
 		buffer_error(reply, "kexec: %s: %s", path, strerror(errno));
-	return *file >= 0;
+		return false;
+	}
+	/* A kernel that refuses it would keep it in its RAM. */
+	unlink(path);
+	return true;
 }
 
 void kexec_load(const struct request *request, struct buffer *reply)

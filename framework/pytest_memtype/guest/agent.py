@@ -202,6 +202,11 @@ class Agent:
                 return self.accept(verb, line.content)
         raise AgentError(f"the agent's serial line damaged the request {verb!r} {_ATTEMPTS} times")
 
+    @property
+    def gone(self) -> bool:
+        """Has the agent a successor?"""
+        return self._gone
+
     def check_present(self, what: str) -> None:
         """Check that the agent's kernel hasn't loaded itself anew.
 
@@ -225,7 +230,7 @@ class Agent:
         return reply.decode(lambda content: Mailbox(memory, content["runs"]))
 
     def forget_memory(self) -> None:
-        """Forget where the mailbox lies: the guest has moved to another QEMU, and its memory with it."""
+        """Forget where the mailbox lies: the guest has moved to another QEMU, or its kernel moves pages."""
         self.__dict__.pop("mailbox", None)
 
     def successor(self) -> Agent:

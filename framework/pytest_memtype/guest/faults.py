@@ -44,7 +44,7 @@ class FaultCounts:
 
 
 class Fault:
-    """A function that is told to fail; in a ``with`` statement, until its end, also by an error.
+    """A function that is told to fail; in a ``with`` statement, until its end, also by an error or a kexec.
 
     :ivar function: Its name in the kernel's symbol table.
     """
@@ -76,6 +76,9 @@ class Fault:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # It has ended with its kernel.
+        if self._agent.gone:
+            return
         if error is None:
             self.disarm()
             return

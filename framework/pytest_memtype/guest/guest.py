@@ -76,6 +76,8 @@ NO_PARAMETERS: Mapping[str, Value] = MappingProxyType({})
 _NAME_LENGTH = 31
 # guests/module/driver_operations.c: pages of one allocation.
 _MOST_RAM = 1024
+# init/version.c, linux_banner: a kernel's first line.
+_BOOT = b"Linux version "
 _MUTANT = "/sys/kernel/debug/memtype_mutant"
 
 
@@ -98,6 +100,7 @@ class Guest:
     :ivar others_before: How many of the first observations were made before the test.
     :ivar modules: The modules of the user's that it has loaded, by name.
     :ivar user_module: Builds a module for its kernel; set by the run that the guest is of.
+    :ivar before_kexec: Called with the guest before each :meth:`kexec`; set by the run that the guest is of.
     :ivar after_kexec: Called with the guest after each :meth:`kexec`; set by the run that the guest is of.
     :ivar brought: Paths of the modules' files that its template has.
     """
@@ -129,6 +132,7 @@ class Guest:
                 f"expects it at {DEVICE_MEMORY:#x}"
             )
         self.user_module: Callable[[str], BuiltModule] | None = None
+        self.before_kexec: Callable[[Guest], None] | None = None
         self.after_kexec: Callable[[Guest], None] | None = None
         self.begin_test()
 
@@ -660,22 +664,44 @@ class Guest:
         mapping, driver, process or module: those made before raise UsageError from now on, and RAM of
         :meth:`ram` is anybody's. Windows of :meth:`mmio` stay what they are. It takes about four seconds.
 
+        The old kernel is audited as at the end of a test, which its aliases fail. Aliases of the new kernel's
+        boot and reports up to its agent's greeting are the boot's and no test's: :attr:`log` has the latter.
+
         :param timeout: Seconds that the new kernel has until its agent greets.
         :raises Unavailable: its kernel doesn't load another, for want of CONFIG_KEXEC_FILE or permission; or
-            the guest runs a distribution, or is a target.
+            the guest has memory that was plugged in, runs a distribution, or is a target.
         :raises BootError: the new kernel doesn't come as far as its agent.
         :raises GuestError: the kernel can't be loaded, or the new one dies.
         """
-        agent = load_again(self._agent, self.journal, self.machine)
+
+        def before() -> None:
+            if self.before_kexec is not None:
+                self.before_kexec(self)
+
+        size = _size(self._console_log)
+        agent = load_again(self._agent, self.journal, self.machine, before=before)
         for module in self.modules.values():
             module.loaded = False
         self._go_by(agent)
         greeting = greeted_again(agent, timeout=timeout)
+        self._leave_boot_out(size)
         bar = greeting.decode(lambda content: _bar(content["device"]))
         if bar != self._device_memory.bar:
             raise GuestError(f"the test device's memory has moved to {bar} from {self._device_memory.bar}")
         if self.after_kexec is not None:
             self.after_kexec(self)
+
+    def _leave_boot_out(self, position: int) -> None:
+        """Leave the reports of a boot that has just ended out of :meth:`reports`.
+
+        :param position: Where the console's log ended when the kernel before was told to go. It may have
+            reported something after that, which isn't left out.
+        """
+        said = self._said()
+        boot = said.find(_BOOT, position - self._console_start)
+        if boot >= 0:
+            self._reported.extend(find_reports(sanitize(said[:boot])))
+            self._console_start += len(said)
 
     def cpu(self, number: int) -> Cpu:
         """A CPU, to take it off and to bring it back.
@@ -728,13 +754,19 @@ class Guest:
         return screenshot(self.qmp, device=DISPLAY if self.hardware.display else None)
 
     def reports(self) -> tuple[ConsoleReport, ...]:
-        """The kernel's reports on its console since :meth:`begin_test`: oopses, warnings, lockups, panics."""
+        """The kernel's reports on its console since :meth:`begin_test`: oopses, warnings, lockups, panics.
+
+        Those of a boot by :meth:`kexec` aren't among them.
+        """
         if not isinstance(self.host_machine, Machine) and self.host_machine.alive:
             # The console of a target may be quiet, or out of reach.
             return find_reports("\n".join(self.log))
+        return (*self._reported, *find_reports(sanitize(self._said())))
+
+    def _said(self) -> bytes:
         with self._console_log.open("rb") as file:
             file.seek(self._console_start)
-            return find_reports(sanitize(file.read()))
+            return file.read()
 
     def reset(self) -> None:
         """Make the guest fit for another test: no process, no driver's mapping, the default policy.
@@ -754,6 +786,7 @@ class Guest:
         self._seen_others = set()
         self._log_start = len(self._agent.log)
         self._console_start = _size(self._console_log)
+        self._reported: list[ConsoleReport] = []
 
     @property
     def _console_log(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 from pytest_memtype.errors import BootError, GuestError, GuestHung, Unavailable
@@ -26,21 +27,26 @@ _REASONS: Final = {
 }
 
 
-def load_again(agent: Agent, journal: Journal, machine: Machine) -> Agent:
+def load_again(agent: Agent, journal: Journal, machine: Machine, *, before: Callable[[], None]) -> Agent:
     """Have a guest's kernel load itself anew, and return the agent of the new one, which has yet to greet.
 
     :param agent: The guest's agent, which is gone then.
     :param journal: Its journal, which then forgets what was mapped.
     :param machine: Its QEMU.
-    :raises Unavailable: the guest runs a distribution, whose agent nobody would start again; or its kernel
-        doesn't do it.
+    :param before: Called before the guest's kernel is told, which may still refuse.
+    :raises Unavailable: the guest runs a distribution, whose agent nobody would start again; it has memory
+        that was plugged in; or its kernel doesn't do it.
     :raises GuestError: its kernel can't do it, as when it has too little memory.
     """
     config = machine.config
     if config.kernel is None or config.initrd is None or config.network:
         raise Unavailable("kexec() wants a guest of the agent alone: a distribution's isn't started again")
+    if machine.plugged:
+        # The new kernel may lie in it, or takes it with a policy of its own: it could never be unplugged.
+        raise Unavailable("kexec(): unplug the memory first, which the new kernel may not give back")
     put_file(agent, config.kernel.read_bytes(), _KERNEL)
     put_file(agent, config.initrd.read_bytes(), _INITRD)
+    before()
     reply = agent.call("kexec", kernel=_KERNEL, initrd=_INITRD)
     error = reply.decode(lambda content: error_number(content["errno"]))
     journal.done("kexec", actor="test", arguments={}, result=error, log=reply.log)

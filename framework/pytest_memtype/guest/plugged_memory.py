@@ -51,7 +51,9 @@ def plug_memory(agent: Agent, journal: Journal, machine: Machine, size: str | in
         raise UsageError(f"plug_memory: {count:#x} bytes are not whole blocks of the kernel's {block:#x}")
     region = Region(plug(machine, count).start, count // PAGE_SIZE)
     numbers = range(region.start // block, region.end // block)
-    reply = agent.call("shell", command=f"cd {_BLOCKS}; cat {' '.join(f'memory{n}/state' for n in numbers)}")
+    # Their paths, one by one, are longer than a request.
+    states_of = f"for n in $(seq {numbers[0]} {numbers[-1]}); do cat {_BLOCKS}/memory$n/state; done"
+    reply = agent.call("shell", command=states_of)
     journal.done("plug_memory", actor="test", arguments={"size": count}, result=region.start, log=reply.log)
     states = reply.decode(lambda content: plain(content["output"])).split()
     if states != ["online"] * len(numbers):
@@ -70,7 +72,11 @@ def unplug_memory(agent: Agent, journal: Journal, machine: Machine, region: Regi
     :raises UsageError: it is something else.
     :raises GuestError: the kernel doesn't give it back, or the guest died meanwhile.
     """
-    unplug(machine, region.start, region.size)
+    try:
+        unplug(machine, region.start, region.size)
+    finally:
+        # The mailbox may have lain there, and the kernel moves pages also of memory that stays then.
+        agent.forget_memory()
     # Not there after Guest.reset().
     if region in journal.ram:
         journal.ram.remove(region)

@@ -16,9 +16,11 @@ from pytest_memtype.machine.hardware import RamRange
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory import host_address
 from pytest_memtype.machine.qmp import Event
+from pytest_memtype.machine.timeouts import HOTPLUG
 
-# Page tables and struct pages are made, and all pages are freed, one by one; on a host that is busy.
-_SECONDS: Final = 60.0
+# The notices that QEMU gives (hw/acpi/memory_hotplug.c), which the kernel's answers name as their source.
+_DEVICE_CHECK: Final = 1
+_EJECT_REQUEST: Final = 3
 # ACPI specification 6.5, "_OST (OSPM Status Indication)": status codes.
 _SUCCESS: Final = 0
 _EJECTION_IN_PROGRESS: Final = 0x84
@@ -54,11 +56,15 @@ def plug(machine: Machine, size: int) -> RamRange:
     dimms = (each["data"] for each in qmp.execute("query-memory-devices"))
     start = next(each["addr"] for each in dimms if each["id"] == name)
     machine.plugged[name] = RamRange(start, size, host_address(qmp.monitor, start))
-    answer = _wait(machine, before, lambda event: _status(event, name) is not None)
-    if _status(answer, name) != _SUCCESS:
+
+    def told(event: Event) -> int | None:
+        return _status(event, name, source=_DEVICE_CHECK)
+
+    answer = _wait(machine, before, lambda event: told(event) is not None)
+    if told(answer) != _SUCCESS:
         raise GuestError(
             f"the guest's kernel refused {size >> 20} MiB of memory at {start:#x} (_OST status "
-            f"{_status(answer, name):#x}); guest.log has its reason"
+            f"{told(answer):#x}); guest.log has its reason"
         )
     return machine.plugged[name]
 
@@ -79,14 +85,18 @@ def unplug(machine: Machine, start: int, size: int) -> None:
     before = len(machine.qmp.events)
     machine.qmp.execute("device_del", {"id": name})
 
-    def ended(event: Event) -> bool:
-        return _is_gone(event, name) or _status(event, name) not in (None, _EJECTION_IN_PROGRESS)
+    def told(event: Event) -> int | None:
+        return _status(event, name, source=_EJECT_REQUEST)
 
-    answer = _wait(machine, before, ended)
+    answer = _wait(
+        machine,
+        before,
+        lambda event: _is_gone(event, name) or told(event) not in (None, _EJECTION_IN_PROGRESS),
+    )
     if not _is_gone(answer, name):
         raise GuestError(
             f"the guest's kernel doesn't give back the memory at {start:#x} (_OST status "
-            f"{_status(answer, name):#x}); guest.log has its reason"
+            f"{told(answer):#x}); guest.log has its reason"
         )
     del machine.plugged[name]
     machine.qmp.execute("object-del", {"id": f"{name}-memory"})
@@ -94,14 +104,18 @@ def unplug(machine: Machine, start: int, size: int) -> None:
 
 def _wait(machine: Machine, before: int, wanted: Callable[[Event], bool]) -> Event:
     doing = "waiting for the guest's kernel to take memory, or to give it back"
-    return machine.qmp.wait_for_event(wanted, doing=doing, after=before, timeout=_SECONDS)
+    return machine.qmp.wait_for_event(wanted, doing=doing, after=before, timeout=HOTPLUG)
 
 
-def _status(event: Event, name: str) -> int | None:
-    """The status that the guest's kernel answers about a DIMM; None in another event."""
-    if event["event"] != "ACPI_DEVICE_OST" or event["data"]["info"].get("device") != name:
+def _status(event: Event, name: str, *, source: int) -> int | None:
+    """The status that the guest's kernel answers to a notice about a DIMM; None in another event.
+
+    The last answer about a DIMM may come when another of its name is there already.
+    """
+    if event["event"] != "ACPI_DEVICE_OST":
         return None
-    return int(event["data"]["info"]["status"])
+    info = event["data"]["info"]
+    return int(info["status"]) if (info.get("device"), info["source"]) == (name, source) else None
 
 
 def _is_gone(event: Event, name: str) -> bool:

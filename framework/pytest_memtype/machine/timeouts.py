@@ -59,6 +59,10 @@ START: Final = 30.0 * _PATIENCE
 #: Falling asleep and waking: drivers are asked, CPUs are taken off, and the firmware is entered.
 SUSPEND: Final = 60.0 * _PATIENCE
 
+#: The kernel takes memory that is plugged in, or gives it back: page tables and struct pages are made, and
+#: all pages are freed, one by one.
+HOTPLUG: Final = 60.0 * _PATIENCE
+
 #: A fork of a QEMU that is loaded already. It needs 0.001 s on an idle host.
 LAUNCH: Final = 5.0 * _PATIENCE
 

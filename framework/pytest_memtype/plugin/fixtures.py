@@ -51,7 +51,7 @@ _TIMES = pytest.StashKey[int]()
 
 GUESTS = pytest.StashKey[GuestsOfTest]()
 AUDITED = pytest.StashKey[list[Checked]]()
-"""What the audits at the end of the test found."""
+"""What the audits found, at the end of the test and before each kernel's end by kexec."""
 
 NEXT = pytest.StashKey[pytest.Item | None]()
 
@@ -153,8 +153,12 @@ def guest_factory(
     own = GuestsOfTest(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
     node.stash[GUESTS] = guests
+    audited = node.stash[AUDITED] = []
     before = node.stash[SINCE] = guests.positions()
     guests.reset()
+
+    def end_kernel(guest: Guest) -> None:
+        audited.extend(guests.end_kernel(guest, test=node.nodeid, audited=not config.getoption("--no-audit")))
 
     def start(
         *,
@@ -165,7 +169,7 @@ def guest_factory(
         kind = GuestSpec(kernel, named_layout(layout, node), hardware, system, default.modules)
         guest = guests.shared(kind) if share else guests.start(kind)
         guest.user_module = functools.partial(session.user_module, folder=node.path.parent, kernel=kernel)
-        guest.after_kexec = session.begin_again
+        guest.before_kexec, guest.after_kexec = end_kernel, guests.begin_again
         for path, parameters in modules:
             guest.load(path, parameters)
         if not share:

@@ -207,7 +207,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if skipped is not None:
         raise skipped
     if panic is None and not item.config.getoption("--no-audit"):
-        item.stash[AUDITED] = checked = guests.audit()
+        checked = item.stash[AUDITED]
+        checked += guests.audit()
         wrong = alias_complaint(checked, expected_alias(item))
         # A reproducer of a reported bug checks its aliases itself.
         if wrong and not item.get_closest_marker("bug"):

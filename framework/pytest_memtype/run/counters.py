@@ -54,6 +54,15 @@ class CounterCollector:
         """
         self._read(guest, test, kernel=kernel, name=f"test-{time.time_ns()}-{os.getpid()}")
 
+    def begin_again(self, guest: Guest, *, kernel: str) -> None:
+        """Note what a kernel has counted that has loaded itself anew: a boot, as that of a template.
+
+        :param guest: The guest, whose counters before that have been read.
+        :param kernel: The spec of its kernel.
+        """
+        name = f"boot-{time.time_ns()}-{os.getpid()}"
+        self._read(guest, "", kernel=kernel, name=name, template=name)
+
     def _read(self, guest: Guest, test: str, *, kernel: str, name: str, template: str = "") -> None:
         began = template or self._templates.pop(guest, "")
         state = guest.machine.state

@@ -341,11 +341,14 @@ class Session:
         note_start(guest)
         return guest
 
-    def begin_again(self, guest: Guest) -> None:
+    def begin_again(self, kind: GuestSpec, guest: Guest) -> None:
         """Note what a guest has whose kernel has just loaded itself anew: it isn't the test's.
 
-        :param guest: The guest. What its kernel counted before for coverage is lost.
+        :param kind: The kind of guest.
+        :param guest: The guest.
         """
+        if self._counters is not None:
+            self._counters.begin_again(guest, kernel=kind.kernel)
         note_boot(guest)
         self._switch_mutant(guest)
         # Without the module there are no observations.
@@ -470,6 +473,34 @@ class GuestsOfTest:
             if each.guest.host_machine.alive
             and each.guest.host_machine.state in (GuestState.READY, GuestState.STOPPED)
         ]
+
+    def end_kernel(self, guest: Guest, *, test: str, audited: bool) -> list[Checked]:
+        """Collect what a kernel takes with it that is about to load itself anew, as at the end of a test.
+
+        :param guest: One of the guests.
+        :param test: The node id of the test.
+        :param audited: Whether to audit it.
+        :returns: The audit.
+        :raises GuestError: the guest ended or hung.
+        """
+        number, started = self._started(guest)
+        found = [dataclasses.replace(check(guest, told=started.told), guest=number)] if audited else []
+        self.session.count(started.kind, guest, test=test)
+        return found
+
+    def begin_again(self, guest: Guest) -> None:
+        """Take what a guest has for its boot's, whose kernel has just loaded itself anew.
+
+        :param guest: One of the guests.
+        """
+        _, started = self._started(guest)
+        # They were the old kernel's.
+        started.told.clear()
+        self.session.begin_again(started.kind, guest)
+
+    def _started(self, guest: Guest) -> tuple[int, _Started]:
+        """The number of a guest, and how it was started."""
+        return next(each for each in enumerate(self.guests, start=1) if each[1].guest is guest)
 
     def reset(self) -> None:
         """Make the live guests fit for another test, which shares them."""

@@ -6,11 +6,14 @@ import dataclasses
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from pytest_memtype import Guest, MemType
 from pytest_memtype.errors import BootError, GuestPanicked, Unavailable, UsageError
+from pytest_memtype.guest.agent import Agent
+from pytest_memtype.guest.kexec import greeted_again
 from pytest_memtype.machine.state import GuestState
 
 pytestmark = [pytest.mark.needs_module, pytest.mark.needs_config("KEXEC_FILE")]
@@ -137,6 +140,50 @@ def test_a_kernel_that_cannot(guest: Guest) -> None:
     drm.release(mapping)
     results = [each["result"] for each in guest.journal.entries if each["operation"] == "kexec"]
     assert results == [errno.ENOSYS, errno.EPERM]
+    # They would keep 17 MB of its RAM.
+    assert guest.shell("ls /tmp/memtype-kexec-*").status != 0
+
+
+def test_faults_end_with_their_kernel(guest: Guest) -> None:
+    """Nobody can disarm them any more, and nobody need."""
+    with guest.kernel.count("ioremap"), guest.faults.fail("ioremap", after=9):
+        guest.kexec()
+    assert guest.driver("drm").ioremap(guest.mmio(pages=1), WC).accepted
+
+
+@pytest.mark.parametrize("kind", [GuestPanicked, ZeroDivisionError])
+def test_an_error_behind_a_kexec_stays_its_own(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def dies(agent: Agent, *, timeout: float) -> NoReturn:
+        greeted_again(agent, timeout=timeout)
+        raise kind("of the new kernel's")
+
+    monkeypatch.setattr("pytest_memtype.guest.guest.greeted_again", dies)
+    with pytest.raises(kind, match="of the new kernel's"), guest.faults.fail("ioremap"):
+        guest.kexec()
+
+
+def test_reports_of_a_boot_are_nobodys(guest: Guest) -> None:
+    """Those before and after it are the test's."""
+    before = "WARNING: CPU: 0 PID: 1 at mm/before.c:1 before+0x1/0x2"
+    trace = ["Call Trace:", " <TASK>", " init+0x1/0x2", " </TASK>", "---[ end trace 0123456789abcdef ]---"]
+    boot, after = before.replace("before", "boot"), before.replace("before", "after")
+
+    def say(*lines: str) -> None:
+        with (guest.machine.logs / "console.log").open("ab") as console:
+            console.writelines(f"[    1.000000] {line}\n".encode() for line in lines)
+
+    say(before, *trace)
+    position = guest._console_start
+    say("Linux version 6.1.0", boot, *trace)
+    guest._leave_boot_out(position)
+    say(after, *trace)
+    assert [each.title for each in guest.reports()] == [
+        f"WARNING in {where} at mm/{where}.c:1" for where in ("before", "after")
+    ]
+    guest.begin_test()
+    assert guest.reports() == ()
 
 
 def test_a_distribution_is_not_started_again(guest: Guest) -> None:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pytest_memtype import Guest, Layout, MemType, Region
+from pytest_memtype import Guest, Hardware, Layout, MemType, Region
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, Unavailable, UsageError
+from pytest_memtype.guest.agent import Agent, Reply
+from pytest_memtype.guest.journal import Journal
+from pytest_memtype.guest.plugged_memory import plug_memory
+from pytest_memtype.guest.protocol import encode_request, new_token
 from pytest_memtype.machine import plugged_memory
+from pytest_memtype.machine.hardware import RamRange
 from pytest_memtype.machine.memory_map import Kind, owners
+from pytest_memtype.target.dry_run import DryMachine
 
 pytestmark = [
     pytest.mark.hardware(most_memory="512M"),
@@ -113,6 +123,106 @@ def test_a_kernel_that_does_not_give_it_back(guest: Guest) -> None:
     guest.unplug_memory(region)
 
 
+@WITH_REMOVAL
+def test_the_mailbox_moves_with_the_memory_that_it_lay_in(guest: Guest, tmp_path: Path) -> None:
+    """Linux takes pages that it can move from plugged memory first, and moves them as that goes."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(256)) * 8192)
+    region = guest.plug_memory("128M")
+    for where in (region.start, 0):
+        with guest.batch() as batch:
+            status = batch.add(guest.shell, "true")
+        assert status.result().status == 0
+        pieces = guest._agent.mailbox._pieces
+        assert all((start >= region.start) == (where >= region.start) for start, _ in pieces)
+        assert guest.get(guest.put(file)) == file.read_bytes()
+        if where:
+            guest.unplug_memory(region)
+    assert guest.plug_memory("128M") == region
+    with guest.batch() as batch:
+        status = batch.add(guest.shell, "true")
+    assert status.result().status == 0
+
+
+@WITH_REMOVAL
+@pytest.mark.needs_config("KEXEC_FILE")
+def test_a_kernel_is_not_loaded_anew_with_it(guest: Guest) -> None:
+    """The new kernel would take it by a policy of its own, and perhaps lie in it."""
+    region = guest.plug_memory("128M")
+    with pytest.raises(Unavailable, match=r"kexec\(\): unplug the memory first"):
+        guest.kexec()
+    assert not guest.shell("ls /tmp/memtype-kexec-*").output.startswith("/tmp")
+    guest.unplug_memory(region)
+    guest.kexec()
+    assert guest.plug_memory("128M") == region
+
+
+def test_the_largest_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states of all its blocks are asked for in one request, whose length has an end."""
+    blocks = (1 << 40) // (128 << 20)
+    monkeypatch.setattr(
+        "pytest_memtype.guest.plugged_memory.plug", lambda _, size: RamRange(1 << 32, size, 0)
+    )
+
+    def answer(verb: str, fields: dict[str, str | int]) -> Reply:
+        encode_request(1, new_token(), verb, fields)
+        states = "for n in $(seq 32 8223);" in str(fields["command"])
+        return Reply(verb, {"status": 0, "output": "online\n" * blocks if states else "8000000\n"}, ())
+
+    machine = DryMachine(tmp_path, Hardware())
+    journal = Journal()
+    region = plug_memory(Agent(machine, stub=answer), journal, machine, "1024G")  # type: ignore[arg-type]
+    assert journal.ram == [region] == [Region(1 << 32, (1 << 40) >> 12)]
+
+
+def ost(source: int, status: int, device: str = "dimm0") -> dict[str, Any]:
+    """QEMU's event of an answer to a notice: 1 of memory that came, 3 of a wish to have it back."""
+    info = {"device": device, "slot": "0", "slot-type": "DIMM", "source": source, "status": status}
+    return {"event": "ACPI_DEVICE_OST", "data": {"info": info}}
+
+
+class FakeQmp:
+    """A QEMU that sends some events when a device comes or goes."""
+
+    def __init__(self, said: list[dict[str, Any]]) -> None:
+        self.events: tuple[dict[str, Any], ...] = ()
+        self.said = said
+
+    def execute(self, command: str, _arguments: object = None) -> list[dict[str, Any]]:
+        if command in ("device_add", "device_del"):
+            self.events += tuple(self.said)
+        return [{"data": {"id": "dimm0", "addr": 1 << 32}}]
+
+    def monitor(self, _command: str) -> str:
+        return "Host virtual address for 0x100000000 (dimm0-memory) is 0x7f0000000000"
+
+    def wait_for_event(
+        self, wanted: Callable[[dict[str, Any]], bool], *, after: int, **_others: object
+    ) -> dict[str, Any]:
+        return next(each for each in self.events[after:] if wanted(each))
+
+
+def a_machine(*said: dict[str, Any]) -> Any:
+    hardware = Hardware(memory="256M", most_memory="512M")
+    return SimpleNamespace(hardware=hardware, qmp=FakeQmp([*said]), plugged={})
+
+
+def test_a_late_answer_to_another_notice() -> None:
+    """Linux answers once more after it has let memory go, when another may be there under that name."""
+    machine = a_machine(ost(3, 0), ost(1, 1))
+    with pytest.raises(GuestError, match=r"refused 128 MiB of memory at 0x100000000 \(_OST status 0x1\)"):
+        plugged_memory.plug(machine, 128 << 20)
+    machine = a_machine(ost(3, 0x80), ost(1, 0))
+    plugged_memory.plug(machine, 128 << 20)
+    assert list(machine.plugged) == ["dimm0"]
+    machine.qmp.said = [ost(1, 1), ost(3, 0x84), ost(3, 0x80)]
+    with pytest.raises(GuestError, match=r"doesn't give back the memory .* \(_OST status 0x80\)"):
+        plugged_memory.unplug(machine, 1 << 32, 128 << 20)
+    machine.qmp.said = [ost(1, 1), {"event": "DEVICE_DELETED", "data": {"device": "dimm0"}}]
+    plugged_memory.unplug(machine, 1 << 32, 128 << 20)
+    assert machine.plugged == {}
+
+
 def test_a_kernel_without_it(guest: Guest) -> None:
     """It has no such folder (drivers/acpi/acpi_memhotplug.c, acpi_memory_hotplug_init())."""
     assert not guest.shell("mount -t tmpfs none /sys/firmware/acpi/hotplug").status
@@ -126,7 +236,7 @@ def deaf(guest: Guest) -> None:
 
 
 def test_a_kernel_that_does_not_answer(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugged_memory, "_SECONDS", 0.5)
+    monkeypatch.setattr(plugged_memory, "HOTPLUG", 0.5)
     deaf(guest)
     with pytest.raises(GuestHung, match="waiting for the guest's kernel to take memory"):
         guest.plug_memory("128M")

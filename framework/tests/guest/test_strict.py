@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pytest_memtype import Mapping, MemType, Region
-from pytest_memtype.errors import AgentError
+from pytest_memtype.errors import AgentError, GuestError, UsageError
+from pytest_memtype.guest import plugged_memory
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.audited import audited
 from pytest_memtype.guest.driver import Driver
@@ -18,12 +21,13 @@ from pytest_memtype.guest.faults import Faults
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.journal import Journal
 from pytest_memtype.guest.kernel_functions import KernelFunctions
+from pytest_memtype.guest.kexec import load_again
 from pytest_memtype.guest.observation import decode_observation, decode_status
 from pytest_memtype.guest.outcome import decode_kernel, decode_tracked, decode_verdict
 from pytest_memtype.guest.page_table import decode_leaves
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.registers import decode_registers
-from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.hardware import Hardware, RamRange
 from pytest_memtype.machine.layout import Layout
 from pytest_memtype.target.dry_run import DryMachine, DryRun
 from pytest_memtype.target.permission import TargetConfig
@@ -151,6 +155,14 @@ def a_guest(agent: Agent) -> Guest:
     return Guest(agent, greeting, layout=Layout("firmware"), memory=Region(BAR, 16))
 
 
+def kexec(agent: Agent) -> object:
+    """Have an agent load a kernel that is some file."""
+    config = SimpleNamespace(kernel=Path(__file__), initrd=Path(__file__), network=False)
+    machine = SimpleNamespace(config=config, plugged={})
+    vars(agent)["mailbox"] = SimpleNamespace(size=1 << 20, write=lambda _message: {})
+    return load_again(agent, Journal(), machine, before=lambda: None)  # type: ignore[arg-type]
+
+
 CALLS: dict[str, tuple[Callable[[Agent], object], Any]] = {
     "ioremap": (lambda agent: Driver("drm", agent, Journal()).ioremap(REGION, MemType.WC), OUTCOME),
     "mmap of a node": (
@@ -170,6 +182,7 @@ CALLS: dict[str, tuple[Callable[[Agent], object], Any]] = {
     "process": (lambda agent: a_guest(agent).process("P"), {"pid": 8}),
     "kept pages": (lambda agent: a_guest(agent).kept_pages(), {"kept_pages": 0}),
     "fault": (lambda agent: Faults(agent, Journal()).fail("f"), {"errno": 0, "handle": 1}),
+    "kexec": (kexec, {"errno": 0}),
     "kernel call": (
         lambda agent: KernelFunctions(agent, Journal(), Faults(agent, Journal())).call("f"),
         {"errno": 0, "address": 1, "returned": 1, "memory": [1]},
@@ -195,6 +208,35 @@ def test_each_answer_is_checked(name: str, tmp_path: Path) -> None:
         said = refusal(call, agent(each))
         assert "makes no sense" in said, each
         assert said.isprintable()
+
+
+@pytest.mark.parametrize("asked", ["block_size_bytes", "state"])
+def test_the_blocks_of_plugged_memory_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Their size, of which there is a least one, and what each is."""
+    monkeypatch.setattr(plugged_memory, "plug", lambda _machine, size: RamRange(1 << 32, size, 0))
+    machine, journal = DryMachine(tmp_path, Hardware()), Journal()
+    honest: dict[str, dict[str, Any]] = {
+        "block_size_bytes": {"status": 0, "output": "8000000\n"},
+        "state": {"output": "online\n"},
+    }
+
+    def plug(content: dict[str, Any]) -> object:
+        def stub(verb: str, fields: dict[str, str | int]) -> Reply:
+            (place,) = (each for each in honest if str(each) in str(fields["command"]))
+            return Reply(verb, content if place == asked else honest[place], ())
+
+        agent = Agent(machine, stub=stub)
+        return plugged_memory.plug_memory(agent, journal, machine, "128M")  # type: ignore[arg-type]
+
+    plug(honest[asked])
+    # Blocks may be larger than all that is plugged in.
+    refused = "makes no sense|not whole blocks|not all of it is online"
+    for each in itertools.chain(forged(honest[asked]), [{**honest[asked], "output": "1000"}]):
+        with pytest.raises((GuestError, UsageError), match=refused):
+            plug(each)
+    assert journal.ram == [Region(1 << 32, 1 << 15)]
 
 
 @pytest.mark.parametrize("root", [*NONSENSE, True, 0x1001])

@@ -12,26 +12,26 @@ from click.testing import CliRunner
 from pytest_memtype.cli import main
 
 SAYS = """
-from pytest_memtype.machine.timeouts import BOOT, EXIT, LAUNCH, SUSPEND
-print(BOOT, EXIT, LAUNCH, SUSPEND)
+from pytest_memtype.machine.timeouts import BOOT, EXIT, HOTPLUG, LAUNCH, SUSPEND
+print(BOOT, EXIT, LAUNCH, SUSPEND, HOTPLUG)
 """
 
 
 @pytest.mark.parametrize(
     ("patience", "said"),
     [
-        ("20", "2400.0 100.0 100.0 1200.0"),
-        ("1.5", "180.0 7.5 7.5 90.0"),
-        ("1000", "120000.0 5000.0 5000.0 60000.0"),
+        ("20", "2400.0 100.0 100.0 1200.0 1200.0"),
+        ("1.5", "180.0 7.5 7.5 90.0 90.0"),
+        ("1000", "120000.0 5000.0 5000.0 60000.0 60000.0"),
         # Shorter deadlines would make faults of a busy host.
-        ("0.1", "120.0 5.0 5.0 60.0"),
-        ("-1", "120.0 5.0 5.0 60.0"),
-        ("", "120.0 5.0 5.0 60.0"),
+        ("0.1", "120.0 5.0 5.0 60.0 60.0"),
+        ("-1", "120.0 5.0 5.0 60.0 60.0"),
+        ("", "120.0 5.0 5.0 60.0 60.0"),
         # What is wrong with these the command says; to import is no error.
-        ("much", "120.0 5.0 5.0 60.0"),
-        ("nan", "120.0 5.0 5.0 60.0"),
-        ("inf", "120.0 5.0 5.0 60.0"),
-        ("1001", "120.0 5.0 5.0 60.0"),
+        ("much", "120.0 5.0 5.0 60.0 60.0"),
+        ("nan", "120.0 5.0 5.0 60.0 60.0"),
+        ("inf", "120.0 5.0 5.0 60.0 60.0"),
+        ("1001", "120.0 5.0 5.0 60.0 60.0"),
     ],
 )
 def test_factor(patience: str, said: str) -> None:

@@ -96,6 +96,43 @@ def test_in_a_run(pytester: pytest.Pytester) -> None:
     assert failed == ["test_unexpected", "test_expected_on_others", "test_missed"]
 
 
+KEXEC = (
+    TESTS.partition("def test_unexpected")[0]
+    + """
+def test_unexpected(guest):
+    alias(guest)
+    guest.kexec()
+
+
+@pytest.mark.expect_alias
+def test_expected(guest):
+    alias(guest)
+    guest.kexec()
+
+
+def test_unseen(guest):
+    bar = guest.mmio(pages=1)
+    guest.driver("drm").ioremap(bar, WC)
+    assert guest.shell(f"busybox devmem {bar.start:#x}").status == 0
+    guest.kexec()
+"""
+)
+
+
+def test_an_alias_that_a_kernel_takes_with_it(pytester: pytest.Pytester) -> None:
+    """The page tables are looked at before another kernel is loaded in its place."""
+    pytester.makepyfile(KEXEC)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rf", "--kernel", "debian:bookworm")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "the audit found a conflict (ERROR) *RAM, CD/WB: UC- at *(X:*WB at *(direct map)*",
+            "an alias of somebody else's: *busybox*: UC- -> WC * alias with drm: WC *",
+            "page tables audited after *",
+        ]
+    )
+
+
 BARE = """
 import pytest
 from pytest_memtype import Layout, MemType

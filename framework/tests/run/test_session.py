@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from memtype_support.empty_cache import empty_cache
 
+from pytest_memtype.coverage.reading import readings
 from pytest_memtype.errors import OptionMissing
 from pytest_memtype.guest.agent import Agent
+from pytest_memtype.guest.guest import Guest
 from pytest_memtype.host.checksum import checksum_of
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle, use_bundle
@@ -19,6 +21,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.machine.template import sealed
 from pytest_memtype.run import boot
+from pytest_memtype.run.counters import CounterCollector
 from pytest_memtype.run.session import GuestsOfTest as Guests
 from pytest_memtype.run.session import GuestSpec, Session
 from pytest_memtype.run.variants import Variant
@@ -163,3 +166,38 @@ def test_a_guest_is_shared_while_it_lives(session: Session, tmp_path: Path) -> N
     guests.forget(keep_logs=True)
     assert not two.machine.alive
     assert sorted(path.name for path in (tmp_path / "module").iterdir()) == ["guest-1", "guest-2"]
+
+
+def test_counters_over_a_kexec(session: Session, tmp_path: Path) -> None:
+    """The test has what it ran before and after, and what the new kernel ran as it booted is a boot's."""
+    put = (
+        "mount -t tmpfs counters /sys/kernel/debug && mkdir -p /sys/kernel/debug/gcov/linux && "
+        "printf {} > /sys/kernel/debug/gcov/linux/mm.gcda"
+    )
+    guests = Guests(session, tmp_path / "test")
+    # Two kernels at once take more than 96 MiB.
+    guest = guests.start(replace(KIND, hardware=Hardware()))
+    session._counters = CounterCollector(tmp_path)
+
+    def before(guest: Guest) -> None:
+        assert guests.end_kernel(guest, test="test_it", audited=False) == []
+
+    def after(guest: Guest) -> None:
+        assert guest.shell(put.format("adcgboot")).status == 0
+        guests.begin_again(guest)
+        assert guest.shell(put.format("adcgnew1")).status == 0
+
+    guest.before_kexec, guest.after_kexec = before, after
+    assert guest.shell(put.format("adcgold1")).status == 0
+    guest.kexec()
+    guests.count("test_it")
+    guests.end()
+    guests.forget(keep_logs=False)
+    found = {each.data: each for each in readings(tmp_path)}
+    assert {data: each.test for data, each in found.items()} == {
+        b"adcgold1": "test_it",
+        b"adcgboot": "",
+        b"adcgnew1": "test_it",
+    }
+    assert found[b"adcgboot"].template.startswith("boot-")
+    assert found[b"adcgnew1"].template == ""
