@@ -165,7 +165,7 @@ _MOST_BELOW: Final = 40
 
 @dataclass(frozen=True)
 class _Log:
-    """What a log shows from one banner to the next, or what several logs of one boot show.
+    """The part of a text from one banner to the next, or all logs of one boot.
 
     :param release: The release of the banner.
     :param banners: The lines of banners by the form of their prefix, without those that have no prefix.
