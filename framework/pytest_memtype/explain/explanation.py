@@ -17,6 +17,7 @@ from pytest_memtype.explain.missing import missing
 from pytest_memtype.explain.stories import story
 from pytest_memtype.explain.story import Story, said, where, who
 from pytest_memtype.explain.subject import Subject, subject
+from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrType
 from pytest_memtype.x86.mtrr_runs import runs
@@ -195,6 +196,7 @@ def _by_mtrrs(dump: Dump, machine: Imported, span: Span) -> Iterator[str]:
             yield f"The MTRRs say {run.memtype} of {where_it_is}."
 
 
+@shown_in_hexadecimal("start", "end")
 @dataclass(frozen=True)
 class _Run:
     """Neighbouring addresses that the MTRRs give one type; None where the default type isn't said."""
