@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_memtype.errors import UsageError
 from pytest_memtype.machine.hardware import Hardware
-from pytest_memtype.machine.memory_map import TEST_DEVICE_MEMORY, Kind, owners
+from pytest_memtype.machine.memory_map import TEST_DEVICE_MEMORY, Kind, Owner, owners
 from pytest_memtype.report.answer import (
     KERNEL,
     answers,
@@ -118,6 +118,7 @@ def model(record: Record) -> Replay:
     """The model of a record's guest, as it is when the guest has booted."""
     cpu, cmdline = record["hardware"]["cpu"].split(","), record["hardware"]["cmdline"].split()
     claimed = _claimed(record["hardware"])
+    bars = [each.end for each in _owners(record["hardware"]) if each.name == TEST_DEVICE_MEMORY]
     return Replay(
         parse_version(record["kernel_version"]),
         parse_size(record["hardware"]["memory"]),
@@ -126,18 +127,24 @@ def model(record: Record) -> Replay:
         has_mtrr="-mtrr" not in cpu and record.get("mtrr_enabled", True),
         pat="-pat" not in cpu and "nopat" not in cmdline,
         is_claimed=lambda pfn: any(start <= pfn * PAGE_SIZE < end for start, end in claimed),
+        bar_ends=[end // PAGE_SIZE for end in bars],
     )
 
 
 def _claimed(recorded: Mapping[str, Any]) -> list[tuple[int, int]]:
     """The addresses that the kernel or a driver may have claimed: all devices but the one that tests map."""
-    hardware = Hardware(cpu=recorded["cpu"], memory=recorded["memory"], display=recorded.get("display", ""))
     kinds = (Kind.CHIPSET, Kind.FIRMWARE, Kind.BAR)
     return [
         (each.start, each.end)
-        for each in owners(hardware)
+        for each in _owners(recorded)
         if each.kind in kinds and each.name != TEST_DEVICE_MEMORY
     ]
+
+
+def _owners(recorded: Mapping[str, Any]) -> Sequence[Owner]:
+    return owners(
+        Hardware(cpu=recorded["cpu"], memory=recorded["memory"], display=recorded.get("display", ""))
+    )
 
 
 def _can_be_modelled(record: Record) -> bool:

@@ -59,6 +59,7 @@ class Replay:
     :param is_claimed: Called with a page frame number: does it belong to what may be a busy resource
         (``/proc/iomem``)? With CONFIG_IO_STRICT_DEVMEM, ``/dev/mem`` is refused there while a driver has it;
         no record says which.
+    :param bar_ends: Numbers of the page frames behind the BARs that sysfs maps.
     """
 
     version: Version
@@ -66,6 +67,7 @@ class Replay:
     has_mtrr: bool
     pat: bool
     is_claimed: Callable[[int], bool] = lambda _: False
+    bar_ends: Sequence[int] = ()
     linux: Linux = field(init=False)
     _mtrr: dict[int, str | None] = field(default_factory=dict)
     _pids: dict[str, int] = field(default_factory=dict)
@@ -148,6 +150,10 @@ class Replay:
         # iomem_is_exclusive(), kernel/resource.c. The first MiB is exempt (devmem_is_allowed()).
         if arguments["via"] == "devmem" and any(map(self.is_claimed, range(max(pfn, 0x100), pfn + pages))):
             raise NotModelledError("mmap of /dev/mem over a resource that may be busy")
+        if arguments["via"] == "sysfs" and any(pfn < end < pfn + pages for end in self.bar_ends):
+            missing = memtype is MemType.WC and not self.linux.reservations.tracking
+            if not missing and "x" not in arguments["protection"]:
+                return Answer(errno.EINVAL)  # pci_mmap_fits(), drivers/pci/pci-sysfs.c and mmap.c
         # The address that a refused mapping would have had doesn't matter.
         vpage = step["address"] // PAGE_SIZE or next(self._numbers) << 40
         part = (arguments["part_first"], arguments["part_pages"]) if "part_first" in arguments else None

@@ -125,6 +125,16 @@ def test_what_nobody_claims_is_not_refused() -> None:
     assert (one.step, one.source) == (2, MODEL)
 
 
+@pytest.mark.parametrize(("pages", "errno"), [(1, 0), (2, 22)])
+def test_sysfs_maps_no_more_than_the_bar(pages: int, errno: int) -> None:
+    """pci_mmap_fits(): EINVAL for what begins in the last page of the BAR and ends behind it."""
+    last = 0xFE000000 - 0x1000
+    *before, asked = devmem(last, errno=errno, via="sysfs")
+    assert unexpected([*before, asked | {"region": {"start": last, "pages": pages}}]) == []
+    *before, asked = devmem(last, errno=22 - errno, via="sysfs")
+    assert len(unexpected([*before, asked | {"region": {"start": last, "pages": pages}}])) == 1
+
+
 def test_only_dev_mem_is_refused_there() -> None:
     (one,) = unexpected(devmem(0xFEC00000, errno=1, via="driver"))
     assert (one.step, one.source) == (2, MODEL)
