@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from pytest_memtype.guest import audited as module
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.target.dry_run import DryMachine
 
 RECORD = TrackedMapping("drm", Region(0xFD000000, 1), MemType.WC, "kernel")
@@ -33,7 +35,7 @@ def tracked(agent: Agent, why: str) -> object:
         raise AgentError(why)
 
     return module.audited(
-        agent.machine,  # type: ignore[arg-type]
+        cast(Machine, agent.machine),
         agent,
         scan=True,
         listed=listed,

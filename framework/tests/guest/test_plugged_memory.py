@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +20,7 @@ from pytest_memtype.guest.plugged_memory import plug_memory
 from pytest_memtype.guest.protocol import encode_request, new_token
 from pytest_memtype.machine import plugged_memory
 from pytest_memtype.machine.hardware import RamRange
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory_map import Kind, owners
 from pytest_memtype.target.dry_run import DryMachine
 
@@ -171,7 +172,7 @@ def test_the_largest_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     machine = DryMachine(tmp_path, Hardware())
     journal = Journal()
-    region = plug_memory(Agent(machine, stub=answer), journal, machine, "1024G")  # type: ignore[arg-type]
+    region = plug_memory(Agent(machine, stub=answer), journal, cast(Machine, machine), "1024G")
     assert journal.ram == [region] == [Region(1 << 32, (1 << 40) >> 12)]
 
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -29,6 +29,7 @@ from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.machine.hardware import Hardware, RamRange
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.machine import Machine
 from pytest_memtype.target.dry_run import DryMachine, DryRun
 from pytest_memtype.target.permission import TargetConfig
 from pytest_memtype.x86.pat import LINUX_PAT
@@ -160,7 +161,7 @@ def kexec(agent: Agent) -> object:
     config = SimpleNamespace(kernel=Path(__file__), initrd=Path(__file__), network=False)
     machine = SimpleNamespace(config=config, plugged={})
     vars(agent)["mailbox"] = SimpleNamespace(size=1 << 20, write=lambda _message: {})
-    return load_again(agent, Journal(), machine, before=lambda: None)  # type: ignore[arg-type]
+    return load_again(agent, Journal(), cast(Machine, machine), before=lambda: None)
 
 
 CALLS: dict[str, tuple[Callable[[Agent], object], Any]] = {
@@ -228,7 +229,7 @@ def test_the_blocks_of_plugged_memory_are_checked(
             return Reply(verb, content if place == asked else honest[place], ())
 
         agent = Agent(machine, stub=stub)
-        return plugged_memory.plug_memory(agent, journal, machine, "128M")  # type: ignore[arg-type]
+        return plugged_memory.plug_memory(agent, journal, cast(Machine, machine), "128M")
 
     plug(honest[asked])
     # Blocks may be larger than all that is plugged in.
@@ -248,7 +249,7 @@ def test_the_roots_of_address_spaces_are_checked(tmp_path: Path, root: object) -
 
     machine = DryMachine(tmp_path, Hardware())
     with pytest.raises(AgentError, match="the agent's answer to 'mm_list' makes no sense"):
-        audited(machine, Agent(machine, stub=stub), scan=False, listed=None, recorded=tuple)  # type: ignore[arg-type]
+        audited(cast(Machine, machine), Agent(machine, stub=stub), scan=False, listed=None, recorded=tuple)
 
 
 def test_the_areas_of_a_process_are_harmless(tmp_path: Path) -> None:
