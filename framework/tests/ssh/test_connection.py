@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from errno import EINVAL, EKEYREJECTED, ENOEXEC, EPERM
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -258,30 +259,11 @@ class LateNonsense(paramiko.ServerInterface):
         return OPEN_SUCCEEDED
 
 
-def test_a_command_that_is_answered_with_nonsense() -> None:
-    host_key, server = key_of(new_private_key()), LateNonsense()
-
-    def serve(listening: socket.socket) -> None:
-        server.transport = paramiko.Transport(listening.accept()[0])
-        server.transport.add_server_key(host_key)
-        server.transport.start_server(server=server)
-
-    with socket.create_server((LOOPBACK, 0)) as listening:
-        thread = threading.Thread(target=serve, args=(listening,))
-        thread.start()
-        address = Address(LOOPBACK, listening.getsockname()[1])
-        with (
-            Connection(address, identity=ssh.own_key(), host_key=host_key) as connection,
-            pytest.raises(SshLost, match="the connection was lost while starting true"),
-        ):
-            connection.run("true", timeout=20)
-        thread.join()
-
-
 class SilentServer(paramiko.ServerInterface):
     """Lets everybody in, and never says whether it carries a command out."""
 
     def __init__(self) -> None:
+        self.transport: Any = None
         self.ended = threading.Event()
 
     def check_auth_publickey(self, *_: object) -> int:
@@ -295,25 +277,38 @@ class SilentServer(paramiko.ServerInterface):
         return False
 
 
-def test_a_command_that_is_never_answered() -> None:
-    host_key, server = key_of(new_private_key()), SilentServer()
+@contextlib.contextmanager
+def connected(server: LateNonsense | SilentServer) -> Iterator[Connection]:
+    """A connection to a server of this process."""
+    host_key = key_of(new_private_key())
 
     def serve(listening: socket.socket) -> None:
-        transport = paramiko.Transport(listening.accept()[0])
-        transport.add_server_key(host_key)
-        transport.start_server(server=server)
+        server.transport = paramiko.Transport(listening.accept()[0])
+        server.transport.add_server_key(host_key)
+        server.transport.start_server(server=server)
 
     with socket.create_server((LOOPBACK, 0)) as listening:
         thread = threading.Thread(target=serve, args=(listening,))
         thread.start()
         address = Address(LOOPBACK, listening.getsockname()[1])
-        with (
-            Connection(address, identity=ssh.own_key(), host_key=host_key) as connection,
-            pytest.raises(SshError, match="not done in 1 s: true"),
-        ):
-            connection.run("true", timeout=1)
-        server.ended.set()
+        with Connection(address, identity=ssh.own_key(), host_key=host_key) as connection:
+            yield connection
         thread.join()
+
+
+def test_a_command_that_is_answered_with_nonsense() -> None:
+    with (
+        connected(LateNonsense()) as connection,
+        pytest.raises(SshLost, match="the connection was lost while starting true"),
+    ):
+        connection.run("true", timeout=20)
+
+
+def test_a_command_that_is_never_answered() -> None:
+    server = SilentServer()
+    with connected(server) as connection, pytest.raises(SshError, match="not done in 1 s: true"):
+        connection.run("true", timeout=1)
+    server.ended.set()
 
 
 def test_what_a_command_printed_is_told_with_its_failure() -> None:
