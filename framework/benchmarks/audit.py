@@ -84,7 +84,7 @@ class Cost:
 
 def processors_of(guest: Guest) -> Processors:
     """Of a guest that stands still."""
-    known = features(lambda command, arguments: guest.qmp.execute(command, arguments))
+    known = features(guest.qmp)
     cpus = outside_registers(guest.machine)
     return Processors(cpus, known.vendor, known.physical_bits, known.has_mtrr)
 

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from pytest_memtype.audit.audit import Audit, analyse, snapshot
 from pytest_memtype.audit.features import features
 from pytest_memtype.audit.mtree import owners_in_tree
@@ -20,7 +22,8 @@ from pytest_memtype.audit.processors import Processors
 from pytest_memtype.audit.ram import ProcessRam, RamRange
 from pytest_memtype.audit.roots import find_roots, still_roots
 from pytest_memtype.errors import DeviceStateError, GuestError, UsageError
-from pytest_memtype.machine.device_state import CpuShape, read_cpus
+from pytest_memtype.host.files import read_file
+from pytest_memtype.machine.device_state import LARGEST_STATE, CpuShape, read_cpus
 from pytest_memtype.machine.memory import host_address
 from pytest_memtype.machine.memory_map import Kind
 from pytest_memtype.machine.program import program_of
@@ -28,6 +31,14 @@ from pytest_memtype.machine.qmp import Qmp, connected, qmp_of_another
 from pytest_memtype.machine.vcpu_registers import learned_shape
 
 _FD_SET: Final = 8086
+
+
+class _Memory(msgspec.Struct):
+    id: str | None = None
+
+
+class _Status(msgspec.Struct):
+    running: bool
 
 
 def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
@@ -56,8 +67,8 @@ def audit_qemu(path: Path, *, pid: int | None = None) -> Audit:
 
 def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape) -> Audit:
     with contextlib.closing(qmp_of_another(connection, path)) as control:
-        known = features(control.execute)
-        backends = {each["id"] for each in control.execute("query-memdev") if "id" in each}
+        known = features(control)
+        backends = {each.id for each in control.ask(list[_Memory], "query-memdev") if each.id is not None}
         owners = owners_in_tree(control.monitor("info mtree -f"), backends=backends)
         ranges = [
             RamRange(each.start, each.end - each.start, host_address(control.monitor, each.start))
@@ -67,7 +78,7 @@ def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape)
 
         def read() -> Processors:
             try:
-                count = len(control.execute("query-cpus-fast"))
+                count = len(control.ask(list[object], "query-cpus-fast"))
                 cpus = read_cpus(_saved(control), shape, cpus=count)
             except DeviceStateError as error:
                 raise UsageError(f"the registers of process {process} can't be read: {error}") from None
@@ -103,7 +114,7 @@ def _audit(connection: socket.socket, path: Path, process: int, shape: CpuShape)
 
 @contextlib.contextmanager
 def _stopped(control: Qmp) -> Iterator[None]:
-    running = control.execute("query-status")["running"]
+    running = control.ask(_Status, "query-status").running
     try:
         # Ctrl-C may come when this is sent and not yet answered.
         if running:
@@ -120,16 +131,19 @@ def _saved(control: Qmp) -> bytes:
     with tempfile.NamedTemporaryFile(prefix="memtype-state-") as file:
         writable = os.open(file.name, os.O_WRONLY)
         try:
-            control.execute("add-fd", {"fdset-id": _FD_SET}, descriptor=writable)
-        finally:
-            os.close(writable)
-        try:
+            # Ctrl-C may come when this is sent and not yet answered.
+            try:
+                control.execute("add-fd", {"fdset-id": _FD_SET}, descriptor=writable)
+            finally:
+                os.close(writable)
             # Not "live": that would let the guest run on while it is being read.
             arguments = {"filename": f"/dev/fdset/{_FD_SET}", "live": False}
             control.execute("xen-save-devices-state", arguments)
         finally:
-            control.execute("remove-fd", {"fdset-id": _FD_SET})
-        return file.read()
+            # It refuses where it took none, and that was said.
+            with contextlib.suppress(GuestError):
+                control.execute("remove-fd", {"fdset-id": _FD_SET})
+        return read_file(Path(file.name), most=LARGEST_STATE)
 
 
 def _peer(connection: socket.socket) -> int:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+import msgspec
 
 from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.x86.effective import Vendor, vendor_from_cpuid
 
-#: Carries out a QMP command with its arguments, and gives what QEMU returns.
-Execute = Callable[[str, dict[str, Any]], Any]
+# Intel, SDM volume 3, 4.1.4: MAXPHYADDR is at most 52; 0 stands for TCG's own width (QEMU 7.2,
+# target/i386/cpu.h, TCG_PHYS_ADDR_BITS).
+_PhysicalBits = Annotated[int, msgspec.Meta(ge=0, le=52)]
+_TCG_BITS = 40
+
+
+class _Cpu(msgspec.Struct, rename="kebab"):
+    qom_path: str
+
+
+class _Property(msgspec.Struct):
+    name: str
 
 
 @dataclass(frozen=True)
@@ -26,22 +38,22 @@ class Features:
     has_mtrr: bool
 
 
-def features(execute: Execute) -> Features:
+def features(qmp: Qmp) -> Features:
     """Ask QEMU for the features of a guest's CPUs, by the properties of the first CPU's object.
 
-    :param execute: Called with a QMP command and its arguments; gives what QEMU returns.
+    :param qmp: The control connection to the QEMU.
     :raises UsageError: it is no x86-64 CPU, or of a vendor whose table of effective types isn't known.
+    :raises GuestError: QEMU refuses, ends, or answers as no QEMU does.
     """
-    cpus = execute("query-cpus-fast", {})
-    names = {each["name"] for cpu in cpus[:1] for each in execute("qom-list", {"path": cpu["qom-path"]})}
+    paths = [each.qom_path for each in qmp.ask(list[_Cpu], "query-cpus-fast")[:1]]
+    names = {each.name for path in paths for each in qmp.ask(list[_Property], "qom-list", {"path": path})}
     if not {"vendor", "phys-bits", "mtrr", "lm"} <= names:
         raise UsageError("the QEMU runs no x86-64 guest; audit one of qemu-system-x86_64")
-    path = cpus[0]["qom-path"]
-    vendor, bits, mtrr = (
-        execute("qom-get", {"path": path, "property": name}) for name in ("vendor", "phys-bits", "mtrr")
-    )
+    (path,) = paths
+    vendor = qmp.ask(str, "qom-get", {"path": path, "property": "vendor"})
+    bits = qmp.ask(_PhysicalBits, "qom-get", {"path": path, "property": "phys-bits"})
+    has_mtrr = qmp.ask(bool, "qom-get", {"path": path, "property": "mtrr"})
     try:
-        # 0 stands for TCG's own width (QEMU 7.2, target/i386/cpu.h, TCG_PHYS_ADDR_BITS).
-        return Features(vendor_from_cpuid(vendor), int(bits) or 40, bool(mtrr))
+        return Features(vendor_from_cpuid(vendor), bits or _TCG_BITS, has_mtrr)
     except ValueError as error:
         raise UsageError(f"this guest can't be audited: {error}") from None

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pytest_memtype.audit.audit import Audit, analyse, audit, snapshot
 from pytest_memtype.audit.features import Features, features
@@ -85,9 +84,5 @@ def audit_template(machine: Machine) -> Audit | None:
 def _known(machine: Machine) -> Features:
     kind = (machine.config.hardware.cpu, machine.config.accelerator)
     if kind not in _features:
-
-        def execute(command: str, arguments: dict[str, Any]) -> Any:
-            return machine.qmp.execute(command, arguments)
-
-        _features[kind] = features(execute)
+        _features[kind] = features(machine.qmp)
     return _features[kind]

@@ -12,16 +12,13 @@ from pytest_memtype.audit.ram import RamFile
 from pytest_memtype.audit.roots import find_roots
 from pytest_memtype.errors import DeviceStateError, UsageError
 from pytest_memtype.host.files import opened, read_file
-from pytest_memtype.machine.device_state import CpuShape, described_cpus, read_cpus, shape_of
+from pytest_memtype.machine.device_state import LARGEST_STATE, CpuShape, described_cpus, read_cpus, shape_of
 from pytest_memtype.machine.hardware import HIGH_START, MIB, RamRange, ram_ranges
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.machine.program import installed
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.vcpu_registers import learned_shape
 from pytest_memtype.x86.effective import Vendor
-
-#: In bytes. Without the guest's RAM a state has 0.3 MiB, and the memory that its displays have of their own.
-_LARGEST_STATE: Final = 1 << 30
 
 #: Name of the section of i440fx's host bridge (QEMU 7.2, hw/pci-host/i440fx.c, vmstate_i440fx).
 _I440FX: Final = b"0000:00:00.0/I440FX"
@@ -41,7 +38,7 @@ def audit_files(ram: Path, state: Path, *, vendor: Vendor, physical_bits: int) -
     :raises UsageError: a file can't be read, or isn't what it should be.
     :raises HostError: the state doesn't describe itself, and QEMU isn't installed.
     """
-    saved = read_file(state, most=_LARGEST_STATE)
+    saved = read_file(state, most=LARGEST_STATE)
     with opened(ram, most=1 << physical_bits) as file:
         size = os.fstat(file.fileno()).st_size
     try:

@@ -23,6 +23,9 @@ from pytest_memtype.errors import DeviceStateError
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.mtrr import MtrrState
 
+#: In bytes. Without the guest's RAM a state has 0.3 MiB, and the memory that its displays have of their own.
+LARGEST_STATE: Final = 1 << 30
+
 #: Names of registers and those of the fields they are saved in (QEMU 7.2, target/i386/machine.c,
 #: vmstate_x86_cpu). All are numbers of eight bytes, big-endian.
 _FIELDS: Final = MappingProxyType(

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, GuestPanicked, UsageError, reason
@@ -26,6 +27,7 @@ from pytest_memtype.machine.wait import Waiter, deadline_after, poll
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 Event = dict[str, Any]
+_Answer = TypeVar("_Answer")
 
 # Bytes of the longest message: "info tlb" of a guest with 2 GiB in pages of 4 KiB answers with 28 MB.
 _LONGEST = 256 << 20
@@ -149,9 +151,26 @@ class Qmp:
         coroutine = _execute(self._client, command, arguments, descriptor)
         return self._call(coroutine, doing=doing, timeout=timeout)
 
+    def ask(
+        self, kind: type[_Answer], command: str, arguments: Mapping[str, object] | None = None
+    ) -> _Answer:
+        """Carry out a QMP command, and check that its answer is of one kind; a stranger may say anything.
+
+        :param kind: The type that the answer has to have, of which msgspec makes one: ``str``, a list of
+            structs. Members that it doesn't name are left out.
+        :param command: The name of a QMP command.
+        :param arguments: The command's arguments by name; None for none.
+        :raises GuestError: the answer is of another kind, or as :meth:`execute`.
+        """
+        answer = self.execute(command, arguments)
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise GuestError(f"its answer to {command!r} isn't one of QEMU's: {error}") from None
+
     def monitor(self, command: str) -> str:
-        """Carry out a command of QEMU's human monitor, and return its output; errors as :meth:`execute`."""
-        return str(self.execute("human-monitor-command", {"command-line": command}))
+        """Carry out a command of QEMU's human monitor, and return its output; errors as :meth:`ask`."""
+        return self.ask(str, "human-monitor-command", {"command-line": command})
 
     def give(self, name: str, descriptor: int) -> None:
         """Give QEMU a descriptor, which its commands then know as ``fd:NAME``.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import msgspec
 import pytest
 
-from pytest_memtype.audit.features import Execute, Features, features
+from pytest_memtype.audit.features import Features, features
 from pytest_memtype.errors import UsageError
+from pytest_memtype.machine.qmp import Qmp
 from pytest_memtype.x86.effective import Vendor
 
 AMD = {"vendor": "AuthenticAMD", "phys-bits": 0, "mtrr": True, "lm": True}
 
 
-def qemu(properties: dict[str, object]) -> Execute:
+def qemu(properties: dict[str, object]) -> Qmp:
     """Answers as QEMU 7.2 gives them (qapi/machine.json, qapi/qom.json)."""
 
-    def execute(command: str, arguments: dict[str, Any]) -> Any:
+    def answer(command: str, arguments: dict[str, Any]) -> Any:
         if command == "query-cpus-fast":
             return [{"cpu-index": 0, "qom-path": "/machine/unattached/device[0]"}]
         assert arguments["path"] == "/machine/unattached/device[0]"
@@ -24,7 +27,10 @@ def qemu(properties: dict[str, object]) -> Execute:
             return [{"name": name, "type": "?"} for name in properties]
         return properties[arguments["property"]]
 
-    return execute
+    def ask(kind: Any, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        return msgspec.convert(answer(command, arguments or {}), kind)
+
+    return cast(Qmp, SimpleNamespace(ask=ask))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Copy:
     """The memory of a guest that stood still, its CPUs, and its address spaces."""
 
     def __init__(self, guest: Guest) -> None:
-        known = features(guest.qmp.execute)
+        known = features(guest.qmp)
         with stopped(guest.machine):
             cpus = outside_registers(guest.machine)
             memory = guest.machine.memory.read(0, guest.hardware.memory_bytes)

@@ -35,6 +35,13 @@ def test_refused_command_names_itself_and_leaves_the_guest_usable(start: Start) 
     assert machine.alive
 
 
+def test_an_answer_of_another_kind_than_was_asked_for(start: Start) -> None:
+    machine = start()
+    assert machine.qmp.ask(list[object], "query-cpus-fast")
+    with pytest.raises(GuestError, match=r"answer to 'query-status' isn't one of QEMU's: Expected `str`"):
+        machine.qmp.ask(str, "query-status")
+
+
 def test_events_come_before_the_answer_that_follows_them(start: Start) -> None:
     machine = start(then="halt")
     heard: list[Event] = []
