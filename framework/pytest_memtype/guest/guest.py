@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_memtype.console.reports import ConsoleReport, find_reports
-from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import AgentError, GuestError, KernelError, Unavailable, UsageError
 from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.batch import Batch
@@ -27,13 +26,9 @@ from pytest_memtype.guest.kernel_functions import KernelFunctions
 from pytest_memtype.guest.kernel_list import ListEntry, parse_memtype_list
 from pytest_memtype.guest.kexec import greeted_again, load_again
 from pytest_memtype.guest.module import BuiltModule, Module, Value
-from pytest_memtype.guest.observation import (
-    Observation,
-    ObservationStatus,
-    decode_observation,
-    decode_status,
-)
+from pytest_memtype.guest.observation import Observation, ObservationStatus, decode_status
 from pytest_memtype.guest.operation import Steps, ask, carry_out, operation
+from pytest_memtype.guest.others import Others
 from pytest_memtype.guest.outcome import TrackedMapping, Verdict, decode_tracked, decode_verdict
 from pytest_memtype.guest.pci import PciDevice, find_device
 from pytest_memtype.guest.plugged_memory import plug_memory, unplug_memory
@@ -46,6 +41,7 @@ from pytest_memtype.guest.region import PAGE_SIZE, Region, one_piece
 from pytest_memtype.guest.register_views import Disagreement, disagreements
 from pytest_memtype.guest.registers import RegisterChange, Registers, decode_registers, register_changes
 from pytest_memtype.guest.results import ShellResult, TypeInUse
+from pytest_memtype.guest.said import Said
 from pytest_memtype.guest.screenshot import Picture, screenshot
 from pytest_memtype.guest.strict import error_number, flag, integer, region_of
 from pytest_memtype.guest.transfer import MOST, get_file, put_file
@@ -76,8 +72,6 @@ NO_PARAMETERS: Mapping[str, Value] = MappingProxyType({})
 _NAME_LENGTH = 31
 # guests/module/driver_operations.c: pages of one allocation.
 _MOST_RAM = 1024
-# init/version.c, linux_banner: a kernel's first line.
-_BOOT = b"Linux version "
 _MUTANT = "/sys/kernel/debug/memtype_mutant"
 
 
@@ -97,7 +91,7 @@ class Guest:
     :ivar faults: Functions of the kernel that are told to fail.
     :ivar kernel: Functions of the kernel, also those that no module can call, and its own page tables.
     :ivar journal: Everything that was done in it.
-    :ivar others_before: How many of the first observations were made before the test.
+    :ivar others: Which of the mappings of others a test is judged by.
     :ivar modules: The modules of the user's that it has loaded, by name.
     :ivar user_module: Builds a module for its kernel; set by the run that the guest is of.
     :ivar before_kexec: Called with the guest before each :meth:`kexec`; set by the run that the guest is of.
@@ -122,6 +116,7 @@ class Guest:
             if memory is None
             else functools.partial(type_by, carry_out(agent, self._read_registers())[0].mtrr)
         )
+        self._said = Said(agent.machine.logs / "console.log")
         self._go_by(agent)
         self.release = greeting.decode(lambda content: plain(content["release"]))
         bar = memory or greeting.decode(lambda content: _bar(content["device"]))
@@ -142,9 +137,8 @@ class Guest:
         self.policy = Policy(agent)
         self.faults = Faults(agent, self.journal)
         self.kernel = KernelFunctions(agent, self.journal, self.faults)
-        self.others_before = 0
-        self._seen_others: set[int] = set()
         self.modules: dict[str, Module] = {}
+        self.others = Others(agent, self.modules)
         self.brought: frozenset[str] = frozenset()
 
     @property
@@ -330,7 +324,7 @@ class Guest:
             parameters,
             agent=self._agent,
             journal=self.journal,
-            observed=lambda module: self._own_time(module.name),
+            observed=lambda module: self.others.made_by(module.name),
             tracked=lambda: self.tracked(observed=True),
             reports=self.reports,
             changed=self.kernel.forget_addresses,
@@ -385,14 +379,7 @@ class Guest:
         :param region: Only mappings that overlap it; None for all memory.
         :param module: Only mappings that this module has made, or that its file's mmap() has; None for all.
         """
-        self._looked_at_others = True
-        found = yield from self._observations()
-        name = module.name if isinstance(module, Module) else module
-        return [
-            each
-            for each in found
-            if (region is None or each.region.overlaps(region)) and name in (None, each.module)
-        ]
+        return (yield from self.others.observed(region, module))
 
     def aliases(self, owner: Module | str | None = None) -> tuple[Observation, ...]:
         """The mappings since the test began that others have made and that break a rule.
@@ -402,55 +389,7 @@ class Guest:
         :param owner: Only mappings that this module has made; or a name: of a module, or of a task. None for
             all.
         """
-        if owner is None:
-            self._looked_at_others = True
-        name = owner.name if isinstance(owner, Module) else owner
-        return tuple(each for each in self._own_time(name) if each.rule is not None and not each.errno)
-
-    def _own_time(self, name: str | None) -> list[Observation]:
-        """The observations since the test began, of a module or a task; the test has looked at them."""
-        found = carry_out(self._agent, self._observations())
-        mine = []
-        for number, each in enumerate(found[self.others_before :], start=self.others_before):
-            if not each.seeded and name in (None, each.module, each.task):
-                self._seen_others.add(number)
-                mine.append(each)
-        return mine
-
-    def note_others(self) -> int:
-        """Count the observations so far as the boot's, not the test's; returns how many there are."""
-        self.others_before = len(carry_out(self._agent, self._observations()))
-        return self.others_before
-
-    def unseen_aliases(self) -> list[Observation]:
-        """Mappings that others have made since the test began and that break the rule ``alias``.
-
-        None are listed where the test has looked at the observations itself (:meth:`observed`).
-        """
-        if self._looked_at_others:
-            return []
-        found = carry_out(self._agent, self._observations())
-        return [
-            each
-            for number, each in enumerate(found)
-            if number >= self.others_before
-            and number not in self._seen_others
-            and each.rule == "alias"
-            and not each.errno
-            and not each.seeded
-        ]
-
-    def _observations(self) -> Steps[list[Observation]]:
-        reply = yield from ask("observed")
-        found = reply.decode(lambda content: [decode_observation(each) for each in content["observations"]])
-        return [self._with_line(each) for each in found]
-
-    def _with_line(self, each: Observation) -> Observation:
-        module = self.modules.get(each.module or "")
-        if module is None:
-            return each
-        called = each.caller is not None and each.caller.endswith(f" [{module.name}]")
-        return dataclasses.replace(each, line=module.line((each.caller if called else each.handler) or ""))
+        return self.others.aliases(owner)
 
     @operation
     def observation(self) -> Steps[ObservationStatus]:
@@ -678,30 +617,18 @@ class Guest:
             if self.before_kexec is not None:
                 self.before_kexec(self)
 
-        size = _size(self._console_log)
+        size = self._said.size
         agent = load_again(self._agent, self.journal, self.machine, before=before)
         for module in self.modules.values():
             module.loaded = False
         self._go_by(agent)
         greeting = greeted_again(agent, timeout=timeout)
-        self._leave_boot_out(size)
+        self._said.leave_boot_out(size)
         bar = greeting.decode(lambda content: _bar(content["device"]))
         if bar != self._device_memory.bar:
             raise GuestError(f"the test device's memory has moved to {bar} from {self._device_memory.bar}")
         if self.after_kexec is not None:
             self.after_kexec(self)
-
-    def _leave_boot_out(self, position: int) -> None:
-        """Leave the reports of a boot that has just ended out of :meth:`reports`.
-
-        :param position: Where the console's log ended when the kernel before was told to go. It may have
-            reported something after that, which isn't left out.
-        """
-        said = self._said()
-        boot = said.find(_BOOT, position - self._console_start)
-        if boot >= 0:
-            self._reported.extend(find_reports(sanitize(said[:boot])))
-            self._console_start += len(said)
 
     def cpu(self, number: int) -> Cpu:
         """A CPU, to take it off and to bring it back.
@@ -761,12 +688,7 @@ class Guest:
         if not isinstance(self.host_machine, Machine) and self.host_machine.alive:
             # The console of a target may be quiet, or out of reach.
             return find_reports("\n".join(self.log))
-        return (*self._reported, *find_reports(sanitize(self._said())))
-
-    def _said(self) -> bytes:
-        with self._console_log.open("rb") as file:
-            file.seek(self._console_start)
-            return file.read()
+        return self._said.reports()
 
     def reset(self) -> None:
         """Make the guest fit for another test: no process, no driver's mapping, the default policy.
@@ -777,20 +699,14 @@ class Guest:
         self._agent.call("reset")
         self.journal.forget()
         self.policy = Policy(self._agent)
-        self.others_before = 0
+        self.others.before = 0
         self.begin_test()
 
     def begin_test(self) -> None:
         """Hand the guest to a test: its log and reports begin here."""
-        self._looked_at_others = False
-        self._seen_others = set()
+        self.others.begin_test()
         self._log_start = len(self._agent.log)
-        self._console_start = _size(self._console_log)
-        self._reported: list[ConsoleReport] = []
-
-    @property
-    def _console_log(self) -> Path:
-        return self.host_machine.logs / "console.log"
+        self._said.begin_test()
 
     @property
     def log(self) -> tuple[str, ...]:
@@ -802,10 +718,6 @@ class Guest:
 def _check_name(name: str) -> None:
     if not 1 <= len(name.encode()) <= _NAME_LENGTH or not name.isprintable():
         raise UsageError(f"{name!r} is no name: it needs 1 to {_NAME_LENGTH} printable characters")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _bar(device: dict[str, Any]) -> Region:

@@ -131,7 +131,7 @@ def _observed(guest: Guest) -> tuple[Observation, ...]:
     if guest.machine.state is GuestState.STOPPED:
         return ()
     try:
-        return tuple(guest.unseen_aliases())
+        return tuple(guest.others.unseen_aliases())
     except ModuleMissing:
         return ()
 
@@ -152,11 +152,11 @@ def note_start(guest: Guest) -> None:
     """Note which mappings of others a new guest has: they are not the test's."""
     template = _grounds[guest] = template_of(guest)
     if template in _others:
-        guest.others_before = _others[template]
+        guest.others.before = _others[template]
         return
     # A guest that can't answer: its test will say why.
     with contextlib.suppress(MemtypeError):
-        count = guest.note_others()
+        count = guest.others.note()
         # A clone has them from its template, as all other clones have.
         if template is not None:
             _others[template] = count

@@ -353,7 +353,7 @@ class Session:
         self._switch_mutant(guest)
         # Without the module there are no observations.
         with contextlib.suppress(ModuleMissing):
-            guest.note_others()
+            guest.others.note()
 
     def _switch_mutant(self, guest: Guest) -> None:
         # A fault that acts at boot is on already; what the kernel says of it is checked all the same.

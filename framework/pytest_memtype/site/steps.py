@@ -17,7 +17,7 @@ COLUMNS: Final = (
     "disagree", "log",
 )  # fmt: skip
 
-_TRACKED: Final = ("memtype_list", "tracked", "observed", "unseen_aliases")
+_TRACKED: Final = ("memtype_list", "tracked", "observed")
 _MOST_LOG: Final = 50
 
 

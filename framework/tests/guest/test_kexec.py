@@ -100,7 +100,7 @@ def test_the_guest_goes_on(guest: Guest, tmp_path: Path) -> None:
     file.write_bytes(b"x" * 3_000_000)
     assert guest.get(guest.put(file)) == file.read_bytes()
     assert guest.aliases() == ()
-    assert guest.unseen_aliases() == []
+    assert guest.others.unseen_aliases() == []
     assert guest.reports() == ()
     guest.reset()
 
@@ -175,9 +175,9 @@ def test_reports_of_a_boot_are_nobodys(guest: Guest) -> None:
             console.writelines(f"[    1.000000] {line}\n".encode() for line in lines)
 
     say(before, *trace)
-    position = guest._console_start
+    position = guest._said.size
     say("Linux version 6.1.0", boot, *trace)
-    guest._leave_boot_out(position)
+    guest._said.leave_boot_out(position)
     say(after, *trace)
     assert [each.title for each in guest.reports()] == [
         f"WARNING in {where} at mm/{where}.c:1" for where in ("before", "after")
