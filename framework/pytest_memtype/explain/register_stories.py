@@ -10,7 +10,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Kernel, Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import UPDATES
+from pytest_memtype.explain.bug_versions import UPDATES
 from pytest_memtype.explain.story import AS_IT_IS, Case, Story, Teller, said, where
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, behaviours
@@ -165,7 +165,7 @@ _UNCHECKED: Final = "maybe: nobody checks that mappings of one page have one typ
 
 
 def _mtrr_off(case: Case) -> Story:
-    newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.dump.kernel, 6, 2)
+    newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.age, 6, 2)
     off = next(iter(case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED)), None)
     given = ""
     if case.about.span is not None and case.about.granted is not None:
@@ -184,7 +184,7 @@ def _mtrr_off(case: Case) -> Story:
         )
     return Story(
         f"the MTRRs are off, or the CPU has none; {pat}{writeback}{given}",
-        f"{linux_source.in_memtype(case.dump.kernel, 'pat_x_mtrr_type')}: a request for write-back is only "
+        f"{linux_source.in_memtype(case.age, 'pat_x_mtrr_type')}: a request for write-back is only "
         "granted where the MTRRs say write-back"
         if writeback
         else "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_bp_init()",
@@ -210,7 +210,7 @@ def _pat_off(case: Case) -> Story:
     return Story(
         f"the PAT isn't used: {case.main.raw}. There is no write-combining by page table then, and Linux "
         "keeps no list of reservations",
-        linux_source.in_memtype(case.dump.kernel, "pat_disable"),
+        linux_source.in_memtype(case.age, "pat_disable"),
         _UNCHECKED,
     )
 
