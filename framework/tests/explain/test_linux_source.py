@@ -63,6 +63,18 @@ def test_a_kernel_has_one_place(kernel: str) -> None:
     assert "before" not in explain(read(text), []).story.rule
 
 
+def test_the_file_of_mtrrs_by_version() -> None:
+    """main.c in 4.15, mtrr.c in 4.18 (debug information of Ubuntu's kernels); arch/x86 came with 2.6.24."""
+    line = "mtrr: type mismatch for d0000000,10000000 old: write-back new: write-combining\n"
+
+    def rule(kernel: str) -> str:
+        return explain(read(f"Linux version {kernel} (x@y)\n{line}"), []).story.rule
+
+    assert rule("6.1.90").startswith("arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page()")
+    assert rule("4.15.0").startswith("arch/x86/kernel/cpu/mtrr/main.c, mtrr_add_page()")
+    assert rule("2.6.22").startswith("arch/i386/kernel/cpu/mtrr/main.c, mtrr_add_page()")
+
+
 def test_a_bug_that_came_later_is_no_suspect() -> None:
     """vma-split-leak is of 3.7 and later, and this form isn't."""
     bugs = [each.bug for each in catalogue()]
