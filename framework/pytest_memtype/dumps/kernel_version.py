@@ -56,11 +56,12 @@ _SAID: Final = tuple(
         rf"{_START}v?{_NUMBER}(?= ?\(?{_BEFORE_NAME}\b)",
     )
 )
-# "6.8.0-45", "5.10.218-1", "6.1.0-18-amd64": a release by its form alone.
+# "6.8.0-45", "5.10.218-1", "6.1.0-18-amd64", "2.6.31-git7" (of the seventh day behind 2.6.31): a release by
+# its form alone.
 _BARE: Final = re.compile(
     rf"{_START}(?P<release>(?P<major>[2-9])\.(?P<minor>\d{{1,2}})\.(?P<patch>\d{{1,3}})(?:\."
     rf"(?P<fourth>\d{{1,3}}))?"
-    r"(?P<rest>-(?:rc\d{1,2}|\d{1,4})(?:[-.+~][\w.+~-]{1,50})?|\+deb\d\S{0,40}"
+    r"(?P<rest>-(?:(?:rc|git)\d{1,2}|\d{1,4})(?:[-.+~][\w.+~-]{1,50})?|\+deb\d\S{0,40}"
     r"|-(?:generic|amd64|cloud|arch|zen|lts|azure|aws|gcp|oem|lowlatency|pve|gentoo|default|desktop|pae"
     r"|xanmod|liquorix|hardened|manjaro|tuxonice)[\w.+-]{0,40}))"
 )

@@ -70,7 +70,7 @@ _FORMS: Final = (
         rf"{_WHO}conflicting memory types(?: {_range()}(?:\s+{_PAIR})?)?",
         "second",
     ),
-    # arch/x86/mm/pat/memtype.c, memtype_reserve(), which was reserve_memtype() before 5.7.
+    # arch/x86/mm/pat/memtype.c, memtype_reserve(), which was reserve_memtype() before 5.6.
     _form(
         Kind.RESERVE_FAILED,
         "memtype",
@@ -266,7 +266,7 @@ _FORMS: Final = (
     _form(
         Kind.PAT_DISABLED,
         "pat support disabled",
-        r"\bPAT support disabled(?: (?:via boot option|by the firmware|because .{1,80}))?",
+        r"\bPAT support disabled(?: (?:via boot option|by the firmware|because [^.\"]{1,80}))?",
     ),
     # arch/x86/mm/pat/set_memory.c.
     _form(
@@ -306,6 +306,10 @@ def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
     while index < len(cursor.rows):
         read = _read(cursor, index)
         if read is None:
+            if _is_rest(cursor, index):
+                row = cursor.rows[index]
+                cut.append(Line(row.number, row.text[:400]))
+                cursor.use(index)
             index += 1
             continue
         complaint, count, whole = read
@@ -316,6 +320,14 @@ def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
         index += count
     ahead: list[Complaint | None] = [None, *found]
     return [_with_range(each, last) for last, each in zip(ahead, found, strict=False)], cut
+
+
+#: The end of "conflicting memory types", where another CPU's line has overwritten its beginning.
+_REST: Final = re.compile(rf"^\s*-?{_HEX} {_PAIR}\s*$", re.I)
+
+
+def _is_rest(cursor: Cursor, index: int) -> bool:
+    return "<->" in cursor.rows[index].message and _REST.match(cursor.rows[index].message) is not None
 
 
 def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:

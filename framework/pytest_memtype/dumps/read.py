@@ -24,14 +24,20 @@ from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
+from pytest_memtype.dumps.whole_listings import without_gaps
 from pytest_memtype.dumps.words import ABOUT, is_denied
 
 MOST_UNREAD: Final = 100
 """The most lines that are listed as not understood, and as somebody's words."""
 
-# Output about memory types: what begins so, or has a prefix of the log and such a word.
+# Output about memory types: what begins so, or has a prefix of the log and such a word. A sentence of the
+# writer's may begin with "MTRR" or "ioremap" as well: what follows the word tells them apart.
 _OUTPUT: Final = re.compile(
-    r"^\s*(?:x86/|mtrr[: ]|MTRR[: ]|reg\d|PAT[: ]|ioremap|memremap|TOM2|resource sanity|CPA)"
+    r"^\s*(?:x86/|mtrr(?::|_cleanup| *[=\d])|MTRR(?:s|_\w+)?(?::| *[=\d])"
+    r"|MTRR (?:default|fixed|variable|map|MAP|allocation|check|overview|[Rr]anges?)\b"
+    r"|reg\d|PAT(?::| (?:enabled|not|support)\b)|(?:io|mem)remap(?:_change|\w*\+0x|:)"
+    r"|(?:io|mem)remap (?:error|memtype|reserve|on RAM|attempted)"
+    r"|TOM2|resource (?:map )?sanity|CPA[: ])"
 )
 #: What debugpat adds to the log.
 _DEBUG: Final = re.compile(
@@ -49,6 +55,8 @@ _HARMLESS: Final = re.compile(
 )
 #: What each boot says of itself alone.
 _OF_BOOT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED, Kind.MTRR_OFF})
+#: Reasons for having no PAT.
+_NO_PAT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED})
 _CALLS: Final = re.compile(
     r"\b(?:mmap|munmap|mprotect|mremap|madvise|fork|clone|vfork|system|popen|execve?|exit|ioremap(?:_\w+)?"
     r"|iounmap|memremap"
@@ -75,6 +83,8 @@ def read(text: bytes | str) -> Dump:
     found, cut = complaints(cursor)
     found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
     mtrrs, odd = _mtrrs(cursor)
+    mtrrs = without_gaps(mtrrs, found)
+    found = _without_lists(cursor, found)
     name, hypervisor = machine(cursor)
     parts, here, line = _boot_that_counts(boots(cursor), found)
     there = _lines(parts[here])
@@ -128,6 +138,22 @@ def _boot_that_counts(
         line = min(below)
     here = (index for index, part in enumerate(parts) if line in _lines(part))
     return parts, next(here, len(parts) - 1), line
+
+
+def _without_lists(cursor: Cursor, found: Sequence[Complaint]) -> list[Complaint]:
+    """The messages without those of a text that lists what Linux may say.
+
+    Of its reasons for having no PAT a boot gives one: pat_disable() (arch/x86/mm/pat/memtype.c; pat.c since
+    4.7) is silent once it is off. Lines with the log's prefix are a log's all the same, maybe of two boots.
+    """
+    reasons = [each for each in found if each.kind in _NO_PAT]
+    numbers = {number for each in reasons for number in each.lines}
+    if len({each.raw for each in reasons}) < 2 or any(
+        row.prefixed for row in cursor.rows if row.number in numbers
+    ):
+        return list(found)
+    cursor.used.difference_update(numbers)
+    return [each for each in found if each.kind not in _NO_PAT]
 
 
 def _lines(part: Cursor) -> range:

@@ -41,6 +41,7 @@ _TAGS: Final = re.compile(
     r"(?:\s[^<>]{0,300})?/?>",
     re.I,
 )
+_BREAK: Final = re.compile(r"\s*<br\s{0,3}/?>\s*", re.I)
 _QUOTE: Final = re.compile(r"^(?:\s{0,8}[>|]){1,12} ?")
 
 # What stands before a line of the kernel's. kernel/printk/printk.c, print_prefix(), msg_print_ext_header();
@@ -126,11 +127,17 @@ def rows(data: bytes) -> list[Row]:
     tagged = re.search(r"<(?:br|pre|p|div|html|span|blockquote)\b[^<>]{0,300}>", text, re.I) is not None
     entities = "&lt;" in text or "&gt;" in text or "&amp;" in text or "&nbsp;" in text or "&#" in text
     found: list[Row] = []
+    broken = False
     for number, line in _joined(text, encoded):
         if not line and found and not found[-1].text:
             # As below; there may be millions of them.
             continue
         line = line[:MOST_COLUMNS]
+        if tagged and _BREAK.fullmatch(_QUOTE.sub("", line)) and not broken:
+            # It ends the line above, as archives of hypermail have it; a second one is an empty line.
+            broken = True
+            continue
+        broken = False
         if tagged:
             line = re.sub(r"<br\s{0,3}/?>", "\n", line, flags=re.I)
             line = _TAGS.sub("", line)

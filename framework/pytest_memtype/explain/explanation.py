@@ -93,8 +93,10 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     }
     if explanation.machine is not None:
         layout = explanation.machine.layout
+        # What is taken for a default that isn't said goes by the registers, of which some may be missing.
+        known = explanation.machine.default_is_said or explanation.machine.complete
         found["layout"] = {
-            "default": layout.default.name if layout.default is not None else NONE,
+            "default": layout.default.name if layout.default is not None and known else NONE,
             "ranges": [
                 [f"{each.base:#x}", format_size(each.size), each.memtype.name] for each in layout.ranges
             ],

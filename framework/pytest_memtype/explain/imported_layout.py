@@ -82,7 +82,10 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
         )
     notes: list[str] = []
     if not listing.complete:
-        notes.append(f"a line of {listing.source} is cut or wasn't understood: registers may be missing here")
+        notes.append(
+            f"a line of {listing.source} is cut, not in the text, or wasn't understood: registers may be "
+            "missing here"
+        )
     width = _width(dump, listing, notes)
     numbered = [each.number for each in listing.variable] != list(range(len(listing.variable)))
     ranges = []

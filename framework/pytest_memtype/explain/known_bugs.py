@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.bugs.facts import Bug
-from pytest_memtype.dumps.facts import Complaint, Dump, Kernel, Kind
+from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Span
+from pytest_memtype.explain.bug_versions import presence, version_words
+from pytest_memtype.explain.linux_source import age
 from pytest_memtype.explain.subject import Subject, says
 from pytest_memtype.x86.memtype import MemType
 
@@ -23,9 +25,6 @@ REFUSED_PAIRS: Final = frozenset(
         (MemType.WT, MemType.WC),
     }
 )
-
-UPDATES: Final = 400
-"""More than any series has had (4.4 ended with 302)."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +73,6 @@ class _Hit:
 _Rule = Callable[[_Case], _Hit | None]
 
 
-def presence(bug: Bug, kernel: Kernel | None) -> bool | None:
-    """Whether a kernel has a bug, by the catalogue's versions; None where the text doesn't say enough.
-
-    A release such as 6.1.0-18 may be any update of 6.1, and what a distribution of long support has mended
-    isn't known.
-    """
-    if kernel is None:
-        return None if bug.introduced or bug.fixed else True
-    if kernel.exact:
-        return bug.present(kernel.version)
-    major, minor, _ = kernel.version
-    possible = {bug.present((major, minor, update)) for update in range(UPDATES)}
-    return next(iter(possible)) if len(possible) == 1 else None
-
-
 def suspects(dump: Dump, about: Subject, bugs: Iterable[Bug]) -> list[Suspect]:
     """The bugs that a report fits, the likeliest first.
 
@@ -96,19 +80,19 @@ def suspects(dump: Dump, about: Subject, bugs: Iterable[Bug]) -> list[Suspect]:
     :param about: What it is about.
     :param bugs: The catalogue.
     """
-    words = "\n".join([*(each.text for each in dump.prose), dump.command_line or ""])
-    case = _Case(dump, about, words)
+    case = _case(dump, about)
+    known_age = age(dump)
     hits = []
     for bug in bugs:
         hit = _RULES[bug.id](case) if bug.id in _RULES else None
         if hit is None:
             continue
-        there = presence(bug, dump.kernel)
+        there = presence(bug, known_age)
         if there is False:
             continue
         why = hit.why
         if bug.introduced or bug.fixed:
-            why += f"; {_version_words(dump.kernel, there)}"
+            why += f"; {version_words(dump.kernel, there)}"
         hits.append((hit, there is True or not (bug.introduced or bug.fixed), bug, why))
     # The sequence speaks louder than the message alone.
     best = [each for each in hits if each[0].sequence] or hits
@@ -119,25 +103,32 @@ def suspects(dump: Dump, about: Subject, bugs: Iterable[Bug]) -> list[Suspect]:
     ]
 
 
-def _version_words(kernel: Kernel | None, there: bool | None) -> str:
-    if kernel is None:
-        return "whether the kernel has it can't be said, as the text names no kernel"
-    if there is None:
-        return f"some updates of {kernel.series} have it, and {kernel.release} doesn't say which it is"
-    return f"{kernel.release} has it"
+def _case(dump: Dump, about: Subject) -> _Case:
+    return _Case(dump, about, "\n".join([*(each.text for each in dump.prose), dump.command_line or ""]))
+
+
+def surely_mixed(dump: Dump, about: Subject, conflict: Complaint) -> bool:
+    """Whether the two types of a conflict are both held, and the first of them isn't the request's.
+
+    Whoever takes no other type than his own has that named first (memtype_check_conflict()). Neither
+    ioremap() nor mmap() is such a caller.
+
+    :param dump: What was read of the report.
+    :param about: What it is about.
+    :param conflict: The line that names the two.
+    """
+    return (
+        about.asked not in (None, conflict.held[0])
+        or any(each.span == conflict.span for each in dump.of(Kind.IOREMAP_FAILED))
+        or _case(dump, about).says(r"\bmmap\b|\bioremap(?:_\w+)?\b")
+    )
 
 
 def _mixed_overlap(case: _Case) -> _Hit | None:
     found = case.kind(Kind.CONFLICTING_TYPES)
     if found is None or case.about.strict or len(found.held) != 2:
         return None
-    # Whoever takes no other type than his own has that named first (memtype_check_conflict()). Neither
-    # ioremap() nor mmap() is such a caller.
-    certain = (
-        case.about.asked not in (None, found.held[0])
-        or any(each.span == found.span for each in case.dump.of(Kind.IOREMAP_FAILED))
-        or case.says(r"\bmmap\b|\bioremap(?:_\w+)?\b")
-    )
+    certain = surely_mixed(case.dump, case.about, found)
     return _Hit(
         f"the range has pieces of two types, {found.held[0]} and {found.held[1]}"
         + ("" if certain else ", unless the first is what was asked for"),
@@ -192,8 +183,23 @@ def _is_physical(complaint: Complaint) -> bool:
     return complaint.span is not None and complaint.span.end >> 52 == 0
 
 
+def freed_after_refusal(dump: Dump) -> list[Complaint]:
+    """Lines that free what was asked for and refused further above: it isn't reserved, as nobody got it.
+
+    :param dump: What was read of the report.
+    """
+    refused: dict[Span | None, int] = {}
+    for each in dump.of(Kind.RESERVE_FAILED, Kind.CONFLICTING_TYPES):
+        refused.setdefault(each.span, each.line)
+    freed = dump.of(Kind.FREEING_INVALID)
+    return [each for each in freed if each.span is not None and refused.get(each.span, each.line) < each.line]
+
+
 def _freed(case: _Case) -> Complaint | None:
-    return next((each for each in case.dump.of(Kind.FREEING_INVALID) if _is_physical(each)), None)
+    """A range that was freed and isn't reserved, for a reason that the text doesn't give."""
+    explained = {each.line for each in freed_after_refusal(case.dump)}
+    freed = (each for each in case.dump.of(Kind.FREEING_INVALID) if each.line not in explained)
+    return next(filter(_is_physical, freed), None)
 
 
 def _vma_split(case: _Case) -> _Hit | None:

@@ -2,44 +2,173 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from pytest_memtype.dumps.facts import Kernel
+from pytest_memtype.dumps.facts import Complaint, Dump, Kernel, Kind
 from pytest_memtype.spec.linux_versions import Version
 
-_MOVED: Version = (5, 6, 0)
+_FIRST: Final[Version] = (0, 0, 0)
+
+_MOVED: Final[Version] = (5, 6, 0)
 """arch/x86/mm/pat/ came with 5.6, and with it the names memtype_reserve() and memtype_free()."""
+
+_BRACKETS: Final[Version] = (3, 5, 0)
+"""Ranges are printed as ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4)."""
+
+#: Messages that print their range so; "conflicting memory types" and "ioremap error" never have.
+_WITH_BRACKETS: Final = frozenset(
+    {
+        Kind.RESERVE_FAILED,
+        Kind.RESERVED,
+        Kind.RAM_RESERVE_FAILED,
+        Kind.FREEING_INVALID,
+        Kind.USER_REFUSED,
+        Kind.USER_RAM,
+    }
+)
 
 IOREMAP: Final = "arch/x86/mm/ioremap.c, __ioremap_caller()"
 """The function that all variants of ioremap end in."""
 
 
-def check_conflict(kernel: Kernel | None) -> str:
+@dataclass(frozen=True)
+class Age:
+    """The version of a text's kernel, as far as the text says it.
+
+    :param kernel: The kernel that it is of, if it names one.
+    :param since: The first version that has its messages in their form.
+    :param before: A version that has them in another; None where their form says nothing of that.
+    """
+
+    kernel: Kernel | None
+    since: Version = _FIRST
+    before: Version | None = None
+
+    def may_be(self, since: Version, until: Version | None) -> bool:
+        """Whether the kernel may be one of some versions.
+
+        :param since: The first of them.
+        :param until: The first behind them; None where there is none yet.
+        """
+        if self.kernel is not None:
+            return since <= self.kernel.version and (until is None or self.kernel.version < until)
+        return (self.before is None or since < self.before) and (until is None or self.since < until)
+
+
+def age(dump: Dump) -> Age:
+    """The version of a text's kernel, be it by the form of its messages.
+
+    :param dump: What was read of the text.
+    """
+    if dump.kernel is not None:
+        return Age(dump.kernel)
+    newer: set[Version] = set()
+    older: set[Version] = set()
+    for complaint in (*dump.complaints, *dump.made):
+        for version, is_newer_form in _forms(complaint):
+            (newer if is_newer_form else older).add(version)
+    since, before = max(newer, default=_FIRST), min(older, default=None)
+    # A text may have the messages of two kernels.
+    return Age(None, since, before) if before is None or since < before else Age(None)
+
+
+def _forms(complaint: Complaint) -> Iterator[tuple[Version, bool]]:
+    """Versions that changed the form of a message, and whether it is the newer one."""
+    if "reserve_memtype" in complaint.raw or "memtype_reserve" in complaint.raw:
+        # "x86/mm/pat: Standardize on memtype_*() prefix for APIs", ecdd6ee77b73.
+        yield _MOVED, "memtype_reserve" in complaint.raw
+    if complaint.kind in _WITH_BRACKETS and complaint.span is not None:
+        yield _BRACKETS, "[mem" in complaint.raw
+
+
+def _place(known: Age, places: Sequence[tuple[Version, str]]) -> str:
+    """The place of a rule; where the text leaves several, the newest with the others behind it.
+
+    :param known: What the text says of the version.
+    :param places: Places and the first versions that have them, the newest first.
+    """
+    ends = [None, *(since for since, _ in places)]
+    left = [
+        (place, until)
+        for (since, place), until in zip(places, ends, strict=False)
+        if known.may_be(since, until)
+    ]
+    (newest, _), *older = left
+    others = "; ".join(f"before {_series(until)}: {_short(place, newest)}" for place, until in older)
+    return f"{newest} ({others})" if others else newest
+
+
+def _short(place: str, newest: str) -> str:
+    """A place without its folder, and without its function where that is the newest place's."""
+    file, _, function = place.partition(", ")
+    same = newest.endswith(f", {function}")
+    return file.rpartition("/")[2] if same else f"{file.rpartition('/')[2]}, {function}"
+
+
+def _series(version: Version | None) -> str:
+    assert version is not None
+    return ".".join(map(str, version if version[2] else version[:2]))
+
+
+def check_conflict(known: Age) -> str:
     """The function that compares a request with the reservations that are there."""
-    if kernel is None or kernel.version >= _MOVED:
-        return "arch/x86/mm/pat/memtype_interval.c, memtype_check_conflict()"
-    if kernel.version >= (5, 5, 0):
-        return "arch/x86/mm/pat_interval.c, memtype_check_conflict()"
-    if kernel.version >= (2, 6, 35):
-        return "arch/x86/mm/pat_rbtree.c, memtype_rb_check_conflict()"
-    return "arch/x86/mm/pat.c, chk_conflict()"
+    return _place(
+        known,
+        [
+            (_MOVED, "arch/x86/mm/pat/memtype_interval.c, memtype_check_conflict()"),
+            ((5, 5, 0), "arch/x86/mm/pat_interval.c, memtype_check_conflict()"),
+            ((2, 6, 35), "arch/x86/mm/pat_rbtree.c, memtype_rb_check_conflict()"),
+            (_FIRST, "arch/x86/mm/pat.c, chk_conflict()"),
+        ],
+    )
 
 
-def in_memtype(kernel: Kernel | None, function: str) -> str:
+def in_memtype(known: Age, function: str) -> str:
     """A function of memtype.c, which was pat.c before 5.6."""
-    if kernel is None or kernel.version >= _MOVED:
-        return f"arch/x86/mm/pat/memtype.c, {function}()"
     old = {"memtype_reserve": "reserve_memtype", "memtype_free": "free_memtype"}
-    return f"arch/x86/mm/pat.c, {old.get(function, function)}()"
+    return _place(
+        known,
+        [
+            (_MOVED, f"arch/x86/mm/pat/memtype.c, {function}()"),
+            (_FIRST, f"arch/x86/mm/pat.c, {old.get(function, function)}()"),
+        ],
+    )
 
 
-def new_memtype_allowed(kernel: Kernel | None) -> str:
+def in_mtrr(known: Age, function: str) -> str:
+    """A function of mtrr.c, which was main.c before 4.18, and of arch/i386/ before 2.6.24.
+
+    :param known: What the text says of the version.
+    :param function: Its name.
+    """
+    folder = "arch/x86/kernel/cpu/mtrr"
+    if known.kernel is None:
+        return f"{folder}/mtrr.c (main.c before 4.18), {function}()"
+    files = [
+        ((4, 18, 0), f"{folder}/mtrr.c"),
+        ((2, 6, 24), f"{folder}/main.c"),
+        (_FIRST, "arch/i386/kernel/cpu/mtrr/main.c"),
+    ]
+    return f"{_place(known, files)}, {function}()"
+
+
+def new_memtype_allowed(known: Age) -> str:
     """The pairs of types that may and may not stand in for each other."""
-    if kernel is None:
+    if known.kernel is None:
         return "is_new_memtype_allowed(), arch/x86/include/asm"
     return "arch/x86/include/asm/pgtable.h, is_new_memtype_allowed()"
 
 
-def is_newer(kernel: Kernel | None, *version: int) -> bool | None:
-    """Whether a kernel is of a series, or a later one; None if it isn't known."""
-    return None if kernel is None else kernel.version[: len(version)] >= version
+def is_newer(known: Age, *version: int) -> bool | None:
+    """Whether a kernel is of a series, or a later one; None if it isn't known.
+
+    :param known: What the text says of the version.
+    :param *version: The series.
+    """
+    if known.kernel is not None:
+        return known.kernel.version[: len(version)] >= version
+    if known.before is not None and known.before <= version:
+        return False
+    return True if known.since >= version else None

@@ -35,6 +35,8 @@ def missing(dump: Dump, about: Subject) -> Iterator[str]:
     wants_mtrrs = MemType.WB in about.held or (main is not None and main.kind.value.startswith("mtrr"))
     if wants_mtrrs and dump.mtrr is None:
         yield "what the MTRRs say: cat /proc/mtrr, or boot 6.5 and later with mtrr=debug and read the log"
+    elif dump.mtrr is not None and not dump.mtrr.complete:
+        yield f"registers that the text lacks: all lines of {dump.mtrr.source}"
     elif dump.mtrr is not None and dump.mtrr.default is None:
         yield "the default type and the fixed ranges: boot 6.5 and later with mtrr=debug and read the log"
     freed = main is not None and main.kind is Kind.FREEING_INVALID

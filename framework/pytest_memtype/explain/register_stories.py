@@ -6,11 +6,12 @@ say of Linux is named with file and function.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Kernel, Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import UPDATES
+from pytest_memtype.explain.bug_versions import UPDATES
 from pytest_memtype.explain.story import AS_IT_IS, Case, Story, Teller, said, where
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, behaviours
@@ -23,8 +24,7 @@ def _mtrr_mismatch(case: Case) -> Story:
         f"a variable MTRR was to make {where(case.about.span)} {said(case.main.asked)}, and another "
         f"register calls that {said(held)}: it was refused, and the memory stays as it "
         f"is{_by_registers(case.dump, case.about, held)}",
-        "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page(): a register may lie within another of a "
-        "different type only if one of the two is uncachable, and the first that it lies in decides",
+        _rule_of_types(case, held),
         "no: the memory is slower than the driver wished",
         (
             "enable_mtrr_cleanup on the kernel's command line lays the registers out anew, without large "
@@ -34,6 +34,27 @@ def _mtrr_mismatch(case: Case) -> Story:
             "a firmware that covers device memory with a write-back register, and cuts it out with an "
             "uncachable one, leaves no room for write-combining",
         ),
+    )
+
+
+def _rule_of_types(case: Case, held: MemType | None) -> str:
+    """The rule that refused a register within one of another type.
+
+    types_compatible() is of November 2006 ("x86: fix MTRR code"), and came with 2.6.20. Before, as in
+    2.4.20's arch/i386/kernel/mtrr.c, the new register had to be the uncachable one. So the line itself shows
+    where the older rule was asked.
+    """
+    shown = held is MemType.UC and case.main.asked not in (None, MemType.UC)
+    if shown or linux_source.is_newer(case.age, 2, 6, 20) is False:
+        return (
+            "arch/i386/kernel/cpu/mtrr/main.c (2.4: arch/i386/kernel/mtrr.c), mtrr_add_page(), before "
+            "2.6.20: a register may lie within another of a different type only if the new one is "
+            "uncachable, and the first that it lies in decides"
+        )
+    return (
+        f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}: a register may lie within another of a "
+        "different type only if one of the two is uncachable, or they are write-through and write-back, "
+        "and the first that it lies in decides"
     )
 
 
@@ -59,30 +80,40 @@ def _by_registers(dump: Dump, about: Subject, held: MemType | None) -> str:
 
 
 def _mtrr_overlap(case: Case) -> Story:
+    span, other = case.main.span, case.main.other
+    encloses = span is not None and other is not None and span.contains(other)
+    how = (
+        f"which has all of {where(other)} of another register in it, and more"
+        if encloses
+        else f"which overlaps {where(other)} of another register in part"
+    )
     return Story(
-        f"a variable MTRR was to cover {where(case.about.span)}, which overlaps {where(case.main.other)} of "
-        "another register in part: it was refused",
-        "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page()",
+        f"a variable MTRR was to cover {where(case.about.span)}, {how}: it was refused",
+        # types_compatible() and the case of a region that encloses another: 2.6.20.
+        f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}: a register may not reach beyond one that it "
+        "overlaps. Since 2.6.20 it may if it covers all of that, and both have one type, or one of the two "
+        "is uncachable, or they are write-through and write-back",
         AS_IT_IS,
         ("drivers of today use ioremap_wc() and the PAT, and need no MTRR",),
     )
 
 
-_MTRR_FULL: Final = Story(
-    "a variable MTRR was asked for, and all of the CPU's are in use",
-    "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page()",
-    AS_IT_IS,
-    (
-        "enable_mtrr_cleanup on the kernel's command line may free registers",
-        "drivers of today use the PAT, and need no MTRR",
-    ),
-)
+def _mtrr_full(case: Case) -> Story:
+    return Story(
+        "a variable MTRR was asked for, and all of the CPU's are in use",
+        linux_source.in_mtrr(case.age, "mtrr_add_page"),
+        AS_IT_IS,
+        (
+            "enable_mtrr_cleanup on the kernel's command line may free registers",
+            "drivers of today use the PAT, and need no MTRR",
+        ),
+    )
 
 
 def _mtrr_refused(case: Case) -> Story:
     return Story(
         f"a request to the MTRRs was refused: {case.main.raw}",
-        "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_check() and mtrr_add_page(): base and size are whole pages, "
+        f"{linux_source.in_mtrr(case.age, 'mtrr_check')} and mtrr_add_page(): base and size are whole pages, "
         "the size is a power of two, the base a multiple of it",
         AS_IT_IS,
     )
@@ -99,7 +130,7 @@ def _wc_failed(case: Case) -> Story:
         )
     return Story(
         f"a driver got no write-combining MTRR for {where(case.about.span)}; the text doesn't say why",
-        "arch/x86/kernel/cpu/mtrr/mtrr.c, arch_phys_wc_add() and mtrr_add_page()",
+        f"{linux_source.in_mtrr(case.age, 'arch_phys_wc_add')} and mtrr_add_page()",
         "no: without a PAT writes to that memory are slow",
         ("look at /proc/mtrr: a free register is needed, and no other type that the range lies in",),
     )
@@ -147,9 +178,23 @@ _CLEANED: Final = Story(
 )
 
 
+def _loses_ram(case: Case) -> Story:
+    lost = re.search(r"losing (\d+) ?MB", case.main.raw)
+    much = f"{lost[1]} MB of RAM" if lost is not None else "some RAM"
+    return Story(
+        f"{much} can't be used: the MTRRs don't make it write-back, so Linux gives it up",
+        "arch/x86/kernel/cpu/mtrr/cleanup.c, mtrr_trim_uncached_memory()",
+        f"no data is at risk, but {much} is lost to the machine",
+        (
+            "the firmware should be mended: an update, or its settings for memory above 4 GiB and for MTRRs",
+            "disable_mtrr_trim on the kernel's command line keeps the RAM, uncached, which may make the "
+            "machine very slow",
+        ),
+    )
+
+
 def _firmware(case: Case) -> Story:
     what = {
-        Kind.MTRR_LOSES_RAM: "the MTRRs don't make all RAM write-back; Linux gives up the rest",
         Kind.MTRR_BLANK: "no variable MTRR is set: the default type decides on all memory",
         Kind.MTRR_BAD_MASK: "a mask of the firmware's lacks the CPU's highest address bits; Linux adds them",
     }[case.main.kind]
@@ -165,14 +210,14 @@ _UNCHECKED: Final = "maybe: nobody checks that mappings of one page have one typ
 
 
 def _mtrr_off(case: Case) -> Story:
-    newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.dump.kernel, 6, 2)
+    newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.age, 6, 2)
     off = next(iter(case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED)), None)
     given = ""
     if case.about.span is not None and case.about.granted is not None:
         given = f": {where(case.about.span)} is {said(case.about.granted)}"
     pat = {
         True: "the PAT is used all the same",
-        False: "the PAT isn't set up either: it is as at reset, without write-combining",
+        False: f"the PAT isn't set up either: {_pat_as_it_was(case.dump.pat.types)}",
         None: "before 6.2 the PAT isn't set up then either",
     }[newer]
     if off is not None:
@@ -182,18 +227,42 @@ def _mtrr_off(case: Case) -> Story:
         writeback = (
             ", and who asks for write-back gets uncached (UC-), as no MTRR says that the memory may be cached"
         )
+    # Where the PAT was left with write-combining, Linux hands it out, and keeps no list of it.
+    slow = off is None and (newer is not False or MemType.WC not in case.dump.pat.types)
+    # xen_init_capabilities() of arch/x86/xen/enlighten_pv.c clears X86_FEATURE_MTRR, as Xen has them.
+    xen = (case.dump.hypervisor or "").startswith("Xen")
+    whose = (
+        "Xen has the MTRRs, and this kernel doesn't see them"
+        if xen
+        else "the MTRRs are off, or the CPU has none"
+    )
     return Story(
-        f"the MTRRs are off, or the CPU has none; {pat}{writeback}{given}",
-        f"{linux_source.in_memtype(case.dump.kernel, 'pat_x_mtrr_type')}: a request for write-back is only "
+        f"{whose}; {pat}{writeback}{given}",
+        f"{linux_source.in_memtype(case.age, 'pat_x_mtrr_type')}: a request for write-back is only "
         "granted where the MTRRs say write-back"
         if writeback
-        else "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_bp_init()",
-        "no: memory is slow, and not wrong" if off is None else _UNCHECKED,
-        (
+        else linux_source.in_mtrr(case.age, "mtrr_bp_init"),
+        "no: memory is slow, and not wrong" if slow else _UNCHECKED,
+        ()
+        if xen
+        else (
             "whoever makes the machine (the VMM) can turn the MTRRs on with write-back for a default: "
             "IA32_MTRR_DEF_TYPE = 0x806",
         ),
     )
+
+
+_AT_RESET: Final = (MemType.WB, MemType.WT, MemType.UC_MINUS, MemType.UC) * 2
+"""IA32_PAT at reset (Intel SDM vol. 3, "Page Attribute Table")."""
+
+
+def _pat_as_it_was(types: tuple[MemType, ...]) -> str:
+    """The PAT that Linux found and left, by its line "Configuration" where the text has it."""
+    if types in ((), _AT_RESET):
+        return "it is as at reset, without write-combining"
+    slots = [str(slot) for slot, each in enumerate(types) if each is MemType.WC]
+    has = f"with write-combining in slot {' and '.join(slots)}" if slots else "without write-combining"
+    return f"it is as the firmware or the hypervisor left it, {' '.join(map(str, types))}, {has}"
 
 
 def _write_back_is_uncached(kernel: Kernel | None) -> bool:
@@ -210,7 +279,7 @@ def _pat_off(case: Case) -> Story:
     return Story(
         f"the PAT isn't used: {case.main.raw}. There is no write-combining by page table then, and Linux "
         "keeps no list of reservations",
-        linux_source.in_memtype(case.dump.kernel, "pat_disable"),
+        linux_source.in_memtype(case.age, "pat_disable"),
         _UNCHECKED,
     )
 
@@ -218,7 +287,7 @@ def _pat_off(case: Case) -> Story:
 REGISTER_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.MTRR_MISMATCH: _mtrr_mismatch,
     Kind.MTRR_OVERLAP: _mtrr_overlap,
-    Kind.MTRR_FULL: _MTRR_FULL,
+    Kind.MTRR_FULL: _mtrr_full,
     Kind.MTRR_UNALIGNED: _mtrr_refused,
     Kind.MTRR_REFUSED: _mtrr_refused,
     Kind.MTRR_WC_FAILED: _wc_failed,
@@ -226,7 +295,7 @@ REGISTER_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.MTRR_BAD_MASK: _firmware,
     Kind.MTRR_CLEANUP_FAILED: _cleanup_failed,
     Kind.MTRR_CLEANED: _CLEANED,
-    Kind.MTRR_LOSES_RAM: _firmware,
+    Kind.MTRR_LOSES_RAM: _loses_ram,
     Kind.MTRR_BLANK: _firmware,
     Kind.MTRR_OFF: _mtrr_off,
     Kind.PAT_SKIPPED: _mtrr_off,

@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, remap_failed
+from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, remap_failed, surely_mixed
 from pytest_memtype.explain.story import (
     KEPT_APART,
     NO_SIGN,
@@ -27,7 +27,7 @@ from pytest_memtype.x86.memtype import MemType
 
 
 def _conflict(case: Case) -> Story:
-    place = linux_source.check_conflict(case.dump.kernel)
+    place = linux_source.check_conflict(case.age)
     if case.about.strict:
         return Story(
             f"{who(case.main)} asked for {where(case.about.span)} as {said(case.about.asked)} and nothing "
@@ -41,11 +41,12 @@ def _conflict(case: Case) -> Story:
             ),
         )
     one, two = case.about.held if len(case.about.held) == 2 else (None, None)
-    unless = " (unless the caller takes no other type than its own; then the first is what it asked for)"
+    unless = ""
+    if len(case.main.held) < 2 or not surely_mixed(case.dump, case.about, case.main):
+        unless = " (unless the caller takes no other type than its own; then the first is what it asked for)"
     return Story(
         f"{where(case.about.span)} can't be mapped as a whole: a part of it is reserved as {said(one)}, "
-        f"another as {said(two)}. Which part has which the message doesn't say"
-        f"{unless if case.about.asked in (None, one) else ''}",
+        f"another as {said(two)}. Which part has which the message doesn't say{unless}",
         "a request takes the type of the reservations that it overlaps; where those differ there is none "
         f"to take, so it fails, EBUSY inside the kernel, EINVAL for a process ({place})",
         KEPT_APART,
@@ -62,7 +63,7 @@ def _reserve_failed(case: Case) -> Story:
         return Story(
             f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it goes "
             "beyond what an address can be, or ends where it begins",
-            f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} gives EINVAL for a range whose "
+            f"{linux_source.in_memtype(case.age, 'memtype_reserve')} gives EINVAL for a range whose "
             "end, without the bits that no address has, isn't behind its start",
             NOT_MAPPED,
         )
@@ -76,7 +77,7 @@ def _reserve_failed(case: Case) -> Story:
     return Story(
         f"{where(case.about.span)} was asked for as {said(case.about.asked)}, and Linux couldn't reserve "
         f"it; {why}",
-        f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} refuses what is partly RAM "
+        f"{linux_source.in_memtype(case.age, 'memtype_reserve')} refuses what is partly RAM "
         "(EINVAL), and memory that has two types, or another type than the only one that the caller takes "
         "(EBUSY)",
         NOT_MAPPED,
@@ -86,7 +87,7 @@ def _reserve_failed(case: Case) -> Story:
 def _reserved(case: Case) -> Story:
     asked, granted = case.main.asked, case.main.granted
     told = f"{where(case.about.span)} was asked for as {said(asked)}"
-    place = linux_source.in_memtype(case.dump.kernel, "memtype_reserve")
+    place = linux_source.in_memtype(case.age, "memtype_reserve")
     if granted is None or granted is asked:
         return Story(f"{told}, and reserved so", place, NO_SIGN)
     if asked is MemType.WB:
@@ -97,7 +98,7 @@ def _reserved(case: Case) -> Story:
     return Story(
         f"{told}, and as somebody has it as {said(granted)}, it was given as that",
         f"a request takes the type of the reservations that it overlaps, unless "
-        f"{linux_source.new_memtype_allowed(case.dump.kernel)} forbids it afterwards ({place})",
+        f"{linux_source.new_memtype_allowed(case.age)} forbids it afterwards ({place})",
         "no: every mapping of the memory has the same type",
         ("who needs another type has to come first, or ask whoever has the memory for it",),
     )
@@ -107,10 +108,10 @@ def _ram_reserve(case: Case) -> Story:
     held = case.main.held[0] if case.main.held else None
     return Story(
         f"the RAM {where(case.about.span)} was to become {said(case.about.asked)}, but a page of it is "
-        f"{said(held)} already: somebody else has changed it and not changed it back",
+        f"{said(held)} already: somebody, maybe the same driver, has changed it and not changed it back",
         "the type of RAM is kept in two flags of each page, without a count: a page that isn't write-back "
         "is somebody's, even if it is of the type asked for "
-        f"({linux_source.in_memtype(case.dump.kernel, 'reserve_ram_pages_type')})",
+        f"({linux_source.in_memtype(case.age, 'reserve_ram_pages_type')})",
         "no: nothing was changed",
         ("the first user has to call set_memory_wb() before the next one asks",),
     )
@@ -121,16 +122,16 @@ def _freeing(case: Case) -> Story:
         return Story(
             f"{who(case.main)} gave back {where(case.about.span)}, which is no physical address: its sign "
             "was extended",
-            f"{linux_source.in_memtype(case.dump.kernel, 'memtype_free')} found no reservation for it",
+            f"{linux_source.in_memtype(case.age, 'memtype_free')} found no reservation for it",
             NO_SIGN,
         )
-    counted = linux_source.is_newer(case.dump.kernel, 6, 16)
+    counted = linux_source.is_newer(case.age, 6, 16)
     # "x86/mm/pat: Change free_memtype() to support shrinking case", 2039e6acaf94, 4.5 to 6.15.
     ends_there = {
         True: ", or one that is longer and ends there",
         None: ", or (4.5 to 6.15) one that is longer and ends there",
     }
-    how = ends_there.get(linux_source.is_newer(case.dump.kernel, 4, 5), "") if not counted else ""
+    how = ends_there.get(linux_source.is_newer(case.age, 4, 5), "") if not counted else ""
     advice = [
         "compare /sys/kernel/debug/x86/pat_memtype_list before the program starts and after it has ended"
     ]
@@ -142,7 +143,7 @@ def _freeing(case: Case) -> Story:
         f"{who(case.main)} gave back {where(case.about.span)}, and Linux has no reservation of that: what "
         "was reserved for the mapping has another size by now, was given back before, or was never reserved",
         f"a reservation is found by exactly that range{how} "
-        f"({linux_source.in_memtype(case.dump.kernel, 'memtype_free')})",
+        f"({linux_source.in_memtype(case.age, 'memtype_free')})",
         "maybe: if the reservation was given back too early, others can map memory with another type while "
         "it is still mapped; if it stays behind, memory is only kept from having other types until the "
         "next boot",
@@ -157,8 +158,8 @@ def _user_refused(case: Case) -> Story:
     return Story(
         f"{who(case.main)} wanted to map {where(case.about.span)} as {said(case.main.asked)}, and it is "
         f"reserved as {said(held)} already: the mapping was refused (EINVAL)",
-        f"{linux_source.in_memtype(case.dump.kernel, 'reserve_pfn_range')}: a mapping gets the type that is "
-        f"there, unless {linux_source.new_memtype_allowed(case.dump.kernel)} forbids it, and it forbids to "
+        f"{linux_source.in_memtype(case.age, 'reserve_pfn_range')}: a mapping gets the type that is "
+        f"there, unless {linux_source.new_memtype_allowed(case.age)} forbids it, and it forbids to "
         f"give {said(held)} to who asked for {said(case.main.asked)}",
         KEPT_APART,
         _ABOUT_WB_FIRST if held is MemType.WB else (),
@@ -179,7 +180,7 @@ def _fork_refused(case: Case, held: MemType) -> Story:
         f"{said(case.main.asked)} in the page table, and the list of reservations has the memory as "
         f"{said(held)}{reason}",
         f"mmap() would have taken {said(held)}, so it was fork() that was refused: a child's mapping takes "
-        f"no other type than its parent's ({linux_source.in_memtype(case.dump.kernel, 'track_pfn_copy')}, "
+        f"no other type than its parent's ({linux_source.in_memtype(case.age, 'track_pfn_copy')}, "
         "reserve_pfn_range() with strict_prot)",
         "no: the fork fails; page table and list disagree about memory that is mapped already",
         (
@@ -216,7 +217,7 @@ def _user_ram(case: Case) -> Story:
         f"and not as {said(case.main.asked)}, which the driver had asked for. The line only says that the "
         "wish was passed over",
         "RAM that is mapped into a process keeps the type that its pages have, whatever the page "
-        f"protection says ({linux_source.in_memtype(case.dump.kernel, 'reserve_pfn_range')})",
+        f"protection says ({linux_source.in_memtype(case.age, 'reserve_pfn_range')})",
         "no: process and kernel have the same type, which is why Linux does it",
         (
             "a driver that wants another type has to change the pages first, with set_memory_wc() or "
@@ -234,7 +235,7 @@ def _ioremap_refused(case: Case) -> Story:
         f"a driver asked for {where(case.about.span)} as {said(case.main.asked)}, and somebody had it as "
         f"{said(held)} already: ioremap() gave NULL, which most drivers make error -12 (ENOMEM) of",
         f"{linux_source.IOREMAP}: a mapping gets the type that is there, unless "
-        f"{linux_source.new_memtype_allowed(case.dump.kernel)} forbids it, and it forbids to give "
+        f"{linux_source.new_memtype_allowed(case.age)} forbids it, and it forbids to give "
         f"{said(held)} to who asked for {said(case.main.asked)}",
         "no: the refusal is what keeps one page from having two types. The driver doesn't work",
         _ABOUT_WB_FIRST if held is MemType.WB else (),
@@ -249,7 +250,7 @@ def _ioremap_failed(case: Case) -> Story:
     return Story(
         f"ioremap() of {where(case.about.span)} failed: "
         f"{why.get(case.main.errno or 0, 'the memory could not be reserved')}",
-        f"{linux_source.IOREMAP}, after {linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')}",
+        f"{linux_source.IOREMAP}, after {linux_source.in_memtype(case.age, 'memtype_reserve')}",
         NOT_MAPPED,
     )
 
@@ -290,7 +291,7 @@ def _change_failed(case: Case) -> Story:
     return Story(
         f"the kernel's own mapping of {where(case.about.span)} couldn't be changed to "
         f"{said(case.main.asked)}, so the request of {who(case.main)} was refused",
-        linux_source.in_memtype(case.dump.kernel, "memtype_kernel_map_sync"),
+        linux_source.in_memtype(case.age, "memtype_kernel_map_sync"),
         KEPT_APART,
     )
 
@@ -299,7 +300,7 @@ def _devmem(case: Case) -> Story:
     return Story(
         f"{who(case.main)} wanted {where(case.about.span)} of /dev/mem, which isn't allowed, as it is RAM "
         "or a driver's: mmap() failed",
-        linux_source.in_memtype(case.dump.kernel, "phys_mem_access_prot_allowed"),
+        linux_source.in_memtype(case.age, "phys_mem_access_prot_allowed"),
         NOT_MAPPED,
     )
 

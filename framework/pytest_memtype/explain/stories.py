@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Dump
 from pytest_memtype.dumps.words import TOLD
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import Suspect
+from pytest_memtype.explain.known_bugs import Suspect, freed_after_refusal
 from pytest_memtype.explain.register_stories import REGISTER_STORIES
 from pytest_memtype.explain.reservation_stories import RESERVATION_STORIES
 from pytest_memtype.explain.story import NO_SIGN, Case, Story
@@ -31,7 +32,17 @@ def story(dump: Dump, about: Subject, suspects: Sequence[Suspect] = ()) -> Story
             return _by_words(suspects)
         return _no_complaint(dump, about)
     found = _STORIES[about.main.kind]
-    return found if isinstance(found, Story) else found(Case(dump, about, about.main))
+    told = found if isinstance(found, Story) else found(Case(dump, about, about.main))
+    return _with_freeing(dump, about, told)
+
+
+def _with_freeing(dump: Dump, about: Subject, told: Story) -> Story:
+    """The story of a refusal, with the lines that free what was refused: no trouble of their own."""
+    freed = [each for each in freed_after_refusal(dump) if each.span == about.span]
+    if not freed:
+        return told
+    then = f"Line {freed[0].line} frees that range later, which isn't reserved as such, as it was refused"
+    return replace(told, answer=f"{told.answer}. {then}")
 
 
 def _by_words(suspects: Sequence[Suspect]) -> Story:
@@ -93,14 +104,15 @@ def _listed(dump: Dump, about: Subject) -> Story:
             "is the other BAR's" if other and mine else f"is of {each.span.start:x}-{each.span.end:x} alone"
         )
         answer = f"the list's ends are exclusive; {answer}, the {each.memtype.kernel_name} entry {whose}"
+    place = linux_source.in_memtype(linux_source.age(dump), "memtype_reserve")
     asked = _asked_about(dump)
     there = asked & set(types)
     if asked and there in (set(), set(types)):
         answer = f"{'yes' if there else 'no'}: {answer}"
     return Story(
         answer,
-        f"each line is one reservation, as {linux_source.in_memtype(dump.kernel, 'memtype_reserve')} keeps "
-        "them; the end that is printed is the byte behind the last. Memory that is RAM never stands there",
+        f"each line is one reservation, as {place} keeps them; the end that is printed "
+        "is the byte behind the last. Memory that is RAM never stands there",
         NO_SIGN,
         (
             "what a mapping's page table really has, the list doesn't say: memtype audit reads that in a "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Span
+from pytest_memtype.explain.linux_source import Age, age
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import format_size
@@ -51,6 +52,11 @@ class Case:
     dump: Dump
     about: Subject
     main: Complaint
+
+    @property
+    def age(self) -> Age:
+        """The version of the kernel, as far as the report says it."""
+        return age(self.dump)
 
 
 def said(memtype: MemType | None) -> str:

@@ -1,0 +1,54 @@
+"""Listings of MTRRs that people have quoted in part."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memtype.dumps.read import read
+from pytest_memtype.explain.explanation import as_json, explain
+
+_DEBUG = """\
+[    0.000000] MTRR variable ranges enabled:
+[    0.000000]   0 base 000000000000 mask FFFF80000000 write-back
+[    0.000000]   1 disabled
+[    0.000000]   2 base 0000FFF00000 mask FFFFFFFC0000 uncachable
+"""
+_PROC = """\
+reg00: base=0x000000000 (    0MB), size= 4096MB, count=1: write-back
+reg02: base=0x0e0000000 ( 3584MB), size=  512MB, count=1: uncachable
+"""
+_FULL = "mtrr: no more MTRRs available\n"
+_MISMATCH = "mtrr: type mismatch for {},10000000 old: write-back new: write-combining\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        (_DEBUG, True),
+        # print_mtrr_state() has a line of each register, be it "disabled".
+        ("\n".join(_DEBUG.splitlines()[2:]), False),
+        (_DEBUG.replace("[    0.000000]   1 disabled\n", ""), False),
+        # mtrr_seq_show() has none of those that hold nothing ...
+        (_PROC, True),
+        (_PROC.splitlines()[1], False),
+        # ... and there are none of these where one was asked for in vain.
+        (_PROC + _FULL, False),
+        (_PROC.replace("reg02", "reg01") + _FULL, True),
+        # mtrr_add_page() names the type of a register that the range lies in.
+        (_PROC + _MISMATCH.format("d0000000"), True),
+        (_PROC.replace("write-back", "uncachable") + _MISMATCH.format("d0000000"), False),
+        (_PROC + _MISMATCH.format("100000000"), False),
+    ],
+)
+def test_is_it_all_of_it(text: str, complete: bool) -> None:
+    listing = read(text).mtrr
+    assert listing is not None
+    assert listing.complete == complete
+
+
+def test_a_part_has_no_default_type() -> None:
+    """Which types the missing registers have, and so which one the rest may have, isn't known."""
+    part = as_json(explain(read(_PROC.splitlines()[1] + "\n" + _FULL), []))["layout"]
+    assert part["default"] == "none"
+    assert any("registers may be missing" in each for each in part["notes"])
+    assert as_json(explain(read(_PROC), []))["layout"]["default"] == "UC"
