@@ -57,6 +57,51 @@ def test_sizes_that_are_none(guest: Guest) -> None:
     assert listed(guest, bar) == []
 
 
+@pytest.mark.expect_oops(match="__ioremap_caller")
+def test_an_address_that_the_cpu_has_not(guest: Guest) -> None:
+    """More bits than MAXPHYADDR: refused with a warning, before anything is reserved (phys_addr_valid())."""
+    beyond = 1 << guest.registers()[0].physical_bits
+    for function in ("ioremap", "ioremap_wc", "ioremap_cache"):
+        assert guest.kernel.call(function, beyond, PAGE).returned == 0
+    assert guest.memtype_list()[-1].region.end < beyond
+    assert sum("invalid physical address" in line for line in guest.log) == 3
+
+
+def test_what_is_not_there_to_be_unmapped(guest: Guest) -> None:
+    """iounmap() complains of a mapping that is given back twice, and takes an address of the direct map for
+    one of memremap()'s; other mappings and their books stay."""
+    bar, kernel = guest.mmio(pages=2), guest.kernel
+    first, second = (kernel.call("ioremap_wc", bar.start, 2 * PAGE).returned for _ in range(2))
+    kernel.call("iounmap", first)
+    kernel.call("iounmap", kernel.direct(0xA0000))
+    assert not [line for line in guest.log if "iounmap" in line]
+    kernel.call("iounmap", first)
+    assert any("iounmap: bad address" in line for line in guest.log)
+    assert kernel.direct_pages(guest.region(0xA0000, PAGE)).rights[0].present
+    assert kernel.pages(second, 2, start=bar.start).types == (WC, WC)
+    assert listed(guest, bar) == [(bar, WC)]
+    kernel.call("iounmap", second)
+    assert listed(guest, bar) == []
+
+
+def test_the_direct_map_follows(guest: Guest) -> None:
+    """ioremap_change_attr() has each type but UC and WP, and books nothing: that is its caller's."""
+    ram, kernel = guest.ram(pages=4), guest.kernel
+
+    def change(mode: int) -> tuple[MemType | None, ...]:
+        """The number of enum page_cache_mode; there is no UC here, which is UC- (5.10 to 7.3)."""
+        assert kernel.call("ioremap_change_attr", kernel.direct(ram[1]), 2 * PAGE, mode).errno == 0
+        return kernel.direct_pages(ram).types
+
+    for mode, memtype in [(1, WC), (4, WT), (2, UC_MINUS), (3, UC_MINUS)]:
+        assert change(mode) == (WB, memtype, memtype, WB)
+        assert change(0) == (WB,) * 4
+    # For UC- a bit is set and none cleared (_set_memory_uc()), and WT has all three: it stays.
+    assert change(4) == change(2) == (WB, WT, WT, WB)
+    assert change(0) == (WB,) * 4
+    assert listed(guest, ram) == []
+
+
 @pytest.mark.parametrize(
     ("function", "returns"),
     [

@@ -255,3 +255,52 @@ def test_a_mapping_that_fails_midway(guest: Guest) -> None:
     assert guest.tracked(bar) == ()
     # Nobody is in the way of another type.
     assert guest.process("Y").mmap(bar, UC_MINUS).granted is UC_MINUS
+
+
+@pytest.mark.expect_oops(match="memtype_reserve")
+def test_no_page_of_ram_is_uc(guest: Guest) -> None:
+    """Linux warns of whoever asks, and tags it UC- (reserve_ram_pages_type(), 5.10 to 7.3)."""
+    ram = guest.ram(pages=2)
+    assert reserve(guest, ram, Mode.UC) == (0, Mode.UC_MINUS)
+    assert reserve(guest, ram, Mode.WC) == (errno.EBUSY, Mode.UC_MINUS)
+    assert free(guest, ram) == 0
+    assert reserve(guest, ram, Mode.WC) == (0, Mode.WC)
+    assert free(guest, ram) == 0
+
+
+@pytest.mark.expect_oops(match="memtype_reserve")
+@pytest.mark.parametrize("pages", [0, -1])
+def test_a_range_that_ends_before_it_begins(guest: Guest, pages: int) -> None:
+    bar = guest.mmio(pages=2)
+    middle = bar[1].start
+    called = guest.kernel.call("memtype_reserve", middle, middle + pages * PAGE, Mode.WC, InMemory())
+    assert called.errno == errno.EINVAL
+    assert listed(guest, bar) == []
+    assert any("memtype_reserve failed: [mem" in line for line in guest.log)
+
+
+def test_a_reservation_that_insists_on_a_mixture(guest: Guest) -> None:
+    """Neither of two types is one of both: memtype_reserve_io() says what memtype_reserve() does."""
+    bar = guest.mmio(pages=2)
+    assert reserve(guest, bar[0], Mode.WC) == (0, Mode.WC)
+    assert reserve(guest, bar[1], Mode.UC_MINUS) == (0, Mode.UC_MINUS)
+    assert reserve(guest, bar, Mode.WC, "memtype_reserve_io")[0] == errno.EBUSY
+    assert listed(guest, bar) == [(bar[0], WC), (bar[1], UC_MINUS)]
+    assert free(guest, bar[0]) == free(guest, bar[1]) == 0
+
+
+@pytest.mark.needs_config("DEVMEM")
+def test_a_process_whose_direct_map_can_not_follow(guest: Guest) -> None:
+    """Below 1 MiB RAM is reserved as device memory is, and the direct map has it: where that can't be changed
+    along, mmap() fails and the reservation is given back (reserve_pfn_range(); pfnmap_track() since 6.16)."""
+    low, process = guest.region(0x8000, PAGE), guest.process("X")
+    before = listed(guest, low)
+    with guest.faults.fail("ioremap_change_attr", task=process, returns=-errno.ENOMEM) as fault:
+        outcome = process.mmap(low, UC_MINUS, via="devmem")
+        assert fault.counts.failed == 1
+    assert outcome.kernel is not None
+    # mmap_mem() says so of any failure (drivers/char/mem.c).
+    assert outcome.kernel.errno == errno.EAGAIN
+    assert outcome.mapping is None
+    assert listed(guest, low) == before
+    assert guest.kernel.direct_pages(low).types == (WB,)

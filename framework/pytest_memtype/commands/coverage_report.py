@@ -215,6 +215,7 @@ def _rows(files: dict[str, SourceFile], left: dict[str, SourceFile]) -> list[dic
                 "branches": left[name].branches_taken,
                 "functions": left[name].functions_called,
                 "not_run": _not_run(left[name]),
+                "not_taken": _not_taken(left[name]),
             },
             "not_run": _not_run(file),
         }
@@ -224,6 +225,16 @@ def _rows(files: dict[str, SourceFile], left: dict[str, SourceFile]) -> list[dic
 
 def _not_run(file: SourceFile) -> list[int]:
     return [number for number, times in sorted(file.lines.items()) if times <= 0]
+
+
+def _not_taken(file: SourceFile) -> dict[int, list[int]]:
+    """The branches never taken of each line that was run, by their places among the line's, from 0."""
+    missed = {
+        number: [place for place, times in enumerate(ways) if times <= 0]
+        for number, ways in sorted(file.branches.items())
+        if file.lines[number] > 0
+    }
+    return {number: places for number, places in missed.items() if places}
 
 
 def _table(files: dict[str, SourceFile], left: dict[str, SourceFile]) -> str:
