@@ -24,6 +24,7 @@ from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
+from pytest_memtype.dumps.worded_warnings import with_stacks
 from pytest_memtype.dumps.words import ABOUT, is_denied
 
 MOST_UNREAD: Final = 100
@@ -74,6 +75,7 @@ def read(text: bytes | str) -> Dump:
     cursor = Cursor(rows(data))
     found, cut = complaints(cursor)
     found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
+    found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
     name, hypervisor = machine(cursor)
     parts, here, line = _boot_that_counts(boots(cursor), found)
