@@ -6,12 +6,11 @@ say of Linux is named with file and function.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, remap_failed
+from pytest_memtype.explain.known_bugs import REFUSED_PAIRS
 from pytest_memtype.explain.story import (
     KEPT_APART,
     NO_SIGN,
@@ -267,15 +266,6 @@ def _ioremap_ram(case: Case) -> Story:
     )
 
 
-_IOREMAP_BEYOND: Final = Story(
-    "a driver asked ioremap() for an address that this CPU hasn't got: its physical addresses have "
-    "fewer bits",
-    f"{linux_source.IOREMAP}, phys_addr_valid()",
-    NOT_MAPPED,
-    ("compare the address with a BAR's: a device that isn't configured reads as all ones",),
-)
-
-
 def _memremap(case: Case) -> Story:
     what = "is RAM" if case.main.kind is Kind.MEMREMAP_ON_RAM else "is partly RAM and partly not"
     return Story(
@@ -304,82 +294,6 @@ def _devmem(case: Case) -> Story:
     )
 
 
-def _warning(case: Case) -> Story:
-    below = f", called by {', '.join(f'{each}()' for each in case.main.trace[:4])}" if case.main.trace else ""
-    extra = ""
-    if case.main.function in ("get_pat_info", "untrack_pfn"):
-        extra = (
-            ": the type and the address of a mapping's reservation couldn't be read from its page table, "
-            "so it was not given back"
-        )
-    danger = "maybe: a reservation stays behind, or memory is tracked wrongly from then on"
-    if remap_failed(case.main):
-        extra = (
-            ": remap_pfn_range() couldn't map the first page, and looked for the reservation of what it had "
-            "mapped in a page table that is empty"
-        )
-        danger = (
-            "no: the reservation is freed behind that, by address and size; with panic_on_warn the machine "
-            "stops"
-        )
-    if case.main.function == "__ioremap_caller":
-        danger = (
-            "no sign of it: __ioremap_caller() warns of what it refuses, RAM or an address that the CPU "
-            "doesn't have, and of a range over several resources, which it maps"
-        )
-    return Story(
-        f"{case.main.function}() has warned{extra}{below}",
-        f"the place is in the line: {case.main.raw}",
-        danger,
-    )
-
-
-#: Functions of the kernel's between ioremap() and a driver.
-_MAPS: Final = re.compile(r"ioremap|iomap|os_map_")
-
-
-def _sanity(case: Case) -> Story:
-    callers = [
-        each
-        for found in case.dump.of(Kind.WARNING)
-        if found.function == "__ioremap_caller"
-        for each in found.trace
-    ]
-    by = next((f"{each}()" for each in callers if not _MAPS.search(each)), "a driver")
-    if case.about.span is None:
-        return Story(
-            f"{by} mapped memory of several resources at once. It is allowed; the line is a warning",
-            "kernel/resource.c, iomem_map_sanity_check()",
-            "no sign of it: the driver may touch registers that aren't its own",
-        )
-    other = "another resource"
-    if case.main.other is not None:
-        other = f"{case.main.other.name} ({where(case.main.other)})"
-    return Story(
-        f"{who(case.main)} mapped {where(case.about.span)}, which reaches beyond {other}. It is allowed; the "
-        "line is a warning",
-        "kernel/resource.c, iomem_map_sanity_check()",
-        "no sign of it: the driver may touch registers that aren't its own",
-    )
-
-
-def _huge(case: Case) -> Story:
-    return Story(
-        f"{where(case.about.span)} is mapped with small pages, as the MTRRs have more than one type there, "
-        "or not write-back",
-        "arch/x86/mm/pgtable.c, pmd_set_huge() and pud_set_huge()",
-        "no",
-    )
-
-
-def _cpa(case: Case) -> Story:
-    return Story(
-        f"a change of page attributes met something unexpected: {case.main.raw}",
-        "arch/x86/mm/pat/set_memory.c (pageattr.c before 5.6), __change_page_attr()",
-        "maybe; the line alone doesn't say",
-    )
-
-
 RESERVATION_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.CONFLICTING_TYPES: _conflict,
     Kind.RESERVE_FAILED: _reserve_failed,
@@ -392,13 +306,8 @@ RESERVATION_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.IOREMAP_REFUSED: _ioremap_refused,
     Kind.IOREMAP_FAILED: _ioremap_failed,
     Kind.IOREMAP_ON_RAM: _ioremap_ram,
-    Kind.IOREMAP_BEYOND: _IOREMAP_BEYOND,
     Kind.MEMREMAP_ON_RAM: _memremap,
     Kind.MEMREMAP_MIXED: _memremap,
     Kind.CHANGE_FAILED: _change_failed,
     Kind.DEVMEM_REFUSED: _devmem,
-    Kind.SANITY: _sanity,
-    Kind.HUGE_PAGE: _huge,
-    Kind.CPA: _cpa,
-    Kind.WARNING: _warning,
 }
