@@ -40,6 +40,15 @@ def new_memtype_allowed(kernel: Kernel | None) -> str:
     return "arch/x86/include/asm/pgtable.h, is_new_memtype_allowed()"
 
 
+def memremap(kernel: Kernel | None) -> str:
+    """The function that maps RAM or devices' memory with a type, for all architectures."""
+    # 5981690ddb8f, "memremap: split devm_memremap_pages() and memremap() infrastructure", 4.18.
+    newer = is_newer(kernel, 4, 18)
+    if newer is None:
+        return "kernel/iomem.c (kernel/memremap.c before 4.18), memremap()"
+    return f"kernel/{'iomem' if newer else 'memremap'}.c, memremap()"
+
+
 def is_newer(kernel: Kernel | None, *version: int) -> bool | None:
     """Whether a kernel is of a series, or a later one; None if it isn't known."""
     return None if kernel is None else kernel.version[: len(version)] >= version

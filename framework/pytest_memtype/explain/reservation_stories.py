@@ -6,10 +6,12 @@ say of Linux is named with file and function.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
+from pytest_memtype.explain.hardware import is_no_x86
 from pytest_memtype.explain.known_bugs import REFUSED_PAIRS
 from pytest_memtype.explain.story import (
     KEPT_APART,
@@ -19,6 +21,7 @@ from pytest_memtype.explain.story import (
     Story,
     Teller,
     said,
+    stack,
     where,
     who,
 )
@@ -56,11 +59,21 @@ def _conflict(case: Case) -> Story:
     )
 
 
+_BACKWARDS: Final = re.compile(r"\b(0x[0-9a-f]{1,16})-(0x[0-9a-f]{1,16})\b", re.I)
+
+
 def _reserve_failed(case: Case) -> Story:
     if "track" not in case.main.raw:
+        backwards = _BACKWARDS.search(case.main.raw) if case.about.span is None else None
+        if backwards is not None and int(backwards[2], 16) < int(backwards[1], 16):
+            what = f"{backwards[0]} was asked for, and that is no range: its end is below its start"
+        else:
+            what = (
+                f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it "
+                "goes beyond what an address can be, or ends where it begins"
+            )
         return Story(
-            f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it goes "
-            "beyond what an address can be, or ends where it begins",
+            what,
             f"{linux_source.in_memtype(case.dump.kernel, 'memtype_reserve')} gives EINVAL for a range whose "
             "end, without the bits that no address has, isn't behind its start",
             NOT_MAPPED,
@@ -254,24 +267,36 @@ def _ioremap_failed(case: Case) -> Story:
 
 
 def _ioremap_ram(case: Case) -> Story:
+    trace = case.main.trace
+    asker = who(case.main) if case.main.process is not None else "a driver"
+    # drivers/char/mem.c: what isn't the kernel's RAM is mapped for each page that is read or written.
+    devmem = next((f", to {verb} /dev/mem" for each, verb in _DEVMEM_CALLS.items() if each in trace), "")
+    memremap = "memremap() is the function for RAM"
     return Story(
-        f"a driver asked for {where(case.about.span)} with ioremap(), and that is RAM: it got NULL",
+        f"{asker} asked for {where(case.about.span)} with ioremap(){stack(case.main)}{devmem}; that is RAM, "
+        "and it got NULL",
         "RAM has a mapping of the kernel's already, and its pages one type; ioremap() refuses it "
         f"({linux_source.IOREMAP}). The warning comes once a boot, the refusal each time",
         KEPT_APART,
         (
-            "memremap() is the function for RAM",
+            *([] if any("memremap" in each for each in trace) else [memremap]),
             "RAM that is to be a device's is kept from the kernel with memmap= or by the firmware",
         ),
     )
 
 
+_DEVMEM_CALLS: Final = {"write_mem": "write", "read_mem": "read"}
+
+
 def _memremap(case: Case) -> Story:
     what = "is RAM" if case.main.kind is Kind.MEMREMAP_ON_RAM else "is partly RAM and partly not"
+    by = f" by {who(case.main)}" if case.main.process is not None else ""
+    machine = f". The machine, {case.dump.machine}, is no x86: rules of x86 don't hold there"
     return Story(
-        f"memremap() was asked for {where(case.about.span)}, which {what}: it gave NULL",
-        "kernel/iomem.c, memremap(): RAM is only had write-back, as the kernel has it, and a mixed range "
-        "not at all",
+        f"memremap() was asked{by} for {where(case.about.span)}, which {what}: it gave NULL"
+        f"{machine if is_no_x86(case.dump) else ''}",
+        f"{linux_source.memremap(case.dump.kernel)}: RAM is only had write-back, as the kernel has it, and a "
+        "mixed range not at all",
         NOT_MAPPED,
     )
 
@@ -286,11 +311,25 @@ def _change_failed(case: Case) -> Story:
 
 
 def _devmem(case: Case) -> Story:
+    wanted = f"{who(case.main)} wanted {where(case.about.span)} of /dev/mem"
+    why = "which isn't allowed, as it is RAM or a driver's"
+    # The words of pat.c, which are about mmap() alone: [mem ...] since 3.5, "PAT prevents it" later.
+    if "[mem " in case.main.raw:
+        return Story(
+            f"{wanted}, {why}: mmap() failed",
+            f"{linux_source.in_memtype(case.dump.kernel, 'phys_mem_access_prot_allowed')}, in kernels "
+            "without CONFIG_STRICT_DEVMEM",
+            NOT_MAPPED,
+        )
+    # 3.5 changed pat.c's words (365811d6f9f4), and not mem.c's.
+    old = linux_source.is_newer(case.dump.kernel, 3, 5)
+    pat = "; before 3.5 arch/x86/mm/pat.c says the same of mmap() where that is off" if not old else ""
     return Story(
-        f"{who(case.main)} wanted {where(case.about.span)} of /dev/mem, which isn't allowed, as it is RAM "
-        "or a driver's: mmap() failed",
-        linux_source.in_memtype(case.dump.kernel, "phys_mem_access_prot_allowed"),
-        NOT_MAPPED,
+        f"{wanted}, {why}: the access was refused. Whether it was a read, a write or mmap() the line doesn't "
+        "say",
+        f"drivers/char/mem.c, range_is_allowed(), with CONFIG_STRICT_DEVMEM{pat}. It is about who may touch "
+        "memory, not about types",
+        "no: nothing was read, written or mapped",
     )
 
 
