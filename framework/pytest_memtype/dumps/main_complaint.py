@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind
+from pytest_memtype.dumps.worded_warnings import HARMLESS, WORDS
 
 MEMORY: Final = frozenset(
     {
@@ -59,10 +60,10 @@ def main_complaint(complaints: Sequence[Complaint]) -> Complaint | None:
     # The others say what the kernel did, a WARNING only where.
     worded = [each for each in memory if each.kind is not Kind.WARNING]
     # What others warn of weighs more than what ioremap() refuses or lets pass.
-    memory.sort(key=lambda each: each.function == "__ioremap_caller")
-    if memory and not worded and memory[0].function == "__ioremap_caller":
-        # ioremap() warned of a resource by a trace, until 2.6.39.
-        worded = [each for each in complaints if each.kind is Kind.SANITY][:1]
+    memory.sort(key=lambda each: each.function in HARMLESS)
+    if memory and not worded:
+        words = WORDS.get(memory[0].function or "", frozenset())
+        worded = [each for each in complaints if each.kind in words][:1]
     with_range = [each for each in worded if each.span is not None]
     for group in (with_range, worded, memory):
         if group:

@@ -22,6 +22,10 @@ _MOST_LINES: Final = 1000
 """So many lines that say the same are told by their numbers."""
 
 
+#: What people put for an address or a number that they don't want to tell.
+_HIDDEN: Final = r"(?:\.{3}|\u2026|<[\w -]{1,24}>|\[(?:redacted|removed|snip)\]|[x*]{3,16}(?:-[x*]{3,16})?)"
+
+
 def _range(name: str = "") -> str:
     """A range: ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4), ``0x...-0x...`` or bare digits before."""
     return (
@@ -29,10 +33,15 @@ def _range(name: str = "") -> str:
     )
 
 
+def _told_or_hidden() -> str:
+    """A range, or what people put in place of one."""
+    return rf"(?:{_range()}|(?:\[mem )?{_HIDDEN}\]?)"
+
+
 # current->comm may hold spaces and colons; the kernel cuts it at 15 characters.
 _WHO: Final = (
     r"(?:^(?P<process>[^\[\]\"]{1,15}?):(?P<pid>\d{1,10}) "
-    r"|(?:^|[\s\"'`(])(?P<process2>[^\s\"'`(:]{1,15}?):(?P<pid2>\d{1,10}) |)"
+    rf"|(?:^|[\s\"'`(])(?P<process2>[^\s\"'`(:]{{1,15}}?):(?:(?P<pid2>\d{{1,10}})|{_HIDDEN}) |)"
 )
 
 #: "x86/PAT: " since 4.2 (9dac62909451); a report may quote it in the middle of a line.
@@ -67,7 +76,7 @@ _FORMS: Final = (
     _form(
         Kind.CONFLICTING_TYPES,
         "conflicting memory types",
-        rf"{_WHO}conflicting memory types(?: {_range()}(?:\s+{_PAIR})?)?",
+        rf"{_WHO}conflicting memory types(?: {_told_or_hidden()}(?:\s+{_PAIR})?)?",
         "second",
     ),
     # arch/x86/mm/pat/memtype.c, memtype_reserve(), which was reserve_memtype() before 5.6.
@@ -77,7 +86,7 @@ _FORMS: Final = (
         r"\b(?:memtype_reserve|reserve_memtype) failed:?(?<!ioremap memtype_reserve failed)"
         r"(?<!ioremap reserve_memtype failed)(?! -?\d{1,3}(?:$|[^-\dx]))"
         # Without "track" where the range is none (EINVAL).
-        rf"(?: {_range()}(?:, track (?P<track>{TYPE}|-))?(?:, req (?P<asked>{TYPE}))?)?",
+        rf"(?: {_told_or_hidden()}(?:,? track (?P<track>{TYPE}|-))?(?:, req (?P<asked>{TYPE}))?)?",
         "asked",
     ),
     _form(
@@ -272,8 +281,9 @@ _FORMS: Final = (
     _form(
         Kind.CPA,
         "cpa",
-        r"\bCPA(?: refuse W\^X violation|: called for zero pte\. vaddr = (?P<address>[0-9a-f]{1,16})| "
-        r"protect )",
+        # verify_rwx() says "detected" since it is there, 6.1; "refuse" was linux-next's.
+        r"\bCPA(?: (?:refuse|detected) W\^X violation| protect "
+        r"|: called for zero pte\. vaddr = (?P<address>[0-9a-f]{1,16}))",
     ),
 )
 
@@ -395,12 +405,15 @@ def _complaint(
     pid = groups.get("pid") or groups.get("pid2")
     errno = groups.get("errno")
     address = groups.get("address")
+    span = _span(groups)
+    if span is not None and not _is_range(form.kind, span):
+        span = None
     return Complaint(
         form.kind,
         row.number,
         match[0].strip()[:400],
         time=row.time,
-        span=_span(groups),
+        span=span,
         asked=asked,
         held=tuple(each for each in held if each is not None),
         granted=granted,
@@ -439,6 +452,16 @@ def _span(groups: dict[str, str | None], which: str = "", name: str = "") -> Spa
     else:
         return None
     return Span(first, final, name) if 0 <= first <= final < 1 << 64 else None
+
+
+def _is_range(kind: Kind, span: Span) -> bool:
+    """Whether the numbers of a message are a range of addresses."""
+    if kind is Kind.MTRR_WC_FAILED:
+        # arch_phys_wc_add() prints them by %p, which is a hash since 4.15 (ad67b74d2469). Of no version is
+        # a range of an MTRR anything but whole pages.
+        return not (span.start | (span.end + 1)) & 0xFFF
+    # iomem_map_sanity_check() prints start + size - 1, which is all ones for a size of 0 at address 0.
+    return kind is not Kind.SANITY or (span.start, span.end) != (0, (1 << 64) - 1)
 
 
 def _add(found: list[Complaint], complaint: Complaint) -> None:

@@ -25,6 +25,7 @@ from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
 from pytest_memtype.dumps.whole_listings import without_gaps
+from pytest_memtype.dumps.worded_warnings import with_stacks
 from pytest_memtype.dumps.words import ABOUT, is_denied
 
 MOST_UNREAD: Final = 100
@@ -82,6 +83,7 @@ def read(text: bytes | str) -> Dump:
     cursor = Cursor(rows(data))
     found, cut = complaints(cursor)
     found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
+    found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
     mtrrs = without_gaps(mtrrs, found)
     found = _without_lists(cursor, found)

@@ -36,6 +36,10 @@ _FRAME: Final = re.compile(
     r"(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}"
     r"|(?= [\w/.-]{1,100}\.[ch]:\d))"
 )
+#: A stack that people cut out of a report may have lost the line "Call Trace:" above it.
+_LONE_FRAME: Final = re.compile(rf"{_FRAME.pattern}(?: \[[\w-]+\])?\s*$")
+#: Where the CPU was: in the function that warns.
+_PLACE: Final = re.compile(r"^\s*[RE]IP: .*\b(?P<function>[A-Za-z_][\w.]{0,120})\+0x[0-9a-f]+/0x[0-9a-f]+")
 _COMM: Final = re.compile(
     r"\bCPU: \d+ (?:UID: \d+ )?PID: (\d{1,10}) Comm: (.{1,15}?) (?:Not tainted|Tainted:|Kdump:)"
 )
@@ -66,7 +70,7 @@ def _warning(cursor: Cursor, index: int, count: int, match: re.Match[str], funct
     groups = match.groupdict()
     process, pid = groups.get("process"), groups.get("pid")
     trace: list[str] = []
-    traced = False
+    traced, placed = False, False
     end = index + count
     for number in range(end, min(end + _MOST_ROWS, len(cursor.rows))):
         message = cursor.rows[number].message
@@ -79,6 +83,12 @@ def _warning(cursor: Cursor, index: int, count: int, match: re.Match[str], funct
             traced, end = True, number + 1
             cursor.use(number)
             continue
+        place = _PLACE.match(message)
+        if place is not None and not traced and _SUFFIX.sub("", place["function"]) == function:
+            cursor.use(number)
+            placed = True
+            continue
+        traced = traced or (placed and _LONE_FRAME.match(message) is not None)
         if not traced:
             continue
         frame = _FRAME.match(message)

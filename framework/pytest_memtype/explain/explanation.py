@@ -9,6 +9,7 @@ from typing import Any, Final
 from pytest_memtype.bugs.facts import Bug
 from pytest_memtype.dumps.facts import Dump, Kind, Span
 from pytest_memtype.dumps.main_complaint import MEMORY
+from pytest_memtype.dumps.worded_warnings import WORDS
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.explain.imported_layout import Imported, layout_of, layout_of_listing
 from pytest_memtype.explain.known_bugs import Suspect, suspects
@@ -247,11 +248,22 @@ def _types(explanation: Explanation) -> Iterator[str]:
         yield _sentence(f"asked for: {said(about.asked)}, by {who(about.main)}")
     if about.held:
         both = " and ".join(said(each) for each in about.held)
-        yield _sentence(f"held: {both}; by whom the line doesn't say")
+        yield _sentence(f"held: {both}; by whom the line doesn't say{_other_request(explanation.dump)}")
     if about.granted is not None:
         yield _sentence(f"given: {said(about.granted)}")
     for each in about.entries[:_MOST]:
         yield f"The list of reservations has {where(each.span)} as {said(each.memtype)} (line {each.line})."
+
+
+def _other_request(dump: Dump) -> str:
+    """The stack of a reservation that somebody had printed, by a WARNING of their own in the kernel."""
+    for each in dump.of(Kind.WARNING):
+        # Linux itself warns there of what is no range, in words of its own.
+        worded = dump.of(*WORDS.get(each.function or "", ()))
+        if each.function in ("memtype_reserve", "reserve_memtype") and each.trace and not worded:
+            callers = ", ".join(f"{name}()" for name in each.trace[:4])
+            return f". The text has a stack of a request, called by {callers} (line {each.line})"
+    return ""
 
 
 def _verifier(explanation: Explanation) -> Iterator[str]:

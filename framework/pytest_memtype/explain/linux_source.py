@@ -161,6 +161,15 @@ def new_memtype_allowed(known: Age) -> str:
     return "arch/x86/include/asm/pgtable.h, is_new_memtype_allowed()"
 
 
+def memremap(known: Age) -> str:
+    """The function that maps RAM or devices' memory with a type, for all architectures."""
+    # 5981690ddb8f, "memremap: split devm_memremap_pages() and memremap() infrastructure", 4.18.
+    newer = is_newer(known, 4, 18)
+    if newer is None:
+        return "kernel/iomem.c (kernel/memremap.c before 4.18), memremap()"
+    return f"kernel/{'iomem' if newer else 'memremap'}.c, memremap()"
+
+
 def is_newer(known: Age, *version: int) -> bool | None:
     """Whether a kernel is of a series, or a later one; None if it isn't known.
 

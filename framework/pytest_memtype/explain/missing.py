@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_memtype.dumps.facts import Dump, Kind
+from pytest_memtype.dumps.facts import Complaint, Dump, Kind
 from pytest_memtype.dumps.main_complaint import MEMORY
+from pytest_memtype.explain.hardware import is_no_x86
 from pytest_memtype.explain.machine_map import owner_of
 from pytest_memtype.explain.subject import Subject
+from pytest_memtype.explain.warning_stories import is_of_reservations
 from pytest_memtype.x86.memtype import MemType
 
 _LIST = "/sys/kernel/debug/x86/pat_memtype_list"
+
+
+#: Complaints of memory that the list of reservations has nothing to do with.
+_NO_RESERVATION = frozenset(
+    {
+        Kind.USER_RAM,
+        Kind.IOREMAP_ON_RAM,
+        Kind.IOREMAP_BEYOND,
+        Kind.MEMREMAP_ON_RAM,
+        Kind.MEMREMAP_MIXED,
+        Kind.DEVMEM_REFUSED,
+    }
+)
+
+
+def _is_of_reservations(main: Complaint) -> bool:
+    if main.kind is Kind.WARNING:
+        return is_of_reservations(main)
+    return main.kind in MEMORY - _NO_RESERVATION
 
 
 def missing(dump: Dump, about: Subject) -> Iterator[str]:
@@ -22,7 +43,7 @@ def missing(dump: Dump, about: Subject) -> Iterator[str]:
     main = about.main
     if about.span is not None and not owner_of(dump, about.span):
         yield "whose memory it is: cat /proc/iomem as root, and lspci -v"
-    if main is not None and main.kind in MEMORY and main.kind not in (Kind.USER_RAM, Kind.IOREMAP_ON_RAM):
+    if main is not None and _is_of_reservations(main) and not is_no_x86(dump):
         if not dump.entries_shown:
             yield f"what is reserved there: cat {_LIST} as root"
         if about.held:

@@ -119,6 +119,9 @@ def _mtrr_refused(case: Case) -> Story:
     )
 
 
+_POINTERS: Final = re.compile(r"\[(?:[0-9a-f]{8}){1,2}-(?:[0-9a-f]{8}){1,2}\]", re.I)
+
+
 def _wc_failed(case: Case) -> Story:
     if case.main.errno is not None and case.dump.kernel is None:
         # Linux' line has no number; FreeBSD's drivers are Linux', its MTRRs aren't.
@@ -128,8 +131,12 @@ def _wc_failed(case: Case) -> Story:
             "",
             "no: without a PAT writes to that memory are slow",
         )
+    memory = f" for {where(case.about.span)}"
+    if case.about.span is None and _POINTERS.search(case.main.raw):
+        # arch_phys_wc_add() prints %p; "printk: hash addresses printed with %p", ad67b74d2469, 4.15.
+        memory = ". The numbers in its line are no addresses but hashes, as Linux prints pointers since 4.15"
     return Story(
-        f"a driver got no write-combining MTRR for {where(case.about.span)}; the text doesn't say why",
+        f"a driver got no write-combining MTRR{memory}; the text doesn't say why",
         f"{linux_source.in_mtrr(case.age, 'arch_phys_wc_add')} and mtrr_add_page()",
         "no: without a PAT writes to that memory are slow",
         ("look at /proc/mtrr: a free register is needed, and no other type that the range lies in",),

@@ -11,7 +11,8 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, remap_failed, surely_mixed
+from pytest_memtype.explain.hardware import is_no_x86
+from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, surely_mixed
 from pytest_memtype.explain.story import (
     KEPT_APART,
     NO_SIGN,
@@ -20,6 +21,7 @@ from pytest_memtype.explain.story import (
     Story,
     Teller,
     said,
+    stack,
     where,
     who,
 )
@@ -58,11 +60,21 @@ def _conflict(case: Case) -> Story:
     )
 
 
+_BACKWARDS: Final = re.compile(r"\b(0x[0-9a-f]{1,16})-(0x[0-9a-f]{1,16})\b", re.I)
+
+
 def _reserve_failed(case: Case) -> Story:
     if "track" not in case.main.raw:
+        backwards = _BACKWARDS.search(case.main.raw) if case.about.span is None else None
+        if backwards is not None and int(backwards[2], 16) < int(backwards[1], 16):
+            what = f"{backwards[0]} was asked for, and that is no range: its end is below its start"
+        else:
+            what = (
+                f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it "
+                "goes beyond what an address can be, or ends where it begins"
+            )
         return Story(
-            f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it goes "
-            "beyond what an address can be, or ends where it begins",
+            what,
             f"{linux_source.in_memtype(case.age, 'memtype_reserve')} gives EINVAL for a range whose "
             "end, without the bits that no address has, isn't behind its start",
             NOT_MAPPED,
@@ -256,33 +268,36 @@ def _ioremap_failed(case: Case) -> Story:
 
 
 def _ioremap_ram(case: Case) -> Story:
+    trace = case.main.trace
+    asker = who(case.main) if case.main.process is not None else "a driver"
+    # drivers/char/mem.c: what isn't the kernel's RAM is mapped for each page that is read or written.
+    devmem = next((f", to {verb} /dev/mem" for each, verb in _DEVMEM_CALLS.items() if each in trace), "")
+    memremap = "memremap() is the function for RAM"
     return Story(
-        f"a driver asked for {where(case.about.span)} with ioremap(), and that is RAM: it got NULL",
+        f"{asker} asked for {where(case.about.span)} with ioremap(){stack(case.main)}{devmem}; that is RAM, "
+        "and it got NULL",
         "RAM has a mapping of the kernel's already, and its pages one type; ioremap() refuses it "
         f"({linux_source.IOREMAP}). The warning comes once a boot, the refusal each time",
         KEPT_APART,
         (
-            "memremap() is the function for RAM",
+            *([] if any("memremap" in each for each in trace) else [memremap]),
             "RAM that is to be a device's is kept from the kernel with memmap= or by the firmware",
         ),
     )
 
 
-_IOREMAP_BEYOND: Final = Story(
-    "a driver asked ioremap() for an address that this CPU hasn't got: its physical addresses have "
-    "fewer bits",
-    f"{linux_source.IOREMAP}, phys_addr_valid()",
-    NOT_MAPPED,
-    ("compare the address with a BAR's: a device that isn't configured reads as all ones",),
-)
+_DEVMEM_CALLS: Final = {"write_mem": "write", "read_mem": "read"}
 
 
 def _memremap(case: Case) -> Story:
     what = "is RAM" if case.main.kind is Kind.MEMREMAP_ON_RAM else "is partly RAM and partly not"
+    by = f" by {who(case.main)}" if case.main.process is not None else ""
+    machine = f". The machine, {case.dump.machine}, is no x86: rules of x86 don't hold there"
     return Story(
-        f"memremap() was asked for {where(case.about.span)}, which {what}: it gave NULL",
-        "kernel/iomem.c, memremap(): RAM is only had write-back, as the kernel has it, and a mixed range "
-        "not at all",
+        f"memremap() was asked{by} for {where(case.about.span)}, which {what}: it gave NULL"
+        f"{machine if is_no_x86(case.dump) else ''}",
+        f"{linux_source.memremap(case.age)}: RAM is only had write-back, as the kernel has it, and a "
+        "mixed range not at all",
         NOT_MAPPED,
     )
 
@@ -297,87 +312,25 @@ def _change_failed(case: Case) -> Story:
 
 
 def _devmem(case: Case) -> Story:
-    return Story(
-        f"{who(case.main)} wanted {where(case.about.span)} of /dev/mem, which isn't allowed, as it is RAM "
-        "or a driver's: mmap() failed",
-        linux_source.in_memtype(case.age, "phys_mem_access_prot_allowed"),
-        NOT_MAPPED,
-    )
-
-
-def _warning(case: Case) -> Story:
-    below = f", called by {', '.join(f'{each}()' for each in case.main.trace[:4])}" if case.main.trace else ""
-    extra = ""
-    if case.main.function in ("get_pat_info", "untrack_pfn"):
-        extra = (
-            ": the type and the address of a mapping's reservation couldn't be read from its page table, "
-            "so it was not given back"
-        )
-    danger = "maybe: a reservation stays behind, or memory is tracked wrongly from then on"
-    if remap_failed(case.main):
-        extra = (
-            ": remap_pfn_range() couldn't map the first page, and looked for the reservation of what it had "
-            "mapped in a page table that is empty"
-        )
-        danger = (
-            "no: the reservation is freed behind that, by address and size; with panic_on_warn the machine "
-            "stops"
-        )
-    if case.main.function == "__ioremap_caller":
-        danger = (
-            "no sign of it: __ioremap_caller() warns of what it refuses, RAM or an address that the CPU "
-            "doesn't have, and of a range over several resources, which it maps"
-        )
-    return Story(
-        f"{case.main.function}() has warned{extra}{below}",
-        f"the place is in the line: {case.main.raw}",
-        danger,
-    )
-
-
-#: Functions of the kernel's between ioremap() and a driver.
-_MAPS: Final = re.compile(r"ioremap|iomap|os_map_")
-
-
-def _sanity(case: Case) -> Story:
-    callers = [
-        each
-        for found in case.dump.of(Kind.WARNING)
-        if found.function == "__ioremap_caller"
-        for each in found.trace
-    ]
-    by = next((f"{each}()" for each in callers if not _MAPS.search(each)), "a driver")
-    if case.about.span is None:
+    wanted = f"{who(case.main)} wanted {where(case.about.span)} of /dev/mem"
+    why = "which isn't allowed, as it is RAM or a driver's"
+    # The words of pat.c, which are about mmap() alone: [mem ...] since 3.5, "PAT prevents it" later.
+    if "[mem " in case.main.raw:
         return Story(
-            f"{by} mapped memory of several resources at once. It is allowed; the line is a warning",
-            "kernel/resource.c, iomem_map_sanity_check()",
-            "no sign of it: the driver may touch registers that aren't its own",
+            f"{wanted}, {why}: mmap() failed",
+            f"{linux_source.in_memtype(case.age, 'phys_mem_access_prot_allowed')}, in kernels "
+            "without CONFIG_STRICT_DEVMEM",
+            NOT_MAPPED,
         )
-    other = "another resource"
-    if case.main.other is not None:
-        other = f"{case.main.other.name} ({where(case.main.other)})"
+    # 3.5 changed pat.c's words (365811d6f9f4), and not mem.c's.
+    old = linux_source.is_newer(case.age, 3, 5)
+    pat = "; before 3.5 arch/x86/mm/pat.c says the same of mmap() where that is off" if not old else ""
     return Story(
-        f"{who(case.main)} mapped {where(case.about.span)}, which reaches beyond {other}. It is allowed; the "
-        "line is a warning",
-        "kernel/resource.c, iomem_map_sanity_check()",
-        "no sign of it: the driver may touch registers that aren't its own",
-    )
-
-
-def _huge(case: Case) -> Story:
-    return Story(
-        f"{where(case.about.span)} is mapped with small pages, as the MTRRs have more than one type there, "
-        "or not write-back",
-        "arch/x86/mm/pgtable.c, pmd_set_huge() and pud_set_huge()",
-        "no",
-    )
-
-
-def _cpa(case: Case) -> Story:
-    return Story(
-        f"a change of page attributes met something unexpected: {case.main.raw}",
-        "arch/x86/mm/pat/set_memory.c (pageattr.c before 5.6), __change_page_attr()",
-        "maybe; the line alone doesn't say",
+        f"{wanted}, {why}: the access was refused. Whether it was a read, a write or mmap() the line doesn't "
+        "say",
+        f"drivers/char/mem.c, range_is_allowed(), with CONFIG_STRICT_DEVMEM{pat}. It is about who may touch "
+        "memory, not about types",
+        "no: nothing was read, written or mapped",
     )
 
 
@@ -393,13 +346,8 @@ RESERVATION_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.IOREMAP_REFUSED: _ioremap_refused,
     Kind.IOREMAP_FAILED: _ioremap_failed,
     Kind.IOREMAP_ON_RAM: _ioremap_ram,
-    Kind.IOREMAP_BEYOND: _IOREMAP_BEYOND,
     Kind.MEMREMAP_ON_RAM: _memremap,
     Kind.MEMREMAP_MIXED: _memremap,
     Kind.CHANGE_FAILED: _change_failed,
     Kind.DEVMEM_REFUSED: _devmem,
-    Kind.SANITY: _sanity,
-    Kind.HUGE_PAGE: _huge,
-    Kind.CPA: _cpa,
-    Kind.WARNING: _warning,
 }

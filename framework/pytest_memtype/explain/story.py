@@ -81,5 +81,12 @@ def who(complaint: Complaint) -> str:
     return "somebody whom the line doesn't name"
 
 
+def stack(complaint: Complaint) -> str:
+    """The functions that led to a complaint in words, the innermost first; empty if the text hasn't any."""
+    if not complaint.trace:
+        return ""
+    return f", called by {', '.join(f'{each}()' for each in complaint.trace[:4])}"
+
+
 Teller = Callable[[Case], Story]
 """Tells the story of a complaint."""

@@ -1,0 +1,198 @@
+"""The meaning of WARNINGs with a stack, and of the messages that say what they warn of.
+
+Sentences are for somebody who isn't an expert. What they say of the report comes from its facts; what they
+say of Linux is named with file and function.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pytest_memtype.dumps.facts import Complaint, Kind
+from pytest_memtype.dumps.worded_warnings import BESIDE, HARMLESS
+from pytest_memtype.explain import linux_source
+from pytest_memtype.explain.known_bugs import remap_failed
+from pytest_memtype.explain.story import NOT_MAPPED, Case, Story, Teller, stack, where, who
+
+#: Functions that make, find or give back reservations.
+_OF_RESERVATIONS: Final = re.compile(r"memtype|^(?:get_pat_info$|(?:un)?track_|pfnmap_)")
+
+
+def is_of_reservations(warning: Complaint) -> bool:
+    """Whether a WARNING is of a function that keeps reservations, and isn't about a range's resources.
+
+    :param warning: A complaint of :attr:`Kind.WARNING`.
+    """
+    function = warning.function or ""
+    return function not in HARMLESS and _OF_RESERVATIONS.search(function) is not None
+
+
+def _warning(case: Case) -> Story:
+    extra = ""
+    if case.main.function in ("get_pat_info", "untrack_pfn"):
+        extra = (
+            ": the type and the address of a mapping's reservation couldn't be read from its page table, "
+            "so it was not given back"
+        )
+    danger = "the line doesn't say"
+    if is_of_reservations(case.main):
+        danger = "maybe: a reservation stays behind, or memory is tracked wrongly from then on"
+    if remap_failed(case.main):
+        extra = (
+            ": remap_pfn_range() couldn't map the first page, and looked for the reservation of what it had "
+            "mapped in a page table that is empty"
+        )
+        danger = (
+            "no: the reservation is freed behind that, by address and size; with panic_on_warn the machine "
+            "stops"
+        )
+    if case.main.function == "__ioremap_caller":
+        danger = (
+            "no sign of it: __ioremap_caller() warns of what it refuses, RAM or an address that the CPU "
+            "doesn't have, and of a range over several resources, which it lets pass"
+        )
+    elif case.main.function in HARMLESS:
+        extra = ": the range that was to be reserved spans more than one resource (iomem_map_sanity_check())"
+        danger = "no sign of it: it warns, and goes on"
+    return Story(
+        f"{case.main.function}() has warned{extra}{stack(case.main)}",
+        f"the place is in the line: {case.main.raw}",
+        danger,
+    )
+
+
+#: Functions of the kernel's between a driver and what checks its range.
+_MAPS: Final = re.compile(r"ioremap|iomap|os_map_|memtype")
+_LOOKED_AT: Final = "kernel/resource.c, iomem_map_sanity_check()"
+_OTHERS_REGISTERS: Final = "no sign of it: the driver may touch registers that aren't its own"
+
+
+def _sanity(case: Case) -> Story:
+    by = _asker(case.main)
+    if case.main.other is None and case.about.span is None:
+        return Story(
+            f"{by} mapped memory of several resources at once. It is allowed; the line is a warning",
+            _LOOKED_AT,
+            _OTHERS_REGISTERS,
+        )
+    other = "another resource"
+    if case.main.other is not None:
+        other = f"{case.main.other.name} ({where(case.main.other)})"
+    if case.about.span is None:
+        return Story(
+            f"{by} asked for memory of size 0 at address 0: the line prints start + size - 1, which is all "
+            f"ones then, and so everything, {other} too. A BAR that got no address looks so",
+            _LOOKED_AT,
+            "no sign of it: it warns, and goes on",
+            ("look above in the log for a BAR that couldn't be assigned or resized",),
+        )
+    if _is_mapped(case):
+        done = "mapped"
+        allowed = "It is allowed; the line is a warning"
+    else:
+        done = "asked for"
+        allowed = (
+            "The line is a warning: nothing is refused for that, and whether it was mapped it doesn't say"
+        )
+    return Story(
+        f"{by} {done} {where(case.about.span)}, which reaches beyond {other}. {allowed}",
+        _LOOKED_AT,
+        _OTHERS_REGISTERS,
+    )
+
+
+def _asker(main: Complaint) -> str:
+    """The asker: the first function of the stack that isn't the kernel's way there, else the process."""
+    driver = next((f"{each}()" for each in main.trace if not _MAPS.search(each)), None)
+    if driver is None:
+        return who(main) if main.process is not None or main.caller is not None else "a driver"
+    return driver
+
+
+def _is_mapped(case: Case) -> bool:
+    """Whether the range was mapped: __ioremap_caller() looks at resources after it has mapped, since 3.1.
+
+    2.6.32 looks first, and refuses RAM behind that. memtype_reserve_io() looks first in all versions.
+    """
+    if case.main.caller is not None:
+        # "caller ... mapping multiple BARs", which has no other place than behind the mapping.
+        return True
+    # "Info: mapping multiple BARs" is the WARNING's, whose function may be another for the next such line.
+    multiple = any(
+        each.other is None and abs(each.line - case.main.line) <= BESIDE for each in case.dump.of(Kind.SANITY)
+    )
+    return multiple and linux_source.is_newer(case.age, 3, 1) is True
+
+
+def _huge(case: Case) -> Story:
+    # 12f0dd8df1a9 and its neighbours, 6.5: until then a range may be of several registers of one type, if
+    # that isn't write-back; from then on "not uniform" is said of MTRRs that aren't known yet, too.
+    why = {
+        True: "more than one type there, or aren't known",
+        False: "no single register or default type that decides on all of it, and not write-back there",
+        None: "more than one type there (6.5 and later: or aren't known; before: or several registers that "
+        "don't say write-back)",
+    }[linux_source.is_newer(case.age, 6, 5)]
+    return Story(
+        f"{where(case.about.span)} is mapped with small pages, as the MTRRs have {why}",
+        "arch/x86/mm/pgtable.c, pmd_set_huge() and pud_set_huge()",
+        "no",
+    )
+
+
+def _cpa(case: Case) -> Story:
+    raw = case.main.raw
+    if "zero pte" in raw:
+        return Story(
+            f"page attributes were to be changed at {_virtual(case.main)}, and the kernel's page table has "
+            f"no entry there: it was refused (EFAULT){stack(case.main)}",
+            f"{_set_memory(case)}, __cpa_process_fault()",
+            "no sign of it: nothing was changed there, and it isn't about reservations",
+        )
+    if "W^X" in raw:
+        return Story(
+            f"memory of the kernel's was to become writable and executable at once{stack(case.main)}",
+            f"{_set_memory(case)}, verify_rwx()",
+            "not to the types of memory: it is about access rights",
+        )
+    return Story(
+        f"a change of page attributes met something unexpected: {raw}",
+        _set_memory(case),
+        "maybe; the line alone doesn't say",
+    )
+
+
+def _virtual(main: Complaint) -> str:
+    return "a virtual address" if main.address is None else f"the virtual address {main.address:#x}"
+
+
+def _set_memory(case: Case) -> str:
+    newer = linux_source.is_newer(case.age, 5, 6)
+    if newer is None:
+        return "arch/x86/mm/pat/set_memory.c (pageattr.c before 5.6)"
+    return "arch/x86/mm/pat/set_memory.c" if newer else "arch/x86/mm/pageattr.c"
+
+
+def _ioremap_beyond(case: Case) -> Story:
+    address = case.main.raw.rsplit(" ", 1)[-1]
+    asker = who(case.main) if case.main.process is not None else "a driver"
+    return Story(
+        f"{asker} asked ioremap() for the address {int(address, 16):#x}{stack(case.main)}, which this CPU "
+        "hasn't got: its physical addresses have fewer bits",
+        f"{linux_source.IOREMAP}, phys_addr_valid()",
+        NOT_MAPPED,
+        (
+            "find out where the address comes from: a table of the firmware's that is broken, or a device "
+            "that isn't configured, whose BAR reads as all ones",
+        ),
+    )
+
+
+WARNING_STORIES: Final[dict[Kind, Story | Teller]] = {
+    Kind.SANITY: _sanity,
+    Kind.HUGE_PAGE: _huge,
+    Kind.CPA: _cpa,
+    Kind.IOREMAP_BEYOND: _ioremap_beyond,
+    Kind.WARNING: _warning,
+}
