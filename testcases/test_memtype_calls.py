@@ -304,3 +304,64 @@ def test_a_process_whose_direct_map_can_not_follow(guest: Guest) -> None:
     assert outcome.mapping is None
     assert listed(guest, low) == before
     assert guest.kernel.direct_pages(low).types == (WB,)
+
+
+def test_who_does_not_ask_which_type_it_got(guest: Guest) -> None:
+    """memtype_reserve() with no place for the type (NULL): the same answers, for RAM too."""
+    ram = guest.ram(pages=2)
+
+    def insist(mode: Mode) -> int:
+        return guest.kernel.call("memtype_reserve", ram.start, ram.end, mode, 0).errno
+
+    assert (insist(Mode.WP), insist(Mode.WC), insist(Mode.WC)) == (errno.EINVAL, 0, errno.EBUSY)
+    assert reserve(guest, ram, Mode.WB) == (errno.EBUSY, Mode.WC)
+    assert free(guest, ram) == 0
+
+
+@pytest.mark.hardware(cmdline="nopat")
+def test_without_a_pat_nothing_is_kept(guest: Guest) -> None:
+    """Each request is granted as it stands and none is listed; RAM of a process has no type to agree with."""
+    bar, ram = guest.mmio(pages=2), guest.ram(pages=1)
+    assert reserve(guest, bar, Mode.WC) == (0, Mode.WC)
+    assert reserve(guest, bar, Mode.UC) == (0, Mode.UC)
+    assert guest.kernel.call("memtype_reserve", bar.start, bar.end, Mode.WB, 0).errno == 0
+    assert free(guest, bar) == 0
+    assert reserve(guest, ram, Mode.WC) == reserve(guest, ram, Mode.WC) == (0, Mode.WC)
+    mapped = guest.process("X").mmap(ram, WB)
+    assert mapped.granted is WB
+
+
+def test_a_range_without_a_mapping(guest: Guest) -> None:
+    """memremap_pages() has no vma for track_pfn_remap() and untrack_pfn(): the range alone counts."""
+    if not guest.kernel.has("track_pfn_remap"):
+        pytest.skip(
+            "since 6.16 memremap_pages() asks nobody: pfnmap_track() took the place of track_pfn_remap()"
+        )
+    bar = guest.mmio(pages=2)
+    # The protection of a write-combined page: slot 1.
+    arguments = (0, InMemory(), bar.start // PAGE, 0, bar.size)
+    called = guest.kernel.call("track_pfn_remap", *arguments, memory=[0x63 | 1 << 3])
+    assert (called.errno, called.memory[0]) == (0, 0x63 | 1 << 3)
+    assert listed(guest, bar) == [(bar, WC)]
+    # Another asks for UC-, slot 2, and gets what there is.
+    called = guest.kernel.call("track_pfn_remap", *arguments, memory=[0x63 | 1 << 4])
+    assert (called.errno, called.memory[0]) == (0, 0x63 | 1 << 3)
+    for left in (1, 0):
+        guest.kernel.call("untrack_pfn", 0, bar.start // PAGE, bar.size, 0)
+        assert listed(guest, bar) == [(bar, WC)] * left
+
+
+@pytest.mark.expect_oops(match="memtype_reserve_io|io_reserve_memtype")
+def test_a_reservation_over_several_resources(guest: Guest) -> None:
+    """memtype_reserve_io() warns of a range that ends in another resource than it began in, and takes it."""
+    bar = guest.mmio(pages=1)
+    lines = [line.partition(" : ")[0].strip() for line in guest.shell("cat /proc/iomem").output.splitlines()]
+    spans = [tuple(int(each, 16) for each in line.split("-")) for line in lines]
+    first, last = min((span for span in spans if span[0] <= bar.start <= span[1]), key=lambda s: s[1] - s[0])
+    across = guest.region(last + 1 - PAGE, 2 * PAGE)
+    assert first < across.start
+    assert reserve(guest, across, Mode.WC, "memtype_reserve_io") == (0, Mode.WC)
+    assert listed(guest, across) == [(across, WC)]
+    assert [each.title.startswith("WARNING") for each in guest.reports()] == [True]
+    guest.kernel.call("memtype_free_io", across.start, across.end)
+    assert listed(guest, across) == []

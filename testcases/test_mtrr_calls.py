@@ -249,6 +249,32 @@ class Calls:
         return self._kernel.call("mtrr_del", register, base, size).number
 
 
+@BARE
+@pytest.mark.needs_module
+@pytest.mark.needs_config("KPROBES")
+def test_no_size(guest: Guest) -> None:
+    """At 0 alone it gets past the check of its alignment."""
+    for base, said in [(BASE, "is not aligned on a size(0x0000) boundary"), (0, "zero sized request")]:
+        assert Calls(guest).add(base, 0, WC) == -errno.EINVAL
+        assert any(said in line for line in guest.log)
+    assert guest.mtrr_list() == ()
+
+
+@BARE
+@pytest.mark.needs_module
+@pytest.mark.needs_config("KPROBES")
+def test_a_register_that_nobody_has_asked_for(guest: Guest) -> None:
+    """Somebody else's write, such as firmware's: Linux lists it with no user, and doesn't take it back."""
+    calls = Calls(guest)
+    assert calls.add(BASE, SIZE, WC) == 0
+    assert calls.delete(0) == 0
+    guest.change_registers(Layout("late", default=WB, ranges=[MtrrRange(BASE, SIZE, WC)]))
+    assert shown(guest) == [(BASE, SIZE, WC, 0)]
+    assert calls.delete(0) == -errno.EINVAL
+    assert any("reg: 0 has count=0" in line for line in guest.log)
+    assert shown(guest) == [(BASE, SIZE, WC, 0)]
+
+
 MIB = 1 << 20
 
 
