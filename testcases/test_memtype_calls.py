@@ -279,6 +279,26 @@ def test_a_range_that_ends_before_it_begins(guest: Guest, pages: int) -> None:
     assert any("memtype_reserve failed: [mem" in line for line in guest.log)
 
 
+# kzalloc() of a size that the compiler knows: 6.10 to 7.3, 6.1 to 6.9, and before.
+ALLOCATIONS = ("__kmalloc_cache_noprof", "kmalloc_trace", "kmem_cache_alloc_trace")
+
+
+def test_without_memory_for_a_reservation(guest: Guest) -> None:
+    bar = guest.mmio(pages=2)
+    allocation = next((each for each in ALLOCATIONS if guest.kernel.has(each)), None)
+    if allocation is None:
+        pytest.skip(f"this kernel has none of {', '.join(ALLOCATIONS)}")
+    # Others of the agent's task come before it.
+    for number in range(20):
+        with guest.faults.fail(allocation, after=number, returns=0):
+            error, _ = reserve(guest, bar, Mode.WC)
+        if error:
+            break
+        assert free(guest, bar) == 0
+    assert error == errno.ENOMEM
+    assert listed(guest, bar) == []
+
+
 def test_a_reservation_that_insists_on_a_mixture(guest: Guest) -> None:
     """Neither of two types is one of both: memtype_reserve_io() says what memtype_reserve() does."""
     bar = guest.mmio(pages=2)
@@ -327,8 +347,10 @@ def test_without_a_pat_nothing_is_kept(guest: Guest) -> None:
     assert guest.kernel.call("memtype_reserve", bar.start, bar.end, Mode.WB, 0).errno == 0
     assert free(guest, bar) == 0
     assert reserve(guest, ram, Mode.WC) == reserve(guest, ram, Mode.WC) == (0, Mode.WC)
-    mapped = guest.process("X").mmap(ram, WB)
-    assert mapped.granted is WB
+    process = guest.process("X")
+    assert process.mmap(ram, WB).granted is WB
+    # A mapping in pieces, none of which is all of it.
+    assert process.mmap([bar[1], bar[0]], UC_MINUS).granted is UC_MINUS
 
 
 def test_a_range_without_a_mapping(guest: Guest) -> None:

@@ -13,17 +13,39 @@ from pytest_memtype import Guest, Layout, MemType
 
 pytestmark = pytest.mark.needs_module
 
-WB, WC, UC, UC_MINUS, WT = (MemType[name] for name in ("WB", "WC", "UC", "UC_MINUS", "WT"))
+WB, WC, UC, UC_MINUS, WT, WP = (MemType[name] for name in ("WB", "WC", "UC", "UC_MINUS", "WT", "WP"))
 
 MIB = 1 << 20
+
+
+def cpu(vendor: str, family: int, model: int) -> pytest.MarkDecorator:
+    return pytest.mark.hardware(cpu=f"qemu64,vendor={vendor},family={family},model={model}")
+
+
+LOWER = (WB, WC, UC_MINUS, UC)
+AT_RESET = (WB, WT, UC_MINUS, UC)
+
+
+@pytest.mark.parametrize(
+    "pat",
+    [
+        pytest.param(AT_RESET + AT_RESET, marks=cpu("GenuineIntel", 6, 14), id="core-duo"),
+        pytest.param((*LOWER, WB, WP, UC_MINUS, WT), marks=cpu("GenuineIntel", 6, 15), id="core-2"),
+        pytest.param(LOWER + LOWER, marks=cpu("GenuineIntel", 15, 6), id="pentium-4"),
+        pytest.param((*LOWER, WB, WP, UC_MINUS, WT), marks=cpu("GenuineIntel", 15, 7), id="none-of-intel's"),
+        pytest.param((*LOWER, WB, WP, UC_MINUS, WT), marks=cpu("AuthenticAMD", 15, 6), id="amd"),
+    ],
+)
+def test_how_much_of_a_pat(guest: Guest, pat: tuple[MemType, ...]) -> None:
+    """None before the Core 2 (family 6; kernel/cpu/intel.c, early_init_intel()), and half of one on a
+    Pentium 4 (family 15, up to model 6; pat_bp_init()). 5.10 to 7.3."""
+    assert {each.pat for each in guest.registers()} == {pat}
 
 
 @pytest.mark.hardware(cpu="kvm64")
 def test_four_slots_of_the_pat(guest: Guest) -> None:
     """A Pentium 4 (family 15, up to model 6) may take slot 7 for slot 3, so the upper half repeats the lower
     and there is no WT: who asks for it gets UC- (arch/x86/mm/pat/memtype.c, pat_bp_init(); 5.10 to 7.3)."""
-    lower = (WB, WC, UC_MINUS, UC)
-    assert [each.pat for each in guest.registers()] == [lower + lower]
     bar = guest.mmio(pages=3)
     drm = guest.driver("drm")
     assert drm.ioremap(bar[0], WC).granted is WC
