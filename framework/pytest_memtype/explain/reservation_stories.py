@@ -12,7 +12,7 @@ from typing import Final
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.hardware import is_no_x86
-from pytest_memtype.explain.known_bugs import REFUSED_PAIRS, surely_mixed
+from pytest_memtype.explain.reservation_bugs import REFUSED_PAIRS, surely_mixed
 from pytest_memtype.explain.story import (
     KEPT_APART,
     NO_SIGN,

@@ -10,8 +10,9 @@ from typing import Final
 from pytest_memtype.dumps.facts import Dump
 from pytest_memtype.dumps.words import TOLD
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import Suspect, freed_after_refusal
+from pytest_memtype.explain.known_bugs import Suspect
 from pytest_memtype.explain.register_stories import REGISTER_STORIES
+from pytest_memtype.explain.reservation_bugs import freed_after_refusal
 from pytest_memtype.explain.reservation_stories import RESERVATION_STORIES
 from pytest_memtype.explain.story import NO_SIGN, Case, Story
 from pytest_memtype.explain.subject import Subject

@@ -12,7 +12,7 @@ from typing import Final
 from pytest_memtype.dumps.facts import Complaint, Kind
 from pytest_memtype.dumps.worded_warnings import BESIDE, HARMLESS
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.known_bugs import remap_failed
+from pytest_memtype.explain.process_bugs import remap_failed
 from pytest_memtype.explain.story import NOT_MAPPED, Case, Story, Teller, stack, where, who
 
 #: Functions that make, find or give back reservations.

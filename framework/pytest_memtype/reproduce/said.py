@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_memtype.dumps.facts import Complaint, Kind, Span
 from pytest_memtype.dumps.read import read
-from pytest_memtype.explain.known_bugs import FIRST_PAGE
+from pytest_memtype.explain.process_bugs import FIRST_PAGE
 
 # What tells messages of a kind apart: which registers differ, what base and size aren't, why it is off.
 _APART = re.compile(r"\binconsistent \S+|\bmultiples\b|\bdisabled \(?(?:by|via|not|because)\b[^).]*", re.I)

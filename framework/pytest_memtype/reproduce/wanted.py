@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Span
-from pytest_memtype.explain.known_bugs import FIRST_PAGE
+from pytest_memtype.explain.process_bugs import FIRST_PAGE
 from pytest_memtype.spec.linux_messages import Event, Message
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.pte import PageSize
