@@ -26,11 +26,13 @@ _MOST_LINES: Final = 1000
 _HIDDEN: Final = r"(?:\.{3}|\u2026|<[\w -]{1,24}>|\[(?:redacted|removed|snip)\]|[x*]{3,16}(?:-[x*]{3,16})?)"
 
 
-def _range(name: str = "") -> str:
-    """A range: ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4), ``0x...-0x...`` or bare digits before."""
-    return (
-        rf"(?:\[mem )?(?P<start{name}>{_HEX})\s?-\s?(?P<end{name}>{_HEX}){_NUMBER_ENDS}(?P<bracket{name}>\])?"
-    )
+def _range(name: str = "", end: str = "end") -> str:
+    """A range: ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4), ``0x...-0x...`` or bare digits before.
+
+    :param name: What the names of its groups end with.
+    :param end: ``last`` where the message has the last byte whatever the version.
+    """
+    return rf"(?:\[mem )?(?P<start{name}>{_HEX})\s?-\s?(?P<{end}{name}>{_HEX}){_NUMBER_ENDS}(?P<bracket{name}>\])?"
 
 
 def _told_or_hidden() -> str:
@@ -171,11 +173,12 @@ _FORMS: Final = (
         rf"(?P<start>{_HEX})(?: size: (?P<size>{_HEX}){_NUMBER_ENDS})?",
         "size",
     ),
-    # memtype.c, memtype_kernel_map_sync().
+    # memtype.c, memtype_kernel_map_sync(); pat.c's reserve_pfn_range() in 2.6.29, and for /dev/mem
+    # phys_mem_access_prot_allowed() from 2.6.26 to 2.6.29, which put their names or the file's in front.
     _form(
         Kind.CHANGE_FAILED,
         "ioremap_change_attr failed",
-        rf"{_WHO}ioremap_change_attr failed(?: (?P<asked>{TYPE})(?: for {_range()})?)?",
+        rf"{_WHO}(?:/dev/mem |reserve_pfn_range )?ioremap_change_attr failed(?: (?P<asked>{TYPE})(?: for {_range()})?)?",
         "end",
     ),
     _form(
@@ -188,8 +191,9 @@ _FORMS: Final = (
     _form(
         Kind.SANITY,
         "sanity check",
-        rf"\bresource sanity check: requesting {_range()},? which spans more than (?P<other>.{{1,64}}?) "
-        rf"{_range('_other')}",
+        # Both end with the last byte, which may be an even one: end = addr + size - 1, and %pR.
+        rf"\bresource sanity check: requesting {_range(end='last')},? which spans more than "
+        rf"(?P<other>.{{1,64}}?) {_range('_other', 'last')}",
     ),
     _form(
         Kind.SANITY,
@@ -248,6 +252,12 @@ _FORMS: Final = (
         rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{_HEX})-"
         rf"(?P<end>{_HEX})"
         rf"{_NUMBER_ENDS}\]?(?:: -(?P<errno>\d{{1,3}})\b)?|.{{0,40}})|MTRR allocation failed)",
+    ),
+    # The X server's, hw/xfree86/os-support/linux/lnx_video.c, mtrr_add_wc_region(): base and size.
+    _form(
+        Kind.MTRR_WC_FAILED,
+        "failed to set up write-combining range",
+        rf"failed to set up write-combining range \((?P<start>{_HEX}),(?P<size>{_HEX})\)",
     ),
     _form(
         Kind.MTRR_INCONSISTENT,
@@ -399,7 +409,7 @@ def _complaint(
     asked = said("asked")
     if form.kind is Kind.DEVMEM_TYPE and asked in (None, MemType.WB):
         held = []
-    if form.kind is Kind.MTRR_WC_FAILED and "WC MTRR" in match[0]:
+    if form.kind is Kind.MTRR_WC_FAILED and re.search("WC MTRR|write-combining", match[0]):
         asked = MemType.WC
     process = groups.get("process") or groups.get("process2") or groups.get("process3")
     pid = groups.get("pid") or groups.get("pid2")

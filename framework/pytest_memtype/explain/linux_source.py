@@ -127,7 +127,12 @@ def check_conflict(known: Age) -> str:
 
 def in_memtype(known: Age, function: str) -> str:
     """A function of memtype.c, which was pat.c before 5.6."""
-    old = {"memtype_reserve": "reserve_memtype", "memtype_free": "free_memtype"}
+    # ecdd6ee77b73 renamed them as it moved them.
+    old = {
+        "memtype_reserve": "reserve_memtype",
+        "memtype_free": "free_memtype",
+        "memtype_kernel_map_sync": "kernel_map_sync_memtype",
+    }
     return _place(
         known,
         [

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_memtype.dumps.facts import Bar, Dump, Span
+from pytest_memtype.dumps.facts import Kind as Message
 from pytest_memtype.explain.imported_layout import Imported
 from pytest_memtype.machine.layout import intended
 from pytest_memtype.machine.memory_map import Kind, Owner
@@ -47,7 +48,11 @@ def registers_of(imported: Imported) -> MtrrState:
 def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:
     """The owners of a range, as far as the text names them, each with the range that is its.
 
-    The most exact comes first: a device's BAR, then ``/proc/iomem`` from the inside out, then e820.
+    The most exact comes first: a device's BAR, then ``/proc/iomem`` from the inside out, then e820. Last comes
+    the resource that a complaint about that range names, be it of a part of it.
+
+    :param dump: What was read of the report.
+    :param span: The range.
     """
     found = [(f"memory of {_name(each)}", each.span) for each in dump.bars if each.span.overlaps(span)]
     nested = sorted(
@@ -55,6 +60,9 @@ def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:
     )
     found += [(f"{each.span.name} (/proc/iomem)", each.span) for each in nested]
     found += [(f"{each.name} (e820)", each) for each in dump.e820 if each.overlaps(span)]
+    if not found:
+        beside = (each.other for each in dump.of(Message.SANITY) if each.span == span)
+        found = [(each.name, each) for each in beside if each is not None and each.overlaps(span)]
     return list(dict.fromkeys(found))
 
 

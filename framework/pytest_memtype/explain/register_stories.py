@@ -132,6 +132,14 @@ def _wc_failed(case: Case) -> Story:
             "no: without a PAT writes to that memory are slow",
         )
     memory = f" for {where(case.about.span)}"
+    if "write-combining range" in case.main.raw:
+        # xf86DrvMsgVerb() behind the ioctl() MTRRIOC_ADD_ENTRY, hw/xfree86/os-support/linux/lnx_video.c.
+        return Story(
+            f"the X server got no write-combining MTRR{memory}; why, the kernel's log may say",
+            f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}, by /proc/mtrr",
+            "no: without a PAT writes to that memory are slow",
+            ("look at /proc/mtrr: a free register is needed, and no other type that the range lies in",),
+        )
     if case.about.span is None and _POINTERS.search(case.main.raw):
         # arch_phys_wc_add() prints %p; "printk: hash addresses printed with %p", ad67b74d2469, 4.15.
         memory = ". The numbers in its line are no addresses but hashes, as Linux prints pointers since 4.15"

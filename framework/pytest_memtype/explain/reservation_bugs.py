@@ -88,11 +88,26 @@ def freed_after_refusal(dump: Dump) -> list[Complaint]:
 
     :param dump: What was read of the report.
     """
-    refused: dict[Span | None, int] = {}
+    refused: dict[Span, list[Complaint]] = {}
     for each in dump.of(Kind.RESERVE_FAILED, Kind.CONFLICTING_TYPES):
-        refused.setdefault(each.span, each.line)
-    freed = dump.of(Kind.FREEING_INVALID)
-    return [each for each in freed if each.span is not None and refused.get(each.span, each.line) < each.line]
+        if each.span is not None:
+            refused.setdefault(each.span, []).append(each)
+    return [
+        each
+        for each in dump.of(Kind.FREEING_INVALID)
+        if each.span is not None and _was_refused(each, refused.get(each.span, []))
+    ]
+
+
+def _was_refused(freed: Complaint, refused: list[Complaint]) -> bool:
+    """Whether a process frees what it was refused itself, as far as the lines name processes.
+
+    A mapping that was refused is taken down by who asked for it (remap_pfn_range(), mmap_region()); "conflicting
+    memory types" names that process, "reserve_memtype failed" never does.
+    """
+    above = [each for each in refused if each.line < freed.line]
+    pids = {each.pid for each in above if each.pid is not None}
+    return bool(above) and (freed.pid is None or not pids or freed.pid in pids)
 
 
 def freed_unexplained(case: BugCase) -> Complaint | None:

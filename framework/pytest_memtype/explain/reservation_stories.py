@@ -303,10 +303,19 @@ def _memremap(case: Case) -> Story:
 
 
 def _change_failed(case: Case) -> Story:
+    raw, place, of = case.main.raw, "memtype_kernel_map_sync", ""
+    if "/dev/mem" in raw:
+        # Until 2.6.29 the file had a check of its own, for mmap().
+        place, of = "phys_mem_access_prot_allowed", " to map it from /dev/mem"
+    elif "reserve_pfn_range" in raw:
+        place = "reserve_pfn_range"
+    # __change_page_attr() says so right before, in the same call.
+    above = [each for each in case.dump.of(Kind.CPA) if each.line < case.main.line and "zero pte" in each.raw]
+    why = f", as the kernel's page table has no entry there (line {above[-1].line})" if above else ""
     return Story(
         f"the kernel's own mapping of {where(case.about.span)} couldn't be changed to "
-        f"{said(case.main.asked)}, so the request of {who(case.main)} was refused",
-        linux_source.in_memtype(case.age, "memtype_kernel_map_sync"),
+        f"{said(case.main.asked)}{why}, so the request of {who(case.main)}{of} was refused",
+        linux_source.in_memtype(case.age, place),
         KEPT_APART,
     )
 

@@ -43,6 +43,9 @@ class Subject:
 def subject(dump: Dump) -> Subject:
     """Find the subject of a report."""
     main = main_complaint(dump.complaints)
+    if main is None and any(_is_another(each) for each in dump.made):
+        # The list shows what was given, and no more what was asked for.
+        return _made(dump)
     if main is None or (main.span is None and main.kind not in MEMORY):
         found = _of_list(dump, main)
         if found is not None:
@@ -73,12 +76,18 @@ def subject(dump: Dump) -> Subject:
 
 def _made(dump: Dump) -> Subject:
     """Choose what debugpat's lines are about: the first request that got another type, else the only one."""
-    found = next((each for each in dump.made if each.granted not in (None, each.asked) and each.asked), None)
+    found = next(filter(_is_another, dump.made), None)
     if found is None and len({(each.span, each.asked, each.granted) for each in dump.made}) == 1:
         found = dump.made[0]
     if found is None or found.span is None:
         return Subject(None)
-    return Subject(found, found.span, found.held, found.asked, found.granted)
+    entries = tuple(each for each in dump.entries if each.span.overlaps(found.span))
+    return Subject(found, found.span, found.held, found.asked, found.granted, entries)
+
+
+def _is_another(made: Complaint) -> bool:
+    """Whether a request got another type than it asked for."""
+    return made.span is not None and made.asked is not None and made.granted not in (None, made.asked)
 
 
 def says(words: str, pattern: str | re.Pattern[str]) -> bool:
