@@ -79,6 +79,8 @@ class Kind(enum.Enum):
     """A change of page attributes that met something unexpected."""
     WARNING = "WARNING"
     """A WARN in a function that has to do with memory types: ``function`` and ``trace``."""
+    BUG = "kernel BUG"
+    """The same of a BUG, which ends the process."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,14 @@ class Complaint:
         one, if an interrupt or a worker of the kernel's did it.
     :param pid: Its number.
     :param caller: The function that the line names as the caller, such as ``snb_uncore_imc_init_box``.
-    :param function: The function of a WARNING, without offset.
-    :param trace: The functions of a WARNING's stack, the innermost first, without offsets and without those
+    :param function: The function of a WARNING or a BUG, without offset.
+    :param trace: The functions of its stack, the innermost first, without offsets and without those
         marked ``?``.
     :param errno: The error number that the line names, positive.
     :param other: The range, with its name, that stands in the way.
     :param address: A virtual address that the line has beside, or instead of, a range.
+    :param labelled: Whether its line begins with ``x86/PAT: ``; None where it may have lost that, as the
+        log's prefix isn't in front of the message.
     :param repeated: How many lines say the same.
     :param lines: The numbers of its lines; of those that say the same, of the first thousand.
     """
@@ -167,6 +171,7 @@ class Complaint:
     errno: int | None = None
     other: Span | None = None
     address: int | None = None
+    labelled: bool | None = None
     repeated: int = 1
     lines: tuple[int, ...] = ()
 

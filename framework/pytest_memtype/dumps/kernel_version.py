@@ -28,8 +28,8 @@ def _any(words: str) -> str:
 _BANNER: Final = re.compile(rf"\bLinux version {_NUMBER}")
 #: Of a line without the log's prefix, which may be somebody's sentence: the compiler follows the version.
 _BARE_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER} \(")
-# lib/dump_stack.c, dump_stack_print_info().
-_TRACE: Final = re.compile(rf"\b(?:Not tainted|Tainted: [A-Z ]{{1,40}}) {_NUMBER}")
+# lib/dump_stack.c, dump_stack_print_info(); with brackets around the version until 2.6.29.
+_TRACE: Final = re.compile(rf"\b(?:Not tainted|Tainted: [A-Z ]{{1,40}}) \(?{_NUMBER}")
 _OWN: Final = (
     _TRACE,
     *(

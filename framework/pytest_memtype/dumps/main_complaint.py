@@ -26,6 +26,7 @@ MEMORY: Final = frozenset(
         Kind.CHANGE_FAILED,
         Kind.DEVMEM_REFUSED,
         Kind.WARNING,
+        Kind.BUG,
     }
 )
 """About memory that somebody wanted to map; of several the first in the text counts."""

@@ -32,7 +32,8 @@ def _range(name: str = "", end: str = "end") -> str:
     :param name: What the names of its groups end with.
     :param end: ``last`` where the message has the last byte whatever the version.
     """
-    return rf"(?:\[mem )?(?P<start{name}>{_HEX})\s?-\s?(?P<{end}{name}>{_HEX}){_NUMBER_ENDS}(?P<bracket{name}>\])?"
+    first, last = rf"(?P<start{name}>{_HEX})", rf"(?P<{end}{name}>{_HEX}){_NUMBER_ENDS}"
+    return rf"(?:\[mem )?{first}\s?-\s?{last}(?P<bracket{name}>\])?"
 
 
 def _told_or_hidden() -> str:
@@ -178,7 +179,8 @@ _FORMS: Final = (
     _form(
         Kind.CHANGE_FAILED,
         "ioremap_change_attr failed",
-        rf"{_WHO}(?:/dev/mem |reserve_pfn_range )?ioremap_change_attr failed(?: (?P<asked>{TYPE})(?: for {_range()})?)?",
+        rf"{_WHO}(?:/dev/mem |reserve_pfn_range )?ioremap_change_attr failed"
+        rf"(?: (?P<asked>{TYPE})(?: for {_range()})?)?",
         "end",
     ),
     _form(
@@ -432,8 +434,17 @@ def _complaint(
         errno=abs(int(errno)) if errno else None,
         other=_span(groups, "_other", name=(groups.get("other") or "").strip()),
         address=int(address, 16) if address else None,
+        labelled=_is_labelled(row, match[0]),
         lines=numbers,
     )
+
+
+def _is_labelled(row: Row, message: str) -> bool | None:
+    """Whether a message has pat.c's name in front, where the line is all there."""
+    if _PAT_PREFIX.match(row.message):
+        return True
+    begins = row.message.lstrip().startswith(message.split()[0]) if row.prefixed else False
+    return False if begins else None
 
 
 def _span(groups: dict[str, str | None], which: str = "", name: str = "") -> Span | None:
@@ -477,8 +488,8 @@ def _is_range(kind: Kind, span: Span) -> bool:
 def _add(found: list[Complaint], complaint: Complaint) -> None:
     for index in range(len(found) - 1, max(-1, len(found) - 8), -1):
         each = found[index]
-        if replace(each, line=0, time=None, repeated=1, lines=(), pid=None) == replace(
-            complaint, line=0, time=None, repeated=1, lines=(), pid=None
+        if replace(each, line=0, time=None, repeated=1, lines=(), pid=None, labelled=None) == replace(
+            complaint, line=0, time=None, repeated=1, lines=(), pid=None, labelled=None
         ) and (each.pid == complaint.pid or each.process == complaint.process):
             # All numbers of a line that fills megabytes would be copied again and again.
             lines = each.lines if each.repeated >= _MOST_LINES else each.lines + complaint.lines

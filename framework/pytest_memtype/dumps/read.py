@@ -10,6 +10,7 @@ from typing import Final
 from pytest_memtype.dumps.facts import Complaint, Cpu, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
+from pytest_memtype.dumps.kernel_bugs import kernel_bugs
 from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat
 from pytest_memtype.dumps.kernel_version import boots, kernels, without_head
 from pytest_memtype.dumps.lscpu import lscpu
@@ -82,7 +83,9 @@ def read(text: bytes | str) -> Dump:
     data = text.encode(errors="replace") if isinstance(text, str) else text
     cursor = Cursor(rows(data))
     found, cut = complaints(cursor)
-    found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
+    found = sorted(
+        [*callers(cursor, found), *warnings(cursor), *kernel_bugs(cursor)], key=lambda each: each.line
+    )
     found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
     mtrrs = without_gaps(mtrrs, found)

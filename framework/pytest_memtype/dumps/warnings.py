@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind
@@ -34,12 +35,16 @@ _FUNCTIONS: Final = re.compile(
 _FRAME: Final = re.compile(
     r"^\s*(?:\[?<[0-9a-f]{8,16}>\]? ?)?(?P<unsure>\? )?(?P<function>[A-Za-z_][\w.]{0,120})"
     r"(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}"
-    r"|(?= [\w/.-]{1,100}\.[ch]:\d))"
+    # decode_stacktrace.sh writes "(FILE:LINE)" in their place, "(discriminator 3)" behind it, or "(??:?)".
+    r"|(?= \(?[\w/.-]{1,100}\.[chS]:\d| \(\?\?:))"
 )
 #: A stack that people cut out of a report may have lost the line "Call Trace:" above it.
 _LONE_FRAME: Final = re.compile(rf"{_FRAME.pattern}(?: \[[\w-]+\])?\s*$")
-#: Where the CPU was: in the function that warns.
-_PLACE: Final = re.compile(r"^\s*[RE]IP: .*\b(?P<function>[A-Za-z_][\w.]{0,120})\+0x[0-9a-f]+/0x[0-9a-f]+")
+PLACE: Final = re.compile(
+    r"^\s*[RE]IP(?:: (?:[0-9a-f]{4}:)?| is at | +)(?:\[<[0-9a-f]{8,16}>\] *){0,2}"
+    r"(?P<function>[A-Za-z_][\w.]{0,120})(?:\+0x[0-9a-f]+/0x[0-9a-f]+|(?= \([\w/.-]{1,100}\.[chS]:\d))"
+)
+"""Where the CPU was: ``RIP: 0010:memtype_free+0x1/0x2``; of 2.6 with its address, and ``EIP is at``."""
 _COMM: Final = re.compile(
     r"\bCPU: \d+ (?:UID: \d+ )?PID: (\d{1,10}) Comm: (.{1,15}?) (?:Not tainted|Tainted:|Kdump:)"
 )
@@ -50,6 +55,16 @@ _MOST_ROWS: Final = 200
 _MOST_FRAMES: Final = 64
 
 
+def is_of_memory_types(file: str, function: str) -> bool:
+    """Whether a function has to do with memory types, by its name or its file's."""
+    return _PLACES.search(file) is not None or _FUNCTIONS.match(function) is not None
+
+
+def without_suffix(function: str) -> str:
+    """The name of a function in its source, without what the compiler adds to it."""
+    return _SUFFIX.sub("", function)
+
+
 def warnings(cursor: Cursor) -> list[Complaint]:
     """The WARNINGs of a text that have to do with memory types."""
     found = []
@@ -58,33 +73,49 @@ def warnings(cursor: Cursor) -> list[Complaint]:
         if hit is None:
             continue
         match, count = hit
-        function = _SUFFIX.sub("", match["function"])
-        if _PLACES.search(match["file"]) or _FUNCTIONS.match(function):
+        function = without_suffix(match["function"])
+        if is_of_memory_types(match["file"], function):
             cursor.use(index, count)
-            found.append(_warning(cursor, index, count, match, function))
+            groups = match.groupdict()
+            pid = groups.get("pid")
+            warning = Complaint(
+                Kind.WARNING,
+                row.number,
+                match[0][:400],
+                time=row.time,
+                process=groups.get("process"),
+                pid=int(pid) if pid else None,
+                function=function,
+                lines=tuple(each.number for each in cursor.rows[index : index + count]),
+            )
+            found.append(with_stack(cursor, index + count, warning))
     return found
 
 
-def _warning(cursor: Cursor, index: int, count: int, match: re.Match[str], function: str) -> Complaint:
-    row = cursor.rows[index]
-    groups = match.groupdict()
-    process, pid = groups.get("process"), groups.get("pid")
+def with_stack(cursor: Cursor, end: int, fault: Complaint) -> Complaint:
+    """A WARNING or a BUG, with the process and the stack that stand below it.
+
+    :param cursor: The text.
+    :param end: Index of the line behind its first one.
+    :param fault: The fault without them.
+    """
+    function = fault.function
+    process, pid = fault.process, fault.pid
     trace: list[str] = []
     traced, placed = False, False
-    end = index + count
     for number in range(end, min(end + _MOST_ROWS, len(cursor.rows))):
         message = cursor.rows[number].message
         if "---[ end trace" in message or "WARNING: " in message or "cut here" in message:
             break
         comm = _COMM.search(message) or _OLD_COMM.search(message)
         if comm is not None and process is None:
-            process, pid = comm[2], comm[1]
+            process, pid = comm[2], int(comm[1])
         if "Call Trace:" in message:
             traced, end = True, number + 1
             cursor.use(number)
             continue
-        place = _PLACE.match(message)
-        if place is not None and not traced and _SUFFIX.sub("", place["function"]) == function:
+        place = PLACE.match(message)
+        if place is not None and not traced and without_suffix(place["function"]) == function:
             cursor.use(number)
             placed = True
             continue
@@ -97,7 +128,7 @@ def _warning(cursor: Cursor, index: int, count: int, match: re.Match[str], funct
                 continue
             break
         cursor.use(number)
-        name = _SUFFIX.sub("", frame["function"])
+        name = without_suffix(frame["function"])
         if (
             not frame["unsure"]
             and len(trace) < _MOST_FRAMES
@@ -107,14 +138,4 @@ def _warning(cursor: Cursor, index: int, count: int, match: re.Match[str], funct
         if not frame["unsure"] and name == function:
             # What printed the trace stands first as of 4.4: dump_stack().
             trace.clear()
-    return Complaint(
-        Kind.WARNING,
-        row.number,
-        match[0][:400],
-        time=row.time,
-        process=process,
-        pid=int(pid) if pid else None,
-        function=function,
-        trace=tuple(trace),
-        lines=tuple(each.number for each in cursor.rows[index : index + count]),
-    )
+    return replace(fault, process=process, pid=pid, trace=tuple(trace))

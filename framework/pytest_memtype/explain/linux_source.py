@@ -29,6 +29,12 @@ _WITH_BRACKETS: Final = frozenset(
     }
 )
 
+_LABELS: Final[Version] = (4, 2, 0)
+"""Messages of pat.c begin with "x86/PAT: " since 4.2 (9dac62909451)."""
+
+#: Those of them that say it in all versions since then.
+_LABELLED: Final = frozenset({*_WITH_BRACKETS, Kind.CONFLICTING_TYPES}) - {Kind.RAM_RESERVE_FAILED}
+
 IOREMAP: Final = "arch/x86/mm/ioremap.c, __ioremap_caller()"
 """The function that all variants of ioremap end in."""
 
@@ -76,9 +82,12 @@ def age(dump: Dump) -> Age:
 
 def _forms(complaint: Complaint) -> Iterator[tuple[Version, bool]]:
     """Versions that changed the form of a message, and whether it is the newer one."""
-    if "reserve_memtype" in complaint.raw or "memtype_reserve" in complaint.raw:
+    names = f"{complaint.raw} {complaint.function}"
+    if "reserve_memtype" in names or "memtype_reserve" in names:
         # "x86/mm/pat: Standardize on memtype_*() prefix for APIs", ecdd6ee77b73.
-        yield _MOVED, "memtype_reserve" in complaint.raw
+        yield _MOVED, "memtype_reserve" in names
+    if complaint.labelled is not None and complaint.kind in _LABELLED:
+        yield _LABELS, complaint.labelled
     if complaint.kind in _WITH_BRACKETS and complaint.span is not None:
         yield _BRACKETS, "[mem" in complaint.raw
 

@@ -48,8 +48,8 @@ def registers_of(imported: Imported) -> MtrrState:
 def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:
     """The owners of a range, as far as the text names them, each with the range that is its.
 
-    The most exact comes first: a device's BAR, then ``/proc/iomem`` from the inside out, then e820. Last comes
-    the resource that a complaint about that range names, be it of a part of it.
+    The most exact comes first: a device's BAR, then ``/proc/iomem`` from the inside out, then e820. Where
+    none names any, it is the resource that a complaint about that range names.
 
     :param dump: What was read of the report.
     :param span: The range.

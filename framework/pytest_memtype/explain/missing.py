@@ -25,6 +25,7 @@ _NO_RESERVATION = frozenset(
         Kind.MEMREMAP_ON_RAM,
         Kind.MEMREMAP_MIXED,
         Kind.DEVMEM_REFUSED,
+        Kind.BUG,
     }
 )
 

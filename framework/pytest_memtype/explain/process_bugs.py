@@ -63,7 +63,7 @@ def _fork_frees(case: BugCase) -> Hit | None:
         )
     ):
         return Hit("after a fork() that failed the reservation of memory that is still mapped is gone")
-    return None
+    return _alone(case, when="below a fork() that failed")
 
 
 def fork_only(complaint: Complaint) -> bool:
@@ -86,10 +86,23 @@ def _warned(case: BugCase) -> Complaint | None:
     return next((each for each in case.dump.of(Kind.WARNING) if each.function in FIRST_PAGE), None)
 
 
+def _alone(case: BugCase, *, when: str) -> Hit | None:
+    """A WARN about a first page whose stack the text lacks: all bugs that lead there may be it, and others.
+
+    :param case: The report.
+    :param when: How the bug leads there.
+    """
+    warning = _warned(case)
+    if warning is None or warning.trace:
+        return None
+    why = f"{warning.function}() warns, as {when}; the text has no stack that would tell"
+    return Hit(why, sequence=False, alone=False)
+
+
 def _fork_oom(case: BugCase) -> Hit | None:
     warning = _warned(case)
     if warning is None or not {"exit_mmap", "copy_process"} <= set(warning.trace):
-        return None
+        return _alone(case, when="where a child that is half made is torn down")
     if case.kind(Kind.USER_REFUSED) is not None:
         # fork() failed because of a type, and not for want of memory.
         return None
@@ -113,7 +126,7 @@ def remap_failed(warning: Complaint) -> bool:
 def _remap_fails(case: BugCase) -> Hit | None:
     warning = _warned(case)
     if warning is None or not remap_failed(warning):
-        return None
+        return _alone(case, when="where remap_pfn_range() cleans up after its first page")
     return Hit(f"{warning.function}() warns where remap_pfn_range() cleans up after its first page")
 
 
@@ -134,6 +147,8 @@ def _private_write(case: BugCase) -> Hit | None:
     warning = _warned(case)
     if warning is None or "copy_process" in warning.trace:
         return None
+    if not warning.trace:
+        return _alone(case, when="where a private mapping is torn down whose first page was written")
     ends = {"exit_mmap", "do_munmap", "__do_munmap", "do_vmi_munmap", "do_vmi_align_munmap", "unmap_region"}
     if not ends & set(warning.trace) or {"zap_page_range_single", "unmap_mapping_range", "move_vma"} & set(
         warning.trace
@@ -155,6 +170,8 @@ def _zap(case: BugCase) -> Hit | None:
     warning = _warned(case)
     if warning is not None and zappers & set(warning.trace) and not remap_failed(warning):
         return Hit("taking pages out of the page tables gives back the reservation")
+    if warning is not None and not warning.trace:
+        return _alone(case, when="where pages are taken out of the page tables")
     if case.dump.complaints or not case.says(_ZAPS):
         return None
     if case.says(r"\b(?:gone|missing|lacks?|vanish\w*|disappear\w*|empty|no (?:longer|more))\b"):

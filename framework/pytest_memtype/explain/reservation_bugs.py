@@ -102,8 +102,8 @@ def freed_after_refusal(dump: Dump) -> list[Complaint]:
 def _was_refused(freed: Complaint, refused: list[Complaint]) -> bool:
     """Whether a process frees what it was refused itself, as far as the lines name processes.
 
-    A mapping that was refused is taken down by who asked for it (remap_pfn_range(), mmap_region()); "conflicting
-    memory types" names that process, "reserve_memtype failed" never does.
+    A mapping that was refused is taken down by who asked for it (remap_pfn_range(), mmap_region()), whom
+    "conflicting memory types" names, and "reserve_memtype failed" never.
     """
     above = [each for each in refused if each.line < freed.line]
     pids = {each.pid for each in above if each.pid is not None}

@@ -7,6 +7,7 @@ say of Linux is named with file and function.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind
@@ -28,6 +29,53 @@ def is_of_reservations(warning: Complaint) -> bool:
     return function not in HARMLESS and _OF_RESERVATIONS.search(function) is not None
 
 
+def _while(main: Complaint) -> str:
+    """The process that was running in words; it may be an innocent one."""
+    return f", while {who(main)} was running" if main.process is not None else ""
+
+
+#: SYSCALL_DEFINE(): sys_ and SyS_ until 4.17, then with the ABI's name in front.
+_SYSTEM_CALL: Final = re.compile(
+    r"^(?:__(?:x64|ia32|x32|se|do)_(?:compat_)?sys_|(?:compat_)?(?:sys|SyS)_)(\w+)$"
+)
+
+
+def _in_call(main: Complaint) -> str:
+    """The system call that led to a complaint in words, where its stack has it further out than is told."""
+    calls = [call[1] for each in main.trace[4:] if (call := _SYSTEM_CALL.match(each))]
+    return f", in the system call {calls[0]}()" if calls else ""
+
+
+#: reserve_memtype()'s callers. Stacks of 32-bit kernels have what was left on it by others, without a mark.
+_ASKS: Final = re.compile(
+    r"ioremap|^(?:_?set_(?:memory|pages)_\w+|reserve_pfn_range|track_pfn\w*|io_reserve_memtype"
+    r"|phys_mem_access_prot_allowed|map_devmem)$"
+)
+
+
+def _bug(case: Case) -> Story:
+    trace = case.main.trace
+    asked = next((index for index, each in enumerate(trace) if _ASKS.search(each)), None)
+    by = stack(replace(case.main, trace=trace[asked:])) if asked is not None else ""
+    killed = who(case.main) if case.main.process is not None else "the process"
+    place = f"{case.main.function}()" if case.main.function is not None else "a function of memory types"
+    danger = "locks that the process held stay locked, so others may hang"
+    if case.main.function != "reserve_memtype":
+        return Story(
+            f"{place} met what must not be{by}{_in_call(case.main)}: the kernel killed {killed}",
+            f"the place is in the line: {case.main.raw}",
+            danger,
+        )
+    # arch/x86/mm/pat.c, 2.6.26 to 4.19 at least: BUG_ON(start >= end), the only BUG of that function.
+    return Story(
+        "a range was to be reserved whose end isn't behind its start: of no size, or beyond what an address "
+        f"can be{by}{_in_call(case.main)}. The kernel takes that for a fault of its own, and killed {killed}",
+        f"{linux_source.in_memtype(case.age, 'memtype_reserve')}, BUG_ON(start >= end). Newer kernels warn "
+        "(memtype_reserve failed), and refuse",
+        f"{danger}. Nothing was mapped",
+    )
+
+
 def _warning(case: Case) -> Story:
     extra = ""
     if case.main.function in ("get_pat_info", "untrack_pfn"):
@@ -47,6 +95,13 @@ def _warning(case: Case) -> Story:
             "no: the reservation is freed behind that, by address and size; with panic_on_warn the machine "
             "stops"
         )
+    # move_vma() has moved the page table's entries before it unmaps the old place. "x86/mm/pat: Add
+    # untrack_pfn_moved for mremap", d9fe4fab1197, 4.5, has it forget the reservation before.
+    if "move_vma" in case.main.trace and linux_source.is_newer(case.age, 4, 5) is not True:
+        extra = (
+            ": mremap() had moved a mapping, and unmaps its old place, whose page table doesn't say any more "
+            "what was reserved for it, so it was not given back (before 4.5)"
+        )
     if case.main.function == "__ioremap_caller":
         danger = (
             "no sign of it: __ioremap_caller() warns of what it refuses, RAM or an address that the CPU "
@@ -56,7 +111,7 @@ def _warning(case: Case) -> Story:
         extra = ": the range that was to be reserved spans more than one resource (iomem_map_sanity_check())"
         danger = "no sign of it: it warns, and goes on"
     return Story(
-        f"{case.main.function}() has warned{extra}{stack(case.main)}",
+        f"{case.main.function}() has warned{extra}{stack(case.main)}{_in_call(case.main)}{_while(case.main)}",
         f"the place is in the line: {case.main.raw}",
         danger,
     )
@@ -146,13 +201,14 @@ def _cpa(case: Case) -> Story:
     if "zero pte" in raw:
         return Story(
             f"page attributes were to be changed at {_virtual(case.main)}, and the kernel's page table has "
-            f"no entry there: it was refused (EFAULT){stack(case.main)}",
+            f"no entry there: it was refused (EFAULT){stack(case.main)}{_while(case.main)}",
             f"{_set_memory(case)}, __cpa_process_fault()",
             "no sign of it: nothing was changed there, and it isn't about reservations",
         )
     if "W^X" in raw:
         return Story(
-            f"memory of the kernel's was to become writable and executable at once{stack(case.main)}",
+            f"memory of the kernel's was to become writable and executable at once{stack(case.main)}"
+            f"{_while(case.main)}",
             f"{_set_memory(case)}, verify_rwx()",
             "not to the types of memory: it is about access rights",
         )
@@ -195,4 +251,5 @@ WARNING_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.CPA: _cpa,
     Kind.IOREMAP_BEYOND: _ioremap_beyond,
     Kind.WARNING: _warning,
+    Kind.BUG: _bug,
 }
