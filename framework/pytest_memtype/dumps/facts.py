@@ -25,6 +25,8 @@ class Kind(enum.Enum):
     RESERVED = "memtype_reserve added"
     """With debugpat, and no complaint: ``asked``, and the type that was ``granted``. They differ where the
     memory had another type, which is ``held`` then (for write-back the MTRRs may be why, and nothing is)."""
+    FREED = "memtype_free request"
+    """With debugpat, and no complaint: what was given back."""
     RAM_RESERVE_FAILED = "reserve_ram_pages_type failed"
     """A page of RAM isn't write-back any more: ``held`` is its tag."""
     FREEING_INVALID = "freeing invalid memtype"
@@ -387,6 +389,8 @@ class Dump:
     :param pat: The PAT.
     :param complaints: The messages, in the order of the text. Equal ones were put together.
     :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
+    :param freed: What was given back, which debugpat logs as well: of :attr:`Kind.FREED`.
+    :param request_stack: The callers of a request, the innermost first, of a stack that no WARNING stands above.
     :param debug_lines: How many lines of debugpat's there are.
     :param entries: ``pat_memtype_list``.
     :param entries_shown: Whether some of that list is in the text, be it empty.
@@ -413,6 +417,8 @@ class Dump:
     pat: Pat = field(default_factory=Pat)
     complaints: tuple[Complaint, ...] = ()
     made: tuple[Complaint, ...] = ()
+    freed: tuple[Complaint, ...] = ()
+    request_stack: tuple[str, ...] = ()
     debug_lines: int = 0
     entries: tuple[Entry, ...] = ()
     entries_shown: bool = False

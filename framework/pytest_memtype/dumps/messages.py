@@ -99,6 +99,12 @@ _FORMS: Final = (
         rf"(?:, req (?P<asked>{TYPE}|-)(?:, ret (?P<granted>{TYPE}|-))?)?)?)?",
         "granted",
     ),
+    # memtype_free(), where something was freed; in 2.6.32 behind "freeing invalid memtype", too.
+    _form(
+        Kind.FREED,
+        "memtype",
+        rf"\b(?:memtype_free|free_memtype) request {_range()}",
+    ),
     _form(
         Kind.RAM_RESERVE_FAILED,
         "reserve_ram_pages_type failed",

@@ -22,6 +22,7 @@ from pytest_memtype.dumps.msr_dump import coreboot, coreboot_bits, msr_dump
 from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
+from pytest_memtype.dumps.request_stack import request_stack
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
@@ -57,6 +58,8 @@ _HARMLESS: Final = re.compile(
 )
 #: What each boot says of itself alone.
 _OF_BOOT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED, Kind.MTRR_OFF})
+#: What debugpat logs of every reservation.
+_NO_COMPLAINTS: Final = frozenset({Kind.RESERVED, Kind.FREED})
 #: Reasons for having no PAT.
 _NO_PAT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED})
 _CALLS: Final = re.compile(
@@ -106,8 +109,10 @@ def read(text: bytes | str) -> Dump:
         mtrrs=tuple(mtrrs),
         mtrr_map=[mtrr_map(each) for each in parts][here],
         pat=[pat(each) for each in parts][here],
-        complaints=tuple(each for each in found if each.kind is not Kind.RESERVED),
+        complaints=tuple(each for each in found if each.kind not in _NO_COMPLAINTS),
         made=tuple(each for each in found if each.kind is Kind.RESERVED),
+        freed=tuple(each for each in found if each.kind is Kind.FREED),
+        request_stack=request_stack(cursor),
         debug_lines=sum(_DEBUG.search(row.message) is not None for row in cursor.rows),
         entries=entries,
         entries_shown=shown,
@@ -128,7 +133,7 @@ def _boot_that_counts(
 
     A complaint above several boots is of the first that has it, too; else what stands there is none's.
     """
-    main = main_complaint([each for each in found if each.kind is not Kind.RESERVED])
+    main = main_complaint([each for each in found if each.kind not in _NO_COMPLAINTS])
     main = main or next(iter(found), None)
     if main is None:
         return parts, len(parts) - 1, None

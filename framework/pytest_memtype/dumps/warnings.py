@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind
@@ -53,6 +53,24 @@ _SUFFIX: Final = re.compile(r"\.(?:isra|part|cold|constprop)[.\w]*$")
 
 _MOST_ROWS: Final = 200
 _MOST_FRAMES: Final = 64
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A line of a stack.
+
+    :param name: Its function.
+    :param unsure: Whether it is marked ``?``, as the function may be left from an earlier call.
+    """
+
+    name: str
+    unsure: bool
+
+
+def frame_of(message: str) -> Frame | None:
+    """The function that a line names which is nothing but a line of a stack; None for others."""
+    match = _LONE_FRAME.match(message)
+    return None if match is None else Frame(without_suffix(match["function"]), bool(match["unsure"]))
 
 
 def is_of_memory_types(file: str, function: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind
 from pytest_memtype.explain.bug_case import BugCase, Hit, Rule
+from pytest_memtype.explain.logged_reservations import shortened_before
 from pytest_memtype.explain.reservation_bugs import REFUSED_PAIRS, freed_unexplained
 
 _FORK: Final = (
@@ -22,8 +23,15 @@ _PARTS: Final = r"\b(?:half|halves|part(?:s|ially)?|lower|upper|middle|piece[sm]
 
 
 def _vma_split(case: BugCase) -> Hit | None:
-    if freed_unexplained(case) is None:
+    freed = freed_unexplained(case)
+    if freed is None:
         return None
+    lost = shortened_before(case.dump, freed)
+    if lost is not None:
+        return Hit(
+            f"a part was given back before (line {lost.request.line}), and shortened the reservation that "
+            "ends there"
+        )
     parts = case.says(_SPLIT) or (case.says(r"\bmunmap\b|\bunmap") and case.says(_PARTS))
     if parts:
         return Hit(
@@ -41,7 +49,10 @@ def _vma_split(case: BugCase) -> Hit | None:
 
 def _fork_frees(case: BugCase) -> Hit | None:
     forks = case.says(_FORK)
-    if freed_unexplained(case) is not None:
+    freed = freed_unexplained(case)
+    if freed is not None:
+        if shortened_before(case.dump, freed) is not None:
+            return None
         if forks and (case.says(_PRIVATE) or case.says(_NO_MEMORY)):
             return Hit("after a fork() that failed, memory is freed that isn't reserved any more")
         return Hit(

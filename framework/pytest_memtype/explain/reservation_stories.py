@@ -12,6 +12,7 @@ from typing import Final
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.hardware import is_no_x86
+from pytest_memtype.explain.logged_reservations import shortened_before
 from pytest_memtype.explain.reservation_bugs import REFUSED_PAIRS, surely_mixed
 from pytest_memtype.explain.story import (
     KEPT_APART,
@@ -99,16 +100,19 @@ def _reserve_failed(case: Case) -> Story:
 def _reserved(case: Case) -> Story:
     asked, granted = case.main.asked, case.main.granted
     told = f"{where(case.about.span)} was asked for as {said(asked)}"
+    callers = ", ".join(f"{each}()" for each in case.dump.request_stack[:4])
+    # Lines of debugpat's and a stack don't say that they belong together.
+    by = f". The text has the stack of a request, called by {callers}" if callers else ""
     place = linux_source.in_memtype(case.age, "memtype_reserve")
     if granted is None or granted is asked:
-        return Story(f"{told}, and reserved so", place, NO_SIGN)
+        return Story(f"{told}, and reserved so{by}", place, NO_SIGN)
     if asked is MemType.WB:
         why = "what isn't write-back by the MTRRs, or is mapped with another type, isn't given as write-back"
         return Story(
-            f"{told}, and given as {said(granted)}", f"{why} ({place})", "no: it is slower, and not wrong"
+            f"{told}, and given as {said(granted)}{by}", f"{why} ({place})", "no: it is slower, and not wrong"
         )
     return Story(
-        f"{told}, and as somebody has it as {said(granted)}, it was given as that",
+        f"{told}, and as somebody has it as {said(granted)}, it was given as that{by}",
         f"a request takes the type of the reservations that it overlaps, unless "
         f"{linux_source.new_memtype_allowed(case.age)} forbids it afterwards ({place})",
         "no: every mapping of the memory has the same type",
@@ -151,9 +155,19 @@ def _freeing(case: Case) -> Story:
         advice.append(
             "6.16 and later count the pieces of a process's mapping, which gives no such message any more"
         )
+    why = (
+        "no reservation of that: what was reserved for the mapping has another size by now, was given back "
+        "before, or was never reserved"
+    )
+    lost = shortened_before(case.dump, case.main)
+    if lost is not None:
+        why = (
+            f"no reservation of that any more: line {lost.request.line} gave back "
+            f"{where(lost.request.span)}, which is no reservation of its own: it shortened this one, "
+            "which ends there. What is left of it stays behind"
+        )
     return Story(
-        f"{who(case.main)} gave back {where(case.about.span)}, and Linux has no reservation of that: what "
-        "was reserved for the mapping has another size by now, was given back before, or was never reserved",
+        f"{who(case.main)} gave back {where(case.about.span)}, and Linux has {why}",
         f"a reservation is found by exactly that range{how} "
         f"({linux_source.in_memtype(case.age, 'memtype_free')})",
         "maybe: if the reservation was given back too early, others can map memory with another type while "
