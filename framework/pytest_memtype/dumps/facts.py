@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field, replace
 
+from pytest_memtype.dumps.cpu_facts import Cpu
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
@@ -201,32 +202,6 @@ class Kernel:
     line: int
 
 
-@dataclass(frozen=True)
-class Cpu:
-    """The CPU of the machine, as far as the text names it.
-
-    :param vendor: ``GenuineIntel``, ``AuthenticAMD``, ``HygonGenuine``, ...
-    :param model: Its name, ``AMD EPYC 7742 64-Core Processor``.
-    :param family: Its family (CPUID), a number.
-    :param model_number: Its model (CPUID).
-    :param stepping: Its stepping.
-    :param physical_bits: Bits of a physical address.
-    :param count: How many CPUs the machine has.
-    :param has_mtrr: Whether it has MTRRs; None if the text doesn't say.
-    :param has_pat: Whether it has a PAT.
-    """
-
-    vendor: str | None = None
-    model: str | None = None
-    family: int | None = None
-    model_number: int | None = None
-    stepping: int | None = None
-    physical_bits: int | None = None
-    count: int | None = None
-    has_mtrr: bool | None = None
-    has_pat: bool | None = None
-
-
 @shown_in_hexadecimal("base", "size", "mask")
 @dataclass(frozen=True)
 class Register:
@@ -390,7 +365,7 @@ class Dump:
     :param complaints: The messages, in the order of the text. Equal ones were put together.
     :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
     :param freed: What was given back, which debugpat logs as well: of :attr:`Kind.FREED`.
-    :param request_stack: The callers of a request, the innermost first, of a stack that no WARNING stands above.
+    :param request_stack: The callers of a request, the innermost first, of a stack without a WARNING.
     :param debug_lines: How many lines of debugpat's there are.
     :param entries: ``pat_memtype_list``.
     :param entries_shown: Whether some of that list is in the text, be it empty.

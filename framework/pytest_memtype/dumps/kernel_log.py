@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Cpu, MtrrMap, Pat, Span
+from pytest_memtype.dumps.cpu_facts import Cpu
+from pytest_memtype.dumps.facts import MtrrMap, Pat, Span
 from pytest_memtype.dumps.text import Cursor
 from pytest_memtype.dumps.words import TYPE, type_of_word
 from pytest_memtype.x86.memtype import MemType

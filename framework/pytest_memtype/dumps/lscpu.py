@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any, Final
 
-from pytest_memtype.dumps.facts import Cpu
+from pytest_memtype.dumps.cpu_facts import Cpu
 from pytest_memtype.dumps.text import Cursor
 
 _FIELD: Final = re.compile(r"^\s*(?P<name>[A-Za-z][\w() -]{1,24}?)\s*:\s+(?P<value>\S.*)$")

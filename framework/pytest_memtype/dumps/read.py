@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Complaint, Cpu, Dump, Kind, Line, Mtrrs
+from pytest_memtype.dumps.cpu_facts import Cpu
+from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
 from pytest_memtype.dumps.kernel_bugs import kernel_bugs
