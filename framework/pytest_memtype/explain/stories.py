@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump
+from pytest_memtype.dumps.facts import Dump, Kind
 from pytest_memtype.dumps.words import TOLD
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.known_bugs import Suspect
 from pytest_memtype.explain.register_stories import REGISTER_STORIES
 from pytest_memtype.explain.reservation_bugs import freed_after_refusal
 from pytest_memtype.explain.reservation_stories import RESERVATION_STORIES
-from pytest_memtype.explain.story import NO_SIGN, Case, Story
+from pytest_memtype.explain.story import NO_SIGN, Case, Story, who
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.explain.warning_stories import WARNING_STORIES
 from pytest_memtype.x86.memtype import MemType
@@ -42,9 +42,20 @@ def _with_freeing(dump: Dump, about: Subject, told: Story) -> Story:
     """The story of a refusal, with the lines that free what was refused: no trouble of their own."""
     freed = [each for each in freed_after_refusal(dump) if each.span == about.span]
     if not freed:
-        return told
+        return _with_others_freeing(dump, about, told)
     then = f"Line {freed[0].line} frees that range later, which isn't reserved as such, as it was refused"
     return replace(told, answer=f"{told.answer}. {then}")
+
+
+def _with_others_freeing(dump: Dump, about: Subject, told: Story) -> Story:
+    """The story of a refusal, with the first line of another process's that frees the same range."""
+    if about.span is None or about.main is None or about.main.kind is Kind.FREEING_INVALID:
+        return told
+    freed = next((each for each in dump.of(Kind.FREEING_INVALID) if each.span == about.span), None)
+    if freed is None:
+        return told
+    then = f"In line {freed.line} {who(freed)} gives back that range, of which nothing is reserved"
+    return replace(told, answer=f"{told.answer}. {then}; why the text doesn't say")
 
 
 def _by_words(suspects: Sequence[Suspect]) -> Story:

@@ -31,6 +31,7 @@ reserve_memtype failed 0xd8000000-0xe0000000, track write-combining, req write-c
 def test_who_was_refused_frees_nothing_of_others(refused: str, freed: str, same: bool) -> None:
     found = explained(REFUSED.format(refused, freed))
     assert ("as it was refused" in found.story.answer) is same
+    assert ("the process X (8456) gives back that range" in found.story.answer) is not same
 
 
 SANITY = """\
