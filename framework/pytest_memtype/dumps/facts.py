@@ -260,8 +260,8 @@ class Mtrrs:
     :param mask_bits: How many bits of address the masks are printed with; None where there are no masks.
     :param tom2: Where RAM above 4 GiB ends, of AMD's register TOP_MEM2.
     :param tom2_write_back: Whether what no range covers there is WB.
-    :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), true
-        for those that were left behind.
+    :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), or set
+        for a while (coreboot's "TEMPORARY"), true for those that were left behind.
     :param complete: False where a line beside it looks like a register of it and wasn't understood.
     :param lines: Numbers of the lines that say it.
     """
@@ -434,7 +434,7 @@ class Dump:
         fullest = max(
             (each for each in reversed(self.mtrrs) if each.is_map),
             key=lambda each: (
-                each.complete,
+                each.complete and (each.result or each.source != "coreboot"),
                 each.default is not None,
                 each.mask_bits is not None,
                 len(each.variable),

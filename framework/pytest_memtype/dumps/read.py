@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from pytest_memtype.dumps.coreboot import coreboot, coreboot_bits
 from pytest_memtype.dumps.facts import Complaint, Cpu, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
@@ -17,7 +18,7 @@ from pytest_memtype.dumps.lspci import bars
 from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
-from pytest_memtype.dumps.msr_dump import coreboot, coreboot_bits, msr_dump
+from pytest_memtype.dumps.msr_dump import msr_dump
 from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr

@@ -83,6 +83,11 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
     notes: list[str] = []
     if not listing.complete:
         notes.append(f"a line of {listing.source} is cut or wasn't understood: registers may be missing here")
+    temporary = listing.source == "coreboot" and not listing.result
+    if temporary:
+        notes.append(
+            "coreboot set these registers for a while only (TEMPORARY): those that it left aren't in the text"
+        )
     width = _width(dump, listing, notes)
     numbered = [each.number for each in listing.variable] != list(range(len(listing.variable)))
     ranges = []
@@ -90,7 +95,7 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
         found = _range(each, width, listing, notes)
         if found is not None:
             ranges.append(found if numbered else replace(found, register=None))
-    complete = listing.complete and len(ranges) == len(listing.variable)
+    complete = listing.complete and not temporary and len(ranges) == len(listing.variable)
     default = listing.default
     default_is_said = default is not None and default in MTRR_TYPES
     if default is None or default not in MTRR_TYPES:
