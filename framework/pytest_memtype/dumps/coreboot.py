@@ -38,8 +38,8 @@ _NOISE: Final = re.compile(
 # What mtrr_cleanup tries it says in coreboot's old words, which it was made of. It says GB as well
 # (to_size_factor()), and prints the rest beside it (arch/x86/kernel/cpu/mtrr/cleanup.c, as of 6.1).
 _LINUX: Final = re.compile(
-    r"\b(?:original|New) variable MTRRs\b|\brange[X0]?: [0-9a-f]{16} - |\bMTRR MAP PFN: |\btotal RAM covered: "
-    r"|\bAfter (?:WB|UC) checking|\bSetting variable MTRR \d{1,3}, base: \d+(?:GB|MB, range: \d+GB)"
+    r"\b(?:original|New) variable MTRRs\b|\brange[X0]?: [0-9a-f]{16} - |\bMTRR MAP PFN: "
+    r"|\btotal RAM covered: |\bAfter (?:WB|UC) checking|\bSetting variable MTRR \d{1,3}, base: \d+(?:GB|MB, range: \d+GB)"
 )
 
 
@@ -65,7 +65,8 @@ def coreboot(cursor: Cursor) -> list[Mtrrs]:
     """The registers in coreboot's log. It may program them more than once: the last counts.
 
     What it calls TEMPORARY doesn't: remove_temp_solution() puts back what mtrr_use_temp_range() replaced when
-    the payload begins or an OS resumes, and prints nothing. Where there is no other, that has ``result`` false.
+    the payload begins or an OS resumes, and prints nothing. It is given where there is no other, with
+    ``result`` false.
     """
     linux = any(_LINUX.search(row.message) for row in cursor.rows if _may_be(row))
     fixed: dict[int, int] = {}

@@ -250,7 +250,7 @@ class Mtrrs:
     """The MTRRs as one place of the text prints them. A text may print them more than once.
 
     :param source: What printed them: ``/proc/mtrr``, ``mtrr=debug``, ``mtrr_cleanup``, ``chipsec``, ``fwts``,
-        ``coreboot``, ``U-Boot``.
+        ``coreboot``, ``U-Boot``, ``Xen``.
     :param variable: The registers that hold a range, in the order of the text.
     :param unused: The numbers of registers that the text calls disabled.
     :param default: The default type.

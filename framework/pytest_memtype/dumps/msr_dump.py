@@ -73,7 +73,7 @@ def msr_dump(cursor: Cursor) -> list[Mtrrs]:
 
 
 def _can_hold(msr: int, value: int) -> bool:
-    """Whether a register can hold a value: sources have numbers behind the same names, those of the registers.
+    """Whether a register can hold a value: behind the same names C sources have the registers' numbers.
 
     Intel SDM vol. 3, figures of IA32_MTRR_DEF_TYPE and of IA32_MTRR_PHYSBASEn and PHYSMASKn: writing to a
     reserved bit is a #GP, so that no register shows one.

@@ -60,9 +60,11 @@ def layout_of(dump: Dump, name: str = "imported") -> Imported:
     """
     listing = dump.mtrr
     if listing is None:
+        headings = [each.lines[0] for each in dump.mtrrs if each.lines]
+        but = f" but headings (line {headings[0]}): no register could be read" if headings else ""
         raise UsageError(
-            "there are no MTRRs in this text; /proc/mtrr has them, and the kernel's log with mtrr=debug "
-            "(6.5 and later)"
+            f"there are no MTRRs in this text{but}; /proc/mtrr has them, and the kernel's log with "
+            "mtrr=debug (6.5 and later)"
         )
     return layout_of_listing(dump, listing, name)
 

@@ -70,7 +70,8 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
 
 def _shown(dump: Dump) -> list[tuple[str, bool]]:
     return [
-        ("MTRRs", bool(dump.mtrrs) or dump.mtrr_map is not None),
+        ("MTRRs", dump.mtrr is not None or dump.mtrr_map is not None),
+        ("headings of MTRRs without a register", bool(dump.mtrrs) and dump.mtrr is None),
         ("the PAT", bool(dump.pat.types)),
         ("reservations", bool(dump.entries)),
     ]
