@@ -48,6 +48,8 @@ _HARMLESS: Final = re.compile(
     r"PFN)",
     re.I,
 )
+#: The beginning of what stands before a line of the log.
+_FRAGMENT: Final = re.compile(r"^\s*(?:\[[ \d.]*|<\d{0,3}|[A-Z][a-z]{2} {1,2}\d{1,2}(?: [\d:]*)?)$")
 #: What each boot says of itself alone.
 _OF_BOOT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED, Kind.MTRR_OFF})
 _CALLS: Final = re.compile(
@@ -146,7 +148,15 @@ def _mtrrs(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
         *coreboot(cursor),
         *msr_dump(cursor),
     ]
-    return sorted(found, key=lambda each: each.lines[0]), odd
+    return sorted(_cut_at_the_end(found, cursor), key=lambda each: each.lines[0]), odd
+
+
+def _cut_at_the_end(found: list[Mtrrs], cursor: Cursor) -> list[Mtrrs]:
+    """The listings; one that a piece of a line follows at the end of the text may have more."""
+    numbers = [row.number for row in cursor.rows if row.text.strip()]
+    if len(numbers) < 2 or not any(_FRAGMENT.match(row.text) for row in cursor.rows[-2:] if row.text.strip()):
+        return found
+    return [replace(each, complete=each.complete and each.lines[-1] != numbers[-2]) for each in found]
 
 
 def _cpu(cursor: Cursor, found: list[Complaint]) -> Cpu:
