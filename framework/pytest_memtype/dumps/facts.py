@@ -383,6 +383,7 @@ class Dump:
     :param complaints: The messages, in the order of the text. Equal ones were put together.
     :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
     :param debug_lines: How many lines of debugpat's there are.
+    :param attempts: How many lines there are of what mtrr_cleanup tried.
     :param entries: ``pat_memtype_list``.
     :param entries_shown: Whether some of that list is in the text, be it empty.
     :param resources: ``/proc/iomem``.
@@ -409,6 +410,7 @@ class Dump:
     complaints: tuple[Complaint, ...] = ()
     made: tuple[Complaint, ...] = ()
     debug_lines: int = 0
+    attempts: int = 0
     entries: tuple[Entry, ...] = ()
     entries_shown: bool = False
     resources: tuple[Resource, ...] = ()

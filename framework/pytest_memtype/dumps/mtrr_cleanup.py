@@ -53,6 +53,11 @@ class _Listing:
         return not self.cut and (self.heading is not None or numbers[:1] == [0])
 
 
+def attempts(cursor: Cursor) -> int:
+    """The number of lines that say what was tried, and not what came of it."""
+    return sum(_NOISE.search(row.message) is not None for row in cursor.rows)
+
+
 def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
     """The listings in a text: ``original variable MTRRs``, and the new ones."""
     found: list[_Listing] = []

@@ -19,7 +19,7 @@ from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
 from pytest_memtype.dumps.msr_dump import msr_dump
-from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
+from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
@@ -97,6 +97,7 @@ def read(text: bytes | str) -> Dump:
         complaints=tuple(each for each in found if each.kind is not Kind.RESERVED),
         made=tuple(each for each in found if each.kind is Kind.RESERVED),
         debug_lines=sum(_DEBUG.search(row.message) is not None for row in cursor.rows),
+        attempts=attempts(cursor),
         entries=entries,
         entries_shown=shown,
         resources=iomem(cursor),
