@@ -39,7 +39,8 @@ _NOISE: Final = re.compile(
 # (to_size_factor()), and prints the rest beside it (arch/x86/kernel/cpu/mtrr/cleanup.c, as of 6.1).
 _LINUX: Final = re.compile(
     r"\b(?:original|New) variable MTRRs\b|\brange[X0]?: [0-9a-f]{16} - |\bMTRR MAP PFN: "
-    r"|\btotal RAM covered: |\bAfter (?:WB|UC) checking|\bSetting variable MTRR \d{1,3}, base: \d+(?:GB|MB, range: \d+GB)"
+    r"|\btotal RAM covered: |\bAfter (?:WB|UC) checking"
+    r"|\bSetting variable MTRR \d{1,3}, base: \d+(?:GB|MB, range: \d+GB)"
 )
 
 

@@ -327,7 +327,7 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     """The message that begins in a line, the number of its lines, and whether it is all there."""
     row = cursor.rows[index]
     lowered = row.message.lower()
-    if _TRIGGERS.search(lowered) is None and _WRAPPED.search(lowered) is None or _SUBJECT.match(row.text):
+    if (_TRIGGERS.search(lowered) is None and _WRAPPED.search(lowered) is None) or _SUBJECT.match(row.text):
         return None
     partial: tuple[_Form, re.Match[str]] | None = None
     for text, count in cursor.pieces(index):

@@ -13,11 +13,12 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Mtrrs, Register, Span
 from pytest_memtype.errors import UsageError
+from pytest_memtype.explain.fewer_ranges import few_enough, split
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import VARIABLE_REGISTERS, Layout
 from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import FIXED_END, MTRR_TYPES, MtrrRange, precedence, range_of_mask
+from pytest_memtype.x86.mtrr import FIXED_END, MTRR_TYPES, MtrrRange, range_of_mask
 from pytest_memtype.x86.size import format_size
 
 _PAGE: Final = 1 << 12
@@ -262,16 +263,18 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
     layout, width = imported.layout, hardware.physical_bits
     ranges = [*layout.ranges]
     if layout.tom2 is not None:
-        extra = _split(_4G, layout.tom2) if layout.tom2_write_back else []
+        extra = split(_4G, layout.tom2) if layout.tom2_write_back else []
         notes.append(
             f"TOM2 {layout.tom2:#x} is left out, as QEMU's CPUs have no such register"
             + ("; write-back ranges take its place" if extra else "")
         )
+        if extra:
+            ranges = _apart_from_tom2(ranges, layout.tom2, notes)
         ranges += [MtrrRange(base, size, MemType.WB) for base, size in extra]
     if layout.smrr is not None:
         notes.append("SMRR is left out, as QEMU's CPUs have none")
     ranges = _within(ranges, width, notes)
-    ranges = _few_enough(ranges, layout.default or MemType.UC, hardware, notes)
+    ranges = few_enough(ranges, layout.default or MemType.UC, hardware, notes)
     if any((each.register or 0) >= VARIABLE_REGISTERS for each in ranges):
         ranges = [replace(each, register=None) for each in ranges]
         notes.append(f"the registers have other numbers, as a guest's CPU has {VARIABLE_REGISTERS}")
@@ -293,6 +296,18 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
     return Imported(fitting, width, (*notes, *([uncovered] if uncovered else [])))
 
 
+def _apart_from_tom2(ranges: Sequence[MtrrRange], tom2: int, notes: list[str]) -> list[MtrrRange]:
+    """The ranges that may lie over write-back ones: AMD's TOM2 gives way to others, which a range doesn't."""
+    kept = []
+    for each in ranges:
+        there = each.base + each.size > _4G and each.base < tom2
+        if there and each.memtype in (MemType.WC, MemType.WP):
+            notes.append(f"{each} is left out: over a write-back range its type is undefined")
+        else:
+            kept.append(each)
+    return kept
+
+
 def _within(ranges: Sequence[MtrrRange], width: int, notes: list[str]) -> list[MtrrRange]:
     """The ranges that a CPU can address."""
     found = []
@@ -305,91 +320,4 @@ def _within(ranges: Sequence[MtrrRange], width: int, notes: list[str]) -> list[M
         if size != each.size:
             notes.append(f"{each} ends where a guest's addresses do")
         found.append(replace(each, size=size, ignored_bits=ignored))
-    return found
-
-
-def _few_enough(
-    ranges: list[MtrrRange], default: MemType, hardware: Hardware, notes: list[str]
-) -> list[MtrrRange]:
-    """As many ranges as a guest has registers: joined where that changes nothing, then without the least."""
-    if len(ranges) <= VARIABLE_REGISTERS:
-        return ranges
-    count = len(ranges)
-    ranges = _joined(ranges, default)
-    notes.append(
-        f"the machine has {count} ranges, a guest's CPU {VARIABLE_REGISTERS} variable MTRRs: "
-        f"{len(ranges)} are left when those are joined that can be"
-    )
-    end = hardware.ram[-1].start + hardware.ram[-1].size
-    while len(ranges) > VARIABLE_REGISTERS:
-        # RAM that the guest hasn't got is missed least, then what is smallest.
-        least = min(
-            ranges,
-            key=lambda each: (each.base < end or each.base < _4G, each.memtype is not MemType.WB, each.size),
-        )
-        ranges.remove(least)
-        notes.append(f"{least} is left out: there are too many for a guest's registers")
-    return [replace(each, register=None) for each in ranges]
-
-
-def _joined(ranges: list[MtrrRange], default: MemType) -> list[MtrrRange]:
-    """Fewer ranges that give every address the same type."""
-    found = list(ranges)
-    changed = True
-    while changed:
-        changed = False
-        for each in list(found):
-            others = [other for other in found if other is not each]
-            if not each.ignored_bits and _same(found, others, default, each):
-                found, changed = others, True
-                break
-            for other in others:
-                joined = _pair(each, other)
-                if joined is not None:
-                    rest = [third for third in others if third is not other]
-                    found, changed = [*rest, joined], True
-                    break
-            if changed:
-                break
-    return sorted(found, key=lambda each: each.base)
-
-
-def _pair(one: MtrrRange, two: MtrrRange) -> MtrrRange | None:
-    """Two neighbours of one type and size that are one range of twice the size."""
-    if one.memtype is not two.memtype or one.size != two.size or one.ignored_bits or two.ignored_bits:
-        return None
-    base = min(one.base, two.base)
-    if base % (2 * one.size) or abs(one.base - two.base) != one.size:
-        return None
-    return MtrrRange(base, 2 * one.size, one.memtype)
-
-
-def _same(before: list[MtrrRange], after: list[MtrrRange], default: MemType, gone: MtrrRange) -> bool:
-    """Whether every address of a range that has gone has the type that it had."""
-    edges = {gone.base, gone.base + gone.size}
-    for each in before:
-        if each.ignored_bits:
-            return False
-        edges |= {
-            edge for edge in (each.base, each.base + each.size) if gone.base < edge < gone.base + gone.size
-        }
-    return all(
-        _type_at(before, default, edge) == _type_at(after, default, edge)
-        for edge in edges
-        if edge < gone.base + gone.size
-    )
-
-
-def _type_at(ranges: list[MtrrRange], default: MemType, address: int) -> object:
-    types = frozenset(each.memtype for each in ranges if each.base <= address < each.base + each.size)
-    return precedence(types, default)
-
-
-def _split(start: int, end: int) -> list[tuple[int, int]]:
-    """Bases and sizes of naturally aligned powers of two that make up a range."""
-    found = []
-    while start < end:
-        size = min(start & -start if start else 1 << LARGEST_WIDTH, 1 << ((end - start).bit_length() - 1))
-        found.append((start, size))
-        start += size
     return found
