@@ -29,6 +29,9 @@ LARGEST_WIDTH: Final = 52
 #: What an inclusive range of a size that no single register can hold is called.
 _DEFAULT_WIDTH: Final = 36
 
+#: The most listings that are compared with the one that is taken.
+_MOST_LISTINGS: Final = 50
+
 # IA32_MTRRCAP counts them in 8 bits (Intel SDM vol. 3, "MTRR Feature Identification").
 _MOST_REGISTERS: Final = 255
 
@@ -43,6 +46,7 @@ class Imported:
     :param notes: What the text doesn't say, what was taken for it, and what was changed; a sentence each.
     :param complete: Whether all registers that the text has of it were understood.
     :param default_is_said: Whether the text says the default type.
+    :param width_is_said: Whether the text says the width of addresses.
     """
 
     layout: Layout
@@ -50,6 +54,7 @@ class Imported:
     notes: tuple[str, ...]
     complete: bool = True
     default_is_said: bool = True
+    width_is_said: bool = True
 
 
 def layout_of(dump: Dump, name: str = "imported") -> Imported:
@@ -62,12 +67,49 @@ def layout_of(dump: Dump, name: str = "imported") -> Imported:
     listing = dump.mtrr
     if listing is None:
         headings = [each.lines[0] for each in dump.mtrrs if each.lines]
-        but = f" but headings (line {headings[0]}): no register could be read" if headings else ""
+        odd = [each.number for each in dump.cut if "base=" in each.text]
+        but = ""
+        if headings:
+            but = f" but headings (line {headings[0]}): no register could be read"
+        elif odd:
+            but = f" but lines that are cut or wrong (line {odd[0]})"
         raise UsageError(
             f"there are no MTRRs in this text{but}; /proc/mtrr has them, and the kernel's log with "
             "mtrr=debug (6.5 and later)"
         )
-    return layout_of_listing(dump, listing, name)
+    imported = layout_of_listing(dump, listing, name)
+    others = _others(dump, listing, imported)
+    return replace(imported, notes=(*imported.notes, *others))
+
+
+def _others(dump: Dump, listing: Mtrrs, imported: Imported) -> list[str]:
+    """A sentence that there are listings with other ranges, and which was taken.
+
+    One that shows fewer of the same is part of another, unless the same program has printed both.
+    """
+    mine = _ranges(imported)
+    found = {mine}
+    for each in [each for each in dump.mtrrs if each.is_map][:_MOST_LISTINGS]:
+        # Linux' new registers stand below the firmware's, and are meant to differ.
+        changed = each.source == "mtrr_cleanup" and each.result and listing.source != each.source
+        if changed or len(each.variable) > _MOST_REGISTERS:
+            continue
+        theirs = _ranges(layout_of_listing(dump, each))
+        if not theirs <= mine or (each.source == listing.source and each.complete):
+            found.add(theirs)
+    if len(found) == 1:
+        return []
+    before = listing.source == "mtrr_cleanup" and not listing.result
+    return [
+        f"the text has {len(found)} listings of MTRRs that differ: those of lines {min(listing.lines)} to "
+        f"{max(listing.lines)} are taken" + (", from before mtrr_cleanup changed them" if before else "")
+    ]
+
+
+def _ranges(imported: Imported) -> frozenset[MtrrRange]:
+    # The mask of a range with holes depends on the width, which not each listing says.
+    known = (each for each in imported.layout.ranges if not each.ignored_bits)
+    return frozenset(replace(each, register=None) for each in known)
 
 
 def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imported:
@@ -91,7 +133,7 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
         notes.append(
             "coreboot set these registers for a while only (TEMPORARY): those that it left aren't in the text"
         )
-    width = _width(dump, listing, notes)
+    width, width_is_said = _width(dump, listing, notes)
     numbered = [each.number for each in listing.variable] != list(range(len(listing.variable)))
     ranges = []
     for each in listing.variable:
@@ -122,7 +164,9 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
         tom2_write_back=bool(listing.tom2_write_back) and tom2 is not None,
         description=_description(dump, listing),
     )
-    return Imported(layout, width, tuple(dict.fromkeys(notes)), complete, default_is_said)
+    return Imported(
+        layout, width, tuple(dict.fromkeys(notes)), complete, default_is_said, width_is_said=width_is_said
+    )
 
 
 def _description(dump: Dump, listing: Mtrrs) -> str:
@@ -131,10 +175,10 @@ def _description(dump: Dump, listing: Mtrrs) -> str:
     return f"MTRRs of {plain[:100].strip()}, from {listing.source}"
 
 
-def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> int:
-    """Width of the machine's physical addresses in bits."""
+def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> tuple[int, bool]:
+    """Width of the machine's physical addresses in bits, and whether the text says it."""
     if dump.cpu.physical_bits is not None and 32 <= dump.cpu.physical_bits <= LARGEST_WIDTH:
-        return dump.cpu.physical_bits
+        return dump.cpu.physical_bits, True
     masks = [each.mask for each in listing.variable if each.mask]
     if masks:
         width = max(each.bit_length() for each in masks)
@@ -143,16 +187,17 @@ def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> int:
             notes.append(
                 f"no mask has the CPU's highest bits: they are read as masks with holes, of {meant} bits"
             )
-            return meant
-        return min(max(width, 32), LARGEST_WIDTH)
+            return meant, True
+        return min(max(width, 32), LARGEST_WIDTH), True
     ends = [each.base + (each.size or 0) for each in listing.variable]
     if listing.tom2:
         ends.append(listing.tom2)
     odd = [each.size for each in listing.variable if each.size and each.size & (each.size - 1)]
-    width = max([_DEFAULT_WIDTH, *((end - 1).bit_length() for end in ends if end)])
-    if odd:
-        width = max(width, 40)
-    return min(width, LARGEST_WIDTH)
+    least = min(max([_DEFAULT_WIDTH, *((end - 1).bit_length() for end in ends if end)]), LARGEST_WIDTH)
+    width = max(least, 40) if odd else least
+    taken = f": {width} are taken" if width != least else ""
+    notes.append(f"the machine's addresses have at least {least} bits; the text doesn't say how many{taken}")
+    return width, False
 
 
 def _width_of_digits(width: int, digits: int) -> int:
@@ -278,11 +323,8 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
     if any((each.register or 0) >= VARIABLE_REGISTERS for each in ranges):
         ranges = [replace(each, register=None) for each in ranges]
         notes.append(f"the registers have other numbers, as a guest's CPU has {VARIABLE_REGISTERS}")
-    if imported.physical_bits != width:
-        notes.append(
-            f"the machine's addresses have {imported.physical_bits} bits, as far as is known, a guest's "
-            f"{width}"
-        )
+    if imported.width_is_said and imported.physical_bits != width:
+        notes.append(f"the machine's addresses have {imported.physical_bits} bits, a guest's {width}")
     beyond = [each for each in ranges if each.base >= hardware.ram[-1].start + hardware.ram[-1].size]
     if any(each.memtype is MemType.WB for each in beyond):
         notes.append(
