@@ -101,12 +101,22 @@ class _Listing:
         self.complete = self.complete and not lost
         self.at_registers = self.at_registers and not row.message.strip()
 
+    def numbers(self) -> list[int]:
+        """The registers that were read, used or not."""
+        return [*(each.number for each in self.variable), *self.unused]
+
+    def is_rest_of(self, other: _Listing) -> bool:
+        """Whether it begins where another, far above, has ended, and without a heading."""
+        headed = self.default is not None or self.enabled is not None
+        mine, theirs = self.numbers(), other.numbers()
+        return not headed and bool(mine and theirs) and min(mine) == max(theirs) + 1
+
     def goes_on(self, text: str) -> bool | None:
         """Whether a line is a register above those that were read; None for one that is of no listing."""
         match = _REGISTER.match(text) or _UNUSED.match(text)
         if match is None:
             return False if _HEADINGS.search(text) else None
-        return int(match["number"]) > max([-1, *(each.number for each in self.variable), *self.unused])
+        return int(match["number"]) > max(self.numbers(), default=-1)
 
     def facts(self) -> Mtrrs:
         return Mtrrs(
@@ -130,7 +140,8 @@ class _Listing:
 
 def mtrr_debug(cursor: Cursor) -> list[Mtrrs]:
     """The listings in a text."""
-    found, index = [], 0
+    listings: list[_Listing] = []
+    index = 0
     while index < len(cursor.rows):
         message = cursor.rows[index].message
         # Whoever looked for "base" or "mask" in the log has no headings.
@@ -141,8 +152,10 @@ def mtrr_debug(cursor: Cursor) -> list[Mtrrs]:
             continue
         listing, index = _listing(cursor, index)
         if listing.lines:
-            found.append(listing.facts())
-    return found
+            if listings and listing.is_rest_of(listings[-1]):
+                listings[-1].complete = listing.complete = False
+            listings.append(listing)
+    return [each.facts() for each in listings]
 
 
 def _listing(cursor: Cursor, start: int) -> tuple[_Listing, int]:

@@ -59,15 +59,14 @@ def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
         if "reg" not in row.text or "base=" not in row.text:
             continue
         hit = cursor.search(index, _REGISTER)
-        beginning = _BEGINNING.search(row.message)
         # What begins in a later line is that line's.
-        if hit is not None and hit[0].start() >= len(row.message.rstrip()):
-            hit = None
-        if hit is None and beginning is None:
+        whole = hit if hit is not None and hit[0].start() < len(row.message.rstrip()) else None
+        match, count = whole or (None, 1)
+        numbered = match or _BEGINNING.search(row.message)
+        if numbered is None:
             continue
-        match, count = hit or (None, 1)
         cursor.use(index, count)
-        number = int((match or beginning or {})["number"])
+        number = int(numbered["number"])
         if not groups or number <= groups[-1].numbers[-1] or row.number - last > _FAR:
             groups.append(_Group())
         group, last = groups[-1], row.number

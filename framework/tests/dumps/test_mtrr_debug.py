@@ -59,6 +59,11 @@ def test_words_do_not_join_two_machines() -> None:
     assert [len(each.variable) for each in read(HEAD + WORDS + alone).mtrrs] == [2, 1]
 
 
+def test_the_rest_of_a_listing_far_below() -> None:
+    first, second = read(HEAD + WORDS * 20 + TAIL).mtrrs
+    assert (first.complete, second.complete) == (False, False)
+
+
 def test_a_register_that_is_cut_among_the_words() -> None:
     assert not listing(
         HEAD + WORDS + "[    0.000037]   2 base 0000FF\n" + TAIL.replace("2 base", "3 base")
