@@ -193,9 +193,10 @@ def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> tuple[int, bool]:
     if listing.tom2:
         ends.append(listing.tom2)
     odd = [each.size for each in listing.variable if each.size and each.size & (each.size - 1)]
-    # An Atom N270 has 32 bits, and MTRRs.
-    least = min(max([32, *((end - 1).bit_length() for end in ends if end)]), LARGEST_WIDTH)
-    width = max(least, 40 if odd else _DEFAULT_WIDTH)
+    most = max((end - 1).bit_length() for end in [1, *ends] if end)
+    width = min(max(_DEFAULT_WIDTH, most, 40 if odd else 0), LARGEST_WIDTH)
+    # An Atom N270 has 32 bits, and MTRRs. A size with several bits has what the kernel took for the width.
+    least = 32 if odd else min(max(32, most), LARGEST_WIDTH)
     taken = f": {width} are taken" if width != least else ""
     notes.append(f"the machine's addresses have at least {least} bits; the text doesn't say how many{taken}")
     return width, False

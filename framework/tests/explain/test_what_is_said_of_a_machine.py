@@ -36,7 +36,7 @@ def test_a_width_that_the_text_does_not_say() -> None:
     ]
     holes = "reg02: base=0x00c000000 (  192MB), size=61456MB, count=1: write-through\n"
     assert of_width(holes) == [
-        "the machine's addresses have at least 36 bits; the text doesn't say how many: 40 are taken"
+        "the machine's addresses have at least 32 bits; the text doesn't say how many: 40 are taken"
     ]
 
 
