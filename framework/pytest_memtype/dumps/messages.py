@@ -305,6 +305,11 @@ _CALLER: Final = re.compile(
 )
 
 
+#: What a mail is about isn't what its sender's kernel said; nor is a question.
+_SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
+_QUESTION: Final = re.compile(r"\s?\?")
+
+
 def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
     """The messages of a text, in its order; and those that are cut.
 
@@ -344,7 +349,7 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     """The message that begins in a line, the number of its lines, and whether it is all there."""
     row = cursor.rows[index]
     lowered = row.message.lower()
-    if _TRIGGERS.search(lowered) is None and _WRAPPED.search(lowered) is None:
+    if (_TRIGGERS.search(lowered) is None and _WRAPPED.search(lowered) is None) or _SUBJECT.match(row.text):
         return None
     partial: tuple[_Form, re.Match[str]] | None = None
     for text, count in cursor.pieces(index):
@@ -359,6 +364,8 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
             if form.whole and match[form.whole] is None:
                 if row.prefixed or any(match.groups()):
                     partial = partial or (form, match)
+            elif not row.prefixed and _QUESTION.match(body, match.end()):
+                return None
             elif not _goes_on(cursor, index + count, body, match):
                 return _complaint(form, match, row, cursor.use(index, count)), count, True
             break

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from pytest_memtype.dumps.coreboot import coreboot, coreboot_bits
 from pytest_memtype.dumps.facts import Complaint, Cpu, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
@@ -17,8 +18,8 @@ from pytest_memtype.dumps.lspci import bars
 from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
-from pytest_memtype.dumps.msr_dump import coreboot, coreboot_bits, msr_dump
-from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
+from pytest_memtype.dumps.msr_dump import msr_dump
+from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
@@ -54,6 +55,8 @@ _HARMLESS: Final = re.compile(
     r"PFN)",
     re.I,
 )
+#: The beginning of what stands before a line of the log.
+_FRAGMENT: Final = re.compile(r"^\s*(?:\[[ \d.]*|<\d{0,3}|[A-Z][a-z]{2} {1,2}\d{1,2}(?: [\d:]*)?)$")
 #: What each boot says of itself alone.
 _OF_BOOT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED, Kind.MTRR_OFF})
 #: Reasons for having no PAT.
@@ -106,6 +109,7 @@ def read(text: bytes | str) -> Dump:
         complaints=tuple(each for each in found if each.kind is not Kind.RESERVED),
         made=tuple(each for each in found if each.kind is Kind.RESERVED),
         debug_lines=sum(_DEBUG.search(row.message) is not None for row in cursor.rows),
+        attempts=attempts(cursor),
         entries=entries,
         entries_shown=shown,
         resources=iomem(cursor),
@@ -173,7 +177,15 @@ def _mtrrs(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
         *coreboot(cursor),
         *msr_dump(cursor),
     ]
-    return sorted(found, key=lambda each: each.lines[0]), odd
+    return sorted(_cut_at_the_end(found, cursor), key=lambda each: each.lines[0]), odd
+
+
+def _cut_at_the_end(found: list[Mtrrs], cursor: Cursor) -> list[Mtrrs]:
+    """The listings; one that a piece of a line follows at the end of the text may have more."""
+    numbers = [row.number for row in cursor.rows if row.text.strip()]
+    if len(numbers) < 2 or not any(_FRAGMENT.match(row.text) for row in cursor.rows[-2:] if row.text.strip()):
+        return found
+    return [replace(each, complete=each.complete and each.lines[-1] != numbers[-2]) for each in found]
 
 
 def _cpu(cursor: Cursor, found: list[Complaint]) -> Cpu:

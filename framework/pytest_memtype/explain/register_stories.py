@@ -148,13 +148,15 @@ def _inconsistent(case: Case) -> Story:
         each.raw.split("inconsistent ", 1)[-1].removesuffix(" settings")
         for each in case.dump.of(Kind.MTRR_INCONSISTENT)
     ]
+    # Its mtrr_state_warn() has the same words, and prints the registers below them (as of 4.17).
+    xen = any(each.source == "Xen" for each in case.dump.mtrrs)
+    who, file = ("Xen", "xen/arch/x86/cpu/mtrr") if xen else ("Linux", "arch/x86/kernel/cpu/mtrr")
     return Story(
-        "firmware set the MTRRs of the boot CPU only, or of the CPUs differently; Linux copied the boot "
+        f"firmware set the MTRRs of the boot CPU only, or of the CPUs differently; {who} copied the boot "
         f"CPU's to the others ({', '.join(dict.fromkeys(parts))}). Seen on every boot of QEMU's TCG with "
         "two CPUs as well",
-        "arch/x86/kernel/cpu/mtrr/generic.c, mtrr_state_warn(): each CPU gets the boot CPU's registers, "
-        "whatever it had",
-        "no more, once Linux has corrected it; before, the CPUs disagreed about the type of memory, and "
+        f"{file}/generic.c, mtrr_state_warn(): each CPU gets the boot CPU's registers, whatever it had",
+        f"no more, once {who} has corrected it; before, the CPUs disagreed about the type of memory, and "
         "firmware code that runs later (SMM, resume) may set them so again",
         ("the firmware should set all CPUs alike",),
     )
