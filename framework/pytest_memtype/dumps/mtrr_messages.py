@@ -1,0 +1,86 @@
+"""Linux' complaints about MTRRs and the PAT in its log, and those of drivers that get no MTRR."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_memtype.dumps.facts import Kind
+from pytest_memtype.dumps.message_form import HEX, NUMBER_ENDS, form
+from pytest_memtype.dumps.words import TYPE
+
+_PREFIX: Final = r"(?:x86/)?mtrr: "
+
+MTRR_FORMS: Final = (
+    # arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page() and mtrr_check(); base and size.
+    # Without "mtrr: " at the latest since 5.10.
+    form(
+        Kind.MTRR_MISMATCH,
+        "type mismatch",
+        rf"\b(?:{_PREFIX})?type mismatch for (?P<start>{HEX}),(?P<size>{HEX}) old: (?P<held>{TYPE})"
+        rf"(?: new: (?P<asked>{TYPE}))?",
+        "asked",
+    ),
+    form(
+        Kind.MTRR_OVERLAP,
+        "overlaps existing",
+        rf"\b(?:{_PREFIX})?(?P<start>{HEX}),(?P<size>{HEX}) overlaps existing"
+        rf"(?: (?P<start_other>{HEX}),(?P<size_other>{HEX}){NUMBER_ENDS})?",
+        "size_other",
+    ),
+    form(Kind.MTRR_FULL, "no more mtrrs", rf"\b(?:{_PREFIX})?no more MTRRs available"),
+    form(
+        Kind.MTRR_UNALIGNED,
+        "not aligned",
+        rf"\b(?:{_PREFIX})?base\((?P<start>{HEX})\) is not aligned on a size\((?P<size>{HEX})\) "
+        rf"boundary",
+    ),
+    form(
+        Kind.MTRR_UNALIGNED,
+        "4 kib",
+        rf"\b(?:{_PREFIX})?size and base must be multiples of 4 ?kiB",
+    ),
+    form(
+        Kind.MTRR_REFUSED,
+        "mtrr: ",
+        rf"\b{_PREFIX}(?:register: \d+ (?:too big|not used)|reg: \d+ has count=0|MTRR \d+ not used"
+        r"|type: \d+ (?:invalid|illegal)|no MTRR for [0-9a-f]{1,16},[0-9a-f]{1,16} found|zero sized request"
+        r"|base or size exceeds the MTRR width|your processor doesn't support write-combining)",
+    ),
+    # Drivers' words: drm and i915 since arch_phys_wc_add() (3.11), before that their own.
+    form(
+        Kind.MTRR_WC_FAILED,
+        "mtrr",
+        rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{HEX})-"
+        rf"(?P<end>{HEX})"
+        rf"{NUMBER_ENDS}\]?(?:: -(?P<errno>\d{{1,3}})\b)?|.{{0,40}})|MTRR allocation failed)",
+    ),
+    form(
+        Kind.MTRR_INCONSISTENT,
+        "inconsistent",
+        rf"\b{_PREFIX}your CPUs had inconsistent (?:fixed MTRR|variable MTRR|MTRRdefType) settings",
+    ),
+    form(
+        Kind.MTRR_BAD_MASK,
+        "incorrect mask",
+        rf"\b{_PREFIX}your BIOS has (?:configured|set up) an incorrect mask",
+    ),
+    # arch/x86/kernel/cpu/mtrr/cleanup.c.
+    form(Kind.MTRR_CLEANUP_FAILED, "can not find optimal", r"\bmtrr_cleanup: can ?not find optimal value"),
+    form(Kind.MTRR_CLEANED, "optimal setting", r"\bFound optimal setting for mtrr clean ?up"),
+    form(
+        Kind.MTRR_LOSES_RAM,
+        "cover all of memory",
+        r"\bCPU MTRRs don't cover all of memory(?:, losing \d{1,9} ?MB of RAM)?",
+    ),
+    form(Kind.MTRR_BLANK, "all blank", r"\bCPU MTRRs all blank"),
+    # memtype.c and mtrr.c: the PAT needed the MTRRs until 6.2.
+    form(Kind.PAT_SKIPPED, "skipping pat", r"\bMTRRs? disabled, skipping PAT initialization too"),
+    form(Kind.MTRR_OFF, "mtrr", r"(?:\bMTRRs disabled \((?:not available|by BIOS)\)|\bMTRR: Disabled)"),
+    form(Kind.PAT_ABSENT, "pat not supported", r"\bPAT not supported by (?:the )?CPU"),
+    form(
+        Kind.PAT_DISABLED,
+        "pat support disabled",
+        r"\bPAT support disabled(?: (?:via boot option|by the firmware|because [^.\"]{1,80}))?",
+    ),
+)
+"""The forms of these messages; of two that match a line the first counts."""
