@@ -310,7 +310,7 @@ def _complaint(
     asked = said("asked")
     if form.kind is Kind.DEVMEM_TYPE and asked in (None, MemType.WB):
         held = []
-    if form.kind is Kind.MTRR_WC_FAILED and "WC MTRR" in match[0]:
+    if form.kind is Kind.MTRR_WC_FAILED and "allocation failed" not in match[0].lower():
         asked = MemType.WC
     process = groups.get("process") or groups.get("process2") or groups.get("process3")
     pid = groups.get("pid") or groups.get("pid2")
