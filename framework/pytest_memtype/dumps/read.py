@@ -19,8 +19,10 @@ from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
 from pytest_memtype.dumps.msr_dump import msr_dump
+from pytest_memtype.dumps.mtrr_check import mtrr_check
 from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
+from pytest_memtype.dumps.mtrr_messages import with_results
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
@@ -50,9 +52,8 @@ _DEBUG: Final = re.compile(
 _HARMLESS: Final = re.compile(
     r"\b(?:memtype_reserve added|reserve_memtype added|free_memtype request|memtype_free request|Overlap "
     r"at 0x"
-    r"|Modules linked in|MTRR variable ranges|probably your BIOS does not setup all CPUs|corrected "
-    r"configuration\.|MTRR MAP "
-    r"PFN)",
+    r"|Modules linked in|MTRRs set to read-only|MTRR variable ranges"
+    r"|probably your BIOS does not setup all CPUs|corrected configuration\.|MTRR MAP PFN)",
     re.I,
 )
 #: The beginning of what stands before a line of the log.
@@ -85,7 +86,8 @@ def read(text: bytes | str) -> Dump:
     data = text.encode(errors="replace") if isinstance(text, str) else text
     cursor = Cursor(rows(data))
     found, cut = complaints(cursor)
-    found = sorted([*callers(cursor, found), *warnings(cursor)], key=lambda each: each.line)
+    found = with_results(cursor, callers(cursor, found))
+    found = sorted([*found, *warnings(cursor)], key=lambda each: each.line)
     found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
     mtrrs = without_gaps(mtrrs, found)
@@ -175,6 +177,7 @@ def _mtrrs(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
         *fwts(cursor),
         *u_boot(cursor),
         *coreboot(cursor),
+        *mtrr_check(cursor),
         *msr_dump(cursor),
     ]
     return sorted(_cut_at_the_end(found, cursor), key=lambda each: each.lines[0]), odd

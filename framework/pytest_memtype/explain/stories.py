@@ -12,13 +12,14 @@ from pytest_memtype.dumps.words import TOLD
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.known_bugs import Suspect, freed_after_refusal
 from pytest_memtype.explain.register_stories import REGISTER_STORIES
+from pytest_memtype.explain.request_stories import REQUEST_STORIES
 from pytest_memtype.explain.reservation_stories import RESERVATION_STORIES
 from pytest_memtype.explain.story import NO_SIGN, Case, Story
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.explain.warning_stories import WARNING_STORIES
 from pytest_memtype.x86.memtype import MemType
 
-_STORIES: Final = {**RESERVATION_STORIES, **REGISTER_STORIES, **WARNING_STORIES}
+_STORIES: Final = {**RESERVATION_STORIES, **REQUEST_STORIES, **REGISTER_STORIES, **WARNING_STORIES}
 
 
 def story(dump: Dump, about: Subject, suspects: Sequence[Suspect] = ()) -> Story:
