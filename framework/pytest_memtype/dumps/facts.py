@@ -60,7 +60,10 @@ class Kind(enum.Enum):
     MTRR_FULL = "mtrr: no more MTRRs available"
     MTRR_UNALIGNED = "mtrr: not aligned"
     MTRR_REFUSED = "mtrr: refused"
-    """Any other request to the MTRRs that was refused."""
+    MTRR_NO_WC = "mtrr: your processor doesn't support write-combining"
+    """For want of it in the CPU, or of trust in the chipset."""
+    MTRR_NOT_REMOVED = "mtrr: no MTRR found"
+    """A register was to be given back, and isn't in use."""
     MTRR_WC_FAILED = "failed to add a write-combining MTRR"
     """A driver's words for it."""
     MTRR_INCONSISTENT = "mtrr: your CPUs had inconsistent settings"
@@ -232,7 +235,7 @@ class Mtrrs:
     """The MTRRs as one place of the text prints them. A text may print them more than once.
 
     :param source: What printed them: ``/proc/mtrr``, ``mtrr=debug``, ``mtrr_cleanup``, ``chipsec``, ``fwts``,
-        ``coreboot``, ``U-Boot``.
+        ``coreboot``, ``U-Boot``, ``Xen``.
     :param variable: The registers that hold a range, in the order of the text.
     :param unused: The numbers of registers that the text calls disabled.
     :param default: The default type.
@@ -242,8 +245,8 @@ class Mtrrs:
     :param mask_bits: How many bits of address the masks are printed with; None where there are no masks.
     :param tom2: Where RAM above 4 GiB ends, of AMD's register TOP_MEM2.
     :param tom2_write_back: Whether what no range covers there is WB.
-    :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), true
-        for those that were left behind.
+    :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), or set
+        for a while (coreboot's "TEMPORARY"), true for those that were left behind.
     :param complete: False where a line beside it looks like a register of it and wasn't understood.
     :param lines: Numbers of the lines that say it.
     """
@@ -367,6 +370,7 @@ class Dump:
     :param freed: What was given back, which debugpat logs as well: of :attr:`Kind.FREED`.
     :param request_stack: The callers of a request, the innermost first, of a stack without a WARNING.
     :param debug_lines: How many lines of debugpat's there are.
+    :param attempts: How many lines there are of what mtrr_cleanup tried.
     :param entries: ``pat_memtype_list``.
     :param entries_shown: Whether some of that list is in the text, be it empty.
     :param resources: ``/proc/iomem``.
@@ -395,6 +399,7 @@ class Dump:
     freed: tuple[Complaint, ...] = ()
     request_stack: tuple[str, ...] = ()
     debug_lines: int = 0
+    attempts: int = 0
     entries: tuple[Entry, ...] = ()
     entries_shown: bool = False
     resources: tuple[Resource, ...] = ()
@@ -420,7 +425,7 @@ class Dump:
         fullest = max(
             (each for each in reversed(self.mtrrs) if each.is_map),
             key=lambda each: (
-                each.complete,
+                each.complete and (each.result or each.source != "coreboot"),
                 each.default is not None,
                 each.mask_bits is not None,
                 len(each.variable),

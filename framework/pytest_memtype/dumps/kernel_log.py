@@ -28,7 +28,10 @@ _E820: Final = re.compile(
     r"|([0-9a-f]{8,16}) - ([0-9a-f]{8,16}) \(([^)]{1,40})\))\s*$"
 )
 
-_PAT_CONFIGURATION: Final = re.compile(r"\bPAT: Configuration \[0-7\]: ((?:(?:WB|WC|UC-|UC|WP|WT)\s*){8})")
+# "PAT configuration" in pat_init_cache_modes(void), until 4.1, without "x86/PAT: ".
+_PAT_CONFIGURATION: Final = re.compile(
+    r"\bPAT(?:: C| c)onfiguration \[0-7\]: ((?:(?:WB|WC|UC-|UC|WP|WT)\s*){8})"
+)
 # 2.6.26 to 3.19: "x86 PAT enabled: cpu 0, old 0x7040600070406, new 0x7010600070106"
 _PAT_ENABLED: Final = re.compile(
     r"\bPAT enabled: cpu \d{1,5}, old 0x([0-9a-f]{1,16}), new 0x([0-9a-f]{1,16})"

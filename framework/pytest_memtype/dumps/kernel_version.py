@@ -40,6 +40,8 @@ _OWN: Final = (
         )
     ),
 )
+#: Where the kernel was built, in the path that a WARNING or a BUG names: "/build/buildd/linux-2.6.27/arch/".
+_BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,2}}-{_NUMBER}/")
 _AFTER_KERNEL: Final = _any(
     "kernel image version release is -r -a at series stable vanilla mainline lts a guest"
 )
@@ -318,6 +320,11 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]
                     break
             cursor.use(index)
             own.append(_kernel(ours, banner, row.number))
+            continue
+        built = _BUILT.search(row.message) if "/linux-" in row.message else None
+        if built is not None and len(said) < _MOST_SAID:
+            # Less than the release, which a trace names below, and more than anybody's words.
+            said.append((_kernel(built, row.message, row.number), False, 4))
         elif not row.prefixed and len(said) < _MOST_SAID:
             told = (
                 index > 0

@@ -34,7 +34,14 @@ MEMORY: Final = frozenset(
 #: About registers, or about what may be no trouble at all.
 _REGISTERS: Final = (
     frozenset(
-        {Kind.MTRR_MISMATCH, Kind.MTRR_OVERLAP, Kind.MTRR_FULL, Kind.MTRR_UNALIGNED, Kind.MTRR_REFUSED}
+        {
+            Kind.MTRR_MISMATCH,
+            Kind.MTRR_OVERLAP,
+            Kind.MTRR_FULL,
+            Kind.MTRR_UNALIGNED,
+            Kind.MTRR_REFUSED,
+            Kind.MTRR_NO_WC,
+        }
     ),
     frozenset({Kind.MTRR_CLEANUP_FAILED}),
     frozenset({Kind.MTRR_WC_FAILED, Kind.MTRR_LOSES_RAM, Kind.MTRR_BAD_MASK}),
@@ -45,6 +52,8 @@ _REGISTERS: Final = (
     frozenset({Kind.MTRR_BLANK}),
     frozenset({Kind.PAT_ABSENT, Kind.PAT_DISABLED}),
     frozenset({Kind.HUGE_PAGE, Kind.CPA, Kind.MTRR_CLEANED}),
+    # It may have been refused when it was asked for, above what the text shows.
+    frozenset({Kind.MTRR_NOT_REMOVED}),
 )
 
 

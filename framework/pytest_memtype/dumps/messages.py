@@ -7,16 +7,18 @@ is whole of it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind, Line, Span
+from pytest_memtype.dumps.message_form import HEX as _HEX
+from pytest_memtype.dumps.message_form import NUMBER_ENDS as _NUMBER_ENDS
+from pytest_memtype.dumps.message_form import Form
+from pytest_memtype.dumps.message_form import form as _form
+from pytest_memtype.dumps.mtrr_messages import MTRR_FORMS
 from pytest_memtype.dumps.text import Cursor, Row
 from pytest_memtype.dumps.words import TYPE, type_of_number, type_of_word
 from pytest_memtype.x86.memtype import MemType
-
-_HEX: Final = r"(?:0x)?[0-9a-f]{1,16}"
-_NUMBER_ENDS: Final = r"(?![0-9a-fx])"
 
 _MOST_LINES: Final = 1000
 """So many lines that say the same are told by their numbers."""
@@ -49,27 +51,6 @@ _WHO: Final = (
 
 #: "x86/PAT: " since 4.2 (9dac62909451); a report may quote it in the middle of a line.
 _PAT_PREFIX: Final = re.compile(r"^.*?\bx86/(?:mm/)?pat: ", re.I)
-_MTRR_PREFIX: Final = r"(?:x86/)?mtrr: "
-
-
-@dataclass(frozen=True)
-class _Form:
-    """A form of a message.
-
-    :param kind: What it is.
-    :param trigger: Words in lower case without which a line can't be it.
-    :param pattern: What it is made of; behind the trigger all may be missing, if the text was cut.
-    :param whole: A group that only a message that isn't cut has; empty if none can be missing.
-    """
-
-    kind: Kind
-    trigger: str
-    pattern: re.Pattern[str]
-    whole: str = ""
-
-
-def _form(kind: Kind, trigger: str, pattern: str, whole: str = "") -> _Form:
-    return _Form(kind, trigger, re.compile(pattern, re.I), whole)
 
 
 _PAIR: Final = rf"(?P<first>{TYPE})<\s?-\s?>(?P<second>{TYPE})"
@@ -218,83 +199,6 @@ _FORMS: Final = (
         "mtrr override",
         rf"\bp[mu]d_set_huge: Cannot satisfy {_range()} with a huge-page mapping due to MTRR override",
     ),
-    # arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page() and mtrr_check(); base and size.
-    # Without "mtrr: " at the latest since 5.10.
-    _form(
-        Kind.MTRR_MISMATCH,
-        "type mismatch",
-        rf"\b(?:{_MTRR_PREFIX})?type mismatch for (?P<start>{_HEX}),(?P<size>{_HEX}) old: (?P<held>{TYPE})"
-        rf"(?: new: (?P<asked>{TYPE}))?",
-        "asked",
-    ),
-    _form(
-        Kind.MTRR_OVERLAP,
-        "overlaps existing",
-        rf"\b(?:{_MTRR_PREFIX})?(?P<start>{_HEX}),(?P<size>{_HEX}) overlaps existing"
-        rf"(?: (?P<start_other>{_HEX}),(?P<size_other>{_HEX}){_NUMBER_ENDS})?",
-        "size_other",
-    ),
-    _form(Kind.MTRR_FULL, "no more mtrrs", rf"\b(?:{_MTRR_PREFIX})?no more MTRRs available"),
-    _form(
-        Kind.MTRR_UNALIGNED,
-        "not aligned",
-        rf"\b(?:{_MTRR_PREFIX})?base\((?P<start>{_HEX})\) is not aligned on a size\((?P<size>{_HEX})\) "
-        rf"boundary",
-    ),
-    _form(
-        Kind.MTRR_UNALIGNED,
-        "4 kib",
-        rf"\b(?:{_MTRR_PREFIX})?size and base must be multiples of 4 ?kiB",
-    ),
-    _form(
-        Kind.MTRR_REFUSED,
-        "mtrr: ",
-        rf"\b{_MTRR_PREFIX}(?:register: \d+ (?:too big|not used)|reg: \d+ has count=0|MTRR \d+ not used"
-        r"|type: \d+ (?:invalid|illegal)|no MTRR for [0-9a-f]{1,16},[0-9a-f]{1,16} found|zero sized request"
-        r"|base or size exceeds the MTRR width|your processor doesn't support write-combining)",
-    ),
-    # Drivers' words: drm and i915 since arch_phys_wc_add() (3.11), before that their own.
-    _form(
-        Kind.MTRR_WC_FAILED,
-        "mtrr",
-        rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{_HEX})-"
-        rf"(?P<end>{_HEX})"
-        rf"{_NUMBER_ENDS}\]?(?:: -(?P<errno>\d{{1,3}})\b)?|.{{0,40}})|MTRR allocation failed)",
-    ),
-    # The X server's, hw/xfree86/os-support/linux/lnx_video.c, mtrr_add_wc_region(): base and size.
-    _form(
-        Kind.MTRR_WC_FAILED,
-        "failed to set up write-combining range",
-        rf"failed to set up write-combining range \((?P<start>{_HEX}),(?P<size>{_HEX})\)",
-    ),
-    _form(
-        Kind.MTRR_INCONSISTENT,
-        "inconsistent",
-        rf"\b{_MTRR_PREFIX}your CPUs had inconsistent (?:fixed MTRR|variable MTRR|MTRRdefType) settings",
-    ),
-    _form(
-        Kind.MTRR_BAD_MASK,
-        "incorrect mask",
-        rf"\b{_MTRR_PREFIX}your BIOS has (?:configured|set up) an incorrect mask",
-    ),
-    # arch/x86/kernel/cpu/mtrr/cleanup.c.
-    _form(Kind.MTRR_CLEANUP_FAILED, "can not find optimal", r"\bmtrr_cleanup: can ?not find optimal value"),
-    _form(Kind.MTRR_CLEANED, "optimal setting", r"\bFound optimal setting for mtrr clean ?up"),
-    _form(
-        Kind.MTRR_LOSES_RAM,
-        "cover all of memory",
-        r"\bCPU MTRRs don't cover all of memory(?:, losing \d{1,9} ?MB of RAM)?",
-    ),
-    _form(Kind.MTRR_BLANK, "all blank", r"\bCPU MTRRs all blank"),
-    # memtype.c and mtrr.c: the PAT needed the MTRRs until 6.2.
-    _form(Kind.PAT_SKIPPED, "skipping pat", r"\bMTRRs? disabled, skipping PAT initialization too"),
-    _form(Kind.MTRR_OFF, "mtrr", r"(?:\bMTRRs disabled \((?:not available|by BIOS)\)|\bMTRR: Disabled)"),
-    _form(Kind.PAT_ABSENT, "pat not supported", r"\bPAT not supported by (?:the )?CPU"),
-    _form(
-        Kind.PAT_DISABLED,
-        "pat support disabled",
-        r"\bPAT support disabled(?: (?:via boot option|by the firmware|because [^.\"]{1,80}))?",
-    ),
     # arch/x86/mm/pat/set_memory.c.
     _form(
         Kind.CPA,
@@ -303,6 +207,7 @@ _FORMS: Final = (
         r"\bCPA(?: (?:refuse|detected) W\^X violation| protect "
         r"|: called for zero pte\. vaddr = (?P<address>[0-9a-f]{1,16}))",
     ),
+    *MTRR_FORMS,
 )
 
 _TRIGGERS: Final = re.compile(
@@ -321,6 +226,11 @@ _WRAPPED: Final = re.compile(
 _CALLER: Final = re.compile(
     r"\bcaller (?P<function>[\w.]{1,120})\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[\w-]+\])? mapping multiple"
 )
+
+
+#: What a mail is about isn't what its sender's kernel said; nor is a question.
+_SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
+_QUESTION: Final = re.compile(r"\s?\?")
 
 
 def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
@@ -362,9 +272,9 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     """The message that begins in a line, the number of its lines, and whether it is all there."""
     row = cursor.rows[index]
     lowered = row.message.lower()
-    if _TRIGGERS.search(lowered) is None and _WRAPPED.search(lowered) is None:
+    if (_TRIGGERS.search(lowered) is None and _WRAPPED.search(lowered) is None) or _SUBJECT.match(row.text):
         return None
-    partial: tuple[_Form, re.Match[str]] | None = None
+    partial: tuple[Form, re.Match[str]] | None = None
     for text, count in cursor.pieces(index):
         body = _PAT_PREFIX.sub("", text).strip()
         stripped = len(text.rstrip()) - len(body)
@@ -377,6 +287,8 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
             if form.whole and match[form.whole] is None:
                 if row.prefixed or any(match.groups()):
                     partial = partial or (form, match)
+            elif not row.prefixed and _QUESTION.match(body, match.end()):
+                return None
             elif not _goes_on(cursor, index + count, body, match):
                 return _complaint(form, match, row, cursor.use(index, count)), count, True
             break
@@ -394,7 +306,7 @@ def _goes_on(cursor: Cursor, following: int, body: str, match: re.Match[str]) ->
 
 
 def _complaint(
-    form: _Form, match: re.Match[str], row: Row, numbers: tuple[int, ...], *, whole: bool = True
+    form: Form, match: re.Match[str], row: Row, numbers: tuple[int, ...], *, whole: bool = True
 ) -> Complaint:
     groups = match.groupdict()
     if not whole:
@@ -417,7 +329,7 @@ def _complaint(
     asked = said("asked")
     if form.kind is Kind.DEVMEM_TYPE and asked in (None, MemType.WB):
         held = []
-    if form.kind is Kind.MTRR_WC_FAILED and re.search("WC MTRR|write-combining", match[0]):
+    if form.kind is Kind.MTRR_WC_FAILED and "allocation failed" not in match[0].lower():
         asked = MemType.WC
     process = groups.get("process") or groups.get("process2") or groups.get("process3")
     pid = groups.get("pid") or groups.get("pid2")

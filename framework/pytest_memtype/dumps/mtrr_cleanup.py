@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_memtype.dumps.facts import Mtrrs, Register
@@ -22,27 +23,65 @@ _NOISE: Final = re.compile(
     r"\b(?:total RAM covered: \d+M|rangeX?: [0-9a-f]+ - [0-9a-f]+|range0: |hole: |Setting variable MTRR "
     r"\d+, base: \d+[KMG]B"
     r"|MTRR MAP PFN: |After (?:WB|UC) checking|After sorting|please specify mtrr_gran_size/mtrr_chunk_size"
-    r"|\*?(?:BAD)?\s*gran_size: \d+[KMG]\s+chunk_size: \d+[KMG]\s+num_reg: \d+)"
+    r"|\*?(?:BAD)?\s*gran_size: \d+[KMG]\s+chunk_size: \d+[KMG]\s+num_reg: (?P<registers>\d{1,3})\b)"
 )
+
+
+@dataclass
+class _Listing:
+    """The part of a listing that was read so far.
+
+    :param heading: ``original``, ``New``, or None where it isn't in the text.
+    :param expected: The number of registers that Linux said it would have.
+    """
+
+    heading: str | None = None
+    expected: int | None = None
+    registers: list[Register] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    cut: bool = False
+
+    def is_whole(self) -> bool:
+        """Whether all registers are there.
+
+        print_out_mtrr_range_state() leaves out what isn't used. x86_setup_var_mtrrs() takes the new ones from
+        0 on, and their number is num_reg of the line before "New variable MTRRs".
+        """
+        numbers = [each.number for each in self.registers]
+        if self.heading == "New" and numbers != list(range(self.expected or len(numbers))):
+            return False
+        return not self.cut and (self.heading is not None or numbers[:1] == [0])
+
+
+def attempts(cursor: Cursor) -> int:
+    """The number of lines that say what was tried, and not what came of it."""
+    return sum(_NOISE.search(row.message) is not None for row in cursor.rows)
 
 
 def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
     """The listings in a text: ``original variable MTRRs``, and the new ones."""
-    found: list[tuple[bool, list[Register], list[int]]] = []
-    cut: set[int] = set()
+    found: list[_Listing] = []
+    cut_ahead = False
+    chosen: int | None = None
     for index, row in enumerate(cursor.rows):
         head = _HEAD.search(row.message) if "variable MTRRs" in row.message else None
         if head is not None:
-            found.append((head["which"] == "New", [], list(cursor.use(index))))
+            new = head["which"] == "New"
+            found.append(_Listing(head["which"], chosen if new else None, lines=list(cursor.use(index))))
+            chosen = None
             continue
-        if _NOISE.search(row.message):
+        if noise := _NOISE.search(row.message):
+            chosen = int(noise["registers"]) if noise["registers"] else chosen
             cursor.use(index)
             continue
         hit = cursor.search(index, _REGISTER) if "reg " in row.message else None
         if hit is None:
             if _BEGINNING.search(row.message):
                 # Of the listing that goes on here, or of one that is yet to begin.
-                cut.add(len(found) - 1 if found else 0)
+                if found:
+                    found[-1].cut = True
+                else:
+                    cut_ahead = True
             continue
         match, count = hit
         register = Register(
@@ -52,19 +91,21 @@ def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
             size=int(match["size"]) * UNITS[match["unit"]],
             line=row.number,
         )
-        if not found or any(each.number >= register.number for each in found[-1][1]):
-            found.append((False, [], []))
-        found[-1][1].append(register)
-        found[-1][2].extend(cursor.use(index, count))
+        if not found or any(each.number >= register.number for each in found[-1].registers):
+            found.append(_Listing())
+        found[-1].registers.append(register)
+        found[-1].lines.extend(cursor.use(index, count))
+    if found and cut_ahead:
+        found[0].cut = True
     return [
         Mtrrs(
             "mtrr_cleanup",
-            variable=tuple(registers),
+            variable=tuple(each.registers),
             enabled=True,
-            result=result,
-            complete=number not in cut,
-            lines=tuple(lines),
+            result=each.heading == "New",
+            complete=each.is_whole(),
+            lines=tuple(each.lines),
         )
-        for number, (result, registers, lines) in enumerate(found)
-        if registers
+        for each in found
+        if each.registers
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_memtype.dumps.facts import Line, Mtrrs, Register
@@ -20,46 +21,79 @@ _REGISTER: Final = re.compile(
     # ASCII, as the sign of kelvins is a K where case doesn't matter.
     re.I | re.ASCII,
 )
-_BEGINNING: Final = re.compile(r"\breg\d{1,3}: ?base=", re.I)
+_BEGINNING: Final = re.compile(r"\breg(?P<number>\d{1,3}): ?base=", re.I)
 #: Ranges further apart than this are of two listings.
 _FAR: Final = 12
 
 
+@dataclass
+class _Group:
+    """Lines one behind the other whose numbers ascend: those of one listing.
+
+    :param numbers: The registers' numbers, of lines that are cut, too.
+    :param registers: Those that were understood.
+    :param odd: The lines that weren't.
+    :param factors: How many times too large the megabytes of those are.
+    """
+
+    numbers: list[int] = field(default_factory=list)
+    registers: list[Register] = field(default_factory=list)
+    odd: list[Line] = field(default_factory=list)
+    factors: list[float] = field(default_factory=list)
+
+    def is_scaled(self) -> bool:
+        """Whether a kernel has printed all too large by one factor, and sizes as well.
+
+        2.5.59 did, as mails of January 2003 show: by 16. A digit that is lost makes a factor, too, but of one
+        line.
+        """
+        bases = [each for each in self.registers if each.base]
+        return len(self.factors) > 1 and len(set(self.factors)) == 1 and self.factors[0] > 1 and not bases
+
+
 def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
     """The listings in a text; and lines that are cut, as where base and megabytes disagree."""
-    groups: list[list[Register]] = []
-    odd: list[Line] = []
+    groups: list[_Group] = []
     last = 0
     for index, row in enumerate(cursor.rows):
         if "reg" not in row.text or "base=" not in row.text:
             continue
         hit = cursor.search(index, _REGISTER)
-        if hit is None:
-            if _BEGINNING.search(row.message):
-                cursor.use(index)
-                odd.append(Line(row.number, row.text[:400]))
+        # What begins in a later line is that line's.
+        whole = hit if hit is not None and hit[0].start() < len(row.message.rstrip()) else None
+        match, count = whole or (None, 1)
+        numbered = match or _BEGINNING.search(row.message)
+        if numbered is None:
             continue
-        match, count = hit
         cursor.use(index, count)
-        base = int(match["base"], 16)
-        if match["megabytes"] is not None and base >> 20 != int(match["megabytes"]):
-            odd.append(Line(row.number, row.text[:400]))
+        number = int(numbered["number"])
+        if not groups or number <= groups[-1].numbers[-1] or row.number - last > _FAR:
+            groups.append(_Group())
+        group, last = groups[-1], row.number
+        group.numbers.append(number)
+        base = int(match["base"], 16) if match else 0
+        megabytes = int(match["megabytes"]) if match and match["megabytes"] is not None else base >> 20
+        if match is None or base >> 20 != megabytes:
+            group.odd.append(Line(row.number, row.text[:400]))
+            group.factors += [megabytes / (base >> 20)] if base >> 20 else []
             continue
         counted = match["count"] or match["old"]
-        register = Register(
-            int(match["number"]),
-            base,
-            type_of_word(match["type"]),
-            size=int(match["size"]) * UNITS[match["unit"].upper()],
-            count=int(counted) if counted else None,
-            line=row.number,
+        group.registers.append(
+            Register(
+                number,
+                base,
+                type_of_word(match["type"]),
+                size=int(match["size"]) * UNITS[match["unit"].upper()],
+                count=int(counted) if counted else None,
+                line=row.number,
+            )
         )
-        if not groups or register.number <= groups[-1][-1].number or row.number - last > _FAR:
-            groups.append([])
-        groups[-1].append(register)
-        last = row.number
-    cut = [each.number for each in odd]
-    return [_listing(each, cut) for each in groups], odd
+    found = [
+        _listing(each.registers, [line.number for line in each.odd])
+        for each in groups
+        if each.registers and not each.is_scaled()
+    ]
+    return found, [line for each in groups for line in each.odd]
 
 
 def _listing(registers: list[Register], cut: list[int]) -> Mtrrs:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from pytest_memtype.dumps.coreboot import coreboot, coreboot_bits
 from pytest_memtype.dumps.cpu_facts import Cpu
 from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
@@ -19,9 +20,11 @@ from pytest_memtype.dumps.lspci import bars
 from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
-from pytest_memtype.dumps.msr_dump import coreboot, coreboot_bits, msr_dump
-from pytest_memtype.dumps.mtrr_cleanup import mtrr_cleanup
+from pytest_memtype.dumps.msr_dump import msr_dump
+from pytest_memtype.dumps.mtrr_check import mtrr_check
+from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
+from pytest_memtype.dumps.mtrr_messages import with_results
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.request_stack import request_stack
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
@@ -52,11 +55,12 @@ _DEBUG: Final = re.compile(
 _HARMLESS: Final = re.compile(
     r"\b(?:memtype_reserve added|reserve_memtype added|free_memtype request|memtype_free request|Overlap "
     r"at 0x"
-    r"|Modules linked in|MTRR variable ranges|probably your BIOS does not setup all CPUs|corrected "
-    r"configuration\.|MTRR MAP "
-    r"PFN)",
+    r"|Modules linked in|MTRRs set to read-only|MTRR variable ranges"
+    r"|probably your BIOS does not setup all CPUs|corrected configuration\.|MTRR MAP PFN)",
     re.I,
 )
+#: The beginning of what stands before a line of the log.
+_FRAGMENT: Final = re.compile(r"^\s*(?:\[[ \d.]*|<\d{0,3}|[A-Z][a-z]{2} {1,2}\d{1,2}(?: [\d:]*)?)$")
 #: What each boot says of itself alone.
 _OF_BOOT: Final = frozenset({Kind.PAT_SKIPPED, Kind.PAT_ABSENT, Kind.PAT_DISABLED, Kind.MTRR_OFF})
 #: What debugpat logs of every reservation.
@@ -87,9 +91,8 @@ def read(text: bytes | str) -> Dump:
     data = text.encode(errors="replace") if isinstance(text, str) else text
     cursor = Cursor(rows(data))
     found, cut = complaints(cursor)
-    found = sorted(
-        [*callers(cursor, found), *warnings(cursor), *kernel_bugs(cursor)], key=lambda each: each.line
-    )
+    found = with_results(cursor, callers(cursor, found))
+    found = sorted([*found, *warnings(cursor), *kernel_bugs(cursor)], key=lambda each: each.line)
     found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
     mtrrs = without_gaps(mtrrs, found)
@@ -115,6 +118,7 @@ def read(text: bytes | str) -> Dump:
         freed=tuple(each for each in found if each.kind is Kind.FREED),
         request_stack=request_stack(cursor),
         debug_lines=sum(_DEBUG.search(row.message) is not None for row in cursor.rows),
+        attempts=attempts(cursor),
         entries=entries,
         entries_shown=shown,
         resources=iomem(cursor),
@@ -180,9 +184,18 @@ def _mtrrs(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
         *fwts(cursor),
         *u_boot(cursor),
         *coreboot(cursor),
+        *mtrr_check(cursor),
         *msr_dump(cursor),
     ]
-    return sorted(found, key=lambda each: each.lines[0]), odd
+    return sorted(_cut_at_the_end(found, cursor), key=lambda each: each.lines[0]), odd
+
+
+def _cut_at_the_end(found: list[Mtrrs], cursor: Cursor) -> list[Mtrrs]:
+    """The listings; one that a piece of a line follows at the end of the text may have more."""
+    numbers = [row.number for row in cursor.rows if row.text.strip()]
+    if len(numbers) < 2 or not any(_FRAGMENT.match(row.text) for row in cursor.rows[-2:] if row.text.strip()):
+        return found
+    return [replace(each, complete=each.complete and each.lines[-1] != numbers[-2]) for each in found]
 
 
 def _cpu(cursor: Cursor, found: list[Complaint]) -> Cpu:

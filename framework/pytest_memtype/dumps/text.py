@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from pytest_memtype.dumps.markup import without_markup
+
 MOST_BYTES: Final = 8 << 20
 """The most bytes of a text that are read."""
 
@@ -65,6 +67,8 @@ _PREFIXES: Final = tuple(
         # dmesg -T and -e
         rf"\[(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) {_MONTH} +\d{{1,2}} {_CLOCK} \d{{4}}\] ?",
         rf"\[{_MONTH} *\d{{1,2}} *\d\d:\d\d\] ?|\[ *[+<] *\d{{1,10}}\.\d{{6}}>?\] ?",
+        # Xen's console, before its time
+        r"\(XEN\) ?",
         # printk's level, time and caller
         r"<\d{1,3}>",
         r"\[ *(?P<seconds>\d{1,10}\.\d{3,9})(?:@\d+)?\] ?",
@@ -125,6 +129,7 @@ def rows(data: bytes) -> list[Row]:
     encoded = bool(_QUOTED_PRINTABLE.search(data) or (_SOFT_BREAK.search(data) and _ESCAPED.search(data)))
     text = decoded(data)
     tagged = re.search(r"<(?:br|pre|p|div|html|span|blockquote)\b[^<>]{0,300}>", text, re.I) is not None
+    plain = without_markup(text)
     entities = "&lt;" in text or "&gt;" in text or "&amp;" in text or "&nbsp;" in text or "&#" in text
     found: list[Row] = []
     broken = False
@@ -143,7 +148,7 @@ def rows(data: bytes) -> list[Row]:
             line = _TAGS.sub("", line)
         if entities:
             line = html.unescape(line).replace("\u00a0", " ")
-        for piece in line.split("\n"):
+        for piece in plain(line).split("\n"):
             stripped = _QUOTE.sub("", piece).rstrip()
             if not stripped and found and not found[-1].text:
                 continue

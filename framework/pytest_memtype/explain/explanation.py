@@ -298,7 +298,8 @@ def _besides(explanation: Explanation) -> Iterator[str]:
     about = explanation.about
     shown = 0
     for each in explanation.dump.complaints:
-        if each is about.main or (about.span is not None and each.span == about.span):
+        same = about.span is not None and each.span == about.span and each.kind is not Kind.MTRR_NOT_REMOVED
+        if each is about.main or same:
             continue
         if shown == _MOST:
             yield "And more of the kind."

@@ -13,11 +13,12 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Mtrrs, Register, Span
 from pytest_memtype.errors import UsageError
+from pytest_memtype.explain.fewer_ranges import few_enough, split
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import VARIABLE_REGISTERS, Layout
 from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import FIXED_END, MTRR_TYPES, MtrrRange, precedence, range_of_mask
+from pytest_memtype.x86.mtrr import FIXED_END, MTRR_TYPES, MtrrRange, range_of_mask
 from pytest_memtype.x86.size import format_size
 
 _PAGE: Final = 1 << 12
@@ -27,6 +28,9 @@ LARGEST_WIDTH: Final = 52
 
 #: What an inclusive range of a size that no single register can hold is called.
 _DEFAULT_WIDTH: Final = 36
+
+#: The most listings that are compared with the one that is taken.
+_MOST_LISTINGS: Final = 50
 
 # IA32_MTRRCAP counts them in 8 bits (Intel SDM vol. 3, "MTRR Feature Identification").
 _MOST_REGISTERS: Final = 255
@@ -42,6 +46,7 @@ class Imported:
     :param notes: What the text doesn't say, what was taken for it, and what was changed; a sentence each.
     :param complete: Whether all registers that the text has of it were understood.
     :param default_is_said: Whether the text says the default type.
+    :param width_is_said: Whether the text says the width of addresses.
     """
 
     layout: Layout
@@ -49,6 +54,7 @@ class Imported:
     notes: tuple[str, ...]
     complete: bool = True
     default_is_said: bool = True
+    width_is_said: bool = True
 
 
 def layout_of(dump: Dump, name: str = "imported") -> Imported:
@@ -60,11 +66,50 @@ def layout_of(dump: Dump, name: str = "imported") -> Imported:
     """
     listing = dump.mtrr
     if listing is None:
+        headings = [each.lines[0] for each in dump.mtrrs if each.lines]
+        odd = [each.number for each in dump.cut if "base=" in each.text]
+        but = ""
+        if headings:
+            but = f" but headings (line {headings[0]}): no register could be read"
+        elif odd:
+            but = f" but lines that are cut or wrong (line {odd[0]})"
         raise UsageError(
-            "there are no MTRRs in this text; /proc/mtrr has them, and the kernel's log with mtrr=debug "
-            "(6.5 and later)"
+            f"there are no MTRRs in this text{but}; /proc/mtrr has them, and the kernel's log with "
+            "mtrr=debug (6.5 and later)"
         )
-    return layout_of_listing(dump, listing, name)
+    imported = layout_of_listing(dump, listing, name)
+    others = _others(dump, listing, imported)
+    return replace(imported, notes=(*imported.notes, *others))
+
+
+def _others(dump: Dump, listing: Mtrrs, imported: Imported) -> list[str]:
+    """A sentence that there are listings with other ranges, and which was taken.
+
+    One that shows fewer of the same is part of another, unless the same program has printed both.
+    """
+    mine = _ranges(imported)
+    found = {mine}
+    for each in [each for each in dump.mtrrs if each.is_map][:_MOST_LISTINGS]:
+        # Linux' new registers stand below the firmware's, and are meant to differ.
+        changed = each.source == "mtrr_cleanup" and each.result and listing.source != each.source
+        if changed or len(each.variable) > _MOST_REGISTERS:
+            continue
+        theirs = _ranges(layout_of_listing(dump, each))
+        if not theirs <= mine or (each.source == listing.source and each.complete):
+            found.add(theirs)
+    if len(found) == 1:
+        return []
+    before = listing.source == "mtrr_cleanup" and not listing.result
+    return [
+        f"the text has {len(found)} listings of MTRRs that differ: those of lines {min(listing.lines)} to "
+        f"{max(listing.lines)} are taken" + (", from before mtrr_cleanup changed them" if before else "")
+    ]
+
+
+def _ranges(imported: Imported) -> frozenset[MtrrRange]:
+    # The mask of a range with holes depends on the width, which not each listing says.
+    known = (each for each in imported.layout.ranges if not each.ignored_bits)
+    return frozenset(replace(each, register=None) for each in known)
 
 
 def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imported:
@@ -86,14 +131,19 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
             f"a line of {listing.source} is cut, not in the text, or wasn't understood: registers may be "
             "missing here"
         )
-    width = _width(dump, listing, notes)
+    temporary = listing.source == "coreboot" and not listing.result
+    if temporary:
+        notes.append(
+            "coreboot set these registers for a while only (TEMPORARY): those that it left aren't in the text"
+        )
+    width, width_is_said = _width(dump, listing, notes)
     numbered = [each.number for each in listing.variable] != list(range(len(listing.variable)))
     ranges = []
     for each in listing.variable:
         found = _range(each, width, listing, notes)
         if found is not None:
             ranges.append(found if numbered else replace(found, register=None))
-    complete = listing.complete and len(ranges) == len(listing.variable)
+    complete = listing.complete and not temporary and len(ranges) == len(listing.variable)
     default = listing.default
     default_is_said = default is not None and default in MTRR_TYPES
     if default is None or default not in MTRR_TYPES:
@@ -117,7 +167,9 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
         tom2_write_back=bool(listing.tom2_write_back) and tom2 is not None,
         description=_description(dump, listing),
     )
-    return Imported(layout, width, tuple(dict.fromkeys(notes)), complete, default_is_said)
+    return Imported(
+        layout, width, tuple(dict.fromkeys(notes)), complete, default_is_said, width_is_said=width_is_said
+    )
 
 
 def _description(dump: Dump, listing: Mtrrs) -> str:
@@ -126,10 +178,10 @@ def _description(dump: Dump, listing: Mtrrs) -> str:
     return f"MTRRs of {plain[:100].strip()}, from {listing.source}"
 
 
-def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> int:
-    """Width of the machine's physical addresses in bits."""
+def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> tuple[int, bool]:
+    """Width of the machine's physical addresses in bits, and whether the text says it."""
     if dump.cpu.physical_bits is not None and 32 <= dump.cpu.physical_bits <= LARGEST_WIDTH:
-        return dump.cpu.physical_bits
+        return dump.cpu.physical_bits, True
     masks = [each.mask for each in listing.variable if each.mask]
     if masks:
         width = max(each.bit_length() for each in masks)
@@ -138,16 +190,19 @@ def _width(dump: Dump, listing: Mtrrs, notes: list[str]) -> int:
             notes.append(
                 f"no mask has the CPU's highest bits: they are read as masks with holes, of {meant} bits"
             )
-            return meant
-        return min(max(width, 32), LARGEST_WIDTH)
+            return meant, True
+        return min(max(width, 32), LARGEST_WIDTH), True
     ends = [each.base + (each.size or 0) for each in listing.variable]
     if listing.tom2:
         ends.append(listing.tom2)
     odd = [each.size for each in listing.variable if each.size and each.size & (each.size - 1)]
-    width = max([_DEFAULT_WIDTH, *((end - 1).bit_length() for end in ends if end)])
-    if odd:
-        width = max(width, 40)
-    return min(width, LARGEST_WIDTH)
+    most = max((end - 1).bit_length() for end in [1, *ends] if end)
+    width = min(max(_DEFAULT_WIDTH, most, 40 if odd else 0), LARGEST_WIDTH)
+    # An Atom N270 has 32 bits, and MTRRs. A size with several bits has what the kernel took for the width.
+    least = 32 if odd else min(max(32, most), LARGEST_WIDTH)
+    taken = f": {width} are taken" if width != least else ""
+    notes.append(f"the machine's addresses have at least {least} bits; the text doesn't say how many{taken}")
+    return width, False
 
 
 def _width_of_digits(width: int, digits: int) -> int:
@@ -258,24 +313,23 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
     layout, width = imported.layout, hardware.physical_bits
     ranges = [*layout.ranges]
     if layout.tom2 is not None:
-        extra = _split(_4G, layout.tom2) if layout.tom2_write_back else []
+        extra = split(_4G, layout.tom2) if layout.tom2_write_back else []
         notes.append(
             f"TOM2 {layout.tom2:#x} is left out, as QEMU's CPUs have no such register"
             + ("; write-back ranges take its place" if extra else "")
         )
+        if extra:
+            ranges = _apart_from_tom2(ranges, layout.tom2, notes)
         ranges += [MtrrRange(base, size, MemType.WB) for base, size in extra]
     if layout.smrr is not None:
         notes.append("SMRR is left out, as QEMU's CPUs have none")
     ranges = _within(ranges, width, notes)
-    ranges = _few_enough(ranges, layout.default or MemType.UC, hardware, notes)
+    ranges = few_enough(ranges, layout.default or MemType.UC, hardware, notes)
     if any((each.register or 0) >= VARIABLE_REGISTERS for each in ranges):
         ranges = [replace(each, register=None) for each in ranges]
         notes.append(f"the registers have other numbers, as a guest's CPU has {VARIABLE_REGISTERS}")
-    if imported.physical_bits != width:
-        notes.append(
-            f"the machine's addresses have {imported.physical_bits} bits, as far as is known, a guest's "
-            f"{width}"
-        )
+    if imported.width_is_said and imported.physical_bits != width:
+        notes.append(f"the machine's addresses have {imported.physical_bits} bits, a guest's {width}")
     beyond = [each for each in ranges if each.base >= hardware.ram[-1].start + hardware.ram[-1].size]
     if any(each.memtype is MemType.WB for each in beyond):
         notes.append(
@@ -287,6 +341,18 @@ def fitted(imported: Imported, hardware: Hardware) -> Imported:
     )
     uncovered = uncovered_ram(fitting, hardware)
     return Imported(fitting, width, (*notes, *([uncovered] if uncovered else [])))
+
+
+def _apart_from_tom2(ranges: Sequence[MtrrRange], tom2: int, notes: list[str]) -> list[MtrrRange]:
+    """The ranges that may lie over write-back ones: AMD's TOM2 gives way to others, which a range doesn't."""
+    kept = []
+    for each in ranges:
+        there = each.base + each.size > _4G and each.base < tom2
+        if there and each.memtype in (MemType.WC, MemType.WP):
+            notes.append(f"{each} is left out: over a write-back range its type is undefined")
+        else:
+            kept.append(each)
+    return kept
 
 
 def _within(ranges: Sequence[MtrrRange], width: int, notes: list[str]) -> list[MtrrRange]:
@@ -301,91 +367,4 @@ def _within(ranges: Sequence[MtrrRange], width: int, notes: list[str]) -> list[M
         if size != each.size:
             notes.append(f"{each} ends where a guest's addresses do")
         found.append(replace(each, size=size, ignored_bits=ignored))
-    return found
-
-
-def _few_enough(
-    ranges: list[MtrrRange], default: MemType, hardware: Hardware, notes: list[str]
-) -> list[MtrrRange]:
-    """As many ranges as a guest has registers: joined where that changes nothing, then without the least."""
-    if len(ranges) <= VARIABLE_REGISTERS:
-        return ranges
-    count = len(ranges)
-    ranges = _joined(ranges, default)
-    notes.append(
-        f"the machine has {count} ranges, a guest's CPU {VARIABLE_REGISTERS} variable MTRRs: "
-        f"{len(ranges)} are left when those are joined that can be"
-    )
-    end = hardware.ram[-1].start + hardware.ram[-1].size
-    while len(ranges) > VARIABLE_REGISTERS:
-        # RAM that the guest hasn't got is missed least, then what is smallest.
-        least = min(
-            ranges,
-            key=lambda each: (each.base < end or each.base < _4G, each.memtype is not MemType.WB, each.size),
-        )
-        ranges.remove(least)
-        notes.append(f"{least} is left out: there are too many for a guest's registers")
-    return [replace(each, register=None) for each in ranges]
-
-
-def _joined(ranges: list[MtrrRange], default: MemType) -> list[MtrrRange]:
-    """Fewer ranges that give every address the same type."""
-    found = list(ranges)
-    changed = True
-    while changed:
-        changed = False
-        for each in list(found):
-            others = [other for other in found if other is not each]
-            if not each.ignored_bits and _same(found, others, default, each):
-                found, changed = others, True
-                break
-            for other in others:
-                joined = _pair(each, other)
-                if joined is not None:
-                    rest = [third for third in others if third is not other]
-                    found, changed = [*rest, joined], True
-                    break
-            if changed:
-                break
-    return sorted(found, key=lambda each: each.base)
-
-
-def _pair(one: MtrrRange, two: MtrrRange) -> MtrrRange | None:
-    """Two neighbours of one type and size that are one range of twice the size."""
-    if one.memtype is not two.memtype or one.size != two.size or one.ignored_bits or two.ignored_bits:
-        return None
-    base = min(one.base, two.base)
-    if base % (2 * one.size) or abs(one.base - two.base) != one.size:
-        return None
-    return MtrrRange(base, 2 * one.size, one.memtype)
-
-
-def _same(before: list[MtrrRange], after: list[MtrrRange], default: MemType, gone: MtrrRange) -> bool:
-    """Whether every address of a range that has gone has the type that it had."""
-    edges = {gone.base, gone.base + gone.size}
-    for each in before:
-        if each.ignored_bits:
-            return False
-        edges |= {
-            edge for edge in (each.base, each.base + each.size) if gone.base < edge < gone.base + gone.size
-        }
-    return all(
-        _type_at(before, default, edge) == _type_at(after, default, edge)
-        for edge in edges
-        if edge < gone.base + gone.size
-    )
-
-
-def _type_at(ranges: list[MtrrRange], default: MemType, address: int) -> object:
-    types = frozenset(each.memtype for each in ranges if each.base <= address < each.base + each.size)
-    return precedence(types, default)
-
-
-def _split(start: int, end: int) -> list[tuple[int, int]]:
-    """Bases and sizes of naturally aligned powers of two that make up a range."""
-    found = []
-    while start < end:
-        size = min(start & -start if start else 1 << LARGEST_WIDTH, 1 << ((end - start).bit_length() - 1))
-        found.append((start, size))
-        start += size
     return found

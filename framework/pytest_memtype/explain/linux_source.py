@@ -35,6 +35,9 @@ _LABELS: Final[Version] = (4, 2, 0)
 #: Those of them that say it in all versions since then.
 _LABELLED: Final = frozenset({*_WITH_BRACKETS, Kind.CONFLICTING_TYPES}) - {Kind.RAM_RESERVE_FAILED}
 
+#: All code for MTRRs: 2.4.0 has it there.
+_ONE_FILE: Final = "arch/i386/kernel/mtrr.c"
+
 IOREMAP: Final = "arch/x86/mm/ioremap.c, __ioremap_caller()"
 """The function that all variants of ioremap end in."""
 
@@ -70,7 +73,7 @@ def age(dump: Dump) -> Age:
     """
     if dump.kernel is not None:
         return Age(dump.kernel)
-    newer: set[Version] = set()
+    newer: set[Version] = set(_since(dump))
     older: set[Version] = set()
     for complaint in (*dump.complaints, *dump.made):
         for version, is_newer_form in _forms(complaint):
@@ -78,6 +81,15 @@ def age(dump: Dump) -> Age:
     since, before = max(newer, default=_FIRST), min(older, default=None)
     # A text may have the messages of two kernels.
     return Age(None, since, before) if before is None or since < before else Age(None)
+
+
+def _since(dump: Dump) -> Iterator[Version]:
+    """Versions that brought a line about the MTRRs that the text has."""
+    if dump.mtrr_map is not None:
+        yield (6, 5, 0)
+    if any("MTRRs disabled" in each.raw for each in dump.of(Kind.MTRR_OFF)):
+        # 7882b69eb6cd, "x86/mtrr: Make message for disabled MTRRs more descriptive".
+        yield (6, 2, 0)
 
 
 def _forms(complaint: Complaint) -> Iterator[tuple[Version, bool]]:
@@ -152,7 +164,7 @@ def in_memtype(known: Age, function: str) -> str:
 
 
 def in_mtrr(known: Age, function: str) -> str:
-    """A function of mtrr.c, which was main.c before 4.18, and of arch/i386/ before 2.6.24.
+    """A function of mtrr.c, which was main.c before 4.18, of arch/i386/ before 2.6.24, one file until 2.4.
 
     :param known: What the text says of the version.
     :param function: Its name.
@@ -163,9 +175,33 @@ def in_mtrr(known: Age, function: str) -> str:
     files = [
         ((4, 18, 0), f"{folder}/mtrr.c"),
         ((2, 6, 24), f"{folder}/main.c"),
-        (_FIRST, "arch/i386/kernel/cpu/mtrr/main.c"),
+        ((2, 6, 0), "arch/i386/kernel/cpu/mtrr/main.c"),
+        (_FIRST, _ONE_FILE),
     ]
     return f"{_place(known, files)}, {function}()"
+
+
+def in_generic(known: Age, function: str) -> str:
+    """A function of generic.c, the code for the MTRRs that Intel's CPUs have had since the Pentium Pro.
+
+    :param known: What the text says of the version.
+    :param function: Its name.
+    """
+    if known.kernel is None:
+        return f"arch/x86/kernel/cpu/mtrr/generic.c (arch/i386/ before 2.6.24), {function}()"
+    files = [
+        ((2, 6, 24), "arch/x86/kernel/cpu/mtrr/generic.c"),
+        ((2, 6, 0), "arch/i386/kernel/cpu/mtrr/generic.c"),
+        (_FIRST, _ONE_FILE),
+    ]
+    return f"{_place(known, files)}, {function}()"
+
+
+def in_cleanup(known: Age, function: str) -> str:
+    """A function of cleanup.c, which was in main.c in 2.6.27 to 2.6.29."""
+    folder = "arch/x86/kernel/cpu/mtrr"
+    files = [((2, 6, 30), f"{folder}/cleanup.c, {function}()"), (_FIRST, f"{folder}/main.c, {function}()")]
+    return _place(known, files)
 
 
 def new_memtype_allowed(known: Age) -> str:

@@ -1,4 +1,4 @@
-"""The meaning of complaints about MTRRs and the PAT: which rule, how dangerous, what to do.
+"""The meaning of what is said of MTRRs and the PAT at boot: which rule, how dangerous, what to do.
 
 Sentences are for somebody who isn't an expert. What they say of the report comes from its facts; what they
 say of Linux is named with file and function.
@@ -9,146 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump, Kernel, Kind
+from pytest_memtype.dumps.facts import Dump, Kind, Span
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.bug_versions import UPDATES
-from pytest_memtype.explain.story import AS_IT_IS, Case, Story, Teller, said, where
-from pytest_memtype.explain.subject import Subject
+from pytest_memtype.explain.linux_source import Age
+from pytest_memtype.explain.story import NO_SIGN, Case, Story, Teller, said, where
 from pytest_memtype.spec.linux_versions import Behaviour, Topic, behaviours
 from pytest_memtype.x86.memtype import MemType
-
-
-def _mtrr_mismatch(case: Case) -> Story:
-    held = case.main.held[0] if case.main.held else None
-    return Story(
-        f"a variable MTRR was to make {where(case.about.span)} {said(case.main.asked)}, and another "
-        f"register calls that {said(held)}: it was refused, and the memory stays as it "
-        f"is{_by_registers(case.dump, case.about, held)}",
-        _rule_of_types(case, held),
-        "no: the memory is slower than the driver wished",
-        (
-            "enable_mtrr_cleanup on the kernel's command line lays the registers out anew, without large "
-            "ranges that holes are cut out of",
-            "drivers of today use ioremap_wc() and the PAT, and need no MTRR (arch_phys_wc_add() does "
-            "nothing then)",
-            "a firmware that covers device memory with a write-back register, and cuts it out with an "
-            "uncachable one, leaves no room for write-combining",
-        ),
-    )
-
-
-def _rule_of_types(case: Case, held: MemType | None) -> str:
-    """The rule that refused a register within one of another type.
-
-    types_compatible() is of November 2006 ("x86: fix MTRR code"), and came with 2.6.20. Before, as in
-    2.4.20's arch/i386/kernel/mtrr.c, the new register had to be the uncachable one. So the line itself shows
-    where the older rule was asked.
-    """
-    shown = held is MemType.UC and case.main.asked not in (None, MemType.UC)
-    if shown or linux_source.is_newer(case.age, 2, 6, 20) is False:
-        return (
-            "arch/i386/kernel/cpu/mtrr/main.c (2.4: arch/i386/kernel/mtrr.c), mtrr_add_page(), before "
-            "2.6.20: a register may lie within another of a different type only if the new one is "
-            "uncachable, and the first that it lies in decides"
-        )
-    return (
-        f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}: a register may lie within another of a "
-        "different type only if one of the two is uncachable, or they are write-through and write-back, "
-        "and the first that it lies in decides"
-    )
-
-
-def _by_registers(dump: Dump, about: Subject, held: MemType | None) -> str:
-    listing = dump.mtrr
-    if listing is None or not listing.complete or about.span is None:
-        return ""
-    inside = [
-        each
-        for each in listing.variable
-        if each.size and each.base <= about.span.start and about.span.end < each.base + each.size
-    ]
-    first = next((each for each in inside if each.memtype is held), None)
-    others = [each for each in inside if each is not first and each.memtype is not None]
-    if first is None:
-        return ""
-    text = f". That register is {first.number}"
-    if others:
-        text += ", while " + " and ".join(
-            f"register {each.number} makes it {said(each.memtype)}" for each in others
-        )
-    return text
-
-
-def _mtrr_overlap(case: Case) -> Story:
-    span, other = case.main.span, case.main.other
-    encloses = span is not None and other is not None and span.contains(other)
-    how = (
-        f"which has all of {where(other)} of another register in it, and more"
-        if encloses
-        else f"which overlaps {where(other)} of another register in part"
-    )
-    return Story(
-        f"a variable MTRR was to cover {where(case.about.span)}, {how}: it was refused",
-        # types_compatible() and the case of a region that encloses another: 2.6.20.
-        f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}: a register may not reach beyond one that it "
-        "overlaps. Since 2.6.20 it may if it covers all of that, and both have one type, or one of the two "
-        "is uncachable, or they are write-through and write-back",
-        AS_IT_IS,
-        ("drivers of today use ioremap_wc() and the PAT, and need no MTRR",),
-    )
-
-
-def _mtrr_full(case: Case) -> Story:
-    return Story(
-        "a variable MTRR was asked for, and all of the CPU's are in use",
-        linux_source.in_mtrr(case.age, "mtrr_add_page"),
-        AS_IT_IS,
-        (
-            "enable_mtrr_cleanup on the kernel's command line may free registers",
-            "drivers of today use the PAT, and need no MTRR",
-        ),
-    )
-
-
-def _mtrr_refused(case: Case) -> Story:
-    return Story(
-        f"a request to the MTRRs was refused: {case.main.raw}",
-        f"{linux_source.in_mtrr(case.age, 'mtrr_check')} and mtrr_add_page(): base and size are whole pages, "
-        "the size is a power of two, the base a multiple of it",
-        AS_IT_IS,
-    )
-
-
-_POINTERS: Final = re.compile(r"\[(?:[0-9a-f]{8}){1,2}-(?:[0-9a-f]{8}){1,2}\]", re.I)
-
-
-def _wc_failed(case: Case) -> Story:
-    if case.main.errno is not None and case.dump.kernel is None:
-        # Linux' line has no number; FreeBSD's drivers are Linux', its MTRRs aren't.
-        return Story(
-            f"a driver got no write-combining MTRR for {where(case.about.span)}: error {case.main.errno}. "
-            "With the number the line is FreeBSD's (linuxkpi), of which Linux' rules say nothing",
-            "",
-            "no: without a PAT writes to that memory are slow",
-        )
-    memory = f" for {where(case.about.span)}"
-    if "write-combining range" in case.main.raw:
-        # xf86DrvMsgVerb() behind the ioctl() MTRRIOC_ADD_ENTRY, hw/xfree86/os-support/linux/lnx_video.c.
-        return Story(
-            f"the X server got no write-combining MTRR{memory}; why, the kernel's log may say",
-            f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}, by /proc/mtrr",
-            "no: without a PAT writes to that memory are slow",
-            ("look at /proc/mtrr: a free register is needed, and no other type that the range lies in",),
-        )
-    if case.about.span is None and _POINTERS.search(case.main.raw):
-        # arch_phys_wc_add() prints %p; "printk: hash addresses printed with %p", ad67b74d2469, 4.15.
-        memory = ". The numbers in its line are no addresses but hashes, as Linux prints pointers since 4.15"
-    return Story(
-        f"a driver got no write-combining MTRR{memory}; the text doesn't say why",
-        f"{linux_source.in_mtrr(case.age, 'arch_phys_wc_add')} and mtrr_add_page()",
-        "no: without a PAT writes to that memory are slow",
-        ("look at /proc/mtrr: a free register is needed, and no other type that the range lies in",),
-    )
 
 
 def _inconsistent(case: Case) -> Story:
@@ -156,13 +23,17 @@ def _inconsistent(case: Case) -> Story:
         each.raw.split("inconsistent ", 1)[-1].removesuffix(" settings")
         for each in case.dump.of(Kind.MTRR_INCONSISTENT)
     ]
+    # Its mtrr_state_warn() has the same words, and prints the registers below them (as of 4.17).
+    xen = any(each.source == "Xen" for each in case.dump.mtrrs)
+    who, place = "Linux", linux_source.in_generic(case.age, "mtrr_state_warn")
+    if xen:
+        who, place = "Xen", "xen/arch/x86/cpu/mtrr/generic.c, mtrr_state_warn()"
     return Story(
-        "firmware set the MTRRs of the boot CPU only, or of the CPUs differently; Linux copied the boot "
+        f"firmware set the MTRRs of the boot CPU only, or of the CPUs differently; {who} copied the boot "
         f"CPU's to the others ({', '.join(dict.fromkeys(parts))}). Seen on every boot of QEMU's TCG with "
         "two CPUs as well",
-        "arch/x86/kernel/cpu/mtrr/generic.c, mtrr_state_warn(): each CPU gets the boot CPU's registers, "
-        "whatever it had",
-        "no more, once Linux has corrected it; before, the CPUs disagreed about the type of memory, and "
+        f"{place}: each CPU gets the boot CPU's registers, whatever it had",
+        f"no more, once {who} has corrected it; before, the CPUs disagreed about the type of memory, and "
         "firmware code that runs later (SMM, resume) may set them so again",
         ("the firmware should set all CPUs alike",),
     )
@@ -175,7 +46,7 @@ def _cleanup_failed(case: Case) -> Story:
     return Story(
         "mtrr_cleanup found no other layout of the registers that covers the same RAM and leaves registers "
         f"free: the firmware's stays.{have}",
-        "arch/x86/kernel/cpu/mtrr/cleanup.c, mtrr_cleanup(): it tries sizes of granules and chunks, and "
+        f"{linux_source.in_cleanup(case.age, 'mtrr_cleanup')}: it tries sizes of granules and chunks, and "
         "keeps mtrr_spare_reg_nr registers free",
         "no: the registers are as before. A driver that wants a write-combining MTRR may get none",
         (
@@ -186,19 +57,54 @@ def _cleanup_failed(case: Case) -> Story:
     )
 
 
-_CLEANED: Final = Story(
-    "mtrr_cleanup laid the registers out anew, so that fewer are in use",
-    "arch/x86/kernel/cpu/mtrr/cleanup.c, mtrr_cleanup()",
-    'no, if no RAM is lost: the line "lose cover RAM" says how much',
-)
+#: So many ranges are told.
+_MOST: Final = 4
+_RESULT: Final = re.compile(r"\bnum_reg: (\d+) lose cover RAM: (-?\d+)([KMG])")
+
+
+def _cleaned(case: Case) -> Story:
+    place = linux_source.in_cleanup(case.age, "mtrr_cleanup")
+    result = _RESULT.search(case.main.raw)
+    if result is None:
+        return Story(
+            "mtrr_cleanup laid the registers out anew",
+            place,
+            'no, if no RAM is lost: the line "lose cover RAM" says how much',
+        )
+    after, before = int(result[1]), _in_use(case)
+    if before is None:
+        number = f"{after} are in use now"
+    elif before == after:
+        number = f"{after} are in use, as many as before"
+    else:
+        number = f"{after} are in use now, and were {before} before"
+    lost = "" if int(result[2]) <= 0 else f"{result[2]} {result[3]}iB of RAM"
+    return Story(
+        f"mtrr_cleanup laid the registers out anew: {number}, and {lost or 'no RAM'} is left uncovered",
+        place,
+        f"no data is at risk, but {lost} is lost to the machine"
+        if lost
+        else "no: all RAM is covered as before",
+    )
+
+
+def _in_use(case: Case) -> int | None:
+    """The number of registers that mtrr_cleanup found in use; None where the text doesn't list them."""
+    found = [each for each in case.dump.mtrrs if each.complete and each.lines[0] < case.main.line]
+    for source in ("mtrr_cleanup", "mtrr=debug"):
+        listing = next((each for each in found if each.source == source), None)
+        if listing is not None:
+            return len(listing.variable)
+    return None
 
 
 def _loses_ram(case: Case) -> Story:
     lost = re.search(r"losing (\d+) ?MB", case.main.raw)
     much = f"{lost[1]} MB of RAM" if lost is not None else "some RAM"
     return Story(
-        f"{much} can't be used: the MTRRs don't make it write-back, so Linux gives it up",
-        "arch/x86/kernel/cpu/mtrr/cleanup.c, mtrr_trim_uncached_memory()",
+        f"{much} can't be used: the MTRRs don't make it write-back, so Linux gives it "
+        f"up{_uncached(case.dump)}",
+        _trim(case),
         f"no data is at risk, but {much} is lost to the machine",
         (
             "the firmware should be mended: an update, or its settings for memory above 4 GiB and for MTRRs",
@@ -208,16 +114,53 @@ def _loses_ram(case: Case) -> Story:
     )
 
 
-def _firmware(case: Case) -> Story:
-    what = {
-        Kind.MTRR_BLANK: "no variable MTRR is set: the default type decides on all memory",
-        Kind.MTRR_BAD_MASK: "a mask of the firmware's lacks the CPU's highest address bits; Linux adds them",
-    }[case.main.kind]
+def _uncached(dump: Dump) -> str:
+    """The memory that the registers of a text make uncachable, in words."""
+    if dump.mtrr is None or not dump.mtrr.complete:
+        return ""
+    found: list[Span] = []
+    for each in sorted(dump.mtrr.variable, key=lambda each: each.base):
+        if each.memtype is not MemType.UC or not each.size or each.size & (each.size - 1):
+            continue
+        span = Span(each.base, each.base + each.size - 1)
+        if found and span.start <= found[-1].end + 1:
+            found[-1] = Span(found[-1].start, max(found[-1].end, span.end))
+        else:
+            found.append(span)
+    if not 0 < len(found) <= _MOST:
+        return ""
+    return f". The registers of the text make {' and '.join(map(where, found))} uncachable"
+
+
+def _trim(case: Case) -> str:
+    """The place of what looks for RAM that isn't cached: where a WARNING beside says, else by version."""
+    function = "mtrr_trim_uncached_memory"
+    for each in case.dump.of(Kind.WARNING):
+        file = re.search(r"\barch/[\w/]+\.c\b", each.raw)
+        if each.function == function and file is not None:
+            return f"{file[0]}, {function}()"
+    return linux_source.in_cleanup(case.age, function)
+
+
+def _blank(case: Case) -> Story:
+    # 2.6.25 to today: it comes there only with an uncachable default type, and goes back.
     return Story(
-        what,
-        "arch/x86/kernel/cpu/mtrr/cleanup.c and generic.c",
-        "no: Linux has dealt with it",
-        ("the firmware should be mended",),
+        "no variable MTRR says write-back, and the default type is uncachable: by the registers all memory "
+        "is uncached, if the MTRRs are on. Linux changes nothing about it",
+        _trim(case),
+        "no: a machine of which that is true is very slow, and not wrong. Hypervisors that have no MTRRs for "
+        "their guests look so, too",
+    )
+
+
+def _bad_mask(case: Case) -> Story:
+    return Story(
+        "the mask of a variable MTRR doesn't have all of the CPU's address bits, as Linux counts them. Linux "
+        "takes it for one that has, where it reads the register's range; the register stays as it is",
+        linux_source.in_generic(case.age, "generic_get_mtrr"),
+        "no sign of it: whether the firmware is wrong or the number of bits (encryption of memory takes some "
+        "of them) the line doesn't say",
+        ("the firmware should be mended, if it is wrong",),
     )
 
 
@@ -225,50 +168,102 @@ _UNCHECKED: Final = "maybe: nobody checks that mappings of one page have one typ
 
 
 def _mtrr_off(case: Case) -> Story:
-    newer = False if case.dump.of(Kind.PAT_SKIPPED) else linux_source.is_newer(case.age, 6, 2)
     off = next(iter(case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED)), None)
+    used = False if off is not None else _pat_is_used(case)
     given = ""
     if case.about.span is not None and case.about.granted is not None:
         given = f": {where(case.about.span)} is {said(case.about.granted)}"
     pat = {
         True: "the PAT is used all the same",
         False: f"the PAT isn't set up either: {_pat_as_it_was(case.dump.pat.types)}",
-        None: "before 6.2 the PAT isn't set up then either",
-    }[newer]
+        None: "some kernels before 6.2 don't set the PAT up then, and say so in a line of their own",
+    }[used]
     if off is not None:
         pat = f"the PAT isn't used either: {off.raw}"
     writeback = ""
-    if off is None and _write_back_is_uncached(case.dump.kernel):
+    if off is None and _write_back_is_uncached(case.age):
         writeback = (
             ", and who asks for write-back gets uncached (UC-), as no MTRR says that the memory may be cached"
         )
-    # Where the PAT was left with write-combining, Linux hands it out, and keeps no list of it.
-    slow = off is None and (newer is not False or MemType.WC not in case.dump.pat.types)
-    # xen_init_capabilities() of arch/x86/xen/enlighten_pv.c clears X86_FEATURE_MTRR, as Xen has them.
-    xen = (case.dump.hypervisor or "").startswith("Xen")
-    whose = (
-        "Xen has the MTRRs, and this kernel doesn't see them"
-        if xen
-        else "the MTRRs are off, or the CPU has none"
-    )
     return Story(
-        f"{whose}; {pat}{writeback}{given}",
+        f"{_whose(case)}; {pat}{writeback}{given}",
         f"{linux_source.in_memtype(case.age, 'pat_x_mtrr_type')}: a request for write-back is only "
         "granted where the MTRRs say write-back"
         if writeback
         else linux_source.in_mtrr(case.age, "mtrr_bp_init"),
-        "no: memory is slow, and not wrong" if slow else _UNCHECKED,
-        ()
-        if xen
-        else (
-            "whoever makes the machine (the VMM) can turn the MTRRs on with write-back for a default: "
-            "IA32_MTRR_DEF_TYPE = 0x806",
-        ),
+        _danger_without_mtrrs(case, used),
+        _advice_without_mtrrs(case),
+    )
+
+
+def _pat_is_used(case: Case) -> bool | None:
+    """Whether the PAT is used where the MTRRs are off; None where the text doesn't say.
+
+    4.2 sets it up in get_mtrr_state(), and prints it above "MTRR: Disabled". mtrr_bp_init() of 4.7 to 6.1,
+    and of updates such as Ubuntu's 4.4, calls pat_disable() instead, which has a line of its own.
+    """
+    if case.dump.of(Kind.PAT_SKIPPED):
+        return False
+    if linux_source.is_newer(case.age, 6, 2):
+        return True
+    if case.age.kernel is not None and case.age.kernel.version >= (4, 7):
+        return False
+    if case.dump.pat.types in _LINUX_SETS:
+        return True
+    return False if case.dump.pat.types == _AT_RESET else None
+
+
+def _whose(case: Case) -> str:
+    """The reason for which Linux has no MTRRs."""
+    if _is_xen(case):
+        return "Xen has the MTRRs, and this kernel doesn't see them"
+    lines = " ".join(each.raw for each in case.dump.of(Kind.MTRR_OFF))
+    if "by BIOS" in lines:
+        return "the firmware has left the MTRRs off"
+    if "not available" in lines:
+        return "the CPU has no MTRRs, as this kernel sees it"
+    return "the MTRRs are off, or the CPU has none"
+
+
+def _is_xen(case: Case) -> bool:
+    # xen_init_capabilities() of arch/x86/xen/enlighten_pv.c clears X86_FEATURE_MTRR, as Xen has them.
+    return (case.dump.hypervisor or "").startswith("Xen")
+
+
+def _danger_without_mtrrs(case: Case, used: bool | None) -> str:
+    if case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED):
+        return _UNCHECKED
+    if used is False and MemType.WC in case.dump.pat.types:
+        # Linux hands out what the PAT was left with, and keeps no list of it.
+        return _UNCHECKED
+    if used and not linux_source.is_newer(case.age, 6, 2):
+        # mtrr_ap_init() may leave the other CPUs' PATs alone then (4.2).
+        return NO_SIGN
+    return "no: memory is slow, and not wrong"
+
+
+def _advice_without_mtrrs(case: Case) -> tuple[str, ...]:
+    lines = " ".join(each.raw for each in case.dump.of(Kind.MTRR_OFF))
+    old_cpu = "not available" in lines and (case.dump.hypervisor is None or case.dump.of(Kind.PAT_ABSENT))
+    if _is_xen(case) or old_cpu:
+        return ()
+    return (
+        "whoever makes the machine (the VMM) can turn the MTRRs on with write-back for a default: "
+        "IA32_MTRR_DEF_TYPE = 0x806",
     )
 
 
 _AT_RESET: Final = (MemType.WB, MemType.WT, MemType.UC_MINUS, MemType.UC) * 2
 """IA32_PAT at reset (Intel SDM vol. 3, "Page Attribute Table")."""
+
+_LOWER: Final = (MemType.WB, MemType.WC, MemType.UC_MINUS, MemType.UC)
+_LINUX_SETS: Final = (
+    # CPUs with errata, and all before 4.2; 4.2 and later; with write-protected, 4.13 or so and later.
+    _LOWER * 2,
+    (*_LOWER, MemType.WB, MemType.WC, MemType.UC_MINUS, MemType.WT),
+    (*_LOWER, MemType.WB, MemType.WP, MemType.UC_MINUS, MemType.WT),
+)
+"""The values that Linux sets the PAT to (pat_init(), pat_bp_init())."""
 
 
 def _pat_as_it_was(types: tuple[MemType, ...]) -> str:
@@ -280,10 +275,12 @@ def _pat_as_it_was(types: tuple[MemType, ...]) -> str:
     return f"it is as the firmware or the hypervisor left it, {' '.join(map(str, types))}, {has}"
 
 
-def _write_back_is_uncached(kernel: Kernel | None) -> bool:
+def _write_back_is_uncached(age: Age) -> bool:
     """Whether a kernel is known to give UC- for write-back where there are no MTRRs."""
+    kernel = age.kernel
     if kernel is None:
-        return False
+        # It is so in all of them (f9f57da2c2d1).
+        return linux_source.is_newer(age, 6, 2) is True
     major, minor, patch = kernel.version
     possible = [(major, minor, each) for each in ([patch] if kernel.exact else range(UPDATES))]
     answers = {behaviours(each)[Topic.NO_MTRR_WRITE_BACK] for each in possible}
@@ -300,18 +297,12 @@ def _pat_off(case: Case) -> Story:
 
 
 REGISTER_STORIES: Final[dict[Kind, Story | Teller]] = {
-    Kind.MTRR_MISMATCH: _mtrr_mismatch,
-    Kind.MTRR_OVERLAP: _mtrr_overlap,
-    Kind.MTRR_FULL: _mtrr_full,
-    Kind.MTRR_UNALIGNED: _mtrr_refused,
-    Kind.MTRR_REFUSED: _mtrr_refused,
-    Kind.MTRR_WC_FAILED: _wc_failed,
     Kind.MTRR_INCONSISTENT: _inconsistent,
-    Kind.MTRR_BAD_MASK: _firmware,
+    Kind.MTRR_BAD_MASK: _bad_mask,
     Kind.MTRR_CLEANUP_FAILED: _cleanup_failed,
-    Kind.MTRR_CLEANED: _CLEANED,
+    Kind.MTRR_CLEANED: _cleaned,
     Kind.MTRR_LOSES_RAM: _loses_ram,
-    Kind.MTRR_BLANK: _firmware,
+    Kind.MTRR_BLANK: _blank,
     Kind.MTRR_OFF: _mtrr_off,
     Kind.PAT_SKIPPED: _mtrr_off,
     Kind.PAT_ABSENT: _pat_off,

@@ -12,6 +12,7 @@ from pytest_memtype.dumps.words import TOLD
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.known_bugs import Suspect
 from pytest_memtype.explain.register_stories import REGISTER_STORIES
+from pytest_memtype.explain.request_stories import REQUEST_STORIES
 from pytest_memtype.explain.reservation_bugs import freed_after_refusal
 from pytest_memtype.explain.reservation_stories import RESERVATION_STORIES
 from pytest_memtype.explain.story import NO_SIGN, Case, Story, who
@@ -19,7 +20,7 @@ from pytest_memtype.explain.subject import Subject
 from pytest_memtype.explain.warning_stories import WARNING_STORIES
 from pytest_memtype.x86.memtype import MemType
 
-_STORIES: Final = {**RESERVATION_STORIES, **REGISTER_STORIES, **WARNING_STORIES}
+_STORIES: Final = {**RESERVATION_STORIES, **REQUEST_STORIES, **REGISTER_STORIES, **WARNING_STORIES}
 
 
 def story(dump: Dump, about: Subject, suspects: Sequence[Suspect] = ()) -> Story:
@@ -87,6 +88,13 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
             "",
             NO_SIGN,
         )
+    if dump.attempts:
+        return Story(
+            "the text shows what mtrr_cleanup tried, and not what came of it: the registers aren't in it",
+            "arch/x86/kernel/cpu/mtrr/cleanup.c, mtrr_cleanup(): it tries sizes of granules and chunks, and "
+            'prints the registers behind "New variable MTRRs" if one of them will do',
+            NO_SIGN,
+        )
     if dump.unread or any(TOLD.search(line.text) for line in dump.prose):
         return Story("what the text has about memory types wasn't understood", "", "")
     return Story("nothing here is about memory types", "", "")
@@ -94,7 +102,8 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
 
 def _shown(dump: Dump) -> list[tuple[str, bool]]:
     return [
-        ("MTRRs", bool(dump.mtrrs) or dump.mtrr_map is not None),
+        ("MTRRs", dump.mtrr is not None or dump.mtrr_map is not None),
+        ("headings of MTRRs without a register", bool(dump.mtrrs) and dump.mtrr is None),
         ("the PAT", bool(dump.pat.types)),
         ("reservations", bool(dump.entries)),
     ]

@@ -189,11 +189,25 @@ def _huge(case: Case) -> Story:
         None: "more than one type there (6.5 and later: or aren't known; before: or several registers that "
         "don't say write-back)",
     }[linux_source.is_newer(case.age, 6, 5)]
+    if _has_one_type(case):
+        assert case.dump.mtrr_map is not None
+        why = (
+            f"{why}, says the line. The map of them in line {case.dump.mtrr_map.line} has no boundary there, "
+            "so that the text doesn't say why"
+        )
     return Story(
         f"{where(case.about.span)} is mapped with small pages, as the MTRRs have {why}",
         "arch/x86/mm/pgtable.c, pmd_set_huge() and pud_set_huge()",
         "no",
     )
+
+
+def _has_one_type(case: Case) -> bool:
+    """Whether the text has all of the map of MTRRs, and that says one type of the range, or nothing."""
+    mapped, span = case.dump.mtrr_map, case.about.span
+    if mapped is None or span is None or len(mapped.spans) != mapped.entries or not mapped.entries:
+        return False
+    return all(each.contains(span) or not each.overlaps(span) for each, _ in mapped.spans)
 
 
 def _cpa(case: Case) -> Story:

@@ -86,7 +86,8 @@ def _told(folder: Path) -> int:
 
 def _wait_until_told(folder: Path, tests: int, run: subprocess.Popen[bytes]) -> None:
     """Wait until a run has told so many tests, or has ended."""
-    end = time.monotonic() + 120
+    # Of a stopped worker nobody knows for 30 s, and two that begin again boot their templates.
+    end = time.monotonic() + 240
     while _told(folder) < tests:
         assert time.monotonic() < end, "the run stands still"
         with contextlib.suppress(subprocess.TimeoutExpired):
