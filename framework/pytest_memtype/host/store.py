@@ -336,7 +336,7 @@ def disk_full(cache: Path) -> HostError:
     """The error that says that the disk of the cache is full."""
     free = shutil.disk_usage(cache).free
     return HostError(
-        f"{cache}: disk is full ({free >> 20} MiB free, a kernel and the suite's templates take 7 GiB); "
+        f"{cache}: disk is full ({free >> 20} MiB free, a kernel and the suite's templates take 13 GiB); "
         "free some, or set MEMTYPE_CACHE to a folder on another disk"
     )
 
