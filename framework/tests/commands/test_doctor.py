@@ -11,6 +11,7 @@ from pytest_memtype.cli import main
 from pytest_memtype.commands import doctor
 from pytest_memtype.commands.doctor import Check, checks
 from pytest_memtype.machine import qemu_versions
+from pytest_memtype.machine.template_store import RESERVE, SUITE
 
 
 def complaints(found: list[Check]) -> list[Check]:
@@ -128,10 +129,15 @@ def test_a_disk_that_templates_find_no_room_on_is_told(
 ) -> None:
     monkeypatch.setenv("MEMTYPE_CACHE", str(tmp_path))
     usage = shutil.disk_usage(tmp_path)
-    for free, advice in ((9 << 30, ""), (7 << 30, "templates anew each time"), (1 << 30, "free 2 GiB")):
+    enough, gib = SUITE + RESERVE, 1 << 30
+    for free, advice in (
+        (enough + gib, ""),
+        (enough - gib, "templates anew each time"),
+        (gib, "free 2 GiB"),
+    ):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
         (cache,) = (check for check in checks() if check.name == "cache folder")
-        assert cache.ok == (free > 2 << 30)
+        assert cache.ok == (free > 2 * gib)
         assert (advice in cache.advice) if advice else not cache.advice
 
 
