@@ -7,6 +7,7 @@ is whole of it.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -437,12 +438,23 @@ def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
                 named[row.number] = match["function"]
     if not named:
         return found
-    result = []
-    for each in found:
-        if each.kind is Kind.SANITY:
-            last = max(each.lines)
-            below = next((named[last + n] for n in (1, 2, 3) if last + n in named), None)
-            result.append(each if below is None else replace(each, caller=below))
-        else:
-            result.append(each)
-    return result
+    checks = {line for each in found if each.kind is Kind.SANITY for line in each.lines}
+    return [_with_caller(each, named, checks) if each.kind is Kind.SANITY else each for each in found]
+
+
+def _with_caller(check: Complaint, named: Mapping[int, str], checks: Collection[int]) -> Complaint:
+    """A failed sanity check with its caller, if the lines below each of its repetitions name one alone.
+
+    :param check: The complaint.
+    :param named: The functions that lines name, by the line.
+    :param checks: The lines of all failed sanity checks: what stands below the next one is that one's.
+    """
+    below = set()
+    for line in check.lines:
+        for number in range(line + 1, line + 4):
+            if number in checks:
+                break
+            if number in named:
+                below.add(named[number])
+                break
+    return replace(check, caller=below.pop()) if len(below) == 1 else check

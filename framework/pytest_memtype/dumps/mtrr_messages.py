@@ -93,7 +93,7 @@ MTRR_FORMS: Final = (
     form(
         Kind.MTRR_WC_FAILED,
         "mtrr",
-        rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{HEX})-"
+        rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{HEX}) ?- ?"
         rf"(?P<end>{HEX})"
         rf"{NUMBER_ENDS}\]?(?:: -(?P<errno>\d{{1,3}})\b)?|.{{0,40}})|MTRR allocation failed)",
     ),

@@ -42,7 +42,7 @@ MOST_UNREAD: Final = 100
 _OUTPUT: Final = re.compile(
     r"^\s*(?:x86/|mtrr(?::|_cleanup| *[=\d])|MTRR(?:s|_\w+)?(?::| *[=\d])"
     r"|MTRR (?:default|fixed|variable|map|MAP|allocation|check|overview|[Rr]anges?)\b"
-    r"|reg\d|PAT(?::| (?:enabled|not|support)\b)|(?:io|mem)remap(?:_change|\w*\+0x|:)"
+    r"|\w{1,30}MTRR\w?: |reg\d|PAT(?::| (?:enabled|not|support)\b)|(?:io|mem)remap(?:_change|\w*\+0x|:)"
     r"|(?:io|mem)remap (?:error|memtype|reserve|on RAM|attempted)"
     r"|TOM2|resource (?:map )?sanity|CPA[: ])"
 )

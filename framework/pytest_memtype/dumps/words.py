@@ -36,8 +36,8 @@ TYPE: Final = (
 """A regular expression of a kernel's word for a type."""
 
 ABOUT: Final = re.compile(
-    r"\bmtrrs?\b|\bmemtype_|_memtype\b|\bmemory types?\b|\bx86/(?:mm/)?pat\b|\bx86 PAT\b|\bPAT: |\bioremap"
-    r"|\bmemremap|\bpat_enabled|\bTOM2\b|\bwrite-combin|\buncach",
+    r"mtrr|track_pfn|pfnmap_track|\bmemtype_|_memtype\b|\bmemory types?\b|\bx86/(?:mm/)?pat\b|\bx86 PAT\b"
+    r"|\bPAT: |\bioremap|\bmemremap|\bpat_enabled|\bTOM2\b|\bwrite-combin|\buncach",
     re.I,
 )
 """A regular expression of words that output about memory types has."""

@@ -8,11 +8,14 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Kernel, Kind
 from pytest_memtype.spec.linux_versions import Version
+from pytest_memtype.x86.memtype import MemType
 
 _FIRST: Final[Version] = (0, 0, 0)
 
 _MOVED: Final[Version] = (5, 6, 0)
 """arch/x86/mm/pat/ came with 5.6, and with it the names memtype_reserve() and memtype_free()."""
+
+_TYPES_COMPATIBLE: Final[Version] = (2, 6, 20)
 
 _BRACKETS: Final[Version] = (3, 5, 0)
 """Ranges are printed as ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4)."""
@@ -102,6 +105,22 @@ def _forms(complaint: Complaint) -> Iterator[tuple[Version, bool]]:
         yield _LABELS, complaint.labelled
     if complaint.kind in _WITH_BRACKETS and complaint.span is not None:
         yield _BRACKETS, "[mem" in complaint.raw
+    if is_of_the_older_rule(complaint):
+        yield _TYPES_COMPATIBLE, False
+
+
+def is_of_the_older_rule(complaint: Complaint) -> bool:
+    """Whether an MTRR was refused within an uncachable one, as only kernels before 2.6.20 do.
+
+    types_compatible() is of November 2006 ("x86: fix MTRR code"), and came with 2.6.20.
+
+    :param complaint: A message of the text's.
+    """
+    return (
+        complaint.kind is Kind.MTRR_MISMATCH
+        and complaint.held[:1] == (MemType.UC,)
+        and complaint.asked not in (None, MemType.UC)
+    )
 
 
 def _place(known: Age, places: Sequence[tuple[Version, str]]) -> str:

@@ -56,21 +56,19 @@ def _mtrr_mismatch(case: Case) -> Story:
     return Story(
         f"a variable MTRR was to make {where(case.about.span)} {said(case.main.asked)}, and another "
         f"register calls that {said(held)}: it was refused, and the memory stays as it is{register}",
-        _rule_of_types(case, held),
+        _rule_of_types(case),
         _SLOW,
         advice,
     )
 
 
-def _rule_of_types(case: Case, held: MemType | None) -> str:
+def _rule_of_types(case: Case) -> str:
     """The rule that refused a register within one of another type.
 
-    types_compatible() is of November 2006 ("x86: fix MTRR code"), and came with 2.6.20. Before, as in
-    2.4.20's arch/i386/kernel/mtrr.c, the new register had to be the uncachable one. So the line itself shows
-    where the older rule was asked.
+    Before types_compatible(), as in 2.4.20's arch/i386/kernel/mtrr.c, the new register had to be the
+    uncachable one. So the line itself may show that the older rule was asked.
     """
-    shown = held is MemType.UC and case.main.asked not in (None, MemType.UC)
-    if shown or linux_source.is_newer(case.age, 2, 6, 20) is False:
+    if linux_source.is_of_the_older_rule(case.main) or linux_source.is_newer(case.age, 2, 6, 20) is False:
         return (
             "arch/i386/kernel/cpu/mtrr/main.c (2.4: arch/i386/kernel/mtrr.c), mtrr_add_page(), before "
             "2.6.20: a register may lie within another of a different type only if the new one is "
