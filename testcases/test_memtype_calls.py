@@ -11,6 +11,7 @@ import errno
 import pytest
 
 from pytest_memtype import Guest, InMemory, Layout, MemType, Region
+from pytest_memtype.errors import SyscallRefused
 
 pytestmark = [pytest.mark.needs_module, pytest.mark.needs_config("KPROBES")]
 
@@ -324,6 +325,26 @@ def test_a_process_whose_direct_map_can_not_follow(guest: Guest) -> None:
     assert outcome.mapping is None
     assert listed(guest, low) == before
     assert guest.kernel.direct_pages(low).types == (WB,)
+
+
+def test_a_fork_whose_reservation_is_refused(guest: Guest) -> None:
+    """track_pfn_copy() reserves for the child: fork() fails, and what the parent has stays."""
+    if guest.version >= (6, 16):
+        pytest.skip("since 6.16 a child shares its parent's reservation, and fork() asks for none")
+    if guest.version < (6, 1):
+        pytest.skip("5.10 warns when it unmaps the half of a child, as bug fork-oom-leak has it")
+    bar, process = guest.mmio(pages=2), guest.process("X")
+    mapping = process.mmap(bar, WC).mapping
+    assert mapping is not None
+    with guest.faults.fail("memtype_reserve", task=process, returns=-errno.EBUSY) as fault:
+        with pytest.raises(SyscallRefused):
+            process.fork()
+        assert fault.counts.failed == 1
+    assert listed(guest, bar) == [(bar, WC)]
+    assert [each.memtype for each in guest.tracked(bar)] == [WC]
+    child = process.fork()
+    assert listed(guest, bar) == [(bar, WC)] * 2
+    child.exit()
 
 
 def test_who_does_not_ask_which_type_it_got(guest: Guest) -> None:
