@@ -83,7 +83,7 @@ def test_a_mapping_that_is_given_back_twice(guest: Guest) -> None:
 @pytest.mark.expect_oops(match="iounmap")
 def test_iounmap_of_the_direct_map(guest: Guest) -> None:
     if guest.version < (6, 12):
-        pytest.skip("before 6.12 (is_ioremap_addr()) iounmap() silently returns: it may be of memremap()")
+        pytest.skip("before 6.12 (is_ioremap_addr()) iounmap() says nothing of addresses below high_memory")
     window = guest.region(0xA0000, PAGE)
     guest.kernel.call("iounmap", guest.kernel.direct(window))
     assert len(guest.reports()) == 1

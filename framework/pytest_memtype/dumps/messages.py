@@ -12,10 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind, Line, Span
-from pytest_memtype.dumps.message_form import HEX as _HEX
-from pytest_memtype.dumps.message_form import NUMBER_ENDS as _NUMBER_ENDS
-from pytest_memtype.dumps.message_form import Form
-from pytest_memtype.dumps.message_form import form as _form
+from pytest_memtype.dumps.message_form import HEX, NUMBER_ENDS, Form, form
 from pytest_memtype.dumps.mtrr_messages import MTRR_FORMS
 from pytest_memtype.dumps.text import Cursor, Row
 from pytest_memtype.dumps.words import TYPE, type_of_number, type_of_word
@@ -35,7 +32,7 @@ def _range(name: str = "", end: str = "end") -> str:
     :param name: What the names of its groups end with.
     :param end: ``last`` where the message has the last byte whatever the version.
     """
-    first, last = rf"(?P<start{name}>{_HEX})", rf"(?P<{end}{name}>{_HEX}){_NUMBER_ENDS}"
+    first, last = rf"(?P<start{name}>{HEX})", rf"(?P<{end}{name}>{HEX}){NUMBER_ENDS}"
     return rf"(?:\[mem )?{first}\s?-\s?{last}(?P<bracket{name}>\])?"
 
 
@@ -58,14 +55,14 @@ _PAIR: Final = rf"(?P<first>{TYPE})<\s?-\s?>(?P<second>{TYPE})"
 
 _FORMS: Final = (
     # arch/x86/mm/pat/memtype_interval.c, memtype_check_conflict(); before, pat_rbtree.c, and pat.c.
-    _form(
+    form(
         Kind.CONFLICTING_TYPES,
         "conflicting memory types",
         rf"{_WHO}conflicting memory types(?: {_told_or_hidden()}(?:\s+{_PAIR})?)?",
         "second",
     ),
     # arch/x86/mm/pat/memtype.c, memtype_reserve(), which was reserve_memtype() before 5.6.
-    _form(
+    form(
         Kind.RESERVE_FAILED,
         "memtype",
         r"\b(?:memtype_reserve|reserve_memtype) failed:?(?<!ioremap memtype_reserve failed)"
@@ -74,7 +71,7 @@ _FORMS: Final = (
         rf"(?: {_told_or_hidden()}(?:,? track (?P<track>{TYPE}|-))?(?:, req (?P<asked>{TYPE}))?)?",
         "asked",
     ),
-    _form(
+    form(
         Kind.RESERVED,
         "memtype",
         rf"\b(?:memtype_reserve|reserve_memtype) added(?: {_range()}(?:, track (?:{TYPE})"
@@ -82,25 +79,25 @@ _FORMS: Final = (
         "granted",
     ),
     # memtype_free(), where something was freed; in 2.6.32 behind "freeing invalid memtype", too.
-    _form(
+    form(
         Kind.FREED,
         "memtype",
         rf"\b(?:memtype_free|free_memtype) request {_range()}",
     ),
-    _form(
+    form(
         Kind.RAM_RESERVE_FAILED,
         "reserve_ram_pages_type failed",
         rf"\breserve_ram_pages_type failed(?: {_range()}(?:, track 0x(?P<track_number>[0-9a-f]{{1,4}})"
         r"(?:, req 0x(?P<asked_number>[0-9a-f]{1,4}))?)?)?",
         "asked_number",
     ),
-    _form(
+    form(
         Kind.FREEING_INVALID,
         "freeing invalid memtype",
         rf"{_WHO}freeing invalid memtype(?: {_range()})?",
         "end",
     ),
-    _form(
+    form(
         Kind.USER_REFUSED,
         "map pfn",
         rf"{_WHO}map pfn expected mapping(?: type (?P<asked>{TYPE})(?: for {_range()}(?:, got "
@@ -108,14 +105,14 @@ _FORMS: Final = (
         "held",
     ),
     # arch/x86/mm/pat.c, map_devmem(), until 2.6.29.
-    _form(
+    form(
         Kind.DEVMEM_TYPE,
         "expected mapping",
         rf"{_WHO}/dev/mem expected mapping(?: type (?P<asked>{TYPE})(?: for {_range()}(?:, got "
         rf"(?P<held>{TYPE}))?)?)?",
         "held",
     ),
-    _form(
+    form(
         Kind.USER_RAM,
         "map pfn",
         rf"{_WHO}map pfn RAM range(?: req (?P<asked>{TYPE})(?: for {_range()}(?:, got "
@@ -123,85 +120,85 @@ _FORMS: Final = (
         "granted",
     ),
     # arch/x86/mm/ioremap.c, __ioremap_caller().
-    _form(
+    form(
         Kind.IOREMAP_REFUSED,
         "ioremap error",
         rf"\bioremap error(?: for {_range()}(?:,? requested 0x(?P<asked_number>[0-9a-f]{{1,4}})"
         r"(?:,? got 0x(?P<held_number>[0-9a-f]{1,4}))?)?)?",
         "held_number",
     ),
-    _form(
+    form(
         Kind.IOREMAP_FAILED,
         "ioremap",
         r"\bioremap (?:memtype_reserve|reserve_memtype) failed(?: (?P<errno>-?\d{1,4}))?",
         "errno",
     ),
-    _form(
+    form(
         Kind.IOREMAP_ON_RAM,
         "ioremap on ram",
-        rf"\bioremap on RAM at (?P<start>{_HEX})(?: - (?P<last>{_HEX}){_NUMBER_ENDS})?",
+        rf"\bioremap on RAM at (?P<start>{HEX})(?: - (?P<last>{HEX}){NUMBER_ENDS})?",
         "last",
     ),
-    _form(Kind.IOREMAP_ON_RAM, "ioremap on ram", rf"\bioremap on RAM pfn (?P<pfn>{_HEX}){_NUMBER_ENDS}"),
-    _form(
+    form(Kind.IOREMAP_ON_RAM, "ioremap on ram", rf"\bioremap on RAM pfn (?P<pfn>{HEX}){NUMBER_ENDS}"),
+    form(
         Kind.IOREMAP_BEYOND,
         "invalid physical address",
-        rf"\bioremap: invalid physical address (?P<start>{_HEX}){_NUMBER_ENDS}",
+        rf"\bioremap: invalid physical address (?P<start>{HEX}){NUMBER_ENDS}",
     ),
     # kernel/iomem.c, memremap().
-    _form(
+    form(
         Kind.MEMREMAP_ON_RAM,
         "memremap attempted on ram",
-        rf"\bmemremap attempted on ram (?P<start>{_HEX})(?: size: (?P<size>{_HEX}){_NUMBER_ENDS})?",
+        rf"\bmemremap attempted on ram (?P<start>{HEX})(?: size: (?P<size>{HEX}){NUMBER_ENDS})?",
         "size",
     ),
-    _form(
+    form(
         Kind.MEMREMAP_MIXED,
         "memremap attempted on",
         r"\bmemremap attempted on (?:mixed|unknown/mixed) range "
-        rf"(?P<start>{_HEX})(?: size: (?P<size>{_HEX}){_NUMBER_ENDS})?",
+        rf"(?P<start>{HEX})(?: size: (?P<size>{HEX}){NUMBER_ENDS})?",
         "size",
     ),
     # memtype.c, memtype_kernel_map_sync(); pat.c's reserve_pfn_range() in 2.6.29, and for /dev/mem
     # phys_mem_access_prot_allowed() from 2.6.26 to 2.6.29, which put their names or the file's in front.
-    _form(
+    form(
         Kind.CHANGE_FAILED,
         "ioremap_change_attr failed",
         rf"{_WHO}(?:/dev/mem |reserve_pfn_range )?ioremap_change_attr failed"
         rf"(?: (?P<asked>{TYPE})(?: for {_range()})?)?",
         "end",
     ),
-    _form(
+    form(
         Kind.DEVMEM_REFUSED,
         "tried to access /dev/mem",
-        rf"\bProgram (?P<process3>.{{1,15}}?) tried to access /dev/mem between(?: \[mem (?P<start>{_HEX})-"
-        rf"(?P<end>{_HEX})(?P<bracket>\])| (?P<start_old>{_HEX})->(?P<end_old>{_HEX}))?",
+        rf"\bProgram (?P<process3>.{{1,15}}?) tried to access /dev/mem between(?: \[mem (?P<start>{HEX})-"
+        rf"(?P<end>{HEX})(?P<bracket>\])| (?P<start_old>{HEX})->(?P<end_old>{HEX}))?",
     ),
     # kernel/resource.c, iomem_map_sanity_check(); the old form until 3.15.
-    _form(
+    form(
         Kind.SANITY,
         "sanity check",
         # Both end with the last byte, which may be an even one: end = addr + size - 1, and %pR.
         rf"\bresource sanity check: requesting {_range(end='last')},? which spans more than "
         rf"(?P<other>.{{1,64}}?) {_range('_other', 'last')}",
     ),
-    _form(
+    form(
         Kind.SANITY,
         "sanity check",
-        rf"\bresource map sanity check conflict:? +(?P<start>{_HEX}) (?P<last>{_HEX}) "
-        rf"(?P<start_other>{_HEX}) "
-        rf"(?P<last_other>{_HEX}) (?P<other>\S.{{0,63}})",
+        rf"\bresource map sanity check conflict:? +(?P<start>{HEX}) (?P<last>{HEX}) "
+        rf"(?P<start_other>{HEX}) "
+        rf"(?P<last_other>{HEX}) (?P<other>\S.{{0,63}})",
     ),
     # arch/x86/mm/ioremap.c, __ioremap_caller() as of 4.4: a WARN, behind iomem_map_sanity_check()'s line.
-    _form(Kind.SANITY, "mapping multiple bars", r"\bInfo: mapping multiple BARs\. Your kernel is fine"),
+    form(Kind.SANITY, "mapping multiple bars", r"\bInfo: mapping multiple BARs\. Your kernel is fine"),
     # arch/x86/mm/pgtable.c, pud_set_huge() and pmd_set_huge().
-    _form(
+    form(
         Kind.HUGE_PAGE,
         "mtrr override",
         rf"\bp[mu]d_set_huge: Cannot satisfy {_range()} with a huge-page mapping due to MTRR override",
     ),
     # arch/x86/mm/pat/set_memory.c.
-    _form(
+    form(
         Kind.CPA,
         "cpa",
         # verify_rwx() says "detected" since it is there, 6.1; "refuse" was linux-next's.
@@ -262,7 +259,7 @@ def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
 
 
 #: The end of "conflicting memory types", where another CPU's line has overwritten its beginning.
-_REST: Final = re.compile(rf"^\s*-?{_HEX} {_PAIR}\s*$", re.I)
+_REST: Final = re.compile(rf"^\s*-?{HEX} {_PAIR}\s*$", re.I)
 
 
 def _is_rest(cursor: Cursor, index: int) -> bool:
@@ -280,18 +277,18 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
         body = _PAT_PREFIX.sub("", text).strip()
         stripped = len(text.rstrip()) - len(body)
         low = body.lower()
-        for form in _FORMS:
-            match = form.pattern.search(body) if form.trigger in low else None
+        for each in _FORMS:
+            match = each.pattern.search(body) if each.trigger in low else None
             # What begins in a later line is that line's.
             if match is None or match.start() + stripped >= len(row.message.rstrip()):
                 continue
-            if form.whole and match[form.whole] is None:
+            if each.whole and match[each.whole] is None:
                 if row.prefixed or any(match.groups()):
-                    partial = partial or (form, match)
+                    partial = partial or (each, match)
             elif not row.prefixed and _QUESTION.match(body, match.end()):
                 return None
             elif not _goes_on(cursor, index + count, body, match):
-                return _complaint(form, match, row, cursor.use(index, count)), count, True
+                return _complaint(each, match, row, cursor.use(index, count)), count, True
             break
     if partial is None:
         return None
