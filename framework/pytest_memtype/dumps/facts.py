@@ -81,6 +81,10 @@ class Kind(enum.Enum):
     PAT_DISABLED = "PAT support disabled"
     """By the command line (nopat), or for another reason that the line says."""
 
+    FWTS = "mtrr: fwts' finding"
+    """Memory of ``/proc/iomem`` that has types which the firmware test suite doesn't expect there (``held``),
+    or lacks one that it does (``asked``), by ``/proc/mtrr``."""
+
     CPA = "CPA"
     """A change of page attributes that met something unexpected."""
     WARNING = "WARNING"
@@ -366,6 +370,7 @@ class Dump:
     :param mtrr_map: The line "MTRR map".
     :param pat: The PAT.
     :param complaints: The messages, in the order of the text. Equal ones were put together.
+    :param panic: The panic that the boot ended with, its reason without the words before it.
     :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
     :param freed: What was given back, which debugpat logs as well: of :attr:`Kind.FREED`.
     :param request_stack: The callers of a request, the innermost first, of a stack without a WARNING.
@@ -395,6 +400,7 @@ class Dump:
     mtrr_map: MtrrMap | None = None
     pat: Pat = field(default_factory=Pat)
     complaints: tuple[Complaint, ...] = ()
+    panic: Line | None = None
     made: tuple[Complaint, ...] = ()
     freed: tuple[Complaint, ...] = ()
     request_stack: tuple[str, ...] = ()

@@ -1,13 +1,36 @@
-"""The firmware test suite's "MTRR overview" (fwts, src/cpu/mtrr/mtrr.c)."""
+"""The firmware test suite's "MTRR overview", and what it finds (fwts, src/cpu/mtrr/mtrr.c)."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from pytest_memtype.dumps.facts import Mtrrs, Register
+from pytest_memtype.dumps.facts import Kind, Mtrrs, Register
+from pytest_memtype.dumps.message_form import HEX, form
 from pytest_memtype.dumps.text import Cursor
-from pytest_memtype.dumps.words import type_of_word
+from pytest_memtype.dumps.words import TYPE, type_of_word
+
+_MEMORY: Final = (
+    rf"Attr: Test \d{{1,3}}, Memory range (?P<start>{HEX}) to (?P<last>{HEX})(?: \((?P<name>[^()]{{1,80}})\)"
+)
+_TYPES: Final = rf"(?: (?P<first>{TYPE}))?(?: (?P<second>{TYPE}))?"
+
+FWTS_FORMS: Final = (
+    # validate_iomem(); behind the types there may be " Default (Uncached)".
+    form(
+        Kind.FWTS,
+        "attr: test",
+        rf"\bMTRRIncorrect{_MEMORY}(?: has incorrect attribute{_TYPES})?)?",
+        "name",
+    ),
+    form(
+        Kind.FWTS,
+        "attr: test",
+        rf"\bMTRRLacking{_MEMORY}(?: is lacking attribute(?: (?P<asked>{TYPE}))?)?)?",
+        "name",
+    ),
+)
+"""The forms of what it finds; of two that match a line the first counts."""
 
 _REGISTER: Final = re.compile(
     r"\bReg (?P<number>\d{1,3}): 0x(?P<start>[0-9a-f]{1,16}) - 0x(?P<end>[0-9a-f]{1,16}) \(\s*\d+ [KM]B\)\s+"
@@ -18,7 +41,7 @@ _UNUSED: Final = re.compile(r"\bReg (?P<number>\d{1,3}): disabled")
 
 
 def fwts(cursor: Cursor) -> list[Mtrrs]:
-    """The listings in a text; their ends are exclusive."""
+    """The listings in a text."""
     variable: list[Register] = []
     unused: list[int] = []
     lines: list[int] = []
@@ -44,8 +67,9 @@ def fwts(cursor: Cursor) -> list[Mtrrs]:
             unused.append(number)
             continue
         start, end = int(match["start"], 16), int(match["end"], 16)
-        memtype = type_of_word(match["type"])
-        variable.append(Register(number, start, memtype, size=max(0, end - start), line=row.number))
+        # entry->end was start + size once, and is start + size - 1 in the fwts of 2018.
+        size = max(0, end + end % 2 - start)
+        variable.append(Register(number, start, type_of_word(match["type"]), size=size, line=row.number))
     if lines:
         found.append(_facts(variable, unused, lines, cut))
     for index in headings if found else ():

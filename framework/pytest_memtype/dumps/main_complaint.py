@@ -46,6 +46,7 @@ _REGISTERS: Final = (
     frozenset({Kind.MTRR_CLEANUP_FAILED}),
     frozenset({Kind.MTRR_WC_FAILED, Kind.MTRR_LOSES_RAM, Kind.MTRR_BAD_MASK}),
     frozenset({Kind.SANITY}),
+    frozenset({Kind.FWTS}),
     frozenset({Kind.MTRR_INCONSISTENT}),
     frozenset({Kind.PAT_SKIPPED, Kind.MTRR_OFF}),
     # What follows where they are off.

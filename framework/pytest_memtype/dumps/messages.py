@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind, Line, Span
+from pytest_memtype.dumps.fwts import FWTS_FORMS
 from pytest_memtype.dumps.message_form import HEX, NUMBER_ENDS, Form, form
 from pytest_memtype.dumps.mtrr_messages import MTRR_FORMS
 from pytest_memtype.dumps.text import Cursor, Row
@@ -206,6 +207,7 @@ _FORMS: Final = (
         r"|: called for zero pte\. vaddr = (?P<address>[0-9a-f]{1,16}))",
     ),
     *MTRR_FORMS,
+    *FWTS_FORMS,
 )
 
 _TRIGGERS: Final = re.compile(
@@ -333,7 +335,7 @@ def _complaint(
     pid = groups.get("pid") or groups.get("pid2")
     errno = groups.get("errno")
     address = groups.get("address")
-    span = _span(groups)
+    span = _span(groups, name=groups.get("name") or "")
     if span is not None and not _is_range(form.kind, span):
         span = None
     return Complaint(

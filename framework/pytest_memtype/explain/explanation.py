@@ -244,9 +244,11 @@ def _differ(dump: Dump, found: list[_Run], start: int, end: int) -> bool:
 
 def _types(explanation: Explanation) -> Iterator[str]:
     about = explanation.about
-    if about.asked is not None and about.main is not None:
+    # What fwts found nobody has asked for, and the registers hold it.
+    by_request = about.main is None or about.main.kind is not Kind.FWTS
+    if about.asked is not None and about.main is not None and by_request:
         yield _sentence(f"asked for: {said(about.asked)}, by {who(about.main)}")
-    if about.held:
+    if about.held and by_request:
         both = " and ".join(said(each) for each in about.held)
         yield _sentence(f"held: {both}; by whom the line doesn't say{_other_request(explanation.dump)}")
     if about.granted is not None:
@@ -295,7 +297,12 @@ def _bugs(explanation: Explanation) -> Iterator[str]:
 
 
 def _besides(explanation: Explanation) -> Iterator[str]:
-    about = explanation.about
+    about, panic = explanation.about, explanation.dump.panic
+    if panic is not None and about.main is not None and about.main.line < panic.number:
+        yield (
+            f"line {panic.number}: the kernel panics later ({panic.text}). Whether that comes of it the text "
+            "doesn't say"
+        )
     shown = 0
     for each in explanation.dump.complaints:
         same = about.span is not None and each.span == about.span and each.kind is not Kind.MTRR_NOT_REMOVED

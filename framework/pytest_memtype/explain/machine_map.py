@@ -63,6 +63,11 @@ def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:
     if not found:
         beside = (each.other for each in dump.of(Message.SANITY) if each.span == span)
         found = [(each.name, each) for each in beside if each is not None and each.overlaps(span)]
+        # fwts names the line of /proc/iomem that it looked at.
+        tested = (each.span for each in dump.of(Message.FWTS) if each.span is not None)
+        found += [
+            (f"{each.name} (/proc/iomem)", each) for each in tested if each.name and each.overlaps(span)
+        ]
     return list(dict.fromkeys(found))
 
 

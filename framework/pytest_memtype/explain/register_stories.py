@@ -164,6 +164,41 @@ def _bad_mask(case: Case) -> Story:
     )
 
 
+_FIXED: Final = 1 << 20
+"""Below it the fixed ranges decide where they are on."""
+
+
+def _fwts(case: Case) -> Story:
+    span = case.main.span
+    memory = f"{span.name}, {where(span)}," if span is not None and span.name else where(span)
+    rule = (
+        "none of Linux': fwts (src/cpu/mtrr/mtrr.c, validate_iomem()) wants RAM to be write-back, memory of "
+        "devices that isn't prefetchable uncached, and what is prefetchable not write-back"
+    )
+    if case.main.asked is not None:
+        found = f"isn't {said(case.main.asked)}, as it should be"
+    else:
+        found = f"is {' and '.join(map(said, case.main.held)) or said(None)}, as it shouldn't be"
+    answer = f"the firmware test suite found by /proc/mtrr that {memory} {found}"
+    if span is not None and span.end < _FIXED:
+        return Story(
+            f"{answer}. That may be no fault: below 1 MiB the fixed ranges decide, and /proc/mtrr has none",
+            rule,
+            NO_SIGN,
+            ("boot 6.5 or later with mtrr=debug: its log has the fixed ranges",),
+        )
+    cached = MemType.WB in case.main.held and span is not None and span.name != "System RAM"
+    return Story(
+        answer,
+        rule,
+        "maybe: who maps it with write-back gets it cached. ioremap() doesn't: its uncached mappings are "
+        "uncached whatever an MTRR says"
+        if cached
+        else "no: memory is slower than it could be",
+        ("the firmware should be mended: /proc/mtrr and /proc/iomem show which register is wrong",),
+    )
+
+
 _UNCHECKED: Final = "maybe: nobody checks that mappings of one page have one type"
 
 
@@ -303,6 +338,7 @@ REGISTER_STORIES: Final[dict[Kind, Story | Teller]] = {
     Kind.MTRR_CLEANED: _cleaned,
     Kind.MTRR_LOSES_RAM: _loses_ram,
     Kind.MTRR_BLANK: _blank,
+    Kind.FWTS: _fwts,
     Kind.MTRR_OFF: _mtrr_off,
     Kind.PAT_SKIPPED: _mtrr_off,
     Kind.PAT_ABSENT: _pat_off,

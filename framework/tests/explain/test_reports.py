@@ -303,14 +303,6 @@ def test_a_line_of_freebsds_is_not_judged_by_linux(bugs: list[Bug]) -> None:
     assert "FreeBSD" not in explain(read(linux), bugs).story.answer
 
 
-def test_a_failure_that_fwts_found_is_not_denied(bugs: list[Bug]) -> None:
-    text = (
-        "MTRR overview test failed\nFAILED [MEDIUM] MTRRIncorrectAttr: Test 1, Memory range 0x1000 to 0x8dfff"
-    )
-    answer = explain(read(text), bugs).story.answer
-    assert answer == "what the text has about memory types wasn't understood"
-
-
 def test_a_listing_that_nobody_reads_is_not_denied(bugs: list[Bug]) -> None:
     text = "> show mtrr\nNo  Type            From         To\n00  Writeback       000000000    07fffffff\n"
     answer = explain(read(text), bugs).story.answer
