@@ -12,7 +12,8 @@ from pytest_memtype.host.progress import silent
 from pytest_memtype.target.target import Target
 
 
-@pytest.fixture(scope="session")
+# Not the session's: under TCG it takes a third of a CPU for nothing.
+@pytest.fixture(scope="package")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HandStarted]:
     with hand_started(tmp_path_factory.mktemp("machine")) as made:
         yield made
