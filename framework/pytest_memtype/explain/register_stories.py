@@ -217,8 +217,12 @@ def _mtrr_off(case: Case) -> Story:
         pat = f"the PAT isn't used either: {off.raw}"
     writeback = ""
     if off is None and _write_back_is_uncached(case.age):
+        # memtype_reserve() only asks the MTRRs where pat_enabled() is true: before 6.2 that is under a
+        # hypervisor alone, if the PAT isn't set up (init_cache_modes(), 72cbc8f04fe2).
+        where_it_is = "" if used or case.dump.hypervisor is not None else "in a virtual machine "
         writeback = (
-            ", and who asks for write-back gets uncached (UC-), as no MTRR says that the memory may be cached"
+            f", and {where_it_is}who asks for write-back gets uncached (UC-), as no MTRR says that the "
+            "memory may be cached"
         )
     return Story(
         f"{_whose(case)}; {pat}{writeback}{given}",
