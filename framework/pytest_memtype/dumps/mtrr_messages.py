@@ -59,7 +59,7 @@ MTRR_FORMS: Final = (
         "writable mtrr between",
         rf"\b(?:{_PREFIX})?writable mtrr between 0x70000000 and 0x7003FFFF may hang the CPU",
     ),
-    # Until 2.6, in front of the comparison with other registers.
+    # 2.6.9 to 2.6.18 have it there as well, 2.4 in mtrr_add_page(); later kernels don't.
     form(
         Kind.MTRR_REFUSED,
         "cannot set region below",
