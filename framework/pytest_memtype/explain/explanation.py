@@ -25,7 +25,7 @@ from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.size import format_size
 
 NONE: Final = "none"
-"""What stands for a fact that the report doesn't carry."""
+"""The word for a fact that the report doesn't carry."""
 
 _MOST: Final = 8
 

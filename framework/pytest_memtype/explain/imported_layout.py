@@ -26,7 +26,7 @@ _4G: Final = 1 << 32
 _TOM2_GRANULE: Final = 8 << 20
 LARGEST_WIDTH: Final = 52
 
-#: What an inclusive range of a size that no single register can hold is called.
+#: Bits of address that are taken at least, where the text says no width.
 _DEFAULT_WIDTH: Final = 36
 
 #: The most listings that are compared with the one that is taken.

@@ -41,7 +41,7 @@ _LABELLED: Final = frozenset({*_WITH_BRACKETS, Kind.CONFLICTING_TYPES}) - {Kind.
 
 #: The folder of what came to arch/x86/ with 2.6.24.
 _I386: Final = "arch/i386/"
-#: All code for MTRRs: 2.4.0 has it there.
+#: The file with all code for MTRRs in 2.4.0.
 _ONE_FILE: Final = f"{_I386}kernel/mtrr.c"
 
 NEW_MEMTYPE_ALLOWED: Final = "is_new_memtype_allowed() (arch/x86/include/asm/pgtable.h)"

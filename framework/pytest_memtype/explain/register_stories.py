@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Kind, Span
+from pytest_memtype.dumps.mtrr_cleanup import RESULT
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.bug_versions import UPDATES
 from pytest_memtype.explain.linux_source import Age
@@ -59,26 +60,25 @@ def _cleanup_failed(case: Case) -> Story:
 
 #: So many ranges are told.
 _MOST: Final = 4
-_RESULT: Final = re.compile(r"\bnum_reg: (\d+) lose cover RAM: (-?\d+)([KMG])")
 
 
 def _cleaned(case: Case) -> Story:
     place = linux_source.in_cleanup(case.age, "mtrr_cleanup")
-    result = _RESULT.search(case.main.raw)
+    result = RESULT.search(case.main.raw)
     if result is None:
         return Story(
             "mtrr_cleanup laid the registers out anew",
             place,
             'no, if no RAM is lost: the line "lose cover RAM" says how much',
         )
-    after, before = int(result[1]), _in_use(case)
+    after, before = int(result["registers"]), _in_use(case)
     if before is None:
         number = f"{after} are in use now"
     elif before == after:
         number = f"{after} are in use, as many as before"
     else:
         number = f"{after} are in use now, and were {before} before"
-    lost = "" if int(result[2]) <= 0 else f"{result[2]} {result[3]}iB of RAM"
+    lost = "" if int(result["lost"]) <= 0 else f"{result['lost']} {result['unit']}iB of RAM"
     return Story(
         f"mtrr_cleanup laid the registers out anew: {number}, and {lost or 'no RAM'} is left uncovered",
         place,
@@ -335,7 +335,7 @@ def _pat_off(case: Case) -> Story:
     )
 
 
-REGISTER_STORIES: Final[dict[Kind, Story | Teller]] = {
+REGISTER_STORIES: Final[dict[Kind, Teller]] = {
     Kind.MTRR_INCONSISTENT: _inconsistent,
     Kind.MTRR_BAD_MASK: _bad_mask,
     Kind.MTRR_CLEANUP_FAILED: _cleanup_failed,

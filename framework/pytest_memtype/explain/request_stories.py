@@ -297,7 +297,7 @@ def _wc_failed(case: Case) -> Story:
     )
 
 
-REQUEST_STORIES: Final[dict[Kind, Story | Teller]] = {
+REQUEST_STORIES: Final[dict[Kind, Teller]] = {
     Kind.MTRR_MISMATCH: _mtrr_mismatch,
     Kind.MTRR_OVERLAP: _mtrr_overlap,
     Kind.MTRR_FULL: _mtrr_full,

@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.hardware import is_no_x86
+from pytest_memtype.explain.architecture import is_no_x86
 from pytest_memtype.explain.logged_reservations import shortened_before
 from pytest_memtype.explain.reservation_bugs import REFUSED_PAIRS, surely_mixed
 from pytest_memtype.explain.story import (
@@ -368,7 +368,7 @@ def _devmem(case: Case) -> Story:
     )
 
 
-RESERVATION_STORIES: Final[dict[Kind, Story | Teller]] = {
+RESERVATION_STORIES: Final[dict[Kind, Teller]] = {
     Kind.CONFLICTING_TYPES: _conflict,
     Kind.RESERVE_FAILED: _reserve_failed,
     Kind.RESERVED: _reserved,

@@ -252,7 +252,7 @@ def _ioremap_beyond(case: Case) -> Story:
     )
 
 
-WARNING_STORIES: Final[dict[Kind, Story | Teller]] = {
+WARNING_STORIES: Final[dict[Kind, Teller]] = {
     Kind.SANITY: _sanity,
     Kind.HUGE_PAGE: _huge,
     Kind.CPA: _cpa,
