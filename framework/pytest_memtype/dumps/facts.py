@@ -20,7 +20,7 @@ class Kind(enum.Enum):
     """The kinds of messages that a kernel complains with, each called by its own words."""
 
     CONFLICTING_TYPES = "conflicting memory types"
-    """What is there already has two types: ``held`` is the pair. Its addresses are the request's."""
+    """The range has two types already: ``held`` is the pair. The addresses are the request's."""
     RESERVE_FAILED = "memtype_reserve failed"
     """``asked`` is what was asked for; ``granted`` is the kernel's word "track", which may be unchanged."""
     RESERVED = "memtype_reserve added"
@@ -90,7 +90,7 @@ class Kind(enum.Enum):
     WARNING = "WARNING"
     """A WARN in a function that has to do with memory types: ``function`` and ``trace``."""
     BUG = "kernel BUG"
-    """The same of a BUG, which ends the process."""
+    """A BUG in a function that has to do with memory types, which ends the process."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind
 from pytest_memtype.dumps.text import Cursor
-from pytest_memtype.dumps.warnings import PLACE, is_of_memory_types, with_stack, without_suffix
+from pytest_memtype.dumps.warnings import PLACE, ends_fault, is_of_memory_types, with_stack, without_suffix
 
 # report_bug(), lib/bug.c. The function stands below, where the registers are.
 _HEADER: Final = re.compile(r"\bkernel BUG at (?P<file>[\w./+~-]{1,200}):(?P<number>\d{1,6})!")
@@ -28,7 +28,9 @@ def kernel_bugs(cursor: Cursor) -> list[Complaint]:
         cursor.use(index)
         bug = Complaint(Kind.BUG, row.number, match[0], time=row.time, function=function, lines=(row.number,))
         found.append(with_stack(cursor, index + 1, bug))
-    return found
+    # Above a log people say which BUG it has.
+    named = {each.raw for each in found if each.function is not None}
+    return [each for each in found if each.function is not None or each.raw not in named]
 
 
 def _function(cursor: Cursor, start: int) -> str | None:
@@ -36,7 +38,7 @@ def _function(cursor: Cursor, start: int) -> str | None:
     function = None
     for number in range(start, min(start + _MOST_ROWS, len(cursor.rows))):
         message = cursor.rows[number].message
-        if "---[ end trace" in message or "cut here" in message:
+        if ends_fault(message):
             break
         place = PLACE.match(message)
         if place is None:

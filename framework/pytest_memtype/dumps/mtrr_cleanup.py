@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Mtrrs, Register
+from pytest_memtype.dumps.facts import Complaint, Kind, Mtrrs, Register
 from pytest_memtype.dumps.text import Cursor
 from pytest_memtype.dumps.words import type_of_word
 from pytest_memtype.x86.size import UNITS
@@ -18,12 +18,16 @@ _REGISTER: Final = re.compile(
     r" type (?P<type>UC|WB|WP|Other)\b"
 )
 _BEGINNING: Final = re.compile(r"\breg \d{1,3}, base: \d")
+_SIZES: Final = r"gran_size: \d+[KMG]\s+chunk_size: \d+[KMG]\s+num_reg: (?P<registers>\d{1,3})\b"
+RESULT: Final = re.compile(rf"\b{_SIZES}\s+lose cover RAM: (?P<lost>-?\d+)(?P<unit>[KMG])")
+"""The line of a layout (mtrr_print_out_one_result()): its registers, and the RAM that it uncovers."""
+
 #: What else it prints: attempts, sums, advice.
 _NOISE: Final = re.compile(
     r"\b(?:total RAM covered: \d+M|rangeX?: [0-9a-f]+ - [0-9a-f]+|range0: |hole: |Setting variable MTRR "
     r"\d+, base: \d+[KMG]B"
     r"|MTRR MAP PFN: |After (?:WB|UC) checking|After sorting|please specify mtrr_gran_size/mtrr_chunk_size"
-    r"|\*?(?:BAD)?\s*gran_size: \d+[KMG]\s+chunk_size: \d+[KMG]\s+num_reg: (?P<registers>\d{1,3})\b)"
+    rf"|\*?(?:BAD)?\s*{_SIZES})"
 )
 
 
@@ -109,3 +113,27 @@ def mtrr_cleanup(cursor: Cursor) -> list[Mtrrs]:
         for each in found
         if each.registers
     ]
+
+
+def with_results(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
+    """The complaints, with what the line below says of the layout that mtrr_cleanup chose.
+
+    :param cursor: The lines.
+    :param found: The complaints; one that several boots have alike says nothing of either's layout.
+    """
+    if all(each.kind is not Kind.MTRR_CLEANED for each in found):
+        return found
+    indices = {row.number: index for index, row in enumerate(cursor.rows)}
+    return [_with_result(cursor, each, indices) if each.kind is Kind.MTRR_CLEANED else each for each in found]
+
+
+def _with_result(cursor: Cursor, cleaned: Complaint, indices: dict[int, int]) -> Complaint:
+    below = indices[max(cleaned.lines)] + 1
+    hit = cursor.search(below, RESULT) if below < len(cursor.rows) else None
+    if hit is None or cleaned.repeated > 1:
+        return cleaned
+    match, count = hit
+    numbers = cursor.use(below, count)
+    return replace(
+        cleaned, raw=f"{cleaned.raw}: {' '.join(match[0].split())}", lines=(*cleaned.lines, *numbers)
+    )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Complaint, Kind
+from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.dumps.message_form import HEX, NUMBER_ENDS, form
-from pytest_memtype.dumps.text import Cursor
 from pytest_memtype.dumps.words import TYPE
 
 _PREFIX: Final = r"(?:x86/)?mtrr: "
@@ -59,7 +56,7 @@ MTRR_FORMS: Final = (
         "writable mtrr between",
         rf"\b(?:{_PREFIX})?writable mtrr between 0x70000000 and 0x7003FFFF may hang the CPU",
     ),
-    # Until 2.6, in front of the comparison with other registers.
+    # 2.6.9 to 2.6.18 have it there as well, 2.4 in mtrr_add_page(); later kernels don't.
     form(
         Kind.MTRR_REFUSED,
         "cannot set region below",
@@ -135,31 +132,3 @@ MTRR_FORMS: Final = (
     ),
 )
 """The forms of these messages; of two that match a line the first counts."""
-
-_RESULT: Final = re.compile(
-    r"\bgran_size: \d+[KMG]\s+chunk_size: \d+[KMG]\s+num_reg: \d+\s+lose cover RAM: -?\d+[KMG]"
-)
-
-
-def with_results(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
-    """The complaints, with what the line below says of the layout that mtrr_cleanup chose.
-
-    :param cursor: The lines.
-    :param found: The complaints; one that several boots have alike says nothing of either's layout.
-    """
-    if all(each.kind is not Kind.MTRR_CLEANED for each in found):
-        return found
-    indices = {row.number: index for index, row in enumerate(cursor.rows)}
-    return [_with_result(cursor, each, indices) if each.kind is Kind.MTRR_CLEANED else each for each in found]
-
-
-def _with_result(cursor: Cursor, cleaned: Complaint, indices: dict[int, int]) -> Complaint:
-    below = indices[max(cleaned.lines)] + 1
-    hit = cursor.search(below, _RESULT) if below < len(cursor.rows) else None
-    if hit is None or cleaned.repeated > 1:
-        return cleaned
-    match, count = hit
-    numbers = cursor.use(below, count)
-    return replace(
-        cleaned, raw=f"{cleaned.raw}: {' '.join(match[0].split())}", lines=(*cleaned.lines, *numbers)
-    )

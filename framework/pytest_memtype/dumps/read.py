@@ -22,9 +22,8 @@ from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
 from pytest_memtype.dumps.msr_dump import msr_dump
 from pytest_memtype.dumps.mtrr_check import mtrr_check
-from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup
+from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup, with_results
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
-from pytest_memtype.dumps.mtrr_messages import with_results
 from pytest_memtype.dumps.panics import panic
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.request_stack import request_stack

@@ -78,6 +78,14 @@ def is_of_memory_types(file: str, function: str) -> bool:
     return _PLACES.search(file) is not None or _FUNCTIONS.match(function) is not None
 
 
+def ends_fault(message: str) -> bool:
+    """Whether a line is the last of a fault, or the first of the next one, whose registers are its own.
+
+    :param message: The line.
+    """
+    return any(each in message for each in ("---[ end trace", "cut here", "WARNING: ", "kernel BUG at "))
+
+
 def without_suffix(function: str) -> str:
     """The name of a function in its source, without what the compiler adds to it."""
     return _SUFFIX.sub("", function)
@@ -123,7 +131,7 @@ def with_stack(cursor: Cursor, end: int, fault: Complaint) -> Complaint:
     traced, placed = False, False
     for number in range(end, min(end + _MOST_ROWS, len(cursor.rows))):
         message = cursor.rows[number].message
-        if "---[ end trace" in message or "WARNING: " in message or "cut here" in message:
+        if ends_fault(message):
             break
         comm = _COMM.search(message) or _OLD_COMM.search(message)
         if comm is not None and process is None:

@@ -6,6 +6,7 @@ pageattr.c before 5.6), kernel/iomem.c.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -46,16 +47,18 @@ def with_stacks(found: Sequence[Complaint]) -> list[Complaint]:
 
     :param found: All messages and WARNINGs of a text.
     """
-    warnings = [each for each in found if each.kind is Kind.WARNING]
-    return [each if each.kind is Kind.WARNING else _with_stack(each, warnings) for each in found]
+    warnings = sorted((each for each in found if each.kind is Kind.WARNING), key=lambda each: each.line)
+    lines = [each.line for each in warnings]
+
+    def beside(line: int) -> list[Complaint]:
+        # A hostile text has as many WARNINGs as messages: only its neighbours are looked at.
+        return warnings[bisect_left(lines, line - BESIDE) : bisect_right(lines, line + BESIDE)]
+
+    return [each if each.kind is Kind.WARNING else _with_stack(each, beside(each.line)) for each in found]
 
 
 def _with_stack(message: Complaint, warnings: Sequence[Complaint]) -> Complaint:
-    own = [
-        each
-        for each in warnings
-        if message.kind in WORDS.get(each.function or "", ()) and abs(each.line - message.line) <= BESIDE
-    ]
+    own = [each for each in warnings if message.kind in WORDS.get(each.function or "", ())]
     if not own or message.process is not None:
         return message
     nearest = min(own, key=lambda each: abs(each.line - message.line))

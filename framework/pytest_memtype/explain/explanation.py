@@ -25,7 +25,7 @@ from pytest_memtype.x86.mtrr_runs import runs
 from pytest_memtype.x86.size import format_size
 
 NONE: Final = "none"
-"""What stands for a fact that the report doesn't carry."""
+"""The word for a fact that the report doesn't carry."""
 
 _MOST: Final = 8
 
@@ -139,7 +139,7 @@ def sections(explanation: Explanation) -> list[Section]:
         Section("What people do", tuple(_sentence(each) for each in told.advice)),
         Section("Besides", tuple(_besides(explanation))),
         Section("What is missing", tuple(_sentence(each) for each in missing(dump, about))),
-        Section("Not understood", tuple(_unread(dump))),
+        Section("Not understood", tuple(_unread(explanation))),
     ]
     return [each for each in parts if each.lines]
 
@@ -316,7 +316,10 @@ def _besides(explanation: Explanation) -> Iterator[str]:
         yield f"line {each.line}{times}: {each.raw}"
 
 
-def _unread(dump: Dump) -> Iterator[str]:
+def _unread(explanation: Explanation) -> Iterator[str]:
+    dump = explanation.dump
+    if dump.mtrr is not None and explanation.machine is None:
+        yield f"line {min(dump.mtrr.lines)}: {dump.mtrr.source} has more registers there than a CPU can have"
     for each in dump.cut[:_MOST]:
         yield f"line {each.number}, which is cut: {each.text[:160]}"
     for each in dump.unread[:_MOST]:

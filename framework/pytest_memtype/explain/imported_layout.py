@@ -18,7 +18,7 @@ from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.layout import VARIABLE_REGISTERS, Layout
 from pytest_memtype.machine.uncovered import uncovered_ram
 from pytest_memtype.x86.memtype import MemType
-from pytest_memtype.x86.mtrr import FIXED_END, MTRR_TYPES, MtrrRange, range_of_mask
+from pytest_memtype.x86.mtrr import FIXED_END, MOST_VARIABLE, MTRR_TYPES, MtrrRange, range_of_mask
 from pytest_memtype.x86.size import format_size
 
 _PAGE: Final = 1 << 12
@@ -26,14 +26,11 @@ _4G: Final = 1 << 32
 _TOM2_GRANULE: Final = 8 << 20
 LARGEST_WIDTH: Final = 52
 
-#: What an inclusive range of a size that no single register can hold is called.
+#: Bits of address that are taken at least, where the text says no width.
 _DEFAULT_WIDTH: Final = 36
 
 #: The most listings that are compared with the one that is taken.
 _MOST_LISTINGS: Final = 50
-
-# IA32_MTRRCAP counts them in 8 bits (Intel SDM vol. 3, "MTRR Feature Identification").
-_MOST_REGISTERS: Final = 255
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def _others(dump: Dump, listing: Mtrrs, imported: Imported) -> list[str]:
     for each in [each for each in dump.mtrrs if each.is_map][:_MOST_LISTINGS]:
         # Linux' new registers stand below the firmware's, and are meant to differ.
         changed = each.source == "mtrr_cleanup" and each.result and listing.source != each.source
-        if changed or len(each.variable) > _MOST_REGISTERS:
+        if changed or registers_needed(each) > MOST_VARIABLE:
             continue
         theirs = _ranges(layout_of_listing(dump, each))
         if not theirs <= mine or (each.source == listing.source and each.complete):
@@ -120,10 +117,10 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
     :param name: The name of the layout.
     :raises UsageError: it has more registers than a CPU can have.
     """
-    if len(listing.variable) > _MOST_REGISTERS:
-        count = len(listing.variable)
+    if registers_needed(listing) > MOST_VARIABLE:
         raise UsageError(
-            f"{listing.source} lists {count} variable ranges; a CPU has at most {_MOST_REGISTERS}"
+            f"{listing.source} lists {registers_needed(listing)} variable ranges or more; a CPU has at most "
+            f"{MOST_VARIABLE}"
         )
     notes: list[str] = []
     if not listing.complete:
@@ -170,6 +167,14 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
     return Imported(
         layout, width, tuple(dict.fromkeys(notes)), complete, default_is_said, width_is_said=width_is_said
     )
+
+
+def registers_needed(listing: Mtrrs) -> int:
+    """The number of variable registers that a CPU with a listing's has at least, by their numbers, too.
+
+    :param listing: The listing.
+    """
+    return max([len(listing.variable), *(each.number + 1 for each in listing.variable)])
 
 
 def _description(dump: Dump, listing: Mtrrs) -> str:

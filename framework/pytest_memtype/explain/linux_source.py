@@ -16,6 +16,7 @@ _MOVED: Final[Version] = (5, 6, 0)
 """arch/x86/mm/pat/ came with 5.6, and with it the names memtype_reserve() and memtype_free()."""
 
 _TYPES_COMPATIBLE: Final[Version] = (2, 6, 20)
+"""Registers of other types may enclose each other, by types_compatible(), since 2.6.20."""
 
 _BRACKETS: Final[Version] = (3, 5, 0)
 """Ranges are printed as ``[mem 0x...-0x...]`` since 3.5 (365811d6f9f4)."""
@@ -35,11 +36,16 @@ _WITH_BRACKETS: Final = frozenset(
 _LABELS: Final[Version] = (4, 2, 0)
 """Messages of pat.c begin with "x86/PAT: " since 4.2 (9dac62909451)."""
 
-#: Those of them that say it in all versions since then.
+#: Messages of pat.c that begin with "x86/PAT: " in all versions since then.
 _LABELLED: Final = frozenset({*_WITH_BRACKETS, Kind.CONFLICTING_TYPES}) - {Kind.RAM_RESERVE_FAILED}
 
-#: All code for MTRRs: 2.4.0 has it there.
-_ONE_FILE: Final = "arch/i386/kernel/mtrr.c"
+#: The folder of what came to arch/x86/ with 2.6.24.
+_I386: Final = "arch/i386/"
+#: The file with all code for MTRRs in 2.4.0.
+_ONE_FILE: Final = f"{_I386}kernel/mtrr.c"
+
+NEW_MEMTYPE_ALLOWED: Final = "is_new_memtype_allowed() (arch/x86/include/asm/pgtable.h)"
+"""The function that knows which types may stand in for which."""
 
 IOREMAP: Final = "arch/x86/mm/ioremap.c, __ioremap_caller()"
 """The function that all variants of ioremap end in."""
@@ -141,10 +147,12 @@ def _place(known: Age, places: Sequence[tuple[Version, str]]) -> str:
 
 
 def _short(place: str, newest: str) -> str:
-    """A place without its folder, and without its function where that is the newest place's."""
+    """A place without its folder, unless that is of another architecture, and without the same function."""
     file, _, function = place.partition(", ")
-    same = newest.endswith(f", {function}")
-    return file.rpartition("/")[2] if same else f"{file.rpartition('/')[2]}, {function}"
+    if newest.startswith(_I386) or not file.startswith(_I386):
+        file = file.rpartition("/")[2]
+    same = not function or newest.endswith(f", {function}")
+    return file if same else f"{file}, {function}"
 
 
 def _series(version: Version | None) -> str:
@@ -165,19 +173,43 @@ def check_conflict(known: Age) -> str:
     )
 
 
+#: Names of functions before 5.6: ecdd6ee77b73 renamed them as it moved them.
+_UNTIL_5_5: Final = {
+    "memtype_reserve": "reserve_memtype",
+    "memtype_free": "free_memtype",
+    "memtype_kernel_map_sync": "kernel_map_sync_memtype",
+}
+#: Names of functions before 3.7: 5180da410db6, "x86, pat: separate the pfn attribute tracking ...".
+_UNTIL_3_6: Final = {"track_pfn_copy": "track_pfn_vma_copy"}
+
+
 def in_memtype(known: Age, function: str) -> str:
-    """A function of memtype.c, which was pat.c before 5.6."""
-    # ecdd6ee77b73 renamed them as it moved them.
-    old = {
-        "memtype_reserve": "reserve_memtype",
-        "memtype_free": "free_memtype",
-        "memtype_kernel_map_sync": "kernel_map_sync_memtype",
-    }
+    """A function of memtype.c, which was pat.c before 5.6.
+
+    :param known: What the text says of the version.
+    :param function: Its name today.
+    """
+    places = [
+        (_MOVED, f"arch/x86/mm/pat/memtype.c, {function}()"),
+        (_FIRST, f"arch/x86/mm/pat.c, {_UNTIL_5_5.get(function, function)}()"),
+    ]
+    if function in _UNTIL_3_6:
+        places[1:] = [((3, 7, 0), places[1][1]), (_FIRST, f"arch/x86/mm/pat.c, {_UNTIL_3_6[function]}()")]
+    return _place(known, places)
+
+
+def in_set_memory(known: Age, function: str = "") -> str:
+    """A function of set_memory.c, which was pageattr.c before 5.6, or the file alone.
+
+    :param known: What the text says of the version.
+    :param function: Its name.
+    """
+    behind = f", {function}()" if function else ""
     return _place(
         known,
         [
-            (_MOVED, f"arch/x86/mm/pat/memtype.c, {function}()"),
-            (_FIRST, f"arch/x86/mm/pat.c, {old.get(function, function)}()"),
+            (_MOVED, f"arch/x86/mm/pat/set_memory.c{behind}"),
+            (_FIRST, f"arch/x86/mm/pageattr.c{behind}"),
         ],
     )
 
@@ -189,31 +221,30 @@ def in_mtrr(known: Age, function: str) -> str:
     :param function: Its name.
     """
     folder = "arch/x86/kernel/cpu/mtrr"
-    if known.kernel is None:
-        return f"{folder}/mtrr.c (main.c before 4.18), {function}()"
     files = [
         ((4, 18, 0), f"{folder}/mtrr.c"),
         ((2, 6, 24), f"{folder}/main.c"),
         ((2, 6, 0), "arch/i386/kernel/cpu/mtrr/main.c"),
         (_FIRST, _ONE_FILE),
     ]
-    return f"{_place(known, files)}, {function}()"
+    return _place(known, [(since, f"{file}, {function}()") for since, file in files])
 
 
-def in_generic(known: Age, function: str) -> str:
+def in_generic(known: Age, function: str, *, in_one_file: str = "") -> str:
     """A function of generic.c, the code for the MTRRs that Intel's CPUs have had since the Pentium Pro.
 
     :param known: What the text says of the version.
     :param function: Its name.
+    :param in_one_file: The function that did its work in 2.4, if that had another name.
     """
-    if known.kernel is None:
-        return f"arch/x86/kernel/cpu/mtrr/generic.c (arch/i386/ before 2.6.24), {function}()"
-    files = [
-        ((2, 6, 24), "arch/x86/kernel/cpu/mtrr/generic.c"),
-        ((2, 6, 0), "arch/i386/kernel/cpu/mtrr/generic.c"),
-        (_FIRST, _ONE_FILE),
-    ]
-    return f"{_place(known, files)}, {function}()"
+    return _place(
+        known,
+        [
+            ((2, 6, 24), f"arch/x86/kernel/cpu/mtrr/generic.c, {function}()"),
+            ((2, 6, 0), f"arch/i386/kernel/cpu/mtrr/generic.c, {function}()"),
+            (_FIRST, f"{_ONE_FILE}, {in_one_file or function}()"),
+        ],
+    )
 
 
 def in_cleanup(known: Age, function: str) -> str:
@@ -223,20 +254,13 @@ def in_cleanup(known: Age, function: str) -> str:
     return _place(known, files)
 
 
-def new_memtype_allowed(known: Age) -> str:
-    """The pairs of types that may and may not stand in for each other."""
-    if known.kernel is None:
-        return "is_new_memtype_allowed(), arch/x86/include/asm"
-    return "arch/x86/include/asm/pgtable.h, is_new_memtype_allowed()"
-
-
 def memremap(known: Age) -> str:
     """The function that maps RAM or devices' memory with a type, for all architectures."""
     # 5981690ddb8f, "memremap: split devm_memremap_pages() and memremap() infrastructure", 4.18.
-    newer = is_newer(known, 4, 18)
-    if newer is None:
-        return "kernel/iomem.c (kernel/memremap.c before 4.18), memremap()"
-    return f"kernel/{'iomem' if newer else 'memremap'}.c, memremap()"
+    return _place(
+        known,
+        [((4, 18, 0), "kernel/iomem.c, memremap()"), (_FIRST, "kernel/memremap.c, memremap()")],
+    )
 
 
 def is_newer(known: Age, *version: int) -> bool | None:

@@ -12,7 +12,7 @@ from pytest_memtype.explain.imported_layout import Imported
 from pytest_memtype.machine.layout import intended
 from pytest_memtype.machine.memory_map import Kind, Owner
 from pytest_memtype.report.layout_map import Map, map_of
-from pytest_memtype.x86.mtrr import FIXED_END, MtrrState
+from pytest_memtype.x86.mtrr import FIXED_END, MOST_VARIABLE, MtrrState
 
 _PAGE: Final = 1 << 12
 #: More ranges of a report's are left out of its picture.
@@ -35,14 +35,18 @@ def machine_map(dump: Dump, imported: Imported) -> Map:
 
 
 def registers_of(imported: Imported) -> MtrrState:
-    """The registers of a machine with a layout: at least 8 variable ones, as many more as the layout has.
+    """The registers of a machine with a layout: at least 8 variable ones, as many more as the layout needs.
 
     :param imported: The layout, and the width of the machine's addresses.
     :raises LayoutError: no registers can hold the layout.
     """
     numbers = [each.register for each in imported.layout.ranges if each.register is not None]
     registers = max([8, len(imported.layout.ranges), *(each + 1 for each in numbers)])
-    return intended(imported.layout, physical_bits=imported.physical_bits, variable_registers=registers)
+    return intended(
+        imported.layout,
+        physical_bits=imported.physical_bits,
+        variable_registers=min(registers, MOST_VARIABLE),
+    )
 
 
 def owner_of(dump: Dump, span: Span) -> list[tuple[str, Span]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pytest_memtype.dumps.facts import Complaint, Dump, Kind
 from pytest_memtype.dumps.main_complaint import MEMORY
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.hardware import is_no_x86
+from pytest_memtype.explain.architecture import is_no_x86
 from pytest_memtype.explain.machine_map import owner_of
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.explain.warning_stories import is_of_reservations

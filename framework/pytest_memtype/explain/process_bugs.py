@@ -89,8 +89,10 @@ _FAULTS: Final = (
 )
 
 
-FIRST_PAGE: Final = frozenset({"get_pat_info", "untrack_pfn", "track_pfn_copy"})
-"""Functions whose WARN means that the first page of a mapping isn't in the page table."""
+FIRST_PAGE: Final = frozenset(
+    {"get_pat_info", "untrack_pfn", "track_pfn_copy", "untrack_pfn_vma", "track_pfn_vma_copy"}
+)
+"""Functions whose WARN means that the first page of a mapping isn't in the page table; two until 3.6."""
 
 
 def _warned(case: BugCase) -> Complaint | None:

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from pytest_memtype.dumps.facts import Dump, Kind, Span
+from pytest_memtype.dumps.mtrr_cleanup import RESULT
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.bug_versions import UPDATES
 from pytest_memtype.explain.linux_source import Age
@@ -59,26 +60,25 @@ def _cleanup_failed(case: Case) -> Story:
 
 #: So many ranges are told.
 _MOST: Final = 4
-_RESULT: Final = re.compile(r"\bnum_reg: (\d+) lose cover RAM: (-?\d+)([KMG])")
 
 
 def _cleaned(case: Case) -> Story:
     place = linux_source.in_cleanup(case.age, "mtrr_cleanup")
-    result = _RESULT.search(case.main.raw)
+    result = RESULT.search(case.main.raw)
     if result is None:
         return Story(
             "mtrr_cleanup laid the registers out anew",
             place,
             'no, if no RAM is lost: the line "lose cover RAM" says how much',
         )
-    after, before = int(result[1]), _in_use(case)
+    after, before = int(result["registers"]), _in_use(case)
     if before is None:
         number = f"{after} are in use now"
     elif before == after:
         number = f"{after} are in use, as many as before"
     else:
         number = f"{after} are in use now, and were {before} before"
-    lost = "" if int(result[2]) <= 0 else f"{result[2]} {result[3]}iB of RAM"
+    lost = "" if int(result["lost"]) <= 0 else f"{result['lost']} {result['unit']}iB of RAM"
     return Story(
         f"mtrr_cleanup laid the registers out anew: {number}, and {lost or 'no RAM'} is left uncovered",
         place,
@@ -217,8 +217,12 @@ def _mtrr_off(case: Case) -> Story:
         pat = f"the PAT isn't used either: {off.raw}"
     writeback = ""
     if off is None and _write_back_is_uncached(case.age):
+        # memtype_reserve() only asks the MTRRs where pat_enabled() is true: before 6.2 that is under a
+        # hypervisor alone, if the PAT isn't set up (init_cache_modes(), 72cbc8f04fe2).
+        where_it_is = "" if used or case.dump.hypervisor is not None else "in a virtual machine "
         writeback = (
-            ", and who asks for write-back gets uncached (UC-), as no MTRR says that the memory may be cached"
+            f", and {where_it_is}who asks for write-back gets uncached (UC-), as no MTRR says that the "
+            "memory may be cached"
         )
     return Story(
         f"{_whose(case)}; {pat}{writeback}{given}",
@@ -331,7 +335,7 @@ def _pat_off(case: Case) -> Story:
     )
 
 
-REGISTER_STORIES: Final[dict[Kind, Story | Teller]] = {
+REGISTER_STORIES: Final[dict[Kind, Teller]] = {
     Kind.MTRR_INCONSISTENT: _inconsistent,
     Kind.MTRR_BAD_MASK: _bad_mask,
     Kind.MTRR_CLEANUP_FAILED: _cleanup_failed,

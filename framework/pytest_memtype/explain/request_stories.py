@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump, Kind, Register, Span
+from pytest_memtype.dumps.facts import Dump, Kind, Mtrrs, Register, Span
 from pytest_memtype.errors import UsageError
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.imported_layout import layout_of
@@ -24,6 +24,9 @@ def _cleanup(case: Case, does: str) -> tuple[str, ...]:
     """The advice to have the registers laid out anew, where that helps.
 
     mtrr_cleanup() came with 2.6.27, and its choice of sizes by hand, too (95ffa2438d0e).
+
+    :param case: The report.
+    :param does: What it may do for the request, behind a comma.
     """
     if linux_source.is_newer(case.age, 2, 6, 27) is False or case.dump.of(Kind.MTRR_CLEANED):
         return ()
@@ -33,7 +36,33 @@ def _cleanup(case: Case, does: str) -> tuple[str, ...]:
             f"mtrr_cleanup has found no other layout by itself (line {failed[0].line}); mtrr_gran_size= and "
             f"mtrr_chunk_size= on the kernel's command line choose its sizes",
         )
-    return (f"enable_mtrr_cleanup on the kernel's command line {does}",)
+    if not _may_be_cleaned(case.dump.mtrr):
+        return ()
+    return (
+        "enable_mtrr_cleanup on the kernel's command line has Linux try to lay the registers out anew at "
+        f"boot, with as few as will do, {does}",
+    )
+
+
+def _may_be_cleaned(listing: Mtrrs | None) -> bool:
+    """Whether mtrr_cleanup() may do anything about some registers, as far as the text has them.
+
+    It wants an uncachable default type (mtrr_cleanup()), and a register that is uncachable while all others
+    are write-back (mtrr_need_cleanup()).
+
+    :param listing: The registers; None where the text has none.
+    """
+    if listing is None:
+        return True
+    if listing.default not in (None, MemType.UC):
+        return False
+    types = {each.memtype for each in listing.variable}
+    if listing.source == "/proc/mtrr":
+        # A driver or the X server may have added it since the boot.
+        types.discard(MemType.WC)
+    return (
+        not listing.complete or None in types or (MemType.UC in types and types <= {MemType.UC, MemType.WB})
+    )
 
 
 def _mtrr_mismatch(case: Case) -> Story:
@@ -41,7 +70,7 @@ def _mtrr_mismatch(case: Case) -> Story:
     decides, others = _by_registers(case.dump, case.about, held)
     register = ""
     advice: tuple[str, ...] = (
-        *_cleanup(case, "lays the registers out anew, without large ranges that holes are cut out of"),
+        *_cleanup(case, "so that this memory may lie in none"),
         "drivers of today use ioremap_wc() and the PAT, and need no MTRR (arch_phys_wc_add() does nothing "
         "then)",
         "a firmware that covers device memory with a write-back register, and cuts it out with an "
@@ -77,7 +106,7 @@ def _rule_of_types(case: Case) -> str:
     return (
         f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}: a register may lie within another of a "
         "different type only if one of the two is uncachable, or they are write-through and write-back, "
-        "and the first that it lies in decides"
+        "and the first that doesn't go with it so decides"
     )
 
 
@@ -159,7 +188,7 @@ def _mtrr_full(case: Case) -> Story:
         linux_source.in_mtrr(case.age, "mtrr_add_page"),
         AS_IT_IS,
         (
-            *_cleanup(case, "may free registers"),
+            *_cleanup(case, "which may free some"),
             "drivers of today use the PAT, and need no MTRR",
         ),
     )
@@ -170,14 +199,14 @@ def _mtrr_unaligned(case: Case) -> Story:
     if "4 MiB" in raw:
         return Story(
             f"a variable MTRR was refused: {raw}. An early Pentium Pro's registers need that",
-            linux_source.in_generic(case.age, "generic_validate_add_page"),
+            _place_of_validation(case),
             AS_IT_IS,
         )
     if "boundary" in raw:
         return Story(
             f"a variable MTRR was to cover {where(case.about.span)}, which no register can: a size that is a "
             "power of two, and a base that is a multiple of it. It was refused",
-            _place_of_alignment(case),
+            _place_of_validation(case),
             AS_IT_IS,
         )
     return Story(
@@ -188,16 +217,16 @@ def _mtrr_unaligned(case: Case) -> Story:
     )
 
 
-def _place_of_alignment(case: Case) -> str:
-    if linux_source.is_newer(case.age, 2, 6) is False:
-        return linux_source.in_mtrr(case.age, "mtrr_add_page")
-    return linux_source.in_generic(case.age, "generic_validate_add_page")
+def _place_of_validation(case: Case) -> str:
+    """The place of the checks that Intel's MTRRs need, and others don't."""
+    return linux_source.in_generic(case.age, "generic_validate_add_page", in_one_file="mtrr_add_page")
 
 
 def _mtrr_refused(case: Case) -> Story:
+    of_intel = any(each in case.main.raw for each in ("writable mtrr", "below 1 MiB"))
     return Story(
         f"a variable MTRR was refused: {case.main.raw}",
-        linux_source.in_mtrr(case.age, "mtrr_add_page"),
+        _place_of_validation(case) if of_intel else linux_source.in_mtrr(case.age, "mtrr_add_page"),
         AS_IT_IS,
     )
 
@@ -262,13 +291,13 @@ def _wc_failed(case: Case) -> Story:
         )
     return Story(
         f"a driver got no write-combining MTRR{memory}; the text doesn't say why",
-        f"{linux_source.in_mtrr(case.age, 'arch_phys_wc_add')} and mtrr_add_page()",
+        f"{linux_source.in_mtrr(case.age, 'mtrr_add_page')}, since 3.11 by way of arch_phys_wc_add()",
         "no: without a PAT writes to that memory are slow",
         (_LOOK,),
     )
 
 
-REQUEST_STORIES: Final[dict[Kind, Story | Teller]] = {
+REQUEST_STORIES: Final[dict[Kind, Teller]] = {
     Kind.MTRR_MISMATCH: _mtrr_mismatch,
     Kind.MTRR_OVERLAP: _mtrr_overlap,
     Kind.MTRR_FULL: _mtrr_full,

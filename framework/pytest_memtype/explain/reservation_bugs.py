@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Span
@@ -86,28 +87,30 @@ def _is_physical(complaint: Complaint) -> bool:
 def freed_after_refusal(dump: Dump) -> list[Complaint]:
     """Lines that free what was asked for and refused further above: it isn't reserved, as nobody got it.
 
-    :param dump: What was read of the report.
-    """
-    refused: dict[Span, list[Complaint]] = {}
-    for each in dump.of(Kind.RESERVE_FAILED, Kind.CONFLICTING_TYPES):
-        if each.span is not None:
-            refused.setdefault(each.span, []).append(each)
-    return [
-        each
-        for each in dump.of(Kind.FREEING_INVALID)
-        if each.span is not None and _was_refused(each, refused.get(each.span, []))
-    ]
-
-
-def _was_refused(freed: Complaint, refused: list[Complaint]) -> bool:
-    """Whether a process frees what it was refused itself, as far as the lines name processes.
-
     A mapping that was refused is taken down by who asked for it (remap_pfn_range(), mmap_region()), whom
     "conflicting memory types" names, and "reserve_memtype failed" never.
+
+    :param dump: What was read of the report.
     """
-    above = [each for each in refused if each.line < freed.line]
-    pids = {each.pid for each in above if each.pid is not None}
-    return bool(above) and (freed.pid is None or not pids or freed.pid in pids)
+    refused: dict[Span, set[int]] = {}
+    found = []
+    lines = dump.of(Kind.RESERVE_FAILED, Kind.CONFLICTING_TYPES, Kind.FREEING_INVALID)
+    for each in sorted(lines, key=lambda each: each.line):
+        if each.span is None:
+            continue
+        if each.kind is Kind.FREEING_INVALID:
+            if each.span in refused and _may_be(each, refused[each.span]):
+                found.append(each)
+            continue
+        pids = refused.setdefault(each.span, set())
+        if each.pid is not None:
+            pids.add(each.pid)
+    return found
+
+
+def _may_be(freed: Complaint, pids: Set[int]) -> bool:
+    """Whether a process may be one of those that were refused, as far as the lines name processes."""
+    return freed.pid is None or not pids or freed.pid in pids
 
 
 def freed_unexplained(case: BugCase) -> Complaint | None:

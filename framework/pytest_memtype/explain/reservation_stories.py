@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
-from pytest_memtype.explain.hardware import is_no_x86
+from pytest_memtype.explain.architecture import is_no_x86
 from pytest_memtype.explain.logged_reservations import shortened_before
 from pytest_memtype.explain.reservation_bugs import REFUSED_PAIRS, surely_mixed
 from pytest_memtype.explain.story import (
@@ -65,23 +65,21 @@ _BACKWARDS: Final = re.compile(r"\b(0x[0-9a-f]{1,16})-(0x[0-9a-f]{1,16})\b", re.
 
 
 def _reserve_failed(case: Case) -> Story:
-    if "track" not in case.main.raw:
-        backwards = _BACKWARDS.search(case.main.raw) if case.about.span is None else None
-        if backwards is not None and int(backwards[2], 16) < int(backwards[1], 16):
-            what = f"{backwards[0]} was asked for, and that is no range: its end is below its start"
-        else:
-            what = (
-                f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it "
-                "goes beyond what an address can be, or ends where it begins"
-            )
-        return Story(
-            what,
-            f"{linux_source.in_memtype(case.age, 'memtype_reserve')} gives EINVAL for a range whose "
-            "end, without the bits that no address has, isn't behind its start",
-            NOT_MAPPED,
+    raw = case.main.raw
+    backwards = _BACKWARDS.search(raw) if case.about.span is None else None
+    if backwards is not None and int(backwards[2], 16) < int(backwards[1], 16):
+        return _no_range(
+            case, f"{backwards[0]} was asked for, and that is no range: its end is below its start"
+        )
+    # The WARN is "failed: [mem ...], req", the refusal "failed [mem ...], track ..., req", be it cut.
+    if "failed:" in raw or (", req" in raw and "track" not in raw):
+        return _no_range(
+            case,
+            f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it goes "
+            "beyond what an address can be, or ends where it begins",
         )
     said_why = [number for each in case.dump.of(Kind.CONFLICTING_TYPES) for number in each.lines]
-    said_why += [each.number for each in case.dump.cut]
+    said_why += [each.number for each in case.dump.cut if each.number not in case.main.lines]
     why = (
         f"line {min(said_why)} may say why"
         if said_why
@@ -90,9 +88,19 @@ def _reserve_failed(case: Case) -> Story:
     return Story(
         f"{where(case.about.span)} was asked for as {said(case.about.asked)}, and Linux couldn't reserve "
         f"it; {why}",
-        f"{linux_source.in_memtype(case.age, 'memtype_reserve')} refuses what is partly RAM "
-        "(EINVAL), and memory that has two types, or another type than the only one that the caller takes "
-        "(EBUSY)",
+        # What is partly RAM is refused before, and silently.
+        f"{linux_source.in_memtype(case.age, 'memtype_reserve')} refuses memory that has two types, or "
+        "another type than the only one that the caller takes (EBUSY)",
+        NOT_MAPPED,
+    )
+
+
+def _no_range(case: Case, what: str) -> Story:
+    """The story of a request for what is no range, which memtype_reserve() warns of."""
+    return Story(
+        what,
+        f"{linux_source.in_memtype(case.age, 'memtype_reserve')} gives EINVAL for a range whose "
+        "end, without the bits that no address has, isn't behind its start",
         NOT_MAPPED,
     )
 
@@ -114,7 +122,7 @@ def _reserved(case: Case) -> Story:
     return Story(
         f"{told}, and as somebody has it as {said(granted)}, it was given as that{by}",
         f"a request takes the type of the reservations that it overlaps, unless "
-        f"{linux_source.new_memtype_allowed(case.age)} forbids it afterwards ({place})",
+        f"{linux_source.NEW_MEMTYPE_ALLOWED} forbids it afterwards ({place})",
         "no: every mapping of the memory has the same type",
         ("who needs another type has to come first, or ask whoever has the memory for it",),
     )
@@ -179,14 +187,17 @@ def _freeing(case: Case) -> Story:
 
 def _user_refused(case: Case) -> Story:
     held = case.main.held[0] if len(case.main.held) == 1 else None
+    forbidden = f", and it forbids to give {said(held)} to who asked for {said(case.main.asked)}"
     if case.main.asked is not None and held is not None and (case.main.asked, held) not in REFUSED_PAIRS:
-        return _fork_refused(case, held)
+        # "mm: rewrite pfnmap tracking and remove VM_PAT", 6.16: a fork reserves nothing any more.
+        if linux_source.is_newer(case.age, 6, 16) is not True:
+            return _fork_refused(case, held)
+        forbidden = ""
     return Story(
         f"{who(case.main)} wanted to map {where(case.about.span)} as {said(case.main.asked)}, and it is "
         f"reserved as {said(held)} already: the mapping was refused (EINVAL)",
         f"{linux_source.in_memtype(case.age, 'reserve_pfn_range')}: a mapping gets the type that is "
-        f"there, unless {linux_source.new_memtype_allowed(case.age)} forbids it, and it forbids to "
-        f"give {said(held)} to who asked for {said(case.main.asked)}",
+        f"there, unless {linux_source.NEW_MEMTYPE_ALLOWED} forbids it{forbidden}",
         KEPT_APART,
         _ABOUT_WB_FIRST if held is MemType.WB else (),
     )
@@ -261,7 +272,7 @@ def _ioremap_refused(case: Case) -> Story:
         f"a driver asked for {where(case.about.span)} as {said(case.main.asked)}, and somebody had it as "
         f"{said(held)} already: ioremap() gave NULL, which most drivers make error -12 (ENOMEM) of",
         f"{linux_source.IOREMAP}: a mapping gets the type that is there, unless "
-        f"{linux_source.new_memtype_allowed(case.age)} forbids it, and it forbids to give "
+        f"{linux_source.NEW_MEMTYPE_ALLOWED} forbids it, and it forbids to give "
         f"{said(held)} to who asked for {said(case.main.asked)}",
         "no: the refusal is what keeps one page from having two types. The driver doesn't work",
         _ABOUT_WB_FIRST if held is MemType.WB else (),
@@ -357,7 +368,7 @@ def _devmem(case: Case) -> Story:
     )
 
 
-RESERVATION_STORIES: Final[dict[Kind, Story | Teller]] = {
+RESERVATION_STORIES: Final[dict[Kind, Teller]] = {
     Kind.CONFLICTING_TYPES: _conflict,
     Kind.RESERVE_FAILED: _reserve_failed,
     Kind.RESERVED: _reserved,

@@ -34,9 +34,8 @@ def story(dump: Dump, about: Subject, suspects: Sequence[Suspect] = ()) -> Story
         if suspects and not about.entries:
             return _by_words(suspects)
         return _no_complaint(dump, about)
-    found = _STORIES[about.main.kind]
-    told = found if isinstance(found, Story) else found(Case(dump, about, about.main))
-    return _with_freeing(dump, about, told)
+    tell = _STORIES[about.main.kind]
+    return _with_freeing(dump, about, tell(Case(dump, about, about.main)))
 
 
 def _with_freeing(dump: Dump, about: Subject, told: Story) -> Story:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,14 +112,27 @@ def _is_strict(dump: Dump) -> bool:
 
 def _of_list(dump: Dump, main: Complaint | None) -> Subject | None:
     """The reservation that the writer asks about: by its address, or because it is the only one."""
+    address = _first_listed(dump)
+    if address is not None:
+        return _listed(
+            main, tuple(each for each in dump.entries if each.span.start <= address <= each.span.end)
+        )
+    if len({(each.span, each.memtype) for each in dump.entries}) == 1:
+        return _listed(main, dump.entries)
+    return None
+
+
+def _first_listed(dump: Dump) -> int | None:
+    """The first address of the writer's that the list of reservations has; both may be long."""
+    spans = sorted((each.span.start, each.span.end) for each in dump.entries)
+    starts = [start for start, _ in spans]
+    furthest = list(itertools.accumulate((end for _, end in spans), max))
     for line in dump.prose:
         for match in _ADDRESS.finditer(line.text):
             address = int(match[1] or match[2], 16)
-            entries = tuple(each for each in dump.entries if each.span.start <= address <= each.span.end)
-            if entries:
-                return _listed(main, entries)
-    if len({(each.span, each.memtype) for each in dump.entries}) == 1:
-        return _listed(main, dump.entries)
+            below = bisect_right(starts, address)
+            if below and address <= furthest[below - 1]:
+                return address
     return None
 
 

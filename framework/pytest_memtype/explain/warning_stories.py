@@ -78,7 +78,7 @@ def _bug(case: Case) -> Story:
 
 def _warning(case: Case) -> Story:
     extra = ""
-    if case.main.function in ("get_pat_info", "untrack_pfn"):
+    if case.main.function in ("get_pat_info", "untrack_pfn", "untrack_pfn_vma"):
         extra = (
             ": the type and the address of a mapping's reservation couldn't be read from its page table, "
             "so it was not given back"
@@ -216,32 +216,25 @@ def _cpa(case: Case) -> Story:
         return Story(
             f"page attributes were to be changed at {_virtual(case.main)}, and the kernel's page table has "
             f"no entry there: it was refused (EFAULT){stack(case.main)}{_while(case.main)}",
-            f"{_set_memory(case)}, __cpa_process_fault()",
+            linux_source.in_set_memory(case.age, "__cpa_process_fault"),
             "no sign of it: nothing was changed there, and it isn't about reservations",
         )
     if "W^X" in raw:
         return Story(
             f"memory of the kernel's was to become writable and executable at once{stack(case.main)}"
             f"{_while(case.main)}",
-            f"{_set_memory(case)}, verify_rwx()",
+            linux_source.in_set_memory(case.age, "verify_rwx"),
             "not to the types of memory: it is about access rights",
         )
     return Story(
         f"a change of page attributes met something unexpected: {raw}",
-        _set_memory(case),
+        linux_source.in_set_memory(case.age),
         "maybe; the line alone doesn't say",
     )
 
 
 def _virtual(main: Complaint) -> str:
     return "a virtual address" if main.address is None else f"the virtual address {main.address:#x}"
-
-
-def _set_memory(case: Case) -> str:
-    newer = linux_source.is_newer(case.age, 5, 6)
-    if newer is None:
-        return "arch/x86/mm/pat/set_memory.c (pageattr.c before 5.6)"
-    return "arch/x86/mm/pat/set_memory.c" if newer else "arch/x86/mm/pageattr.c"
 
 
 def _ioremap_beyond(case: Case) -> Story:
@@ -259,7 +252,7 @@ def _ioremap_beyond(case: Case) -> Story:
     )
 
 
-WARNING_STORIES: Final[dict[Kind, Story | Teller]] = {
+WARNING_STORIES: Final[dict[Kind, Teller]] = {
     Kind.SANITY: _sanity,
     Kind.HUGE_PAGE: _huge,
     Kind.CPA: _cpa,

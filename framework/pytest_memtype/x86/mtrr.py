@@ -43,6 +43,12 @@ _FIXED_REGISTERS = (
 FIXED_MSRS = tuple(msr for msr, _, _ in _FIXED_REGISTERS)
 """The eleven fixed-range registers, in the order of the addresses they cover."""
 
+MOST_VARIABLE = (FIXED_MSRS[0] - 0x200) // 2
+"""The most variable MTRRs: two MSRs each, from 0x200 to the first fixed-range register.
+
+VCNT of MTRRcap has room for 255 (Intel SDM vol. 3, "MTRR Feature Identification"), the MSRs have not.
+"""
+
 FIXED_END = 1 << 20
 """Where the fixed ranges end."""
 

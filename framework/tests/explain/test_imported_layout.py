@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from pytest_memtype import Hardware, Layout, MemType, MtrrRange
 from pytest_memtype.dumps.read import read
-from pytest_memtype.errors import UsageError
+from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.explain.explanation import explain, sections
-from pytest_memtype.explain.imported_layout import fitted, layout_of
+from pytest_memtype.explain.imported_layout import Imported, fitted, layout_of
 from pytest_memtype.explain.layout_text import layout_text
-from pytest_memtype.explain.machine_map import machine_map
+from pytest_memtype.explain.machine_map import machine_map, registers_of
 from pytest_memtype.machine.layout import intended, validate
 from pytest_memtype.machine.layout_file import load_layout
 from pytest_memtype.x86.mtrr import memory_type_at
@@ -137,12 +138,39 @@ def test_a_hostile_name_of_a_machine_stays_in_its_quotes(tmp_path: Path) -> None
     assert load_layout("made", [tmp_path]) == layout
 
 
-def test_more_registers_than_a_cpu_has() -> None:
-    lines = [
-        f"reg{n:03}: base=0x{n << 20:09x} ({n:5}MB), size=    1MB, count=1: write-back" for n in range(256)
-    ]
-    with pytest.raises(UsageError, match="lists 256 variable ranges; a CPU has at most 255"):
-        layout_of(read("\n".join(lines)))
+def of_registers(*numbers: int) -> str:
+    return "\n".join(
+        f"reg{n:03}: base=0x{n << 20:09x} ({n:5}MB), size=    1MB, count=1: write-back" for n in numbers
+    )
+
+
+def test_as_many_registers_as_there_are_msrs_for() -> None:
+    """0x200 to 0x24f: the next MSR is the first fixed-range register."""
+    dump = read(of_registers(*range(40)))
+    imported = layout_of(dump)
+    assert len(imported.layout.ranges) == 40
+    assert machine_map(dump, imported).rows
+
+
+@pytest.mark.parametrize("numbers", [range(41), range(256), (40,), (300,), (0, 999)])
+def test_more_registers_than_a_cpu_has(numbers: Iterable[int]) -> None:
+    text = of_registers(*numbers)
+    with pytest.raises(UsageError, match=f"lists {max(numbers) + 1} variable ranges.*has at most 40"):
+        layout_of(read(text))
+    found = explain(read(text + "\nmtrr: no more MTRRs available"), [])
+    (said,) = [each.lines for each in sections(found) if each.title == "Not understood"]
+    assert said == ("line 1: /proc/mtrr has more registers there than a CPU can have",)
+
+
+def test_another_listing_has_more_registers_than_a_cpu() -> None:
+    imported = layout_of(read(f"{BOOT}{of_registers(999)}"))
+    assert not any("differ" in each for each in imported.notes)
+
+
+def test_a_layout_for_a_register_that_no_cpu_has() -> None:
+    layout = Layout("odd", default=UC, ranges=[MtrrRange(0, "2G", WB, register=300)])
+    with pytest.raises(LayoutError, match="register 300 isn't one of 0 to 39"):
+        registers_of(Imported(layout, 40, ()))
 
 
 # What "dmesg | grep -i mtrr" leaves of a listing.

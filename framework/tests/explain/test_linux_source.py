@@ -75,6 +75,49 @@ def test_the_file_of_mtrrs_by_version() -> None:
     assert rule("2.6.22").startswith("arch/i386/kernel/cpu/mtrr/main.c, mtrr_add_page()")
 
 
+def test_what_a_text_shows_of_its_age_counts_for_mtrrs() -> None:
+    """The line "MTRR map" came with 6.5."""
+    line = "mtrr: no more MTRRs available\n"
+    rule = explain(
+        read(f"MTRR map: 4 entries (2 fixed + 2 variable; max 20), built from 8 variable MTRRs\n{line}"), []
+    )
+    assert rule.story.rule == "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page()"
+    assert explain(read(line), []).story.rule == (
+        "arch/x86/kernel/cpu/mtrr/mtrr.c, mtrr_add_page() (before 4.18: main.c; before 2.6.24: "
+        "arch/i386/kernel/cpu/mtrr/main.c; before 2.6: arch/i386/kernel/mtrr.c)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        (
+            "memremap attempted on ram 0x1000 size: 0x1000",
+            "kernel/iomem.c, memremap() (before 4.18: memremap.c)",
+        ),
+        (
+            "CPA: called for zero pte. vaddr = 4ffe0000 cpa->vaddr = 4ffe0000",
+            "arch/x86/mm/pat/set_memory.c, __cpa_process_fault() (before 5.6: pageattr.c)",
+        ),
+        ("CPA protect Rodata RO: 0x1 - 0x2", "arch/x86/mm/pat/set_memory.c (before 5.6: pageattr.c)"),
+    ],
+)
+def test_places_of_other_files(line: str, place: str) -> None:
+    story = explain(read(line), []).story
+    assert story.rule.startswith(place), story.rule
+    newer = explain(
+        read(f"MTRR map: 4 entries (2 fixed + 2 variable; max 20), built from 8 variable MTRRs\n{line}"), []
+    )
+    assert newer.story.rule.startswith(place.partition(" (")[0])
+    assert "before" not in newer.story.rule
+
+
+def test_the_pairs_of_types_have_one_place() -> None:
+    line = "t:9 map pfn expected mapping type uncached-minus for [mem 0xfd000000-0xfd000fff], got write-back"
+    rule = explain(read(line), []).story.rule
+    assert "unless is_new_memtype_allowed() (arch/x86/include/asm/pgtable.h) forbids it" in rule
+
+
 def test_a_bug_that_came_later_is_no_suspect() -> None:
     """vma-split-leak is of 3.7 and later, and this form isn't."""
     bugs = [each.bug for each in catalogue()]

@@ -382,9 +382,17 @@ def test_mtrrs_that_are_off(kernel: str, lines: str, used: bool, uncached: bool)
     answer = story.answer
     assert ("the PAT is used all the same" in answer) == used
     assert ("who asks for write-back gets uncached" in answer) == uncached
+    # pat_enabled() is true of a PAT that isn't set up only under a hypervisor (init_cache_modes(), 5.19).
+    assert ("in a virtual machine who asks" in answer) == (uncached and not used)
     if lines:
         assert "the PAT isn't used either: " in answer
         assert story.danger.startswith("maybe: nobody checks")
+
+
+def test_mtrrs_that_a_hypervisor_lacks() -> None:
+    known = "[    0.000000] Linux version 6.1.90 (x@y)\n[    0.000000] Hypervisor detected: KVM\n"
+    answer = explain(read(known + OFF), []).story.answer
+    assert "and who asks for write-back gets uncached" in answer
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,69 @@ def test_another_layout_is_advised_where_it_may_help() -> None:
         assert not any("cleanup" in each for each in explained(text).story.advice)
     full = explained("Linux version 2.6.20 (x@y)\nmtrr: no more MTRRs available").story.advice
     assert not any("cleanup" in each for each in full)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "place"),
+    [
+        ("2.6.18", "arch/i386/kernel/cpu/mtrr/generic.c, generic_validate_add_page()"),
+        ("2.4.20", "arch/i386/kernel/mtrr.c, mtrr_add_page()"),
+    ],
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "base(0xe0001000) is not 4 MiB aligned",
+        "writable mtrr between 0x70000000 and 0x7003FFFF may hang the CPU.",
+        "cannot set region below 1 MiB (0x0a0000,0x020000)",
+    ],
+)
+def test_the_place_of_checks_that_intel_s_mtrrs_need(line: str, kernel: str, place: str) -> None:
+    assert explained(f"Linux version {kernel} (x@y)\nmtrr: {line}").story.rule == place
+
+
+_WB = "reg00: base=0x000000000 (    0MB), size= 4096MB, count=1: write-back\n"
+_UC = "reg01: base=0x0e0000000 ( 3584MB), size=  512MB, count=1: uncachable\n"
+_WC = "reg02: base=0x0d0000000 ( 3328MB), size=  256MB, count=1: write-combining\n"
+_WP = _WC.replace("write-combining", "write-protect")
+_BOOT = """\
+[    0.000000] MTRR default type: {}
+[    0.000000] MTRR variable ranges enabled:
+[    0.000000]   0 base 000000000 mask F00000000 write-back
+[    0.000000]   1 base 0E0000000 mask FE0000000 uncachable
+[    0.000000]   2 base 0D0000000 mask FF0000000 {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("listing", "helps"),
+    [
+        (_WB + _UC, True),
+        (_WB, False),
+        (_WB + _WC.replace("reg02", "reg01"), False),
+        # /proc/mtrr has what a driver has added since the boot.
+        (_WB + _UC + _WC, True),
+        (_WB + _UC + _WP, False),
+        (_BOOT.format("uncachable", "uncachable"), True),
+        (_BOOT.format("write-back", "uncachable"), False),
+        (_BOOT.format("uncachable", "write-combining"), False),
+        # Of a listing that is cut nothing is known.
+        (_WB + _UC.replace("uncachable", "unca"), True),
+    ],
+)
+@pytest.mark.parametrize("line", [_MISMATCH.format("c0000000,8000000"), "mtrr: no more MTRRs available\n"])
+def test_another_layout_is_advised_where_mtrr_cleanup_would_try(line: str, listing: str, helps: bool) -> None:
+    """mtrr_need_cleanup() wants a register that is uncachable, and none but it and write-back."""
+    advice = explained(listing + line).story.advice
+    assert any("enable_mtrr_cleanup" in each for each in advice) == helps
+    # range_to_mtrr_with_hole() cuts holes itself.
+    assert not any("holes are cut" in each for each in advice)
+
+
+def test_the_register_that_decides_need_not_be_the_first() -> None:
+    """types_compatible() has mtrr_add_page() go on to the next register (since 2.6.20)."""
+    found = explained(
+        _UC.replace("reg01", "reg00") + _WB.replace("reg00", "reg01") + _MISMATCH.format("e8000000,8000000")
+    )
+    assert "That register is 1" in found.story.answer
+    assert "the first that doesn't go with it so decides" in found.story.rule
