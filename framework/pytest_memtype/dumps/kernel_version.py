@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
+from pytest_memtype.dumps.banner import BANNER, NUMBER, banner
 from pytest_memtype.dumps.facts import Kernel
-from pytest_memtype.dumps.kernel_log import command_line
-from pytest_memtype.dumps.text import Cursor, Row
+from pytest_memtype.dumps.text import Cursor
 
-# Bounded, because a text may hold numbers of hundreds of digits; a kernel's second number is below 100.
-_NUMBER: Final = (
-    r"(?P<release>(?P<major>[2-9])\.(?P<minor>\d{1,2})(?:\.(?P<patch>\d{1,3}))?(?:\.(?P<fourth>\d{1,3}))?"
-    r"(?P<rest>(?:-rc\d{1,2})?[-+~]?[\w.+~:-]{0,60}))"
-)
 _START: Final = r"(?<![\w.-])"
 
 
@@ -25,15 +18,12 @@ def _any(words: str) -> str:
     return f"(?:{'|'.join(words.split())})"
 
 
-_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER}")
-#: Of a line without the log's prefix, which may be somebody's sentence: the compiler follows the version.
-_BARE_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER} \(")
 # lib/dump_stack.c, dump_stack_print_info(); with brackets around the version until 2.6.29.
-_TRACE: Final = re.compile(rf"\b(?:Not tainted|Tainted: [A-Z ]{{1,40}}) \(?{_NUMBER}")
+_TRACE: Final = re.compile(rf"\b(?:Not tainted|Tainted: [A-Z ]{{1,40}}) \(?{NUMBER}")
 _OWN: Final = (
     _TRACE,
     *(
-        re.compile(rf"{before}{_NUMBER}")
+        re.compile(rf"{before}{NUMBER}")
         for before in (
             r"^(?:\$ ?uname -\w+\s+)?Linux \S{1,64} (?=\d+\.\d+\S* #\d)",
             r"\bvermagic[:=]\s*",
@@ -41,7 +31,7 @@ _OWN: Final = (
     ),
 )
 #: Where the kernel was built, in the path that a WARNING or a BUG names: "/build/buildd/linux-2.6.27/arch/".
-_BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,2}}-{_NUMBER}/")
+_BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,2}}-{NUMBER}/")
 _AFTER_KERNEL: Final = _any(
     "kernel image version release is -r -a at series stable vanilla mainline lts a guest"
 )
@@ -53,9 +43,9 @@ _BEFORE_NAME: Final = _any(
 _SAID: Final = tuple(
     re.compile(pattern, re.I)
     for pattern in (
-        rf"\b(?:linux|kernel|uname)(?:[- ]{_AFTER_KERNEL}){{0,3}}[:= ]{{1,3}}v?{_NUMBER}",
-        rf"\b(?:linux|kernel)-(?:image-)?{_NUMBER}",
-        rf"{_START}v?{_NUMBER}(?= ?\(?{_BEFORE_NAME}\b)",
+        rf"\b(?:linux|kernel|uname)(?:[- ]{_AFTER_KERNEL}){{0,3}}[:= ]{{1,3}}v?{NUMBER}",
+        rf"\b(?:linux|kernel)-(?:image-)?{NUMBER}",
+        rf"{_START}v?{NUMBER}(?= ?\(?{_BEFORE_NAME}\b)",
     )
 )
 # "6.8.0-45", "5.10.218-1", "6.1.0-18-amd64", "2.6.31-git7" (of the seventh day behind 2.6.31): a release by
@@ -72,12 +62,12 @@ _BEFORE: Final = _any("on with in since under running after to is of for using b
 # "on 6.1.76", "since v6.17.8": any three numbers where a kernel may be meant.
 _WEAK: Final = re.compile(
     rf"(?:\b{_BEFORE}\s+(?:a |an |the |version )?v?"
-    rf"|(?<![\w.-])v|(?:^|[,;(])\s*)(?=\d\.\d{{1,2}}\.\d){_NUMBER}",
+    rf"|(?<![\w.-])v|(?:^|[,;(])\s*)(?=\d\.\d{{1,2}}\.\d){NUMBER}",
     re.I,
 )
 
 _UNAME: Final = re.compile(r"\buname -r\s*$")
-_RELEASE: Final = re.compile(_NUMBER)
+_RELEASE: Final = re.compile(NUMBER)
 
 _PRODUCTS: Final = (
     r"gcc clang llvm binutils glibc libc qemu(?:-\w+)? kvm seabios ovmf edk2 bios uefi firmware xorg x\.?org "
@@ -108,7 +98,7 @@ _PACKAGE: Final = re.compile(
     r"(?:-(?:image|signed|headers|modules|core|hwe|cloud|rt|aws|azure|gcp|oem|lowlatency)\S*)?\s*(?:\(.*)?$",
     re.I,
 )
-_VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{_NUMBER}", re.I)
+_VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{NUMBER}", re.I)
 #: Words that say of a kernel that all was well with it, or that the text isn't of it.
 _ELSEWHERE: Final = re.compile(
     r"\b(?:not (?:seen|there|present|happen\w*|with|on|in)|no (?:problem|trouble|message|line)\w*|up to"
@@ -166,91 +156,6 @@ _MOST_SAID: Final = 64
 _MOST_BELOW: Final = 40
 
 
-@dataclass(frozen=True)
-class _Log:
-    """The part of a text from one banner to the next, or all logs of one boot.
-
-    :param release: The release of the banner.
-    :param banners: The lines of banners by the form of their prefix, without those that have no prefix.
-    :param command_line: The kernel's command line; None if it isn't there.
-    :param begun: The first time behind the banner; None without times.
-    :param latest: The latest time.
-    """
-
-    release: str
-    banners: dict[str, str] = field(default_factory=dict)
-    command_line: str | None = None
-    begun: float | None = None
-    latest: float = 0
-
-    def is_of(self, boot: _Log) -> bool:
-        """Whether it is a log of a boot that began above it."""
-        if self.release != boot.release:
-            return False
-        if None not in (self.command_line, boot.command_line) and self.command_line != boot.command_line:
-            return False
-        # One boot is shown in several forms; in one form its banner is there once, or is there again alone.
-        again = boot.command_line is not None and self.begun is not None and self.begun < boot.latest
-        both = self.banners.keys() & boot.banners.keys()
-        return not any(again or self.banners[form] != boot.banners[form] for form in both)
-
-    def with_log(self, log: _Log) -> _Log:
-        """The boot with another log of it."""
-        return _Log(
-            self.release,
-            self.banners | log.banners,
-            log.command_line if self.command_line is None else self.command_line,
-            self.begun,
-            max(self.latest, log.latest),
-        )
-
-
-def boots(cursor: Cursor) -> list[Cursor]:
-    """The parts of a text that are of one boot each; what stands above the first banner is of the first boot.
-
-    A banner that stands there again, as in ``/proc/version``, begins no other boot, nor does the same boot
-    in another form.
-    """
-    banners = [(index, match) for index, row in enumerate(cursor.rows) if (match := _banner(row)) is not None]
-    ends = [*(index for index, _ in banners[1:]), len(cursor.rows)]
-    starts = [0]
-    boot: _Log | None = None
-    for (index, match), end in zip(banners, ends, strict=False):
-        log = _log(cursor.rows[index:end], match["release"])
-        if boot is None or log.is_of(boot):
-            boot = log if boot is None else boot.with_log(log)
-        else:
-            starts.append(index)
-            boot = log
-    return [cursor.part(start, end) for start, end in pairwise([*starts, len(cursor.rows)])]
-
-
-def without_head(part: Cursor) -> tuple[Cursor, Cursor]:
-    """The lines of a part above its first banner, and the others."""
-    end = next((index for index, row in enumerate(part.rows) if _banner(row) is not None), 0)
-    return part.part(0, end), part.part(end, len(part.rows))
-
-
-def _log(lines: list[Row], release: str) -> _Log:
-    first = lines[0]
-    # "[.]" of dmesg, ":::" of the journal, ":::[.]" of syslog.
-    form = re.sub(r"[\w\s]", "", first.text.removesuffix(first.message))
-    times = [row.time for row in lines[1:] if row.time is not None]
-    return _Log(
-        release,
-        {form: first.text} if first.prefixed else {},
-        command_line(Cursor(lines)),
-        times[0] if times else None,
-        max([first.time or 0, *times]),
-    )
-
-
-def _banner(row: Row) -> re.Match[str] | None:
-    if "Linux version " not in row.message:
-        return None
-    return (_BANNER if row.prefixed else _BARE_BANNER).search(row.message)
-
-
 def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kernel | None, tuple[Kernel, ...]]:
     """The kernel that a text is of, None if the text doesn't say; and all that it names, that one first.
 
@@ -280,16 +185,16 @@ def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | N
 
     A banner without a prefix may be ``/proc/version`` of another boot, where the line's own trace says so.
     """
-    above = [each for each in own if line is not None and each.line <= line and _BANNER.search(each.banner)]
+    above = [each for each in own if line is not None and each.line <= line and BANNER.search(each.banner)]
     if not above:
         return own[0] if len({each.series for each in own}) == 1 else None
-    banner = above[-1]
-    bare = any(row.number == banner.line and not row.prefixed for row in part.rows)
+    last = above[-1]
+    bare = any(row.number == last.line and not row.prefixed for row in part.rows)
     below = next((each for each in own if line is not None and line < each.line <= line + _MOST_BELOW), None)
     # Of the same release the banner says more.
-    if bare and below is not None and below.release != banner.release and _TRACE.search(below.banner):
+    if bare and below is not None and below.release != last.release and _TRACE.search(below.banner):
         return below
-    return banner
+    return last
 
 
 def _of_said(said: Sequence[tuple[Kernel, bool, int]]) -> Kernel | None:
@@ -309,17 +214,17 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]
     for index, row in enumerate(cursor.rows):
         if len(own) >= _MOST_OWN or not any(each.isdigit() for each in row.text[:400]):
             continue
-        ours = _banner(row) or next(filter(None, (each.search(row.message) for each in _OWN)), None)
+        ours = banner(row) or next(filter(None, (each.search(row.message) for each in _OWN)), None)
         if ours is not None:
-            banner = row.message.strip()
+            words = row.message.strip()
             # The end of a wrapped banner may name Debian's version.
             for text, count in cursor.pieces(index):
                 if _OF_DEBIAN.search(text):
-                    banner = text.strip()
+                    words = text.strip()
                     cursor.use(index, count)
                     break
             cursor.use(index)
-            own.append(_kernel(ours, banner, row.number))
+            own.append(_kernel(ours, words, row.number))
             continue
         built = _BUILT.search(row.message) if "/linux-" in row.message else None
         if built is not None and len(said) < _MOST_SAID:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from pytest_memtype.dumps.boots import boots, without_head
 from pytest_memtype.dumps.coreboot import coreboot, coreboot_bits
 from pytest_memtype.dumps.cpu_facts import Cpu
 from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Line, Mtrrs
@@ -14,7 +15,7 @@ from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
 from pytest_memtype.dumps.kernel_bugs import kernel_bugs
 from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat
-from pytest_memtype.dumps.kernel_version import boots, kernels, without_head
+from pytest_memtype.dumps.kernel_version import kernels
 from pytest_memtype.dumps.lscpu import lscpu
 from pytest_memtype.dumps.lspci import bars
 from pytest_memtype.dumps.main_complaint import main_complaint
