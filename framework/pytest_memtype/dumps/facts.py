@@ -12,6 +12,7 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from pytest_memtype.dumps.cpu_facts import Cpu
+from pytest_memtype.dumps.kernel_facts import Kernel
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
@@ -184,29 +185,6 @@ class Complaint:
     labelled: bool | None = None
     repeated: int = 1
     lines: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The kernel that the text is of.
-
-    :param release: As ``uname -r`` gives it, ``6.1.0-18-amd64``; or what the text has of it, ``6.1.90``.
-    :param series: ``6.1``; ``2.6.32`` in the days when that was a series.
-    :param version: The upstream version, ``(6, 1, 90)``, if the text says it. That of a distribution's
-        release such as ``6.1.0-18`` isn't said: the last number is 0 then, and ``exact`` false.
-    :param exact: Whether ``version`` is all of it.
-    :param distribution: ``Debian``, ``Ubuntu``, ``Fedora``, ... in the text's words; None if not said.
-    :param banner: The line that says it.
-    :param line: Where it is.
-    """
-
-    release: str
-    series: str
-    version: tuple[int, int, int]
-    exact: bool
-    distribution: str | None
-    banner: str
-    line: int
 
 
 @shown_in_hexadecimal("base", "size", "mask")

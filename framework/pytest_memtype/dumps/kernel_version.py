@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pytest_memtype.dumps.banner import BANNER, NUMBER, banner
-from pytest_memtype.dumps.facts import Kernel
+from pytest_memtype.dumps.kernel_facts import Kernel
+from pytest_memtype.dumps.mail_lines import made_by_mailers
 from pytest_memtype.dumps.text import Cursor
 
 _START: Final = r"(?<![\w.-])"
@@ -102,8 +104,7 @@ _VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{NUMBER}", re.I)
 #: Words that say of a kernel that all was well with it, or that the text isn't of it.
 _ELSEWHERE: Final = re.compile(
     r"\b(?:not (?:seen|there|present|happen\w*|with|on|in)|no (?:problem|trouble|message|line)\w*|up to"
-    r"|went back"
-    r"|reverted to|used to|"
+    r"|(?:went|gone|go|going|boot\w*|stepped) back|back (?:to|on)|revert(?:ed|ing)? to|used to|"
     + _any(
         r"work(?:s|ed|ing)? fine good okay ok before until till older earlier fixed "
         # "From dmesg of ..." is the report itself.
@@ -118,6 +119,12 @@ _ELSEWHERE_BEHIND: Final = re.compile(
     r"^[^.;,\n]{0,25}\b(?:work(?:s|ed)|(?:is |was )?fine|good|(?:is|was) ok|not affected|doesn't|does not"
     r"|didn't"
     r"|is (?:silent|clean)|has it fixed|and (?:newer|later|older|earlier))\b",
+    re.I,
+)
+#: "At which point I rebooted to 2.6.7": the one before, if that stands below the message.
+_GONE_TO: Final = re.compile(
+    r"\b(?:re-?boot\w*|return\w*|switch\w*|change[sd]?|moved?|updat\w+|upgrad\w+)\s+(?:\w+\s+){0,2}"
+    r"(?:to|into|with|on)\s+[^.,;\n]{0,30}$",
     re.I,
 )
 
@@ -156,6 +163,22 @@ _MOST_SAID: Final = 64
 _MOST_BELOW: Final = 40
 
 
+@dataclass(frozen=True)
+class _Said:
+    """A kernel of somebody's words.
+
+    :param kernel: The kernel.
+    :param score: How sure it is one; the higher, the surer.
+    :param elsewhere: Whether all was well with it.
+    :param gone_to: Whether somebody went to it: below a message it isn't the message's.
+    """
+
+    kernel: Kernel
+    score: int
+    elsewhere: bool = False
+    gone_to: bool = False
+
+
 def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kernel | None, tuple[Kernel, ...]]:
     """The kernel that a text is of, None if the text doesn't say; and all that it names, that one first.
 
@@ -164,7 +187,7 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
     :param line: The number of the line that counts; None where there is none.
     """
     own: list[Kernel] = []
-    said: list[tuple[Kernel, bool, int]] = []
+    said: list[_Said] = []
     mine: list[Kernel] = []
     for number, part in enumerate(parts):
         if len(own) >= _MOST_OWN and number != here:
@@ -175,9 +198,9 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
         mine = theirs if number == here else mine
     # What stands above all boots may have none of its own.
     counts = own if line is None else mine or own
-    kernel = _of_own(counts, line, parts[here]) if own else _of_said(said)
+    kernel = _of_own(counts, line, parts[here]) if own else _of_said(said, line)
     first = [] if kernel is None else [kernel]
-    return kernel, _distinct([*first, *own[:_MOST_OWN], *(each for each, _, _ in said)])
+    return kernel, _distinct([*first, *own[:_MOST_OWN], *(each.kernel for each in said)])
 
 
 def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | None:
@@ -197,20 +220,25 @@ def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | N
     return last
 
 
-def _of_said(said: Sequence[tuple[Kernel, bool, int]]) -> Kernel | None:
-    affected = [(score, each) for each, elsewhere, score in said if not elsewhere]
-    best = max((score for score, _ in affected), default=0)
-    first = [each for score, each in affected if score == best]
+def _of_said(said: Sequence[_Said], line: int | None) -> Kernel | None:
+    affected = [
+        each
+        for each in said
+        if not each.elsewhere and not (each.gone_to and line is not None and each.kernel.line > line)
+    ]
+    best = max((each.score for each in affected), default=0)
+    first = [each.kernel for each in affected if each.score == best]
     # Two kernels, and neither is said to be the good one: then the text doesn't say which it is of.
     if len({each.series for each in first}) != 1:
         return None
     return max(first, key=lambda each: len(each.release))
 
 
-def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]]:
+def _named(cursor: Cursor) -> tuple[list[Kernel], list[_Said]]:
     """The kernels of the kernel's own lines, and those of the writer's words, as ``_mentioned`` has them."""
     own: list[Kernel] = []
-    said: list[tuple[Kernel, bool, int]] = []
+    said: list[_Said] = []
+    mailers = made_by_mailers(cursor.rows)
     for index, row in enumerate(cursor.rows):
         if len(own) >= _MOST_OWN or not any(each.isdigit() for each in row.text[:400]):
             continue
@@ -224,20 +252,20 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]
                     cursor.use(index, count)
                     break
             cursor.use(index)
-            own.append(_kernel(ours, words, row.number))
+            own.append(_kernel(ours, words, row.number, own=True))
             continue
         built = _BUILT.search(row.message) if "/linux-" in row.message else None
         if built is not None and len(said) < _MOST_SAID:
             # Less than the release, which a trace names below, and more than anybody's words.
-            said.append((_kernel(built, row.message, row.number), False, 4))
-        elif not row.prefixed and len(said) < _MOST_SAID:
+            said.append(_Said(_kernel(built, row.message, row.number), 4))
+        elif not row.prefixed and len(said) < _MOST_SAID and index not in mailers:
             told = (
                 index > 0
                 and _UNAME.search(cursor.rows[index - 1].text)
                 and _RELEASE.fullmatch(row.text.strip())
             )
             if told:
-                own.append(_kernel(told, row.text, row.number))
+                own.append(_kernel(told, row.text, row.number, own=True))
                 cursor.use(index)
             else:
                 above = cursor.rows[index - 1].text if index > 0 else ""
@@ -245,12 +273,12 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]
     return own, said
 
 
-def _mentioned(text: str, number: int, above: str) -> list[tuple[Kernel, bool, int]]:
-    """The kernels that a line of somebody's words names; whether all was well there; how sure it is one."""
+def _mentioned(text: str, number: int, above: str) -> list[_Said]:
+    """The kernels that a line of somebody's words names."""
     of_package = _VERSION_OF_PACKAGE.match(text) if _PACKAGE.match(above) else None
     if of_package is not None:
-        return [(_kernel(of_package, text, number), False, 3)]
-    found: list[tuple[Kernel, bool, int]] = []
+        return [_Said(_kernel(of_package, text, number), 3)]
+    found: list[_Said] = []
     taken: list[tuple[int, int]] = []
     for score, pattern in [*((3, each) for each in _SAID), (2, _BARE), (1, _WEAK)]:
         for match in pattern.finditer(text):
@@ -261,11 +289,15 @@ def _mentioned(text: str, number: int, above: str) -> list[tuple[Kernel, bool, i
             ahead = text[max(0, start - 160) : start]
             if _OTHERS.search(ahead) and not _is_the_kernels(ahead, match["release"], text[end:]):
                 continue
-            if _is_an_address(match):
+            if _is_an_address(match) or not _is_a_series(match):
+                continue
+            if score == 1 and text.strip() == match[0].strip():
+                # A number alone may be anything's.
                 continue
             taken.append((start, end))
             elsewhere = bool(_ELSEWHERE.search(ahead)) or bool(_ELSEWHERE_BEHIND.match(text[end:]))
-            found.append((_kernel(match, text, number), elsewhere, score))
+            gone_to = _GONE_TO.search(ahead) is not None
+            found.append(_Said(_kernel(match, text, number), score, elsewhere, gone_to))
     return found
 
 
@@ -290,8 +322,23 @@ def _is_an_address(match: re.Match[str]) -> bool:
     return match["fourth"] is not None and match["major"] != "2"
 
 
-def _kernel(match: re.Match[str], banner: str, line: int) -> Kernel:
-    release = match["release"].rstrip(".,;:)-+~")
+#: Behind the last of a series there is none: 2.6 was followed by 3.0, 3.19 by 4.0, 4.20 by 5.0.
+_LAST: Final = {2: 6, 3: 19, 4: 20, 5: 19, 6: 19}
+_LAST_OF_OTHERS: Final = 20
+
+
+def _is_a_series(match: re.Match[str]) -> bool:
+    """Whether there is such a series of Linux'; git's 2.45 is none."""
+    return int(match["minor"]) <= _LAST.get(int(match["major"]), _LAST_OF_OTHERS)
+
+
+#: The end of a release that is an upstream version and nothing else.
+_UPSTREAM: Final = re.compile(r"(?:-rc\d.*|-dirty)?")
+
+
+def _kernel(match: re.Match[str], banner: str, line: int, *, own: bool = False) -> Kernel:
+    # "5.10+" of somebody's words are all later ones.
+    release = match["release"].rstrip(".,;:)-~" if own else ".,;:)-+~")
     major, minor = int(match["major"]), int(match["minor"])
     patch = int(match["patch"]) if match["patch"] else None
     rest = match["rest"] or ""
@@ -301,17 +348,16 @@ def _kernel(match: re.Match[str], banner: str, line: int) -> Kernel:
         series = f"2.6.{patch}" if patch is not None else "2.6"
         exact = patch is not None
     elif patch in (0, None):
-        # A distribution's 6.1.0-18 and Ubuntu's 5.15.0-97 are of any update of that series.
-        exact = rest.startswith("-rc") or (
-            patch == 0 and "Linux version" in banner and not re.match(r"-\d", rest)
-        )
+        # A distribution's 6.1.0-18 and Ubuntu's 5.15.0-97 are of any update of that series; uname's 4.20.0 is
+        # that, and somebody's 4.20.0 may be any.
+        exact = rest.startswith("-rc") or (patch == 0 and own and _UPSTREAM.fullmatch(rest) is not None)
     debian, ubuntu = _OF_DEBIAN.search(banner), _OF_UBUNTU.search(banner)
     if debian is not None and int(debian[1]) == major and int(debian[2]) == minor:
         version, exact = (major, minor, int(debian[3])), True
     elif ubuntu is not None and ubuntu[1] == series:
         version, exact = (int(ubuntu[2]), int(ubuntu[3]), int(ubuntu[4])), True
     distribution = next((name for name, pattern in _DISTRIBUTIONS if pattern.search(banner)), None)
-    return Kernel(release, series, version, exact, distribution, banner[:400], line)
+    return Kernel(release, series, version, exact, distribution, banner[:400], line, own)
 
 
 def _distinct(found: list[Kernel]) -> tuple[Kernel, ...]:

@@ -13,6 +13,7 @@ from pytest_memtype.dumps.worded_warnings import WORDS
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.explain.imported_layout import Imported, layout_of, layout_of_listing
 from pytest_memtype.explain.known_bugs import Suspect, suspects
+from pytest_memtype.explain.linux_source import without_contradicted_kernel
 from pytest_memtype.explain.machine_map import owner_of, registers_of
 from pytest_memtype.explain.missing import missing
 from pytest_memtype.explain.stories import story
@@ -60,6 +61,7 @@ def explain(dump: Dump, bugs: Iterable[Bug], *, name: str = "report") -> Explana
     :param bugs: The catalogue of bugs.
     :param name: The name of its machine's layout.
     """
+    dump = without_contradicted_kernel(dump)
     about = subject(dump)
     found = suspects(dump, about, bugs)
     machine: Imported | None
@@ -155,13 +157,18 @@ def _sentence(text: str) -> str:
 def _kernel(dump: Dump) -> Iterator[str]:
     kernel = dump.kernel
     if kernel is None:
-        if dump.kernels:
+        if len(dump.kernels) > 1:
             yield "The text names several kernels, and not which one it is of."
+        for each in dump.kernels if len(dump.kernels) == 1 else ():
+            yield f"The text names Linux {each.release} (line {each.line}), and is hardly of that kernel."
         return
     of = f" of {kernel.distribution}" if kernel.distribution else ""
-    yield f"Linux {kernel.release}{of} (line {kernel.line})." + (
-        "" if kernel.exact else f" Which update of {kernel.series} that is isn't said."
-    )
+    doubt = ""
+    if kernel.newest != kernel.version:
+        doubt = " Commits were added to that; which the text doesn't say."
+    elif not kernel.exact:
+        doubt = f" Which update of {kernel.series} that is isn't said."
+    yield f"Linux {kernel.release}{of} (line {kernel.line}).{doubt}"
 
 
 def _memory(explanation: Explanation) -> Iterator[str]:
