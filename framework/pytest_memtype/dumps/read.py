@@ -32,7 +32,7 @@ from pytest_memtype.dumps.request_stack import request_stack
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
-from pytest_memtype.dumps.whole_listings import without_gaps
+from pytest_memtype.dumps.whole_listings import of_whole_lines, without_gaps
 from pytest_memtype.dumps.worded_warnings import with_stacks
 from pytest_memtype.dumps.words import ABOUT, is_denied
 
@@ -97,7 +97,7 @@ def read(text: bytes | str) -> Dump:
     found = sorted([*found, *warnings(cursor), *kernel_bugs(cursor)], key=lambda each: each.line)
     found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
-    mtrrs = without_gaps(mtrrs, found)
+    mtrrs = without_gaps(of_whole_lines(mtrrs, cursor), found)
     found = _without_lists(cursor, found)
     name, hypervisor = machine(cursor)
     parts, here, line = _boot_that_counts(boots(cursor), found)
