@@ -18,7 +18,7 @@ _HEADERS: Final = tuple(
         rf"\bWARNING: CPU: \d+ PID: (?P<pid>\d{{1,10}}) at (?P<file>[\w./+~-]{{1,200}}):"
         rf"(?P<number>\d{{1,6}}) {_FUNCTION}",
         rf"\bWARNING: (?P<file>[\w./+~-]{{1,200}}):(?P<number>\d{{1,6}}) at {_FUNCTION}"
-        r"(?:, CPU#\d+: (?P<process>.{1,15}?)/(?P<pid>\d{1,10}))?",
+        r"(?:,(?: CPU#\d+:(?: (?P<process>.{1,15}?)/(?P<pid>\d{1,10})(?![\d/:]))?)?)?",
     )
 )
 _PLACES: Final = re.compile(

@@ -11,7 +11,7 @@ from typing import Final
 from pytest_memtype.dumps.facts import Complaint, Kind, Mtrrs
 from pytest_memtype.dumps.text import Cursor
 
-#: Each kind of register as the programs print it: Linux and coreboot, mtrr_cleanup, fwts, U-Boot, fixed ranges.
+#: Each kind of register as programs print it: Linux and coreboot, mtrr_cleanup, fwts, U-Boot, fixed ranges.
 _REGISTERS: Final = re.compile(
     r"\b\d{1,3} (?:base (?:0x)?[0-9A-F]{6,16} mask|disabled)\b|\breg \d{1,3}, base: \d"
     r"|\bReg \d{1,3}: (?:0x|disabled)|\b\d{1,2} +[YN] +\w{1,16} +[0-9a-f]{16} "
