@@ -349,6 +349,7 @@ class Dump:
     :param pat: The PAT.
     :param complaints: The messages, in the order of the text. Equal ones were put together.
     :param panic: The panic that the boot ended with, its reason without the words before it.
+    :param oops: The first Oops of the boot, with its function.
     :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
     :param freed: What was given back, which debugpat logs as well: of :attr:`Kind.FREED`.
     :param request_stack: The callers of a request, the innermost first, of a stack without a WARNING.
@@ -379,6 +380,7 @@ class Dump:
     pat: Pat = field(default_factory=Pat)
     complaints: tuple[Complaint, ...] = ()
     panic: Line | None = None
+    oops: Line | None = None
     made: tuple[Complaint, ...] = ()
     freed: tuple[Complaint, ...] = ()
     request_stack: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ from pytest_memtype.dumps.mtrr_check import mtrr_check
 from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
 from pytest_memtype.dumps.mtrr_messages import with_results
-from pytest_memtype.dumps.panics import panic
+from pytest_memtype.dumps.panics import oops, panic
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.request_stack import request_stack
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
@@ -117,6 +117,7 @@ def read(text: bytes | str) -> Dump:
         pat=[pat(each) for each in parts][here],
         complaints=tuple(each for each in found if each.kind not in _NO_COMPLAINTS),
         panic=[panic(each) for each in parts][here],
+        oops=[oops(each) for each in parts][here],
         made=tuple(each for each in found if each.kind is Kind.RESERVED),
         freed=tuple(each for each in found if each.kind is Kind.FREED),
         request_stack=request_stack(cursor),

@@ -70,6 +70,10 @@ def explain(dump: Dump, bugs: Iterable[Bug], *, name: str = "report") -> Explana
     except UsageError:
         machine = None
     told = story(dump, about, found)
+    if about.main is not None and dump.oops is not None:
+        told = replace(
+            told, answer=f"{told.answer}. The Oops in line {dump.oops.number} isn't explained here"
+        )
     if about.main is not None and any(each.number == about.main.line for each in dump.cut):
         told = replace(told, answer=f"the line is cut, so that not all can be said of it: {told.answer}")
     return Explanation(dump, about, told, tuple(found), machine)
@@ -310,6 +314,9 @@ def _besides(explanation: Explanation) -> Iterator[str]:
             f"line {panic.number}: the kernel panics later ({panic.text}). Whether that comes of it the text "
             "doesn't say"
         )
+    oops = explanation.dump.oops
+    if oops is not None and about.main is not None:
+        yield f"line {oops.number}: an Oops ({oops.text}), whose message says nothing of memory types"
     shown = 0
     for each in explanation.dump.complaints:
         same = about.span is not None and each.span == about.span and each.kind is not Kind.MTRR_NOT_REMOVED
