@@ -1,14 +1,21 @@
-"""The boots that a text has logs of: by their banners."""
+"""The boots that a text has logs of: by their banners, and by printk's clock where those are missing."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Final
 
 from pytest_memtype.dumps.banner import banner
 from pytest_memtype.dumps.kernel_log import command_line
 from pytest_memtype.dumps.text import Cursor, Row
+
+#: The beginnings of lines that a boot has once, and that each has.
+_ONCE: Final = re.compile(
+    r"tsc: Detected |x86/PAT: Configuration |(?:x86 )?PAT configuration |MTRR default type: |Command line: "
+    r"|DMI: "
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def boots(cursor: Cursor) -> list[Cursor]:
     """The parts of a text that are of one boot each; what stands above the first banner is of the first boot.
 
     A banner that stands there again, as in ``/proc/version``, begins no other boot, nor does the same boot
-    in another form.
+    in another form. Logs without their first lines are told apart by what each boot says once.
     """
     banners = [(index, match) for index, row in enumerate(cursor.rows) if (match := banner(row)) is not None]
     ends = [*(index for index, _ in banners[1:]), len(cursor.rows)]
@@ -67,7 +74,37 @@ def boots(cursor: Cursor) -> list[Cursor]:
         else:
             starts.append(index)
             boot = log
-    return [cursor.part(start, end) for start, end in pairwise([*starts, len(cursor.rows)])]
+    parts = [cursor.part(start, end) for start, end in pairwise([*starts, len(cursor.rows)])]
+    return [boot for part in parts for boot in _by_clock(part)]
+
+
+def _by_clock(part: Cursor) -> list[Cursor]:
+    """The boots of a part: one begins where the clock fell, if a line that each has once follows again.
+
+    At the same time it is the same line, quoted twice.
+    """
+    starts, last = [0], 0.0
+    fall, fell = 0.0, 0
+    seen: dict[tuple[str, str], float] = {}
+    for index, row in enumerate(part.rows):
+        if row.time is None:
+            continue
+        if last - row.time > fall:
+            fall, fell = last - row.time, index
+        last = row.time
+        once = _ONCE.match(row.message.strip())
+        if once is None:
+            continue
+        before = seen.setdefault((once[0], _form(row)), row.time)
+        if before != row.time and fall:
+            starts.append(fell)
+            seen, fall = {(once[0], _form(row)): row.time}, 0.0
+    return [part.part(start, end) for start, end in pairwise([*starts, len(part.rows)])]
+
+
+def _form(row: Row) -> str:
+    """The form of a line's prefix: "[.]" of dmesg, ":::" of the journal, ":::[.]" of syslog."""
+    return re.sub(r"[\w\s]", "", row.text.removesuffix(row.message))
 
 
 def without_head(part: Cursor) -> tuple[Cursor, Cursor]:
@@ -78,12 +115,10 @@ def without_head(part: Cursor) -> tuple[Cursor, Cursor]:
 
 def _log(lines: list[Row], release: str) -> _Log:
     first = lines[0]
-    # "[.]" of dmesg, ":::" of the journal, ":::[.]" of syslog.
-    form = re.sub(r"[\w\s]", "", first.text.removesuffix(first.message))
     times = [row.time for row in lines[1:] if row.time is not None]
     return _Log(
         release,
-        {form: first.text} if first.prefixed else {},
+        {_form(first): first.text} if first.prefixed else {},
         command_line(Cursor(lines)),
         times[0] if times else None,
         max([first.time or 0, *times]),

@@ -230,6 +230,7 @@ class Mtrrs:
     :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), or set
         for a while (coreboot's "TEMPORARY"), true for those that were left behind.
     :param complete: False where a line beside it looks like a register of it and wasn't understood.
+    :param same_boot: False where a log has it of another boot than that of the complaint that counts.
     :param lines: Numbers of the lines that say it.
     """
 
@@ -245,6 +246,7 @@ class Mtrrs:
     tom2_write_back: bool | None = None
     result: bool = True
     complete: bool = True
+    same_boot: bool = True
     lines: tuple[int, ...] = ()
 
     @property
@@ -412,6 +414,7 @@ class Dump:
             (each for each in reversed(self.mtrrs) if each.is_map),
             key=lambda each: (
                 each.complete and (each.result or each.source != "coreboot"),
+                each.same_boot,
                 each.default is not None,
                 each.mask_bits is not None,
                 len(each.variable),

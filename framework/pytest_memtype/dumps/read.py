@@ -112,7 +112,7 @@ def read(text: bytes | str) -> Dump:
         machine=name,
         hypervisor=hypervisor,
         e820=e820(cursor),
-        mtrrs=tuple(mtrrs),
+        mtrrs=tuple(mtrrs if line is None else _with_boots(mtrrs, parts, here)),
         mtrr_map=[mtrr_map(each) for each in parts][here],
         pat=[pat(each) for each in parts][here],
         complaints=tuple(each for each in found if each.kind not in _NO_COMPLAINTS),
@@ -157,6 +157,18 @@ def _boot_that_counts(
         line = min(below)
     here = (index for index, part in enumerate(parts) if line in _lines(part))
     return parts, next(here, len(parts) - 1), line
+
+
+def _with_boots(mtrrs: Sequence[Mtrrs], parts: Sequence[Cursor], here: int) -> list[Mtrrs]:
+    """The listings, of which those that the log of another boot has are marked."""
+    others = [_lines(part) for index, part in enumerate(parts) if index != here]
+    of_log = ("mtrr=debug", "mtrr_cleanup")
+    return [
+        replace(
+            each, same_boot=each.source not in of_log or not any(each.lines[0] in part for part in others)
+        )
+        for each in mtrrs
+    ]
 
 
 def _without_lists(cursor: Cursor, found: Sequence[Complaint]) -> list[Complaint]:

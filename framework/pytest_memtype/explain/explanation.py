@@ -197,6 +197,9 @@ def _memory(explanation: Explanation) -> Iterator[str]:
 
 
 def _by_mtrrs(dump: Dump, machine: Imported, span: Span) -> Iterator[str]:
+    if dump.mtrr is not None and not dump.mtrr.same_boot:
+        yield "The MTRRs that the text lists are another boot's."
+        return
     start, end = span.start & ~0xFFF, (span.end | 0xFFF) + 1
     found = _runs(machine, start, end)
     if _differ(dump, found, start, end):

@@ -122,7 +122,7 @@ def test_the_stack_of_memremap() -> None:
 
 # dri-devel, January 2022: the mail is about the Oops.
 OOPS = """\
-[   37.9] resource sanity check: requesting [mem 0xc0000-0xdffff], which spans more than A [mem 0xd1800-0xd1fff]
+[  37.9] resource sanity check: requesting [mem 0xc000-0xdffff], which spans more than A [mem 0xd1000-0xd1ff]
 [   37.911775] caller pci_map_rom+0x78/0x1d0 mapping multiple BARs
 [   38.103023] BUG: kernel NULL pointer dereference, address: 0000000000000023
 [   38.104728] Oops: 0000 [#1] PREEMPT SMP NOPTI
