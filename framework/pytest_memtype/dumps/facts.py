@@ -12,6 +12,7 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from pytest_memtype.dumps.cpu_facts import Cpu
+from pytest_memtype.dumps.kernel_facts import Kernel
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
@@ -186,29 +187,6 @@ class Complaint:
     lines: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """The kernel that the text is of.
-
-    :param release: As ``uname -r`` gives it, ``6.1.0-18-amd64``; or what the text has of it, ``6.1.90``.
-    :param series: ``6.1``; ``2.6.32`` in the days when that was a series.
-    :param version: The upstream version, ``(6, 1, 90)``, if the text says it. That of a distribution's
-        release such as ``6.1.0-18`` isn't said: the last number is 0 then, and ``exact`` false.
-    :param exact: Whether ``version`` is all of it.
-    :param distribution: ``Debian``, ``Ubuntu``, ``Fedora``, ... in the text's words; None if not said.
-    :param banner: The line that says it.
-    :param line: Where it is.
-    """
-
-    release: str
-    series: str
-    version: tuple[int, int, int]
-    exact: bool
-    distribution: str | None
-    banner: str
-    line: int
-
-
 @shown_in_hexadecimal("base", "size", "mask")
 @dataclass(frozen=True)
 class Register:
@@ -252,6 +230,7 @@ class Mtrrs:
     :param result: False for the registers that somebody found and changed (mtrr_cleanup's "original"), or set
         for a while (coreboot's "TEMPORARY"), true for those that were left behind.
     :param complete: False where a line beside it looks like a register of it and wasn't understood.
+    :param same_boot: False where a log has it of another boot than that of the complaint that counts.
     :param lines: Numbers of the lines that say it.
     """
 
@@ -267,6 +246,7 @@ class Mtrrs:
     tom2_write_back: bool | None = None
     result: bool = True
     complete: bool = True
+    same_boot: bool = True
     lines: tuple[int, ...] = ()
 
     @property
@@ -371,6 +351,7 @@ class Dump:
     :param pat: The PAT.
     :param complaints: The messages, in the order of the text. Equal ones were put together.
     :param panic: The panic that the boot ended with, its reason without the words before it.
+    :param oops: The first Oops of the boot, with its function.
     :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
     :param freed: What was given back, which debugpat logs as well: of :attr:`Kind.FREED`.
     :param request_stack: The callers of a request, the innermost first, of a stack without a WARNING.
@@ -401,6 +382,7 @@ class Dump:
     pat: Pat = field(default_factory=Pat)
     complaints: tuple[Complaint, ...] = ()
     panic: Line | None = None
+    oops: Line | None = None
     made: tuple[Complaint, ...] = ()
     freed: tuple[Complaint, ...] = ()
     request_stack: tuple[str, ...] = ()
@@ -432,6 +414,7 @@ class Dump:
             (each for each in reversed(self.mtrrs) if each.is_map),
             key=lambda each: (
                 each.complete and (each.result or each.source != "coreboot"),
+                each.same_boot,
                 each.default is not None,
                 each.mask_bits is not None,
                 len(each.variable),

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Final
 
-from pytest_memtype.dumps.facts import Kernel
-from pytest_memtype.dumps.kernel_log import command_line
-from pytest_memtype.dumps.text import Cursor, Row
+from pytest_memtype.dumps.banner import BANNER, NUMBER, banner
+from pytest_memtype.dumps.kernel_facts import Kernel
+from pytest_memtype.dumps.mail_lines import made_by_mailers
+from pytest_memtype.dumps.text import Cursor
 
-# Bounded, because a text may hold numbers of hundreds of digits; a kernel's second number is below 100.
-_NUMBER: Final = (
-    r"(?P<release>(?P<major>[2-9])\.(?P<minor>\d{1,2})(?:\.(?P<patch>\d{1,3}))?(?:\.(?P<fourth>\d{1,3}))?"
-    r"(?P<rest>(?:-rc\d{1,2})?[-+~]?[\w.+~:-]{0,60}))"
-)
 _START: Final = r"(?<![\w.-])"
 
 
@@ -25,15 +20,12 @@ def _any(words: str) -> str:
     return f"(?:{'|'.join(words.split())})"
 
 
-_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER}")
-#: Of a line without the log's prefix, which may be somebody's sentence: the compiler follows the version.
-_BARE_BANNER: Final = re.compile(rf"\bLinux version {_NUMBER} \(")
 # lib/dump_stack.c, dump_stack_print_info(); with brackets around the version until 2.6.29.
-_TRACE: Final = re.compile(rf"\b(?:Not tainted|Tainted: [A-Z ]{{1,40}}) \(?{_NUMBER}")
+_TRACE: Final = re.compile(rf"\b(?:Not tainted|Tainted: [A-Z ]{{1,40}}) \(?{NUMBER}")
 _OWN: Final = (
     _TRACE,
     *(
-        re.compile(rf"{before}{_NUMBER}")
+        re.compile(rf"{before}{NUMBER}")
         for before in (
             r"^(?:\$ ?uname -\w+\s+)?Linux \S{1,64} (?=\d+\.\d+\S* #\d)",
             r"\bvermagic[:=]\s*",
@@ -41,7 +33,7 @@ _OWN: Final = (
     ),
 )
 #: Where the kernel was built, in the path that a WARNING or a BUG names: "/build/buildd/linux-2.6.27/arch/".
-_BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,2}}-{_NUMBER}/")
+_BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,2}}-{NUMBER}/")
 _AFTER_KERNEL: Final = _any(
     "kernel image version release is -r -a at series stable vanilla mainline lts a guest"
 )
@@ -53,9 +45,9 @@ _BEFORE_NAME: Final = _any(
 _SAID: Final = tuple(
     re.compile(pattern, re.I)
     for pattern in (
-        rf"\b(?:linux|kernel|uname)(?:[- ]{_AFTER_KERNEL}){{0,3}}[:= ]{{1,3}}v?{_NUMBER}",
-        rf"\b(?:linux|kernel)-(?:image-)?{_NUMBER}",
-        rf"{_START}v?{_NUMBER}(?= ?\(?{_BEFORE_NAME}\b)",
+        rf"\b(?:linux|kernel|uname)(?:[- ]{_AFTER_KERNEL}){{0,3}}[:= ]{{1,3}}v?{NUMBER}",
+        rf"\b(?:linux|kernel)-(?:image-)?{NUMBER}",
+        rf"{_START}v?{NUMBER}(?= ?\(?{_BEFORE_NAME}\b)",
     )
 )
 # "6.8.0-45", "5.10.218-1", "6.1.0-18-amd64", "2.6.31-git7" (of the seventh day behind 2.6.31): a release by
@@ -72,12 +64,12 @@ _BEFORE: Final = _any("on with in since under running after to is of for using b
 # "on 6.1.76", "since v6.17.8": any three numbers where a kernel may be meant.
 _WEAK: Final = re.compile(
     rf"(?:\b{_BEFORE}\s+(?:a |an |the |version )?v?"
-    rf"|(?<![\w.-])v|(?:^|[,;(])\s*)(?=\d\.\d{{1,2}}\.\d){_NUMBER}",
+    rf"|(?<![\w.-])v|(?:^|[,;(])\s*)(?=\d\.\d{{1,2}}\.\d){NUMBER}",
     re.I,
 )
 
 _UNAME: Final = re.compile(r"\buname -r\s*$")
-_RELEASE: Final = re.compile(_NUMBER)
+_RELEASE: Final = re.compile(NUMBER)
 
 _PRODUCTS: Final = (
     r"gcc clang llvm binutils glibc libc qemu(?:-\w+)? kvm seabios ovmf edk2 bios uefi firmware xorg x\.?org "
@@ -108,12 +100,11 @@ _PACKAGE: Final = re.compile(
     r"(?:-(?:image|signed|headers|modules|core|hwe|cloud|rt|aws|azure|gcp|oem|lowlatency)\S*)?\s*(?:\(.*)?$",
     re.I,
 )
-_VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{_NUMBER}", re.I)
+_VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{NUMBER}", re.I)
 #: Words that say of a kernel that all was well with it, or that the text isn't of it.
 _ELSEWHERE: Final = re.compile(
     r"\b(?:not (?:seen|there|present|happen\w*|with|on|in)|no (?:problem|trouble|message|line)\w*|up to"
-    r"|went back"
-    r"|reverted to|used to|"
+    r"|(?:went|gone|go|going|boot\w*|stepped) back|back (?:to|on)|revert(?:ed|ing)? to|used to|"
     + _any(
         r"work(?:s|ed|ing)? fine good okay ok before until till older earlier fixed "
         # "From dmesg of ..." is the report itself.
@@ -128,6 +119,12 @@ _ELSEWHERE_BEHIND: Final = re.compile(
     r"^[^.;,\n]{0,25}\b(?:work(?:s|ed)|(?:is |was )?fine|good|(?:is|was) ok|not affected|doesn't|does not"
     r"|didn't"
     r"|is (?:silent|clean)|has it fixed|and (?:newer|later|older|earlier))\b",
+    re.I,
+)
+#: "At which point I rebooted to 2.6.7": the one before, if that stands below the message.
+_GONE_TO: Final = re.compile(
+    r"\b(?:re-?boot\w*|return\w*|switch\w*|change[sd]?|moved?|updat\w+|upgrad\w+)\s+(?:\w+\s+){0,2}"
+    r"(?:to|into|with|on)\s+[^.,;\n]{0,30}$",
     re.I,
 )
 
@@ -167,88 +164,19 @@ _MOST_BELOW: Final = 40
 
 
 @dataclass(frozen=True)
-class _Log:
-    """The part of a text from one banner to the next, or all logs of one boot.
+class _Said:
+    """A kernel of somebody's words.
 
-    :param release: The release of the banner.
-    :param banners: The lines of banners by the form of their prefix, without those that have no prefix.
-    :param command_line: The kernel's command line; None if it isn't there.
-    :param begun: The first time behind the banner; None without times.
-    :param latest: The latest time.
+    :param kernel: The kernel.
+    :param score: How sure it is one; the higher, the surer.
+    :param elsewhere: Whether all was well with it.
+    :param gone_to: Whether somebody went to it: below a message it isn't the message's.
     """
 
-    release: str
-    banners: dict[str, str] = field(default_factory=dict)
-    command_line: str | None = None
-    begun: float | None = None
-    latest: float = 0
-
-    def is_of(self, boot: _Log) -> bool:
-        """Whether it is a log of a boot that began above it."""
-        if self.release != boot.release:
-            return False
-        if None not in (self.command_line, boot.command_line) and self.command_line != boot.command_line:
-            return False
-        # One boot is shown in several forms; in one form its banner is there once, or is there again alone.
-        again = boot.command_line is not None and self.begun is not None and self.begun < boot.latest
-        both = self.banners.keys() & boot.banners.keys()
-        return not any(again or self.banners[form] != boot.banners[form] for form in both)
-
-    def with_log(self, log: _Log) -> _Log:
-        """The boot with another log of it."""
-        return _Log(
-            self.release,
-            self.banners | log.banners,
-            log.command_line if self.command_line is None else self.command_line,
-            self.begun,
-            max(self.latest, log.latest),
-        )
-
-
-def boots(cursor: Cursor) -> list[Cursor]:
-    """The parts of a text that are of one boot each; what stands above the first banner is of the first boot.
-
-    A banner that stands there again, as in ``/proc/version``, begins no other boot, nor does the same boot
-    in another form.
-    """
-    banners = [(index, match) for index, row in enumerate(cursor.rows) if (match := _banner(row)) is not None]
-    ends = [*(index for index, _ in banners[1:]), len(cursor.rows)]
-    starts = [0]
-    boot: _Log | None = None
-    for (index, match), end in zip(banners, ends, strict=False):
-        log = _log(cursor.rows[index:end], match["release"])
-        if boot is None or log.is_of(boot):
-            boot = log if boot is None else boot.with_log(log)
-        else:
-            starts.append(index)
-            boot = log
-    return [cursor.part(start, end) for start, end in pairwise([*starts, len(cursor.rows)])]
-
-
-def without_head(part: Cursor) -> tuple[Cursor, Cursor]:
-    """The lines of a part above its first banner, and the others."""
-    end = next((index for index, row in enumerate(part.rows) if _banner(row) is not None), 0)
-    return part.part(0, end), part.part(end, len(part.rows))
-
-
-def _log(lines: list[Row], release: str) -> _Log:
-    first = lines[0]
-    # "[.]" of dmesg, ":::" of the journal, ":::[.]" of syslog.
-    form = re.sub(r"[\w\s]", "", first.text.removesuffix(first.message))
-    times = [row.time for row in lines[1:] if row.time is not None]
-    return _Log(
-        release,
-        {form: first.text} if first.prefixed else {},
-        command_line(Cursor(lines)),
-        times[0] if times else None,
-        max([first.time or 0, *times]),
-    )
-
-
-def _banner(row: Row) -> re.Match[str] | None:
-    if "Linux version " not in row.message:
-        return None
-    return (_BANNER if row.prefixed else _BARE_BANNER).search(row.message)
+    kernel: Kernel
+    score: int
+    elsewhere: bool = False
+    gone_to: bool = False
 
 
 def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kernel | None, tuple[Kernel, ...]]:
@@ -259,7 +187,7 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
     :param line: The number of the line that counts; None where there is none.
     """
     own: list[Kernel] = []
-    said: list[tuple[Kernel, bool, int]] = []
+    said: list[_Said] = []
     mine: list[Kernel] = []
     for number, part in enumerate(parts):
         if len(own) >= _MOST_OWN and number != here:
@@ -270,9 +198,9 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
         mine = theirs if number == here else mine
     # What stands above all boots may have none of its own.
     counts = own if line is None else mine or own
-    kernel = _of_own(counts, line, parts[here]) if own else _of_said(said)
+    kernel = _of_own(counts, line, parts[here]) if own else _of_said(said, line)
     first = [] if kernel is None else [kernel]
-    return kernel, _distinct([*first, *own[:_MOST_OWN], *(each for each, _, _ in said)])
+    return kernel, _distinct([*first, *own[:_MOST_OWN], *(each.kernel for each in said)])
 
 
 def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | None:
@@ -280,59 +208,64 @@ def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | N
 
     A banner without a prefix may be ``/proc/version`` of another boot, where the line's own trace says so.
     """
-    above = [each for each in own if line is not None and each.line <= line and _BANNER.search(each.banner)]
+    above = [each for each in own if line is not None and each.line <= line and BANNER.search(each.banner)]
     if not above:
         return own[0] if len({each.series for each in own}) == 1 else None
-    banner = above[-1]
-    bare = any(row.number == banner.line and not row.prefixed for row in part.rows)
+    last = above[-1]
+    bare = any(row.number == last.line and not row.prefixed for row in part.rows)
     below = next((each for each in own if line is not None and line < each.line <= line + _MOST_BELOW), None)
     # Of the same release the banner says more.
-    if bare and below is not None and below.release != banner.release and _TRACE.search(below.banner):
+    if bare and below is not None and below.release != last.release and _TRACE.search(below.banner):
         return below
-    return banner
+    return last
 
 
-def _of_said(said: Sequence[tuple[Kernel, bool, int]]) -> Kernel | None:
-    affected = [(score, each) for each, elsewhere, score in said if not elsewhere]
-    best = max((score for score, _ in affected), default=0)
-    first = [each for score, each in affected if score == best]
+def _of_said(said: Sequence[_Said], line: int | None) -> Kernel | None:
+    affected = [
+        each
+        for each in said
+        if not each.elsewhere and not (each.gone_to and line is not None and each.kernel.line > line)
+    ]
+    best = max((each.score for each in affected), default=0)
+    first = [each.kernel for each in affected if each.score == best]
     # Two kernels, and neither is said to be the good one: then the text doesn't say which it is of.
     if len({each.series for each in first}) != 1:
         return None
     return max(first, key=lambda each: len(each.release))
 
 
-def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]]:
+def _named(cursor: Cursor) -> tuple[list[Kernel], list[_Said]]:
     """The kernels of the kernel's own lines, and those of the writer's words, as ``_mentioned`` has them."""
     own: list[Kernel] = []
-    said: list[tuple[Kernel, bool, int]] = []
+    said: list[_Said] = []
+    mailers = made_by_mailers(cursor.rows)
     for index, row in enumerate(cursor.rows):
         if len(own) >= _MOST_OWN or not any(each.isdigit() for each in row.text[:400]):
             continue
-        ours = _banner(row) or next(filter(None, (each.search(row.message) for each in _OWN)), None)
+        ours = banner(row) or next(filter(None, (each.search(row.message) for each in _OWN)), None)
         if ours is not None:
-            banner = row.message.strip()
+            words = row.message.strip()
             # The end of a wrapped banner may name Debian's version.
             for text, count in cursor.pieces(index):
                 if _OF_DEBIAN.search(text):
-                    banner = text.strip()
+                    words = text.strip()
                     cursor.use(index, count)
                     break
             cursor.use(index)
-            own.append(_kernel(ours, banner, row.number))
+            own.append(_kernel(ours, words, row.number, own=True))
             continue
         built = _BUILT.search(row.message) if "/linux-" in row.message else None
         if built is not None and len(said) < _MOST_SAID:
             # Less than the release, which a trace names below, and more than anybody's words.
-            said.append((_kernel(built, row.message, row.number), False, 4))
-        elif not row.prefixed and len(said) < _MOST_SAID:
+            said.append(_Said(_kernel(built, row.message, row.number), 4))
+        elif not row.prefixed and len(said) < _MOST_SAID and index not in mailers:
             told = (
                 index > 0
                 and _UNAME.search(cursor.rows[index - 1].text)
                 and _RELEASE.fullmatch(row.text.strip())
             )
             if told:
-                own.append(_kernel(told, row.text, row.number))
+                own.append(_kernel(told, row.text, row.number, own=True))
                 cursor.use(index)
             else:
                 above = cursor.rows[index - 1].text if index > 0 else ""
@@ -340,12 +273,12 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[tuple[Kernel, bool, int]]
     return own, said
 
 
-def _mentioned(text: str, number: int, above: str) -> list[tuple[Kernel, bool, int]]:
-    """The kernels that a line of somebody's words names; whether all was well there; how sure it is one."""
+def _mentioned(text: str, number: int, above: str) -> list[_Said]:
+    """The kernels that a line of somebody's words names."""
     of_package = _VERSION_OF_PACKAGE.match(text) if _PACKAGE.match(above) else None
     if of_package is not None:
-        return [(_kernel(of_package, text, number), False, 3)]
-    found: list[tuple[Kernel, bool, int]] = []
+        return [_Said(_kernel(of_package, text, number), 3)]
+    found: list[_Said] = []
     taken: list[tuple[int, int]] = []
     for score, pattern in [*((3, each) for each in _SAID), (2, _BARE), (1, _WEAK)]:
         for match in pattern.finditer(text):
@@ -356,11 +289,15 @@ def _mentioned(text: str, number: int, above: str) -> list[tuple[Kernel, bool, i
             ahead = text[max(0, start - 160) : start]
             if _OTHERS.search(ahead) and not _is_the_kernels(ahead, match["release"], text[end:]):
                 continue
-            if _is_an_address(match):
+            if _is_an_address(match) or not _is_a_series(match):
+                continue
+            if score == 1 and text.strip() == match[0].strip():
+                # A number alone may be anything's.
                 continue
             taken.append((start, end))
             elsewhere = bool(_ELSEWHERE.search(ahead)) or bool(_ELSEWHERE_BEHIND.match(text[end:]))
-            found.append((_kernel(match, text, number), elsewhere, score))
+            gone_to = _GONE_TO.search(ahead) is not None
+            found.append(_Said(_kernel(match, text, number), score, elsewhere, gone_to))
     return found
 
 
@@ -385,8 +322,23 @@ def _is_an_address(match: re.Match[str]) -> bool:
     return match["fourth"] is not None and match["major"] != "2"
 
 
-def _kernel(match: re.Match[str], banner: str, line: int) -> Kernel:
-    release = match["release"].rstrip(".,;:)-+~")
+#: Behind the last of a series there is none: 2.6 was followed by 3.0, 3.19 by 4.0, 4.20 by 5.0.
+_LAST: Final = {2: 6, 3: 19, 4: 20, 5: 19, 6: 19}
+_LAST_OF_OTHERS: Final = 20
+
+
+def _is_a_series(match: re.Match[str]) -> bool:
+    """Whether there is such a series of Linux'; git's 2.45 is none."""
+    return int(match["minor"]) <= _LAST.get(int(match["major"]), _LAST_OF_OTHERS)
+
+
+#: The end of a release that is an upstream version and nothing else.
+_UPSTREAM: Final = re.compile(r"(?:-rc\d.*|-dirty)?")
+
+
+def _kernel(match: re.Match[str], banner: str, line: int, *, own: bool = False) -> Kernel:
+    # "5.10+" of somebody's words are all later ones.
+    release = match["release"].rstrip(".,;:)-~" if own else ".,;:)-+~")
     major, minor = int(match["major"]), int(match["minor"])
     patch = int(match["patch"]) if match["patch"] else None
     rest = match["rest"] or ""
@@ -396,17 +348,16 @@ def _kernel(match: re.Match[str], banner: str, line: int) -> Kernel:
         series = f"2.6.{patch}" if patch is not None else "2.6"
         exact = patch is not None
     elif patch in (0, None):
-        # A distribution's 6.1.0-18 and Ubuntu's 5.15.0-97 are of any update of that series.
-        exact = rest.startswith("-rc") or (
-            patch == 0 and "Linux version" in banner and not re.match(r"-\d", rest)
-        )
+        # A distribution's 6.1.0-18 and Ubuntu's 5.15.0-97 are of any update of that series; uname's 4.20.0 is
+        # that, and somebody's 4.20.0 may be any.
+        exact = rest.startswith("-rc") or (patch == 0 and own and _UPSTREAM.fullmatch(rest) is not None)
     debian, ubuntu = _OF_DEBIAN.search(banner), _OF_UBUNTU.search(banner)
     if debian is not None and int(debian[1]) == major and int(debian[2]) == minor:
         version, exact = (major, minor, int(debian[3])), True
     elif ubuntu is not None and ubuntu[1] == series:
         version, exact = (int(ubuntu[2]), int(ubuntu[3]), int(ubuntu[4])), True
     distribution = next((name for name, pattern in _DISTRIBUTIONS if pattern.search(banner)), None)
-    return Kernel(release, series, version, exact, distribution, banner[:400], line)
+    return Kernel(release, series, version, exact, distribution, banner[:400], line, own)
 
 
 def _distinct(found: list[Kernel]) -> tuple[Kernel, ...]:

@@ -34,9 +34,11 @@ def memtype_list(cursor: Cursor) -> tuple[tuple[Entry, ...], bool]:
         if hit is None:
             continue
         match, count = hit
-        start, end = int(match["start"], 16), int(match["end"], 16)
-        memtype = type_of_word(match["type"])
         cursor.use(index, count)
-        if memtype is not None and start < end:
-            found.append(Entry(Span(start, end - 1), memtype, row.number))
+        # People paste the list on one line. What begins in a later line is that line's.
+        for each in match.re.finditer(match.string, match.start()):
+            start, end = int(each["start"], 16), int(each["end"], 16)
+            memtype = type_of_word(each["type"])
+            if memtype is not None and start < end and each.start() < len(row.message):
+                found.append(Entry(Span(start, end - 1), memtype, row.number))
     return tuple(found), shown or bool(found)

@@ -30,13 +30,13 @@ MTRR_FORMS: Final = (
     form(Kind.MTRR_FULL, "no more mtrrs", rf"\b(?:{_PREFIX})?no more MTRRs available"),
     form(
         Kind.MTRR_UNALIGNED,
-        "not aligned",
+        "base(",
         rf"\b(?:{_PREFIX})?base\((?P<start>{HEX})\) is not aligned on a size\((?P<size>{HEX})\) "
         rf"boundary",
     ),
     form(
         Kind.MTRR_UNALIGNED,
-        "4 kib",
+        "size and base must",
         rf"\b(?:{_PREFIX})?size and base must be multiples of 4 ?kiB",
     ),
     # The line below it, which says what was asked for.
@@ -48,7 +48,7 @@ MTRR_FORMS: Final = (
     # generic.c, generic_validate_add_page(), of the Pentium Pro.
     form(
         Kind.MTRR_UNALIGNED,
-        "4 mib aligned",
+        "base(",
         rf"\b(?:{_PREFIX})?base\({HEX}\) is not 4 MiB aligned",
     ),
     form(
@@ -89,11 +89,12 @@ MTRR_FORMS: Final = (
     # Drivers' words: drm and i915 since arch_phys_wc_add() (3.11), before that their own.
     form(
         Kind.MTRR_WC_FAILED,
-        "mtrr",
-        rf"(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{HEX}) ?- ?"
+        "failed to",
+        rf"\b(?:failed to (?:add|allocate) (?:a )?WC MTRR for (?:\[mem |\[)?(?:(?P<start>{HEX}) ?- ?"
         rf"(?P<end>{HEX})"
-        rf"{NUMBER_ENDS}\]?(?:: -(?P<errno>\d{{1,3}})\b)?|.{{0,40}})|MTRR allocation failed)",
+        rf"{NUMBER_ENDS}\]?(?:: -(?P<errno>\d{{1,3}})\b)?|.{{0,40}}))",
     ),
+    form(Kind.MTRR_WC_FAILED, "mtrr allocation", r"\bMTRR allocation failed"),
     # X.org's hw/xfree86/os-support/linux/lnx_video.c, mtrr_add_wc_region(), by way of /proc/mtrr.
     form(
         Kind.MTRR_WC_FAILED,
@@ -113,13 +114,13 @@ MTRR_FORMS: Final = (
     ),
     # arch/x86/kernel/cpu/mtrr/cleanup.c.
     form(Kind.MTRR_CLEANUP_FAILED, "can not find optimal", r"\bmtrr_cleanup: can ?not find optimal value"),
-    form(Kind.MTRR_CLEANED, "optimal setting", r"\bFound optimal setting for mtrr clean ?up"),
+    form(Kind.MTRR_CLEANED, "found optimal", r"\bFound optimal setting for mtrr clean ?up"),
     form(
         Kind.MTRR_LOSES_RAM,
-        "cover all of memory",
-        r"\bCPU MTRRs don't cover all of memory(?:, losing \d{1,9} ?MB of RAM)?",
+        "cpu mtrrs",
+        r"\bCPU MTRRs don't cover all of memory(?:,(?: losing(?P<lost> \d{1,9} ?MB(?: of RAM)?)?)?)?",
     ),
-    form(Kind.MTRR_BLANK, "all blank", r"\bCPU MTRRs all blank"),
+    form(Kind.MTRR_BLANK, "cpu mtrrs", r"\bCPU MTRRs all blank"),
     # memtype.c and mtrr.c: the PAT needed the MTRRs until 6.2.
     form(Kind.PAT_SKIPPED, "skipping pat", r"\bMTRRs? disabled, skipping PAT initialization too"),
     # "Disabled" until 6.1; 7882b69eb6cd, "x86/mtrr: Make message for disabled MTRRs more descriptive", 6.2.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_memtype.dumps.facts import Line, Mtrrs, Register
-from pytest_memtype.dumps.text import Cursor
+from pytest_memtype.dumps.text import MOST_COLUMNS, Cursor, Row
 from pytest_memtype.dumps.words import TYPE, type_of_word
 from pytest_memtype.x86.size import UNITS
 
@@ -24,6 +24,8 @@ _REGISTER: Final = re.compile(
 _BEGINNING: Final = re.compile(r"\breg(?P<number>\d{1,3}): ?base=", re.I)
 #: Ranges further apart than this are of two listings.
 _FAR: Final = 12
+#: So many characters of a line that is cut are the marks of quoting in front of it.
+_MOST_MARKS: Final = 64
 
 
 @dataclass
@@ -40,6 +42,33 @@ class _Group:
     registers: list[Register] = field(default_factory=list)
     odd: list[Line] = field(default_factory=list)
     factors: list[float] = field(default_factory=list)
+
+    def take(self, number: int, match: re.Match[str] | None, row: Row) -> None:
+        """Take a register.
+
+        :param number: Its number.
+        :param match: The whole of it; None where it is cut.
+        :param row: Its line.
+        """
+        self.numbers.append(number)
+        base = int(match["base"], 16) if match else 0
+        megabytes = int(match["megabytes"]) if match and match["megabytes"] is not None else base >> 20
+        if match is None or base >> 20 != megabytes:
+            if not self.odd or self.odd[-1].number != row.number:
+                self.odd.append(Line(row.number, row.text[:400]))
+            self.factors += [megabytes / (base >> 20)] if base >> 20 else []
+            return
+        counted = match["count"] or match["old"]
+        self.registers.append(
+            Register(
+                number,
+                base,
+                type_of_word(match["type"]),
+                size=int(match["size"]) * UNITS[match["unit"].upper()],
+                count=int(counted) if counted else None,
+                line=row.number,
+            )
+        )
 
     def is_scaled(self) -> bool:
         """Whether a kernel has printed all too large by one factor, and sizes as well.
@@ -58,42 +87,42 @@ def proc_mtrr(cursor: Cursor) -> tuple[list[Mtrrs], list[Line]]:
     for index, row in enumerate(cursor.rows):
         if "reg" not in row.text or "base=" not in row.text:
             continue
-        hit = cursor.search(index, _REGISTER)
-        # What begins in a later line is that line's.
-        whole = hit if hit is not None and hit[0].start() < len(row.message.rstrip()) else None
-        match, count = whole or (None, 1)
-        numbered = match or _BEGINNING.search(row.message)
-        if numbered is None:
-            continue
-        cursor.use(index, count)
-        number = int(numbered["number"])
-        if not groups or number <= groups[-1].numbers[-1] or row.number - last > _FAR:
-            groups.append(_Group())
-        group, last = groups[-1], row.number
-        group.numbers.append(number)
-        base = int(match["base"], 16) if match else 0
-        megabytes = int(match["megabytes"]) if match and match["megabytes"] is not None else base >> 20
-        if match is None or base >> 20 != megabytes:
-            group.odd.append(Line(row.number, row.text[:400]))
-            group.factors += [megabytes / (base >> 20)] if base >> 20 else []
-            continue
-        counted = match["count"] or match["old"]
-        group.registers.append(
-            Register(
-                number,
-                base,
-                type_of_word(match["type"]),
-                size=int(match["size"]) * UNITS[match["unit"].upper()],
-                count=int(counted) if counted else None,
-                line=row.number,
-            )
-        )
+        registers, count = _registers(cursor, index)
+        if registers:
+            cursor.use(index, count)
+        for number, match in registers:
+            if not groups or number <= groups[-1].numbers[-1] or row.number - last > _FAR:
+                groups.append(_Group())
+            last = row.number
+            groups[-1].take(number, match, row)
     found = [
         _listing(each.registers, [line.number for line in each.odd])
         for each in groups
         if each.registers and not each.is_scaled()
     ]
     return found, [line for each in groups for line in each.odd]
+
+
+def _registers(cursor: Cursor, index: int) -> tuple[list[tuple[int, re.Match[str] | None]], int]:
+    """The registers that begin in a line, None for one that is cut; and the number of lines that have them.
+
+    People paste the whole listing on one line. What is longer than is read has lost its end.
+    """
+    row = cursor.rows[index]
+    begun = {each.start(): int(each["number"]) for each in _BEGINNING.finditer(row.message)}
+    best: dict[int, re.Match[str]] = {}
+    lines = 1
+    for text, count in cursor.pieces(index):
+        # What begins in a later line is that line's.
+        whole = {each.start(): each for each in _REGISTER.finditer(text) if each.start() in begun}
+        if len(whole) > len(best):
+            best, lines = whole, count
+        if len(best) >= len(begun):
+            break
+    found = [(number, best.get(start)) for start, number in begun.items()]
+    if found and len(row.text) > MOST_COLUMNS - _MOST_MARKS:
+        found.append((found[-1][0] + 1, None))
+    return found, lines
 
 
 def _listing(registers: list[Register], cut: list[int]) -> Mtrrs:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from pytest_memtype.dumps.boots import boots, without_head
 from pytest_memtype.dumps.coreboot import coreboot, coreboot_bits
 from pytest_memtype.dumps.cpu_facts import Cpu
 from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Line, Mtrrs
@@ -14,7 +15,7 @@ from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
 from pytest_memtype.dumps.kernel_bugs import kernel_bugs
 from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat
-from pytest_memtype.dumps.kernel_version import boots, kernels, without_head
+from pytest_memtype.dumps.kernel_version import kernels
 from pytest_memtype.dumps.lscpu import lscpu
 from pytest_memtype.dumps.lspci import bars
 from pytest_memtype.dumps.main_complaint import main_complaint
@@ -24,13 +25,13 @@ from pytest_memtype.dumps.msr_dump import msr_dump
 from pytest_memtype.dumps.mtrr_check import mtrr_check
 from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup, with_results
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
-from pytest_memtype.dumps.panics import panic
+from pytest_memtype.dumps.panics import oops, panic
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.request_stack import request_stack
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
-from pytest_memtype.dumps.whole_listings import without_gaps
+from pytest_memtype.dumps.whole_listings import of_whole_lines, without_gaps
 from pytest_memtype.dumps.worded_warnings import with_stacks
 from pytest_memtype.dumps.words import ABOUT, is_denied
 
@@ -95,7 +96,7 @@ def read(text: bytes | str) -> Dump:
     found = sorted([*found, *warnings(cursor), *kernel_bugs(cursor)], key=lambda each: each.line)
     found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
-    mtrrs = without_gaps(mtrrs, found)
+    mtrrs = without_gaps(of_whole_lines(mtrrs, cursor), found)
     found = _without_lists(cursor, found)
     name, hypervisor = machine(cursor)
     parts, here, line = _boot_that_counts(boots(cursor), found)
@@ -110,11 +111,12 @@ def read(text: bytes | str) -> Dump:
         machine=name,
         hypervisor=hypervisor,
         e820=e820(cursor),
-        mtrrs=tuple(mtrrs),
+        mtrrs=tuple(mtrrs if line is None else _with_boots(mtrrs, parts, here)),
         mtrr_map=[mtrr_map(each) for each in parts][here],
         pat=[pat(each) for each in parts][here],
         complaints=tuple(each for each in found if each.kind not in _NO_COMPLAINTS),
         panic=[panic(each) for each in parts][here],
+        oops=[oops(each) for each in parts][here],
         made=tuple(each for each in found if each.kind is Kind.RESERVED),
         freed=tuple(each for each in found if each.kind is Kind.FREED),
         request_stack=request_stack(cursor),
@@ -154,6 +156,18 @@ def _boot_that_counts(
         line = min(below)
     here = (index for index, part in enumerate(parts) if line in _lines(part))
     return parts, next(here, len(parts) - 1), line
+
+
+def _with_boots(mtrrs: Sequence[Mtrrs], parts: Sequence[Cursor], here: int) -> list[Mtrrs]:
+    """The listings, of which those that the log of another boot has are marked."""
+    others = [_lines(part) for index, part in enumerate(parts) if index != here]
+    of_log = ("mtrr=debug", "mtrr_cleanup")
+    return [
+        replace(
+            each, same_boot=each.source not in of_log or not any(each.lines[0] in part for part in others)
+        )
+        for each in mtrrs
+    ]
 
 
 def _without_lists(cursor: Cursor, found: Sequence[Complaint]) -> list[Complaint]:

@@ -205,6 +205,22 @@ def _row(number: int, text: str) -> Row:
     return Row(number, text, rest, time, prefixed)
 
 
+def may_say_more(match: re.Match[str]) -> bool:
+    """Whether a match ends with its text, and lacks a group that may stand in the line below."""
+    return match.end() >= len(match.string.rstrip()) and None in match.groups()
+
+
+def says_more(match: re.Match[str], than: re.Match[str]) -> bool:
+    """Whether a match of a longer text has all groups of another's, and more."""
+    pairs = list(zip(match.groups(), than.groups(), strict=False))
+    kept = match.re is than.re and match.start() == than.start()
+    return (
+        kept
+        and all(mine is not None or theirs is None for mine, theirs in pairs)
+        and any(mine is not None and theirs is None for mine, theirs in pairs)
+    )
+
+
 class Cursor:
     """The lines of a text, and where a reader is.
 
@@ -246,7 +262,9 @@ class Cursor:
             # No message is wrapped into more than that, and every line more doubles the ways to join them.
             if len(texts[0]) + len(piece) > self.MOST_JOINED:
                 return
-            texts = [f"{each.rstrip()}{glue}{piece}" for each in texts for glue in (" ", "")]
+            # Quoted-printable without its header: "wit=" in front of "h a huge-page".
+            soft = [each.rstrip()[:-1] + piece for each in texts if each.endswith("=")]
+            texts = [f"{each.rstrip()}{glue}{piece}" for each in texts for glue in (" ", "")] + soft
             for each in texts:
                 yield each, count
 
@@ -254,10 +272,18 @@ class Cursor:
         """The first match in what a message beginning in a line may be, and the number of lines of that.
 
         :param index: Index of the line in ``rows``.
-        :param *patterns: Patterns, each of which is tried on a text before the next text is.
+        :param *patterns: Patterns, each of which is tried on a text before the next text is. A longer text
+            counts only if it has more of the first one's groups.
         """
-        tried = ((pattern.search(text), count) for text, count in self.pieces(index) for pattern in patterns)
-        return next(((match, count) for match, count in tried if match is not None), None)
+        found: tuple[re.Match[str], int] | None = None
+        for text, count in self.pieces(index):
+            match = next(filter(None, (pattern.search(text) for pattern in patterns)), None)
+            if match is None or (found is not None and not says_more(match, found[0])):
+                continue
+            found = match, count
+            if not may_say_more(match):
+                break
+        return found
 
     def _continues(self, index: int) -> bool:
         row = self.rows[index]

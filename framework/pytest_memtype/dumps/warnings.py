@@ -18,7 +18,7 @@ _HEADERS: Final = tuple(
         rf"\bWARNING: CPU: \d+ PID: (?P<pid>\d{{1,10}}) at (?P<file>[\w./+~-]{{1,200}}):"
         rf"(?P<number>\d{{1,6}}) {_FUNCTION}",
         rf"\bWARNING: (?P<file>[\w./+~-]{{1,200}}):(?P<number>\d{{1,6}}) at {_FUNCTION}"
-        r"(?:, CPU#\d+: (?P<process>.{1,15}?)/(?P<pid>\d{1,10}))?",
+        r"(?:,(?: CPU#\d+:(?: (?P<process>.{1,15}?)/(?P<pid>\d{1,10})(?![\d/:]))?)?)?",
     )
 )
 _PLACES: Final = re.compile(
@@ -152,6 +152,8 @@ def with_stack(cursor: Cursor, end: int, fault: Complaint) -> Complaint:
         if frame is None:
             if message.strip() in ("<TASK>", "<IRQ>", "</IRQ>", "...") or not message.strip():
                 continue
+            if _goes_on(cursor, number):
+                continue
             break
         cursor.use(number)
         name = without_suffix(frame["function"])
@@ -165,3 +167,14 @@ def with_stack(cursor: Cursor, end: int, fault: Complaint) -> Complaint:
             # What printed the trace stands first as of 4.4: dump_stack().
             trace.clear()
     return replace(fault, process=process, pid=pid, trace=tuple(trace))
+
+
+def _goes_on(cursor: Cursor, index: int) -> bool:
+    """Whether a line of the log is another CPU's, in between those of a stack."""
+    rows = cursor.rows[index : index + 2]
+    return (
+        len(rows) == 2
+        and all(row.prefixed for row in rows)
+        and PLACE.match(rows[0].message) is None
+        and _LONE_FRAME.match(rows[1].message) is not None
+    )

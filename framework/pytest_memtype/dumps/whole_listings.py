@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Kind, Mtrrs
+from pytest_memtype.dumps.text import Cursor
+
+#: Each kind of register as programs print it: Linux and coreboot, mtrr_cleanup, fwts, U-Boot, fixed ranges.
+_REGISTERS: Final = re.compile(
+    r"\b\d{1,3} (?:base (?:0x)?[0-9A-F]{6,16} mask|disabled)\b|\breg \d{1,3}, base: \d"
+    r"|\bReg \d{1,3}: (?:0x|disabled)|\b\d{1,2} +[YN] +\w{1,16} +[0-9a-f]{16} "
+    r"|\b[0-9A-F]{5}-[0-9A-F]{5} (?:unc|write-)",
+    re.I,
+)
 
 #: So many messages on registers are compared with each listing.
 _MOST: Final = 16
@@ -23,6 +34,27 @@ def without_gaps(listings: Iterable[Mtrrs], complaints: Sequence[Complaint]) -> 
     return [
         replace(each, complete=each.complete and not _lacks(each, mismatches, full=full)) for each in listings
     ]
+
+
+def of_whole_lines(listings: Iterable[Mtrrs], cursor: Cursor) -> list[Mtrrs]:
+    """The listings, of which those aren't complete that have several registers on one line.
+
+    What prints them has a line for each, and is read so; but for ``/proc/mtrr``, of which all are read.
+
+    :param listings: The listings of a text.
+    :param cursor: The text.
+    """
+    others = [each for each in listings if each.source != "/proc/mtrr"]
+    used = {number for each in others for number in each.lines}
+    several = {row.number for row in cursor.rows if row.number in used and _has_several(row.message)}
+    return [
+        replace(each, complete=each.complete and (each not in others or several.isdisjoint(each.lines)))
+        for each in listings
+    ]
+
+
+def _has_several(message: str) -> bool:
+    return next(islice(_REGISTERS.finditer(message), 1, None), None) is not None
 
 
 def _lacks(listing: Mtrrs, mismatches: Sequence[Complaint], *, full: bool) -> bool:

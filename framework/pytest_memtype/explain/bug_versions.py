@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pytest_memtype.bugs.facts import Bug
-from pytest_memtype.dumps.facts import Kernel
+from pytest_memtype.dumps.kernel_facts import Kernel
 from pytest_memtype.explain.linux_source import Age
 from pytest_memtype.spec.linux_versions import parse_version
 
@@ -28,10 +28,9 @@ def presence(bug: Bug, known: Age) -> bool | None:
         if introduced and known.before is not None and known.before <= min(introduced):
             return False
         return None if bug.introduced or bug.fixed else True
-    if kernel.exact:
-        return bug.present(kernel.version)
-    major, minor, _ = kernel.version
-    possible = {bug.present((major, minor, update)) for update in range(UPDATES)}
+    major, minor, patch = kernel.version
+    updates = [patch] if kernel.exact else range(UPDATES)
+    possible = {bug.present((major, minor, each)) for each in updates} | {bug.present(kernel.newest)}
     return next(iter(possible)) if len(possible) == 1 else None
 
 
@@ -43,6 +42,8 @@ def version_words(kernel: Kernel | None, there: bool | None) -> str:
     """
     if kernel is None:
         return "whether the kernel has it can't be said, as the text names no kernel"
+    if there is None and kernel.newest != kernel.version:
+        return f"{kernel.release} may have it or not, as commits were added to that release"
     if there is None:
         return f"some updates of {kernel.series} have it, and {kernel.release} doesn't say which it is"
     return f"{kernel.release} has it"

@@ -13,6 +13,7 @@ from pytest_memtype.dumps.worded_warnings import WORDS
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.explain.imported_layout import Imported, layout_of, layout_of_listing
 from pytest_memtype.explain.known_bugs import Suspect, suspects
+from pytest_memtype.explain.linux_source import without_contradicted_kernel
 from pytest_memtype.explain.machine_map import owner_of, registers_of
 from pytest_memtype.explain.missing import missing
 from pytest_memtype.explain.stories import story
@@ -60,6 +61,7 @@ def explain(dump: Dump, bugs: Iterable[Bug], *, name: str = "report") -> Explana
     :param bugs: The catalogue of bugs.
     :param name: The name of its machine's layout.
     """
+    dump = without_contradicted_kernel(dump)
     about = subject(dump)
     found = suspects(dump, about, bugs)
     machine: Imported | None
@@ -68,6 +70,10 @@ def explain(dump: Dump, bugs: Iterable[Bug], *, name: str = "report") -> Explana
     except UsageError:
         machine = None
     told = story(dump, about, found)
+    if about.main is not None and dump.oops is not None:
+        told = replace(
+            told, answer=f"{told.answer}. The Oops in line {dump.oops.number} isn't explained here"
+        )
     if about.main is not None and any(each.number == about.main.line for each in dump.cut):
         told = replace(told, answer=f"the line is cut, so that not all can be said of it: {told.answer}")
     return Explanation(dump, about, told, tuple(found), machine)
@@ -155,13 +161,18 @@ def _sentence(text: str) -> str:
 def _kernel(dump: Dump) -> Iterator[str]:
     kernel = dump.kernel
     if kernel is None:
-        if dump.kernels:
+        if len(dump.kernels) > 1:
             yield "The text names several kernels, and not which one it is of."
+        for each in dump.kernels if len(dump.kernels) == 1 else ():
+            yield f"The text names Linux {each.release} (line {each.line}), and is hardly of that kernel."
         return
     of = f" of {kernel.distribution}" if kernel.distribution else ""
-    yield f"Linux {kernel.release}{of} (line {kernel.line})." + (
-        "" if kernel.exact else f" Which update of {kernel.series} that is isn't said."
-    )
+    doubt = ""
+    if kernel.newest != kernel.version:
+        doubt = " Commits were added to that; which the text doesn't say."
+    elif not kernel.exact:
+        doubt = f" Which update of {kernel.series} that is isn't said."
+    yield f"Linux {kernel.release}{of} (line {kernel.line}).{doubt}"
 
 
 def _memory(explanation: Explanation) -> Iterator[str]:
@@ -186,6 +197,9 @@ def _memory(explanation: Explanation) -> Iterator[str]:
 
 
 def _by_mtrrs(dump: Dump, machine: Imported, span: Span) -> Iterator[str]:
+    if dump.mtrr is not None and not dump.mtrr.same_boot:
+        yield "The MTRRs that the text lists are another boot's."
+        return
     start, end = span.start & ~0xFFF, (span.end | 0xFFF) + 1
     found = _runs(machine, start, end)
     if _differ(dump, found, start, end):
@@ -303,6 +317,9 @@ def _besides(explanation: Explanation) -> Iterator[str]:
             f"line {panic.number}: the kernel panics later ({panic.text}). Whether that comes of it the text "
             "doesn't say"
         )
+    oops = explanation.dump.oops
+    if oops is not None and about.main is not None:
+        yield f"line {oops.number}: an Oops ({oops.text}), whose message says nothing of memory types"
     shown = 0
     for each in explanation.dump.complaints:
         same = about.span is not None and each.span == about.span and each.kind is not Kind.MTRR_NOT_REMOVED

@@ -128,6 +128,11 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
             f"a line of {listing.source} is cut, not in the text, or wasn't understood: registers may be "
             "missing here"
         )
+    if not listing.same_boot:
+        notes.append(
+            f"these registers (line {listing.lines[0]}) are of the log of another boot than the complaint's, "
+            "which may have had others"
+        )
     temporary = listing.source == "coreboot" and not listing.result
     if temporary:
         notes.append(

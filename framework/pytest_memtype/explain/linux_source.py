@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Complaint, Dump, Kernel, Kind
+from pytest_memtype.dumps.facts import Complaint, Dump, Kind
+from pytest_memtype.dumps.kernel_facts import Kernel
 from pytest_memtype.spec.linux_versions import Version
 from pytest_memtype.x86.memtype import MemType
 
@@ -38,6 +40,12 @@ _LABELS: Final[Version] = (4, 2, 0)
 
 #: Messages of pat.c that begin with "x86/PAT: " in all versions since then.
 _LABELLED: Final = frozenset({*_WITH_BRACKETS, Kind.CONFLICTING_TYPES}) - {Kind.RAM_RESERVE_FAILED}
+
+#: No series has so many updates.
+_MORE_THAN_ALL: Final = 1000
+
+#: A release without a distribution's or somebody's own additions.
+_UPSTREAM: Final = re.compile(r"\d+\.\d+(?:\.\d+){0,2}(?:-rc\d+)?")
 
 #: The folder of what came to arch/x86/ with 2.6.24.
 _I386: Final = "arch/i386/"
@@ -71,7 +79,7 @@ class Age:
         :param until: The first behind them; None where there is none yet.
         """
         if self.kernel is not None:
-            return since <= self.kernel.version and (until is None or self.kernel.version < until)
+            return since <= self.kernel.newest and (until is None or self.kernel.version < until)
         return (self.before is None or since < self.before) and (until is None or self.since < until)
 
 
@@ -80,8 +88,27 @@ def age(dump: Dump) -> Age:
 
     :param dump: What was read of the text.
     """
-    if dump.kernel is not None:
-        return Age(dump.kernel)
+    return _age_by_forms(dump) if dump.kernel is None else Age(dump.kernel)
+
+
+def without_contradicted_kernel(dump: Dump) -> Dump:
+    """What was read of a text, without a kernel that somebody names and that has no such messages.
+
+    A distribution's kernel may have got them from a later one.
+
+    :param dump: What was read of the text.
+    """
+    kernel = dump.kernel
+    if kernel is None or kernel.own or kernel.distribution or not _UPSTREAM.fullmatch(kernel.release):
+        return dump
+    forms = _age_by_forms(dump)
+    # An update that isn't said is later than the first of its series.
+    too_old = (kernel.newest if kernel.exact else (*kernel.version[:2], _MORE_THAN_ALL)) < forms.since
+    too_new = forms.before is not None and kernel.version >= forms.before
+    return replace(dump, kernel=None) if too_old or too_new else dump
+
+
+def _age_by_forms(dump: Dump) -> Age:
     newer: set[Version] = set(_since(dump))
     older: set[Version] = set()
     for complaint in (*dump.complaints, *dump.made):
@@ -270,7 +297,9 @@ def is_newer(known: Age, *version: int) -> bool | None:
     :param *version: The series.
     """
     if known.kernel is not None:
-        return known.kernel.version[: len(version)] >= version
+        if known.kernel.version[: len(version)] >= version:
+            return True
+        return None if known.kernel.newest[: len(version)] >= version else False
     if known.before is not None and known.before <= version:
         return False
     return True if known.since >= version else None

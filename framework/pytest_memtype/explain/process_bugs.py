@@ -15,8 +15,15 @@ _FORK: Final = (
 )
 _PRIVATE: Final = r"\bMAP_PRIVATE\b|\bprivate\b|\bcopy.on.write\b|\bCOW\b"
 _NO_MEMORY: Final = r"\bENOMEM\b|cannot allocate memory|out of memory"
+#: A fork that is said to have failed, within a sentence or so; "fail:0" is a test's that passed.
+_FORK_FAILED: Final = (
+    r"\b(?:fork\w*|clone[sd]?|popen|system)\b(?:(?!\b(?:not|never|no)\b|n't\b)[^\n]){0,80}?"
+    r"\b(?:fail(?!\w*: ?0)|EINVAL|EAGAIN|refuse)"
+    r"|\bfail\w* (?:\w+ ){0,4}(?:fork\w*|clone)\b"
+)
+# "_" ends a word: the selftest has pfnmap.munmap_split and mremap_shrink; an expansion splits nothing.
 _SPLIT: Final = (
-    r"\bmprotect\b|\bmremap\b|\bmadvise\b|\bsplits?\b"
+    r"(?<![^\W_])(?:mprotect|mremap(?!_expand)|madvise|splits?)(?![^\W_])"
     r"|\bunmap(?:s|ped|ping)? (?:\w+ ){0,3}(?:half|part|middle|page|piece)"
 )
 _PARTS: Final = r"\b(?:half|halves|part(?:s|ially)?|lower|upper|middle|piece[sm]?\w*|first page|last page)\b"
@@ -37,7 +44,7 @@ def _vma_split(case: BugCase) -> Hit | None:
         return Hit(
             "a part of a mapping was changed or unmapped, and what is freed then is reserved as a whole"
         )
-    if case.says(_FORK) and case.says(_PRIVATE):
+    if _fork_failed(case):
         return None
     # A driver that calls set_memory_wb() for pages that it never had says so, too.
     return Hit(
@@ -53,7 +60,7 @@ def _fork_frees(case: BugCase) -> Hit | None:
     if freed is not None:
         if shortened_before(case.dump, freed) is not None:
             return None
-        if forks and (case.says(_PRIVATE) or case.says(_NO_MEMORY)):
+        if _fork_failed(case):
             return Hit("after a fork() that failed, memory is freed that isn't reserved any more")
         return Hit(
             "a range was freed that isn't reserved, as after a fork() that failed",
@@ -75,6 +82,12 @@ def _fork_frees(case: BugCase) -> Hit | None:
     ):
         return Hit("after a fork() that failed the reservation of memory that is still mapped is gone")
     return _alone(case, when="below a fork() that failed")
+
+
+def _fork_failed(case: BugCase) -> bool:
+    """Whether the writer says that a fork() failed, for want of memory or of a process with private pages."""
+    failed = case.says(_NO_MEMORY) or (case.says(_PRIVATE) and case.says(_FORK_FAILED))
+    return failed and case.says(_FORK)
 
 
 def fork_only(complaint: Complaint) -> bool:

@@ -143,10 +143,12 @@ def _trim(case: Case) -> str:
 
 
 def _blank(case: Case) -> Story:
-    # 2.6.25 to today: it comes there only with an uncachable default type, and goes back.
+    # 2.6.25 to today: it comes there only with an uncachable default type, looks for write-back alone, and
+    # goes back. Other types may be there, as write-protected for a ROM.
+    on = case.dump.mtrr is not None and case.dump.mtrr.enabled is True and not case.dump.of(Kind.MTRR_OFF)
     return Story(
-        "no variable MTRR says write-back, and the default type is uncachable: by the registers all memory "
-        "is uncached, if the MTRRs are on. Linux changes nothing about it",
+        "no variable MTRR says write-back, and the default type is uncachable: by the registers no RAM above "
+        f"1 MiB is write-back{'' if on else ', if the MTRRs are on'}. Linux changes nothing about it",
         _trim(case),
         "no: a machine of which that is true is very slow, and not wrong. Hypervisors that have no MTRRs for "
         "their guests look so, too",

@@ -269,12 +269,12 @@ def _user_ram(case: Case) -> Story:
 def _ioremap_refused(case: Case) -> Story:
     held = case.main.held[0] if case.main.held else None
     return Story(
-        f"a driver asked for {where(case.about.span)} as {said(case.main.asked)}, and somebody had it as "
-        f"{said(held)} already: ioremap() gave NULL, which most drivers make error -12 (ENOMEM) of",
+        f"{who(case.main)} asked for {where(case.about.span)} as {said(case.main.asked)}, and somebody had "
+        f"it as {said(held)} already: ioremap() gave NULL, which most drivers make error -12 (ENOMEM) of",
         f"{linux_source.IOREMAP}: a mapping gets the type that is there, unless "
         f"{linux_source.NEW_MEMTYPE_ALLOWED} forbids it, and it forbids to give "
         f"{said(held)} to who asked for {said(case.main.asked)}",
-        "no: the refusal is what keeps one page from having two types. The driver doesn't work",
+        "no: the refusal is what keeps one page from having two types. What asked doesn't work",
         _ABOUT_WB_FIRST if held is MemType.WB else (),
     )
 
@@ -294,13 +294,12 @@ def _ioremap_failed(case: Case) -> Story:
 
 def _ioremap_ram(case: Case) -> Story:
     trace = case.main.trace
-    asker = who(case.main) if case.main.process is not None else "a driver"
     # drivers/char/mem.c: what isn't the kernel's RAM is mapped for each page that is read or written.
     devmem = next((f", to {verb} /dev/mem" for each, verb in _DEVMEM_CALLS.items() if each in trace), "")
     memremap = "memremap() is the function for RAM"
     return Story(
-        f"{asker} asked for {where(case.about.span)} with ioremap(){stack(case.main)}{devmem}; that is RAM, "
-        "and it got NULL",
+        f"{who(case.main)} asked for {where(case.about.span)} with ioremap(){stack(case.main)}{devmem}; that "
+        "is RAM, and it got NULL",
         "RAM has a mapping of the kernel's already, and its pages one type; ioremap() refuses it "
         f"({linux_source.IOREMAP}). The warning comes once a boot, the refusal each time",
         KEPT_APART,
@@ -317,9 +316,10 @@ _DEVMEM_CALLS: Final = {"write_mem": "write", "read_mem": "read"}
 def _memremap(case: Case) -> Story:
     what = "is RAM" if case.main.kind is Kind.MEMREMAP_ON_RAM else "is partly RAM and partly not"
     by = f" by {who(case.main)}" if case.main.process is not None else ""
+    asking = f"{stack(case.main)}," if case.main.trace else ""
     machine = f". The machine, {case.dump.machine}, is no x86: rules of x86 don't hold there"
     return Story(
-        f"memremap() was asked{by} for {where(case.about.span)}, which {what}: it gave NULL"
+        f"memremap() was asked{by}{asking} for {where(case.about.span)}, which {what}: it gave NULL"
         f"{machine if is_no_x86(case.dump) else ''}",
         f"{linux_source.memremap(case.age)}: RAM is only had write-back, as the kernel has it, and a "
         "mixed range not at all",

@@ -92,9 +92,15 @@ def _mprotect(case: BugCase) -> Hit | None:
 
 def _neighbour(case: BugCase) -> Hit | None:
     kernel = case.dump.kernel
+    if case.says(_BISECTED) and case.says(r"\bslow|\bperformance\b|\bdegrad|\bregression\b|\bfirst bad\b"):
+        return Hit("the commit that brought it (8d04a5f97a5f) is named as the one that made something slower")
     if kernel is None or not kernel.release.startswith(("5.5.0-rc", "5.5-rc")):
         return None
     return Hit("memory next to an uncached range is uncached") if case.says(r"\bslow|\buncached") else None
+
+
+#: "x86/mm/pat: Convert the PAT tree to a generic interval tree"; no release has it without its fix.
+_BISECTED: Final = r"\b8d04a5f97a5[0-9a-f]{0,29}\b"
 
 
 def _agp(case: BugCase) -> Hit | None:

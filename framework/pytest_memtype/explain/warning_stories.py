@@ -95,13 +95,12 @@ def _warning(case: Case) -> Story:
             "no: the reservation is freed behind that, by address and size; with panic_on_warn the machine "
             "stops"
         )
-    # move_vma() has moved the page table's entries before it unmaps the old place. "x86/mm/pat: Add
-    # untrack_pfn_moved for mremap", d9fe4fab1197, 4.5, has it forget the reservation before.
-    if "move_vma" in case.main.trace and linux_source.is_newer(case.age, 4, 5) is not True:
+    if _is_moved(case):
         extra = (
             ": mremap() had moved a mapping, and unmaps its old place, whose page table doesn't say any more "
-            "what was reserved for it, so it was not given back (before 4.5)"
+            "what was reserved for it (before 4.5)"
         )
+        danger = "no: the moved mapping has the reservation, and gives it back"
     if case.main.function == "__ioremap_caller":
         danger = (
             "no sign of it: __ioremap_caller() warns of what it refuses, RAM or an address that the CPU "
@@ -117,10 +116,24 @@ def _warning(case: Case) -> Story:
     )
 
 
+def _is_moved(case: Case) -> bool:
+    """Whether a WARN is of the old place of a mapping that mremap() has moved.
+
+    move_vma() has moved the page table's entries before it unmaps that, and untrack_pfn() goes back without
+    freeing; the new VMA has VM_PAT and the entries. "x86/mm/pat: Add untrack_pfn_moved for mremap",
+    d9fe4fab1197, 4.5, has it forget the reservation before.
+    """
+    return (
+        (case.main.function or "").startswith("untrack_pfn")
+        and "move_vma" in case.main.trace
+        and linux_source.is_newer(case.age, 4, 5) is not True
+    )
+
+
 #: Functions of the kernel's between a driver and what checks its range.
 _MAPS: Final = re.compile(r"ioremap|iomap|os_map_|memtype")
 _LOOKED_AT: Final = "kernel/resource.c, iomem_map_sanity_check()"
-_OTHERS_REGISTERS: Final = "no sign of it: the driver may touch registers that aren't its own"
+_OTHERS_REGISTERS: Final = "no sign of it: whoever mapped it may touch registers that aren't its own"
 
 
 def _sanity(case: Case) -> Story:
@@ -159,10 +172,7 @@ def _sanity(case: Case) -> Story:
 
 def _asker(main: Complaint) -> str:
     """The asker: the first function of the stack that isn't the kernel's way there, else the process."""
-    driver = next((f"{each}()" for each in main.trace if not _MAPS.search(each)), None)
-    if driver is None:
-        return who(main) if main.process is not None or main.caller is not None else "a driver"
-    return driver
+    return next((f"{each}()" for each in main.trace if not _MAPS.search(each)), who(main))
 
 
 def _is_mapped(case: Case) -> bool:
@@ -239,10 +249,9 @@ def _virtual(main: Complaint) -> str:
 
 def _ioremap_beyond(case: Case) -> Story:
     address = case.main.raw.rsplit(" ", 1)[-1]
-    asker = who(case.main) if case.main.process is not None else "a driver"
     return Story(
-        f"{asker} asked ioremap() for the address {int(address, 16):#x}{stack(case.main)}, which this CPU "
-        "hasn't got: its physical addresses have fewer bits",
+        f"{who(case.main)} asked ioremap() for the address {int(address, 16):#x}{stack(case.main)}, which "
+        "this CPU hasn't got: its physical addresses have fewer bits",
         f"{linux_source.IOREMAP}, phys_addr_valid()",
         NOT_MAPPED,
         (

@@ -7,6 +7,7 @@ import pytest
 from pytest_memtype.dumps.read import read
 from pytest_memtype.errors import UsageError
 from pytest_memtype.explain.imported_layout import layout_of
+from pytest_memtype.x86.memtype import MemType
 
 WHOLE = """\
 reg00: base=0x00000000 (   0MB), size=2048MB: write-back, count=1
@@ -54,3 +55,42 @@ def test_a_line_that_is_cut_is_of_the_listing_that_it_fits(lost: str) -> None:
     # The next listing begins there, and has nothing else.
     (listing,) = read(f"{WHOLE}reg00: base=0x00000000 (   0MB").mtrrs
     assert listing.complete
+
+
+# coreboot's list, on VAR_MTRR_HOLE.
+ONE_LINE = (
+    "cat /proc/mtrr reg00: base=0x00000000 ( 0MB), size=4096MB: write-back, count=1 reg01: base=0xc0000000 "
+    "(3072MB), size=1024MB: uncachable, count=1 dmesg mtrr: type mismatch for e0000000,1000000 old: "
+    "write-back new: write-combining\n"
+)
+
+
+def test_a_listing_on_one_line() -> None:
+    (listing,) = read(ONE_LINE).mtrrs
+    assert [(each.number, each.base, each.memtype) for each in listing.variable] == [
+        (0, 0, MemType.WB),
+        (1, 0xC0000000, MemType.UC),
+    ]
+    assert listing.complete
+    assert len(layout_of(read(ONE_LINE)).layout.ranges) == 2
+
+
+def test_a_register_of_one_line_that_is_cut() -> None:
+    dump = read(ONE_LINE.replace("size=1024MB", "size="))
+    (listing,) = dump.mtrrs
+    assert ([each.number for each in listing.variable], listing.complete) == ([0], False)
+    assert [each.number for each in dump.cut] == [1]
+
+
+def test_a_line_whose_end_is_not_read() -> None:
+    registers = [
+        f"reg{n:02}: base=0x{n << 20:09x} ({n:5}MB), size=    1MB: uncachable, count=1" for n in range(64)
+    ]
+    (listing,) = read(" ".join(registers)).mtrrs
+    assert len(listing.variable) < 64
+    assert not listing.complete
+
+
+def test_two_listings_on_one_line() -> None:
+    found = read(" ".join((WHOLE + WHOLE).split("\n"))).mtrrs
+    assert [[each.number for each in listing.variable] for listing in found] == [[0, 1, 2], [0, 1, 2]]

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_memtype.dumps.read import read
 from pytest_memtype.explain.explanation import as_json, explain
+from pytest_memtype.x86.memtype import MemType
 
 _DEBUG = """\
 [    0.000000] MTRR variable ranges enabled:
@@ -52,3 +53,31 @@ def test_a_part_has_no_default_type() -> None:
     assert part["default"] == "none"
     assert any("registers may be missing" in each for each in part["notes"])
     assert as_json(explain(read(_PROC), []))["layout"]["default"] == "UC"
+
+
+_COREBOOT = "MTRR: 0 base 0x0000000000000000 mask 0x0000000f00000000 type 6"
+_U_BOOT = "Reg Valid Write-type   Base   ||        Mask   ||        Size   ||\n"
+_CELL = "   Y     {} 00000000{}0000000 0000000f00000000 0000000100000000"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MTRR variable ranges enabled:\n  0 base 000000000 mask F00000000 write-back  1 base 0C0000000 mask "
+        "FC0000000 uncachable\n",
+        f"{_COREBOOT} MTRR: 1 base 0x00000000c0000000 mask 0x0000000fc0000000 type 0",
+        f"{_U_BOOT}0{_CELL.format('Back', 0)} 1{_CELL.format('Uncacheable', 'c')}",
+        "original variable MTRRs\nreg 0, base: 0GB, range: 4GB, type WB reg 1, base: 3GB, range: 1GB, "
+        "type UC",
+        "MTRR overview\nReg 0: 0x0000000000000000 - 0x00000000ffffffff ( 4096 MB)   Write-Back Reg 1: "
+        "0x00000000c0000000 - 0x00000000ffffffff ( 1024 MB)   Uncached",
+    ],
+)
+def test_several_registers_on_one_line(text: str) -> None:
+    found = [each for each in read(text).mtrrs if each.variable]
+    assert [each.complete for each in found] == [False]
+
+
+def test_a_list_of_reservations_on_one_line() -> None:
+    text = "uncached-minus @ 0xe3f00000-0xe3f10000 write-combining @ 0x2000000000-0x2100000000\n"
+    assert [each.memtype for each in read(text).entries] == [MemType.UC_MINUS, MemType.WC]

@@ -107,5 +107,5 @@ def test_ioremap_of_ram_that_no_driver_asked_for(verb: str) -> None:
 
 def test_ioremap_of_ram_without_a_stack() -> None:
     told = story(RAM_BY_DEVMEM.partition("\n")[0])
-    assert told.answer.startswith("a driver asked for 0x490000000-0x490000fff")
+    assert told.answer.startswith("somebody whom the line doesn't name asked for 0x490000000-0x490000fff")
     assert [each for each in told.advice if "memremap()" in each]
