@@ -68,7 +68,9 @@ def where(span: Span | None) -> str:
     """A range in words."""
     if span is None:
         return "memory that the text doesn't name"
-    return f"{span.start:#x}-{span.end:#x} ({format_size(span.size)})"
+    size = format_size(span.size)
+    unit = " bytes" if size.isdigit() else ""
+    return f"{span.start:#x}-{span.end:#x} ({size}{unit})"
 
 
 def who(complaint: Complaint) -> str:

@@ -121,3 +121,13 @@ def test_where_a_change_failed(kernel: str, form: str, place: str) -> None:
 def test_the_x_server_is_named() -> None:
     text = "(WW) VESA(0): Failed to set up write-combining range (0xfc000000,0x800000)\n"
     assert explained(text).story.answer.startswith("the X server got no write-combining MTRR for 0xfc000000-")
+
+
+def test_a_size_that_is_no_whole_number_of_anything_has_a_unit() -> None:
+    text = (
+        "resource sanity check: requesting [mem 0x000c0000-0x000e0000], which spans more than PCI Bus "
+        "0000:00 [mem 0x000d0000-0x000d3fff]\n"
+    )
+    answer = explained(text).story.answer
+    assert "0xc0000-0xe0000 (131073 bytes)" in answer
+    assert "0xd0000-0xd3fff (16K)" in answer
