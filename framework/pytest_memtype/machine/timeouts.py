@@ -68,3 +68,15 @@ LAUNCH: Final = 5.0 * _PATIENCE
 
 #: The end of a QEMU that is already dying.
 EXIT: Final = 5.0 * _PATIENCE
+
+#: Each step of connecting to a machine by SSH: TCP, keys, authentication.
+CONNECT: Final = 30.0 * _PATIENCE
+
+#: A connection shows that it is still there.
+SIGN_OF_LIFE: Final = 5.0 * _PATIENCE
+
+#: From the agent's start on such a machine to its greeting. Loading a module takes one second under TCG.
+GREETING: Final = 60.0 * _PATIENCE
+
+#: The agent undoes everything there, once it is told to end.
+UNDOING: Final = 30.0 * _PATIENCE

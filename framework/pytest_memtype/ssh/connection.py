@@ -27,10 +27,7 @@ from pytest_memtype.errors import (
     SshLost,
     SshRefused,
 )
-from pytest_memtype.machine.timeouts import COMMAND
-
-#: Seconds for each step of connecting: TCP, keys, authentication.
-CONNECT: Final = 30.0
+from pytest_memtype.machine.timeouts import COMMAND, CONNECT
 
 #: Seconds between two messages that keep an idle connection alive.
 KEEPALIVE: Final = 5

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 import paramiko
 
@@ -29,17 +28,12 @@ from pytest_memtype.machine.exit_report import CONSOLE_LINES, PANIC_LINES
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.state import GuestState
+from pytest_memtype.machine.timeouts import SIGN_OF_LIFE, UNDOING
 from pytest_memtype.machine.wait import deadline_after, poll
 from pytest_memtype.ssh.connection import Connection
 from pytest_memtype.ssh.deploy import Deployed, undeploy
 from pytest_memtype.target.permission import TargetConfig
 from pytest_memtype.target.pump import Pump, SerialConsole, from_channel
-
-#: Seconds that the agent has to undo everything once it is told to end.
-UNDOING: Final = 30.0
-
-#: Seconds that a connection may take to show that it is still there.
-_SIGN_OF_LIFE: Final = 5.0
 
 
 class TargetMachine:
@@ -228,7 +222,7 @@ class TargetMachine:
         if not self.alive:
             return self._explain(doing)
         try:
-            self.connection.run("true", timeout=_SIGN_OF_LIFE)
+            self.connection.run("true", timeout=SIGN_OF_LIFE)
         except SshError:
             # It can't be told from here whether the machine or the network is at fault.
             error = self._explain(doing, silent=timeout)

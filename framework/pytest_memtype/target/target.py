@@ -27,21 +27,19 @@ from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.machine.hardware import MIB, MOST_CPUS, Hardware
 from pytest_memtype.machine.layout import Layout
+from pytest_memtype.machine.timeouts import GREETING, UNDOING
 from pytest_memtype.ssh import keys
 from pytest_memtype.ssh.connection import Connection
 from pytest_memtype.ssh.deploy import refusal
 from pytest_memtype.target.address import TargetAddress
 from pytest_memtype.target.dry_run import DryMachine, DryRun
 from pytest_memtype.target.facts import Facts, read_facts
-from pytest_memtype.target.machine import UNDOING, TargetMachine
+from pytest_memtype.target.machine import TargetMachine
 from pytest_memtype.target.module import deploy_module, halves
 from pytest_memtype.target.permission import TargetConfig, check, load_permission, missing
 from pytest_memtype.target.pump import SerialConsole
 
 _FIRMWARE: Final = Layout("firmware")
-
-#: Seconds from the agent's start to its greeting. Loading a module takes one second under TCG.
-GREETING: Final = 60.0
 
 
 @dataclass(frozen=True)

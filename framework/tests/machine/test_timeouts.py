@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,6 +41,32 @@ def test_factor(patience: str, said: str) -> None:
         [sys.executable, "-c", SAYS], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == said
+
+
+ALL = """
+import json
+from pytest_memtype.machine import timeouts
+from pytest_memtype.ssh import connection
+from pytest_memtype.target import machine, target
+places = (timeouts, connection, machine, target)
+names = {name for name in vars(timeouts) if name[0] != "_" and name.isupper()}
+print(json.dumps([{name: vars(place)[name] for name in names if name in vars(place)} for place in places]))
+"""
+
+
+def test_it_is_the_factor_of_every_deadline_also_for_machines_over_ssh() -> None:
+    def deadlines(patience: str) -> list[dict[str, float]]:
+        environment = {**os.environ, "MEMTYPE_PATIENCE": patience, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", ALL]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)
+        return list(json.loads(done.stdout))
+
+    plain = deadlines("1")
+    assert "CONNECT" in plain[1]
+    assert "UNDOING" in plain[2]
+    assert {"GREETING", "UNDOING"} <= plain[3].keys()
+    for slow, place in zip(deadlines("20"), plain, strict=True):
+        assert slow == pytest.approx({name: 20 * each for name, each in place.items()})
 
 
 @pytest.mark.parametrize("patience", ["much", "nan", "inf", "1001", "1e9"])
