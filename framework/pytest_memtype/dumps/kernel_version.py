@@ -123,7 +123,7 @@ _ELSEWHERE_BEHIND: Final = re.compile(
 )
 #: "At which point I rebooted to 2.6.7": the one before, if that stands below the message.
 _GONE_TO: Final = re.compile(
-    r"\b(?:re-?boot\w*|return\w*|switch\w*|change[sd]?|moved?|updat\w+|upgrad\w+)\s+(?:\w+\s+){0,2}"
+    r"\b(?:re-?boot\w*|return\w*|switch\w*|change[sd]?|moved?|update[sd]?|updating|upgrad\w+)\s+(?:\w+\s+){0,2}"
     r"(?:to|into|with|on)\s+[^.,;\n]{0,30}$",
     re.I,
 )

@@ -262,7 +262,7 @@ class Cursor:
             # No message is wrapped into more than that, and every line more doubles the ways to join them.
             if len(texts[0]) + len(piece) > self.MOST_JOINED:
                 return
-            # Quoted-printable without its header: "wit=" in front of "h a huge-page".
+            # Quoted-printable without its header: "map=" in front of "ping due to".
             soft = [each.rstrip()[:-1] + piece for each in texts if each.endswith("=")]
             texts = [f"{each.rstrip()}{glue}{piece}" for each in texts for glue in (" ", "")] + soft
             for each in texts:

@@ -92,7 +92,7 @@ def age(dump: Dump) -> Age:
 
 
 def without_contradicted_kernel(dump: Dump) -> Dump:
-    """What was read of a text, without a kernel that somebody names and that has no such messages.
+    """The facts of a text, without a kernel that somebody names and that has no such messages.
 
     A distribution's kernel may have got them from a later one.
 

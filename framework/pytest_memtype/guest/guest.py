@@ -550,6 +550,8 @@ class Guest:
     def shell(self, command: str) -> Steps[ShellResult]:
         """Run a command in the guest's shell (busybox), without standard input."""
         reply = yield from ask("shell", command=command)
+        # It may have taken out a module, or brought one.
+        self.kernel.forget_addresses()
         result = reply.decode(
             lambda content: ShellResult(status=integer(content["status"]), output=plain(content["output"]))
         )

@@ -82,8 +82,8 @@ def test_a_huge_page_in_a_mail() -> None:
 
 def test_quoted_printable_without_its_header() -> None:
     text = (
-        "[    1.297007] pmd_set_huge: Cannot satisfy [mem 0x80000000-0x80200000] wit=\n"
-        "h a huge-page mapping due to MTRR override.\n"
+        "[    1.297007] pmd_set_huge: Cannot satisfy [mem 0x80000000-0x80200000] with a huge-page map=\n"
+        "ping due to MTRR override.\n"
     )
     assert len(read(text).of(Kind.HUGE_PAGE)) == 1
 

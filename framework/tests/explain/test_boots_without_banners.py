@@ -29,7 +29,7 @@ EXPECTED = """\
 [    0.000229] x86/PAT: Configuration [0-7]: WB  WC  UC- UC  WB  WP  UC- WT
 [    0.010090] check: Scanning 1 areas for low memory corruption
 """
-ANOTHERS = "of the log of another boot than the complaint's"
+OF_ANOTHER = "of the log of another boot than the complaint's"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ ANOTHERS = "of the log of another boot than the complaint's"
 def test_registers_of_another_boot(text: str) -> None:
     dump = read(text)
     assert MemType.WC not in dump.pat.types
-    assert any(ANOTHERS in note for note in layout_of(dump).notes)
+    assert any(OF_ANOTHER in note for note in layout_of(dump).notes)
     refused = "x86/PAT: X:1 map pfn expected mapping type uncached-minus for [mem 0xd0000000-0xd0000fff], got"
     found = sections(
         explain(read(f"{text}".replace(CURRENT, f"{CURRENT}[    9.000000] {refused} write-back\n")), [])
@@ -60,4 +60,4 @@ def test_one_boot(text: str) -> None:
     dump = read(text)
     assert all(each.same_boot for each in dump.mtrrs)
     assert MemType.WC in dump.pat.types
-    assert not any(ANOTHERS in note for note in layout_of(dump).notes)
+    assert not any(OF_ANOTHER in note for note in layout_of(dump).notes)

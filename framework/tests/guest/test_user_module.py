@@ -213,6 +213,21 @@ def test_one_that_is_unloaded_while_it_is_in_use(guest: Guest, toy: Path) -> Non
     guest.aliases()
 
 
+def test_a_function_goes_with_the_module_that_a_shell_takes_out(guest: Guest, tmp_path: Path) -> None:
+    file = tmp_path / "small.c"
+    file.write_text(
+        "#include <linux/module.h>\nint small_answer(void);\n"
+        "noinline int small_answer(void)\n{\n\treturn 42;\n}\n"
+        "static int __init small_init(void) { return 0; }\nmodule_init(small_init);\n"
+        'static void __exit small_exit(void) {}\nmodule_exit(small_exit);\nMODULE_LICENSE("GPL");\n'
+    )
+    guest.load(str(file))
+    assert guest.kernel.call("small_answer").returned == 42
+    assert guest.shell("rmmod small").status == 0
+    # Its address is anybody's now.
+    assert not guest.kernel.has("small_answer")
+
+
 def test_one_that_leaves_a_mapping(guest: Guest, tmp_path: Path) -> None:
     bar = guest.mmio(pages=1)
     loaded = guest.load(module(tmp_path, f"\tif (!ioremap_wc({bar.start:#x}, 4096))\n\t\treturn -12;"))
