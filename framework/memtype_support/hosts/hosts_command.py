@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -187,6 +188,8 @@ def main(
     suites: tuple[str, ...], command: str, users: tuple[str, ...], keep: bool, folder: Path | None
 ) -> None:
     """Run the README's commands on fresh roots of Debian releases (default: all three), as two users."""
+    # As Ctrl-C does: whoever ends a job leaves no root of GiB behind.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         results = measured(suites or SUITES, command, users or ("root", _USER), keep=keep, folder=folder)
     except MemtypeError as error:

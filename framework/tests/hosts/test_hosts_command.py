@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,24 @@ def test_whatever_ends_it_no_root_stays(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(debian_root, "make", make)
     with pytest.raises(KeyboardInterrupt):
         hosts_command.measured(["sid"], "run", ["root"], keep=False, folder=tmp_path)
+    assert list(tmp_path.glob("*/*")) == []
+
+
+@pytest.fixture
+def handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("as_root", "handler")
+def test_a_job_that_is_ended_leaves_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(_suite: str, root: Path) -> None:
+        root.mkdir()
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(debian_root, "make", make)
+    assert CliRunner().invoke(main, ["sid", "--folder", str(tmp_path)]).exit_code == 143
     assert list(tmp_path.glob("*/*")) == []
 
 
