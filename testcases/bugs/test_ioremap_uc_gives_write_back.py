@@ -8,7 +8,7 @@ Cause: is_new_memtype_allowed() lists the pairs to refuse by name, and UC with w
 
 Fix: none known.
 
-Source: arch/x86/include/asm/memtype.h or pgtable.h, is_new_memtype_allowed().
+Source: arch/x86/include/asm/pgtable.h, is_new_memtype_allowed().
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Fix: none of the rule. Of the reports: 8e690b817e38's MTRRs by "x86/kvm: Force l
 overriding MTRRs for TDX/SNP" (6.18, 6.12.57), 90b926e68f50 by its revert f9f57da2c2d1 (6.1.33), hyperv_fb
 by ioremap_wc().
 
-Source: arch/x86/include/asm/memtype.h or pgtable.h, is_new_memtype_allowed().
+Source: arch/x86/include/asm/pgtable.h, is_new_memtype_allowed().
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Cause: a request for WC accepts UC- if that is what the memory has (is_new_memty
 
 Fix: none, Linux wants it so.
 
-Source: arch/x86/include/asm/memtype.h or pgtable.h, is_new_memtype_allowed().
+Source: arch/x86/include/asm/pgtable.h, is_new_memtype_allowed().
 """
 
 from __future__ import annotations
