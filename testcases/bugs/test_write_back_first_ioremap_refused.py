@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.layout("wb-device"),
     pytest.mark.bug(
         id="wb-first",
-        title="ioremap() fails where somebody mapped the memory write-back before",
+        title="a mapping fails where somebody mapped the memory write-back before",
         fixed=None,
         core="Driver.ioremap",
         kind="by design",

@@ -260,7 +260,7 @@ def _not_removed(case: Case) -> Story:
     return Story(
         f"{what}. Nothing was changed",
         linux_source.in_mtrr(case.age, "mtrr_del_page"),
-        "no: whoever gives it back may never have got it",
+        "no: the registers stay as they are. Whoever gives it back may never have got it",
     )
 
 

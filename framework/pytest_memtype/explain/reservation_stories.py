@@ -161,7 +161,7 @@ def _freeing(case: Case) -> Story:
     ]
     if not counted:
         advice.append(
-            "6.16 and later count the pieces of a process's mapping, which gives no such message any more"
+            "try a kernel of 6.16 or later, which counts the pieces of a process's mapping and has no such message"
         )
     why = (
         "no reservation of that: what was reserved for the mapping has another size by now, was given back "
@@ -321,7 +321,7 @@ def _memremap(case: Case) -> Story:
     return Story(
         f"memremap() was asked{by}{asking} for {where(case.about.span)}, which {what}: it gave NULL"
         f"{machine if is_no_x86(case.dump) else ''}",
-        f"{linux_source.memremap(case.age)}: RAM is only had write-back, as the kernel has it, and a "
+        f"{linux_source.memremap(case.age)}: RAM is mapped write-back only, as the kernel has it, and a "
         "mixed range not at all",
         NOT_MAPPED,
     )

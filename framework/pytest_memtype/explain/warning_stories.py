@@ -69,7 +69,7 @@ def _bug(case: Case) -> Story:
     # arch/x86/mm/pat.c, 2.6.26 to 4.19 at least: BUG_ON(start >= end), the only BUG of that function.
     return Story(
         "a range was to be reserved whose end isn't behind its start: of no size, or beyond what an address "
-        f"can be{by}{_in_call(case.main)}. The kernel takes that for a fault of its own, and killed {killed}",
+        f"can be{by}{_in_call(case.main)}. The kernel goes no further there (BUG_ON), and killed {killed}",
         f"{linux_source.in_memtype(case.age, 'memtype_reserve')}, BUG_ON(start >= end). Newer kernels warn "
         "(memtype_reserve failed), and refuse",
         f"{danger}. Nothing was mapped",
