@@ -75,7 +75,8 @@ _PRODUCTS: Final = (
     r"gcc clang llvm binutils glibc libc qemu(?:-\w+)? kvm seabios ovmf edk2 bios uefi firmware xorg x\.?org "
     r"xserver server mesa libdrm drivers? nvidia dpdk vfio xen hyperv virtualbox vmware esxi libvirt systemd "
     r"python rust go openssl coreboot chipsec fwts ethtool pcimem lspci git acpi smbios dmi pcie? usb opengl "
-    r"vulkan ffmpeg wine revision rev stepping"
+    r"vulkan ffmpeg wine revision rev stepping "
+    r"ruby perl php java node puppet curl docker mysql postgres\w* apache nginx"
 )
 _SYSTEMS: Final = "ubuntu debian fedora rhel centos suse release android chromeos proxmox pve"
 #: Products whose versions look like a kernel's, right in front of the number.
@@ -150,6 +151,9 @@ _DISTRIBUTIONS: Final = (
     ("Gentoo", re.compile(r"\bgentoo\b", re.I)),
     ("Proxmox", re.compile(r"\bproxmox\b|-pve\b", re.I)),
 )
+
+#: In a banner: "(gcc (Debian 12.2.0-14) 12.2.0, GNU ld ...) #3". Kernels of one's own are built with it, too.
+_COMPILER: Final = re.compile(r"\([\w.-]{0,40}(?:gcc|clang)\b[^#]{0,300}(?=#)")
 
 # In a banner: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)".
 _OF_DEBIAN: Final = re.compile(r"#\d+ .*\bDebian (\d+)\.(\d+)\.(\d+)-")
@@ -356,7 +360,8 @@ def _kernel(match: re.Match[str], banner: str, line: int, *, own: bool = False) 
         version, exact = (major, minor, int(debian[3])), True
     elif ubuntu is not None and ubuntu[1] == series:
         version, exact = (int(ubuntu[2]), int(ubuntu[3]), int(ubuntu[4])), True
-    distribution = next((name for name, pattern in _DISTRIBUTIONS if pattern.search(banner)), None)
+    told = _COMPILER.sub("", banner)
+    distribution = next((name for name, pattern in _DISTRIBUTIONS if pattern.search(told)), None)
     return Kernel(release, series, version, exact, distribution, banner[:400], line, own)
 
 

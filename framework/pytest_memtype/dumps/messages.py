@@ -262,11 +262,11 @@ def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
     """The complaints, with the function that the line below a failed sanity check names."""
     named: dict[int, str] = {}
     for index, row in enumerate(cursor.rows):
-        if "mapping multiple" in row.message:
-            match = _CALLER.search(row.message)
-            if match is not None:
-                cursor.use(index)
-                named[row.number] = match["function"]
+        if "caller " in row.message:
+            hit = cursor.search(index, _CALLER)
+            if hit is not None:
+                cursor.use(index, hit[1])
+                named[row.number] = hit[0]["function"]
     if not named:
         return found
     checks = {line for each in found if each.kind is Kind.SANITY for line in each.lines}

@@ -73,6 +73,10 @@ def frame_of(message: str) -> Frame | None:
     return None if match is None else Frame(without_suffix(match["function"]), bool(match["unsure"]))
 
 
+#: Of a frame of syzkaller's that a mailer wrapped: "arch/x86/mm/pat/memtype.c:1104".
+_PLACES_ALONE: Final = re.compile(r"\s*(?:[\w./+-]{1,100}\.[chS]:\d{1,6}\s{0,4}){1,4}(?:\[inline\])?\s*")
+
+
 def is_of_memory_types(file: str, function: str) -> bool:
     """Whether a function has to do with memory types, by its name or its file's."""
     return _PLACES.search(file) is not None or _FUNCTIONS.match(function) is not None
@@ -152,7 +156,7 @@ def with_stack(cursor: Cursor, end: int, fault: Complaint) -> Complaint:
         if frame is None:
             if message.strip() in ("<TASK>", "<IRQ>", "</IRQ>", "...") or not message.strip():
                 continue
-            if _goes_on(cursor, number):
+            if _goes_on(cursor, number) or _PLACES_ALONE.fullmatch(message):
                 continue
             break
         cursor.use(number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump, Kind, Span
+from pytest_memtype.dumps.facts import Dump, Kind, Mtrrs, Span
 from pytest_memtype.dumps.mtrr_cleanup import RESULT
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.bug_versions import UPDATES
@@ -101,6 +101,9 @@ def _in_use(case: Case) -> int | None:
 def _loses_ram(case: Case) -> Story:
     lost = re.search(r"losing (\d+) ?MB", case.main.raw)
     much = f"{lost[1]} MB of RAM" if lost is not None else "some RAM"
+    cleaned = _cleaned_before(case)
+    if cleaned is not None:
+        return _cleanup_loses_ram(case, much, cleaned)
     return Story(
         f"{much} can't be used: the MTRRs don't make it write-back, so Linux gives it "
         f"up{_uncached(case.dump)}",
@@ -110,6 +113,33 @@ def _loses_ram(case: Case) -> Story:
             "the firmware should be mended: an update, or its settings for memory above 4 GiB and for MTRRs",
             "disable_mtrr_trim on the kernel's command line keeps the RAM, uncached, which may make the "
             "machine very slow",
+        ),
+    )
+
+
+def _cleaned_before(case: Case) -> Mtrrs | None:
+    """The registers that mtrr_cleanup set before a complaint; None where the text lists none."""
+    return next(
+        (
+            each
+            for each in case.dump.mtrrs
+            if each.source == "mtrr_cleanup" and each.result and each.lines[0] < case.main.line
+        ),
+        None,
+    )
+
+
+def _cleanup_loses_ram(case: Case, much: str, cleaned: Mtrrs) -> Story:
+    """The story of RAM that Linux' own registers leave uncovered: no BIOS bug, whatever the line says."""
+    return Story(
+        f"{much} can't be used: the MTRRs don't make it write-back, so Linux gives it up. They are those "
+        f"that mtrr_cleanup set (line {cleaned.lines[0]}), and no more the firmware's, which may have "
+        "covered it",
+        f"{linux_source.in_cleanup(case.age, 'mtrr_cleanup')}; {_trim(case)}",
+        f"no data is at risk, but {much} is lost to the machine",
+        (
+            "disable_mtrr_cleanup on the kernel's command line keeps the firmware's registers; so does a "
+            "command line without enable_mtrr_cleanup, mtrr_gran_size= and mtrr_chunk_size=",
         ),
     )
 
@@ -268,7 +298,7 @@ def _whose(case: Case) -> str:
 
 def _is_xen(case: Case) -> bool:
     # xen_init_capabilities() of arch/x86/xen/enlighten_pv.c clears X86_FEATURE_MTRR, as Xen has them.
-    return (case.dump.hypervisor or "").startswith("Xen")
+    return (case.dump.hypervisor or "").startswith("Xen") or case.dump.pat.types == _XENS
 
 
 def _danger_without_mtrrs(case: Case, used: bool | None) -> str:
@@ -296,6 +326,12 @@ def _advice_without_mtrrs(case: Case) -> tuple[str, ...]:
 
 _AT_RESET: Final = (MemType.WB, MemType.WT, MemType.UC_MINUS, MemType.UC) * 2
 """IA32_PAT at reset (Intel SDM vol. 3, "Page Attribute Table")."""
+
+_XENS: Final = (
+    *(MemType.WB, MemType.WT, MemType.UC_MINUS, MemType.UC),
+    *(MemType.WC, MemType.WP, MemType.UC, MemType.UC),
+)
+"""IA32_PAT of Xen's and of its paravirtualized guests (XEN_MSR_PAT, xen/arch/x86/include/asm/processor.h)."""
 
 _LOWER: Final = (MemType.WB, MemType.WC, MemType.UC_MINUS, MemType.UC)
 _LINUX_SETS: Final = (
@@ -332,9 +368,17 @@ def _pat_off(case: Case) -> Story:
     return Story(
         f"the PAT isn't used: {case.main.raw}. There is no write-combining by page table then, and Linux "
         "keeps no list of reservations",
-        linux_source.in_memtype(case.age, "pat_disable"),
+        _place_of_pat_off(case),
         _UNCHECKED,
     )
+
+
+def _place_of_pat_off(case: Case) -> str:
+    if "CONFIG_X86_PAT" not in case.main.raw:
+        return linux_source.in_memtype(case.age, "pat_disable")
+    # A kernel without it has no pat_disable() that says anything; pat_init() before 6.2.
+    function = "pat_init" if linux_source.is_newer(case.age, 6, 2) is False else "pat_bp_init"
+    return linux_source.in_memtype(case.age, function)
 
 
 REGISTER_STORIES: Final[dict[Kind, Teller]] = {

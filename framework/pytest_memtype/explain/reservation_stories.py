@@ -161,7 +161,8 @@ def _freeing(case: Case) -> Story:
     ]
     if not counted:
         advice.append(
-            "try a kernel of 6.16 or later, which counts the pieces of a process's mapping and has no such message"
+            "try a kernel of 6.16 or later, which counts the pieces of a process's mapping, and has no such "
+            "message"
         )
     why = (
         "no reservation of that: what was reserved for the mapping has another size by now, was given back "
