@@ -67,11 +67,11 @@ def test_a_compiler_of_debians_makes_no_kernel_of_debians() -> None:
         "[    0.000000] Linux version 6.14.0 (cnk2@box) (gcc (Debian 12.2.0-14) 12.2.0, GNU ld 2.40) {}\n"
     )
     own = read(banner.format("#3 SMP PREEMPT_DYNAMIC")).kernel
-    debians = read(banner.format("#1 SMP Debian 6.14.0-1")).kernel
+    theirs = read(banner.format("#1 SMP Debian 6.14.0-1")).kernel
     assert own is not None
     assert own.distribution is None
-    assert debians is not None
-    assert debians.distribution == "Debian"
+    assert theirs is not None
+    assert theirs.distribution == "Debian"
 
 
 def test_rubys_version_is_no_kernels() -> None:
