@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from typing import SupportsIndex, overload
+
 import pytest
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Line, Span
@@ -89,7 +91,11 @@ class WatchedRows(list[Row]):
 
     looks = 0
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Row | list[Row]:
         self.looks += 1
         return super().__getitem__(index)
 
