@@ -27,6 +27,7 @@ from rich.table import Table
 
 from memtype_support import debian_root
 from pytest_memtype.errors import HostError, MemtypeError
+from pytest_memtype.run.session import CLONE_FAILED
 
 _PROJECT: Final = Path(__file__).resolve().parents[3]
 SUITES: Final = ("bookworm", "trixie", "sid")
@@ -137,7 +138,7 @@ def measure(host: Host, user: str | None, *, command: str) -> Result:
         status=status,
         counts={name: int(number) for number, name in _COUNT.findall(summary["counts"] if summary else "")},
         skips=tuple(sorted(set(_SKIP.findall(output)))),
-        on_boot="ran on a boot" in output,
+        on_boot=CLONE_FAILED in output,
         seconds=seconds,
         ratios=ratios,
     )

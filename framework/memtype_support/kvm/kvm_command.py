@@ -15,6 +15,7 @@ from memtype_support.kvm.kvm_run import NIGHTLY, Held, hold, on_this_host
 from memtype_support.kvm.outer_image import PROJECT
 from pytest_memtype.errors import HostError, MemtypeError
 from pytest_memtype.host.progress import shown
+from pytest_memtype.run.session import CLONE_FAILED
 
 _LEAST = 150
 _FOLDER = PROJECT / ".memtype" / "kvm"
@@ -63,8 +64,8 @@ def complaints(held: Held, *, least: int) -> list[str]:
         bad = {outcome: count for outcome, count in ran.counts.items() if outcome in ("failed", "error")}
         if bad:
             found.append(f"{name}: {bad}")
-        if "ran on a boot" in ran.output:
-            found.append(f"{name}: tests ran on a boot, because a clone failed")
+        if CLONE_FAILED in ran.output:
+            found.append(f"{name}: tests ran on a boot, {CLONE_FAILED}")
     if held.kvm.counts != held.tcg.counts:
         found.append(f"KVM has {held.kvm.counts}, TCG {held.tcg.counts}")
     if held.kvm.counts.get("passed", 0) < least:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_memtype.console.reports import ConsoleReport
 from pytest_memtype.distribution.distribution import Distribution
@@ -57,6 +57,9 @@ from pytest_memtype.x86.effective import Effective
 
 if TYPE_CHECKING:
     from pytest_memtype.target.target import Target
+
+#: Why a test ran on a boot that should have run on a clone.
+CLONE_FAILED: Final = "because a clone failed"
 
 
 @dataclass(frozen=True)
@@ -332,7 +335,7 @@ class Session:
             # Files that others could have changed aren't booted either.
             raise
         except (TemplateError, HostError) as error:
-            return Ready(self._booted(plan, logs), f"boot, because a clone failed: {error}")
+            return Ready(self._booted(plan, logs), f"boot, {CLONE_FAILED}: {error}")
 
     def _booted(self, plan: GuestPlan, logs: Path) -> Guest:
         guest = booted(plan, logs=logs)

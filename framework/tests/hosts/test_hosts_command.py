@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from memtype_support import debian_root
 from memtype_support.hosts import hosts_command
-from memtype_support.hosts.hosts_command import figures, main
+from memtype_support.hosts.hosts_command import Host, figures, main, measure
 from memtype_support.stub_mmdebstrap import StubMmdebstrap
 
 #: Makes a half of a root, where the last but one of its arguments or so says, and fails.
@@ -92,3 +92,19 @@ def test_a_plain_user_is_told_on_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_figures_of_a_benchmark(printed: str, found: dict[str, float]) -> None:
     assert figures(printed) == found
+
+
+@pytest.mark.parametrize(
+    ("why", "well"),
+    [
+        ("because QEMU doesn't save the state of edu", True),
+        ("because a clone failed: QEMU (process 1) is gone", False),
+    ],
+)
+def test_only_a_clone_that_failed_is_a_fault(why: str, well: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = f"2 tests ran on a boot, {why}\n=== 7005 passed, 42 skipped in 3423.07s (0:57:03) ===\n"
+    monkeypatch.setattr(Host, "clone", lambda *_: "/nowhere")
+    monkeypatch.setattr(Host, "run", lambda *_, **_options: (0, said))
+    result = measure(Host("sid", Path("/nowhere"), Path("/nowhere/log")), None, command="test")
+    assert result.counts == {"passed": 7005, "skipped": 42}
+    assert result.well == well

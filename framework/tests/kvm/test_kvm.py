@@ -79,6 +79,11 @@ def test_nothing_is_wrong_with_the_same_records() -> None:
     assert complaints(FINE, least=8) == []
 
 
+def test_a_device_that_qemu_does_not_save_is_no_failed_clone() -> None:
+    booted = "accelerator: kvm\n2 tests ran on a boot, because QEMU doesn't save the state of edu\n"
+    assert complaints(replace(FINE, kvm=replace(RAN, output=booted)), least=8) == []
+
+
 @pytest.mark.parametrize(
     ("held", "said"),
     [
@@ -88,7 +93,10 @@ def test_nothing_is_wrong_with_the_same_records() -> None:
         (replace(FINE, kvm=replace(RAN, counts={"passed": 8, "error": 2})), "KVM: {'error': 2}"),
         (replace(FINE, kvm=replace(RAN, output="accelerator: tcg")), "KVM: it wasn't KVM that ran"),
         (
-            replace(FINE, kvm=replace(RAN, output="accelerator: kvm\n2 tests ran on a boot, because")),
+            replace(
+                FINE,
+                kvm=replace(RAN, output="accelerator: kvm\n2 tests ran on a boot, because a clone failed"),
+            ),
             "KVM: tests ran on a boot, because a clone failed",
         ),
         (
