@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
 import os
 import sys
@@ -80,17 +81,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
     :raises MemtypeError: a kernel can't be had.
     :raises KeyboardInterrupt: pytest was interrupted, and has said so.
     """
-    parser = OptionParser()
-    # Pytest's own options, whose values are needed before it starts.
-    parser.add_argument("-n", "--numprocesses")
-    parser.add_argument("--collect-only", "--co", action="store_true")
-    parser.add_argument("--suite", action="store_true")
-    known, others = parser.parse_known_args(arguments)
-    # Before anything is fetched.
-    check_choice("--accel", known.accel, ACCELERATORS)
-    check(known.kernel or ())
-    for guest in known.guest or ():
-        check_guest(guest)
+    known, others = _read(arguments)
     named = _named_tests(others)
     own = or_own and not known.suite and not named and has_own_tests(Path.cwd())
     if own:
@@ -99,27 +90,69 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
         load_layout(known.layout, layout_folders(named or [resources.testcases()]))
     if known.offline:
         mirror.stay_offline()
-    resolved: list[object] = []
     # A cluster's workers look for QEMU and kernels themselves; the local one's are on this host.
-    if known.target == QEMU and known.scheduler in (None, LOCAL):
-        with shown(Console(stderr=True)) as progress:
-            # Before anything is fetched.
-            warning = age_warning(usable_qemu(progress=progress))
-            if warning:
-                progress(Remark(warning))
-            tested = all_variants(known.kernel, known.guest, progress=progress)
-        bundles = {
-            each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))
-        }
-        resolved.append(Resolved(tuple(known.kernel or ()), tuple(known.guest or ()), tuple(tested)))
-        made = next(iter(bundles.values()))
-        assert made is not None
-        with shown(Console(stderr=True)) as progress:
-            for each in tested:
-                runs = bundles[each.kernel]
-                if each.system != MINIMAL and runs is not None:
-                    distribution(each.system, runs, progress=progress)
-            chosen(made, known.accel, progress=progress)
+    here = known.target == QEMU and known.scheduler in (None, LOCAL)
+    resolved = [_made_ready(known)] if here else []
+    command = _command(arguments, known, own=own)
+    failures = Failures()
+    if is_log(sys.stdout):
+        plugins = [*plugins, LogLines()]
+        if not any(os.environ.get(name) for name in _WANTS_COLOUR):
+            # Before the caller's, who may say otherwise.
+            command.insert(0, "--color=no")
+    status = pytest.main(command, plugins=[failures, *resolved, *plugins])
+    if failures.interrupted:
+        raise KeyboardInterrupt
+    if status == pytest.ExitCode.USAGE_ERROR:
+        _say_what_was_meant(others)
+    return _exit_status(status, failures)
+
+
+def _read(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options that are ours or needed before pytest starts, and the other arguments.
+
+    :raises UsageError: one of ours has a value that it can't have. Nothing has been fetched by then.
+    """
+    parser = OptionParser()
+    parser.add_argument("-n", "--numprocesses")
+    parser.add_argument("--collect-only", "--co", action="store_true")
+    parser.add_argument("--suite", action="store_true")
+    known, others = parser.parse_known_args(arguments)
+    check_choice("--accel", known.accel, ACCELERATORS)
+    check(known.kernel or ())
+    for guest in known.guest or ():
+        check_guest(guest)
+    return known, others
+
+
+def _made_ready(known: argparse.Namespace) -> Resolved:
+    """Have QEMU, kernels, distributions and accelerator looked at and made ready, with progress shown.
+
+    :returns: What the specs of the command line mean.
+    """
+    with shown(Console(stderr=True)) as progress:
+        # Before anything is fetched.
+        warning = age_warning(usable_qemu(progress=progress))
+        if warning:
+            progress(Remark(warning))
+        tested = all_variants(known.kernel, known.guest, progress=progress)
+    bundles = {each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))}
+    made = next(iter(bundles.values()))
+    assert made is not None
+    with shown(Console(stderr=True)) as progress:
+        for each in tested:
+            runs = bundles[each.kernel]
+            if each.system != MINIMAL and runs is not None:
+                distribution(each.system, runs, progress=progress)
+        chosen(made, known.accel, progress=progress)
+    return Resolved(tuple(known.kernel or ()), tuple(known.guest or ()), tuple(tested))
+
+
+def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) -> list[str]:
+    """Pytest's command line.
+
+    :param own: Whether the tests of the current folder are run, where none are named.
+    """
     command = [each for each in arguments if each != "--suite"]
     if known.memtype_dir is None:
         command += ["--memtype-dir", str(Path.cwd() / ".memtype")]
@@ -136,29 +169,20 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
     if known.numprocesses is None and not known.collect_only:
         # A target is one machine, and a cluster has workers of its own.
         alone = known.target != QEMU or known.scheduler is not None
-        workers = 0 if alone else len(os.sched_getaffinity(0))
-        command += ["-n", str(workers)]
-    failures = Failures()
-    if is_log(sys.stdout):
-        plugins = [*plugins, LogLines()]
-        if not any(os.environ.get(name) for name in _WANTS_COLOUR):
-            # Before the caller's, who may say otherwise.
-            command.insert(0, "--color=no")
-    status = pytest.main(command, plugins=[failures, *resolved, *plugins])
-    if failures.interrupted:
-        raise KeyboardInterrupt
-    if status == pytest.ExitCode.USAGE_ERROR:
-        _say_what_was_meant(others)
-    if (
-        status == pytest.ExitCode.INTERRUPTED
-        and not failures.broken
-        and (failures.failures or failures.others)
-    ):
-        status = pytest.ExitCode.TESTS_FAILED
+        command += ["-n", str(0 if alone else len(os.sched_getaffinity(0)))]
+    return command
+
+
+def _exit_status(status: int, failures: Failures) -> int:
+    """Our exit status for one of pytest's: what ``run_suite()`` returns."""
+    if status == pytest.ExitCode.INTERRUPTED:
+        if failures.broken:
+            return UsageError.exit_status
+        if failures.failures or failures.others:
+            # It has stopped at a failure (-x).
+            status = pytest.ExitCode.TESTS_FAILED
     if status == pytest.ExitCode.TESTS_FAILED and failures.failures and not failures.others:
         return MemtypeError.exit_status
-    if status == pytest.ExitCode.INTERRUPTED and failures.broken:
-        return UsageError.exit_status
     statuses: dict[int, int] = {
         pytest.ExitCode.OK: 0,
         pytest.ExitCode.TESTS_FAILED: 1,
