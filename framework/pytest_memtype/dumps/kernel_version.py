@@ -32,6 +32,8 @@ _OWN: Final = (
         )
     ),
 )
+#: The process of a WARNING, and of the line below it that names the kernel.
+_PROCESS: Final = re.compile(r"\b(?:PID: |CPU#\d{1,5}: .{1,15}/)(\d{1,10})\b")
 #: Where the kernel was built, in the path that a WARNING or a BUG names: "/build/buildd/linux-2.6.27/arch/".
 _BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,2}}-{NUMBER}/")
 _AFTER_KERNEL: Final = _any(
@@ -134,7 +136,7 @@ _DISTRIBUTIONS: Final = (
         "Debian",
         re.compile(
             r"\bdebian\b|\+deb\d|~bpo|\bbookworm\b|\bbullseye\b|\btrixie\b|\bbuster\b|-cloud-amd64"
-            r"|-\d+-amd64",
+            r"|-\d+-amd64(?!-[a-z])",
             re.I,
         ),
     ),
@@ -214,7 +216,7 @@ def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | N
     """
     above = [each for each in own if line is not None and each.line <= line and BANNER.search(each.banner)]
     if not above:
-        return own[0] if len({each.series for each in own}) == 1 else None
+        return own[0] if len({each.series for each in own}) == 1 else _of_trace(own, line, part)
     last = above[-1]
     bare = any(row.number == last.line and not row.prefixed for row in part.rows)
     below = next((each for each in own if line is not None and line < each.line <= line + _MOST_BELOW), None)
@@ -222,6 +224,16 @@ def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | N
     if bare and below is not None and below.release != last.release and _TRACE.search(below.banner):
         return below
     return last
+
+
+def _of_trace(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | None:
+    """The kernel that the trace of a WARNING or a BUG names, if it is of the same process."""
+    process = next((_PROCESS.search(row.message) for row in part.rows if row.number == line), None)
+    if process is None or line is None:
+        return None
+    below = next((each for each in own if line < each.line <= line + _MOST_BELOW), None)
+    traced = None if below is None else _PROCESS.search(below.banner)
+    return below if traced is not None and traced[1] == process[1] else None
 
 
 def _of_said(said: Sequence[_Said], line: int | None) -> Kernel | None:
