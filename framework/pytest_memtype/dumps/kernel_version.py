@@ -103,6 +103,11 @@ _PACKAGE: Final = re.compile(
     r"(?:-(?:image|signed|headers|modules|core|hwe|cloud|rt|aws|azure|gcp|oem|lowlatency)\S*)?\s*(?:\(.*)?$",
     re.I,
 )
+#: An entry of rpm's changelog, and of Debian's: what it tells of was mended in that release.
+_ENTRY: Final = re.compile(
+    r"^\* (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} +\d{1,2} \d{4} .*<"
+    r"|^[a-z][\w.+-]{1,60} \(\S{1,80}\) [\w. -]{1,60}; urgency="
+)
 _VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{NUMBER}", re.I)
 #: Words that say of a kernel that all was well with it, or that the text isn't of it.
 _ELSEWHERE: Final = re.compile(
@@ -294,6 +299,8 @@ def _mentioned(text: str, number: int, above: str) -> list[_Said]:
     of_package = _VERSION_OF_PACKAGE.match(text) if _PACKAGE.match(above) else None
     if of_package is not None:
         return [_Said(_kernel(of_package, text, number), 3)]
+    if _ENTRY.match(text):
+        return []
     found: list[_Said] = []
     taken: list[tuple[int, int]] = []
     for score, pattern in [*((3, each) for each in _SAID), (2, _BARE), (1, _WEAK)]:

@@ -50,6 +50,10 @@ _CALLER: Final = re.compile(
 #: What a mail is about isn't what its sender's kernel said; nor is a question.
 _SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
 _QUESTION: Final = re.compile(r"\s?\?")
+#: "Fix the spew of", in front of a message that a changelog names.
+_MENDED: Final = re.compile(
+    r"\b(?:fix(?:es|ed)?|silenc(?:es?|ed)|prevents?|avoids?|gets? rid of|resolves?)\b[^.:;]{0,60}$", re.I
+)
 #: Spaces within a line: pages double them where they broke a long one.
 _SPACES: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
 
@@ -114,7 +118,8 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
             if start >= len(message.rstrip()):
                 continue
             if each.whole and match[each.whole] is None:
-                if row.prefixed or any(match.groups()):
+                named = not row.prefixed and _MENDED.search(body, 0, match.start())
+                if not named and (row.prefixed or any(match.groups())):
                     partial = partial or (each, match)
             elif not row.prefixed and _QUESTION.match(body, match.end()):
                 return None
