@@ -243,7 +243,7 @@ def _mtrr_off(case: Case) -> Story:
             "kernels, and which of them is right the text doesn't say",
             linux_source.in_mtrr(case.age, "mtrr_bp_init"),
             NO_SIGN,
-            ("rdmsr 0x2ff (msr-tools) prints IA32_MTRR_DEF_TYPE: with bit 11 (0x800) the MTRRs are on",),
+            ("look at bit 11 of IA32_MTRR_DEF_TYPE, rdmsr 0x2ff (msr-tools): it is set where they are on",),
         )
     off = next(iter(case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED)), None)
     used = False if off is not None else _pat_is_used(case)
