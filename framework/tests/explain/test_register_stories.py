@@ -163,3 +163,30 @@ def test_what_is_off_is_as_xen_has_set_it(why: str) -> None:
     reset = xen.replace("WC  WP  UC  UC", "WB  WT  UC- UC")
     assert "no write-combining by page table" in story(reset).answer
     assert "no write-combining by page table" in story(xen.splitlines()[0]).answer
+
+
+_EIGHT = "MTRR variable ranges enabled:\n" + "".join(
+    f"  {number} base {number:x}0000000 mask 7FF0000000 write-back\n" for number in range(8)
+)
+_IN_PROC = "".join(
+    f"reg0{number}: base=0x{number:x}0000000 ({256 * number:5}MB), size=  256MB, count=1: write-back\n"
+    for number in range(8)
+)
+_MAP = "MTRR map: 4 entries (3 fixed + 1 variable; max {}), built from {} variable MTRRs\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("MTRR default type: uncachable\n" + _EIGHT, True),
+        ("MTRR default type: uncachable\n" + _EIGHT + "  8 disabled\n  9 disabled\n", False),
+        (_MAP.format(19, 8) + _IN_PROC, True),
+        (_MAP.format(23, 10) + _IN_PROC, False),
+        # How many registers the CPU has, /proc/mtrr doesn't say.
+        (_IN_PROC, False),
+    ],
+)
+def test_no_register_is_left(text: str, full: bool) -> None:
+    answer = story(text).answer
+    assert ("All 8 variable MTRRs are in use" in answer) == full
+    assert answer.startswith("the text shows MTRRs")
