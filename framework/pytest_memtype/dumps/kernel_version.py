@@ -32,6 +32,8 @@ _OWN: Final = (
         )
     ),
 )
+#: The process of a WARNING, and of the line below it that names the kernel.
+_PROCESS: Final = re.compile(r"\b(?:PID: |CPU#\d{1,5}: .{1,15}/)(\d{1,10})\b")
 #: Where the kernel was built, in the path that a WARNING or a BUG names: "/build/buildd/linux-2.6.27/arch/".
 _BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,2}}-{NUMBER}/")
 _AFTER_KERNEL: Final = _any(
@@ -101,6 +103,11 @@ _PACKAGE: Final = re.compile(
     r"(?:-(?:image|signed|headers|modules|core|hwe|cloud|rt|aws|azure|gcp|oem|lowlatency)\S*)?\s*(?:\(.*)?$",
     re.I,
 )
+#: An entry of rpm's changelog, and of Debian's: what it tells of was mended in that release.
+_ENTRY: Final = re.compile(
+    r"^\* (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} +\d{1,2} \d{4} .*<"
+    r"|^[a-z][\w.+-]{1,60} \(\S{1,80}\) [\w. -]{1,60}; urgency="
+)
 _VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{NUMBER}", re.I)
 #: Words that say of a kernel that all was well with it, or that the text isn't of it.
 _ELSEWHERE: Final = re.compile(
@@ -134,7 +141,7 @@ _DISTRIBUTIONS: Final = (
         "Debian",
         re.compile(
             r"\bdebian\b|\+deb\d|~bpo|\bbookworm\b|\bbullseye\b|\btrixie\b|\bbuster\b|-cloud-amd64"
-            r"|-\d+-amd64",
+            r"|-\d+-amd64(?!-[a-z])",
             re.I,
         ),
     ),
@@ -214,7 +221,7 @@ def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | N
     """
     above = [each for each in own if line is not None and each.line <= line and BANNER.search(each.banner)]
     if not above:
-        return own[0] if len({each.series for each in own}) == 1 else None
+        return own[0] if len({each.series for each in own}) == 1 else _of_trace(own, line, part)
     last = above[-1]
     bare = any(row.number == last.line and not row.prefixed for row in part.rows)
     below = next((each for each in own if line is not None and line < each.line <= line + _MOST_BELOW), None)
@@ -222,6 +229,16 @@ def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | N
     if bare and below is not None and below.release != last.release and _TRACE.search(below.banner):
         return below
     return last
+
+
+def _of_trace(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | None:
+    """The kernel that the trace of a WARNING or a BUG names, if it is of the same process."""
+    process = next((_PROCESS.search(row.message) for row in part.rows if row.number == line), None)
+    if process is None or line is None:
+        return None
+    below = next((each for each in own if line < each.line <= line + _MOST_BELOW), None)
+    traced = None if below is None else _PROCESS.search(below.banner)
+    return below if traced is not None and traced[1] == process[1] else None
 
 
 def _of_said(said: Sequence[_Said], line: int | None) -> Kernel | None:
@@ -282,6 +299,8 @@ def _mentioned(text: str, number: int, above: str) -> list[_Said]:
     of_package = _VERSION_OF_PACKAGE.match(text) if _PACKAGE.match(above) else None
     if of_package is not None:
         return [_Said(_kernel(of_package, text, number), 3)]
+    if _ENTRY.match(text):
+        return []
     found: list[_Said] = []
     taken: list[tuple[int, int]] = []
     for score, pattern in [*((3, each) for each in _SAID), (2, _BARE), (1, _WEAK)]:

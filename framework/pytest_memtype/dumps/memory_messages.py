@@ -12,7 +12,8 @@ from pytest_memtype.dumps.message_form import HEX, NUMBER_ENDS, form
 from pytest_memtype.dumps.words import TYPE
 
 #: What people put for an address or a number that they don't want to tell.
-_HIDDEN: Final = r"(?:\.{3}|\u2026|<[\w -]{1,24}>|\[(?:redacted|removed|snip)\]|[x*]{3,16}(?:-[x*]{3,16})?)"
+_UNTOLD: Final = r"(?:0x)?(?:\.{3}|\u2026|<[\w -]{1,24}>|\[(?:redacted|removed|snip)\]|[x*]{3,16})"
+_HIDDEN: Final = rf"(?:{_UNTOLD}(?:\s?-\s?{_UNTOLD})?)"
 
 
 def _range(name: str = "", end: str = "end") -> str:
@@ -44,7 +45,7 @@ MEMORY_FORMS: Final = (
     form(
         Kind.CONFLICTING_TYPES,
         "conflicting memory types",
-        rf"{_WHO}conflicting memory types(?: {_told_or_hidden()}(?:\s+{PAIR})?)?",
+        rf"{_WHO}conflicting memory types(?: {_told_or_hidden()})?(?:\s+{PAIR})?",
         "second",
     ),
     # arch/x86/mm/pat/memtype.c, memtype_reserve(), which was reserve_memtype() before 5.6.
@@ -73,8 +74,8 @@ MEMORY_FORMS: Final = (
     form(
         Kind.RAM_RESERVE_FAILED,
         "reserve_ram_pages_type failed",
-        rf"\breserve_ram_pages_type failed(?: {_range()}(?:, track 0x(?P<track_number>[0-9a-f]{{1,4}})"
-        r"(?:, req 0x(?P<asked_number>[0-9a-f]{1,4}))?)?)?",
+        rf"\breserve_ram_pages_type failed(?: {_told_or_hidden()}"
+        r"(?:, track 0x(?P<track_number>[0-9a-f]{1,4})(?:, req 0x(?P<asked_number>[0-9a-f]{1,4}))?)?)?",
         "asked_number",
     ),
     form(
@@ -86,7 +87,7 @@ MEMORY_FORMS: Final = (
     form(
         Kind.USER_REFUSED,
         "map pfn",
-        rf"{_WHO}map pfn expected mapping(?: type (?P<asked>{TYPE})(?: for {_range()}(?:, got "
+        rf"{_WHO}map pfn expected mapping(?: type (?P<asked>{TYPE})(?: for {_told_or_hidden()}(?:, got "
         rf"(?P<held>{TYPE}))?)?)?",
         "held",
     ),
@@ -101,7 +102,7 @@ MEMORY_FORMS: Final = (
     form(
         Kind.USER_RAM,
         "map pfn",
-        rf"{_WHO}map pfn RAM range(?: req (?P<asked>{TYPE})(?: for {_range()}(?:, got "
+        rf"{_WHO}map pfn RAM range(?: req (?P<asked>{TYPE})(?: for {_told_or_hidden()}(?:, got "
         rf"(?P<granted>{TYPE}))?)?)?",
         "granted",
     ),
@@ -109,7 +110,7 @@ MEMORY_FORMS: Final = (
     form(
         Kind.IOREMAP_REFUSED,
         "ioremap error",
-        rf"\bioremap error(?: for {_range()}(?:,? requested 0x(?P<asked_number>[0-9a-f]{{1,4}})"
+        rf"\bioremap error(?: for {_told_or_hidden()}(?:,? requested 0x(?P<asked_number>[0-9a-f]{{1,4}})"
         r"(?:,? got 0x(?P<held_number>[0-9a-f]{1,4}))?)?)?",
         "held_number",
     ),

@@ -50,6 +50,12 @@ _CALLER: Final = re.compile(
 #: What a mail is about isn't what its sender's kernel said; nor is a question.
 _SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
 _QUESTION: Final = re.compile(r"\s?\?")
+#: "Fix the spew of", in front of a message that a changelog names.
+_MENDED: Final = re.compile(
+    r"\b(?:fix(?:es|ed)?|silenc(?:es?|ed)|prevents?|avoids?|gets? rid of|resolves?)\b[^.:;]{0,60}$", re.I
+)
+#: Spaces within a line: pages double them where they broke a long one.
+_SPACES: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
 
 
 def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
@@ -90,13 +96,15 @@ def _is_rest(cursor: Cursor, index: int) -> bool:
 def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     """The message that begins in a line, the number of its lines, and whether it is all there."""
     row = cursor.rows[index]
-    lowered = row.message.lower()
+    message = _with_single_spaces(row.message)
+    lowered = message.lower()
     actor = row.prefixed and _ACTOR.match(lowered)
     if _SUBJECT.match(row.text) or not (actor or _TRIGGERS.search(lowered) or _WRAPPED.search(lowered)):
         return None
     partial: tuple[Form, re.Match[str]] | None = None
     short: tuple[Form, re.Match[str], int] | None = None
-    for text, count in cursor.pieces(index):
+    for piece, count in cursor.pieces(index):
+        text = _with_single_spaces(piece)
         label = _PAT_PREFIX.match(text)
         body = text[label.end() if label else 0 :].strip()
         stripped = len(text.rstrip()) - len(body)
@@ -107,10 +115,11 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
                 continue
             # What begins in a later line is that line's.
             start = match.start() + stripped if label is None or match.start() else label.start("label")
-            if start >= len(row.message.rstrip()):
+            if start >= len(message.rstrip()):
                 continue
             if each.whole and match[each.whole] is None:
-                if row.prefixed or any(match.groups()):
+                named = not row.prefixed and _MENDED.search(body, 0, match.start())
+                if not named and (row.prefixed or any(match.groups())):
                     partial = partial or (each, match)
             elif not row.prefixed and _QUESTION.match(body, match.end()):
                 return None
@@ -127,6 +136,10 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     if partial is None:
         return None
     return _complaint(*partial, row, cursor.use(index), whole=False), 1, False
+
+
+def _with_single_spaces(text: str) -> str:
+    return _SPACES.sub(" ", text) if "  " in text else text
 
 
 def _goes_on(cursor: Cursor, following: int, body: str, match: re.Match[str]) -> bool:

@@ -28,12 +28,16 @@ def panic(cursor: Cursor) -> Line | None:
     """
     for index in range(len(cursor.rows) - 1, -1, -1):
         row = cursor.rows[index]
-        match = _PANIC.search(row.message) if "Kernel panic" in row.message else None
-        if match is None:
+        hit = cursor.search(index, _PANIC) if "Kernel" in row.message else None
+        if hit is None:
+            continue
+        match, count = hit
+        if match.start() >= len(row.message.rstrip()):
+            # It is all in the lines below.
             continue
         # Words before it, and no prefix of the log's: somebody tells of a panic.
         if row.prefixed or not row.message[: match.start()].strip():
-            cursor.use(index)
+            cursor.use(index, count)
             return Line(row.number, match["why"].strip())
     return None
 

@@ -43,8 +43,8 @@ ABOUT: Final = re.compile(
 """A regular expression of words that output about memory types has."""
 
 TOLD: Final = re.compile(
-    r"(?<![\w'\"+,-])(?i:mtrrs?)(?![\w'\"])|\bmemtype_|_memtype\b|\bx86/(?:mm/)?PAT\b|\bPAT: |\bioremap"
-    r"|\bpat_enabled|\bTOM2\b|\b(?i:write-combin|uncach)"
+    r"(?<![\w'\"+,-])(?i:mtrrs?)(?![\w'\"])|\bmemtype_|_memtype\b|\binvalid memtype\b|\bx86/(?:mm/)?PAT\b"
+    r"|\bPAT: |\bioremap|\bpat_enabled|\bTOM2\b|\b(?i:write-combin|uncach)"
 )
 """A regular expression of words that only who speaks about memory types uses; CPU features aren't."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pytest_memtype.bugs.facts import Bug
-from pytest_memtype.dumps.facts import Dump, Kind, Span
+from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Span
 from pytest_memtype.dumps.main_complaint import MEMORY
 from pytest_memtype.dumps.worded_warnings import WORDS
 from pytest_memtype.errors import LayoutError, UsageError
@@ -260,7 +260,7 @@ def _types(explanation: Explanation) -> Iterator[str]:
     about = explanation.about
     # What fwts found nobody has asked for, and the registers hold it.
     by_request = about.main is None or about.main.kind is not Kind.FWTS
-    if about.asked is not None and about.main is not None and by_request:
+    if about.main is not None and by_request and (about.asked is not None or _is_somebodys(about.main)):
         yield _sentence(f"asked for: {said(about.asked)}, by {who(about.main)}")
     if about.held and by_request:
         both = " and ".join(said(each) for each in about.held)
@@ -269,6 +269,11 @@ def _types(explanation: Explanation) -> Iterator[str]:
         yield _sentence(f"given: {said(about.granted)}")
     for each in about.entries[:_MOST]:
         yield f"The list of reservations has {where(each.span)} as {said(each.memtype)} (line {each.line})."
+
+
+def _is_somebodys(main: Complaint) -> bool:
+    """Whether a complaint is about a request, and names whose it is."""
+    return main.kind is Kind.CONFLICTING_TYPES and main.process is not None
 
 
 def _other_request(dump: Dump) -> str:

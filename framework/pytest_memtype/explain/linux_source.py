@@ -138,6 +138,10 @@ def _forms(complaint: Complaint) -> Iterator[tuple[Version, bool]]:
         yield _LABELS, complaint.labelled
     if complaint.kind in _WITH_BRACKETS and complaint.span is not None:
         yield _BRACKETS, "[mem" in complaint.raw
+    if complaint.kind is Kind.PAT_SKIPPED:
+        # pat_disable() in mtrr_bp_init(): of 4.7, and of Ubuntu's 4.4; 6.2 sets the PAT up without MTRRs.
+        yield (4, 4, 0), True
+        yield (6, 2, 0), False
     if is_of_the_older_rule(complaint):
         yield _TYPES_COMPATIBLE, False
 

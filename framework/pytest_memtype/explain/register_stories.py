@@ -235,6 +235,16 @@ _UNCHECKED: Final = "maybe: nobody checks that mappings of one page have one typ
 
 
 def _mtrr_off(case: Case) -> Story:
+    listed = _in_use_in_proc(case.dump)
+    if listed is not None:
+        return Story(
+            f"line {case.main.line} calls the MTRRs off, and /proc/mtrr has registers in use (line "
+            f"{listed.lines[0]}), which it hasn't where they are off: the two are of different boots or "
+            "kernels, and which of them is right the text doesn't say",
+            linux_source.in_mtrr(case.age, "mtrr_bp_init"),
+            NO_SIGN,
+            ("look at bit 11 of IA32_MTRR_DEF_TYPE, rdmsr 0x2ff (msr-tools): it is set where they are on",),
+        )
     off = next(iter(case.dump.of(Kind.PAT_ABSENT, Kind.PAT_DISABLED)), None)
     used = False if off is not None else _pat_is_used(case)
     given = ""
@@ -265,6 +275,11 @@ def _mtrr_off(case: Case) -> Story:
         _danger_without_mtrrs(case, used),
         _advice_without_mtrrs(case),
     )
+
+
+def _in_use_in_proc(dump: Dump) -> Mtrrs | None:
+    """The registers of ``/proc/mtrr``, which is empty or can't be read where the kernel has no MTRRs."""
+    return next((each for each in dump.mtrrs if each.source == "/proc/mtrr" and each.variable), None)
 
 
 def _pat_is_used(case: Case) -> bool | None:
@@ -365,9 +380,14 @@ def _write_back_is_uncached(age: Age) -> bool:
 
 
 def _pat_off(case: Case) -> Story:
+    types = case.dump.pat.types
+    # init_cache_modes() takes the types from the register, whoever has set it.
+    there = "there is no write-combining by page table then"
+    if MemType.WC in types:
+        there = _pat_as_it_was(types)
     return Story(
-        f"the PAT isn't used: {case.main.raw}. There is no write-combining by page table then, and Linux "
-        "keeps no list of reservations",
+        f"the PAT isn't used: {case.main.raw}. {there[0].upper()}{there[1:]}, and Linux keeps no list of "
+        "reservations",
         _place_of_pat_off(case),
         _UNCHECKED,
     )

@@ -36,7 +36,8 @@ def _cleanup(case: Case, does: str) -> tuple[str, ...]:
             f"mtrr_cleanup has found no other layout by itself (line {failed[0].line}); mtrr_gran_size= and "
             f"mtrr_chunk_size= on the kernel's command line choose its sizes",
         )
-    if not _may_be_cleaned(case.dump.mtrr):
+    asked_for = "enable_mtrr_cleanup" in (case.dump.command_line or "").split()
+    if asked_for or not _may_be_cleaned(case.dump.mtrr):
         return ()
     return (
         "enable_mtrr_cleanup on the kernel's command line has Linux try to lay the registers out anew at "

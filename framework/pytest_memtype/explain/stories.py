@@ -76,7 +76,8 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
     if dump.mtrrs or dump.mtrr_map is not None or dump.entries or dump.pat.types:
         found = [each for each, there in _shown(dump) if there]
         return Story(
-            f"the text shows {', '.join(found)}, and no complaint of the kernel's about memory types",
+            f"the text shows {', '.join(found)}, and no complaint of the kernel's about memory types"
+            f"{_all_in_use(dump)}",
             "",
             NO_SIGN,
         )
@@ -97,6 +98,22 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
     if dump.unread or any(TOLD.search(line.text) for line in dump.prose):
         return Story("what the text has about memory types wasn't understood", "", "")
     return Story("nothing here is about memory types", "", "")
+
+
+def _all_in_use(dump: Dump) -> str:
+    """A sentence on variable MTRRs of which none is left, as far as the text says how many there are."""
+    listing = dump.mtrr
+    if listing is None or not listing.complete or listing.unused or len(dump.mtrrs) != 1:
+        return ""
+    used, count = len(listing.variable), None
+    if listing.source == "mtrr=debug":
+        # print_mtrr_state() lists the unused ones as well.
+        count = used
+    elif listing.source == "/proc/mtrr" and dump.mtrr_map is not None:
+        count = dump.mtrr_map.variable
+    if not used or used != count:
+        return ""
+    return f". All {used} variable MTRRs are in use, so that no driver gets another"
 
 
 def _shown(dump: Dump) -> list[tuple[str, bool]]:

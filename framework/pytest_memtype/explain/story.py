@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from pytest_memtype.dumps.facts import Complaint, Dump, Span
+from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Span
 from pytest_memtype.explain.linux_source import Age, age
 from pytest_memtype.explain.subject import Subject
 from pytest_memtype.x86.memtype import MemType
@@ -80,6 +80,8 @@ def who(complaint: Complaint) -> str:
         return f"the process {complaint.process}{pid}"
     if complaint.caller is not None:
         return f"the function {complaint.caller}()"
+    if complaint.kind is Kind.MTRR_WC_FAILED and "write-combining range" in complaint.raw:
+        return "the X server"
     return "somebody whom the line doesn't name"
 
 

@@ -32,3 +32,21 @@ def test_the_x_server_got_no_mtrr() -> None:
     (found,) = dump.of(Kind.MTRR_WC_FAILED)
     assert (found.span, found.asked) == (Span(0xEC000000, 0xEDFBFFFF), MemType.WC)
     assert not dump.unread
+
+
+def test_spaces_that_a_page_has_doubled() -> None:
+    """ubuntuforums, April 2013: /var/log/kern.log, with two spaces where long lines were broken."""
+    dump = read(
+        "Apr  2 18:54:26 localhost kernel: [    8.207157] Xorg:1226 conflicting  memory types "
+        "7f800000-7ffe9000 write-combining<->uncached-minus\n"
+        "Apr  2 18:54:26 localhost kernel: [    8.207169] reserve_memtype failed  0x7f800000-0x7ffe9000, "
+        "track uncached-minus, req  uncached-minus\n"
+        "Apr  2 18:54:26 localhost kernel: [    8.207170] mtrr: type  mismatch for d0000000,8000000 old: "
+        "write-back  new: write-combining\n"
+    )
+    conflict, failed, mismatch = dump.complaints
+    assert (conflict.kind, conflict.process, conflict.pid) == (Kind.CONFLICTING_TYPES, "Xorg", 1226)
+    assert conflict.span == failed.span == Span(0x7F800000, 0x7FFE8FFF)
+    assert failed.asked is MemType.UC_MINUS
+    assert (mismatch.held, mismatch.asked) == ((MemType.WB,), MemType.WC)
+    assert (dump.cut, dump.unread) == ((), ())

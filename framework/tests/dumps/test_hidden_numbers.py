@@ -21,7 +21,11 @@ def test_all_64_bits_are_no_range() -> None:
 
 
 @pytest.mark.parametrize(
-    "hidden", ["...", "<redacted>", "[mem <redacted>]", "xxxxxxxx-xxxxxxxx", "[redacted]"]
+    "hidden",
+    [
+        *("...", "<redacted>", "[mem <redacted>]", "xxxxxxxx-xxxxxxxx", "[redacted]"),
+        *("0x...", "0x...-0x...", "[mem 0xXXXX-0xXXXX]"),
+    ],
 )
 def test_what_people_hide_is_not_cut(hidden: str) -> None:
     dump = read(
@@ -33,6 +37,44 @@ def test_what_people_hide_is_not_cut(hidden: str) -> None:
     assert (conflict.process, conflict.pid, conflict.span) == ("Media", None, None)
     assert (failed.asked, failed.span) == (MemType.WC, None)
     assert (dump.cut, dump.unread) == ((), ())
+
+
+# amd-gfx, 2026: a patch for a driver that is loaded again, and finds its own mapping.
+@pytest.mark.parametrize(
+    ("line", "asked", "held"),
+    [
+        ("ioremap error for {}, requested 0x1, got 0x0", MemType.WC, MemType.WB),
+        (
+            "x86/PAT: a.out:19 map pfn expected mapping type uncached-minus for {}, got write-back",
+            MemType.UC_MINUS,
+            MemType.WB,
+        ),
+        (
+            "x86/PAT: a.out:19 map pfn RAM range req write-combining for {}, got write-back",
+            MemType.WC,
+            MemType.WB,
+        ),
+        (
+            "x86/PAT: reserve_ram_pages_type failed {}, track 0x2, req 0x1",
+            MemType.WC,
+            MemType.UC_MINUS,
+        ),
+    ],
+)
+@pytest.mark.parametrize("hidden", ["0x...", "[mem 0x...-0x...]", "<redacted>"])
+def test_types_are_read_beside_a_hidden_range(line: str, asked: MemType, held: MemType, hidden: str) -> None:
+    dump = read(line.format(hidden))
+    (found,) = dump.complaints
+    assert (found.span, found.asked, found.held[0]) == (None, asked, held)
+    assert (dump.cut, dump.unread) == ((), ())
+
+
+def test_a_conflict_is_read_without_its_range() -> None:
+    """A README, 2026: people quote the line by its types alone."""
+    text = "It fails with `-16` and `x86/PAT: conflicting memory types write-combining<->uncached-minus`.\n"
+    (found,) = read(text).complaints
+    assert (found.kind, found.span) == (Kind.CONFLICTING_TYPES, None)
+    assert found.held == (MemType.WC, MemType.UC_MINUS)
 
 
 # arch/x86/kernel/cpu/mtrr/mtrr.c, arch_phys_wc_add(): %p, a hash since 4.15 (ad67b74d2469), of 32 bits.

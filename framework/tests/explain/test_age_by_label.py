@@ -52,3 +52,13 @@ def test_a_version_in_brackets() -> None:
     kernel = read(text).kernel
     assert kernel is not None
     assert kernel.release == "2.6.27-rc3-git2"
+
+
+def test_a_pat_that_needs_the_mtrrs() -> None:
+    """mtrr_bp_init() of 4.7 to 6.1, and of distributions' 4.4."""
+    skipped = "[    0.010543] x86/PAT: MTRRs disabled, skipping PAT initialization too.\n"
+    known = age(read(skipped))
+    assert (known.since, known.before) == ((4, 4, 0), (6, 2, 0))
+    rule = explain(read("[    0.010541] Disabled\n" + skipped), []).story.rule
+    assert "mtrr.c" in rule
+    assert "i386" not in rule

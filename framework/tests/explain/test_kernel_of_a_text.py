@@ -79,3 +79,40 @@ def test_a_kernel_without_such_messages() -> None:
 )
 def test_a_kernel_that_may_have_them(words: str) -> None:
     assert as_json(explain(read(f"{FREED}I have {words} here.\n"), []))["kernel"] != "none"
+
+
+# Russian notes on two reports of syzkaller's.
+_TWO_TRACES = """\
+WARNING: CPU: 1 PID: 1418 at arch/x86/mm/pat/memtype.c:1019 get_pat_info+0x216/0x270
+Modules linked in:
+CPU: 1 PID: 1418 Comm: syz-executor.3 Not tainted 5.10.234-syzkaller #0
+Call Trace:
+ untrack_pfn+0xdc/0x240
+{}
+WARNING: CPU: 0 PID: 21675 at arch/x86/mm/pat/memtype.c:1028 get_pat_info+0x210/0x270
+CPU: 0 PID: 21675 Comm: syz-executor.5 Not tainted 6.1.118-syzkaller-00108-gdd21049e63b4 #0
+"""
+
+
+def test_of_two_traces_each_warning_has_its_own() -> None:
+    found = explain(read(_TWO_TRACES.format("")), [])
+    assert as_json(found)["release"] == "5.10.234-syzkaller"
+    # Another process's trace needn't be of that kernel.
+    other = _TWO_TRACES.format("").replace("PID: 1418 Comm", "PID: 99 Comm")
+    assert as_json(explain(read(other), []))["kernel"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("release", "distribution"),
+    [
+        ("3.3.8-1-amd64-vyatta", None),
+        ("6.1.0-18-amd64", "Debian"),
+        ("6.1.0-18-cloud-amd64", "Debian"),
+        ("6.1.0-18-rt-amd64", None),
+        ("6.12.12-amd64-unsigned", None),
+    ],
+)
+def test_whose_kernel_a_release_is_of(release: str, distribution: str | None) -> None:
+    kernel = read(RAM + TRACE.format(release)).kernel
+    assert kernel is not None
+    assert kernel.distribution == distribution

@@ -37,3 +37,11 @@ def test_a_panic_behind_it_is_told_and_not_blamed_on_it(panic: str) -> None:
 )
 def test_nothing_is_told_of_another_panic(text: str) -> None:
     assert "panics later" not in besides(text)
+
+
+@pytest.mark.parametrize(
+    "end", ["Kernel panic - not\nsyncing: ", "Kernel panic -\nnot syncing: ", "Kernel\npanic - not syncing: "]
+)
+def test_a_panic_that_a_mailer_wrapped(end: str) -> None:
+    told = besides(_LOST + f"[    1.204113] {end}VFS: Unable to mount root fs\n")
+    assert "line 3: the kernel panics later (VFS: Unable to mount root fs)" in told

@@ -124,3 +124,69 @@ def test_a_listing_without_its_beginning_claims_nothing(listing: str) -> None:
     assert "No register covers" not in words
     assert found.machine is not None
     assert not found.machine.complete
+
+
+# LKML, February 2023, on a series for 6.4.
+_OFF_AND_LISTED = """\
+before:
+[root@vh: ~> cat /proc/mtrr
+reg00: base=0x000000000 (    0MB), size= 2048MB, count=1: write-back
+reg01: base=0x0ff000000 ( 4080MB), size=   16MB, count=1: write-protect
+
+I think it wrongly determines that MTRRs are disabled by BIOS:
+
+MTRRs disabled by BIOS
+x86/PAT: Configuration [0-7]: WB  WC  UC- UC  WB  WP  UC- WT
+"""
+
+
+def test_registers_in_use_are_of_another_boot_than_the_line_that_calls_them_off() -> None:
+    """mtrr_file_add() and /proc/mtrr itself need mtrr_if, which isn't set where the MTRRs are off."""
+    found = story(_OFF_AND_LISTED)
+    assert "line 8 calls the MTRRs off" in found.answer
+    assert "/proc/mtrr has registers in use (line 3)" in found.answer
+    assert "firmware has left" not in found.answer
+    assert found.danger.startswith("nothing in the text")
+    assert not any("0x806" in each for each in found.advice)
+
+
+def test_registers_alone_dont_doubt_it() -> None:
+    assert "firmware has left the MTRRs off" in story(_OFF_AND_LISTED.partition("I think")[2]).answer
+
+
+@pytest.mark.parametrize("why", ["because CONFIG_X86_PAT is disabled in the kernel", "via boot option"])
+def test_what_is_off_is_as_xen_has_set_it(why: str) -> None:
+    """init_cache_modes() takes the types from the register, whoever has set it."""
+    xen = f"x86/PAT: PAT support disabled {why}.\n" + _XEN.splitlines()[-1] + "\n"
+    assert "with write-combining in slot 4" in story(xen).answer
+    assert "no write-combining" not in story(xen).answer
+    reset = xen.replace("WC  WP  UC  UC", "WB  WT  UC- UC")
+    assert "no write-combining by page table" in story(reset).answer
+    assert "no write-combining by page table" in story(xen.splitlines()[0]).answer
+
+
+_EIGHT = "MTRR variable ranges enabled:\n" + "".join(
+    f"  {number} base {number:x}0000000 mask 7FF0000000 write-back\n" for number in range(8)
+)
+_IN_PROC = "".join(
+    f"reg0{number}: base=0x{number:x}0000000 ({256 * number:5}MB), size=  256MB, count=1: write-back\n"
+    for number in range(8)
+)
+_MAP = "MTRR map: 4 entries (3 fixed + 1 variable; max {}), built from {} variable MTRRs\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("MTRR default type: uncachable\n" + _EIGHT, True),
+        ("MTRR default type: uncachable\n" + _EIGHT + "  8 disabled\n  9 disabled\n", False),
+        (_MAP.format(19, 8) + _IN_PROC, True),
+        (_MAP.format(23, 10) + _IN_PROC, False),
+        # How many registers the CPU has, /proc/mtrr doesn't say.
+        (_IN_PROC, False),
+    ],
+)
+def test_no_register_is_left(text: str, full: bool) -> None:
+    answer = story(text).answer
+    assert ("All 8 variable MTRRs are in use" in answer) == full
+    assert answer.startswith("the text shows MTRRs")

@@ -223,3 +223,25 @@ def test_the_register_that_decides_need_not_be_the_first() -> None:
     )
     assert "That register is 1" in found.story.answer
     assert "the first that doesn't go with it so decides" in found.story.rule
+
+
+# A Japanese wiki on Gentoo and uvesafb.
+_CLEANED_BY_HAND = (
+    "[    0.000000] Command line: BOOT_IMAGE=gentoo ro root=803 video=uvesafb:1680x1050-32,mtrr:2,ywrap "
+    "{}mtrr_spare_reg_nr=1 mtrr_gran_size=32M mtrr_chunk_size=128M\n"
+)
+
+
+@pytest.mark.parametrize("line", [_MISMATCH.format("c0000000,8000000"), "mtrr: no more MTRRs available\n"])
+def test_an_option_that_is_there_is_not_advised(line: str) -> None:
+    given = explained(_CLEANED_BY_HAND.format("enable_mtrr_cleanup ") + line).story.advice
+    assert not any("enable_mtrr_cleanup" in each for each in given)
+    assert any(
+        "enable_mtrr_cleanup" in each for each in explained(_CLEANED_BY_HAND.format("") + line).story.advice
+    )
+
+
+def test_the_x_server_is_who_asked() -> None:
+    text = "(WW) RADEON(0): Failed to set up write-combining range (0xe8000000,0x8000000)\n"
+    assert "Asked for: write-combining (WC), by the X server." in words(text)
+    assert "by the X server" not in words("[drm] failed to add WC MTRR for [e8000000-efffffff]\n")

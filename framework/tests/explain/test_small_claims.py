@@ -159,3 +159,16 @@ def test_the_commit_of_a_bug_is_named() -> None:
     (found,) = explained(f"uncached-minus @ 0x2000000000-0x2100000000\n{BISECTED}").suspects
     assert (found.id, found.sure) == ("neighbour-decides", False)
     assert not explained(f"Fixes: 8d04a5f97a5f\n{MEMREMAP}").suspects
+
+
+def test_a_process_is_told_that_asked_for_what_the_text_does_not_say() -> None:
+    """Notes on a crash of Chrome's, September 2026: the line behind it was made unreadable."""
+    text = (
+        "x86/PAT: Media:58288 conflicting memory types ef740000-f0160000\n"
+        "         uncached-minus<->write-combining\n"
+    )
+    words = [line for each in sections(explained(text)) for line in each.lines]
+    assert "Asked for: a type that isn't said, by the process Media (58288)." in words
+    # Nobody asks for what is given back.
+    freed = "x86/PAT: test:177 freeing invalid memtype [mem 0xfd000000-0xfd000fff]\n"
+    assert not any(line.startswith("Asked for") for each in sections(explained(freed)) for line in each.lines)
