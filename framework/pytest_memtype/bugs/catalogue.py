@@ -122,10 +122,14 @@ def find(name: str) -> Reproducer:
 def _read(path: Path) -> Reproducer:
     try:
         module = _loaded(path)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # pytest.skip() and importorskip() of a module raise no Exception, nor does sys.exit().
         raise UsageError(f"{path}: it can't be imported: {type(error).__name__}: {error}") from error
     marks = getattr(module, "pytestmark", [])
-    own = [mark for mark in (marks if isinstance(marks, list) else [marks]) if mark.name == "bug"]
+    listed = marks if isinstance(marks, list) else [marks]
+    own = [mark for mark in listed if getattr(mark, "name", None) == "bug"]
     if len(own) != 1:
         raise UsageError(f"{path}: a reproducer's pytestmark has one marker bug, with what is known of it")
     _, _, story = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
