@@ -81,13 +81,19 @@ def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[i
     :param arguments: Further command line for pytest.
     :returns: The run's exit status, see :func:`run_suite`, and the comparison.
     :raises MemtypeError: a kernel can't be had.
+    :raises UsageError: there is nothing to compare; it has the run's exit status, if that isn't 0.
     """
     collector = _Collector()
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     with contextlib.redirect_stdout(sys.stderr):
         status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector], or_own=True)
     run = Run(_THIS, collector.records, Path.cwd() / ".memtype" / "runs")
-    return status, compared([run], failed=collector.failed)
+    try:
+        return status, compared([run], failed=collector.failed)
+    except UsageError as error:
+        # Where no test has come as far as a guest, the run has said why.
+        error.exit_status = status or error.exit_status
+        raise
 
 
 def compare_runs(paths: Iterable[Path]) -> Comparison:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
+from pytest_memtype.commands import compare_kernels
 from pytest_memtype.commands.compare_kernels import compare_runs, show
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import silent
@@ -93,6 +94,17 @@ def runs(folder: Path, *results: int) -> list[Path]:
         append(path / "records.jsonl", [record("tree:/linux", result)])
         found.append(path)
     return found
+
+
+@pytest.mark.parametrize(("status", "ends"), [(0, 2), (1, 1), (2, 2), (3, 3)])
+def test_a_run_without_records_keeps_its_status(
+    monkeypatch: pytest.MonkeyPatch, status: int, ends: int
+) -> None:
+    """A host that can't run guests is no wrong usage."""
+    monkeypatch.setattr(compare_kernels, "run_suite", lambda *_, **__: status)
+    done = CliRunner().invoke(main, ["compare", "--kernel", "debian:6.1", "--kernel", "debian:6.12"])
+    assert done.exit_code == ends
+    assert done.stderr == "memtype: compare: 0 kernels or runs have a record; there is nothing to compare\n"
 
 
 def test_a_kernel_that_answers_otherwise_than_last_time(tmp_path: Path) -> None:
