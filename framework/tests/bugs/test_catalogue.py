@@ -43,7 +43,10 @@ def test_facts_story_and_source(tmp_path: Path) -> None:
         (REPRODUCER.replace("title=", "name="), "unexpected keyword argument 'name'"),
         (REPRODUCER.replace("import pytest", "import absent_module"), "can't be imported: ModuleNotFound"),
         (REPRODUCER.partition("\n\n@pytest")[0], "it has no test"),
-        (REPRODUCER.replace("import pytest", "import pytest; pytest.importorskip('absent')"), "imported: Skip"),
+        (
+            REPRODUCER.replace("import pytest", "import pytest; pytest.importorskip('absent')"),
+            "imported: Skip",
+        ),
         (REPRODUCER.replace("import pytest", "raise SystemExit(7)"), "can't be imported: SystemExit: 7"),
         (REPRODUCER.replace("pytest.mark.bug(", "dict("), "pytestmark has one marker bug"),
     ],

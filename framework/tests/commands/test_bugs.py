@@ -87,10 +87,16 @@ def test_words_of_others_move_no_cursor(run: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 1, 3])
-def test_show_says_that_it_runs_the_test(run: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+@pytest.mark.usefixtures("run")
+def test_show_says_that_it_runs_the_test(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     """The end status is the run's: nothing was shown of a host that can't run guests."""
     said: list[str] = []
-    monkeypatch.setattr(bugs, "run_suite", lambda arguments: said.append("run") or status)
+
+    def run_suite(_: list[str]) -> int:
+        said.append("run")
+        return status
+
+    monkeypatch.setattr(bugs, "run_suite", run_suite)
     assert bugs.show(BUG, None, say=said.append) == status
     assert said[-1] == "run"
     assert said[-2].startswith("There is no record of it in this folder, so it is run now in QEMU")
