@@ -19,6 +19,7 @@ from pytest_memtype.report.answer import answers, question
 from pytest_memtype.report.compare import Change, Column, changes, differences
 from pytest_memtype.report.compare_table import as_json, compare_table, escaped, markdown, short
 from pytest_memtype.report.expected import Unexpected, unexpected
+from pytest_memtype.report.kept import TESTS
 from pytest_memtype.report.record import NONSENSE, Record, apart, read, tested
 from pytest_memtype.run.suite import run_suite
 
@@ -132,6 +133,8 @@ def read_run(path: Path) -> Run:
     try:
         file = path / _RECORDS if path.is_dir() else path
         if not file.exists():
+            if (path / TESTS).exists():
+                raise UsageError(f"{path}: no test of this run did anything in a guest; name another")
             raise UsageError(f"{path}: no run; name a folder below .memtype/runs, or a records.jsonl")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None

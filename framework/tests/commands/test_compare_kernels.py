@@ -18,6 +18,7 @@ from pytest_memtype.commands.compare_kernels import compare_runs, show
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.report.kept import TESTS, KeptTest, append_line
 from pytest_memtype.report.record import SCHEMA, append, read
 
 TEST = """
@@ -219,6 +220,11 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
         compare_runs(runs(tmp_path, 0))
     with pytest.raises(UsageError, match="no run"):
         compare_runs([tmp_path / "nothing"])
+    skipped = tmp_path / "runs" / "skipped"
+    skipped.mkdir()
+    append_line(skipped / TESTS, KeptTest("test_it", status="skipped"))
+    with pytest.raises(UsageError, match="skipped: no test of this run did anything in a guest"):
+        compare_runs([skipped])
     with pytest.raises(UsageError, match="File name too long"):
         compare_runs([tmp_path / ("x" * 300)])
 
