@@ -93,8 +93,8 @@ def check(asked: Asked, arguments: Sequence[str], *, run: Path | None) -> None:
     if asked.patch is not None:
         _changed(asked.patch, kernel)
     if asked.html is not None:
-        place = asked.html.absolute()
-        there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+        wanted = asked.html.absolute()
+        there = next(each for each in (wanted, *wanted.parents) if os.path.lexists(each))
         if not there.is_dir():
             raise UsageError(f"--html {asked.html}: {there} is no folder; name another")
         if importlib.util.find_spec("gcovr") is None:

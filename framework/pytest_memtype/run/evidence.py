@@ -53,7 +53,9 @@ def find_run(name: str, base: Path) -> Path:
         if name and path.is_dir():
             return path.resolve()
     there = [each.name for each in runs.iterdir()] if runs.is_dir() else []
-    raise UsageError(f"{name or repr(name)}: no run; name a folder below {runs}, or latest{did_you_mean(name, there)}")
+    raise UsageError(
+        f"{name or repr(name)}: no run; name a folder below {runs}, or latest{did_you_mean(name, there)}"
+    )
 
 
 def archive(run: Path, to: Path, *, most: int) -> Archived:

@@ -122,7 +122,7 @@ def test_a_kernel_that_answers_otherwise_than_last_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [{"result": {}, "operation": "read", "arguments": 5}, {"requested": "UC"}])
 def test_an_earlier_run_that_makes_no_sense_is_passed_over(tmp_path: Path, damage: dict[str, Any]) -> None:
     first, second, third, fourth = runs(tmp_path, 0, 0, 12, 12)
-    asked = {"region": {}, "verdict": {}}
+    asked: dict[str, Any] = {"region": {}, "verdict": {}}
     append(second / "records.jsonl", [record("tree:/linux", 0) | {"arguments": {}} | asked | damage])
     compared = compare_runs([third, fourth])
     assert [(each.source, each.expected) for each in compared.surprises] == [(first.name, "ok")]
