@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,13 +111,23 @@ def find(name: str) -> Reproducer:
     :param name: The bug's id.
     :raises UsageError: there is none.
     """
+    return find_all([name])[0]
+
+
+def find_all(names: Sequence[str]) -> list[Reproducer]:
+    """The reproducers of some bugs. All files are read once, which takes a second.
+
+    :param names: The bugs' ids.
+    :raises UsageError: there is none of a bug.
+    """
     found, problems = known_here()
     known = {each.bug.id: each for each in found}
-    if name not in known:
-        also = f"; not read: {problems[0]}" if problems else ""
-        near = did_you_mean(name, known) or ";"
-        raise UsageError(f"no bug is called {name!r}{near} memtype bugs lists them{also}")
-    return known[name]
+    for name in names:
+        if name not in known:
+            also = f"; not read: {problems[0]}" if problems else ""
+            near = did_you_mean(name, known) or ";"
+            raise UsageError(f"no bug is called {name!r}{near} memtype bugs lists them{also}")
+    return [known[name] for name in names]
 
 
 def _read(path: Path) -> Reproducer:

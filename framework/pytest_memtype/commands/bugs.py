@@ -11,7 +11,14 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from pytest_memtype.bugs.catalogue import Reproducer, catalogue, find, is_suites, known_here
+from pytest_memtype.bugs.catalogue import (
+    Reproducer,
+    catalogue,
+    find,
+    find_all,
+    is_suites,
+    known_here,
+)
 from pytest_memtype.bugs.matrix import Cell, number_of, read_cells
 from pytest_memtype.bugs.pages import lines_about, write_pages
 from pytest_memtype.commands.offline import offline
@@ -135,7 +142,7 @@ def run(names: Sequence[str], kernels: Iterable[str]) -> int:
     :returns: The exit status of :func:`run_suite`.
     :raises UsageError: there is no such bug.
     """
-    chosen = [find(name) for name in names] or known_here()[0]
+    chosen = find_all(names) if names else known_here()[0]
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     return run_suite([*(str(each.path) for each in chosen), *options, "-q"])
 

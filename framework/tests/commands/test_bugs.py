@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pytest_memtype.bugs import catalogue
 from pytest_memtype.cli import main
 from pytest_memtype.commands import bugs
 
@@ -109,3 +110,30 @@ def test_show_of_a_kernel_of_ones_own(run: Path, monkeypatch: pytest.MonkeyPatch
     assert done.exit_code == 0, done.output
     assert f"6.12.0-mine (6.1.5): REPRODUCED, {TEST}" in done.stdout
     assert "test_of_another_kernel" not in done.stdout
+
+
+@pytest.mark.usefixtures("run")
+def test_names_of_bugs_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the reproducers takes a second, and would for each name."""
+    times: list[Path | None] = []
+    read_all = catalogue.catalogue
+
+    def counted(folder: Path | None = None) -> list[catalogue.Reproducer]:
+        times.append(folder)
+        return read_all(folder)
+
+    monkeypatch.setattr(catalogue, "catalogue", counted)
+    arguments: list[str] = []
+
+    def run_suite(given: list[str]) -> int:
+        arguments.extend(given)
+        return 0
+
+    monkeypatch.setattr(bugs, "run_suite", run_suite)
+    assert bugs.run(["wb-first", BUG, "wb-first"], ["debian:6.1"]) == 0
+    assert len(times) == 1
+    assert [Path(each).name for each in arguments[:3]] == [
+        "test_write_back_first_ioremap_refused.py",
+        "test_fork_frees_the_parents_reservation.py",
+        "test_write_back_first_ioremap_refused.py",
+    ]
