@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,22 +111,36 @@ def find(name: str) -> Reproducer:
     :param name: The bug's id.
     :raises UsageError: there is none.
     """
+    return find_all([name])[0]
+
+
+def find_all(names: Sequence[str]) -> list[Reproducer]:
+    """The reproducers of some bugs. All files are read once, which takes a second.
+
+    :param names: The bugs' ids.
+    :raises UsageError: there is none of a bug.
+    """
     found, problems = known_here()
     known = {each.bug.id: each for each in found}
-    if name not in known:
-        also = f"; not read: {problems[0]}" if problems else ""
-        near = did_you_mean(name, known) or ";"
-        raise UsageError(f"no bug is called {name!r}{near} memtype bugs lists them{also}")
-    return known[name]
+    for name in names:
+        if name not in known:
+            also = f"; not read: {problems[0]}" if problems else ""
+            near = did_you_mean(name, known) or ";"
+            raise UsageError(f"no bug is called {name!r}{near} memtype bugs lists them{also}")
+    return [known[name] for name in names]
 
 
 def _read(path: Path) -> Reproducer:
     try:
         module = _loaded(path)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # pytest.skip() and importorskip() of a module raise no Exception, nor does sys.exit().
         raise UsageError(f"{path}: it can't be imported: {type(error).__name__}: {error}") from error
     marks = getattr(module, "pytestmark", [])
-    own = [mark for mark in (marks if isinstance(marks, list) else [marks]) if mark.name == "bug"]
+    listed = marks if isinstance(marks, list) else [marks]
+    own = [mark for mark in listed if getattr(mark, "name", None) == "bug"]
     if len(own) != 1:
         raise UsageError(f"{path}: a reproducer's pytestmark has one marker bug, with what is known of it")
     _, _, story = inspect.cleandoc(module.__doc__ or "").partition("\n\n")

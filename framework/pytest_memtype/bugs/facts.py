@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pytest_memtype.errors import UsageError, harmless
 from pytest_memtype.guest import outcome
@@ -17,6 +18,9 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 KINDS = ("known", "by design", "observed")
+
+# It names a page, too, and stands on command lines.
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Reach: TypeAlias = tuple[Process | Driver, outcome.Mapping] | tuple[Process, outcome.Mapping, int]
 """A mapping of a process or driver, and which of its pages, from 0; the first if not said, or a driver's."""
@@ -73,13 +77,20 @@ def facts(arguments: Mapping[str, Any], *, where: str) -> Bug:
     :raises UsageError: a fact is missing, isn't one of a bug's, or has a value that can't be used.
     """
     given = {"introduced": (), "fixed": None, "backports": (), "kind": "known", **arguments}
-    if isinstance(given["introduced"], str):
-        given["introduced"] = (given["introduced"],)
+    for name in ("introduced", "backports"):
+        if isinstance(given[name], str):
+            given[name] = (given[name],)
     try:
         bug = Bug(**given)
         bug.present((0, 0, 0))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: marker bug: {error}") from None
+    texts = {"id": bug.id, "title": bug.title, "core": bug.core}
+    for name, text in texts.items():
+        if not isinstance(text, str) or "\n" in text:
+            raise UsageError(f"{where}: marker bug: {name} {text!r} is no text of one line")
+    if not _ID.fullmatch(bug.id):
+        raise UsageError(f"{where}: marker bug: id {bug.id!r}: use letters, digits, '-', '_' and '.'")
     if bug.kind not in KINDS:
         raise UsageError(f"{where}: marker bug: kind {bug.kind!r} is none of {', '.join(KINDS)}")
     if bug.backports and bug.fixed is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from rich.box import SIMPLE_HEAD
@@ -12,10 +13,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from pytest_memtype.errors import UsageError
+from pytest_memtype.host.files import read_file
+from pytest_memtype.report.record import plain
+
 _COLOURS = {"REPRODUCED": "yellow", "ABSENT": "green", "FAILED": "red"}
 _FLAVOUR = "-cloud-amd64"
 # This many kernels fit beside the bugs without a break in their words.
 _ACROSS = 6
+# Bytes; the suite's reproducers leave 10 KiB for each kernel.
+_LARGEST: Final = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,23 @@ class Cell:
 
 
 def read_cells(path: Path) -> list[Cell]:
-    """The cells of a run, read from its file; none if it reproduced nothing."""
+    """The cells of a run, read from its file; none if it reproduced nothing.
+
+    :param path: The file, which may be anybody's: its texts can go to any terminal.
+    :raises UsageError: it can't be read, or holds something else.
+    """
     if not path.exists():
         return []
-    return msgspec.json.Decoder(Cell).decode_lines(path.read_bytes())
+    try:
+        lines = msgspec.json.Decoder().decode_lines(read_file(path, most=_LARGEST))
+        return msgspec.convert(plain(lines), list[Cell])
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: doesn't hold results of reproducers ({error})") from None
 
 
 def kernels_of(cells: Iterable[Cell]) -> list[str]:
     """The kernels of some cells, each once, in the order of their versions."""
-    return [kernel for _, kernel in sorted({(_number(cell.version), cell.kernel) for cell in cells})]
+    return [kernel for _, kernel in sorted({(number_of(cell.version), cell.kernel) for cell in cells})]
 
 
 def cells_of(cells: Iterable[Cell], bug: str, kernel: str) -> list[Cell]:
@@ -90,6 +105,7 @@ def _part(cells: Sequence[Cell], kernels: Sequence[str]) -> Table:
     return table
 
 
-def _number(version: str) -> tuple[int, ...]:
+def number_of(version: str) -> tuple[int, ...]:
+    """The numbers of a cell's version, in which a part that is no number is 0."""
     # The file of a run may be anybody's, and Python reads no number of 5,000 digits.
     return tuple(int(part) if part.isdecimal() and len(part) < 10 else 0 for part in version.split("."))

@@ -11,6 +11,7 @@ from pytest_memtype.bugs.catalogue import Reproducer, is_suites
 from pytest_memtype.bugs.facts import Bug
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.files import write_atomically
+from pytest_memtype.report.compare_table import escaped
 
 SUITES = Path("docs/bugs")
 """The pages of the suite's own bugs, in a checkout."""
@@ -98,7 +99,7 @@ def _place(reproducer: Reproducer, folder: Path) -> tuple[str, str]:
 
 def _index(reproducers: Sequence[Reproducer]) -> str:
     rows = "\n".join(
-        f"| [{bug.id}]({bug.id}.md) | {bug.title} | {bug.kind} | {bug.fixed or '-'} |"
+        f"| [{bug.id}]({bug.id}.md) | {escaped(bug.title)} | {bug.kind} | {bug.fixed or '-'} |"
         for bug in (each.bug for each in reproducers)
     )
     ours = all(map(is_suites, reproducers))

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from pytest_memtype.bugs.catalogue import Reproducer, catalogue, find, is_suites, known_here
-from pytest_memtype.bugs.matrix import Cell, read_cells
+from pytest_memtype.bugs.catalogue import (
+    Reproducer,
+    catalogue,
+    find,
+    find_all,
+    is_suites,
+    known_here,
+)
+from pytest_memtype.bugs.matrix import Cell, number_of, read_cells
 from pytest_memtype.bugs.pages import lines_about, write_pages
 from pytest_memtype.commands.offline import offline
 from pytest_memtype.commands.output import stdout
+from pytest_memtype.errors import UsageError
 from pytest_memtype.kernels.bundle import resolve
+from pytest_memtype.kernels.local import find_local
 from pytest_memtype.kernels.ready import cached
+from pytest_memtype.kernels.spec import DebianSpec, parse
 from pytest_memtype.report.operations import told
-from pytest_memtype.report.record import read
+from pytest_memtype.report.record import NONSENSE, Record, read
 from pytest_memtype.run.suite import run_suite
 from pytest_memtype.spec.linux_versions import Version, parse_version
 
@@ -71,15 +82,15 @@ def run_bugs(names: tuple[str, ...], kernels: tuple[str, ...]) -> None:
 def show_bug(name: str, kernel: str | None) -> None:
     """Tell the story of a bug, and each operation of its reproducer with the answers.
 
-    The operations are those of the last run in this folder; without one it is run.
+    The operations are those of the last run in this folder. Without one it is run now, in QEMU, and the end
+    status is that of memtype bugs run.
 
     \b
     Examples:
       memtype bugs show fork-frees-parents
       memtype bugs show fork-frees-parents --kernel debian:bullseye
     """
-    for line in show(name, kernel):
-        click.echo(line)
+    sys.exit(show(name, kernel, say=click.echo))
 
 
 @bugs.command(name="pages")
@@ -107,7 +118,7 @@ LEGEND = "● has it, ○ has not, by what is known; last run here: R reproduced
 def listing() -> tuple[Table, list[str]]:
     """A table, bugs down and kernels of the cache across; and a line for each file that can't be read."""
     kernels = sorted({parse_version(each.kernel.version) for each in cached() if each.kernel})
-    seen = {(cell.bug, parse_version(cell.version)): cell.status for _, cell in _cells()}
+    seen = {(cell.bug, number_of(cell.version)): cell.status for _, cell in _cells()}
     table = Table(box=None, header_style="bold")
     table.add_column("bug", no_wrap=True)
     for kernel in kernels:
@@ -131,48 +142,87 @@ def run(names: Sequence[str], kernels: Iterable[str]) -> int:
     :returns: The exit status of :func:`run_suite`.
     :raises UsageError: there is no such bug.
     """
-    chosen = [find(name) for name in names] or known_here()[0]
+    chosen = find_all(names) if names else known_here()[0]
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     return run_suite([*(str(each.path) for each in chosen), *options, "-q"])
 
 
-def show(name: str, kernel: str | None) -> Iterable[str]:
-    """Lines with the story of a bug, and each operation of its reproducer's last run in this folder.
+def show(name: str, kernel: str | None, *, say: Callable[[str], None]) -> int:
+    """Tell the story of a bug, and each operation of its reproducer's last run in this folder.
 
     The reproducer is run if there was no such run.
 
     :param name: Id of the bug.
     :param kernel: The kernel's spec; None for all kernels that there are records of.
-    :raises UsageError: there is no such bug.
+    :param say: Called with each line.
+    :returns: The exit status of that run; 0 without one.
+    :raises UsageError: there is no such bug, or what an earlier run has left is damaged.
     """
     reproducer = find(name)
+    for line in _story(reproducer):
+        say(line)
+    status, found = 0, _last(reproducer, kernel)
+    if not found:
+        on = "" if kernel is None else f" on {kernel}"
+        say("")
+        say(f"There is no record of it{on} in this folder, so it is run now in QEMU, which may take minutes.")
+        status = run([name], [kernel] if kernel else [])
+        found = _last(reproducer, kernel)
+    records_of = functools.cache(_records)
+    for folder, cell in found:
+        say("")
+        say(f"{cell.kernel} ({cell.version}): {cell.status}, {cell.test}")
+        for line in _operations(folder, [each for each in records_of(folder) if each["test"] == cell.test]):
+            say(line)
+        for line in cell.evidence:
+            say(f"    {line}")
+    return status
+
+
+def _story(reproducer: Reproducer) -> Iterator[str]:
     yield f"{reproducer.bug.id}: {reproducer.bug.title}"
     yield ""
     yield from (f"  {what:15} {text}" for what, text in lines_about(reproducer.bug))
     yield f"  {'reproducer':15} {reproducer.path}"
     yield ""
     yield from reproducer.story.splitlines()
-    found = _last(reproducer, kernel)
-    if not found:
-        yield ""
-        yield "There is no record of it in this folder, so it is run now."
-        run([name], [kernel] if kernel else [])
-        found = _last(reproducer, kernel)
-    for folder, cell in found:
-        yield ""
-        yield f"{cell.kernel} ({cell.version}): {cell.status}, {cell.test}"
-        yield from told(record for record in read(folder / "records.jsonl") if record["test"] == cell.test)
-        yield from (f"    {line}" for line in cell.evidence)
+
+
+def _records(folder: Path) -> list[Record]:
+    file = folder / "records.jsonl"
+    # A test that was skipped may have done nothing.
+    return read(file) if file.exists() else []
+
+
+def _operations(folder: Path, records: Iterable[Record]) -> list[str]:
+    try:
+        return [*told(records)]
+    except NONSENSE as error:
+        # Each line is a record, but its content was written by somebody else.
+        raise UsageError(
+            f"{folder}: a record makes no sense ({type(error).__name__}: {error}); remove that folder"
+        ) from error
 
 
 def _last(reproducer: Reproducer, kernel: str | None) -> list[tuple[Path, Cell]]:
     """The cells of a bug in the newest run of each test, each with its run's folder."""
-    release = None if kernel is None else resolve(kernel).removeprefix("debian:")
+    release = None if kernel is None else _release(kernel)
     newest: dict[str, tuple[Path, Cell]] = {}
     for folder, cell in _cells():
         if cell.bug == reproducer.bug.id and release in (None, cell.kernel):
             newest[cell.test] = folder, cell
     return list(newest.values())
+
+
+def _release(kernel: str) -> str:
+    """The release of a kernel, which cells name it by.
+
+    :param kernel: Its spec.
+    """
+    wanted = parse(kernel)
+    if isinstance(wanted, DebianSpec):
+        return resolve(kernel).removeprefix("debian:")
+    return find_local(wanted).release
 
 
 def _cells() -> Iterable[tuple[Path, Cell]]:

@@ -14,9 +14,12 @@ import pytest
 from rich.console import Console
 
 from pytest_memtype.errors import MemtypeError, UsageError
+from pytest_memtype.plugin.config import run_of
+from pytest_memtype.report.answer import answers, question
 from pytest_memtype.report.compare import Change, Column, changes, differences
 from pytest_memtype.report.compare_table import as_json, compare_table, escaped, markdown, short
 from pytest_memtype.report.expected import Unexpected, unexpected
+from pytest_memtype.report.kept import TESTS
 from pytest_memtype.report.record import NONSENSE, Record, apart, read, tested
 from pytest_memtype.run.suite import run_suite
 
@@ -24,9 +27,6 @@ _RECORDS = "records.jsonl"
 
 _WIDTH = 160
 """Width in characters of a table that goes into a file or a pipe."""
-
-_THIS = "this run"
-"""Name of the run that has just ended, whose folder isn't known: it is told by its first record."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,18 @@ class _Collector:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.failed: list[str] = []
+        self._config: pytest.Config | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run, with the folder that its records went into."""
+        if self._config is None or not self.records:
+            return Run("this run", self.records)
+        folder = run_of(self._config)
+        return Run(folder.name, self.records, folder.parent)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.records += getattr(report, "memtype_records", [])
@@ -81,13 +93,18 @@ def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[i
     :param arguments: Further command line for pytest.
     :returns: The run's exit status, see :func:`run_suite`, and the comparison.
     :raises MemtypeError: a kernel can't be had.
+    :raises UsageError: there is nothing to compare; it has the run's exit status, if that isn't 0.
     """
     collector = _Collector()
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     with contextlib.redirect_stdout(sys.stderr):
         status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector], or_own=True)
-    run = Run(_THIS, collector.records, Path.cwd() / ".memtype" / "runs")
-    return status, compared([run], failed=collector.failed)
+    try:
+        return status, compared([collector.run], failed=collector.failed)
+    except UsageError as error:
+        # Where no test has come as far as a guest, the run has said why.
+        error.exit_status = status or error.exit_status
+        raise
 
 
 def compare_runs(paths: Iterable[Path]) -> Comparison:
@@ -116,6 +133,8 @@ def read_run(path: Path) -> Run:
     try:
         file = path / _RECORDS if path.is_dir() else path
         if not file.exists():
+            if (path / TESTS).exists():
+                raise UsageError(f"{path}: no test of this run did anything in a guest; name another")
             raise UsageError(f"{path}: no run; name a folder below .memtype/runs, or a records.jsonl")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
@@ -196,20 +215,34 @@ def _is_like(record: Record, like: Record) -> bool:
 
 
 def _before(run: Run, like: Record) -> Run | None:
-    """The last earlier run of the same kernel package by the same QEMU, with these records; None without."""
+    """The last earlier run of the same kernel package by the same QEMU, with these records; None without.
+
+    Its first records are the same as a rule: a process is started, and nothing of that differs.
+    """
     if run.folder is None or not run.folder.is_dir():
         return None
     for folder in sorted(run.folder.iterdir(), reverse=True):
-        if run.name != _THIS and folder.name >= run.name:
+        if folder.name >= run.name:
             continue
         try:
             records = read(folder / _RECORDS)
         except MemtypeError:
             continue
         same = [each for each in records if _is_like(each, like)]
-        if same and same[0] != like:
+        if same and _make_sense(same):
             return Run(folder.name, same)
     return None
+
+
+def _make_sense(records: Iterable[Record]) -> bool:
+    """Whether records can be compared. Those of a run that nobody has named spoil no comparison of others."""
+    try:
+        for record in records:
+            question(record)
+            answers(record)
+    except NONSENSE:
+        return False
+    return True
 
 
 def show(comparison: Comparison, *, form: str) -> str:

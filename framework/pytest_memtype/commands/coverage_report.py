@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,8 +92,15 @@ def check(asked: Asked, arguments: Sequence[str], *, run: Path | None) -> None:
         _place(place)
     if asked.patch is not None:
         _changed(asked.patch, kernel)
-    if asked.html is not None and importlib.util.find_spec("gcovr") is None:
-        raise UsageError("--html: gcovr draws it, and isn't installed; pip install pytest-memtype[coverage]")
+    if asked.html is not None:
+        wanted = asked.html.absolute()
+        there = next(each for each in (wanted, *wanted.parents) if os.path.lexists(each))
+        if not there.is_dir():
+            raise UsageError(f"--html {asked.html}: {there} is no folder; name another")
+        if importlib.util.find_spec("gcovr") is None:
+            raise UsageError(
+                "--html: gcovr draws it, and isn't installed; pip install pytest-memtype[coverage]"
+            )
 
 
 def run_tests(kernel: str, arguments: Sequence[str]) -> tuple[int, Path]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.errors import HostError, harmless
-from pytest_memtype.host.files import read_file
+from pytest_memtype.host.files import opened
 from pytest_memtype.report.properties import DISAGREEMENTS, VERDICTS, together
 from pytest_memtype.report.result import Result, Status, by_kernel
 
@@ -29,6 +29,7 @@ MOST_ANNOTATIONS: Final = 10
 """Errors that GitHub shows of a step."""
 
 _MOST_FAILURES: Final = 30
+_REST: Final = b"\n\n(The rest is left out: GitHub takes 1 MiB.)\n"
 _LONGEST: Final = 300
 
 
@@ -49,7 +50,7 @@ def job_summary(results: Sequence[Result], *, run: str) -> str:
     bugs = _bugs(results)
     if bugs:
         parts += ["### Reported bugs", bugs]
-    parts.append(f"Records and logs: {code(run)}")
+    parts.append(f"Records and logs: {code(run, in_table=False)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,22 +75,30 @@ def add_to_summary(text: str) -> None:
         return
     path = Path(named)
     try:
-        there = read_file(path, most=LARGEST) if path.exists() else b""
-        room = LARGEST - len(there)
+        room = LARGEST
+        if path.exists():
+            with opened(path) as file:
+                room -= os.fstat(file.fileno()).st_size
         added = text.encode()
         if len(added) > room:
-            lines = added[: max(room - 100, 0)].rpartition(b"\n")[0]
-            added = lines + b"\n\n(The rest is left out: GitHub takes 1 MiB.)\n"
+            # Of a file that is larger GitHub shows nothing at all.
+            lines = added[: max(room - len(_REST), 0)].rpartition(b"\n")[0]
+            added = lines + _REST if len(_REST) <= room else b""
         # Others may have it open: it isn't replaced.
-        with path.open("ab") as file:
-            file.write(added)
+        with path.open("ab") as out:
+            out.write(added)
     except OSError as error:
         raise HostError(f"{path}: {SUMMARY} can't be written ({error.strerror}); unset it") from None
 
 
-def code(text: str) -> str:
-    """Any text as code in a line of Markdown, in a table too."""
-    text = harmless(" ".join(text.split()))[:_LONGEST].replace("|", "\\|")
+def code(text: str, *, in_table: bool = True) -> str:
+    """Any text as code in a line of Markdown.
+
+    :param text: The text.
+    :param in_table: Is the line one of a table? Elsewhere the backslash before a bar would be shown.
+    """
+    text = harmless(" ".join(text.split()))[:_LONGEST]
+    text = text.replace("|", "\\|") if in_table else text
     longest = max((len(each) for each in re.findall("`+", text)), default=0)
     # A space at both ends isn't shown. Without any the fence could join a backtick of the text's.
     fence = "`" * (longest + 1)
@@ -114,8 +123,9 @@ def _kernels(results: Iterable[Result]) -> str:
 
 def _failure(result: Result) -> str:
     evidence = result.properties.get("evidence", "")
-    more = f"<br>evidence: {code(evidence)}" if evidence else ""
-    return f"- {code(result.test)} {result.status.value}<br>{code(result.headline)}{more}"
+    more = f"<br>evidence: {code(evidence, in_table=False)}" if evidence else ""
+    test, headline = code(result.test, in_table=False), code(result.headline, in_table=False)
+    return f"- {test} {result.status.value}<br>{headline}{more}"
 
 
 def _bugs(results: Iterable[Result]) -> str:

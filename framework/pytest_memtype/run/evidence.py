@@ -49,10 +49,13 @@ def find_run(name: str, base: Path) -> Path:
     runs = base / "runs"
     places = [Path(name), *([base / "latest"] if name == "latest" else [runs / name])]
     for path in places:
-        if path.is_dir():
+        # An empty name, as of a script's variable that isn't set, would be the current folder's.
+        if name and path.is_dir():
             return path.resolve()
     there = [each.name for each in runs.iterdir()] if runs.is_dir() else []
-    raise UsageError(f"{name}: no run; name a folder below {runs}, or latest{did_you_mean(name, there)}")
+    raise UsageError(
+        f"{name or repr(name)}: no run; name a folder below {runs}, or latest{did_you_mean(name, there)}"
+    )
 
 
 def archive(run: Path, to: Path, *, most: int) -> Archived:

@@ -317,11 +317,7 @@ class _Run:
         ]
 
     def _bugs(self) -> dict[str, Any]:
-        path = self._run / "bugs.jsonl"
-        try:
-            cells = read_cells(path)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: doesn't hold results of reproducers ({error})") from None
+        cells = read_cells(self._run / "bugs.jsonl")
         titles = {each.bug: each.bug_title for each in kept_tests(self._run) if each.bug}
         names = kernels_of(cells)
         return {

@@ -43,6 +43,12 @@ def test_facts_story_and_source(tmp_path: Path) -> None:
         (REPRODUCER.replace("title=", "name="), "unexpected keyword argument 'name'"),
         (REPRODUCER.replace("import pytest", "import absent_module"), "can't be imported: ModuleNotFound"),
         (REPRODUCER.partition("\n\n@pytest")[0], "it has no test"),
+        (
+            REPRODUCER.replace("import pytest", "import pytest; pytest.importorskip('absent')"),
+            "imported: Skip",
+        ),
+        (REPRODUCER.replace("import pytest", "raise SystemExit(7)"), "can't be imported: SystemExit: 7"),
+        (REPRODUCER.replace("pytest.mark.bug(", "dict("), "pytestmark has one marker bug"),
     ],
 )
 def test_files_that_tell_nothing(tmp_path: Path, text: str, message: str) -> None:
@@ -83,6 +89,13 @@ def test_pages_of_bugs_that_are_no_more_go(folders: tuple[Path, Path]) -> None:
     assert "| fixed in | 6.16 |" in page
     assert 'bug.harm(True, "seen")' in page
     assert "[leak](leak.md)" in (docs / "README.md").read_text()
+
+
+def test_a_title_makes_no_cell_more(folders: tuple[Path, Path]) -> None:
+    tests, docs = folders
+    (tests / "test_leak.py").write_text(REPRODUCER.replace("it leaks", "a | b leaks"))
+    write_pages(docs, catalogue(tests))
+    assert "| [leak](leak.md) | a \\| b leaks | known | 6.16 |" in (docs / "README.md").read_text()
 
 
 def test_pages_of_somebody_else_stay(folders: tuple[Path, Path]) -> None:

@@ -66,6 +66,14 @@ def test_without_versions_every_kernel_has_it() -> None:
         ({**FACTS, "fixed": "soon"}, "no kernel version in 'soon'"),
         ({**FACTS, "kind": "nasty"}, "kind 'nasty' is none of known, by design, observed"),
         ({**FACTS, "backports": ("6.1.5",)}, "say in which"),
+        ({**FACTS, "backports": "6.1.5"}, "say in which"),
+        ({**FACTS, "id": 5}, "id 5 is no text of one line"),
+        ({**FACTS, "title": 5}, "title 5 is no text of one line"),
+        ({**FACTS, "core": None}, "core None is no text of one line"),
+        ({**FACTS, "title": "it\nleaks"}, "title 'it.*leaks' is no text of one line"),
+        ({**FACTS, "id": "../../leak"}, "use letters, digits"),
+        ({**FACTS, "id": "[/red]"}, "use letters, digits"),
+        ({**FACTS, "id": "--kernel"}, "use letters, digits"),
     ],
 )
 def test_facts_that_cannot_be_used(arguments: dict[str, Any], message: str) -> None:

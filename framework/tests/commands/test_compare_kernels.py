@@ -6,17 +6,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
+from pytest_memtype.commands import compare_kernels
 from pytest_memtype.commands.compare_kernels import compare_runs, show
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
-from pytest_memtype.report.record import SCHEMA, append
+from pytest_memtype.report.kept import TESTS, KeptTest, append_line
+from pytest_memtype.report.record import SCHEMA, append, read
 
 TEST = """
 import pytest
@@ -95,6 +98,17 @@ def runs(folder: Path, *results: int) -> list[Path]:
     return found
 
 
+@pytest.mark.parametrize(("status", "ends"), [(0, 2), (1, 1), (2, 2), (3, 3)])
+def test_a_run_without_records_keeps_its_status(
+    monkeypatch: pytest.MonkeyPatch, status: int, ends: int
+) -> None:
+    """A host that can't run guests is no wrong usage."""
+    monkeypatch.setattr(compare_kernels, "run_suite", lambda *_, **__: status)
+    done = CliRunner().invoke(main, ["compare", "--kernel", "debian:6.1", "--kernel", "debian:6.12"])
+    assert done.exit_code == ends
+    assert done.stderr == "memtype: compare: 0 kernels or runs have a record; there is nothing to compare\n"
+
+
 def test_a_kernel_that_answers_otherwise_than_last_time(tmp_path: Path) -> None:
     compared = compare_runs(runs(tmp_path, 0, 12))
     (change,) = compared.changes
@@ -103,6 +117,54 @@ def test_a_kernel_that_answers_otherwise_than_last_time(tmp_path: Path) -> None:
     assert (surprise.expected, surprise.found, surprise.source) == ("ok", "ENOMEM", "run-0")
     assert "not as expected: test_it[tree:/linux], step 1" in show(compared, form="table")
     assert json.loads(show(compared, form="json"))["unexpected"][0]["source"] == "run-0"
+
+
+@pytest.mark.parametrize("damage", [{"result": {}, "operation": "read", "arguments": 5}, {"requested": "UC"}])
+def test_an_earlier_run_that_makes_no_sense_is_passed_over(tmp_path: Path, damage: dict[str, Any]) -> None:
+    first, second, third, fourth = runs(tmp_path, 0, 0, 12, 12)
+    asked: dict[str, Any] = {"region": {}, "verdict": {}}
+    append(second / "records.jsonl", [record("tree:/linux", 0) | {"arguments": {}} | asked | damage])
+    compared = compare_runs([third, fourth])
+    assert [(each.source, each.expected) for each in compared.surprises] == [(first.name, "ok")]
+    assert not compare_runs([fourth, third]).changes
+
+
+def test_the_same_beginning_doesnt_make_it_the_same_run(tmp_path: Path) -> None:
+    """Most tests begin with a process, of which nothing differs from run to run."""
+    found = runs(tmp_path, 0, 0)
+    for path, result in zip(found, (0, 12), strict=True):
+        append(path / "records.jsonl", [record("tree:/linux", result) | {"step": 2}])
+    (surprise,) = compare_runs(found).surprises
+    assert (surprise.step, surprise.expected, surprise.found, surprise.source) == (2, "ok", "ENOMEM", "run-0")
+
+
+@pytest.mark.parametrize("place", [".memtype", "elsewhere"])
+def test_a_run_that_has_just_ended_is_held_against_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """It is known by its folder, which ``--memtype-dir`` may have put anywhere."""
+    monkeypatch.chdir(tmp_path)
+    kernels = ("tree:/linux", "tree:/other")
+    folders = [tmp_path / place / "runs" / name for name in ("20261201-000000-1", "20261201-000001-1")]
+    for folder, result in zip(folders, (0, 12), strict=True):
+        folder.mkdir(parents=True)
+        for kernel in kernels:
+            same = record(kernel, 0)
+            append(folder / "records.jsonl", [same, record(kernel, result) | {"step": 2}])
+
+    def run_suite(_: list[str], *, plugins: list[Any], **_others: bool) -> int:
+        (collector,) = plugins
+        collector.pytest_configure(SimpleNamespace())
+        records = read(folders[1] / "records.jsonl")
+        report = SimpleNamespace(memtype_records=records, failed=False, nodeid="")
+        collector.pytest_runtest_logreport(report)
+        return 0
+
+    monkeypatch.setattr(compare_kernels, "run_suite", run_suite)
+    monkeypatch.setattr(compare_kernels, "run_of", lambda _: folders[1])
+    status, compared = compare_kernels.compare_kernels(kernels, ())
+    assert status == 0
+    assert [(each.step, each.source) for each in compared.surprises] == [(2, "20261201-000000-1")] * 2
 
 
 def test_runs_that_are_the_same(tmp_path: Path) -> None:
@@ -158,6 +220,11 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
         compare_runs(runs(tmp_path, 0))
     with pytest.raises(UsageError, match="no run"):
         compare_runs([tmp_path / "nothing"])
+    skipped = tmp_path / "runs" / "skipped"
+    skipped.mkdir()
+    append_line(skipped / TESTS, KeptTest("test_it", status="skipped"))
+    with pytest.raises(UsageError, match="skipped: no test of this run did anything in a guest"):
+        compare_runs([skipped])
     with pytest.raises(UsageError, match="File name too long"):
         compare_runs([tmp_path / ("x" * 300)])
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pytest_memtype.cli import main
+from pytest_memtype.commands import coverage_report
 from pytest_memtype.coverage.reading import Reading, readings, write
 
 Counted = Callable[..., Reading]
@@ -92,6 +93,19 @@ def test_a_tree_that_a_link_leads_to(tree: Path, run: Path, tmp_path: Path) -> N
     (tmp_path / "link").symlink_to(tree)
     straight, around = coverage(tree, "--from", run), coverage(tmp_path / "link", "--from", run)
     assert (around.exit_code, around.stdout) == (0, straight.stdout)
+
+
+def test_html_that_can_be_no_folder_is_named_before_tests_run(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the error would stand in place of all that minutes of tests have counted."""
+    monkeypatch.setattr(coverage_report, "run_tests", lambda *_: pytest.fail("tests were run"))
+    file = tmp_path / "file"
+    file.touch()
+    for place in (file, file / "html"):
+        result = coverage(tree, "--html", place)
+        assert result.exit_code == 2
+        assert result.stderr == f"memtype: --html {place}: {file} is no folder; name another\n"
 
 
 def test_which_tests_reach_a_line(tree: Path, run: Path) -> None:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from memtype_support.results import EVIL, evil, made, of_each_status
 
-from pytest_memtype.report.job_summary import code, error_lines, job_summary
+from pytest_memtype.report.job_summary import (
+    LARGEST,
+    SUMMARY,
+    add_to_summary,
+    code,
+    error_lines,
+    job_summary,
+)
 from pytest_memtype.report.result import Status
 
 
@@ -65,3 +73,24 @@ def test_what_a_guest_prints_is_no_command_of_its_own() -> None:
 
 def test_github_shows_ten_and_is_sent_no_more() -> None:
     assert len(error_lines([made(f"t.py::test_{i}", Status.FAILED) for i in range(11)])) == 10
+
+
+@pytest.mark.parametrize("room", [LARGEST, 1000, 48, 47, 1, 0, -1])
+def test_the_file_grows_no_larger_than_github_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Of a larger one it shows nothing; another program of the same step may have filled it."""
+    path = tmp_path / "summary"
+    path.write_bytes(b"x" * (LARGEST - room))
+    monkeypatch.setenv(SUMMARY, str(path))
+    text = "a line\n" * (LARGEST // 7 + 1)
+    for _ in range(2):
+        add_to_summary(text)
+        assert path.stat().st_size <= max(LARGEST, LARGEST - room)
+    if room >= 1000:
+        assert b"a line\n\n(The rest is left out: GitHub takes 1 MiB.)\n" in path.read_bytes()
+
+
+def test_a_bar_is_a_bar_outside_of_a_table() -> None:
+    text = job_summary([made("t.py::test_it[a|b]", Status.FAILED)], run="r")
+    assert "- ` t.py::test_it[a|b][debian:bookworm] ` failed" in text

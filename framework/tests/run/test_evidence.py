@@ -121,6 +121,7 @@ def test_the_command_says_how_much_it_is(run: Path, tmp_path: Path, monkeypatch:
         ),
         (["--tar", "none/e.tar"], "none/e.tar: can't be written (No such file or directory)"),
         (["yesterday", "--tar", "e.tar"], "yesterday: no run; name a folder below .memtype/runs, or latest"),
+        (["", "--tar", "e.tar"], "'': no run; name a folder below .memtype/runs, or latest"),
         (["--tar", "pipe.tar"], "pipe.tar: is a pipe; name a regular file"),
         ([], "nothing to do; name an archive with --tar, or a test with --test"),
         (
