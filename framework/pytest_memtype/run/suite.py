@@ -111,6 +111,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
 def _read(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options that are ours or needed before pytest starts, and the other arguments.
 
+    :param arguments: The command line.
     :raises UsageError: one of ours has a value that it can't have. Nothing has been fetched by then.
     """
     parser = OptionParser()
@@ -128,6 +129,7 @@ def _read(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _made_ready(known: argparse.Namespace) -> Resolved:
     """Have QEMU, kernels, distributions and accelerator looked at and made ready, with progress shown.
 
+    :param known: The options that are ours.
     :returns: What the specs of the command line mean.
     """
     with shown(Console(stderr=True)) as progress:
@@ -151,6 +153,8 @@ def _made_ready(known: argparse.Namespace) -> Resolved:
 def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) -> list[str]:
     """Pytest's command line.
 
+    :param arguments: Ours.
+    :param known: The options among them that are ours, or needed before pytest starts.
     :param own: Whether the tests of the current folder are run, where none are named.
     """
     command = [each for each in arguments if each != "--suite"]
