@@ -57,8 +57,8 @@ _MOST_OPENING: Final = 16
 #: kernel/printk/internal.h, PRINTK_MESSAGE_MAX; 1 KiB before 6.3), and patterns take the longer for them.
 _LONGEST: Final = 2048
 
-#: Reports that are open at a time. More first lines than CPUs that may report at once are text of somebody who
-#: repeats them, and each line that follows would be added to all.
+#: Reports that are open at a time. More first lines than CPUs that may report at once are text of somebody
+#: who repeats them, and each line that follows would be added to all.
 _MOST_OPEN: Final = 16
 
 _RULED: Final = frozenset({ReportKind.KASAN, ReportKind.KFENCE})

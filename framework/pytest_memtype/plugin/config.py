@@ -14,7 +14,7 @@ import pytest
 
 from pytest_memtype.errors import HostError, UsageError
 from pytest_memtype.host.progress import Remark, say_once
-from pytest_memtype.run.folder import new_run
+from pytest_memtype.run.folder import hold, new_run
 
 resumed_run = pytest.StashKey[Path]()
 """The folder of the run that ``--resume`` names, without links."""
@@ -33,7 +33,9 @@ def run_of(config: pytest.Config) -> Path:
         else:
             base, name = base_of(config), run_name()
         try:
-            config.stash[_run_directory] = new_run(base, name, resumed=config.stash.get(resumed_run, None))
+            made = new_run(base, name, resumed=config.stash.get(resumed_run, None))
+            config.add_cleanup(functools.partial(os.close, hold(made)))
+            config.stash[_run_directory] = made
         except OSError as error:
             raise HostError(f"{_no_folder(base)} ({error.strerror}); {_NAME_ANOTHER}") from None
     return config.stash[_run_directory]

@@ -24,3 +24,38 @@ def test_a_full_disk_ends_the_run_in_one_line(pytester: pytest.Pytester) -> None
     assert "records.jsonl: the record can't be written (File too large); make room" in output
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
+
+
+RECORDING = """
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        report.memtype_records = [{"text": item.name}]
+        # No table is drawn of those.
+        report.memtype_reproduces = True
+    return report
+"""
+
+
+def test_ten_other_runs_do_not_remove_the_folder_of_this_one(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(RECORDING)
+    pytester.makepyfile(
+        """
+        from pytest_memtype.run.folder import new_run
+
+        def test_one(): ...
+
+        def test_while_others_run(request):
+            for second in range(11):
+                new_run(request.config.rootpath / ".memtype", f"20991123-0407{second:02}-1")
+
+        def test_three(): ...
+        """
+    )
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "0")
+    done.assert_outcomes(passed=3)
+    (records,) = (pytester.path / ".memtype" / "runs").glob("*/records.jsonl")
+    assert len(records.read_text().splitlines()) == 3, done.stdout.str()
