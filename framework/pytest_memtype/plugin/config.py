@@ -61,7 +61,8 @@ def _no_folder(base: Path) -> str:
 
 def base_of(config: pytest.Config) -> Path:
     """The folder of all runs, of ``--memtype-dir`` or ``.memtype``."""
-    return config.getoption("--memtype-dir") or config.rootpath / ".memtype"
+    # A test may be in another folder when it asks for its guest.
+    return config.invocation_params.dir / (config.getoption("--memtype-dir") or config.rootpath / ".memtype")
 
 
 def below(folder: Path, path: Path) -> str:

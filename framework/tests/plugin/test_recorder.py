@@ -59,3 +59,20 @@ def test_ten_other_runs_do_not_remove_the_folder_of_this_one(pytester: pytest.Py
     done.assert_outcomes(passed=3)
     (records,) = (pytester.path / ".memtype" / "runs").glob("*/records.jsonl")
     assert len(records.read_text().splitlines()) == 3, done.stdout.str()
+
+
+def test_the_folder_of_all_runs_is_where_pytest_was_started(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(RECORDING)
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_that_goes_elsewhere(tmp_path):
+            os.chdir(tmp_path)
+
+        def test_there(): ...
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "0", "--memtype-dir=out")
+    (records,) = pytester.path.glob("out/runs/*/records.jsonl")
+    assert len(records.read_text().splitlines()) == 2
