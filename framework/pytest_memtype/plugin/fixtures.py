@@ -187,8 +187,8 @@ def guest_factory(
 
         _settle_later(config, leave)
         _settle_later(config, functools.partial(_forget, own, request))
-        guests.count(node.nodeid)
         try:
+            guests.count(node.nodeid)
             # Answers that were made up are no records.
             shaken = guests.shaken()
             nothing = dry or shaken is not None
