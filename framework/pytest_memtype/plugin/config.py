@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, MemtypeError, UsageError
 from pytest_memtype.host.progress import Remark, say_once
 from pytest_memtype.run.folder import hold, new_run
 
@@ -78,6 +79,19 @@ def below(folder: Path, path: Path) -> str:
 def run_name() -> str:
     """The name of the run, the same in all its processes: workers of pytest-xdist are told it."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+
+
+@contextlib.contextmanager
+def summing_up(terminalreporter: Any) -> Iterator[None]:
+    """Say an error of the block in one line and by the exit status: the rest of the summary is still to come.
+
+    :param terminalreporter: The reporter of pytest's.
+    """
+    try:
+        yield
+    except MemtypeError as error:
+        terminalreporter.write_line(f"memtype: {error.message}", red=True)
+        terminalreporter._session.exitstatus = error.exit_status
 
 
 def progress_of(config: pytest.Config) -> Callable[[str], None]:

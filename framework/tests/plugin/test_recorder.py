@@ -26,6 +26,32 @@ def test_a_full_disk_ends_the_run_in_one_line(pytester: pytest.Pytester) -> None
     assert "INTERNALERROR" not in output
 
 
+FULL_AT_THE_END = """
+import resource
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        cell = {"bug": "b", "kernel": "6.1", "version": "6.1.1", "test": item.nodeid, "status": "reproduced"}
+        report.memtype_bug = {**cell, "evidence": ["x" * 4096]}
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    return report
+"""
+
+
+def test_a_full_disk_at_the_end_is_said_in_one_line(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(FULL_AT_THE_END)
+    pytester.makepyfile("def test_one(): pass")
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "0")
+    assert done.ret == 3
+    output = done.stdout.str() + done.stderr.str()
+    assert "bugs.jsonl: the record can't be written (File too large); make room" in output
+    assert "1 passed" in output
+    assert "Traceback" not in output
+
+
 RECORDING = """
 import pytest
 
