@@ -84,6 +84,15 @@ def test_pytest_comes_back_to_a_module_for_another_kernel(pytester: pytest.Pytes
     assert sorted(releases) == [False, False, True, True]
 
 
+def test_a_guest_that_is_asked_for_by_name_alone_is_refused_in_one_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(request): request.getfixturevalue('guest')")
+    done = run(pytester)
+    done.assert_outcomes(failed=1)
+    output = done.stdout.str()
+    assert "UsageError: a test that asks for its guest by getfixturevalue() is made for no kernel" in output
+    assert "AttributeError" not in output
+
+
 FULL = """
 import errno
 import pytest
