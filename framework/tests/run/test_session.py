@@ -75,13 +75,13 @@ def test_a_guest_of_which_nothing_can_be_noted_is_ended(
     made = SimpleNamespace(machine=SimpleNamespace(closed=False))
     made.machine.close = lambda: vars(made.machine).update(closed=True)
 
-    def full(guest: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Session, "plan", lambda *_: None)
     for name in ("cloned", "booted"):
         monkeypatch.setattr(f"pytest_memtype.run.session.{name}", lambda *_, **__: made)
-    monkeypatch.setattr("pytest_memtype.run.session.note_boot", lambda guest: None)
+    monkeypatch.setattr("pytest_memtype.run.session.note_boot", lambda *_: None)
     monkeypatch.setattr("pytest_memtype.run.session.note_start", full)
     session = Session(tmp_path, progress=silent, fresh=fresh, accelerator="tcg")
     with pytest.raises(OSError, match="No space"):
