@@ -95,8 +95,8 @@ def memtype_variant(request: pytest.FixtureRequest) -> Variant:
     if not hasattr(request, "param"):
         # By request.getfixturevalue(), of which pytest knows nothing when it makes a test for each kernel.
         raise UsageError(
-            "a test that asks for its guest by getfixturevalue() is made for no kernel; name guest_factory among "
-            "its arguments, too"
+            "a test that asks for its guest by getfixturevalue() is made for no kernel; name guest_factory "
+            "among its arguments, too"
         )
     assert isinstance(request.param, Variant)
     return request.param
