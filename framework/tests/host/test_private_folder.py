@@ -36,7 +36,7 @@ def test_private_and_removed_with_all_in_it() -> None:
 def test_a_file_system_that_gives_all_to_another_user(
     temporary_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A share that is mounted with uid=..., or whose server maps root to nobody: folders were made for ever."""
+    """A share that is mounted with uid=..., or whose server maps root to nobody: they were made for ever."""
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(HostError, match="belongs to another user at once; set TMPDIR"):
         PrivateFolder()
