@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+# Nothing is given back: a line that is no result would be tried in each of n * n * n ways.
 _RESULT: Final = re.compile(
-    r"(?P<failed>not )?ok (?P<number>\d+)(?:\s+-)?\s*(?P<name>[^#]*?)\s*"
+    r"(?P<failed>not )?ok (?P<number>\d++)(?:\s++-)?(?P<name>[^#]*+)"
     r"(?:# (?P<directive>SKIP|XFAIL|TODO|TIMEOUT|ERROR)\b\s*(?P<reason>.*))?",
     re.IGNORECASE,
 )

@@ -53,11 +53,19 @@ MOST_LINES_OF_WORDS: Final = 300
 #: Lines between "cut here" and the first line: the text of a WARN.
 _MOST_OPENING: Final = 16
 
+#: Characters of the longest message that may be a first line: printk cuts longer ones (Linux 6.12,
+#: kernel/printk/internal.h, PRINTK_MESSAGE_MAX; 1 KiB before 6.3), and patterns take the longer for them.
+_LONGEST: Final = 2048
+
+#: Reports that are open at a time. More first lines than CPUs that may report at once are text of somebody
+#: who repeats them, and each line that follows would be added to all.
+_MOST_OPEN: Final = 16
+
 _RULED: Final = frozenset({ReportKind.KASAN, ReportKind.KFENCE})
 
 
 _APPENDED: Final = re.compile(r"(?<=\w)\.(?:isra|part|cold|constprop)[.\w]*")
-_ADDRESS: Final = re.compile(r"([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]+\])?")
+_ADDRESS: Final = re.compile(r"(?<![\w.])([\w.]++)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]+\])?")
 
 
 @dataclass(frozen=True)
@@ -205,6 +213,8 @@ class _Stream:
         report.died = DIE.fullmatch(line.message) is not None
         report.panicked = header.kind is ReportKind.PANIC
         self._opening.clear()
+        if len(self._open) == _MOST_OPEN:
+            yield from self._end(self._open[:1])
         self._open.append(report)
 
     def _belongs(self, report: _Open, header: Header, match: re.Match[str]) -> bool:
@@ -258,6 +268,8 @@ class _Stream:
 
 
 def _header_of(message: str) -> tuple[Header, re.Match[str]] | None:
+    if len(message) > _LONGEST:
+        return None
     for header in HEADERS:
         match = header.pattern.fullmatch(message)
         if match is not None:

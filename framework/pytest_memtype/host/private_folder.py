@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pytest_memtype.errors import HostError
+
 #: The start of such a folder's name, in the system's folder for temporary files.
 PREFIX: Final = "memtype-guest-"
 
@@ -99,6 +101,8 @@ class PrivateFolder:
 
     The lock is what tells a folder in use from a leftover. A process id in its name would not: it means
     another process, or none, in another container that shares the folder for temporary files.
+
+    :raises HostError: the file system gives what is made there to another user.
     """
 
     def __init__(self) -> None:
@@ -109,6 +113,7 @@ class PrivateFolder:
             if lock is not None:
                 break
             # Another process took it for a leftover before it was locked, and removes it.
+            _require_owned(self.path)
         self._lock: int | None = lock
 
     def remove(self) -> None:
@@ -117,6 +122,22 @@ class PrivateFolder:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
+
+
+def _require_owned(folder: Path) -> None:
+    """Check that a new folder belongs to this user: there are file systems on which all is somebody's.
+
+    :param folder: The folder; it may be gone.
+    :raises HostError: it belongs to another user, and so would the next one.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if folder.stat().st_uid == os.geteuid():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        raise HostError(
+            f"{folder.parent}: what is made there belongs to another user at once; set TMPDIR to a folder on "
+            "another file system"
+        )
 
 
 def remove_leftovers() -> None:

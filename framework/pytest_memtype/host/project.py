@@ -15,14 +15,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-#: Where pytest reads its settings, in this order, and in which section.
+#: Where pytest reads its settings, in this order, and in which section. pytest 9.0 brought the first two, and
+#: settings right below ``tool.pytest``.
 _FILES: Final = (
+    ("pytest.toml", "pytest"),
+    (".pytest.toml", "pytest"),
     ("pytest.ini", "pytest"),
     (".pytest.ini", "pytest"),
-    ("pyproject.toml", "tool.pytest.ini_options"),
+    ("pyproject.toml", "tool.pytest"),
     ("tox.ini", "pytest"),
     ("setup.cfg", "tool:pytest"),
 )
+
+#: Those that make their folder the root even without the section.
+_PYTESTS_ALONE: Final = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini")
 
 #: Folders that pytest doesn't enter by itself (norecursedirs), and folders with other people's files.
 _SKIPPED: Final = frozenset({"build", "dist", "node_modules", "venv", "_darcs", "CVS", "__pycache__"})
@@ -94,22 +100,28 @@ def _settings(folder: Path) -> list[str] | None:
             continue
         try:
             text = file.read_text(encoding="utf-8")
-            found = _of_toml(text) if name.endswith(".toml") else _of_ini(text, section)
+            found = _of_toml(text, section) if name.endswith(".toml") else _of_ini(text, section)
         except (OSError, ValueError, configparser.Error):
             continue  # Pytest says what is wrong with it.
         if found is not None:
             return found
-        if name in ("pytest.ini", ".pytest.ini"):
+        if name in _PYTESTS_ALONE:
             return []
     return None
 
 
-def _of_toml(text: str) -> list[str] | None:
-    table = tomllib.loads(text).get("tool", {}).get("pytest", {}).get("ini_options")
-    if table is None:
+def _of_toml(text: str, section: str) -> list[str] | None:
+    table: object = tomllib.loads(text)
+    for name in section.split("."):
+        table = table.get(name) if isinstance(table, dict) else None
+    if isinstance(table, dict):
+        table = table.get("ini_options", table)
+    if not isinstance(table, dict) or not table:
         return None
     paths = table.get("testpaths", [])
-    return shlex.split(paths) if isinstance(paths, str) else [str(each) for each in paths]
+    if isinstance(paths, str):
+        return shlex.split(paths)
+    return [str(each) for each in paths] if isinstance(paths, list) else []
 
 
 def _of_ini(text: str, section: str) -> list[str] | None:

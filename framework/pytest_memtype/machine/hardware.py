@@ -100,6 +100,7 @@ class Hardware:
         for name in ("devices", "objects"):
             # Two kinds of guest are the same if they are equal, and a list has no hash.
             object.__setattr__(self, name, _arguments(name, getattr(self, name)))
+        _check_ids(self.devices)
         _check_cpu(self.cpu)
         _check_memory("memory", self.memory)
         if self.ram[-1].start + self.ram[-1].size > 1 << self.physical_bits:
@@ -181,6 +182,13 @@ def _arguments(name: str, texts: object) -> tuple[str, ...]:
         if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text) or len(text) > CMDLINE_LIMIT:
             raise UsageError(f"hardware: {name}: {text!r} is no argument of QEMU's; write it like 'edu,id=e'")
     return found
+
+
+def _check_ids(devices: Sequence[str]) -> None:
+    # Other devices of one id are refused by QEMU, but these would be one and the same.
+    for device in devices:
+        if ",id=" in device and devices.count(device) > 1:
+            raise UsageError(f"hardware: devices has {device!r} twice; give each an id of its own")
 
 
 def _check_cpu(cpu: object) -> None:

@@ -53,6 +53,9 @@ class GuestMemory:
                 f"the guest's memory can't be reached from outside: /proc/{pid}/mem may not be opened; "
                 "set the sysctl kernel.yama.ptrace_scope to 0 or 1"
             ) from None
+        except ProcessLookupError:
+            # It has ended, and nobody has waited for it yet (seen with Linux 6.18).
+            raise waiter.ended("reaching the guest's memory") from None
         try:
             maps = Path(f"/proc/{pid}/maps").read_text()
             self._windows = _windows(maps, sum(each.size for each in ram))

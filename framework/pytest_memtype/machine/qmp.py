@@ -216,7 +216,8 @@ class Qmp:
             os.close(self._done)
             self._done = -1
         if self._transcript is not None:
-            self._transcript.close()
+            with contextlib.suppress(OSError):
+                self._transcript.close()
 
     def _call(self, coroutine: Any, *, doing: str, timeout: float) -> Any:
         future = background.submit(coroutine)
@@ -252,7 +253,9 @@ class Qmp:
     def _record(self, direction: str, message: Message) -> None:
         if self._transcript is not None and not self._transcript.closed:
             seconds = time.monotonic() - self._start
-            self._transcript.write(f"{seconds:9.3f} {direction} {json.dumps(dict(message))}\n")
+            # A full disk costs the transcript, and not the connection, which ends with an error in here.
+            with contextlib.suppress(OSError):
+                self._transcript.write(f"{seconds:9.3f} {direction} {json.dumps(dict(message))}\n")
         if "event" in message:
             event = dict(message)
             self._events.append(event)

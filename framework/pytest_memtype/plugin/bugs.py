@@ -13,8 +13,9 @@ from pytest_memtype.bugs.facts import Bug, Sighting, Status, facts
 from pytest_memtype.bugs.matrix import Cell, matrix
 from pytest_memtype.errors import UsageError
 from pytest_memtype.guest.guest import Guest
-from pytest_memtype.plugin.config import run_of
+from pytest_memtype.plugin.config import run_of, summing_up
 from pytest_memtype.report.properties import pairs
+from pytest_memtype.report.record import append_lines
 from pytest_memtype.report.terminal import print_to
 from pytest_memtype.spec.linux_versions import parse_version
 
@@ -138,9 +139,15 @@ class BugRecorder:
             return
         terminalreporter.section("reported bugs")
         print_to(terminalreporter, [matrix(self.cells)])
-        append_cells(run_of(self.config) / "bugs.jsonl", self.cells)
+        with summing_up(terminalreporter):
+            append_cells(run_of(self.config) / "bugs.jsonl", self.cells)
 
 
 def append_cells(path: Path, cells: list[Cell]) -> None:
-    """Write the cells of a run's reproducers to a file, one line of JSON each."""
-    path.write_bytes(msgspec.json.Encoder().encode_lines(cells))
+    """Write the cells of a run's reproducers to a file, one line of JSON each.
+
+    :param path: The file.
+    :param cells: The cells.
+    :raises HostError: they can't be written.
+    """
+    append_lines(path, msgspec.json.Encoder().encode_lines(cells))

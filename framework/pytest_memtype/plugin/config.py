@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, MemtypeError, UsageError
 from pytest_memtype.host.progress import Remark, say_once
-from pytest_memtype.run.folder import new_run
+from pytest_memtype.run.folder import hold, new_run
 
 resumed_run = pytest.StashKey[Path]()
 """The folder of the run that ``--resume`` names, without links."""
@@ -33,7 +34,9 @@ def run_of(config: pytest.Config) -> Path:
         else:
             base, name = base_of(config), run_name()
         try:
-            config.stash[_run_directory] = new_run(base, name, resumed=config.stash.get(resumed_run, None))
+            made = new_run(base, name, resumed=config.stash.get(resumed_run, None))
+            config.add_cleanup(functools.partial(os.close, hold(made)))
+            config.stash[_run_directory] = made
         except OSError as error:
             raise HostError(f"{_no_folder(base)} ({error.strerror}); {_NAME_ANOTHER}") from None
     return config.stash[_run_directory]
@@ -59,7 +62,8 @@ def _no_folder(base: Path) -> str:
 
 def base_of(config: pytest.Config) -> Path:
     """The folder of all runs, of ``--memtype-dir`` or ``.memtype``."""
-    return config.getoption("--memtype-dir") or config.rootpath / ".memtype"
+    # A test may be in another folder when it asks for its guest.
+    return config.invocation_params.dir / (config.getoption("--memtype-dir") or config.rootpath / ".memtype")
 
 
 def below(folder: Path, path: Path) -> str:
@@ -75,6 +79,19 @@ def below(folder: Path, path: Path) -> str:
 def run_name() -> str:
     """The name of the run, the same in all its processes: workers of pytest-xdist are told it."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+
+
+@contextlib.contextmanager
+def summing_up(terminalreporter: Any) -> Iterator[None]:
+    """Say an error of the block in one line and by the exit status: the rest of the summary is still to come.
+
+    :param terminalreporter: The reporter of pytest's.
+    """
+    try:
+        yield
+    except MemtypeError as error:
+        terminalreporter.write_line(f"memtype: {error.message}", red=True)
+        terminalreporter._session.exitstatus = error.exit_status
 
 
 def progress_of(config: pytest.Config) -> Callable[[str], None]:

@@ -13,6 +13,7 @@ from pytest_memtype.errors import (
     MemtypeError,
     ModuleMissing,
     Unavailable,
+    UsageError,
 )
 from pytest_memtype.guest.guest import Guest
 from pytest_memtype.machine.hardware import Hardware
@@ -91,6 +92,12 @@ def _settle_later(config: pytest.Config, work: Callable[[], None]) -> None:
 @pytest.fixture(scope="session")
 def memtype_variant(request: pytest.FixtureRequest) -> Variant:
     """The kernel and the guest of the test."""
+    if not hasattr(request, "param"):
+        # By request.getfixturevalue(), of which pytest knows nothing when it makes a test for each kernel.
+        raise UsageError(
+            "a test that asks for its guest by getfixturevalue() is made for no kernel; name guest_factory "
+            "among its arguments, too"
+        )
     assert isinstance(request.param, Variant)
     return request.param
 
@@ -187,8 +194,8 @@ def guest_factory(
 
         _settle_later(config, leave)
         _settle_later(config, functools.partial(_forget, own, request))
-        guests.count(node.nodeid)
         try:
+            guests.count(node.nodeid)
             # Answers that were made up are no records.
             shaken = guests.shaken()
             nothing = dry or shaken is not None

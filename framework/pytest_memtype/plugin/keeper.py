@@ -16,7 +16,7 @@ from pytest_memtype.errors import HostError, MemtypeError
 from pytest_memtype.host.own_version import own_version
 from pytest_memtype.machine.uncovered import as_started
 from pytest_memtype.plugin.bugs import marker_of
-from pytest_memtype.plugin.config import below, run_of
+from pytest_memtype.plugin.config import below, run_of, summing_up
 from pytest_memtype.plugin.fixtures import AUDITED, GUESTS
 from pytest_memtype.plugin.pytest_reports import headline_of, is_last, status_of, worst_of
 from pytest_memtype.plugin.session import variant_by_id, variant_of
@@ -204,7 +204,7 @@ class Keeper:
             return
         run = run_of(self._config)
         folder = self._config.getoption("--memtype-html")
-        try:
+        with summing_up(terminalreporter):
             write_facts(run, self._facts(int(terminalreporter._session.exitstatus)))
             if folder is not None:
                 # The import loads jinja2, which no other run needs.
@@ -212,9 +212,6 @@ class Keeper:
 
                 write_site([run], folder)
                 terminalreporter.write_line(f"report: {folder / 'index.html'}")
-        except MemtypeError as error:
-            terminalreporter.write_line(f"memtype: {error.message}", red=True)
-            terminalreporter._session.exitstatus = error.exit_status
 
     def _facts(self, status: int) -> RunFacts:
         return RunFacts(

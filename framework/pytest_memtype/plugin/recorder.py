@@ -11,7 +11,7 @@ from pytest_memtype.errors import HostError
 from pytest_memtype.guest.kernel_list import ListEntry
 from pytest_memtype.host.files import write_atomically
 from pytest_memtype.host.private_folder import remove_leftovers
-from pytest_memtype.plugin.config import run_of
+from pytest_memtype.plugin.config import run_of, summing_up
 from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.compare_table import between_kernels
 from pytest_memtype.report.overview_table import overview
@@ -57,7 +57,8 @@ class Recorder:
             pictures += [verdict_table(where, records), summary(records)]
         much = len(rows(self.records)) > MOST_ROWS and self.config.get_verbosity() < 1
         if much:
-            write_atomically(run / "verdicts.txt", drawn(pictures).encode())
+            with summing_up(terminalreporter):
+                write_atomically(run / "verdicts.txt", drawn(pictures).encode())
             pictures = [overview(self.records)]
         pictures += between_kernels(self.records)
         terminalreporter.section("memory types")

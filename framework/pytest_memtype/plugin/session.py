@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.plugin.config import check_base, progress_of, run_of
 from pytest_memtype.plugin.target import the_target
+from pytest_memtype.report.record import in_ids
 from pytest_memtype.run.session import Session
 from pytest_memtype.run.variants import Resolved, Variant, all_variants
 
@@ -91,7 +94,8 @@ def variants_of_test(metafunc: pytest.Metafunc) -> list[Variant]:
         return tested
     if any(each.system != MINIMAL for each in tested):
         return tested
-    return all_variants(None, marker.args, progress=progress_of(metafunc.config))
+    look = functools.partial(all_variants, None, marker.args, progress=progress_of(metafunc.config))
+    return _or_trouble(metafunc.config, look)
 
 
 def variants_of_run(config: pytest.Config) -> list[Variant]:
@@ -100,12 +104,17 @@ def variants_of_run(config: pytest.Config) -> list[Variant]:
     Where they can't be had, the run ends when its tests are collected, before the first and with one line.
     """
     if _variants not in config.stash:
-        try:
-            config.stash[_variants] = _look_for_tested(config)
-        except MemtypeError as error:
-            config.stash[_trouble] = error
-            config.stash[_variants] = [Variant("none", "none")]
+        config.stash[_variants] = _or_trouble(config, functools.partial(_look_for_tested, config))
     return config.stash[_variants]
+
+
+def _or_trouble(config: pytest.Config, look: Callable[[], list[Variant]]) -> list[Variant]:
+    """The variants that are found; where they can't be had one of no kernel, and the reason is noted."""
+    try:
+        return look()
+    except MemtypeError as error:
+        config.stash.setdefault(_trouble, error)
+        return [Variant("none", "none")]
 
 
 def variant_by_id(config: pytest.Config, nodeid: str) -> Variant | None:
@@ -119,7 +128,8 @@ def variant_by_id(config: pytest.Config, nodeid: str) -> Variant | None:
     known = [
         each
         for each in (config.stash.get(_variants, []) if resolved is None else resolved.variants)
-        if parameters.startswith((f"{each.name}]", f"{each.name}-"))
+        for name in (each.name, in_ids(each.name))
+        if parameters.startswith((f"{name}]", f"{name}-"))
     ]
     # "debian:6.1" and "debian:6.1-rt" both begin so.
     return max(known, key=lambda each: len(each.name), default=None)

@@ -66,10 +66,16 @@ _OF_AN_ANSWER = {
 }
 
 
+def in_ids(name: str) -> str:
+    """A name as it stands in pytest's ids, which are ASCII: ``tree:/home/j\\xf6rg/linux``."""
+    return name.encode("unicode_escape").decode("ascii")
+
+
 def case_of(test: str, kernel: str) -> str:
     """A test's node id without the id of its kernel, which stands among those of its parameters."""
     name, bracket, parameters = test.partition("[")
     inner = parameters.removesuffix("]")
+    kernel = in_ids(kernel) if in_ids(kernel) in inner else kernel
     if inner == kernel:
         return name
     for shape in (f"{kernel}-", f"-{kernel}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,14 +113,17 @@ def _folders(kind: str, folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         # Both are named RELEASE-HASH.
         kernel = path.name.rpartition("-")[0]
-        yield Entry(kind, path.name, kernel, path, size_of(path), path.stat().st_mtime)
+        # Another run may remove it at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            yield Entry(kind, path.name, kernel, path, size_of(path), path.stat().st_mtime)
 
 
 def _nameless(kind: str, folder: Path) -> Iterator[Entry]:
     """The folders of a kind that are of no kernel; what is still being made, or removed, is left out."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and not path.name.endswith("partial"):
-            yield Entry(kind, path.name, "", path, size_of(path), path.stat().st_mtime)
+            with contextlib.suppress(FileNotFoundError):
+                yield Entry(kind, path.name, "", path, size_of(path), path.stat().st_mtime)
 
 
 def _templates(cache: Path) -> Iterator[Entry]:

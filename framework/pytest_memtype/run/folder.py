@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -16,7 +19,7 @@ _SHARED = re.compile(r".*-(worker-[0-9a-f]{8}(?:-[0-9]+)?)-[0-9a-f]{8}", re.DOTA
 
 
 def new_run(base: Path, name: str, *, resumed: Path | None = None) -> Path:
-    """Make the folder of a run below ``base``, and remove all but the newest runs.
+    """Make the folder of a run below ``base``, and remove all but the newest runs, and those that still run.
 
     Other files of the user there stay.
 
@@ -36,7 +39,7 @@ def new_run(base: Path, name: str, *, resumed: Path | None = None) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for old in sorted(path for path in runs.iterdir() if _is_run(path))[:-KEPT_RUNS]:
         # The new one isn't the newest where the clock was set back.
-        if old != directory and old.resolve() != resumed:
+        if old != directory and old.resolve() != resumed and not _is_held(old):
             shutil.rmtree(old, ignore_errors=True)
     # In a folder of its own: a link of another run, or one left by a killed run, may have any name.
     with tempfile.TemporaryDirectory(prefix=".latest-", dir=directory) as place:
@@ -44,6 +47,36 @@ def new_run(base: Path, name: str, *, resumed: Path | None = None) -> Path:
         link.symlink_to(directory.relative_to(base))
         link.replace(base / "latest")
     return directory
+
+
+def hold(run: Path) -> int:
+    """Keep newer runs from removing the folder of this one, until the descriptor is closed.
+
+    :param run: The run's folder.
+    :returns: the descriptor, for the caller to close.
+    :raises OSError: it can't be opened.
+    """
+    descriptor = _opened(run)
+    # On a file system without locks a run has to be one of the newest.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _is_held(run: Path) -> bool:
+    with contextlib.suppress(OSError):
+        descriptor = _opened(run)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _opened(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def is_name_of_a_run(name: str) -> bool:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -326,10 +326,11 @@ class Session:
             # Nobody needs a template again that booted with a fault.
             cache = (self.run if self._mutant_at_boot else cache_directory()) / "templates"
             guest = cloned(plan, logs=logs, cache=cache, progress=self._progress)
-            if self._counters is not None:
-                self._counters.begin(guest, kernel=kind.kernel)
-            self._switch_mutant(guest)
-            note_start(guest)
+            with _closed_on_error(guest):
+                if self._counters is not None:
+                    self._counters.begin(guest, kernel=kind.kernel)
+                self._switch_mutant(guest)
+                note_start(guest)
             return Ready(guest, "clone")
         except NotOurs:
             # Files that others could have changed aren't booted either.
@@ -339,9 +340,10 @@ class Session:
 
     def _booted(self, plan: GuestPlan, logs: Path) -> Guest:
         guest = booted(plan, logs=logs)
-        note_boot(guest)
-        self._switch_mutant(guest)
-        note_start(guest)
+        with _closed_on_error(guest):
+            note_boot(guest)
+            self._switch_mutant(guest)
+            note_start(guest)
         return guest
 
     def begin_again(self, kind: GuestSpec, guest: Guest) -> None:
@@ -362,11 +364,18 @@ class Session:
         # A fault that acts at boot is on already; what the kernel says of it is checked all the same.
         if self._mutant is None:
             return
-        try:
+        with _closed_on_error(guest):
             guest.switch_mutant(self._mutant)
-        except BaseException:
-            guest.machine.close()
-            raise
+
+
+@contextlib.contextmanager
+def _closed_on_error(guest: Guest) -> Iterator[None]:
+    """End a guest if the block fails: nobody else knows of it yet."""
+    try:
+        yield
+    except BaseException:
+        guest.machine.close()
+        raise
 
 
 def _lacking_in(bundle: Bundle, options: tuple[str, ...]) -> list[str]:

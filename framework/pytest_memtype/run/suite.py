@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,7 +168,8 @@ def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) 
         with shown(Console(stderr=True)) as progress:
             progress(Remark(_OWN))
     else:
-        command += ["-o", f"testpaths={glob.escape(str(resources.testcases()))}"]
+        # It is a list of words, as a shell reads them, and each is a pattern.
+        command += ["-o", f"testpaths={shlex.quote(glob.escape(str(resources.testcases())))}"]
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     if known.numprocesses is None and not known.collect_only:

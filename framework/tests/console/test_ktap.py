@@ -84,3 +84,9 @@ def test_what_means_ill_is_short() -> None:
         f"1..{'9' * 400}\nok {'1' * 400} {'x' * 100000}\n# {'y' * 100000}\n", status=0, program="it"
     )
     assert all(len(each.name) <= 200 and len(each.reason) <= 400 for each in found)
+
+
+@pytest.mark.parametrize("line", [f"ok 1{' ' * 100_000}#", f"ok {'1' * 100_000}#", f"ok 1{' -' * 50_000}#"])
+def test_a_line_that_is_nearly_a_result_takes_no_time(line: str) -> None:
+    """It would be tried in as many ways as it has characters, to the third power: for days."""
+    assert results(line) == [("it", "ok")]

@@ -263,6 +263,19 @@ def test_a_report_that_goes_on_is_cut() -> None:
     assert [len(report.lines) for report in reports] == [MOST_LINES]
 
 
+def test_first_lines_without_end_are_not_all_open_at_once() -> None:
+    """Else each line would be added to a thousand reports, and a megabyte of them would take minutes."""
+    lines = ["kernel BUG at a.c:1!", "Call Trace:"] * MOST_LINES
+    found = find_reports(lines)
+    assert len(found) == MOST_LINES
+    assert max(len(report.lines) for report in found) <= 40
+
+
+def test_a_line_that_is_longer_than_any_of_the_kernels_begins_no_report() -> None:
+    assert find_reports(f"Kernel panic - not syncing: {'a' * 1000}\n{TRACE}") != ()
+    assert find_reports(f"Kernel panic - not syncing: {'a' * 1_000_000}\n{TRACE}") == ()
+
+
 def test_a_trace_long_after_words_does_not_make_them_a_report() -> None:
     words = "BUG: kernel NULL pointer dereference, address: 0000000000000000"
     between = ["..."] * (MOST_LINES_OF_WORDS - 2)

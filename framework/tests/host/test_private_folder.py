@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memtype.errors import HostError
 from pytest_memtype.host.private_folder import PREFIX, PrivateFolder, remove_leftovers
 
 HOLD = """
@@ -30,6 +31,16 @@ def test_private_and_removed_with_all_in_it() -> None:
     folder.remove()
     assert not folder.path.exists()
     folder.remove()
+
+
+def test_a_file_system_that_gives_all_to_another_user(
+    temporary_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that is mounted with uid=..., or whose server maps root to nobody: they were made for ever."""
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(HostError, match="belongs to another user at once; set TMPDIR"):
+        PrivateFolder()
+    assert list(temporary_files.iterdir()) == []
 
 
 def test_leftover_goes_and_that_of_a_living_one_stays(temporary_files: Path) -> None:

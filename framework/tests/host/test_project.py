@@ -19,6 +19,9 @@ def folder(path: Path) -> Path:
     [
         ("pytest.ini", "[pytest]\ntestpaths = checks more/*\n"),
         ("pyproject.toml", '[tool.pytest.ini_options]\ntestpaths = ["checks", "more/*"]\n'),
+        ("pyproject.toml", '[tool.pytest]\ntestpaths = ["checks", "more/*"]\n'),
+        ("pytest.toml", '[pytest]\ntestpaths = ["checks", "more/*"]\n'),
+        (".pytest.toml", '[pytest]\ntestpaths = ["checks", "more/*"]\n'),
         ("tox.ini", "[tox]\n[pytest]\ntestpaths = checks more/*\n"),
         ("setup.cfg", "[tool:pytest]\ntestpaths =\n    checks\n    more/*\n"),
     ],
@@ -38,6 +41,10 @@ def test_the_root_and_its_testpaths(tmp_path: Path, name: str, text: str) -> Non
     [
         ("pyproject.toml", "[project]\nname = 'x'\n"),
         ("pyproject.toml", "not TOML"),
+        ("pyproject.toml", "tool = 1\n"),
+        ("pyproject.toml", "[tool]\npytest = [1]\n"),
+        ("pyproject.toml", "[tool.pytest]\n"),
+        ("pyproject.toml", "[tool.pytest]\nini_options = 1\n"),
         ("tox.ini", "[tox]\n"),
         ("setup.cfg", "no section\n"),
     ],
@@ -69,6 +76,17 @@ def test_what_is_named_comes_first(tmp_path: Path) -> None:
     other, file = folder(tmp_path / "other"), folder(tmp_path / "files") / "test_it.py"
     file.touch()
     assert folders_here(tmp_path, named=[file, other])[:3] == [file.parent, other, tmp_path]
+
+
+@pytest.mark.parametrize("name", ["pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"])
+def test_an_empty_file_of_pytests_alone_makes_a_root(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert root_of(folder(tmp_path / "tests")) == tmp_path
+
+
+def test_testpaths_of_another_type_are_none(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\ntestpaths = 3\n")
+    assert folders_here(tmp_path) == [tmp_path]
 
 
 def test_testpaths_that_can_not_be_are_none(tmp_path: Path) -> None:

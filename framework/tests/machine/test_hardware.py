@@ -72,6 +72,7 @@ def test_largest_memory() -> None:
         ("firmware", "coreboot", "use seabios or ovmf"),
         ("display", "std", "use VGA, qxl-vga, virtio-vga or cirrus-vga"),
         ("smm", "on", "use True, False, or None"),
+        ("devices", ["edu,id=e", "edu,id=e"], "has 'edu,id=e' twice"),
     ],
 )
 def test_refused(field: str, value: object, says: str) -> None:

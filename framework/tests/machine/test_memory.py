@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from pytest_memtype.machine.hardware import MIB, Hardware, RamRange
 from pytest_memtype.machine.machine import Machine
 from pytest_memtype.machine.memory import GuestMemory, _windows, host_address
 from pytest_memtype.machine.qemu_command import QemuConfig
+from pytest_memtype.machine.wait import Waiter
 
 Start = Callable[..., Machine]
 
@@ -160,3 +162,16 @@ def test_a_host_that_forbids_it_is_named(start: Start, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "open", forbidden)
     with pytest.raises(HostError, match=r"kernel\.yama\.ptrace_scope"):
         machine.memory.read(0, 1)
+
+
+def test_a_qemu_that_ends_at_this_moment() -> None:
+    """Linux 6.18 doesn't open the memory of a process that has ended; older versions open it empty."""
+
+    class Ended:
+        def ended(self, doing: str) -> GuestExited:
+            return GuestExited(f"it ended ({doing})")
+
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(GuestExited, match="it ended"):
+            GuestMemory(process.pid, HARDWARE.ram, {}, waiter=cast("Waiter", Ended()))

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_memtype.errors import GuestError, GuestExited, GuestHung, UsageError
 from pytest_memtype.machine.machine import Machine
+from pytest_memtype.machine.qemu_command import QemuConfig
 from pytest_memtype.machine.qemu_versions import QEMU
 from pytest_memtype.machine.qmp import Event, Qmp, connected, qmp_of_another
 
@@ -62,6 +63,12 @@ def test_transcript(start: Start) -> None:
     assert "QMP" in messages[0][1]
     (asked,) = (message for way, message in messages if way == "->" and message["execute"] == "query-version")
     assert [message["id"] for way, message in messages if way == "<-" and "id" in message] == [asked["id"]]
+
+
+def test_a_full_disk_costs_the_transcript_alone(tmp_path: Path) -> None:
+    (tmp_path / "qmp.log").symlink_to("/dev/full")
+    with Machine.start(QemuConfig(), logs=tmp_path) as machine:
+        assert machine.qmp.execute("query-status")["status"] == "prelaunch"
 
 
 def test_sigkill_while_an_answer_is_due(start: Start, before_waiting: BeforeWaiting) -> None:

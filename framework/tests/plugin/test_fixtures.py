@@ -82,3 +82,42 @@ def test_pytest_comes_back_to_a_module_for_another_kernel(pytester: pytest.Pytes
     assert len(logs) == 4
     releases = [b"Linux version 5.10" in log.read_bytes() for log in logs]
     assert sorted(releases) == [False, False, True, True]
+
+
+def test_a_guest_that_is_asked_for_by_name_alone_is_refused_in_one_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(request): request.getfixturevalue('guest')")
+    done = run(pytester)
+    done.assert_outcomes(failed=1)
+    output = done.stdout.str()
+    assert "UsageError: a test that asks for its guest by getfixturevalue() is made for no kernel" in output
+    assert "AttributeError" not in output
+
+
+FULL = """
+import errno
+import pytest
+from pytest_memtype.plugin.fixtures import GUESTS
+from pytest_memtype.run.session import GuestsOfTest
+
+def full(guests, test):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+GuestsOfTest.count = full
+machines = []
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    machines.extend(each.guest.machine for each in item.stash[GUESTS].guests)
+
+def pytest_sessionfinish():
+    assert [each.alive for each in machines] == [False]
+"""
+
+
+def test_a_guest_whose_counters_can_not_be_written_is_ended(pytester: pytest.Pytester) -> None:
+    """All of them would run until the run ends."""
+    pytester.makeconftest(FULL)
+    pytester.makepyfile("def test_it(guest): ...")
+    done = run(pytester)
+    done.assert_outcomes(passed=1, errors=1)
+    assert "INTERNALERROR" not in done.stdout.str() + done.stderr.str()

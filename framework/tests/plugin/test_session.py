@@ -15,7 +15,7 @@ from memtype_support.inner_pytest import EXAMPLE, run
 
 from pytest_memtype.errors import KernelError
 from pytest_memtype.plugin import session
-from pytest_memtype.run.variants import Variant
+from pytest_memtype.run.variants import Resolved, Variant
 
 
 @pytest.fixture
@@ -67,6 +67,45 @@ def test_a_kernel_that_can_not_be_had_is_looked_for_once(
     result.stdout.fnmatch_lines(["*memtype: the mirror is gone*"])
     assert str(result.stdout).count("the mirror is gone") == 1
     assert len(asked) == 1
+
+
+def test_the_kernel_of_a_distribution_that_can_not_be_had(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's own kernel is there, and that of a test's marker isn't."""
+
+    def found(_: object, guests: object, **__: object) -> list[Variant]:
+        if guests:
+            raise KernelError("the mirror is gone")
+        return [Variant("mine", "mine")]
+
+    monkeypatch.setattr(session, "all_variants", found)
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.distribution("debian:trixie")
+        def test_it(guest): ...
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["*memtype: the mirror is gone*"])
+    assert str(result.stdout).count("the mirror is gone") == 1
+
+
+def test_the_variant_of_a_test_by_its_id(pytester: pytest.Pytester) -> None:
+    """The id of a test whose worker has died; pytest escapes what isn't ASCII in it."""
+    config = pytester.parseconfig()
+    known = [Variant(name, name) for name in ("debian:6.1", "debian:6.1-rt", "tree:/home/jörg/a")]
+    config.pluginmanager.register(Resolved((), (), tuple(known)))
+    for each, found in (
+        ("debian:6.1-UC", known[0]),
+        ("debian:6.1-rt-UC", known[1]),
+        (r"tree:/home/j\xf6rg/a", known[2]),
+        ("tree:/home/jörg/a", known[2]),
+        ("UC", None),
+    ):
+        assert session.variant_by_id(config, f"test_it.py::test_it[{each}]") == found
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "workers"])

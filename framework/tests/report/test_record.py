@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.errors import HostError, UsageError
-from pytest_memtype.report.record import SCHEMA, apart, append, read, where_of
+from pytest_memtype.report.record import SCHEMA, apart, append, case_of, read, where_of
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -114,3 +114,11 @@ def test_hosts_that_differ_are_kept_apart_and_others_together() -> None:
     new, other = {**old, "qemu": "10.0.13"}, {**old, "kernel": "5.10"}
     found = apart([old, other, new, old], where_of)
     assert found == {"6.1 (QEMU 7.2.22, tcg)": [old, old], "6.1 (QEMU 10.0.13, tcg)": [new], "5.10": [other]}
+
+
+@pytest.mark.parametrize("name", [r"test_it.py::test_it[{}]", r"test_it.py::test_it[{}-UC]"])
+def test_a_kernel_in_a_folder_whose_name_is_no_ascii(name: str) -> None:
+    """pytest escapes it in the id, so that the cases of two such kernels would have nothing in common."""
+    expected = name.format("").replace("[]", "").replace("[-", "[")
+    assert case_of(name.format(r"tree:/home/j\xf6rg/a"), "tree:/home/jörg/a") == expected
+    assert case_of(name.format(r"tree:/home/j\xf6rg/b"), "tree:/home/jörg/b") == expected

@@ -15,6 +15,7 @@ from pytest_memtype.cli import main
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.store import build_dir, exclusive
 from pytest_memtype.kernels.offline import readiness
+from pytest_memtype.run.cache import entries
 
 NAME = "6.1.0-1-cloud-amd64-0123456789abcdef"
 REMOVALS = (["cache", "remove", NAME], ["kernels", "remove", "6.1.0-1-cloud-amd64"])
@@ -131,6 +132,22 @@ def test_all_that_takes_room_is_listed(cache: Path) -> None:
     rows = CliRunner().invoke(main, ["cache"]).stdout.splitlines()
     assert rows[-1] == f"{cache}: 12 MiB in 4 entries"
     assert [row.split()[0] for row in rows[1:-1]] == ["kit", "qemu", "outer", "outer"]
+
+
+def test_what_is_removed_while_it_is_listed_is_left_out(
+    cache: Path, kit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another run, which needs the room."""
+    for name in ("kits/gone", "kvm/gone", "kvm/there"):
+        (cache / name).mkdir(parents=True)
+
+    def size_of(path: Path) -> int:
+        if path.name == "gone":
+            path.rmdir()
+        return 1
+
+    monkeypatch.setattr("pytest_memtype.run.cache.size_of", size_of)
+    assert [entry.name for entry in entries()] == [kit.name, "there"]
 
 
 @pytest.mark.timeout(60)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pytest_memtype.run.folder import KEPT_RUNS, new_run
+from pytest_memtype.run.folder import KEPT_RUNS, hold, new_run
 
 
 def names(folder: Path) -> set[str]:
@@ -49,3 +49,14 @@ def test_the_run_that_is_resumed_stays(tmp_path: Path) -> None:
     assert names(tmp_path / "runs") == {path.name for path in (*made, new)}
     newer = new_run(tmp_path, "20261123-040801-4711")
     assert names(tmp_path / "runs") == {path.name for path in (*made[2:], new, newer)}
+
+
+def test_a_run_that_still_runs_stays(tmp_path: Path) -> None:
+    """A long one in one terminal, and ten short ones in another."""
+    long = new_run(tmp_path, "20261123-040000-4711")
+    held = hold(long)
+    made = [new_run(tmp_path, f"20261123-0407{second:02}-4711") for second in range(KEPT_RUNS + 1)]
+    assert names(tmp_path / "runs") == {path.name for path in (long, *made[1:])}
+    os.close(held)
+    newest = new_run(tmp_path, "20261123-040800-4711")
+    assert names(tmp_path / "runs") == {path.name for path in (*made[2:], newest)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from memtype_support.empty_cache import empty_cache
@@ -63,6 +65,28 @@ def test_a_guest_is_a_clone_unless_it_should_be_booted(session: Session, tmp_pat
     with ready.guest.machine:
         assert ready.how == "boot"
     booting.close()
+
+
+@pytest.mark.parametrize("fresh", ["clone", "boot"])
+def test_a_guest_of_which_nothing_can_be_noted_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: str
+) -> None:
+    """The disk of the counters is full, say: nobody else would end it before the run does."""
+    made = SimpleNamespace(machine=SimpleNamespace(closed=False))
+    made.machine.close = lambda: vars(made.machine).update(closed=True)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Session, "plan", lambda *_: None)
+    for name in ("cloned", "booted"):
+        monkeypatch.setattr(f"pytest_memtype.run.session.{name}", lambda *_, **__: made)
+    monkeypatch.setattr("pytest_memtype.run.session.note_boot", lambda *_: None)
+    monkeypatch.setattr("pytest_memtype.run.session.note_start", full)
+    session = Session(tmp_path, progress=silent, fresh=fresh, accelerator="tcg")
+    with pytest.raises(OSError, match="No space"):
+        session._make(KIND, tmp_path / "logs")
+    assert made.machine.closed
 
 
 @pytest.mark.parametrize(

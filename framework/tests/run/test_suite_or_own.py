@@ -13,11 +13,11 @@ from pytest_memtype.host import resources
 PROGRAM = "from pytest_memtype.cli import main; main()"
 
 
-def collected(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def collected(folder: Path, *arguments: str, program: str = PROGRAM) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-c",
-        PROGRAM,
+        program,
         "run",
         "--kernel",
         "debian:bookworm",
@@ -91,6 +91,16 @@ def test_the_suite_is_asked_for(mine: Path) -> None:
 
 def test_where_no_tests_are_it_is_the_suite(tmp_path: Path) -> None:
     assert "test_lookup.py::" in collected(tmp_path, "-k", "test_lookup").stdout
+
+
+def test_the_suite_may_lie_below_a_folder_with_spaces(tmp_path: Path) -> None:
+    suite = tmp_path / "it's my project" / "testcases"
+    suite.mkdir(parents=True)
+    (suite / "test_theirs.py").write_text("def test_theirs(memtype_kernel): ...\n")
+    (here := tmp_path / "here").mkdir()
+    there = f"from pathlib import Path; resources.testcases = lambda: Path({str(suite)!r})"
+    done = collected(here, program=f"from pytest_memtype.host import resources; {there}; {PROGRAM}")
+    assert "test_theirs[debian:bookworm]" in done.stdout, done.stderr
 
 
 def test_an_option_that_nobody_knows_is_answered_with_those_like_it(mine: Path) -> None:
