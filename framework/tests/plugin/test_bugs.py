@@ -93,7 +93,7 @@ def test_show_runs_what_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["bugs", "show", "silent-downgrade"])
     assert result.exit_code == 0, result.output
-    assert "There is no record of it in this folder, so it is run now." in result.output
+    assert "There is no record of it in this folder, so it is run now in QEMU" in result.output
     told = [line for line in result.output.splitlines() if "mmap sysfs" in line]
     assert told[-2].endswith("kernel accepted, page table UC-")
     assert " Y mmap sysfs WC [mem 0xfd" in told[-1]
