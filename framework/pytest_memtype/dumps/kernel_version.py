@@ -10,7 +10,7 @@ from typing import Final
 from pytest_memtype.dumps.banner import BANNER, NUMBER, banner
 from pytest_memtype.dumps.kernel_facts import Kernel
 from pytest_memtype.dumps.mail_lines import made_by_mailers
-from pytest_memtype.dumps.text import Cursor
+from pytest_memtype.dumps.text import Cursor, Row
 
 _START: Final = r"(?<![\w.-])"
 
@@ -39,6 +39,10 @@ _BUILT: Final = re.compile(rf"\b(?:WARNING|BUG)\b.*?/linux(?:-[a-z]{{2,20}}){{0,
 _AFTER_KERNEL: Final = _any(
     "kernel image version release is -r -a at series stable vanilla mainline lts a guest"
 )
+#: "latest (5.4) custom kernel".
+_KIND_OF_KERNEL: Final = _any(
+    "custom own self-?built self-?compiled patched stock distro distribution default"
+)
 _BEFORE_NAME: Final = _any(
     "kernel debian ubuntu fedora suse opensuse arch gentoo rhel centos alma rocky linux proxmox yocto "
     "buildroot "
@@ -49,7 +53,7 @@ _SAID: Final = tuple(
     for pattern in (
         rf"\b(?:linux|kernel|uname)(?:[- ]{_AFTER_KERNEL}){{0,3}}[:= ]{{1,3}}v?{NUMBER}",
         rf"\b(?:linux|kernel)-(?:image-)?{NUMBER}",
-        rf"{_START}v?{NUMBER}(?= ?\(?{_BEFORE_NAME}\b)",
+        rf"{_START}v?{NUMBER}(?=\)? ?\(?(?:{_KIND_OF_KERNEL} )?{_BEFORE_NAME}\b)",
     )
 )
 # "6.8.0-45", "5.10.218-1", "6.1.0-18-amd64", "2.6.31-git7" (of the seventh day behind 2.6.31): a release by
@@ -62,6 +66,9 @@ _BARE: Final = re.compile(
     r"|xanmod|liquorix|hardened|manjaro|tuxonice)[\w.+-]{0,40}))"
 )
 
+#: "5.13-rc1": candidates of other products are told by their names in front.
+_CANDIDATE: Final = re.compile(rf"{_START}v?(?=\d\.\d{{1,2}}-rc\d){NUMBER}")
+
 _BEFORE: Final = _any("on with in since under running after to is of for using boots? booted")
 # "on 6.1.76", "since v6.17.8": any three numbers where a kernel may be meant.
 _WEAK: Final = re.compile(
@@ -70,7 +77,25 @@ _WEAK: Final = re.compile(
     re.I,
 )
 
+#: "Between v5.15 and v5.16-rc the following errors are appearing": the first doesn't have them.
+_BETWEEN: Final = re.compile(
+    r"\bbetween\s+(?:(?:linux|kernels?)\s+)?v?(?P<good>\d\.\d{1,2}\S{0,40})\s+and\s+"
+    rf"(?:(?:linux|kernel)\s+)?v?{NUMBER}",
+    re.I,
+)
+_CHANGES: Final = re.compile(r"\b(?:appear|start|beg[ia]n|br[eo]ke?|regress|stopp?|chang|differ|show)", re.I)
+
 _UNAME: Final = re.compile(r"\buname -r\s*$")
+#: A heading of a form: "### Kernel version", "2. What is the Version-Release number of the kernel:".
+_HEADING: Final = re.compile(
+    r"^(?=.{4,90}$)[^\w(]{0,8}(?:\d\. )?(?P<words>(?:[\w/&,' -]{1,60}\b)?kernel"
+    r"(?: (?:version|release|number))?)(?: \([^)]{1,40}\))?\W{0,6}$",
+    re.I,
+)
+#: What stands below it: the release first, with what the writer has to say of it behind.
+_BELOW_HEADING: Final = re.compile(
+    rf"^\W{{0,4}}(?:linux (?:kernel )?|kernel |version )?v?{NUMBER}(?![\w.])", re.I
+)
 _RELEASE: Final = re.compile(NUMBER)
 
 _PRODUCTS: Final = (
@@ -123,10 +148,29 @@ _ELSEWHERE: Final = re.compile(
     + r")\b[^.,;\n]{0,40}$",
     re.I,
 )
+#: In front of "working with 6.1.20": it doesn't.
+_IN_VAIN: Final = re.compile(
+    r"(?:n't|\b(?:not|never|no (?:longer|more)|stop\w*|fail\w*|ceas\w*|quit))(?:\s+[\w'-]+){0,4}\s+$", re.I
+)
 _ELSEWHERE_BEHIND: Final = re.compile(
     r"^[^.;,\n]{0,25}\b(?:work(?:s|ed)|(?:is |was )?fine|good|(?:is|was) ok|not affected|doesn't|does not"
     r"|didn't"
-    r"|is (?:silent|clean)|has it fixed|and (?:newer|later|older|earlier))\b",
+    r"|is (?:silent|clean)|has it fixed|and (?:newer|later|older|earlier|onwards?|up(?:wards?)?"
+    r"|above|below))\b",
+    re.I,
+)
+#: "I didn't get the problem with openSUSE 11.0 and kernel 2.6.25.20"; and a kernel that something else wants.
+_ELSEWHERE_FURTHER: Final = re.compile(
+    r"\b(?:(?:didn't|don't|did not|do not|never) (?:get|see|have|notice|encounter)\b|requir\w+\b"
+    r"|needs? to be\b|fail\w* to (?:build|compile)\b)"
+    r"(?:(?!\bto (?!be)|\bwork|\brun)(?:[^.,;\n]|(?<=\d)\.(?=\d))){0,60}$",
+    re.I,
+)
+#: net/socket.c of 2.4 and 2.5, which say so both.
+_CONSTANT: Final = re.compile(r"\bNET4\.0 for Linux $")
+#: "Last working kernel", above a release in a form.
+_OTHER_HEADING: Final = re.compile(
+    r"\b(?:work(?:s|ed|ing)?|good|last|previous|old|unaffected|without|tested|supported|minimum|required)\b",
     re.I,
 )
 #: "At which point I rebooted to 2.6.7": the one before, if that stands below the message.
@@ -290,20 +334,46 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[_Said]]:
                 cursor.use(index)
             else:
                 above = cursor.rows[index - 1].text if index > 0 else ""
-                said += _mentioned(row.text, row.number, above)
+                below = cursor.rows[index + 1].text if index + 1 < len(cursor.rows) else ""
+                said += _under_heading(cursor.rows, index) or _mentioned(row.text, row.number, above, below)
     return own, said
 
 
-def _mentioned(text: str, number: int, above: str) -> list[_Said]:
+def _under_heading(rows: Sequence[Row], index: int) -> list[_Said]:
+    """The kernel that stands below a heading of a form which asks for it; none elsewhere."""
+    match = _BELOW_HEADING.match(rows[index].text)
+    above = next((each.text for each in rows[max(0, index - 2) : index][::-1] if each.text.strip()), "")
+    heading = _HEADING.match(above) if match is not None else None
+    if match is None or heading is None or not _is_a_series(match) or _is_an_address(match):
+        return []
+    elsewhere = _OTHER_HEADING.search(heading["words"]) is not None
+    return [_Said(_kernel(match, rows[index].text, rows[index].number), 3, elsewhere)]
+
+
+def _between(text: str, number: int, below: str) -> list[_Said]:
+    """Two kernels between which something changed: the first is the one without it."""
+    match = _BETWEEN.search(text)
+    if match is None or not _CHANGES.search(f"{text[match.end() :]} {below}"):
+        return []
+    good = _RELEASE.match(match["good"])
+    if good is None or not _is_a_series(match):
+        return []
+    return [_Said(_kernel(good, text, number), 3, elsewhere=True), _Said(_kernel(match, text, number), 3)]
+
+
+def _mentioned(text: str, number: int, above: str, below: str = "") -> list[_Said]:
     """The kernels that a line of somebody's words names."""
     of_package = _VERSION_OF_PACKAGE.match(text) if _PACKAGE.match(above) else None
     if of_package is not None:
         return [_Said(_kernel(of_package, text, number), 3)]
     if _ENTRY.match(text):
         return []
+    between = _between(text, number, below)
+    if between:
+        return between
     found: list[_Said] = []
     taken: list[tuple[int, int]] = []
-    for score, pattern in [*((3, each) for each in _SAID), (2, _BARE), (1, _WEAK)]:
+    for score, pattern in [*((3, each) for each in _SAID), (2, _BARE), (2, _CANDIDATE), (1, _WEAK)]:
         for match in pattern.finditer(text):
             start, end = match.span("release")
             if any(start < other_end and other_start < end for other_start, other_end in taken):
@@ -312,16 +382,28 @@ def _mentioned(text: str, number: int, above: str) -> list[_Said]:
             ahead = text[max(0, start - 160) : start]
             if _OTHERS.search(ahead) and not _is_the_kernels(ahead, match["release"], text[end:]):
                 continue
-            if _is_an_address(match) or not _is_a_series(match):
+            if _is_an_address(match) or not _is_a_series(match) or _CONSTANT.search(ahead):
                 continue
             if score == 1 and text.strip() == match[0].strip():
                 # A number alone may be anything's.
                 continue
             taken.append((start, end))
-            elsewhere = bool(_ELSEWHERE.search(ahead)) or bool(_ELSEWHERE_BEHIND.match(text[end:]))
+            elsewhere = _is_elsewhere(ahead) or _ELSEWHERE_BEHIND.match(text[end:]) is not None
             gone_to = _GONE_TO.search(ahead) is not None
             found.append(_Said(_kernel(match, text, number), score, elsewhere, gone_to))
     return found
+
+
+def _is_elsewhere(ahead: str) -> bool:
+    """Whether the words in front of a kernel say that all was well with it, or that it is another's."""
+    if _ELSEWHERE_FURTHER.search(ahead):
+        return True
+    found = _ELSEWHERE.search(ahead)
+    while (
+        found is not None and found[0].lower().startswith("work") and _IN_VAIN.search(ahead[: found.start()])
+    ):
+        found = _ELSEWHERE.search(ahead, found.start() + 1)
+    return found is not None
 
 
 def _is_the_kernels(ahead: str, release: str, behind: str) -> bool:
