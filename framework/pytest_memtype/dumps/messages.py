@@ -52,7 +52,15 @@ _SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
 _QUESTION: Final = re.compile(r"\s?\?")
 #: "Fix the spew of", in front of a message that a changelog names.
 _MENDED: Final = re.compile(
-    r"\b(?:fix(?:es|ed)?|silenc(?:es?|ed)|prevents?|avoids?|gets? rid of|resolves?)\b[^.:;]{0,60}$", re.I
+    r"\b(?:fix(?:es|ed)?|silenc(?:es?|ed)|prevents?|avoids?|gets? rid of|resolves?|suppress(?:es|ed)?"
+    r"|quiet(?:en)?(?:s|ed)?|drop(?:s|ped)?|remov(?:es?|ed)|eliminat(?:es?|ed)|cur(?:es?|ed)"
+    r"|no (?:longer|more)|stop(?:s|ped)?|workaround for|work around)\b[^.:;]{0,60}$",
+    re.I,
+)
+_WISH: Final = re.compile(
+    r"\b(?:how|what|can (?:i|we|you|anyone)|want\w*|please|tr(?:y|ied|ying)|could\w*|can't|doesn't"
+    r"|didn't|not)\b[^.;]{0,40}$",
+    re.I,
 )
 #: Spaces within a line: pages double them where they broke a long one.
 _SPACES: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
@@ -118,7 +126,7 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
             if start >= len(message.rstrip()):
                 continue
             if each.whole and match[each.whole] is None:
-                named = not row.prefixed and _MENDED.search(body, 0, match.start())
+                named = not row.prefixed and _is_mended(body, match.start())
                 if not named and (row.prefixed or any(match.groups())):
                     partial = partial or (each, match)
             elif not row.prefixed and _QUESTION.match(body, match.end()):
@@ -136,6 +144,16 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     if partial is None:
         return None
     return _complaint(*partial, row, cursor.use(index), whole=False), 1, False
+
+
+def _is_mended(text: str, at: int) -> bool:
+    """Whether a message is named as one that is no more, and not as one that somebody wants to be rid of.
+
+    :param text: The line.
+    :param at: Where the message begins in it.
+    """
+    mended = _MENDED.search(text, 0, at)
+    return mended is not None and _WISH.search(text, 0, mended.start()) is None
 
 
 def _with_single_spaces(text: str) -> str:

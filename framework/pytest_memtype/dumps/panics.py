@@ -15,7 +15,14 @@ _PANIC: Final = re.compile(r"(?<!end )\bKernel panic - not syncing: (?P<why>.{1,
 # show_fault_oops() of arch/x86/mm/fault.c, and die() of arch/x86/kernel/dumpstack.c. A BUG's "invalid opcode"
 # is told with the BUG.
 _OOPS: Final = re.compile(
-    r"^(?P<why>BUG: (?:unable to handle|kernel NULL pointer).{1,100}|Oops: (?!invalid opcode).{1,100})"
+    r"^(?P<why>BUG: (?:unable to handle|kernel NULL pointer).{1,100}|Oops: (?!invalid opcode).{1,100}"
+    # Without "BUG: " before 2.6.24.
+    r"|Unable to handle kernel (?:paging request|NULL pointer dereference) at .{1,60})"
+)
+#: The same in a line without the log's prefix, which may be somebody's sentence.
+_BARE_OOPS: Final = re.compile(
+    r"^(?:(?:BUG: u|U)nable to handle (?:kernel )?(?:paging request|NULL pointer dereference) at "
+    r"(?:virtual address |address: )?[0-9a-f]{4,16}\b|Oops: [0-9a-f]{4} \[#\d)"
 )
 #: Registers and codes have so many lines at most above the place.
 _MOST_ROWS: Final = 40
@@ -38,8 +45,29 @@ def panic(cursor: Cursor) -> Line | None:
         # Words before it, and no prefix of the log's: somebody tells of a panic.
         if row.prefixed or not row.message[: match.start()].strip():
             cursor.use(index, count)
-            return Line(row.number, match["why"].strip())
+            return Line(row.number, f"{match['why'].strip()}{_rest(cursor, index, count)}")
     return None
+
+
+#: Mailers wrap a line that would be longer than that with its next word.
+_WRAPPED_AT: Final = 72
+
+
+def _rest(cursor: Cursor, index: int, count: int) -> str:
+    """The end of a reason, where a mailer has put it into the next line; else nothing.
+
+    :param cursor: The lines of the boot.
+    :param index: The index of the panic's first line.
+    :param count: The number of its lines.
+    """
+    last, following = cursor.rows[index + count - 1], cursor.rows[index + count : index + count + 1]
+    if not (cursor.rows[index].prefixed and following) or following[0].prefixed:
+        return ""
+    words = following[0].text.split()
+    if not words or len(f"{last.text} {words[0]}") <= _WRAPPED_AT:
+        return ""
+    cursor.use(index + count)
+    return f" {' '.join(words)}"
 
 
 def oops(cursor: Cursor) -> Line | None:
@@ -48,8 +76,9 @@ def oops(cursor: Cursor) -> Line | None:
     :param cursor: The lines of the boot.
     """
     for index, row in enumerate(cursor.rows):
-        match = _OOPS.match(row.message.strip()) if row.prefixed else None
-        if match is None:
+        message = row.message.strip()
+        match = _OOPS.match(message)
+        if match is None or not (row.prefixed or _BARE_OOPS.match(message)):
             continue
         cursor.use(index)
         below = cursor.rows[index + 1 : index + _MOST_ROWS]

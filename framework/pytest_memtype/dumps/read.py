@@ -57,7 +57,10 @@ _HARMLESS: Final = re.compile(
     r"\b(?:memtype_reserve added|reserve_memtype added|free_memtype request|memtype_free request|Overlap "
     r"at 0x"
     r"|Modules linked in|MTRRs set to read-only|MTRR variable ranges"
-    r"|probably your BIOS does not setup all CPUs|corrected configuration\.|MTRR MAP PFN)",
+    r"|mtrr: probably your\b|probably your BIOS does not setup all CPUs|corrected configuration\."
+    r"|MTRR MAP PFN"
+    # The banner of the code for MTRRs until 2.6.9 or so, and a heading of the map of memory.
+    r"|mtrr: v\d[\w.]{1,8} \(\d{8}\)|update e820 for mtrr)",
     re.I,
 )
 #: The beginning of what stands before a line of the log.

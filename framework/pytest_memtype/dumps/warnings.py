@@ -49,6 +49,11 @@ _COMM: Final = re.compile(
     r"\bCPU: \d+ (?:UID: \d+ )?PID: (\d{1,10}) Comm: (.{1,15}?) (?:Not tainted|Tainted:|Kdump:)"
 )
 _OLD_COMM: Final = re.compile(r"\bPid: (\d{1,10}), comm: (.{1,15}?) (?:Not tainted|Tainted:)")
+#: What prints a stack, or finds that it must.
+_PRINTS: Final = re.compile(
+    r"^(?:warn_slowpath\w*|__warn\w*|(?:__)?dump_(?:stack|backtrace)\w*|show_(?:stack|trace)\w*|unwind_backtrace"
+    r"|report_bug|handle_bug|(?:asm_)?exc_invalid_op|do_invalid_op|invalid_op)$"
+)
 _SUFFIX: Final = re.compile(r"\.(?:isra|part|cold|constprop)[.\w]*$")
 
 _MOST_ROWS: Final = 200
@@ -164,7 +169,7 @@ def with_stack(cursor: Cursor, end: int, fault: Complaint) -> Complaint:
         if (
             not frame["unsure"]
             and len(trace) < _MOST_FRAMES
-            and not (name.startswith("warn_slowpath") or name == function)
+            and not (_PRINTS.match(name) or name == function)
         ):
             trace.append(name)
         if not frame["unsure"] and name == function:

@@ -91,11 +91,12 @@ def _cleaned(case: Case) -> Story:
 def _in_use(case: Case) -> int | None:
     """The number of registers that mtrr_cleanup found in use; None where the text doesn't list them."""
     found = [each for each in case.dump.mtrrs if each.complete and each.lines[0] < case.main.line]
-    for source in ("mtrr_cleanup", "mtrr=debug"):
-        listing = next((each for each in found if each.source == source), None)
-        if listing is not None:
-            return len(listing.variable)
-    return None
+    counts = {
+        len(next(each for each in found if each.source == source).variable)
+        for source in {each.source for each in found} & {"mtrr_cleanup", "mtrr=debug"}
+    }
+    # Where they differ, one of them is of another boot, or not all there.
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _loses_ram(case: Case) -> Story:
@@ -104,12 +105,21 @@ def _loses_ram(case: Case) -> Story:
     cleaned = _cleaned_before(case)
     if cleaned is not None:
         return _cleanup_loses_ram(case, much, cleaned)
+    by_tom2 = ""
+    newer: tuple[str, ...] = ()
+    if _may_ignore_tom2(case):
+        by_tom2 = (
+            ". That needn't be so: AMD's CPUs may make RAM above 4 GiB write-back by a bit of their own "
+            "(SYSCFG, Tom2ForceMemTypeWB), which this kernel looks at on families 0Fh to 11h alone"
+        )
+        newer = ("a kernel of 2.6.37 or later looks at that bit on all of AMD's CPUs since family 0Fh",)
     return Story(
         f"{much} can't be used: the MTRRs don't make it write-back, so Linux gives it "
-        f"up{_uncached(case.dump)}",
+        f"up{_uncached(case.dump)}{by_tom2}",
         _trim(case),
         f"no data is at risk, but {much} is lost to the machine",
         (
+            *newer,
             "the firmware should be mended: an update, or its settings for memory above 4 GiB and for MTRRs",
             "disable_mtrr_trim on the kernel's command line keeps the RAM, uncached, which may make the "
             "machine very slow",
@@ -117,23 +127,38 @@ def _loses_ram(case: Case) -> Story:
     )
 
 
-def _cleaned_before(case: Case) -> Mtrrs | None:
-    """The registers that mtrr_cleanup set before a complaint; None where the text lists none."""
-    return next(
-        (
-            each
-            for each in case.dump.mtrrs
-            if each.source == "mtrr_cleanup" and each.result and each.lines[0] < case.main.line
-        ),
-        None,
-    )
+def _may_ignore_tom2(case: Case) -> bool:
+    """Whether a kernel is so old that it ignores Tom2ForceMemTypeWB of the CPU that the text names.
+
+    amd_special_default_mtrr() has no upper limit any more since "x86, mtrr: Assume
+    SYS_CFG[Tom2ForceMemTypeWB] exists on all future AMD CPUs", of September 2010.
+    """
+    dump = case.dump
+    if dump.cpu.vendor != "AuthenticAMD" or linux_source.is_newer(case.age, 2, 6, 36) is not False:
+        return False
+    # A kernel that has found the bit prints where RAM ends.
+    return (dump.cpu.family or _NEW_FAMILY) >= _NEW_FAMILY and not any(each.tom2 for each in dump.mtrrs)
 
 
-def _cleanup_loses_ram(case: Case, much: str, cleaned: Mtrrs) -> Story:
+#: The first family of AMD's that such kernels don't look at.
+_NEW_FAMILY: Final = 0x12
+
+
+def _cleaned_before(case: Case) -> int | None:
+    """The line that says what mtrr_cleanup set before a complaint; None where none does.
+
+    The registers are listed where asked for (mtrr=debug, mtrr_cleanup_debug); the first line is always there.
+    """
+    listed = (each.lines[0] for each in case.dump.mtrrs if each.source == "mtrr_cleanup" and each.result)
+    said_so = (each.line for each in case.dump.of(Kind.MTRR_CLEANED))
+    return next((line for line in (*listed, *said_so) if line < case.main.line), None)
+
+
+def _cleanup_loses_ram(case: Case, much: str, cleaned: int) -> Story:
     """The story of RAM that Linux' own registers leave uncovered: no BIOS bug, whatever the line says."""
     return Story(
         f"{much} can't be used: the MTRRs don't make it write-back, so Linux gives it up. They are those "
-        f"that mtrr_cleanup set (line {cleaned.lines[0]}), and no more the firmware's, which may have "
+        f"that mtrr_cleanup set (line {cleaned}), and no more the firmware's, which may have "
         "covered it",
         f"{linux_source.in_cleanup(case.age, 'mtrr_cleanup')}; {_trim(case)}",
         f"no data is at risk, but {much} is lost to the machine",

@@ -256,7 +256,8 @@ def _user_ram(case: Case) -> Story:
         "wish was passed over",
         "RAM that is mapped into a process keeps the type that its pages have, whatever the page "
         f"protection says ({linux_source.in_memtype(case.age, 'reserve_pfn_range')})",
-        "no: process and kernel have the same type, which is why Linux does it",
+        "not by two types: process and kernel have the same, which is why Linux does it. But a device that "
+        "doesn't look into the caches, as some GPUs, may read old data there",
         (
             "a driver that wants another type has to change the pages first, with set_memory_wc() or "
             "set_memory_uc()",
@@ -298,6 +299,7 @@ def _ioremap_ram(case: Case) -> Story:
     # drivers/char/mem.c: what isn't the kernel's RAM is mapped for each page that is read or written.
     devmem = next((f", to {verb} /dev/mem" for each, verb in _DEVMEM_CALLS.items() if each in trace), "")
     memremap = "memremap() is the function for RAM"
+    at_0 = case.about.span is not None and case.about.span.start == 0
     return Story(
         f"{who(case.main)} asked for {where(case.about.span)} with ioremap(){stack(case.main)}{devmem}; that "
         "is RAM, and it got NULL",
@@ -305,12 +307,16 @@ def _ioremap_ram(case: Case) -> Story:
         f"({linux_source.IOREMAP}). The warning comes once a boot, the refusal each time",
         KEPT_APART,
         (
-            *([] if any("memremap" in each for each in trace) else [memremap]),
+            *([] if any("memremap" in each for each in trace) or at_0 else [memremap]),
+            *([_NO_ADDRESS] if at_0 else []),
             "RAM that is to be a device's is kept from the kernel with memmap= or by the firmware",
         ),
     )
 
 
+_NO_ADDRESS: Final = (
+    "find out where the driver has the address 0 from: firmware or a BAR that gave it none, as a rule"
+)
 _DEVMEM_CALLS: Final = {"write_mem": "write", "read_mem": "read"}
 
 

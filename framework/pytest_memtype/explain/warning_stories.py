@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Complaint, Kind
+from pytest_memtype.dumps.facts import Complaint, Kind, Span
 from pytest_memtype.dumps.worded_warnings import BESIDE, HARMLESS
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.process_bugs import remap_failed
@@ -53,23 +53,33 @@ _ASKS: Final = re.compile(
 )
 
 
+#: Functions of set_memory.c that change what may be done with memory.
+_RIGHTS: Final = re.compile(r"^set_(?:memory|pages|page)_(?:x|nx|ro|rw|rox|np|p)$")
+
+
 def _bug(case: Case) -> Story:
     trace = case.main.trace
     asked = next((index for index, each in enumerate(trace) if _ASKS.search(each)), None)
     by = stack(replace(case.main, trace=trace[asked:])) if asked is not None else ""
+    needed = case.main.pid in (0, 1)
     killed = who(case.main) if case.main.process is not None else "the process"
+    end = f"panics, as it can't do without {killed}" if needed else f"killed {killed}"
     place = f"{case.main.function}()" if case.main.function is not None else "a function of memory types"
     danger = "locks that the process held stay locked, so others may hang"
+    if needed:
+        danger = "the machine stops"
     if case.main.function != "reserve_memtype":
+        rights = any(_RIGHTS.match(each) for each in (case.main.function or "", *trace))
+        about = ". It was about access rights of the kernel's memory, not about its type" if rights else ""
         return Story(
-            f"{place} met what must not be{by}{_in_call(case.main)}: the kernel killed {killed}",
+            f"{place} met what must not be{by}{_in_call(case.main)}: the kernel {end}{about}",
             f"the place is in the line: {case.main.raw}",
             danger,
         )
     # arch/x86/mm/pat.c, 2.6.26 to 4.19 at least: BUG_ON(start >= end), the only BUG of that function.
     return Story(
         "a range was to be reserved whose end isn't behind its start: of no size, or beyond what an address "
-        f"can be{by}{_in_call(case.main)}. The kernel goes no further there (BUG_ON), and killed {killed}",
+        f"can be{by}{_in_call(case.main)}. The kernel goes no further there (BUG_ON), and {end}",
         f"{linux_source.in_memtype(case.age, 'memtype_reserve')}, BUG_ON(start >= end). Newer kernels warn "
         "(memtype_reserve failed), and refuse",
         f"{danger}. Nothing was mapped",
@@ -132,7 +142,12 @@ def _is_moved(case: Case) -> bool:
 
 #: Functions of the kernel's between a driver and what checks its range.
 _MAPS: Final = re.compile(r"ioremap|iomap|os_map_|memtype")
+#: Functions that call what a module begins with, and so any.
+_LOADS: Final = re.compile(r"^(?:load_module|do_init_module|do_one_initcall|do_syscall_\w+|system_call\w*)$")
 _LOOKED_AT: Final = "kernel/resource.c, iomem_map_sanity_check()"
+_NO_ADDRESS: Final = (
+    "look above in the log for a BAR that couldn't be assigned or resized: one that got no address is at 0"
+)
 _OTHERS_REGISTERS: Final = "no sign of it: whoever mapped it may touch registers that aren't its own"
 
 
@@ -153,8 +168,11 @@ def _sanity(case: Case) -> Story:
             f"ones then, and so everything, {other} too. A BAR that got no address looks so",
             _LOOKED_AT,
             "no sign of it: it warns, and goes on",
-            ("look above in the log for a BAR that couldn't be assigned or resized",),
+            (_NO_ADDRESS,),
         )
+    advice: tuple[str, ...] = ()
+    if case.about.span.start == 0:
+        advice = (_NO_ADDRESS,)
     if _is_mapped(case):
         done = "mapped"
         allowed = "It is allowed; the line is a warning"
@@ -163,16 +181,32 @@ def _sanity(case: Case) -> Story:
         allowed = (
             "The line is a warning: nothing is refused for that, and whether it was mapped it doesn't say"
         )
+    if case.main.other is not None and _is_of_its_pages(case.about.span, case.main.other):
+        return Story(
+            f"{by} {done} {where(case.about.span)}, which reaches beyond {other} only as mappings are of "
+            f"whole pages (4 KiB). {allowed}",
+            f"{_LOOKED_AT}; later kernels compare pages there, and are silent",
+            "no: there is no smaller mapping",
+        )
     return Story(
         f"{by} {done} {where(case.about.span)}, which reaches beyond {other}. {allowed}",
         _LOOKED_AT,
         _OTHERS_REGISTERS,
+        advice,
     )
+
+
+def _is_of_its_pages(span: Span, resource: Span) -> bool:
+    """Whether a range is within the pages that a resource has a part of."""
+    return resource.start & ~0xFFF <= span.start and span.end <= resource.end | 0xFFF
 
 
 def _asker(main: Complaint) -> str:
     """The asker: the first function of the stack that isn't the kernel's way there, else the process."""
-    return next((f"{each}()" for each in main.trace if not _MAPS.search(each)), who(main))
+    first = next((each for each in main.trace if not _MAPS.search(each)), None)
+    if first is None or _LOADS.match(first) or _SYSTEM_CALL.match(first):
+        return who(main)
+    return f"{first}()"
 
 
 def _is_mapped(case: Case) -> bool:
