@@ -70,6 +70,8 @@ class Kind(enum.Enum):
     MTRR_INCONSISTENT = "mtrr: your CPUs had inconsistent settings"
     """The CPUs' registers differed when they came up."""
     MTRR_BAD_MASK = "mtrr: your BIOS has set up an incorrect mask"
+    MTRR_MODIFIABLE = "mtrr: MtrrFixDramModEn not cleared by BIOS"
+    """A bit of AMD's that firmware sets while it writes the fixed ranges."""
     MTRR_CLEANUP_FAILED = "mtrr_cleanup: can not find optimal value"
     MTRR_CLEANED = "mtrr_cleanup: found optimal setting"
     MTRR_LOSES_RAM = "CPU MTRRs don't cover all of memory"
@@ -162,6 +164,7 @@ class Complaint:
     :param address: A virtual address that the line has beside, or instead of, a range.
     :param labelled: Whether its line begins with ``x86/PAT: ``; None where it may have lost that, as the
         log's prefix isn't in front of the message.
+    :param of_xen: Whether Xen says it, in its own log.
     :param repeated: How many lines say the same.
     :param lines: The numbers of its lines; of those that say the same, of the first thousand.
     """
@@ -183,6 +186,7 @@ class Complaint:
     other: Span | None = None
     address: int | None = None
     labelled: bool | None = None
+    of_xen: bool = False
     repeated: int = 1
     lines: tuple[int, ...] = ()
 

@@ -56,6 +56,7 @@ _CPUS: Final = re.compile(
 
 def command_line(cursor: Cursor) -> str | None:
     """The kernel's command line, of whose lines the first counts."""
+    found: str | None = None
     for index, row in enumerate(cursor.rows):
         match = _COMMAND_LINE.match(row.message.strip()) if "ommand line:" in row.message else None
         if match is None:
@@ -72,9 +73,10 @@ def command_line(cursor: Cursor) -> str | None:
             ):
                 break
             text, count = f"{text} {piece}", count + 1
+        # It is printed twice: "Command line:", and "Kernel command line:" later.
         cursor.use(index, count)
-        return text
-    return None
+        found = text if found is None else found
+    return found
 
 
 def machine(cursor: Cursor) -> tuple[str | None, str | None]:

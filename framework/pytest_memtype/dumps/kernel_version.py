@@ -388,7 +388,9 @@ def _mentioned(text: str, number: int, above: str, below: str = "") -> list[_Sai
                 # A number alone may be anything's.
                 continue
             taken.append((start, end))
-            elsewhere = _is_elsewhere(ahead) or _ELSEWHERE_BEHIND.match(text[end:]) is not None
+            # "2.4.7+" of somebody's words is that and all later ones.
+            later = match["rest"] == "+" and match["patch"] != "0"
+            elsewhere = later or _is_elsewhere(ahead) or _ELSEWHERE_BEHIND.match(text[end:]) is not None
             gone_to = _GONE_TO.search(ahead) is not None
             found.append(_Said(_kernel(match, text, number), score, elsewhere, gone_to))
     return found

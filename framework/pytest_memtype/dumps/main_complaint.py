@@ -52,7 +52,7 @@ _REGISTERS: Final = (
     # What follows where they are off.
     frozenset({Kind.MTRR_BLANK}),
     frozenset({Kind.PAT_ABSENT, Kind.PAT_DISABLED}),
-    frozenset({Kind.HUGE_PAGE, Kind.CPA, Kind.MTRR_CLEANED}),
+    frozenset({Kind.HUGE_PAGE, Kind.CPA, Kind.MTRR_CLEANED, Kind.MTRR_MODIFIABLE}),
     # It may have been refused when it was asked for, above what the text shows.
     frozenset({Kind.MTRR_NOT_REMOVED}),
 )

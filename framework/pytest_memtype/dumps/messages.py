@@ -50,6 +50,10 @@ _CALLER: Final = re.compile(
 #: What a mail is about isn't what its sender's kernel said; nor is a question.
 _SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
 _QUESTION: Final = re.compile(r"\s?\?")
+#: printf's conversions, calls of printk(), and LLVM's form of the end of a string.
+_SOURCE: Final = re.compile(
+    r"%(?:[sd]\b|#?0?\d{0,2}(?:ll?|L)?[xu](?:\b|MB)|pa\b)|\b(?:pr_[a-z]+|printk\w*|WARN\w*) ?\(|\\0A\\00\""
+)
 #: "Fix the spew of", in front of a message that a changelog names.
 _MENDED: Final = re.compile(
     r"\b(?:fix(?:es|ed)?|silenc(?:es?|ed)|prevents?|avoids?|gets? rid of|resolves?|suppress(?:es|ed)?"
@@ -107,7 +111,11 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     message = _with_single_spaces(row.message)
     lowered = message.lower()
     actor = row.prefixed and _ACTOR.match(lowered)
-    if _SUBJECT.match(row.text) or not (actor or _TRIGGERS.search(lowered) or _WRAPPED.search(lowered)):
+    if (
+        _SUBJECT.match(row.text)
+        or _is_source(row)
+        or not (actor or _TRIGGERS.search(lowered) or _WRAPPED.search(lowered))
+    ):
         return None
     partial: tuple[Form, re.Match[str]] | None = None
     short: tuple[Form, re.Match[str], int] | None = None
@@ -154,6 +162,11 @@ def _is_mended(text: str, at: int) -> bool:
     """
     mended = _MENDED.search(text, 0, at)
     return mended is not None and _WISH.search(text, 0, mended.start()) is None
+
+
+def _is_source(row: Row) -> bool:
+    """Whether a line is of a program that prints such messages, or of the strings in one."""
+    return not row.prefixed and _SOURCE.search(row.text) is not None
 
 
 def _with_single_spaces(text: str) -> str:
@@ -216,6 +229,7 @@ def _complaint(
         other=_span(groups, "_other", name=(groups.get("other") or "").strip()),
         address=int(address, 16) if address else None,
         labelled=_is_labelled(row, match[0]),
+        of_xen="(XEN)" in row.text[: len(row.text) - len(row.message)],
         lines=numbers,
     )
 

@@ -112,6 +112,12 @@ MTRR_FORMS: Final = (
         "incorrect mask",
         rf"\b{_PREFIX}your BIOS has (?:configured|set up) an incorrect mask",
     ),
+    # generic.c, k8_check_syscfg_dram_mod_en().
+    form(
+        Kind.MTRR_MODIFIABLE,
+        "mtrrfixdrammoden",
+        r"\bMTRR: CPU \d{1,5}: SYSCFG\[MtrrFixDramModEn\] not cleared by BIOS",
+    ),
     # arch/x86/kernel/cpu/mtrr/cleanup.c.
     form(Kind.MTRR_CLEANUP_FAILED, "can not find optimal", r"\bmtrr_cleanup: can ?not find optimal value"),
     form(Kind.MTRR_CLEANED, "found optimal", r"\bFound optimal setting for mtrr clean ?up"),

@@ -25,7 +25,7 @@ def _inconsistent(case: Case) -> Story:
         for each in case.dump.of(Kind.MTRR_INCONSISTENT)
     ]
     # Its mtrr_state_warn() has the same words, and prints the registers below them (as of 4.17).
-    xen = any(each.source == "Xen" for each in case.dump.mtrrs)
+    xen = case.main.of_xen or any(each.source == "Xen" for each in case.dump.mtrrs)
     who, place = "Linux", linux_source.in_generic(case.age, "mtrr_state_warn")
     if xen:
         who, place = "Xen", "xen/arch/x86/cpu/mtrr/generic.c, mtrr_state_warn()"
@@ -218,6 +218,22 @@ def _bad_mask(case: Case) -> Story:
         "no sign of it: whether the firmware is wrong or the number of bits (encryption of memory takes some "
         "of them) the line doesn't say",
         ("the firmware should be mended, if it is wrong",),
+    )
+
+
+def _modifiable(case: Case) -> Story:
+    return Story(
+        "firmware left a bit on (SYSCFG[MtrrFixDramModEn] of AMD's) that it needs while it sets the fixed "
+        "MTRRs: it shows where reads and writes below 1 MiB go, to RAM or to the bus. Linux clears it; the "
+        "types of memory are as they were",
+        f"{linux_source.in_generic(case.age, 'k8_check_syscfg_dram_mod_en')}: AMD has it set for the "
+        "firmware's work alone",
+        "no: the bit is cleared, and hides again what it showed",
+        (
+            "nothing has to be done; an update of the firmware may clear it",
+            "on a host of SEV-SNP guests AMD's firmware wants the bit set on all CPUs: there a kernel that "
+            "clears it should be mended",
+        ),
     )
 
 
@@ -429,6 +445,7 @@ def _place_of_pat_off(case: Case) -> str:
 REGISTER_STORIES: Final[dict[Kind, Teller]] = {
     Kind.MTRR_INCONSISTENT: _inconsistent,
     Kind.MTRR_BAD_MASK: _bad_mask,
+    Kind.MTRR_MODIFIABLE: _modifiable,
     Kind.MTRR_CLEANUP_FAILED: _cleanup_failed,
     Kind.MTRR_CLEANED: _cleaned,
     Kind.MTRR_LOSES_RAM: _loses_ram,

@@ -270,3 +270,54 @@ def test_an_old_kernel_doesnt_look_at_what_makes_ram_above_4g_cached(
     found = story(AMD.format(release, tom2, cpu))
     assert ("Tom2ForceMemTypeWB" in found.answer) == may_be
     assert any("2.6.37" in each for each in found.advice) == may_be
+
+
+# linux-coco, January 2024; Ubuntu's forum has it since 2009.
+MODIFIABLE = """\
+[92589.366822] [Firmware Warn]: MTRR: CPU 0: SYSCFG[MtrrFixDramModEn] not cleared by BIOS, clearing this bit
+[92589.376582] smpboot: Booting Node 0 Processor 63 APIC 0x3f
+[92589.378070] [Firmware Warn]: MTRR: CPU 63: SYSCFG[MtrrFixDramModEn] not cleared by BIOS, clearing this bit
+"""
+
+
+@pytest.mark.parametrize("text", [MODIFIABLE, MODIFIABLE.splitlines()[0].partition("] ")[2] + "\n"])
+def test_a_bit_of_amds_that_firmware_left_on(text: str) -> None:
+    found = explained(text)
+    assert found.about.main is not None
+    assert found.about.main.kind is Kind.MTRR_MODIFIABLE
+    assert found.story.danger.startswith("no:")
+    assert "k8_check_syscfg_dram_mod_en()" in found.story.rule
+    assert not found.dump.unread
+
+
+def test_xens_line_alone_is_xens() -> None:
+    line = "mtrr: your CPUs had inconsistent fixed MTRR settings\n"
+    assert "Xen copied the boot CPU's" in story(f"(XEN) {line}").answer
+    assert "Linux copied the boot CPU's" in story(f"[    0.1] {line}").answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # LLVM's form of arch/x86/kernel/cpu/mtrr/cleanup.c, and C.
+        "@.str.1 = private constant [81 x i8] c\"\\014WARNING: BIOS bug: CPU MTRRs don't cover all of "
+        'memory, losing %lluMB of RAM.\\0A\\00", align 1\n',
+        '@.str = constant [45 x i8] c"\\016CPU MTRRs all blank - virtualized system.\\0A\\00", align 1\n',
+        'pr_info("mtrr: no more MTRRs available\\n");\n',
+        'printk(KERN_INFO "%s:%d conflicting memory types %Lx-%Lx %s<->%s\\n", current->comm,\n',
+    ],
+)
+def test_a_program_that_prints_messages_is_no_report(text: str) -> None:
+    assert explained(text).about.main is None
+
+
+def test_a_line_with_a_percent_sign_is_one() -> None:
+    text = "CPU at 100%, and mtrr: no more MTRRs available\n"
+    assert explained(text).about.main is not None
+
+
+def test_the_second_command_line_is_the_first_ones() -> None:
+    line = "ommand line: ro mtrr_gran_size=32M\n"
+    dump = read(f"[    0.000000] C{line}[    0.000000] Kernel c{line}")
+    assert dump.command_line == "ro mtrr_gran_size=32M"
+    assert not dump.unread

@@ -91,6 +91,9 @@ def test_a_kernel_that_the_problem_was_not_got_with() -> None:
         # A wiki's: nobody says that his kernel is 5.14.
         ("Also, this behavior only exists on kernel 5.14 and onwards.", "none"),
         ("it needs to be kernel 5.14", "none"),
+        # LKML, May 2002.
+        ("Re: MTRR problem in kernel 4.7.2+ on Athlon+VIA?", "none"),
+        ("I have kernel 5.16.0+ here", "5.16"),
         (
             "I thought installing DPDK required my Linux installation to be at Linux Kernel 5.0.0. "
             "However the build for kernel modules fails to build at kernel version 5.0.0.",
