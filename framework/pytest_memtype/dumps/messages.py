@@ -52,7 +52,7 @@ _SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
 _QUESTION: Final = re.compile(r"\s?\?")
 #: printf's conversions, calls of printk(), and LLVM's form of the end of a string.
 _SOURCE: Final = re.compile(
-    r"%(?:[sd]\b|#?0?\d{0,2}(?:ll?|L)?[xu](?:\b|MB)|pa\b)|\b(?:pr_[a-z]+|printk\w*|WARN\w*) ?\(|\\0A\\00\""
+    r"%(?:[sd]\b|#?0?\d{0,2}(?:ll?|L)?[xu](?:\b|MB)|pa\b)|\b(?:pr_[a-z]+|printk\w*|WARN(?:_ON)?(?:_ONCE)?)\(|\\0A\\00\""
 )
 #: "Fix the spew of", in front of a message that a changelog names.
 _MENDED: Final = re.compile(

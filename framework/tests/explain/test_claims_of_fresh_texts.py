@@ -321,3 +321,8 @@ def test_the_second_command_line_is_the_first_ones() -> None:
     dump = read(f"[    0.000000] C{line}[    0.000000] Kernel c{line}")
     assert dump.command_line == "ro mtrr_gran_size=32M"
     assert not dump.unread
+
+
+def test_a_line_that_calls_itself_a_warning_is_one() -> None:
+    text = "WARNING (at boot): CPU MTRRs don't cover all of memory, losing 447MB of RAM.\n"
+    assert explained(text).about.main is not None
