@@ -83,7 +83,7 @@ _BETWEEN: Final = re.compile(
     rf"(?:(?:linux|kernel)\s+)?v?{NUMBER}",
     re.I,
 )
-_CHANGES: Final = re.compile(r"\b(?:appear|start|beg[ia]n|br[eo]ke?|regress|stopp?|chang|differ|show)", re.I)
+_CHANGES: Final = re.compile(r"\b(?:appear|start|beg[ia]n|br[eo]ke?|regress|stop|chang|differ|show)", re.I)
 
 _UNAME: Final = re.compile(r"\buname -r\s*$")
 #: A heading of a form: "### Kernel version", "2. What is the Version-Release number of the kernel:".
@@ -161,8 +161,8 @@ _ELSEWHERE_BEHIND: Final = re.compile(
 )
 #: "I didn't get the problem with openSUSE 11.0 and kernel 2.6.25.20"; and a kernel that something else wants.
 _ELSEWHERE_FURTHER: Final = re.compile(
-    r"\b(?:(?:didn't|don't|did not|do not|never) (?:get|see|have|notice|encounter)\b|requir\w+\b"
-    r"|needs? to be\b|fail\w* to (?:build|compile)\b)"
+    r"\b(?:(?:didn't|don't|did not|do not|never) (?:get|see|have|notice|encounter)\b"
+    r"|(?:require[sd]?|requiring)\b|needs? to be\b|fail\w* to (?:build|compile)\b)"
     r"(?:(?!\bto (?!be)|\bwork|\brun)(?:[^.,;\n]|(?<=\d)\.(?=\d))){0,60}$",
     re.I,
 )
