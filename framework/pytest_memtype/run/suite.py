@@ -7,9 +7,9 @@ import glob
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from rich.console import Console
@@ -70,6 +70,24 @@ class Failures:
             self.others += not trouble
 
 
+class Workers:
+    """A plugin for pytest that has pytest-xdist start workers, where it isn't switched off (``-p no:xdist``).
+
+    :param number: Their number; 0 runs the tests in this process.
+    """
+
+    # Not -n on the command line: pytest knows no such option where xdist is off, as its settings may say.
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    # In front of xdist's own, which reads the option.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
+        if config.pluginmanager.has_plugin("xdist"):
+            config.option.numprocesses = self._number
+        return (yield)
+
+
 def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: bool = False) -> int:
     """Run pytest on the project's testcases, or on the tests that ``arguments`` name.
 
@@ -96,6 +114,10 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
     resolved = [_made_ready(known)] if here else []
     command = _command(arguments, known, own=own)
     failures = Failures()
+    if known.numprocesses is None and not known.collect_only:
+        # A target is one machine, and a cluster has workers of its own.
+        alone = known.target != QEMU or known.scheduler is not None
+        plugins = [*plugins, Workers(0 if alone else len(os.sched_getaffinity(0)))]
     if is_log(sys.stdout):
         plugins = [*plugins, LogLines()]
         if not any(os.environ.get(name) for name in _WANTS_COLOUR):
@@ -172,10 +194,6 @@ def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) 
         command += ["-o", f"testpaths={shlex.quote(glob.escape(str(resources.testcases())))}"]
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
-    if known.numprocesses is None and not known.collect_only:
-        # A target is one machine, and a cluster has workers of its own.
-        alone = known.target != QEMU or known.scheduler is not None
-        command += ["-n", str(0 if alone else len(os.sched_getaffinity(0)))]
     return command
 
 

@@ -1,4 +1,4 @@
-"""A state that is saved and loaded: what becomes of it where QEMU stalls. The rest is tested with templates."""
+"""A state that is saved while QEMU stalls, or the disk is full. The rest is tested with templates."""
 
 from __future__ import annotations
 
