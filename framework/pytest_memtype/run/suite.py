@@ -36,6 +36,8 @@ from pytest_memtype.target import QEMU
 # Options of pytest's whose value is an expression, though a file or folder may be called so.
 _EXPRESSIONS: Final = ("-k", "-m")
 _OWN: Final = "the tests of this folder are run; memtype run --suite runs those of the package"
+# Pytest's own values, by which it finds the tests of the suite.
+_SUITES_NAMES: Final = ("python_files=test_*.py", "python_classes=Test", "python_functions=test")
 # By these a user asks for colours where no terminal is.
 _WANTS_COLOUR: Final = ("FORCE_COLOR", "PY_COLORS")
 
@@ -112,7 +114,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
     # A cluster's workers look for QEMU and kernels themselves; the local one's are on this host.
     here = known.target == QEMU and known.scheduler in (None, LOCAL)
     resolved = [_made_ready(known)] if here else []
-    command = _command(arguments, known, own=own)
+    command = _command(arguments, known, own=own, named=bool(named))
     failures = Failures()
     if known.numprocesses is None and not known.collect_only:
         # A target is one machine, and a cluster has workers of its own.
@@ -173,12 +175,13 @@ def _made_ready(known: argparse.Namespace) -> Resolved:
     return Resolved(tuple(known.kernel or ()), tuple(known.guest or ()), tuple(tested))
 
 
-def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) -> list[str]:
+def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool, named: bool) -> list[str]:
     """Pytest's command line.
 
     :param arguments: Ours.
     :param known: The options among them that are ours, or needed before pytest starts.
     :param own: Whether the tests of the current folder are run, where none are named.
+    :param named: Whether tests are named, or these are.
     """
     command = [each for each in arguments if each != "--suite"]
     if known.memtype_dir is None:
@@ -192,6 +195,9 @@ def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) 
     else:
         # It is a list of words, as a shell reads them, and each is a pattern.
         command += ["-o", f"testpaths={shlex.quote(glob.escape(str(resources.testcases())))}"]
+    if not named:
+        # A project's own settings may have other names for its tests, which aren't those of the suite.
+        command += [word for each in _SUITES_NAMES for word in ("-o", each)]
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     return command
