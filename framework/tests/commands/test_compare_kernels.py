@@ -236,7 +236,7 @@ def test_on_github_the_table_goes_into_the_summary(tmp_path: Path, monkeypatch: 
     assert done.exit_code == 1
     text = summary.read_text()
     assert text.startswith("## memtype compare\n\n| operation | ")
-    assert "| ok | ENOMEM | 1 | `test_it step 1` |" in text
+    assert "| ok | ENOMEM | 1 | ` test_it step 1 ` |" in text
 
 
 def test_a_record_brings_no_html_into_markdown(tmp_path: Path) -> None:
