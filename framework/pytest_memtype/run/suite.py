@@ -90,7 +90,9 @@ class Workers:
         return (yield)
 
 
-def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: bool = False) -> int:
+def run_suite(
+    arguments: list[str], *, plugins: Sequence[object] = (), or_own: bool = False, least: int = 1
+) -> int:
     """Run pytest on the project's testcases, or on the tests that ``arguments`` name.
 
     Kernels are made ready first, with their progress shown: pytest's workers can't show any.
@@ -98,8 +100,10 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
     :param arguments: Command line for pytest; ``--suite`` is ours.
     :param plugins: Further plugins for pytest.
     :param or_own: Where no tests are named, nor ``--suite``, run those of the current folder if it has any.
+    :param least: The fewest kernels that the caller has a use for. A cluster's aren't counted.
     :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
     :raises MemtypeError: a kernel can't be had.
+    :raises UsageError: there are fewer kernels than ``least``; nothing has been fetched by then.
     :raises KeyboardInterrupt: pytest was interrupted, and has said so.
     """
     known, others = _read(arguments)
@@ -113,7 +117,7 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
         mirror.stay_offline()
     # A cluster's workers look for QEMU and kernels themselves; the local one's are on this host.
     here = known.target == QEMU and known.scheduler in (None, LOCAL)
-    resolved = [_made_ready(known)] if here else []
+    resolved = [_made_ready(known, least=least)] if here else []
     command = _command(arguments, known, own=own, named=bool(named))
     failures = Failures()
     if known.numprocesses is None and not known.collect_only:
@@ -151,10 +155,11 @@ def _read(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return known, others
 
 
-def _made_ready(known: argparse.Namespace) -> Resolved:
+def _made_ready(known: argparse.Namespace, *, least: int) -> Resolved:
     """Have QEMU, kernels, distributions and accelerator looked at and made ready, with progress shown.
 
     :param known: The options that are ours.
+    :param least: The fewest kernels that there have to be.
     :returns: What the specs of the command line mean.
     """
     with shown(Console(stderr=True)) as progress:
@@ -163,6 +168,9 @@ def _made_ready(known: argparse.Namespace) -> Resolved:
         if warning:
             progress(Remark(warning))
         tested = all_variants(known.kernel, known.guest, progress=progress)
+        if len(tested) < least:
+            only = ", ".join(each.tested for each in tested)
+            raise UsageError(f"{only} is the only kernel; name at least {least}, each with --kernel")
     bundles = {each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))}
     made = next(iter(bundles.values()))
     assert made is not None

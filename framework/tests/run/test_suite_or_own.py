@@ -110,7 +110,9 @@ def test_a_projects_names_for_its_tests_are_not_the_suites(tmp_path: Path) -> No
     (here / "pytest.ini").write_text(
         "[pytest]\npython_files = check_*.py\npython_classes = Check\npython_functions = check_*\n"
     )
-    there = f"resources.testcases = lambda: Path({str(suite)!r}); suite._made_ready = lambda known: object()"
+    there = (
+        f"resources.testcases = lambda: Path({str(suite)!r}); suite._made_ready = lambda *_, **__: object()"
+    )
     imports = "from pathlib import Path; from pytest_memtype.host import resources"
     program = f"{imports}; from pytest_memtype.run import suite; {there}; {PROGRAM}"
     assert "TestIt::test_theirs" in collected(here, program=program).stdout

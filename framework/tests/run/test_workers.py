@@ -11,7 +11,7 @@ import pytest
 # Nothing of these tests wants a guest.
 PROGRAM = """
 from pytest_memtype.run import suite
-suite._made_ready = lambda known: object()
+suite._made_ready = lambda *_, **__: object()
 from pytest_memtype.cli import main
 main()
 """
