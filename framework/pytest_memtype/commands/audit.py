@@ -91,11 +91,12 @@ def _audited(
             raise UsageError(f"{given} is for saved files; the CPU at {qmp} tells that itself: leave it out")
         return audit_qemu(qmp, pid=pid)
     if qmp is None and pid is None and ram is not None and state is not None:
+        named = _VENDOR if vendor is None else vendor
         bits = _PHYSICAL_BITS if physical_bits is None else physical_bits
         if not 32 <= bits <= 52:
             raise UsageError(f"--physical-bits {bits}: an x86-64 CPU has 32 to 52")
         try:
-            return audit_files(ram, state, vendor=vendor_from_cpuid(vendor or _VENDOR), physical_bits=bits)
+            return audit_files(ram, state, vendor=vendor_from_cpuid(named), physical_bits=bits)
         except ValueError as error:
             raise UsageError(f"--vendor: {error}") from None
     raise UsageError("audit: name a guest, either by --qmp SOCKET, or by --ram FILE and --state FILE")
