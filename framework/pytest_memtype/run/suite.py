@@ -30,7 +30,7 @@ from pytest_memtype.run.log_lines import LogLines
 from pytest_memtype.run.options import DEFAULT_LAYOUT, LOCAL, OPTIONS, OptionParser
 from pytest_memtype.run.own_tests import has_own_tests
 from pytest_memtype.run.qualification import chosen
-from pytest_memtype.run.variants import Resolved, all_variants
+from pytest_memtype.run.variants import Resolved, Variant, all_variants
 from pytest_memtype.target import QEMU
 
 # Options of pytest's whose value is an expression, though a file or folder may be called so.
@@ -100,7 +100,7 @@ def run_suite(
     :param arguments: Command line for pytest; ``--suite`` is ours.
     :param plugins: Further plugins for pytest.
     :param or_own: Where no tests are named, nor ``--suite``, run those of the current folder if it has any.
-    :param least: The fewest kernels that the caller has a use for. A cluster's aren't counted.
+    :param least: The fewest kernels that the caller has a use for. A target's isn't counted.
     :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
     :raises MemtypeError: a kernel can't be had.
     :raises UsageError: there are fewer kernels than ``least``; nothing has been fetched by then.
@@ -118,6 +118,9 @@ def run_suite(
     # A cluster's workers look for QEMU and kernels themselves; the local one's are on this host.
     here = known.target == QEMU and known.scheduler in (None, LOCAL)
     resolved = [_made_ready(known, least=least)] if here else []
+    if known.target == QEMU and not here and least > 1:
+        with shown(Console(stderr=True)) as progress:
+            _require(least, all_variants(known.kernel, known.guest, progress=progress))
     command = _command(arguments, known, own=own, named=bool(named))
     failures = Failures()
     if known.numprocesses is None and not known.collect_only:
@@ -168,9 +171,7 @@ def _made_ready(known: argparse.Namespace, *, least: int) -> Resolved:
         if warning:
             progress(Remark(warning))
         tested = all_variants(known.kernel, known.guest, progress=progress)
-        if len(tested) < least:
-            only = ", ".join(each.tested for each in tested)
-            raise UsageError(f"{only} is the only kernel; name at least {least}, each with --kernel")
+        _require(least, tested)
     bundles = {each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))}
     made = next(iter(bundles.values()))
     assert made is not None
@@ -181,6 +182,12 @@ def _made_ready(known: argparse.Namespace, *, least: int) -> Resolved:
                 distribution(each.system, runs, progress=progress)
         chosen(made, known.accel, progress=progress)
     return Resolved(tuple(known.kernel or ()), tuple(known.guest or ()), tuple(tested))
+
+
+def _require(least: int, tested: Sequence[Variant]) -> None:
+    if len(tested) < least:
+        only = ", ".join(each.tested for each in tested)
+        raise UsageError(f"{only} is the only kernel; name at least {least}, each with --kernel")
 
 
 def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool, named: bool) -> list[str]:

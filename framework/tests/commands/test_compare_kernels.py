@@ -114,9 +114,10 @@ def test_a_run_without_records_keeps_its_status(
     assert done.stderr == "memtype: compare: 0 kernels or runs have a record; there is nothing to compare\n"
 
 
+@pytest.mark.parametrize("more", [[], ["--scheduler", "tcp://127.0.0.1:8786"]])
 @pytest.mark.parametrize("kernels", [["set:default"], ["debian:bookworm", "debian:6.1"]])
 def test_one_kernel_is_refused_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch, kernels: list[str]
+    monkeypatch: pytest.MonkeyPatch, kernels: list[str], more: list[str]
 ) -> None:
     """Whether it is named once, or by two names."""
     exact = "debian:6.1.0-56-cloud-amd64"
@@ -125,7 +126,8 @@ def test_one_kernel_is_refused_before_anything_runs(
     qemu = Qemu("qemu", "QEMU 7.2", (7, 2, 0), frozenset(), file_migration=False)
     monkeypatch.setattr(suite, "usable_qemu", lambda **_: qemu)
     monkeypatch.setattr(suite, "ready", lambda _: pytest.fail("a kernel was fetched"))
-    done = CliRunner().invoke(main, ["compare", *(word for each in kernels for word in ("--kernel", each))])
+    named = [word for each in kernels for word in ("--kernel", each)]
+    done = CliRunner().invoke(main, ["compare", *named, *more])
     assert done.exit_code == 2
     assert done.stderr == f"memtype: {exact} is the only kernel; name at least 2, each with --kernel\n"
 
