@@ -4,7 +4,7 @@ The client is that of a run with --scheduler. A task takes 5 to 60 s, median 20:
 The longest are submitted first, as of tests whose times are known. The largest cluster does all tasks,
 smaller ones as many for each worker.
 
-python framework/benchmarks/cluster.py [--workers 10,100,1000] [--tasks 50000] [--scale 1.0]
+python framework/benchmarks/cluster.py [--workers 10,100,1000] [--tasks 50000] [--scale 1.0] [--into FILE]
 
 In small: --workers 5,50 --tasks 500 --scale 0.1
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
-from memtype_support.benchmark import finish, show
+from memtype_support.benchmark import came, finish, show
 from memtype_support.simulated_cluster import Load, measure
 
 
@@ -24,6 +25,9 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=50_000, help="of the largest cluster")
     parser.add_argument("--scale", type=float, default=1.0, help="what times are multiplied by")
     parser.add_argument("--processes", type=int, default=Load.processes, help="that the workers share")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="that gets each size's figures as they come"
+    )
     given = parser.parse_args()
     sizes = [int(each) for each in given.workers.split(",")]
     figures, rows = {}, []
@@ -40,6 +44,7 @@ def main() -> None:
             "tasks_per_second": load.tasks / made.seconds,
             **asdict(made),
         }
+        came({str(workers): figures[str(workers)]}, given.into)
         rows.append(
             (
                 workers,

@@ -4,7 +4,7 @@
 of their own each. Times are those of the whole command, with templates and durations of a run before. Records
 of xdist and local are compared.
 
-python framework/benchmarks/cluster_runs.py [--kernel SPEC]... [-- ARGUMENTS OF PYTEST]
+python framework/benchmarks/cluster_runs.py [--kernel SPEC]... [--into FILE] [-- ARGUMENTS OF PYTEST]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from memtype_support.benchmark import finish, show
+from memtype_support.benchmark import came, finish, show
 from memtype_support.dask_cluster import DaskCluster, dask_cluster
 
 KERNELS = ("debian:bullseye", "debian:bookworm", "debian:trixie-backports")
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument(
         "--kernel", action="append", help="kernels for xdist and local; the first is for one and two"
     )
+    parser.add_argument("--into", type=Path, metavar="FILE", help="that gets each figure as it comes")
     parser.add_argument("arguments", nargs="*", help="of pytest")
     given = parser.parse_args()
     kernels = given.kernel or KERNELS
@@ -80,12 +81,20 @@ def main() -> None:
         # Templates and durations are kept from it.
         seconds_and_run(folder, "--scheduler", "local", *of_all)
         xdist, run = seconds_and_run(folder, *of_all)
+        came({"xdist_s": xdist}, given.into)
         local, by_cluster = seconds_and_run(folder, "--scheduler", "local", *of_all)
+        came({"local_s": local}, given.into)
         compared = json.loads(memtype(folder, "compare", "--json", str(run), str(by_cluster), allowed=(0, 1)))
+        differing = {
+            "changes": float(len(compared["changes"])),
+            "not_under_all": float(compared["not_under_all"]),
+        }
+        came(differing, given.into)
         times = {}
-        for count in (1, 2):
+        for count, word in ((1, "one"), (2, "two")):
             with pinned(folder / f"cluster-{count}", cores[:count]) as cluster:
                 times[count], _ = seconds_and_run(folder, "--scheduler", str(cluster.file), *of_one)
+            came({f"{word}_s": times[count]}, given.into)
     show(
         "The suite, seconds",
         ("workers", "kernels", "seconds"),
@@ -100,8 +109,7 @@ def main() -> None:
         {
             "local_over_xdist": local / xdist,
             "two_over_one": times[1] / times[2],
-            "changes": float(len(compared["changes"])),
-            "not_under_all": float(compared["not_under_all"]),
+            **differing,
         }
     )
 

@@ -80,6 +80,18 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 Figure: TypeAlias = "float | Mapping[str, Figure] | None"
 
 
+def came(figures: Mapping[str, Figure], into: Path | None) -> None:
+    """One JSON line for figures that have come: a benchmark of hours that ends early keeps what it had.
+
+    :param into: A file that gets the line, too, behind those of earlier benchmarks.
+    """
+    line = json.dumps(_rounded(figures))
+    print(line, flush=True)
+    if into is not None:
+        with into.open("a") as file:
+            file.write(f"{line}\n")
+
+
 def finish(figures: Mapping[str, Figure]) -> None:
     """One JSON line for programs, the last that a benchmark prints."""
     print(json.dumps(_rounded(figures)))

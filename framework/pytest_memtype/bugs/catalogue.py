@@ -14,7 +14,7 @@ from typing import Any
 from pytest_memtype.bugs.facts import Bug, facts
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.nearest import did_you_mean
-from pytest_memtype.host.project import folders_here
+from pytest_memtype.host.project import folders_here, is_of_tests, patterns_of_tests
 from pytest_memtype.host.resources import testcases
 
 
@@ -23,7 +23,7 @@ class Reproducer:
     """A file of tests that reproduces a bug, such as those of ``testcases/bugs/``.
 
     :param story: Its docstring behind the first line: report, symptom, cause, fix, source.
-    :param source: Its functions, as text.
+    :param source: Its functions and classes, as text.
     """
 
     bug: Bug
@@ -57,11 +57,12 @@ def known_here() -> tuple[list[Reproducer], list[str]]:
 def _of_the_user() -> list[Path]:
     """The user's files of tests that are marked with a bug."""
     ours = testcases().resolve()
+    patterns = patterns_of_tests()
     paths = [
         path
         for folder in folders_here()
-        for pattern in ("test_*.py", "*_test.py")
-        for path in sorted(folder.glob(pattern))
+        for path in sorted(folder.glob("*.py"))
+        if is_of_tests(path, patterns)
     ]
     return [
         path
@@ -162,10 +163,10 @@ def _loaded(path: Path) -> Any:
 
 
 def _functions(path: Path) -> str:
-    """The text of a file from the first function, with its decorators, to the end."""
+    """The text of a file from the first function or class, with its decorators, to the end."""
     text = path.read_text()
-    functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
-    if not functions:
+    found = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    if not found:
         raise UsageError(f"{path}: it has no test")
-    first = min([functions[0].lineno, *(each.lineno for each in functions[0].decorator_list)])
+    first = min([found[0].lineno, *(each.lineno for each in found[0].decorator_list)])
     return "\n".join(text.splitlines()[first - 1 :])

@@ -22,6 +22,10 @@ from pytest_memtype.x86.effective import vendor_from_cpuid
 
 CONFLICTS: Final = 1
 
+# Those of QEMU's CPU qemu64.
+_VENDOR: Final = "AuthenticAMD"
+_PHYSICAL_BITS: Final = 40
+
 
 @click.command()
 @click.option(
@@ -32,8 +36,8 @@ CONFLICTS: Final = 1
 @click.option(
     "--state", type=click.Path(path_type=Path), metavar="FILE", help="Saved device state, with --ram."
 )
-@click.option("--vendor", default="AuthenticAMD", help="CPU vendor of saved files (default: AuthenticAMD).")
-@click.option("--physical-bits", default=40, help="Address width of their CPU (default: 40).")
+@click.option("--vendor", help=f"CPU vendor of saved files (default: {_VENDOR}).")
+@click.option("--physical-bits", type=int, help=f"Address width of their CPU (default: {_PHYSICAL_BITS}).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Draw memory by type, too.")
 def audit(
@@ -41,8 +45,8 @@ def audit(
     pid: int | None,
     ram: Path | None,
     state: Path | None,
-    vendor: str,
-    physical_bits: int,
+    vendor: str | None,
+    physical_bits: int | None,
     as_json: bool,
     svg: Path | None,
 ) -> None:
@@ -74,15 +78,25 @@ def audit(
 
 
 def _audited(
-    qmp: Path | None, pid: int | None, ram: Path | None, state: Path | None, vendor: str, physical_bits: int
+    qmp: Path | None,
+    pid: int | None,
+    ram: Path | None,
+    state: Path | None,
+    vendor: str | None,
+    physical_bits: int | None,
 ) -> Audit:
     if qmp is not None and ram is None and state is None:
+        if vendor is not None or physical_bits is not None:
+            given = "--vendor" if vendor is not None else "--physical-bits"
+            raise UsageError(f"{given} is for saved files; the CPU at {qmp} tells that itself: leave it out")
         return audit_qemu(qmp, pid=pid)
     if qmp is None and pid is None and ram is not None and state is not None:
-        if not 32 <= physical_bits <= 52:
-            raise UsageError(f"--physical-bits {physical_bits}: an x86-64 CPU has 32 to 52")
+        named = _VENDOR if vendor is None else vendor
+        bits = _PHYSICAL_BITS if physical_bits is None else physical_bits
+        if not 32 <= bits <= 52:
+            raise UsageError(f"--physical-bits {bits}: an x86-64 CPU has 32 to 52")
         try:
-            return audit_files(ram, state, vendor=vendor_from_cpuid(vendor), physical_bits=physical_bits)
+            return audit_files(ram, state, vendor=vendor_from_cpuid(named), physical_bits=bits)
         except ValueError as error:
             raise UsageError(f"--vendor: {error}") from None
     raise UsageError("audit: name a guest, either by --qmp SOCKET, or by --ram FILE and --state FILE")

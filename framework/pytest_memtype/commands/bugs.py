@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -49,10 +49,12 @@ def bugs(ctx: click.Context) -> None:
       memtype bugs show vma-split-leak
     """
     if ctx.invoked_subcommand is None:
-        table, problems = listing()
-        stdout().print(table)
+        console = stdout()
+        tables, problems = listing(width=console.width)
+        for table in tables:
+            console.print(table)
         # Not click.echo(), which writes UTF-8 to an output that says it is ASCII (8.1).
-        stdout().print(LEGEND, markup=False, highlight=False, soft_wrap=True)
+        console.print(LEGEND, markup=False, highlight=False, soft_wrap=True)
         for problem in problems:
             click.echo(f"memtype: not read: {problem}", err=True)
 
@@ -115,23 +117,60 @@ def bug_pages(folder: Path) -> None:
 LEGEND = "● has it, ○ has not, by what is known; last run here: R reproduced, A absent, F failed, S skipped"
 
 
-def listing() -> tuple[Table, list[str]]:
-    """A table, bugs down and kernels of the cache across; and a line for each file that can't be read."""
+# Columns of a terminal that a title needs, to be read.
+_TITLE = 30
+
+
+def listing(*, width: int) -> tuple[list[Table], list[str]]:
+    """Tables, bugs down and kernels of the cache across; and a line for each file that can't be read.
+
+    It is one table where titles have room beside all kernels. Else they have a table of their own, and below
+    it are as many kernels beside each other as fit.
+
+    :param width: The columns of the terminal.
+    """
     kernels = sorted({parse_version(each.kernel.version) for each in cached() if each.kernel})
     seen = {(cell.bug, number_of(cell.version)): cell.status for _, cell in _cells()}
+    found, problems = known_here()
+    headings = [_heading(kernel) for kernel in kernels]
+    # With a space on both sides of each column.
+    left = width - max(len(each.bug.id) for each in found) - 2
+    across = max([len(line) + 2 for heading in headings for line in heading.split("\n")], default=1)
+    if len(kernels) * across + _TITLE + 2 <= left:
+        return [_table(found, kernels, seen, titled=True)], problems
+    most = max(1, left // across)
+    parts = [kernels[first : first + most] for first in range(0, len(kernels), most)]
+    titles = _table(found, [], seen, titled=True)
+    return [titles, *(_table(found, part, seen, titled=False) for part in parts)], problems
+
+
+def _table(
+    found: Iterable[Reproducer],
+    kernels: Sequence[Version],
+    seen: Mapping[tuple[str, tuple[int, ...]], str],
+    *,
+    titled: bool,
+) -> Table:
+    """A table with a row for each bug.
+
+    :param found: The bugs' reproducers.
+    :param kernels: The versions that have a column each.
+    :param seen: What came of the last run of a bug on a version.
+    :param titled: Whether the bugs' titles have a column.
+    """
     table = Table(box=None, header_style="bold")
     table.add_column("bug", no_wrap=True)
     for kernel in kernels:
         table.add_column(_heading(kernel), no_wrap=True)
-    table.add_column("what goes wrong", overflow="fold")
-    found, problems = known_here()
+    if titled:
+        table.add_column("what goes wrong", overflow="fold")
     for each in found:
         marks = [
             ("●" if each.bug.present(kernel) else "○") + seen.get((each.bug.id, kernel), "")[:1]
             for kernel in kernels
         ]
-        table.add_row(each.bug.id, *marks, Text(each.bug.title))
-    return table, problems
+        table.add_row(each.bug.id, *marks, *([Text(each.bug.title)] if titled else []))
+    return table
 
 
 def run(names: Sequence[str], kernels: Iterable[str]) -> int:

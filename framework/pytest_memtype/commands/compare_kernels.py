@@ -93,12 +93,15 @@ def compare_kernels(kernels: Sequence[str], arguments: Sequence[str]) -> tuple[i
     :param arguments: Further command line for pytest.
     :returns: The run's exit status, see :func:`run_suite`, and the comparison.
     :raises MemtypeError: a kernel can't be had.
-    :raises UsageError: there is nothing to compare; it has the run's exit status, if that isn't 0.
+    :raises UsageError: there is nothing to compare. Where that shows before the run, nothing is run; else it
+        has the run's exit status, if that isn't 0.
     """
     collector = _Collector()
     options = [option for kernel in kernels for option in ("--kernel", kernel)]
     with contextlib.redirect_stdout(sys.stderr):
-        status = run_suite([*options, "-q", "--no-summary", *arguments], plugins=[collector], or_own=True)
+        status = run_suite(
+            [*options, "-q", "--no-summary", *arguments], plugins=[collector], or_own=True, least=2
+        )
     try:
         return status, compared([collector.run], failed=collector.failed)
     except UsageError as error:

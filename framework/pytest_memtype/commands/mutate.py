@@ -18,6 +18,7 @@ from pytest_memtype.commands.offline import offline
 from pytest_memtype.errors import HostError, KernelError, UsageError, reason
 from pytest_memtype.host import resources
 from pytest_memtype.host.nearest import did_you_mean
+from pytest_memtype.host.no_locks import locking
 from pytest_memtype.host.progress import shown
 from pytest_memtype.kernels.local import find_local
 from pytest_memtype.kernels.mutant_catalogue import NONE, Mutant, catalogue
@@ -116,7 +117,8 @@ def _alone(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / "lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        with locking(folder / "lock", advice="name a folder on another one with --work"):
+            lock.acquire(timeout=0)
     except Timeout:
         raise HostError(
             f"{folder}: another memtype mutate is at work there; wait for it, or name another folder "

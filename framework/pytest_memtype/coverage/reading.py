@@ -7,7 +7,6 @@ by the first of its clones, and a test's own counters are those of its guest les
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -73,10 +72,12 @@ def write(reading: Reading, folder: Path, name: str) -> None:
     place.mkdir(exist_ok=True)
     part = place / f".{name}-{os.getpid()}"
     part.write_bytes(msgspec.json.encode(reading))
-    # Workers may read the same template at the same time; any of the readings will do.
-    with contextlib.suppress(FileExistsError):
-        os.link(part, place / f"{name}.json")
-    part.unlink()
+    # Workers may read the same template at the same time; any of the readings will do. Not by a link, which
+    # would fail where a file is, and on file systems that have none.
+    if has(folder, name):
+        part.unlink()
+    else:
+        part.replace(place / f"{name}.json")
 
 
 def has(folder: Path, name: str) -> bool:

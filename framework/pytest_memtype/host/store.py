@@ -23,6 +23,7 @@ from typing import Final
 
 from pytest_memtype.errors import HostError, reason
 from pytest_memtype.host.checksum import checksum_of, whole
+from pytest_memtype.host.no_locks import locking
 from pytest_memtype.host.progress import Progress, Remark, silent
 from pytest_memtype.host.trust import require_ours
 
@@ -92,7 +93,8 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
 
     :param cache: The build folder, or a template's folder.
     :param progress: Called with a line where another run holds the lock.
-    :raises HostError: another run held it for an hour, or the wait was interrupted.
+    :raises HostError: another run held it for an hour, the wait was interrupted, or the file system has no
+        locks.
     """
     # A warm start never gets here, and filelock is slow to load.
     from filelock import FileLock, Timeout
@@ -102,7 +104,8 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
     def acquire(seconds: float) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                lock.acquire(timeout=seconds)
+                with locking(cache / "lock"):
+                    lock.acquire(timeout=seconds)
             except (FileNotFoundError, FileExistsError):
                 # remove_unused() of another run came between the making of the folder and this, or in this.
                 if not left:
@@ -137,12 +140,17 @@ def exclusive(cache: Path, progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def exclusive_if_free(cache: Path) -> Iterator[bool]:
-    """Hold the lock like :func:`exclusive` if no other run does; yields at once whether that is so."""
+    """Hold the lock like :func:`exclusive` if no other run does; yields at once whether that is so.
+
+    :param cache: The build folder, or a template's folder.
+    :raises HostError: the file system has no locks.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(cache / "lock")
     try:
-        lock.acquire(timeout=0)
+        with locking(cache / "lock"):
+            lock.acquire(timeout=0)
     except (Timeout, FileNotFoundError, FileExistsError):
         # Another run holds it, or has removed the folder.
         yield False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def cached() -> list[CachedKernel]:
     for path in (*kits(cache), *_children(cache / "bundles")):
         # Both are named RELEASE-HASH.
         folders.setdefault(path.name.rpartition("-")[0], []).append(path)
-    return [_cached(release, tuple(paths)) for release, paths in sorted(folders.items())]
+    found = (_cached(release, paths) for release, paths in sorted(folders.items()))
+    return [each for each in found if each is not None]
 
 
 @dataclass(frozen=True)
@@ -151,14 +153,27 @@ def _children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _cached(release: str, paths: tuple[Path, ...]) -> CachedKernel:
-    own_kits = [path for path in paths if path.parent.name == "kits"]
-    known = [kernel for kernel in map(kernel_of, paths) if kernel is not None]
+def _cached(release: str, paths: Iterable[Path]) -> CachedKernel | None:
+    """A kernel in the cache; None if all that it has there is being removed by another run.
+
+    :param release: Its release.
+    :param paths: The folders of its kits and bundles.
+    """
+    sizes: dict[Path, int] = {}
+    fetched = 0.0
+    for path in paths:
+        with suppress(FileNotFoundError):
+            size, changed = size_of(path), path.stat().st_mtime
+            sizes[path], fetched = size, max(fetched, changed)
+    if not sizes:
+        return None
+    known = [kernel for kernel in map(kernel_of, sizes) if kernel is not None]
+    kit = sum(size for path, size in sizes.items() if path.parent.name == "kits")
     return CachedKernel(
         release=release,
         kernel=known[0] if known else None,
-        kit=sum(size_of(path) for path in own_kits),
-        bundles=sum(size_of(path) for path in paths if path not in own_kits),
-        fetched=max(path.stat().st_mtime for path in paths),
-        paths=paths,
+        kit=kit,
+        bundles=sum(sizes.values()) - kit,
+        fetched=fetched,
+        paths=tuple(sizes),
     )

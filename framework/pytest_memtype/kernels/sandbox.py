@@ -83,7 +83,7 @@ def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finis
     # objtool of 7.3 looks up its stack there, which it uses in a message about an overflow only.
     maps = kit / "proc" / "self" / "maps"
     maps.parent.mkdir(parents=True, exist_ok=True)
-    maps.write_text(Path("/proc/self/maps").read_text())
+    maps.write_bytes(Path("/proc/self/maps").read_bytes())
     inside = kit / "src"
     shutil.copytree(source, inside, dirs_exist_ok=True)
     try:

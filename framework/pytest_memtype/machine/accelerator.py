@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 import msgspec
 
 from pytest_memtype.errors import GuestError, GuestHung, HostError
+from pytest_memtype.host.no_locks import locking
 from pytest_memtype.host.private_folder import PrivateFolder
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.machine.machine import Machine
@@ -204,14 +205,15 @@ def _alone(cache: Path) -> Iterator[None]:
     """Hold the lock that lets one process at a time try KVM.
 
     :param cache: An existing folder, for the lock.
-    :raises HostError: another process holds the lock for too long.
+    :raises HostError: another process holds the lock for too long, or the file system has no locks.
     """
     # Slow to load, and a choice that was made before doesn't need it.
     from filelock import FileLock, Timeout
 
     lock = FileLock(cache / _LOCK)
     try:
-        lock.acquire(timeout=_LOCK_SECONDS)
+        with locking(cache / _LOCK):
+            lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout:
         raise HostError(
             f"{cache / _LOCK}: another run has been trying KVM for {_LOCK_SECONDS:.0f} s; "

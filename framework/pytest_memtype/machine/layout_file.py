@@ -37,14 +37,14 @@ from typing import Any
 from pytest_memtype.errors import LayoutError, UsageError
 from pytest_memtype.host.files import read_text
 from pytest_memtype.host.nearest import unknown
-from pytest_memtype.host.project import folders_here
+from pytest_memtype.host.project import folders_here, is_of_tests, patterns_of_tests
 from pytest_memtype.machine.layout import NAME, Layout
 from pytest_memtype.x86.memtype import parse_memtype
 from pytest_memtype.x86.mtrr import MtrrRange, range_of_mask
 from pytest_memtype.x86.size import parse_size
 
-#: The test files beside which a TOML file may be a layout.
-_TESTS = ("test_*.py", "*_test.py", "conftest.py")
+#: Beside such a file of pytest's, as beside files of tests, a TOML file may be a layout.
+_CONFTEST = "conftest.py"
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,18 @@ def layout_folders(named: Iterable[Path] = (), *, start: Path | None = None) -> 
     :param start: The folder that the command is started in; None is for the current folder.
     """
     named = list(named)
+    patterns = (*patterns_of_tests(start), _CONFTEST)
     found = []
     for folder in folders_here(start, named=named):
         if folder.name == "layouts":
             found.append(folder)
-        elif folder in named or _has_tests(folder) or folder == (start or Path()).absolute():
+        elif folder in named or _has_tests(folder, patterns) or folder == (start or Path()).absolute():
             found += folders_of_tests(folder)
     return list(dict.fromkeys(found))
 
 
-def _has_tests(folder: Path) -> bool:
-    return any(True for pattern in _TESTS for _ in folder.glob(pattern))
+def _has_tests(folder: Path, patterns: Iterable[str]) -> bool:
+    return any(is_of_tests(each.absolute(), patterns) for each in folder.glob("*.py"))
 
 
 def layout_files(folders: Sequence[Path] = ()) -> tuple[LayoutFile, ...]:

@@ -15,7 +15,7 @@ from pytest_memtype.machine.wait import Waiter
 from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 
 # proc(5), /proc/pid/maps: addresses, permissions, offset, device and inode (0: no file), path.
-_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+ [1-9]\d*) .*")
+_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+ [1-9]\d*) .*")
 
 
 @shown_in_hexadecimal("first", "last", "address")
@@ -57,7 +57,7 @@ class GuestMemory:
             # It has ended, and nobody has waited for it yet (seen with Linux 6.18).
             raise waiter.ended("reaching the guest's memory") from None
         try:
-            maps = Path(f"/proc/{pid}/maps").read_text()
+            maps = Path(f"/proc/{pid}/maps").read_bytes()
             self._windows = _windows(maps, sum(each.size for each in ram))
             self._ram = [RamRange(each.start, each.size, self._mapped(each, pid)) for each in ram]
         except BaseException:
@@ -110,7 +110,7 @@ class GuestMemory:
         place = self._in_process(piece.offset, piece.size)
         if place is None:
             # The file is empty for a process that has ended.
-            if not self._windows and not Path(f"/proc/{pid}/maps").read_text():
+            if not self._windows and not Path(f"/proc/{pid}/maps").read_bytes():
                 raise self._waiter.ended("looking for the guest's memory")
             raise HostError(
                 f"the guest's memory can't be reached from outside: /proc/{pid}/maps has no mapping of its "
@@ -141,18 +141,18 @@ def host_address(monitor: Callable[[str], str], address: int) -> int:
     return int(match[1], 16)
 
 
-def _windows(maps: str, size: int) -> list[_Window]:
+def _windows(maps: bytes, size: int) -> list[_Window]:
     """The mappings of the file that is ``size`` bytes long, which is the guest's RAM.
 
     The name doesn't tell: a template that is removed while a clone lives is renamed first, and one that boots
     has its memory in no folder.
 
-    :param maps: ``/proc/PID/maps`` of QEMU.
+    :param maps: ``/proc/PID/maps`` of QEMU, in which names of files are any bytes but the end of a line.
     :param size: Bytes of all RAM.
     :raises HostError: another file is as long, such as one of ``hardware(objects=...)``.
     """
-    files: dict[str, list[_Window]] = {}
-    for line in maps.splitlines():
+    files: dict[bytes, list[_Window]] = {}
+    for line in maps.split(b"\n"):
         match = _MAPPING.fullmatch(line)
         if match:
             start, end, offset = (int(match[number], 16) for number in (1, 2, 3))

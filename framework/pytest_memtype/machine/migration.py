@@ -36,9 +36,10 @@ def save_state(qmp: Qmp, file: Path) -> None:
 
     :param qmp: The control connection of the stopped guest's QEMU, which sends events of migration.
     :param file: The path of the new file; none may be there.
-    :raises GuestError: QEMU ended or could not save it.
+    :raises GuestError: QEMU ended, could not save it, or stalled.
     :raises OSError: the disk is full; the guest can go on.
     """
+    doing = "saving the guest's state"
     # Not exec:cat, whose writes may fail, or be unfinished, when QEMU says that all is sent.
     ours, theirs = socket.socketpair()
     # A clone has an event from its own restoration.
@@ -51,15 +52,17 @@ def save_state(qmp: Qmp, file: Path) -> None:
         try:
             with ours.makefile("rb") as stream, file.open("xb") as to:
                 shutil.copyfileobj(stream, to)
-        except OSError:
+        except OSError as error:
             # First, because QEMU answers no command while it waits to send its devices' state (QEMU 7.2: it
             # is written under the lock that the monitor wants).
             ours.close()
             qmp.execute("migrate_cancel")
+            if isinstance(error, TimeoutError):
+                raise qmp.hung(doing, COMMAND) from None
             raise
     end = qmp.wait_for_event(
         lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"),
-        doing="saving the guest's state",
+        doing=doing,
         after=before,
     )
     if end["data"]["status"] == "failed":

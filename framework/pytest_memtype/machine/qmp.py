@@ -203,6 +203,14 @@ class Qmp:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._done)
 
+    def hung(self, doing: str, timeout: float) -> GuestError:
+        """The error that explains a deadline of ``timeout`` seconds, of a wait beside this connection.
+
+        :param doing: What the wait was for.
+        :param timeout: The seconds that QEMU had.
+        """
+        return self._waiter.hung(doing, timeout)
+
     def settle(self) -> None:
         """Wait until the last messages of a QEMU that is gone are in :attr:`events`."""
         self._quietly(_closed(self._client), EXIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -27,10 +28,9 @@ def write_rerun(guest: QemuConfig, folder: Path) -> str:
                 shutil.copyfile(guest.boot_rom, rom)
                 guest = dataclasses.replace(guest, boot_rom=rom)
         script = folder / "rerun.sh"
-        script.write_text(
-            "#!/bin/sh\n# Boots the same guest, with a shell on its console. Ctrl-A X ends QEMU.\n"
-            f'exec {rerun_command(guest)} "$@"\n'
-        )
+        text = "#!/bin/sh\n# Boots the same guest, with a shell on its console. Ctrl-A X ends QEMU.\n"
+        # The names of files are any bytes.
+        script.write_bytes(os.fsencode(f'{text}exec {rerun_command(guest)} "$@"\n'))
         script.chmod(0o755)
         return str(script)
     return rerun_command(guest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,20 @@ def pytest_testnodedown(node: Any) -> None:
         if remark not in said:
             said.add(remark)
             progress_of(node.config)(remark)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Name a file outside of pytest's root folder that was given by itself in the ids of its tests.
+
+    They would begin with ``::``, and tests of several such files would have the same ids, which
+    stand in records and name folders of logs.
+    """
+    root = parent.config.rootpath
+    if module_path.is_relative_to(root) or not parent.session.isinitpath(module_path):
+        return None
+    made = pytest.Module.from_parent(parent, path=module_path, nodeid=os.path.relpath(module_path, root))
+    assert isinstance(made, pytest.Module)
+    return made
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

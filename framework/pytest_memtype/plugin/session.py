@@ -21,7 +21,7 @@ from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
 from pytest_memtype.plugin.config import check_base, progress_of, run_of
 from pytest_memtype.plugin.target import the_target
-from pytest_memtype.report.record import in_ids
+from pytest_memtype.report.record import in_ids, split_id
 from pytest_memtype.run.session import Session
 from pytest_memtype.run.variants import Resolved, Variant, all_variants
 
@@ -123,13 +123,13 @@ def variant_by_id(config: pytest.Config, nodeid: str) -> Variant | None:
     :param config: The configuration of the process that talks to the user.
     :param nodeid: pytest's node id, ``test_it.py::test_it[debian:6.1-UC]``.
     """
-    _, _, parameters = nodeid.partition("[")
+    parameters = split_id(nodeid)[1] or ""
     resolved = _resolved(config)
     known = [
         each
         for each in (config.stash.get(_variants, []) if resolved is None else resolved.variants)
         for name in (each.name, in_ids(each.name))
-        if parameters.startswith((f"{name}]", f"{name}-"))
+        if parameters == name or parameters.startswith(f"{name}-")
     ]
     # "debian:6.1" and "debian:6.1-rt" both begin so.
     return max(known, key=lambda each: len(each.name), default=None)

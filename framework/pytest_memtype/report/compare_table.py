@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_memtype.report.compare import Change, Column, changes, differences
+from pytest_memtype.report.job_summary import code
 from pytest_memtype.report.record import Record, apart, tested
 
 
@@ -39,11 +40,14 @@ def markdown(names: Sequence[str], found: Sequence[Change]) -> str:
     """The table of changes in Markdown: a row for each, as in :func:`compare_table`."""
     head = ["operation", *map(short, names), "times", "example"]
     rows = [
-        [change.operation, *change.answers, str(len(change.differences)), f"`{example(change)}`"]
+        [
+            *map(escaped, (change.operation, *change.answers, str(len(change.differences)))),
+            code(example(change)),
+        ]
         for change in found
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(map(escaped, line)) + " |\n" for line in lines)
+    lines = [[*map(escaped, head)], ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def escaped(text: str) -> str:

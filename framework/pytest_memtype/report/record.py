@@ -71,16 +71,25 @@ def in_ids(name: str) -> str:
     return name.encode("unicode_escape").decode("ascii")
 
 
+def split_id(test: str) -> tuple[str, str | None]:
+    """A node id in front of the ids of its parameters, and these without brackets; None where it has none."""
+    # Names of folders may have brackets, and parameters colons.
+    file, colons, name = test.partition(".py::") if ".py::" in test else ("", "", test)
+    name, bracket, parameters = name.partition("[")
+    return f"{file}{colons}{name}", parameters.removesuffix("]") if bracket else None
+
+
 def case_of(test: str, kernel: str) -> str:
     """A test's node id without the id of its kernel, which stands among those of its parameters."""
-    name, bracket, parameters = test.partition("[")
-    inner = parameters.removesuffix("]")
+    name, inner = split_id(test)
+    if inner is None:
+        return name
     kernel = in_ids(kernel) if in_ids(kernel) in inner else kernel
     if inner == kernel:
         return name
     for shape in (f"{kernel}-", f"-{kernel}"):
         inner = inner.replace(shape, "", 1)
-    return f"{name}[{inner}]" if bracket else name
+    return f"{name}[{inner}]"
 
 
 def where_of(record: Record) -> str:

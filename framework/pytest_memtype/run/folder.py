@@ -86,7 +86,8 @@ def is_name_of_a_run(name: str) -> bool:
 
 def test_folder(run: Path, test: str) -> Path:
     """The folder of one test's logs, named after its node id."""
-    readable = re.sub(r"[^A-Za-z0-9_.=-]+", "-", test).strip("-")[-150:]
+    # Nor does the name begin with the dots of a file outside of the root folder: it would be hidden.
+    readable = re.sub(r"[^A-Za-z0-9_.=-]+", "-", test).strip("-").lstrip(".-")[-150:]
     # Two tests may differ only in characters that a file name shouldn't have.
     return run / f"{readable}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from pytest_memtype.host import resources
+from pytest_memtype.host.project import is_of_tests, patterns_of_tests
 
-# pytest's defaults for the names of files with tests (python_files).
-_NAMES: Final = ("test_*.py", "*_test.py")
 # As pytest has it (norecursedirs): folders in which it looks for none.
 _ELSEWHERE: Final = (".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}", "*.egg")
 # At the top of each source tree of Linux: its scripts and tools have Python tests of their own.
@@ -27,13 +26,14 @@ def has_own_tests(folder: Path) -> bool:
     """
     if folder.is_relative_to(resources.testcases().parent):
         return False
+    patterns = patterns_of_tests(folder)
     for number, (place, folders, files) in enumerate(os.walk(folder)):
         if number >= _MOST_FOLDERS:
             return False
         if _LINUX.issubset(files):
             folders.clear()
             continue
-        if any(fnmatch.fnmatch(file, name) for file in files for name in _NAMES):
+        if any(is_of_tests(Path(place, file), patterns) for file in files if file.endswith(".py")):
             return True
         folders[:] = [
             each

@@ -7,9 +7,9 @@ import glob
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from rich.console import Console
@@ -30,12 +30,14 @@ from pytest_memtype.run.log_lines import LogLines
 from pytest_memtype.run.options import DEFAULT_LAYOUT, LOCAL, OPTIONS, OptionParser
 from pytest_memtype.run.own_tests import has_own_tests
 from pytest_memtype.run.qualification import chosen
-from pytest_memtype.run.variants import Resolved, all_variants
+from pytest_memtype.run.variants import Resolved, Variant, all_variants
 from pytest_memtype.target import QEMU
 
 # Options of pytest's whose value is an expression, though a file or folder may be called so.
 _EXPRESSIONS: Final = ("-k", "-m")
 _OWN: Final = "the tests of this folder are run; memtype run --suite runs those of the package"
+# Pytest's own values, by which it finds the tests of the suite.
+_SUITES_NAMES: Final = ("python_files=test_*.py", "python_classes=Test", "python_functions=test")
 # By these a user asks for colours where no terminal is.
 _WANTS_COLOUR: Final = ("FORCE_COLOR", "PY_COLORS")
 
@@ -70,7 +72,27 @@ class Failures:
             self.others += not trouble
 
 
-def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: bool = False) -> int:
+class Workers:
+    """A plugin for pytest that has pytest-xdist start workers, where it isn't switched off (``-p no:xdist``).
+
+    :param number: Their number; 0 runs the tests in this process.
+    """
+
+    # Not -n on the command line: pytest knows no such option where xdist is off, as its settings may say.
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    # In front of xdist's own, which reads the option.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
+        if config.pluginmanager.has_plugin("xdist"):
+            config.option.numprocesses = self._number
+        return (yield)
+
+
+def run_suite(
+    arguments: list[str], *, plugins: Sequence[object] = (), or_own: bool = False, least: int = 1
+) -> int:
     """Run pytest on the project's testcases, or on the tests that ``arguments`` name.
 
     Kernels are made ready first, with their progress shown: pytest's workers can't show any.
@@ -78,8 +100,10 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
     :param arguments: Command line for pytest; ``--suite`` is ours.
     :param plugins: Further plugins for pytest.
     :param or_own: Where no tests are named, nor ``--suite``, run those of the current folder if it has any.
+    :param least: The fewest kernels that the caller has a use for. A target's isn't counted.
     :returns: 0 all as expected, 1 a verdict differs, 2 usage, 3 the host or a guest could not be used.
     :raises MemtypeError: a kernel can't be had.
+    :raises UsageError: there are fewer kernels than ``least``; nothing has been fetched by then.
     :raises KeyboardInterrupt: pytest was interrupted, and has said so.
     """
     known, others = _read(arguments)
@@ -93,9 +117,16 @@ def run_suite(arguments: list[str], *, plugins: Sequence[object] = (), or_own: b
         mirror.stay_offline()
     # A cluster's workers look for QEMU and kernels themselves; the local one's are on this host.
     here = known.target == QEMU and known.scheduler in (None, LOCAL)
-    resolved = [_made_ready(known)] if here else []
-    command = _command(arguments, known, own=own)
+    resolved = [_made_ready(known, least=least)] if here else []
+    if known.target == QEMU and not here and least > 1:
+        with shown(Console(stderr=True)) as progress:
+            _require(least, all_variants(known.kernel, known.guest, progress=progress))
+    command = _command(arguments, known, own=own, named=bool(named))
     failures = Failures()
+    if known.numprocesses is None and not known.collect_only:
+        # A target is one machine, and a cluster has workers of its own.
+        alone = known.target != QEMU or known.scheduler is not None
+        plugins = [*plugins, Workers(0 if alone else len(os.sched_getaffinity(0)))]
     if is_log(sys.stdout):
         plugins = [*plugins, LogLines()]
         if not any(os.environ.get(name) for name in _WANTS_COLOUR):
@@ -127,10 +158,11 @@ def _read(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return known, others
 
 
-def _made_ready(known: argparse.Namespace) -> Resolved:
+def _made_ready(known: argparse.Namespace, *, least: int) -> Resolved:
     """Have QEMU, kernels, distributions and accelerator looked at and made ready, with progress shown.
 
     :param known: The options that are ours.
+    :param least: The fewest kernels that there have to be.
     :returns: What the specs of the command line mean.
     """
     with shown(Console(stderr=True)) as progress:
@@ -139,6 +171,7 @@ def _made_ready(known: argparse.Namespace) -> Resolved:
         if warning:
             progress(Remark(warning))
         tested = all_variants(known.kernel, known.guest, progress=progress)
+        _require(least, tested)
     bundles = {each.spec: each.made for each in ready(list(dict.fromkeys(each.kernel for each in tested)))}
     made = next(iter(bundles.values()))
     assert made is not None
@@ -151,12 +184,19 @@ def _made_ready(known: argparse.Namespace) -> Resolved:
     return Resolved(tuple(known.kernel or ()), tuple(known.guest or ()), tuple(tested))
 
 
-def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) -> list[str]:
+def _require(least: int, tested: Sequence[Variant]) -> None:
+    if len(tested) < least:
+        only = ", ".join(each.tested for each in tested)
+        raise UsageError(f"{only} is the only kernel; name at least {least}, each with --kernel")
+
+
+def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool, named: bool) -> list[str]:
     """Pytest's command line.
 
     :param arguments: Ours.
     :param known: The options among them that are ours, or needed before pytest starts.
     :param own: Whether the tests of the current folder are run, where none are named.
+    :param named: Whether tests are named, or these are.
     """
     command = [each for each in arguments if each != "--suite"]
     if known.memtype_dir is None:
@@ -170,12 +210,11 @@ def _command(arguments: Sequence[str], known: argparse.Namespace, *, own: bool) 
     else:
         # It is a list of words, as a shell reads them, and each is a pattern.
         command += ["-o", f"testpaths={shlex.quote(glob.escape(str(resources.testcases())))}"]
+    if not named:
+        # A project's own settings may have other names for its tests, which aren't those of the suite.
+        command += [word for each in _SUITES_NAMES for word in ("-o", each)]
     # The plugin is imported already: by this very module.
     command += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
-    if known.numprocesses is None and not known.collect_only:
-        # A target is one machine, and a cluster has workers of its own.
-        alone = known.target != QEMU or known.scheduler is not None
-        command += ["-n", str(0 if alone else len(os.sched_getaffinity(0)))]
     return command
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.bugs.catalogue import catalogue, find
+from pytest_memtype.bugs.catalogue import catalogue, find, is_suites, known_here
 from pytest_memtype.bugs.pages import pages, write_pages
 from pytest_memtype.errors import UsageError
 
@@ -34,6 +34,29 @@ def test_facts_story_and_source(tmp_path: Path) -> None:
     assert (found.bug.id, found.bug.fixed, found.bug.core) == ("leak", "6.16", "Process.write")
     assert found.story == "Reported by Nobody.\n\nSymptom: ``pat_memtype_list`` is long."
     assert found.source.splitlines()[:2] == ["@pytest.mark.timeout(5)", "def test_leak(guest, bug):"]
+
+
+def test_a_reproducer_in_a_class(tmp_path: Path) -> None:
+    tests = REPRODUCER.replace("@pytest", "    @pytest").replace("def test", "    def test")
+    text = tests.replace("    bug.harm", "        bug.harm").replace(
+        "\n\n    @", "\n\n@pytest.mark.hardware()\nclass TestLeak:\n    @"
+    )
+    (tmp_path / "test_leak.py").write_text(text)
+    (found,) = catalogue(tmp_path)
+    assert found.source.splitlines()[:2] == ["@pytest.mark.hardware()", "class TestLeak:"]
+    assert "def test_leak(guest, bug):" in found.source
+
+
+def test_a_project_may_have_other_names_for_its_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = check_*.py\n")
+    (tmp_path / "check_leak.py").write_text(REPRODUCER)
+    (tmp_path / "test_leak.py").write_text(REPRODUCER.replace('"leak"', '"other"'))
+    monkeypatch.chdir(tmp_path)
+    found, problems = known_here()
+    assert problems == []
+    assert [each.path for each in found if not is_suites(each)] == [tmp_path / "check_leak.py"]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,23 @@ def test_tests_may_lie_outside_of_the_root_folder(cluster: DaskCluster, tmp_path
     assert "1 failed, 7 passed, 1 skipped" in done.stdout
 
 
+def test_files_outside_of_the_root_folder_may_have_the_same_name(
+    cluster: DaskCluster, tmp_path: Path
+) -> None:
+    files = [_folder(tmp_path / name, test_same="def test_x(): ...\n") / "test_same.py" for name in "ab"]
+    start = tmp_path / "start"
+    start.mkdir()
+    done = run_tests(
+        start,
+        f"--scheduler={cluster.file}",
+        f"--rootdir={start}",
+        "--import-mode=importlib",
+        *map(str, files),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
 def test_a_test_that_kills_its_process_is_left_out_and_named(cluster: DaskCluster, tmp_path: Path) -> None:
     done = run_tests(_folder(tmp_path / "tests", test_kills=KILLS), f"--scheduler={cluster.file}", "-v")
     assert done.returncode == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from pytest_memtype.bugs import catalogue
 from pytest_memtype.cli import main
@@ -60,6 +61,38 @@ def test_the_last_result_stands_beside_what_is_known(run: Path, monkeypatch: pyt
     monkeypatch.setattr(bugs, "cached", lambda: [SimpleNamespace(kernel=kernel)])
     left(run, cell())
     assert re.search(rf"{BUG} +[●○]R ", memtype().output)
+
+
+@pytest.fixture(scope="module")
+def suites() -> list[catalogue.Reproducer]:
+    """To read them takes a second."""
+    return catalogue.catalogue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 250])
+@pytest.mark.parametrize("number", [0, 1, 3, 4, 8, 12, 20])
+def test_titles_can_be_read_however_many_kernels(
+    number: int, width: int, suites: list[catalogue.Reproducer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bugs, "known_here", lambda: (suites, []))
+    versions = [f"5.10.{200 + each}-1" for each in range(number)]
+    monkeypatch.setattr(
+        bugs, "cached", lambda: [SimpleNamespace(kernel=SimpleNamespace(version=each)) for each in versions]
+    )
+    tables, _ = bugs.listing(width=width)
+    console = Console(width=width)
+    with console.capture() as capture:
+        for table in tables:
+            console.print(table)
+    text = capture.get()
+    assert max(map(len, text.splitlines())) <= width
+    # No word of a title is broken, and none is cut.
+    assert {word for each in suites for word in each.bug.title.split()} <= set(text.split())
+    assert "…" not in text
+    marks = re.findall(r"[●○]", "".join(line for line in text.splitlines() if line.startswith(f" {BUG}")))
+    assert len(marks) == number
+    # A title takes no more than three lines.
+    assert len(text.splitlines()) <= len(suites) * (2 + len(tables)) + 2 * len(tables)
 
 
 def test_a_test_that_was_skipped_has_no_records(run: Path) -> None:

@@ -18,8 +18,11 @@ from pytest_memtype.commands.compare_kernels import compare_runs, show
 from pytest_memtype.errors import UsageError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.bundle import bundle
+from pytest_memtype.machine.qemu_versions import Qemu
 from pytest_memtype.report.kept import TESTS, KeptTest, append_line
 from pytest_memtype.report.record import SCHEMA, append, read
+from pytest_memtype.run import suite
+from pytest_memtype.run.variants import Variant
 
 TEST = """
 import pytest
@@ -47,8 +50,8 @@ def memtype(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_two_kernels(tmp_path: Path) -> None:
     """Without MTRRs 5.10 has no PAT, and sysfs no WC; 6.1 has it half, and maps UC- (kernel-rules.md)."""
     # So that the command, which has a time limit here, finds them.
-    for suite in ("bullseye", "bookworm"):
-        bundle(f"debian:{suite}", progress=silent)
+    for name in ("bullseye", "bookworm"):
+        bundle(f"debian:{name}", progress=silent)
     (tmp_path / "test_it.py").write_text(TEST)
     kernels = [option for suite in ("bullseye", "bookworm") for option in ("--kernel", f"debian:{suite}")]
 
@@ -67,7 +70,9 @@ def test_two_kernels(tmp_path: Path) -> None:
     # The same from what the run has left, without running anything.
     again = memtype(tmp_path, "compare", "--markdown", ".memtype/latest")
     assert again.returncode == 0, again.stderr
-    assert "| mmap sysfs WC of 1 page | ENOENT | UC- | 2 | `test_it.py::test_it[1] step 2` |" in again.stdout
+    assert (
+        "| mmap sysfs WC of 1 page | ENOENT | UC- | 2 | ` test_it.py::test_it[1] step 2 ` |" in again.stdout
+    )
 
 
 def record(kernel: str, result: int) -> dict[str, Any]:
@@ -107,6 +112,24 @@ def test_a_run_without_records_keeps_its_status(
     done = CliRunner().invoke(main, ["compare", "--kernel", "debian:6.1", "--kernel", "debian:6.12"])
     assert done.exit_code == ends
     assert done.stderr == "memtype: compare: 0 kernels or runs have a record; there is nothing to compare\n"
+
+
+@pytest.mark.parametrize("more", [[], ["--scheduler", "tcp://127.0.0.1:8786"]])
+@pytest.mark.parametrize("kernels", [["set:default"], ["debian:bookworm", "debian:6.1"]])
+def test_one_kernel_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, kernels: list[str], more: list[str]
+) -> None:
+    """Whether it is named once, or by two names."""
+    exact = "debian:6.1.0-56-cloud-amd64"
+    variant = Variant(kernels[0], exact, tested=exact)
+    monkeypatch.setattr(suite, "all_variants", lambda *_, **__: [variant])
+    qemu = Qemu("qemu", "QEMU 7.2", (7, 2, 0), frozenset(), file_migration=False)
+    monkeypatch.setattr(suite, "usable_qemu", lambda **_: qemu)
+    monkeypatch.setattr(suite, "ready", lambda _: pytest.fail("a kernel was fetched"))
+    named = [word for each in kernels for word in ("--kernel", each)]
+    done = CliRunner().invoke(main, ["compare", *named, *more])
+    assert done.exit_code == 2
+    assert done.stderr == f"memtype: {exact} is the only kernel; name at least 2, each with --kernel\n"
 
 
 def test_a_kernel_that_answers_otherwise_than_last_time(tmp_path: Path) -> None:
@@ -236,7 +259,7 @@ def test_on_github_the_table_goes_into_the_summary(tmp_path: Path, monkeypatch: 
     assert done.exit_code == 1
     text = summary.read_text()
     assert text.startswith("## memtype compare\n\n| operation | ")
-    assert "| ok | ENOMEM | 1 | `test_it step 1` |" in text
+    assert "| ok | ENOMEM | 1 | ` test_it step 1 ` |" in text
 
 
 def test_a_record_brings_no_html_into_markdown(tmp_path: Path) -> None:

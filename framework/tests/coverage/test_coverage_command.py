@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -170,6 +172,18 @@ def test_one_template_is_read_by_one_clone(counted: Counted, tmp_path: Path) -> 
     write(counted(1, template="template-1"), tmp_path, "template-1")
     write(counted(2, template="template-1"), tmp_path, "template-1")
     assert list(readings(tmp_path)) == [counted(1, template="template-1")]
+    assert [path.name for path in (tmp_path / "coverage").iterdir()] == ["template-1.json"]
+
+
+def test_a_file_system_may_have_no_links(
+    counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        # As of vfat, and of many that hosts share with guests and containers.
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    write(counted(1, template="template-1"), tmp_path, "template-1")
     assert [path.name for path in (tmp_path / "coverage").iterdir()] == ["template-1.json"]
 
 

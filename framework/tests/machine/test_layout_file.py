@@ -8,7 +8,7 @@ import pytest
 from pytest_memtype.errors import LayoutError
 from pytest_memtype.machine import layout_file
 from pytest_memtype.machine.layout import Layout, validate
-from pytest_memtype.machine.layout_file import layout_files, load_layout
+from pytest_memtype.machine.layout_file import layout_files, layout_folders, load_layout
 from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.mtrr import MtrrRange
 
@@ -209,3 +209,13 @@ def test_what_machines_print(tmp_path: Path) -> None:
         # The mask leaves bits 32 to 35 out, so the base's bit 32 doesn't count.
         MtrrRange(0, "256M", WT, ignored_bits=0xF00000000),
     )
+
+
+def test_layouts_lie_beside_what_a_project_calls_its_tests(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = check_*.py\n")
+    for folder, file in (("mine", "check_it.py"), ("others", "test_it.py"), ("rest", "conftest.py")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).touch()
+    found = layout_folders(start=tmp_path)
+    assert {tmp_path / "mine", tmp_path / "rest"} < set(found)
+    assert tmp_path / "others" not in found

@@ -87,7 +87,7 @@ def test_a_private_copy_of_a_file_stays_private(start: Start, tmp_path: Path) ->
         assert text.read(8) == b"template"
 
 
-MAPS = """\
+MAPS = b"""\
 7f0000000000-7f0000002000 r-xp 00000000 fe:00 1234 /usr/lib/libc.so.6
 7f1000000000-7f1000001000 rw-s 00000000 00:01 77 /memfd:ram (deleted)
 7f1000001000-7f1000004000 rw-s 00001000 00:01 77 /memfd:ram (deleted)
@@ -102,9 +102,17 @@ def test_ram_is_the_file_of_its_size() -> None:
     found = [(each.first, each.last, each.address) for each in _windows(MAPS, 0x4000)]
     assert found == [(0, 0x1000, 0x7F1000000000), (0x1000, 0x4000, 0x7F1000001000)]
     assert _windows(MAPS, 0x3000) == []
-    other = MAPS + "7f4000000000-7f4000004000 rw-s 00000000 00:01 78 /memfd:memory-backend-memfd (deleted)\n"
+    other = MAPS + b"7f4000000000-7f4000004000 rw-s 00000000 00:01 78 /memfd:memory-backend-memfd (deleted)\n"
     with pytest.raises(HostError, match="can't be told from a memory object that is as large, 0x4000 bytes"):
         _windows(other, 0x4000)
+
+
+def test_names_of_files_are_any_bytes() -> None:
+    """Only the end of a line is escaped there (proc(5)): neither what isn't UTF-8, nor other line breaks."""
+    for name in (b"/home/j\xf6rg/ram", "/home/a\u2028b\x85c\rd/ram".encode()):
+        mapped = b"7f1000000000-7f1000004000 rw-p 00000000 fe:00 12 %b\n" % name
+        (found,) = _windows(mapped, 0x4000)
+        assert (found.first, found.last, found.address) == (0, 0x4000, 0x7F1000000000)
 
 
 def test_where_qemu_keeps_it() -> None:

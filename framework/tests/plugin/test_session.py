@@ -105,7 +105,8 @@ def test_the_variant_of_a_test_by_its_id(pytester: pytest.Pytester) -> None:
         ("tree:/home/jörg/a", known[2]),
         ("UC", None),
     ):
-        assert session.variant_by_id(config, f"test_it.py::test_it[{each}]") == found
+        for folder in ("", "a[1]/"):
+            assert session.variant_by_id(config, f"{folder}test_it.py::test_it[{each}]") == found
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one-process", "workers"])

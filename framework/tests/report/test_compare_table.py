@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from rich.console import Console
 
 from pytest_memtype.report.compare import Change, Difference
@@ -25,8 +26,24 @@ def test_a_row_for_each_change() -> None:
 
 def test_markdown() -> None:
     assert markdown(NAMES, [change()]).splitlines()[2] == (
-        "| fork name=Y | ENOMEM | ok | 2 | `test_0.py::test step 3` |"
+        "| fork name=Y | ENOMEM | ok | 2 | ` test_0.py::test step 3 ` |"
     )
+
+
+@pytest.mark.parametrize(
+    ("test", "cell"),
+    [
+        ("test[a](b)<c>", "` test[a](b)<c> step 3 `"),
+        # A table's bar is the only thing that its reader takes out of code again.
+        ("test[a|b]", r"` test[a\|b] step 3 `"),
+        ("test[`a``b`]", "``` test[`a``b`] step 3 ```"),
+        ("test[a\n\nb]", "` test[a b] step 3 `"),
+    ],
+)
+def test_code_shows_no_escapes(test: str, cell: str) -> None:
+    places = [Difference(test, 1, 3, "fork name=Y", ("ENOMEM", "ok"))]
+    text = markdown(NAMES, [Change("fork name=Y", ("ENOMEM", "ok"), places)])
+    assert text.splitlines()[2] == f"| fork name=Y | ENOMEM | ok | 1 | {cell} |"
 
 
 def test_json() -> None:

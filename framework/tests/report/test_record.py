@@ -122,3 +122,21 @@ def test_a_kernel_in_a_folder_whose_name_is_no_ascii(name: str) -> None:
     expected = name.format("").replace("[]", "").replace("[-", "[")
     assert case_of(name.format(r"tree:/home/j\xf6rg/a"), "tree:/home/jörg/a") == expected
     assert case_of(name.format(r"tree:/home/j\xf6rg/b"), "tree:/home/jörg/b") == expected
+
+
+@pytest.mark.parametrize(
+    ("test", "case"),
+    [
+        ("a/test_it.py::test_it", "a/test_it.py::test_it"),
+        ("a/test_it.py::test_it[k]", "a/test_it.py::test_it"),
+        ("a[1]/test_it.py::test_it[k]", "a[1]/test_it.py::test_it"),
+        ("a[1]/test_it.py::TestIt::test_it[k-UC]", "a[1]/test_it.py::TestIt::test_it[UC]"),
+        ("a[k]/test_it.py::test_it[UC-k]", "a[k]/test_it.py::test_it[UC]"),
+        ("a[k-1]/test_it.py::test_it", "a[k-1]/test_it.py::test_it"),
+        ("a/test_it.py::test_it[k-a.py::b[1]]", "a/test_it.py::test_it[a.py::b[1]]"),
+        # As memtype bisect has it, which knows the file.
+        ("TestIt::test_it[k-UC]", "TestIt::test_it[UC]"),
+    ],
+)
+def test_brackets_are_parameters_behind_the_file_alone(test: str, case: str) -> None:
+    assert case_of(test, "k") == case

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from pytest_memtype.run.folder import KEPT_RUNS, hold, new_run
+from pytest_memtype.run.folder import test_folder as folder_of_test
 
 
 def names(folder: Path) -> set[str]:
@@ -60,3 +61,8 @@ def test_a_run_that_still_runs_stays(tmp_path: Path) -> None:
     os.close(held)
     newest = new_run(tmp_path, "20261123-040800-4711")
     assert names(tmp_path / "runs") == {path.name for path in (*made[2:], newest)}
+
+
+def test_the_folder_of_a_test_outside_of_the_root_folder_is_not_hidden(tmp_path: Path) -> None:
+    name = folder_of_test(tmp_path, "../others/a/test_it.py::test_it[x.]").name
+    assert name.startswith("others-a-test_it.py-test_it-x.-")

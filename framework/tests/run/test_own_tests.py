@@ -27,6 +27,31 @@ def test_what_pytest_would_not_find_is_none(tmp_path: Path, name: str) -> None:
     assert not has_own_tests(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\npython_files = check_*.py kernel/*.py\n"),
+        ("pyproject.toml", '[tool.pytest.ini_options]\npython_files = ["check_*.py", "kernel/*.py"]\n'),
+        ("pyproject.toml", '[tool.pytest.ini_options]\npython_files = "check_*.py kernel/*.py"\n'),
+    ],
+)
+def test_a_project_may_have_other_names_for_files_of_tests(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    place = tmp_path / "tests"
+    place.mkdir()
+    # Pytest looks at one of these no more.
+    (place / "test_it.py").touch()
+    assert not has_own_tests(tmp_path)
+    (place / "check_it.py").touch()
+    assert has_own_tests(tmp_path)
+    # The settings are above.
+    assert has_own_tests(place)
+    (place / "check_it.py").unlink()
+    (place / "kernel").mkdir()
+    (place / "kernel" / "anything.py").touch()
+    assert has_own_tests(tmp_path)
+
+
 def test_packages_in_a_virtual_environment_are_not_ones_own(tmp_path: Path) -> None:
     (tmp_path / "env" / "lib").mkdir(parents=True)
     (tmp_path / "env" / "pyvenv.cfg").touch()

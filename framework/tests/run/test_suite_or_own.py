@@ -103,6 +103,24 @@ def test_the_suite_may_lie_below_a_folder_with_spaces(tmp_path: Path) -> None:
     assert "test_theirs[debian:bookworm]" in done.stdout, done.stderr
 
 
+def test_a_projects_names_for_its_tests_are_not_the_suites(tmp_path: Path) -> None:
+    (suite := tmp_path / "package" / "testcases").mkdir(parents=True)
+    (suite / "test_theirs.py").write_text("class TestIt:\n    def test_theirs(self): ...\n")
+    (here := tmp_path / "here").mkdir()
+    (here / "pytest.ini").write_text(
+        "[pytest]\npython_files = check_*.py\npython_classes = Check\npython_functions = check_*\n"
+    )
+    there = (
+        f"resources.testcases = lambda: Path({str(suite)!r}); suite._made_ready = lambda *_, **__: object()"
+    )
+    imports = "from pathlib import Path; from pytest_memtype.host import resources"
+    program = f"{imports}; from pytest_memtype.run import suite; {there}; {PROGRAM}"
+    assert "TestIt::test_theirs" in collected(here, program=program).stdout
+    (here / "check_mine.py").write_text("class CheckIt:\n    def check_mine(self): ...\n")
+    assert "CheckIt::check_mine" in collected(here, program=program).stdout
+    assert "TestIt::test_theirs" in collected(here, "--suite", program=program).stdout
+
+
 def test_an_option_that_nobody_knows_is_answered_with_those_like_it(mine: Path) -> None:
     done = collected(mine, "--kernl", "debian:trixie", "--maxfial=1")
     assert done.returncode == 2
