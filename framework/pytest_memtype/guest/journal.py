@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -227,10 +228,11 @@ class Journal:
 
         The test knows of an alias there.
         """
-        refused = [each for each in self._live if each.refused and each.overlaps(region)]
-        return bool(refused) and all(
-            any(each.overlaps(Region(address, 1)) for each in refused) for address in region.addresses()
-        )
+        refused = (each for each in self._live if each.refused and each.mapping.region.overlaps(region))
+        pages: set[int] = set()
+        for each in refused:
+            pages.update(itertools.compress(each.mapping.region.addresses(), each.held))
+        return region.pages > 0 and pages.issuperset(region.addresses())
 
     def _add(self, **entry: Any) -> None:
         self.entries.append({"step": len(self.entries) + 1, **entry})
