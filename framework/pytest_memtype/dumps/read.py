@@ -162,15 +162,15 @@ def _boot_that_counts(
 
 
 def _with_boots(mtrrs: Sequence[Mtrrs], parts: Sequence[Cursor], here: int) -> list[Mtrrs]:
-    """The listings, of which those that the log of another boot has are marked."""
-    others = [_lines(part) for index, part in enumerate(parts) if index != here]
+    """The listings, of which those that the log of another boot has are marked.
+
+    :param mtrrs: The listings.
+    :param parts: The boots of the text, of which each line is in one.
+    :param here: The index of the boot that counts.
+    """
+    there = _lines(parts[here])
     of_log = ("mtrr=debug", "mtrr_cleanup")
-    return [
-        replace(
-            each, same_boot=each.source not in of_log or not any(each.lines[0] in part for part in others)
-        )
-        for each in mtrrs
-    ]
+    return [replace(each, same_boot=each.source not in of_log or each.lines[0] in there) for each in mtrrs]
 
 
 def _without_lists(cursor: Cursor, found: Sequence[Complaint]) -> list[Complaint]:

@@ -147,7 +147,8 @@ def rows(data: bytes) -> list[Row]:
             line = re.sub(r"<br\s{0,3}/?>", "\n", line, flags=re.I)
             line = _TAGS.sub("", line)
         if entities:
-            line = html.unescape(line).replace("\u00a0", " ")
+            # A number may stand for what was taken out of the text: "&#13;", "&#8203;", the dash "&#8209;".
+            line = _plain(html.unescape(line))
         for piece in plain(line).split("\n"):
             stripped = _QUOTE.sub("", piece).rstrip()
             if not stripped and found and not found[-1].text:

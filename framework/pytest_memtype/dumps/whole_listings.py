@@ -44,11 +44,14 @@ def of_whole_lines(listings: Iterable[Mtrrs], cursor: Cursor) -> list[Mtrrs]:
     :param listings: The listings of a text.
     :param cursor: The text.
     """
-    others = [each for each in listings if each.source != "/proc/mtrr"]
-    used = {number for each in others for number in each.lines}
+    listings = list(listings)
+    used = {number for each in listings if each.source != "/proc/mtrr" for number in each.lines}
     several = {row.number for row in cursor.rows if row.number in used and _has_several(row.message)}
     return [
-        replace(each, complete=each.complete and (each not in others or several.isdisjoint(each.lines)))
+        replace(
+            each,
+            complete=each.complete and (each.source == "/proc/mtrr" or several.isdisjoint(each.lines)),
+        )
         for each in listings
     ]
 

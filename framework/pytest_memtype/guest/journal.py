@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_memtype.guest.outcome import Mapping, Outcome, TrackedMapping, Verdict
-from pytest_memtype.guest.region import Region
+from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.x86.effective import Effective
 from pytest_memtype.x86.memtype import MemType
 
@@ -33,13 +34,19 @@ class _Live:
 
     def overlaps(self, region: Region) -> bool:
         """Does any page that is still held lie in the region?"""
-        if not self.mapping.region.overlaps(region):
-            return False
-        return any(
-            held and part.start <= page < part.end
-            for part in region.parts()
-            for page, held in zip(self.mapping.region.addresses(), self.held, strict=True)
-        )
+        return any(True for _ in self.addresses(region))
+
+    def addresses(self, region: Region) -> Iterator[int]:
+        """The addresses of the pages that are still held and lie in the region."""
+        before = 0
+        for part in self.mapping.region.parts():
+            for asked in region.parts():
+                start, end = max(part.start, asked.start), min(part.end, asked.end)
+                first = before + (start - part.start) // PAGE_SIZE
+                # Not all pages of the mapping, of which there may be 262,144, for each alias.
+                held = self.held[first : first + (end - start) // PAGE_SIZE] if start < end else ()
+                yield from itertools.compress(range(start, end, PAGE_SIZE), held)
+            before += part.pages
 
     def belongs(self, mapping: Mapping, process: str) -> bool:
         """Is it this mapping, as the process has it? A child's mapping has its parent's handle."""
@@ -227,10 +234,8 @@ class Journal:
 
         The test knows of an alias there.
         """
-        refused = [each for each in self._live if each.refused and each.overlaps(region)]
-        return bool(refused) and all(
-            any(each.overlaps(Region(address, 1)) for each in refused) for address in region.addresses()
-        )
+        refused = (each.addresses(region) for each in self._live if each.refused)
+        return region.pages > 0 and set(itertools.chain.from_iterable(refused)).issuperset(region.addresses())
 
     def _add(self, **entry: Any) -> None:
         self.entries.append({"step": len(self.entries) + 1, **entry})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,9 @@ from pytest_memtype.guest.region import PAGE_SIZE, Region
 from pytest_memtype.guest.strict import integer
 
 _ID: Final = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+_LISTED: Final = re.compile(
+    r"([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) 0x([0-9a-f]{4}) 0x([0-9a-f]{4}) (\S*)"
+)
 _ADDRESS: Final = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _DEVICES: Final = "/sys/bus/pci/devices"
 
@@ -21,11 +24,13 @@ _DEVICES: Final = "/sys/bus/pci/devices"
 _MEMORY: Final = 0x200
 _PREFETCH: Final = 0x2000
 _MEM_64: Final = 0x100000
+# "No address assigned yet": it is listed from 0 on (arch/x86/pci/i386.c, pcibios_allocate_dev_resources()).
+_UNSET: Final = 0x20000000
 
 # One line per device: address, vendor, device, driver; then those of its resources.
-_LIST: Final = f"""cd {_DEVICES} || exit 1
+_LIST: Final = f"""exec 2>/dev/null; cd {_DEVICES} || exit 0
 for each in *; do
-  read vendor < $each/vendor; read device < $each/device
+  read vendor < $each/vendor && read device < $each/device || continue
   driver=; [ -e $each/driver ] && driver=$(cd -P $each/driver && pwd)
   echo "$each $vendor $device ${{driver##*/}}"; cat $each/resource
 done"""
@@ -53,6 +58,22 @@ class Bar:
         return f"BAR {self.number} {self.region} ({kind})"
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """What the kernel lists of a device.
+
+    :param address: Its place on the bus.
+    :param identity: Vendor and device.
+    :param driver: Name of the driver that it is bound to; None for none.
+    :param bars: Its memory BARs that have an address, by number.
+    """
+
+    address: str
+    identity: str
+    driver: str | None
+    bars: tuple[Bar, ...]
+
+
 class PciDevice:
     """A PCI device of a guest.
 
@@ -60,7 +81,9 @@ class PciDevice:
     :ivar id: Vendor and device, ``1234:11e8``.
     """
 
-    def __init__(self, address: str, identity: str, look: Callable[[], str], agent: Agent) -> None:
+    def __init__(
+        self, address: str, identity: str, look: Callable[[], Iterable[_Listed]], agent: Agent
+    ) -> None:
         self.address = address
         self.id = identity
         self._look = look
@@ -69,14 +92,12 @@ class PciDevice:
     @property
     def bars(self) -> tuple[Bar, ...]:
         """The memory BARs, by number. Those that have no address are left out."""
-        _, lines = _entry(self._look(), self.address)
-        return tuple(bar for number, line in enumerate(lines[:6]) if (bar := _bar(number, line)) is not None)
+        return self._listed().bars
 
     @property
     def driver(self) -> str | None:
         """Name of the driver that it is bound to; None for none."""
-        words, _ = _entry(self._look(), self.address)
-        return words[3] if len(words) > 3 else None
+        return self._listed().driver
 
     def bind(self, driver: object) -> None:
         """Bind it to a driver, also to one that doesn't list its id; another driver is unbound first.
@@ -111,6 +132,12 @@ class PciDevice:
     def _path(self) -> str:
         return f"{_DEVICES}/{self.address}"
 
+    def _listed(self) -> _Listed:
+        for each in self._look():
+            if each.address == self.address:
+                return each
+        raise GuestError(f"the PCI device at {self.address} is gone")
+
     def _driver_of(self, module: str) -> str:
         """The name of the PCI driver that a module has registered."""
         output = self._run(f"ls /sys/module/{module}/drivers 2>&1", checked=False)
@@ -135,15 +162,11 @@ class PciDevice:
 def pci_devices(agent: Agent) -> tuple[PciDevice, ...]:
     """The PCI devices of a guest, by address."""
 
-    def look() -> str:
+    def look() -> tuple[_Listed, ...]:
         reply = agent.call("shell", command=_LIST)
-        return reply.decode(lambda content: plain(content["output"]))
+        return reply.decode(lambda content: _listed(plain(content["output"])))
 
-    found = [line.split() for line in look().splitlines() if not line.startswith("0x")]
-    return tuple(
-        PciDevice(words[0], f"{words[1].removeprefix('0x')}:{words[2].removeprefix('0x')}", look, agent)
-        for words in found
-    )
+    return tuple(PciDevice(each.address, each.identity, look, agent) for each in look())
 
 
 def find_device(agent: Agent, which: str) -> PciDevice:
@@ -158,7 +181,7 @@ def find_device(agent: Agent, which: str) -> PciDevice:
     devices = pci_devices(agent)
     found = [each for each in devices if each.id == which or each.address.endswith(which)]
     if not found:
-        there = ", ".join(each.id for each in devices)
+        there = ", ".join(each.id for each in devices) or "none"
         raise UsageError(f"pci: the guest has no device {which}; it has {there}")
     if len(found) > 1:
         places = ", ".join(each.address for each in found)
@@ -166,21 +189,32 @@ def find_device(agent: Agent, which: str) -> PciDevice:
     return found[0]
 
 
-def _entry(listing: str, address: str) -> tuple[list[str], list[str]]:
-    lines = listing.splitlines()
-    for number, line in enumerate(lines):
-        words = line.split()
-        if words and words[0] == address:
-            rest = lines[number + 1 :]
-            end = next((n for n, each in enumerate(rest) if not each.startswith("0x")), len(rest))
-            return words, rest[:end]
-    raise GuestError(f"the PCI device at {address} is gone")
+def _listed(listing: str) -> tuple[_Listed, ...]:
+    found: list[tuple[re.Match[str], list[str]]] = []
+    for line in listing.splitlines():
+        if line.startswith("0x"):
+            found[-1][1].append(line)
+        elif match := _LISTED.fullmatch(line):
+            found.append((match, []))
+        else:
+            raise ValueError(f"{line!r} is no PCI device")
+    return tuple(
+        _Listed(
+            match[1],
+            f"{match[2]}:{match[3]}",
+            match[4] or None,
+            tuple(bar for number, line in enumerate(lines[:6]) if (bar := _bar(number, line)) is not None),
+        )
+        for match, lines in found
+    )
 
 
 def _bar(number: int, line: str) -> Bar | None:
     start, end, flags = (int(word, 16) for word in line.split())
-    if not flags & _MEMORY or not end:
+    if not flags & _MEMORY or flags & _UNSET or not end:
         return None
+    if end < start:
+        raise ValueError(f"{line!r} is no BAR")
     first = start // PAGE_SIZE * PAGE_SIZE
     region = Region(first, (end + PAGE_SIZE - first) // PAGE_SIZE)
     return Bar(number, region, end - start + 1, bool(flags & _PREFETCH), bool(flags & _MEM_64))

@@ -70,6 +70,13 @@ def test_a_terminal_would_obey_nothing_of_it() -> None:
     assert (complaint.process, complaint.pid) == ("a", 7)
 
 
+@pytest.mark.parametrize("number", ["&#13;", "&#8238;", "&#x202e;&#xfeff;", "&#8203;", "&#x9b;2J"])
+def test_nor_of_what_stands_behind_a_number(number: str) -> None:
+    dump = read(f"mtrr: weird{number} words\nsome prose{number} of e0000000\n")
+    assert dump.unread[0].text.startswith("mtrr: weird")
+    assert all(each.text.isprintable() for each in (*dump.unread, *dump.prose))
+
+
 def test_utf_16_and_latin_1() -> None:
     line = "x86/PAT: a:7 freeing invalid memtype [mem 0xfd000000-0xfd000fff]"
     assert len(read(line.encode("utf-16")).complaints) == 1

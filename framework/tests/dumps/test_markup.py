@@ -43,3 +43,14 @@ def test_brackets_of_a_program_stay() -> None:
     ).complaints
     assert found.span is not None
     assert read("some text [b] \\[x\\]").prose[0].text == "some text [b] \\[x\\]"
+
+
+def test_a_dash_behind_a_number_is_a_dash() -> None:
+    """Read after the text was cleaned, "uncached&#8209;minus" was taken for "uncached"."""
+    (found,) = read(
+        "x86/PAT: X:7 map pfn expected mapping type uncached&#8209;minus "
+        "for [mem 0xfd000000&#8211;0xfd000fff], got write&#8211;combining"
+    ).complaints
+    assert (found.asked, found.held) == (MemType.UC_MINUS, (MemType.WC,))
+    (freed,) = read("x86/PAT: X&#8203;:7 freeing invalid memtype&#160;[mem 0xfd000000-0xfd000fff]").complaints
+    assert (freed.process, freed.pid) == ("X", 7)

@@ -7,10 +7,12 @@ from typing import SupportsIndex, overload
 
 import pytest
 
-from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Line, Span
+from pytest_memtype.dumps.boots import boots
+from pytest_memtype.dumps.facts import Complaint, Dump, Entry, Kind, Line, Mtrrs, Span
 from pytest_memtype.dumps.kernel_bugs import kernel_bugs
-from pytest_memtype.dumps.read import read
+from pytest_memtype.dumps.read import _with_boots, read
 from pytest_memtype.dumps.text import Cursor, Row, rows
+from pytest_memtype.dumps.whole_listings import of_whole_lines
 from pytest_memtype.dumps.worded_warnings import with_stacks
 from pytest_memtype.explain.reservation_bugs import freed_after_refusal
 from pytest_memtype.explain.subject import subject
@@ -121,3 +123,40 @@ def test_each_address_is_looked_for_in_the_list_at_once() -> None:
     WatchedSpan.looks = 0
     assert subject(Dump(entries=entries, prose=prose)).span is None
     assert WatchedSpan.looks < 10 * (len(entries) + len(prose))
+
+
+class WatchedMtrrs(Mtrrs):
+    """A listing that counts how often one of them is looked at."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> object:
+        WatchedMtrrs.looks += 1
+        return super().__getattribute__(name)
+
+
+BOOT = """[    0.000000] Linux version 6.1.{0} (a@b) (gcc) #1 SMP
+[    0.000000] MTRR default type: uncachable
+[    0.000000] MTRR variable ranges enabled:
+[    0.000000]   0 base 0{0:09X} mask FC0000000 write-back
+"""
+
+
+@pytest.mark.parametrize(
+    "work",
+    [of_whole_lines, lambda found, cursor: _with_boots(found, boots(cursor), 0)],
+    ids=["of_whole_lines", "_with_boots"],
+)
+def test_each_listing_of_each_boot_is_looked_at_alone(
+    work: Callable[[list[Mtrrs], Cursor], list[Mtrrs]],
+) -> None:
+    looks = []
+    for count in (30, 60):
+        text = "".join(BOOT.format(n) for n in range(count))
+        cursor = Cursor(rows(text.encode()))
+        listings: list[Mtrrs] = [WatchedMtrrs(**vars(each)) for each in read(text).mtrrs]
+        assert len(listings) == len(boots(cursor)) == count
+        WatchedMtrrs.looks = 0
+        assert len(work(listings, cursor)) == count
+        looks.append(WatchedMtrrs.looks)
+    assert looks[1] < 2.3 * looks[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from pytest_memtype.guest.region import together
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
 BAR = Region(0xFD000000, 4)
 MAPPING = Mapping("user", "X", 7, BAR)
+REFUSED = Verdict(accepted=False, rule="alias", errno=16, conflict=None, hazards=())
 
 
 def outcome(granted: tuple[MemType | None, ...], mapping: Mapping = MAPPING) -> Outcome:
@@ -102,3 +104,28 @@ def test_an_observed_mapping_in_the_way_is_named(journal: Journal) -> None:
     refused = Verdict(accepted=False, rule="alias", errno=16, conflict=theirs, hazards=())
     journal.mapped(replace(outcome((None,) * 4), verdict_or_none=refused, mapping=None), "ioremap")
     assert journal.entries[-1]["beside"] == ["mmap driver WC", "observed UC-"]
+
+
+def test_an_alias_is_excused_where_each_page_is_refused_and_still_there() -> None:
+    journal = Journal()
+    for handle, region in enumerate((BAR[:2], BAR[1:]), start=7):
+        made = outcome((WC,) * region.pages, Mapping("user", "X", handle, region))
+        journal.mapped(replace(made, verdict_or_none=REFUSED), "mmap driver")
+    journal.mapped(outcome((WC,), Mapping("user", "X", 9, BAR[0])), "mmap driver")
+    assert journal.excuses(BAR)
+    assert not journal.excuses(Region(BAR.start, 5))
+    assert not journal.excuses(BAR[:0])
+    journal.unmapped(Mapping("user", "X", 8, BAR[1:]), "X", offset=0, pages=2)
+    assert [journal.excuses(BAR[page]) for page in range(4)] == [True, True, False, True]
+
+
+def test_an_alias_of_many_pages_is_excused_at_once() -> None:
+    """Each page of it was compared with each of the mapping: 20 s, and hours for 1 GiB."""
+    journal = Journal()
+    memory = Region(1 << 30, 1 << 14)
+    made = outcome((WC,) * memory.pages, Mapping("user", "X", 7, memory))
+    journal.mapped(replace(made, verdict_or_none=REFUSED), "mmap driver")
+    start = time.process_time()
+    assert journal.excuses(memory)
+    assert all(journal.excuses(Region(address, 1)) for address in memory.addresses())
+    assert time.process_time() - start < 2

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from pytest_memtype import Hardware, MemType
+from pytest_memtype import Hardware, MemType, Region
 from pytest_memtype.errors import GuestError, Unavailable, UsageError
+from pytest_memtype.guest.agent import Agent, Reply
 from pytest_memtype.guest.guest import Guest
-from pytest_memtype.guest.pci import Bar
+from pytest_memtype.guest.pci import Bar, pci_devices
 from pytest_memtype.plugin.fixtures import GuestFactory
+from pytest_memtype.target.dry_run import DryMachine
 
 UC_MINUS, WC = MemType.UC_MINUS, MemType.WC
 # docs/specs/edu.rst: the identification register is 0xRRrr00edu, of version 1.0.
@@ -109,3 +112,20 @@ def test_drivers_by_name(guest: Guest) -> None:
         guest.pci("1234:5678")
     with pytest.raises(UsageError, match="is neither an id"):
         guest.pci("edu")
+
+
+def test_a_bar_without_an_address_is_none(tmp_path: Path) -> None:
+    """The kernel lists it from 0 on, where RAM is."""
+    output = (
+        "0000:00:02.0 0x1b36 0x0005 \n"
+        "0x0000000000000000 0x0000000000000fff 0x0000000020040200\n"
+        "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+        "0x00000000fd000000 0x00000000fd0000ff 0x0000000000040200\n"
+    )
+
+    def stub(verb: str, _fields: dict[str, str | int]) -> Reply:
+        return Reply(verb, {"output": output}, ())
+
+    (device,) = pci_devices(Agent(DryMachine(tmp_path, Hardware()), stub=stub))
+    assert device.bars == (Bar(2, Region(0xFD000000, 1), 256, prefetchable=False, bits64=False),)
+    assert device.driver is None

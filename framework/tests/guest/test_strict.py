@@ -25,6 +25,7 @@ from pytest_memtype.guest.kexec import load_again
 from pytest_memtype.guest.observation import decode_observation, decode_status
 from pytest_memtype.guest.outcome import decode_kernel, decode_tracked, decode_verdict
 from pytest_memtype.guest.page_table import decode_leaves
+from pytest_memtype.guest.pci import find_device
 from pytest_memtype.guest.process import Process
 from pytest_memtype.guest.registers import decode_registers
 from pytest_memtype.machine.hardware import Hardware, RamRange
@@ -260,3 +261,50 @@ def test_the_areas_of_a_process_are_harmless(tmp_path: Path) -> None:
 
     (area,) = Process("P", 7, Agent(DryMachine(tmp_path, Hardware()), stub=stub), Journal()).vmas()
     assert area.path == r"/sys/\x1b[2J/resource0"
+
+
+PCI = "0000:00:01.0 0x1234 0x1111 bochs-drm\n" + "0x00000000fd000000 0x00000000fdffffff 0x0000000000042208\n"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        PCI.replace("0x0000000000042208", ""),
+        PCI.replace("0x00000000fdffffff", "0xz"),
+        PCI.replace("fdffffff", "fcfffffe"),
+        PCI.replace("0x1111", ""),
+        PCI.replace("0000:00:01.0", "*"),
+        PCI.partition("\n")[2],
+        "\n",
+    ],
+    ids=[
+        "two words",
+        "no number",
+        "ends before it begins",
+        "no id",
+        "no place",
+        "of no device",
+        "empty line",
+    ],
+)
+def test_the_list_of_pci_devices_is_checked(tmp_path: Path, output: str) -> None:
+    """That of a PCI device that came later, too: each question is asked anew."""
+    answers = [PCI, PCI, PCI, output]
+
+    def stub(verb: str, _fields: dict[str, str | int]) -> Reply:
+        return Reply(verb, {"output": answers.pop(0)}, ())
+
+    agent = Agent(DryMachine(tmp_path, Hardware()), stub=stub)
+    device = find_device(agent, "1234:1111")
+    assert device.driver == "bochs-drm"
+    assert [each.region for each in device.bars] == [Region(BAR, 4096)]
+    with pytest.raises(AgentError, match="makes no sense"):
+        assert device.bars
+
+
+def test_a_guest_without_pci_devices(tmp_path: Path) -> None:
+    agent = Agent(
+        DryMachine(tmp_path, Hardware()), stub=lambda verb, _fields: Reply(verb, {"output": ""}, ())
+    )
+    with pytest.raises(UsageError, match="no device 1234:1111; it has none"):
+        find_device(agent, "1234:1111")
