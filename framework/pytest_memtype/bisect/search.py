@@ -324,9 +324,12 @@ def git_script(test: str, *, good: str, bad: str) -> str:
         "# 125 skips a commit: it doesn't build, or its kernel doesn't boot.\n"
         f"cd {shlex.quote(str(tree.build))} || exit 128\n"
         '{ make olddefconfig && make -j"$(nproc)" bzImage modules; } >bisect-build.log 2>&1 || exit 125\n'
-        f"{attempt}\n"
+        "answer=$(mktemp) || exit 128\n"
+        f'{attempt} "$answer"\n'
         "status=$?\n"
-        '[ "$status" -le 1 ] || status=125\n'
+        "# Python ends with 1, too, where it can't even begin: then nothing is in the file.\n"
+        '[ "$status" -le 1 ] && [ -s "$answer" ] || status=125\n'
+        'rm -f "$answer"\n'
         'exit "$status"\n'
     )
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -209,9 +212,39 @@ def test_the_script_for_git(tmp_path: Path) -> None:
     test.write_text("")
     script = git_script(f"{test}::test_it", good=f"tree:{tmp_path}", bad="debian:6.1")
     assert script.startswith("#!/bin/sh\n")
-    assert f"pytest_memtype.bisect.attempt tree:{tmp_path} {test}::test_it\n" in script
+    assert f"pytest_memtype.bisect.attempt tree:{tmp_path} {test}::test_it " in script
     with pytest.raises(UsageError, match="no git repository"):
         git_script(f"{test}::test_it", good="debian:6.1", bad=f"tree:{tmp_path / 'elsewhere'}")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "status"),
+    [
+        ('echo {} > "$5"; exit 0', 0),
+        ('echo {} > "$5"; exit 1', 1),
+        ('echo {} > "$5"; exit 125', 125),
+        ("exit 2", 125),
+        # As Python ends that doesn't find the package, or whose disk is full.
+        ("exit 1", 125),
+        (': > "$5"; exit 1', 125),
+    ],
+)
+def test_git_is_told_of_a_commit_what_an_attempt_has_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str, status: int
+) -> None:
+    tree, programs = tmp_path / "a tree", tmp_path / "programs"
+    (tree / ".git").mkdir(parents=True)
+    programs.mkdir()
+    (tree / "test_one.py").touch()
+    for name, lines in (("make", "exit 0"), ("python", attempt)):
+        (programs / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    script = git_script(f"{tree}/test_one.py::test_it", good=f"tree:{tree}", bad="debian:6.1")
+    assert subprocess.run(["sh", "-c", script], check=False).returncode == status
+    assert sorted(tmp_path.iterdir()) == [tree, programs]
 
 
 @pytest.mark.parametrize(
