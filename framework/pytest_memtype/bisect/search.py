@@ -278,7 +278,8 @@ def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> 
     older, newer = (good, bad) if _newer(bad, good) else (bad, good)
     try:
         text = changelog(newer, cache=cache_directory(), progress=progress)
-    except KernelError as error:
+    except (KernelError, HostError) as error:
+        # What was found took hours, and is of use without.
         return [*lines, f"no changelog: {error.message}"]
     found = about_memory_types(text, after=older.version, upto=newer.version)
     series = new_series(text, after=older.version, upto=newer.version)

@@ -16,10 +16,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_memtype.bisect import search
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt
 from pytest_memtype.bisect.search import Search, State, TryAll, between, git_script, look_for
 from pytest_memtype.cli import main
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, KernelError, MemtypeError, UsageError
+from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.index import Kernel
 
 
@@ -204,6 +206,18 @@ def test_between() -> None:
     for good, bad in (("a", "x"), ("x", "a"), ("a", "a")):
         with pytest.raises(UsageError, match="bisect: "):
             between(kernels, good, bad)
+
+
+@pytest.mark.parametrize("error", [KernelError("the mirror"), HostError("disk is full")])
+def test_the_result_is_told_without_a_changelog(monkeypatch: pytest.MonkeyPatch, error: MemtypeError) -> None:
+    def none(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(search, "changelog", none)
+    done, _ = searched([PASSED, FAILED])
+    lines = search.report(done, [kernel("a"), kernel("b")], progress=silent)
+    assert lines[0] == "good: linux-image-a a-1 (sid)"
+    assert lines[-1] == f"no changelog: {error.message}"
 
 
 def test_the_script_for_git(tmp_path: Path) -> None:
