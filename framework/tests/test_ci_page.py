@@ -45,6 +45,13 @@ def test_each_service_runs_the_script_and_keeps_what_it_leaves(name: str) -> Non
         assert all(f".ci-cache/{cached}" in text for cached in ("wheels", "memtype/index", "memtype/bundles"))
 
 
+def test_github_lets_bubblewrap_make_namespaces_before_the_script_runs() -> None:
+    """Its Ubuntu doesn't by itself: "bwrap: setting up uid map: Permission denied"."""
+    text = shown()["github.yml"]
+    allowed = text.index("kernel.apparmor_restrict_unprivileged_userns=0")
+    assert text.index("runs-on: ubuntu-24.04") < allowed < text.index("sh ci/memtype.sh")
+
+
 def test_the_script_is_one_for_any_sh() -> None:
     subprocess.run(["sh", "-n"], input=shown()["ci.sh"], text=True, check=True)
 

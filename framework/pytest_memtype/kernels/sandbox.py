@@ -21,6 +21,9 @@ from pytest_memtype.host.trust import require_ours
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
 _PROBE_SECONDS = 30
+# Ubuntu's kernels have it, and it is 1 from 23.10 on: a user namespace gives no rights but to programs with a
+# profile of AppArmor that says so, and bubblewrap has none (24.04).
+_RESTRICTION = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ def bwrap_problem() -> str | None:
         return f"not done in {_PROBE_SECONDS} s"
     if done.returncode == 0:
         return None
-    return done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+    said = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+    restricted = os.geteuid() != 0 and _RESTRICTION.is_file() and _RESTRICTION.read_text().strip() != "0"
+    return f"{said} (sysctl kernel.{_RESTRICTION.name} isn't 0)" if restricted else said
 
 
 def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:

@@ -1,0 +1,41 @@
+"""The sandbox of builds, where bubblewrap can't be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_memtype.errors import HostError
+from pytest_memtype.kernels import sandbox
+
+# As bubblewrap 0.9.0 says it on Ubuntu 24.04.
+REFUSED = "bwrap: setting up uid map: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("setting", "user", "said"),
+    [
+        ("1\n", 1000, f"{REFUSED} (sysctl kernel.restriction isn't 0)"),
+        ("0\n", 1000, REFUSED),
+        (None, 1000, REFUSED),
+        ("1\n", 0, REFUSED),
+    ],
+)
+def test_the_restriction_of_user_namespaces_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, user: int, said: str
+) -> None:
+    if setting is not None:
+        (tmp_path / "restriction").write_text(setting)
+    (tmp_path / "bwrap").write_text(f"#!/bin/sh\necho '{REFUSED}' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(sandbox, "_RESTRICTION", tmp_path / "restriction")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert sandbox.bwrap_problem() == said
+    if user != 0:
+        monkeypatch.setattr(sandbox, "require_ours", lambda *_, **__: None)
+        with pytest.raises(HostError, match="allow unprivileged user namespaces, or run as root") as raised:
+            sandbox.run(tmp_path, source=tmp_path, script="", limit=1)
+        assert said in raised.value.message
