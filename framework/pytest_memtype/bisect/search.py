@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -149,7 +150,7 @@ class State:
     """
 
     def __init__(self, folder: Path, *, test: str, good: str, bad: str) -> None:
-        name = hashlib.sha256("\n".join((test, good, bad)).encode()).hexdigest()[:8]
+        name = hashlib.sha256(os.fsencode("\n".join((test, good, bad)))).hexdigest()[:8]
         self.path = folder / f"bisect-{name}.json"
 
     def load(self) -> dict[str, Attempt]:

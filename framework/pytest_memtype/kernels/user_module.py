@@ -178,7 +178,8 @@ def _built(source: str, path: Path, made: Bundle, *, progress: Progress) -> User
     kernel = made.kit.name if made.is_debians else made.key
     digest = hashlib.sha256(f"{_RECIPE}\0{kernel}\0{path.name}\0".encode())
     for name, content in files.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        # A name may have any bytes.
+        digest.update(os.fsencode(name) + f"\0{len(content)}\0".encode() + content)
     cache = resources.cache_directory()
     stem = module_name(_build_folder(path))
     folder = cache / FOLDER / f"{stem}-{made.release}-{digest.hexdigest()[:16]}"

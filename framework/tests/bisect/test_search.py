@@ -220,6 +220,13 @@ def test_the_result_is_told_without_a_changelog(monkeypatch: pytest.MonkeyPatch,
     assert lines[-1] == f"no changelog: {error.message}"
 
 
+def test_a_bisection_of_a_file_with_a_name_of_any_bytes(tmp_path: Path) -> None:
+    test = os.fsdecode(b"caf\xe9.py::test_it")
+    state = State(tmp_path, test=test, good="a", bad="b")
+    state.save({"a": Attempt(PASSED, (PASSED,))})
+    assert State(tmp_path, test=test, good="a", bad="b").load() == {"a": Attempt(PASSED, (PASSED,))}
+
+
 def test_the_script_for_git(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     test = tmp_path / "test_one.py"
