@@ -90,14 +90,16 @@ def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finis
     maps.parent.mkdir(parents=True, exist_ok=True)
     maps.write_text(Path("/proc/self/maps").read_text())
     inside = kit / "src"
-    shutil.copytree(source, inside, dirs_exist_ok=True)
+    # A run that was killed, or had no room, has left its own files there.
+    shutil.rmtree(inside, ignore_errors=True)
     try:
+        shutil.copytree(source, inside)
         command = [*dying_with_us(), "chroot", str(kit), "/bin/sh", "-c", f"cd /src\n{script}"]
         finished = _finish(command, limit=limit)
         shutil.copytree(inside, source, symlinks=True, dirs_exist_ok=True)
     finally:
-        shutil.rmtree(inside)
-        inside.mkdir()
+        shutil.rmtree(inside, ignore_errors=True)
+        inside.mkdir(exist_ok=True)
     return finished
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,41 @@ def test_the_restriction_of_user_namespaces_is_named(
         with pytest.raises(HostError, match="allow unprivileged user namespaces, or run as root") as raised:
             sandbox.run(tmp_path, source=tmp_path, script="", limit=1)
         assert said in raised.value.message
+
+
+@pytest.fixture
+def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kit for a root without bubblewrap, in which a killed run has left files. Nothing is run in it."""
+    monkeypatch.setattr(sandbox, "bwrap_problem", lambda: "not installed")
+    monkeypatch.setattr(sandbox, "require_ours", lambda *_, **__: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "mknod", lambda *_: None)
+    (tmp_path / "kit" / "src" / "toy").mkdir(parents=True)
+    (tmp_path / "kit" / "src" / "toy" / "old.ko").touch()
+    return tmp_path / "kit"
+
+
+def test_a_build_by_chroot_sees_nothing_of_one_that_was_killed(
+    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(*_: object, **__: object) -> sandbox.Finished:
+        (kit / "src" / "toy" / "new.ko").touch()
+        return sandbox.Finished(0, "")
+
+    monkeypatch.setattr(sandbox, "_finish", finish)
+    source = tmp_path / "work"
+    (source / "toy").mkdir(parents=True)
+    (source / "toy" / "new.c").touch()
+    sandbox.run(kit, source=source, script="", limit=1)
+    assert sorted(path.name for path in (source / "toy").iterdir()) == ["new.c", "new.ko"]
+    assert list((kit / "src").iterdir()) == []
+
+
+def test_a_build_by_chroot_without_room_leaves_nothing(kit: Path, tmp_path: Path) -> None:
+    source = tmp_path / "work"
+    source.mkdir()
+    # As if it were what there is no room for: it can't be copied.
+    (source / "pipe").symlink_to(source / "nowhere")
+    with pytest.raises(shutil.Error):
+        sandbox.run(kit, source=source, script="", limit=1)
+    assert list((kit / "src").iterdir()) == []
