@@ -72,6 +72,7 @@ def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
             f"bwrap: {problem}; the guest is built inside it: install bubblewrap and allow unprivileged "
             "user namespaces, or run as root"
         )
+    _make_null(kit / "dev" / "null", problem)
     return _run_in_chroot(kit, source=source, script=script, limit=limit)
 
 
@@ -80,11 +81,26 @@ def _isolated(root: Path) -> list[str]:
     return ["bwrap", *inside, "--unshare-all", "--die-with-parent", "--new-session"]
 
 
-def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
-    null = kit / "dev" / "null"
-    if not null.is_char_device():
-        null.parent.mkdir(exist_ok=True)
+def _make_null(null: Path, problem: str) -> None:
+    """Make a kit's /dev/null, which a build writes to and reads from.
+
+    :param null: Its path.
+    :param problem: The reason why bubblewrap can't be used, which would mount one.
+    :raises HostError: this root may not make one, as in a container that belongs to a plain user.
+    """
+    if null.is_char_device():
+        return
+    null.parent.mkdir(exist_ok=True)
+    try:
         os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError as error:
+        raise HostError(
+            f"bwrap: {problem}; and root may not make {null} here, for a build by chroot ({error.strerror}): "
+            "let this container mount, or give it the capability MKNOD"
+        ) from None
+
+
+def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
     # objtool of 7.3 looks up its stack there, which it uses in a message about an overflow only.
     maps = kit / "proc" / "self" / "maps"
     maps.parent.mkdir(parents=True, exist_ok=True)

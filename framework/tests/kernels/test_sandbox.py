@@ -78,3 +78,19 @@ def test_a_build_by_chroot_without_room_leaves_nothing(kit: Path, tmp_path: Path
     with pytest.raises(shutil.Error):
         sandbox.run(kit, source=source, script="", limit=1)
     assert list((kit / "src").iterdir()) == []
+
+
+def test_a_root_that_may_make_no_device_is_told_so(
+    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a container of a plain user's."""
+
+    def refused(path: Path, *_: object) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os, "mknod", refused)
+    with pytest.raises(
+        HostError, match=r"bwrap: not installed; and root may not make .*/dev/null here"
+    ) as raised:
+        sandbox.run(kit, source=tmp_path, script="", limit=1)
+    assert "\n" not in raised.value.message
