@@ -34,6 +34,8 @@ _SOURCE_FILES = ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sour
 _CARRIED_OPTIONS = (
     "Acquire::http::Proxy",
     "Acquire::https::Proxy",
+    "Acquire::http::Proxy-Auto-Detect",
+    "Acquire::https::Proxy-Auto-Detect",
     "Acquire::Check-Valid-Until",
     "Acquire::Check-Date",
 )
@@ -175,10 +177,12 @@ def archives_from_targets(listing: str, *, suite: str, base: str) -> dict[str, A
 
 def _host_options() -> tuple[str, ...]:
     dump = _output("apt-config", "dump", "--no-empty", "--format", "%F %v%n", *_CARRIED_OPTIONS)
+    # Below a proxy stand the hosts that have another, or none: Acquire::http::Proxy::HOST "DIRECT".
+    below = tuple(f"{name}::" for name in _CARRIED_OPTIONS)
     return tuple(
         f'{name} "{value}"'
         for name, _, value in (line.partition(" ") for line in dump.splitlines())
-        if name in _CARRIED_OPTIONS
+        if name in _CARRIED_OPTIONS or name.startswith(below)
     )
 
 

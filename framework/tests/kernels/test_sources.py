@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,24 @@ def test_an_apt_that_is_not_done_is_an_error_of_the_host(
     apt_get(tmp_path, monkeypatch, "exec sleep 60")
     with pytest.raises(HostError, match=r"apt-get indextargets: not done in 0.1 s; "):
         sources_of("bookworm")
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="no apt")
+def test_the_ways_to_single_hosts_are_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By apt's own apt-config, whose settings are those of a file."""
+    (tmp_path / "apt.conf").write_text(
+        """
+        Acquire::http::Proxy "http://proxy.invalid:3128/";
+        Acquire::http::Proxy::mirror.invalid "DIRECT";
+        Acquire::https::Proxy-Auto-Detect "/usr/bin/find-proxy";
+        Acquire::http::Timeout "5";
+        """
+    )
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    found = sources._host_options()
+    assert {
+        'Acquire::http::Proxy "http://proxy.invalid:3128/"',
+        'Acquire::http::Proxy::mirror.invalid "DIRECT"',
+        'Acquire::https::Proxy-Auto-Detect "/usr/bin/find-proxy"',
+    } <= set(found)
+    assert not any("Timeout" in option for option in found)
