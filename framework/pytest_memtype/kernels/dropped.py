@@ -5,6 +5,7 @@ With a new version of a kernel Debian's mirrors drop the one before, at once.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def dropped_since(suite: str, moment: float, *, cache: Path) -> bool:
     :param cache: The cache folder.
     """
     try:
-        return _note(suite, cache).stat().st_mtime > moment
+        # A note of a clock that was set back since would have the index read at each command.
+        return moment < _note(suite, cache).stat().st_mtime <= time.time()
     except OSError:
         return False
 

@@ -19,6 +19,7 @@ from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.store import build_dir, exclusive
 from pytest_memtype.kernels import kept_indexes, mirror
+from pytest_memtype.kernels.dropped import note_dropped
 from pytest_memtype.kernels.index import Index, Kernel
 from pytest_memtype.kernels.kept_indexes import encode
 from pytest_memtype.kernels.mmdebstrap import unpack
@@ -106,6 +107,19 @@ def test_an_index_that_names_what_the_mirror_has_dropped_is_read_anew_once(
     for _ in range(2):
         assert kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent) == {"bookworm": INDEX}
     assert refreshed == ["bookworm"] * read_anew
+
+
+def test_a_note_from_the_future_makes_no_index_stale(tmp_path: Path) -> None:
+    """As a clock that was set back leaves it."""
+    path = kept_indexes.path_of(tmp_path, "bookworm")
+    path.parent.mkdir()
+    path.write_bytes(encode(INDEX, fetched=time.time()))
+    note_dropped("bookworm", cache=tmp_path)
+    (note,) = path.parent.glob("*.dropped")
+    os.utime(note, (time.time() + 3600,) * 2)
+    assert kept_indexes.listed(RELEASE, cache=tmp_path) == list(INDEX.kernels)
+    os.utime(note, (time.time(),) * 2)
+    assert kept_indexes.listed(RELEASE, cache=tmp_path) == []
 
 
 def test_an_index_is_on_the_disk_before_it_has_its_name(
