@@ -84,10 +84,14 @@ def test_the_script_ends_with_the_status_of_the_run(tmp_path: Path) -> None:
     )
     _program(fake / "memtype", 'echo "memtype $*" >>said; [ "$1" != run ] || exit 7')
     environment = {"PATH": f"{fake}:/usr/bin:/bin"}
+    earlier = [tmp_path / name for name in ("junit.xml", "run.ktap", "evidence.tar.gz")]
+    for path in earlier:
+        path.touch()
     for _ in range(2):
         command = ["sh", "ci/memtype.sh", "debian:trixie", "-k", "two words"]
         done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, timeout=60)
         assert done.returncode == 7
+    assert not any(path.exists() for path in earlier), "what is kept is this run's"
     said = [line.partition(" ")[2].partition(" ")[0] for line in (tmp_path / "said").read_text().splitlines()]
     # Wheels are made once.
     assert said == ["wheel", "install", "run", "evidence", "install", "run", "evidence"]
