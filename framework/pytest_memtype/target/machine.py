@@ -140,6 +140,10 @@ class TargetMachine:
             raise Unavailable("the target's console isn't known; say where it is with --console")
         return self._console
 
+    def begin_test(self) -> None:
+        """Count what the console prints for the next test alone: the machine is the same for all of them."""
+        self._console.begin()
+
     @property
     def alive(self) -> bool:
         """Does the agent run on the target, as far as has been noticed?"""

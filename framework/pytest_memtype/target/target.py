@@ -115,7 +115,8 @@ class Target:
         if self._agent is None or not self._agent.machine.alive:
             self._drop()
             self._begin()
-        elif self.dry_run is None:
+        elif self._machine is not None:
+            self._machine.begin_test()
             self._agent.call("reset")
         assert self._agent is not None
         assert self._greeting is not None

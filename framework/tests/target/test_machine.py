@@ -9,11 +9,16 @@ from typing import Any
 import paramiko
 import pytest
 
+from pytest_memtype.errors import GuestError, GuestFlooded
+from pytest_memtype.machine import console as console_module
+from pytest_memtype.machine.console import Console
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.ssh.connection import Finished
 from pytest_memtype.ssh.deploy import Deployed
 from pytest_memtype.target.machine import TargetMachine
 from pytest_memtype.target.permission import TargetConfig
+from pytest_memtype.target.pump import Pump
+from pytest_memtype.target.target import Target
 
 FOLDER = PurePosixPath("/run/memtype-12345678")
 
@@ -68,3 +73,62 @@ def test_a_sign_of_life_that_does_not_arrive_is_not_the_last(error: Exception) -
     machine._channel = channel
     machine._keep_alive(0.001)
     assert sent == [b"alive\n"] * 2
+
+
+class Waiter:
+    """A machine that waits for nothing, for a console of its own."""
+
+    def ready(self, **_: object) -> bool:
+        return False
+
+    def ended(self, doing: str) -> GuestError:
+        return GuestError(doing)
+
+    def hung(self, doing: str, _timeout: float) -> GuestError:
+        return GuestError(doing)
+
+
+def test_the_console_is_counted_for_each_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run on a target has one console, on which no test floods another."""
+    monkeypatch.setattr(console_module, "FLOOD", 1000)
+    pump = Pump(tmp_path / "console", log=tmp_path / "log")
+    console = Console(tmp_path / "console", Waiter(), log=tmp_path / "log")
+    machine = TargetMachine.__new__(TargetMachine)
+    machine._console = console
+    try:
+        for _ in range(3):
+            pump._deliver(b"x" * 900)
+            assert console.drain()
+            machine.begin_test()
+        pump._deliver(b"y" * 1001)
+        with pytest.raises(GuestFlooded):
+            console.drain()
+        machine.begin_test()
+        pump._deliver(b"new")
+        assert console.read_nonblocking(100) == b"new"
+    finally:
+        console.close()
+        pump.close()
+
+
+def test_a_test_begins_with_a_count_of_its_own() -> None:
+    done: list[str] = []
+
+    class Machine:
+        alive = True
+
+        def begin_test(self) -> None:
+            done.append("begin_test")
+
+    class Agent:
+        machine = Machine()
+
+        def call(self, verb: str) -> None:
+            done.append(verb)
+            raise GuestError("enough")
+
+    target: Any = Target.__new__(Target)
+    target._agent, target._machine, target.dry_run = Agent(), Agent.machine, None
+    with pytest.raises(GuestError, match="enough"):
+        target.guest()
+    assert done == ["begin_test", "reset"]
