@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memtype.errors import UsageError
 from pytest_memtype.kernels import user_module as of_users
 from pytest_memtype.kernels.bundle import bundle_in
 from pytest_memtype.kernels.fetch import note_kernel
 from pytest_memtype.kernels.index import Kernel
-from pytest_memtype.kernels.user_module import user_module
+from pytest_memtype.kernels.user_module import check_source, user_module
 
 RELEASE = "6.1.0-56-cloud-amd64"
 
@@ -51,3 +52,19 @@ def test_files_may_have_names_of_any_bytes(tmp_path: Path, place_of: Callable[[P
         (toy / name).touch()
         names.add(place_of(toy))
     assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("~nobody-of-this-name/toy", "there is no such home folder"),
+        ("x" * 300, "File name too long"),
+        ("x" * 5000 + ".ko", "File name too long"),
+        ("a\0b", "there is no "),
+        ("nowhere/toy.c", "there is no "),
+    ],
+)
+def test_what_can_be_no_file_is_told_in_one_line(tmp_path: Path, source: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        check_source(source, tmp_path)
+    assert "\n" not in raised.value.message
