@@ -323,7 +323,8 @@ def _refresh(
             on_contact=on_contact,
         )
         files = [root / "kernels" / release for release in sources.releases()]
-        text = "".join(file.read_text() for file in files if file.exists())
+        # In UTF-8, whatever this host's locale is; names of people count for nothing.
+        text = "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.exists())
         index = parse(text.splitlines(keepends=True), suite=suite)
         if not _has_enough(index, suite):
             (place / _REFUSED).write_text(_mirrors(suite))

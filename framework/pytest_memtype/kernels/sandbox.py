@@ -104,7 +104,8 @@ def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finis
     # objtool of 7.3 looks up its stack there, which it uses in a message about an overflow only.
     maps = kit / "proc" / "self" / "maps"
     maps.parent.mkdir(parents=True, exist_ok=True)
-    maps.write_text(Path("/proc/self/maps").read_text())
+    # It has paths, whose bytes may be any.
+    maps.write_bytes(Path("/proc/self/maps").read_bytes())
     inside = kit / "src"
     # A run that was killed, or had no room, has left its own files there.
     shutil.rmtree(inside, ignore_errors=True)

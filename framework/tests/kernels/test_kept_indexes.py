@@ -147,8 +147,10 @@ def unpacked_as(release: str) -> Callable[..., None]:
 
     def unpack(_sources: AptSources, root: Path, **_options: object) -> None:
         (root / "kernels").mkdir(parents=True)
-        stanza = f"Package: linux-image-{RELEASE}\nVersion: 6.1.192-2\n\n"
-        (root / "kernels" / release).write_text(stanza)
+        stanza = f"Package: linux-image-{RELEASE}\nVersion: 6.1.192-2\nMaintainer: Ren\u00e9\n\n"
+        (root / "kernels" / release).write_bytes(
+            stanza.encode() + b"Package: x\nVersion: 1\nMaintainer: Ren\xe9\n"
+        )
 
     return unpack
 
