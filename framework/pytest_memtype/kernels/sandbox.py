@@ -63,6 +63,8 @@ def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
     """
     # Owners and modes inside the kit are those of the packages.
     require_ours(kit, contents=False)
+    # A run by chroot that was killed may have left none, and bubblewrap makes none in a kit.
+    (kit / "src").mkdir(exist_ok=True)
     problem = bwrap_problem()
     if problem is None:
         writable = ["--bind", str(source), "/src", "--tmpfs", "/tmp", "--chdir", "/src"]
@@ -110,7 +112,7 @@ def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finis
     # A run that was killed, or had no room, has left its own files there.
     shutil.rmtree(inside, ignore_errors=True)
     try:
-        shutil.copytree(source, inside)
+        shutil.copytree(source, inside, dirs_exist_ok=True)
         command = [*dying_with_us(), "chroot", str(kit), "/bin/sh", "-c", f"cd /src\n{script}"]
         finished = _finish(command, limit=limit)
         shutil.copytree(inside, source, symlinks=True, dirs_exist_ok=True)

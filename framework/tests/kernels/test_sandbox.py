@@ -70,6 +70,17 @@ def test_a_build_by_chroot_sees_nothing_of_one_that_was_killed(
     assert list((kit / "src").iterdir()) == []
 
 
+def test_a_kit_that_has_lost_the_folder_to_build_in_gets_it_again(
+    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build by chroot was killed while it had none."""
+    monkeypatch.setattr(sandbox, "bwrap_problem", lambda: None)
+    monkeypatch.setattr(sandbox, "_finish", lambda *_, **__: sandbox.Finished(0, ""))
+    shutil.rmtree(kit / "src")
+    sandbox.run(kit, source=tmp_path, script="", limit=1)
+    assert (kit / "src").is_dir()
+
+
 def test_a_build_by_chroot_without_room_leaves_nothing(kit: Path, tmp_path: Path) -> None:
     source = tmp_path / "work"
     source.mkdir()
