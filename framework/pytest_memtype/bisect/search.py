@@ -217,11 +217,11 @@ def bisect(
     ends = [resolve(spec, progress=progress).removeprefix("debian:") for spec in (good, bad)]
     kernels = between(every(cache=cache_directory(), progress=progress), *ends)
     state = State(folder, test=test, good=ends[0], bad=ends[1])
-    # An end without an answer is tried again: what kept it from having one may be mended by now.
+    # What kept an end from having an answer, or another kernel from being tried, may be mended by now.
     tried = {
         release: made
         for release, made in state.load().items()
-        if made.answer != UNKNOWN or release not in ends
+        if made.answer != UNKNOWN or not (made.trouble or release in ends)
     }
     search = Search([each.release for each in kernels], tried, at_once)
     shape = f", in {search.rounds} rounds of {at_once} at once" if at_once > 1 else ""

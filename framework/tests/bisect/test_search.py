@@ -208,6 +208,38 @@ def test_between() -> None:
             between(kernels, good, bad)
 
 
+def test_what_could_not_be_tried_is_tried_when_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that was full. What the test says nothing of stays so."""
+    monkeypatch.setattr(search, "resolve", lambda spec, **_: spec)
+    monkeypatch.setattr(search, "every", lambda **_: [kernel(release) for release in "abcd"])
+    monkeypatch.setattr(search, "report", lambda found, kernels, **_: [kernels[found.bounds[0]].release])
+    test = tmp_path / "test_one.py"
+    test.touch()
+    name = f"{test}::test_it"
+    State(tmp_path, test=name, good="a", bad="d").save(
+        {
+            "a": Attempt(PASSED, (PASSED,)),
+            "b": Attempt(UNKNOWN, (UNKNOWN,), "disk is full", trouble=True),
+            "c": Attempt(UNKNOWN, (UNKNOWN,), "skipped"),
+            "d": Attempt(FAILED, (FAILED,)),
+        }
+    )
+    asked: list[str] = []
+
+    def try_all(specs: Sequence[str], _test: str) -> Generator[tuple[str, Attempt]]:
+        asked.extend(specs)
+        yield specs[0], Attempt(PASSED, (PASSED,))
+
+    lines: list[str] = []
+    search.bisect(
+        name, good="a", bad="d", folder=tmp_path, say=lines.append, progress=silent, try_all=try_all
+    )
+    assert asked == ["debian:b"]
+    assert lines[-1] == "b"
+
+
 @pytest.mark.parametrize("error", [KernelError("the mirror"), HostError("disk is full")])
 def test_the_result_is_told_without_a_changelog(monkeypatch: pytest.MonkeyPatch, error: MemtypeError) -> None:
     def none(*_: object, **__: object) -> str:
