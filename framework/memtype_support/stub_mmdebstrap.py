@@ -11,12 +11,14 @@ import pytest
 UNREACHABLE = "echo \"  Temporary failure resolving 'mirror.invalid'\"; exit 1"
 #: As a mirror behind which packets vanish: nothing comes, for ever.
 SILENT = "exec sleep 3600"
-#: As apt prints it for a suite that the mirror hasn't, behind what it has received.
-NO_SUITE = """
+_RECEIVED = """
 for target; do [ "$target" = "${target#/}" ] || lists=$target/var/lib/apt/lists/partial; done
 mkdir -p "$lists"; echo Origin: Debian > "$lists/InRelease"
-echo "E: The repository 'x Release' does not have a Release file."; exit 1
 """
+#: As apt prints it for a suite that the mirror hasn't, behind what it has received.
+NO_SUITE = f"{_RECEIVED}echo \"E: The repository 'x Release' does not have a Release file.\"; exit 1"
+#: As apt prints it for a version that the mirror has no more.
+NO_VERSION = f"{_RECEIVED}echo \"E: Version '6.1.192-1' for 'linux-headers-x' was not found\"; exit 1"
 
 
 class StubMmdebstrap:

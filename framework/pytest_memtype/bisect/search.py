@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -149,7 +150,7 @@ class State:
     """
 
     def __init__(self, folder: Path, *, test: str, good: str, bad: str) -> None:
-        name = hashlib.sha256("\n".join((test, good, bad)).encode()).hexdigest()[:8]
+        name = hashlib.sha256(os.fsencode("\n".join((test, good, bad)))).hexdigest()[:8]
         self.path = folder / f"bisect-{name}.json"
 
     def load(self) -> dict[str, Attempt]:
@@ -216,11 +217,11 @@ def bisect(
     ends = [resolve(spec, progress=progress).removeprefix("debian:") for spec in (good, bad)]
     kernels = between(every(cache=cache_directory(), progress=progress), *ends)
     state = State(folder, test=test, good=ends[0], bad=ends[1])
-    # An end without an answer is tried again: what kept it from having one may be mended by now.
+    # What kept an end from having an answer, or another kernel from being tried, may be mended by now.
     tried = {
         release: made
         for release, made in state.load().items()
-        if made.answer != UNKNOWN or release not in ends
+        if made.answer != UNKNOWN or not (made.trouble or release in ends)
     }
     search = Search([each.release for each in kernels], tried, at_once)
     shape = f", in {search.rounds} rounds of {at_once} at once" if at_once > 1 else ""
@@ -278,7 +279,8 @@ def report(search: Search, kernels: Sequence[Kernel], *, progress: Progress) -> 
     older, newer = (good, bad) if _newer(bad, good) else (bad, good)
     try:
         text = changelog(newer, cache=cache_directory(), progress=progress)
-    except KernelError as error:
+    except (KernelError, HostError) as error:
+        # What was found took hours, and is of use without.
         return [*lines, f"no changelog: {error.message}"]
     found = about_memory_types(text, after=older.version, upto=newer.version)
     series = new_series(text, after=older.version, upto=newer.version)
@@ -324,9 +326,12 @@ def git_script(test: str, *, good: str, bad: str) -> str:
         "# 125 skips a commit: it doesn't build, or its kernel doesn't boot.\n"
         f"cd {shlex.quote(str(tree.build))} || exit 128\n"
         '{ make olddefconfig && make -j"$(nproc)" bzImage modules; } >bisect-build.log 2>&1 || exit 125\n'
-        f"{attempt}\n"
+        "answer=$(mktemp) || exit 128\n"
+        f'{attempt} "$answer"\n'
         "status=$?\n"
-        '[ "$status" -le 1 ] || status=125\n'
+        "# Python ends with 1, too, where it can't even begin: then nothing is in the file.\n"
+        '[ "$status" -le 1 ] && [ -s "$answer" ] || status=125\n'
+        'rm -f "$answer"\n'
         'exit "$status"\n'
     )
 

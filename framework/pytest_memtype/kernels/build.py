@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pytest_memtype.errors import KernelError
+from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.program import run_to_end
 from pytest_memtype.kernels import initramfs, sandbox
 
@@ -73,14 +73,12 @@ def build_module_on_host(build: Path, *, compiler: tuple[str, ...], work: Path, 
     :param work: The folder to build in, filled by :func:`copy_sources`.
     :param what: The kernel, as the beginning of an error's message.
     :raises KernelError: the build failed; the compiler's last lines are in its details.
+    :raises HostError: this host has no make.
     """
     module = work / "guests" / "module"
     command = ["make", "-s", f"-j{_jobs()}", "-C", str(build), f"M={module}", "KCFLAGS=-Werror", *compiler]
     try:
-        done = run_to_end(
-            [*command, "modules"],
-            timeout=_LIMIT_SECONDS,
-        )
+        done = _run([*command, "modules"], limit=_LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
         raise KernelError(f"{what}: the build was not done in {_LIMIT_SECONDS} s") from None
     if done.returncode != 0:
@@ -98,13 +96,14 @@ def build_out_of_tree(
     :param flags: Further flags of the compiler.
     :param limit: Seconds that the build may take.
     :raises KernelError: it takes longer.
+    :raises HostError: this host has no make, or no strip.
     :returns: make's exit status, and all that was printed.
     """
     command = ["make", "-s", f"-j{_jobs()}", "-C", str(build), f"M={module}", f"KCFLAGS={flags}", *compiler]
     try:
-        done = run_to_end([*command, "modules"], timeout=limit)
+        done = _run([*command, "modules"], limit=limit)
         for file in module.rglob("*.ko") if done.returncode == 0 else ():
-            done = run_to_end(["strip", "--strip-debug", "-o", f"{file}.stripped", str(file)], timeout=limit)
+            done = _run(["strip", "--strip-debug", "-o", f"{file}.stripped", str(file)], limit=limit)
     except subprocess.TimeoutExpired:
         raise KernelError(f"{module.name}: the build was not done in {limit} s") from None
     return done.returncode, done.stdout
@@ -143,6 +142,23 @@ def build(kit: Path, *, release: str | None, sources: Path, work: Path, target: 
     left_out = frozenset() if module.exists() else frozenset((_MODULE,))
     entries = initramfs.read_list(listing.read_text(), files=files, where=str(listing), left_out=left_out)
     initramfs.write(target / "initramfs.cpio", entries)
+
+
+def _run(command: list[str], *, limit: int) -> subprocess.CompletedProcess[str]:
+    """Run a program of this host's.
+
+    :param command: The program and its arguments.
+    :param limit: Seconds that it may take.
+    :raises subprocess.TimeoutExpired: it takes longer.
+    :raises HostError: it isn't installed.
+    """
+    try:
+        return run_to_end(command, timeout=limit)
+    except FileNotFoundError:
+        raise HostError(
+            f"{command[0]}: not installed; install the packages make and binutils, which build modules for a "
+            "kernel of this host's"
+        ) from None
 
 
 def _jobs() -> int:

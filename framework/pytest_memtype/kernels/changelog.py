@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_memtype.errors import KernelError
 from pytest_memtype.host.progress import Progress
-from pytest_memtype.host.store import build_dir, exclusive, require_space, temp_dir
+from pytest_memtype.host.store import build_dir, exclusive, flush, require_space, temp_dir
 from pytest_memtype.kernels.index import Kernel
 from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import sources_of
@@ -41,13 +42,15 @@ _LINK = re.compile(r"\s*<?\bhttps?://\S+")
 def changelog(kernel: Kernel, *, cache: Path, progress: Progress) -> str:
     """The changelog in a kernel's own package, kept in the cache.
 
-    :param kernel: The kernel; its package is downloaded where the cache hasn't the changelog.
+    :param kernel: The kernel; its package is downloaded where the cache hasn't the changelog, or not whole.
     :param cache: The cache folder.
     :param progress: Called with a line before a download.
     :raises KernelError: the package can't be had, or holds no changelog.
+    :raises HostError: the host lacks a program or space.
     """
     kept = cache / "changelogs" / f"{kernel.release}_{kernel.version}.gz"
-    if not kept.exists():
+    text = _read(kept)
+    if text is None:
         place = build_dir(cache, f"changelog-{kernel.release}")
         with exclusive(place, progress), temp_dir(place) as folder:
             progress(Step(Stage.DOWNLOADING, f"the changelog of {kernel.release}"))
@@ -60,8 +63,21 @@ def changelog(kernel: Kernel, *, cache: Path, progress: Progress) -> str:
             if not files:
                 raise KernelError(f"{kernel.image} {kernel.version}: the package holds no changelog")
             kept.parent.mkdir(exist_ok=True)
+            flush(files[0].parent)
             files[0].replace(kept)
-    return gzip.decompress(kept.read_bytes()).decode(errors="replace")
+        text = _read(kept)
+    if text is None:
+        raise KernelError(f"{kernel.image} {kernel.version}: the changelog in the package can't be read")
+    return text
+
+
+def _read(file: Path) -> str | None:
+    """The text of a changelog; None where there is none, or a damaged one."""
+    try:
+        # gzip's own error is an OSError, and an empty file none to it.
+        return gzip.decompress(file.read_bytes()).decode(errors="replace") or None
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def about_memory_types(text: str, *, after: str, upto: str) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pytest_memtype.host.files import read_small
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.store import build_dir, exclusive, flush, interruptions, temp_dir
 from pytest_memtype.kernels import mirror
+from pytest_memtype.kernels.dropped import dropped_since
 from pytest_memtype.kernels.index import ARCHIVE, Index, Kernel, choose, in_order, parse, suites_of
 from pytest_memtype.kernels.mmdebstrap import require_network, unpack
 from pytest_memtype.kernels.sources import base_of, sources_of
@@ -240,13 +241,23 @@ def kept_indexes(cache: Path, suites: Iterable[str]) -> dict[str, Index]:
 
 
 def _load(cache: Path, suite: str, *, max_age: float | None = None) -> Index | None:
-    """The index kept on disk; None when there is none, it is damaged or older than ``max_age`` seconds."""
+    """The index kept on disk; None when there is none, it is damaged or older than ``max_age`` seconds.
+
+    With a limit of age it is none either where the mirror was found to have dropped something since.
+
+    :param cache: The cache folder.
+    :param suite: The name of the suite.
+    :param max_age: The limit in seconds; None takes an index of any age.
+    """
     found = read_kept(cache, suite)
     if found is None:
         return None
     index, fetched = found
+    if max_age is None:
+        return index
     # A clock set back must not make an index fresh for ever.
-    return index if max_age is None or 0 <= time.time() - fetched < max_age else None
+    fresh = 0 <= time.time() - fetched < max_age and not dropped_since(suite, fetched, cache=cache)
+    return index if fresh else None
 
 
 def read_kept(cache: Path, suite: str) -> tuple[Index, float] | None:
@@ -312,7 +323,8 @@ def _refresh(
             on_contact=on_contact,
         )
         files = [root / "kernels" / release for release in sources.releases()]
-        text = "".join(file.read_text() for file in files if file.exists())
+        # In UTF-8, whatever this host's locale is; names of people count for nothing.
+        text = "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.exists())
         index = parse(text.splitlines(keepends=True), suite=suite)
         if not _has_enough(index, suite):
             (place / _REFUSED).write_text(_mirrors(suite))

@@ -186,7 +186,7 @@ def _version_of(program: str) -> str:
 
 
 def _identity(spec: BuildSpec, config: Path, compiler: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(f"{spec.build}\0{compiler}\0".encode())
+    digest = hashlib.sha256(os.fsencode(f"{spec.build}\0{compiler}\0"))
     for path in (spec.image, config, spec.build / "Module.symvers"):
         digest.update(hashlib.sha256(read_file(path, most=_LARGEST)).digest())
     return digest.hexdigest()

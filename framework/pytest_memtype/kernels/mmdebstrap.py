@@ -21,6 +21,7 @@ from pytest_memtype.errors import HostError, KernelError, Unreachable
 from pytest_memtype.host.child import describe_status, dying_with_us
 from pytest_memtype.host.store import disk_full, interrupt_waiting
 from pytest_memtype.kernels import mirror, route
+from pytest_memtype.kernels.dropped import note_dropped
 from pytest_memtype.kernels.sources import AptSources, mirrors_elsewhere
 
 # The limit for a mirror that sends very slowly.
@@ -46,6 +47,10 @@ _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/u
 _UNREACHABLE = (
     r"Could not resolve|Temporary failure resolving|Could not connect|Network is unreachable"
     r"|Connection (?:timed out|refused|failed)|Unable to connect|Cannot initiate the connection"
+)
+_DROPPED = (
+    "the mirror doesn't have all the packages, or not any more; try again, which reads its index anew, or "
+    "name another release"
 )
 # (What apt, dpkg or tar prints, what it means and what to do), the most telling first.
 _CAUSES = (
@@ -73,7 +78,7 @@ _CAUSES = (
     (
         r"Unable to locate package|Version '.*' for '.*' was not found"
         r"|has no installation candidate|unmet dependencies",
-        "the mirror doesn't have all the packages; try again later, or another release",
+        _DROPPED,
     ),
 )
 _DISK_FULL = r"No space left on device|enough free space|Disk quota exceeded"
@@ -154,6 +159,8 @@ def unpack(
         if not heard() and re.search(_UNREACHABLE, output):
             mirror.lost(cache)
             raise Unreachable(error.message, details=error.details)
+        if _cause(output) == _DROPPED:
+            note_dropped(sources.suite, cache=cache)
         raise error
 
 
@@ -353,8 +360,13 @@ def failure(output: str, *, status: int, what: str, cache: Path) -> KernelError 
     details = tuple(line for line in output.splitlines() if line.strip())[-_DETAIL_LINES:]
     if re.search(_DISK_FULL, output):
         return HostError(disk_full(cache).message, details=details)
-    for pattern, cause in _CAUSES:
-        if re.search(pattern, output):
-            return KernelError(f"{what}: {cause}", details=details)
+    cause = _cause(output)
+    if cause is not None:
+        return KernelError(f"{what}: {cause}", details=details)
     said = "its last lines follow" if details else "it printed nothing"
     return KernelError(f"{what}: mmdebstrap {describe_status(status)}; {said}", details=details)
+
+
+def _cause(output: str) -> str | None:
+    """The cause of a failure, and what to do, by what was printed; None where it isn't known."""
+    return next((cause for pattern, cause in _CAUSES if re.search(pattern, output)), None)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from pytest_memtype.errors import MemtypeError
+from pytest_memtype.errors import HostError, MemtypeError, reason
 from pytest_memtype.host import resources
 from pytest_memtype.host.store import clear_workshops
 from pytest_memtype.kernels.bundle import Bundle, bundle
@@ -95,10 +95,15 @@ def prepare(
             with turn:
                 made = bundle(spec, progress=progress)
             become(Stage.READY, made=made, text="" if made.module else "without the module")
-        except MemtypeError as error:
+        except (MemtypeError, OSError) as problem:
             if stopping.is_set():
                 # Its work was ended by the interruption.
                 raise KeyboardInterrupt from None
+            error = (
+                problem
+                if isinstance(problem, MemtypeError)
+                else HostError(f"kernel {spec!r}: {reason(problem)}")
+            )
             become(Stage.FAILED, error=error, text=error.message)
         return status
 

@@ -21,6 +21,9 @@ from pytest_memtype.host.trust import require_ours
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
 _PROBE_SECONDS = 30
+# Ubuntu's kernels have it, and it is 1 from 23.10 on: a user namespace gives no rights but to programs with a
+# profile of AppArmor that says so, and bubblewrap has none (24.04).
+_RESTRICTION = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ def bwrap_problem() -> str | None:
         return f"not done in {_PROBE_SECONDS} s"
     if done.returncode == 0:
         return None
-    return done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+    said = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+    restricted = os.geteuid() != 0 and _RESTRICTION.is_file() and _RESTRICTION.read_text().strip() != "0"
+    return f"{said} (sysctl kernel.{_RESTRICTION.name} isn't 0)" if restricted else said
 
 
 def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
@@ -58,6 +63,8 @@ def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
     """
     # Owners and modes inside the kit are those of the packages.
     require_ours(kit, contents=False)
+    # A run by chroot that was killed may have left none, and bubblewrap makes none in a kit.
+    (kit / "src").mkdir(exist_ok=True)
     problem = bwrap_problem()
     if problem is None:
         writable = ["--bind", str(source), "/src", "--tmpfs", "/tmp", "--chdir", "/src"]
@@ -67,6 +74,7 @@ def run(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
             f"bwrap: {problem}; the guest is built inside it: install bubblewrap and allow unprivileged "
             "user namespaces, or run as root"
         )
+    _make_null(kit / "dev" / "null", problem)
     return _run_in_chroot(kit, source=source, script=script, limit=limit)
 
 
@@ -75,24 +83,42 @@ def _isolated(root: Path) -> list[str]:
     return ["bwrap", *inside, "--unshare-all", "--die-with-parent", "--new-session"]
 
 
-def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
-    null = kit / "dev" / "null"
-    if not null.is_char_device():
-        null.parent.mkdir(exist_ok=True)
+def _make_null(null: Path, problem: str) -> None:
+    """Make a kit's /dev/null, which a build writes to and reads from.
+
+    :param null: Its path.
+    :param problem: The reason why bubblewrap can't be used, which would mount one.
+    :raises HostError: this root may not make one, as in a container that belongs to a plain user.
+    """
+    if null.is_char_device():
+        return
+    null.parent.mkdir(exist_ok=True)
+    try:
         os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError as error:
+        raise HostError(
+            f"bwrap: {problem}; and root may not make {null} here, for a build by chroot ({error.strerror}): "
+            "let this container mount, or give it the capability MKNOD"
+        ) from None
+
+
+def _run_in_chroot(kit: Path, *, source: Path, script: str, limit: int) -> Finished:
     # objtool of 7.3 looks up its stack there, which it uses in a message about an overflow only.
     maps = kit / "proc" / "self" / "maps"
     maps.parent.mkdir(parents=True, exist_ok=True)
+    # It has paths, whose bytes may be any.
     maps.write_bytes(Path("/proc/self/maps").read_bytes())
     inside = kit / "src"
-    shutil.copytree(source, inside, dirs_exist_ok=True)
+    # A run that was killed, or had no room, has left its own files there.
+    shutil.rmtree(inside, ignore_errors=True)
     try:
+        shutil.copytree(source, inside, dirs_exist_ok=True)
         command = [*dying_with_us(), "chroot", str(kit), "/bin/sh", "-c", f"cd /src\n{script}"]
         finished = _finish(command, limit=limit)
         shutil.copytree(inside, source, symlinks=True, dirs_exist_ok=True)
     finally:
-        shutil.rmtree(inside)
-        inside.mkdir()
+        shutil.rmtree(inside, ignore_errors=True)
+        inside.mkdir(exist_ok=True)
     return finished
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_memtype.errors import HostError
+
 _BACKPORTS = "-backports"
 # Has little more than what sid lacks.
 _EXPERIMENTAL = "experimental"
@@ -25,11 +27,15 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 # Any method but http and https, such as file: and mirror+file:, and names of this host itself.
 _HERE = re.compile(r"(?:^|\s)(?!https?://)[a-z][a-z0-9+]*:/|//(?:[^/@\s]*@)?(?:localhost\b|127\.|\[::1\])")
 _APT = Path("/etc/apt")
+# A second is usual where apt keeps no cache.
+_LIMIT_SECONDS = 60
 _SOURCE_FILES = ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources")
 # How the host reaches its mirrors; mmdebstrap's apt doesn't read the host's apt.conf by itself.
 _CARRIED_OPTIONS = (
     "Acquire::http::Proxy",
     "Acquire::https::Proxy",
+    "Acquire::http::Proxy-Auto-Detect",
+    "Acquire::https::Proxy-Auto-Detect",
     "Acquire::Check-Valid-Until",
     "Acquire::Check-Date",
 )
@@ -109,7 +115,11 @@ def base_of(suite: str) -> str:
 
 
 def sources_of(suite: str) -> AptSources:
-    """The apt sources of a Debian suite on this host."""
+    """The apt sources of a Debian suite on this host.
+
+    :param suite: The name of the suite.
+    :raises HostError: apt doesn't tell them in time.
+    """
     base = base_of(suite)
     return AptSources(
         suite=suite,
@@ -167,10 +177,12 @@ def archives_from_targets(listing: str, *, suite: str, base: str) -> dict[str, A
 
 def _host_options() -> tuple[str, ...]:
     dump = _output("apt-config", "dump", "--no-empty", "--format", "%F %v%n", *_CARRIED_OPTIONS)
+    # Below a proxy stand the hosts that have another, or none: Acquire::http::Proxy::HOST "DIRECT".
+    below = tuple(f"{name}::" for name in _CARRIED_OPTIONS)
     return tuple(
         f'{name} "{value}"'
         for name, _, value in (line.partition(" ") for line in dump.splitlines())
-        if name in _CARRIED_OPTIONS
+        if name in _CARRIED_OPTIONS or name.startswith(below)
     )
 
 
@@ -189,4 +201,18 @@ def _output(*command: str) -> str:
     """The output of a quick apt query; empty on a host without apt, whose mirrors mmdebstrap picks."""
     if shutil.which(command[0]) is None:
         return ""
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            # An archive's Release file may have any bytes in its Origin.
+            errors="replace",
+            timeout=_LIMIT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise HostError(
+            f"{' '.join(command[:2])}: not done in {_LIMIT_SECONDS} s; try again when the host is less busy"
+        ) from None
+    return done.stdout

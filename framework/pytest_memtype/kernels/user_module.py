@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pytest_memtype.errors import KernelError, ModuleBroken, ModuleMissing, UsageError
+from pytest_memtype.errors import KernelError, ModuleBroken, ModuleMissing, UsageError, reason
 from pytest_memtype.host import resources
 from pytest_memtype.host.files import read_file
 from pytest_memtype.host.nearest import unknown
@@ -91,8 +91,17 @@ def check_source(source: str, folder: Path) -> Path | None:
     :param folder: The folder that a relative path starts from.
     :raises UsageError: there is no such file or folder, or nothing that a module can be built from.
     """
-    # "..", too, is a folder with a name.
-    path = Path(os.path.normpath(folder / Path(source).expanduser()))
+    try:
+        # "..", too, is a folder with a name.
+        path = Path(os.path.normpath(folder / Path(source).expanduser()))
+        return _checked(source, path)
+    except RuntimeError:
+        raise UsageError(f"module {source!r}: there is no such home folder; write the path in full") from None
+    except OSError as error:
+        raise UsageError(f"module {source!r}: {reason(error)}; name another file or folder") from None
+
+
+def _checked(source: str, path: Path) -> Path | None:
     if (path.is_dir() or path.suffix == ".c") and path.exists() and not _BUILDABLE.fullmatch(path.name):
         raise UsageError(f"module {source!r}: make can't build what is called {path.name!r}")
     if path.is_dir():
@@ -178,7 +187,8 @@ def _built(source: str, path: Path, made: Bundle, *, progress: Progress) -> User
     kernel = made.kit.name if made.is_debians else made.key
     digest = hashlib.sha256(f"{_RECIPE}\0{kernel}\0{path.name}\0".encode())
     for name, content in files.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        # A name may have any bytes.
+        digest.update(os.fsencode(name) + f"\0{len(content)}\0".encode() + content)
     cache = resources.cache_directory()
     stem = module_name(_build_folder(path))
     folder = cache / FOLDER / f"{stem}-{made.release}-{digest.hexdigest()[:16]}"

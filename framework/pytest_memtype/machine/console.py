@@ -12,8 +12,8 @@ from pytest_memtype.machine.port import Port
 from pytest_memtype.machine.wait import Waiter
 from pytest_memtype.x86.size import format_size
 
-#: The most bytes that a guest may print. A whole boot with ``debug ignore_loglevel`` prints 0.1 MiB; a storm
-#: of warnings passes this in seconds.
+#: The most bytes that a guest may print, or a target in one test. A whole boot with ``debug ignore_loglevel``
+#: prints 0.1 MiB; a storm of warnings passes this in seconds.
 FLOOD: Final = 16 << 20
 
 #: Bytes of output that are kept in memory for the end of a message; the log file has all of it.
@@ -54,6 +54,13 @@ class Console(Port):
                     details=tuple(self.tail(20)),
                 )
         return not self.closed
+
+    def begin(self) -> None:
+        """Count anew what is printed, for the next test on the same machine; what nobody has read is gone."""
+        with contextlib.suppress(GuestFlooded):
+            self.drain()
+        self._total = 0
+        self._unread.clear()
 
     def tail(self, lines: int) -> list[str]:
         """The last lines that the guest printed, sanitized."""

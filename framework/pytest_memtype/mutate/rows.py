@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,8 +62,11 @@ def read(file: Path, *, against: str, all_tests: bool) -> dict[str, Row]:
 
 def add(file: Path, row: Row) -> None:
     """Add a row to the file."""
-    with file.open("ab") as rows:
-        rows.write(msgspec.json.encode(row) + b"\n")
+    with file.open("a+b") as rows:
+        # A killed run may have left half a line, which shall be no part of this one.
+        rows.seek(-1 if rows.tell() else 0, os.SEEK_END)
+        begun = rows.read(1) not in (b"", b"\n")
+        rows.write(b"\n" * begun + msgspec.json.encode(row) + b"\n")
 
 
 def fingerprint(identity: str, suite: Path) -> str:
@@ -74,5 +78,5 @@ def fingerprint(identity: str, suite: Path) -> str:
     digest = hashlib.sha256(identity.encode())
     # An editor's lock is a link to nowhere.
     for path in sorted(path for path in suite.rglob("*.py") if path.is_file()):
-        digest.update(str(path.relative_to(suite)).encode() + b"\0" + path.read_bytes())
+        digest.update(os.fsencode(path.relative_to(suite)) + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -23,7 +23,9 @@ echo "machine $(uname -m)"
 echo "cpus $(getconf _NPROCESSORS_ONLN)"
 sed -n 's/^MemTotal: *\([0-9]*\) kB/memory \1/p' /proc/meminfo
 sed -n 's/^address sizes.*: *\([0-9]*\) bits physical.*/bits \1/p' /proc/cpuinfo | head -n 1
-[ -e "/lib/modules/$(uname -r)/build/Makefile" ] && command -v make gcc > /dev/null && echo "headers yes"
+# Of several names bash is content with any, and dash looks at the first.
+[ -e "/lib/modules/$(uname -r)/build/Makefile" ] &&
+    command -v make > /dev/null && command -v gcc > /dev/null && echo "headers yes"
 grep '^memtype ' /proc/modules && echo "busy yes"
 sed 's/^/iomem /' /proc/iomem
 for device in /sys/bus/pci/devices/*; do

@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import paramiko
-
 from pytest_memtype.console.text import sanitize
 from pytest_memtype.errors import (
     GuestError,
@@ -33,7 +31,7 @@ from pytest_memtype.machine.wait import deadline_after, poll
 from pytest_memtype.ssh.connection import Connection
 from pytest_memtype.ssh.deploy import Deployed, undeploy
 from pytest_memtype.target.permission import TargetConfig
-from pytest_memtype.target.pump import Pump, SerialConsole, from_channel
+from pytest_memtype.target.pump import LOST, Pump, SerialConsole, from_channel
 
 
 class TargetMachine:
@@ -62,7 +60,6 @@ class TargetMachine:
         self.connection = connection
         self.deployed = deployed
         self.logs = logs.absolute()
-        self.logs.mkdir(parents=True, exist_ok=True)
         self.activity = GuestState.BOOTING
         self.hardware = hardware
         self.rerun = rerun
@@ -93,11 +90,12 @@ class TargetMachine:
             raise
 
     def _start(self, permission: TargetConfig) -> None:
+        if self._serial is not None:
+            self._release.callback(self._serial.close)
+        self.logs.mkdir(parents=True, exist_ok=True)
         folder = PrivateFolder()
         self._release.callback(folder.remove)
         (self.logs / "console.log").touch()
-        if self._serial is not None:
-            self._release.callback(self._serial.close)
         self._console_pump = Pump(folder.path / "console", log=self.logs / "console.log")
         self._release.callback(self._console_pump.close)
         if self._serial is not None:
@@ -129,7 +127,7 @@ class TargetMachine:
 
     def _keep_alive(self, interval: float) -> None:
         while not self._stop.wait(interval):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*LOST):
                 self._send_lines(b"alive\n")
 
     @property
@@ -141,6 +139,10 @@ class TargetMachine:
         if self._serial is None:
             raise Unavailable("the target's console isn't known; say where it is with --console")
         return self._console
+
+    def begin_test(self) -> None:
+        """Count what the console prints for the next test alone: the machine is the same for all of them."""
+        self._console.begin()
 
     @property
     def alive(self) -> bool:
@@ -174,7 +176,7 @@ class TargetMachine:
 
     def _end_agent(self) -> None:
         lost = not self.connection.alive
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*LOST):
             self._channel.shutdown_write()
         if lost:
             # The agent has noticed that by itself, or does when its lease is over.
@@ -271,7 +273,7 @@ class TargetMachine:
         )
 
     def _hear_errors(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(*LOST):
             while self._channel.recv_stderr_ready():
                 self._said += self._channel.recv_stderr(1 << 16)
             (self.logs / "agent-errors.log").write_bytes(self._said)

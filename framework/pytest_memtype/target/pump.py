@@ -8,6 +8,7 @@ import select
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import paramiko
 import serial
@@ -20,6 +21,10 @@ _BAUD = 115200
 
 #: Seconds after which a waiting thread checks whether it shall end.
 _TURN = 0.2
+
+#: The errors of a connection that is lost. Until paramiko's own thread has noticed it, that is an EOFError
+#: (5.1, packet.py, write_all()).
+LOST: Final = (OSError, EOFError, paramiko.SSHException)
 
 
 class Pump:
@@ -96,7 +101,7 @@ class Pump:
                 continue
             try:
                 send(data)
-            except OSError:
+            except LOST:
                 return  # The other direction notices that the connection is gone.
 
     def close(self) -> None:
@@ -122,7 +127,7 @@ def from_channel(channel: paramiko.Channel) -> Callable[[], bytes | None]:
             return channel.recv(_PIECE)
         except TimeoutError:
             return None
-        except (OSError, EOFError, paramiko.SSHException):
+        except LOST:
             return b""
 
     return receive

@@ -24,6 +24,7 @@ from pytest_memtype.guest.guest import Guest
 from pytest_memtype.guest.kernel_list import ListEntry, keeps_none
 from pytest_memtype.guest.protocol import plain
 from pytest_memtype.guest.region import PAGE_SIZE, Region
+from pytest_memtype.host.files import WRITTEN_BY_HAND, read_file
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.machine.hardware import MIB, MOST_CPUS, Hardware
 from pytest_memtype.machine.layout import Layout
@@ -115,7 +116,8 @@ class Target:
         if self._agent is None or not self._agent.machine.alive:
             self._drop()
             self._begin()
-        elif self.dry_run is None:
+        elif self._machine is not None:
+            self._machine.begin_test()
             self._agent.call("reset")
         assert self._agent is not None
         assert self._greeting is not None
@@ -269,13 +271,14 @@ def cannot(target: Target, *, kernel: str, layout: Layout, hardware: Hardware) -
 
 
 def _host_key(text: str) -> paramiko.PKey:
-    path = Path(text)
+    try:
+        content = read_file(Path(text), most=WRITTEN_BY_HAND)
+    except UsageError as error:
+        if " " in text:
+            return keys.public_key(text, where="host-key=")
+        raise UsageError(f"host-key={text}: it is no public key, and {error.message}") from None
     # Latin-1 has a character for every byte: any content that is no key gets that message.
-    with contextlib.suppress(OSError):
-        return keys.public_key(path.read_text(encoding="latin-1").strip(), where=text)
-    if " " not in text:
-        raise UsageError(f"host-key={text}: there is no such file, and it is no public key")
-    return keys.public_key(text, where="host-key=")
+    return keys.public_key(content.decode("latin-1").strip(), where=text)
 
 
 def _wait_until_free(connection: Connection, lease: int) -> None:

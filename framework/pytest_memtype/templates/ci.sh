@@ -34,6 +34,8 @@ if [ ! -e "$wheels/complete" ]; then
 fi
 .venv/bin/pip install --quiet --no-index --find-links "$wheels" "$wheels"/*.whl
 
+# In a workspace that is used again, a run that doesn't get to its tests would leave an earlier one's results.
+rm -f junit.xml run.ktap evidence.tar.gz
 status=0
 .venv/bin/memtype run --kernel "$kernel" --junitxml junit.xml --ktap run.ktap "$@" || status=$?
 # One artifact, whatever came of the tests.

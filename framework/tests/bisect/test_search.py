@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -13,10 +16,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_memtype.bisect import search
 from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN, Attempt
 from pytest_memtype.bisect.search import Search, State, TryAll, between, git_script, look_for
 from pytest_memtype.cli import main
-from pytest_memtype.errors import HostError, UsageError
+from pytest_memtype.errors import HostError, KernelError, MemtypeError, UsageError
+from pytest_memtype.host.progress import silent
 from pytest_memtype.kernels.index import Kernel
 
 
@@ -203,15 +208,96 @@ def test_between() -> None:
             between(kernels, good, bad)
 
 
+def test_what_could_not_be_tried_is_tried_when_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that was full. What the test says nothing of stays so."""
+    monkeypatch.setattr(search, "resolve", lambda spec, **_: spec)
+    monkeypatch.setattr(search, "every", lambda **_: [kernel(release) for release in "abcd"])
+    monkeypatch.setattr(search, "report", lambda found, kernels, **_: [kernels[found.bounds[0]].release])
+    test = tmp_path / "test_one.py"
+    test.touch()
+    name = f"{test}::test_it"
+    State(tmp_path, test=name, good="a", bad="d").save(
+        {
+            "a": Attempt(PASSED, (PASSED,)),
+            "b": Attempt(UNKNOWN, (UNKNOWN,), "disk is full", trouble=True),
+            "c": Attempt(UNKNOWN, (UNKNOWN,), "skipped"),
+            "d": Attempt(FAILED, (FAILED,)),
+        }
+    )
+    asked: list[str] = []
+
+    def try_all(specs: Sequence[str], _test: str) -> Generator[tuple[str, Attempt]]:
+        asked.extend(specs)
+        yield specs[0], Attempt(PASSED, (PASSED,))
+
+    lines: list[str] = []
+    search.bisect(
+        name, good="a", bad="d", folder=tmp_path, say=lines.append, progress=silent, try_all=try_all
+    )
+    assert asked == ["debian:b"]
+    assert lines[-1] == "b"
+
+
+@pytest.mark.parametrize("error", [KernelError("the mirror"), HostError("disk is full")])
+def test_the_result_is_told_without_a_changelog(monkeypatch: pytest.MonkeyPatch, error: MemtypeError) -> None:
+    def none(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(search, "changelog", none)
+    done, _ = searched([PASSED, FAILED])
+    lines = search.report(done, [kernel("a"), kernel("b")], progress=silent)
+    assert lines[0] == "good: linux-image-a a-1 (sid)"
+    assert lines[-1] == f"no changelog: {error.message}"
+
+
+def test_a_bisection_of_a_file_with_a_name_of_any_bytes(tmp_path: Path) -> None:
+    test = os.fsdecode(b"caf\xe9.py::test_it")
+    state = State(tmp_path, test=test, good="a", bad="b")
+    state.save({"a": Attempt(PASSED, (PASSED,))})
+    assert State(tmp_path, test=test, good="a", bad="b").load() == {"a": Attempt(PASSED, (PASSED,))}
+
+
 def test_the_script_for_git(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     test = tmp_path / "test_one.py"
     test.write_text("")
     script = git_script(f"{test}::test_it", good=f"tree:{tmp_path}", bad="debian:6.1")
     assert script.startswith("#!/bin/sh\n")
-    assert f"pytest_memtype.bisect.attempt tree:{tmp_path} {test}::test_it\n" in script
+    assert f"pytest_memtype.bisect.attempt tree:{tmp_path} {test}::test_it " in script
     with pytest.raises(UsageError, match="no git repository"):
         git_script(f"{test}::test_it", good="debian:6.1", bad=f"tree:{tmp_path / 'elsewhere'}")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "status"),
+    [
+        ('echo {} > "$5"; exit 0', 0),
+        ('echo {} > "$5"; exit 1', 1),
+        ('echo {} > "$5"; exit 125', 125),
+        ("exit 2", 125),
+        # As Python ends that doesn't find the package, or whose disk is full.
+        ("exit 1", 125),
+        (': > "$5"; exit 1', 125),
+    ],
+)
+def test_git_is_told_of_a_commit_what_an_attempt_has_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str, status: int
+) -> None:
+    tree, programs = tmp_path / "a tree", tmp_path / "programs"
+    (tree / ".git").mkdir(parents=True)
+    programs.mkdir()
+    (tree / "test_one.py").touch()
+    for name, lines in (("make", "exit 0"), ("python", attempt)):
+        (programs / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    script = git_script(f"{tree}/test_one.py::test_it", good=f"tree:{tree}", bad="debian:6.1")
+    assert subprocess.run(["sh", "-c", script], check=False).returncode == status
+    assert sorted(tmp_path.iterdir()) == [tree, programs]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.kernels.build import source_files
+from pytest_memtype.errors import HostError
+from pytest_memtype.kernels.build import build_module_on_host, build_out_of_tree, source_files
 from pytest_memtype.kernels.bundle import source_hash
 
 
@@ -78,3 +79,20 @@ def test_the_hash_does_not_depend_on_where_the_sources_are(
     before = source_hash(sources)
     sources.rename(elsewhere)
     assert source_hash(elsewhere) == before
+
+
+def test_a_host_without_make_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="make: not installed; install"):
+        build_module_on_host(tmp_path, compiler=(), work=tmp_path, what="kernel x")
+    with pytest.raises(HostError, match="make: not installed; install"):
+        build_out_of_tree(tmp_path, compiler=(), module=tmp_path, flags="", limit=1)
+
+
+def test_a_host_without_strip_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "make").write_text("#!/bin/sh\n")
+    (tmp_path / "make").chmod(0o755)
+    (tmp_path / "toy.ko").touch()
+    with pytest.raises(HostError, match="strip: not installed; install"):
+        build_out_of_tree(tmp_path, compiler=(), module=tmp_path, flags="", limit=1)

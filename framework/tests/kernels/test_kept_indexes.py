@@ -13,14 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from memtype_support.stub_mmdebstrap import StubMmdebstrap
+from memtype_support.stub_mmdebstrap import NO_SUITE, NO_VERSION, UNREACHABLE, StubMmdebstrap
 
 from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import silent
 from pytest_memtype.host.store import build_dir, exclusive
-from pytest_memtype.kernels import kept_indexes
+from pytest_memtype.kernels import kept_indexes, mirror
+from pytest_memtype.kernels.dropped import note_dropped
 from pytest_memtype.kernels.index import Index, Kernel
 from pytest_memtype.kernels.kept_indexes import encode
+from pytest_memtype.kernels.mmdebstrap import unpack
 from pytest_memtype.kernels.sources import AptSources, Archive
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
 
@@ -75,6 +77,51 @@ def test_a_damaged_index_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert kept_indexes.find(spec, cache=tmp_path, progress=silent) == kernel
 
 
+@pytest.mark.parametrize(
+    ("script", "suite", "read_anew"),
+    [
+        (NO_VERSION, "bookworm", True),
+        (NO_VERSION, "trixie", False),
+        (NO_SUITE, "bookworm", False),
+        (f'echo "E: Unable to locate package x"; {UNREACHABLE}', "bookworm", False),
+    ],
+)
+def test_an_index_that_names_what_the_mirror_has_dropped_is_read_anew_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, suite: str, read_anew: bool
+) -> None:
+    """Else a kernel can't be had from its suite for a day, each time that Debian has a new one."""
+    path = kept_indexes.path_of(tmp_path, "bookworm")
+    path.parent.mkdir()
+    path.write_bytes(encode(INDEX, fetched=time.time() - 3600))
+    refreshed: list[str] = []
+
+    def refresh(_cache: Path, suite: str, _place: Path, **_: object) -> None:
+        refreshed.append(suite)
+        path.write_bytes(encode(INDEX, fetched=time.time()))
+
+    StubMmdebstrap(tmp_path / "bin", monkeypatch, script)
+    with pytest.raises(KernelError):
+        unpack(AptSources(suite, suite), tmp_path / "root", hook="", what="kernel x", cache=tmp_path)
+    mirror.forget()
+    monkeypatch.setattr(kept_indexes, "_refresh", refresh)
+    for _ in range(2):
+        assert kept_indexes.indexes(["bookworm"], cache=tmp_path, progress=silent) == {"bookworm": INDEX}
+    assert refreshed == ["bookworm"] * read_anew
+
+
+def test_a_note_from_the_future_makes_no_index_stale(tmp_path: Path) -> None:
+    """As a clock that was set back leaves it."""
+    path = kept_indexes.path_of(tmp_path, "bookworm")
+    path.parent.mkdir()
+    path.write_bytes(encode(INDEX, fetched=time.time()))
+    note_dropped("bookworm", cache=tmp_path)
+    (note,) = path.parent.glob("*.dropped")
+    os.utime(note, (time.time() + 3600,) * 2)
+    assert kept_indexes.listed(RELEASE, cache=tmp_path) == list(INDEX.kernels)
+    os.utime(note, (time.time(),) * 2)
+    assert kept_indexes.listed(RELEASE, cache=tmp_path) == []
+
+
 def test_an_index_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,8 +147,10 @@ def unpacked_as(release: str) -> Callable[..., None]:
 
     def unpack(_sources: AptSources, root: Path, **_options: object) -> None:
         (root / "kernels").mkdir(parents=True)
-        stanza = f"Package: linux-image-{RELEASE}\nVersion: 6.1.192-2\n\n"
-        (root / "kernels" / release).write_text(stanza)
+        stanza = f"Package: linux-image-{RELEASE}\nVersion: 6.1.192-2\nMaintainer: Ren\u00e9\n\n"
+        (root / "kernels" / release).write_bytes(
+            stanza.encode() + b"Package: x\nVersion: 1\nMaintainer: Ren\xe9\n"
+        )
 
     return unpack
 

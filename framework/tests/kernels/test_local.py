@@ -209,6 +209,12 @@ def test_a_tree_with_a_file_that_can_not_be_read(read_tree: Path, name: str) -> 
     assert "\n" not in caught.value.message
 
 
+def test_a_tree_may_have_a_name_of_any_bytes(read_tree: Path) -> None:
+    link = read_tree.with_name(os.fsdecode(b"n\xe4chster"))
+    link.symlink_to(read_tree)
+    assert local(f"tree:{link}").identity != local(f"tree:{read_tree}").identity
+
+
 def test_an_image_that_is_cut_short(read_tree: Path) -> None:
     (read_tree / "arch/x86/boot/bzImage").write_bytes(bytes(0x202) + b"HdrS")
     with pytest.raises(KernelError, match="bzImage is cut short; build the kernel again"):

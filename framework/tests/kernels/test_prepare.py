@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memtype.errors import KernelError
+from pytest_memtype.errors import HostError, KernelError
 from pytest_memtype.host.progress import Progress
 from pytest_memtype.kernels import prepare as room
 from pytest_memtype.kernels.bundle import Bundle
@@ -72,6 +72,20 @@ def test_one_that_fails_gives_up_its_turn(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(room, "bundle", bundle)
     done = room.prepare(["a", "b", "c", "d", "e", "last"])
     assert [status.stage for status in done] == ["failed"] * 5 + ["ready"]
+
+
+def test_an_error_of_the_system_is_one_kernels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bundle(spec: str, *, progress: Progress) -> Bundle:
+        progress(Step(Stage.DOWNLOADING, "it"))
+        if spec == "a":
+            raise PermissionError(13, "Permission denied", "/cache/x")
+        return made(spec)
+
+    monkeypatch.setattr(room, "bundle", bundle)
+    done = room.prepare(["a", "b", "c"])
+    assert [status.stage for status in done] == ["failed", "ready", "ready"]
+    assert isinstance(done[0].error, HostError)
+    assert done[0].error.message == "kernel 'a': /cache/x: Permission denied"
 
 
 def test_the_wait_for_a_turn_is_no_part_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:

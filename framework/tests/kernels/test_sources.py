@@ -1,7 +1,10 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from pytest_memtype.errors import HostError
 from pytest_memtype.kernels import route, sources
 from pytest_memtype.kernels.sources import AptSources, archives_from_targets, sources_of
 
@@ -152,3 +155,50 @@ def test_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ipv4: str, ipv6
     assert route.has_route() == there
     monkeypatch.setattr(route, "_IPV4", tmp_path / "nothing")
     assert route.has_route()
+
+
+def apt_get(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Have an apt-get at the front of the PATH that runs some shell lines, and asks apt nothing."""
+    program = folder / "apt-get"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(sources, "_once", sources._output)
+
+
+def test_an_archive_of_others_may_say_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "listing").write_bytes(
+        b"http://other.invalid/|x|x|main|amd64|Fran\xe7ois\n" + BOOKWORM.encode()
+    )
+    apt_get(tmp_path, monkeypatch, f"cat '{tmp_path}/listing'")
+    assert len(sources_of("bookworm").lines) == 3
+
+
+def test_an_apt_that_is_not_done_is_an_error_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_LIMIT_SECONDS", 0.1)
+    apt_get(tmp_path, monkeypatch, "exec sleep 60")
+    with pytest.raises(HostError, match=r"apt-get indextargets: not done in 0.1 s; "):
+        sources_of("bookworm")
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="no apt")
+def test_the_ways_to_single_hosts_are_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By apt's own apt-config, whose settings are those of a file."""
+    (tmp_path / "apt.conf").write_text(
+        """
+        Acquire::http::Proxy "http://proxy.invalid:3128/";
+        Acquire::http::Proxy::mirror.invalid "DIRECT";
+        Acquire::https::Proxy-Auto-Detect "/usr/bin/find-proxy";
+        Acquire::http::Timeout "5";
+        """
+    )
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    found = sources._host_options()
+    assert {
+        'Acquire::http::Proxy "http://proxy.invalid:3128/"',
+        'Acquire::http::Proxy::mirror.invalid "DIRECT"',
+        'Acquire::https::Proxy-Auto-Detect "/usr/bin/find-proxy"',
+    } <= set(found)
+    assert not any("Timeout" in option for option in found)

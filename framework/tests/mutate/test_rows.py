@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,21 @@ def test_half_a_line_and_a_fault_of_the_host_are_no_rows(tmp_path: Path) -> None
     whole = file.read_bytes()
     file.write_bytes(whole + whole[: len(whole) // 3] + b"\n")
     assert read(file, against="this", all_tests=False) == {"one": NOTICED}
+
+
+def test_a_row_behind_half_a_line_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    add(file, replace(NOTICED, mutant="lost"))
+    file.write_bytes(file.read_bytes()[:-9])
+    for name in ("one", "two"):
+        add(file, replace(NOTICED, mutant=name))
+    assert list(read(file, against="this", all_tests=False)) == ["one", "two"]
+
+
+def test_a_suite_may_have_names_of_any_bytes(tmp_path: Path) -> None:
+    before = fingerprint("kernel", tmp_path)
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).touch()
+    assert fingerprint("kernel", tmp_path) != before
 
 
 def test_one_failing_test_is_not_all_of_them(tmp_path: Path) -> None:

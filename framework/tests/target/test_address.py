@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -103,3 +104,16 @@ def test_it_is_written_as_it_was_read() -> None:
     )
     assert parse_target(address.url) == address
     assert parse_target(shlex.split(f"--target {shlex.quote(address.url)}")[1]) == address
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "why"), [("pipe", "is a pipe"), ("/dev/zero", "is a device"), ("nothing", "can't be read")]
+)
+def test_a_host_key_in_what_is_no_file_is_not_waited_for(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "identity").write_text(new_private_key())
+    os.mkfifo(tmp_path / "pipe")
+    address = TargetAddress(Address("lab"), tmp_path / "identity", str(tmp_path / name))
+    with pytest.raises(UsageError, match=f"host-key=.*: it is no public key, and .*{why}") as raised:
+        Target(address, logs=tmp_path, progress=silent)
+    assert "\n" not in raised.value.message

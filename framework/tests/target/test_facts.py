@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from memtype_support.target_facts import SAID
@@ -35,6 +38,24 @@ def test_what_is_read() -> None:
 def test_headers_and_a_module_that_is_loaded() -> None:
     found = facts(SAID + "headers yes\nmemtype 147456 1 - Live 0x0 (OE)\nbusy yes\n")
     assert (found.headers, found.busy) == (True, True)
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("tools", [("make", "gcc"), ("make",), ("gcc",), ()])
+def test_headers_are_of_use_with_make_and_a_compiler(
+    tmp_path: Path, shell: str, tools: tuple[str, ...]
+) -> None:
+    build, programs = tmp_path / "modules" / os.uname().release / "build", tmp_path / "programs"
+    for folder in (build, programs):
+        folder.mkdir(parents=True)
+    (build / "Makefile").touch()
+    for tool in tools:
+        (programs / tool).symlink_to("/bin/true")
+    for tool in ("cat", "getconf", "grep", "head", "id", "readlink", "sed", "uname"):
+        (programs / tool).symlink_to(str(shutil.which(tool)))
+    command = [str(shutil.which(shell)), "-c", _SCRIPT.replace("/lib/modules", str(tmp_path / "modules"))]
+    done = subprocess.run(command, env={"PATH": str(programs)}, capture_output=True, text=True, check=True)
+    assert ("headers yes" in done.stdout) == (len(tools) == 2)
 
 
 def test_a_blank_line_says_nothing() -> None:

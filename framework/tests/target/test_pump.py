@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import threading
+import time
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from pytest_memtype.errors import UsageError
@@ -29,6 +32,28 @@ def test_a_full_disk_is_not_the_end_of_the_connection(tmp_path: Path) -> None:
     finally:
         pump.close()
         os.close(reading)
+
+
+@pytest.mark.parametrize("error", [OSError("closed"), EOFError(), paramiko.SSHException("no key")])
+def test_a_connection_that_is_lost_while_something_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Another thread says so: this one ends without a traceback."""
+    ended = threading.Event()
+    failed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+
+    def send(_data: bytes) -> None:
+        ended.set()
+        raise error
+
+    pump = Pump(tmp_path / "agent", log=tmp_path / "log")
+    pump.start(lambda: time.sleep(0.01), send)
+    with (tmp_path / "agent.in").open("wb") as port:
+        port.write(b"request\n")
+    assert ended.wait(60)
+    pump.close()
+    assert failed == []
 
 
 @pytest.mark.parametrize("where", ["hwgrep://(", "nothing://x", "/dev/nothing", "alt://x?class=VERSION"])
