@@ -214,7 +214,10 @@ class Run:
             return
         self._greeted = time.monotonic()
         try:
-            known = self.client.scheduler_info(n_workers=-1)["workers"]
+            known = self.client.known_workers()
+        except OSError:
+            # Whether it is lost, the client's status tells the next time.
+            return
         except Exception as error:
             raise HostError(f"the scheduler doesn't answer ({' '.join(str(error).split())[:120]})") from None
         for name in self.workers.keys() - known.keys():

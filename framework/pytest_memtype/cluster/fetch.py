@@ -120,7 +120,7 @@ def _answers(
     """
     host = _host_of(kept.worker)
     try:
-        known = client.scheduler_info(n_workers=-1)["workers"]
+        known = client.known_workers()
     except Exception as error:
         raise HostError(f"the scheduler doesn't answer ({' '.join(str(error).split())[:120]})") from None
     workers = [each for each in known if host and _host_of(each) == host]

@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import cloudpickle
+import dask
 import pytest
 from memtype_support.dask_cluster import DaskCluster, run_tests
 
@@ -202,11 +203,19 @@ def test_a_certificate_has_to_be_named() -> None:
         pass
 
 
+def test_all_workers_are_known_whatever_the_client_looks_at_by_itself() -> None:
+    # Each 2 s, else: one look in some thousands found no worker, and the run told that all were gone.
+    often = {"distributed.client.scheduler-info-interval": "1ms"}
+    with dask.config.set(often), connected(LOCAL, insecure=False, workers=2) as client:
+        client.wait_for_workers(2, timeout=60)
+        assert {len(client.known_workers()) for _ in range(300)} == {2}
+
+
 @pytest.mark.filterwarnings("error:Port .* is already in use")
 def test_a_local_cluster_shows_its_tasks_to_no_other_user() -> None:
     with connected(LOCAL, insecure=False, workers=1) as client:
         client.wait_for_workers(1, timeout=60)
-        info = client.scheduler_info(n_workers=-1)
+        info = client.sync(client.scheduler.identity)
         programs = [info, *info["workers"].values()]
         for port in (each["services"]["dashboard"] for each in programs):
             for page in (
@@ -227,5 +236,5 @@ def test_a_local_cluster_has_no_more_workers_than_there_is_memory_for(
     monkeypatch.setattr(scheduler, "available_memory", lambda: gibibytes << 30)
     with connected(LOCAL, insecure=False, workers=3, memory=2 << 30) as client:
         client.wait_for_workers(count, timeout=60)
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = client.known_workers().values()
         assert [each["resources"]["memory"] for each in workers] == [(gibibytes << 30) // count] * count
