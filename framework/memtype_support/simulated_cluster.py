@@ -282,13 +282,10 @@ async def _scheduler(pipe: Connection, _folder: str) -> None:
 
 async def _workers(pipe: Connection, folder: str, address: str, count: int) -> None:
     place = asyncio.Semaphore(_STARTED_AT_ONCE)
-    # Event loops hold their tasks weakly: a worker that nobody holds is one day garbage, and gone (seen in a
-    # cluster of 1,000, after two minutes).
-    workers: list[Worker] = []
 
     async def start(number: int) -> None:
         async with place:
-            worker = await Worker(
+            await Worker(
                 address,
                 nthreads=1,
                 memory_limit=0,
@@ -300,7 +297,6 @@ async def _workers(pipe: Connection, folder: str, address: str, count: int) -> N
                 dashboard=False,
                 dashboard_address="127.0.0.1:0",
             )
-        workers.append(worker)
 
     with dask.config.set(_QUIET | _PATIENT):
         starting: list[Coroutine[Any, Any, None]] = [start(number) for number in range(count)]
