@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -40,6 +41,8 @@ def interrupted(fifo: Path, *arguments: str, times: int, cwd: Path) -> tuple[sub
     try:
         with os.fdopen(told, "rb", buffering=0) as lines:
             for _ in range(times):
+                while not select.select([lines], [], [], 1)[0]:
+                    assert process.poll() is None, process.communicate()[0]
                 assert lines.read(5) == b"here\n"
                 # As a terminal does it: to the whole group.
                 os.killpg(process.pid, signal.SIGINT)
@@ -111,7 +114,11 @@ def test_it(stubborn):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("command", [["run"], ["compare", "--kernel", "debian:bookworm"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [["run"], ["compare", "--kernel", "debian:bookworm", "--kernel", "debian:bullseye"]],
+    ids=" ".join,
+)
 def test_while_a_test_runs(tmp_path: Path, fifo: Path, command: list[str], times: int) -> None:
     (tmp_path / "test_it.py").write_text(TEST.format(fifo=str(fifo), times=times))
     arguments = [*command, "-n", "0", "-p", "no:cacheprovider", "test_it.py"]
