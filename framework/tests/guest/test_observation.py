@@ -78,6 +78,11 @@ def test_why_a_probe_is_of_no_use() -> None:
     ]
 
 
+def test_without_a_probe_nothing_was_observed() -> None:
+    status = decode_status({"probes": [], "missed": 0, "dropped": 0})
+    assert (status.works, status.complete) == (False, False)
+
+
 def test_records_begin_with_the_kernels_list(guest: Guest) -> None:
     records = guest.tracked()
     listed = guest.memtype_list()
