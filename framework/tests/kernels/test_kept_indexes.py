@@ -224,7 +224,7 @@ def test_ctrl_c_ends_the_reading_of_indexes(tmp_path: Path, monkeypatch: pytest.
     stub = StubMmdebstrap(tmp_path / "bin", monkeypatch, ANSWERS_ONCE)
     interrupted(tmp_path, tmp_path / "bin" / "calls")
     # Those that waited for their turn were never started, and those that ran are gone.
-    assert len(stub.calls) <= 4
+    assert 1 <= len(stub.calls) <= 4
     assert not any(Path(f"/proc/{pid}").exists() for pid in stub.calls)
 
 
