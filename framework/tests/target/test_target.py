@@ -263,7 +263,7 @@ def test_an_agent_that_is_killed_with_the_one_who_would_undo_everything(
 ) -> None:
     made = target()
     guest = made.guest()
-    guest.driver("drm").ioremap(guest.mmio(pages=2), WC)
+    assert guest.driver("drm").ioremap(guest.mmio(pages=2), WC).accepted
     machine.run(f"kill -9 $({PARENT})")
     with pytest.raises(GuestExited, match="the agent was killed"):
         guest.driver("drm").ioremap(guest.mmio(pages=1), WC)
