@@ -138,7 +138,7 @@ def test_a_kept_index_without_any_kernel_is_read_anew(
     refreshed: list[str] = []
     monkeypatch.setattr(kept_indexes, "_refresh", lambda _cache, suite, _place, **_: refreshed.append(suite))
     if read_anew:
-        with pytest.raises(KernelError):
+        with pytest.raises(KernelError, match="index of trixie: not in the cache"):
             kept_indexes.indexes([suite], cache=tmp_path, progress=silent)
     else:
         kept_indexes.indexes([suite], cache=tmp_path, progress=silent)
