@@ -57,8 +57,8 @@ def test_an_alias_has_a_value_of_its_own(guest: Guest) -> None:
 
 
 def test_page_attributes_that_come_to_the_same_are_no_alias(guest: Guest) -> None:
-    """UC and UC- over the firmware's UC are both UC (APM vol. 2, "Combined Effect of MTRRs and PAT"). What was
-    touched is UC-, and not in Linux' list, so that UC is granted beside it."""
+    """UC and UC- over the firmware's UC are both UC (APM vol. 2, "Combined Effect of MTRRs and PAT"). A page
+    that was touched is UC-, and not in Linux' list, so that UC is granted beside it."""
     bar = guest.mmio(pages=1)
     process = guest.process("X")
     touched = process.mmap(bar, UC, via="insert_pfn").mapping

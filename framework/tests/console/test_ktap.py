@@ -82,7 +82,8 @@ def test_known_failures_and_what_was_cut_short() -> None:
 def test_what_means_ill_is_short() -> None:
     ill = "y" * 100000
     found = subtests(
-        f"1..{'9' * 400}\nok {'1' * 400} {'x' * 100000}\n# {ill}\nnot ok 2 b\nok 3 c # SKIP {ill}\nBail out! {ill}\n",
+        f"1..{'9' * 400}\nok {'1' * 400} {'x' * 100000}\n# {ill}\nnot ok 2 b\n"
+        f"ok 3 c # SKIP {ill}\nBail out! {ill}\n",
         status=0,
         program="it",
     )
