@@ -29,7 +29,7 @@ def test_another_pat(guest: Guest) -> None:
 def test_another_pat_is_no_alias(guest: Guest) -> None:
     """A process whose table was read after the change, and a driver whose table wasn't."""
     bar = guest.mmio(pages=1)
-    guest.driver("fb").ioremap(bar, WC)
+    assert guest.driver("fb").ioremap(bar, WC).granted is WC
     process = guest.process("X")
     mapping = process.mmap(bar, WC, via="sysfs").mapping
     assert mapping is not None
@@ -57,10 +57,17 @@ def test_an_alias_has_a_value_of_its_own(guest: Guest) -> None:
 
 
 def test_page_attributes_that_come_to_the_same_are_no_alias(guest: Guest) -> None:
-    """UC and UC- over the firmware's UC are both UC (APM vol. 2, "Combined Effect of MTRRs and PAT")."""
+    """UC and UC- over the firmware's UC are both UC (APM vol. 2, "Combined Effect of MTRRs and PAT"). A page
+    that was touched is UC-, and not in Linux' list, so that UC is granted beside it."""
     bar = guest.mmio(pages=1)
-    assert guest.driver("one").ioremap(bar, UC_MINUS).granted is UC_MINUS
+    process = guest.process("X")
+    touched = process.mmap(bar, UC, via="insert_pfn").mapping
+    assert touched is not None
+    process.read(touched, 0)
+    assert process.page_table(touched, guest.registers()[0]) == (UC_MINUS,)
+    assert guest.driver("one").ioremap(bar, UC).granted is UC
     assert guest.effective(bar) == (UC,)
+    assert guest.audit().conflicts == ()
 
 
 def test_another_mapping_at_the_same_address(guest: Guest) -> None:
@@ -95,6 +102,7 @@ def test_a_process_that_was_killed(guest: Guest) -> None:
     bar = guest.mmio(pages=1)
     process = guest.process("X")
     process.mmap(bar, WC)
+    assert guest.effective(bar) == (WC,)
     guest.shell(f"kill -9 {process.pid}")
     assert guest.effective(bar) == (None,)
 

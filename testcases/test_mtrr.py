@@ -109,7 +109,8 @@ def test_phys_wc_add_without_pat(guest: Guest) -> None:
 @pytest.mark.hardware(cmdline="nopat")
 def test_reset_takes_back_what_a_driver_added(guest: Guest) -> None:
     bar = guest.mmio(pages=16, align=16)
-    guest.driver("drm").phys_wc_add(bar)
+    assert guest.driver("drm").phys_wc_add(bar).accepted
+    assert [each.base for each in guest.mtrr_list()] == [bar.start]
 
     guest.reset()
 

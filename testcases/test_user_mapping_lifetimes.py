@@ -50,7 +50,7 @@ def assert_followed(guest: Guest, region: Region, *processes: Process, memtype: 
         if vma.region.overlaps(region)
     }
     assert tracked == vmas
-    assert {each.memtype for each in guest.tracked(region)} <= {memtype}
+    assert {each.memtype for each in guest.tracked(region)} == {memtype}
 
 
 def listed(guest: Guest, region: Region) -> list[Region]:

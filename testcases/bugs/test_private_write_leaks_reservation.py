@@ -36,6 +36,7 @@ def test_unmapped(guest: Guest, bug: Sighting, via: str) -> None:
     process = guest.process("X")
     mapping = process.mmap(bar, MemType.UC_MINUS, via=via, private=True).mapping
     assert mapping is not None
+    assert [each.region for each in guest.memtype_list(bar)] == [bar]
     process.write(mapping, page=0)
     assert process.physical(mapping, page=0) != bar.start
 

@@ -89,6 +89,15 @@ def mapped(guest: Guest, region: Region) -> set[tuple[MemType, Effective]]:
     return {(each.memtype, each.effective) for each in on_region(guest.audit(), region)}
 
 
+def refused_by_rule(guest: Guest, region: Region) -> set[tuple[MemType, MemType]]:
+    """What a driver asked for beside another type: that, and the type that Linux gave it."""
+    return {
+        (each.requested, each.granted)
+        for each in guest.observed(region)
+        if each.rule == "alias" and each.requested is not None and each.granted is not None
+    }
+
+
 def framebuffer(guest: Guest) -> str:
     return re.sub(r"^\d+ ", "", run(guest, "cat /proc/fb"))
 
@@ -129,24 +138,33 @@ def test_load_unload_load_again(guest: Guest, driver: Driver) -> None:
             assert {each for region, each in loads[-1] if region.overlaps(memory[number])} == {memtype}
             # WC over UC is WC: the PAT's WC is the one type that an MTRR's UC gives way to (ibid.).
             effective = EffectiveType.WC if memtype is WC else EffectiveType.UC
-            assert mapped(guest, memory[number]) <= {(memtype, effective)}
+            assert mapped(guest, memory[number]) == {(memtype, effective)}
         assert loads[-1].isdisjoint(firmwares) or not driver.bars
         unload(guest, driver.module)
         assert not [each for each in listed(guest, memory) if each not in firmwares]
         assert mapped(guest, screen) == set()
     assert all(each == loads[0] for each in loads)
     assert guest.mtrr_list() == mtrrs
+    assert refused_by_rule(guest, screen) == set(driver.refused)
 
 
 @drivers
 def test_what_it_asks_for(guest: Guest, driver: Driver) -> None:
     """What the rules of 2005 would refuse it: a page has one type, and Linux gives that without a word."""
-    screen = bars(guest)[0]
+    memory = bars(guest)
+    screen = memory[0]
     load(guest, driver.module)
 
     seen = [each for each in guest.observed(screen) if not each.seeded]
 
-    assert {(each.requested, each.granted) for each in seen if each.rule == "alias"} == set(driver.refused)
+    assert guest.observation().complete
+    asked = {
+        number
+        for number, region in memory.items()
+        if any(each.module == driver.module for each in guest.observed(region))
+    }
+    assert asked == set(driver.bars)
+    assert refused_by_rule(guest, screen) == set(driver.refused)
     assert {each.rule for each in seen} <= {None, "alias"}
     for each in seen:
         if each.rule:

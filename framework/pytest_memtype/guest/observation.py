@@ -124,7 +124,7 @@ class ObservationStatus:
 
     @property
     def works(self) -> bool:
-        return all(probe.armed for probe in self.probes)
+        return bool(self.probes) and all(probe.armed for probe in self.probes)
 
     @property
     def complete(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from memtype_support.system_ram import ram_pages
+
 from pytest_memtype import Guest
 from pytest_memtype.audit.own_guest import audit_machine, audit_template
 
@@ -18,6 +20,8 @@ def test_what_the_guest_says_of_a_space_that_is_none_is_not_believed(guest: Gues
     nobody = guest.ram(pages=1).start
     found = audit_machine(guest.machine, spaces={nobody: (7, "nobody"), 1 << 50: (8, "nowhere")})
     assert not [root for root in found.seen.roots if root.process]
+    # What CR3 says is looked at all the same.
+    assert found.figures.pages >= ram_pages(guest)
     assert found.conflicts == ()
 
 
@@ -27,6 +31,7 @@ def test_the_template_of_a_clone(guest: Guest) -> None:
         assert found is None
         return
     assert found is not None
+    assert found.figures.pages >= ram_pages(guest)
     assert found.conflicts == ()
     # It was saved, so nothing stood still.
     assert (found.figures.stop_ms, found.figures.search_ms) == (0, 0)

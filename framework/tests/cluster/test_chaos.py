@@ -211,6 +211,8 @@ def test_faults_change_no_verdict(tmp_path: Path) -> None:
             )
             assert resumed.returncode == 1, resumed.stdout + resumed.stderr
             assert counts[0] in resumed.stdout
+            # What is left would be found.
+            assert _left_over(mark, 0)
         finally:
             goes_on.cancel()
             cluster.close()

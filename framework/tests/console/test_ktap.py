@@ -80,10 +80,20 @@ def test_known_failures_and_what_was_cut_short() -> None:
 
 
 def test_what_means_ill_is_short() -> None:
+    ill = "y" * 100000
     found = subtests(
-        f"1..{'9' * 400}\nok {'1' * 400} {'x' * 100000}\n# {'y' * 100000}\n", status=0, program="it"
+        f"1..{'9' * 400}\nok {'1' * 400} {'x' * 100000}\n# {ill}\nnot ok 2 b\n"
+        f"ok 3 c # SKIP {ill}\nBail out! {ill}\n",
+        status=0,
+        program="it",
     )
-    assert all(len(each.name) <= 200 and len(each.reason) <= 400 for each in found)
+    assert [(len(each.name), len(each.reason)) for each in found] == [
+        (200, 0),
+        (1, 200),
+        (1, 200),
+        (2, len("it gave up: ") + 200),
+    ]
+    assert [len(each.reason) for each in subtests(f"1..0 # SKIP {ill}", status=4, program="it")] == [200]
 
 
 @pytest.mark.parametrize("line", [f"ok 1{' ' * 100_000}#", f"ok {'1' * 100_000}#", f"ok 1{' -' * 50_000}#"])

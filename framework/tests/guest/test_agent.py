@@ -167,7 +167,7 @@ def test_releasing_twice_is_an_error_and_harms_nobody(guest: Guest) -> None:
 def test_a_process_that_dies_is_reported(guest: Guest) -> None:
     process = guest.process("doomed")
     bar = guest.mmio(pages=1)
-    process.mmap(bar, WC)
+    assert process.mmap(bar, WC).accepted
     # A zombie has no maps any more.
     guest.shell(f'kill -9 {process.pid}; while [ -n "$(cat /proc/{process.pid}/maps)" ]; do :; done')
     with pytest.raises(AgentError, match=rf"process doomed \(pid {process.pid}\) died"):

@@ -78,6 +78,11 @@ def test_why_a_probe_is_of_no_use() -> None:
     ]
 
 
+def test_without_a_probe_nothing_was_observed() -> None:
+    status = decode_status({"probes": [], "missed": 0, "dropped": 0})
+    assert (status.works, status.complete) == (False, False)
+
+
 def test_records_begin_with_the_kernels_list(guest: Guest) -> None:
     records = guest.tracked()
     listed = guest.memtype_list()
@@ -127,12 +132,13 @@ def test_what_the_kernel_refuses_others_is_seen_and_not_counted(guest_factory: G
 
 
 def test_our_own_are_asked_not_observed(guest: Guest) -> None:
+    assert guest.observation().works
     bar = guest.mmio(pages=4)
     before = guest.observed()
     kernel = guest.driver("drm").ioremap(bar, WC)
     process = guest.process("X")
     for via in ("driver", "sysfs", "devmem"):
-        process.mmap(bar, WC if via == "driver" else UC_MINUS, via=via)
+        assert process.mmap(bar, WC if via == "driver" else UC_MINUS, via=via).kernel.accepted
     child = process.fork()
     process.exit()
     child.exit()

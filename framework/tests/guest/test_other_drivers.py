@@ -27,6 +27,7 @@ series = pytest.mark.parametrize("spec", SERIES)
 
 def mapped(guest: Guest, region: Region) -> list[Observation]:
     """What others have mapped of a region, or had when the module was loaded."""
+    assert guest.observation().complete
     return [each for each in guest.observed() if each.region.overlaps(region)]
 
 

@@ -187,7 +187,7 @@ def test_a_kept_index_without_any_kernel_is_read_anew(
     refreshed: list[str] = []
     monkeypatch.setattr(kept_indexes, "_refresh", lambda _cache, suite, _place, **_: refreshed.append(suite))
     if read_anew:
-        with pytest.raises(KernelError):
+        with pytest.raises(KernelError, match="index of trixie: not in the cache"):
             kept_indexes.indexes([suite], cache=tmp_path, progress=silent)
     else:
         kept_indexes.indexes([suite], cache=tmp_path, progress=silent)
@@ -273,7 +273,7 @@ def test_ctrl_c_ends_the_reading_of_indexes(tmp_path: Path, monkeypatch: pytest.
     stub = StubMmdebstrap(tmp_path / "bin", monkeypatch, ANSWERS_ONCE)
     interrupted(tmp_path, tmp_path / "bin" / "calls")
     # Those that waited for their turn were never started, and those that ran are gone.
-    assert len(stub.calls) <= 4
+    assert 1 <= len(stub.calls) <= 4
     assert not any(Path(f"/proc/{pid}").exists() for pid in stub.calls)
 
 

@@ -115,7 +115,7 @@ def test_find() -> None:
 
 
 @pytest.mark.skipif(not SOURCES, reason="MEMTYPE_KERNEL_SOURCES names no kernel's sources")
-@pytest.mark.parametrize("source", SOURCES, ids=str)
+@pytest.mark.parametrize("source", SOURCES or [Path("none")], ids=str)
 def test_it_fits_a_kernel(source: Path) -> None:
     found = re.search(
         r"^VERSION = (\d+)\nPATCHLEVEL = (\d+)$", (source / "Makefile").read_text(), re.MULTILINE

@@ -197,6 +197,9 @@ def test_ctrl_c_leaves_nothing(pytester: pytest.Pytester, temporary: Path) -> No
     os.close(tell)
     try:
         assert os.read(running, 16) == b"running"
+        # What is left would be found.
+        assert qemus_of(pytester.path)
+        assert leftovers(temporary)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     finally:

@@ -134,8 +134,8 @@ def test_clones_know_nothing_of_each_other(start: Start) -> None:
     template = one.machine.config.ram_file
     assert template is not None
     before = hashlib.sha256(template.read_bytes()).digest()
-    one.driver("drm").ioremap(one.mmio(pages=1), MemType.WC)
-    one.shell("echo mine > /tmp/file")
+    assert one.driver("drm").ioremap(one.mmio(pages=1), MemType.WC).accepted
+    assert one.shell("echo mine > /tmp/file").status == 0
     two = start(plan)
     assert two.tracked(observed=False) == ()
     assert two.shell("cat /tmp/file").status == 1

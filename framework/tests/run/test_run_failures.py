@@ -175,7 +175,11 @@ def test_killing_pytest_leaves_no_process_and_the_next_run_clears_up(
     )
     try:
         assert select.select([told], [], [], 120)[0]
-        qemu = os.pidfd_open(int(os.read(told, 100)))
+        number = int(os.read(told, 100))
+        # What is left would be found.
+        assert qemus_of(pytester.path) == [number]
+        assert list(temporary_files.glob(f"{PREFIX}*"))
+        qemu = os.pidfd_open(number)
     finally:
         process.kill()
         process.wait()
@@ -257,10 +261,11 @@ def test_a_disk_that_is_full_is_said_and_changes_no_verdict(
     )
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     assert "left: " not in done.stdout
-    for record in records(pytester):
+    found = records(pytester)
+    assert [record["granted"] for record in found] == ["WC"] * 4
+    for record in found:
         assert str(record["boot"]).startswith(f"boot, because a clone failed: {disk}/templates/")
         assert "disk is full" in str(record["boot"])
-        assert record["granted"] == "WC"
     nothing_is_left(pytester, temporary_files)
 
 

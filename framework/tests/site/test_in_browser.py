@@ -360,7 +360,9 @@ def test_colours_can_be_read(site: Site, browser: Browser, scheme: Any) -> None:
     for name in VIEWS:
         view(page, site, name)
         screenshot(page, f"{name}-{scheme}")
-        for text, behind in page.evaluate(COLOURS):
+        colours = page.evaluate(COLOURS)
+        assert colours, name
+        for text, behind in colours:
             # WCAG 2.2, level AA.
             assert contrast(text, behind) >= 4.5, f"{name}: {text} on {behind}"
     background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")

@@ -58,10 +58,9 @@ def wire(machine: HandStarted) -> Iterator[Wire]:
 
 def use(guest: Guest) -> None:
     """Leave as much as a test can."""
-    guest.driver("drm").ioremap(guest.mmio(pages=2), WC)
-    process = guest.process("P", uid=1000)
-    process.mmap(guest.mmio(pages=2), WC)
-    guest.process("R").mtrr_add(MEMORY, 1 << 20, WC)
+    assert guest.driver("drm").ioremap(guest.mmio(pages=2), WC).accepted
+    assert guest.process("P", uid=1000).mmap(guest.mmio(pages=2), WC).accepted
+    assert guest.process("R").mtrr_add(MEMORY, 1 << 20, WC).accepted
 
 
 def test_two_drivers_and_nothing_left(machine: HandStarted, target: Targets) -> None:
@@ -263,7 +262,7 @@ def test_an_agent_that_is_killed_with_the_one_who_would_undo_everything(
 ) -> None:
     made = target()
     guest = made.guest()
-    guest.driver("drm").ioremap(guest.mmio(pages=2), WC)
+    assert guest.driver("drm").ioremap(guest.mmio(pages=2), WC).accepted
     machine.run(f"kill -9 $({PARENT})")
     with pytest.raises(GuestExited, match="the agent was killed"):
         guest.driver("drm").ioremap(guest.mmio(pages=1), WC)
