@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def run(folder: Path, *arguments: str, workers: bool) -> subprocess.CompletedPro
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, "run", "--accel", "tcg", *arguments],
         cwd=folder,
+        # These tests may run in a worker themselves.
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         capture_output=True,
         text=True,
         timeout=280,
