@@ -60,7 +60,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class _Listed:
-    """What the kernel lists of a device.
+    """A device as the kernel lists it.
 
     :param address: Its place on the bus.
     :param identity: Vendor and device.
