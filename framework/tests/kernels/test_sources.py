@@ -183,7 +183,9 @@ def test_an_apt_that_is_not_done_is_an_error_of_the_host(
         sources_of("bookworm")
 
 
-@pytest.mark.skipif(shutil.which("apt-config") is None, reason="no apt")
+@pytest.mark.skipif(
+    shutil.which("apt-config") is None, reason="this host has no apt, whose answer is asked for"
+)
 def test_the_ways_to_single_hosts_are_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By apt's own apt-config, whose settings are those of a file."""
     (tmp_path / "apt.conf").write_text(
