@@ -148,18 +148,25 @@ _others: dict[_Template, int] = {}
 _grounds: WeakKeyDictionary[Guest, _Template | None] = WeakKeyDictionary()
 
 
-def note_start(guest: Guest) -> None:
-    """Note which mappings of others a new guest has: they are not the test's."""
+def note_start(guest: Guest) -> str:
+    """Note which mappings of others a new guest has: they are not the test's.
+
+    :param guest: The guest.
+    :returns: Why mappings of others go unseen in it; empty where they are seen, or where that is known
+        already of another clone of its template.
+    """
     template = _grounds[guest] = template_of(guest)
     if template in _others:
         guest.others.before = _others[template]
-        return
+        return ""
     # A guest that can't answer: its test will say why.
     with contextlib.suppress(MemtypeError):
         count = guest.others.note()
         # A clone has them from its template, as all other clones have.
         if template is not None:
             _others[template] = count
+        return "; ".join(str(probe) for probe in guest.observation().probes if not probe.armed)
+    return ""
 
 
 def template_of(guest: Guest) -> _Template | None:

@@ -317,11 +317,11 @@ class Session:
         why_not = self._why_not_saved(kind)
         plan = self.plan(kind)
         if self._fresh == "boot":
-            return Ready(self._booted(plan, logs), "boot")
+            return Ready(self._booted(kind, plan, logs), "boot")
         if why_not is not None:
             devices = " ".join((*kind.hardware.devices, *kind.hardware.objects))
             self._remark(f"guests with {devices} are booted and not cloned: {why_not}")
-            return Ready(self._booted(plan, logs), f"boot, because {why_not}")
+            return Ready(self._booted(kind, plan, logs), f"boot, because {why_not}")
         try:
             # Nobody needs a template again that booted with a fault.
             cache = (self.run if self._mutant_at_boot else cache_directory()) / "templates"
@@ -330,21 +330,28 @@ class Session:
                 if self._counters is not None:
                     self._counters.begin(guest, kernel=kind.kernel)
                 self._switch_mutant(guest)
-                note_start(guest)
+                self._note_start(kind, guest)
             return Ready(guest, "clone")
         except NotOurs:
             # Files that others could have changed aren't booted either.
             raise
         except (TemplateError, HostError) as error:
-            return Ready(self._booted(plan, logs), f"boot, {CLONE_FAILED}: {error}")
+            return Ready(self._booted(kind, plan, logs), f"boot, {CLONE_FAILED}: {error}")
 
-    def _booted(self, plan: GuestPlan, logs: Path) -> Guest:
+    def _booted(self, kind: GuestSpec, plan: GuestPlan, logs: Path) -> Guest:
         guest = booted(plan, logs=logs)
         with _closed_on_error(guest):
             note_boot(guest)
             self._switch_mutant(guest)
-            note_start(guest)
+            self._note_start(kind, guest)
         return guest
+
+    def _note_start(self, kind: GuestSpec, guest: Guest) -> None:
+        # Without working probes no alias of others fails a test, which looks like a kernel without any.
+        if unseen := note_start(guest):
+            cmdline = kind.hardware.cmdline
+            guests = f"guests of {kind.kernel}{cmdline and f' with {cmdline}'}"
+            self._remark(f"{guests}: mappings of others go unseen, and their aliases with them ({unseen})")
 
     def begin_again(self, kind: GuestSpec, guest: Guest) -> None:
         """Note what a guest has whose kernel has just loaded itself anew: it isn't the test's.
