@@ -28,7 +28,6 @@ from pytest_memtype.plugin.markers import (
     shares_guest,
 )
 from pytest_memtype.plugin.session import session_of, variant_of
-from pytest_memtype.plugin.target import the_target
 from pytest_memtype.report.record import Record
 from pytest_memtype.run.alias_check import Checked
 from pytest_memtype.run.folder import shared_guests_folder, test_folder
@@ -144,19 +143,15 @@ def guest_factory(
     with the test.
     """
     config, node = request.config, request.node
-    target = the_target(config)
-    if target is not None and provokes(node):
-        raise Unavailable("it provokes a report of the kernel, for which a target isn't ours enough")
-    if memtype_variant.system == MINIMAL and node.get_closest_marker("distribution"):
-        raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
+    session = session_of(config)
+    _check_guest(node, memtype_variant, session)
+    target = session.target
     system = memtype_variant.system
     default = _kind(node, memtype_variant)
     modules = modules_of(node)
     # A target is shared by all tests anyway, and each finds it as the first did.
     share = shares_guest(node) and target is None
     dry = target is not None and target.dry_run is not None
-    session = session_of(config)
-    _check_kernel(node, memtype_variant, session)
     own = GuestsOfTest(session, test_folder(session.run, node.nodeid))
     guests = _module_guests if share else own
     node.stash[GUESTS] = guests
@@ -228,14 +223,18 @@ def _kind(node: pytest.Item, tested: Variant) -> GuestSpec:
     return GuestSpec(tested.kernel, layout_of(node), hardware_of(node), tested.system, modules)
 
 
-def _check_kernel(node: pytest.Item, tested: Variant, session: Session) -> None:
-    """Check that the kernel has what the test's markers say that it needs.
+def _check_guest(node: pytest.Item, tested: Variant, session: Session) -> None:
+    """Check that the guest and its kernel are what the test's markers say that it needs.
 
     :param node: The test.
     :param tested: The kernel and the guest of the test.
     :param session: The session.
     :raises Unavailable: it has not.
     """
+    if session.target is not None and provokes(node):
+        raise Unavailable("it provokes a report of the kernel, for which a target isn't ours enough")
+    if tested.system == MINIMAL and node.get_closest_marker("distribution"):
+        raise Unavailable("it wants a guest with a distribution, such as --guest debian:bookworm")
     # Tests find out by themselves. The marker saves making a template for each of their layouts.
     if (
         node.get_closest_marker("needs_module")
@@ -253,12 +252,22 @@ def _expect_next(node: pytest.Item) -> None:
     tested = None if following is None else variant_of(following)
     if following is None or tested is None or shares_guest(following):
         return
-    if "guest" not in getattr(following, "fixturenames", ()):
+    if "guest" not in getattr(following, "fixturenames", ()) or _is_skipped(following):
         return
     session = session_of(node.config)
     try:
-        _check_kernel(following, tested, session)
+        _check_guest(following, tested, session)
         kind = _kind(following, tested)
         session.expect(kind, logs=test_folder(session.run, following.nodeid) / "guest-1")
     except MemtypeError:
         return  # The next test will fail with that, or be skipped.
+
+
+def _is_skipped(node: pytest.Item) -> bool:
+    """Whether a marker of pytest's keeps a test from running; conditions in text aren't looked at."""
+    conditions = [each for mark in node.iter_markers("skipif") for each in mark.args]
+    return (
+        any(True for _ in node.iter_markers("skip"))
+        or any(bool(each) for each in conditions if not isinstance(each, str))
+        or any(mark.kwargs.get("run") is False and not mark.args for mark in node.iter_markers("xfail"))
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from memtype_support.inner_pytest import run
 
@@ -63,6 +65,41 @@ def test_distribution_is_skipped_on_the_minimal_guest_or_has_its_own(pytester: p
     listed.re_match_lines([r".*test_named\[own@trixie\]"])
     elsewhere = run(pytester, "--collect-only", "-q", "-k", "named", "--guest", "debian:bookworm").stdout
     elsewhere.re_match_lines([r".*test_named\[own@bookworm\]"])
+
+
+def test_no_guest_is_started_ahead_for_a_test_that_gets_none(pytester: pytest.Pytester) -> None:
+    """Its template would be made for nobody, and the end of the run would wait for that."""
+    pytester.makeconftest(
+        """
+        from pytest_memtype.run.session import Session
+
+        def expect(session, kind, *, logs):
+            print("ahead for", logs.parent.name)
+
+        Session.expect = expect
+        """
+    )
+    left_out = [
+        "distribution",
+        "skip",
+        "skipif(True, reason='so')",
+        "xfail(run=False)",
+        "needs_config('NO_SUCH')",
+    ]
+    tests = [("first", "usefixtures()"), *zip("abcde", left_out, strict=True), ("last", "skipif('False')")]
+    # In turn with tests that have a guest: each of those looks at the next.
+    pytester.makepyfile(
+        "import pytest\n"
+        + "".join(
+            f"@pytest.mark.{mark}\ndef test_{name}(guest): ...\ndef test_behind_{name}(guest): ...\n"
+            for name, mark in tests
+        )
+    )
+    result = run(pytester, "-n", "0", "-s", "-p", "no:random_order", "--kernel", "debian:bookworm")
+    result.assert_outcomes(passed=9, skipped=4, xfailed=1)
+    names = re.findall(r"ahead for .*(test_[a-z]+(?:_[a-z]+)?)-debian", result.stdout.str())
+    # What is left out looks for nobody.
+    assert names == ["test_behind_first", "test_last", "test_behind_last"]
 
 
 def test_pytest_comes_back_to_a_module_for_another_kernel(pytester: pytest.Pytester) -> None:
