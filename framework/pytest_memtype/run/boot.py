@@ -287,7 +287,7 @@ def _with_modules(guest: Guest, plan: GuestPlan) -> Guest:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a guest's clock says.
+    """A reading of a guest's clock.
 
     :param before: When it was asked, in seconds of ``time.monotonic()``.
     :param uptime: Its answer, in seconds since its kernel set its clock up.
