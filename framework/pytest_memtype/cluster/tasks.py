@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-LONGEST: Final = 25.0
+LONGEST: Final = 40.0
 """Seconds of a core that a task is to take: starting one costs half a second."""
 
 SHORTEST: Final = 4.0
