@@ -212,7 +212,7 @@ def test_all_workers_are_known_whatever_the_client_looks_at_by_itself() -> None:
 
 
 def test_a_local_cluster_leaves_the_cores_to_the_guests() -> None:
-    """Each of its processes looks fifty times a second what it is about, by default, and takes 2 % of a core."""
+    """By default each of its processes looks about fifty times a second, and takes 2 % of a core."""
     with connected(LOCAL, insecure=False, workers=1) as client:
         interval = client.submit(dask.config.get, "distributed.admin.tick.interval", pure=False)
         profiled = client.submit(dask.config.get, "distributed.worker.profile.enabled", pure=False)
