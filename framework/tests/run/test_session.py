@@ -86,8 +86,8 @@ def test_a_guest_that_sees_no_mappings_of_others_is_told_of(tmp_path: Path, fres
                 session.start(kind, logs=tmp_path / "logs").guest.machine.close()
     assert [line for line in said if "unseen" in line] == [
         "guests of debian:bookworm with memory=96M, cmdline=sysctl.kernel.ftrace_enabled=0: mappings of "
-        "others go unseen, and their aliases with them (memtype_reserve: attached, but switched off; memtype_free: "
-        "attached, but switched off)"
+        "others go unseen, and their aliases with them (memtype_reserve: attached, but switched off; "
+        "memtype_free: attached, but switched off)"
     ]
 
 
