@@ -182,6 +182,6 @@ def test_log_with_debug(kernel: str, layout: Layout, to_be_closed: ExitStack, tm
     if layout.enabled:
         assert imported.layout.fixed_enabled is layout.fixed_enabled
         # The width is in the masks alone, and no register has one.
-        assert imported.notes == (() if layout.ranges else (WIDTH_UNKNOWN,))
+        assert imported.notes == (() if imported.layout.ranges else (WIDTH_UNKNOWN,))
     if layout.ranges:
         assert imported.physical_bits == PHYSICAL_BITS
