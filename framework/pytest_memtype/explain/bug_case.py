@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Kind
+from pytest_memtype.explain.event import is_of_one_event
 from pytest_memtype.explain.subject import Subject, says
 
 
@@ -26,9 +27,13 @@ class BugCase:
         """Whether the writer says something, and not that it wasn't so."""
         return says(self.words, pattern)
 
+    def of(self, *kinds: Kind) -> tuple[Complaint, ...]:
+        """The complaints of some kinds that may be of the event that counts, in the order of the text."""
+        return tuple(each for each in self.dump.of(*kinds) if is_of_one_event(self.about.main, each))
+
     def kind(self, *kinds: Kind) -> Complaint | None:
-        """The first complaint of some kinds."""
-        return next(iter(self.dump.of(*kinds)), None)
+        """The first of those."""
+        return next(iter(self.of(*kinds)), None)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ FIRST_PAGE: Final = frozenset(
 
 
 def _warned(case: BugCase) -> Complaint | None:
-    return next((each for each in case.dump.of(Kind.WARNING) if each.function in FIRST_PAGE), None)
+    return next((each for each in case.of(Kind.WARNING) if each.function in FIRST_PAGE), None)
 
 
 def _alone(case: BugCase, *, when: str) -> Hit | None:
