@@ -13,7 +13,7 @@ from typing import Final
 
 from pytest_memtype.dumps.text import Row
 
-# The headings of posts: of forums as Markdown has them, Bugzilla, Launchpad, GitHub, Debian's; of mails.
+# The headings of posts: of forums as Markdown has them, Bugzilla, Launchpad, GitHub, phpBB, SMF, Debian's.
 _POSTS: Final = tuple(
     re.compile(pattern, re.I)
     for pattern in (
@@ -23,6 +23,9 @@ _POSTS: Final = tuple(
         r"(?: +\d{4}-\d\d-\d\d.*)?[ -]*$",
         r"^(?P<name>\S.{0,60}) \([\w.-]{2,40}\) wrote on \d{4}-\d\d-\d\d\b.*$",
         r"^@?(?P<name>[\w-]{1,39}) commented(?: on .*)?$",
+        r"^(?:posted|written) by:? (?P<name>\S.{0,60}?)(?:,? (?:on|at) .*)?$",
+        r"^by (?P<name>\S.{0,40}?) » .{0,40}\d.*$",
+        r"^« reply #\d{1,5} on: .*$",
         r"^From: (?P<name>\S.{1,120})$",
         r"^(?:(?:re: )?(?:message|comment|reply|answer|post|beitrag|antwort) ?#\d{1,5}"
         r"|-{3,} ?original message ?-{3,})(?:[ :].{0,60})?$",
