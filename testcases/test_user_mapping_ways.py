@@ -305,6 +305,30 @@ def test_zap(guest: Guest, first: int, pages: int) -> None:
     assert tracked(guest, bar) == []
 
 
+def test_zap_of_two_that_overlap(guest: Guest) -> None:
+    """Up to 6.15 Linux forgets first what begins first in the file, whatever its address.
+
+    unmap_mapping_range_tree() goes through the file's interval tree (mm/memory.c, mm/interval_tree.c). Of
+    what was split the last part takes its pages from the reservation, and the others have none of their own:
+    memtype_erase() looks for the same range, then for the same end.
+    """
+    bar = guest.mmio(pages=12)
+    process = guest.process("X")
+    upper, lower = bar[7:12], bar[1:10]
+    split = mapping_of(process.mmap(upper, UC_MINUS))
+    assert process.mmap(lower, UC_MINUS).accepted
+    process.mprotect(split, "r", offset=3, pages=1)
+
+    guest.driver("vfio").zap(bar[9:12])
+
+    # Were the first part of the upper one first, it would leave bar[1:7] of the lower one.
+    assert listed(guest, bar) == (
+        [(lower, UC_MINUS), (upper, UC_MINUS)] if counts_once(guest) else [(bar[7:11], UC_MINUS)]
+    )
+    assert types(guest, process, split) == (UC_MINUS, UC_MINUS, None, None, None)
+    assert {record[1] for record in tracked(guest, bar)} == {lower, bar[7:10], bar[10], bar[11]}
+
+
 def test_zap_and_touch_again(guest: Guest) -> None:
     """What is mapped by touching comes back, with the type of that moment; other devices keep theirs."""
     bar = guest.mmio(pages=2)

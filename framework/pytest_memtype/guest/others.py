@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from pytest_memtype.errors import AgentError
 from pytest_memtype.guest.agent import Agent
 from pytest_memtype.guest.module import Module
-from pytest_memtype.guest.observation import Observation, decode_observation
+from pytest_memtype.guest.observation import Observation, Probe, decode_observation, decode_status
 from pytest_memtype.guest.operation import Steps, ask, carry_out
 from pytest_memtype.guest.region import Region
 
@@ -35,6 +36,21 @@ class Others:
         """Count the observations so far as the boot's, not the test's; returns how many there are."""
         self.before = len(carry_out(self._agent, self._all()))
         return self.before
+
+    def blind(self) -> tuple[Probe, ...]:
+        """The probes that don't work where they should: mappings of others go unseen.
+
+        None where PAT is off: Linux reserves nothing then, and 5.10 and 7.2 ask before they free (5.10,
+        arch/x86/mm/pat/memtype.c), so that the probe there is never called.
+        """
+        reply = self._agent.call("observation")
+        failed = tuple(probe for probe in reply.decode(decode_status).probes if not probe.armed)
+        if failed:
+            try:
+                self._agent.call("memtype_list")
+            except AgentError:
+                return ()
+        return failed
 
     def observed(self, region: Region | None, module: Module | str | None) -> Steps[list[Observation]]:
         """The steps of ``guest.observed()``: the test looks itself, and nothing is held against it."""

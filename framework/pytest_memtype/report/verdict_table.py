@@ -114,7 +114,13 @@ def mapped_already(record: Record) -> str:
 def hardware_words(hardware: Mapping[str, Any]) -> str:
     """The hardware of a guest as far as it isn't the default, ``cpu=Nehalem, cpus=2``; else empty."""
     usual = asdict(Hardware())
-    return ", ".join(f"{name}={value}" for name, value in hardware.items() if value != usual.get(name))
+    # A record that was read has lists where a guest has tuples.
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in hardware.items()}
+    return ", ".join(
+        f"{name}={' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in plain.items()
+        if value != usual.get(name)
+    )
 
 
 def _where(record: Record) -> str:

@@ -165,7 +165,7 @@ def note_start(guest: Guest) -> str:
         # A clone has them from its template, as all other clones have.
         if template is not None:
             _others[template] = count
-        return "; ".join(str(probe) for probe in guest.observation().probes if not probe.armed)
+        return "; ".join(map(str, guest.others.blind()))
     return ""
 
 

@@ -313,7 +313,7 @@ def _check_clock(first: _Reading, last: _Reading, *, since: float) -> None:
     for QEMU just then, its clock stays wrong, and so does that of every clone (6.1, TCG: 6 times too fast).
 
     Too slow is a matter between two readings: before Linux comes the firmware, which may take half a minute
-    (video modes that a kernel hasn't got, ``vga=``, have its boot code wait for a key).
+    (the boot code of a kernel without BOOT_VESA_SUPPORT waits for a key, given a VESA mode by ``vga=``).
 
     :param first: The clock's first reading.
     :param last: A later reading.

@@ -349,8 +349,11 @@ class Session:
     def _note_start(self, kind: GuestSpec, guest: Guest) -> None:
         # Without working probes no alias of others fails a test, which looks like a kernel without any.
         if unseen := note_start(guest):
-            cmdline = kind.hardware.cmdline
-            guests = f"guests of {kind.kernel}{cmdline and f' with {cmdline}'}"
+            # The import loads rich, which workers do without.
+            from pytest_memtype.report.verdict_table import hardware_words
+
+            hardware = hardware_words(asdict(kind.hardware))
+            guests = f"guests of {kind.kernel}{hardware and f' with {hardware}'}"
             self._remark(f"{guests}: mappings of others go unseen, and their aliases with them ({unseen})")
 
     def begin_again(self, kind: GuestSpec, guest: Guest) -> None:

@@ -358,16 +358,17 @@ class Processes:
 
     def zap(self, file: str, first: int, end: int) -> None:
         """``unmap_mapping_range()`` of page frames [first, end) of a file, in all processes."""
-        for pid, vmas in self.vmas.items():
-            for vma in sorted(vmas, key=lambda each: each.first):
-                begin = max(first, vma.pfn)
-                stop = min(end, vma.pfn + vma.end - vma.first)
-                if vma.file != file or begin >= stop:
-                    continue
-                # unmap_single_vma() untracks the whole VMA, whatever part of it is zapped.
-                self._untrack(vma)
-                for pfn in range(begin, stop):
-                    self.tables[pid].pop(vma.first + pfn - vma.pfn, None)
+        every = [(pid, vma) for pid, vmas in self.vmas.items() for vma in vmas]
+        # The file's interval tree has them by vm_pgoff (mm/interval_tree.c, 5.10 to 7.3).
+        for pid, vma in sorted(every, key=lambda each: each[1].pfn):
+            begin = max(first, vma.pfn)
+            stop = min(end, vma.pfn + vma.end - vma.first)
+            if vma.file != file or begin >= stop:
+                continue
+            # unmap_single_vma() untracks the whole VMA, whatever part of it is zapped.
+            self._untrack(vma)
+            for pfn in range(begin, stop):
+                self.tables[pid].pop(vma.first + pfn - vma.pfn, None)
 
     def access(self, pid: int, vpage: int, *, write: bool) -> int:
         """Read or write a page of a process: 0, or the number of the signal."""

@@ -211,6 +211,14 @@ def test_all_workers_are_known_whatever_the_client_looks_at_by_itself() -> None:
         assert {len(client.known_workers()) for _ in range(300)} == {2}
 
 
+def test_a_local_cluster_leaves_the_cores_to_the_guests() -> None:
+    """By default each of its processes looks about fifty times a second, and takes 2 % of a core."""
+    with connected(LOCAL, insecure=False, workers=1) as client:
+        interval = client.submit(dask.config.get, "distributed.admin.tick.interval", pure=False)
+        profiled = client.submit(dask.config.get, "distributed.worker.profile.enabled", pure=False)
+        assert (interval.result(timeout=60), profiled.result(timeout=60)) == ("1s", False)
+
+
 @pytest.mark.filterwarnings("error:Port .* is already in use")
 def test_a_local_cluster_shows_its_tasks_to_no_other_user() -> None:
     with connected(LOCAL, insecure=False, workers=1) as client:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from pytest_memtype.machine.hardware import Hardware
 from pytest_memtype.report.terminal import drawn
-from pytest_memtype.report.verdict_table import answer, rows, summary, verdict_table
+from pytest_memtype.report.verdict_table import answer, hardware_words, rows, summary, verdict_table
 
 
 def record(
@@ -87,6 +88,18 @@ def test_guests_of_other_hardware_have_a_table_of_their_own() -> None:
     titles = [line.strip() for line in text.get().splitlines() if "layout" in line]
     assert titles == ["6.1.0-test, layout firmware", "6.1.0-test, layout firmware, cpu=qemu64,-mtrr, cpus=2"]
     assert [row.count for row in rows(records)] == [2, 1]
+
+
+def test_hardware_in_words_is_the_same_when_it_was_read_from_a_file() -> None:
+    devices = Hardware(
+        devices=("edu", "ivshmem-plain,memdev=m"), objects=("memory-backend-memfd,id=m",), cpus=2
+    )
+    for hardware, words in [
+        (Hardware(), ""),
+        (devices, "cpus=2, devices=edu ivshmem-plain,memdev=m, objects=memory-backend-memfd,id=m"),
+    ]:
+        made = asdict(hardware)
+        assert hardware_words(made) == hardware_words(json.loads(json.dumps(made))) == words
 
 
 def test_ram_is_told_from_device_memory() -> None:

@@ -288,6 +288,19 @@ def test_what_differs_between_kernels(site: Site, page: Page) -> None:
     assert "WC" in page.locator("tr.here td[data-label='page table']").inner_text()
 
 
+@pytest.mark.parametrize("name", ["overview", "bugs", "kernels"])
+def test_rows_keep_their_names_when_a_wide_table_is_scrolled(site: Site, page: Page, name: str) -> None:
+    view(page, site, name)
+    table = page.locator(".wide table").first
+    # As one of eleven kernels is.
+    table.evaluate("each => { each.style.width = '6000px'; each.parentElement.scrollLeft = 3000; }")
+    assert table.evaluate("each => each.parentElement.scrollLeft") > 2000
+    for cell in (table.locator("thead th").first, table.locator("tbody th").first):
+        box = cell.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] < 100
+
+
 def test_the_overview_leads_everywhere(site: Site, page: Page) -> None:
     page.goto(site.address)
     page.locator(".cards a", has_text="failed").click()

@@ -153,6 +153,21 @@ def test_zapping_a_page(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize("lower", [(1, 0), (1, 20), (2, 0)], ids=["below", "above", "of-another"])
+def test_zapping_goes_by_the_pages_in_the_file(version: Version, lower: tuple[int, int]) -> None:
+    """Seen in 6.1: the part that was split off comes after the mapping whose end it has."""
+    linux = kernel(version)
+    pid, vpage = lower
+    linux.processes.start(2)
+    assert linux.mmap(1, 10, BAR + 7, 5, UC_MINUS) == Answer(0, (UC_MINUS,) * 5)
+    assert linux.mmap(pid, vpage, BAR + 1, 9, UC_MINUS) == Answer(0, (UC_MINUS,) * 9)
+    linux.processes.mprotect(1, 13, 14, "r")
+    linux.processes.zap("driver", BAR + 9, BAR + 12)
+    both = [(1, 10, UC_MINUS), (7, 12, UC_MINUS)]
+    assert entries(linux) == (both if version >= (6, 16, 0) else [(7, 11, UC_MINUS)])
+
+
+@pytest.mark.parametrize("version", ALL)
 def test_ram(version: Version) -> None:
     """Kernel rules 2.2 and 2.4: tags without a count, and a mapping that doesn't follow them."""
     linux = kernel(version, write_back=True)
