@@ -298,11 +298,13 @@ class Entry:
     :param span: Its range; the file's end is exclusive, this one's isn't.
     :param memtype: Its type.
     :param line: Where it is.
+    :param listing: The number of its list in the text, from 0: each is of another time, or machine.
     """
 
     span: Span
     memtype: MemType
     line: int
+    listing: int = 0
 
 
 @dataclass(frozen=True)

@@ -121,11 +121,10 @@ _BISECTED: Final = r"\b8d04a5f97a(?:5[0-9a-f]{0,29})?\b"
 
 
 def _agp(case: BugCase) -> Hit | None:
-    return (
-        Hit("RAM of the AGP aperture is corrupt")
-        if case.says(r"\bAGP\b") and case.says(r"\bcorrupt")
-        else None
-    )
+    # A screen that is corrupt has many reasons, of which a message may name one.
+    if case.dump.complaints or not (case.says(r"\bAGP\b") and case.says(r"\bcorrupt")):
+        return None
+    return Hit("RAM of the AGP aperture is corrupt")
 
 
 TOLD_RULES: Final[dict[str, Rule]] = {

@@ -109,3 +109,31 @@ NOPAT = "My tool maps /dev/mem with O_SYNC, and the cache isn't bypassed.\n"
 )
 def test_an_advice_to_turn_the_pat_off_does_not_turn_it_off(words: str, off: bool) -> None:
     assert ("nopat-devmem" in [each.id for each in explained(NOPAT + words).suspects]) is off
+
+
+SPLIT_LEAK = "[    0.000000] Linux version 5.10.100 (x@y) (gcc) #1\n" + FREED
+
+
+@pytest.mark.parametrize(
+    ("words", "sure"),
+    [
+        ("I have two monitors, and the desktop is split between them.\n", False),
+        ("The mapping was split before.\n", True),
+        ("mprotect(0x7f60ea596000, 4096, PROT_READ) = 0\nmunmap(0x7f60ec196000, 131263) = 0\n", False),
+        (
+            "mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_SHARED, 3, 0) = 0x7f60ea596000\n"
+            "[pid  1200] mprotect(0x7f60ea597000, 4096, PROT_READ) = 0\n",
+            True,
+        ),
+        ("It happens where I call mprotect(addr, 4096, PROT_READ) on half of it.\n", True),
+    ],
+)
+def test_a_word_that_is_not_of_the_mapping_is_no_sequence(words: str, sure: bool) -> None:
+    assert (explained(SPLIT_LEAK + words).known_bug == "vma-split-leak") is sure
+
+
+def test_a_screen_that_is_corrupt_is_no_bug_of_ram() -> None:
+    words = "My AGP card shows a corrupted screen.\n"
+    mismatch = "mtrr: type mismatch for e8000000,8000000 old: write-back new: write-combining\n"
+    assert not explained(words + mismatch).suspects
+    assert [each.id for each in explained(words).suspects] == ["agp-2002"]

@@ -10,6 +10,7 @@ from pytest_memtype.dumps.machines import elsewhere
 from pytest_memtype.dumps.read import read
 from pytest_memtype.dumps.text import rows
 from pytest_memtype.explain.explanation import Explanation, as_json, explain, sections
+from pytest_memtype.explain.linux_source import age
 
 
 def explained(text: str) -> Explanation:
@@ -151,6 +152,12 @@ def test_a_log_whose_time_begins_below_a_later_line_is_another() -> None:
     assert read(f"{later}\nAll of it:\n{log}{later}").command_line == "ro nopat"
 
 
+def test_the_form_of_another_machines_message_says_nothing_of_the_age() -> None:
+    old = "X:1 freeing invalid memtype d0000000-d0010000\n"
+    assert age(read(f"{REFUSED}\nMe too!\n{old}")) == age(read(REFUSED))
+    assert age(read(f"{REFUSED}\n{old}")) != age(read(REFUSED))
+
+
 def test_boots_with_other_command_lines_at_one_time() -> None:
     text = "".join(
         f"[    0.000000] Command line: ro root=/dev/sda1 {more}\n[    0.700000] {line}\n"
@@ -168,3 +175,26 @@ def test_a_text_of_one_machine_has_nothing_elsewhere() -> None:
     text = f"Hello,\n{REFUSED}\n{IOMEM}\nThe other register is free, on the same host bridge.\n{MTRRS}"
     assert elsewhere(rows(text.encode()), 2) == frozenset()
     assert elsewhere(rows(text.encode()), 99) == frozenset()
+
+
+HERE = "PAT: [mem 0x00000000e0000000-0x00000000e1000000] {}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Before:\nPAT memtype list:\n{HERE.format('uncached-minus')}After:\nPAT memtype list:\n"
+        f"{HERE.format('write-combining')}",
+        f"In the one mode it is\n{HERE.format('uncached-minus')}and in the other\n"
+        f"{HERE.format('write-combining')}",
+    ],
+)
+def test_two_lists_of_reservations_are_of_two_times(text: str) -> None:
+    answer = explained(f"{text}\nWhy is 0xe0000000 write-combining now?\n").story.answer
+    assert answer.startswith("the text has several lists of reservations, which differ there: uncached-minus")
+
+
+def test_one_list_that_has_a_range_twice() -> None:
+    text = f"PAT memtype list:\n{HERE.format('uncached-minus')}{HERE.format('write-combining')}"
+    answer = explained(f"{text}\nWhat is at 0xe0000000?\n").story.answer
+    assert answer == "e0000000-e0ffffff is write-combining and uncached-minus in the list of reservations"
