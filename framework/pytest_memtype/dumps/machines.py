@@ -84,43 +84,45 @@ def elsewhere(rows: Sequence[Row], line: int) -> frozenset[int]:
     index = next((number for number, row in enumerate(rows) if row.number == line), None)
     if index is None:
         return frozenset()
-    mine, depth = scenes[index], rows[index].depth
+    (mine, host), depth = scenes[index], rows[index].depth
     # Each scene once, as it has as many lines as there may be hosts.
-    hosts = set().union(*(each.hosts for each in {id(each): each for each in scenes}.values()))
-    host = _host(rows[index]) or (next(iter(mine.hosts)) if len(mine.hosts) == 1 else None)
+    hosts = set().union(*(each.hosts for each in {id(each): each for each, _ in scenes}.values()))
+    host = host or (next(iter(mine.hosts)) if len(mine.hosts) == 1 else None)
     answered = any(_WROTE.search(row.text) for row in rows if "rote" in row.text or row.text.endswith(":"))
     found = set()
-    for row, scene in zip(rows, scenes, strict=True):
+    for row, (scene, name) in zip(rows, scenes, strict=True):
         # Who is quoted, and who quotes him, take turns.
         others = not scene.may_be(mine) or (answered and (row.depth - depth) % 2 == 1)
         if len(hosts) > 1 and not others:
-            name = _host(row)
             others = name != host if name is not None else not scene.hosts <= {host}
         if others and row.number != line:
             found.add(row.number)
     return frozenset(found)
 
 
-def _scenes(rows: Sequence[Row]) -> Iterator[_Scene]:
-    """The scene of each line."""
+def _scenes(rows: Sequence[Row]) -> Iterator[tuple[_Scene, str | None]]:
+    """The scene of each line, and the host: by its prefix, or of the shell whose prompt stands above."""
     machines: dict[str, int] = {}
     scene = _Scene("", 0)
     known = {("", 0): scene}
+    shell: str | None = None
     for row in rows:
         speaker, machine = scene.speaker, scene.machine
         if not row.prefixed and row.text:
             name = _speaker(row)
             if name is not None:
-                speaker = name
+                speaker, shell = name, None
                 machine = machines.get(speaker, 0)
             elif _ANOTHER.search(row.text):
-                machine += 1
+                machine, shell = machine + 1, None
         machines[speaker] = machine
         scene = known.setdefault((speaker, machine), _Scene(speaker, machine))
-        host = _host(row)
+        prompt = _PROMPT.match(row.text) if "@" in row.text[:64] else None
+        shell = shell if prompt is None else _known_name(prompt["host"])
+        host = shell if row.host is None else _known_name(row.host)
         if host is not None:
             scene.hosts.add(host)
-        yield scene
+        yield scene, host
 
 
 def _speaker(row: Row) -> str | None:
@@ -133,13 +135,7 @@ def _speaker(row: Row) -> str | None:
     return (match.groupdict().get("name") or f"#{row.number}").strip().lower()
 
 
-def _host(row: Row) -> str | None:
-    """The name of the host that a line names: in front of the kernel's, or in a prompt."""
-    name = row.host
-    if name is None and "@" in row.text[:64]:
-        prompt = _PROMPT.match(row.text)
-        name = prompt["host"] if prompt is not None else None
-    if name is None:
-        return None
+def _known_name(name: str) -> str | None:
+    """A host's name without its domain; None for one that may be any machine's."""
     short = name.lower().partition(".")[0]
     return None if short in _NO_NAME or not re.search(r"[a-z0-9]", short) or set(short) == {"x"} else short

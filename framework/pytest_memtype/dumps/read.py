@@ -166,7 +166,8 @@ def _first(reader: Callable[[Cursor], _Read], own: Cursor, others: Cursor) -> _R
 
 def _named(others: Cursor) -> tuple[Kernel, ...]:
     """The kernels that the lines of other machines name."""
-    return kernels([others], 0, None)[1] if others.rows else ()
+    found = kernels([others], 0, None)[1] if others.rows else ()
+    return tuple(replace(each, aside=True) for each in found)
 
 
 def _line_that_counts(found: Sequence[Complaint]) -> int | None:

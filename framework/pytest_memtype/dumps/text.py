@@ -57,8 +57,9 @@ _PREFIXES: Final = tuple(
         r"(?:kern|user|daemon|syslog|auth|local\d) *: *(?:emerg|alert|crit|err|warn|notice|info|debug) *: *",
         # /dev/kmsg: "6,339,5140900,-;"
         r"\d{1,4},\d{1,10},(?P<micro>\d{1,16}),[-c+][^;]{0,80};",
-        # syslog and the journal: "Jan  9 11:02:41 box kernel: ", with an optional year
-        rf"{_MONTH} +\d{{1,2}} (?:\d{{4}} )?{_CLOCK} (?:(?P<host>\S{{1,100}}) )?"
+        # syslog and the journal: "Jan  9 11:02:41 box kernel: ", with an optional year,
+        # in any language's words, "juin 12".
+        rf"[^\W\d_]{{3,9}}\.? +\d{{1,2}} (?:\d{{4}} )?{_CLOCK} (?:(?P<host>\S{{1,100}}) )?"
         r"(?:kernel|unknown|klogd|dmesg)(?:\[\d+\])?: ?",
         rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d)? (?:(?P<host>\S{{1,100}}) )?(?:kernel|klogd)"
         rf"(?:\[\d+\])?: ?",

@@ -165,7 +165,11 @@ def _kernel(dump: Dump) -> Iterator[str]:
             yield "The text names several kernels, and not which one it is of."
         for each in dump.kernels if len(dump.kernels) == 1 else ():
             # What a kernel says of itself is true, of its own machine and boot.
-            of_it = "doesn't say that it is of that kernel" if each.own else "is hardly of that kernel"
+            of_it = (
+                "doesn't say that it is of that kernel"
+                if each.own or each.aside
+                else "is hardly of that kernel"
+            )
             yield f"The text names Linux {each.release} (line {each.line}), and {of_it}."
         return
     of = f" of {kernel.distribution}" if kernel.distribution else ""

@@ -103,6 +103,25 @@ def test_lines_of_two_hosts(first: str, second: str, same: bool) -> None:
     assert ("doesn't say that it is of that kernel" in told(text, "The kernel")) is not same
 
 
+@pytest.mark.parametrize(("host", "same"), [("box1", True), ("box2", False)])
+def test_what_a_shell_prints_is_of_its_prompts_host(host: str, same: bool) -> None:
+    text = f"root@box1:~# dmesg | tail -1\n{REFUSED}root@{host}:~# uname -r\n6.8.12-4-pve\n"
+    text += f"root@{host}:~# cat /proc/iomem\n{IOMEM}"
+    assert (as_json(explained(text))["kernel"] == "6.8") is same
+    assert ("0000:01:00.0" in told(text, "The memory")) is same
+
+
+def test_hosts_in_a_log_of_another_language() -> None:
+    text = HOSTS.replace("Mar 03", "juin 12").format("alpha", "beta", REFUSED.strip())
+    assert as_json(explained(text))["kernel"] == "none"
+
+
+def test_words_between_the_lines_of_two_hosts_deny_no_kernel() -> None:
+    lines = HOSTS.replace("Linux version 5.15.0-97-generic", "").format("alpha", "beta", REFUSED.strip())
+    kernel = told(f"I have kernel 5.10.3 here.\n{lines}", "The kernel")
+    assert kernel == "The text names Linux 5.10.3 (line 1), and doesn't say that it is of that kernel."
+
+
 def test_a_listing_between_the_lines_of_two_hosts_is_nobodys() -> None:
     text = HOSTS.format("alpha", "beta", REFUSED.strip())
     assert "The MTRRs that the text lists may be another" in told(f"{text}/proc/mtrr:\n{MTRRS}", "The memory")
