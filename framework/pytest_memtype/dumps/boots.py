@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from pytest_memtype.dumps.banner import banner
-from pytest_memtype.dumps.kernel_log import command_line
+from pytest_memtype.dumps.kernel_log import command_line, machine
 from pytest_memtype.dumps.text import Cursor, Row
 
 #: The beginnings of lines that a boot has once, and that each has.
@@ -25,6 +25,7 @@ class _Log:
     :param release: The release of the banner.
     :param banners: The lines of banners by the form of their prefix, without those that have no prefix.
     :param command_line: The kernel's command line; None if it isn't there.
+    :param machine: The machine as its firmware names it; None if it isn't there.
     :param begun: The first time behind the banner; None without times.
     :param latest: The latest time.
     """
@@ -32,6 +33,7 @@ class _Log:
     release: str
     banners: dict[str, str] = field(default_factory=dict)
     command_line: str | None = None
+    machine: str | None = None
     begun: float | None = None
     latest: float = 0
 
@@ -40,6 +42,8 @@ class _Log:
         if self.release != boot.release:
             return False
         if None not in (self.command_line, boot.command_line) and self.command_line != boot.command_line:
+            return False
+        if None not in (self.machine, boot.machine) and self.machine != boot.machine:
             return False
         # One boot is shown in several forms; in one form its banner is there once, or is there again alone.
         again = boot.command_line is not None and self.begun is not None and self.begun < boot.latest
@@ -52,6 +56,7 @@ class _Log:
             self.release,
             self.banners | log.banners,
             log.command_line if self.command_line is None else self.command_line,
+            log.machine if self.machine is None else self.machine,
             self.begun,
             max(self.latest, log.latest),
         )
@@ -81,25 +86,32 @@ def boots(cursor: Cursor) -> list[Cursor]:
 def _by_clock(part: Cursor) -> list[Cursor]:
     """The boots of a part: one begins where the clock fell, if a line that each has once follows again.
 
-    At the same time it is the same line, quoted twice.
+    The same line at the same time is quoted twice.
     """
     starts, last = [0], 0.0
     fall, fell = 0.0, 0
-    seen: dict[tuple[str, str], float] = {}
+    seen: dict[tuple[str, str], tuple[float, str]] = {}
     for index, row in enumerate(part.rows):
         if row.time is None:
             continue
         if last - row.time > fall:
             fall, fell = last - row.time, index
         last = row.time
-        once = _ONCE.match(row.message.strip())
+        message = row.message.strip()
+        once = _ONCE.match(message)
         if once is None:
             continue
-        before = seen.setdefault((once[0], _form(row)), row.time)
-        if before != row.time and fall:
+        before, said = seen.setdefault((once[0], _form(row)), (row.time, message))
+        if fall and (before != row.time or not _is_alike(said, message)):
             starts.append(fell)
-            seen, fall = {(once[0], _form(row)): row.time}, 0.0
+            seen, fall = {(once[0], _form(row)): (row.time, message)}, 0.0
     return [part.part(start, end) for start, end in pairwise([*starts, len(part.rows)])]
+
+
+def _is_alike(one: str, other: str) -> bool:
+    """Whether two lines are one, which may be cut: in a word, as parameters are added in words."""
+    shorter, longer = sorted((one, other), key=len)
+    return longer.startswith(shorter) and longer[len(shorter) : len(shorter) + 1] != " "
 
 
 def _form(row: Row) -> str:
@@ -120,6 +132,7 @@ def _log(lines: list[Row], release: str) -> _Log:
         release,
         {_form(first): first.text} if first.prefixed else {},
         command_line(Cursor(lines)),
+        machine(Cursor(lines))[0],
         times[0] if times else None,
         max([first.time or 0, *times]),
     )

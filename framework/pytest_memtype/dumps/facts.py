@@ -167,6 +167,7 @@ class Complaint:
     :param of_xen: Whether Xen says it, in its own log.
     :param repeated: How many lines say the same.
     :param lines: The numbers of its lines; of those that say the same, of the first thousand.
+    :param aside: Whether it isn't known to be of the machine and the boot of the complaint that counts.
     """
 
     kind: Kind
@@ -189,6 +190,7 @@ class Complaint:
     of_xen: bool = False
     repeated: int = 1
     lines: tuple[int, ...] = ()
+    aside: bool = False
 
 
 @shown_in_hexadecimal("base", "size", "mask")
@@ -235,6 +237,7 @@ class Mtrrs:
         for a while (coreboot's "TEMPORARY"), true for those that were left behind.
     :param complete: False where a line beside it looks like a register of it and wasn't understood.
     :param same_boot: False where a log has it of another boot than that of the complaint that counts.
+    :param same_machine: False where it isn't known to be of the machine of that complaint.
     :param lines: Numbers of the lines that say it.
     """
 
@@ -251,6 +254,7 @@ class Mtrrs:
     result: bool = True
     complete: bool = True
     same_boot: bool = True
+    same_machine: bool = True
     lines: tuple[int, ...] = ()
 
     @property
@@ -294,11 +298,13 @@ class Entry:
     :param span: Its range; the file's end is exclusive, this one's isn't.
     :param memtype: Its type.
     :param line: Where it is.
+    :param listing: The number of its list in the text, from 0: each is of another time, or machine.
     """
 
     span: Span
     memtype: MemType
     line: int
+    listing: int = 0
 
 
 @dataclass(frozen=True)
@@ -358,6 +364,7 @@ class Dump:
     :param oops: The first Oops of the boot, with its function.
     :param made: Reservations as they were made, which debugpat logs: of :attr:`Kind.RESERVED`.
     :param freed: What was given back, which debugpat logs as well: of :attr:`Kind.FREED`.
+    :param poisoned: The frame numbers of pages that the kernel took away as their memory is faulty.
     :param request_stack: The callers of a request, the innermost first, of a stack without a WARNING.
     :param debug_lines: How many lines of debugpat's there are.
     :param attempts: How many lines there are of what mtrr_cleanup tried.
@@ -389,6 +396,7 @@ class Dump:
     oops: Line | None = None
     made: tuple[Complaint, ...] = ()
     freed: tuple[Complaint, ...] = ()
+    poisoned: tuple[int, ...] = ()
     request_stack: tuple[str, ...] = ()
     debug_lines: int = 0
     attempts: int = 0
@@ -404,8 +412,14 @@ class Dump:
     truncated: bool = False
 
     def of(self, *kinds: Kind) -> tuple[Complaint, ...]:
-        """The complaints of some kinds, in the order of the text."""
-        return tuple(each for each in self.complaints if each.kind in kinds)
+        """The complaints of some kinds that may be of the boot that counts, in the order of the text."""
+        return tuple(each for each in self.complaints if each.kind in kinds and not each.aside)
+
+    @property
+    def own_mtrr(self) -> Mtrrs | None:
+        """The MTRRs that say most, if they may be those under which the complaint that counts came."""
+        found = self.mtrr
+        return found if found is None or (found.same_boot and found.same_machine) else None
 
     @property
     def mtrr(self) -> Mtrrs | None:
@@ -417,6 +431,7 @@ class Dump:
         fullest = max(
             (each for each in reversed(self.mtrrs) if each.is_map),
             key=lambda each: (
+                each.same_machine,
                 each.complete and (each.result or each.source != "coreboot"),
                 each.same_boot,
                 each.default is not None,

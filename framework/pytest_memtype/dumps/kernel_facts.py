@@ -22,6 +22,7 @@ class Kernel:
     :param banner: The line that says it.
     :param line: Where it is.
     :param own: Whether a line of the kernel's says it, and not just somebody's words.
+    :param aside: Whether its line isn't known to be of the machine of the complaint that counts.
     """
 
     release: str
@@ -32,6 +33,7 @@ class Kernel:
     banner: str
     line: int
     own: bool = True
+    aside: bool = False
 
     @property
     def newest(self) -> tuple[int, int, int]:

@@ -43,6 +43,8 @@ _MAP: Final = re.compile(
 )
 _MAP_ENTRY: Final = re.compile(rf"^\s*(\d{{1,3}}): ([0-9a-f]{{16}})-([0-9a-f]{{16}}) ({TYPE})")
 
+_POISONED: Final = re.compile(r"^Memory failure: 0x([0-9a-f]{1,13}): ")
+
 _CPU0: Final = re.compile(
     r"^(?:smpboot: )?CPU0: (\S.{1,80}?)"
     r"(?: \((?:family|fam): (?:0x)?([0-9a-f]{1,3}), model: (?:0x)?([0-9a-f]{1,3})"
@@ -160,6 +162,12 @@ def mtrr_map(cursor: Cursor) -> MtrrMap | None:
                 spans.append((Span(int(entry[2], 16), int(entry[3], 16)), memtype))
             return MtrrMap(int(match[1]), int(match[2]) if match[2] else None, tuple(spans), row.number)
     return None
+
+
+def poisoned(cursor: Cursor) -> tuple[int, ...]:
+    """The frame numbers of pages whose memory is faulty, which mm/memory-failure.c names."""
+    found = (_POISONED.match(row.message.strip()) for row in cursor.rows if "emory failure:" in row.message)
+    return tuple(dict.fromkeys(int(match[1], 16) for match in found if match is not None))
 
 
 def cpu(cursor: Cursor) -> Cpu:

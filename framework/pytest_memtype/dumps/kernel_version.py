@@ -10,6 +10,7 @@ from typing import Final
 from pytest_memtype.dumps.banner import BANNER, NUMBER, banner
 from pytest_memtype.dumps.kernel_facts import Kernel
 from pytest_memtype.dumps.mail_lines import made_by_mailers
+from pytest_memtype.dumps.not_shown import ENTRY
 from pytest_memtype.dumps.text import Cursor, Row
 
 _START: Final = r"(?<![\w.-])"
@@ -77,6 +78,13 @@ _WEAK: Final = re.compile(
     re.I,
 )
 
+#: "With the 5.10", which is a kernel where another is named by that word.
+_SERIES: Final = re.compile(
+    rf"\b{_BEFORE}\s+(?:a |an |the |version )?v?(?=\d\.\d{{1,2}}(?![\w-]|\.\d)){NUMBER}", re.I
+)
+#: Said with the word "kernel", or in its form.
+_SURE: Final = 3
+
 #: "Between v5.15 and v5.16-rc the following errors are appearing": the first doesn't have them.
 _BETWEEN: Final = re.compile(
     r"\bbetween\s+(?:(?:linux|kernels?)\s+)?v?(?P<good>\d\.\d{1,2}\S{0,40})\s+and\s+"
@@ -128,11 +136,6 @@ _PACKAGE: Final = re.compile(
     r"(?:-(?:image|signed|headers|modules|core|hwe|cloud|rt|aws|azure|gcp|oem|lowlatency)\S*)?\s*(?:\(.*)?$",
     re.I,
 )
-#: An entry of rpm's changelog, and of Debian's: what it tells of was mended in that release.
-_ENTRY: Final = re.compile(
-    r"^\* (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} +\d{1,2} \d{4} .*<"
-    r"|^[a-z][\w.+-]{1,60} \(\S{1,80}\) [\w. -]{1,60}; urgency="
-)
 _VERSION_OF_PACKAGE: Final = re.compile(rf"^Version *: *{NUMBER}", re.I)
 #: Words that say of a kernel that all was well with it, or that the text isn't of it.
 _ELSEWHERE: Final = re.compile(
@@ -153,7 +156,8 @@ _IN_VAIN: Final = re.compile(
     r"(?:n't|\b(?:not|never|no (?:longer|more)|stop\w*|fail\w*|ceas\w*|quit))(?:\s+[\w'-]+){0,4}\s+$", re.I
 )
 _ELSEWHERE_BEHIND: Final = re.compile(
-    r"^[^.;,\n]{0,25}\b(?:work(?:s|ed)|(?:is |was )?fine|good|(?:is|was) ok|not affected|doesn't|does not"
+    r"^[^.;,\n]{0,25}\b(?:work(?:s|ed)|(?:is |was )?fine|(?:is|was) (?:well|ok)|good|not affected|doesn't"
+    r"|does not"
     r"|didn't"
     r"|is (?:silent|clean)|has it fixed|and (?:newer|later|older|earlier|onwards?|up(?:wards?)?"
     r"|above|below))\b",
@@ -296,7 +300,21 @@ def _of_said(said: Sequence[_Said], line: int | None) -> Kernel | None:
     # Two kernels, and neither is said to be the good one: then the text doesn't say which it is of.
     if len({each.series for each in first}) != 1:
         return None
+    if line is not None and any(_is_nearer(each.kernel, first, line) for each in affected):
+        return None
     return max(first, key=lambda each: len(each.release))
+
+
+def _is_nearer(rival: Kernel, first: Sequence[Kernel], line: int) -> bool:
+    """Whether another kernel is named between a line and those that the text may be of, or beside them.
+
+    :param rival: A kernel, be it named in a way that says less.
+    :param first: The kernels that are named in the way that says most, of one series.
+    :param line: The number of the line.
+    """
+    if rival.series == first[0].series:
+        return False
+    return all(abs(rival.line - line) <= abs(each.line - line) for each in first)
 
 
 def _named(cursor: Cursor) -> tuple[list[Kernel], list[_Said]]:
@@ -358,7 +376,9 @@ def _between(text: str, number: int, below: str) -> list[_Said]:
     good = _RELEASE.match(match["good"])
     if good is None or not _is_a_series(match):
         return []
-    return [_Said(_kernel(good, text, number), 3, elsewhere=True), _Said(_kernel(match, text, number), 3)]
+    found = [_Said(_kernel(good, text, number), 3, elsewhere=True), _Said(_kernel(match, text, number), 3)]
+    # Others may be named behind, as in "(also under 2.6.13)".
+    return found + [_Said(_kernel(each, text, number), 1) for each in _WEAK.finditer(text, match.end())]
 
 
 def _mentioned(text: str, number: int, above: str, below: str = "") -> list[_Said]:
@@ -366,7 +386,7 @@ def _mentioned(text: str, number: int, above: str, below: str = "") -> list[_Sai
     of_package = _VERSION_OF_PACKAGE.match(text) if _PACKAGE.match(above) else None
     if of_package is not None:
         return [_Said(_kernel(of_package, text, number), 3)]
-    if _ENTRY.match(text):
+    if ENTRY.match(text):
         return []
     between = _between(text, number, below)
     if between:
@@ -393,6 +413,16 @@ def _mentioned(text: str, number: int, above: str, below: str = "") -> list[_Sai
             elsewhere = later or _is_elsewhere(ahead) or _ELSEWHERE_BEHIND.match(text[end:]) is not None
             gone_to = _GONE_TO.search(ahead) is not None
             found.append(_Said(_kernel(match, text, number), score, elsewhere, gone_to))
+    if any(each.score >= _SURE for each in found):
+        # Beside "the 5.7 kernel" a 5.10 is one as well.
+        for match in _SERIES.finditer(text):
+            start, end = match.span("release")
+            if not any(start < taken_end and taken_start < end for taken_start, taken_end in taken):
+                ahead = text[max(0, start - 160) : start]
+                other = not _OTHERS.search(ahead) and _is_a_series(match)
+                elsewhere = _is_elsewhere(ahead) or _ELSEWHERE_BEHIND.match(text[end:]) is not None
+                if other:
+                    found.append(_Said(_kernel(match, text, number), 1, elsewhere))
     return found
 
 

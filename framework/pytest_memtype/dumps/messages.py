@@ -12,6 +12,7 @@ from pytest_memtype.dumps.fwts import FWTS_FORMS
 from pytest_memtype.dumps.memory_messages import MEMORY_FORMS, PAIR
 from pytest_memtype.dumps.message_form import HEX, Form
 from pytest_memtype.dumps.mtrr_messages import MTRR_FORMS
+from pytest_memtype.dumps.not_shown import of_changelogs
 from pytest_memtype.dumps.text import Cursor, Row, may_say_more, says_more
 from pytest_memtype.dumps.words import type_of_number, type_of_word
 from pytest_memtype.x86.memtype import MemType
@@ -77,9 +78,10 @@ def complaints(cursor: Cursor) -> tuple[list[Complaint], list[Line]]:
     """
     found: list[Complaint] = []
     cut: list[Line] = []
+    mended = of_changelogs(cursor.rows)
     index = 0
     while index < len(cursor.rows):
-        read = _read(cursor, index)
+        read = None if cursor.rows[index].number in mended else _read(cursor, index)
         if read is None:
             if _is_rest(cursor, index):
                 row = cursor.rows[index]
@@ -137,7 +139,7 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
                 named = not row.prefixed and _is_mended(body, match.start())
                 if not named and (row.prefixed or any(match.groups())):
                     partial = partial or (each, match)
-            elif not row.prefixed and _QUESTION.match(body, match.end()):
+            elif not row.prefixed and (_QUESTION.match(body, match.end()) or _is_mended(body, match.start())):
                 return None
             elif short is not None and (each is not short[0] or not says_more(match, short[1])):
                 pass

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from pytest_memtype.dumps.boots import boots, without_head
 from pytest_memtype.dumps.coreboot import coreboot, coreboot_bits
@@ -14,10 +14,12 @@ from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Line, Mtrrs
 from pytest_memtype.dumps.fwts import fwts
 from pytest_memtype.dumps.iomem import iomem
 from pytest_memtype.dumps.kernel_bugs import kernel_bugs
-from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat
+from pytest_memtype.dumps.kernel_facts import Kernel
+from pytest_memtype.dumps.kernel_log import command_line, cpu, e820, machine, mtrr_map, pat, poisoned
 from pytest_memtype.dumps.kernel_version import kernels
 from pytest_memtype.dumps.lscpu import lscpu
 from pytest_memtype.dumps.lspci import bars
+from pytest_memtype.dumps.machines import elsewhere
 from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
 from pytest_memtype.dumps.messages import callers, complaints
@@ -25,13 +27,14 @@ from pytest_memtype.dumps.msr_dump import msr_dump
 from pytest_memtype.dumps.mtrr_check import mtrr_check
 from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup, with_results
 from pytest_memtype.dumps.mtrr_debug import mtrr_debug
+from pytest_memtype.dumps.not_shown import of_differences
 from pytest_memtype.dumps.panics import oops, panic
 from pytest_memtype.dumps.proc_mtrr import proc_mtrr
 from pytest_memtype.dumps.request_stack import request_stack
 from pytest_memtype.dumps.text import MOST_BYTES, MOST_LINES, Cursor, Row, rows
 from pytest_memtype.dumps.u_boot import u_boot
 from pytest_memtype.dumps.warnings import warnings
-from pytest_memtype.dumps.whole_listings import of_whole_lines, without_gaps
+from pytest_memtype.dumps.whole_listings import of_one_text, of_whole_lines, without_gaps
 from pytest_memtype.dumps.worded_warnings import with_stacks
 from pytest_memtype.dumps.words import ABOUT, is_denied
 
@@ -99,42 +102,100 @@ def read(text: bytes | str) -> Dump:
     found = sorted([*found, *warnings(cursor), *kernel_bugs(cursor)], key=lambda each: each.line)
     found = with_stacks(found)
     mtrrs, odd = _mtrrs(cursor)
-    mtrrs = without_gaps(of_whole_lines(mtrrs, cursor), found)
+    differences = of_differences(cursor.rows)
+    mtrrs = without_gaps(of_one_text(of_whole_lines(mtrrs, cursor), differences), found)
     found = _without_lists(cursor, found)
-    name, hypervisor = machine(cursor)
-    parts, here, line = _boot_that_counts(boots(cursor), found)
+    line = _line_that_counts(found)
+    out = frozenset() if line is None else elsewhere(cursor.rows, line)
+    own, others = cursor.split(out) if out else (cursor, cursor.part(0, 0))
+    parts, here, line = _boot_that_counts(boots(own), found)
+    if line is not None and (strange := _of_other_machines(parts, here)):
+        out |= strange
+        own, others = cursor.split(out)
+        parts, here, line = _boot_that_counts(boots(own), found)
     there = _lines(parts[here])
     found = [each for each in found if each.kind not in _OF_BOOT or any(n in there for n in each.lines)]
+    if line is not None:
+        found = [_aside(each, there, out) for each in found]
     kernel, known = kernels(parts, here, line)
-    entries, shown = memtype_list(cursor)
+    name, hypervisor = _first(machine, own, others)
+    entries, shown = _first(memtype_list, own, others)
+    if differences and any(each.line in differences for each in entries):
+        entries, shown = tuple(each for each in entries if each.line not in differences), False
+    bars(others, range(0))
     dump = Dump(
         kernel=kernel,
-        kernels=known,
-        command_line=[command_line(each) for each in parts][here],
+        kernels=tuple({each.release: each for each in (*known, *_named(others))}.values()),
+        command_line=[command_line(each) for each in (*parts, others)][here],
         machine=name,
         hypervisor=hypervisor,
-        e820=e820(cursor),
-        mtrrs=tuple(mtrrs if line is None else _with_boots(mtrrs, parts, here)),
-        mtrr_map=[mtrr_map(each) for each in parts][here],
-        pat=[pat(each) for each in parts][here],
+        e820=_first(e820, own, others),
+        mtrrs=tuple(mtrrs if line is None else _with_boots(mtrrs, parts, here, out)),
+        mtrr_map=[mtrr_map(each) for each in (*parts, others)][here],
+        pat=[pat(each) for each in (*parts, others)][here],
         complaints=tuple(each for each in found if each.kind not in _NO_COMPLAINTS),
         panic=[panic(each) for each in parts][here],
         oops=[oops(each) for each in parts][here],
-        made=tuple(each for each in found if each.kind is Kind.RESERVED),
-        freed=tuple(each for each in found if each.kind is Kind.FREED),
-        request_stack=request_stack(cursor),
+        made=tuple(each for each in found if each.kind is Kind.RESERVED and not each.aside),
+        freed=tuple(each for each in found if each.kind is Kind.FREED and not each.aside),
+        poisoned=poisoned(own),
+        request_stack=request_stack(own),
         debug_lines=sum(_DEBUG.search(row.message) is not None for row in cursor.rows),
         attempts=attempts(cursor),
         entries=entries,
         entries_shown=shown,
-        resources=iomem(cursor),
-        bars=bars(cursor, there),
-        cpu=_cpu(cursor, found),
+        resources=_first(iomem, own, others),
+        bars=bars(own, there),
+        cpu=_cpu(own, [each for each in found if not each.aside], others),
         cut=(*cut, *odd),
         lines=len(cursor.rows),
         truncated=len(data) > MOST_BYTES or len(cursor.rows) >= MOST_LINES,
     )
     return _with_words(dump, cursor)
+
+
+_Read = TypeVar("_Read")
+
+
+def _first(reader: Callable[[Cursor], _Read], own: Cursor, others: Cursor) -> _Read:
+    """The facts that a reader finds in the lines of one machine; those of others are understood as well."""
+    found = reader(own)
+    reader(others)
+    return found
+
+
+def _named(others: Cursor) -> tuple[Kernel, ...]:
+    """The kernels that the lines of other machines name."""
+    found = kernels([others], 0, None)[1] if others.rows else ()
+    return tuple(replace(each, aside=True) for each in found)
+
+
+def _line_that_counts(found: Sequence[Complaint]) -> int | None:
+    """The line of the complaint that counts; None where there is none."""
+    main = main_complaint([each for each in found if each.kind not in _NO_COMPLAINTS])
+    main = main or next(iter(found), None)
+    return None if main is None else main.line
+
+
+def _of_other_machines(parts: Sequence[Cursor], here: int) -> frozenset[int]:
+    """The lines of boots whose firmware calls its machine by another name than that of the one that counts.
+
+    :param parts: The boots.
+    :param here: The index of that which counts.
+    """
+    names = [machine(each)[0] for each in parts]
+    if len({each for each in names if each is not None}) < 2:
+        return frozenset()
+    strange = [
+        index for index, name in enumerate(names) if index != here and (name is None or name != names[here])
+    ]
+    return frozenset(row.number for index in strange for row in parts[index].rows)
+
+
+def _aside(complaint: Complaint, there: range, out: Set[int]) -> Complaint:
+    """A complaint, marked if it isn't known to be of the boot and the machine that count."""
+    known = any(number in there and number not in out for number in complaint.lines or (complaint.line,))
+    return complaint if known else replace(complaint, aside=True)
 
 
 def _boot_that_counts(
@@ -144,13 +205,12 @@ def _boot_that_counts(
 
     A complaint above several boots is of the first that has it, too; else what stands there is none's.
     """
-    main = main_complaint([each for each in found if each.kind not in _NO_COMPLAINTS])
-    main = main or next(iter(found), None)
-    if main is None:
+    line = _line_that_counts(found)
+    if line is None:
         return parts, len(parts) - 1, None
-    line = main.line
+    main = next(each for each in found if each.line == line)
     head, rest = without_head(parts[0])
-    if len(parts) > 1 and line in _lines(head):
+    if line in _lines(head) and (len(parts) > 1 or _is_later(main, rest)):
         what = (main.kind, main.span, main.function)
         same = (n for each in found if (each.kind, each.span, each.function) == what for n in each.lines)
         below = [n for n in same if n not in _lines(head)]
@@ -161,16 +221,32 @@ def _boot_that_counts(
     return parts, next(here, len(parts) - 1), line
 
 
-def _with_boots(mtrrs: Sequence[Mtrrs], parts: Sequence[Cursor], here: int) -> list[Mtrrs]:
-    """The listings, of which those that the log of another boot has are marked.
+def _is_later(main: Complaint, log: Cursor) -> bool:
+    """Whether a complaint has a later time than the banner below it, so that it isn't of that log."""
+    begun = log.rows[0].time if log.rows else None
+    return main.time is not None and begun is not None and main.time > begun
+
+
+def _with_boots(
+    mtrrs: Sequence[Mtrrs], parts: Sequence[Cursor], here: int, out: Set[int] = frozenset()
+) -> list[Mtrrs]:
+    """The listings, of which those that the log of another boot has are marked, and those of other machines.
 
     :param mtrrs: The listings.
     :param parts: The boots of the text, of which each line is in one.
     :param here: The index of the boot that counts.
+    :param out: The lines that aren't known to be of its machine.
     """
     there = _lines(parts[here])
     of_log = ("mtrr=debug", "mtrr_cleanup")
-    return [replace(each, same_boot=each.source not in of_log or each.lines[0] in there) for each in mtrrs]
+    return [
+        replace(
+            each,
+            same_boot=each.source not in of_log or each.lines[0] in there,
+            same_machine=each.lines[0] not in out,
+        )
+        for each in mtrrs
+    ]
 
 
 def _without_lists(cursor: Cursor, found: Sequence[Complaint]) -> list[Complaint]:
@@ -216,7 +292,8 @@ def _cut_at_the_end(found: list[Mtrrs], cursor: Cursor) -> list[Mtrrs]:
     return [replace(each, complete=each.complete and each.lines[-1] != numbers[-2]) for each in found]
 
 
-def _cpu(cursor: Cursor, found: list[Complaint]) -> Cpu:
+def _cpu(cursor: Cursor, found: list[Complaint], others: Cursor) -> Cpu:
+    lscpu(others, cpu(others))
     result = lscpu(cursor, cpu(cursor))
     if result.physical_bits is None:
         result = replace(result, physical_bits=coreboot_bits(cursor))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,10 +57,11 @@ _PREFIXES: Final = tuple(
         r"(?:kern|user|daemon|syslog|auth|local\d) *: *(?:emerg|alert|crit|err|warn|notice|info|debug) *: *",
         # /dev/kmsg: "6,339,5140900,-;"
         r"\d{1,4},\d{1,10},(?P<micro>\d{1,16}),[-c+][^;]{0,80};",
-        # syslog and the journal: "Jan  9 11:02:41 box kernel: ", with an optional year
-        rf"{_MONTH} +\d{{1,2}} (?:\d{{4}} )?{_CLOCK} (?:\S{{1,100}} )?(?:kernel|unknown|klogd|dmesg)"
-        rf"(?:\[\d+\])?: ?",
-        rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d)? (?:\S{{1,100}} )?(?:kernel|klogd)"
+        # syslog and the journal: "Jan  9 11:02:41 box kernel: ", with an optional year,
+        # in any language's words, "juin 12".
+        rf"[^\W\d_]{{3,9}}\.? +\d{{1,2}} (?:\d{{4}} )?{_CLOCK} (?:(?P<host>\S{{1,100}}) )?"
+        r"(?:kernel|unknown|klogd|dmesg)(?:\[\d+\])?: ?",
+        rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d)? (?:(?P<host>\S{{1,100}}) )?(?:kernel|klogd)"
         rf"(?:\[\d+\])?: ?",
         # a bare clock, as serial loggers put it
         rf"\[?\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d)?\]? +",
@@ -74,7 +75,7 @@ _PREFIXES: Final = tuple(
         r"\[ *(?P<seconds>\d{1,10}\.\d{3,9})(?:@\d+)?\] ?",
         r"\[ *[TC]\d{1,8}\] ?",
         # journalctl -o short-monotonic, behind its time
-        r"(?:[\w.-]{1,64} )?kernel: ",
+        r"(?:(?P<host>[\w.-]{1,64}) )?kernel: ",
     )
 )
 _MOST_PREFIXES: Final = 6
@@ -89,6 +90,8 @@ class Row:
     :param message: What is left without prefixes, too. Its indentation stays.
     :param time: Seconds since the boot, if its prefix says them.
     :param prefixed: Whether it has a prefix, so that it begins a message.
+    :param host: The name of the host in its prefix, as syslog and the journal have it.
+    :param depth: How many marks of quoting it had in front, "> > ".
     """
 
     number: int
@@ -96,6 +99,8 @@ class Row:
     message: str
     time: float | None
     prefixed: bool
+    host: str | None = None
+    depth: int = 0
 
 
 def decoded(data: bytes) -> str:
@@ -150,12 +155,13 @@ def rows(data: bytes) -> list[Row]:
             # A number may stand for what was taken out of the text: "&#13;", "&#8203;", the dash "&#8209;".
             line = _plain(html.unescape(line))
         for piece in plain(line).split("\n"):
-            stripped = _QUOTE.sub("", piece).rstrip()
+            marks = _QUOTE.match(piece)
+            stripped = (piece if marks is None else piece[marks.end() :]).rstrip()
             if not stripped and found and not found[-1].text:
                 continue
             if len(found) >= MOST_LINES:
                 return found
-            found.append(_row(number, stripped))
+            found.append(_row(number, stripped, 0 if marks is None else marks[0].count(">")))
     return found
 
 
@@ -186,8 +192,9 @@ def _split(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _row(number: int, text: str) -> Row:
+def _row(number: int, text: str, depth: int) -> Row:
     rest, time, prefixed = text, None, False
+    host: str | None = None
     for _ in range(_MOST_PREFIXES):
         # Prefixes are looked for behind spaces, which people indent with; behind the last they belong to it.
         start = len(rest) - len(rest.lstrip()) if not prefixed else 0
@@ -202,8 +209,9 @@ def _row(number: int, text: str) -> Row:
             time = float(groups["seconds"])
         elif groups.get("micro"):
             time = int(groups["micro"]) / 1e6
+        host = groups.get("host") or host
         rest, prefixed = rest[match.end() :], True
-    return Row(number, text, rest, time, prefixed)
+    return Row(number, text, rest, time, prefixed, host, depth)
 
 
 def may_say_more(match: re.Match[str]) -> bool:
@@ -245,6 +253,17 @@ class Cursor:
         :param end: Index behind the last one.
         """
         return Cursor(self.rows[start:end], self.used)
+
+    def split(self, numbers: Collection[int]) -> tuple[Cursor, Cursor]:
+        """The text without some lines, and without all others; in their places are empty ones.
+
+        :param numbers: The numbers of those lines.
+        """
+        empty = [Row(row.number, "", "", None, prefixed=False) for row in self.rows]
+        pairs = list(zip(self.rows, empty, strict=True))
+        mine = [blank if row.number in numbers else row for row, blank in pairs]
+        others = [row if row.number in numbers else blank for row, blank in pairs]
+        return Cursor(mine, self.used), Cursor(others, self.used)
 
     def pieces(self, index: int) -> Iterator[tuple[str, int]]:
         """The texts that a message beginning in a line may be: the line, then with those that may follow.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Final
@@ -33,6 +33,18 @@ def without_gaps(listings: Iterable[Mtrrs], complaints: Sequence[Complaint]) -> 
     mismatches = [each for each in complaints if each.kind is Kind.MTRR_MISMATCH][:_MOST]
     return [
         replace(each, complete=each.complete and not _lacks(each, mismatches, full=full)) for each in listings
+    ]
+
+
+def of_one_text(listings: Iterable[Mtrrs], differences: Collection[int]) -> list[Mtrrs]:
+    """The listings, of which those aren't complete that are in the difference of two.
+
+    :param listings: The listings of a text.
+    :param differences: The numbers of lines that show a difference.
+    """
+    return [
+        replace(each, complete=each.complete and not any(line in differences for line in each.lines))
+        for each in listings
     ]
 
 

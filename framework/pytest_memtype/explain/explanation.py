@@ -164,7 +164,13 @@ def _kernel(dump: Dump) -> Iterator[str]:
         if len(dump.kernels) > 1:
             yield "The text names several kernels, and not which one it is of."
         for each in dump.kernels if len(dump.kernels) == 1 else ():
-            yield f"The text names Linux {each.release} (line {each.line}), and is hardly of that kernel."
+            # What a kernel says of itself is true, of its own machine and boot.
+            of_it = (
+                "doesn't say that it is of that kernel"
+                if each.own or each.aside
+                else "is hardly of that kernel"
+            )
+            yield f"The text names Linux {each.release} (line {each.line}), and {of_it}."
         return
     of = f" of {kernel.distribution}" if kernel.distribution else ""
     doubt = ""
@@ -197,6 +203,9 @@ def _memory(explanation: Explanation) -> Iterator[str]:
 
 
 def _by_mtrrs(dump: Dump, machine: Imported, span: Span) -> Iterator[str]:
+    if dump.mtrr is not None and not dump.mtrr.same_machine:
+        yield "The MTRRs that the text lists may be another machine's."
+        return
     if dump.mtrr is not None and not dump.mtrr.same_boot:
         yield "The MTRRs that the text lists are another boot's."
         return
@@ -242,7 +251,8 @@ def _runs(machine: Imported, start: int, end: int) -> list[_Run]:
 
 def _differ(dump: Dump, found: list[_Run], start: int, end: int) -> bool:
     """Whether another listing of the text's says another type of any of a range."""
-    others = {replace(each, lines=(), result=True): each for each in dump.mtrrs if each.is_map}
+    ours = (each for each in dump.mtrrs if each.is_map and each.same_machine)
+    others = {replace(each, lines=(), result=True): each for each in ours}
     for listing in list(others.values())[:_MOST]:
         try:
             theirs = _runs(layout_of_listing(dump, listing), start, end)

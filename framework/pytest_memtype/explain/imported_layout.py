@@ -128,7 +128,12 @@ def layout_of_listing(dump: Dump, listing: Mtrrs, name: str = "imported") -> Imp
             f"a line of {listing.source} is cut, not in the text, or wasn't understood: registers may be "
             "missing here"
         )
-    if not listing.same_boot:
+    if not listing.same_machine:
+        notes.append(
+            f"these registers (line {listing.lines[0]}) may be of another machine than the complaint, which "
+            "the text doesn't say"
+        )
+    elif not listing.same_boot:
         notes.append(
             f"these registers (line {listing.lines[0]}) are of the log of another boot than the complaint's, "
             "which may have had others"

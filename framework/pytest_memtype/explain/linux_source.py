@@ -111,7 +111,7 @@ def without_contradicted_kernel(dump: Dump) -> Dump:
 def _age_by_forms(dump: Dump) -> Age:
     newer: set[Version] = set(_since(dump))
     older: set[Version] = set()
-    for complaint in (*dump.complaints, *dump.made):
+    for complaint in (*(each for each in dump.complaints if not each.aside), *dump.made):
         for version, is_newer_form in _forms(complaint):
             (newer if is_newer_form else older).add(version)
     since, before = max(newer, default=_FIRST), min(older, default=None)

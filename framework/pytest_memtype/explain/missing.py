@@ -78,11 +78,11 @@ def missing(dump: Dump, about: Subject) -> Iterator[str]:
         if about.held:
             yield f"who holds it: boot with debugpat, which logs each reservation{_traced(dump)}"
     wants_mtrrs = MemType.WB in about.held or (main is not None and main.kind.value.startswith("mtrr"))
-    if wants_mtrrs and dump.mtrr is None:
+    if wants_mtrrs and dump.own_mtrr is None:
         yield "what the MTRRs say: cat /proc/mtrr, or boot 6.5 and later with mtrr=debug and read the log"
-    elif dump.mtrr is not None and not dump.mtrr.complete:
-        yield f"registers that the text lacks: all lines of {dump.mtrr.source}"
-    elif dump.mtrr is not None and dump.mtrr.default is None:
+    elif dump.own_mtrr is not None and not dump.own_mtrr.complete:
+        yield f"registers that the text lacks: all lines of {dump.own_mtrr.source}"
+    elif dump.own_mtrr is not None and dump.own_mtrr.default is None:
         yield "the default type and the fixed ranges: boot 6.5 and later with mtrr=debug and read the log"
     freed = main is not None and main.kind is Kind.FREEING_INVALID
     if freed and not dump.user_calls:

@@ -21,9 +21,12 @@ _FORK_FAILED: Final = (
     r"\b(?:fail(?!\w*: ?0)|EINVAL|EAGAIN|refuse)"
     r"|\bfail\w* (?:\w+ ){0,4}(?:fork\w*|clone)\b"
 )
+#: Of whose splitting the talk is: screens and packages are split, too.
+_MAPPING: Final = r"(?:vmas?\b|mapp(?:ing|ed)|m(?:un)?map|pfnmap|reservation|region|range|pages?\b)"
 # "_" ends a word: the selftest has pfnmap.munmap_split and mremap_shrink; an expansion splits nothing.
 _SPLIT: Final = (
-    r"(?<![^\W_])(?:mprotect|mremap(?!_expand)|madvise|splits?)(?![^\W_])"
+    r"(?<![^\W_])(?:mprotect|mremap(?!_expand)|madvise)(?![^\W_])"
+    rf"|(?<![^\W_])splits?(?![^\W_])[^\n]{{0,60}}{_MAPPING}|{_MAPPING}[^\n]{{0,60}}(?<![^\W_])splits?(?![^\W_])"
     r"|\bunmap(?:s|ped|ping)? (?:\w+ ){0,3}(?:half|part|middle|page|piece)"
 )
 _PARTS: Final = r"\b(?:half|halves|part(?:s|ially)?|lower|upper|middle|piece[sm]?\w*|first page|last page)\b"
@@ -109,7 +112,7 @@ FIRST_PAGE: Final = frozenset(
 
 
 def _warned(case: BugCase) -> Complaint | None:
-    return next((each for each in case.dump.of(Kind.WARNING) if each.function in FIRST_PAGE), None)
+    return next((each for each in case.of(Kind.WARNING) if each.function in FIRST_PAGE), None)
 
 
 def _alone(case: BugCase, *, when: str) -> Hit | None:

@@ -41,7 +41,7 @@ def _inconsistent(case: Case) -> Story:
 
 
 def _cleanup_failed(case: Case) -> Story:
-    listing = case.dump.mtrr
+    listing = case.dump.own_mtrr
     count = len(listing.variable) if listing is not None and listing.complete else 0
     have = f" The firmware uses {count} of them." if count else ""
     return Story(
@@ -171,10 +171,11 @@ def _cleanup_loses_ram(case: Case, much: str, cleaned: int) -> Story:
 
 def _uncached(dump: Dump) -> str:
     """The memory that the registers of a text make uncachable, in words."""
-    if dump.mtrr is None or not dump.mtrr.complete:
+    listing = dump.own_mtrr
+    if listing is None or not listing.complete:
         return ""
     found: list[Span] = []
-    for each in sorted(dump.mtrr.variable, key=lambda each: each.base):
+    for each in sorted(listing.variable, key=lambda each: each.base):
         if each.memtype is not MemType.UC or not each.size or each.size & (each.size - 1):
             continue
         span = Span(each.base, each.base + each.size - 1)
@@ -200,7 +201,8 @@ def _trim(case: Case) -> str:
 def _blank(case: Case) -> Story:
     # 2.6.25 to today: it comes there only with an uncachable default type, looks for write-back alone, and
     # goes back. Other types may be there, as write-protected for a ROM.
-    on = case.dump.mtrr is not None and case.dump.mtrr.enabled is True and not case.dump.of(Kind.MTRR_OFF)
+    listing = case.dump.own_mtrr
+    on = listing is not None and listing.enabled is True and not case.dump.of(Kind.MTRR_OFF)
     return Story(
         "no variable MTRR says write-back, and the default type is uncachable: by the registers no RAM above "
         f"1 MiB is write-back{'' if on else ', if the MTRRs are on'}. Linux changes nothing about it",

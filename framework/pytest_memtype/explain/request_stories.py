@@ -37,7 +37,7 @@ def _cleanup(case: Case, does: str) -> tuple[str, ...]:
             f"mtrr_chunk_size= on the kernel's command line choose its sizes",
         )
     asked_for = "enable_mtrr_cleanup" in (case.dump.command_line or "").split()
-    if asked_for or not _may_be_cleaned(case.dump.mtrr):
+    if asked_for or not _may_be_cleaned(case.dump.own_mtrr):
         return ()
     return (
         "enable_mtrr_cleanup on the kernel's command line has Linux try to lay the registers out anew at "
@@ -118,7 +118,7 @@ def _by_registers(dump: Dump, about: Subject, held: MemType | None) -> tuple[Reg
     :param about: What it is about.
     :param held: The type of that register.
     """
-    listing = dump.mtrr
+    listing = dump.own_mtrr
     if listing is None or not listing.complete or about.span is None:
         return None, ""
     inside = [
@@ -149,9 +149,9 @@ def _unlike_its_mask(dump: Dump, register: Register, span: Span) -> str:
         ranges = layout_of(dump).layout.ranges
     except UsageError:
         return ""
-    if dump.mtrr is None or len(ranges) != len(dump.mtrr.variable):
+    if dump.own_mtrr is None or len(ranges) != len(dump.own_mtrr.variable):
         return ""
-    real = ranges[dump.mtrr.variable.index(register)]
+    real = ranges[dump.own_mtrr.variable.index(register)]
     decides = ~(real.size - 1 | real.ignored_bits)
     if not size & (size - 1) or not ((span.start ^ real.base) | (span.end ^ real.base)) & decides:
         return ""

@@ -6,8 +6,8 @@ from collections.abc import Set
 from typing import Final
 
 from pytest_memtype.dumps.facts import Complaint, Dump, Kind, Span
-from pytest_memtype.explain.bug_case import BugCase, Hit, Rule, bug_case
-from pytest_memtype.explain.subject import Subject
+from pytest_memtype.explain.bug_case import BugCase, Hit, Rule
+from pytest_memtype.explain.subject import Subject, says_lenient, says_strict
 from pytest_memtype.x86.memtype import MemType
 
 #: The pairs (asked for, held) that is_new_memtype_allowed() refuses (arch/x86/include/asm/pgtable.h).
@@ -34,7 +34,7 @@ def surely_mixed(dump: Dump, about: Subject, conflict: Complaint) -> bool:
     return (
         about.asked not in (None, conflict.held[0])
         or any(each.span == conflict.span for each in dump.of(Kind.IOREMAP_FAILED))
-        or bug_case(dump, about).says(r"\bmmap\b|\bioremap(?:_\w+)?\b")
+        or (says_lenient(dump) and not says_strict(dump))
     )
 
 
@@ -52,7 +52,7 @@ def _mixed_overlap(case: BugCase) -> Hit | None:
 
 
 def _wb_first(case: BugCase) -> Hit | None:
-    for each in case.dump.of(Kind.IOREMAP_REFUSED, Kind.USER_REFUSED):
+    for each in case.of(Kind.IOREMAP_REFUSED, Kind.USER_REFUSED):
         if each.held == (MemType.WB,) and (each.asked, MemType.WB) in REFUSED_PAIRS:
             return Hit(f"{each.asked} was asked for memory that is mapped write-back already")
     return None
@@ -116,7 +116,7 @@ def _may_be(freed: Complaint, pids: Set[int]) -> bool:
 def freed_unexplained(case: BugCase) -> Complaint | None:
     """A range that was freed and isn't reserved, for a reason that the text doesn't give."""
     explained = {each.line for each in freed_after_refusal(case.dump)}
-    freed = (each for each in case.dump.of(Kind.FREEING_INVALID) if each.line not in explained)
+    freed = (each for each in case.of(Kind.FREEING_INVALID) if each.line not in explained)
     return next(filter(_is_physical, freed), None)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from pytest_memtype.dumps.facts import Kind
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.architecture import is_no_x86
+from pytest_memtype.explain.event import is_of_one_event
 from pytest_memtype.explain.logged_reservations import shortened_before
 from pytest_memtype.explain.reservation_bugs import REFUSED_PAIRS, surely_mixed
 from pytest_memtype.explain.story import (
@@ -78,7 +79,8 @@ def _reserve_failed(case: Case) -> Story:
             f"{where(case.about.span)} was asked for, and that is no range that Linux can reserve: it goes "
             "beyond what an address can be, or ends where it begins",
         )
-    said_why = [number for each in case.dump.of(Kind.CONFLICTING_TYPES) for number in each.lines]
+    conflicts = (each for each in case.dump.of(Kind.CONFLICTING_TYPES) if is_of_one_event(case.main, each))
+    said_why = [number for each in conflicts for number in each.lines]
     said_why += [each.number for each in case.dump.cut if each.number not in case.main.lines]
     why = (
         f"line {min(said_why)} may say why"

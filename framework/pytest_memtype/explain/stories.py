@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from pytest_memtype.dumps.facts import Dump, Kind
+from pytest_memtype.dumps.facts import Dump, Entry, Kind
 from pytest_memtype.dumps.words import TOLD
 from pytest_memtype.explain import linux_source
 from pytest_memtype.explain.known_bugs import Suspect
@@ -128,6 +128,9 @@ def _shown(dump: Dump) -> list[tuple[str, bool]]:
 def _listed(dump: Dump, about: Subject) -> Story:
     """A question about the list of reservations."""
     assert about.span is not None
+    differ = _lists_differ(about)
+    if differ:
+        return Story(differ, "", NO_SIGN)
     types = sorted({each.memtype for each in about.entries})
     names = " and ".join(each.kernel_name for each in types)
     answer = f"{about.span.start:x}-{about.span.end:x} is {names} in the list of reservations"
@@ -158,6 +161,25 @@ def _listed(dump: Dump, about: Subject) -> Story:
         ),
     )
 
+
+def _lists_differ(about: Subject) -> str:
+    """A sentence on memory that several lists of reservations have in other types; empty where they agree."""
+    lists: dict[int, list[Entry]] = {}
+    for each in about.entries:
+        lists.setdefault(each.listing, []).append(each)
+    if len({frozenset(each.memtype for each in entries) for entries in lists.values()}) < 2:
+        return ""
+    told = []
+    for entries in lists.values():
+        types = " and ".join(sorted({each.memtype.kernel_name for each in entries}))
+        told.append(f"{types} in that of line {entries[0].line}")
+    more = f", and {len(told) - _MOST_LISTS} more" if len(told) > _MOST_LISTS else ""
+    lists_of_it = ", ".join(told[:_MOST_LISTS])
+    return f"the text has several lists of reservations, which differ there: {lists_of_it}{more}"
+
+
+#: So many lists are told.
+_MOST_LISTS: Final = 4
 
 _TYPES: Final = {
     "write-combining": {MemType.WC},

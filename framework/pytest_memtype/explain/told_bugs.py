@@ -9,10 +9,27 @@ from pytest_memtype.explain.bug_case import BugCase, Hit, Rule
 from pytest_memtype.explain.process_bugs import fork_only
 from pytest_memtype.x86.memtype import MemType
 
+#: Said by the list of reservations alone, which Linux keeps where it uses the PAT.
+_WITH_PAT: Final = (
+    Kind.CONFLICTING_TYPES,
+    Kind.RESERVE_FAILED,
+    Kind.FREEING_INVALID,
+    Kind.USER_REFUSED,
+    Kind.USER_RAM,
+)
+#: Whoever advises to boot with "nopat", or asks about it, hasn't.
+_NOPAT: Final = r"\b(?:has|had|have|uses?|using|under|set|(?<!boot )(?<!try )with) [\"'`]?nopat\b"
+
 
 def _nopat_devmem(case: BugCase) -> Hit | None:
-    off = case.says(r"\bnopat\b") or case.kind(Kind.PAT_DISABLED, Kind.PAT_ABSENT) is not None
-    if off and case.says(r"/dev/mem") and case.says(r"\bO_D?SYNC\b|\bcache|\bwrite-back\b"):
+    if case.of(*_WITH_PAT):
+        return None
+    off = "nopat" in (case.dump.command_line or "").split() or case.says(_NOPAT)
+    if (
+        (off or case.of(Kind.PAT_DISABLED, Kind.PAT_ABSENT))
+        and case.says(r"/dev/mem")
+        and case.says(r"\bO_D?SYNC\b|\bcache|\bwrite-back\b")
+    ):
         return Hit("the PAT is off, and /dev/mem was opened with O_SYNC")
     return None
 
@@ -100,15 +117,14 @@ def _neighbour(case: BugCase) -> Hit | None:
 
 
 #: "x86/mm/pat: Convert the PAT tree to a generic interval tree"; no release has it without its fix.
-_BISECTED: Final = r"\b8d04a5f97a5[0-9a-f]{0,29}\b"
+_BISECTED: Final = r"\b8d04a5f97a(?:5[0-9a-f]{0,29})?\b"
 
 
 def _agp(case: BugCase) -> Hit | None:
-    return (
-        Hit("RAM of the AGP aperture is corrupt")
-        if case.says(r"\bAGP\b") and case.says(r"\bcorrupt")
-        else None
-    )
+    # A screen that is corrupt has many reasons, of which a message may name one.
+    if case.dump.complaints or not (case.says(r"\bAGP\b") and case.says(r"\bcorrupt")):
+        return None
+    return Hit("RAM of the AGP aperture is corrupt")
 
 
 TOLD_RULES: Final[dict[str, Rule]] = {

@@ -259,7 +259,7 @@ def _without_mtrr(dump: Dump, kinds: set[Kind], *, pat: bool) -> bool:
     """Whether the report's machine has no MTRRs, or has them off."""
     if {Kind.PAT_SKIPPED, Kind.MTRR_OFF} & kinds or dump.cpu.has_mtrr is False:
         return True
-    if dump.mtrr is not None:
+    if dump.mtrr is not None and dump.mtrr.same_machine:
         return dump.mtrr.enabled is False
     nothing = dump.mtrr_map is not None and dump.mtrr_map.entries == 0
     return nothing or (pat and dump.pat.types == _RESET)
@@ -316,7 +316,10 @@ def _uncovered(hardware: Hardware) -> Layout:
 
 def _own(dump: Dump, hardware: Hardware) -> tuple[Layout, tuple[str, ...]] | None:
     """The layout of a report as a guest can have it, and what had to be changed; None without one."""
-    if dump.mtrr is None or not (dump.mtrr.variable or dump.mtrr.default is not None):
+    listing = dump.mtrr
+    if listing is None or not listing.same_machine:
+        return None
+    if not listing.variable and listing.default is None:
         return None
     imported = fitted(layout_of(dump, "report"), hardware)
     try:

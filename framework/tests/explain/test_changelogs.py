@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from pytest_memtype.dumps.read import read
@@ -35,7 +37,16 @@ _GIT = """\
 """
 
 
-@pytest.mark.parametrize("text", [_RPM, _DEB, _GIT])
+# Items with a whole line of the kernel's.
+_WHOLE: Final = """\
+* Tue Jun 14 2011 A Maintainer <maintainer@example.org> - 2.6.38.8-33
+- x86, pat: "X:1234 freeing invalid memtype d8000000-d8010000" comes no more (#709)
+- mtrr: no more MTRRs available: don't say so twice
+"""
+_IN_WORDS: Final = 'The patch fixes "X:1234 freeing invalid memtype d8000000-d8010000" of mremap().\n'
+
+
+@pytest.mark.parametrize("text", [_RPM, _DEB, _GIT, _WHOLE, _IN_WORDS])
 def test_a_message_that_is_mended_is_no_report(text: str) -> None:
     found = explain(read(text), [])
     assert found.about.main is None
@@ -45,6 +56,13 @@ def test_a_message_that_is_mended_is_no_report(text: str) -> None:
     titles = [each.title for each in sections(found)]
     assert "Is that dangerous?" not in titles
     assert "Known bugs" not in titles
+
+
+def test_words_below_a_changelog_are_none_of_it() -> None:
+    text = (
+        f"{_WHOLE}\nBut I still have\nx86/PAT: test:178 freeing invalid memtype [mem 0xfd000000-0xfd001fff]\n"
+    )
+    assert explain(read(text), []).about.span is not None
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,19 @@ def test_whose_kernel_a_release_is_of(release: str, distribution: str | None) ->
     kernel = read(RAM + TRACE.format(release)).kernel
     assert kernel is not None
     assert kernel.distribution == distribution
+
+
+@pytest.mark.parametrize(
+    ("words", "series"),
+    [
+        # Which of the two says it?
+        ("I am stuck with the 5.7 kernel, as with the 5.10 it freezes.", "none"),
+        ("Somewhere between 6.1.3 and 6.2.12 (also on 6.5.13) it changed.", "none"),
+        ("kernel 5.4.1 and another thing\n\nNow on 5.8.2:", "none"),
+        ("With 5.4.0-42-generic all is well. After the upgrade to 5.8.0-25-generic I have", "5.8"),
+        ("I use kernel 5.8.2 with QEMU 7.2 and driver 3.4.5.", "5.8"),
+        ("On 5.4.3 my wifi was slow.\n\nNow kernel 5.8.2 says:", "5.8"),
+    ],
+)
+def test_a_kernel_of_several_that_are_named(words: str, series: str) -> None:
+    assert as_json(explain(read(f"{words}\n{FREED}"), []))["kernel"] == series
