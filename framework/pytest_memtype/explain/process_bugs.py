@@ -22,7 +22,7 @@ _FORK_FAILED: Final = (
     r"|\bfail\w* (?:\w+ ){0,4}(?:fork\w*|clone)\b"
 )
 #: Of whose splitting the talk is: screens and packages are split, too.
-_MAPPING: Final = r"(?:vmas?\b|mapp(?:ing|ed)|m(?:un)?map|pfnmap|reservation|region|range|pages?\b)"
+_MAPPING: Final = r"(?:vmas?\b|mapping|mapped|m(?:un)?map|pfnmap|reservation|region|range|pages?\b)"
 # "_" ends a word: the selftest has pfnmap.munmap_split and mremap_shrink; an expansion splits nothing.
 _SPLIT: Final = (
     r"(?<![^\W_])(?:mprotect|mremap(?!_expand)|madvise)(?![^\W_])"

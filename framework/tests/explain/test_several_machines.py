@@ -31,7 +31,7 @@ CONFLICT = "x86/PAT: java:41 conflicting memory types fe000000-fe800000 write-co
 LIST = "PAT memtype list:\nPAT: [mem 0x00000000e8000000-0x00000000e9000000] uncached-minus\n"
 
 # What others say and show below the reporter's words, each in the form of some tracker, forum or list.
-ANOTHERS = [
+OF_ANOTHER = [
     "Message #10 received at the tracker:\n",
     "### Post by otto on 2015-01-02\n",
     "--- Comment #4 from Otto <otto@example.org> 2012-03-05 10:00:00 UTC ---\n",
@@ -48,7 +48,7 @@ ANOTHERS = [
 ]
 
 
-@pytest.mark.parametrize("heading", ANOTHERS)
+@pytest.mark.parametrize("heading", OF_ANOTHER)
 def test_what_another_machine_has_is_not_told_of_the_first(heading: str) -> None:
     text = f"I have 5.15.80 here.\n{REFUSED}\n{heading}\n{IOMEM}\n{MTRRS}\n{LIST}\n{CONFLICT}"
     found = explained(text)
