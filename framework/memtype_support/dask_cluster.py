@@ -65,6 +65,20 @@ class DaskCluster:
         with Client(scheduler_file=str(self.file)) as client:
             client.wait_for_workers(count, timeout=_SECONDS)
 
+    def left(self, name: str) -> None:
+        """Wait until the scheduler has noticed that a worker was stopped: one of the same name may join then.
+
+        :raises TimeoutError: it hasn't within a minute.
+        """
+        end = time.monotonic() + _SECONDS
+        with Client(scheduler_file=str(self.file)) as client:
+            while True:
+                known = client.sync(client.scheduler.identity)["workers"].values()
+                if name not in {each["name"] for each in known}:
+                    return
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{self.place}: worker {name} is still there")
+
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] = {}) -> None:
         with (self.place / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(

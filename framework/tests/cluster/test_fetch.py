@@ -186,6 +186,7 @@ def test_what_is_there_is_not_fetched_again(ran: Ran) -> None:
 @pytest.mark.timeout(600)
 def test_a_worker_that_was_started_anew_still_has_it(ran: Ran) -> None:
     ran.cluster.stop("one")
+    ran.cluster.left("one")
     ran.cluster.worker("one")
     ran.cluster.joined()
     done = ran.fetch(ran.test("test_maps"))
