@@ -25,7 +25,7 @@ from pytest_memtype.cluster import bootstrap
 from pytest_memtype.cluster.answer import Answer, take
 from pytest_memtype.cluster.luggage import Piece
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient
-from pytest_memtype.cluster.tasks import Case, Task, cut, halves, urgency
+from pytest_memtype.cluster.tasks import Case, Task, cut, halves
 from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError
 
 DEATHS: Final = 3
@@ -37,7 +37,7 @@ _JOIN_SECONDS: Final = 60.0
 """How long a run waits for a worker where none is left: one that died is started anew within seconds."""
 
 _FIRST: Final = 1_000_000
-"""The priority of a question to a worker. It comes before each task."""
+"""The priority of a question to a worker. It comes before each test, whose priority is its seconds."""
 
 _LIMIT_SECONDS: Final = 900.0
 _QUEUE: Final = 2
@@ -261,7 +261,7 @@ class Run:
         return future
 
     def _put(self, task: Task) -> None:
-        heapq.heappush(self._waiting, (-urgency(task), next(self._number), task))
+        heapq.heappush(self._waiting, (-task.seconds, next(self._number), task))
 
     def _submit(self) -> None:
         able = [worker for worker in self.workers.values() if worker.facts]
@@ -289,7 +289,7 @@ class Run:
                 request,
                 [self.package, *pieces],
                 resources=resources,
-                priority=urgency(task),
+                priority=task.seconds,
                 retries=0,
             )
             self._flying[future] = _Flight(task, request.get("bundle", ""))

@@ -51,7 +51,7 @@ class Task:
 
 
 def cut(cases: Iterable[Case], slots: int) -> list[Task]:
-    """Cut tests into tasks, the most urgent first. The fewer are left, the smaller they are.
+    """Cut tests into tasks, the longest first. The fewer are left, the smaller they are.
 
     :param cases: The tests, in the order of the run.
     :param slots: Number of tasks that run at once.
@@ -84,18 +84,7 @@ def cut(cases: Iterable[Case], slots: int) -> list[Task]:
                 close()
             now += unit
     close()
-    return sorted(found, key=urgency, reverse=True)
-
-
-def urgency(task: Task) -> float:
-    """A number by which tasks are run, the highest first: their seconds, and for long ones the same number.
-
-    Of tasks that are equally urgent the first comes first, so that most tasks of a kernel are run before
-    those of the next: the templates of three kernels are more than fits into the memory of many machines.
-
-    :param task: The task.
-    """
-    return LONGEST if LONGEST / 2 <= task.seconds <= LONGEST else task.seconds
+    return sorted(found, key=lambda task: -task.seconds)
 
 
 def task_of(cases: Sequence[Case]) -> Task:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pytest_memtype.cluster.tasks import LONGEST, Case, Task, cut, halves
 
 
@@ -23,22 +21,6 @@ def test_long_tasks_come_first_and_the_last_ones_are_small() -> None:
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[0] == LONGEST
     assert seconds[-1] <= 5
-
-
-def test_kernels_come_one_after_the_other_until_little_is_left() -> None:
-    """Templates of all of them don't fit into the memory of many machines."""
-    seconds = {"5.10": 1.5, "6.1": 1.1, "7.3": 0.7}
-    cases = [
-        replace(each, seconds=seconds[kernel])
-        for place in "abc"
-        for kernel in seconds
-        for each in _cases(99, kernel, place)
-    ]
-    tasks = cut([*cases, Case("long", "7.3", "a", "", 300.0)], slots=2)
-    assert tasks[0].nodeids[-1] == "long"
-    kernels = [task.variant for task in tasks[1:] if task.seconds >= LONGEST / 2]
-    assert len(kernels) > 15
-    assert kernels == sorted(kernels, key=list(seconds).index)
 
 
 def test_tests_that_share_a_guest_stay_together() -> None:
