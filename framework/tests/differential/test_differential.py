@@ -1,13 +1,12 @@
 """Random sequences of all operations: the verifier in the guest against its specification, Linux and the
 page tables against the model of Linux, after every step.
 
-How much is a hypothesis profile, chosen with the environment variable ``MEMTYPE_DIFFERENTIAL``: ``quick``
-(the default) or ``long``: 20,000 operations in sequences of up to 200 steps, for each kernel.
+Quick by default; with ``MEMTYPE_TEST_EFFORT=long`` 30,000 operations and more in sequences of up to 200
+steps, others each time, for each kernel.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -24,16 +23,14 @@ from hypothesis.stateful import (
 from memtype_support.differential import operations as ops
 from memtype_support.differential.example import BAR_PAGES, RAM_PAGES, Disagreement, Example, Facts, facts
 from memtype_support.differential.shrink import shrink
+from memtype_support.effort import effort
 
 from pytest_memtype import Guest, Hardware, MemType
 from pytest_memtype.errors import UsageError
 from pytest_memtype.plugin.fixtures import GuestFactory
 
-PROFILES = {
-    # (examples, steps) for each of the usual guests: sequences are nearly always as long as they may be.
-    "quick": (20, 50),
-    "long": (90, 200),
-}
+# For each of the usual guests: sequences are nearly always as long as they may be.
+EXAMPLES, STEPS = effort(quick=(20, 50), long=(90, 200))
 
 DRIVERS = 4
 PROCESSES = 6
@@ -354,13 +351,11 @@ class Sequences(RuleBasedStateMachine):
 
 @pytest.fixture
 def profile() -> settings:
-    name = os.environ.get("MEMTYPE_DIFFERENTIAL", "quick")
-    examples, steps = PROFILES[name]
     return settings(
-        max_examples=examples,
-        stateful_step_count=steps,
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
         # The quick ones are the same for everybody, every time; the long ones go and look for more.
-        derandomize=name == "quick",
+        derandomize=effort(quick=True, long=False),
         # A guest is no pure function of its input in time, only in what it answers.
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate,),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from memtype_support.effort import effort
 from memtype_support.hand_started import CONFIG, HandStarted
 
 from pytest_memtype.host import resources
@@ -48,8 +49,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_the_suite_passes(machine: HandStarted, config: Path, tmp_path: Path) -> None:
-    few = os.environ.get("MEMTYPE_TEST_EFFORT") != "long"
-    tests = [str(TESTS / name) for name in FEW] if few else []
+    tests = effort(quick=[str(TESTS / name) for name in FEW], long=[])
     done = run(machine, tmp_path, "--target-config", str(config), "-rs", *tests)
     assert done.returncode == 0, done.stdout
     assert " passed, " in done.stdout
