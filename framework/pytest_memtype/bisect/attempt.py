@@ -1,7 +1,8 @@
 """Tell whether a test passes on a kernel: ``python -m pytest_memtype.bisect.attempt KERNEL TEST``.
 
 Ends with status 0 when the test passes, 1 when it fails, and 125, which tells git to skip a commit, when that
-can't be known: the kernel doesn't build or boot, or the test is skipped on it.
+can't be known: the kernel doesn't build or boot, or the test is skipped on it. A kernel that panics or hangs
+in the test fails it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Attempt:
 
     :param answer: ``passed``, ``failed`` or ``unknown``.
     :param tries: The answer of each try. Two that agree are enough.
-    :param reason: Why the answer is ``unknown``; empty for the others.
+    :param reason: Why the answer is ``unknown``, or how the kernel died in a test that failed; else empty.
     :param trouble: Whether it is ``unknown`` because the host or a guest couldn't be used.
     """
 
@@ -99,15 +100,23 @@ class _Only:
         items[:] = [item for item in items if meant(item)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        trouble = bool(getattr(report, "memtype_trouble", False))
+        # The boot isn't the test: a kernel that dies there may have any fault.
+        died = report.when == "call" and getattr(report, "memtype_kernel_died", False)
+        trouble = bool(getattr(report, "memtype_trouble", False)) and not died
         if report.skipped or (report.failed and (trouble or report.when != "call")):
             self.outcomes.append(UNKNOWN)
             self.trouble = self.trouble or trouble
-            text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            # What a test says may have half characters, which no file of JSON can hold.
-            self.reason = harmless(text.splitlines()[0]) if text else report.outcome
+            self.reason = _first_line(report)
         elif report.when == "call":
             self.outcomes.append(report.outcome)
+            if died:
+                self.reason = _first_line(report)
+
+
+def _first_line(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    # What a test says may have half characters, which no file of JSON can hold.
+    return harmless(text.splitlines()[0]) if text else report.outcome
 
 
 def attempt(kernel: str, test: NodeSelector, arguments: Sequence[str] = ()) -> Attempt:
@@ -135,9 +144,8 @@ def attempt(kernel: str, test: NodeSelector, arguments: Sequence[str] = ()) -> A
         if tries[-1] == UNKNOWN:
             break
     answer = UNKNOWN if UNKNOWN in tries else max(set(tries), key=tries.count)
-    if answer != UNKNOWN:
-        return Attempt(answer, tuple(tries))
-    return Attempt(UNKNOWN, tuple(tries), reason, trouble)
+    # The last try is one that agrees with the answer.
+    return Attempt(answer, tuple(tries), reason, trouble)
 
 
 def main() -> int:

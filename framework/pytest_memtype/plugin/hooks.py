@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.errors import (
+    GuestHung,
     GuestPanicked,
     HostError,
     KernelError,
@@ -298,6 +299,8 @@ def _explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         where = f"{frames[-1].path}:{frames[-1].lineno + 1}: " if frames else ""
         error = call.excinfo.value
         vars(report)["memtype_trouble"] = error.exit_status == MemtypeError.exit_status
+        # For memtype bisect: a hang is what some aliases end in, and no verdict is read from one alone.
+        vars(report)["memtype_kernel_died"] = isinstance(error, (GuestPanicked, GuestHung))
         # No guest has a part in these.
         vars(report)["memtype_host_trouble"] = isinstance(error, (HostError, KernelError))
         report.longrepr = f"{where}{type(error).__name__}: {error}"

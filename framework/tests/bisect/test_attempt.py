@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_a_test_of_the_suite() -> None:
 
 
 FLAKY = """
+import os, signal, pytest
 from pathlib import Path
 
 def test_flaky(guest):
@@ -49,19 +51,32 @@ def test_flaky(guest):
 def test_good(guest): pass
 def test_bad(guest): assert False
 def test_skipped(guest):
-    import pytest
     pytest.skip("not here \\udc80")
+def test_panics(guest): guest.shell("echo c > /proc/sysrq-trigger")
+def test_hangs(guest):
+    guest._agent.timeout = 1
+    guest.shell("while :; do :; done")
+def test_killed(guest):
+    os.kill(guest.machine.process.pid, signal.SIGKILL)
+    guest.shell("true")
+
+@pytest.fixture
+def broken(guest): guest.shell("echo c > /proc/sysrq-trigger")
+def test_before_the_test(broken): pass
 """
 
 
 def test_attempts(pytester: pytest.Pytester) -> None:
-    """Two tries have to agree, a third one decides; what is skipped isn't known."""
+    """Two tries have to agree, a third one decides; what is skipped isn't known.
+
+    A kernel that dies in the test fails it; one that dies before it, or a QEMU that ends, says nothing.
+    """
     from pytest_memtype.kernels.bundle import resolve
 
     file = pytester.makepyfile(test_attempts=FLAKY)
     made = {
         name: attempt(resolve("debian:bookworm"), find_test(f"{file}::test_{name}"))
-        for name in ("good", "bad", "flaky", "skipped")
+        for name in ("good", "bad", "flaky", "skipped", "panics", "hangs", "killed", "before_the_test")
     }
     assert made["good"] == Attempt(PASSED, (PASSED, PASSED))
     assert made["bad"] == Attempt(FAILED, (FAILED, FAILED))
@@ -70,3 +85,12 @@ def test_attempts(pytester: pytest.Pytester) -> None:
     assert made["skipped"].answer == UNKNOWN
     # A file of JSON takes it.
     assert r"not here \udc80" in made["skipped"].reason
+    for name, why in (("panics", "GuestPanicked: .*sysrq"), ("hangs", "GuestHung: the guest gave no answer")):
+        assert made[name].answer == FAILED
+        assert made[name].tries == (FAILED, FAILED)
+        assert re.search(why, made[name].reason)
+        assert not made[name].trouble
+    for name, why in (("killed", "GuestExited"), ("before_the_test", "GuestPanicked")):
+        assert made[name].answer == UNKNOWN
+        assert why in made[name].reason
+        assert made[name].trouble
