@@ -74,6 +74,10 @@ def test_two_drivers_and_nothing_left(machine: HandStarted, target: Targets) -> 
     assert second.granted is WC
     use(guest)
     assert len(guest.mtrr_list()) == 2
+    # Else nothing could be left for the tests that look for it.
+    seen = machine.left()
+    for each in ("memtype ", "agent --port", "/memtype-", "write-combining"):
+        assert each in seen
     made.hand_back(guest)
     # The next test has the machine as the first found it.
     guest = made.guest()
