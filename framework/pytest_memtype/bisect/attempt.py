@@ -18,6 +18,7 @@ import pytest
 from pytest_memtype.errors import INTERRUPTED, MemtypeError, UsageError, harmless
 from pytest_memtype.host import resources
 from pytest_memtype.report.record import case_of
+from pytest_memtype.run.blame import Blame, blame_of
 from pytest_memtype.run.suite import run_suite
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
@@ -100,9 +101,10 @@ class _Only:
         items[:] = [item for item in items if meant(item)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        blame = blame_of(report)
         # The boot isn't the test: a kernel that dies there may have any fault.
-        died = report.when == "call" and getattr(report, "memtype_kernel_died", False)
-        trouble = bool(getattr(report, "memtype_trouble", False)) and not died
+        died = report.when == "call" and blame is Blame.KERNEL
+        trouble = report.failed and blame is not Blame.TEST and not died
         if report.skipped or (report.failed and (trouble or report.when != "call")):
             self.outcomes.append(UNKNOWN)
             self.trouble = self.trouble or trouble

@@ -23,6 +23,7 @@ from pytest_memtype.bisect.attempt import FAILED, PASSED, UNKNOWN
 from pytest_memtype.errors import AnswerRefused, harmless
 from pytest_memtype.report.record import lacking, plain
 from pytest_memtype.run import kept_logs
+from pytest_memtype.run.blame import ATTRIBUTE, Blame
 
 LARGEST: Final = 64 << 20
 """Bytes of an answer, compressed."""
@@ -42,7 +43,7 @@ _OUTCOMES: Final = ("passed", "failed", "skipped", "rerun")
 # What pytest's own reports have, and this package's attributes. Others could replace a method.
 _OF_REPORTS: Final = """
     nodeid location keywords outcome longrepr when user_properties sections duration start stop wasxfail
-    $report_type memtype_records memtype_audits memtype_trouble memtype_bug memtype_reproduces memtype_kept
+    $report_type memtype_records memtype_audits memtype_blame memtype_bug memtype_reproduces memtype_kept
     memtype_layouts
 """
 # What the reports of subtests have besides (_pytest/subtests.py of 9.0, and the plugin pytest-subtests).
@@ -263,6 +264,8 @@ def _report(content: object, nodeids: Collection[str]) -> dict[str, Any]:
     for name, kind in (("duration", int | float), ("sections", list), ("keywords", dict)):
         if not isinstance(content.get(name), kind):
             raise AnswerRefused(f"{nodeid}: {name} is {str(content.get(name))[:80]!r}")
+    if content.get(ATTRIBUTE, Blame.TEST) not in tuple(Blame):
+        raise AnswerRefused(f"{nodeid}: its fault lies in {str(content[ATTRIBUTE])[:80]!r}")
     if not all(
         len(each) == 2 and all(isinstance(part, str) for part in each) for each in content["sections"]
     ):
@@ -312,7 +315,7 @@ def _attempt(made: dict[str, Any]) -> dict[str, Any]:
         "answer": made["answer"],
         "tries": tries,
         "reason": _one_line(made["reason"]),
-        "memtype_trouble": bool(made["trouble"]),
+        ATTRIBUTE: Blame.HOST if made["trouble"] else Blame.TEST,
     }
 
 

@@ -20,6 +20,7 @@ from pytest_memtype.cluster.tasks import Case, Task
 from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.kernels import mirror
 from pytest_memtype.machine.hardware import Hardware
+from pytest_memtype.run.blame import ATTRIBUTE, Blame
 from pytest_memtype.run.options import LOCAL
 
 _SECONDS: Final = 90.0
@@ -129,8 +130,8 @@ class _Attempts:
         """Take an attempt, and show what pytest has printed of it."""
         (made,) = reports
         sys.stderr.write(made["output"])
-        tries = tuple(made["tries"])
-        self._made.append((nodeid, Attempt(made["answer"], tries, made["reason"], made["memtype_trouble"])))
+        trouble = made[ATTRIBUTE] == Blame.HOST
+        self._made.append((nodeid, Attempt(made["answer"], tuple(made["tries"]), made["reason"], trouble)))
 
     def failed(self, nodeid: str, why: str, *, host: bool) -> None:
         """Take a kernel on which no worker could try the test."""

@@ -27,6 +27,7 @@ from pytest_memtype.cluster.luggage import Piece
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient
 from pytest_memtype.cluster.tasks import Case, Task, cut, halves
 from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError
+from pytest_memtype.run.blame import ATTRIBUTE, Blame
 
 DEATHS: Final = 3
 """A test whose process has died so often isn't run again; nor is one that the host failed so often."""
@@ -150,6 +151,7 @@ class Run:
                     else "the cluster has no workers"
                 )
             self._receive()
+            self._watch()
         # The others join as they answer; at the start that is within the same second.
         end = time.monotonic() + 10
         while self._asked and time.monotonic() < end:
@@ -224,6 +226,10 @@ class Run:
             gone = self.workers.pop(name)
             if gone.facts:
                 self.wants.say(f"worker {name} is gone")
+            # Dask goes on waiting for a worker of that name.
+            for future in [future for future, worker in self._asked.items() if worker is gone]:
+                del self._asked[future]
+                future.release()
         for name in known.keys() - self.workers.keys():
             resources = known[name].get("resources") or {}
             self.workers[name] = Worker(
@@ -374,7 +380,7 @@ class Run:
         for nodeid, reports in answer.done.items():
             if nodeid not in self._left:
                 continue
-            if any(report.get("memtype_trouble") for report in reports):
+            if any(report.get(ATTRIBUTE, Blame.TEST) != Blame.TEST for report in reports):
                 self._deaths[nodeid] += 1
                 if self._deaths[nodeid] < DEATHS:
                     # A worker without room fails what runs well elsewhere.

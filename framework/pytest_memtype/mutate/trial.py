@@ -17,6 +17,7 @@ import pytest
 
 from pytest_memtype.errors import INTERRUPTED, MemtypeError, harmless
 from pytest_memtype.report.record import case_of
+from pytest_memtype.run.blame import Blame, blame_of
 from pytest_memtype.run.suite import run_suite
 
 ALL = "--all"
@@ -53,7 +54,7 @@ class _Watch:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             test = case_of(report.nodeid, self._kernel)
-            if getattr(report, "memtype_host_trouble", False):
+            if blame_of(report) is Blame.HOST:
                 first = str(report.longrepr).partition("\n")[0]
                 self.trial.trouble = self.trial.trouble or harmless(f"{test}: {first}")
             elif test not in self.trial.killed_by:

@@ -28,6 +28,7 @@ from pytest_memtype.plugin.config import base_of, progress_of, resumed_run, run_
 from pytest_memtype.plugin.markers import hardware_of, layout_of, shares_guest
 from pytest_memtype.plugin.session import variant_of
 from pytest_memtype.report.record import case_of
+from pytest_memtype.run.blame import Blame, set_blame
 from pytest_memtype.run.options import LOCAL
 from pytest_memtype.run.variants import Variant
 from pytest_memtype.target import QEMU
@@ -332,7 +333,7 @@ class ClusterRun:
         """
         item = self._items[nodeid]
         report = pytest.TestReport(nodeid, item.location, {}, "failed", f"memtype: {why}", "call")
-        vars(report)["memtype_trouble"] = host
+        set_blame(report, Blame.HOST if host else Blame.TEST)
         self._tell(nodeid, [report])
 
     def _tell(self, nodeid: str, reports: Sequence[pytest.TestReport]) -> None:

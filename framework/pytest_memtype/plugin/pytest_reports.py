@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from pytest_memtype.report.result import Status
+from pytest_memtype.run.blame import Blame, blame_of
 
 _LONGEST: Final = 300
 
@@ -31,7 +32,7 @@ def status_of(reports: Sequence[pytest.TestReport]) -> Status:
     # pytest calls a test that failed as expected skipped, and has the reason in an attribute of its own.
     expected = any(hasattr(each, "wasxfail") for each in reports)
     if worst.failed:
-        if any(getattr(each, "memtype_trouble", False) for each in reports):
+        if any(each.failed and blame_of(each) is not Blame.TEST for each in reports):
             return Status.MISSED
         return Status.FAILED if worst.when == "call" else Status.ERROR
     if worst.skipped:

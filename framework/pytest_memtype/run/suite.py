@@ -26,6 +26,7 @@ from pytest_memtype.machine.accelerator import ACCELERATORS
 from pytest_memtype.machine.layout_file import layout_folders, load_layout
 from pytest_memtype.machine.qemu_versions import age_warning
 from pytest_memtype.machine.vcpu_registers import usable_qemu
+from pytest_memtype.run.blame import Blame, blame_of
 from pytest_memtype.run.log_lines import LogLines
 from pytest_memtype.run.options import DEFAULT_LAYOUT, LOCAL, OPTIONS, OptionParser
 from pytest_memtype.run.own_tests import has_own_tests
@@ -67,7 +68,7 @@ class Failures:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            trouble = getattr(report, "memtype_trouble", False)
+            trouble = blame_of(report) is not Blame.TEST
             self.failures += trouble
             self.others += not trouble
 
@@ -116,7 +117,8 @@ def run_suite(
     if known.offline:
         mirror.stay_offline()
     # A cluster's workers look for QEMU and kernels themselves; the local one's are on this host.
-    here = known.target == QEMU and known.scheduler in (None, LOCAL)
+    # To list tests takes neither QEMU nor a kernel.
+    here = known.target == QEMU and known.scheduler in (None, LOCAL) and not known.collect_only
     resolved = [_made_ready(known, least=least)] if here else []
     if known.target == QEMU and not here and least > 1:
         with shown(Console(stderr=True)) as progress:

@@ -174,7 +174,7 @@ def test_a_test_that_a_plugin_runs_again_has_ended_with_its_last_run() -> None:
 
 def test_an_attempt_comes_back() -> None:
     answer = take(_answer({"start": TEST}, _attempt(output="\x1b[2Jsaid", reason="a\nb")), {TEST})
-    made = {"answer": "passed", "tries": ["passed"], "reason": "a b", "memtype_trouble": False}
+    made = {"answer": "passed", "tries": ["passed"], "reason": "a b", "memtype_blame": "test"}
     assert answer.done == {TEST: [{**made, "output": "\\x1b[2Jsaid"}]}
     assert answer.running == ""
 

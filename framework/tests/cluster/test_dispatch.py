@@ -16,6 +16,7 @@ from pytest_memtype.cluster.dispatch import Run, Worker
 from pytest_memtype.cluster.luggage import Piece
 from pytest_memtype.cluster.tasks import Case, Task
 from pytest_memtype.errors import HostError
+from pytest_memtype.run.blame import Blame
 
 KERNEL = "debian:6.1.0-1"
 ABLE = {
@@ -151,6 +152,36 @@ def travels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(luggage, "exported", lambda spec: Piece("exported", spec.encode()))
 
 
+def _asking(client: Any, wants: _Wants, clock: _Clock) -> Run:
+    """A run that has asked its worker what it can do; half a minute goes by at each look for the answer."""
+    course = Run(client, wants, accelerator="auto", package=Piece("package", b""), local=False)
+    course._greet()
+    receive = course._receive
+
+    def later() -> None:
+        clock.now += 30
+        receive()
+
+    vars(course)["_receive"] = later
+    return course
+
+
+def test_a_worker_that_never_says_what_it_can_do(clock: _Clock) -> None:
+    client, wants = _Client("one"), _Wants()
+    course = _asking(client, wants, clock)
+    with pytest.raises(HostError, match="no worker of the cluster can run guests"):
+        course.prepare()
+    assert wants.said == ["worker one gets no tests: no answer in time"]
+
+
+def test_a_worker_that_dies_before_it_says_what_it_can_do(clock: _Clock) -> None:
+    client, wants = _Client("one"), _Wants()
+    course = _asking(client, wants, clock)
+    client.workers.clear()
+    with pytest.raises(HostError, match="the cluster has no workers"):
+        course.prepare()
+
+
 @pytest.mark.usefixtures("travels")
 def test_all_tasks_in_flight_are_rescued_when_workers_lack_their_kernel() -> None:
     client, wants = _Client("one", "two"), _Wants()
@@ -185,7 +216,7 @@ def _silent(client: _Client, wants: _Wants) -> tuple[Generator[None], _Future]:
     rounds = _course(client, wants).run(_cases(2))
     next(rounds)
     first, second = client.pending("tests")
-    first.answer(*_reports(first, memtype_trouble=True))
+    first.answer(*_reports(first, memtype_blame=Blame.GUEST))
     client.executes("one", 1)
     next(rounds)
     assert len(client.pending("preflight")) == 1

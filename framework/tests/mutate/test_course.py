@@ -95,6 +95,14 @@ def test_a_kernel_without_faults_is_no_verdict(suite: Path) -> None:
     assert "has no fault 'interval-lookup' to switch on" in said.trouble
 
 
+def test_a_worker_that_dies_is_no_verdict(suite: Path) -> None:
+    body = "import os, signal\ndef test_it():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    (suite / "test_it.py").write_text(body)
+    said = tried(suite, "interval-lookup")
+    assert said.killed_by == []
+    assert "crashed while running" in said.trouble
+
+
 def test_a_suite_that_cannot_be_collected_is_no_verdict(suite: Path) -> None:
     (suite / "test_broken.py").write_text("import nothing_of_that_name\n")
     assert "pytest ended with status 2" in tried(suite, NONE).trouble
