@@ -16,6 +16,7 @@ from pytest_memtype.console.reports import ConsoleReport
 from pytest_memtype.distribution.distribution import Distribution
 from pytest_memtype.distribution.system import MINIMAL, distribution
 from pytest_memtype.errors import (
+    GuestError,
     HostError,
     MemtypeError,
     ModuleBroken,
@@ -147,7 +148,7 @@ class Session:
             return Ready(self.target.guest(), "target")
         needed = of_hardware(cpus=kind.hardware.cpus, firmware=kind.hardware.firmware)
         self.check_options(kind.kernel, needed if self._counters is None else (*needed, GCOV))
-        self._remark(uncovered_ram(kind.layout, kind.hardware))
+        self.remark(uncovered_ram(kind.layout, kind.hardware))
         ready = self._ahead.take(kind, logs)
         if ready.guest.machine.shaken() is None:
             return ready
@@ -166,7 +167,11 @@ class Session:
         if self.target is None and wanted and (missing := self._lacking(kernel, wanted)):
             raise OptionMissing(kernel, missing)
 
-    def _remark(self, line: str) -> None:
+    def remark(self, line: str) -> None:
+        """Tell the user a line, once.
+
+        :param line: The line; empty for nothing.
+        """
         if line and line not in self._remarked:
             self._remarked.add(line)
             self._progress(Remark(line))
@@ -320,7 +325,7 @@ class Session:
             return Ready(self._booted(kind, plan, logs), "boot")
         if why_not is not None:
             devices = " ".join((*kind.hardware.devices, *kind.hardware.objects))
-            self._remark(f"guests with {devices} are booted and not cloned: {why_not}")
+            self.remark(f"guests with {devices} are booted and not cloned: {why_not}")
             return Ready(self._booted(kind, plan, logs), f"boot, because {why_not}")
         try:
             # Nobody needs a template again that booted with a fault.
@@ -354,7 +359,7 @@ class Session:
 
             hardware = hardware_words(asdict(kind.hardware))
             guests = f"guests of {kind.kernel}{hardware and f' with {hardware}'}"
-            self._remark(f"{guests}: mappings of others go unseen, and their aliases with them ({unseen})")
+            self.remark(f"{guests}: mappings of others go unseen, and their aliases with them ({unseen})")
 
     def begin_again(self, kind: GuestSpec, guest: Guest) -> None:
         """Note what a guest has whose kernel has just loaded itself anew: it isn't the test's.
@@ -525,10 +530,17 @@ class GuestsOfTest:
         return next(each for each in enumerate(self.guests, start=1) if each[1].guest is guest)
 
     def reset(self) -> None:
-        """Make the live guests fit for another test, which shares them."""
+        """Make the live guests fit for another test, which shares them.
+
+        One that an earlier test has left hanging is ended, with a remark: :meth:`shared` starts another.
+        """
         for each in self.guests:
             if each.guest.host_machine.alive:
-                each.guest.reset()
+                try:
+                    each.guest.reset()
+                except GuestError as error:
+                    each.guest.host_machine.close()
+                    self.session.remark(f"another guest is shared from here on: {error.message}")
 
     def rerun_commands(self) -> list[tuple[int, str]]:
         """Pairs of a guest's number and a command that starts the same guest again."""

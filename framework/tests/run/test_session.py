@@ -228,6 +228,17 @@ def test_a_clock_that_counts_wrong(
             boot._check_clock(*readings, since=0)
 
 
+def test_a_guest_that_hangs_is_shared_no_longer(session: Session, tmp_path: Path) -> None:
+    guests = Guests(session, tmp_path / "module")
+    one = guests.shared(KIND)
+    one._agent.timeout = 1
+    one.qmp.execute("stop")
+    guests.reset()
+    assert not one.machine.alive
+    assert guests.shared(KIND).shell("echo hello").output == "hello\n"
+    guests.end()
+
+
 def test_a_guest_is_shared_while_it_lives(session: Session, tmp_path: Path) -> None:
     guests = Guests(session, tmp_path / "module")
     one = guests.shared(KIND)
