@@ -115,16 +115,21 @@ def after_test(
     :param progress: Called with one line at the start of each slow stage.
     :raises UsageError: the file hasn't one test that takes a guest and nothing else.
     """
+    # A fifth of a second, which the other uses of the command don't need.
+    import pytest
+
     function = _only_test(test)
     with temporary_folder("shell") as folder:
         session = _session(Path(folder), progress)
         guest: Guest = session.start(kind, logs=Path(folder) / "guest").guest
         try:
-            # The test may fail with the assertion that it is about: the guest matters here.
+            # However it ends, the guest matters here.
             try:
                 function(guest)
-            except AssertionError as error:
-                show(f"the test failed: {error}")
+            except pytest.skip.Exception as error:
+                show(f"the test was skipped: {error}")
+            except (Exception, pytest.fail.Exception) as error:
+                show(f"the test failed: {error or type(error).__name__}")
             show(f"{guest.release}, layout {guest.layout.name}; end with Ctrl-D")
             for line in lines:
                 result = guest.shell(line)

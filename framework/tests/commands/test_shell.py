@@ -61,6 +61,25 @@ def test_a_shell_after_a_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("with pytest.raises(ValueError): pass", "the test failed: DID NOT RAISE ValueError"),
+        ("pytest.skip('no such device')", "the test was skipped: no such device"),
+        ("guest.driver('')", "the test failed: '' is no name"),
+    ],
+)
+def test_the_guest_is_there_however_the_test_ends(tmp_path: Path, end: str, said: str) -> None:
+    path = tmp_path / "state.py"
+    path.write_text(f"import pytest\ndef test_it(guest):\n    {end}\n")
+    result = CliRunner().invoke(
+        main, ["shell", "--kernel", KERNEL, "--after", str(path)], input="echo here\n"
+    )
+    assert result.exit_code == 0, result.output
+    assert said in result.output
+    assert result.output.splitlines()[-1] == "here"
+
+
+@pytest.mark.parametrize(
     "text", ["", "def test_a(guest): ...\ndef test_b(guest): ...\n", "def test_a(x): ...\n"]
 )
 def test_a_file_without_the_one_test(tmp_path: Path, text: str) -> None:
