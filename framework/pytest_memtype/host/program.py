@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +17,7 @@ def run_to_end(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program that reads nothing. Both its outputs are ``stdout``.
+    """Run a program that reads nothing, and kill what it has left running. Both its outputs are ``stdout``.
 
     :param command: The program and its arguments.
     :param cwd: The folder to run it in; None: the current one.
@@ -22,15 +25,21 @@ def run_to_end(
     :param timeout: Seconds after which it is killed; None: never.
     :raises subprocess.TimeoutExpired: it was not done by then.
     """
-    return subprocess.run(
+    # A session of its own: make's compilers go on when make alone is killed.
+    with subprocess.Popen(
         command,
         cwd=cwd,
         env=env,
-        timeout=timeout,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, output)

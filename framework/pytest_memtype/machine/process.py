@@ -46,7 +46,13 @@ class ChildProcess:
                 raise HostError(f"{program} is not on this host; install the package {package}")
         self._started = _spawn(command, pass_fds, output, launcher)
         self.pid = self._started.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except BaseException:
+            # Nobody else knows of it yet.
+            self.pidfd = -1
+            self.close()
+            raise
 
     @property
     def status(self) -> int | None:
