@@ -44,6 +44,8 @@ struct window {
 
 static struct progress *progress;
 static struct window windows[MOST_WINDOWS];
+/* The RAM that the module gave last; it may be gone. */
+static struct memtype_ram ram;
 static uint64_t dice;
 /* Two pages, of which the second can't be read. */
 static char *edge;
@@ -55,7 +57,8 @@ static const unsigned long commands[] = {
 	MEMTYPE_SET_POLICY,  MEMTYPE_ZAP,	MEMTYPE_KILL_AT,     MEMTYPE_READ_REGISTERS,
 	MEMTYPE_SEED,	     MEMTYPE_OBSERVATION, MEMTYPE_OBSERVED,  MEMTYPE_OBSERVE,
 	MEMTYPE_BENCHMARK,   MEMTYPE_FAULT,	MEMTYPE_FAULT_CALLS, MEMTYPE_FAULT_END,
-	MEMTYPE_MAY_USE,     MEMTYPE_KERNEL_PAGES,
+	MEMTYPE_MAY_USE,     MEMTYPE_KERNEL_PAGES, MEMTYPE_STATISTICS, MEMTYPE_FREE_RAM,
+	MEMTYPE_MAPPED,	     MEMTYPE_MM_LIST,
 };
 
 /* splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014. */
@@ -86,10 +89,12 @@ static uint64_t fuzz_some_address(void)
 		return BEYOND_MEMORY >> fuzz_below(16);
 	case 4:
 		return fuzz_below(1 << 16) * PAGE_BYTES;
-	default:
-		return test_device.start +
-		       fuzz_below(test_device.size / PAGE_BYTES) * PAGE_BYTES;
+	case 5:
+		/* What has a struct page is mapped in ways of its own. */
+		if (ram.pages)
+			return ram.start + fuzz_below(ram.pages) * PAGE_BYTES;
 	}
+	return test_device.start + fuzz_below(test_device.size / PAGE_BYTES) * PAGE_BYTES;
 }
 
 static uint64_t fuzz_some_number(void)
@@ -119,7 +124,7 @@ static void fuzz_fill_request(struct memtype_request *request)
 	request->pages = fuzz_below(4) ? fuzz_below(8) : fuzz_some_number();
 	request->memtype = fuzz_below(16) ? memtypes[fuzz_below(6)] : fuzz_roll();
 	request->kind = fuzz_below(8) ? fuzz_below(2) : fuzz_roll();
-	request->call = fuzz_below(8) ? fuzz_below(6) : fuzz_roll();
+	request->call = fuzz_below(8) ? fuzz_below(MEMTYPE_CALLS) : fuzz_roll();
 }
 
 /* What would harm a kernel that does all it is asked is made less. */
@@ -199,12 +204,16 @@ static void fuzz_send_known(void)
 		fuzz_below(4) ? MEMTYPE_MAP :
 				commands[fuzz_below(ARRAY_SIZE(commands))];
 	char content[PAGE_BYTES] = { 0 };
+	long result;
 
 	/* It ends this process sooner or later. */
 	if (command == MEMTYPE_KILL_AT && fuzz_below(16))
 		return;
 	fuzz_fill(content, command);
-	fuzz_count(ioctl(device_fd, command, content));
+	result = ioctl(device_fd, command, content);
+	fuzz_count(result);
+	if (command == MEMTYPE_ALLOCATE_RAM && !result)
+		memcpy(&ram, content, sizeof(ram));
 }
 
 /* The right content, where it can't be read or written. */
@@ -237,7 +246,8 @@ static bool fuzz_is_known(unsigned long command)
 	for (n = 0; n < ARRAY_SIZE(commands); n++)
 		if (command == commands[n])
 			return true;
-	return command == MEMTYPE_RESET;
+	/* The second calls any function of the kernel, which is no way to stay alive. */
+	return command == MEMTYPE_RESET || command == MEMTYPE_KERNEL_CALL;
 }
 
 static void fuzz_send_unknown(void)
@@ -285,7 +295,7 @@ static void fuzz_map_prepared(void)
 	fuzz_tame(MEMTYPE_PREPARE, &next);
 	next.part_pages = fuzz_below(4) ? next.request.pages : fuzz_some_number();
 	next.part_first = fuzz_below(4) ? 0 : fuzz_some_number();
-	next.map_method = fuzz_below(4) ? fuzz_below(2) : fuzz_roll();
+	next.map_method = fuzz_below(4) ? fuzz_below(MEMTYPE_METHODS) : fuzz_roll();
 	fuzz_count(ioctl(device_fd, MEMTYPE_PREPARE, &next));
 	length = fuzz_below(8) ? next.request.pages * PAGE_BYTES : fuzz_some_number();
 	address = mmap(NULL, length, fuzz_below(8), flags, device_fd,

@@ -140,15 +140,19 @@ static void process_call_access(const struct request *request, struct buffer *re
 	signal(SIGSEGV, process_call_on_fault);
 	signal(SIGBUS, process_call_on_fault);
 	signal_number = sigsetjmp(fault, 1);
-	if (signal_number) {
-		buffer_print(reply, "{\"signal\": %d}", signal_number);
-		return;
+	if (!signal_number) {
+		if (write_it)
+			*word = value;
+		else
+			value = *word;
 	}
-	if (write_it)
-		*word = value;
+	/* Where it would jump to is gone with this function. */
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGBUS, SIG_DFL);
+	if (signal_number)
+		buffer_print(reply, "{\"signal\": %d}", signal_number);
 	else
-		value = *word;
-	buffer_print(reply, "{\"signal\": 0, \"value\": %llu}", (unsigned long long)value);
+		buffer_print(reply, "{\"signal\": 0, \"value\": %llu}", (unsigned long long)value);
 }
 
 static void process_call_read(const struct request *request, struct buffer *reply)

@@ -165,31 +165,30 @@ static int system_read_until_exit(pid_t child, int pipe, struct buffer *text)
 		{ .fd = pipe, .events = POLLIN },
 		{ .fd = syscall(SYS_pidfd_open, child, 0), .events = POLLIN },
 	};
-	bool ended = false;
+	bool ended = false, cut = false;
 	/* The rest of a long output goes unread faster in large pieces: 100 MB are 1,500 of these. */
 	static char part[65536];
-	bool cut = false;
 	int status = 0;
 
 	buffer_clear(text);
 	fcntl(pipe, F_SETFL, O_NONBLOCK);
-	for (;;) {
-		ssize_t got = read(pipe, part, sizeof(part));
+	while (!ended) {
+		/* All that the child wrote is in the pipe when it has ended; others may write for ever. */
+		long left = fcntl(pipe, F_GETPIPE_SZ);
+		ssize_t got = -1;
 
-		if (got > 0) {
+		if (poll(wait, 2, -1) > 0)
+			ended = wait[1].revents;
+		while (left > 0 && (got = read(pipe, part, sizeof(part))) > 0) {
 			size_t room = LARGEST_SHELL - text->length;
 
+			left -= got;
 			cut |= (size_t)got > room;
 			buffer_bytes(text, part, (size_t)got > room ? room : (size_t)got);
-			continue;
 		}
-		if (ended)
-			break;
 		/* End of file makes the pipe readable for ever; only the child's end is of interest then. */
 		if (!got)
 			wait[0].fd = -1;
-		if (poll(wait, 2, -1) > 0)
-			ended = wait[1].revents;
 	}
 	close(wait[1].fd);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)

@@ -28,7 +28,7 @@
 #define MOST_OPERATIONS 100000
 #define OPERATIONS_AT_ONCE 1000
 
-/* arch/x86/include/asm/memtype.h and arch/x86/mm/pat/memtype.c: neither is exported. 5.8 named them so. */
+/* arch/x86/include/asm/memtype.h and arch/x86/mm/pat/memtype.c: neither is exported. 5.6 named them so. */
 static struct {
 	int (*reserve)(u64 start, u64 end, enum page_cache_mode wanted,
 		       enum page_cache_mode *granted);

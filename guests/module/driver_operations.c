@@ -176,25 +176,28 @@ int driver_allocate_ram(struct memtype_ram *ram)
 	if (!ram->pages || ram->pages > 1024)
 		return -EINVAL;
 	/* The guest needs the rest: out of memory, the kernel would kill the agent and panic. */
-	if (atomic_long_read(&ram_pages) + ram->pages > totalram_pages() / 4)
-		return -ENOMEM;
+	if (atomic_long_add_return(ram->pages, &ram_pages) > totalram_pages() / 4)
+		goto give_back;
 	block = kzalloc(sizeof(*block), GFP_KERNEL);
 	if (!block)
-		return -ENOMEM;
+		goto give_back;
 	/* Each page has a reference count of its own: vm_insert_page() refuses what has none. */
 	address = alloc_pages_exact(ram->pages << PAGE_SHIFT, GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
 	if (!address) {
 		kfree(block);
-		return -ENOMEM;
+		goto give_back;
 	}
 	block->start = virt_to_phys(address);
 	block->pages = ram->pages;
 	ram->start = block->start;
 	mutex_lock(&state_lock);
 	list_add(&block->node, &ram_blocks);
-	atomic_long_add(block->pages, &ram_pages);
 	mutex_unlock(&state_lock);
 	return 0;
+
+give_back:
+	atomic_long_sub(ram->pages, &ram_pages);
+	return -ENOMEM;
 }
 
 /*

@@ -61,6 +61,7 @@ enum memtype_call {
 	MEMTYPE_CALL_PHYS_WC_ADD,
 	MEMTYPE_CALL_MEMREMAP_PAGES,
 	MEMTYPE_CALL_VMAP,
+	MEMTYPE_CALLS,
 };
 
 /* How the module maps its own device's memory into a process. */

@@ -289,7 +289,8 @@ static int probe_reserve_entered(struct kretprobe_instance *instance, struct pt_
 	if (probe_not_observed(PROBE_RESERVE))
 		return 1;
 	probe_event_begin(call, regs, PROBE_RESERVE);
-	call->event.requested = probe_encoding(regs_get_kernel_argument(regs, 2));
+	/* The upper half of an enum's register is anything (System V ABI, "Parameter Passing"). */
+	call->event.requested = probe_encoding((u32)regs_get_kernel_argument(regs, 2));
 	/* The caller's variable, or NULL when it wants the type it asked for and no other. */
 	call->granted = (const enum page_cache_mode *)regs_get_kernel_argument(regs, 3);
 	call->event.counted = probe_is_agent();
@@ -303,7 +304,7 @@ static int probe_reserve_returned(struct kretprobe_instance *instance, struct pt
 	struct call *call = (struct call *)instance->data;
 
 	call->event.granted = call->event.requested;
-	if (call->granted && !regs_return_value(regs))
+	if (call->granted && !(int)regs_return_value(regs))
 		call->event.granted = probe_encoding(*call->granted);
 	probe_event_end(call, regs);
 	return 0;

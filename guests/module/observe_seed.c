@@ -45,7 +45,7 @@ static bool observe_seed_sound(const struct memtype_listed *ranges, u32 count)
 		struct verifier_request request = observe_seed_request(&ranges[n]);
 
 		verifier_check(&state_verifier, &request, &verdict);
-		if (verdict.rule == VERIFIER_MALFORMED)
+		if (verdict.rule == VERIFIER_MALFORMED || request.memtype >= VERIFIER_MEMTYPES)
 			return false;
 	}
 	return true;

@@ -237,6 +237,8 @@ int user_mapping_adopt(struct file *file, const struct memtype_address *range)
 	struct vm_area_struct *vma;
 	int error = -EFAULT;
 
+	if (range->memtype >= VERIFIER_MEMTYPES)
+		return -EINVAL;
 	mmap_write_lock(mm);
 	vma = find_vma(mm, range->address);
 	if (!vma || vma->vm_start != range->address || vma_pages(vma) != range->pages ||

@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import Final
-
-PACKAGE: Final = "util-linux"
-"""Debian's package of the program ``setpriv``, which every command of :func:`dying_with_us` needs."""
 
 
 def dying_with_us(*options: str, by: str = "KILL") -> list[str]:

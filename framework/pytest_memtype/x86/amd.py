@@ -15,12 +15,8 @@ SYSCFG = 0xC0010010
 TOP_MEM = 0xC001001A
 TOP_MEM2 = 0xC001001D
 
-FIX_DRAM_ENABLE = 1 << 18
-"""MtrrFixDramEn: RdMem and WrMem of the fixed ranges are in force."""
 FIX_DRAM_MODIFY = 1 << 19
 """MtrrFixDramModEn: RdMem and WrMem can be read and written; without it they read as 0."""
-VAR_DRAM_ENABLE = 1 << 20
-"""MtrrVarDramEn: TOP_MEM and the variable IORRs are in force."""
 TOM2_ENABLE = 1 << 21
 """MtrrTom2En: TOP_MEM2 is in force."""
 TOM2_FORCE_WB = 1 << 22
@@ -47,11 +43,6 @@ class AmdMemory:
     def fixed_dram_modify(self) -> bool:
         """Whether bytes of fixed-range MTRRs show RdMem and WrMem."""
         return bool(self.syscfg & FIX_DRAM_MODIFY)
-
-    @property
-    def top_below_4g(self) -> int:
-        """Where RAM below 4 GiB ends; 0 when TOP_MEM isn't in force."""
-        return self.top_mem & _TOP_FIELD if self.syscfg & VAR_DRAM_ENABLE else 0
 
     @property
     def top_above_4g(self) -> int:

@@ -18,7 +18,6 @@ from pytest_memtype.x86.memtype import MemType
 from pytest_memtype.x86.size import format_size, parse_size
 from pytest_memtype.x86.smrr import Smrr
 
-MTRR_CAPABILITY = 0xFE
 DEFAULT_TYPE = 0x2FF
 
 CAPABILITY_FIXED = 1 << 8

@@ -11,11 +11,7 @@ from pytest_memtype.x86.hexadecimal import shown_in_hexadecimal
 from pytest_memtype.x86.memtype import MemType
 
 SMRR_PHYSBASE = 0x1F2
-SMRR_PHYSMASK = 0x1F3
-"""Both may be written in system-management mode only."""
-
-CAPABILITY_SMRR = 1 << 11
-"""Bit of MTRRcap. Without it, access to the pair is a general-protection exception."""
+"""It and its mask, 0x1F3, may be written in system-management mode only."""
 
 _VALID = 1 << 11
 _ADDRESS_FIELD = 0xFFFFF000
