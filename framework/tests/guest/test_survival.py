@@ -30,6 +30,9 @@ STEPS_AT_ONCE = 2000
 RCU_SECONDS = 20
 """Files and page tables that are gone are freed when no CPU can look at them any more. A leak never is."""
 
+NOISE = 128
+"""Objects by which looks at an idle guest differ: Linux 6.1 had 404 to 529 of kmalloc-96, 42 in a slab."""
+
 # Of which the module, or the kernel for its sake, takes objects.
 CACHES = ("kmalloc-", "vm_area_struct", "radix_tree_node", "maple_node", "filp", "kernfs_node_cache")
 
@@ -53,7 +56,7 @@ def grown(before: dict[str, int], after: dict[str, int], lost: int) -> dict[str,
 
     :param lost: Entries that Linux's own list has lost count of; each is a struct memtype of 56 bytes.
     """
-    allowed = {name: STEPS // 100 + (lost if name == "kmalloc-64" else 0) for name in after}
+    allowed = {name: STEPS // 100 + NOISE + (lost if name == "kmalloc-64" else 0) for name in after}
     more = {name: live - before.get(name, 0) for name, live in after.items()}
     return {name: count for name, count in more.items() if count > allowed[name]}
 
