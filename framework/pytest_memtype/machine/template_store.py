@@ -138,7 +138,7 @@ def reject(
     progress: Progress,
     deployed: Iterable[Path] = (),
 ) -> None:
-    """Remove the template of a guest, because it couldn't be restored: the next run makes it anew."""
+    """Remove the template of a guest whose clones don't live: the next run makes it anew."""
     folder = cache / template_key(guest, boot_rom=boot_rom, deployed=deployed)
     if folder.is_dir():
         with exclusive(folder, progress):

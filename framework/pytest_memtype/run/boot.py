@@ -178,44 +178,10 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
     :raises HostError: the template can't be made or restored by a fault of this host that may pass: a full
         disk, no time for QEMU.
     """
-    rom = plan.boot_rom()
-    keys = _boot_keys(plan)
-
-    def prepare(machine: Machine) -> dict[str, object]:
-        start = time.monotonic()
-        agent, greeting = _greeted(machine, plan, keys, timeout=BOOT)
-        first = _Reading.of(agent)
-        # Clones are seeded again, but the kernel's work for the first seed of all is done once: it rewrites
-        # code ("crng init done"; Linux 6.1, drivers/char/random.c, crng_set_ready), 5 of a clone's 70 ms.
-        _refresh(agent)
-        # A second after boot Linux changes to the TSC, which no clone should have to do again.
-        machine.console.expect([_SETTLED, pexpect.TIMEOUT], timeout=_SETTLING)
-        _check_clock(first, _Reading.of(agent), since=start)
-        agent.call("log")
-        machine.console.expect([pexpect.TIMEOUT], timeout=_REST)
-        return {"greeting": greeting.content, "sequence": agent.sequence}
-
     # Logs of an earlier try to get this guest.
     shutil.rmtree(logs / "template", ignore_errors=True)
-    made = functools.partial(
-        template_store.get,
-        plan.command,
-        boot_rom=rom,
-        cache=cache,
-        prepare=prepare,
-        progress=progress,
-        fw_cfg_files=keys.fw_cfg_files if keys else NOTHING,
-        deployed=plan.deployed,
-        failed_logs=logs / "template",
-    )
     try:
-        try:
-            template = made()
-        except WrongClock as error:
-            # A moment's lack of time for QEMU, which all that want this template would pay for with boots.
-            progress(f"{error.message}; it is booted once more")
-            shutil.rmtree(logs / "template", ignore_errors=True)
-            template = made()
+        template = _template(plan, logs=logs / "template", cache=cache, progress=progress)
         machine = clone(template, logs=logs)
     except NotOurs:
         # Files that others could have changed aren't booted either.
@@ -235,7 +201,7 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
         # The next test shall not try it again.
         template_store.reject(
             plan.command,
-            boot_rom=rom,
+            boot_rom=plan.boot_rom(),
             cache=cache,
             progress=progress,
             deployed=plan.deployed,
@@ -244,6 +210,51 @@ def cloned(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> G
     except BaseException:
         machine.close()
         raise
+
+
+def _template(plan: GuestPlan, *, logs: Path, cache: Path, progress: Progress) -> Template:
+    """The template of the plan, which is made if there is none; a second time where the clock came out wrong.
+
+    :param plan: The files and settings of the guest.
+    :param logs: Folder for the logs of a template that can't be made.
+    :param cache: Folder for templates.
+    :param progress: Called with one line at the start of each slow stage.
+    """
+    keys = _boot_keys(plan)
+    made = functools.partial(
+        template_store.get,
+        plan.command,
+        boot_rom=plan.boot_rom(),
+        cache=cache,
+        prepare=functools.partial(_prepared, plan, keys),
+        progress=progress,
+        fw_cfg_files=keys.fw_cfg_files if keys else NOTHING,
+        deployed=plan.deployed,
+        failed_logs=logs,
+    )
+    try:
+        return made()
+    except WrongClock as error:
+        # A moment's lack of time for QEMU, which all that want this template would pay for with boots.
+        progress(f"{error.message}; it is booted once more")
+        shutil.rmtree(logs, ignore_errors=True)
+        return made()
+
+
+def _prepared(plan: GuestPlan, keys: BootKeys | None, machine: Machine) -> dict[str, object]:
+    """Wait until a guest is fit to be saved as a template; gives what its clones have to know."""
+    start = time.monotonic()
+    agent, greeting = _greeted(machine, plan, keys, timeout=BOOT)
+    first = _Reading.of(agent)
+    # Clones are seeded again, but the kernel's work for the first seed of all is done once: it rewrites
+    # code ("crng init done"; Linux 6.1, drivers/char/random.c, crng_set_ready), 5 of a clone's 70 ms.
+    _refresh(agent)
+    # A second after boot Linux changes to the TSC, which no clone should have to do again.
+    machine.console.expect([_SETTLED, pexpect.TIMEOUT], timeout=_SETTLING)
+    _check_clock(first, _Reading.of(agent), since=start)
+    agent.call("log")
+    machine.console.expect([pexpect.TIMEOUT], timeout=_REST)
+    return {"greeting": greeting.content, "sequence": agent.sequence}
 
 
 def _boot_keys(plan: GuestPlan) -> BootKeys | None:
