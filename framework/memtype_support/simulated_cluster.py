@@ -27,7 +27,7 @@ from typing import Any
 import dask
 from distributed import Scheduler, Worker, get_worker
 
-from pytest_memtype.cluster.dispatch import Run
+from pytest_memtype.cluster.dispatch import ClusterRun
 from pytest_memtype.cluster.dispatch import Worker as RunWorker
 from pytest_memtype.cluster.journal import note
 from pytest_memtype.cluster.luggage import Piece, package
@@ -218,7 +218,7 @@ def measure(load: Load) -> Measured:
         )
         client.wait_for_workers(load.workers, timeout=_START)
         wants = _Wants(load, Path(folder))
-        course = Run(client, wants, accelerator="auto", package=package(), local=False, work=answer)
+        course = ClusterRun(client, wants, accelerator="auto", package=package(), local=False, work=answer)
         course.prepare()
         started = time.monotonic()
         # The peak so far is forgotten: proc_pid_clear_refs(5).

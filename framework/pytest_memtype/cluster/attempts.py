@@ -13,7 +13,7 @@ import pytest
 
 from pytest_memtype.bisect.attempt import UNKNOWN, Attempt, NodeSelector, find_test
 from pytest_memtype.cluster import luggage
-from pytest_memtype.cluster.dispatch import Run, Worker
+from pytest_memtype.cluster.dispatch import ClusterRun, Worker
 from pytest_memtype.cluster.luggage import Piece
 from pytest_memtype.cluster.scheduler import checked_address, connected
 from pytest_memtype.cluster.tasks import Case, Task
@@ -46,7 +46,9 @@ def attempts_on(given: str, test: str, *, insecure: bool, progress: Progress) ->
     wants = _Attempts(find_test(test), progress)
     cores = len(os.sched_getaffinity(0))
     with connected(given, insecure=insecure, workers=cores, memory=_MEMORY) as client:
-        course = Run(client, wants, accelerator="auto", package=luggage.package(), local=given == LOCAL)
+        course = ClusterRun(
+            client, wants, accelerator="auto", package=luggage.package(), local=given == LOCAL
+        )
         try:
             course.prepare()
             yield ClusterAttempts(course, wants)
@@ -61,7 +63,7 @@ class ClusterAttempts:
     :param wants: What takes its answers.
     """
 
-    def __init__(self, course: Run, wants: _Attempts) -> None:
+    def __init__(self, course: ClusterRun, wants: _Attempts) -> None:
         self._course, self._wants = course, wants
 
     @property

@@ -106,7 +106,7 @@ class Wants(Protocol):
 
 
 @dataclass
-class Run:
+class ClusterRun:
     """A run on a cluster.
 
     :param client: The client of its scheduler.

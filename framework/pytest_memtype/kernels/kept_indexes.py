@@ -16,11 +16,11 @@ from pytest_memtype.host.progress import Progress, Remark
 from pytest_memtype.host.store import build_dir, exclusive, flush, interruptions, temp_dir
 from pytest_memtype.kernels import mirror
 from pytest_memtype.kernels.dropped import dropped_since
+from pytest_memtype.kernels.in_threads import in_threads
 from pytest_memtype.kernels.index import ARCHIVE, Index, Kernel, choose, in_order, parse, suites_of
 from pytest_memtype.kernels.mmdebstrap import require_network, unpack
 from pytest_memtype.kernels.sources import base_of, sources_of
 from pytest_memtype.kernels.spec import SUITES, DebianSpec
-from pytest_memtype.kernels.together import together
 
 # Debian publishes a kernel every week or so.
 _FRESH_SECONDS = 24 * 3600
@@ -188,7 +188,7 @@ def _refresh_all(
             answered.set()
         return None
 
-    done = together(refresh, suites, at_once=min(_AT_ONCE, len(suites)), stop=answered.set)
+    done = in_threads(refresh, suites, at_once=min(_AT_ONCE, len(suites)), stop=answered.set)
     return {suite: error for suite, error in zip(suites, done, strict=True) if error is not None}
 
 

@@ -12,8 +12,8 @@ from pytest_memtype.errors import HostError, MemtypeError, reason
 from pytest_memtype.host import resources
 from pytest_memtype.host.store import clear_workshops
 from pytest_memtype.kernels.bundle import Bundle, bundle
+from pytest_memtype.kernels.in_threads import in_threads
 from pytest_memtype.kernels.stage import Stage, Step
-from pytest_memtype.kernels.together import together
 
 WORKERS = 2
 """The number of kernels in one stage at a time. While two are downloaded and unpacked, others are built:
@@ -107,4 +107,4 @@ def prepare(
             become(Stage.FAILED, error=error, text=error.message)
         return status
 
-    return together(one, list(specs), at_once=len(turns) * workers, stop=stopping.set)
+    return in_threads(one, list(specs), at_once=len(turns) * workers, stop=stopping.set)

@@ -177,7 +177,7 @@ class ClusterRun:
         with self._scheduler.connected(
             self._given, insecure=self._insecure, workers=slots, memory=self._memory_of(left)
         ) as client:
-            course = self._dispatch.Run(
+            course = self._dispatch.ClusterRun(
                 client,
                 self,
                 accelerator=config.getoption("--accel"),

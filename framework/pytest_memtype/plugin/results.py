@@ -20,7 +20,7 @@ from pytest_memtype.plugin.session import variant_by_id
 from pytest_memtype.report.job_summary import SUMMARY, add_to_summary, error_lines, job_summary
 from pytest_memtype.report.kcidb import ORIGIN, kcidb
 from pytest_memtype.report.ktap import ktap
-from pytest_memtype.report.properties import PREFIX, Properties, properties, read_pairs, together
+from pytest_memtype.report.properties import PREFIX, Properties, properties, read_pairs, summed
 from pytest_memtype.report.result import Result
 
 _FILES: Final = ("--ktap", "--kcidb")
@@ -89,7 +89,7 @@ class Results:
         ours = any(each.properties for each in results)
         xml = self._config.stash.get(xml_key, None)
         if xml is not None and ours:
-            for name, text in together(each.properties for each in results).items():
+            for name, text in summed(each.properties for each in results).items():
                 xml.add_global_property(PREFIX + name, text)
             xml.add_global_property(f"{PREFIX}evidence", self._run())
 

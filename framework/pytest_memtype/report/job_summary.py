@@ -16,7 +16,7 @@ from typing import Final
 
 from pytest_memtype.errors import HostError, harmless
 from pytest_memtype.host.files import opened
-from pytest_memtype.report.properties import DISAGREEMENTS, VERDICTS, together
+from pytest_memtype.report.properties import DISAGREEMENTS, VERDICTS, summed
 from pytest_memtype.report.result import Result, Status, by_kernel
 
 SUMMARY: Final = "GITHUB_STEP_SUMMARY"
@@ -112,11 +112,11 @@ def _kernels(results: Iterable[Result]) -> str:
         counts = Counter(each.status for each in found)
         failed = sum(count for status, count in counts.items() if status.is_bad)
         skipped = counts[Status.SKIPPED]
-        summed = together(each.properties for each in found)
-        asked = sum(int(text) for name, text in summed.items() if name.startswith(VERDICTS))
-        release = summed.get("kernel", "")
+        sums = summed(each.properties for each in found)
+        asked = sum(int(text) for name, text in sums.items() if name.startswith(VERDICTS))
+        release = sums.get("kernel", "")
         name = code(kernel or "none") + (f" {code(release)}" if release and release not in kernel else "")
-        cells = (name, len(found) - failed - skipped, failed, skipped, asked, summed.get(DISAGREEMENTS, 0))
+        cells = (name, len(found) - failed - skipped, failed, skipped, asked, sums.get(DISAGREEMENTS, 0))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

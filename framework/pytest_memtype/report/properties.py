@@ -51,7 +51,7 @@ def properties(
     return found | ({"evidence": evidence} if evidence else {})
 
 
-def together(many: Iterable[Properties]) -> Properties:
+def summed(many: Iterable[Properties]) -> Properties:
     """The properties of a run: counts added up, texts listed, and ``bug.ID`` says what was seen of it.
 
     :param many: The properties of its tests.

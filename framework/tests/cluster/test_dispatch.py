@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_memtype.cluster import dispatch, luggage
-from pytest_memtype.cluster.dispatch import Run, Worker
+from pytest_memtype.cluster.dispatch import ClusterRun, Worker
 from pytest_memtype.cluster.luggage import Piece
 from pytest_memtype.cluster.tasks import Case, Task
 from pytest_memtype.errors import HostError
@@ -104,8 +104,8 @@ class _Wants:
     def progress(self, workers: Sequence[Worker]) -> None: ...
 
 
-def _course(client: Any, wants: _Wants) -> Run:
-    course = Run(client, wants, accelerator="auto", package=Piece("package", b""), local=False)
+def _course(client: Any, wants: _Wants) -> ClusterRun:
+    course = ClusterRun(client, wants, accelerator="auto", package=Piece("package", b""), local=False)
     course._greet()
     for question in client.pending("preflight"):
         question.answer(ABLE)
@@ -152,9 +152,9 @@ def travels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(luggage, "exported", lambda spec: Piece("exported", spec.encode()))
 
 
-def _asking(client: Any, wants: _Wants, clock: _Clock) -> Run:
+def _asking(client: Any, wants: _Wants, clock: _Clock) -> ClusterRun:
     """A run that has asked its worker what it can do; half a minute goes by at each look for the answer."""
-    course = Run(client, wants, accelerator="auto", package=Piece("package", b""), local=False)
+    course = ClusterRun(client, wants, accelerator="auto", package=Piece("package", b""), local=False)
     course._greet()
     receive = course._receive
 

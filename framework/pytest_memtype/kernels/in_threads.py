@@ -17,7 +17,7 @@ R = TypeVar("R")
 _LOOK_SECONDS = 0.1
 
 
-def together(
+def in_threads(
     work: Callable[[T], R], items: Sequence[T], *, at_once: int, stop: Callable[[], object] = nobody
 ) -> list[R]:
     """The results of ``work`` for each item, in the items' order; it runs in threads.
