@@ -326,3 +326,32 @@ def test_the_second_command_line_is_the_first_ones() -> None:
 def test_a_line_that_calls_itself_a_warning_is_one() -> None:
     text = "WARNING (at boot): CPU MTRRs don't cover all of memory, losing 447MB of RAM.\n"
     assert explained(text).about.main is not None
+
+
+# Ubuntu's forum, March 2009, and Fedora's list, October 2008: validate_pat_support() of 2.6.26 and later.
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    0.000000] PAT WC disabled due to known CPU erratum.",
+        "PAT disabled. Not yet verified on this CPU type.",
+    ],
+)
+def test_a_cpu_that_old_kernels_dont_trust_with_a_pat(line: str) -> None:
+    found = explained(f"Linux version 2.6.29-1-netbook (root@box) #0array1 SMP\n{line}\n")
+    assert found.about.main is not None
+    assert found.about.main.kind is Kind.PAT_DISABLED
+    assert found.story.answer.startswith("the PAT isn't used: PAT ")
+    assert "validate_pat_support()" in found.story.rule
+    assert not found.dump.unread
+
+
+def test_a_reason_that_was_wrapped_between_marks_of_quoting() -> None:
+    """A thread on a kernel without CONFIG_X86_PAT, of which each answer has one mark more."""
+    text = (
+        ">      > > [    0.011025] x86/PAT: PAT support disabled because\n"
+        ">      > CONFIG_X86_PAT is\n"
+        ">      > > disabled         in the kernel.\n"
+    )
+    found = story(text)
+    assert "because CONFIG_X86_PAT is disabled in the kernel" in found.answer
+    assert "pat_bp_init" in found.rule
