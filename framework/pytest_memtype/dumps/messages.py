@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +14,7 @@ from pytest_memtype.dumps.message_form import HEX, Form
 from pytest_memtype.dumps.mtrr_messages import MTRR_FORMS
 from pytest_memtype.dumps.not_shown import of_changelogs
 from pytest_memtype.dumps.text import Cursor, Row, may_say_more, says_more
-from pytest_memtype.dumps.words import type_of_number, type_of_word
+from pytest_memtype.dumps.words import TOLD, type_of_number, type_of_word
 from pytest_memtype.x86.memtype import MemType
 
 _MOST_LINES: Final = 1000
@@ -54,6 +54,8 @@ _QUESTION: Final = re.compile(r"\s?\?")
 #: printf's conversions, calls of printk(), and LLVM's form of the end of a string.
 _SOURCE: Final = re.compile(
     r"%(?:[sd]\b|#?0?\d{0,2}(?:ll?|L)?[xu](?:\b|MB)|pa\b)|\b(?:pr_[a-z]+|printk\w*|WARN(?:_ON)?(?:_ONCE)?)\(|\\0A\\00\""
+    # Regular expressions that find such messages. Markdown, too, has a backslash in front of "[" and ".".
+    r"|\[0-9(?:a-fA-F|a-f)?\][+*{]|\\[dswS][+*{]|\(\?[:P!<=]|\.[+*][?$\"')]"
 )
 #: "Fix the spew of", in front of a message that a changelog names.
 _MENDED: Final = re.compile(
@@ -167,8 +169,26 @@ def _is_mended(text: str, at: int) -> bool:
 
 
 def _is_source(row: Row) -> bool:
-    """Whether a line is of a program that prints such messages, or of the strings in one."""
+    """Whether a line is of a program that prints such messages or looks for them."""
     return not row.prefixed and _SOURCE.search(row.text) is not None
+
+
+def named(cursor: Cursor) -> Iterator[Line]:
+    """The lines that name a message, and that nobody has read as a report.
+
+    Somebody says there that it is no more, asks for it, lists what a kernel may say, or has a program for it.
+
+    :param cursor: The text, when all readers are done with it.
+    """
+    for row in cursor.rows:
+        text = _with_single_spaces(row.message)
+        low = text.lower()
+        if row.number in cursor.used or not _TRIGGERS.search(low):
+            continue
+        matches = (each.pattern.search(text) for each in _FORMS if each.trigger in low)
+        # "Conflicting memory types" alone is anybody's words, for instance those of manuals of CPUs.
+        if any(match and (any(match.groups()) or TOLD.search(match[0])) for match in matches):
+            yield Line(row.number, row.text[:400])
 
 
 def _with_single_spaces(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from pytest_memtype.dumps.facts import Kind
@@ -355,3 +357,41 @@ def test_a_reason_that_was_wrapped_between_marks_of_quoting() -> None:
     found = story(text)
     assert "because CONFIG_X86_PAT is disabled in the kernel" in found.answer
     assert "pat_bp_init" in found.rule
+
+
+# A program that sorts lines of logs, and has each as a comment beside its expression.
+_SORTED: Final = (
+    r"    1089:r'^\[kernel\] : \[\s+?[0-9]+?\.[0-9]+?\] CPU MTRRs all blank - virtualized system\.$',"
+    "   # [kernel] : [    0.000000] CPU MTRRs all blank - virtualized system.\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _SORTED,
+        r'_FULL = re.compile(r"mtrr: no more MTRRs available(?: for \w+)?")' "\n",
+        'grep -E "mtrr: no more MTRRs available.*" /var/log/kern.log\n',
+    ],
+)
+def test_an_expression_that_finds_messages_is_no_report(text: str) -> None:
+    assert explained(text).about.main is None
+    assert story(text).answer.startswith("line 1 names a message")
+
+
+def test_markdowns_escapes_are_no_expression() -> None:
+    text = r"I get \[    1.490830\] mtrr: no more MTRRs available\." "\n"
+    assert explained(text).about.main is not None
+
+
+# edk2's Cpuid.h, and a mail of LKML, May 2020.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "  /// [Bit 27] Self Snoop.  The processor supports the management of\n"
+        "  /// conflicting memory types by performing a snoop of its own cache\n",
+        "Subject: Re: Possibility of conflicting memory types in lazier TLB mode?\n",
+    ],
+)
+def test_words_that_a_message_begins_with_are_none(text: str) -> None:
+    assert story(text).answer == "nothing here is about memory types"
