@@ -215,6 +215,11 @@ _OF_DEBIAN: Final = re.compile(r"#\d+ .*\bDebian (\d+)\.(\d+)\.(\d+)-")
 # "#107-Ubuntu"; /proc/version_signature has "Ubuntu 5.15.0-97.107-generic 5.15.136".
 _OF_UBUNTU: Final = re.compile(r"\bUbuntu (\d+\.\d+)\.\d+-\S+ (\d+)\.(\d+)\.(\d+)\b")
 
+#: How syslog and the journal begin each line, whoever has said it.
+_DATED: Final = re.compile(
+    r"(?:[^\W\d_]{3,9}\.? +\d{1,2} (?:\d{4} )?|\d{4}-\d\d-\d\d[T ])\d{1,2}:\d\d:\d\d\b"
+)
+
 #: So many of a boot's own lines, and of the writer's words, are looked at.
 _MOST_OWN: Final = 16
 _MOST_SAID: Final = 64
@@ -256,10 +261,28 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
         said += others[: _MOST_SAID - len(said)]
         mine = theirs if number == here else mine
     # What stands above all boots may have none of its own.
-    counts = own if line is None else mine or own
+    if line is not None and (mine or _is_of_an_earlier_boot(parts, here, line)):
+        counts = mine
+    else:
+        counts = own
     kernel = _of_own(counts, line, parts[here]) if own else _of_said(said, line)
     first = [] if kernel is None else [kernel]
     return kernel, _distinct([*first, *own[:_MOST_OWN], *(each.kernel for each in said)])
+
+
+def _is_of_an_earlier_boot(parts: Sequence[Cursor], here: int, line: int) -> bool:
+    """Whether a line stands in one log with the boot below: each line up to its banner has a date in front.
+
+    What somebody quotes above a log is that log's, as a rule.
+
+    :param parts: The boots of the text.
+    :param here: The index of the one that has the line.
+    :param line: The number of the line.
+    """
+    if here + 1 >= len(parts) or not parts[here + 1].rows:
+        return False
+    between = [row for row in parts[here].rows if row.number >= line and row.text.strip()]
+    return all(_DATED.match(row.text) for row in (*between, parts[here + 1].rows[0]))
 
 
 def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | None:

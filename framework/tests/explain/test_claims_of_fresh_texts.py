@@ -395,3 +395,27 @@ def test_markdowns_escapes_are_no_expression() -> None:
 )
 def test_words_that_a_message_begins_with_are_none(text: str) -> None:
     assert story(text).answer == "nothing here is about memory types"
+
+
+# A laptop's /var/log/syslog of December 2007, which begins with the end of a boot.
+_TAIL: Final = """\
+Dec 24 00:47:22 box kernel: [   36.272000] mtrr: no more MTRRs available
+Dec 24 00:47:22 box last message repeated 3 times
+Dec 24 00:47:42 box exiting on signal 15
+"""
+_NEXT: Final = """\
+Dec 24 16:04:49 box syslogd 1.4.1#21ubuntu3: restart.
+Dec 24 16:04:49 box kernel: [    0.000000] Linux version 2.6.22-14-generic (buildd@host) #1 SMP Tue Dec 18
+"""
+
+
+def test_the_end_of_a_boot_in_a_log_isnt_the_next_ones() -> None:
+    assert told(_TAIL + _NEXT, "The kernel") == (
+        "The text names Linux 2.6.22-14-generic (line 5), and doesn't say that it is of that kernel."
+    )
+    again = _TAIL.replace("Dec 24", "Dec 26")
+    assert told(_NEXT + again, "The kernel").startswith("Linux 2.6.22-14-generic")
+
+
+def test_a_line_that_is_quoted_above_a_log_is_that_logs() -> None:
+    assert told(f"{_TAIL}\nThe log of the boot:\n\n{_NEXT}", "The kernel").startswith("Linux 2.6.22-14")
