@@ -413,9 +413,14 @@ class Dump:
     lines: int = 0
     truncated: bool = False
 
+    @property
+    def own(self) -> tuple[Complaint, ...]:
+        """The complaints that may be of the boot and the machine that count, in the order of the text."""
+        return tuple(each for each in self.complaints if not each.aside)
+
     def of(self, *kinds: Kind) -> tuple[Complaint, ...]:
-        """The complaints of some kinds that may be of the boot that counts, in the order of the text."""
-        return tuple(each for each in self.complaints if each.kind in kinds and not each.aside)
+        """Those of the own complaints that are of some kinds, in the order of the text."""
+        return tuple(each for each in self.own if each.kind in kinds)
 
     @property
     def own_mtrr(self) -> Mtrrs | None:
