@@ -12,7 +12,7 @@ from pytest_memtype.dumps.fwts import FWTS_FORMS
 from pytest_memtype.dumps.memory_messages import MEMORY_FORMS, PAIR
 from pytest_memtype.dumps.message_form import HEX, Form
 from pytest_memtype.dumps.mtrr_messages import MTRR_FORMS
-from pytest_memtype.dumps.not_shown import of_changelogs
+from pytest_memtype.dumps.not_shown import is_source, of_changelogs
 from pytest_memtype.dumps.text import Cursor, Row, may_say_more, says_more
 from pytest_memtype.dumps.words import TOLD, type_of_number, type_of_word
 from pytest_memtype.x86.memtype import MemType
@@ -51,12 +51,6 @@ _CALLER: Final = re.compile(
 #: What a mail is about isn't what its sender's kernel said; nor is a question.
 _SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
 _QUESTION: Final = re.compile(r"\s?\?")
-#: printf's conversions, calls of printk(), and LLVM's form of the end of a string.
-_SOURCE: Final = re.compile(
-    r"%(?:[sd]\b|#?0?\d{0,2}(?:ll?|L)?[xu](?:\b|MB)|pa\b)|\b(?:pr_[a-z]+|printk\w*|WARN(?:_ON)?(?:_ONCE)?)\(|\\0A\\00\""
-    # Regular expressions that find such messages. Markdown, too, has a backslash in front of "[" and ".".
-    r"|\[0-9(?:a-fA-F|a-f)?\][+*{]|\\[dswS][+*{]|\(\?[:P!<=]|\.[+*][?$\"')]"
-)
 #: "Fix the spew of", in front of a message that a changelog names.
 _MENDED: Final = re.compile(
     r"\b(?:fix(?:es|ed)?|silenc(?:es?|ed)|prevents?|avoids?|gets? rid of|resolves?|suppress(?:es|ed)?"
@@ -117,7 +111,7 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     actor = row.prefixed and _ACTOR.match(lowered)
     if (
         _SUBJECT.match(row.text)
-        or _is_source(row)
+        or is_source(row)
         or not (actor or _TRIGGERS.search(lowered) or _WRAPPED.search(lowered))
     ):
         return None
@@ -166,11 +160,6 @@ def _is_mended(text: str, at: int) -> bool:
     """
     mended = _MENDED.search(text, 0, at)
     return mended is not None and _WISH.search(text, 0, mended.start()) is None
-
-
-def _is_source(row: Row) -> bool:
-    """Whether a line is of a program that prints such messages or looks for them."""
-    return not row.prefixed and _SOURCE.search(row.text) is not None
 
 
 def named(cursor: Cursor) -> Iterator[Line]:

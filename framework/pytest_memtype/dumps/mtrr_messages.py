@@ -139,7 +139,7 @@ MTRR_FORMS: Final = (
         r"\bPAT support disabled(?: (?:via boot option|by the firmware|because(?: (?P<why>CONFIG_\w{1,20} is "
         r"disabled in the kernel)| [^.\"]{1,80})?))?",
     ),
-    # arch/x86/kernel/cpu/addon_cpuid_features.c, validate_pat_support(), since 2.6.26; the first since 2.6.27.
+    # arch/x86/kernel/cpu/addon_cpuid_features.c, validate_pat_support() of 2.6.26 and later.
     form(
         Kind.PAT_DISABLED,
         "disabled",

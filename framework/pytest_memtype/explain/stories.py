@@ -97,8 +97,8 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
         )
     if dump.named and not dump.unread:
         return Story(
-            f"line {dump.named[0].number} names a message of the kernel's about memory types, and the text shows "
-            "none that a kernel has said",
+            f"line {dump.named[0].number} names a message of the kernel's about memory types, and the text "
+            "shows none that a kernel has said",
             "",
             "",
         )

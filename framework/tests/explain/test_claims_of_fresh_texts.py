@@ -419,3 +419,20 @@ def test_the_end_of_a_boot_in_a_log_isnt_the_next_ones() -> None:
 
 def test_a_line_that_is_quoted_above_a_log_is_that_logs() -> None:
     assert told(f"{_TAIL}\nThe log of the boot:\n\n{_NEXT}", "The kernel").startswith("Linux 2.6.22-14")
+
+
+def test_a_program_says_of_no_kernel_that_it_is_the_texts() -> None:
+    line = r"1087:r'^CPU: 0 PID: 0 Comm: swapper Not tainted .+?$', # [kernel] : CPU: 0 PID: 0 Comm: swapper "
+    assert told(f"{line}Not tainted 4.4.0-24-generic #43\n{_SORTED}", "The kernel") == ""
+
+
+# intel-gfx, May 2022, on Qubes.
+def test_a_kernel_that_a_commit_was_reverted_on_top_of_has_the_trouble() -> None:
+    text = (
+        "and indeed with this commit reverted on top of\n{}5.17.5 everything works fine.\n\n"
+        "[    0.000949] x86/PAT: MTRRs disabled, skipping PAT initialization too.\n"
+    )
+    assert "hardly" not in told(text.format(""), "The kernel")
+    one = text.format("").replace("on top of\n", "on top of ")
+    assert told(one, "The kernel").startswith("Linux 5.17.5")
+    assert "hardly" in told(one.replace("on top of ", "for good, "), "The kernel")
