@@ -322,7 +322,9 @@ def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
             hit = cursor.search(index, _CALLER)
             if hit is not None:
                 cursor.use(index, hit[1])
-                named[row.number] = hit[0]["function"]
+                # "caller ... resource sanity check": what stands in front of one is another's.
+                if "sanity check" not in row.message[hit[0].start() :]:
+                    named[row.number] = hit[0]["function"]
     if not named:
         return found
     checks = {line for each in found if each.kind is Kind.SANITY for line in each.lines}
@@ -330,7 +332,7 @@ def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
 
 
 def _with_caller(check: Complaint, named: Mapping[int, str], checks: Collection[int]) -> Complaint:
-    """A failed sanity check with its caller, if the lines below each of its repetitions name one alone.
+    """A failed sanity check with its caller, if the lines of its repetitions, or those below, name one alone.
 
     :param check: The complaint.
     :param named: The functions that lines name, by the line.
@@ -338,8 +340,8 @@ def _with_caller(check: Complaint, named: Mapping[int, str], checks: Collection[
     """
     below = set()
     for line in check.lines:
-        for number in range(line + 1, line + 4):
-            if number in checks:
+        for number in range(line, line + 4):
+            if number in checks and number != line:
                 break
             if number in named:
                 below.add(named[number])

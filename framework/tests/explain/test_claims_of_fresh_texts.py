@@ -436,3 +436,23 @@ def test_a_kernel_that_a_commit_was_reverted_on_top_of_has_the_trouble() -> None
     one = text.format("").replace("on top of\n", "on top of ")
     assert told(one, "The kernel").startswith("Linux 5.17.5")
     assert "hardly" in told(one.replace("on top of ", "for good, "), "The kernel")
+
+
+# A driver's page of 2019, with the message as one sentence.
+@pytest.mark.parametrize("between", ["\n", " "])
+def test_the_caller_of_a_check_stands_behind_it_in_its_line(between: str) -> None:
+    text = (
+        "Resource sanity check: requesting [mem 0xfed10000-0xfed1ffff], which spans more than reserved"
+        f"{between}[mem 0xfed10000-0xfed17fff] caller dnv_rd_reg+0xc8/0x240 [pnd2_edac] mapping multiple "
+        "BARs.\n"
+    )
+    assert story(text).answer.startswith("the function dnv_rd_reg() mapped")
+
+
+def test_a_caller_in_front_of_a_check_is_another_ones() -> None:
+    text = (
+        "caller one+0x1/0x2 mapping multiple BARs resource sanity check: requesting "
+        "[mem 0xfed10000-0xfed1ffff], which spans more than reserved [mem 0xfed10000-0xfed17fff]\n"
+        "caller two+0x1/0x2 mapping multiple BARs\n"
+    )
+    assert story(text).answer.startswith("the function two() mapped")
