@@ -376,6 +376,7 @@ class Dump:
         ``munmap``, ``mprotect``; lower case, in the order of the text.
     :param prose: Lines that are nobody's output, but somebody's words.
     :param unread: Lines that look like output about memory types, and weren't understood.
+    :param named: Lines that name a message about memory types, and that are no report of it.
     :param cut: Complaints or lists that end in the middle of a line.
     :param lines: The number of lines.
     :param truncated: Whether the text was longer than what is read, so that its end is unknown.
@@ -407,13 +408,19 @@ class Dump:
     user_calls: tuple[str, ...] = ()
     prose: tuple[Line, ...] = ()
     unread: tuple[Line, ...] = ()
+    named: tuple[Line, ...] = ()
     cut: tuple[Line, ...] = ()
     lines: int = 0
     truncated: bool = False
 
+    @property
+    def own(self) -> tuple[Complaint, ...]:
+        """The complaints that may be of the boot and the machine that count, in the order of the text."""
+        return tuple(each for each in self.complaints if not each.aside)
+
     def of(self, *kinds: Kind) -> tuple[Complaint, ...]:
-        """The complaints of some kinds that may be of the boot that counts, in the order of the text."""
-        return tuple(each for each in self.complaints if each.kind in kinds and not each.aside)
+        """Those of the own complaints that are of some kinds, in the order of the text."""
+        return tuple(each for each in self.own if each.kind in kinds)
 
     @property
     def own_mtrr(self) -> Mtrrs | None:

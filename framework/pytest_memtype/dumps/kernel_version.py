@@ -10,7 +10,7 @@ from typing import Final
 from pytest_memtype.dumps.banner import BANNER, NUMBER, banner
 from pytest_memtype.dumps.kernel_facts import Kernel
 from pytest_memtype.dumps.mail_lines import made_by_mailers
-from pytest_memtype.dumps.not_shown import ENTRY
+from pytest_memtype.dumps.not_shown import ENTRY, is_source
 from pytest_memtype.dumps.text import Cursor, Row
 
 _START: Final = r"(?<![\w.-])"
@@ -163,6 +163,8 @@ _ELSEWHERE_BEHIND: Final = re.compile(
     r"|above|below))\b",
     re.I,
 )
+#: "With this commit reverted on top of 6.1.3 all is well": 6.1.3 as it is has the problem.
+_ON_TOP: Final = re.compile(r"\bon top of\s+(?:an? |the )?(?:linux |kernel |version )?v?$", re.I)
 #: "I didn't get the problem with openSUSE 11.0 and kernel 2.6.25.20"; and a kernel that something else wants.
 _ELSEWHERE_FURTHER: Final = re.compile(
     r"\b(?:(?:didn't|don't|did not|do not|never) (?:get|see|have|notice|encounter)\b"
@@ -215,6 +217,11 @@ _OF_DEBIAN: Final = re.compile(r"#\d+ .*\bDebian (\d+)\.(\d+)\.(\d+)-")
 # "#107-Ubuntu"; /proc/version_signature has "Ubuntu 5.15.0-97.107-generic 5.15.136".
 _OF_UBUNTU: Final = re.compile(r"\bUbuntu (\d+\.\d+)\.\d+-\S+ (\d+)\.(\d+)\.(\d+)\b")
 
+#: How syslog and the journal begin each line, whoever has said it.
+_DATED: Final = re.compile(
+    r"(?:[^\W\d_]{3,9}\.? +\d{1,2} (?:\d{4} )?|\d{4}-\d\d-\d\d[T ])\d{1,2}:\d\d:\d\d\b"
+)
+
 #: So many of a boot's own lines, and of the writer's words, are looked at.
 _MOST_OWN: Final = 16
 _MOST_SAID: Final = 64
@@ -256,10 +263,26 @@ def kernels(parts: Sequence[Cursor], here: int, line: int | None) -> tuple[Kerne
         said += others[: _MOST_SAID - len(said)]
         mine = theirs if number == here else mine
     # What stands above all boots may have none of its own.
-    counts = own if line is None else mine or own
+    apart = line is not None and (bool(mine) or _is_of_an_earlier_boot(parts, here, line))
+    counts = mine if apart else own
     kernel = _of_own(counts, line, parts[here]) if own else _of_said(said, line)
     first = [] if kernel is None else [kernel]
     return kernel, _distinct([*first, *own[:_MOST_OWN], *(each.kernel for each in said)])
+
+
+def _is_of_an_earlier_boot(parts: Sequence[Cursor], here: int, line: int) -> bool:
+    """Whether a line stands in one log with the boot below: each line up to its banner has a date in front.
+
+    What somebody quotes above a log is that log's, as a rule.
+
+    :param parts: The boots of the text.
+    :param here: The index of the one that has the line.
+    :param line: The number of the line.
+    """
+    if here + 1 >= len(parts) or not parts[here + 1].rows:
+        return False
+    between = [row for row in parts[here].rows if row.number >= line and row.text.strip()]
+    return all(_DATED.match(row.text) for row in (*between, parts[here + 1].rows[0]))
 
 
 def _of_own(own: Sequence[Kernel], line: int | None, part: Cursor) -> Kernel | None:
@@ -327,6 +350,8 @@ def _named(cursor: Cursor) -> tuple[list[Kernel], list[_Said]]:
             continue
         ours = banner(row) or next(filter(None, (each.search(row.message) for each in _OWN)), None)
         if ours is not None:
+            if is_source(row):
+                continue
             words = row.message.strip()
             # The end of a wrapped banner may name Debian's version.
             for text, count in cursor.pieces(index):
@@ -411,6 +436,7 @@ def _mentioned(text: str, number: int, above: str, below: str = "") -> list[_Sai
             # "2.4.7+" of somebody's words is that and all later ones.
             later = match["rest"] == "+" and match["patch"] != "0"
             elsewhere = later or _is_elsewhere(ahead) or _ELSEWHERE_BEHIND.match(text[end:]) is not None
+            elsewhere = elsewhere and _ON_TOP.search(f"{above[-40:]} {ahead}") is None
             gone_to = _GONE_TO.search(ahead) is not None
             found.append(_Said(_kernel(match, text, number), score, elsewhere, gone_to))
     if any(each.score >= _SURE for each in found):

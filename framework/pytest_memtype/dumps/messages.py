@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -12,9 +12,9 @@ from pytest_memtype.dumps.fwts import FWTS_FORMS
 from pytest_memtype.dumps.memory_messages import MEMORY_FORMS, PAIR
 from pytest_memtype.dumps.message_form import HEX, Form
 from pytest_memtype.dumps.mtrr_messages import MTRR_FORMS
-from pytest_memtype.dumps.not_shown import of_changelogs
+from pytest_memtype.dumps.not_shown import is_source, of_changelogs
 from pytest_memtype.dumps.text import Cursor, Row, may_say_more, says_more
-from pytest_memtype.dumps.words import type_of_number, type_of_word
+from pytest_memtype.dumps.words import TOLD, type_of_number, type_of_word
 from pytest_memtype.x86.memtype import MemType
 
 _MOST_LINES: Final = 1000
@@ -51,10 +51,6 @@ _CALLER: Final = re.compile(
 #: What a mail is about isn't what its sender's kernel said; nor is a question.
 _SUBJECT: Final = re.compile(r"^\s*Subject: ", re.I)
 _QUESTION: Final = re.compile(r"\s?\?")
-#: printf's conversions, calls of printk(), and LLVM's form of the end of a string.
-_SOURCE: Final = re.compile(
-    r"%(?:[sd]\b|#?0?\d{0,2}(?:ll?|L)?[xu](?:\b|MB)|pa\b)|\b(?:pr_[a-z]+|printk\w*|WARN(?:_ON)?(?:_ONCE)?)\(|\\0A\\00\""
-)
 #: "Fix the spew of", in front of a message that a changelog names.
 _MENDED: Final = re.compile(
     r"\b(?:fix(?:es|ed)?|silenc(?:es?|ed)|prevents?|avoids?|gets? rid of|resolves?|suppress(?:es|ed)?"
@@ -115,7 +111,7 @@ def _read(cursor: Cursor, index: int) -> tuple[Complaint, int, bool] | None:
     actor = row.prefixed and _ACTOR.match(lowered)
     if (
         _SUBJECT.match(row.text)
-        or _is_source(row)
+        or is_source(row)
         or not (actor or _TRIGGERS.search(lowered) or _WRAPPED.search(lowered))
     ):
         return None
@@ -166,9 +162,22 @@ def _is_mended(text: str, at: int) -> bool:
     return mended is not None and _WISH.search(text, 0, mended.start()) is None
 
 
-def _is_source(row: Row) -> bool:
-    """Whether a line is of a program that prints such messages, or of the strings in one."""
-    return not row.prefixed and _SOURCE.search(row.text) is not None
+def named(cursor: Cursor) -> Iterator[Line]:
+    """The lines that name a message, and that nobody has read as a report.
+
+    Somebody says there that it is no more, asks for it, lists what a kernel may say, or has a program for it.
+
+    :param cursor: The text, when all readers are done with it.
+    """
+    for row in cursor.rows:
+        text = _with_single_spaces(row.message)
+        low = text.lower()
+        if row.number in cursor.used or not _TRIGGERS.search(low):
+            continue
+        matches = (each.pattern.search(text) for each in _FORMS if each.trigger in low)
+        # "Conflicting memory types" alone is anybody's words, for instance those of manuals of CPUs.
+        if any(match and (any(match.groups()) or TOLD.search(match[0])) for match in matches):
+            yield Line(row.number, row.text[:400])
 
 
 def _with_single_spaces(text: str) -> str:
@@ -313,7 +322,9 @@ def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
             hit = cursor.search(index, _CALLER)
             if hit is not None:
                 cursor.use(index, hit[1])
-                named[row.number] = hit[0]["function"]
+                # "caller ... resource sanity check": what stands in front of one is another's.
+                if "sanity check" not in row.message[hit[0].start() :]:
+                    named[row.number] = hit[0]["function"]
     if not named:
         return found
     checks = {line for each in found if each.kind is Kind.SANITY for line in each.lines}
@@ -321,7 +332,7 @@ def callers(cursor: Cursor, found: list[Complaint]) -> list[Complaint]:
 
 
 def _with_caller(check: Complaint, named: Mapping[int, str], checks: Collection[int]) -> Complaint:
-    """A failed sanity check with its caller, if the lines below each of its repetitions name one alone.
+    """A failed sanity check with its caller, if the lines of its repetitions, or those below, name one alone.
 
     :param check: The complaint.
     :param named: The functions that lines name, by the line.
@@ -329,8 +340,8 @@ def _with_caller(check: Complaint, named: Mapping[int, str], checks: Collection[
     """
     below = set()
     for line in check.lines:
-        for number in range(line + 1, line + 4):
-            if number in checks:
+        for number in range(line, line + 4):
+            if number in checks and number != line:
                 break
             if number in named:
                 below.add(named[number])

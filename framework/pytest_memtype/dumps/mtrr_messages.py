@@ -135,7 +135,15 @@ MTRR_FORMS: Final = (
     form(
         Kind.PAT_DISABLED,
         "pat support disabled",
-        r"\bPAT support disabled(?: (?:via boot option|by the firmware|because [^.\"]{1,80}))?",
+        # A reason that was wrapped is known by its end.
+        r"\bPAT support disabled(?: (?:via boot option|by the firmware|because(?: (?P<why>CONFIG_\w{1,20} is "
+        r"disabled in the kernel)| [^.\"]{1,80})?))?",
+    ),
+    # arch/x86/kernel/cpu/addon_cpuid_features.c, validate_pat_support() of 2.6.26 and later.
+    form(
+        Kind.PAT_DISABLED,
+        "disabled",
+        r"\bPAT (?:WC disabled due to known CPU erratum|disabled\. Not yet verified on this CPU type)",
     ),
 )
 """The forms of these messages; of two that match a line the first counts."""

@@ -1,4 +1,4 @@
-"""Lines that no machine has shown at one time: of changelogs, and of the difference of two texts."""
+"""Lines that no machine has shown at one time: of changelogs, of programs, of the difference of two texts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ _ITEM: Final = re.compile(r"\s*[-*+] |\s{2}| -- ")
 #: "@@ -1,8 +1,9 @@", with spaces in front where somebody has indented it.
 _HUNK: Final = re.compile(
     r"^(?P<indent>\s*)@@ -\d{1,7}(?:,(?P<old>\d{1,6}))? \+\d{1,7}(?:,(?P<new>\d{1,6}))? @@"
+)
+
+#: printf's conversions, calls of printk(), and LLVM's form of the end of a string.
+_SOURCE: Final = re.compile(
+    r"%(?:[sd]\b|#?0?\d{0,2}(?:ll?|L)?[xu](?:\b|MB)|pa\b)|\b(?:pr_[a-z]+|printk\w*|WARN(?:_ON)?(?:_ONCE)?)\(|\\0A\\00\""
+    # Regular expressions that find such messages. Markdown, too, has a backslash in front of "[" and ".".
+    r"|\[0-9(?:a-fA-F|a-f)?\][+*{]|\\[dswS][+*{]|\(\?[:P!<=]|\.[+*][?$\"')]"
 )
 
 
@@ -57,3 +64,11 @@ def of_differences(rows: Sequence[Row]) -> frozenset[int]:
         found.add(row.number)
         old, new = old - (mark != "+"), new - (mark != "-")
     return frozenset(found)
+
+
+def is_source(row: Row) -> bool:
+    """Whether a line is of a program that prints a kernel's messages or looks for them.
+
+    :param row: The line.
+    """
+    return not row.prefixed and _SOURCE.search(row.text) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
+from itertools import islice
 from typing import Final, TypeVar
 
 from pytest_memtype.dumps.boots import boots, without_head
@@ -22,7 +23,7 @@ from pytest_memtype.dumps.lspci import bars
 from pytest_memtype.dumps.machines import elsewhere
 from pytest_memtype.dumps.main_complaint import main_complaint
 from pytest_memtype.dumps.memtype_list import memtype_list
-from pytest_memtype.dumps.messages import callers, complaints
+from pytest_memtype.dumps.messages import callers, complaints, named
 from pytest_memtype.dumps.msr_dump import msr_dump
 from pytest_memtype.dumps.mtrr_check import mtrr_check
 from pytest_memtype.dumps.mtrr_cleanup import attempts, mtrr_cleanup, with_results
@@ -303,7 +304,7 @@ def _cpu(cursor: Cursor, found: list[Complaint], others: Cursor) -> Cpu:
 
 
 def _with_words(dump: Dump, cursor: Cursor) -> Dump:
-    """Add the writer's words, and the output that nobody has understood."""
+    """Add the writer's words, the messages in them, and the output that nobody has understood."""
     prose: list[Line] = []
     unread: list[Line] = []
     for row in cursor.rows:
@@ -321,7 +322,13 @@ def _with_words(dump: Dump, cursor: Cursor) -> Dump:
         for match in _CALLS.finditer(line.text)
         if not is_denied(line.text, match.start())
     ]
-    return replace(dump, prose=tuple(prose), unread=tuple(unread), user_calls=tuple(dict.fromkeys(words)))
+    return replace(
+        dump,
+        prose=tuple(prose),
+        unread=tuple(unread),
+        named=tuple(islice(named(cursor), MOST_UNREAD)),
+        user_calls=tuple(dict.fromkeys(words)),
+    )
 
 
 def _is_output(row: Row) -> bool:

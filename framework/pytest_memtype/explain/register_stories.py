@@ -437,6 +437,11 @@ def _pat_off(case: Case) -> Story:
 
 
 def _place_of_pat_off(case: Case) -> str:
+    if "erratum" in case.main.raw or "verified" in case.main.raw:
+        return (
+            "arch/x86/kernel/cpu/addon_cpuid_features.c, validate_pat_support(): an old kernel uses the PAT "
+            "of CPUs alone that it knows to be free of errata"
+        )
     if "CONFIG_X86_PAT" not in case.main.raw:
         return linux_source.in_memtype(case.age, "pat_disable")
     # A kernel without it has no pat_disable() that says anything; pat_init() before 6.2.

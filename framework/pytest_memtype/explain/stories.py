@@ -95,6 +95,13 @@ def _no_complaint(dump: Dump, about: Subject) -> Story:
             'prints the registers behind "New variable MTRRs" if one of them will do',
             NO_SIGN,
         )
+    if dump.named and not dump.unread:
+        return Story(
+            f"line {dump.named[0].number} names a message of the kernel's about memory types, and the text "
+            "shows none that a kernel has said",
+            "",
+            "",
+        )
     if dump.unread or any(TOLD.search(line.text) for line in dump.prose):
         return Story("what the text has about memory types wasn't understood", "", "")
     return Story("nothing here is about memory types", "", "")

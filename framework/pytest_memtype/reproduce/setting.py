@@ -214,7 +214,7 @@ def _with_device(start: int, end: int) -> Hardware | None:
 
 def _machines(dump: Dump, hardware: Hardware, extent: tuple[int, int] | None) -> Iterator[Setting]:
     """The machines with some hardware, their layouts and their boot."""
-    kinds = {each.kind for each in dump.complaints}
+    kinds = {each.kind for each in dump.own}
     words = (dump.command_line or "").split()
     if kinds & {Kind.MTRR_INCONSISTENT}:
         hardware = dataclasses.replace(hardware, cpus=2)

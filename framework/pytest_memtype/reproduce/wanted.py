@@ -36,8 +36,11 @@ BOOT = frozenset(
 _REST = frozenset({Kind.MTRR_WC_FAILED})
 """Words of drivers' about what the kernel said before."""
 
-# No guest's firmware leaves the PAT at 0, and no kernel that can be had is built without it.
-_OF_OTHERS: Final = re.compile(r"\bPAT support disabled (?:by the firmware|because)", re.I)
+# No guest's firmware leaves the PAT at 0, no kernel that can be had is built without it, and none is so old
+# that it doesn't trust a CPU with it.
+_OF_OTHERS: Final = re.compile(
+    r"\bPAT (?:support disabled (?:by the firmware|because)|WC disabled|disabled\. Not yet)", re.I
+)
 
 _MOST_DISTINCT: Final = 1000
 """Different messages of a report that are looked at: whether their ranges touch is asked of each pair."""
@@ -131,11 +134,14 @@ class Wanted:
 
 
 def wanted(dump: Dump) -> Wanted:
-    """Find what of a report can be made again."""
+    """Find what of a report can be made again: of its own machine, where a text shows several.
+
+    :param dump: The report.
+    """
     known: list[tuple[Complaint, Message]] = []
     distinct: set[Message] = set()
     unknown = []
-    for each in dump.complaints:
+    for each in dump.own:
         if _OF_OTHERS.search(each.raw):
             unknown.append(each)
             continue
@@ -151,11 +157,11 @@ def wanted(dump: Dump) -> Wanted:
     named = any(message.event in (Event.IOREMAP_ON_RAM, Event.MEMREMAP_ON_RAM) for _, message in known)
     if named:
         unknown = [each for each in unknown if each.kind is not Kind.WARNING]
-    boot = tuple(each for each in dump.complaints if each.kind in BOOT and each not in unknown)
+    boot = tuple(each for each in dump.own if each.kind in BOOT and each not in unknown)
     return Wanted(
         pages=tuple(_clusters(known)),
-        large=tuple(each for each in dump.complaints if _is_of_large_page(each)),
-        requests=tuple(each for each in dump.complaints if each.kind in REQUESTS),
+        large=tuple(each for each in dump.own if _is_of_large_page(each)),
+        requests=tuple(each for each in dump.own if each.kind in REQUESTS),
         boot=boot,
         entries=_odd_entries(dump) if boot and not known else (),
         unknown=tuple(unknown),
@@ -256,5 +262,5 @@ _FUNCTIONS = {
 def _verbs(dump: Dump) -> Iterable[str]:
     """The operations that the writer names, and those in the traces."""
     yield from (call for call in map(str.lower, dump.user_calls) if call in _CALLS)
-    for each in dump.complaints:
+    for each in dump.own:
         yield from (_FUNCTIONS[name] for name in each.trace if name in _FUNCTIONS)

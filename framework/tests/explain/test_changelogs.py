@@ -50,7 +50,7 @@ _IN_WORDS: Final = 'The patch fixes "X:1234 freeing invalid memtype d8000000-d80
 def test_a_message_that_is_mended_is_no_report(text: str) -> None:
     found = explain(read(text), [])
     assert found.about.main is None
-    assert found.story.answer == "what the text has about memory types wasn't understood"
+    assert "names a message of the kernel's about memory types, and the text shows none" in found.story.answer
     assert as_json(found)["kernel"] == "none"
     assert as_json(found)["cut"] == []
     titles = [each.title for each in sections(found)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from pytest_memtype.dumps.facts import Kind
@@ -326,3 +328,131 @@ def test_the_second_command_line_is_the_first_ones() -> None:
 def test_a_line_that_calls_itself_a_warning_is_one() -> None:
     text = "WARNING (at boot): CPU MTRRs don't cover all of memory, losing 447MB of RAM.\n"
     assert explained(text).about.main is not None
+
+
+# Ubuntu's forum, March 2009, and Fedora's list, October 2008: validate_pat_support() of 2.6.26 and later.
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    0.000000] PAT WC disabled due to known CPU erratum.",
+        "PAT disabled. Not yet verified on this CPU type.",
+    ],
+)
+def test_a_cpu_that_old_kernels_dont_trust_with_a_pat(line: str) -> None:
+    found = explained(f"Linux version 2.6.29-1-netbook (root@box) #0array1 SMP\n{line}\n")
+    assert found.about.main is not None
+    assert found.about.main.kind is Kind.PAT_DISABLED
+    assert found.story.answer.startswith("the PAT isn't used: PAT ")
+    assert "validate_pat_support()" in found.story.rule
+    assert not found.dump.unread
+
+
+def test_a_reason_that_was_wrapped_between_marks_of_quoting() -> None:
+    """A thread on a kernel without CONFIG_X86_PAT, of which each answer has one mark more."""
+    text = (
+        ">      > > [    0.011025] x86/PAT: PAT support disabled because\n"
+        ">      > CONFIG_X86_PAT is\n"
+        ">      > > disabled         in the kernel.\n"
+    )
+    found = story(text)
+    assert "because CONFIG_X86_PAT is disabled in the kernel" in found.answer
+    assert "pat_bp_init" in found.rule
+
+
+# A program that sorts lines of logs, and has each as a comment beside its expression.
+_SORTED: Final = (
+    r"    1089:r'^\[kernel\] : \[\s+?[0-9]+?\.[0-9]+?\] CPU MTRRs all blank - virtualized system\.$',"
+    "   # [kernel] : [    0.000000] CPU MTRRs all blank - virtualized system.\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _SORTED,
+        r'_FULL = re.compile(r"mtrr: no more MTRRs available(?: for \w+)?")' "\n",
+        'grep -E "mtrr: no more MTRRs available.*" /var/log/kern.log\n',
+    ],
+)
+def test_an_expression_that_finds_messages_is_no_report(text: str) -> None:
+    assert explained(text).about.main is None
+    assert story(text).answer.startswith("line 1 names a message")
+
+
+def test_markdowns_escapes_are_no_expression() -> None:
+    text = r"I get \[    1.490830\] mtrr: no more MTRRs available\." "\n"
+    assert explained(text).about.main is not None
+
+
+# edk2's Cpuid.h, and a mail of LKML, May 2020.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "  /// [Bit 27] Self Snoop.  The processor supports the management of\n"
+        "  /// conflicting memory types by performing a snoop of its own cache\n",
+        "Subject: Re: Possibility of conflicting memory types in lazier TLB mode?\n",
+    ],
+)
+def test_words_that_a_message_begins_with_are_none(text: str) -> None:
+    assert story(text).answer == "nothing here is about memory types"
+
+
+# A laptop's /var/log/syslog of December 2007, which begins with the end of a boot.
+_TAIL: Final = """\
+Dec 24 00:47:22 box kernel: [   36.272000] mtrr: no more MTRRs available
+Dec 24 00:47:22 box last message repeated 3 times
+Dec 24 00:47:42 box exiting on signal 15
+"""
+_NEXT: Final = """\
+Dec 24 16:04:49 box syslogd 1.4.1#21ubuntu3: restart.
+Dec 24 16:04:49 box kernel: [    0.000000] Linux version 2.6.22-14-generic (buildd@host) #1 SMP Tue Dec 18
+"""
+
+
+def test_the_end_of_a_boot_in_a_log_isnt_the_next_ones() -> None:
+    assert told(_TAIL + _NEXT, "The kernel") == (
+        "The text names Linux 2.6.22-14-generic (line 5), and doesn't say that it is of that kernel."
+    )
+    again = _TAIL.replace("Dec 24", "Dec 26")
+    assert told(_NEXT + again, "The kernel").startswith("Linux 2.6.22-14-generic")
+
+
+def test_a_line_that_is_quoted_above_a_log_is_that_logs() -> None:
+    assert told(f"{_TAIL}\nThe log of the boot:\n\n{_NEXT}", "The kernel").startswith("Linux 2.6.22-14")
+
+
+def test_a_program_says_of_no_kernel_that_it_is_the_texts() -> None:
+    line = r"1087:r'^CPU: 0 PID: 0 Comm: swapper Not tainted .+?$', # [kernel] : CPU: 0 PID: 0 Comm: swapper "
+    assert told(f"{line}Not tainted 4.4.0-24-generic #43\n{_SORTED}", "The kernel") == ""
+
+
+# intel-gfx, May 2022, on Qubes.
+def test_a_kernel_that_a_commit_was_reverted_on_top_of_has_the_trouble() -> None:
+    text = (
+        "and indeed with this commit reverted on top of\n{}5.17.5 everything works fine.\n\n"
+        "[    0.000949] x86/PAT: MTRRs disabled, skipping PAT initialization too.\n"
+    )
+    assert "hardly" not in told(text.format(""), "The kernel")
+    one = text.format("").replace("on top of\n", "on top of ")
+    assert told(one, "The kernel").startswith("Linux 5.17.5")
+    assert "hardly" in told(one.replace("on top of ", "for good, "), "The kernel")
+
+
+# A driver's page of 2019, with the message as one sentence.
+@pytest.mark.parametrize("between", ["\n", " "])
+def test_the_caller_of_a_check_stands_behind_it_in_its_line(between: str) -> None:
+    text = (
+        "Resource sanity check: requesting [mem 0xfed10000-0xfed1ffff], which spans more than reserved"
+        f"{between}[mem 0xfed10000-0xfed17fff] caller dnv_rd_reg+0xc8/0x240 [pnd2_edac] mapping multiple "
+        "BARs.\n"
+    )
+    assert story(text).answer.startswith("the function dnv_rd_reg() mapped")
+
+
+def test_a_caller_in_front_of_a_check_is_another_ones() -> None:
+    text = (
+        "caller one+0x1/0x2 mapping multiple BARs resource sanity check: requesting "
+        "[mem 0xfed10000-0xfed1ffff], which spans more than reserved [mem 0xfed10000-0xfed17fff]\n"
+        "caller two+0x1/0x2 mapping multiple BARs\n"
+    )
+    assert story(text).answer.startswith("the function two() mapped")
