@@ -419,7 +419,7 @@ class Dump:
         return tuple(each for each in self.complaints if not each.aside)
 
     def of(self, *kinds: Kind) -> tuple[Complaint, ...]:
-        """Those of the own complaints that are of some kinds, in the order of the text."""
+        """Complaints of some kinds among the own, in the order of the text."""
         return tuple(each for each in self.own if each.kind in kinds)
 
     @property
