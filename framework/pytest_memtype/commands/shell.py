@@ -67,22 +67,26 @@ def shell(
         load_layout(layout, layout_folders([after] if after else [])),
         Hardware(cpu=cpu, cmdline=cmdline),
     )
-    with shown(Console(stderr=True)) as progress:
+    with contextlib.ExitStack() as display:
+        progress = display.enter_context(shown(Console(stderr=True)))
         # Nothing is fetched for a QEMU that can't be used.
         usable_qemu(progress=progress)
         tested = all_variants([kernel] if kernel else None, [guest] if guest else None, progress=progress)[0]
         kind = GuestSpec(tested.kernel, found, hardware, tested.system)
         if after is None:
-            on_console(kind, progress=progress)
+            on_console(kind, progress=progress, ready=display.close)
             return
-        after_test(kind, after, lines=typed("guest# "), show=click.echo, progress=progress)
+        after_test(
+            kind, after, lines=typed("guest# "), show=click.echo, progress=progress, ready=display.close
+        )
 
 
-def on_console(kind: GuestSpec, *, progress: Progress) -> None:
+def on_console(kind: GuestSpec, *, progress: Progress, ready: Callable[[], None]) -> None:
     """Boot a guest with its console on this terminal; returns when it is powered off.
 
     :param kind: The kind of guest.
     :param progress: Called with one line at the start of each slow stage.
+    :param ready: Called before the guest has the terminal, on which nobody else may draw from then on.
     :raises HostError: QEMU ended otherwise than by its guest's or user's wish. It has printed why.
     """
     with temporary_folder("shell") as folder:
@@ -96,13 +100,20 @@ def on_console(kind: GuestSpec, *, progress: Progress) -> None:
             path = Path(folder) / "boot-rom.bin"
             path.write_bytes(rom)
             command = dataclasses.replace(command, boot_rom=path)
+        ready()
         status = subprocess.run(shlex.split(rerun_command(command)), check=False).returncode
         if status:
             raise HostError(f"QEMU {describe_status(status)}; try the command memtype doctor")
 
 
 def after_test(
-    kind: GuestSpec, test: Path, *, lines: Iterable[str], show: Callable[[str], None], progress: Progress
+    kind: GuestSpec,
+    test: Path,
+    *,
+    lines: Iterable[str],
+    show: Callable[[str], None],
+    progress: Progress,
+    ready: Callable[[], None],
 ) -> None:
     """Run the only test of a file in a fresh guest, then shell commands in the guest as it is now.
 
@@ -113,6 +124,7 @@ def after_test(
     :param lines: The shell commands.
     :param show: Called with the output of each command, and with remarks.
     :param progress: Called with one line at the start of each slow stage.
+    :param ready: Called before the first command is read, when no slow stage is left.
     :raises UsageError: the file hasn't one test that takes a guest and nothing else.
     """
     # A fifth of a second, which the other uses of the command don't need.
@@ -130,6 +142,7 @@ def after_test(
                 show(f"the test was skipped: {error}")
             except (Exception, pytest.fail.Exception) as error:
                 show(f"the test failed: {error or type(error).__name__}")
+            ready()
             show(f"{guest.release}, layout {guest.layout.name}; end with Ctrl-D")
             for line in lines:
                 result = guest.shell(line)

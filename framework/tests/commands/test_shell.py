@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pexpect
 import pytest
 from click.testing import CliRunner
 
 from pytest_memtype.cli import main
+from pytest_memtype.commands import shell
 
 KERNEL = "debian:bookworm"
 
@@ -42,6 +47,39 @@ def test_a_shell_on_the_console(guest: tuple[str, str]) -> None:
     finally:
         child.close(force=True)
     assert child.exitstatus == 0
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["console", "after a test"])
+def test_no_progress_is_drawn_on_a_terminal_that_is_typed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """A spinner goes on by itself, over the guest's console: seen where choosing an accelerator was slow."""
+    drawn = []
+    when_typed = []
+
+    @contextlib.contextmanager
+    def shown(_console: object) -> Iterator[Callable[[str], None]]:
+        drawn.append(True)
+        yield lambda _stage: None
+        drawn.pop()
+
+    def lines(_prompt: str) -> Iterator[str]:
+        when_typed.append(bool(drawn))
+        yield from ()
+
+    def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[bytes]:
+        when_typed.append(bool(drawn))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(shell, "shown", shown)
+    monkeypatch.setattr(shell, "typed", lines)
+    monkeypatch.setattr(shell, "subprocess", SimpleNamespace(run=run))
+    path = tmp_path / "state.py"
+    path.write_text("def test_it(guest): pass\n")
+    options = ["--after", str(path)] if after else []
+    result = CliRunner().invoke(main, ["shell", "--kernel", KERNEL, *options])
+    assert result.exit_code == 0, result.output
+    assert when_typed == [False]
 
 
 def test_a_shell_after_a_test(tmp_path: Path) -> None:
