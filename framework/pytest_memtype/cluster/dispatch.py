@@ -330,9 +330,11 @@ class ClusterRun:
         asked, flight = self._asked.pop(future, None), self._flying.pop(future, None)
         future.release()
         if isinstance(result, AnswerLost):
-            # The worker that is gone is noticed, too.
+            # The worker that is gone is noticed, too; one that is there is asked again.
             if flight is not None:
                 self._put(flight.task)
+            if asked is not None:
+                self.workers.pop(asked.name, None)
             return
         answer = _taken(result, flight.task.nodeids if flight is not None else ())
         if asked is not None:

@@ -42,6 +42,9 @@ _INSECURE: Final = (
 _GATHERED: Final = 64
 """Results that are fetched at once, of :data:`LARGEST` bytes together: the scheduler holds all of them."""
 
+_GATHER_SECONDS: Final = 300.0
+"""Seconds for results to come: a worker that stands still has the scheduler wait."""
+
 _QUIET: Final = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
@@ -123,10 +126,16 @@ class CarefulClient(Client):  # type: ignore[misc]
 
     def _sizes(self, futures: Sequence[Future]) -> Iterator[tuple[Future, int | Exception]]:
         """The bytes of each task's result, or why it isn't taken: nothing of it has travelled so far."""
-        ended = [future for future in futures if future.status != "error"]
+        ended = []
         for future in futures:
-            if future.status == "error":
+            status = future.status
+            if status == "finished":
+                ended.append(future)
+            elif status == "error":
                 yield future, AnswerRefused(f"its task ended with {future.exception()}")
+            else:
+                # Cancelled, or it is to be computed anew: its worker is gone.
+                yield future, AnswerLost(f"its task is {status}")
         try:
             sizes = self.nbytes([future.key for future in ended], summary=False) if ended else {}
         except _LOST as error:
@@ -144,7 +153,7 @@ class CarefulClient(Client):  # type: ignore[misc]
 
     def _gathered(self, part: Sequence[Future]) -> Iterator[tuple[Future, object]]:
         try:
-            yield from zip(part, self.gather(list(part), direct=False), strict=True)
+            yield from zip(part, self._results([future.key for future in part]), strict=True)
         except (TypeError, *_LOST) as error:
             # One of them spoils the gathering of all.
             if len(part) > 1:
@@ -154,6 +163,21 @@ class CarefulClient(Client):  # type: ignore[misc]
                 yield part[0], AnswerRefused(f"it is no bytes ({' '.join(str(error).split())[:200]})")
             else:
                 yield part[0], AnswerLost(str(error))
+
+    def _results(self, keys: list[Any]) -> list[object]:
+        """The results of tasks that have finished, from the scheduler, which has them from the workers.
+
+        Not gather(), which waits until somebody has computed anew what a worker took along when it died
+        (2025.4 to 2026.8): this run's next tasks would wait for it, and it for a worker that they prepare.
+
+        :param keys: The tasks' keys.
+        :raises OSError: a worker doesn't answer in time.
+        :raises ValueError: one of the results isn't there any more.
+        """
+        found = self.sync(self.scheduler.gather, keys=keys, callback_timeout=_GATHER_SECONDS)
+        if found["status"] != "OK":
+            raise ValueError("its worker is gone, and the answer with it")
+        return [found["data"][key] for key in keys]
 
 
 def checked_address(given: str, *, insecure: bool) -> str:

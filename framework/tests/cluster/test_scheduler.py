@@ -8,14 +8,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import cloudpickle
 import dask
 import pytest
-from memtype_support.dask_cluster import DaskCluster, run_tests
+from memtype_support.dask_cluster import DaskCluster, dask_cluster, run_tests
 
 from pytest_memtype.cluster import scheduler
 from pytest_memtype.cluster.answer import LARGEST, take
@@ -116,14 +116,14 @@ def test_a_hostile_task_is_refused_and_nothing_of_it_is_run_here(
 def test_results_come_in_bounded_parts(client: CarefulClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the scheduler nor the client holds more than one may have."""
     parts: list[int] = []
-    gather = client.gather
+    fetch = client._results
 
-    def note(futures: list[Any], **how: Any) -> Any:
-        results = gather(futures, **how)
-        parts.append(sum(map(len, results)))
+    def note(keys: list[Any]) -> Any:
+        results = fetch(keys)
+        parts.append(sum(len(cast("bytes", each)) for each in results))
         return results
 
-    monkeypatch.setattr(client, "gather", note)
+    monkeypatch.setattr(client, "_results", note)
     large = [client.submit(bytes, (LARGEST // 2 - 1000) + number, pure=False) for number in range(3)]
     small = [client.submit(bytes, [number % 256], pure=False) for number in range(150)]
     for each in (*large, *small):
@@ -133,6 +133,20 @@ def test_results_come_in_bounded_parts(client: CarefulClient, monkeypatch: pytes
     assert [len(answers[each]) for each in large] == [LARGEST // 2 - 1000 + number for number in range(3)]
     assert len(parts) < 8
     assert max(parts) <= LARGEST
+
+
+@pytest.mark.timeout(120)
+def test_an_answer_that_its_worker_takes_along_is_lost_at_once(tmp_path: Path) -> None:
+    """Nobody waits for its being computed anew: here there is no worker left that could."""
+    with dask_cluster(tmp_path, ["one"]) as cluster:
+        cluster.joined()
+        with connected(str(cluster.file), insecure=False, workers=1) as client:
+            future = client.submit(bytes, b"answer", pure=False)
+            client.sync(future._state.wait)
+            cluster.stop("one")
+            cluster.left("one")
+            # As if the size had come a moment before.
+            assert [type(answer) for _, answer in client._gathered([future])] == [AnswerLost]
 
 
 def test_an_answer_whose_task_is_forgotten_is_lost(client: CarefulClient) -> None:

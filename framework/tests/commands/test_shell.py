@@ -101,7 +101,7 @@ def test_a_shell_after_a_test(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        ("with pytest.raises(ValueError): pass", "the test failed: DID NOT RAISE ValueError"),
+        ("with pytest.raises(ValueError): pass", "the test failed: DID NOT RAISE"),
         ("pytest.skip('no such device')", "the test was skipped: no such device"),
         ("guest.driver('')", "the test failed: '' is no name"),
     ],
