@@ -220,6 +220,8 @@ class ClusterRun:
         except OSError:
             # Whether it is lost, the client's status tells the next time.
             return
+        except HostError:
+            raise
         except Exception as error:
             raise HostError(f"the scheduler doesn't answer ({' '.join(str(error).split())[:120]})") from None
         for name in self.workers.keys() - known.keys():

@@ -42,6 +42,9 @@ _INSECURE: Final = (
 _GATHERED: Final = 64
 """Results that are fetched at once, of :data:`LARGEST` bytes together: the scheduler holds all of them."""
 
+_TOLD_SECONDS: Final = 300.0
+"""Seconds for what the scheduler knows by itself."""
+
 _GATHER_SECONDS: Final = 300.0
 """Seconds for results to come: a worker that stands still has the scheduler wait."""
 
@@ -96,10 +99,23 @@ class CarefulClient(Client):  # type: ignore[misc]
         """The facts that the scheduler has of each of its workers, by address.
 
         :raises OSError: it doesn't answer just now.
+        :raises HostError: it hasn't answered for minutes.
         """
         # Not scheduler_info(), which returns what the client has noted last: by itself it looks each 2 s, at
         # none of the workers (2026.8; at five in 2025.4), and what it notes can come in between.
-        return dict(self.sync(self.scheduler.identity)["workers"])
+        return dict(self._told(self.scheduler.identity)["workers"])
+
+    def _told(self, question: Callable[..., object], **arguments: object) -> Any:
+        """An answer of the scheduler that takes it but a moment.
+
+        :param question: One of its operations.
+        :param **arguments: Arguments of it.
+        :raises HostError: it hasn't answered for minutes: one that stands still keeps its connections.
+        """
+        try:
+            return self.sync(question, callback_timeout=_TOLD_SECONDS, **arguments)
+        except TimeoutError:
+            raise HostError(f"the scheduler hasn't answered for {_TOLD_SECONDS:.0f} s") from None
 
     def answers(self, futures: Sequence[Future]) -> Iterator[tuple[Future, object]]:
         """The results of tasks that have finished, each with its future, in bounded parts.
@@ -108,6 +124,7 @@ class CarefulClient(Client):  # type: ignore[misc]
         or something else than msgpack can hold, :class:`AnswerLost` where its worker died with it.
 
         :param futures: The tasks.
+        :raises HostError: the scheduler hasn't answered for minutes.
         """
         part: list[Future] = []
         room = LARGEST
@@ -137,7 +154,8 @@ class CarefulClient(Client):  # type: ignore[misc]
                 # Cancelled, or it is to be computed anew: its worker is gone.
                 yield future, AnswerLost(f"its task is {status}")
         try:
-            sizes = self.nbytes([future.key for future in ended], summary=False) if ended else {}
+            keys = [future.key for future in ended]
+            sizes = self._told(self.scheduler.nbytes, keys=keys, summary=False) if ended else {}
         except _LOST as error:
             # The scheduler doesn't tell for which of them that is.
             if len(ended) == 1:
@@ -155,6 +173,9 @@ class CarefulClient(Client):  # type: ignore[misc]
         try:
             yield from zip(part, self._results([future.key for future in part]), strict=True)
         except (TypeError, *_LOST) as error:
+            # Whoever it was that gave no answer: if it was the scheduler, that ends the run here.
+            if isinstance(error, TimeoutError):
+                self.known_workers()
             # One of them spoils the gathering of all.
             if len(part) > 1:
                 for future in part:

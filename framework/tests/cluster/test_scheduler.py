@@ -20,7 +20,7 @@ from memtype_support.dask_cluster import DaskCluster, dask_cluster, run_tests
 from pytest_memtype.cluster import scheduler
 from pytest_memtype.cluster.answer import LARGEST, take
 from pytest_memtype.cluster.scheduler import ByValue, CarefulClient, checked_address, connected
-from pytest_memtype.errors import AnswerLost, AnswerRefused, UsageError
+from pytest_memtype.errors import AnswerLost, AnswerRefused, HostError, UsageError
 from pytest_memtype.run.options import LOCAL
 
 # The workers don't have this file.
@@ -147,6 +147,26 @@ def test_an_answer_that_its_worker_takes_along_is_lost_at_once(tmp_path: Path) -
             cluster.left("one")
             # As if the size had come a moment before.
             assert [type(answer) for _, answer in client._gathered([future])] == [AnswerLost]
+
+
+@pytest.mark.timeout(120)
+def test_a_scheduler_that_stands_still_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "_TOLD_SECONDS", 1.0)
+    monkeypatch.setattr(scheduler, "_GATHER_SECONDS", 1.0)
+    with dask_cluster(tmp_path, ["one"]) as cluster:
+        cluster.joined()
+        with connected(str(cluster.file), insecure=False, workers=1) as client:
+            future = client.submit(bytes, b"answer", pure=False)
+            client.sync(future._state.wait)
+            with cluster.frozen("scheduler"):
+                for ask in (
+                    client.known_workers,
+                    lambda: list(client.answers([future])),
+                    lambda: list(client._gathered([future, future])),
+                ):
+                    with pytest.raises(HostError, match="the scheduler hasn't answered for 1 s"):
+                        ask()
+            assert dict(client.answers([future])) == {future: b"answer"}
 
 
 def test_an_answer_whose_task_is_forgotten_is_lost(client: CarefulClient) -> None:
