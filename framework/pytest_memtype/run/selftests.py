@@ -33,7 +33,7 @@ _PROGRAM_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
-class Selected:
+class SelftestRun:
     """A program, and what it is to map.
 
     :param name: As the table has it.
@@ -48,11 +48,11 @@ class Selected:
 
 
 RUNS: Final = (
-    Selected("pfnmap /dev/mem", "pfnmap"),
-    Selected("pfnmap BAR", "pfnmap", '-- "${1%_wc}"'),
-    Selected("pfnmap BAR, wc", "pfnmap", '-- "$1"'),
-    Selected("mremap_dontunmap", "mremap_dontunmap"),
-    Selected("test_mremap_vdso", "test_mremap_vdso"),
+    SelftestRun("pfnmap /dev/mem", "pfnmap"),
+    SelftestRun("pfnmap BAR", "pfnmap", '-- "${1%_wc}"'),
+    SelftestRun("pfnmap BAR, wc", "pfnmap", '-- "$1"'),
+    SelftestRun("mremap_dontunmap", "mremap_dontunmap"),
+    SelftestRun("test_mremap_vdso", "test_mremap_vdso"),
 )
 """What is run, in this order, each in the same guest."""
 
@@ -61,7 +61,7 @@ RUNS: Final = (
 class Selftest:
     """Result of one test on one kernel.
 
-    :param run: The :attr:`Selected.name`, or :data:`CPA`.
+    :param run: The :attr:`SelftestRun.name`, or :data:`CPA`.
     :param subtest: What came of it.
     """
 
@@ -112,7 +112,7 @@ def run_selftests(
                         return
 
 
-def _results(guest: Guest, run: Selected) -> Iterator[Selftest]:
+def _results(guest: Guest, run: SelftestRun) -> Iterator[Selftest]:
     done = guest.shell(
         "set -- /sys/bus/pci/devices/*/resource*_wc; "
         f"timeout {_PROGRAM_SECONDS} /{FOLDER}/{run.program} {run.arguments} 2>&1"
